@@ -1,0 +1,1 @@
+"""Table contracts, landing readers, quarantine and example data sets."""

@@ -1,0 +1,163 @@
+"""Every setting of the product, in one place, with its unit and default.
+
+A value is taken from the environment (``USERGROWTH_<NAME>``), else from ``<home>/usergrowth.toml``,
+else from the default here.
+"""
+
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, PositiveInt, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from usergrowth_dagster.errors import UserError
+
+CONFIG_NAME = "usergrowth.toml"
+
+
+class Settings(BaseSettings):
+    """The product's settings; build one with :func:`load_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="USERGROWTH_", extra="forbid", frozen=True, toml_file=None
+    )
+
+    home: Path = Field(Path(".usergrowth"), description="folder of all state")
+    storage: str | None = Field(
+        None, description="root of the Delta tables: a directory or s3://…; default <home>/storage"
+    )
+    landing: str | None = Field(
+        None, description="root of the landing files: a directory or s3://…; default <home>/landing"
+    )
+    database_url: str | None = Field(
+        None, description="control store and ledger; default SQLite at <home>/control.db"
+    )
+    mlflow_tracking_uri: str | None = Field(
+        None, description="MLflow; default SQLite at <home>/mlflow/mlflow.db"
+    )
+    timezone: str = Field("Asia/Shanghai", description="business time zone (IANA name)")
+    start_date: date = Field(date(2017, 1, 1), description="first execution date of the partitions")
+    today: date | None = Field(
+        None, description="pins today's execution date, for replaying historic data; default: now"
+    )
+    lookback_days: Annotated[PositiveInt, Field(le=730)] = Field(
+        90, description="days of history that features see"
+    )
+    active_days: PositiveInt = Field(
+        28, description="a user counts as active with an event in so many days before D"
+    )
+    churn_days: Annotated[PositiveInt, Field(le=90)] = Field(
+        7, description="churned = no behavior in [D, D + churn_days - 1]"
+    )
+    label_horizon_days: Annotated[PositiveInt, Field(le=90)] = Field(
+        28, description="labels look at most so many days ahead"
+    )
+    top_n: PositiveInt = Field(
+        12, description="behavior kinds, kvs keys and categories kept by name; the rest is 'other'"
+    )
+    max_reject_share: float = Field(
+        0.01, ge=0, le=1, description="a landing day with a larger share of rejects fails"
+    )
+    max_training_rows: PositiveInt = Field(
+        500_000, description="training sets are sampled by user down to so many rows"
+    )
+    catch_up_days: int = Field(
+        7, ge=0, le=90, description="the daily run looks back so many days for late landings"
+    )
+    message_price: float = Field(
+        0.045, ge=0, description="price of one message segment, in currency"
+    )
+    currency: str = Field("CNY", description="currency of prices and budgets")
+    gateway: str = Field("file", description="where texts are submitted: file (dry run)")
+    failure_webhook: str | None = Field(
+        None, description="URL that gets a JSON POST when a run fails"
+    )
+    memory_limit: str = Field("4GB", description="memory of one DuckDB connection")
+    threads: PositiveInt = Field(2, description="threads of one DuckDB connection")
+    seed: int = Field(20170101, description="seed of everything that draws at random")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError(f"{value!r} is not an IANA time zone such as Asia/Shanghai") from error
+        return value
+
+    @property
+    def storage_root(self) -> str:
+        """Root URI of the Delta tables."""
+        return self.storage or str(self.home / "storage")
+
+    @property
+    def landing_root(self) -> str:
+        """Root URI of the landing files."""
+        return self.landing or str(self.home / "landing")
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy URL of the control store and ledger."""
+        return self.database_url or f"sqlite:///{self.home / 'control.db'}"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow tracking URI."""
+        return self.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The business time zone."""
+        return ZoneInfo(self.timezone)
+
+    def current_date(self) -> date:
+        """Today's execution date in the business time zone, or the pinned one."""
+        return self.today or datetime.now(self.zone).date()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, the environment over the toml file."""
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+
+def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
+    """Read the settings of a home folder (default: ``USERGROWTH_HOME``, else ``./.usergrowth``).
+
+    Raises:
+        UserError: a setting is unknown or out of its range; the sentence names it.
+    """
+    import os
+    import tomllib
+
+    root = Path(home or os.environ.get("USERGROWTH_HOME") or ".usergrowth").absolute()
+    toml = root / CONFIG_NAME
+
+    class FromHome(Settings):
+        model_config = SettingsConfigDict(
+            env_prefix="USERGROWTH_", extra="forbid", frozen=True, toml_file=toml
+        )
+
+    try:
+        return FromHome(**{"home": root, **overrides})
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{toml}: not valid TOML: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(
+            f"setting {key!r} (from USERGROWTH_{key.upper()} or {toml}): {first['msg']}"
+        ) from None

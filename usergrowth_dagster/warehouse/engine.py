@@ -1,0 +1,97 @@
+"""DuckDB in memory: one short-lived connection a step, inputs bound as views over data files."""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from usergrowth_dagster.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from duckdb import DuckDBPyConnection
+
+
+class Engine:
+    """A DuckDB connection with the product's limits; open it with :func:`open_engine`."""
+
+    def __init__(self, connection: "DuckDBPyConnection") -> None:
+        self.connection = connection
+
+    def run(self, sql: str, parameters: Sequence[Any] | None = None) -> None:
+        """Execute a statement for its effect."""
+        self.connection.execute(sql, parameters).fetchall()
+
+    def rows(self, sql: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        """All rows of a small result."""
+        return list(self.connection.execute(sql, parameters).fetchall())
+
+    def value(self, sql: str, parameters: Sequence[Any] | None = None) -> Any:
+        """The one value of a one-row result."""
+        return self.rows(sql, parameters)[0][0]
+
+    def arrow(self, sql: str) -> "pa.Table":
+        """A result as an Arrow table."""
+        return self.connection.sql(sql).to_arrow_table()
+
+    def bind_files(
+        self, name: str, files: Sequence[str], columns: Mapping[str, str]
+    ) -> None:
+        """Make the view ``name`` over Parquet files of a Delta table.
+
+        Args:
+            name: view name.
+            files: file paths; none makes an empty relation.
+            columns: DuckDB type of every column, in order; a column that older files lack is NULL.
+        """
+        if not files:
+            body = ", ".join(f"cast(null as {kind}) as {_q(c)}" for c, kind in columns.items())
+            self.run(f"create or replace view {_q(name)} as select {body} where false")
+            return
+        listed = ", ".join("'" + path.replace("'", "''") + "'" for path in files)
+        source = (
+            f"read_parquet([{listed}], hive_partitioning=true, union_by_name=true, "
+            "hive_types={'ds': DATE})"
+        )
+        present = {row[0] for row in self.rows(f"describe select * from {source}")}
+        body = ", ".join(
+            f"cast({_q(c)} as {kind}) as {_q(c)}"
+            if c in present
+            else f"cast(null as {kind}) as {_q(c)}"
+            for c, kind in columns.items()
+        )
+        self.run(f"create or replace view {_q(name)} as select {body} from {source}")
+
+    def bind_arrow(self, name: str, table: "pa.Table") -> None:
+        """Make the table ``name`` from an Arrow table."""
+        self.connection.register(f"_{name}_arrow", table)
+        self.run(f"create or replace table {_q(name)} as select * from {_q(f'_{name}_arrow')}")
+        self.connection.unregister(f"_{name}_arrow")
+
+    def describe(self, sql: str) -> dict[str, str]:
+        """Column names and DuckDB types of a query."""
+        return {row[0]: row[1] for row in self.rows(f"describe {sql}")}
+
+
+def _q(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+@contextmanager
+def open_engine(settings: Settings) -> Iterator[Engine]:
+    """A fresh in-memory engine that spills to a temporary folder and is gone afterwards."""
+    import duckdb
+
+    with tempfile.TemporaryDirectory(prefix="usergrowth-") as spill:
+        connection = duckdb.connect(
+            config={
+                "memory_limit": settings.memory_limit,
+                "threads": settings.threads,
+                "temp_directory": spill,
+                "preserve_insertion_order": False,
+            }
+        )
+        try:
+            yield Engine(connection)
+        finally:
+            connection.close()

@@ -1,0 +1,204 @@
+"""Delta tables partitioned by ``ds``: replaced by day in one commit, read at a pinned version."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from usergrowth_dagster.data.storage import Storage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+_META_KEY = "usergrowth"
+_KEEP_FOREVER = {  # pinned versions must stay readable for replays
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.deletedFileRetentionDuration": "interval 36500 days",
+}
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One committed write: table, Delta version and rows written."""
+
+    table: str
+    version: int
+    rows: int
+
+
+def _is_conflict(error: BaseException) -> bool:
+    from deltalake.exceptions import CommitFailedError, TableNotFoundError
+
+    if isinstance(error, CommitFailedError | TableNotFoundError):
+        return True
+    return "already exists" in str(error)
+
+
+class Warehouse:
+    """The tables under one storage root.
+
+    Args:
+        storage: where the tables live; each is a folder ``tables/<name>`` below it.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    def uri(self, table: str) -> str:
+        """The Delta table's path or URI."""
+        return self.storage.uri(f"tables/{table}")
+
+    @property
+    def _options(self) -> dict[str, str] | None:
+        return None if self.storage.is_local else dict(self.storage.options.get("delta", {}))
+
+    def exists(self, table: str) -> bool:
+        """Whether the table has ever been written."""
+        from deltalake import DeltaTable
+
+        return bool(DeltaTable.is_deltatable(self.uri(table), storage_options=self._options))
+
+    def open(self, table: str, version: int | None = None) -> "DeltaTable":
+        """The Delta table, at its newest or the given version."""
+        from deltalake import DeltaTable
+
+        return DeltaTable(self.uri(table), version=version, storage_options=self._options)
+
+    def version(self, table: str) -> int | None:
+        """The newest version, or None when the table was never written."""
+        return int(self.open(table).version()) if self.exists(table) else None
+
+    def tables(self) -> list[str]:
+        """Names of all tables."""
+        return [name for name in self.storage.folders("tables") if self.exists(name)]
+
+    @retry(
+        retry=retry_if_exception(_is_conflict),
+        stop=stop_after_attempt(8),
+        wait=wait_random_exponential(multiplier=0.05, max=2),
+        reraise=True,
+    )
+    def _commit(self, table: str, data: "pa.Table", kwargs: dict[str, Any]) -> None:
+        from deltalake import write_deltalake
+
+        exists = self.exists(table)
+        if not exists:
+            kwargs = {key: value for key, value in kwargs.items() if key != "predicate"}
+        write_deltalake(
+            self.uri(table),
+            data,
+            mode="overwrite" if exists else "error",
+            schema_mode="merge" if exists else None,
+            configuration=None if exists else _KEEP_FOREVER,
+            storage_options=self._options,
+            **kwargs,
+        )
+
+    def replace(
+        self,
+        table: str,
+        data: "pa.Table",
+        *,
+        days: Iterable[date],
+        scope: Mapping[str, str] | None = None,
+        fingerprints: Mapping[date, str] | None = None,
+    ) -> Commit:
+        """Replace the rows of some days (within ``scope``) in one commit.
+
+        Args:
+            table: table name; created at its first write, partitioned by ``ds`` and scope columns.
+            data: the days' new rows, with a ``ds`` date column; may be empty.
+            days: the days replaced; days without rows become empty.
+            scope: further partition columns and their values, e.g. ``{"task_id": "spring"}``.
+            fingerprints: what each day was made from; read back by :meth:`fingerprints`.
+
+        Returns:
+            The commit. Parallel writers of other days or scopes do not collide.
+        """
+        from deltalake import CommitProperties, WriterProperties
+
+        wanted = sorted(set(days))
+        outside = set(data.column("ds").unique().to_pylist()) - set(wanted)
+        if outside:
+            raise ValueError(f"{table}: rows of days that are not replaced: {sorted(outside)[:3]}")
+        quoted = ", ".join(f"'{day.isoformat()}'" for day in wanted)
+        predicate = f"ds in ({quoted})"
+        for column, value in (scope or {}).items():
+            predicate += f" and {column} = '{value}'"
+        meta = {
+            "days": [day.isoformat() for day in wanted],
+            "scope": dict(scope or {}),
+            "fingerprints": {day.isoformat(): mark for day, mark in (fingerprints or {}).items()},
+            "rows": data.num_rows,
+        }
+        self._commit(
+            table,
+            data,
+            {
+                "partition_by": ["ds", *(scope or {})],
+                "predicate": predicate,
+                "commit_properties": CommitProperties(
+                    custom_metadata={_META_KEY: json.dumps(meta)}, max_commit_retries=30
+                ),
+                "writer_properties": WriterProperties(compression="ZSTD"),
+            },
+        )
+        return Commit(table, int(self.open(table).version()), data.num_rows)
+
+    def fingerprints(
+        self, table: str, scope: Mapping[str, str] | None = None
+    ) -> dict[date, str]:
+        """What each written day was made from, by the newest commit that wrote it."""
+        if not self.exists(table):
+            return {}
+        marks: dict[date, str] = {}
+        for meta in _metas(self.open(table)):
+            if meta.get("scope", {}) == dict(scope or {}):
+                for day in meta["days"]:
+                    marks[date.fromisoformat(day)] = meta["fingerprints"].get(day, "")
+        return marks
+
+    def files(
+        self,
+        table: str,
+        *,
+        first: date | None = None,
+        last: date | None = None,
+        version: int | None = None,
+    ) -> dict[date, list[str]]:
+        """Data files by day, of days in [first, last]; names change whenever content does."""
+        if version is None and not self.exists(table):
+            return {}
+        by_day: dict[date, list[str]] = {}
+        for day, uri in _day_files(self.open(table, version)):
+            if (first is None or day >= first) and (last is None or day <= last):
+                by_day.setdefault(day, []).append(uri)
+        return dict(sorted(by_day.items()))
+
+    def days(self, table: str) -> list[date]:
+        """Days that hold rows, in order."""
+        return list(self.files(table))
+
+    def columns(self, table: str) -> Sequence[str]:
+        """Column names of the newest version."""
+        return [field.name for field in self.open(table).schema().fields]
+
+
+def _metas(table: "DeltaTable") -> list[dict[str, Any]]:
+    """Our own commit metadata, oldest first."""
+    entries = [json.loads(entry[_META_KEY]) for entry in table.history() if _META_KEY in entry]
+    return entries[::-1]
+
+
+def _day_files(table: "DeltaTable") -> list[tuple[date, str]]:
+    root = table.table_uri.rstrip("/")
+    found = []
+    for uri in table.file_uris():
+        relative = uri[len(root) :] if uri.startswith(root) else uri
+        part = next(p for p in relative.split("/") if p.startswith("ds="))
+        found.append((date.fromisoformat(part[3:]), uri))
+    return sorted(found)
