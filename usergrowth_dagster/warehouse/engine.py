@@ -34,9 +34,7 @@ class Engine:
         """A result as an Arrow table."""
         return self.connection.sql(sql).to_arrow_table()
 
-    def bind_files(
-        self, name: str, files: Sequence[str], columns: Mapping[str, str]
-    ) -> None:
+    def bind_files(self, name: str, files: Sequence[str], columns: Mapping[str, str]) -> None:
         """Make the view ``name`` over Parquet files of a Delta table.
 
         Args:

@@ -1,7 +1,8 @@
 """Delta tables partitioned by ``ds``: replaced by day in one commit, read at a pinned version."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from usergrowth_dagster.data.storage import Storage
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
+
+RowStream = Callable[[], "pa.RecordBatchReader"]
 
 _META_KEY = "usergrowth"
 _KEEP_FOREVER = {  # pinned versions must stay readable for replays
@@ -82,7 +85,9 @@ class Warehouse:
         wait=wait_random_exponential(multiplier=0.05, max=2),
         reraise=True,
     )
-    def _commit(self, table: str, data: "pa.Table", kwargs: dict[str, Any]) -> None:
+    def _commit(
+        self, table: str, data: "pa.Table | RowStream", kwargs: dict[str, Any]
+    ) -> tuple[int, int]:
         from deltalake import write_deltalake
 
         exists = self.exists(table)
@@ -90,18 +95,19 @@ class Warehouse:
             kwargs = {key: value for key, value in kwargs.items() if key != "predicate"}
         write_deltalake(
             self.uri(table),
-            data,
+            data() if callable(data) else data,
             mode="overwrite" if exists else "error",
             schema_mode="merge" if exists else None,
             configuration=None if exists else _KEEP_FOREVER,
             storage_options=self._options,
             **kwargs,
         )
+        return self._written(table, kwargs["commit_properties"])
 
     def replace(
         self,
         table: str,
-        data: "pa.Table",
+        data: "pa.Table | RowStream",
         *,
         days: Iterable[date],
         scope: Mapping[str, str] | None = None,
@@ -111,7 +117,9 @@ class Warehouse:
 
         Args:
             table: table name; created at its first write, partitioned by ``ds`` and scope columns.
-            data: the days' new rows, with a ``ds`` date column; may be empty.
+            data: the days' new rows, with a ``ds`` date column; may be empty. For more rows than
+                fit in memory, a function that opens a stream of them (again, when a commit has to
+                be tried again).
             days: the days replaced; days without rows become empty.
             scope: further partition columns and their values, e.g. ``{"task_id": "spring"}``.
             fingerprints: what each day was made from; read back by :meth:`fingerprints`.
@@ -122,9 +130,10 @@ class Warehouse:
         from deltalake import CommitProperties, WriterProperties
 
         wanted = sorted(set(days))
-        outside = set(data.column("ds").unique().to_pylist()) - set(wanted)
-        if outside:
-            raise ValueError(f"{table}: rows of days that are not replaced: {sorted(outside)[:3]}")
+        if not callable(data):
+            outside = set(data.column("ds").unique().to_pylist()) - set(wanted)
+            if outside:
+                raise ValueError(f"{table}: rows of days not replaced: {sorted(outside)[:3]}")
         quoted = ", ".join(f"'{day.isoformat()}'" for day in wanted)
         predicate = f"ds in ({quoted})"
         for column, value in (scope or {}).items():
@@ -133,9 +142,9 @@ class Warehouse:
             "days": [day.isoformat() for day in wanted],
             "scope": dict(scope or {}),
             "fingerprints": {day.isoformat(): mark for day, mark in (fingerprints or {}).items()},
-            "rows": data.num_rows,
+            "commit": uuid.uuid4().hex,
         }
-        self._commit(
+        version, rows = self._commit(
             table,
             data,
             {
@@ -147,11 +156,18 @@ class Warehouse:
                 "writer_properties": WriterProperties(compression="ZSTD"),
             },
         )
-        return Commit(table, int(self.open(table).version()), data.num_rows)
+        return Commit(table, version, rows)
 
-    def fingerprints(
-        self, table: str, scope: Mapping[str, str] | None = None
-    ) -> dict[date, str]:
+    def _written(self, table: str, properties: Any) -> tuple[int, int]:
+        """Version and rows of the commit just made, found by its own mark: others may follow it."""
+        mark = properties.custom_metadata[_META_KEY]
+        for entry in self.open(table).history(64):
+            if entry.get(_META_KEY) == mark:
+                rows = int(entry.get("operationMetrics", {}).get("num_added_rows", 0))
+                return int(entry["version"]), rows
+        raise RuntimeError(f"{table}: the commit just made is not in the table's history")
+
+    def fingerprints(self, table: str, scope: Mapping[str, str] | None = None) -> dict[date, str]:
         """What each written day was made from, by the newest commit that wrote it."""
         if not self.exists(table):
             return {}
