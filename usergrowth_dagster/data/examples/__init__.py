@@ -1,0 +1,1 @@
+"""Example data, written as landing files so that the product reads them like anyone's."""
