@@ -118,13 +118,14 @@ select
 from campaign_descriptions join offered using (campaign_id)
 """
 
+# Cents: the published doubles hold the dust of sums, such as 8.881784e-16 for nothing.
 _BUY_NUM = kvs(
     {
         "quantity": "quantity",
-        "sales_value": "sales_value",
-        "retail_disc": "nullif(retail_disc, 0)",
-        "coupon_disc": "nullif(coupon_disc, 0)",
-        "coupon_match_disc": "nullif(coupon_match_disc, 0)",
+        "sales_value": "round(sales_value, 2)",
+        "retail_disc": "nullif(round(retail_disc, 2), 0)",
+        "coupon_disc": "nullif(round(coupon_disc, 2), 0)",
+        "coupon_match_disc": "nullif(round(coupon_match_disc, 2), 0)",
     }
 )
 _BEHAVIORS = f"""
