@@ -1,0 +1,341 @@
+"""Tables of the control records and of the send ledger, in one database.
+
+Names and codes follow the PaiPlugin OpenAPI (2022-01-12) in snake case; what it calls History is
+the table ``history``. Times are UTC.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+from usergrowth_dagster.control.codes import (
+    GroupSource,
+    GroupStatus,
+    JobStatus,
+    MessageState,
+    OccurrenceState,
+    RepeatUnit,
+    ReviewStatus,
+    ScheduleStatus,
+    TemplateType,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware time, kept in UTC; a naive one is refused."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To UTC, without zone where the database has none."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone cannot be stored")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Aware, in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Code(TypeDecorator[Any]):
+    """An IntEnum as a small integer."""
+
+    impl = SmallInteger
+    cache_ok = True
+
+    def __init__(self, enum: type[Enum]) -> None:
+        super().__init__()
+        self.enum = enum
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> int | None:
+        """The code's number."""
+        return None if value is None else int(self.enum(value).value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """The code's name."""
+        return None if value is None else self.enum(value)
+
+
+class Word(TypeDecorator[Any]):
+    """A StrEnum as a short text."""
+
+    impl = String(16)
+    cache_ok = True
+
+    def __init__(self, enum: Callable[[str], Any]) -> None:
+        super().__init__()
+        self.enum = enum
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """The state's text."""
+        return None if value is None else str(self.enum(value))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """The state."""
+        return None if value is None else self.enum(value)
+
+
+BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows only for INTEGER
+
+
+def _id() -> Column[int]:
+    return Column("id", BigId, primary_key=True, autoincrement=True)
+
+
+def _ref(name: str, table: str, *, null: bool = False) -> Column[int]:
+    return Column(name, BigId, ForeignKey(f"{table}.id"), nullable=null)
+
+
+def _times() -> tuple[Column[datetime], Column[datetime]]:
+    return (
+        Column("created_time", UtcTime, nullable=False),
+        Column("updated_time", UtcTime, nullable=False),
+    )
+
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+campaign = Table(
+    "campaign",
+    metadata,
+    _id(),
+    Column("name", String(30), nullable=False, unique=True),
+    Column("remark", Text, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("spec_hash", String(64), nullable=False),
+    *_times(),
+)
+
+group = Table(
+    "audience_group",  # "group" is a word of SQL
+    metadata,
+    _id(),
+    Column("name", String(200), nullable=False, unique=True),
+    Column("remark", Text, nullable=False),
+    Column("source", Code(GroupSource), nullable=False),
+    Column("phone_number", Boolean, nullable=False),
+    Column("text", Text),
+    Column("uri", Text),
+    Column("column", Text),
+    Column("project", Text),
+    Column("table", Text),
+    Column("filter", Text),
+    Column("algorithm", String(32)),
+    Column("inference_job_id", BigId, index=True),
+    Column("amount", BigInteger),
+    Column("status", Code(GroupStatus), nullable=False),
+    _ref("campaign_id", "campaign"),
+    *_times(),
+)
+
+training_job = Table(
+    "training_job",
+    metadata,
+    _id(),
+    Column("name", String(200), nullable=False, unique=True),
+    Column("remark", Text, nullable=False),
+    Column("algorithm", String(32), nullable=False),
+    _ref("campaign_id", "campaign"),
+    Column("data_path", Text, nullable=False),
+    Column("user_config", JSON, nullable=False),
+    Column("status", Code(JobStatus), nullable=False),
+    Column("has_model_info", Boolean, nullable=False),
+    Column("training_schedule_id", BigId),
+    *_times(),
+)
+
+inference_job = Table(
+    "inference_job",
+    metadata,
+    _id(),
+    Column("name", String(200), nullable=False, unique=True),  # the task id
+    Column("remark", Text, nullable=False),
+    Column("algorithm", String(32), nullable=False),
+    _ref("campaign_id", "campaign"),
+    Column("execution_date", Date, nullable=False, index=True),
+    Column("data_path", Text, nullable=False),
+    Column("target_path", Text, nullable=False),
+    _ref("training_job_id", "training_job"),
+    Column("user_config", JSON, nullable=False),  # the campaign as the task sees it
+    _ref("group_id", "audience_group"),
+    _ref("target_group_id", "audience_group"),
+    Column("status", Code(JobStatus), nullable=False),
+    *_times(),
+)
+
+signature = Table(
+    "signature",
+    metadata,
+    _id(),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("description", Text, nullable=False),
+    Column("status", Code(ReviewStatus), nullable=False),
+    Column("reason", Text),
+    *_times(),
+)
+
+template = Table(
+    "template",
+    metadata,
+    _id(),
+    Column("template_code", String(64), nullable=False, unique=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("content", Text, nullable=False),
+    Column("type", Code(TemplateType), nullable=False),
+    _ref("signature_id", "signature"),
+    Column("status", Code(ReviewStatus), nullable=False),
+    Column("reason", Text),
+    *_times(),
+)
+
+schedule = Table(
+    "schedule",
+    metadata,
+    _id(),
+    Column("name", String(30), nullable=False, unique=True),
+    _ref("campaign_id", "campaign"),
+    _ref("group_id", "audience_group", null=True),
+    _ref("signature_id", "signature"),
+    _ref("template_id", "template"),
+    Column("channel", String(16), nullable=False),
+    Column("execute_time", UtcTime),
+    Column("end_time", UtcTime),
+    Column("repeat_cycle", Integer, nullable=False),
+    Column("repeat_cycle_unit", Code(RepeatUnit), nullable=False),
+    Column("repeat_times", Integer, nullable=False),
+    Column("ai_send_start_date", Date),
+    Column("ai_send_end_date", Date),
+    Column("paused", Boolean, nullable=False),
+    Column("status", Code(ScheduleStatus), nullable=False),
+    *_times(),
+)
+
+history = Table(
+    "history",
+    metadata,
+    _id(),
+    Column("kind", String(32), nullable=False),
+    Column("record_id", BigId, nullable=False),
+    Column("time", UtcTime, nullable=False),
+    Column("actor", String(200), nullable=False),
+    Column("from", String(32)),
+    Column("to", String(32)),
+    Column("note", Text, nullable=False),
+    Index("ix_history_kind_record_id", "kind", "record_id"),
+)
+
+occurrence = Table(
+    "occurrence",  # one run of a schedule for one task; holds what its messages have in common
+    metadata,
+    _id(),
+    _ref("schedule_id", "schedule"),
+    Column("name", String(200), nullable=False),
+    Column("task_id", String(200), nullable=False, index=True),
+    Column("channel", String(16), nullable=False),
+    Column("state", Word(OccurrenceState), nullable=False, index=True),
+    Column("reason", Text),
+    Column("due", UtcTime, nullable=False),
+    Column("send_by", UtcTime, nullable=False),
+    # frozen when planned, so that a later edit cannot change a text on its way out
+    Column("signature", String(64), nullable=False),
+    Column("template_code", String(64), nullable=False),
+    Column("template_type", Code(TemplateType), nullable=False),
+    Column("content", Text, nullable=False),
+    Column("price", Float, nullable=False),
+    Column("currency", String(8), nullable=False),
+    *_times(),
+    UniqueConstraint("schedule_id", "name"),
+)
+
+batch = Table(
+    "batch",  # one call of a provider
+    metadata,
+    _id(),
+    _ref("occurrence_id", "occurrence"),
+    Column("gateway", String(32), nullable=False),
+    Column("worker", String(128), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("submitted_time", UtcTime, nullable=False),
+    Column("answered_time", UtcTime),
+    Index("ix_batch_occurrence_id", "occurrence_id"),
+)
+
+message = Table(
+    "message",  # one recipient of one occurrence
+    metadata,
+    _id(),  # also the provider's OutId
+    _ref("occurrence_id", "occurrence"),
+    Column("channel", String(16), nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("item_id", Text),
+    Column("phone_number", LargeBinary),  # encrypted
+    Column("phone_hash", LargeBinary),  # keyed hash
+    Column("template_params", Text, nullable=False),  # JSON object
+    Column("segments", SmallInteger, nullable=False),
+    Column("state", Word(MessageState), nullable=False),
+    Column("reason", String(64)),
+    Column("error_code", String(128)),
+    Column("request_id", String(128)),
+    Column("batch_id", BigId, ForeignKey("batch.id")),
+    Column("attempts", SmallInteger, nullable=False, default=0),
+    Column("not_before", UtcTime),  # the row's own hour, on the business clock
+    Column("retry_at", UtcTime),  # after a deferral, on the real clock
+    Column("claimed_by", String(128)),
+    Column("lease_until", UtcTime),  # on the real clock
+    Column("updated_time", UtcTime, nullable=False),
+    # the occurrence stands for (schedule, occurrence): its name is unique within the schedule
+    UniqueConstraint("occurrence_id", "channel", "user_id"),
+    Index("ix_message_occurrence_id_state", "occurrence_id", "state", "id"),
+    Index("ix_message_phone_hash", "phone_hash"),
+    Index(
+        "ix_message_request_id",
+        "request_id",
+        sqlite_where=text("request_id is not null"),
+        postgresql_where=text("request_id is not null"),
+    ),
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,294 @@
+"""The control database: connections, migrations, guarded status changes and their history."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, select, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.codes import TRANSITIONS, Kind
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.settings import Settings
+
+HEAD = "0001"
+"""Newest migration; a test holds it against the files."""
+
+_BUSY_MS = 60_000
+_LOCK_KEY = 0x75677264  # advisory lock of the migrations, "ugrd"
+TABLES: Mapping[Kind, Table] = {
+    Kind.CAMPAIGN: schema.campaign,
+    Kind.GROUP: schema.group,
+    Kind.TRAINING_JOB: schema.training_job,
+    Kind.INFERENCE_JOB: schema.inference_job,
+    Kind.SIGNATURE: schema.signature,
+    Kind.TEMPLATE: schema.template,
+    Kind.SCHEDULE: schema.schedule,
+    Kind.OCCURRENCE: schema.occurrence,
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of a record's history: time (UTC), actor, statuses by name, note."""
+
+    time: datetime
+    actor: str
+    source: str | None
+    target: str | None
+    note: str
+
+
+def utc_now() -> datetime:
+    """The real clock, in UTC."""
+    return datetime.now(UTC)
+
+
+class ControlStore:
+    """The control records and the ledger's tables in one SQLite or PostgreSQL database.
+
+    Args:
+        database_url: SQLAlchemy URL, ``sqlite:///<file>`` or ``postgresql://…``.
+        zone: time zone of times that a campaign file gives without one.
+    """
+
+    def __init__(self, database_url: str, zone: tzinfo = UTC) -> None:
+        self.url = database_url
+        self.zone = zone
+        self.engine = _open(database_url)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is SQLite."""
+        return self.engine.dialect.name == "sqlite"
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for queries, with one consistent view."""
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that is committed at the end, or rolled back on an exception.
+
+        On SQLite it takes the write lock at once: a lock taken half-way cannot be waited for.
+        """
+        with self.engine.connect().execution_options(write=True) as connection, connection.begin():
+            yield connection
+
+    def migrate(self) -> None:
+        """Bring the tables to the newest form; safe when several processes start at once.
+
+        Raises:
+            UserError: the database belongs to a newer version of the product.
+        """
+        if self.revision() == HEAD:
+            return
+        with self.write() as connection:
+            if not self.is_sqlite:
+                connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+            present = _revision(connection)
+            if present == HEAD:  # another process was faster
+                return
+            if present is not None and present > HEAD:
+                raise UserError(
+                    f"the database {_public(self.url)} was made by a newer version of the product "
+                    f"(migration {present}, this one knows {HEAD}): upgrade usergrowth-dagster"
+                )
+            _upgrade(connection)
+
+    def revision(self) -> str | None:
+        """The newest migration applied, or None for an empty database."""
+        with self.read() as connection:
+            return _revision(connection)
+
+    def note(
+        self,
+        connection: Connection,
+        kind: Kind,
+        record_id: int,
+        actor: str,
+        *,
+        source: IntEnum | str | None = None,
+        target: IntEnum | str | None = None,
+        note: str = "",
+    ) -> None:
+        """Add a line to a record's history."""
+        connection.execute(
+            schema.history.insert().values(
+                {
+                    "kind": str(kind),
+                    "record_id": record_id,
+                    "time": utc_now(),
+                    "actor": actor,
+                    "from": _name(source),
+                    "to": _name(target),
+                    "note": note,
+                }
+            )
+        )
+
+    def history(self, kind: Kind, record_id: int) -> list[Event]:
+        """A record's history, oldest first."""
+        table = schema.history
+        with self.read() as connection:
+            rows = connection.execute(
+                select(table)
+                .where(table.c.kind == str(kind), table.c.record_id == record_id)
+                .order_by(table.c.id)
+            ).mappings()
+            return [Event(r["time"], r["actor"], r["from"], r["to"], r["note"]) for r in rows]
+
+    def move(
+        self,
+        connection: Connection,
+        kind: Kind,
+        record_id: int,
+        to: IntEnum,
+        actor: str,
+        *,
+        note: str = "",
+        values: Mapping[str, Any] | None = None,
+    ) -> IntEnum:
+        """Change a record's status if that is allowed, with its history.
+
+        The change is one conditional update, so of two processes only one makes it.
+
+        Returns:
+            The status before.
+
+        Raises:
+            UserError: the present status does not allow it; the record stays as it is.
+        """
+        table = TABLES[kind]
+        label = table.c.name
+        row = connection.execute(
+            select(table.c.status, label).where(table.c.id == record_id).with_for_update()
+        ).one()
+        present: IntEnum = row[0]
+        if to not in TRANSITIONS[kind][present]:
+            allowed = ", ".join(sorted(_spell(s) for s in TRANSITIONS[kind][present])) or "nothing"
+            raise UserError(
+                f"{kind.replace('_', ' ')} {row[1]!r} is {_spell(present)} and cannot become "
+                f"{_spell(to)}; from there it can become {allowed}"
+            )
+        connection.execute(
+            table.update()
+            .where(table.c.id == record_id)
+            .values(status=to, updated_time=utc_now(), **(values or {}))
+        )
+        self.note(connection, kind, record_id, actor, source=present, target=to, note=note)
+        return present
+
+
+def open_store(settings: Settings) -> ControlStore:
+    """The store of the settings' database, migrated and ready."""
+    store = ControlStore(settings.database, zone=settings.zone)
+    store.migrate()
+    return store
+
+
+def _name(status: IntEnum | str | None) -> str | None:
+    return status.name.lower() if isinstance(status, IntEnum) else status
+
+
+def _spell(status: IntEnum) -> str:
+    return status.name.lower().replace("_", " ")
+
+
+def _public(url: str) -> str:
+    return make_url(url).render_as_string(hide_password=True)
+
+
+def _open(database_url: str) -> Engine:
+    try:
+        url = make_url(database_url)
+    except ArgumentError:
+        raise UserError(
+            "setting 'database_url' (USERGROWTH_DATABASE_URL) is not a database URL; use "
+            "sqlite:///<file> or postgresql://<user>@<host>/<database>"
+        ) from None
+    kind = url.get_backend_name()
+    if kind not in {"sqlite", "postgresql"}:
+        raise UserError(
+            f"setting 'database_url' (USERGROWTH_DATABASE_URL) names {kind!r}; "
+            "only sqlite and postgresql are known"
+        )
+    if kind == "sqlite":
+        if not url.database or url.database == ":memory:":
+            raise UserError(
+                "setting 'database_url' (USERGROWTH_DATABASE_URL) is a database in memory, which "
+                "would forget what was sent; name a file: sqlite:///<file>"
+            )
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        engine = create_engine(url, pool_pre_ping=kind == "postgresql", pool_size=4)
+    except (ImportError, NoSuchModuleError) as error:
+        raise UserError(
+            f"setting 'database_url' (USERGROWTH_DATABASE_URL) needs a driver that is missing "
+            f"({error}): pip install 'usergrowth-dagster[postgres]'"
+        ) from None
+    if kind == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    """WAL and a patient lock; transactions are begun by us, not by the driver."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"pragma busy_timeout = {_BUSY_MS}")
+    cursor.execute("pragma foreign_keys = on")
+    # full: a row must be on disk as "submitting" before the provider hears of it
+    cursor.execute("pragma synchronous = full")
+    for wait in (0.05, 0.1, 0.2, 0.5, 1.0, 2.0):
+        try:  # switching to WAL does not heed the busy timeout
+            cursor.execute("pragma journal_mode = wal")
+            break
+        except Exception:
+            time.sleep(wait)
+    else:
+        cursor.execute("pragma journal_mode = wal")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    write = connection.get_execution_options().get("write", False)
+    connection.exec_driver_sql("begin immediate" if write else "begin")
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    row = connection.execute(text("select version_num from alembic_version")).first()
+    return None if row is None else str(row[0])
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    folder = Path(__file__).parent / "migrations"
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except DBAPIError as error:
+        raise UserError(
+            f"the control database could not be brought up to date: {error.orig}; "
+            "check that the database user may create tables"
+        ) from None
