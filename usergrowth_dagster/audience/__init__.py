@@ -1,0 +1,1 @@
+"""Who is texted: eligibility, holdout, selection policies, decision records and output.csv."""

@@ -1,0 +1,104 @@
+"""Who could be texted at all: the checks of a row before anyone is chosen by score.
+
+A row that fails gets the outcome of the first check it fails, in the order of :data:`OUTCOMES`:
+
+1. ``duplicate``: the same user and item stood in an earlier row of the upload; the first row wins.
+2. ``no_features``: no score, because the user is not in the features.
+3. ``no_phone``: the phone is missing or blank.
+4. ``bad_phone``: without spaces and hyphens the phone is not ``+`` (optional) and 6 to 15 digits,
+   the longest number of ITU-T E.164.
+5. ``suppressed``, ``capped``: the user may not be texted (opt-out), or not again so soon. Both hold
+   for the person: for each row of that user, and for each row with that phone.
+6. ``missing_variable``, ``too_long`` or another code of the message builder: no text can be made.
+"""
+
+# Every outcome, in its order of precedence. Those from other_item on are given to eligible rows.
+OUTCOMES = (
+    "duplicate",
+    "no_features",
+    "no_phone",
+    "bad_phone",
+    "suppressed",
+    "capped",
+    "missing_variable",
+    "too_long",
+    "other_item",
+    "shared_phone",
+    "below_threshold",
+    "not_in_top_n",
+    "over_budget",
+    "holdout",
+    "selected",
+)
+CONTENT_OUTCOMES = ("missing_variable", "too_long")
+
+PHONE_PATTERN = r"^\+?[0-9]{6,15}$"
+
+
+def phone_sql(column: str) -> str:
+    """DuckDB expression: a phone without white space and hyphens, NULL when nothing is left.
+
+    Args:
+        column: SQL expression of the phone as uploaded.
+    """
+    return f"nullif(regexp_replace({column}, '[\\s-]', '', 'g'), '')"
+
+
+def phone_key_sql(phone: str) -> str:
+    """DuckDB expression: what two spellings of one international number have in common.
+
+    The signs ``+`` and ``00`` before the country code are dropped. A national spelling and an
+    international one of the same number stay different: telling them apart needs a country.
+
+    Args:
+        phone: SQL expression of a phone cleaned by :func:`phone_sql`.
+    """
+    return f"regexp_replace({phone}, '^(\\+|00)', '')"
+
+
+def screened_ctes(relation: str, has_reason: bool) -> str:
+    """CTEs that end in ``screened``: the relation's rows with phone_key and problem (NULL: none).
+
+    Args:
+        relation: quoted name of the input of :func:`usergrowth_dagster.audience.decisions.decide`.
+        has_reason: whether it has the optional column ``reason``.
+    """
+    reason = "reason" if has_reason else "cast(null as varchar)"
+    return f"""
+cleaned as (
+    select *,
+        {phone_sql("phone")} as clean_phone,
+        coalesce(suppressed, false) or {reason} is not null as barred,
+        coalesce({reason}, '') = 'capped' as only_capped
+    from {relation}
+),
+keyed as (
+    select *,
+        {phone_key_sql("clean_phone")} as phone_key,
+        row_number() over (partition by user_id, item_id order by "row") as copy
+    from cleaned
+),
+barred_users as (
+    select user_id, bool_and(only_capped) as only_capped
+    from keyed where barred group by user_id
+),
+barred_phones as (
+    select phone_key, bool_and(only_capped) as only_capped
+    from keyed where barred and phone_key is not null group by phone_key
+),
+screened as (
+    select keyed.*,
+        case
+            when copy > 1 then 'duplicate'
+            when score is null then 'no_features'
+            when clean_phone is null then 'no_phone'
+            when not regexp_full_match(clean_phone, '{PHONE_PATTERN}') then 'bad_phone'
+            when barred_users.only_capped is false or barred_phones.only_capped is false
+                then 'suppressed'
+            when barred_users.only_capped or barred_phones.only_capped then 'capped'
+            else content_problem
+        end as problem
+    from keyed
+    left join barred_users on barred_users.user_id = keyed.user_id
+    left join barred_phones on barred_phones.phone_key = keyed.phone_key
+)"""

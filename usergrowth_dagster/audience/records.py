@@ -1,0 +1,189 @@
+"""The decisions table: written once per task and date, frozen when a person or a send relies on it.
+
+What a decision was made from is one fingerprint, kept with the commit. The same fingerprint again
+means the same decision, so nothing is written; another one replaces the decision unless the caller
+says that the task is approved or sent. Then the old decision stays and is read, not remade.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Literal
+
+from usergrowth_dagster.audience.decisions import DECISION_COLUMNS, literal, quoted
+from usergrowth_dagster.audience.holdout import Holdout
+from usergrowth_dagster.audience.policy import Budget, Threshold, TopN
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.tables import Warehouse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TABLE = "decisions"
+
+State = Literal["new", "unchanged", "changed", "frozen"]
+
+_TASK_ID = re.compile(r"[^\x00-\x1f'\"/\\]{1,128}")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a decision.
+
+    ``state`` is ``new`` or ``changed`` (rows were written, ``version`` is the new Delta version),
+    ``unchanged`` (made from the same inputs) or ``frozen`` (made from others, but kept).
+    ``message`` says it in a sentence.
+    """
+
+    state: State
+    version: int | None
+    rows: int
+    message: str
+
+
+def check_task_id(task_id: str) -> str:
+    """The task id, when it can name a folder and a partition.
+
+    Raises:
+        UserError: it is empty, too long, or has a quote, slash or control character.
+    """
+    if not _TASK_ID.fullmatch(task_id) or task_id in {".", ".."}:
+        raise UserError(
+            f"task id {task_id!r}: use 1 to 128 characters without quotes, slashes and control "
+            "characters"
+        )
+    return task_id
+
+
+def decision_fingerprint(
+    *,
+    population: str,
+    features: Sequence[str],
+    model: str,
+    policy: Threshold | TopN | Budget,
+    holdout: Holdout,
+    extra: Mapping[str, str] | None = None,
+) -> str:
+    """One hash of everything that a decision is made from.
+
+    Args:
+        population: version or content fingerprint of the population.
+        features: the data files of the features that were scored, in any order.
+        model: name and version of the model.
+        policy: the selection policy.
+        holdout: the holdout.
+        extra: further inputs by name, such as the template, the price and the suppressions.
+    """
+    parts = {
+        "population": population,
+        "features": sorted(features),
+        "model": model,
+        "policy": policy.policy_hash,
+        "holdout": holdout.model_dump(),
+        "extra": dict(extra or {}),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def decision_state(
+    warehouse: Warehouse,
+    execution_date: date,
+    task_id: str,
+    fingerprint: str,
+    *,
+    frozen: bool = False,
+) -> State:
+    """What writing would do: asked before the work, it saves deciding what stands already.
+
+    Args:
+        warehouse: where the decisions are.
+        execution_date: D.
+        task_id: the task.
+        fingerprint: of the present inputs, by :func:`decision_fingerprint`.
+        frozen: whether the task is approved or sent, so that its decision may not change.
+    """
+    marks = warehouse.fingerprints(TABLE, {"task_id": check_task_id(task_id)})
+    earlier = marks.get(execution_date)
+    if earlier is None:
+        return "new"
+    if earlier == fingerprint:
+        return "unchanged"
+    return "frozen" if frozen else "changed"
+
+
+def write_decisions(
+    warehouse: Warehouse,
+    table: "pa.Table",
+    *,
+    execution_date: date,
+    task_id: str,
+    fingerprint: str,
+    frozen: bool = False,
+) -> Written:
+    """Record a task's decision in one commit, or leave the one that stands.
+
+    Args:
+        warehouse: where the decisions are.
+        table: the result of :func:`usergrowth_dagster.audience.decisions.decide`.
+        execution_date: D, the ``ds`` of all its rows.
+        task_id: the task of all its rows.
+        fingerprint: what it was made from, by :func:`decision_fingerprint`.
+        frozen: whether the task is approved or sent.
+    """
+    state = decision_state(warehouse, execution_date, task_id, fingerprint, frozen=frozen)
+    named = f"decision of task {task_id!r} on {execution_date}"
+    if state == "unchanged":
+        return Written(state, None, 0, f"the {named} stands: it was made from the same inputs")
+    if state == "frozen":
+        return Written(
+            state,
+            None,
+            0,
+            f"the {named} is approved or sent and stays as it is, although its inputs have "
+            "changed since",
+        )
+    if set(table.column("task_id").unique().to_pylist()) - {task_id}:
+        raise ValueError(f"the {named} holds rows of other tasks")
+    commit = warehouse.replace(
+        TABLE,
+        table,
+        days=[execution_date],
+        scope={"task_id": task_id},
+        fingerprints={execution_date: fingerprint},
+    )
+    verb = "is new" if state == "new" else "has been remade from changed inputs"
+    return Written(state, commit.version, commit.rows, f"the {named} {verb}")
+
+
+def bind_decisions(
+    engine: Engine,
+    warehouse: Warehouse,
+    execution_date: date,
+    task_id: str,
+    name: str = TABLE,
+) -> str:
+    """Make the view ``name`` over one task's decision, empty when there is none.
+
+    Returns:
+        The name, ready for FROM.
+    """
+    files = warehouse.files(TABLE, first=execution_date, last=execution_date)
+    whole = f"_{name}_of_day"
+    engine.bind_files(whole, files.get(execution_date, []), DECISION_COLUMNS)
+    engine.run(
+        f"create or replace view {quoted(name)} as select * from {quoted(whole)} "
+        f"where task_id = {literal(check_task_id(task_id))}"
+    )
+    return name
+
+
+def read_decisions(
+    engine: Engine, warehouse: Warehouse, execution_date: date, task_id: str
+) -> "pa.Table":
+    """One task's decision as it stands, ordered by row; without rows when there is none."""
+    name = bind_decisions(engine, warehouse, execution_date, task_id, "_decisions_read")
+    return engine.arrow(f'select * from {quoted(name)} order by "row"')
