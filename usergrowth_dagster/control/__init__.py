@@ -1,0 +1,1 @@
+"""The records an operator edits: campaigns, groups, jobs, signatures, templates, schedules."""

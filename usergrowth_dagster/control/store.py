@@ -22,7 +22,7 @@ HEAD = "0001"
 """Newest migration; a test holds it against the files."""
 
 _BUSY_MS = 60_000
-_LOCK_KEY = 0x75677264  # advisory lock of the migrations, "ugrd"
+_LOCK_KEY = 0x75677264  # advisory lock of migrations and record changes: "ugrd"
 TABLES: Mapping[Kind, Table] = {
     Kind.CAMPAIGN: schema.campaign,
     Kind.GROUP: schema.group,
@@ -80,12 +80,17 @@ class ControlStore:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, alone: bool = False) -> Iterator[Connection]:
         """A transaction that is committed at the end, or rolled back on an exception.
 
         On SQLite it takes the write lock at once: a lock taken half-way cannot be waited for.
+
+        Args:
+            alone: keep other ``alone`` transactions out until the end (on SQLite all are alone).
         """
         with self.engine.connect().execution_options(write=True) as connection, connection.begin():
+            if alone and not self.is_sqlite:
+                connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
             yield connection
 
     def migrate(self) -> None:
@@ -96,9 +101,7 @@ class ControlStore:
         """
         if self.revision() == HEAD:
             return
-        with self.write() as connection:
-            if not self.is_sqlite:
-                connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+        with self.write(alone=True) as connection:
             present = _revision(connection)
             if present == HEAD:  # another process was faster
                 return

@@ -1,0 +1,137 @@
+"""The campaign file: what it accepts, and the one sentence it gives for a mistake."""
+
+from datetime import date
+
+import pytest
+
+from usergrowth_dagster.control.campaign import load_campaign, parse_campaign
+from usergrowth_dagster.control.tasks import load_spec
+from usergrowth_dagster.errors import UserError
+
+GOOD = """\
+name: december-offer
+remark: end of the year
+algorithm: {kind: winback, op_target: null, return_days: 28, return_behaviors: [redeem]}
+training:
+  start_date: 2017-03-01
+  end_date: 20171227
+  calibrate_from: 2017-06-20
+  test_from: 2017-09-01
+population: population/december-2017
+execution_date: 2017-12-28
+selection: {threshold: 0.12}
+holdout: {share: 0.1, namespace: global, epoch: 2017}
+channel: sms
+signature: {name: 示例商店, description: a shop}
+template: {name: december offer, content: "亲爱的${name}，新年好。拒收请回复R", type: promotion}
+schedule: {name: december send, execute_time: null, repeat_unit: never}
+"""
+
+
+def test_every_setting_is_read() -> None:
+    """Guards against a key that is accepted and then forgotten."""
+    spec = parse_campaign(GOOD)
+    assert spec.execution_date == date(2017, 12, 28)
+    assert spec.training.end_date == date(2017, 12, 27)
+    assert spec.holdout.epoch == "2017"
+    assert spec.output_of("december-2017") == "population_output/december-2017"
+    assert load_spec(spec.model_dump(mode="json")) == spec
+    assert load_spec(spec.model_dump(mode="json")).digest == spec.digest
+
+
+def test_vendor_settings_are_understood() -> None:
+    """Guards against refusing the job settings that the vendor's own template uses."""
+    text = (
+        GOOD.replace(
+            "algorithm: {kind: winback, op_target: null, return_days: 28, return_behaviors: [redeem]}\n",
+            "",
+        )
+        .replace("execution_date: 2017-12-28\n", "")
+        .replace("{threshold: 0.12}", '{"percentage_threshold":0.5,"exe_date":"20220201"}')
+    )
+    start = text.index("training:")
+    end = text.index("population:")
+    vendor = (
+        '{"algorithm":"sms_recall","start_date":"20220101","end_date":"20220208","op_target":"sms"}'
+    )
+    spec = parse_campaign(f"{text[:start]}training: {vendor}\n{text[end:]}")
+    assert (spec.algorithm.kind, spec.algorithm.op_target) == ("winback", "sms")
+    assert spec.algorithm.return_days == 28
+    assert spec.training.start_date == date(2022, 1, 1)
+    assert spec.selection.threshold == 0.5
+    assert spec.execution_date == date(2022, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "parts"),
+    [
+        ("threshold: 0.12", "treshold: 0.12", ["selection.treshold", "did you mean 'threshold'"]),
+        ("channel: sms", "chanel: sms", ["chanel: unknown key", "'channel'"]),
+        ("channel: sms", "color: red", ["color: unknown key", "known keys are name"]),
+        ("threshold: 0.12", "threshold: 1", ["selection.threshold", "less than 1"]),
+        ("threshold: 0.12", "threshold: 0", ["selection.threshold", "greater than 0"]),
+        ("threshold: 0.12", "threshold: high", ["selection.threshold", "number", "'high'"]),
+        ("threshold: 0.12", "top_n: yes", ["selection.top_n", "integer", "True"]),
+        ("threshold: 0.12", "threshold: 0.5, top_n: 3", ["selection:", "exactly one of"]),
+        ("{threshold: 0.12}", "{}", ["selection:", "but has none"]),
+        ("{threshold: 0.12}", "0.12", ["selection: must be a group of keys"]),
+        ("kind: winback", "kind: lottery", ["algorithm.kind", "'churn' or 'winback'", "'lottery'"]),
+        ("return_days: 28", "churn_days: 7", ["algorithm: churn_days does not belong"]),
+        ("start_date: 2017-03-01", "start_date: 1.3.2017", ["training.start_date", "'1.3.2017'"]),
+        (
+            "start_date: 2017-03-01",
+            "start_date: 2018-03-01",
+            ["training: start_date must be before"],
+        ),
+        ("test_from: 2017-09-01", "test_from: 2017-05-01", ["training: must rise"]),
+        ("start_date: 2017-03-01", "window_days: 90", ["training: give either"]),
+        ("execution_date: 2017-12-28", "execution_date: soon", ["execution_date:", '"on upload"']),
+        ("population/december-2017", "../december", ["population: must be a folder below"]),
+        ("population/december-2017", "population/*/x", ["population: '*' may stand in the last"]),
+        ("name: december-offer", "name: x", ["name: string should match"]),
+        ("name: december-offer\n", "", ["name: required, but missing"]),
+        ("type: promotion", "type: notification", ["template.type", "promotion"]),
+        ("repeat_unit: never", "repeat_unit: day", ["schedule: schedules send once"]),
+        (
+            "execute_time: null",
+            "execute_time: 2017-12-28",
+            ["schedule.execute_time: must be a time"],
+        ),
+        (
+            "channel: sms",
+            "channel: sms\nchannel: sms",
+            ["line 14, column 1", "'channel' appears twice, first on line 13"],
+        ),
+        ("channel: sms", "channel: [sms", ["line ", "column ", "not valid YAML"]),
+        ("2017-12-28", "2017-02-30", ["not valid YAML"]),
+    ],
+)
+def test_mistake_gives_one_sentence(old: str, new: str, parts: list[str]) -> None:
+    """Guards against a traceback or a message that names neither the key nor the rule."""
+    assert old in GOOD
+    with pytest.raises(UserError) as caught:
+        parse_campaign(GOOD.replace(old, new, 1), "winter.yaml")
+    sentence = str(caught.value)
+    assert sentence.startswith("winter.yaml")
+    assert "\n" not in sentence
+    for part in parts:
+        assert part in sentence, sentence
+
+
+def test_several_mistakes_are_counted() -> None:
+    """Guards against a long list where the first mistake is lost, and against hiding the rest."""
+    text = GOOD.replace("channel: sms", "channel: fax").replace("0.12", "7").replace("0.1,", "2,")
+    with pytest.raises(UserError, match=r"\(and 2 more\)$"):
+        parse_campaign(text)
+
+
+def test_unreadable_files(tmp_path) -> None:
+    """Guards against a traceback for a missing, empty or wrongly encoded file."""
+    with pytest.raises(UserError, match="No such file"):
+        load_campaign(tmp_path / "none.yaml")
+    (tmp_path / "empty.yaml").write_text("")
+    with pytest.raises(UserError, match="expected keys with values"):
+        load_campaign(tmp_path / "empty.yaml")
+    (tmp_path / "gbk.yaml").write_bytes("name: 商店".encode("gbk"))
+    with pytest.raises(UserError, match="not UTF-8"):
+        load_campaign(tmp_path / "gbk.yaml")

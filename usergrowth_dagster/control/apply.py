@@ -1,0 +1,262 @@
+"""From a campaign file to the control records, in one transaction."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.campaign import CampaignSpec
+from usergrowth_dagster.control.codes import (
+    JobStatus,
+    Kind,
+    RepeatUnit,
+    ReviewStatus,
+    ScheduleStatus,
+    TemplateType,
+)
+from usergrowth_dagster.control.store import TABLES, ControlStore, utc_now
+from usergrowth_dagster.control.tasks import refresh_tasks, register
+from usergrowth_dagster.errors import UserError
+
+
+@dataclass
+class Applied:
+    """What applying a campaign did.
+
+    ``created`` and ``changed`` name records (``template 'winter'``; changed ones with their
+    fields), ``notes`` say what a person should know, ``task_id`` is the task registered, if any.
+    """
+
+    campaign: str
+    created: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    task_id: str | None = None
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether everything was there already."""
+        return not self.created and not self.changed
+
+
+class _Work:
+    """One application inside one transaction."""
+
+    def __init__(self, store: ControlStore, connection: Connection, actor: str, name: str) -> None:
+        self.store, self.connection, self.actor = store, connection, actor
+        self.applied = Applied(name)
+
+    def upsert(
+        self, kind: Kind, name: str, values: Mapping[str, Any], fresh: Mapping[str, Any]
+    ) -> tuple[int, set[str]]:
+        """Create the named record, or change the fields that differ; returns id and those."""
+        table, now = TABLES[kind], utc_now()
+        label = f"{kind.replace('_', ' ')} {name!r}"
+        row = self.connection.execute(select(table).where(table.c.name == name)).mappings().first()
+        if row is None:
+            made = self.connection.execute(
+                table.insert().values(
+                    name=name, created_time=now, updated_time=now, **values, **fresh
+                )
+            )
+            record_id = int(made.inserted_primary_key[0])  # type: ignore[index]
+            self.applied.created.append(label)
+            status = fresh.get("status")
+            self.store.note(
+                self.connection, kind, record_id, self.actor, target=status, note="created"
+            )
+            return record_id, set()
+        differing = {key: value for key, value in values.items() if row[key] != value}
+        if differing:
+            self.connection.execute(
+                table.update().where(table.c.id == row["id"]).values(updated_time=now, **differing)
+            )
+            names = ", ".join(sorted(differing))
+            self.applied.changed.append(f"{label}: {names}")
+            self.store.note(self.connection, kind, row["id"], self.actor, note=f"changed: {names}")
+        return int(row["id"]), set(differing)
+
+    def review_again(self, kind: Kind, record_id: int, name: str) -> None:
+        """Send a changed signature or template back to review."""
+        table = TABLES[kind]
+        status = self.connection.scalar(select(table.c.status).where(table.c.id == record_id))
+        if status is not ReviewStatus.REVIEWING:
+            self.store.move(
+                self.connection,
+                kind,
+                record_id,
+                ReviewStatus.REVIEWING,
+                self.actor,
+                note="content changed",
+                values={"reason": None},
+            )
+        self.applied.notes.append(f"{kind} {name!r} has changed and must be reviewed again")
+
+
+def apply_campaign(store: ControlStore, spec: CampaignSpec, actor: str) -> Applied:
+    """Create or update the campaign's records; the same file twice changes nothing.
+
+    All or nothing, in one transaction. A signature or template whose content changes goes back to
+    reviewing. A campaign with a fixed date and one population folder gets its task at once.
+
+    Raises:
+        UserError: a name belongs to another campaign, or its text would change under that one.
+    """
+    with store.write(alone=True) as connection:
+        work = _Work(store, connection, actor, spec.name)
+        campaign_id, _ = work.upsert(
+            Kind.CAMPAIGN,
+            spec.name,
+            {
+                "remark": spec.remark,
+                "spec": spec.model_dump(mode="json"),
+                "spec_hash": spec.digest,
+            },
+            {},
+        )
+        signature_id, template_id = _content(work, spec, campaign_id)
+        _schedule(work, spec, campaign_id, signature_id, template_id)
+        _training(work, spec, campaign_id)
+        frozen, removed = refresh_tasks(store, connection, campaign_id, spec, actor)
+        work.applied.changed += [
+            f"task {task_id!r}: removed, since the population is now {spec.population!r}"
+            for task_id in removed
+        ]
+        for task_id in frozen:
+            work.applied.notes.append(
+                f"task {task_id!r} has its send plan already and keeps its earlier settings"
+            )
+        if not spec.on_upload and not spec.is_glob:
+            assert not isinstance(spec.execution_date, str)
+            task_id = spec.population.rsplit("/", 1)[-1]
+            work.applied.task_id = task_id
+            if task_id not in frozen:
+                done = register(store, connection, spec.name, task_id, spec.execution_date, actor)
+                if done == "created":
+                    work.applied.created.append(f"task {task_id!r}")
+                elif done:
+                    work.applied.changed.append(f"task {task_id!r}: {done}")
+    return work.applied
+
+
+def _content(work: _Work, spec: CampaignSpec, campaign_id: int) -> tuple[int, int]:
+    """Signature and template records; returns their ids."""
+    reviewing = {"status": ReviewStatus.REVIEWING, "reason": None}
+    description = {"description": spec.signature.description}
+    _guard_shared(work, Kind.SIGNATURE, spec.signature.name, description, campaign_id)
+    signature_id, changed = work.upsert(Kind.SIGNATURE, spec.signature.name, description, reviewing)
+    if changed:
+        work.review_again(Kind.SIGNATURE, signature_id, spec.signature.name)
+    content = {
+        "content": spec.template.content,
+        "type": TemplateType[spec.template.type.upper()],
+        "signature_id": signature_id,
+    }
+    _guard_shared(work, Kind.TEMPLATE, spec.template.name, content, campaign_id)
+    newest = work.connection.scalar(select(func.max(schema.template.c.id)))
+    template_id, changed = work.upsert(
+        Kind.TEMPLATE,
+        spec.template.name,
+        content,
+        {**reviewing, "template_code": f"UG_{(newest or 0) + 1:06d}"},
+    )
+    if changed:
+        work.review_again(Kind.TEMPLATE, template_id, spec.template.name)
+    return signature_id, template_id
+
+
+def _guard_shared(
+    work: _Work, kind: Kind, name: str, values: Mapping[str, Any], campaign_id: int
+) -> None:
+    """Refuse to change a text that another campaign sends: each apply would undo the other's."""
+    table = TABLES[kind]
+    row = work.connection.execute(select(table).where(table.c.name == name)).mappings().first()
+    if row is None or all(row[key] == value for key, value in values.items()):
+        return
+    reference = schema.schedule.c[f"{kind}_id"]
+    other = work.connection.scalar(
+        select(schema.campaign.c.name)
+        .join(schema.schedule, schema.schedule.c.campaign_id == schema.campaign.c.id)
+        .where(reference == row["id"], schema.campaign.c.id != campaign_id)
+        .limit(1)
+    )
+    if other:
+        raise UserError(
+            f"campaign {work.applied.campaign!r}: {kind}.name: {kind} {name!r} is used by "
+            f"campaign {other!r} with another content; choose another name"
+        )
+
+
+def _zoned(store: ControlStore, moment: datetime | None) -> datetime | None:
+    if moment is None or moment.tzinfo is not None:
+        return moment
+    return moment.replace(tzinfo=store.zone)
+
+
+def _schedule(
+    work: _Work, spec: CampaignSpec, campaign_id: int, signature_id: int, template_id: int
+) -> None:
+    owner = work.connection.execute(
+        select(schema.campaign.c.id, schema.campaign.c.name)
+        .join(schema.schedule, schema.schedule.c.campaign_id == schema.campaign.c.id)
+        .where(schema.schedule.c.name == spec.schedule.name)
+    ).first()
+    if owner is not None and owner[0] != campaign_id:
+        raise UserError(
+            f"campaign {spec.name!r}: schedule.name: schedule {spec.schedule.name!r} belongs to "
+            f"campaign {owner[1]!r}; choose another name"
+        )
+    work.upsert(
+        Kind.SCHEDULE,
+        spec.schedule.name,
+        {
+            "campaign_id": campaign_id,
+            "signature_id": signature_id,
+            "template_id": template_id,
+            "channel": spec.channel,
+            "execute_time": _zoned(work.store, spec.schedule.execute_time),
+            "end_time": _zoned(work.store, spec.schedule.end_time),
+            "repeat_cycle": spec.schedule.repeat_cycle,
+            "repeat_cycle_unit": RepeatUnit[spec.schedule.repeat_unit.upper()],
+            "repeat_times": spec.schedule.repeat_times,
+        },
+        {"status": ScheduleStatus.CHECKING, "paused": False},
+    )
+
+
+def _training(work: _Work, spec: CampaignSpec, campaign_id: int) -> None:
+    config = spec.model_dump(mode="json", include={"algorithm", "training"})
+    job_id, changed = work.upsert(
+        Kind.TRAINING_JOB,
+        f"{spec.name}-training",
+        {
+            "algorithm": spec.algorithm.kind,
+            "campaign_id": campaign_id,
+            "data_path": ".",  # the landing root: all four tables
+            "user_config": config,
+        },
+        {"status": JobStatus.QUEUED, "remark": "", "has_model_info": False},
+    )
+    end, day = spec.training.end_date, spec.execution_date
+    if (changed or any("training job" in name for name in work.applied.created)) and (
+        end is not None and not isinstance(day, str) and end > day
+    ):
+        note = f"training.end_date {end} is after the execution date and is clamped to {day}"
+        work.store.note(work.connection, Kind.TRAINING_JOB, job_id, work.actor, note=note)
+        work.applied.notes.append(note)
+    if changed:
+        status = work.connection.scalar(
+            select(schema.training_job.c.status).where(schema.training_job.c.id == job_id)
+        )
+        if status in (JobStatus.SUCCESS, JobStatus.FAILED):
+            work.store.move(
+                work.connection,
+                Kind.TRAINING_JOB,
+                job_id,
+                JobStatus.QUEUED,
+                work.actor,
+                note="settings changed",
+            )

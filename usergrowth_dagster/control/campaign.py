@@ -1,0 +1,319 @@
+"""The campaign file: one YAML, one campaign, every key checked.
+
+The vendor's own job settings are understood too: ``training: {algorithm: sms_recall, op_target:
+sms, start_date: "20220101", …}`` and ``selection: {percentage_threshold: 0.5, exe_date: …}``.
+"""
+
+import hashlib
+import json
+import re
+from datetime import date, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from usergrowth_dagster.control.vendor import ALGORITHMS, from_vendor
+from usergrowth_dagster.control.yaml_file import explain, read_mapping, read_text
+
+ON_UPLOAD = "on upload"
+TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+"""A task id is a folder's name and part of table predicates, so it is kept plain."""
+
+
+def _to_date(value: Any) -> Any:
+    if isinstance(value, datetime):
+        raise ValueError("must be a day without a time, such as 2017-12-28")
+    if isinstance(value, date):
+        return value
+    text = str(value)
+    for form in ("%Y-%m-%d", "%Y%m%d"):
+        try:
+            return datetime.strptime(text, form).date()
+        except ValueError:
+            continue
+    raise ValueError(f"must be a day such as 2017-12-28 or 20171228, not {text!r}")
+
+
+def _to_execution(value: Any) -> Any:
+    if isinstance(value, str) and value.strip().lower().replace("_", " ") == ON_UPLOAD:
+        return ON_UPLOAD
+    try:
+        return _to_date(value)
+    except ValueError as error:
+        raise ValueError(f'{error}, or "{ON_UPLOAD}"') from None
+
+
+def _to_time(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value
+    try:
+        if len(str(value)) > 10:
+            return datetime.fromisoformat(str(value))
+    except ValueError:
+        pass
+    raise ValueError(f"must be a time such as 2017-12-28 10:00:00, not {str(value)!r}")
+
+
+def _folder(value: str) -> str:
+    parts = value.strip("/").split("/")
+    if value.startswith("/") or "://" in value or any(part in {"", ".", ".."} for part in parts):
+        raise ValueError(
+            "must be a folder below the landing root, such as population/spring, "
+            "without '..' or a leading '/'"
+        )
+    return "/".join(parts)
+
+
+Day = Annotated[date, BeforeValidator(_to_date)]
+Moment = Annotated[datetime, BeforeValidator(_to_time)]
+Execution = Annotated[
+    date | Literal["on upload"],
+    PlainValidator(_to_execution),
+    PlainSerializer(str, return_type=str, when_used="json"),
+]
+Folder = Annotated[str, AfterValidator(_folder)]
+Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,40}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, str_strip_whitespace=True)
+
+
+class AlgorithmSpec(_Strict):
+    """Which question the model answers about a user."""
+
+    kind: Literal["churn", "winback"]
+    op_target: str | None = Field(None, description="winback: kind of touch; null = any")
+    return_days: PositiveInt | None = Field(None, le=90, description="winback; default 28")
+    return_behaviors: list[str] | None = Field(
+        None, min_length=1, description="winback: behaviors that count as a return; null = any"
+    )
+    churn_days: PositiveInt | None = Field(None, le=90, description="churn; default by setting")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_only(cls, value: Any) -> Any:
+        value = {"kind": value} if isinstance(value, str) else value
+        if isinstance(value, dict) and value.get("kind") in ALGORITHMS:
+            return {**value, "kind": ALGORITHMS[value["kind"]]}
+        return value
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        foreign = (
+            ("op_target", "return_days", "return_behaviors")
+            if self.kind == "churn"
+            else ("churn_days",)
+        )
+        for key in foreign:
+            if getattr(self, key) is not None:
+                raise ValueError(f"{key} does not belong to the kind {self.kind!r}; remove it")
+        if self.kind == "winback" and self.return_days is None:
+            object.__setattr__(self, "return_days", 28)
+        return self
+
+
+class TrainingSpec(_Strict):
+    """Which snapshots a model learns from: fixed dates, or a window that rolls with the date."""
+
+    start_date: Day | None = None
+    end_date: Day | None = None
+    window_days: PositiveInt | None = Field(None, le=1000)
+    every_days: PositiveInt = Field(7, le=90, description="days between churn snapshots")
+    calibrate_from: Day | None = None
+    test_from: Day | None = None
+    require_review: bool = False
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        fixed = self.start_date is not None or self.end_date is not None
+        if fixed == (self.window_days is not None):
+            raise ValueError("give either start_date and end_date, or window_days")
+        if not fixed:
+            if self.calibrate_from or self.test_from:
+                raise ValueError("calibrate_from and test_from need start_date and end_date")
+            return self
+        if self.start_date is None or self.end_date is None:
+            raise ValueError("start_date and end_date belong together; give both")
+        if self.start_date >= self.end_date:
+            raise ValueError("start_date must be before end_date")
+        order = [self.start_date, self.calibrate_from, self.test_from, self.end_date]
+        given = [day for day in order if day is not None]
+        if any(a >= b for a, b in pairwise(given)):
+            raise ValueError("must rise: start_date < calibrate_from < test_from < end_date")
+        return self
+
+
+class SelectionSpec(_Strict):
+    """Who of the scored population is chosen; exactly one policy."""
+
+    threshold: float | None = Field(None, gt=0, lt=1, description="selected when score > it")
+    top_n: PositiveInt | None = Field(None, description="the n highest scores")
+    budget: float | None = Field(None, gt=0, description="money for messages, best first")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = [key for key in ("threshold", "top_n", "budget") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "needs exactly one of threshold, top_n and budget, "
+                + (f"not {' and '.join(given)}" if given else "but has none")
+            )
+        return self
+
+
+class HoldoutSpec(_Strict):
+    """The control group that is chosen but not texted, so that the effect can be measured."""
+
+    share: float = Field(0.1, ge=0, lt=1)
+    namespace: Word = "global"
+    epoch: Word = "1"
+
+    @field_validator("namespace", "epoch", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class SignatureSpec(_Strict):
+    """The sender's name, shown in 【】 before the text; its rules are checked in messaging."""
+
+    name: str = Field(min_length=1, max_length=64)
+    description: str = Field("", max_length=1000)
+
+
+class TemplateSpec(_Strict):
+    """The text with its ``${variables}``; its rules are checked in messaging."""
+
+    name: str = Field(min_length=1, max_length=30)
+    content: str = Field(min_length=1, max_length=2000)
+    type: Literal["code", "notification", "promotion"] = "promotion"
+
+
+class ScheduleSpec(_Strict):
+    """When the texts go out."""
+
+    name: str = Field(min_length=2, max_length=30)
+    execute_time: Moment | None = Field(None, description="null = the task's day")
+    end_time: Moment | None = Field(None, description="nothing is sent after it")
+    repeat_cycle: int = Field(0, ge=0)
+    repeat_unit: Literal["never", "hour", "day", "week", "month"] = "never"
+    repeat_times: int = Field(0, ge=-1)
+
+    @model_validator(mode="after")
+    def _agreeing(self) -> Self:
+        if self.repeat_unit != "never" or self.repeat_cycle or self.repeat_times:
+            raise ValueError(
+                "schedules send once: use repeat_unit: never, repeat_cycle: 0, repeat_times: 0"
+            )
+        if self.execute_time and self.end_time:
+            zoned = [t.tzinfo is not None for t in (self.execute_time, self.end_time)]
+            if zoned[0] != zoned[1]:
+                raise ValueError("execute_time and end_time: give both a time zone, or neither")
+            if self.execute_time >= self.end_time:
+                raise ValueError("execute_time must be before end_time")
+        return self
+
+
+class CampaignSpec(_Strict):
+    """One campaign, as its YAML file says it."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{2,30}$")]
+    remark: str = ""
+    algorithm: AlgorithmSpec
+    training: TrainingSpec
+    population: Folder
+    execution_date: Execution
+    selection: SelectionSpec
+    holdout: HoldoutSpec = HoldoutSpec()
+    channel: Literal["sms"] = "sms"
+    signature: SignatureSpec
+    template: TemplateSpec
+    schedule: ScheduleSpec
+    output: Folder | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _vendor(cls, value: Any) -> Any:
+        return from_vendor(value) if isinstance(value, dict) else value
+
+    @field_validator("population")
+    @classmethod
+    def _glob_last(cls, value: str) -> str:
+        head, _, last = value.rpartition("/")
+        if "*" in head:
+            raise ValueError("'*' may stand in the last part only, such as population/spring-*")
+        if "*" not in last and not TASK_ID.fullmatch(last):
+            raise ValueError(
+                "the last part names the task: up to 100 of A-Z a-z 0-9 _ . -, "
+                "beginning with a letter or digit"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.algorithm.kind == "winback" and self.template.type != "promotion":
+            raise ValueError("template.type: a winback campaign needs a promotion template")
+        if self.output and self.is_glob and "{task}" not in self.output:
+            raise ValueError(
+                "output: a population with '*' has many tasks, so the output folder must "
+                "hold {task}, such as population_output/{task}"
+            )
+        return self
+
+    @property
+    def on_upload(self) -> bool:
+        """Whether a task runs on the day that its population arrives."""
+        return self.execution_date == ON_UPLOAD
+
+    @property
+    def is_glob(self) -> bool:
+        """Whether the population stands for several upload folders."""
+        return "*" in self.population
+
+    @property
+    def digest(self) -> str:
+        """Hash of every setting (hex): changes when any of them does."""
+        return spec_digest(self.model_dump(mode="json"))
+
+    def output_of(self, task_id: str) -> str:
+        """Output folder of a task, below the landing root."""
+        return (self.output or "population_output/{task}").replace("{task}", task_id)
+
+
+def spec_digest(spec: dict[str, Any]) -> str:
+    """Hash (hex) of a campaign's JSON form."""
+    text = json.dumps(spec, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def parse_campaign(text: str, source: str = "campaign") -> CampaignSpec:
+    """A campaign from YAML text.
+
+    Raises:
+        UserError: one sentence with ``source``, line and column or key path, and the rule.
+    """
+    try:
+        return CampaignSpec.model_validate(read_mapping(text, source))
+    except ValidationError as error:
+        raise explain(error, CampaignSpec, source) from None
+
+
+def load_campaign(path: Path | str) -> CampaignSpec:
+    """A campaign from a YAML file; errors as in :func:`parse_campaign`."""
+    return parse_campaign(read_text(Path(path)), str(path))

@@ -1,0 +1,79 @@
+"""Review of signatures and templates by a person or a provider."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.codes import Kind, ReviewStatus
+from usergrowth_dagster.control.store import TABLES, ControlStore
+from usergrowth_dagster.errors import UserError
+
+
+@dataclass(frozen=True)
+class Review:
+    """A signature's or template's place in the review."""
+
+    kind: Kind
+    name: str
+    status: ReviewStatus
+    reason: str | None
+
+
+def review(
+    store: ControlStore,
+    kind: Kind | str,
+    name: str,
+    approve: bool,
+    reason: str | None,
+    actor: str,
+) -> ReviewStatus:
+    """Approve or reject a signature or template; repeating a verdict changes nothing.
+
+    Raises:
+        UserError: unknown name or kind, a rejection without a reason, or a forbidden change.
+    """
+    if kind not in (Kind.SIGNATURE, Kind.TEMPLATE):
+        raise UserError(f"only a signature or a template is reviewed, not a {kind}")
+    if not approve and not (reason or "").strip():
+        raise UserError(f"rejecting the {kind} {name!r} needs a reason")
+    kind, table = Kind(kind), TABLES[Kind(kind)]
+    verdict = ReviewStatus.APPROVED if approve else ReviewStatus.REJECTED
+    with store.write(alone=True) as connection:
+        row = connection.execute(
+            select(table.c.id, table.c.status).where(table.c.name == name)
+        ).first()
+        if row is None:
+            known = connection.scalars(select(table.c.name).order_by(table.c.name)).all()
+            raise UserError(
+                f"no {kind} is called {name!r}; there are: {', '.join(known) or 'none'}"
+            )
+        if row[1] is not verdict:
+            store.move(
+                connection,
+                kind,
+                row[0],
+                verdict,
+                actor,
+                note=reason or "",
+                values={"reason": reason},
+            )
+    return verdict
+
+
+def reviews(store: ControlStore, campaign: str) -> list[Review]:
+    """Where the signature and the template of a campaign's schedules stand."""
+    found = []
+    with store.read() as connection:
+        for kind in (Kind.SIGNATURE, Kind.TEMPLATE):
+            table = TABLES[kind]
+            rows = connection.execute(
+                select(table.c.name, table.c.status, table.c.reason)
+                .join(schema.schedule, schema.schedule.c[f"{kind}_id"] == table.c.id)
+                .join(schema.campaign, schema.campaign.c.id == schema.schedule.c.campaign_id)
+                .where(schema.campaign.c.name == campaign)
+                .distinct()
+                .order_by(table.c.name)
+            )
+            found += [Review(kind, row[0], row[1], row[2]) for row in rows]
+    return found

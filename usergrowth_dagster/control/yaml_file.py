@@ -1,0 +1,130 @@
+"""YAML read strictly, and pydantic's findings told as one sentence."""
+
+import difflib
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from usergrowth_dagster.errors import UserError
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """The safe loader, refusing a key that appears twice in one mapping."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {name!r} appears twice, first on line {seen[name]}; keep one",
+                    problem_mark=key.start_mark,
+                )
+            seen[name] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep)
+
+
+def read_mapping(text: str, source: str) -> dict[str, Any]:
+    """Parse a YAML text that must be one mapping with text keys.
+
+    Args:
+        text: the YAML.
+        source: file name for the error sentence.
+
+    Raises:
+        UserError: bad syntax or a repeated key (with line and column), or not a mapping.
+    """
+    try:
+        found = yaml.load(text, Loader=_StrictLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UserError(f"{source}{place}: {_rule(error)}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2017-02-30
+        raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{source}: expected keys with values, such as 'name: spring', at the top")
+    return found
+
+
+def _rule(error: yaml.MarkedYAMLError) -> str:
+    problem = error.problem or "not valid YAML"
+    if error.problem_mark is None or problem.startswith("the key "):
+        return problem
+    return f"not valid YAML: {problem}"
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file's text.
+
+    Raises:
+        UserError: the file is missing, a folder, or not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def explain(error: ValidationError, model: type[BaseModel], source: str) -> UserError:
+    """The first problem of a validation as one sentence, and how many more there are."""
+    problems = error.errors()
+    first = problems[0]
+    path = [str(part) for part in first["loc"]]
+    place = [source, ".".join(path)] if path else [source]
+    sentence = ": ".join([*place, _problem(first, model, path)])
+    if len(problems) > 1:
+        sentence += f" (and {len(problems) - 1} more)"
+    return UserError(sentence)
+
+
+def _problem(problem: Mapping[str, Any], model: type[BaseModel], path: list[str]) -> str:
+    kind = problem["type"]
+    if kind == "extra_forbidden":
+        keys = _keys(model, path[:-1])
+        close = difflib.get_close_matches(path[-1], keys, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys are {', '.join(keys)}"
+        return f"unknown key; {hint}"
+    if kind == "missing":
+        return "required, but missing"
+    if kind in {"value_error", "assertion_error"}:
+        return str(problem["msg"]).removeprefix("Value error, ")
+    if kind == "enum" or kind == "literal_error":
+        return f"must be {problem['ctx']['expected']}, not {_show(problem['input'])}"
+    if kind == "model_type":
+        return "must be a group of keys with values"
+    text = str(problem["msg"]).removeprefix("Input ")
+    return f"{text[:1].lower()}{text[1:]}, not {_show(problem['input'])}"
+
+
+def _show(value: Any) -> str:
+    """A short form of a wrong value; texts only by length, since they may be personal."""
+    if isinstance(value, str) and len(value) > 40:
+        return f"a text of {len(value)} characters"
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"a {type(value).__name__}"
+
+
+def _keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    """The keys known at a path below a model."""
+    for part in path:
+        field = model.model_fields.get(part)
+        inner = _model_of(field.annotation) if field else None
+        if inner is None:
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    options = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    for option in options:
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            return option
+    return None
