@@ -1,6 +1,7 @@
 """The Complete Journey's files as rows of the landing tables, in SQL.
 
-Each statement makes one relation ``landing_…`` over views named like the package's files.
+The relations ``all_<table>`` hold the landing columns and ``ds``, over views named like the
+package's files.
 """
 
 from datetime import date
@@ -8,7 +9,7 @@ from datetime import date
 from usergrowth_dagster.data.examples._landing import clean, kvs
 
 FIRST_SNAPSHOT = date(2016, 12, 31)
-"""Day of the user snapshot and of the first item snapshot."""
+"""Day of the user snapshot and of the first item snapshot: the eve of the first purchase."""
 
 SOURCES = (
     "campaign_descriptions",
@@ -41,7 +42,7 @@ _USER_STR = kvs(
     }
 )
 _USERS = f"""
-create view landing_user as
+create view all_user as
 select
     household_id as user_id,
     null::bigint as gender,
@@ -68,7 +69,7 @@ _PRODUCT_STR = kvs(
     }
 )
 _PRODUCTS = f"""
-create table landing_product as
+create table product_items as
 select product_id::varchar as item_id, null::varchar as kvs_num, {_PRODUCT_STR} as kvs_str
 from products
 """
@@ -88,7 +89,7 @@ _CAMPAIGN_STR = kvs(
     }
 )
 _CAMPAIGNS = f"""
-create table landing_campaign as
+create table campaign_items as
 with couponed as (
     select
         campaign_id, product_id, coupon_upc,
@@ -129,7 +130,7 @@ _BUY_NUM = kvs(
     }
 )
 _BEHAVIORS = f"""
-create view landing_behavior as
+create view all_behavior as
 select
     household_id as user_id,
     'buy' as behavior,
@@ -150,7 +151,7 @@ from coupon_redemptions
 """
 
 _OPERATIONS = """
-create view landing_operation as
+create view all_operation as
 select
     household_id as user_id,
     replace(campaign_type, ' ', '') as target,
@@ -161,5 +162,13 @@ select
 from campaigns join campaign_descriptions using (campaign_id)
 """
 
-STATEMENTS = (_USERS, _PRODUCTS, _CAMPAIGNS, _BEHAVIORS, _OPERATIONS)
+_ITEMS = """
+create view all_item as
+with days as (select distinct known_from as ds from campaign_items)
+select item_id, kvs_num, kvs_str, ds from campaign_items join days on known_from <= ds
+union all by name
+select item_id, kvs_num, kvs_str, ds from product_items cross join days
+"""
+
+STATEMENTS = (_USERS, _PRODUCTS, _CAMPAIGNS, _ITEMS, _BEHAVIORS, _OPERATIONS)
 """What to execute, in order."""

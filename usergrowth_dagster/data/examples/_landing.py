@@ -1,7 +1,7 @@
 """What the example data sets share: SQL that makes landing rows, and files written once."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "operation": ("user_id", "target", "item_id", "kvs_num", "kvs_str"),
 }
 """Columns of the landing tables, in the contract's order."""
+
+_BATCH_ROWS = 250_000  # rows made into text at a time
 
 
 def clean(expression: str) -> str:
@@ -71,38 +73,86 @@ def copy_bytes(con: "DuckDBPyConnection", query: str, scratch: Path) -> bytes:
     return content
 
 
-def write_csv_days(
-    con: "DuckDBPyConnection",
-    landing: Storage,
-    table: str,
-    source: str,
-    *,
-    name: str,
-    order: str,
-) -> list[str]:
-    """Write the rows of a relation as one CSV file a day.
+def write_days(
+    con: "DuckDBPyConnection", landing: Storage, table: str, *, name: str, order: str
+) -> tuple[int, list[str]]:
+    """Write the relation ``landing_<table>``, one file a day.
+
+    Days are taken in batches of about ``_BATCH_ROWS`` rows, which bounds the text in memory.
 
     Args:
-        con: connection that knows the relation.
+        con: connection that knows the relation: the table's columns and ``ds``.
         landing: where the files go.
-        table: landing table, which gives the columns.
-        source: relation with the table's columns and ``ds``.
-        name: file name in each day's folder.
+        table: landing table.
+        name: file name in each day's folder; ``.csv`` or ``.parquet`` says the format.
         order: SQL order of the rows in a file; must be total, so that the bytes are reproducible.
 
     Returns:
-        Paths of the files, those left alone included.
+        Rows, and paths of the files, those left alone included.
     """
+    content_of = _csv_days if name.endswith(".csv") else _parquet_days
+    days = con.execute(
+        f"select ds, count(*) from landing_{table} group by ds order by ds"
+    ).fetchall()
+    paths = []
+    for first, last in _batches(days):
+        for day, content in content_of(con, table, f"ds between '{first}' and '{last}'", order):
+            paths.append(f"{folder(table, day)}/{name}")
+            put(landing, paths[-1], content)
+    return sum(rows for _, rows in days), paths
+
+
+def _batches(days: list[tuple[date, int]]) -> Iterator[tuple[date, date]]:
+    """First and last days of runs of days with about ``_BATCH_ROWS`` rows each."""
+    begin, size = 0, 0
+    for position, (day, rows) in enumerate(days):
+        size += rows
+        if size >= _BATCH_ROWS or position == len(days) - 1:
+            yield days[begin][0], day
+            begin, size = position + 1, 0
+
+
+def _csv_days(
+    con: "DuckDBPyConnection", table: str, where: str, order: str
+) -> Iterator[tuple[date, bytes]]:
     header = ",".join(COLUMNS[table])
     found = con.execute(
         f"select ds, string_agg({csv_lines(table)}, chr(10) order by {order}) "
-        f"from {source} group by ds order by ds"
+        f"from landing_{table} where {where} group by ds order by ds"
     ).fetchall()
-    paths = []
-    for day, lines in found:
-        paths.append(f"{folder(table, day)}/{name}")
-        put(landing, paths[-1], f"{header}\n{lines}\n".encode())
-    return paths
+    return ((day, f"{header}\n{lines}\n".encode()) for day, lines in found)
+
+
+def _parquet_days(
+    con: "DuckDBPyConnection", table: str, where: str, order: str
+) -> Iterator[tuple[date, bytes]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = ", ".join(COLUMNS[table])
+    days = con.execute(
+        f"select ds, count(*) from landing_{table} where {where} group by ds order by ds"
+    ).fetchall()
+    rows = con.sql(
+        f"select {columns} from landing_{table} where {where} order by ds, {order}"
+    ).to_arrow_table()
+    start = 0
+    for day, count in days:
+        buffer = pa.BufferOutputStream()
+        pq.write_table(rows.slice(start, count), buffer, compression="zstd")
+        start += count
+        yield day, buffer.getvalue().to_pybytes()
+
+
+def remove_others(
+    storage: Storage, folders: Iterable[str], prefix: str, paths: Iterable[str]
+) -> None:
+    """Remove files whose names start with a prefix, other than these: an earlier example's."""
+    keep = set(paths)
+    for name in folders:
+        for entry in storage.files(name, deep=True):
+            if entry.name.startswith(prefix) and entry.path not in keep:
+                storage.remove(entry.path)
 
 
 class Marker:

