@@ -34,6 +34,10 @@ class Engine:
         """A result as an Arrow table."""
         return self.connection.sql(sql).to_arrow_table()
 
+    def stream(self, sql: str, batch_rows: int = 65_536) -> "pa.RecordBatchReader":
+        """A result as a stream of Arrow batches; read it before the next statement."""
+        return self.connection.sql(sql).to_arrow_reader(batch_rows)
+
     def bind_files(self, name: str, files: Sequence[str], columns: Mapping[str, str]) -> None:
         """Make the view ``name`` over Parquet files of a Delta table.
 

@@ -195,6 +195,18 @@ class Warehouse:
                 by_day.setdefault(day, []).append(uri)
         return dict(sorted(by_day.items()))
 
+    def row_counts(self, table: str) -> dict[date, int]:
+        """Rows by day, from the table's log alone."""
+        if not self.exists(table):
+            return {}
+        actions = self.open(table).get_add_actions(flatten=True)
+        counts: dict[date, int] = {}
+        days = actions.column("partition.ds").to_pylist()
+        rows = actions.column("num_records").to_pylist()
+        for day, count in zip(days, rows, strict=True):
+            counts[day] = counts.get(day, 0) + (count or 0)
+        return counts
+
     def days(self, table: str) -> list[date]:
         """Days that hold rows, in order."""
         return list(self.files(table))

@@ -1,0 +1,32 @@
+with hourly as (
+    select
+        d.as_of as ds,
+        u.user_id,
+        cast(substring(h.hour_key, 3, 2) as integer) as hour_of_day,
+        sum(u.hours[h.hour_key]) as events
+    from as_of_dates as d
+    cross join run_settings as s
+    inner join user_day as u on u.ds < d.as_of
+    cross join unnest(map_keys(u.hours)) as h(hour_key)
+    where date_diff('day', u.ds, d.as_of) <= s.lookback_days
+    group by d.as_of, u.user_id, h.hour_key
+),
+
+final as (
+    select
+        ds,
+        user_id,
+        cast(max_by(hour_of_day, events * 100 - hour_of_day) as integer) as peak_hour,
+        coalesce(sum(events) filter (where hour_of_day < 6), 0)
+        / nullif(sum(events), 0) as hour_share_night,
+        coalesce(sum(events) filter (where hour_of_day between 6 and 11), 0)
+        / nullif(sum(events), 0) as hour_share_morning,
+        coalesce(sum(events) filter (where hour_of_day between 12 and 17), 0)
+        / nullif(sum(events), 0) as hour_share_afternoon,
+        coalesce(sum(events) filter (where hour_of_day >= 18), 0)
+        / nullif(sum(events), 0) as hour_share_evening
+    from hourly
+    group by ds, user_id
+)
+
+select * from final

@@ -1,0 +1,46 @@
+with touches as (
+    select distinct
+        d.as_of as ds,
+        o.user_id,
+        o.item_id,
+        o.target
+    from as_of_dates as d
+    inner join stg_operation as o on d.as_of = o.ds
+),
+
+returns as (
+    select
+        t.ds,
+        t.user_id,
+        k.kind,
+        min(date_diff('day', t.ds, u.ds)) as days
+    from (select distinct ds, user_id from touches) as t
+    cross join run_settings as s
+    inner join user_day as u on t.user_id = u.user_id and u.ds > t.ds
+    cross join unnest(map_keys(u.kinds)) as k(kind)
+    where date_diff('day', t.ds, u.ds) <= s.label_horizon_days
+    group by t.ds, t.user_id, k.kind
+),
+
+by_user as (
+    select
+        ds,
+        user_id,
+        map_from_entries(list_sort(list(struct_pack(k := kind, v := cast(days as integer)))))
+            as days_to_return
+    from returns
+    group by ds, user_id
+),
+
+final as (
+    select
+        t.ds,
+        t.user_id,
+        t.item_id,
+        t.target,
+        r.days_to_return
+    from touches as t
+    left join by_user as r on t.ds = r.ds and t.user_id = r.user_id
+)
+
+select * from final

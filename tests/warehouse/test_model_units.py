@@ -1,0 +1,54 @@
+"""Every unit test that a model's yml declares, and the rules that all models keep."""
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.warehouse.models import load_graph
+from usergrowth_dagster.warehouse.spark import to_spark
+from usergrowth_dagster.warehouse.unit_tests import UnitTest, run_unit_test, unit_tests
+
+GRAPH = load_graph()
+
+
+@pytest.mark.parametrize("case", unit_tests(GRAPH), ids=lambda case: f"{case.model}: {case.name}")
+def test_unit(case: UnitTest, tmp_path: Any) -> None:
+    """A model's SQL does something else than its yml's example says."""
+    settings = load_settings(tmp_path)
+    assert run_unit_test(GRAPH, case, settings) == []
+
+
+@pytest.mark.parametrize("model", GRAPH.order)
+def test_model_keeps_the_rules(model: str) -> None:
+    """A model without an example, a description, typed columns, or with SQL Spark lacks."""
+    facts = GRAPH.models[model]
+    assert facts.unit_tests, "no unit test"
+    assert facts.description.endswith(".")
+    columns = GRAPH.columns(model)
+    assert "ds" in columns
+    assert set(facts.grain) <= set(columns)
+    assert all(column.meaning for column in columns.values())
+    assert "select" in to_spark(facts.sql).lower()
+
+
+def test_output_columns_are_the_declared_ones(tmp_path: Any) -> None:
+    """A column of the SQL that its yml forgets, or the other way round, would vanish silently."""
+    from usergrowth_dagster.warehouse.build import bind_dates, bind_settings
+    from usergrowth_dagster.warehouse.engine import open_engine
+
+    settings = load_settings(tmp_path)
+    with open_engine(settings) as engine:
+        bind_dates(engine, [date(2024, 1, 1)])
+        bind_settings(
+            engine,
+            dict.fromkeys(("lookback_days", "active_days", "churn_days", "label_horizon_days", "top_n"), 1),
+        )
+        for table, types in GRAPH.sources.items():
+            engine.bind_files(table, [], types)
+        for model in GRAPH.order:
+            found = engine.describe(GRAPH.models[model].sql)
+            declared = GRAPH.types(model)
+            assert set(found) == set(declared), model
+            engine.bind_files(model, [], declared)

@@ -1,0 +1,253 @@
+"""Build SQL models for days: skip what is up to date, test, publish in chunks."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from functools import cached_property
+from typing import Any
+
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.models import (
+    AS_OF_DATES,
+    RUN_SETTING_NAMES,
+    RUN_SETTINGS,
+    InputDays,
+    ModelGraph,
+    Snapshot,
+    load_graph,
+    offset_days,
+)
+from usergrowth_dagster.warehouse.quality import (
+    TestResult,
+    model_tests,
+    refuse_failures,
+    run_tests,
+)
+from usergrowth_dagster.warehouse.tables import Warehouse
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, the steps done, and the steps in all."""
+
+CHUNK_ROWS = 20_000_000
+"""Input rows that one statement may join, summed over its output days."""
+
+MAX_CHUNK_DAYS = 92
+
+
+@dataclass
+class Build:
+    """What building one model did.
+
+    ``immature`` days lack landed days that the model must have (a label not yet complete).
+    """
+
+    model: str
+    built: list[date] = field(default_factory=list)
+    unchanged: list[date] = field(default_factory=list)
+    immature: list[date] = field(default_factory=list)
+    rows: int = 0
+    version: int | None = None
+    code_version: str = ""
+    inputs: dict[str, int] = field(default_factory=dict)
+    tests: list[TestResult] = field(default_factory=list)
+
+
+class Builder:
+    """Builds models of a graph in a warehouse; reads each table's state once.
+
+    Args:
+        settings: windows and engine limits.
+        warehouse: where tables are read and written.
+        graph: the models; the project's own by default.
+    """
+
+    def __init__(
+        self, settings: Settings, warehouse: Warehouse, graph: ModelGraph | None = None
+    ) -> None:
+        self.settings = settings
+        self.warehouse = warehouse
+        self.graph = graph or load_graph()
+        self._files: dict[str, dict[date, list[str]]] = {}
+        self._rows: dict[str, dict[date, int]] = {}
+
+    def files(self, table: str) -> dict[date, list[str]]:
+        """Data files of a table by day, as of this builder's first look or own last write."""
+        if table not in self._files:
+            self._files[table] = self.warehouse.files(table)
+        return self._files[table]
+
+    def _forget(self, table: str) -> None:
+        self._files.pop(table, None)
+        self._rows.pop(table, None)
+
+    @cached_property
+    def run_settings(self) -> dict[str, int]:
+        """The settings that models may read, by name."""
+        return {name: int(getattr(self.settings, name)) for name in RUN_SETTING_NAMES}
+
+    def input_days(self, table: str, as_of: date, wanted: Sequence[InputDays]) -> set[date]:
+        """Days of a table that an output day reads."""
+        landed = self.files(table)
+        found: set[date] = set()
+        for days in wanted:
+            if isinstance(days, Snapshot):
+                limit = as_of + timedelta(days=days.newest)
+                newest = max((day for day in landed if day <= limit), default=None)
+                found |= {newest} if newest else set()
+            else:
+                first, last = days.bounds(as_of, self.settings)
+                found |= {day for day in landed if first <= day <= last}
+        return found
+
+    def fingerprint(self, model: str, as_of: date) -> str:
+        """Hash of all that an output day is made from: code, settings, and input files."""
+        lines = [self.graph.code_version(model), json.dumps(self.run_settings, sort_keys=True)]
+        for table, wanted in sorted(self.graph.table_inputs(model).items()):
+            landed = self.files(table)
+            for day in sorted(self.input_days(table, as_of, wanted)):
+                lines += [f"{table} {name.rsplit('/', 1)[-1]}" for name in landed[day]]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+    def is_mature(self, model: str, as_of: date) -> bool:
+        """Whether the days that the model must have ahead of ``as_of`` have landed."""
+        for table, offset in self.graph.models[model].complete_with.items():
+            needed = as_of + timedelta(days=offset_days(offset, self.settings))
+            if max(self.files(table), default=date.min) < needed:
+                return False
+        return True
+
+    def build(
+        self,
+        model: str,
+        days: Iterable[date],
+        *,
+        progress: Progress | None = None,
+    ) -> Build:
+        """Build the days of one model that are not up to date; its inputs are read as they are.
+
+        Raises:
+            UserError: a blocking test failed; days published before it stay published.
+        """
+        wanted = sorted(set(days))
+        result = Build(model, code_version=self.graph.code_version(model))
+        result.immature = [day for day in wanted if not self.is_mature(model, day)]
+        marks = {day: self.fingerprint(model, day) for day in wanted if day not in result.immature}
+        known = self.warehouse.fingerprints(model)
+        result.unchanged = [day for day, mark in marks.items() if known.get(day) == mark]
+        todo = [day for day in marks if day not in set(result.unchanged)]
+        done = 0
+        for chunk in self._chunks(model, todo):
+            self._build_chunk(model, chunk, marks, result)
+            done += len(chunk)
+            if progress:
+                progress(model, done, len(todo))
+        inputs = self.graph.table_inputs(model)
+        versions = {table: self.warehouse.version(table) for table in inputs}
+        result.inputs = {table: v for table, v in versions.items() if v is not None}
+        if result.version is None:
+            result.version = self.warehouse.version(model)
+        return result
+
+    def build_with_inputs(
+        self, targets: Sequence[str], days: Iterable[date], *, progress: Progress | None = None
+    ) -> dict[str, Build]:
+        """Build some models for the same days in the graph's order."""
+        wanted = list(days)
+        return {
+            model: self.build(model, wanted, progress=progress)
+            for model in self.graph.tables
+            if model in targets
+        }
+
+    def _chunks(self, model: str, days: Sequence[date]) -> Iterator[list[date]]:
+        inputs = self.graph.table_inputs(model)
+        chunk: list[date] = []
+        rows = 0
+        for day in days:
+            day_rows = sum(
+                self._row_counts(table).get(input_day, 0)
+                for table, wanted in inputs.items()
+                for input_day in self.input_days(table, day, wanted)
+            )
+            if chunk and (rows + day_rows > CHUNK_ROWS or len(chunk) >= MAX_CHUNK_DAYS):
+                yield chunk
+                chunk, rows = [], 0
+            chunk.append(day)
+            rows += day_rows
+        if chunk:
+            yield chunk
+
+    def _row_counts(self, table: str) -> dict[date, int]:
+        if table not in self._rows:
+            self._rows[table] = self.warehouse.row_counts(table)
+        return self._rows[table]
+
+    def _build_chunk(
+        self, model: str, days: list[date], marks: Mapping[date, str], result: Build
+    ) -> None:
+        with open_engine(self.settings) as engine:
+            self.bind_inputs(engine, model, days)
+            types = self.graph.types(model)
+            body = ", ".join(
+                f'cast("{name}" as {kind}) as "{name}"' for name, kind in types.items()
+            )
+            engine.run(
+                f"create temp table _output as select {body} "
+                f"from ({self.graph.models[model].sql.rstrip().rstrip(';')}) as model"
+            )
+            tests = run_tests(engine, "_output", model_tests(self.graph, model))
+            _merge_tests(result, tests)
+            refuse_failures(model, _span(days), tests)
+            commit = self.warehouse.replace(
+                model,
+                lambda: engine.stream('select * from _output order by "ds"'),
+                days=days,
+                fingerprints={day: marks[day] for day in days},
+            )
+        result.built += days
+        result.rows += commit.rows
+        result.version = commit.version
+        self._forget(model)
+
+    def bind_inputs(self, engine: Engine, model: str, days: Sequence[date]) -> None:
+        """Make everything that a model's SQL reads visible in an engine, for some output days."""
+        bind_dates(engine, days)
+        bind_settings(engine, self.run_settings)
+        for table, wanted in self.graph.table_inputs(model).items():
+            landed = self.files(table)
+            needed: set[date] = set()
+            for day in days:
+                needed |= self.input_days(table, day, wanted)
+            files = [name for day in sorted(needed) for name in landed[day]]
+            engine.bind_files(table, files, self.graph.types(table))
+        for view in self.graph.views(model):
+            engine.run(f"create temp table {view} as {self.graph.models[view].sql}")
+
+
+def bind_dates(engine: Engine, days: Sequence[date]) -> None:
+    """Make the relation ``as_of_dates(as_of)``."""
+    listed = ", ".join(f"(date '{day.isoformat()}')" for day in days)
+    engine.run(
+        f"create or replace table {AS_OF_DATES} as select * from (values {listed}) as d(as_of)"
+    )
+
+
+def bind_settings(engine: Engine, values: Mapping[str, Any]) -> None:
+    """Make the one-row relation ``run_settings``."""
+    listed = ", ".join(f"{value} as {name}" for name, value in values.items())
+    engine.run(f"create or replace table {RUN_SETTINGS} as select {listed}")
+
+
+def _span(days: Sequence[date]) -> str:
+    return days[0].isoformat() if len(days) == 1 else f"{days[0]} to {days[-1]}"
+
+
+def _merge_tests(result: Build, tests: Sequence[TestResult]) -> None:
+    failing = {test.name: test.failing for test in result.tests}
+    result.tests = [
+        TestResult(test.name, test.failing + failing.get(test.name, 0), test.blocking)
+        for test in tests
+    ]

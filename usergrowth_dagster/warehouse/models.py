@@ -1,0 +1,277 @@
+"""SQL models: one SELECT a file with a yml beside it, loaded into a dependency graph.
+
+A table name in FROM is the dependency. The yml gives description, grain, columns, tests, and which
+days of each input an output day may read (the same day when nothing is said).
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from usergrowth_dagster.settings import Settings
+
+AS_OF_DATES = "as_of_dates"
+RUN_SETTINGS = "run_settings"
+RUN_SETTING_NAMES = ("lookback_days", "active_days", "churn_days", "label_horizon_days", "top_n")
+_OFFSET = re.compile(r"^(-?)([a-z_]+|\d+)(?:\s*([+-])\s*(\d+))?$")
+
+
+class ModelError(Exception):
+    """A model file breaks the rules of the graph; the text names the file and the rule."""
+
+
+def offset_days(expression: str | int, settings: Settings) -> int:
+    """Days from the as-of date, of an expression such as ``-lookback_days`` or ``churn_days - 1``.
+
+    Raises:
+        ModelError: the expression is neither a number nor a setting's name with a number.
+    """
+    match = _OFFSET.match(str(expression).strip())
+    if not match:
+        raise ModelError(f"day offset {expression!r}: expected a number or ±setting ± number")
+    sign, base, plus, extra = match.groups()
+    value = int(base) if base.isdigit() else int(getattr(settings, base))
+    value = -value if sign else value
+    return value + (int(extra) if plus == "+" else -int(extra) if plus else 0)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Days [as_of + first, as_of + last] of an input."""
+
+    first: str | int = 0
+    last: str | int = 0
+
+    def bounds(self, as_of: date, settings: Settings) -> tuple[date, date]:
+        """First and last day, both included."""
+        return (
+            as_of + timedelta(days=offset_days(self.first, settings)),
+            as_of + timedelta(days=offset_days(self.last, settings)),
+        )
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The newest landed day of an input that is not after as_of + ``newest``."""
+
+    newest: int = -1
+
+
+InputDays = Window | Snapshot
+
+
+@dataclass(frozen=True)
+class ModelColumn:
+    """One output column: DuckDB type, meaning, and the tests of its values."""
+
+    name: str
+    type: str
+    meaning: str
+    tests: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Model:
+    """One SQL model with what its yml says."""
+
+    name: str
+    folder: str
+    sql: str
+    description: str
+    grain: tuple[str, ...]
+    own_columns: tuple[ModelColumn, ...]
+    inherit: tuple[str, ...]
+    labels: tuple[str, ...]
+    inputs: Mapping[str, InputDays]
+    complete_with: Mapping[str, str]
+    materialized: bool
+    unit_tests: tuple[Mapping[str, Any], ...]
+    refs: frozenset[str] = field(default_factory=frozenset)
+
+    @cached_property
+    def own_version(self) -> str:
+        """Hash of this model's SQL and of what its yml says of days and columns."""
+        facts = (self.sql, self.inputs, self.complete_with, self.own_columns, self.inherit)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
+
+
+def models_root() -> Path:
+    """The folder that holds ``sql`` and ``dbt_like_models``: in the wheel, else the checkout."""
+    package = Path(__file__).resolve().parent.parent
+    packaged = package / "_models"
+    return packaged if packaged.is_dir() else package.parent
+
+
+def _input_days(model: str, value: Mapping[str, Any]) -> InputDays:
+    if set(value) == {"snapshot"}:
+        return Snapshot(int(value["snapshot"]))
+    if set(value) == {"first", "last"}:
+        return Window(value["first"], value["last"])
+    raise ModelError(f"{model}.yml: inputs: expected {{first, last}} or {{snapshot}}, got {value}")
+
+
+def table_refs(sql: str) -> frozenset[str]:
+    """Names of the tables that a SELECT reads, its own CTEs left out."""
+    import sqlglot
+    from sqlglot import exp
+    from sqlglot.optimizer.scope import traverse_scope
+
+    tree = sqlglot.parse_one(sql, dialect="duckdb")
+    if not isinstance(tree, exp.Query):
+        raise ModelError("a model is one SELECT")
+    found = set()
+    for scope in traverse_scope(tree):
+        for source in scope.sources.values():
+            if isinstance(source, exp.Table):
+                found.add(source.name)
+    return frozenset(found)
+
+
+def read_model(sql_path: Path) -> Model:
+    """Read one model from its SQL file and the yml beside it."""
+    name = sql_path.stem
+    yml_path = sql_path.with_suffix(".yml")
+    if not yml_path.exists():
+        raise ModelError(f"{sql_path}: no {yml_path.name} beside it")
+    known = {
+        "description", "grain", "columns", "inherit", "labels", "inputs", "complete_with",
+        "materialized", "unit_tests",
+    }  # fmt: skip
+    facts = yaml.safe_load(yml_path.read_text(encoding="utf-8"))
+    if extra := set(facts) - known:
+        raise ModelError(f"{yml_path}: unknown keys {sorted(extra)}")
+    columns = tuple(
+        ModelColumn(c["name"], c["type"], c["meaning"], tuple(map(_frozen, c.get("tests", ()))))
+        for c in facts.get("columns", ())
+    )
+    sql = sql_path.read_text(encoding="utf-8")
+    return Model(
+        name=name,
+        folder=sql_path.parent.name,
+        sql=sql,
+        description=str(facts["description"]).strip(),
+        grain=tuple(facts.get("grain") or ()),
+        own_columns=columns,
+        inherit=tuple(facts.get("inherit") or ()),
+        labels=tuple(facts.get("labels") or ()),
+        inputs={k: _input_days(name, v) for k, v in (facts.get("inputs") or {}).items()},
+        complete_with=dict(facts.get("complete_with") or {}),
+        materialized=bool(facts.get("materialized", True)),
+        unit_tests=tuple(facts.get("unit_tests") or ()),
+        refs=table_refs(sql) - {AS_OF_DATES, RUN_SETTINGS},
+    )
+
+
+def _frozen(test: Any) -> Any:
+    return test if isinstance(test, str) else tuple(sorted(test.items()))
+
+
+class ModelGraph:
+    """All models with the tables they start from.
+
+    Args:
+        models: the models by name.
+        sources: DuckDB column types of the tables that no model makes, by table.
+    """
+
+    def __init__(
+        self, models: Mapping[str, Model], sources: Mapping[str, Mapping[str, str]]
+    ) -> None:
+        self.models = dict(models)
+        self.sources = {table: dict(columns) for table, columns in sources.items()}
+        for model in self.models.values():
+            for ref in model.refs:
+                if ref not in self.models and ref not in self.sources:
+                    raise ModelError(f"{model.name}.sql reads {ref!r}, which nothing makes")
+        self.order = tuple(self._sorted())
+
+    def _sorted(self) -> Iterator[str]:
+        done: set[str] = set()
+        active: list[str] = []
+
+        def visit(name: str) -> Iterator[str]:
+            if name in done or name not in self.models:
+                return
+            if name in active:
+                raise ModelError(f"models depend on each other in a circle: {[*active, name]}")
+            active.append(name)
+            for ref in sorted(self.models[name].refs):
+                yield from visit(ref)
+            active.pop()
+            done.add(name)
+            yield name
+
+        for name in sorted(self.models):
+            yield from visit(name)
+
+    def columns(self, name: str) -> dict[str, ModelColumn]:
+        """Output columns of a model in the order of its yml, inherited ones first."""
+        model = self.models[name]
+        merged: dict[str, ModelColumn] = {}
+        for parent in model.inherit:
+            merged |= {k: v for k, v in self.columns(parent).items() if k not in merged}
+        for column in model.own_columns:
+            merged[column.name] = column
+        return merged
+
+    def types(self, name: str) -> dict[str, str]:
+        """DuckDB types by column of a model or source table."""
+        if name in self.sources:
+            return self.sources[name]
+        return {column.name: column.type for column in self.columns(name).values()}
+
+    def views(self, name: str) -> list[str]:
+        """Models that are not tables and that ``name`` reads, directly or through others."""
+        wanted: set[str] = set()
+        stack = [name]
+        while stack:
+            for ref in self.models[stack.pop()].refs:
+                if ref in self.models and not self.models[ref].materialized and ref not in wanted:
+                    wanted.add(ref)
+                    stack.append(ref)
+        return [model for model in self.order if model in wanted]
+
+    def table_inputs(self, name: str) -> dict[str, list[InputDays]]:
+        """Tables that a model reads, directly or through views, and which days of them."""
+        found: dict[str, list[InputDays]] = {}
+        for reader in [*self.views(name), name]:
+            model = self.models[reader]
+            for ref in sorted(model.refs):
+                if ref in self.sources or self.models[ref].materialized:
+                    days = model.inputs.get(ref, Window())
+                    if days not in found.setdefault(ref, []):
+                        found[ref].append(days)
+        return found
+
+    def code_version(self, name: str) -> str:
+        """Hash of a model's SQL and yml and of the views it reads."""
+        parts = [self.models[view].own_version for view in [*self.views(name), name]]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
+
+    @property
+    def tables(self) -> list[str]:
+        """Models that are tables, inputs before outputs."""
+        return [name for name in self.order if self.models[name].materialized]
+
+
+@lru_cache(maxsize=1)
+def load_graph() -> ModelGraph:
+    """The project's models over the landed tables."""
+    from usergrowth_dagster.data.contracts import CONTRACTS
+
+    root = models_root()
+    models = {}
+    for folder in ("dbt_like_models", "sql"):
+        for path in sorted((root / folder).rglob("*.sql")):
+            model = read_model(path)
+            if model.name in models:
+                raise ModelError(f"{path}: another model has the name {model.name!r}")
+            models[model.name] = model
+    return ModelGraph(models, {c.raw_table: c.raw_types() for c in CONTRACTS.values()})

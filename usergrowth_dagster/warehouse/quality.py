@@ -1,0 +1,96 @@
+"""The tests that a model's yml declares, run on new rows before they are published."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.models import ModelColumn, ModelGraph
+
+
+@dataclass(frozen=True)
+class DataTest:
+    """One test: rows for which ``condition`` holds are at fault.
+
+    ``blocking`` tests keep the rows out of the table; the others warn.
+    """
+
+    name: str
+    condition: str
+    blocking: bool
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """How many rows of a build failed a test."""
+
+    name: str
+    failing: int
+    blocking: bool
+
+    @property
+    def passed(self) -> bool:
+        """Whether no row failed."""
+        return self.failing == 0
+
+
+def model_tests(graph: ModelGraph, model: str) -> list[DataTest]:
+    """All tests of a model: its grain, then column by column."""
+    grain = graph.models[model].grain
+    tests = []
+    if grain:
+        keys = ", ".join(grain)
+        tests.append(DataTest("grain_is_unique", f"count(*) over (partition by {keys}) > 1", True))
+    for column in graph.columns(model).values():
+        tests.extend(_column_tests(column))
+    return tests
+
+
+def _column_tests(column: ModelColumn) -> Iterator[DataTest]:
+    name = f'"{column.name}"'
+    for test in column.tests:
+        if test == "not_null":
+            yield DataTest(f"{column.name}_not_null", f"{name} is null", True)
+            continue
+        facts: dict[str, Any] = dict(test)
+        blocking = bool(facts.pop("block", False))
+        kind, value = next(iter(facts.items()))
+        if kind == "range":
+            low, high = value
+            limits = [f"{name} < {low}"] if low is not None else []
+            limits += [f"{name} > {high}"] if high is not None else []
+            yield DataTest(f"{column.name}_in_range", " or ".join(limits), blocking)
+        elif kind == "accepted_values":
+            listed = ", ".join(repr(v) for v in value)
+            yield DataTest(f"{column.name}_accepted", f"{name} not in ({listed})", blocking)
+        else:
+            raise ValueError(f"{column.name}: unknown test {kind!r}")
+
+
+def run_tests(engine: Engine, relation: str, tests: list[DataTest]) -> list[TestResult]:
+    """Count the rows of ``relation`` that fail each test, in one pass."""
+    if not tests:
+        return []
+    flags = ", ".join(f"({test.condition}) as t{i}" for i, test in enumerate(tests))
+    sums = ", ".join(f"coalesce(count(*) filter (where t{i}), 0)" for i in range(len(tests)))
+    counts = engine.rows(f"select {sums} from (select {flags} from {relation}) as flagged")[0]
+    return [
+        TestResult(test.name, int(count), test.blocking)
+        for test, count in zip(tests, counts, strict=True)
+    ]
+
+
+def refuse_failures(model: str, days: str, results: list[TestResult]) -> None:
+    """Keep rows that fail a blocking test out of the table.
+
+    Raises:
+        UserError: some blocking test failed; what was in the table stays.
+    """
+    bad = [result for result in results if result.blocking and not result.passed]
+    if bad:
+        named = "; ".join(f"{result.name}: {result.failing:,} rows" for result in bad)
+        raise UserError(
+            f"{model} of {days} is not published, the earlier rows stay: {named}; "
+            "mend the landing files of its inputs and run the day again"
+        )
