@@ -1,0 +1,205 @@
+"""Landing files as streams of Arrow blocks: CSV lines with their numbers, Parquet cells.
+
+Files are only ever opened through :class:`Storage`, so they may be on a disk or in an object store.
+No more than a block of a file is in memory.
+"""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+from usergrowth_dagster.data.contracts import LONGEST_LINE
+from usergrowth_dagster.data.storage import Storage, StoredFile
+from usergrowth_dagster.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BLOCK_BYTES = 8 << 20
+"""Bytes of a file that are parsed at once."""
+
+_BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_SHOWN = 60  # characters of a wrong header that a message repeats
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive rows of one file.
+
+    ``columns`` is one array of lines (CSV) or one array a cell (Parquet), all ``string`` when
+    ``text``, else ``binary`` because something in it is not UTF-8. ``first_line`` is the number of
+    the first row: the physical line of a CSV (the header is 1), the row of a Parquet file (from 1).
+    """
+
+    first_line: int
+    columns: "list[pa.Array]"
+    text: bool
+
+
+def is_parquet(file: StoredFile) -> bool:
+    """Whether a landing file is Parquet, by its name."""
+    return file.name.lower().endswith(".parquet")
+
+
+def data_files(storage: Storage, folder: str) -> list[StoredFile]:
+    """The landing files in and below a folder, by path; hidden and underscore names are skipped.
+
+    Raises:
+        UserError: a file is neither CSV nor Parquet.
+    """
+    found = []
+    for file in storage.files(folder, deep=True):
+        below = file.path[len(folder) :].strip("/").split("/")
+        if any(part.startswith(("_", ".")) for part in below):
+            continue
+        if not file.name.lower().endswith((".csv", ".parquet")):
+            raise UserError(
+                f"{file.path}: landing files end in .csv or .parquet; convert or remove this one"
+            )
+        found.append(file)
+    return found
+
+
+def read_header(storage: Storage, file: StoredFile) -> list[str]:
+    """Column names of a landing file.
+
+    Raises:
+        UserError: the file is empty, or not what its name says.
+    """
+    if is_parquet(file):
+        with storage.open(file.path) as handle:
+            return list(_open_parquet(handle, file).schema_arrow.names)
+    with storage.open(file.path) as handle:
+        start = handle.read(LONGEST_LINE + len(_BOM))
+    if start.startswith(_UTF16):
+        raise UserError(f"{file.path}: line 1: the file is UTF-16; save it as UTF-8")
+    line, _, _ = start.removeprefix(_BOM).partition(b"\n")
+    line = line.removesuffix(b"\r")
+    if not line:
+        raise UserError(f"{file.path}: line 1 is empty; the first line must be the header")
+    if len(line) >= LONGEST_LINE or b"\0" in line:
+        raise UserError(f"{file.path}: line 1 is not a header; the file is not CSV text")
+    try:
+        return next(csv.reader([line.decode()]))
+    except UnicodeDecodeError:
+        raise UserError(f"{file.path}: line 1 is not UTF-8 text; save the file as UTF-8") from None
+    except csv.Error:
+        raise UserError(f"{file.path}: line 1 is not a header of comma-separated names") from None
+
+
+def read_blocks(storage: Storage, file: StoredFile, names: list[str]) -> Iterator[Block]:
+    """Stream a landing file after its header.
+
+    Args:
+        storage: where the file is.
+        file: the file.
+        names: its columns.
+
+    Raises:
+        UserError: a Parquet file is damaged or has a column of a type that cannot be a cell.
+    """
+    with storage.open(file.path) as handle:
+        if is_parquet(file):
+            yield from _parquet_blocks(handle, file, names)
+        else:
+            yield from _line_blocks(handle)
+
+
+def _line_blocks(handle: IO[bytes]) -> Iterator[Block]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    line = 1
+    for piece in _pieces(handle):
+        # The header is blanked, not cut off, so that numbers stay those of the file.
+        whole = b"" if line > 1 else piece.partition(b"\n")[0]
+        lines = pc.split_pattern(pa.array([piece[len(whole) :]], pa.binary()), b"\n").flatten()
+        try:
+            yield Block(line, [lines.cast(pa.string())], True)
+        except pa.ArrowInvalid:
+            yield Block(line, [lines], False)
+        line += len(lines)
+
+
+def _pieces(handle: IO[bytes]) -> Iterator[bytes]:
+    """Whole lines, about a block at a time, without the last newline; CRLF has become LF."""
+    carry = b""
+    while block := handle.read(BLOCK_BYTES):
+        data = carry + block
+        cut = data.rfind(b"\n") + 1
+        # What is too long for a line is a reject whatever follows: its start is enough.
+        carry = data[cut:][: LONGEST_LINE + 1]
+        if cut:
+            yield data[:cut].replace(b"\r\n", b"\n")[:-1]
+    if carry:
+        yield carry
+
+
+def _open_parquet(handle: IO[bytes], file: StoredFile) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(handle)
+    except (pa.ArrowException, OSError):
+        raise _damaged(file) from None
+
+
+def _damaged(file: StoredFile) -> UserError:
+    return UserError(f"{file.path}: the Parquet file is cut short or damaged; write it again")
+
+
+def _parquet_blocks(handle: IO[bytes], file: StoredFile, names: list[str]) -> Iterator[Block]:
+    import pyarrow as pa
+
+    source = _open_parquet(handle, file)
+    line = 1
+    batches = source.iter_batches(batch_size=65_536)
+    while True:
+        try:
+            batch = next(batches, None)
+        except (pa.ArrowException, OSError):
+            raise _damaged(file) from None
+        if batch is None:
+            return
+        cells = [_cell_text(array, file, name) for array, name in zip(batch, names, strict=True)]
+        try:
+            for cell in cells:
+                cell.validate(full=True)
+            yield Block(line, cells, True)
+        except pa.ArrowInvalid:
+            yield Block(line, [cell.cast(pa.binary()) for cell in cells], False)
+        line += batch.num_rows
+
+
+def _cell_text(array: "pa.Array", file: StoredFile, name: str) -> "pa.Array":
+    """A Parquet column as the texts a CSV would have; floats that are whole become whole numbers.
+
+    Many writers turn a column of integers with gaps into floats, and the gaps into NaN.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind):
+        return array.cast(pa.string())
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        raw = array.cast(pa.binary())
+        return pa.Array.from_buffers(pa.string(), len(raw), raw.buffers(), offset=raw.offset)
+    if pa.types.is_null(kind):
+        return pa.nulls(len(array), pa.string())
+    if pa.types.is_floating(kind):
+        numbers = array.cast(pa.float64())
+        numbers = pc.if_else(pc.is_nan(numbers), None, numbers)
+        whole = pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), 2.0**53))
+        integers = pc.if_else(whole, numbers, None).cast(pa.int64()).cast(pa.string())
+        return pc.coalesce(integers, numbers.cast(pa.string()))
+    raise UserError(f"{file.path}: column {name}: expected text or numbers, found {kind}")
+
+
+def shown(text: str, *, digits: bool = True) -> str:
+    """A wrong name as a message may repeat it; without ``digits`` every digit is masked."""
+    short = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return repr(short if digits else "".join("*" if c.isdigit() else c for c in short))

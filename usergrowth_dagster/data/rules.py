@@ -1,0 +1,185 @@
+"""The contracts' rules as DuckDB SQL: a block of read lines in, coded and typed rows out.
+
+A block is parsed by one set-based statement. A row's ``reject`` is 0, or the 1-based place in
+``Contract.rejections`` of the first rule it breaks.
+"""
+
+from collections.abc import Sequence
+
+from usergrowth_dagster.data.contracts import (
+    LINE_RULES,
+    LONGEST_LINE,
+    NULL_TEXT,
+    Column,
+    Contract,
+)
+
+BLOCK = "_block"
+"""Name of the relation that holds a block: day, file, line, then ``t`` (a line) or cells."""
+
+RAW_CHARACTERS = 2000
+"""Characters of a rejected row that are kept."""
+
+_FIELD = r'"(?:[^"]|"")*"|[^",]*'
+_PAIR = "[^:, ]+:[^:, ]+"
+_NUMBER = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
+_NUMBER_PAIR = f"[^:, ]+:{_NUMBER}"
+
+# What a good value satisfies, by rule code; $x stands for a value that is not null.
+_GOOD = {
+    "empty": "$x <> ''",
+    "bigint": "regexp_full_match($x, '-?[0-9]{1,19}') and try_cast($x as bigint) is not null",
+    "gender": "try_cast($x as bigint) in (1, 2)",
+    "age": "try_cast($x as bigint) between 0 and 150",
+    "yyyymmdd": "regexp_full_match($x, '[0-9]{8}') and $x >= '0001' "
+    "and try_strptime($x, '%Y%m%d') is not null",
+    "kvs": f"regexp_full_match($x, '{_PAIR}( {_PAIR})*')",
+    # Only an exponent or hundreds of digits can overflow a double: the others need no cast.
+    "kvs_number": f"regexp_full_match($x, '{_NUMBER_PAIR}( {_NUMBER_PAIR})*') "
+    "and (strlen($x) < 300 and not regexp_matches($x, '[0-9.][eE]') "
+    "or not list_contains(list_transform(string_split($x, ' '), lambda p: "
+    "coalesce(isfinite(try_cast(split_part(p, ':', 2) as double)), false)), false))",
+    "kvs_key": "not contains($x, ' ') or len(string_split($x, ' ')) = len(list_distinct("
+    "list_transform(string_split($x, ' '), lambda p: split_part(p, ':', 1))))",
+}
+
+_BLANK_IS_NULL = {"kvs_num", "kvs_str", "phone"}  # no pairs, no number: nothing was said
+
+
+def parse_sql(contract: Contract, header: Sequence[str], *, lines: bool, text: bool) -> str:
+    """The query that turns the block into coded rows.
+
+    Args:
+        contract: the table's contract.
+        header: all column names of the files in the block.
+        lines: the block holds whole CSV lines, otherwise one column a cell (``c1``, ``c2`` …).
+        text: the block is known to be valid UTF-8 (``VARCHAR``), otherwise it is ``BLOB``.
+
+    Returns:
+        A SELECT of day, file, line, reject, raw, the contract's columns, typed (NULL in a
+        reject), and for a population ``variables``.
+    """
+    source = _line_source(text) if lines else _cell_source(len(header), text)
+    cells = [f"cells[{place}]" for place in range(1, len(header) + 1)]
+    values = [_value(column, cell) for column, cell in zip(contract.columns, cells, strict=False)]
+    names = [f"v{place}" for place in range(len(values))]
+    valued = ", ".join(f"{value} as {name}" for value, name in zip(values, names, strict=True))
+    typed = ", ".join(
+        f"case when reject = 0 then cast({name} as {column.kind}) end as {column.name}"
+        for column, name in zip(contract.columns, names, strict=True)
+    )
+    extra = ""
+    if contract.table == "population":
+        extra = f", {_variables(header[len(values) :], cells[len(values) :])} as variables"
+    return f"""
+        with source as ({source}),
+        coded as (
+            select *, {valued},
+                case
+                    when size > {LONGEST_LINE} then {_code("too_long")}
+                    when bad then {_code("bad_utf8")}
+                    when contains(text, chr(0)) then {_code("nul")}
+                    when contains(text, chr(13)) or contains(text, chr(10))
+                        then {_code("line_break")}
+                    when cells is null then {_code("quote")}
+                    when len(cells) <> {len(header)} then {_code("field_count")}
+                    else 0
+                end as row_code
+            from source
+        ),
+        judged as (
+            select *, case when row_code > 0 then row_code {_cell_cases(contract, names)} else 0 end
+                as reject
+            from coded
+        )
+        select day, file, line, cast(reject as smallint) as reject,
+            {_kept_raw(contract)} as raw, {typed}{extra}
+        from judged
+    """
+
+
+def _code(rule: str) -> int:
+    return [known.code for known in LINE_RULES].index(rule) + 1
+
+
+def _line_source(text: bool) -> str:
+    body = (
+        f"select day, file, line, t as text, t as raw, strlen(t) as size, false as bad "
+        f"from {BLOCK} where t <> ''"
+        if text
+        else "select day, file, line, try(decode(t)) as text, "
+        "coalesce(try(decode(t)), t::varchar) as raw, octet_length(t) as size, "
+        f"try(decode(t)) is null as bad from {BLOCK} where octet_length(t) > 0"
+    )
+    unquoted = f"""list_transform(regexp_extract_all(',' || text, ',({_FIELD})', 1), lambda f:
+        case when starts_with(f, '"') then replace(f[2:-2], '""', '"') else f end)"""
+    return f"""
+        select *, case
+            when not contains(text, '"') then string_split(text, ',')
+            when regexp_full_match(text, '({_FIELD})(,({_FIELD}))*') then {unquoted}
+        end as cells
+        from ({body})
+    """
+
+
+def _cell_source(width: int, text: bool) -> str:
+    cells = [f"c{place}" for place in range(1, width + 1)]
+    decoded = cells if text else [f"try(decode({cell}))" for cell in cells]
+    shown = cells if text else [f"coalesce(try(decode({c})), {c}::varchar)" for c in cells]
+    bad = " or ".join(
+        f"({cell} is not null and {value} is null)"
+        for cell, value in zip(cells, decoded, strict=True)
+    )
+    raw = ", ".join(f"coalesce({cell}, '{NULL_TEXT}')" for cell in shown)
+    return f"""
+        select day, file, line, [{", ".join(decoded)}] as cells,
+            concat_ws(',', {raw}) as raw, raw as text, strlen(raw) as size, {bad} as bad
+        from {BLOCK}
+    """
+
+
+def _value(column: Column, cell: str) -> str:
+    value = f"nullif({cell}, '{NULL_TEXT}')"
+    return f"nullif({value}, '')" if column.name in _BLANK_IS_NULL else value
+
+
+def _cell_cases(contract: Contract, names: Sequence[str]) -> str:
+    cases = []
+    place = len(LINE_RULES)
+    for column, name in zip(contract.columns, names, strict=True):
+        good = {rule.code: _GOOD.get(rule.code, "").replace("$x", name) for rule in column.rules}
+        for rule in column.rules:
+            place += 1
+            if rule.code == "not_null":
+                cases.append(f"when {name} is null then {place}")
+            elif rule.code == "kvs" and "kvs_number" in good:
+                # Good numbers are good pairs: rows pay for the second pattern only when bad.
+                cases.append(
+                    f"when {name} is not null and not ({good['kvs_number']}) "
+                    f"then case when {good['kvs']} then {place + 1} else {place} end"
+                )
+            elif rule.code != "kvs_number":
+                cases.append(f"when {name} is not null and not ({good[rule.code]}) then {place}")
+    return " ".join(cases)
+
+
+def _kept_raw(contract: Contract) -> str:
+    """The raw row of a reject, and of every row that may still turn out to be a duplicate."""
+    shown = (
+        f"case when strlen(raw) > {RAW_CHARACTERS} then left(raw, {RAW_CHARACTERS}) else raw end"
+    )
+    shown = rf"replace({shown}, chr(0), '\x00')"
+    if contract.table == "population":
+        # A broken row does not tell which digits are the phone: none may leave the upload.
+        shown = rf"regexp_replace({shown}, '\p{{Nd}}', '*', 'g')"
+    return shown if contract.key else f"case when reject > 0 then {shown} end"
+
+
+def _variables(names: Sequence[str], cells: Sequence[str]) -> str:
+    if not names:
+        return "cast(map {} as map(varchar, varchar))"
+    keys = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
+    values = ", ".join(f"nullif({cell}, '{NULL_TEXT}')" for cell in cells)
+    return f"""case when reject = 0 then map_from_entries(list_filter(
+        list_transform(list_zip([{keys}], [{values}]), lambda e: {{'k': e[1], 'v': e[2]}}),
+        lambda e: e.v is not null)) end"""

@@ -1,0 +1,297 @@
+"""Landing files into the raw tables: whole days, replaced in one commit, rejects kept aside."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Literal
+
+from usergrowth_dagster.data.contracts import QUARANTINE_TYPES, Contract, contract_of
+from usergrowth_dagster.data.landing import FileSet, day_folder, find_files, landing_folders
+from usergrowth_dagster.data.loader import PARSED, CountMismatchError, Counts, Loader
+from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.tables import Commit, RowStream, Warehouse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+QUARANTINE = "quarantine"
+COMMIT_BYTES = 128 << 20
+"""Landing bytes of the small days that share a commit; a larger day has its own."""
+
+COMMIT_DAYS = 400
+"""Days that share a commit at most."""
+
+_SENTENCES = 10  # bad days whose whole sentence a failure repeats; the others are named
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class LandedDay:
+    """What became of one landing day.
+
+    Args:
+        day: the day.
+        status: ``landed`` (written now), ``unchanged`` (its files are those of the table) or
+            ``missing`` (no files; the table keeps what it has).
+        rows_in: rows of the files: accepted + quarantined.
+        accepted: rows in the raw table.
+        quarantined: rows in the quarantine table.
+        files: number of landing files.
+        version: Delta version of the raw table that holds the day; None when never written.
+    """
+
+    day: date
+    status: Literal["landed", "unchanged", "missing"]
+    rows_in: int
+    accepted: int
+    quarantined: int
+    files: int
+    version: int | None
+
+
+class LandingError(UserError):
+    """Some days could not be landed; the others were.
+
+    Attributes:
+        failures: the sentence of every failed day.
+        landed: the days that were landed, unchanged or missing.
+    """
+
+    def __init__(self, failures: dict[date, str], landed: list[LandedDay]) -> None:
+        self.failures = dict(sorted(failures.items()))
+        self.landed = landed
+        told = list(self.failures.values())[:_SENTENCES]
+        untold = [f"{day:%Y%m%d}" for day in self.failures][_SENTENCES:]
+        if untold:
+            told.append(f"{len(untold)} more days fail: {', '.join(untold)}")
+        super().__init__("; ".join(told))
+
+
+def land_days(
+    settings: Settings,
+    landing: Storage,
+    warehouse: Warehouse,
+    table: str,
+    days: Sequence[date],
+    *,
+    progress: Progress | None = None,
+) -> list[LandedDay]:
+    """Land days of a table: accepted rows to ``raw_<table>``, rejects to ``quarantine``.
+
+    A day whose files and contract are those of its last landing is left alone. Days are written
+    whole: a run that is killed leaves each day as it was or as it is to be, and the next run goes
+    on. A day fails when a header is wrong, a file cannot be read, or its share of rejects is above
+    ``settings.max_reject_share``; its earlier rows stay, and its rejects can be read in the
+    quarantine.
+
+    Args:
+        settings: limits of rejects and memory.
+        landing: root of the landing files.
+        warehouse: where the tables are.
+        table: user, item, behavior or operation.
+        days: the days, in any order.
+        progress: called with the table's name, days done and days in all.
+
+    Returns:
+        One entry a day, in order.
+
+    Raises:
+        LandingError: days failed; raised after all the others have been written.
+        CountMismatchError: rows in are not accepted + quarantined.
+    """
+    run = _Run(settings, landing, warehouse, contract_of(table))
+    wanted = sorted(set(days))
+    todo = run.plan(wanted)
+    _tell(progress, table, len(wanted) - len(todo), len(wanted))
+    done = len(wanted) - len(todo)
+    for group in _groups(todo):
+        run.land(group)
+        done += len(group)
+        _tell(progress, table, done, len(wanted))
+    results = [run.results[day] for day in wanted if day in run.results]
+    if run.failures:
+        raise LandingError(run.failures, results)
+    return results
+
+
+class _Run:
+    """One call of :func:`land_days`."""
+
+    def __init__(
+        self, settings: Settings, landing: Storage, warehouse: Warehouse, contract: Contract
+    ) -> None:
+        self.settings = settings
+        self.landing = landing
+        self.warehouse = warehouse
+        self.contract = contract
+        self.results: dict[date, LandedDay] = {}
+        self.failures: dict[date, str] = {}
+        self._scope = {"table_name": contract.table}
+
+    def plan(self, days: Sequence[date]) -> dict[date, FileSet]:
+        """Settle the days that need no reading; return the others with their files."""
+        folders = landing_folders(self.landing, self.contract.table)
+        raw = self.contract.raw_table
+        version = self.warehouse.version(raw)
+        accepted = self.warehouse.fingerprints(raw)
+        rejected = self.warehouse.fingerprints(QUARANTINE, self._scope)
+        todo: dict[date, FileSet] = {}
+        same: dict[date, FileSet] = {}
+        for day in days:
+            stray = folders.stray_of(day)
+            try:
+                found = self._files(day) if day in folders.days else None
+            except UserError as error:
+                self.failures[day] = str(error)
+                continue
+            if stray is not None:
+                self.failures[day] = stray
+            elif found is None or not found.files:
+                self.results[day] = LandedDay(day, "missing", 0, 0, 0, 0, version)
+            elif accepted.get(day) == rejected.get(day) == found.fingerprint:
+                same[day] = found
+            else:
+                todo[day] = found
+        self._settle_unchanged(same, version)
+        return todo
+
+    def _files(self, day: date) -> FileSet:
+        return find_files(self.landing, day_folder(self.contract.table, day), self.contract)
+
+    def _settle_unchanged(self, same: dict[date, FileSet], version: int | None) -> None:
+        if not same:
+            return
+        accepted = self.warehouse.row_counts(self.contract.raw_table)
+        rejected = scoped_counts(self.warehouse, QUARANTINE, self._scope)
+        for day, found in same.items():
+            good, bad = accepted.get(day, 0), rejected.get(day, 0)
+            self.results[day] = LandedDay(
+                day, "unchanged", good + bad, good, bad, len(found.files), version
+            )
+
+    def land(self, group: dict[date, FileSet]) -> None:
+        """Read some days and write them in one commit each of rejects and of rows."""
+        with open_engine(self.settings) as engine:
+            loader = Loader(engine.connection, self.landing, self.contract)
+            for day, found in group.items():
+                try:
+                    loader.load(day, found.files)
+                except UserError as error:
+                    self.failures[day] = str(error)
+            counts = loader.finish()
+            for day, count in counts.items():
+                where = day_folder(self.contract.table, day)
+                problem = loader.complaint(day, where, count, self.settings.max_reject_share)
+                if problem is not None:
+                    self.failures[day] = problem
+            marks = {day: group[day].fingerprint for day in counts}
+            # Rejects first: only the raw table's mark says that a day is done.
+            self._write_rejects(engine, loader, marks)
+            good = {day: mark for day, mark in marks.items() if day not in self.failures}
+            commit = self._write_rows(engine, good)
+        if commit is not None:
+            check_written(commit, sum(counts[day].accepted for day in good))
+            for day in good:
+                self.results[day] = _landed(day, counts[day], len(group[day].files), commit.version)
+
+    def _write_rejects(self, engine: Engine, loader: Loader, marks: dict[date, str]) -> None:
+        if marks:
+            write_quarantine(
+                self.warehouse, engine, loader.rejects_sql(self.contract.table), self._scope, marks
+            )
+
+    def _write_rows(self, engine: Engine, marks: dict[date, str]) -> Commit | None:
+        if not marks:
+            return None
+        columns = ", ".join(self.contract.names)
+        listed = ", ".join(f"date '{day}'" for day in marks)
+        sql = f"select {columns}, day as ds from {PARSED} where reject = 0 and day in ({listed})"
+        return self.warehouse.replace(
+            self.contract.raw_table, row_stream(engine, sql), days=marks, fingerprints=marks
+        )
+
+
+def _landed(day: date, count: Counts, files: int, version: int | None) -> LandedDay:
+    return LandedDay(
+        day, "landed", count.rows_in, count.accepted, count.quarantined, files, version
+    )
+
+
+def _groups(todo: dict[date, FileSet]) -> Iterator[dict[date, FileSet]]:
+    """Consecutive days whose files are small enough together for one commit."""
+    group: dict[date, FileSet] = {}
+    size = 0
+    for day, found in todo.items():
+        if group and (size + found.size > COMMIT_BYTES or len(group) == COMMIT_DAYS):
+            yield group
+            group, size = {}, 0
+        group[day] = found
+        size += found.size
+    if group:
+        yield group
+
+
+def _tell(progress: Progress | None, table: str, done: int, total: int) -> None:
+    if progress is not None:
+        progress(table, done, total)
+
+
+def row_stream(engine: Engine, sql: str) -> RowStream:
+    """A query as a stream that can be opened again: a cursor each time, so none is left busy."""
+
+    def start() -> "pa.RecordBatchReader":
+        return engine.connection.cursor().sql(sql).to_arrow_reader(65_536)
+
+    return start
+
+
+def write_quarantine(
+    warehouse: Warehouse,
+    engine: Engine,
+    rejects_sql: str,
+    scope: dict[str, str],
+    marks: dict[date, str],
+) -> None:
+    """Replace the rejects of some days of one table (``scope``: its ``table_name``)."""
+    columns = ", ".join(
+        f"cast({name} as {kind}) as {name}" for name, kind in QUARANTINE_TYPES.items()
+    )
+    warehouse.replace(
+        QUARANTINE,
+        row_stream(engine, f"select {columns} from ({rejects_sql})"),
+        days=marks,
+        scope=scope,
+        fingerprints=marks,
+    )
+
+
+def scoped_counts(warehouse: Warehouse, table: str, scope: Mapping[str, str]) -> dict[date, int]:
+    """Rows by day of a table's partitions in ``scope``, from the table's log alone."""
+    if not warehouse.exists(table):
+        return {}
+    actions = warehouse.open(table).get_add_actions(flatten=True)
+    names = ["partition.ds", "num_records", *(f"partition.{name}" for name in scope)]
+    counts: dict[date, int] = {}
+    for day, rows, *values in zip(
+        *(actions.column(name).to_pylist() for name in names), strict=True
+    ):
+        if values == list(scope.values()):
+            counts[day] = counts.get(day, 0) + (rows or 0)
+    return counts
+
+
+def check_written(commit: Commit, accepted: int) -> None:
+    """Every accepted row is in the table.
+
+    Raises:
+        CountMismatchError: the commit has more or fewer rows.
+    """
+    if commit.rows != accepted:
+        raise CountMismatchError(
+            f"{commit.table} version {commit.version}: {accepted} rows accepted, "
+            f"but {commit.rows} written"
+        )

@@ -1,0 +1,138 @@
+"""An uploaded population into the ``population`` table, one partition a date and task."""
+
+from dataclasses import dataclass
+from datetime import date
+
+from usergrowth_dagster.data.contracts import CONTRACTS
+from usergrowth_dagster.data.landing import FileSet
+from usergrowth_dagster.data.loader import PARSED, Loader
+from usergrowth_dagster.data.population import (
+    VENDOR_VARIABLES,
+    population_files,
+    task_folder,
+    variable_names,
+)
+from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse.engine import open_engine
+from usergrowth_dagster.warehouse.landing import (
+    QUARANTINE,
+    check_written,
+    row_stream,
+    scoped_counts,
+    write_quarantine,
+)
+from usergrowth_dagster.warehouse.tables import Warehouse
+
+POPULATION = "population"
+
+
+@dataclass(frozen=True)
+class LandedPopulation:
+    """What became of an upload.
+
+    Args:
+        rows_in: rows of the files: accepted + quarantined.
+        accepted: rows in the population table.
+        quarantined: rows in the quarantine table, their digits masked.
+        warnings: sentences about what is accepted but may go wrong later.
+        version: Delta version of the population table that holds the upload.
+        unchanged: the same files had been landed for this date before; nothing was written.
+    """
+
+    rows_in: int
+    accepted: int
+    quarantined: int
+    warnings: tuple[str, ...]
+    version: int
+    unchanged: bool
+
+
+def quarantine_name(task_id: str) -> str:
+    """``table_name`` of a task's rejects: its own, so that tasks of one date keep apart."""
+    return f"{POPULATION}.{task_id}"
+
+
+def land_population(
+    settings: Settings,
+    landing: Storage,
+    warehouse: Warehouse,
+    task_id: str,
+    execution_date: date,
+) -> LandedPopulation:
+    """Land the upload of a task for an execution date.
+
+    Missing or ill-formed phones and repeated users are accepted: the decision gives each its
+    outcome. No phone number is in the quarantine or in an error.
+
+    Args:
+        settings: limits of rejects and memory.
+        landing: root of the landing files; the upload is ``population/<task_id>/``.
+        warehouse: where the tables are.
+        task_id: the task.
+        execution_date: the partition.
+
+    Raises:
+        UserError: no upload, a wrong header, an unreadable file, or too large a share of rejects;
+            an earlier landing stays as it was.
+        CountMismatchError: rows in are not accepted + quarantined.
+    """
+    found = population_files(landing, task_id)
+    warnings = _warnings(landing, task_id, found)
+    version = warehouse.version(POPULATION)
+    scope = {"table_name": quarantine_name(task_id)}
+    marks = {execution_date: found.fingerprint}
+    accepted = warehouse.fingerprints(POPULATION, {"task_id": task_id}).get(execution_date)
+    rejected = warehouse.fingerprints(QUARANTINE, scope).get(execution_date)
+    if version is not None and accepted == rejected == found.fingerprint:
+        good = scoped_counts(warehouse, POPULATION, {"task_id": task_id}).get(execution_date, 0)
+        bad = scoped_counts(warehouse, QUARANTINE, scope).get(execution_date, 0)
+        return LandedPopulation(good + bad, good, bad, warnings, version, True)
+    with open_engine(settings) as engine:
+        loader = Loader(engine.connection, landing, CONTRACTS[POPULATION])
+        loader.load(execution_date, found.files)
+        counts = loader.finish()[execution_date]
+        rejects = loader.rejects_sql(quarantine_name(task_id))
+        write_quarantine(warehouse, engine, rejects, scope, marks)
+        problem = loader.complaint(
+            execution_date, task_folder(task_id), counts, settings.max_reject_share
+        )
+        if problem is not None:
+            raise UserError(problem)
+        commit = warehouse.replace(
+            POPULATION,
+            row_stream(engine, _rows_sql(task_id)),
+            days=marks,
+            scope={"task_id": task_id},
+            fingerprints=marks,
+        )
+    check_written(commit, counts.accepted)
+    return LandedPopulation(
+        counts.rows_in, counts.accepted, counts.quarantined, warnings, commit.version, False
+    )
+
+
+def _rows_sql(task_id: str) -> str:
+    contract = CONTRACTS[POPULATION]
+    own = {"ds": "day", "task_id": f"'{task_id}'"}
+    columns = ", ".join(
+        f"cast({own.get(name, name)} as {kind}) as {name}"
+        for name, kind in contract.raw_types().items()
+    )
+    # Rejects keep their place, so that a row number can be found in the upload.
+    return f"""
+        select {columns}
+        from (select *, row_number() over (order by file, line) as row from {PARSED})
+        where reject = 0
+    """
+
+
+def _warnings(landing: Storage, task_id: str, found: FileSet) -> tuple[str, ...]:
+    names = variable_names(landing, found)
+    if len(names) <= VENDOR_VARIABLES:
+        return ()
+    return (
+        f"{task_folder(task_id)}: {len(names)} variables; more than {VENDOR_VARIABLES} may fail "
+        "at the vendor",
+    )
