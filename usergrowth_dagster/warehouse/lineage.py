@@ -1,0 +1,51 @@
+"""Column lineage of the SQL models: which table columns each output column is made from."""
+
+from functools import lru_cache
+from typing import Any
+
+from usergrowth_dagster.warehouse.models import (
+    AS_OF_DATES,
+    RUN_SETTING_NAMES,
+    RUN_SETTINGS,
+    ModelGraph,
+)
+
+Source = tuple[str, str]
+"""A table and one of its columns."""
+
+
+@lru_cache(maxsize=64)
+def column_lineage(graph: ModelGraph, model: str) -> dict[str, frozenset[Source]]:
+    """Output column → table columns, seen through the views in between.
+
+    The relations ``as_of_dates`` and ``run_settings`` are no tables and are left out.
+    """
+    resolved = {}
+    for column, sources in _own_lineage(graph, model).items():
+        found: set[Source] = set()
+        for table, name in sources:
+            if table in graph.models and not graph.models[table].materialized:
+                found |= column_lineage(graph, table).get(name, frozenset())
+            else:
+                found.add((table, name))
+        resolved[column] = frozenset(found)
+    return resolved
+
+
+def _own_lineage(graph: ModelGraph, model: str) -> dict[str, set[Source]]:
+    from sqlglot.lineage import lineage
+
+    facts = graph.models[model]
+    schema: dict[str, Any] = {ref: graph.types(ref) for ref in facts.refs}
+    schema[AS_OF_DATES] = {"as_of": "DATE"}
+    schema[RUN_SETTINGS] = dict.fromkeys(RUN_SETTING_NAMES, "INT")
+    nodes = lineage(None, facts.sql, schema, dialect="duckdb")
+    found = {}
+    for column in graph.types(model):
+        leaves = [leaf for leaf in nodes[column].walk() if not leaf.downstream]
+        found[column] = {
+            (leaf.source.name, leaf.name.rsplit(".", 1)[-1])
+            for leaf in leaves
+            if leaf.source.key == "table" and leaf.source.name in facts.refs
+        }
+    return found
