@@ -1,0 +1,1 @@
+"""Texts, their price, the send ledger, and its dispatch to a gateway."""
