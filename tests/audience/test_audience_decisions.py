@@ -258,6 +258,19 @@ def test_ties_do_not_favor_the_same_users_every_day(engines):
     assert 400 < sum(row < 1_000 for row in chosen[0]) < 600
 
 
+def test_equal_scores_on_one_phone_go_by_the_tie_break(engines):
+    """Guards against the first row always winning a shared phone."""
+    people = [
+        person(n, f"u{n}", 0.5, phone=f"+9990000{n // 2:06d}") for n in range(400)
+    ]  # fmt: skip
+    policy = Threshold(threshold=0.4)
+    got = {d["row"]: d["outcome"] for d in run(engines[0], people, policy).to_pylist()}
+    assert got == {
+        row: found[0] for row, found in reference(people, policy, Holdout(share=0)).items()
+    }
+    assert 50 < sum(got[n] == "selected" for n in range(0, 400, 2)) < 150
+
+
 def test_a_blocked_pair_does_not_block_the_user(engines):
     """Guards against losing a user whose best item has no text while another item has one."""
     people = [

@@ -140,7 +140,7 @@ def _decision_sql(
         "rank": "arms.rank",
     }
     columns = ",\n        ".join(
-        f"cast({computed.get(name, f'picked.{quoted(name)}')} as {kind}) as {quoted(name)}"
+        f"cast({computed.get(name, f'source.{quoted(name)}')} as {kind}) as {quoted(name)}"
         for name, kind in DECISION_COLUMNS.items()
     )
     return f"""
@@ -196,7 +196,10 @@ arms as (
 )
 select
         {columns}
-from picked left join arms using ("row")"""
+from {relation} as source
+join picked on picked."row" = source."row"
+left join arms on source."row" = arms."row"
+"""
 
 
 def _check_input(engine: Engine, relation: str, policy: Threshold | TopN | Budget) -> int:
