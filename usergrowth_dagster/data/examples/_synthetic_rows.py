@@ -4,7 +4,6 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from usergrowth_dagster.data.examples._landing import kvs
 from usergrowth_dagster.data.examples._population import (
@@ -19,6 +18,7 @@ from usergrowth_dagster.data.examples._population import (
 from usergrowth_dagster.data.examples._simulation import COPIES, NEVER, STATES, Lives
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
 USER_ID = "'u' || lpad(n::varchar, 8, '0')"
@@ -33,13 +33,15 @@ def _list(names: tuple[str, ...], position: str) -> str:
     return f"([{listed}])[{position} + 1]"
 
 
-def _events(users: Users, lives: Lives, seed: int, items: int) -> pa.Table:
+def _events(users: Users, lives: Lives, seed: int, items: int) -> "pa.Table":
     """One row an event: a login a session, often a view, sometimes a purchase.
 
     Returns:
         Columns day, n (user), seq (order within the user's day), kind, hour, item, quantity,
         cents; ``item`` and the rest are -1 and 0 where they do not apply.
     """
+    import pyarrow as pa
+
     day, who = np.nonzero(lives.sessions)
     count = lives.sessions[day, who].astype(np.int64)
     session = np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)
@@ -78,14 +80,18 @@ def _events(users: Users, lives: Lives, seed: int, items: int) -> pa.Table:
     return pa.table(columns)
 
 
-def _touches(users: Users, lives: Lives) -> pa.Table:
+def _touches(users: Users, lives: Lives) -> "pa.Table":
+    import pyarrow as pa
+
     touches = lives.touches
     columns = {name: getattr(touches, name) for name in touches.__dataclass_fields__}
     columns["n"] = users.index[columns.pop("who")]
     return pa.table(columns)
 
 
-def _users(users: Users, lives: Lives) -> pa.Table:
+def _users(users: Users, lives: Lives) -> "pa.Table":
+    import pyarrow as pa
+
     names = ("kind", "engagement", "rate", "favorite", "gender", "age", "registered")
     columns: dict[str, Array] = {name: getattr(users, name) for name in names}
     return pa.table(
@@ -188,6 +194,8 @@ def bind(
 
 def bind_items(con: "DuckDBPyConnection", seed: int, items: int, day: date) -> None:
     """Make ``landing_item``: category and brand in kvs_str, price in kvs_num, one snapshot."""
+    import pyarrow as pa
+
     table = pa.table({"n": np.arange(items), "cents": item_prices(seed, items)})
     con.register("incoming", table)
     con.execute(

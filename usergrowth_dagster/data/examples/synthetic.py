@@ -39,6 +39,7 @@ MOST_USERS = 10_000_000
 
 _FORMAT = 1  # raise it when the files' content changes, so that finished examples are rewritten
 _CSV_UP_TO = 200_000  # users; larger worlds land as Parquet by default
+_CHUNK_USER_DAYS = 6_000_000  # users x days computed at a time by default
 _SNAPSHOT_EVERY = 30  # days between full snapshots of the user table
 
 
@@ -117,7 +118,7 @@ def write_landing(
     *,
     truth: Storage | None = None,
     file_format: Literal["csv", "parquet"] | None = None,
-    chunk_users: int = 50_000,
+    chunk_users: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, int]:
     """Write a world's four landing tables and its truth.
@@ -136,7 +137,8 @@ def write_landing(
         landing: root of the landing files.
         truth: root of the truth, default :func:`truth_of`.
         file_format: default CSV up to 200,000 users, Parquet above.
-        chunk_users: users computed at a time; sets the memory used, about 10 kB a user.
+        chunk_users: users computed at a time, which sets the memory used: about 5 kB a user for 120
+            days. Default 50,000, fewer for worlds of more than 120 days.
         progress: called with ``users``, users done and users in all.
 
     Returns:
@@ -145,6 +147,8 @@ def write_landing(
     Raises:
         UserError: chunk_users is below 1.
     """
+    if chunk_users is None:
+        chunk_users = max(1, min(50_000, _CHUNK_USER_DAYS // world.days))
     if chunk_users < 1:
         raise UserError(f"synthetic world: chunk_users must be at least 1, not {chunk_users}")
     truth = truth or truth_of(landing)
@@ -156,8 +160,13 @@ def write_landing(
         "file_format": kind,
         "chunk_users": chunk_users,
     }
+    kept = [
+        f"{name}/{_part(first)}.parquet"
+        for name in ("touches", "users")
+        for first in range(0, world.users, chunk_users)
+    ]
     marker = Marker(landing, "synthetic", parameters)
-    if (finished := marker.finished()) is not None:
+    if (finished := marker.finished()) is not None and all(map(truth.exists, kept)):
         return finished
     rows = dict.fromkeys(COLUMNS, 0)
     paths: list[str] = []
@@ -173,11 +182,6 @@ def write_landing(
             if progress:
                 progress("users", last, world.users)
     remove_others(landing, tuple(COLUMNS), "synthetic-", paths)
-    kept = [
-        f"{name}/{_part(first)}.parquet"
-        for name in ("touches", "users")
-        for first in range(0, world.users, chunk_users)
-    ]
     remove_others(truth, ("touches", "users"), "synthetic-", kept)
     marker.save(rows, paths)
     return rows
