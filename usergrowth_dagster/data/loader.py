@@ -137,18 +137,18 @@ class Loader:
         if counts.quarantined <= limit * counts.rows_in:
             return None
         reject, times, file, line = self._rows_of(
-            f"select reject, count(*) as n, arg_min(file, (file, line)), "
-            f"min((file, line)).line from (select reject, file, line from {PARSED} "
-            "where day = ? and reject > 0) group by reject order by n desc, reject limit 1",
+            "select reject, count(*) as times, arg_min(file, (file, line)), "
+            f"arg_min(line, (file, line)) from {PARSED} where day = ? and reject > 0 "
+            "group by reject order by times desc, reject limit 1",
             [day],
         )[0]
         column, rule = self.contract.rejections[reject - 1]
         place = f"{self.files[file]}:{line}" + (f":{column}" if column else "")
         return (
             f"{where}: {counts.quarantined:,} of {counts.rows_in:,} rows break the contract, more "
-            f"than the {limit:.2%} that max_reject_share allows; most often ({times:,} rows, first "
-            f"at {place}) rule {rule.code}: {rule.sentence}; mend the files and land them again, "
-            "all rejects are in the quarantine table"
+            f"than the {limit:.2%} that max_reject_share allows; most often rule {rule.code} "
+            f"({rule.sentence}), {times:,} times, first at {place}; mend the files and land them "
+            "again, all rejects are in the quarantine table"
         )
 
     def _checked_header(self, file: StoredFile) -> tuple[str, ...]:

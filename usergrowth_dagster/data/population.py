@@ -46,8 +46,8 @@ def task_folder(task_id: str) -> str:
     """
     if _TASK.fullmatch(task_id) is None:
         raise UserError(
-            f"population/{task_id}: a task's name is 1 to 64 of the characters A-Z a-z 0-9 _ and -; "
-            "rename the folder"
+            f"population/{task_id}: a task's name is 1 to 64 of the characters "
+            "A-Z a-z 0-9 _ and -; rename the folder"
         )
     return f"{FOLDER}/{task_id}"
 

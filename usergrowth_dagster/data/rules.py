@@ -108,7 +108,7 @@ def _line_source(text: bool) -> str:
         f"from {BLOCK} where t <> ''"
         if text
         else "select day, file, line, try(decode(t)) as text, "
-        "coalesce(try(decode(t)), t::varchar) as raw, octet_length(t) as size, "
+        f"{_shown('t')} as raw, octet_length(t) as size, "
         f"try(decode(t)) is null as bad from {BLOCK} where octet_length(t) > 0"
     )
     unquoted = f"""list_transform(regexp_extract_all(',' || text, ',({_FIELD})', 1), lambda f:
@@ -122,10 +122,15 @@ def _line_source(text: bool) -> str:
     """
 
 
+def _shown(blob: str) -> str:
+    r"""Bytes as text, those that are no UTF-8 as ``\xFF``."""
+    return rf"coalesce(try(decode({blob})), replace({blob}::varchar, '\x5C', '\'))"
+
+
 def _cell_source(width: int, text: bool) -> str:
     cells = [f"c{place}" for place in range(1, width + 1)]
     decoded = cells if text else [f"try(decode({cell}))" for cell in cells]
-    shown = cells if text else [f"coalesce(try(decode({c})), {c}::varchar)" for c in cells]
+    shown = cells if text else [_shown(cell) for cell in cells]
     bad = " or ".join(
         f"({cell} is not null and {value} is null)"
         for cell, value in zip(cells, decoded, strict=True)
