@@ -109,6 +109,28 @@ breadth as (
     group by ds, item_id
 ),
 
+item_days as (
+    select
+        d.as_of as ds,
+        max(i.ds) as snapshot_ds
+    from as_of_dates as d
+    inner join (select distinct ds from stg_item) as i on i.ds < d.as_of
+    group by d.as_of
+),
+
+attributes as (
+    select
+        p.ds,
+        p.item_id,
+        i.kvs_num as item_attribute_num,
+        map_from_entries(list_filter(
+            map_entries(i.kvs_str), lambda entry: not contains(entry.value, '|')
+        )) as item_attribute_str
+    from pair_items as p
+    inner join item_days as s on p.ds = s.ds
+    inner join stg_item as i on s.snapshot_ds = i.ds and p.item_id = i.item_id
+),
+
 final as (
     select
         p.ds,
@@ -126,7 +148,9 @@ final as (
         a.affinity_events,
         a.affinity_events_30d,
         a.affinity_categories,
-        a.affinity_freshness
+        a.affinity_freshness,
+        t.item_attribute_num,
+        t.item_attribute_str
     from pairs as p
     left join own as o
         on p.ds = o.ds and p.user_id = o.user_id and p.item_id = o.item_id
@@ -134,6 +158,7 @@ final as (
     left join breadth as b on p.ds = b.ds and p.item_id = b.item_id
     left join affinity as a
         on p.ds = a.ds and p.user_id = a.user_id and p.item_id = a.item_id
+    left join attributes as t on p.ds = t.ds and p.item_id = t.item_id
 )
 
 select * from final

@@ -1,6 +1,6 @@
 """The models in Spark SQL, so that they can run on a cluster."""
 
-KNOWN_IN_SPARK = {"map_values"}
+KNOWN_IN_SPARK = {"map_entries", "map_values"}
 """Functions that sqlglot does not know and that Spark has under the same name and meaning."""
 
 
@@ -15,7 +15,7 @@ def to_spark(sql: str) -> str:
     from sqlglot import exp
     from sqlglot.errors import ErrorLevel
 
-    def without_list_sum(node: exp.Expression) -> exp.Expression:
+    def without_list_sum(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Anonymous) and node.name.lower() == "list_sum":
             values = node.expressions[0].sql("duckdb")
             return sqlglot.parse_one(

@@ -1,0 +1,1 @@
+"""Orchestration only: partition → one call into a capability → metadata."""

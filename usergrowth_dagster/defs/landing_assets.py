@@ -1,0 +1,100 @@
+"""Assets of the landed tables: files of a day through their contract into a raw table."""
+
+from typing import Any
+
+import dagster as dg
+
+from usergrowth_dagster.data.contracts import CONTRACTS, LANDING_TABLES, Contract
+from usergrowth_dagster.defs.metadata import OWNER, day_list, markdown_table, table_schema
+from usergrowth_dagster.defs.partitions import partition_days
+from usergrowth_dagster.defs.resources import ProjectResource, user_errors
+from usergrowth_dagster.warehouse.landing import LandedDay, land_days
+
+FORMATS = {"csv", "parquet", "deltalake"}
+
+
+def contract_schema(contract: Contract) -> dg.TableSchema:
+    """Dagster's schema of a landed table."""
+    meanings = contract.descriptions()
+    return table_schema({n: (t, meanings.get(n, "")) for n, t in contract.raw_types().items()})
+
+
+def _metadata(landed: list[LandedDay]) -> dict[str, Any]:
+    new = [entry for entry in landed if entry.status == "landed"]
+    versions = [entry.version for entry in landed if entry.version is not None]
+    found: dict[str, Any] = {
+        "dagster/row_count": sum(entry.accepted for entry in new),
+        "rows_in": sum(entry.rows_in for entry in new),
+        "rows_quarantined": sum(entry.quarantined for entry in new),
+        "files": sum(entry.files for entry in new),
+        "days_landed": len(new),
+        "days_unchanged": sum(entry.status == "unchanged" for entry in landed),
+    }
+    if versions:
+        found["delta_version"] = max(versions)
+    missing = [entry.day for entry in landed if entry.status == "missing"]
+    if missing:
+        found["days_without_files"] = day_list(missing)
+    rejects = [entry for entry in new if entry.quarantined]
+    if rejects:
+        found["rejects_by_day"] = markdown_table(
+            ("day", "rows in", "accepted", "quarantined"),
+            [(e.day, e.rows_in, e.accepted, e.quarantined) for e in rejects[-50:]],
+        )
+    return found
+
+
+def raw_asset(table: str, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    """The asset of one landing table."""
+    contract = CONTRACTS[table]
+    check = dg.AssetCheckSpec(
+        "no_rejects",
+        asset=contract.raw_table,
+        description="Rows that break the contract are set aside in the table quarantine.",
+    )
+
+    @dg.asset(
+        name=contract.raw_table,
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name="landing",
+        kinds=FORMATS,
+        owners=[OWNER],
+        description=f"{contract.meaning[0].upper()}{contract.meaning[1:]}, as landed in "
+        f"{table}/ds=yyyymmdd. Rows that break the contract go to the table quarantine.",
+        metadata={"dagster/column_schema": contract_schema(contract)},
+        code_version=contract.version,
+        check_specs=[check],
+    )
+    def landed(
+        context: dg.AssetExecutionContext, project: ProjectResource
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        opened = project.open(context)
+        with user_errors():
+            days = land_days(
+                opened.settings,
+                opened.landing,
+                opened.warehouse,
+                table,
+                partition_days(context),
+                progress=opened.progress,
+            )
+        rejects = sum(day.quarantined for day in days)
+        return dg.MaterializeResult(
+            metadata=_metadata(days),
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name="no_rejects",
+                    passed=rejects == 0,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    metadata={"rows_quarantined": rejects},
+                )
+            ],
+        )
+
+    return landed
+
+
+def landing_assets(partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
+    """The assets of all landing tables."""
+    return [raw_asset(table, partitions) for table in LANDING_TABLES]

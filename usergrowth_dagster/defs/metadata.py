@@ -1,0 +1,80 @@
+"""What the UI shows of a table: schema, lineage, rows, versions, pictures."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from usergrowth_dagster.warehouse.build import Build
+from usergrowth_dagster.warehouse.lineage import column_lineage
+from usergrowth_dagster.warehouse.models import ModelGraph
+
+OWNER = "team:growth"
+
+
+def table_schema(columns: Mapping[str, tuple[str, str]]) -> dg.TableSchema:
+    """Dagster's schema of columns given as name → (type, meaning)."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(name=name, type=kind, description=meaning)
+            for name, (kind, meaning) in columns.items()
+        ]
+    )
+
+
+def model_schema(graph: ModelGraph, model: str) -> dg.TableSchema:
+    """Dagster's schema of a SQL model."""
+    columns = graph.columns(model)
+    return table_schema({name: (column.type, column.meaning) for name, column in columns.items()})
+
+
+def lineage_metadata(graph: ModelGraph, model: str) -> dg.TableColumnLineage:
+    """Dagster's column lineage of a SQL model."""
+    return dg.TableColumnLineage(
+        deps_by_column={
+            column: [
+                dg.TableColumnDep(asset_key=dg.AssetKey([table]), column_name=name)
+                for table, name in sorted(sources)
+            ]
+            for column, sources in column_lineage(graph, model).items()
+        }
+    )
+
+
+def build_metadata(graph: ModelGraph, build: Build) -> dict[str, Any]:
+    """Metadata of one build of a SQL model."""
+    found: dict[str, Any] = {
+        "dagster/row_count": build.rows,
+        "dagster/column_lineage": lineage_metadata(graph, build.model),
+        "dagster/code_version": build.code_version,
+        "days_built": len(build.built),
+        "days_unchanged": len(build.unchanged),
+        "input_versions": dg.MetadataValue.json(build.inputs),
+    }
+    if build.version is not None:
+        found["delta_version"] = build.version
+    return found
+
+
+def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
+    """A picture inside the page."""
+    data = base64.b64encode(png).decode()
+    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{data})")
+
+
+def markdown_table(
+    header: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> dg.MarkdownMetadataValue:
+    """A small table as markdown."""
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def day_list(days: Sequence[date]) -> str:
+    """Some days in few words."""
+    if len(days) <= 3:
+        return ", ".join(day.isoformat() for day in days)
+    return f"{days[0]}, {days[1]} … {days[-1]} ({len(days)} days)"

@@ -1,0 +1,52 @@
+"""What assets need from outside: the project of a home folder."""
+
+from contextlib import contextmanager
+from collections.abc import Iterator
+
+import dagster as dg
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.tasks.project import Progress, Project
+
+_LISTENERS: list[Progress] = []
+
+
+@contextmanager
+def listen(progress: Progress) -> Iterator[None]:
+    """Tell ``progress`` too, of runs executed in this process meanwhile."""
+    _LISTENERS.append(progress)
+    try:
+        yield
+    finally:
+        _LISTENERS.remove(progress)
+
+
+class ProjectResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The project of a home folder.
+
+    An empty ``home`` means ``USERGROWTH_HOME``, else ``./.usergrowth``.
+    """
+
+    home: str = ""
+
+    def open(self, context: dg.AssetExecutionContext | None = None) -> Project:
+        """The project, whose progress goes to the run's log."""
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if context:
+                context.log.info(f"{stage}: {done:,} of {total:,}")
+            for listener in _LISTENERS:
+                listener(stage, done, total)
+
+        run_id = context.run_id if context else None
+        return Project(load_settings(self.home or None), progress, run_id)
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """A user's mistake fails the step with its sentence alone, and is not tried again."""
+    try:
+        yield
+    except UserError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None

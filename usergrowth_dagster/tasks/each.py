@@ -1,0 +1,60 @@
+"""Work through the tasks of an execution date: one that fails does not hold up the others."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Generic, TypeVar
+
+from usergrowth_dagster.control.codes import JobStatus
+from usergrowth_dagster.control.jobs import task_failed
+from usergrowth_dagster.control.tasks import Task, tasks_for
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.tasks.project import Project
+
+T = TypeVar("T")
+
+
+@dataclass
+class Outcome(Generic[T]):
+    """What became of each task: a result, or the sentence it failed with."""
+
+    results: dict[str, T] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def sentence(self) -> str:
+        """All failures in one sentence; empty when there is none."""
+        return "; ".join(f"task {name}: {reason}" for name, reason in self.failures.items())
+
+
+def each_task(
+    project: Project,
+    execution_date: date,
+    step: Callable[[Project, Task], T],
+    *,
+    include_failed: bool = False,
+) -> Outcome[T]:
+    """Run a step for every task of a date.
+
+    A user's mistake fails its task with the reason in the control records, and the next task goes
+    on. Later steps leave failed tasks out; the first step tries them again (``include_failed``).
+    """
+    outcome: Outcome[T] = Outcome()
+    for task in tasks_for(project.store, execution_date):
+        if task.status == JobStatus.FAILED and not include_failed:
+            continue
+        try:
+            outcome.results[task.task_id] = step(project, task)
+        except UserError as error:
+            outcome.failures[task.task_id] = str(error)
+            if task.status != JobStatus.SUCCESS or not task.frozen:
+                task_failed(project.store, task.task_id, str(error))
+    return outcome
+
+
+def failed_tasks(project: Project, execution_date: date) -> list[Task]:
+    """Tasks of a date whose last run failed."""
+    return [
+        task
+        for task in tasks_for(project.store, execution_date)
+        if task.status == JobStatus.FAILED
+    ]

@@ -1,0 +1,55 @@
+"""Features, labels and training sets for the days that a training or a scoring needs."""
+
+from collections.abc import Iterable
+from datetime import date
+
+from usergrowth_dagster.learning.config import TrainingConfig, snapshots
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.warehouse.build import Build, Builder
+from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.models import load_graph
+
+TRAINING_CHAIN = {
+    "churn": ("user_features", "churn_label", "churn_training"),
+    "winback": ("user_features", "user_item_features", "winback_label", "winback_training"),
+}
+"""Tables that each algorithm's training set is made of, inputs first."""
+
+TRAINING_SET = {"churn": "churn_training", "winback": "winback_training"}
+
+
+def training_days(
+    project: Project, config: TrainingConfig, execution_date: date
+) -> tuple[list[date], tuple[str, ...]]:
+    """Snapshot days of a training that the landed days can serve, and what to warn of.
+
+    Raises:
+        UserError: the training window holds no day with a closed label.
+    """
+    landed = project.warehouse.days("user_day")
+    window = snapshots(config, execution_date, min(landed, default=None))
+    if config.algorithm == "churn":
+        return list(window.days), window.warnings
+    touched = set(project.warehouse.days("stg_operation"))
+    return [day for day in window.days if day in touched], window.warnings
+
+
+def build_training_set(
+    project: Project, config: TrainingConfig, days: Iterable[date]
+) -> list[Build]:
+    """Bring the training set of some snapshot days up to date, with all that it is made of."""
+    builder = Builder(project.settings, project.warehouse)
+    wanted = list(days)
+    return [
+        builder.build(model, wanted, progress=project.progress)
+        for model in TRAINING_CHAIN[config.algorithm]
+    ]
+
+
+def bind_table(engine: Engine, project: Project, table: str, days: Iterable[date]) -> list[str]:
+    """Make a view over some days of a model's table; returns the files it reads."""
+    wanted = set(days)
+    landed = project.warehouse.files(table)
+    files = [name for day, names in landed.items() if day in wanted for name in names]
+    engine.bind_files(table, files, load_graph().types(table))
+    return files

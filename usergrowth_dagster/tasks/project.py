@@ -1,0 +1,64 @@
+"""One opened home folder: settings, landing files, tables, and the control store."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.settings import Settings, load_settings
+from usergrowth_dagster.warehouse.tables import Warehouse
+
+if TYPE_CHECKING:
+    from usergrowth_dagster.control.store import ControlStore
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, the steps done, and the steps in all."""
+
+
+def silent(_stage: str, _done: int, _total: int) -> None:
+    """A progress that says nothing."""
+
+
+@dataclass
+class Project:
+    """Everything that a step of the chain works on.
+
+    Args:
+        settings: the home's settings.
+        progress: told how long steps get on.
+        run_id: the Dagster run that works, kept with the models it makes.
+    """
+
+    settings: Settings
+    progress: Progress = field(default=silent)
+    run_id: str | None = None
+
+    @classmethod
+    def open(cls, home: Path | str | None = None, progress: Progress = silent) -> "Project":
+        """The project of a home folder."""
+        return cls(load_settings(home), progress)
+
+    @cached_property
+    def landing(self) -> Storage:
+        """Root of the landing files."""
+        return Storage(self.settings.landing_root)
+
+    @cached_property
+    def state(self) -> Storage:
+        """Root of the product's own files."""
+        return Storage(self.settings.storage_root)
+
+    @cached_property
+    def warehouse(self) -> Warehouse:
+        """The Delta tables."""
+        return Warehouse(self.state)
+
+    @cached_property
+    def store(self) -> "ControlStore":
+        """The control store and ledger, migrated."""
+        from usergrowth_dagster.control.store import open_store
+
+        self.settings.home.mkdir(parents=True, exist_ok=True)
+        return open_store(self.settings)

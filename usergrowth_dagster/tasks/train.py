@@ -1,0 +1,186 @@
+"""Train the models that campaigns ask for, as of an execution date."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+from usergrowth_dagster import __version__
+from usergrowth_dagster.control.campaign import CampaignSpec
+from usergrowth_dagster.control.codes import JobStatus
+from usergrowth_dagster.control.jobs import training_moved
+from usergrowth_dagster.control.tasks import campaigns, tasks_for
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.config import Algorithm, TrainingConfig
+from usergrowth_dagster.tasks.features import (
+    TRAINING_CHAIN,
+    TRAINING_SET,
+    bind_table,
+    build_training_set,
+    training_days,
+)
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.warehouse.build import Build
+from usergrowth_dagster.warehouse.engine import open_engine
+from usergrowth_dagster.warehouse.models import load_graph
+
+if TYPE_CHECKING:
+    from usergrowth_dagster.learning.registry import ModelRef
+    from usergrowth_dagster.learning.training import TrainedModels
+
+
+@dataclass(frozen=True)
+class Training:
+    """One trained configuration: who asked, what was built for it, the result and its version.
+
+    ``skipped`` says why nothing was trained; ``trained`` and ``version`` are None then.
+    """
+
+    config: TrainingConfig
+    asked_by: tuple[str, ...]
+    builds: list[Build]
+    trained: "TrainedModels | None" = None
+    version: "ModelRef | None" = None
+    skipped: str = ""
+
+
+def training_config(project: Project, spec: CampaignSpec) -> TrainingConfig:
+    """What a campaign's model learns; the churn days default to the setting.
+
+    Raises:
+        UserError: the label would look further ahead than ``label_horizon_days``.
+    """
+    algorithm, training = spec.algorithm, spec.training
+    values: dict[str, object] = {
+        "algorithm": algorithm.kind,
+        **training.model_dump(exclude_none=True),
+    }
+    if algorithm.kind == "churn":
+        values["churn_days"] = algorithm.churn_days or project.settings.churn_days
+    else:
+        values["op_target"] = algorithm.op_target
+        values["return_days"] = algorithm.return_days
+        values["return_behaviors"] = tuple(algorithm.return_behaviors or ())
+    config = TrainingConfig.model_validate(values)
+    ahead = config.churn_days if config.algorithm == "churn" else config.return_days
+    if ahead > project.settings.label_horizon_days:
+        raise UserError(
+            f"campaign {spec.name!r}: algorithm: its label looks {ahead} days ahead, and the "
+            f"setting label_horizon_days is {project.settings.label_horizon_days}; raise the setting"
+        )
+    return config
+
+
+def configs(project: Project, algorithm: Algorithm) -> dict[TrainingConfig, list[str]]:
+    """The distinct trainings that campaigns ask for, and which campaigns ask."""
+    found: dict[TrainingConfig, list[str]] = {}
+    for name, spec in campaigns(project.store).items():
+        if spec.algorithm.kind == algorithm:
+            found.setdefault(training_config(project, spec), []).append(name)
+    return found
+
+
+def train_all(
+    project: Project, algorithm: Algorithm, execution_date: date, *, only_missing: bool = False
+) -> list[Training]:
+    """Train every configuration of an algorithm that campaigns ask for.
+
+    Without a campaign the default configuration is tried, so that a first look shows a model.
+
+    Args:
+        project: the home.
+        algorithm: churn or winback.
+        execution_date: D; nothing from D on is used.
+        only_missing: train just what the tasks of D cannot be scored without.
+
+    Raises:
+        UserError: a campaign's training cannot be done; the sentence says why.
+    """
+    wanted = configs(project, algorithm)
+    if only_missing:
+        return [
+            train_one(project, config, names, execution_date)
+            for config, names in _missing(project, algorithm, execution_date).items()
+        ]
+    if wanted:
+        return [train_one(project, c, names, execution_date) for c, names in wanted.items()]
+    default = TrainingConfig(algorithm=algorithm, churn_days=project.settings.churn_days)
+    try:
+        return [train_one(project, default, [], execution_date)]
+    except UserError as error:
+        return [Training(default, (), [], skipped=f"no campaign asks for it, and {error}")]
+
+
+def _missing(
+    project: Project, algorithm: Algorithm, execution_date: date
+) -> dict[TrainingConfig, list[str]]:
+    from usergrowth_dagster.learning.registry import newest_model
+
+    found: dict[TrainingConfig, list[str]] = {}
+    for task in tasks_for(project.store, execution_date):
+        if task.spec.algorithm.kind != algorithm or task.frozen:
+            continue
+        config = training_config(project, task.spec)
+        if newest_model(project.settings, algorithm, config.config_hash(), execution_date) is None:
+            found.setdefault(config, []).append(task.campaign)
+    return found
+
+
+def train_one(
+    project: Project, config: TrainingConfig, names: list[str], execution_date: date
+) -> Training:
+    """Build the training set of one configuration, train, evaluate and register.
+
+    Raises:
+        UserError: too little has landed to learn from; the campaigns' training jobs say so too.
+    """
+    for name in names:
+        training_moved(project.store, name, JobStatus.RUNNING, note=f"as of {execution_date}")
+    try:
+        training = _train(project, config, names, execution_date)
+    except Exception as error:
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}"
+        for name in names:
+            training_moved(project.store, name, JobStatus.FAILED, note=reason)
+        raise
+    note = f"version {training.version.version}" if training.version else ""
+    for name in names:
+        training_moved(project.store, name, JobStatus.SUCCESS, note=note, has_model_info=True)
+    return training
+
+
+def _train(
+    project: Project, config: TrainingConfig, names: list[str], execution_date: date
+) -> Training:
+    from usergrowth_dagster.learning.registry import register
+    from usergrowth_dagster.learning.training import train
+
+    days, warnings = training_days(project, config, execution_date)
+    for name in names:
+        for warning in warnings:
+            training_moved(project.store, name, JobStatus.RUNNING, note=warning)
+    builds = build_training_set(project, config, days)
+    table = TRAINING_SET[config.algorithm]
+    versions = {build.model: build.version for build in builds if build.version is not None}
+    with open_engine(project.settings) as engine:
+        bind_table(engine, project, table, days)
+        trained = train(
+            engine,
+            table,
+            config,
+            execution_date,
+            project.settings,
+            data_versions=versions,
+            code_version=training_code_version(config.algorithm),
+            dagster_run_id=project.run_id,
+            progress=lambda stage: project.progress(f"{config.algorithm}: {stage}", 0, 0),
+        )
+        version = register(engine, table, trained, project.settings)
+    return Training(config, tuple(names), builds, trained, version)
+
+
+def training_code_version(algorithm: Algorithm) -> str:
+    """Hash of the package's version and of the SQL that the training set is made by."""
+    graph = load_graph()
+    parts = [__version__, *(graph.code_version(model) for model in TRAINING_CHAIN[algorithm])]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
