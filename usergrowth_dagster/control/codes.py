@@ -139,7 +139,12 @@ _GROUP: Mapping[IntEnum, frozenset[IntEnum]] = {
 _SCHEDULE: Mapping[IntEnum, frozenset[IntEnum]] = {
     ScheduleStatus.CHECKING: frozenset({ScheduleStatus.CHECK_OK, ScheduleStatus.CHECK_FAILED}),
     ScheduleStatus.CHECK_OK: frozenset(
-        {ScheduleStatus.CHECKING, ScheduleStatus.CHECK_FAILED, ScheduleStatus.SENDING}
+        {
+            ScheduleStatus.CHECKING,
+            ScheduleStatus.CHECK_FAILED,
+            ScheduleStatus.SENDING,
+            ScheduleStatus.FAILED,  # its send-by passed before anything went out
+        }
     ),
     ScheduleStatus.CHECK_FAILED: frozenset({ScheduleStatus.CHECKING}),
     ScheduleStatus.SENDING: frozenset({ScheduleStatus.SENT, ScheduleStatus.FAILED}),

@@ -337,5 +337,17 @@ message = Table(
         sqlite_where=text("request_id is not null"),
         postgresql_where=text("request_id is not null"),
     ),
+    Index(
+        "ix_message_lease_until",
+        "lease_until",
+        sqlite_where=text("lease_until is not null"),
+        postgresql_where=text("lease_until is not null"),
+    ),
+    Index(
+        "ix_message_in_doubt",
+        "id",
+        sqlite_where=text("state = 'in_doubt'"),
+        postgresql_where=text("state = 'in_doubt'"),
+    ),
     sqlite_autoincrement=True,
 )

@@ -312,3 +312,8 @@ def _ledger() -> None:
         sqlite_where=sa.text("request_id is not null"),
         postgresql_where=sa.text("request_id is not null"),
     )
+    for name, column, where in (
+        ("ix_message_lease_until", "lease_until", sa.text("lease_until is not null")),
+        ("ix_message_in_doubt", "id", sa.text("state = 'in_doubt'")),
+    ):
+        op.create_index(name, "message", [column], sqlite_where=where, postgresql_where=where)

@@ -1,0 +1,6 @@
+"""Databases for this folder's tests."""
+
+from database_fixtures import database_url, postgres_server
+from database_fixtures import register_marker as pytest_configure
+
+__all__ = ["database_url", "postgres_server", "pytest_configure"]

@@ -1,0 +1,184 @@
+"""The dry run: a batch is appended to ``<home>/outbox/<schedule>/<occurrence>.jsonl``.
+
+One JSON object a line and message: out_id, batch_id, schedule, occurrence, channel, user_id, phone,
+signature, template_code, template_type, params, text, segments, submitted_time. The file is the
+delivery, so it holds the **real numbers**; it is made with mode 0600 in folders of mode 0700. It
+is synced to disk before the batch counts as accepted.
+"""
+
+import fcntl
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.gateways.protocol import (
+    Answer,
+    Finding,
+    Found,
+    Inquiry,
+    OutBatch,
+    Receipt,
+    Result,
+)
+
+_UNSAFE = re.compile(r"[/\\%\x00-\x1f\x7f]|^\.")
+
+
+def file_name(name: str) -> str:
+    """A name as one plain part of a path; different names stay different.
+
+    >>> [file_name(name) for name in ("冬季 send", "a/b", "..")]
+    ['冬季 send', 'a%2Fb', '%2E.']
+    """
+    return _UNSAFE.sub(lambda match: f"%{ord(match.group()):02X}", name)
+
+
+class FileGateway:
+    """Accepts every message by writing it down.
+
+    Args:
+        home: the product's home folder.
+    """
+
+    name = "file"
+    max_batch = 100
+
+    def __init__(self, home: Path) -> None:
+        self.outbox = home / "outbox"
+
+    def path(self, schedule: str, occurrence: str) -> Path:
+        """The file of one occurrence."""
+        return self.outbox / file_name(schedule) / f"{file_name(occurrence)}.jsonl"
+
+    def submit(self, batch: OutBatch) -> Sequence[Result]:
+        """Append the batch's lines and sync them; all are accepted."""
+        shared = {
+            "batch_id": batch.batch_id,
+            "schedule": batch.schedule,
+            "occurrence": batch.occurrence,
+            "channel": batch.channel,
+            "signature": batch.signature,
+            "template_code": batch.template_code,
+            "template_type": batch.template_type,
+            "submitted_time": batch.submitted_time.isoformat(),
+        }
+        lines = [
+            json.dumps(
+                {
+                    "out_id": message.out_id,
+                    "user_id": message.user_id,
+                    "phone": message.phone,
+                    "text": message.text,
+                    "params": dict(message.params),
+                    "segments": message.segments,
+                    **shared,
+                },
+                ensure_ascii=False,
+            )
+            for message in batch.messages
+        ]
+        with self._locked(self.path(batch.schedule, batch.occurrence)) as file:
+            file.write("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass"))
+            file.flush()
+            os.fsync(file.fileno())
+        request = f"file-{batch.batch_id}"
+        return [
+            Result(message.out_id, Answer.ACCEPTED, "OK", request) for message in batch.messages
+        ]
+
+    @contextmanager
+    def _locked(self, path: Path) -> Iterator[IO[bytes]]:
+        """The file, open at its end, ours alone; a line torn by a crash is cut off first."""
+        for folder in (self.outbox, path.parent):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        with os.fdopen(handle, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            end = file.seek(0, os.SEEK_END)
+            if end:
+                file.truncate(_after_last_line(file, end))
+                file.seek(0, os.SEEK_END)
+            yield file
+
+    def look_up(self, inquiries: Sequence[Inquiry]) -> Sequence[Finding]:
+        """Whether each message stands, whole, in its file."""
+        by_file: dict[Path, set[str]] = defaultdict(set)
+        for inquiry in inquiries:
+            by_file[self.path(inquiry.schedule, inquiry.occurrence)].add(inquiry.out_id)
+        held: dict[str, str] = {}
+        for path, wanted in by_file.items():
+            for line in _whole_lines(path):
+                if (out_id := line.get("out_id")) in wanted:
+                    held[out_id] = f"file-{line.get('batch_id')}"
+        return [
+            Finding(i.out_id, Found.ACCEPTED, "OK", held[i.out_id])
+            if i.out_id in held
+            else Finding(i.out_id, Found.NOT_FOUND)
+            for i in inquiries
+        ]
+
+    def parse_receipts(self, body: bytes, headers: Mapping[str, str]) -> Sequence[Receipt]:
+        """A JSON array of ``{"out_id", "success", "err_code", "report_time"}``.
+
+        The keys are those of the SmsReport callback, so that delivery can be tried by hand.
+
+        Raises:
+            UserError: not such an array.
+        """
+        try:
+            entries = json.loads(body)
+        except ValueError as error:
+            raise UserError(f"receipts: not valid JSON: {error}") from None
+        if not isinstance(entries, list):
+            raise UserError("receipts: expected a JSON array of objects")
+        return [_receipt(entry, number) for number, entry in enumerate(entries, 1)]
+
+
+def _receipt(entry: Any, number: int) -> Receipt:
+    if not isinstance(entry, dict) or not isinstance(entry.get("success"), bool):
+        raise UserError(f"receipts: entry {number}: 'success' must be true or false")
+    if not isinstance(entry.get("out_id"), str):
+        raise UserError(f"receipts: entry {number}: 'out_id' must be a text")
+    moment = entry.get("report_time")
+    try:
+        time = datetime.fromisoformat(moment) if moment else None
+    except (TypeError, ValueError):
+        raise UserError(
+            f"receipts: entry {number}: 'report_time' must be a time such as 2017-12-28T10:00:00"
+        ) from None
+    return Receipt(
+        status=Found.DELIVERED if entry["success"] else Found.UNDELIVERED,
+        out_id=entry["out_id"],
+        code=str(entry.get("err_code") or ""),
+        time=time,
+    )
+
+
+def _after_last_line(file: IO[bytes], end: int) -> int:
+    """Offset just after the last line break."""
+    position = end
+    while position:
+        start = max(0, position - 65_536)
+        file.seek(start)
+        found = file.read(position - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        position = start
+    return 0
+
+
+def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield json.loads(line)
+    except FileNotFoundError:
+        return

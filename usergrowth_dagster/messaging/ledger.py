@@ -1,0 +1,270 @@
+"""The send ledger: one row a recipient, and every change of its state.
+
+    planned → claimed → submitting → accepted | rejected | in_doubt → delivered | undelivered
+    planned, claimed → expired | skipped
+
+``submitting`` is committed before the provider is called, so a row found in that state after its
+lease has run out may or may not have gone out: it becomes ``in_doubt``, is looked up, and is never
+sent again unless a person releases it. Leases and retries run on the real clock; due times and
+deadlines on the business clock, which may be pinned to replay historic data.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.codes import (
+    Kind,
+    MessageState,
+    OccurrenceState,
+)
+from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.phones import PhoneVault
+
+_CHUNK = 5_000
+_UPDATE_CHUNK = 50_000
+_M = schema.message
+_O = schema.occurrence
+OPEN_STATES = (MessageState.PLANNED, MessageState.CLAIMED, MessageState.SUBMITTING)
+"""States that a dispatcher still has to move."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """Rows and billed messages (segments) in one state for one reason."""
+
+    state: MessageState
+    reason: str | None
+    rows: int
+    segments: int
+
+
+class Ledger:
+    """The ledger's rows in a store.
+
+    Args:
+        store: an opened, migrated control store.
+        vault: seals phone numbers; must be the one that earlier rows were sealed with.
+
+    Raises:
+        UserError: the vault's secret is not the one that the ledger was written with.
+    """
+
+    def __init__(self, store: ControlStore, vault: PhoneVault) -> None:
+        self.store = store
+        self.vault = vault
+        self._check_key()
+
+    def _check_key(self) -> None:
+        query = select(schema.meta.c.value).where(schema.meta.c.name == "phone_key")
+        mine = self.vault.key_id.hex()
+        with self.store.read() as connection:
+            held = connection.scalar(query)
+        if held is None:
+            with self.store.write(alone=True) as connection:
+                held = connection.scalar(query)
+                if held is None:
+                    connection.execute(schema.meta.insert().values(name="phone_key", value=mine))
+                    held = mine
+        if held != mine:
+            raise UserError(
+                "the secret key (USERGROWTH_SECRET_KEY or <home>/secret.key) is not the one that "
+                "the ledger was written with; restore that one"
+            )
+
+    def insert(self, occurrence_id: int, rows: Iterable[Mapping[str, Any]]) -> bool:
+        """Add recipients, in chunks; those who are there already stay as they are.
+
+        Args:
+            occurrence_id: an occurrence in planning.
+            rows: user_id, item_id, phone (None when there is none), template_params, segments,
+                state (planned or skipped) and reason.
+
+        Returns:
+            Whether all were taken; False: the occurrence has left planning, so none more may come.
+        """
+        insert = sqlite.insert if self.store.is_sqlite else postgresql.insert
+        now = utc_now()
+        channel = None
+        for chunk in _chunks(rows, _CHUNK):
+            sealed = [self._sealed(row) for row in chunk]
+            with self.store.write() as connection:
+                found = connection.execute(
+                    select(_O.c.state, _O.c.channel)
+                    .where(_O.c.id == occurrence_id)
+                    .with_for_update(read=True)
+                ).one()
+                if found[0] is not OccurrenceState.PLANNING:
+                    return False
+                channel = found[1]
+                statement = (
+                    insert(_M)
+                    .values(occurrence_id=occurrence_id, channel=channel, updated_time=now)
+                    .on_conflict_do_nothing(index_elements=["occurrence_id", "channel", "user_id"])
+                )
+                connection.execute(
+                    statement,
+                    [
+                        {
+                            **row,
+                            "occurrence_id": occurrence_id,
+                            "channel": channel,
+                            "updated_time": now,
+                            "attempts": 0,
+                        }
+                        for row in sealed
+                    ],
+                )
+        return True
+
+    def _sealed(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        values = dict(row)
+        phone = values.pop("phone")
+        values["phone_number"] = self.vault.seal(phone) if phone else None
+        values["phone_hash"] = self.vault.digest(phone) if phone else None
+        return values
+
+    def finish_planning(self, occurrence_id: int, max_segments: int | None) -> bool:
+        """Skip shared phones and what is over budget, then open the occurrence for dispatch.
+
+        Of several users with one phone, and for the budget, those that were inserted first win:
+        insert the best first.
+
+        Returns:
+            False when another process had finished it before; then nothing changes.
+        """
+        mine = (_M.c.occurrence_id == occurrence_id, _M.c.state == MessageState.PLANNED)
+        now = utc_now()
+        with self.store.write() as connection:
+            state = connection.scalar(
+                select(_O.c.state).where(_O.c.id == occurrence_id).with_for_update()
+            )
+            if state is not OccurrenceState.PLANNING:
+                return False
+            place = func.row_number().over(partition_by=_M.c.phone_hash, order_by=_M.c.id)
+            ranked = select(_M.c.id, place.label("place")).where(*mine).subquery()
+            shared = select(ranked.c.id).where(ranked.c.place > 1)
+            skip = _M.update().values(state=MessageState.SKIPPED, updated_time=now)
+            connection.execute(skip.where(_M.c.id.in_(shared)).values(reason="shared_phone"))
+            if max_segments is not None:
+                running = func.sum(_M.c.segments).over(order_by=_M.c.id)
+                summed = select(_M.c.id, running.label("running")).where(*mine).subquery()
+                over = select(summed.c.id).where(summed.c.running > max_segments)
+                connection.execute(skip.where(_M.c.id.in_(over)).values(reason="over_budget"))
+            connection.execute(
+                _O.update()
+                .where(_O.c.id == occurrence_id)
+                .values(state=OccurrenceState.READY, updated_time=now)
+            )
+        return True
+
+    def expire(self, occurrence_id: int) -> int:
+        """Expire what is still planned of an occurrence past its send-by; returns how many."""
+        total = 0
+        while True:
+            pick = (
+                select(_M.c.id)
+                .where(_M.c.occurrence_id == occurrence_id, _M.c.state == MessageState.PLANNED)
+                .limit(_UPDATE_CHUNK)
+                .with_for_update(skip_locked=True)
+            )
+            with self.store.write() as connection:
+                done = connection.execute(
+                    _M.update()
+                    .where(_M.c.id.in_(pick.scalar_subquery()))
+                    .values(
+                        state=MessageState.EXPIRED, reason="send_by_passed", updated_time=utc_now()
+                    )
+                )
+            total += int(done.rowcount)
+            if done.rowcount < _UPDATE_CHUNK:
+                return total
+
+    def release(self, message_ids: Sequence[int], actor: str, note: str) -> int:
+        """Let doubtful rows be sent again: somebody knows that they never went out."""
+        return self._by_hand(message_ids, MessageState.PLANNED, "released", actor, note)
+
+    def close(self, message_ids: Sequence[int], actor: str, note: str) -> int:
+        """End doubtful rows without sending."""
+        return self._by_hand(message_ids, MessageState.REJECTED, "closed_by_hand", actor, note)
+
+    def _by_hand(
+        self, message_ids: Sequence[int], state: MessageState, why: str, actor: str, note: str
+    ) -> int:
+        if not note.strip():
+            raise UserError("releasing or closing a message in doubt needs a note that says why")
+        with self.store.write() as connection:
+            rows = connection.execute(
+                _M.update()
+                .where(_M.c.id.in_(message_ids), _M.c.state == MessageState.IN_DOUBT)
+                .values(state=state, reason=why, updated_time=utc_now())
+                .returning(_M.c.id, _M.c.occurrence_id)
+            ).all()
+            touched: dict[int, int] = {}
+            for row in rows:
+                touched[row[1]] = touched.get(row[1], 0) + 1
+            for occurrence_id, number in touched.items():
+                self.store.note(
+                    connection,
+                    Kind.OCCURRENCE,
+                    occurrence_id,
+                    actor,
+                    source="in_doubt",
+                    target=str(state),
+                    note=f"{number} messages {why.replace('_', ' ')}: {note}",
+                )
+                if state is MessageState.PLANNED:
+                    connection.execute(
+                        _O.update()
+                        .where(_O.c.id == occurrence_id, _O.c.state == OccurrenceState.DONE)
+                        .values(state=OccurrenceState.SENDING)
+                    )
+        return len(rows)
+
+    def counts(self, occurrence_id: int) -> list[Count]:
+        """Rows by state and reason."""
+        query = (
+            select(_M.c.state, _M.c.reason, func.count(), func.sum(_M.c.segments))
+            .where(_M.c.occurrence_id == occurrence_id)
+            .group_by(_M.c.state, _M.c.reason)
+            .order_by(_M.c.state, _M.c.reason)
+        )
+        with self.store.read() as connection:
+            return [Count(r[0], r[1], r[2], int(r[3])) for r in connection.execute(query)]
+
+    def in_doubt(self, gateway: str, after: int, limit: int) -> list[dict[str, Any]]:
+        """Doubtful rows that a gateway was given, by id, those with ids above ``after``."""
+        query = (
+            select(
+                _M.c.id,
+                _M.c.phone_number,
+                _M.c.request_id,
+                _O.c.name.label("occurrence"),
+                schema.schedule.c.name.label("schedule"),
+                schema.batch.c.submitted_time,
+            )
+            .join(_O, _O.c.id == _M.c.occurrence_id)
+            .join(schema.schedule, schema.schedule.c.id == _O.c.schedule_id)
+            .join(schema.batch, schema.batch.c.id == _M.c.batch_id)
+            .where(
+                _M.c.state == MessageState.IN_DOUBT,
+                schema.batch.c.gateway == gateway,
+                _M.c.id > after,
+            )
+            .order_by(_M.c.id)
+            .limit(limit)
+        )
+        with self.store.read() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _chunks(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
