@@ -18,7 +18,7 @@ from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
 
 SMALL = SyntheticWorld(users=900, days=50, start=date(2024, 1, 1), seed=11)
-WORLD = SyntheticWorld(users=24_000, days=100, start=date(2024, 1, 1), seed=5)
+WORLD = SyntheticWorld(users=50_000, days=100, start=date(2024, 1, 1), seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +154,55 @@ def test_saved_chances_are_what_happens(con: duckdb.DuckDBPyConnection) -> None:
     assert len(groups) > 20
     for state, treated, count, excess, deviation in groups:
         assert abs(excess) <= 4 * deviation + 1e-9, (state, treated, count, excess, deviation)
+    weighted = con.execute(
+        """
+        -- weighted by the effect itself: sees effects that are too large or small by a factor
+        select sum(effect * (returned::int - return_with)),
+            sqrt(sum(effect ** 2 * return_with * (1 - return_with)))
+        from touches where returned is not null and treated and effect <> 0
+        group by effect > 0
+        """
+    ).fetchall()
+    assert len(weighted) == 2
+    for excess, deviation in weighted:
+        assert abs(excess) <= 3 * deviation, (excess, deviation)
+
+
+def test_chance_of_return_equals_a_walk_through_the_states() -> None:
+    """The backward recursion drops a day of the window or a way to die.
+
+    Against a forward walk in plain Python, one user, day and state at a time: the weight of each
+    state among the paths without a session so far.
+    """
+    import numpy as np
+
+    from usergrowth_dagster.data.examples._population import draw_users
+    from usergrowth_dagster.data.examples._simulation import Calendar, chance_of_return
+
+    users = draw_users(3, 0, 12, 60)
+    calendar = Calendar(weekday=2, day_of_year=330, days=60)
+    for window in (1, 5, 28):
+        for who in range(12):
+            cool, warm, sleep, wake, die, sudden = (float(rate[who]) for rate in users.chain)
+            moves = [
+                [1 - cool - sudden, cool, 0, sudden],
+                [warm, 1 - warm - sleep, sleep, 0],
+                [wake, 0, 1 - wake - die, die],
+                [0, 0, 0, 1],
+            ]
+            for state in range(4):
+                weight = [float(state == s) for s in range(4)]
+                for day in range(20, 20 + window + 1):
+                    mean = float(users.rate[who] * calendar.season(day))
+                    mean *= float(users.weekend[who]) if calendar.weekend(day) else 1.0
+                    quiet = [np.exp(-mean), np.exp(-0.33 * mean), 1, 1] if day > 20 else [1] * 4
+                    weight = [
+                        sum(weight[a] * moves[a][b] for a in range(4)) * quiet[b] for b in range(4)
+                    ]
+                found = chance_of_return(
+                    users, calendar, np.array([who]), np.array([20]), np.array([state]), window
+                )
+                assert found[0] == pytest.approx(1 - sum(weight), abs=1e-12)
 
 
 def test_randomised_effect_agrees_with_the_truth(con: duckdb.DuckDBPyConnection) -> None:
