@@ -305,6 +305,12 @@ def test_an_unreadable_file_takes_its_whole_day_with_it(tmp_path: Path) -> None:
     with loader(tmp_path, "item") as reader:
         with pytest.raises(UserError):
             reader.load(DAY, find_files(storage, "item/ds=20170301", contract_of("item")).files)
+        gone = find_files(storage, "item/ds=20170301", contract_of("item")).files[:1]
+        (root / "a.csv").unlink()
+        with pytest.raises(
+            UserError, match=r"a\.csv: cannot be read \(No such file or directory\)"
+        ):
+            reader.load(DAY, gone)
         assert reader.finish() == {}
         assert reader.connection.execute(f"select count(*) from {PARSED}").fetchall() == [(0,)]
 

@@ -146,6 +146,9 @@ def test_the_reject_share_is_a_limit_not_a_rounding(
 ) -> None:
     """Exactly the allowed share passes, one row more fails, and a reject with a column tells it."""
     bad = "u,buy,\\N,a:1 a:2,\\N\n"
+    put(root, 1, events(*"x" * 71) + bad * 29)
+    exact = settings.model_copy(update={"max_reject_share": 0.29})
+    assert land(exact, root, warehouse, [1])[0].quarantined == 29
     put(root, 0, events(*"x" * 99) + bad)
     assert land(settings, root, warehouse, [0])[0].quarantined == 1
     put(root, 0, events(*"x" * 98) + bad)

@@ -6,6 +6,7 @@ No more than a block of a file is in memory.
 
 import csv
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -62,16 +63,28 @@ def data_files(storage: Storage, folder: str) -> list[StoredFile]:
     return found
 
 
+@contextmanager
+def _opened(storage: Storage, file: StoredFile) -> Iterator[IO[Any]]:
+    try:
+        with storage.open(file.path) as handle:
+            yield handle
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UserError(
+            f"{file.path}: cannot be read ({reason}); see that it stays and may be read"
+        ) from None
+
+
 def read_header(storage: Storage, file: StoredFile) -> list[str]:
     """Column names of a landing file.
 
     Raises:
-        UserError: the file is empty, or not what its name says.
+        UserError: the file is gone, empty, or not what its name says.
     """
     if is_parquet(file):
-        with storage.open(file.path) as handle:
+        with _opened(storage, file) as handle:
             return list(_open_parquet(handle, file).schema_arrow.names)
-    with storage.open(file.path) as handle:
+    with _opened(storage, file) as handle:
         start = handle.read(LONGEST_LINE + len(_BOM))
     if start.startswith(_UTF16):
         raise UserError(f"{file.path}: line 1: the file is UTF-16; save it as UTF-8")
@@ -100,7 +113,7 @@ def read_blocks(storage: Storage, file: StoredFile, names: list[str]) -> Iterato
     Raises:
         UserError: a Parquet file is damaged or has a column of a type that cannot be a cell.
     """
-    with storage.open(file.path) as handle:
+    with _opened(storage, file) as handle:
         if is_parquet(file):
             yield from _parquet_blocks(handle, file, names)
         else:

@@ -134,7 +134,7 @@ class Loader:
             counts: its rows.
             limit: largest share of rejects, 0 to 1.
         """
-        if counts.quarantined <= limit * counts.rows_in:
+        if counts.quarantined == 0 or counts.quarantined / counts.rows_in <= limit:
             return None
         reject, times, file, line = self._rows_of(
             "select reject, count(*) as times, arg_min(file, (file, line)), "
