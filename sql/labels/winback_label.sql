@@ -32,15 +32,44 @@ by_user as (
     group by ds, user_id
 ),
 
+item_returns as (
+    select
+        t.ds,
+        t.user_id,
+        t.item_id,
+        b.behavior as kind,
+        min(date_diff('day', t.ds, b.ds)) as days
+    from (select distinct ds, user_id, item_id from touches) as t
+    cross join run_settings as s
+    inner join stg_behavior as b
+        on t.user_id = b.user_id and t.item_id = b.item_id and b.ds > t.ds
+    where date_diff('day', t.ds, b.ds) <= s.label_horizon_days
+    group by t.ds, t.user_id, t.item_id, b.behavior
+),
+
+by_item as (
+    select
+        ds,
+        user_id,
+        item_id,
+        map_from_entries(list_sort(list(struct_pack(k := kind, v := cast(days as integer)))))
+            as days_to_return_on_item
+    from item_returns
+    group by ds, user_id, item_id
+),
+
 final as (
     select
         t.ds,
         t.user_id,
         t.item_id,
         t.target,
-        r.days_to_return
+        r.days_to_return,
+        i.days_to_return_on_item
     from touches as t
     left join by_user as r on t.ds = r.ds and t.user_id = r.user_id
+    left join by_item as i
+        on t.ds = i.ds and t.user_id = i.user_id and t.item_id = i.item_id
 )
 
 select * from final

@@ -66,9 +66,7 @@ def raw_asset(table: str, partitions: dg.PartitionsDefinition[str]) -> dg.Assets
         code_version=contract.version,
         check_specs=[check],
     )
-    def landed(
-        context: dg.AssetExecutionContext, project: ProjectResource
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def landed(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         opened = project.open(context)
         with user_errors():
             days = land_days(

@@ -54,9 +54,7 @@ def model_asset(
             dg.AssetCheckSpec(test.name, asset=model, blocking=test.blocking) for test in tests
         ],
     )
-    def built(
-        context: dg.AssetExecutionContext, project: ProjectResource
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def built(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         opened = project.open(context)
         builder = Builder(opened.settings, opened.warehouse, graph)
         days = partition_days(context)

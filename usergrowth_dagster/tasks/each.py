@@ -54,7 +54,5 @@ def each_task(
 def failed_tasks(project: Project, execution_date: date) -> list[Task]:
     """Tasks of a date whose last run failed."""
     return [
-        task
-        for task in tasks_for(project.store, execution_date)
-        if task.status == JobStatus.FAILED
+        task for task in tasks_for(project.store, execution_date) if task.status == JobStatus.FAILED
     ]

@@ -66,7 +66,8 @@ def training_config(project: Project, spec: CampaignSpec) -> TrainingConfig:
     if ahead > project.settings.label_horizon_days:
         raise UserError(
             f"campaign {spec.name!r}: algorithm: its label looks {ahead} days ahead, and the "
-            f"setting label_horizon_days is {project.settings.label_horizon_days}; raise the setting"
+            "setting label_horizon_days is "
+            f"{project.settings.label_horizon_days}; raise the setting"
         )
     return config
 

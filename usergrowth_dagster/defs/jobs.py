@@ -1,0 +1,79 @@
+"""The jobs: land days, train models, decide an execution date."""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import dagster as dg
+
+INGEST = "ingest"
+TRAIN = "train"
+LABELS = "labels"
+DECIDE = "decide"
+
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+DAILY = "usergrowth/daily_execution_date"
+"""Tag of the morning's ingest: the execution date to decide when it has succeeded."""
+
+_MISSING = {
+    "ops": {
+        f"{algorithm}_model": {"config": {"when": "missing"}} for algorithm in ("churn", "winback")
+    }
+}
+
+
+def range_tags(first: date, last: date) -> dict[str, str]:
+    """Tags that make one run work on the execution dates [first, last]."""
+    return {RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}
+
+
+@dataclass(frozen=True)
+class JobDays:
+    """The days that the daily run of an execution date lands: the last few, up to D - 1."""
+
+    first: date
+    last: date
+
+
+def ingest_days(execution_date: date, catch_up_days: int, start_date: date) -> JobDays:
+    """Days to land in the morning of an execution date, so that late files are taken in too."""
+    last = execution_date - timedelta(days=1)
+    return JobDays(max(start_date, last - timedelta(days=catch_up_days)), max(start_date, last))
+
+
+def build_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
+    """All jobs."""
+    return [
+        dg.define_asset_job(
+            INGEST,
+            selection=dg.AssetSelection.groups("landing", "staging", "facts")
+            | dg.AssetSelection.assets("daily_activity"),
+            description="Land days and bring their facts up to date.",
+        ),
+        dg.define_asset_job(
+            LABELS,
+            selection=dg.AssetSelection.assets(
+                "user_features",
+                "user_item_features",
+                "churn_label",
+                "winback_label",
+                "churn_training",
+                "winback_training",
+                "churn_summary",
+            ),
+            description="Features, labels and training sets of days whose labels are complete.",
+        ),
+        dg.define_asset_job(
+            TRAIN,
+            selection=dg.AssetSelection.groups("models"),
+            description="Train the models that campaigns ask for, as of an execution date.",
+        ),
+        dg.define_asset_job(
+            DECIDE,
+            selection=dg.AssetSelection.assets("user_features", "user_item_features")
+            | dg.AssetSelection.groups("models", "audience", "messaging"),
+            config=_MISSING,
+            description="Score, decide and batch the tasks of an execution date; a model is "
+            "trained only where a task has none.",
+        ),
+    ]

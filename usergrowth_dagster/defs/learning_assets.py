@@ -1,0 +1,112 @@
+"""Assets of the models: one an algorithm, trained as of an execution date."""
+
+from typing import Any
+
+import dagster as dg
+
+from usergrowth_dagster.defs.metadata import OWNER, markdown_table, picture
+from usergrowth_dagster.defs.partitions import day_mapping, partition_days
+from usergrowth_dagster.defs.resources import ProjectResource, user_errors
+
+TRAINING_DAYS = 400
+MEANINGS = {
+    "churn": "How likely a user is to go silent from the execution date on.",
+    "winback": "How likely a user is to come back when texted.",
+}
+
+
+class TrainConfig(dg.Config):
+    """When to train: ``always``, or only what the date's tasks ``missing`` a model need."""
+
+    when: str = "always"
+
+
+def _training_metadata(training: Any) -> dict[str, Any]:
+    """Metadata of one training: figures with intervals, slices, pictures."""
+    if training.trained is None:
+        return {"skipped": training.skipped}
+    trained, version = training.trained, training.version
+    found: dict[str, Any] = {
+        "model": f"{version.name} version {version.version} ({version.status})",
+        "champion": trained.champion,
+        "gain": trained.sentence,
+        "asked_by": ", ".join(training.asked_by) or "no campaign: the default",
+        "run": version.run_id,
+        "last_label_day": trained.last_label_day.isoformat(),
+    }
+    metrics_by_model = trained.evaluation.metrics
+    names = list(next(iter(metrics_by_model.values())))
+    found["evaluation"] = markdown_table(
+        ("model", *names),
+        [
+            (kind, *(str(metrics[name]) if name in metrics else "" for name in names))
+            for kind, metrics in metrics_by_model.items()
+        ],
+    )
+    found |= {name: picture(png, name) for name, png in trained.figures.items()}
+    return found
+
+
+def _note_snapshots(context: dg.AssetExecutionContext, training: Any) -> None:
+    """Say of the snapshot days that a training brought up to date which tables hold them."""
+    for build in training.builds:
+        for day in build.built:
+            context.log_event(
+                dg.AssetMaterialization(
+                    build.model,
+                    partition=day.isoformat(),
+                    description="brought up to date for training",
+                )
+            )
+
+
+def model_training_asset(
+    algorithm: str, partitions: dg.PartitionsDefinition[str]
+) -> dg.AssetsDefinition:
+    """The asset of one algorithm."""
+
+    @dg.asset(
+        name=f"{algorithm}_model",
+        deps=[
+            dg.AssetDep(f"{algorithm}_training", partition_mapping=day_mapping(-TRAINING_DAYS, -1))
+        ],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.multi_run(1),
+        group_name="models",
+        kinds={"scikitlearn", "lightgbm", "mlflow"},
+        owners=[OWNER],
+        description=f"{MEANINGS[algorithm]} Logistic regression and LightGBM, calibrated and "
+        "evaluated on later days; the better one by the rule is registered in MLflow. Learns only "
+        "from labels that were closed before the execution date.",
+        pool="training",
+    )
+    def trained(
+        context: dg.AssetExecutionContext, config: TrainConfig, project: ProjectResource
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        from usergrowth_dagster.tasks.train import train_all
+
+        opened = project.open(context)
+        days = partition_days(context)
+        trainings = []
+        with user_errors():
+            for day in days:
+                trainings += train_all(
+                    opened,
+                    algorithm,  # type: ignore[arg-type]
+                    day,
+                    only_missing=config.when == "missing",
+                )
+        metadata: dict[str, Any] = {"trainings": len(trainings)}
+        for place, training in enumerate(trainings):
+            _note_snapshots(context, training)
+            prefix = f"{place + 1}: " if len(trainings) > 1 else ""
+            for name, value in _training_metadata(training).items():
+                metadata[prefix + name] = value
+        return dg.MaterializeResult(metadata=metadata)
+
+    return trained
+
+
+def learning_assets(partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
+    """The assets of both algorithms."""
+    return [model_training_asset(name, partitions) for name in ("churn", "winback")]

@@ -1,0 +1,75 @@
+"""Sensors: new population uploads, and failed runs."""
+
+from typing import Any
+
+import dagster as dg
+
+from usergrowth_dagster.defs.resources import ProjectResource
+from usergrowth_dagster.settings import load_settings
+
+
+def upload_sensor(decide: Any) -> dg.SensorDefinition:
+    """New population folders become tasks, and their dates are decided."""
+
+    @dg.sensor(
+        name="population_uploads",
+        job=decide,
+        minimum_interval_seconds=15,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Watches population/<task>/. An upload is complete with a _SUCCESS file, or "
+        "when two looks found it the same; then its task is registered and its date decided.",
+    )
+    def uploads(context: dg.SensorEvaluationContext, project: ProjectResource) -> dg.SensorResult:
+        from usergrowth_dagster.tasks.uploads import Cursor, look_at_uploads
+
+        look = look_at_uploads(project.open(), Cursor.load(context.cursor))
+        for note in look.notes:
+            context.log.warning(note)
+        requests = [
+            dg.RunRequest(
+                run_key=request.run_key,
+                partition_key=request.execution_date,
+                tags={"usergrowth/uploads": ",".join(request.tasks)},
+            )
+            for request in look.requests
+        ]
+        skip = None if requests else dg.SkipReason("; ".join(look.notes) or "no new upload")
+        return dg.SensorResult(
+            run_requests=requests, skip_reason=skip, cursor=look.cursor.dump()
+        )
+
+    return uploads
+
+
+def failure_sensor(home: str) -> dg.SensorDefinition:
+    """Tell a webhook of failed runs, when one is set."""
+
+    @dg.run_failure_sensor(
+        name="tell_of_failures",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Posts a failed run as JSON to the URL of the setting failure_webhook.",
+    )
+    def tell(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
+        url = load_settings(home or None).failure_webhook
+        if not url:
+            return dg.SkipReason("no failure_webhook is set")
+        import httpx
+
+        run = context.dagster_run
+        steps = {
+            event.step_key: event.step_failure_data.error.message.strip()
+            for event in context.get_step_failure_events()
+            if event.step_failure_data.error
+        }
+        body = {
+            "event": "run_failed",
+            "job": run.job_name,
+            "run_id": run.run_id,
+            "partition": run.tags.get("dagster/partition"),
+            "message": context.failure_event.message,
+            "steps": steps,
+        }
+        httpx.post(url, json=body, timeout=10).raise_for_status()
+        return None
+
+    return tell

@@ -1,0 +1,225 @@
+"""Assets of the tasks: population, scores, decisions, output.csv, batches, dispatch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import dagster as dg
+
+from usergrowth_dagster.defs.metadata import OWNER, markdown_table, table_schema
+from usergrowth_dagster.defs.partitions import day_mapping, partition_days
+from usergrowth_dagster.defs.resources import ProjectResource, user_errors
+from usergrowth_dagster.tasks.project import Project
+
+T = TypeVar("T")
+MODEL_DAYS = 400
+CHECK = "every_task_succeeded"
+Columns = Mapping[str, tuple[str, str]]
+
+
+def _task_result(
+    context: dg.AssetExecutionContext,
+    project: Project,
+    step: Callable[[Project, Any], T],
+    header: Sequence[str],
+    row: Callable[[T], Sequence[Any]],
+    count: Callable[[T], int],
+    *,
+    first: bool = False,
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Run a step for the tasks of all the run's dates and tell what became of each."""
+    from usergrowth_dagster.tasks.each import each_task
+
+    rows: list[list[Any]] = []
+    failures: dict[str, str] = {}
+    total = done = 0
+    for day in partition_days(context):
+        outcome = each_task(project, day, step, include_failed=first)
+        failures |= outcome.failures
+        done += len(outcome.results)
+        for task_id, result in outcome.results.items():
+            rows.append([day, task_id, *row(result)])
+            total += count(result)
+    sentence = "; ".join(f"task {name}: {reason}" for name, reason in failures.items())
+    if failures and not done:
+        raise dg.Failure(sentence, allow_retries=False)
+    metadata: dict[str, Any] = {"dagster/row_count": total, "tasks": len(rows)}
+    if rows:
+        metadata["by_task"] = markdown_table(("date", "task", *header), rows)
+    if failures:
+        context.log.error(sentence)
+        metadata["failures"] = sentence
+    check = dg.AssetCheckResult(
+        check_name=CHECK, passed=not failures, metadata={"failures": sentence or "none"}
+    )
+    return dg.MaterializeResult(metadata=metadata, check_results=[check])
+
+
+def _task_asset(
+    name: str,
+    partitions: dg.PartitionsDefinition[str],
+    deps: Sequence[dg.AssetDep | str],
+    group: str,
+    kinds: set[str],
+    description: str,
+    run: Callable[[dg.AssetExecutionContext, Project], Any],
+    columns: Columns | None = None,
+) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=name,
+        deps=list(deps),
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name=group,
+        kinds=kinds,
+        owners=[OWNER],
+        description=description,
+        metadata={"dagster/column_schema": table_schema(columns)} if columns else {},
+        check_specs=[dg.AssetCheckSpec(CHECK, asset=name)],
+    )
+    def asset(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        with user_errors():
+            result: dg.MaterializeResult = run(context, project.open(context))  # type: ignore[type-arg]
+        return result
+
+    return asset
+
+
+def population_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    """Uploaded populations of the date's tasks."""
+    from usergrowth_dagster.data.contracts import CONTRACTS
+
+    contract = CONTRACTS["population"]
+    meanings = contract.descriptions()
+
+    def run(context: dg.AssetExecutionContext, project: Project) -> Any:
+        from usergrowth_dagster.tasks.populate import load_population
+
+        return _task_result(
+            context,
+            project,
+            load_population,
+            ("rows in", "accepted", "quarantined", "unchanged", "warnings"),
+            lambda p: (p.rows_in, p.accepted, p.quarantined, p.unchanged, " ".join(p.warnings)),
+            lambda p: p.accepted,
+            first=True,
+        )
+
+    return _task_asset(
+        "population",
+        partitions,
+        (),
+        "audience",
+        {"csv", "parquet", "deltalake"},
+        "Who may be contacted: the uploads of the tasks of the execution date.",
+        run,
+        {name: (kind, meanings.get(name, "")) for name, kind in contract.raw_types().items()},
+    )
+
+
+def scores_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    """Scored populations."""
+    models = [
+        dg.AssetDep(name, partition_mapping=day_mapping(-MODEL_DAYS, 0))
+        for name in ("churn_model", "winback_model")
+    ]
+
+    def run(context: dg.AssetExecutionContext, project: Project) -> Any:
+        from usergrowth_dagster.tasks.score import score_task
+
+        return _task_result(
+            context,
+            project,
+            score_task,
+            ("rows", "scored", "model", "version", "mean score", "unchanged"),
+            lambda s: (s.rows, s.scored, s.model, s.version, _short(s.mean), s.unchanged),
+            lambda s: s.rows,
+        )
+
+    from usergrowth_dagster.tasks.score import SCORE_COLUMNS
+
+    return _task_asset(
+        "scores",
+        partitions,
+        ["population", "user_features", "user_item_features", *models],
+        "audience",
+        {"python", "mlflow", "deltalake"},
+        "The population with the calibrated probability of the newest approved model whose "
+        "training saw nothing of the execution date.",
+        run,
+        SCORE_COLUMNS,
+    )
+
+
+def decisions_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    """Decisions."""
+    from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
+
+    def run(context: dg.AssetExecutionContext, project: Project) -> Any:
+        from usergrowth_dagster.tasks.decide import decide_task
+
+        return _task_result(
+            context,
+            project,
+            decide_task,
+            ("state", "rows by outcome", "messages", "cost"),
+            lambda d: (
+                d.state,
+                ", ".join(f"{name} {n}" for name, n in d.outcomes.items() if n),
+                d.spend.messages,
+                f"{d.spend.cost:.2f} {project.settings.currency}",
+            ),
+            lambda d: sum(d.outcomes.values()),
+        )
+
+    return _task_asset(
+        "decisions",
+        partitions,
+        ["scores", "population"],
+        "audience",
+        {"duckdb", "deltalake"},
+        "One row with one outcome for every row of a population: selected, held out, or the "
+        "reason why not.",
+        run,
+        {name: (kind, "") for name, kind in DECISION_COLUMNS.items()},
+    )
+
+
+def output_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    """output.csv."""
+
+    def run(context: dg.AssetExecutionContext, project: Project) -> Any:
+        from usergrowth_dagster.tasks.decide import write_task_output
+
+        return _task_result(
+            context,
+            project,
+            write_task_output,
+            ("file", "people", "state"),
+            lambda o: (o.path, o.rows, o.state),
+            lambda o: o.rows,
+        )
+
+    return _task_asset(
+        "selection_output",
+        partitions,
+        ["decisions"],
+        "audience",
+        {"csv"},
+        "population_output/<task>/output.csv: user_id, item_id, phone, score of the selected, "
+        "without a header.",
+        run,
+    )
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def task_assets(partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
+    """All assets of tasks."""
+    return [
+        population_asset(partitions),
+        scores_asset(partitions),
+        decisions_asset(partitions),
+        output_asset(partitions),
+    ]

@@ -1,0 +1,144 @@
+"""Step 3 of a task: decide every row, record the decision, write output.csv."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from usergrowth_dagster.audience.decisions import decide
+from usergrowth_dagster.audience.holdout import Holdout
+from usergrowth_dagster.audience.output import OutputFile, write_output
+from usergrowth_dagster.audience.policy import Budget, Threshold, TopN
+from usergrowth_dagster.audience.records import (
+    State,
+    bind_decisions,
+    decision_fingerprint,
+    decision_state,
+    read_decisions,
+    write_decisions,
+)
+from usergrowth_dagster.audience.summary import Spend, spend, summarize
+from usergrowth_dagster.control.jobs import task_succeeded
+from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.messaging.content import reason_sql, segments_sql
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.score import bind_population, bind_scores, feature_version
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A decision: what became of it, rows by outcome, and what the selected would cost."""
+
+    state: State
+    message: str
+    outcomes: dict[str, int]
+    spend: Spend
+    version: int | None
+
+
+def selection_policy(task: Task) -> Threshold | TopN | Budget:
+    """The selection policy of a task's campaign."""
+    selection = task.spec.selection
+    if selection.threshold is not None:
+        return Threshold(threshold=selection.threshold)
+    if selection.top_n is not None:
+        return TopN(n=selection.top_n)
+    assert selection.budget is not None  # the campaign file holds exactly one of the three
+    return Budget(budget=selection.budget)
+
+
+def holdout(task: Task) -> Holdout:
+    """The control group of a task's campaign."""
+    return Holdout(**task.spec.holdout.model_dump())
+
+
+def decide_task(project: Project, task: Task) -> Decided:
+    """Decide a task; a decision from the same inputs stands, and one that is sent is not remade."""
+    policy, control = selection_policy(task), holdout(task)
+    warehouse, day = project.warehouse, task.execution_date
+    with open_engine(project.settings) as engine:
+        population = bind_population(engine, project, task)
+        scores = bind_scores(engine, project, task)
+        mark = decision_fingerprint(
+            population="\n".join(sorted(population)),
+            features=scores,
+            model="",  # named by the score files
+            policy=policy,
+            holdout=control,
+            extra={
+                "template": task.spec.template.content,
+                "signature": task.spec.signature.name,
+                "price": repr(project.settings.message_price),
+                "campaign": task.campaign,
+            },
+        )
+        state = decision_state(warehouse, day, task.task_id, mark, frozen=task.frozen)
+        if state in ("new", "changed"):
+            table = _decide(engine, project, task, policy, control)
+        else:
+            table = read_decisions(engine, warehouse, day, task.task_id)
+        written = write_decisions(
+            warehouse,
+            table,
+            execution_date=day,
+            task_id=task.task_id,
+            fingerprint=mark,
+            frozen=task.frozen,
+        )
+    return Decided(written.state, written.message, summarize(table), spend(table), written.version)
+
+
+def _decide(
+    engine: Engine,
+    project: Project,
+    task: Task,
+    policy: Threshold | TopN | Budget,
+    control: Holdout,
+) -> "pa.Table":
+    text = (task.spec.template.content, task.spec.signature.name, "p.variables")
+    segments = segments_sql(text[0], text[1], column=text[2])
+    engine.run(
+        'create or replace view candidates as select p."row", p.user_id, p.item_id, p.phone, '
+        f"s.score, {segments} as messages, "
+        f"{segments} * {project.settings.message_price!r} as cost, "
+        f"{reason_sql(*text)} as content_problem, false as suppressed, "
+        "s.model_name, s.model_version "
+        'from task_population as p inner join task_scores as s using ("row")'
+    )
+    return decide(
+        engine,
+        "candidates",
+        task_id=task.task_id,
+        execution_date=task.execution_date,
+        campaign=task.campaign,
+        policy=policy,
+        holdout=control,
+        feature_version=feature_version(project),
+        population_version=project.warehouse.version("population"),
+    )
+
+
+def write_task_output(project: Project, task: Task) -> OutputFile:
+    """Write output.csv from a task's decision; the task has succeeded then.
+
+    Raises:
+        UserError: the output folder holds something foreign.
+    """
+    with open_engine(project.settings) as engine:
+        bind_population(engine, project, task)
+        bind_decisions(engine, project.warehouse, task.execution_date, task.task_id)
+        output = write_output(
+            engine,
+            project.landing,
+            task.output,
+            state=project.state,
+            task_id=task.task_id,
+            execution_date=task.execution_date,
+            population="task_population",
+        )
+        rows = engine.value("select count(*) from decisions")
+    if not task.frozen:
+        task_succeeded(project.store, task.task_id, population=rows, selected=output.rows)
+    return output

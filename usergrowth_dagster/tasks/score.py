@@ -1,0 +1,169 @@
+"""Step 2 of a task: score its population with features and a model from before the date."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.config import TrainingConfig
+from usergrowth_dagster.tasks.features import bind_table
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.train import training_config
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
+
+if TYPE_CHECKING:
+    from usergrowth_dagster.learning.registry import ModelRef
+
+SCORES = "scores"
+SCORE_COLUMNS = {
+    "ds": ("DATE", "execution date"),
+    "task_id": ("VARCHAR", "the task"),
+    "row": ("BIGINT", "place of the row in the upload"),
+    "user_id": ("VARCHAR", "the user"),
+    "item_id": ("VARCHAR", "the item"),
+    "score": ("DOUBLE", "calibrated probability; null when nothing is known of the user"),
+    "model_name": ("VARCHAR", "registered model"),
+    "model_version": ("VARCHAR", "its version"),
+}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A scored population: rows, rows with a score, the model, and the files that were read."""
+
+    rows: int
+    scored: int
+    model: str
+    version: str
+    unchanged: bool
+    mean: float | None
+
+
+def scoring_model(project: Project, task: Task) -> "ModelRef":
+    """The newest approved model of the task's question whose last label day is before D.
+
+    Raises:
+        UserError: there is none; the sentence says what to do.
+    """
+    from usergrowth_dagster.learning.registry import newest_model
+
+    config = training_config(project, task.spec)
+    model = newest_model(
+        project.settings, config.algorithm, config.config_hash(), task.execution_date
+    )
+    if model is None:
+        raise UserError(
+            f"campaign {task.campaign!r}: no approved {config.algorithm} model learned from days "
+            f"before {task.execution_date}; materialize {config.algorithm}_model for that date, "
+            "or approve a version that waits for review in MLflow (tag status: approved)"
+        )
+    return model
+
+
+def bind_population(engine: Engine, project: Project, task: Task) -> list[str]:
+    """Make the view ``task_population``; returns the files it reads."""
+    days = [task.execution_date]
+    files = [
+        name
+        for name in bind_table(engine, project, "population", days)
+        if f"/task_id={task.task_id}/" in name
+    ]
+    engine.run(
+        "create or replace view task_population as select * from population "
+        f"where task_id = '{task.task_id}'"
+    )
+    return files
+
+
+def bind_scoring_rows(
+    engine: Engine, project: Project, task: Task, config: TrainingConfig
+) -> list[str]:
+    """Make the view ``scoring_rows``: population rows with features; returns the files it reads."""
+    day = [task.execution_date]
+    files = bind_population(engine, project, task)
+    files += bind_table(engine, project, "user_features", day)
+    pairs = ""
+    extra = ""
+    if config.algorithm == "winback":
+        files += bind_table(engine, project, "user_item_features", day)
+        extra = ", x.* exclude (ds, user_id, item_id)"
+        pairs = "left join user_item_features as x using (user_id, item_id)"
+    engine.run(
+        f'create or replace view scoring_rows as select p."row", p.item_id, f.*{extra} '
+        f"from task_population as p inner join user_features as f using (user_id) {pairs}"
+    )
+    return files
+
+
+def score_task(project: Project, task: Task) -> Scored:
+    """Score every row of a task's population; the same inputs again write nothing.
+
+    Raises:
+        UserError: no usable model, or no features of the date.
+    """
+    from usergrowth_dagster.learning.scoring import score
+
+    config = training_config(project, task.spec)
+    model = scoring_model(project, task)
+    scope = {"task_id": task.task_id}
+    with open_engine(project.settings) as engine:
+        files = bind_scoring_rows(engine, project, task, config)
+        _require_features(engine, task)
+        mark = _fingerprint(files, model)
+        known = project.warehouse.fingerprints(SCORES, scope).get(task.execution_date)
+        if known != mark:
+            project.progress(f"score {task.task_id}", 0, 1)
+            engine.bind_arrow("model_scores", score(engine, model, "scoring_rows"))
+            engine.run(f"create temp table _scores as {_scores_sql(task, model)}")
+            project.warehouse.replace(
+                SCORES,
+                lambda: engine.stream('select * from _scores order by "row"'),
+                days=[task.execution_date],
+                scope=scope,
+                fingerprints={task.execution_date: mark},
+            )
+            project.progress(f"score {task.task_id}", 1, 1)
+        bind_scores(engine, project, task)
+        rows, scored, mean = engine.rows(
+            "select count(*), count(score), avg(score) from task_scores"
+        )[0]
+    return Scored(rows, scored, model.name, str(model.version), known == mark, mean)
+
+
+def bind_scores(engine: Engine, project: Project, task: Task) -> list[str]:
+    """Make the view ``task_scores``; returns the files it reads."""
+    landed = project.warehouse.files(SCORES, first=task.execution_date, last=task.execution_date)
+    files = [
+        name for name in landed.get(task.execution_date, []) if f"/task_id={task.task_id}/" in name
+    ]
+    engine.bind_files("task_scores", files, {n: kind for n, (kind, _) in SCORE_COLUMNS.items()})
+    return files
+
+
+def _require_features(engine: Engine, task: Task) -> None:
+    if engine.value("select count(*) from user_features") == 0:
+        raise UserError(
+            f"no features of {task.execution_date}: land the days before it and materialize "
+            f"user_features for it (usergrowth run --date {task.execution_date})"
+        )
+
+
+def _fingerprint(files: list[str], model: "ModelRef") -> str:
+    names = sorted(name.rsplit("/", 1)[-1] for name in files)
+    text = "\n".join([*names, model.name, str(model.version)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _scores_sql(task: Task, model: "ModelRef") -> str:
+    return (
+        f"select date '{task.execution_date}' as ds, '{task.task_id}' as task_id, "
+        'p."row", p.user_id, p.item_id, s.score, '
+        f"'{model.name}' as model_name, '{model.version}' as model_version "
+        'from task_population as p left join model_scores as s using ("row")'
+    )
+
+
+def feature_version(project: Project) -> int | None:
+    """Version of the feature table, as decisions record it."""
+    return project.warehouse.version("user_features")
