@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, select
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MESSAGE_TRANSITIONS, MessageState, OccurrenceState
@@ -144,37 +144,29 @@ class Claims:
             results: one a row; a row whose present state does not allow its result stays.
         """
         clock = utc_now()
-        by_state: dict[MessageState, list[Settled]] = {}
-        for result in results:
-            by_state.setdefault(result.state, []).append(result)
+        alike: dict[tuple[Any, ...], list[int]] = {}
+        for one in results:
+            fields = (one.state, one.reason, one.error_code, one.request_id, one.retry_at)
+            alike.setdefault(fields, []).append(one.message_id)
         with self.store.write() as connection:
-            for state, settled in by_state.items():
+            for (state, reason, code, request_id, retry_at), message_ids in alike.items():
                 sources = [s for s, to in MESSAGE_TRANSITIONS.items() if state in to]
                 if state is MessageState.PLANNED:  # a doubtful row is only released by a person
                     sources.remove(MessageState.IN_DOUBT)
+                values = {"request_id": request_id} if request_id else {}
                 connection.execute(
                     _M.update()
-                    .where(_M.c.id == bindparam("row"), _M.c.state.in_(sources))
+                    .where(_M.c.id.in_(message_ids), _M.c.state.in_(sources))
                     .values(
                         state=state,
-                        reason=bindparam("why"),
-                        error_code=bindparam("code"),
-                        request_id=func.coalesce(bindparam("request"), _M.c.request_id),
-                        retry_at=bindparam("retry"),
+                        reason=reason,
+                        error_code=code,
+                        retry_at=retry_at,
                         claimed_by=None,
                         lease_until=None,
                         updated_time=clock,
-                    ),
-                    [
-                        {
-                            "row": one.message_id,
-                            "why": one.reason,
-                            "code": one.error_code,
-                            "request": one.request_id,
-                            "retry": one.retry_at,
-                        }
-                        for one in settled
-                    ],
+                        **values,
+                    )
                 )
             if batch_id is not None:
                 connection.execute(

@@ -1,0 +1,137 @@
+"""A decided, approved campaign and its people, for the tests of planning and dispatch."""
+
+import json
+import sys
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from usergrowth_dagster.control.apply import apply_campaign
+from usergrowth_dagster.control.campaign import parse_campaign
+from usergrowth_dagster.control.jobs import task_running, task_succeeded
+from usergrowth_dagster.control.review import review
+from usergrowth_dagster.control.store import ControlStore
+from usergrowth_dagster.control.tasks import Task, task
+from usergrowth_dagster.messaging.content import message_columns_sql
+from usergrowth_dagster.messaging.plan import SendPlan, plan_send
+from usergrowth_dagster.settings import Settings, load_settings
+
+D = date(2017, 12, 28)
+CONTENT = "亲爱的${name}，新年好。拒收请回复R"
+YAML = """\
+name: december
+algorithm: churn
+training: {{window_days: 180}}
+population: population/december-2017
+execution_date: 2017-12-28
+selection: {selection}
+signature: {{name: 示例商店}}
+template: {{name: december offer, content: "{content}"}}
+schedule: {{name: december send}}
+"""
+
+
+def phone(number: int) -> str:
+    """A number from the unassigned country code 999."""
+    return f"+999{number:010d}"
+
+
+def ready(
+    home: Path, url: str, selection: str = "{threshold: 0.12}"
+) -> tuple[ControlStore, Settings]:
+    """A store with an applied, decided and approved campaign, and settings pinned to its date."""
+    settings = load_settings(home, database_url=url, today=D)
+    store = ControlStore(settings.database, settings.zone)
+    store.migrate()
+    apply_campaign(store, parse_campaign(YAML.format(selection=selection, content=CONTENT)), "ann")
+    task_running(store, "december-2017")
+    task_succeeded(store, "december-2017", population=10, selected=3)
+    for kind, name in (("signature", "示例商店"), ("template", "december offer")):
+        review(store, kind, name, True, None, "bob")
+    return store, settings
+
+
+def the_task(store: ControlStore) -> Task:
+    return task(store, "december-2017")
+
+
+def people(rows: list[tuple[str, str | None, str | None]]) -> pa.Table:
+    """Plan rows of (user, phone, name), with the columns computed in SQL as the product does."""
+    connection = duckdb.connect(config={"threads": 1})
+    connection.execute(
+        "create table t (place bigint, user_id varchar, phone varchar, name varchar)"
+    )
+    connection.executemany(
+        "insert into t values (?, ?, ?, ?)", [(i, *row) for i, row in enumerate(rows)]
+    )
+    return connection.sql(
+        f"""
+        select user_id, 'item' as item_id, phone, {message_columns_sql(CONTENT, "示例商店")}
+        from (select *, map_from_entries([struct_pack(k := 'name', v := name)]) as variables from t)
+        order by place
+        """
+    ).to_arrow_table()
+
+
+def crowd(size: int) -> pa.Table:
+    """So many people, all of whom can be sent to."""
+    columns = message_columns_sql(CONTENT, "示例商店")
+    return (
+        duckdb.connect(config={"threads": 1})
+        .sql(
+            f"""
+        select 'u' || n as user_id, 'item' as item_id, '+999' || lpad(n::varchar, 10, '0') as phone,
+            {columns}
+        from (select n, map_from_entries([struct_pack(k := 'name', v := '客' || n)]) as variables
+              from range({size}) r(n))
+        order by n
+        """
+        )
+        .to_arrow_table()
+    )
+
+
+def plan(store: ControlStore, settings: Settings, table: pa.Table) -> SendPlan:
+    return plan_send(store, settings, the_task(store), table.to_batches(1000))
+
+
+def outbox(settings: Settings) -> list[dict[str, object]]:
+    """Everything that the file gateway has written."""
+    return [
+        json.loads(line)
+        for path in sorted((settings.home / "outbox").rglob("*.jsonl"))
+        for line in path.read_text("utf-8").splitlines()
+    ]
+
+
+def child_program() -> list[str]:
+    """The command of :func:`main` in a process of its own."""
+    return [sys.executable, __file__]
+
+
+def main() -> None:
+    """Dispatch in this process; the third argument names a place at which it dies."""
+    import os
+
+    from usergrowth_dagster.messaging import failpoints
+    from usergrowth_dagster.messaging.dispatch import dispatch
+
+    home, url, place, passes = sys.argv[1:5]
+    left = [int(passes)]
+
+    def die() -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            os._exit(9)
+
+    if place != "-":
+        failpoints.ACTIONS[place] = die
+    settings = load_settings(home, database_url=url, today=D)
+    store = ControlStore(settings.database, settings.zone)
+    print(json.dumps(dispatch(store, settings).as_dict()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""Occurrences: one run of a schedule for one task, with its time window and frozen text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+
+from sqlalchemy import Connection, RowMapping, select
+
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.codes import (
+    TRANSITIONS,
+    GroupStatus,
+    Kind,
+    MessageState,
+    OccurrenceState,
+    ReviewStatus,
+    ScheduleStatus,
+)
+from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.settings import Settings
+
+OPENS = time(8, 0)
+CLOSES = time(21, 59)
+"""Bulk texts go out from 08:00 to 21:59 local time, the platforms' practice in mainland China."""
+
+_O = schema.occurrence
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """One run of a schedule; times are UTC."""
+
+    id: int
+    schedule_id: int
+    schedule: str
+    name: str
+    task_id: str
+    channel: str
+    state: OccurrenceState
+    reason: str | None
+    due: datetime
+    send_by: datetime
+    signature: str
+    template_code: str
+    template_type: str
+    content: str
+    price: float
+    currency: str
+
+
+def business_now(settings: Settings) -> datetime:
+    """The business clock: now, or 10:00 local time of the pinned date."""
+    if settings.today is None:
+        return utc_now()
+    return datetime.combine(settings.today, time(10), settings.zone).astimezone(UTC)
+
+
+def occurrence_name(task: Task) -> str:
+    """Name of a task's occurrence: its date and id."""
+    return f"{task.execution_date:%Y%m%d}-{task.task_id}"
+
+
+def _window(
+    day: date, execute_time: datetime | None, end_time: datetime | None, settings: Settings
+) -> tuple[datetime, datetime]:
+    """When an occurrence is due and by when it must have gone out (UTC)."""
+    due = execute_time
+    if due is None:
+        due = datetime.combine(day, OPENS, settings.zone)
+    closes = datetime.combine(due.astimezone(settings.zone).date(), CLOSES, settings.zone)
+    send_by = min(closes, end_time) if end_time else closes
+    return due.astimezone(UTC), send_by.astimezone(UTC)
+
+
+def open_occurrence(store: ControlStore, settings: Settings, task: Task) -> Occurrence:
+    """The task's occurrence, made on first call from the approved signature and template.
+
+    Raises:
+        UserError: the output group has not passed, or signature or template is not approved.
+    """
+    name = occurrence_name(task)
+    with store.write(alone=True) as connection:
+        schedule = (
+            connection.execute(
+                select(schema.schedule)
+                .join(schema.campaign, schema.campaign.c.id == schema.schedule.c.campaign_id)
+                .where(
+                    schema.campaign.c.name == task.campaign,
+                    schema.schedule.c.name == task.spec.schedule.name,
+                )
+            )
+            .mappings()
+            .first()
+        )
+        if schedule is None:
+            raise UserError(
+                f"campaign {task.campaign!r} has no schedule {task.spec.schedule.name!r}; "
+                "apply its YAML file again"
+            )
+        held = connection.scalar(
+            select(_O.c.id).where(_O.c.schedule_id == schedule["id"], _O.c.name == name)
+        )
+        if held is None:
+            held = _create(store, connection, settings, task, schedule, name)
+    return occurrence(store, held)
+
+
+def _approved(connection: Connection, kind: Kind, record_id: int, task: Task) -> RowMapping:
+    table = schema.signature if kind is Kind.SIGNATURE else schema.template
+    row = connection.execute(select(table).where(table.c.id == record_id)).mappings().one()
+    if row["status"] is not ReviewStatus.APPROVED:
+        why = f" ({row['reason']})" if row["reason"] else ""
+        raise UserError(
+            f"campaign {task.campaign!r}: {kind} {row['name']!r} is "
+            f"{row['status'].name.lower()}{why}; only approved ones can be sent, so have it "
+            "reviewed and run again"
+        )
+    return row
+
+
+def _create(
+    store: ControlStore,
+    connection: Connection,
+    settings: Settings,
+    task: Task,
+    schedule: RowMapping,
+    name: str,
+) -> int:
+    group = schema.group
+    passed = connection.scalar(
+        select(group.c.status)
+        .join(schema.inference_job, schema.inference_job.c.target_group_id == group.c.id)
+        .where(schema.inference_job.c.name == task.task_id)
+    )
+    if passed is not GroupStatus.PASSED:
+        raise UserError(
+            f"task {task.task_id!r} has no decided audience yet, so nothing can be scheduled; "
+            "run its execution date first"
+        )
+    signature = _approved(connection, Kind.SIGNATURE, schedule["signature_id"], task)
+    template = _approved(connection, Kind.TEMPLATE, schedule["template_id"], task)
+    due, send_by = _window(
+        task.execution_date, schedule["execute_time"], schedule["end_time"], settings
+    )
+    now = utc_now()
+    made = connection.execute(
+        _O.insert().values(
+            schedule_id=schedule["id"],
+            name=name,
+            task_id=task.task_id,
+            channel=schedule["channel"],
+            state=OccurrenceState.PLANNING,
+            due=due,
+            send_by=send_by,
+            signature=signature["name"],
+            template_code=template["template_code"],
+            template_type=template["type"],
+            content=template["content"],
+            price=settings.message_price,
+            currency=settings.currency,
+            created_time=now,
+            updated_time=now,
+        )
+    )
+    if schedule["status"] in (ScheduleStatus.CHECKING, ScheduleStatus.CHECK_FAILED):
+        for status in (ScheduleStatus.CHECKING, ScheduleStatus.CHECK_OK):
+            move_schedule(store, connection, schedule["id"], status, "plan")
+    return int(made.inserted_primary_key[0])  # type: ignore[index]
+
+
+def move_schedule(
+    store: ControlStore,
+    connection: Connection,
+    schedule_id: int,
+    status: ScheduleStatus,
+    actor: str,
+    note: str = "",
+) -> bool:
+    """Change a schedule's status where that is allowed; another worker may have been faster."""
+    table = schema.schedule
+    present = connection.scalar(
+        select(table.c.status).where(table.c.id == schedule_id).with_for_update()
+    )
+    assert isinstance(present, ScheduleStatus)
+    if status not in TRANSITIONS[Kind.SCHEDULE][present]:
+        return False
+    store.move(connection, Kind.SCHEDULE, schedule_id, status, actor, note=note)
+    return True
+
+
+def _find(store: ControlStore, *conditions: object) -> list[Occurrence]:
+    query = (
+        select(_O, schema.schedule.c.name.label("schedule"))
+        .join(schema.schedule, schema.schedule.c.id == _O.c.schedule_id)
+        .where(*conditions)  # type: ignore[arg-type]
+        .order_by(_O.c.due, _O.c.id)
+    )
+    names = Occurrence.__dataclass_fields__
+    with store.read() as connection:
+        rows = connection.execute(query).mappings().all()
+    return [
+        Occurrence(
+            **{
+                **{key: row[key] for key in names},
+                "template_type": row["template_type"].name.lower(),
+            }
+        )
+        for row in rows
+    ]
+
+
+def occurrence(store: ControlStore, occurrence_id: int) -> Occurrence:
+    """One occurrence."""
+    return _find(store, _O.c.id == occurrence_id)[0]
+
+
+def occurrences_of(store: ControlStore, task_id: str) -> list[Occurrence]:
+    """A task's occurrences."""
+    return _find(store, _O.c.task_id == task_id)
+
+
+def due_occurrences(store: ControlStore, now: datetime) -> list[Occurrence]:
+    """Occurrences to dispatch at ``now`` (business clock), earliest first."""
+    return _find(
+        store,
+        _O.c.state.in_((OccurrenceState.READY, OccurrenceState.SENDING)),
+        schema.schedule.c.paused.is_(False),
+        _O.c.due <= now,
+        _O.c.send_by > now,
+    )
+
+
+def late_occurrences(store: ControlStore, now: datetime) -> list[Occurrence]:
+    """Occurrences past their send-by at ``now`` that are not done."""
+    states = (OccurrenceState.READY, OccurrenceState.SENDING, OccurrenceState.STOPPED)
+    return _find(store, _O.c.state.in_(states), _O.c.send_by <= now)
+
+
+def change_state(
+    store: ControlStore,
+    occurrence: Occurrence,
+    state: OccurrenceState,
+    sources: Sequence[OccurrenceState],
+    reason: str | None = None,
+) -> bool:
+    """Move an occurrence (and its schedule) on, unless another worker has; says whether."""
+    with store.write() as connection:
+        done = connection.execute(
+            _O.update()
+            .where(_O.c.id == occurrence.id, _O.c.state.in_(sources))
+            .values(state=state, reason=reason, updated_time=utc_now())
+        )
+        if not done.rowcount:
+            return False
+        store.note(
+            connection, Kind.OCCURRENCE, occurrence.id, "dispatch", target=state, note=reason or ""
+        )
+        status = {
+            OccurrenceState.SENDING: ScheduleStatus.SENDING,
+            OccurrenceState.DONE: ScheduleStatus.SENT,
+            OccurrenceState.STOPPED: ScheduleStatus.FAILED,
+        }[state]
+        if status is ScheduleStatus.SENT and not _sent_any(connection, occurrence.id):
+            status = ScheduleStatus.FAILED
+        move_schedule(
+            store, connection, occurrence.schedule_id, status, "dispatch", reason or occurrence.name
+        )
+    return True
+
+
+def _sent_any(connection: Connection, occurrence_id: int) -> bool:
+    """Whether anything went out, or nobody was to be sent to."""
+    table = schema.message
+    unsent = (MessageState.EXPIRED, MessageState.SKIPPED)
+    mine = table.c.occurrence_id == occurrence_id
+    sent = connection.scalar(select(table.c.id).where(mine, table.c.state.not_in(unsent)).limit(1))
+    late = connection.scalar(
+        select(table.c.id).where(mine, table.c.state == MessageState.EXPIRED).limit(1)
+    )
+    return sent is not None or late is None
