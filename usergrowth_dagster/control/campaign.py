@@ -103,6 +103,9 @@ class AlgorithmSpec(_Strict):
     return_behaviors: list[str] | None = Field(
         None, min_length=1, description="winback: behaviors that count as a return; null = any"
     )
+    return_on_item: bool | None = Field(
+        None, description="winback: only behaviors on the touched item count as a return"
+    )
     churn_days: PositiveInt | None = Field(None, le=90, description="churn; default by setting")
 
     @model_validator(mode="before")
@@ -116,7 +119,7 @@ class AlgorithmSpec(_Strict):
     @model_validator(mode="after")
     def _fitting(self) -> Self:
         foreign = (
-            ("op_target", "return_days", "return_behaviors")
+            ("op_target", "return_days", "return_behaviors", "return_on_item")
             if self.kind == "churn"
             else ("churn_days",)
         )

@@ -4,10 +4,16 @@ import warnings
 
 import dagster as dg
 
+from usergrowth_dagster.defs.jobs import build_jobs
 from usergrowth_dagster.defs.landing_assets import landing_assets
+from usergrowth_dagster.defs.learning_assets import learning_assets
+from usergrowth_dagster.defs.messaging_assets import messaging_assets
 from usergrowth_dagster.defs.model_assets import model_assets
 from usergrowth_dagster.defs.partitions import daily_partitions
 from usergrowth_dagster.defs.resources import ProjectResource
+from usergrowth_dagster.defs.schedules import daily_schedule, decide_after_ingest, weekly_schedule
+from usergrowth_dagster.defs.sensors import failure_sensor, upload_sensor
+from usergrowth_dagster.defs.task_assets import task_assets
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.models import load_graph
 
@@ -19,7 +25,21 @@ def build_definitions(home: str = "") -> dg.Definitions:
     settings = load_settings(home or None)
     graph = load_graph()
     partitions = daily_partitions(settings)
+    jobs = {str(job.name): job for job in build_jobs()}
     return dg.Definitions(
-        assets=[*landing_assets(partitions), *model_assets(graph, partitions, settings)],
+        assets=[
+            *landing_assets(partitions),
+            *model_assets(graph, partitions, settings),
+            *learning_assets(partitions),
+            *task_assets(partitions),
+            *messaging_assets(partitions),
+        ],
+        jobs=list(jobs.values()),
+        schedules=[daily_schedule(settings, home), weekly_schedule(settings, home)],
+        sensors=[
+            upload_sensor(jobs["decide"]),
+            decide_after_ingest(jobs["ingest"], jobs["decide"]),
+            failure_sensor(home),
+        ],
         resources={"project": ProjectResource(home=home)},
     )

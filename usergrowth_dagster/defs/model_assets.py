@@ -1,7 +1,5 @@
 """Assets of the SQL models: one a table, with its yml's tests as checks."""
 
-from typing import Any
-
 import dagster as dg
 
 from usergrowth_dagster.defs.metadata import OWNER, build_metadata, day_list, model_schema

@@ -1,7 +1,7 @@
 """What assets need from outside: the project of a home folder."""
 
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import dagster as dg
 

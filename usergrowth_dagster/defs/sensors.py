@@ -34,9 +34,7 @@ def upload_sensor(decide: Any) -> dg.SensorDefinition:
             for request in look.requests
         ]
         skip = None if requests else dg.SkipReason("; ".join(look.notes) or "no new upload")
-        return dg.SensorResult(
-            run_requests=requests, skip_reason=skip, cursor=look.cursor.dump()
-        )
+        return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=look.cursor.dump())
 
     return uploads
 

@@ -16,7 +16,7 @@ CHECK = "every_task_succeeded"
 Columns = Mapping[str, tuple[str, str]]
 
 
-def _task_result(
+def run_step(
     context: dg.AssetExecutionContext,
     project: Project,
     step: Callable[[Project, Any], T],
@@ -25,6 +25,7 @@ def _task_result(
     count: Callable[[T], int],
     *,
     first: bool = False,
+    fails_task: bool = True,
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Run a step for the tasks of all the run's dates and tell what became of each."""
     from usergrowth_dagster.tasks.each import each_task
@@ -33,7 +34,7 @@ def _task_result(
     failures: dict[str, str] = {}
     total = done = 0
     for day in partition_days(context):
-        outcome = each_task(project, day, step, include_failed=first)
+        outcome = each_task(project, day, step, include_failed=first, fails_task=fails_task)
         failures |= outcome.failures
         done += len(outcome.results)
         for task_id, result in outcome.results.items():
@@ -54,7 +55,7 @@ def _task_result(
     return dg.MaterializeResult(metadata=metadata, check_results=[check])
 
 
-def _task_asset(
+def task_asset(
     name: str,
     partitions: dg.PartitionsDefinition[str],
     deps: Sequence[dg.AssetDep | str],
@@ -94,7 +95,7 @@ def population_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefin
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:
         from usergrowth_dagster.tasks.populate import load_population
 
-        return _task_result(
+        return run_step(
             context,
             project,
             load_population,
@@ -104,7 +105,7 @@ def population_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefin
             first=True,
         )
 
-    return _task_asset(
+    return task_asset(
         "population",
         partitions,
         (),
@@ -126,7 +127,7 @@ def scores_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:
         from usergrowth_dagster.tasks.score import score_task
 
-        return _task_result(
+        return run_step(
             context,
             project,
             score_task,
@@ -137,7 +138,7 @@ def scores_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
 
     from usergrowth_dagster.tasks.score import SCORE_COLUMNS
 
-    return _task_asset(
+    return task_asset(
         "scores",
         partitions,
         ["population", "user_features", "user_item_features", *models],
@@ -157,7 +158,7 @@ def decisions_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefini
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:
         from usergrowth_dagster.tasks.decide import decide_task
 
-        return _task_result(
+        return run_step(
             context,
             project,
             decide_task,
@@ -171,7 +172,7 @@ def decisions_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefini
             lambda d: sum(d.outcomes.values()),
         )
 
-    return _task_asset(
+    return task_asset(
         "decisions",
         partitions,
         ["scores", "population"],
@@ -190,7 +191,7 @@ def output_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:
         from usergrowth_dagster.tasks.decide import write_task_output
 
-        return _task_result(
+        return run_step(
             context,
             project,
             write_task_output,
@@ -199,7 +200,7 @@ def output_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
             lambda o: o.rows,
         )
 
-    return _task_asset(
+    return task_asset(
         "selection_output",
         partitions,
         ["decisions"],

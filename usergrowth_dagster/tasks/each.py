@@ -32,11 +32,13 @@ def each_task(
     step: Callable[[Project, Task], T],
     *,
     include_failed: bool = False,
+    fails_task: bool = True,
 ) -> Outcome[T]:
     """Run a step for every task of a date.
 
     A user's mistake fails its task with the reason in the control records, and the next task goes
     on. Later steps leave failed tasks out; the first step tries them again (``include_failed``).
+    A task that is decided keeps its success when a later step fails (``fails_task`` false).
     """
     outcome: Outcome[T] = Outcome()
     for task in tasks_for(project.store, execution_date):
@@ -46,7 +48,7 @@ def each_task(
             outcome.results[task.task_id] = step(project, task)
         except UserError as error:
             outcome.failures[task.task_id] = str(error)
-            if task.status != JobStatus.SUCCESS or not task.frozen:
+            if fails_task and not task.frozen:
                 task_failed(project.store, task.task_id, str(error))
     return outcome
 

@@ -61,6 +61,7 @@ def training_config(project: Project, spec: CampaignSpec) -> TrainingConfig:
         values["op_target"] = algorithm.op_target
         values["return_days"] = algorithm.return_days
         values["return_behaviors"] = tuple(algorithm.return_behaviors or ())
+        values["return_on_item"] = bool(algorithm.return_on_item)
     config = TrainingConfig.model_validate(values)
     ahead = config.churn_days if config.algorithm == "churn" else config.return_days
     if ahead > project.settings.label_horizon_days:

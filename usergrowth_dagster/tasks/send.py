@@ -1,0 +1,55 @@
+"""Step 4 of a task: its batches in the ledger, and the dispatch of what is due."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from usergrowth_dagster.audience.records import bind_decisions
+from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.messaging.content import message_columns_sql
+from usergrowth_dagster.messaging.dispatch import DispatchCounts, dispatch
+from usergrowth_dagster.messaging.plan import SendPlan, plan_send
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.score import bind_population
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def plan_task(project: Project, task: Task) -> SendPlan:
+    """Write the selected treatment users of a decided task into the ledger, once.
+
+    Raises:
+        UserError: signature or template is not approved; the decision stays, and planning goes on
+            when it is.
+    """
+    with open_engine(project.settings) as engine:
+        bind_population(engine, project, task)
+        bind_decisions(engine, project.warehouse, task.execution_date, task.task_id)
+        return plan_send(
+            project.store,
+            project.settings,
+            task,
+            _recipients(engine, task),
+            progress=lambda rows: project.progress(f"plan {task.task_id}", rows, rows),
+        )
+
+
+def _recipients(engine: Engine, task: Task) -> "Iterator[pa.RecordBatch]":
+    columns = message_columns_sql(
+        task.spec.template.content, task.spec.signature.name, column="p.variables"
+    )
+    yield from engine.stream(
+        f"select p.user_id, p.item_id, p.phone, {columns} "
+        'from decisions as d inner join task_population as p using ("row") '
+        "where d.outcome = 'selected' order by d.rank"
+    )
+
+
+def dispatch_due(project: Project) -> DispatchCounts:
+    """Submit every message that is due now; what is past its send-by expires unsent."""
+    return dispatch(
+        project.store,
+        project.settings,
+        progress=lambda done, total: project.progress("dispatch", done, total),
+    )
