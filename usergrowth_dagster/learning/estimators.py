@@ -1,0 +1,263 @@
+"""The models: logistic regression on one-hot features, LightGBM, and simple baselines.
+
+Each is a scikit-learn pipeline on the flat pandas frame of :mod:`encoding`. Whatever is chosen
+(strength of the penalty, number of trees) is chosen inside the train slice, on its latest days.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any, Literal
+
+from usergrowth_dagster.learning.calibration import choose_method, fit_knots
+from usergrowth_dagster.learning.encoding import FeatureSpec
+from usergrowth_dagster.learning.model import CalibratedModel, positive_share, quiet
+from usergrowth_dagster.learning.splits import forward_folds
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+ModelKind = Literal["logistic", "lightgbm"]
+PENALTIES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)
+BINS = 5
+MANY_ROWS = 20_000  # from here on one fold of later days is enough to choose by
+MAX_TREES = 600
+PATIENCE = 40
+MANY_THREADS = 200_000  # rows from which LightGBM's threads are worth their waiting
+
+
+def logistic_pipeline(spec: FeatureSpec, c: float) -> Any:
+    """Logistic regression on one-hot features.
+
+    Every numeric column enters twice: standardized on a signed log scale (arcsinh), and cut at its
+    quintiles into one-hot bins; a NULL is the median plus a flag of its own. Categories are
+    one-hot.
+
+    Args:
+        spec: the flat columns.
+        c: inverse strength of the ridge penalty.
+    """
+    import numpy as np
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import (
+        FunctionTransformer,
+        KBinsDiscretizer,
+        OneHotEncoder,
+        StandardScaler,
+    )
+
+    def filled(indicator: bool) -> Any:
+        return SimpleImputer(strategy="median", add_indicator=indicator, keep_empty_features=True)
+
+    scaled = make_pipeline(filled(True), FunctionTransformer(np.arcsinh), StandardScaler())
+    bins = make_pipeline(
+        filled(False),
+        KBinsDiscretizer(
+            BINS,
+            encode="onehot",
+            strategy="quantile",
+            quantile_method="averaged_inverted_cdf",
+            subsample=50_000,
+            random_state=0,
+        ),
+    )
+    columns = ColumnTransformer(
+        [
+            ("scaled", scaled, spec.numbers),
+            ("bins", bins, spec.numbers),
+            ("category", OneHotEncoder(handle_unknown="ignore"), spec.categories),
+        ],
+        sparse_threshold=1.0,
+    )
+    return make_pipeline(columns, LogisticRegression(C=c, max_iter=300, tol=1e-4))
+
+
+def lightgbm_pipeline(spec: FeatureSpec, trees: int, seed: int, threads: int) -> Any:
+    """LightGBM on the numeric columns as they are (NULL stays missing) and one-hot categories.
+
+    Deterministic for a seed and a number of threads.
+    """
+    from lightgbm import LGBMClassifier
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    onehot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    columns = ColumnTransformer(
+        [("number", "passthrough", spec.numbers), ("category", onehot, spec.categories)],
+        sparse_threshold=0.0,
+        verbose_feature_names_out=False,
+    )
+    booster = LGBMClassifier(
+        n_estimators=trees,
+        learning_rate=0.03,
+        num_leaves=15,
+        min_child_samples=50,
+        subsample=0.8,
+        subsample_freq=1,
+        colsample_bytree=0.4,
+        reg_lambda=10.0,
+        max_bin=127,
+        random_state=seed,
+        n_jobs=threads,
+        deterministic=True,
+        force_col_wise=True,
+        verbosity=-1,
+    )
+    return make_pipeline(columns, booster)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Rows of the flat frame: features, labels (n,) and snapshot days (n,) as datetime64[D]."""
+
+    frame: "pd.DataFrame"
+    label: "NDArray[np.int64]"
+    day: "NDArray[np.datetime64]"
+
+    def on(self, days: Sequence[date]) -> "Slice":
+        """The rows of some days."""
+        import numpy as np
+
+        keep = np.isin(self.day, np.array(days, dtype="datetime64[D]"))
+        return Slice(self.frame[keep], self.label[keep], self.day[keep])
+
+    def both_classes(self) -> bool:
+        """Whether there is something to tell apart."""
+        return 0 < int(self.label.sum()) < len(self.label)
+
+    def days(self) -> list[date]:
+        """The days present, in order."""
+        import numpy as np
+
+        return [day.item() for day in np.unique(self.day)]
+
+
+Folds = list[tuple[Slice, Slice]]
+
+
+def time_folds(rows: Slice, horizon_days: int, folds: int) -> Folds:
+    """Forward folds of a slice that hold both classes on both sides."""
+    pairs = forward_folds(rows.days(), horizon_days, folds)
+    made = [(rows.on(fit), rows.on(block)) for fit, block in pairs]
+    return [(a, b) for a, b in made if a.both_classes() and b.both_classes()]
+
+
+def choose_penalty(spec: FeatureSpec, folds: Folds) -> float:
+    """The inverse penalty with the least log-loss on later days; the middle one without folds."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
+
+    if not folds:
+        return PENALTIES[len(PENALTIES) // 2]
+    losses = dict.fromkeys(PENALTIES, 0.0)
+    for fit, later in folds:
+        columns = logistic_pipeline(spec, 1.0)[0]
+        with quiet():
+            matrix, wanted = columns.fit_transform(fit.frame), columns.transform(later.frame)
+            model = LogisticRegression(max_iter=200, tol=1e-3, warm_start=True)
+            for c in PENALTIES:
+                model.set_params(C=c).fit(matrix, fit.label)
+                loss = log_loss(later.label, model.predict_proba(wanted)[:, 1])
+                losses[c] += loss * len(later.label)
+    return min(PENALTIES, key=lambda c: losses[c])
+
+
+def choose_trees(spec: FeatureSpec, folds: Folds, seed: int, threads: int) -> int:
+    """The number of trees with the least log-loss on later days; 100 without folds."""
+    import lightgbm
+    import numpy as np
+
+    if not folds:
+        return 100
+    losses = []
+    for fit, later in folds:
+        pipeline = lightgbm_pipeline(spec, MAX_TREES, seed, threads)
+        columns, booster = pipeline[0], pipeline[-1]
+        history: dict[str, Any] = {}
+        with quiet():
+            matrix, wanted = columns.fit_transform(fit.frame), columns.transform(later.frame)
+            booster.fit(
+                matrix,
+                fit.label,
+                eval_set=[(wanted, later.label)],
+                eval_metric="binary_logloss",
+                callbacks=[
+                    lightgbm.early_stopping(PATIENCE, verbose=False),
+                    lightgbm.record_evaluation(history),
+                ],
+            )
+        curve = np.array(next(iter(history.values()))["binary_logloss"]) * len(later.label)
+        losses.append(curve)
+    shortest = min(len(curve) for curve in losses)
+    return int(np.argmin(np.sum([curve[:shortest] for curve in losses], axis=0))) + 1
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A calibrated model and how it came to be."""
+
+    kind: ModelKind
+    model: CalibratedModel
+    params: dict[str, Any]
+
+
+def fit_model(
+    kind: ModelKind,
+    spec: FeatureSpec,
+    train: Slice,
+    calibrate: Slice | None,
+    *,
+    horizon_days: int,
+    seed: int,
+    threads: int,
+) -> FittedModel:
+    """Choose, fit and calibrate one model.
+
+    Args:
+        kind: which one.
+        spec: the flat columns, fitted on the train slice.
+        train: rows fitted on.
+        calibrate: later rows the calibration map is fitted on; None fits it on forward folds of the
+            train slice instead (each fold's model sees only labels closed before the fold).
+        horizon_days: days until a label is closed.
+        seed: of LightGBM's sampling.
+        threads: of LightGBM.
+    """
+    import numpy as np
+
+    folds = time_folds(train, horizon_days, 4)
+    chosen_on = folds[-1:] if len(train.label) >= MANY_ROWS else folds
+    threads = threads if len(train.label) >= MANY_THREADS else 1
+    if kind == "logistic":
+        c = choose_penalty(spec, chosen_on)
+        params: dict[str, Any] = {"C": c}
+
+        def made() -> Any:
+            return logistic_pipeline(spec, c)
+    else:
+        trees = choose_trees(spec, chosen_on, seed, threads)
+        params = {"trees": trees}
+
+        def made() -> Any:
+            return lightgbm_pipeline(spec, trees, seed, threads)
+
+    with quiet():
+        pipeline = made().fit(train.frame, train.label)
+        if calibrate is not None:
+            raw, label = positive_share(pipeline, calibrate.frame), calibrate.label
+        elif folds:
+            raws = [positive_share(made().fit(a.frame, a.label), b.frame) for a, b in folds]
+            raw, label = np.concatenate(raws), np.concatenate([b.label for _, b in folds])
+        else:
+            return FittedModel(kind, CalibratedModel(pipeline), params | {"calibration": "none"})
+    method = choose_method(raw, label)
+    knots = fit_knots(raw, label, method)
+    source = "later slice" if calibrate is not None else "forward folds"
+    params |= {"calibration": method, "calibrated_on": source, "calibration_rows": len(label)}
+    return FittedModel(kind, CalibratedModel(pipeline, knots), params)

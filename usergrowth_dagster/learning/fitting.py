@@ -1,0 +1,166 @@
+"""Learning the flat columns of :mod:`encoding` from the rows of the train slice, in SQL."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.config import quote_text
+from usergrowth_dagster.learning.encoding import (
+    ABSENT_IS_NULL,
+    KEYS,
+    LABELS,
+    OTHER,
+    Feature,
+    FeatureSpec,
+    Kind,
+    kind_of,
+    map_keys,
+    quoted,
+)
+from usergrowth_dagster.warehouse.engine import Engine
+
+
+def fit_spec(
+    engine: Engine,
+    relation: str,
+    *,
+    where: str = "true",
+    exclude: Iterable[str] = (),
+    top_n: int = 12,
+    max_keys: int = 64,
+) -> FeatureSpec:
+    """Learn the flat columns from the rows of the train slice.
+
+    Args:
+        engine: holds the relation.
+        relation: table or view name, or a parenthesised query.
+        where: SQL condition of the train slice.
+        exclude: further columns that are no features (keys and labels never are).
+        top_n: categories kept by name in each categorical feature, most frequent first.
+        max_keys: keys kept by name in each map, most frequent first.
+
+    Returns:
+        The spec; columns that do not vary within the slice are left out.
+
+    Raises:
+        UserError: nothing varies, so there is nothing to learn from.
+    """
+    types = engine.describe(f"select * from {relation}")
+    out = {*KEYS, *LABELS, *exclude}
+    kinds = {c: kind_of(t) for c, t in types.items() if c not in out}
+    columns = {c: kind for c, kind in kinds.items() if kind is not None}
+    maps = [c for c, kind in columns.items() if kind.endswith("_map")]
+    keys = _kept_keys(map_keys(engine, relation, maps, where), maps, max_keys)
+    candidates = _candidates(columns, keys)
+    categories = _categories(engine, relation, where, candidates, top_n)
+    features, constant = [], []
+    for feature in candidates:
+        if feature.kind == "category":
+            feature = feature.model_copy(update={"values": categories[feature.name]})
+        features.append(feature)
+    varying = _varying(engine, relation, where, features)
+    constant = [f.label for f in features if f.name not in varying]
+    features = [f for f in features if f.name in varying]
+    if not features:
+        raise UserError(
+            "training: no feature varies within the train slice; check that the days before it "
+            "hold behavior"
+        )
+    return FeatureSpec(
+        features=tuple(features),
+        columns=columns,
+        keys={c: tuple(found) for c, found in keys.items()},
+        constant=tuple(constant),
+        ignored=tuple(c for c, kind in kinds.items() if kind is None),
+    )
+
+
+def _kept_keys(
+    found: Sequence[tuple[str, str, int]], maps: Sequence[str], max_keys: int
+) -> dict[str, list[str]]:
+    kept: dict[str, list[str]] = {c: [] for c in maps}
+    for column, key, _ in found:
+        if len(kept[column]) < max_keys:
+            kept[column].append(key)
+    return {column: sorted(keys) for column, keys in kept.items()}
+
+
+def _candidates(columns: Mapping[str, Kind], keys: Mapping[str, Sequence[str]]) -> list[Feature]:
+    taken: set[str] = set()
+    made = []
+    for column, kind in columns.items():
+        flat: Literal["number", "category"] = "number" if kind.startswith("number") else "category"
+        if column not in keys:
+            name = _safe(column, taken)
+            made.append(Feature(name=name, column=column, kind=flat))
+            continue
+        for key in keys[column]:
+            name = _safe(f"{column}__{key}", taken)
+            made.append(Feature(name=name, column=column, key=key, kind=flat))
+        if (
+            kind == "number_map"
+            and not column.startswith(ABSENT_IS_NULL)
+            and OTHER not in keys[column]
+        ):
+            name = _safe(f"{column}__other_keys", taken)
+            rest = Feature(
+                name=name, column=column, key=OTHER, kind=flat, values=tuple(keys[column])
+            )
+            if keys[column]:
+                made.append(rest)
+    return made
+
+
+def _safe(text: str, taken: set[str]) -> str:
+    """A unique name of ASCII letters, digits and underscores (LightGBM refuses JSON characters)."""
+    base = re.sub(r"[^0-9A-Za-z]", "_", text)
+    name, count = base, 1
+    while name.lower() in taken:
+        count += 1
+        name = f"{base}_{count}"
+    taken.add(name.lower())
+    return name
+
+
+def _categories(
+    engine: Engine, relation: str, where: str, candidates: Sequence[Feature], top_n: int
+) -> dict[str, tuple[str, ...]]:
+    """The most frequent values of each categorical candidate."""
+    wanted = [f for f in candidates if f.kind == "category"]
+    if not wanted:
+        return {}
+    parts = []
+    for f in wanted:
+        source = quoted(f.column)
+        value = source if f.key is None else f"{source}[{quote_text(f.key)}]"
+        parts.append(
+            f"select {quote_text(f.name)} as name, v, count(*) as n from "
+            f"(select {value} as v from {relation} where {where}) where v is not null group by v"
+        )
+    rows = engine.rows(
+        f"select name, v from ({' union all '.join(parts)}) "
+        f"qualify row_number() over (partition by name order by n desc, v) <= {top_n} "
+        "order by name, v"
+    )
+    found: dict[str, list[str]] = {f.name: [] for f in wanted}
+    for name, value in rows:
+        found[name].append(value)
+    return {name: tuple(values) for name, values in found.items()}
+
+
+def _varying(engine: Engine, relation: str, where: str, features: Sequence[Feature]) -> set[str]:
+    """Names of the flat columns with more than one value, NULL counted as one."""
+    usable = [f for f in features if f.kind == "number" or f.values]
+    if not usable:
+        return set()
+    flat = ", ".join(f"{f.sql(True)} as {quoted(f.name)}" for f in usable)
+    tests = ", ".join(
+        f"count(distinct {quoted(f.name)}) > 1"
+        if f.kind == "category"
+        else f"coalesce(max({quoted(f.name)}) > min({quoted(f.name)}), false) or "
+        f"(count({quoted(f.name)}) between 1 and count(*) - 1)"
+        for f in usable
+    )
+    row = engine.rows(f"select {tests} from (select {flat} from {relation} where {where})")[0]
+    return {f.name for f, varies in zip(usable, row, strict=True) if varies}

@@ -1,0 +1,74 @@
+"""From a training job to a registered version, without training the same thing twice."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from usergrowth_dagster.learning.config import TrainingConfig
+from usergrowth_dagster.learning.registry import find_fingerprint, read_artifacts, register
+from usergrowth_dagster.learning.store import ModelRef
+from usergrowth_dagster.learning.training import Progress, fingerprint, train
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse.engine import Engine
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered version.
+
+    Attributes:
+        ref: the version, with its status.
+        reused: whether it had been made before from the same inputs.
+        summary: everything found out, as plain values: ``metrics`` (scorer → metric → value, low,
+            high), ``champion``, ``paired``, ``sentence``, ``rows``, ``slices``, ``gates``,
+            ``importance``, ``warnings``, ``seconds`` and what it was made from.
+        figures: picture name → PNG bytes.
+    """
+
+    ref: ModelRef
+    reused: bool
+    summary: dict[str, Any]
+    figures: dict[str, bytes] = field(repr=False)
+
+
+def train_and_register(
+    engine: Engine,
+    relation: str,
+    config: TrainingConfig,
+    execution_date: date,
+    settings: Settings,
+    *,
+    data_versions: Mapping[str, int],
+    code_version: str,
+    dagster_run_id: str | None = None,
+    progress: Progress = lambda _: None,
+) -> Registered:
+    """Train, judge and register, or return the version made before from the same inputs.
+
+    Arguments as in :func:`training.train`; the same inputs are the same job, execution date, data
+    versions, code version and settings.
+
+    Raises:
+        UserError: too little to learn from; nothing is registered then.
+    """
+    mark = fingerprint(config, execution_date, settings, data_versions, code_version)
+    known = find_fingerprint(settings, config.algorithm, mark)
+    if known is None:
+        trained = train(
+            engine,
+            relation,
+            config,
+            execution_date,
+            settings,
+            data_versions=data_versions,
+            code_version=code_version,
+            dagster_run_id=dagster_run_id,
+            progress=progress,
+        )
+        progress("register")
+        ref = register(engine, relation, trained, settings)
+    else:
+        ref = known
+    summary, figures = read_artifacts(ref)
+    return Registered(ref, known is not None, summary, figures)

@@ -1,0 +1,305 @@
+"""How good a set of probabilities is, with bootstrap intervals by user.
+
+Definitions (labels y in {0, 1}, scores p in [0, 1], row weights w; 1 each unless resampled):
+
+* ``auc``: area under the ROC curve = P(score of a positive > score of a negative) + half the ties
+  (Hanley & McNeil 1982); equals ``sklearn.metrics.roc_auc_score``.
+* ``pr_auc``: average precision, the sum of precision times recall step over distinct scores;
+  equals ``sklearn.metrics.average_precision_score``.
+* ``log_loss``: mean of −log p of the label, p clipped to [1e-15, 1 − 1e-15]; equals
+  ``sklearn.metrics.log_loss``.
+* ``ece``: expected calibration error over 10 **equal-mass** bins: rows sorted by score are cut at
+  the deciles (rows of equal score stay in one bin), and the bins' |mean score − share of positives|
+  are averaged by their weight (Naeini, Cooper & Hauskrecht 2015; equal-mass bins as in Nixon et al.
+  2019). In a resample the bins stay those of the full sample.
+* ``capture_q``: share of all positives in the top q % of rows by score, on the cumulative gains
+  curve; rows of equal score are taken in equal parts, a fractional row counts by its fraction.
+* ``lift_q`` = capture_q / q: how many times denser positives are there than everywhere.
+* ``auc_within``: mean of the AUC within each group (campaign item), weighted by group size; groups
+  with one class only are left out.
+
+Intervals are 95 % percentile intervals of a cluster bootstrap: whole users are drawn with
+replacement (Efron & Tibshirani 1993, ch. 13; clusters as in Field & Welsh 2007). Every scorer sees
+the same draws, so differences are paired.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+TOP_SHARES = (10, 20, 40)
+ECE_BINS = 10
+CLIP = 1e-15
+_CELLS = 2_000_000  # rows x resamples held at once
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % interval; NaN bounds when it could not be resampled."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    def excludes_zero(self) -> bool:
+        """Whether the whole interval lies on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of several scorers on the same rows.
+
+    Attributes:
+        metrics: scorer → metric → figure with interval.
+        draws: scorer → metric → one value a resample; the resamples are shared by all scorers.
+    """
+
+    metrics: dict[str, dict[str, Interval]]
+    draws: dict[str, dict[str, "Floats"]] = field(repr=False)
+
+    def difference(self, metric: str, first: str, second: str) -> Interval:
+        """Paired difference first − second of a metric, with its interval."""
+        value = self.metrics[first][metric].value - self.metrics[second][metric].value
+        return _interval(value, self.draws[first][metric] - self.draws[second][metric])
+
+
+class _Ranked:
+    """One scorer's rows sorted by falling score, ready for weighted figures."""
+
+    def __init__(self, label: "Floats", score: "Floats", probability: bool) -> None:
+        import numpy as np
+
+        self.order = np.argsort(-score, kind="stable")
+        ranked = score[self.order]
+        self.label = label[self.order]
+        self.starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+        self.tied = len(self.starts) < len(ranked)
+        self.probability = probability
+        if probability:
+            p = np.clip(ranked, CLIP, 1 - CLIP)
+            self.loss = -np.where(self.label > 0, np.log(p), np.log1p(-p))
+            self.residual = ranked - self.label
+            self.bins = self._bin_starts(len(ranked))
+
+    def _bin_starts(self, rows: int) -> "Ints":
+        """First row of each equal-mass bin, moved down to the start of its run of equal scores."""
+        import numpy as np
+
+        cuts = np.arange(ECE_BINS) * rows // ECE_BINS
+        at = np.searchsorted(self.starts, cuts, side="right") - 1
+        return np.asarray(np.unique(self.starts[at]), dtype=np.int64)
+
+    def figures(self, weights: "Floats") -> dict[str, "Floats"]:
+        """Every figure for weights of shape (resamples, rows in score order)."""
+        import numpy as np
+
+        with np.errstate(divide="ignore", invalid="ignore"):
+            positive = weights * self.label
+            if self.tied:
+                mass = np.add.reduceat(weights, self.starts, axis=1)
+                hits = np.add.reduceat(positive, self.starts, axis=1)
+            else:
+                mass, hits = weights, positive
+            seen, found = np.cumsum(mass, axis=1), np.cumsum(hits, axis=1)
+            total, positives = seen[:, -1], found[:, -1]
+            miss = mass - hits
+            above = found - hits / 2
+            out = {
+                "auc": (above * miss).sum(axis=1) / (positives * (total - positives)),
+                "pr_auc": np.where(seen > 0, hits * found / np.where(seen > 0, seen, 1), 0).sum(
+                    axis=1
+                )
+                / positives,
+            }
+            for share in TOP_SHARES:
+                captured = _gain_at(seen, found, mass, hits, total * share / 100) / positives
+                out[f"capture_{share}"] = captured
+                out[f"lift_{share}"] = captured / (share / 100)
+            if self.probability:
+                out["log_loss"] = weights @ self.loss / total
+                gaps = np.add.reduceat(weights * self.residual, self.bins, axis=1)
+                out["ece"] = np.abs(gaps).sum(axis=1) / total
+        return out
+
+
+def _gain_at(
+    seen: "Floats", found: "Floats", mass: "Floats", hits: "Floats", wanted: "Floats"
+) -> "Floats":
+    """Positives among the first ``wanted`` weight of each row, linear within a step."""
+    import numpy as np
+
+    at = np.minimum((seen < wanted[:, None] - 1e-9).sum(axis=1), seen.shape[1] - 1)
+    rows = np.arange(len(seen))
+    step = mass[rows, at]
+    part = np.where(step > 0, (wanted - (seen[rows, at] - step)) / np.where(step > 0, step, 1), 0)
+    gain: Floats = found[rows, at] - hits[rows, at] + part * hits[rows, at]
+    return gain
+
+
+class _Grouped:
+    """One scorer's rows sorted by group and falling score, for the AUC within groups."""
+
+    def __init__(self, label: "Floats", score: "Floats", group: "Ints") -> None:
+        import numpy as np
+
+        self.order = np.lexsort((-score, group))
+        ranked, groups = score[self.order], group[self.order]
+        self.label = label[self.order]
+        new_group = np.r_[True, groups[1:] != groups[:-1]]
+        new_score = new_group | np.r_[True, ranked[1:] != ranked[:-1]]
+        self.starts = np.flatnonzero(new_score)
+        self.first = np.flatnonzero(new_group[self.starts])  # first step of each group
+        self.steps = np.diff(np.r_[self.first, len(self.starts)])
+
+    def figures(self, weights: "Floats") -> dict[str, "Floats"]:
+        import numpy as np
+
+        mass = np.add.reduceat(weights, self.starts, axis=1)
+        hits = np.add.reduceat(weights * self.label, self.starts, axis=1)
+        found = np.cumsum(hits, axis=1)
+        before = found[:, self.first] - hits[:, self.first]
+        above = found - np.repeat(before, self.steps, axis=1) - hits / 2
+        pairs = np.add.reduceat(above * (mass - hits), self.first, axis=1)
+        size = np.add.reduceat(mass, self.first, axis=1)
+        positives = np.add.reduceat(hits, self.first, axis=1)
+        possible = positives * (size - positives)
+        valid = possible > 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            auc = np.where(valid, pairs / np.where(valid, possible, 1), 0)
+            size = np.where(valid, size, 0)
+            return {"auc_within": (auc * size).sum(axis=1) / size.sum(axis=1)}
+
+
+def evaluate(
+    label: "NDArray[Any]",
+    scores: Mapping[str, "NDArray[Any]"],
+    clusters: "NDArray[Any] | None" = None,
+    *,
+    groups: "NDArray[Any] | None" = None,
+    not_probabilities: Sequence[str] = (),
+    resamples: int = 500,
+    seed: int = 0,
+) -> Evaluation:
+    """Every figure of every scorer on the same rows, with intervals.
+
+    Args:
+        label: 0/1 or bool, shape (n,), both classes present.
+        scores: scorer name → scores, shape (n,), higher means likelier.
+        clusters: user of each row, shape (n,); None makes every row its own cluster.
+        groups: campaign item of each row; adds ``auc_within``.
+        not_probabilities: scorers that only rank: no log-loss and no calibration error.
+        resamples: bootstrap draws; 0 leaves the bounds NaN.
+        seed: of the draws.
+    """
+    import numpy as np
+
+    y = np.asarray(label, dtype=np.float64)
+    parts: dict[str, list[_Ranked | _Grouped]] = {}
+    group = None if groups is None else np.unique(groups, return_inverse=True)[1]
+    for name, raw in scores.items():
+        score = np.asarray(raw, dtype=np.float64)
+        parts[name] = [_Ranked(y, score, name not in not_probabilities)]
+        if group is not None:
+            parts[name].append(_Grouped(y, score, group))
+    cluster = np.arange(len(y)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    ones = np.ones((1, len(y)))
+    values = {name: _figures(kept, ones) for name, kept in parts.items()}
+    draws: dict[str, dict[str, list[Any]]] = {
+        name: {m: [] for m in found} for name, found in values.items()
+    }
+    for weights in _resamples(cluster, resamples, seed):
+        for name, kept in parts.items():
+            for metric, drawn in _figures(kept, weights).items():
+                draws[name][metric].append(drawn)
+    stacked = {
+        name: {m: np.concatenate([*d, np.empty(0)]) for m, d in found.items()}
+        for name, found in draws.items()
+    }
+    metrics = {
+        name: {m: _interval(float(v[0]), stacked[name][m]) for m, v in found.items()}
+        for name, found in values.items()
+    }
+    return Evaluation(metrics, stacked)
+
+
+def _figures(parts: Sequence["_Ranked | _Grouped"], weights: "Floats") -> dict[str, "Floats"]:
+    found: dict[str, Floats] = {}
+    for part in parts:
+        found |= part.figures(weights[:, part.order])
+    return found
+
+
+def _resamples(cluster: "Ints", resamples: int, seed: int) -> Iterator["Floats"]:
+    """Row weights of cluster resamples, in blocks of shape (block, n); memory is bounded."""
+    import numpy as np
+
+    count = int(cluster.max()) + 1 if len(cluster) else 0
+    block = max(1, min(resamples, _CELLS // max(len(cluster), 1)))
+    rng = np.random.default_rng(seed)
+    for done in range(0, resamples, block):
+        size = min(block, resamples - done)
+        drawn = rng.integers(0, count, size=(size, count))
+        drawn += np.arange(size)[:, None] * count
+        times = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
+        yield times.astype(np.float64)[:, cluster]
+
+
+def _interval(value: float, draws: "Floats") -> Interval:
+    import numpy as np
+
+    usable = draws[np.isfinite(draws)]
+    if len(usable) < 20:
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.percentile(usable, [2.5, 97.5])
+    return Interval(value, float(low), float(high))
+
+
+def curves(label: "NDArray[Any]", score: "NDArray[Any]") -> dict[str, "Floats"]:
+    """The points of the ROC, precision-recall and gains curves, at every distinct score.
+
+    Returns:
+        Arrays of one length: ``seen`` (share of rows), ``recall``, ``fall_out`` (share of negatives
+        above the score) and ``precision``, from the highest score to the lowest.
+    """
+    import numpy as np
+
+    y = np.asarray(label, dtype=np.float64)
+    ranked = _Ranked(y, np.asarray(score, dtype=np.float64), probability=False)
+    mass = np.diff(np.r_[ranked.starts, len(y)]).astype(np.float64)
+    hits = np.add.reduceat(ranked.label, ranked.starts)
+    seen, found = np.cumsum(mass), np.cumsum(hits)
+    return {
+        "seen": seen / seen[-1],
+        "recall": found / found[-1],
+        "fall_out": (seen - found) / (seen[-1] - found[-1]),
+        "precision": found / seen,
+    }
+
+
+def reliability(label: "NDArray[Any]", score: "NDArray[Any]") -> dict[str, "Floats"]:
+    """The equal-mass bins behind ``ece``: ``mean_score``, ``share`` of positives and ``rows``.
+
+    Returns:
+        Arrays of one length, from the highest scores to the lowest.
+    """
+    import numpy as np
+
+    y, p = np.asarray(label, dtype=np.float64), np.asarray(score, dtype=np.float64)
+    ranked = _Ranked(y, p, probability=True)
+    rows = np.diff(np.r_[ranked.bins, len(y)]).astype(np.float64)
+    return {
+        "mean_score": np.add.reduceat(p[ranked.order], ranked.bins) / rows,
+        "share": np.add.reduceat(ranked.label, ranked.bins) / rows,
+        "rows": rows,
+    }

@@ -1,0 +1,62 @@
+"""What is saved, loaded and asked for scores: a fitted pipeline with its calibration map."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from usergrowth_dagster.learning.calibration import apply_knots
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+
+class CalibratedModel:
+    """A fitted pipeline and its calibration map; what is saved, loaded and asked for scores.
+
+    Attributes:
+        pipeline: the scikit-learn pipeline on the flat frame.
+        knots: the calibration map of :mod:`calibration`; None leaves raw probabilities.
+        classes_: 0 and 1, as scikit-learn classifiers have them.
+    """
+
+    def __init__(self, pipeline: Any, knots: "tuple[Any, Any] | None" = None) -> None:
+        import numpy as np
+
+        self.pipeline = pipeline
+        self.knots = knots
+        self.classes_ = np.array([0, 1])
+
+    def score(self, frame: "pd.DataFrame") -> "NDArray[np.float64]":
+        """Calibrated probability of the label, shape (n,)."""
+        raw = positive_share(self.pipeline, frame)
+        return raw if self.knots is None else apply_knots(raw, self.knots)
+
+    def predict_proba(self, frame: "pd.DataFrame") -> "NDArray[np.float64]":
+        """Probabilities of 0 and 1, shape (n, 2)."""
+        import numpy as np
+
+        p = self.score(frame)
+        return np.column_stack([1 - p, p])
+
+    def predict(self, frame: "pd.DataFrame") -> "NDArray[np.int64]":
+        """The likelier label, shape (n,)."""
+        return (self.score(frame) >= 0.5).astype("int64")
+
+
+def positive_share(pipeline: Any, frame: "pd.DataFrame") -> "NDArray[np.float64]":
+    """A pipeline's raw probability of the label, shape (n,)."""
+    import numpy as np
+
+    with quiet():
+        return np.asarray(pipeline.predict_proba(frame)[:, 1], dtype=np.float64)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the libraries' remarks on constant bins, unseen categories and feature names."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,184 @@
+"""Pictures of how good a model is, as PNG bytes.
+
+Explicit figures on matplotlib's Agg canvas, never pyplot: no global state, safe in any thread.
+Colors are from the Okabe-Ito set, told apart by line style too.
+"""
+
+import io
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from usergrowth_dagster.learning.metrics import curves, reliability
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Scores = Mapping[str, NDArray[np.float64]]
+
+STYLES = (
+    ("#0072B2", "-"),
+    ("#D55E00", "--"),
+    ("#009E73", "-."),
+    ("#CC79A7", ":"),
+    ("#56B4E9", (0, (5, 1))),
+)
+_SIZE, _DPI = (5.6, 4.2), 100
+_MAX_POINTS = 400
+
+
+def draw_all(
+    label: "NDArray[Any]",
+    scores: "Scores",
+    importance: Mapping[str, float],
+    *,
+    ranking_only: tuple[str, ...] = (),
+    title: str,
+) -> dict[str, bytes]:
+    """All pictures of one training: ``roc``, ``precision_recall``, ``calibration``, ``lift``,
+    ``importance``.
+
+    Args:
+        label: 0/1 of the test rows.
+        scores: scorer name → scores of the test rows; the champion first, baselines after.
+        importance: feature → weight of the champion, largest first.
+        ranking_only: scorers without probabilities; they have no calibration curve.
+        title: stands above each picture.
+    """
+    probable = {name: score for name, score in scores.items() if name not in ranking_only}
+    return {
+        "roc": _roc(label, scores, title),
+        "precision_recall": _precision_recall(label, scores, title),
+        "calibration": _calibration(label, probable, title),
+        "lift": _gains(label, scores, title),
+        "importance": _importance(importance, title),
+    }
+
+
+def _picture(draw: Callable[[Any], None], title: str, height: float = _SIZE[1]) -> bytes:
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    figure = Figure(figsize=(_SIZE[0], height), dpi=_DPI, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=10)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    draw(axes)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(64)
+    out = io.BytesIO()
+    image.save(out, format="png", optimize=True)
+    return out.getvalue()
+
+
+def _thinned(*arrays: "NDArray[Any]") -> list["NDArray[Any]"]:
+    """At most 400 points of a curve: more than the picture's pixels can show."""
+    import numpy as np
+
+    count = len(arrays[0])
+    if count <= _MAX_POINTS:
+        return list(arrays)
+    at = np.unique(np.linspace(0, count - 1, _MAX_POINTS).round().astype(int))
+    return [array[at] for array in arrays]
+
+
+def _lines(axes: Any, drawn: Mapping[str, tuple[Any, Any]], marker: str = "") -> None:
+    for (name, (x, y)), (color, style) in zip(drawn.items(), STYLES, strict=False):
+        axes.plot(x, y, color=color, linestyle=style, linewidth=1.8, marker=marker, label=name)
+
+
+def _finish(axes: Any, x: str, y: str, place: str) -> None:
+    axes.set(xlabel=x, ylabel=y)
+    axes.legend(loc=place, fontsize=8, frameon=False)
+
+
+def _roc(label: "NDArray[Any]", scores: "Scores", title: str) -> bytes:
+    import numpy as np
+
+    def draw(axes: Any) -> None:
+        drawn = {}
+        for name, score in scores.items():
+            c = curves(label, score)
+            x, y = np.r_[0, c["fall_out"]], np.r_[0, c["recall"]]
+            area = float(np.trapezoid(y, x))
+            drawn[f"{name} (AUC {area:.3f})"] = tuple(_thinned(x, y))
+        _lines(axes, drawn)  # type: ignore[arg-type]
+        axes.plot([0, 1], [0, 1], color="#999999", linewidth=1)
+        _finish(
+            axes, "share of negatives above the score", "share of positives found", "lower right"
+        )
+
+    return _picture(draw, f"{title}: ROC")
+
+
+def _precision_recall(label: "NDArray[Any]", scores: "Scores", title: str) -> bytes:
+    def draw(axes: Any) -> None:
+        drawn = {}
+        for name, score in scores.items():
+            c = curves(label, score)
+            drawn[name] = tuple(_thinned(c["recall"], c["precision"]))
+        _lines(axes, drawn)  # type: ignore[arg-type]
+        base = float(label.mean())
+        axes.axhline(base, color="#999999", linewidth=1)
+        axes.annotate(f"everyone: {base:.3f}", (1, base), ha="right", va="bottom", fontsize=8)
+        axes.set_ylim(0, 1.02)
+        _finish(axes, "share of positives found (recall)", "share that is positive", "upper right")
+
+    return _picture(draw, f"{title}: precision and recall")
+
+
+def _calibration(label: "NDArray[Any]", scores: "Scores", title: str) -> bytes:
+    def draw(axes: Any) -> None:
+        drawn = {}
+        top = 0.0
+        for name, score in scores.items():
+            r = reliability(label, score)
+            drawn[name] = (r["mean_score"], r["share"])
+            top = max(top, float(r["mean_score"].max()), float(r["share"].max()))
+        top = min(1.0, top * 1.05)
+        axes.plot([0, top], [0, top], color="#999999", linewidth=1)
+        _lines(axes, drawn, marker="o")
+        _finish(axes, "mean score of the bin", "share that is positive", "upper left")
+
+    return _picture(draw, f"{title}: calibration (10 bins of equal size)")
+
+
+def _gains(label: "NDArray[Any]", scores: "Scores", title: str) -> bytes:
+    import numpy as np
+
+    def draw(axes: Any) -> None:
+        drawn = {}
+        for name, score in scores.items():
+            c = curves(label, score)
+            x, y = np.r_[0, c["seen"]], np.r_[0, c["recall"]]
+            drawn[f"{name} ({np.interp(0.4, x, y):.0%} in the top 40 %)"] = tuple(_thinned(x, y))
+        _lines(axes, drawn)  # type: ignore[arg-type]
+        axes.plot([0, 1], [0, 1], color="#999999", linewidth=1)
+        for share in (0.1, 0.2, 0.4):
+            axes.axvline(share, color="#bbbbbb", linewidth=0.8)
+        _finish(
+            axes,
+            "share of users texted, best first",
+            "share of positives among them",
+            "lower right",
+        )
+
+    return _picture(draw, f"{title}: capture and lift")
+
+
+def _importance(importance: Mapping[str, float], title: str) -> bytes:
+    top = list(importance.items())[:20][::-1]
+
+    def draw(axes: Any) -> None:
+        axes.barh([name for name, _ in top], [weight for _, weight in top], color=STYLES[0][0])
+        axes.tick_params(axis="y", labelsize=8)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("standard deviation of the feature's part of the logit")
+
+    return _picture(draw, f"{title}: what the model leans on", height=1.4 + 0.2 * len(top))

@@ -1,0 +1,157 @@
+"""Train, calibration and test slices by time, each after the labels of the one before are closed.
+
+The splitter follows the idea of a time split with a gap (as in RecTools' ``TimeRangeSplitter`` and
+scikit-lego's ``TimeGapSplit``): a slice keeps only snapshots S with ``S + horizon <=`` the first
+day of the next slice, so no label of a slice overlaps a day that the next slice predicts from.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import pairwise
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.config import TrainingConfig
+
+CALIBRATE_SHARE, TEST_SHARE = 0.15, 0.25
+MIN_CALIBRATE = 200  # positives and negatives that a derived calibration slice must hold
+MIN_CLASS = {"train": 30, "calibrate": 10, "test": 10}
+
+Counts = Mapping[date, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class TimeSplit:
+    """Snapshot days of each slice, in order; days in the gaps belong to none.
+
+    ``calibrate`` is empty when it would be too thin: then calibration is cross-fitted, on forward
+    folds of the train slice.
+    """
+
+    train: tuple[date, ...]
+    calibrate: tuple[date, ...]
+    test: tuple[date, ...]
+
+    def as_dict(self) -> dict[str, dict[str, object]]:
+        """First and last day and number of days of each slice that is not empty, for records."""
+        slices = {"train": self.train, "calibrate": self.calibrate, "test": self.test}
+        return {
+            name: {"first": days[0].isoformat(), "last": days[-1].isoformat(), "days": len(days)}
+            for name, days in slices.items()
+            if days
+        }
+
+
+def split_by_time(counts: Counts, config: TrainingConfig) -> TimeSplit:
+    """Split the snapshot days that hold rows into train, calibrate and test.
+
+    Args:
+        counts: rows and positive rows of each snapshot day.
+        config: gives the label horizon and, when set, the first days of the later slices.
+
+    Returns:
+        The slices. Derived cuts give about 60 / 15 / 25 % of the rows; a derived calibration slice
+        is left empty when it would hold fewer than 200 rows of either class.
+
+    Raises:
+        UserError: the train or test slice, or a calibration slice asked for, would be empty or
+            have too few positive or negative labels.
+
+    Examples:
+        >>> days = {date(2024, 1, 1) + timedelta(days=7 * i): (2000, 500) for i in range(20)}
+        >>> split = split_by_time(days, TrainingConfig(algorithm="churn"))
+        >>> len(split.train), len(split.calibrate), len(split.test)
+        (12, 3, 5)
+    """
+    days = sorted(day for day, (rows, _) in counts.items() if rows > 0)
+    if len(days) < 3:
+        raise UserError(
+            f"training.start_date: only {len(days)} days hold training rows with closed labels, at "
+            "least 3 are needed; start earlier, or land more history first"
+        )
+    horizon = timedelta(days=config.horizon_days)
+    test_from = config.test_from or _cut(counts, days, 1 - TEST_SHARE)
+    fit = [day for day in days if day + horizon <= test_from]
+    calibrate_from = config.calibrate_from
+    if calibrate_from is None and len(fit) > 1:
+        share = 1 - CALIBRATE_SHARE / (1 - TEST_SHARE)
+        candidate = _cut(counts, fit, share)
+        late = [day for day in fit if day >= candidate]
+        if min(_classes(counts, late)) >= MIN_CALIBRATE:
+            calibrate_from = candidate
+    train_end = calibrate_from or test_from
+    split = TimeSplit(
+        train=tuple(day for day in fit if day + horizon <= train_end),
+        calibrate=tuple(day for day in fit if calibrate_from and day >= calibrate_from),
+        test=tuple(day for day in days if day >= test_from),
+    )
+    if calibrate_from is not None and config.calibrate_from is None and not split.train:
+        split = TimeSplit(train=tuple(fit), calibrate=(), test=split.test)
+    _check(split, counts, config)
+    return split
+
+
+def _cut(counts: Counts, days: Sequence[date], share: float) -> date:
+    """The first day with at least ``share`` of the rows before it; never the first day."""
+    total = sum(counts[day][0] for day in days)
+    before = 0
+    for day in days:
+        if before > 0 and before >= share * total - 1e-9:
+            return day
+        before += counts[day][0]
+    return days[-1]
+
+
+def _classes(counts: Counts, days: Sequence[date]) -> tuple[int, int]:
+    """Negative and positive rows of some days."""
+    rows = sum(counts[day][0] for day in days)
+    positives = sum(counts[day][1] for day in days)
+    return rows - positives, positives
+
+
+def _check(split: TimeSplit, counts: Counts, config: TrainingConfig) -> None:
+    slices = {"train": split.train, "test": split.test}
+    if config.calibrate_from is not None:
+        slices["calibrate"] = split.calibrate
+    for name, days in slices.items():
+        if not days:
+            raise UserError(
+                f"training.{'test_from' if name != 'calibrate' else 'calibrate_from'}: the {name} "
+                f"slice is empty (rows from {min(counts)} to {max(counts)}, labels close after "
+                f"{config.horizon_days} days); widen the training window or move the slices apart"
+            )
+        negatives, positives = _classes(counts, days)
+        if min(negatives, positives) < MIN_CLASS[name]:
+            kind, few = min(("positive", positives), ("negative", negatives), key=lambda x: x[1])
+            raise UserError(
+                f"training: too few {kind} labels in the {name} slice ({few} of "
+                f"{negatives + positives} rows, at least {MIN_CLASS[name]} needed); widen the "
+                "training window, or choose a label that is less one-sided (churn_days, "
+                "return_days, return_behaviors, op_target)"
+            )
+
+
+def forward_folds(
+    days: Sequence[date], horizon_days: int, folds: int = 4
+) -> list[tuple[tuple[date, ...], tuple[date, ...]]]:
+    """Forward-chained folds: fit on the past, predict the next block, with the label gap.
+
+    Args:
+        days: the days to fold, any order.
+        horizon_days: days until a label is closed.
+        folds: blocks predicted; the first block of days is only ever fitted on.
+
+    Returns:
+        Pairs (fit days, predicted days), oldest first; folds without fit days are left out.
+    """
+    ordered = sorted(set(days))
+    bounds = [round(i * len(ordered) / (folds + 1)) for i in range(folds + 2)]
+    pairs = []
+    for low, high in pairwise(bounds[1:]):
+        block = tuple(ordered[low:high])
+        if not block:
+            continue
+        fit = tuple(d for d in ordered if d + timedelta(days=horizon_days) <= block[0])
+        if fit:
+            pairs.append((fit, block))
+    return pairs

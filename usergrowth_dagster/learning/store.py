@@ -1,0 +1,239 @@
+"""MLflow as the store of models: through one explicit client and explicit run ids.
+
+No active run is ever opened, so nothing here can end or adopt another's run. A version is saved
+with skops (no pickle is executed when it is loaded), logged under ``model`` of its run and
+registered as ``churn`` or ``winback``. What decides about it is in the version's tags:
+``algorithm, config_hash, last_label_day, fit_last_label_day, execution_date, champion, status
+(approved | waiting_review | rejected), gates, fingerprint``.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.encoding import FeatureSpec
+from usergrowth_dagster.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+    from usergrowth_dagster.learning.model import CalibratedModel
+
+Status = Literal["approved", "waiting_review", "rejected"]
+SPEC_FILE = "feature_spec.json"
+SUMMARY_FILE = "summary.json"
+ALIAS = "champion"
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """One registered version and the tags that decide about it.
+
+    Attributes:
+        name: registered model, ``churn`` or ``winback``; ``version`` counts from 1.
+        run_id: the MLflow run with its figures.
+        config_hash: of the label, see :meth:`TrainingConfig.config_hash`.
+        last_label_day: last day any of its labels looked at, test slice included.
+        fit_last_label_day: last day a label it was fitted or calibrated on looked at.
+        execution_date: the date it was trained at.
+        champion: ``logistic`` or ``lightgbm``.
+        status: ``approved``, ``waiting_review`` or ``rejected``.
+        fingerprint: of everything it was made from.
+        tracking_uri: the MLflow it lives in.
+    """
+
+    name: str
+    version: int
+    run_id: str
+    config_hash: str
+    last_label_day: date
+    fit_last_label_day: date
+    execution_date: date
+    champion: str
+    status: Status
+    fingerprint: str
+    tracking_uri: str
+
+    @property
+    def uri(self) -> str:
+        """The MLflow URI of this version."""
+        return f"models:/{self.name}/{self.version}"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A version ready to score: the model and the features it takes."""
+
+    ref: ModelRef
+    model: "CalibratedModel"
+    spec: FeatureSpec
+
+
+def client(settings: Settings) -> "MlflowClient":
+    """The client of the configured MLflow; makes the local database and folders when missing.
+
+    Processes that start at once wait for each other while the database is made.
+    """
+    uri = settings.tracking_uri
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
+    with _only_one(settings):
+        made = _open(uri)
+        made.search_experiments(max_results=1)  # opens the store, which makes its tables
+    return made
+
+
+def _open(uri: str) -> "MlflowClient":
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def _only_one(settings: Settings) -> Iterator[None]:
+    """Hold the home folder's MLflow lock; without file locks in the system, go on without."""
+    folder = settings.home.absolute() / "mlflow"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # pragma: no cover - not on Linux or macOS
+        yield
+        return
+    with (folder / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+def experiment(made: "MlflowClient", settings: Settings, name: str) -> str:
+    """Id of an experiment, made when missing; artifacts go to ``<home>/mlflow/artifacts``.
+
+    A tracking server (http) decides itself where artifacts go.
+    """
+    with _only_one(settings):
+        found = made.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        place = None
+        if not settings.tracking_uri.startswith(("http://", "https://", "databricks")):
+            folder = settings.home.absolute() / "mlflow" / "artifacts" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            place = folder.as_uri()
+        return str(made.create_experiment(name, artifact_location=place))
+
+
+def add_version(
+    made: "MlflowClient", settings: Settings, name: str, run_id: str, tags: dict[str, str]
+) -> ModelRef:
+    """Register the ``model`` folder of a run as the next version, with its tags."""
+    from mlflow.exceptions import MlflowException
+
+    with _only_one(settings):
+        try:
+            made.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+    version = made.create_model_version(
+        name, source=f"runs:/{run_id}/model", run_id=run_id, tags=tags
+    )
+    ref = as_ref(made, version)
+    if ref.status == "approved":
+        move_alias(made, ref)
+    return ref
+
+
+def versions(
+    settings: Settings, algorithm: str, *, tags: dict[str, str] | None = None
+) -> list[ModelRef]:
+    """All versions of a registered model with these tags, oldest first."""
+    made = client(settings)
+    condition = f"name = '{algorithm}'"
+    found: list[ModelVersion] = []
+    token = None
+    while True:
+        page = made.search_model_versions(condition, max_results=500, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            break
+    wanted = (tags or {}).items()
+    ours = [v for v in found if "fingerprint" in v.tags and wanted <= v.tags.items()]
+    return sorted((as_ref(made, v) for v in ours), key=lambda ref: ref.version)
+
+
+def load(ref: ModelRef) -> LoadedModel:
+    """Load a version's model and feature spec.
+
+    Raises:
+        UserError: its files are gone from the artifact store.
+    """
+    made = _open(ref.tracking_uri)
+    with TemporaryDirectory(prefix="usergrowth-model-") as folder:
+        try:
+            path = Path(made.download_artifacts(ref.run_id, "model", folder))
+        except OSError as error:
+            raise UserError(
+                f"model {ref.name} version {ref.version}: its files are gone from MLflow "
+                f"({type(error).__name__}); train again"
+            ) from None
+        import mlflow.sklearn
+
+        model = mlflow.sklearn.load_model(str(path))
+        spec = FeatureSpec.model_validate_json((path / SPEC_FILE).read_text(encoding="utf-8"))
+    return LoadedModel(ref, model, spec)
+
+
+def read_artifacts(ref: ModelRef) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """A version's summary and its pictures, as logged at training."""
+    made = _open(ref.tracking_uri)
+    with TemporaryDirectory(prefix="usergrowth-model-") as folder:
+        summary = Path(made.download_artifacts(ref.run_id, SUMMARY_FILE, folder))
+        pictures = Path(made.download_artifacts(ref.run_id, "figures", folder))
+        figures = {p.stem: p.read_bytes() for p in sorted(pictures.glob("*.png"))}
+        return json.loads(summary.read_text(encoding="utf-8")), figures
+
+
+def move_alias(made: "MlflowClient", ref: ModelRef) -> None:
+    """Point ``champion`` at a version, unless it already points at one that learned later days."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        held = made.get_model_version_by_alias(ref.name, ALIAS)
+    except MlflowException:
+        held = None
+    if held is None or "fingerprint" not in held.tags:
+        newer = False
+    else:
+        newer = as_ref(made, held).last_label_day > ref.last_label_day
+    if not newer:
+        made.set_registered_model_alias(ref.name, ALIAS, str(ref.version))
+
+
+def as_ref(made: "MlflowClient", version: "ModelVersion") -> ModelRef:
+    tags = version.tags
+    return ModelRef(
+        name=version.name,
+        version=int(version.version),
+        run_id=str(version.run_id),
+        config_hash=tags["config_hash"],
+        last_label_day=date.fromisoformat(tags["last_label_day"]),
+        fit_last_label_day=date.fromisoformat(tags["fit_last_label_day"]),
+        execution_date=date.fromisoformat(tags["execution_date"]),
+        champion=tags["champion"],
+        status=tags["status"],
+        fingerprint=tags["fingerprint"],
+        tracking_uri=made.tracking_uri,
+    )

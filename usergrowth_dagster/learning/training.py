@@ -1,0 +1,252 @@
+"""One training: rows, slices, models, figures, champion. Nothing is written anywhere.
+
+The champion is the logistic model unless LightGBM beats it on the test slice: a smaller log-loss
+with a paired 95 % interval (bootstrap by user) that leaves out 0. On a tie the simpler one wins.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from itertools import pairwise
+
+from usergrowth_dagster.learning.baselines import RANKING_ONLY, baseline_scores
+from usergrowth_dagster.learning.config import TrainingConfig, last_label_day
+from usergrowth_dagster.learning.dataset import TestRows, job_rows, load_slices, on_days
+from usergrowth_dagster.learning.encoding import FeatureSpec
+from usergrowth_dagster.learning.estimators import FittedModel, ModelKind, fit_model
+from usergrowth_dagster.learning.fitting import fit_spec
+from usergrowth_dagster.learning.importance import importance
+from usergrowth_dagster.learning.metrics import Evaluation, Interval, evaluate
+from usergrowth_dagster.learning.plots import draw_all
+from usergrowth_dagster.learning.splits import TimeSplit, split_by_time
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse.engine import Engine
+
+Progress = Callable[[str], None]
+RESAMPLES = 500
+KINDS: tuple[ModelKind, ...] = ("logistic", "lightgbm")
+
+
+@dataclass(frozen=True)
+class TrainedModels:
+    """Everything one training found out.
+
+    Attributes:
+        config, execution_date, code_version, data_versions, dagster_run_id: what it was made from.
+        split: snapshot days of the slices.
+        spec: the features.
+        models: both fitted models by kind; ``champion`` names the better by the rule.
+        evaluation: figures with intervals of ``logistic``, ``lightgbm`` and the baselines.
+        paired: LightGBM minus logistic, by metric, with intervals.
+        sentence: what boosting gained, in words.
+        importance: feature → spread of its part in the champion's score, largest first.
+        figures: picture name → PNG bytes.
+        counts: slice → (rows, positive rows).
+        last_label_day: last day any label looked at.
+        fit_last_label_day: the same without the test slice.
+        warnings: sentences for the job's history.
+        seconds: wall time of each stage.
+        test: the test rows, for comparing with other models.
+        fingerprint: of everything the result depends on.
+    """
+
+    config: TrainingConfig
+    execution_date: date
+    data_versions: dict[str, int]
+    code_version: str
+    dagster_run_id: str | None
+    split: TimeSplit
+    spec: FeatureSpec
+    champion: ModelKind
+    models: dict[ModelKind, FittedModel]
+    evaluation: Evaluation
+    paired: dict[str, Interval]
+    sentence: str
+    importance: dict[str, float]
+    figures: dict[str, bytes] = field(repr=False)
+    counts: dict[str, tuple[int, int]]
+    last_label_day: date
+    fit_last_label_day: date
+    warnings: tuple[str, ...]
+    seconds: dict[str, float]
+    test: TestRows = field(repr=False)
+    fingerprint: str
+
+    @property
+    def metrics(self) -> dict[str, Interval]:
+        """The champion's figures with intervals."""
+        return self.evaluation.metrics[self.champion]
+
+
+def train(
+    engine: Engine,
+    relation: str,
+    config: TrainingConfig,
+    execution_date: date,
+    settings: Settings,
+    *,
+    data_versions: Mapping[str, int] | None = None,
+    code_version: str = "",
+    dagster_run_id: str | None = None,
+    progress: Progress = lambda _: None,
+) -> TrainedModels:
+    """Train, calibrate and evaluate both models and the baselines at an execution date.
+
+    Args:
+        engine: holds the training relation.
+        relation: ``churn_training`` or ``winback_training``; only snapshots S of the job with
+            ``S + horizon <= execution_date`` are read.
+        config: the job.
+        execution_date: D.
+        settings: seed, threads, top_n and max_training_rows are used.
+        data_versions: table → Delta version the relation was built from.
+        code_version: hash of the code and SQL.
+        dagster_run_id: the orchestrator's run, for the record.
+        progress: told what is being done.
+
+    Raises:
+        UserError: too little to learn from; the sentence says what to change.
+    """
+    clock = _Clock(progress)
+    clock.start("rows")
+    snaps, counts, scope = job_rows(engine, relation, config, execution_date, settings)
+    split = split_by_time(counts, config)
+    spec = fit_spec(
+        engine, relation, where=f"{scope} and {on_days(split.train)}", top_n=settings.top_n
+    )
+    slices, test = load_slices(engine, relation, config, spec, split, scope)
+    models: dict[ModelKind, FittedModel] = {}
+    for kind in KINDS:
+        clock.start(kind)
+        models[kind] = fit_model(
+            kind,
+            spec,
+            slices["train"],
+            slices.get("calibrate"),
+            horizon_days=config.horizon_days,
+            seed=settings.seed,
+            threads=settings.threads,
+        )
+    clock.start("evaluate")
+    every = {str(kind): fitted.model.score(test.frame) for kind, fitted in models.items()}
+    every |= baseline_scores(config, spec, slices["train"], slices["test"])
+    evaluation = evaluate(
+        test.label,
+        every,
+        test.user,
+        groups=test.item,
+        not_probabilities=RANKING_ONLY,
+        resamples=RESAMPLES,
+        seed=settings.seed,
+    )
+    champion, paired, sentence = choose_champion(evaluation)
+    clock.start("pictures")
+    weights = importance(models[champion].model, spec, test.frame)
+    first: list[str] = [champion, *(k for k in models if k != champion)]
+    figures = draw_all(
+        test.label,
+        {name: every[name] for name in [*first, *(n for n in every if n not in first)]},
+        weights,
+        ranking_only=RANKING_ONLY,
+        title=f"{config.algorithm} on {execution_date}",
+    )
+    clock.stop()
+    fitted_days = [*split.train, *split.calibrate]
+    return TrainedModels(
+        config=config,
+        execution_date=execution_date,
+        data_versions=dict(data_versions or {}),
+        code_version=code_version,
+        dagster_run_id=dagster_run_id,
+        split=split,
+        spec=spec,
+        champion=champion,
+        models=models,
+        evaluation=evaluation,
+        paired=paired,
+        sentence=sentence,
+        importance=weights,
+        figures=figures,
+        counts={n: (len(s.label), int(s.label.sum())) for n, s in slices.items()},
+        last_label_day=last_label_day(config, split.test),
+        fit_last_label_day=last_label_day(config, fitted_days),
+        warnings=snaps.warnings,
+        seconds=clock.seconds,
+        test=test,
+        fingerprint=fingerprint(
+            config, execution_date, settings, data_versions or {}, code_version
+        ),
+    )
+
+
+def fingerprint(
+    config: TrainingConfig,
+    execution_date: date,
+    settings: Settings,
+    data_versions: Mapping[str, int],
+    code_version: str,
+) -> str:
+    """Hash of everything a training's result depends on."""
+    text = json.dumps(
+        {
+            "config": config.model_dump(mode="json"),
+            "execution_date": execution_date.isoformat(),
+            "data_versions": dict(sorted(data_versions.items())),
+            "code_version": code_version,
+            "settings": [settings.seed, settings.top_n, settings.max_training_rows],
+        },
+        sort_keys=True,
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+class _Clock:
+    """Says what is being done and keeps the seconds of each stage."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+        self._stage: tuple[str, float] | None = None
+
+    def start(self, stage: str) -> None:
+        self.stop()
+        self.progress(stage)
+        self._stage = (stage, time.perf_counter())
+
+    def stop(self) -> None:
+        if self._stage:
+            name, began = self._stage
+            self.seconds[name] = round(time.perf_counter() - began, 2)
+        self._stage = None
+
+
+def choose_champion(evaluation: Evaluation) -> tuple[ModelKind, dict[str, Interval], str]:
+    """The champion by the rule, LightGBM minus logistic by metric, and what boosting gained.
+
+    Returns:
+        Kind of the champion, paired differences with intervals, one sentence.
+    """
+    names = ("auc", "pr_auc", "log_loss", "ece", "capture_40")
+    paired = {m: evaluation.difference(m, "lightgbm", "logistic") for m in names}
+    loss, auc = paired["log_loss"], paired["auc"]
+    wins = loss.value < 0 and loss.excludes_zero()
+    champion: ModelKind = "lightgbm" if wins else "logistic"
+    verb = "beats" if wins else "does not beat"
+    gained = (
+        f"LightGBM {verb} the logistic regression on the test slice: AUC {auc.value:+.4f} "
+        f"[{auc.low:+.4f}, {auc.high:+.4f}], log-loss {loss.value:+.4f} "
+        f"[{loss.low:+.4f}, {loss.high:+.4f}] (paired 95 % interval by user)"
+    )
+    simpler = "" if wins else ", so the simpler model is the champion"
+    return champion, paired, gained + simpler + "."
+
+
+def label_gap_holds(trained: "TrainedModels") -> bool:
+    """Whether every slice's labels closed before the next slice, and the last before D."""
+    horizon = timedelta(days=trained.config.horizon_days)
+    slices = [s for s in (trained.split.train, trained.split.calibrate, trained.split.test) if s]
+    gaps = all(max(a) + horizon <= min(b) for a, b in pairwise(slices))
+    return gaps and max(trained.split.test) + horizon <= trained.execution_date
