@@ -263,7 +263,8 @@ def test_uploads_become_tasks(store: ControlStore) -> None:
 def test_planned_task_is_frozen(store: ControlStore) -> None:
     """Guards against settings that change under a decision that is already on its way out."""
     apply_campaign(store, spec(), "ann")
-    apply_campaign(store, spec(**{"0.12": "0.2"}), "ann")
+    changed = apply_campaign(store, spec(**{"0.12": "0.2"}), "ann").changed
+    assert changed == ["campaign 'december': selection.threshold"]
     assert task(store, "december-2017").spec.selection.threshold == 0.2
     now = utc_now()
     with store.write() as connection:

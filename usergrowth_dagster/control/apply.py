@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, RowMapping, func, select
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.campaign import CampaignSpec
@@ -74,7 +74,7 @@ class _Work:
             self.connection.execute(
                 table.update().where(table.c.id == row["id"]).values(updated_time=now, **differing)
             )
-            names = ", ".join(sorted(differing))
+            names = ", ".join(sorted(_named(differing, row)))
             self.applied.changed.append(f"{label}: {names}")
             self.store.note(self.connection, kind, row["id"], self.actor, note=f"changed: {names}")
         return int(row["id"]), set(differing)
@@ -94,6 +94,24 @@ class _Work:
                 values={"reason": None},
             )
         self.applied.notes.append(f"{kind} {name!r} has changed and must be reviewed again")
+
+
+def _named(differing: Mapping[str, Any], row: RowMapping) -> list[str]:
+    """Names of changed fields; those of a campaign by their key paths in its file."""
+    if "spec" not in differing:
+        return list(differing)
+    new, old = _flat(differing["spec"]), _flat(row["spec"])
+    return [key for key in {**old, **new} if new.get(key) != old.get(key)]
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {path: value}
+    return {
+        key: found
+        for name, inner in value.items()
+        for key, found in _flat(inner, f"{path}.{name}" if path else name).items()
+    }
 
 
 def apply_campaign(store: ControlStore, spec: CampaignSpec, actor: str) -> Applied:

@@ -167,7 +167,7 @@ class SelectionSpec(_Strict):
 
     threshold: float | None = Field(None, gt=0, lt=1, description="selected when score > it")
     top_n: PositiveInt | None = Field(None, description="the n highest scores")
-    budget: float | None = Field(None, gt=0, description="money for messages, best first")
+    budget: float | None = Field(None, gt=0, lt=1e15, description="money for messages, best first")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
