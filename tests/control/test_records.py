@@ -149,6 +149,8 @@ def test_applying_twice_changes_nothing(store: ControlStore) -> None:
     events = count(store, schema.history)
     again = apply_campaign(store, spec(), "ann")
     assert again.unchanged
+    assert str(again) == "campaign 'december': nothing has changed"
+    assert str(first).startswith("campaign 'december': created campaign 'december', signature")
     assert not again.notes
     assert count(store, schema.history) == events
     assert campaigns(store) == {"december": spec()}

@@ -43,7 +43,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Result,
 )
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.occurrences import business_now, occurrences_of
+from usergrowth_dagster.messaging.occurrences import business_now, find_occurrence, occurrences_of
 from usergrowth_dagster.messaging.phones import open_vault
 from usergrowth_dagster.messaging.plan import plan_send
 from usergrowth_dagster.settings import Settings
@@ -499,53 +499,20 @@ def test_dates_are_those_of_the_task(desk: Desk) -> None:
     )
 
 
-def test_plan_rows_come_from_decisions_and_population(tmp_path: Path) -> None:
-    """Guards against people who were not selected, the wrong phone, or the best people last."""
-    import duckdb
-
-    from usergrowth_dagster.messaging.plan import plan_rows_sql
-
-    desk = ready(tmp_path / "home", f"sqlite:///{tmp_path / 'c.db'}")
-    connection = duckdb.connect(config={"threads": 1})
-    connection.execute(f"""
-        create table decisions as select date '2017-12-28' as ds, * from (values
-            ('december-2017', 1, 2, 'a', 'i', 'selected'), ('december-2017', 2, 1, 'b', 'i', 'selected'),
-            ('december-2017', 3, 3, 'c', 'i', 'holdout'), ('other', 1, 1, 'z', 'i', 'selected')
-        ) t(task_id, "row", rank, user_id, item_id, outcome);
-        create table population as select date '2017-12-28' as ds, 'december-2017' as task_id, * from (values
-            (1, '{phone(1)}', map {{'name': '甲', 'x': '1'}}), (2, '{phone(2)}', map {{'name': '乙', 'x': '2'}}),
-            (3, '{phone(3)}', map {{'name': '丙', 'x': '3'}})
-        ) t("row", phone, variables)""")
-    table = connection.sql(plan_rows_sql(the_task(desk[0]))).to_arrow_table()
-    assert table.column("user_id").to_pylist() == ["b", "a"]
-    assert table.column("params").to_pylist() == ['{"name":"乙"}', '{"name":"甲"}']
-    plan(*desk, table)
+def test_a_users_messages_are_found_and_masked(desk: Desk) -> None:
+    """Guards against "who got what" that cannot be answered, or answers with the number."""
+    made = plan(*desk, people([("a", phone(1), "李"), ("b", None, "李")]))
     dispatch(*desk)
-    assert {(line["user_id"], line["phone"]) for line in outbox(desk[1])} == {
-        ("a", phone(1)),
-        ("b", phone(2)),
-    }
-    (row,) = ledger_of(desk).messages_of("b")
-    assert (row["state"], row["phone"], row["task_id"]) == (
+    assert (
+        find_occurrence(desk[0], the_task(desk[0])) == occurrences_of(desk[0], "december-2017")[0]
+    )
+    (sent,) = ledger_of(desk).messages_of("a")
+    assert (sent["state"], sent["phone"], sent["task_id"]) == (
         "accepted",
-        "+999********02",
+        "+999********01",
         "december-2017",
     )
-
-
-def test_campaign_file_is_checked_before_anything_changes(tmp_path: Path) -> None:
-    """Guards against records made from a file whose text the provider would refuse."""
-    from sending import YAML
-
-    from usergrowth_dagster.control.tasks import campaigns
-    from usergrowth_dagster.messaging.campaigns import apply_file
-
-    store = ControlStore(f"sqlite:///{tmp_path / 'c.db'}")
-    store.migrate()
-    path = tmp_path / "december.yaml"
-    path.write_text(YAML.format(selection="{top_n: 3}", content="您好"), "utf-8")
-    with pytest.raises(UserError, match=r"december.yaml: template.content: a promotion"):
-        apply_file(store, path, "ann")
-    assert campaigns(store) == {}
-    path.write_text(YAML.format(selection="{top_n: 3}", content="您好 拒收请回复R"), "utf-8")
-    assert apply_file(store, path, "ann").task_id == "december-2017"
+    (skipped,) = ledger_of(desk).messages_of("b")
+    assert (skipped["state"], skipped["reason"], skipped["phone"]) == ("skipped", "no_phone", None)
+    assert ledger_of(desk).messages_of("c") == []
+    assert made.occurrence.name == skipped["occurrence"]

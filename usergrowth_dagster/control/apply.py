@@ -41,6 +41,15 @@ class Applied:
         """Whether everything was there already."""
         return not self.created and not self.changed
 
+    def __str__(self) -> str:
+        """One sentence for a person."""
+        if self.unchanged:
+            parts = ["nothing has changed"]
+        else:
+            parts = [f"created {', '.join(self.created)}"] if self.created else []
+            parts += [f"changed {', '.join(self.changed)}"] if self.changed else []
+        return f"campaign {self.campaign!r}: " + "; ".join([*parts, *self.notes])
+
 
 class _Work:
     """One application inside one transaction."""

@@ -216,6 +216,12 @@ def occurrence(store: ControlStore, occurrence_id: int) -> Occurrence:
     return _find(store, _O.c.id == occurrence_id)[0]
 
 
+def find_occurrence(store: ControlStore, task: Task) -> Occurrence | None:
+    """A task's occurrence on its execution date, if it is planned."""
+    found = _find(store, _O.c.task_id == task.task_id, _O.c.name == occurrence_name(task))
+    return found[0] if found else None
+
+
 def occurrences_of(store: ControlStore, task_id: str) -> list[Occurrence]:
     """A task's occurrences."""
     return _find(store, _O.c.task_id == task_id)

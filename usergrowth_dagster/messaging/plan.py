@@ -12,8 +12,6 @@ from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.billing import Billing
-from usergrowth_dagster.messaging.content import message_columns_sql
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.occurrences import Occurrence, occurrence, open_occurrence
 from usergrowth_dagster.messaging.phones import open_vault
@@ -23,39 +21,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 COLUMNS = ("user_id", "item_id", "phone", "params", "segments", "reason")
-"""Columns of the rows that a plan reads, as :func:`plan_rows_sql` makes them."""
+"""Columns of the rows that a plan reads; the last three by ``content.message_columns_sql``."""
 
 _PHONE = re.compile(PHONE_PATTERN)
 _SEPARATORS = re.compile(r"[\s-]")
-
-
-def plan_rows_sql(
-    task: Task,
-    *,
-    decisions: str = "decisions",
-    population: str = "population",
-    billing: Billing = Billing.MAINLAND,
-) -> str:
-    """DuckDB query of a task's plan rows, best first: its selected people and their phones.
-
-    Args:
-        task: the decided task.
-        decisions: relation with ds, task_id, row, rank, user_id, item_id, outcome.
-        population: relation with ds, task_id, row, phone, variables.
-        billing: whose rules count a text's messages.
-    """
-    spec = task.spec
-    columns = message_columns_sql(spec.template.content, spec.signature.name, billing)
-    mine = f"task_id = '{task.task_id}' and ds = date '{task.execution_date.isoformat()}'"
-    return f"""
-        with d as (
-            select "row", rank, user_id, item_id from {decisions}
-            where outcome = 'selected' and {mine}
-        ),
-        p as (select "row", phone, variables from {population} where {mine})
-        select d.user_id, d.item_id, p.phone, {columns}
-        from d left join p using ("row")
-        order by d.rank"""
 
 
 @dataclass(frozen=True)
