@@ -23,28 +23,41 @@ class TrainConfig(dg.Config):
 
 def _training_metadata(training: Any) -> dict[str, Any]:
     """Metadata of one training: figures with intervals, slices, pictures."""
-    if training.trained is None:
+    if training.registered is None:
         return {"skipped": training.skipped}
-    trained, version = training.trained, training.version
+    ref, summary = training.registered.ref, training.registered.summary
     found: dict[str, Any] = {
-        "model": f"{version.name} version {version.version} ({version.status})",
-        "champion": trained.champion,
-        "gain": trained.sentence,
+        "model": f"{ref.name} version {ref.version}: {ref.status}",
+        "champion": summary["champion"],
+        "gain": summary["sentence"],
         "asked_by": ", ".join(training.asked_by) or "no campaign: the default",
-        "run": version.run_id,
-        "last_label_day": trained.last_label_day.isoformat(),
+        "mlflow_run": ref.run_id,
+        "last_label_day": ref.last_label_day.isoformat(),
+        "reused": training.registered.reused,
+        "evaluation": _evaluation(summary["metrics"]),
+        "gates": dg.MetadataValue.json(summary["gates"]),
+        "rows": dg.MetadataValue.json(summary["rows"]),
     }
-    metrics_by_model = trained.evaluation.metrics
-    names = list(next(iter(metrics_by_model.values())))
-    found["evaluation"] = markdown_table(
+    return found | {name: picture(png, name) for name, png in training.registered.figures.items()}
+
+
+def _evaluation(metrics: dict[str, dict[str, dict[str, float | None]]]) -> Any:
+    names = list(dict.fromkeys(name for found in metrics.values() for name in found))
+    return markdown_table(
         ("model", *names),
         [
-            (kind, *(str(metrics[name]) if name in metrics else "" for name in names))
-            for kind, metrics in metrics_by_model.items()
+            (kind, *(_interval(found.get(name)) for name in names))
+            for kind, found in metrics.items()
         ],
     )
-    found |= {name: picture(png, name) for name, png in trained.figures.items()}
-    return found
+
+
+def _interval(figure: dict[str, float | None] | None) -> str:
+    if not figure or figure["value"] is None:
+        return ""
+    if figure["low"] is None or figure["high"] is None:
+        return f"{figure['value']:.4f}"
+    return f"{figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}]"
 
 
 def _note_snapshots(context: dg.AssetExecutionContext, training: Any) -> None:

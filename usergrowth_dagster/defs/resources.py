@@ -22,6 +22,12 @@ def listen(progress: Progress) -> Iterator[None]:
         _LISTENERS.remove(progress)
 
 
+def tell(stage: str, done: int, total: int) -> None:
+    """Tell all listeners how far a stage is."""
+    for listener in _LISTENERS:
+        listener(stage, done, total)
+
+
 class ProjectResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The project of a home folder.
 
@@ -36,8 +42,7 @@ class ProjectResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         def progress(stage: str, done: int, total: int) -> None:
             if context:
                 context.log.info(f"{stage}: {done:,} of {total:,}")
-            for listener in _LISTENERS:
-                listener(stage, done, total)
+            tell(stage, done, total)
 
         run_id = context.run_id if context else None
         return Project(load_settings(self.home or None), progress, run_id)

@@ -25,22 +25,20 @@ from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.models import load_graph
 
 if TYPE_CHECKING:
-    from usergrowth_dagster.learning.registry import ModelRef
-    from usergrowth_dagster.learning.training import TrainedModels
+    from usergrowth_dagster.learning.lifecycle import Registered
 
 
 @dataclass(frozen=True)
 class Training:
-    """One trained configuration: who asked, what was built for it, the result and its version.
+    """One trained configuration: who asked, what was built for it, and the registered result.
 
-    ``skipped`` says why nothing was trained; ``trained`` and ``version`` are None then.
+    ``skipped`` says why nothing was trained; ``registered`` is None then.
     """
 
     config: TrainingConfig
     asked_by: tuple[str, ...]
     builds: list[Build]
-    trained: "TrainedModels | None" = None
-    version: "ModelRef | None" = None
+    registered: "Registered | None" = None
     skipped: str = ""
 
 
@@ -145,7 +143,8 @@ def train_one(
         for name in names:
             training_moved(project.store, name, JobStatus.FAILED, note=reason)
         raise
-    note = f"version {training.version.version}" if training.version else ""
+    ref = training.registered.ref if training.registered else None
+    note = f"{ref.name} version {ref.version}: {ref.status}" if ref else ""
     for name in names:
         training_moved(project.store, name, JobStatus.SUCCESS, note=note, has_model_info=True)
     return training
@@ -154,8 +153,7 @@ def train_one(
 def _train(
     project: Project, config: TrainingConfig, names: list[str], execution_date: date
 ) -> Training:
-    from usergrowth_dagster.learning.registry import register
-    from usergrowth_dagster.learning.training import train
+    from usergrowth_dagster.learning.lifecycle import train_and_register
 
     days, warnings = training_days(project, config, execution_date)
     for name in names:
@@ -166,7 +164,7 @@ def _train(
     versions = {build.model: build.version for build in builds if build.version is not None}
     with open_engine(project.settings) as engine:
         bind_table(engine, project, table, days)
-        trained = train(
+        registered = train_and_register(
             engine,
             table,
             config,
@@ -177,8 +175,7 @@ def _train(
             dagster_run_id=project.run_id,
             progress=lambda stage: project.progress(f"{config.algorithm}: {stage}", 0, 0),
         )
-        version = register(engine, table, trained, project.settings)
-    return Training(config, tuple(names), builds, trained, version)
+    return Training(config, tuple(names), builds, registered)
 
 
 def training_code_version(algorithm: Algorithm) -> str:

@@ -1,0 +1,100 @@
+"""The demo: an example data set through the whole chain, with a summary of what came out."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from usergrowth_dagster.commands.campaigns import apply_files
+from usergrowth_dagster.commands.examples import Example, example
+from usergrowth_dagster.commands.execute import RunReport, execute
+from usergrowth_dagster.commands.home import make_home
+from usergrowth_dagster.commands.show import Say, ShowTable, chain_progress
+from usergrowth_dagster.commands.summary import read_summary, show_summary
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.tasks.project import Project
+
+
+class Stages:
+    """Times the stages of a demo and says when each begins."""
+
+    def __init__(self, say: Say) -> None:
+        self.say = say
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str, text: str) -> Iterator[None]:
+        """One stage."""
+        self.say(f"{len(self.seconds) + 1}. {text}")
+        began = time.perf_counter()
+        with chain_progress():
+            yield
+        self.seconds[name] = round(time.perf_counter() - began, 1)
+
+
+def run_demo(home: Path | None, dataset: str, users: int, say: Say, show_table: ShowTable) -> None:
+    """Run the demo in a home folder; a second run finds everything up to date.
+
+    Raises:
+        UserError: unknown data set, or a home that holds something else.
+    """
+    chosen = example(dataset, users)
+    settings = make_home(home, chosen.settings)
+    project = Project(settings)
+    stages = Stages(say)
+    say(f"{dataset}: execution date {chosen.execution_date}, home {settings.home}\n")
+    with stages.stage("write landing files", "Write the data set as landing files"):
+        from usergrowth_dagster.defs.resources import tell
+
+        project.progress = tell
+        chosen.write(project)
+    with stages.stage("land and make facts", "Land every day through its contract, make facts"):
+        _ingest(chosen)
+    with stages.stage("apply campaigns", "Apply the campaigns and approve their texts"):
+        _apply(settings, chosen)
+    with stages.stage("train", "Train and evaluate the models on what was known before the date"):
+        execute("train", partition=chosen.execution_date.isoformat())
+    with stages.stage("decide and batch", "Score, decide, write output.csv, batch and dispatch"):
+        report = execute("decide", partition=chosen.execution_date.isoformat())
+    _refuse_failures(report)
+    summary = read_summary(project, chosen, stages.seconds)
+    path = settings.home / "demo" / "summary.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    show_summary(summary, say, show_table)
+    say(f"\nSummary: {path}\nLook around in the UI: make dev")
+
+
+def _ingest(chosen: Example) -> RunReport:
+    from usergrowth_dagster.defs.jobs import INGEST, range_tags
+
+    last = chosen.execution_date - timedelta(days=1)
+    return execute(INGEST, tags=range_tags(chosen.first_day, last))
+
+
+def _apply(settings: Settings, chosen: Example) -> None:
+    from usergrowth_dagster.control.campaign import load_campaign
+    from usergrowth_dagster.control.review import review
+
+    folder = settings.home / "campaigns"
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for name, text in chosen.campaigns.items():
+        path = folder / name
+        if not path.exists():  # an edited file is the user's
+            path.write_text(text, encoding="utf-8")
+        paths.append(path)
+    list(apply_files(settings.home, paths))
+    store = Project(settings).store
+    for path in paths:
+        spec = load_campaign(path)
+        review(store, "signature", spec.signature.name, True, "demonstration", "demo")
+        review(store, "template", spec.template.name, True, "demonstration", "demo")
+
+
+def _refuse_failures(report: RunReport) -> None:
+    if report.failures:
+        raise UserError("; ".join(report.failures))

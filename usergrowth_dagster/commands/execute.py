@@ -1,0 +1,97 @@
+"""Run the code location's jobs in this process, recorded in the home's Dagster instance."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from usergrowth_dagster.errors import UserError
+
+if TYPE_CHECKING:
+    from dagster import ExecuteInProcessResult
+
+
+@dataclass
+class RunReport:
+    """What a run told: rows by asset, metadata by asset, sentences of failed tasks."""
+
+    run_id: str
+    rows: dict[str, int] = field(default_factory=dict)
+    metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def quiet_dagster() -> Iterator[None]:
+    """Keep Dagster's event log off the terminal; it is in the instance all the same."""
+    logging.getLogger("dagster").setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logging.getLogger("dagster").setLevel(logging.NOTSET)
+
+
+def execute(
+    job: str,
+    *,
+    partition: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    run_config: Mapping[str, Any] | None = None,
+) -> RunReport:
+    """Run a job for one partition, or for the range that the tags give.
+
+    Raises:
+        UserError: a step failed; the sentence of the first one, as the asset gave it.
+    """
+    import dagster as dg
+
+    from usergrowth_dagster.defs.build import build_definitions
+
+    definition = build_definitions().resolve_job_def(job)
+    with quiet_dagster(), dg.DagsterInstance.get() as instance:
+        result = definition.execute_in_process(
+            instance=instance,
+            partition_key=partition,
+            tags=dict(tags or {}),
+            run_config=dict(run_config) if run_config else None,
+            raise_on_error=False,
+        )
+    report = _report(result)
+    if not result.success:
+        raise UserError(_first_failure(result))
+    return report
+
+
+def _report(result: "ExecuteInProcessResult") -> RunReport:
+    report = RunReport(result.run_id)
+    for event in result.get_asset_materialization_events():
+        found = event.step_materialization_data.materialization
+        name = "/".join(found.asset_key.path)
+        values = {key: getattr(value, "value", value) for key, value in found.metadata.items()}
+        if values:
+            report.metadata[name] = values
+            report.rows[name] = int(str(values.get("dagster/row_count") or 0))
+    for check in result.get_asset_check_evaluations():
+        if check.passed:
+            continue
+        told = check.metadata.get("failures")
+        if told is not None:
+            report.failures.append(str(told.value))
+        else:
+            report.warnings.append(f"{'/'.join(check.asset_key.path)}: {check.check_name}")
+    return report
+
+
+def _first_failure(result: "ExecuteInProcessResult") -> str:
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error:
+            data = event.step_failure_data
+            error = data.error
+            if data.user_failure_data and data.user_failure_data.description:
+                return str(data.user_failure_data.description)
+            while error and error.cause:
+                error = error.cause
+            return f"{event.step_key}: {error.message.strip() if error else 'failed'}"
+    return f"run {result.run_id} failed; see it in the UI (make dev)"

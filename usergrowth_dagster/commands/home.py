@@ -1,0 +1,97 @@
+"""Home folders: their settings file, Dagster's folder, and making a new one."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.settings import CONFIG_NAME, Settings, load_settings
+
+DAGSTER_YAML = """\
+telemetry:
+  enabled: false
+concurrency:
+  pools:
+    default_limit: 1
+run_monitoring:
+  enabled: true
+run_retries:
+  enabled: true
+  max_retries: 1
+  retry_on_asset_or_op_failure: false
+"""
+
+HEADER = """\
+# Settings of this home folder. An environment variable USERGROWTH_<NAME> wins over a line here.
+# All names, units and defaults: usergrowth init --help, and usergrowth_dagster/settings.py.
+"""
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def prepare_dagster(home: Path) -> Path:
+    """Make Dagster's folder of a home and point this process at it."""
+    folder = home / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "dagster.yaml"
+    if not config.exists():
+        config.write_text(DAGSTER_YAML, encoding="utf-8")
+    os.environ["DAGSTER_HOME"] = str(folder)
+    os.environ["USERGROWTH_HOME"] = str(home)
+    return folder
+
+
+def write_settings(home: Path, values: Mapping[str, Any]) -> Path:
+    """Write the settings file of a home that has none.
+
+    Raises:
+        UserError: there is one already, with other settings.
+    """
+    path = home / CONFIG_NAME
+    lines = [f"{name} = {_toml_value(value)}" for name, value in values.items()]
+    text = HEADER + "\n".join(lines) + "\n"
+    if path.exists():
+        if path.read_text(encoding="utf-8") != text:
+            raise UserError(
+                f"{path}: this home has other settings already; choose another home folder "
+                "(USERGROWTH_HOME or --home), or edit the file"
+            )
+        return path
+    home.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def open_home(home: Path | None) -> Settings:
+    """The settings of a home that has been initialized, with Dagster's folder ready.
+
+    Raises:
+        UserError: there is no such home yet.
+    """
+    settings = load_settings(home)
+    if not settings.home.is_dir():
+        raise UserError(f"{settings.home}: no home folder; make one with usergrowth init")
+    prepare_dagster(settings.home)
+    return settings
+
+
+def make_home(home: Path | None, values: Mapping[str, Any]) -> Settings:
+    """Make a home folder: settings, landing folders, control store, Dagster's folder."""
+    root = load_settings(home).home if home is None else home.absolute()
+    write_settings(root, values)
+    settings = load_settings(root)
+    prepare_dagster(root)
+    if "://" not in settings.landing_root:
+        for folder in ("user", "item", "behavior", "operation", "population"):
+            (Path(settings.landing_root) / folder).mkdir(parents=True, exist_ok=True)
+    from usergrowth_dagster.tasks.project import Project
+
+    _ = Project(settings).store
+    return settings

@@ -1,0 +1,81 @@
+"""What a home holds: tables, models, campaigns, tasks and messages."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from usergrowth_dagster.tasks.project import Project
+
+
+@dataclass
+class Status:
+    """Rows for people, section by section: a title, a header, and lines."""
+
+    sections: list[tuple[str, tuple[str, ...], list[tuple[Any, ...]]]] = field(default_factory=list)
+
+
+def read_status(project: Project) -> Status:
+    """Everything of a home at a glance."""
+    return Status([_tables(project), _models(project), _tasks(project), _messages(project)])
+
+
+def _tables(project: Project) -> tuple[str, tuple[str, ...], list[tuple[Any, ...]]]:
+    lines = []
+    for table in project.warehouse.tables():
+        counts = project.warehouse.row_counts(table)
+        if counts:
+            lines.append(
+                (
+                    table,
+                    f"{sum(counts.values()):,}",
+                    len(counts),
+                    min(counts),
+                    max(counts),
+                    project.warehouse.version(table),
+                )
+            )
+    return "Tables", ("table", "rows", "days", "first", "last", "version"), lines
+
+
+def _models(project: Project) -> tuple[str, tuple[str, ...], list[tuple[Any, ...]]]:
+    from usergrowth_dagster.learning.store import versions
+
+    lines = [
+        (m.name, m.version, m.champion, m.status, m.execution_date, m.last_label_day)
+        for algorithm in ("churn", "winback")
+        for m in versions(project.settings, algorithm)
+    ]
+    header = ("model", "version", "champion", "status", "trained at", "last label day")
+    return "Models", header, lines
+
+
+def _tasks(project: Project) -> tuple[str, tuple[str, ...], list[tuple[Any, ...]]]:
+    from usergrowth_dagster.control.tasks import all_tasks
+
+    lines = [
+        (task.task_id, task.campaign, task.execution_date, task.status.name.lower(), task.output)
+        for task in all_tasks(project.store)
+    ]
+    return "Tasks", ("task", "campaign", "date", "status", "output"), lines
+
+
+def _messages(project: Project) -> tuple[str, tuple[str, ...], list[tuple[Any, ...]]]:
+    from usergrowth_dagster.control.tasks import all_tasks
+    from usergrowth_dagster.messaging.ledger import Ledger
+    from usergrowth_dagster.messaging.occurrences import occurrences_of
+    from usergrowth_dagster.messaging.phones import open_vault
+
+    ledger = Ledger(project.store, open_vault(project.settings.home))
+    lines = []
+    for task in all_tasks(project.store):
+        for occurrence in occurrences_of(project.store, task.task_id):
+            lines += [
+                (
+                    occurrence.schedule,
+                    occurrence.name,
+                    str(count.state),
+                    count.reason or "",
+                    count.rows,
+                )
+                for count in ledger.counts(occurrence.id)
+            ]
+    return "Messages", ("schedule", "occurrence", "state", "reason", "people"), lines
