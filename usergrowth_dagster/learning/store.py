@@ -181,10 +181,12 @@ def load(ref: ModelRef) -> LoadedModel:
         UserError: its files are gone from the artifact store.
     """
     made = _open(ref.tracking_uri)
+    from mlflow.exceptions import MlflowException
+
     with TemporaryDirectory(prefix="usergrowth-model-") as folder:
         try:
             path = Path(made.download_artifacts(ref.run_id, "model", folder))
-        except OSError as error:
+        except (MlflowException, OSError) as error:
             raise UserError(
                 f"model {ref.name} version {ref.version}: its files are gone from MLflow "
                 f"({type(error).__name__}); train again"

@@ -1,0 +1,131 @@
+"""Which days a job trains on, and what its label is."""
+
+from datetime import date, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.config import TrainingConfig, last_label_day, snapshots
+from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.warehouse.engine import open_engine
+
+days = st.dates(date(2020, 1, 1), date(2026, 12, 31))
+
+
+@given(
+    execution_date=days,
+    algorithm=st.sampled_from(["churn", "winback"]),
+    horizon=st.integers(1, 90),
+    every=st.integers(1, 14),
+    window=st.integers(100, 400),
+    lead=st.integers(0, 50),
+)
+def test_no_snapshot_has_a_label_open_at_the_execution_date(
+    execution_date, algorithm, horizon, every, window, lead
+):
+    """Guards against training on a label that looks at the execution date or beyond."""
+    config = TrainingConfig(
+        algorithm=algorithm,
+        churn_days=horizon,
+        return_days=horizon,
+        every_days=every,
+        window_days=window,
+    )
+    first = execution_date - timedelta(days=window - lead)
+    try:
+        found = snapshots(config, execution_date, first)
+    except UserError:
+        return
+    assert last_label_day(config, found.days) < execution_date
+    assert found.days[0] >= first
+    step = every if algorithm == "churn" else 1
+    assert {(b - a).days for a, b in pairwise(found.days)} <= {step}
+    whole = set(snapshots(config, execution_date).days)
+    assert set(found.days) <= whole, "the first landed day must not shift the grid of snapshots"
+
+
+def test_weekly_snapshots_without_a_start_fall_on_the_same_mondays_at_every_date():
+    """Guards against a rolling window that needs other snapshot days every day it runs."""
+    config = TrainingConfig(algorithm="churn", window_days=60)
+    for offset in range(10):
+        found = snapshots(config, date(2024, 5, 1) + timedelta(days=offset))
+        assert {day.weekday() for day in found.days} == {0}
+
+
+def test_a_window_past_the_execution_date_is_clamped_and_says_so():
+    """Guards against the vendor's own example (end date after the execution date) failing."""
+    config = TrainingConfig(
+        algorithm="churn", start_date=date(2024, 1, 1), end_date=date(2024, 6, 30)
+    )
+    found = snapshots(config, date(2024, 3, 1))
+    assert found.days[-1] == date(2024, 2, 19)
+    assert len(found.warnings) == 1 and "2024-02-23" in found.warnings[0]
+    with pytest.raises(UserError, match="closed label"):
+        snapshots(config, date(2024, 1, 5))
+
+
+def test_the_hash_changes_with_the_label_only():
+    """Guards against a model standing in for one of another label, or being retired by a date."""
+    base = TrainingConfig(algorithm="winback", return_behaviors=("a", "b"))
+    same = TrainingConfig(
+        algorithm="winback",
+        return_behaviors=("b", "a"),
+        start_date=date(2024, 1, 1),
+        require_review=True,
+        churn_days=3,
+    )
+    assert base.config_hash() == same.config_hash()
+    others = [
+        TrainingConfig(algorithm="winback", return_behaviors=("a",)),
+        TrainingConfig(algorithm="winback", return_behaviors=("a", "b"), return_days=7),
+        TrainingConfig(algorithm="winback", return_behaviors=("a", "b"), op_target="sms"),
+        TrainingConfig(algorithm="winback", return_behaviors=("a", "b"), return_on_item=True),
+        TrainingConfig(algorithm="churn"),
+        TrainingConfig(algorithm="churn", churn_days=14),
+    ]
+    assert len({c.config_hash() for c in [base, *others]}) == 7
+
+
+def test_contradicting_dates_are_refused():
+    """Guards against a job whose test slice lies before its calibration slice."""
+    with pytest.raises(ValidationError, match="calibrate_from"):
+        TrainingConfig(
+            algorithm="churn", calibrate_from=date(2024, 5, 1), test_from=date(2024, 4, 1)
+        )
+    with pytest.raises(ValidationError, match="not both"):
+        TrainingConfig(algorithm="churn", start_date=date(2024, 1, 1), window_days=90)
+
+
+returns = st.none() | st.dictionaries(
+    st.sampled_from(["buy", "it's", "redeem"]), st.integers(1, 40), max_size=3
+)
+
+
+@given(
+    rows=st.lists(st.tuples(st.none() | st.integers(0, 28), returns), min_size=1, max_size=20),
+    horizon=st.integers(1, 28),
+    kinds=st.sets(st.sampled_from(["buy", "it's", "redeem"])),
+)
+def test_sql_labels_equal_a_plain_reference(tmp_path_factory, rows, horizon, kinds):
+    """Guards against NULLs, empty maps and quotes in behavior names turning a label around."""
+    churn = TrainingConfig(algorithm="churn", churn_days=horizon)
+    back = TrainingConfig(algorithm="winback", return_days=horizon, return_behaviors=tuple(kinds))
+    with open_engine(load_settings(tmp_path_factory.getbasetemp())) as engine:
+        engine.run(
+            "create table t (i integer, days_to_next integer, days_to_return map(varchar, integer))"
+        )
+        for i, (next_day, found) in enumerate(rows):
+            keys = None if found is None else list(found)
+            engine.run(
+                "insert into t values (?, ?, case when ? then null else map(?::varchar[], ?::integer[]) end)",
+                [i, next_day, found is None, keys or [], list((found or {}).values())],
+            )
+        got = engine.rows(f"select {churn.label_sql()}, {back.label_sql()} from t order by i")
+    for (next_day, found), (churned, returned) in zip(rows, got, strict=True):
+        assert churned == (next_day is None or next_day >= horizon)
+        wanted = [d for k, d in (found or {}).items() if not kinds or k in kinds]
+        assert returned == any(d <= horizon for d in wanted)

@@ -1,0 +1,135 @@
+"""One training, end to end on generated frames with a known signal."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pytest
+from learning_frames import make_churn, make_winback
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.config import TrainingConfig
+from usergrowth_dagster.learning.training import label_gap_holds, train
+
+D = date(2024, 7, 29)
+CHURN = TrainingConfig(algorithm="churn", start_date=date(2024, 1, 1))
+WINBACK = TrainingConfig(algorithm="winback", return_behaviors=("redeem",))
+
+
+@pytest.fixture
+def churn_rows(engine):
+    make_churn(engine)
+    return engine
+
+
+def test_the_signal_is_found_with_honest_figures(churn_rows, settings):
+    """Guards against a pipeline that trains but misreads its columns, slices or label."""
+    stages = []
+    found = train(churn_rows, "churn_training", CHURN, D, settings, progress=stages.append)
+    assert found.metrics["auc"].value > 0.76 > found.evaluation.metrics["recency"]["auc"].value
+    assert found.metrics["auc"].low < found.metrics["auc"].value < found.metrics["auc"].high
+    assert found.metrics["ece"].value < 0.05
+    assert set(found.evaluation.metrics) == {"logistic", "lightgbm", "recency", "rfm"}
+    assert next(iter(found.importance)) == "recency_days"
+    assert set(found.figures) == {"roc", "precision_recall", "calibration", "lift", "importance"}
+    assert all(png.startswith(b"\x89PNG") and len(png) < 40_000 for png in found.figures.values())
+    assert stages == ["rows", "logistic", "lightgbm", "evaluate", "pictures"]
+    assert label_gap_holds(found) and found.last_label_day < D
+    assert f"[{found.paired['auc'].low:+.4f}" in found.sentence
+    late = replace(found, execution_date=found.last_label_day)
+    assert not label_gap_holds(late), "a label that closes on D is not closed at D"
+
+
+def test_the_same_inputs_give_the_same_scores_whatever_the_row_order(churn_rows, settings):
+    """Guards against figures that change from run to run or with the storage order."""
+    first = train(churn_rows, "churn_training", CHURN, D, settings)
+    churn_rows.run(
+        "create table shuffled as select * from churn_training order by hash(user_id, ds)"
+    )
+    again = train(churn_rows, "shuffled", CHURN, D, settings)
+    for kind in first.models:
+        one = first.models[kind].model.score(first.test.frame)
+        assert np.array_equal(one, again.models[kind].model.score(again.test.frame)), kind
+    assert first.metrics == again.metrics and first.figures == again.figures
+
+
+def test_rows_of_open_labels_change_nothing(churn_rows, settings):
+    """Guards against leakage: snapshots whose label reaches D or later must not be looked at."""
+    early = date(2024, 6, 17)
+    first = train(churn_rows, "churn_training", CHURN, early, settings)
+    churn_rows.run(
+        "create table changed as select * replace (case when ds > '2024-06-10' then 99 else recency_days end "
+        "as recency_days, case when ds > '2024-06-10' then 0 else days_to_next end as days_to_next) from churn_training"
+    )
+    again = train(churn_rows, "changed", CHURN, early, settings)
+    assert first.metrics == again.metrics and first.spec == again.spec
+
+
+def test_boosting_wins_only_where_it_has_something_to_find(engine, settings):
+    """Guards against the champion rule being blind, or in love with the bigger model."""
+    make_churn(engine, nonlinear=True)
+    found = train(engine, "churn_training", CHURN, D, settings)
+    assert found.champion == "lightgbm" and found.paired["log_loss"].high < 0
+    assert "beats" in found.sentence
+    make_churn(engine)
+    found = train(engine, "churn_training", CHURN, D, settings)
+    assert found.champion == "logistic" and "the simpler model" in found.sentence
+
+
+def test_winback_reports_the_auc_within_campaigns_and_cross_fits(engine, settings):
+    """Guards against the campaign's kind passing for skill, and a thin calibration slice."""
+    make_winback(engine, users=150)
+    found = train(engine, "winback_training", WINBACK, date(2024, 12, 1), settings)
+    assert {"recency", "rfm", "past_response"} <= set(found.evaluation.metrics)
+    assert found.metrics["auc_within"].value > 0.6
+    assert found.split.calibrate == () and "calibrate" not in found.counts
+    assert found.models["logistic"].params["calibrated_on"] == "forward folds"
+    only = train(
+        engine,
+        "winback_training",
+        WINBACK.model_copy(update={"op_target": "sms"}),
+        date(2024, 12, 1),
+        settings,
+    )
+    assert (
+        sum(rows for rows, _ in only.counts.values())
+        < sum(rows for rows, _ in found.counts.values()) * 0.6
+    )
+
+
+def test_large_training_sets_are_sampled_by_whole_users(churn_rows, settings):
+    """Guards against memory growing with the log, and against sampling that splits a user."""
+    small = settings.model_copy(update={"max_training_rows": 6000})
+    found = train(churn_rows, "churn_training", CHURN, D, small)
+    total = sum(rows for rows, _ in found.counts.values())
+    assert 5000 < total < 7000
+    users, times = np.unique(found.test.user, return_counts=True)
+    assert len(users) < 400 and set(times) == {len(found.split.test)}
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (TrainingConfig(algorithm="winback", op_target="post"), "op_target 'post'"),
+        (TrainingConfig(algorithm="winback", return_behaviors=("never",)), "too few positive"),
+    ],
+)
+def test_nothing_to_learn_from_is_one_sentence(engine, settings, config, words):
+    """Guards against a library's traceback for a campaign nobody has data for."""
+    make_winback(engine, users=60)
+    with pytest.raises(UserError, match=words):
+        train(engine, "winback_training", config, date(2024, 12, 1), settings)
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    """Guards against a code location that takes seconds to load."""
+    code = (
+        "import sys, pkgutil, importlib, usergrowth_dagster.learning as p\n"
+        "for m in pkgutil.iter_modules(p.__path__): importlib.import_module(f'{p.__name__}.{m.name}')\n"
+        "heavy = {'mlflow', 'lightgbm', 'sklearn', 'pandas', 'matplotlib', 'scipy', 'duckdb', 'pyarrow'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
