@@ -1,8 +1,6 @@
 """Run the code location's jobs in this process, recorded in the home's Dagster instance."""
 
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +21,8 @@ class RunReport:
     warnings: list[str] = field(default_factory=list)
 
 
-@contextmanager
-def quiet_dagster() -> Iterator[None]:
-    """Keep Dagster's event log off the terminal; it is in the instance all the same."""
-    logging.getLogger("dagster").setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logging.getLogger("dagster").setLevel(logging.NOTSET)
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Keeps Dagster's event log off the terminal; it is in the instance all the same."""
 
 
 def execute(
@@ -50,12 +42,12 @@ def execute(
     from usergrowth_dagster.defs.build import build_definitions
 
     definition = build_definitions().resolve_job_def(job)
-    with quiet_dagster(), dg.DagsterInstance.get() as instance:
+    with dg.DagsterInstance.get() as instance:
         result = definition.execute_in_process(
             instance=instance,
             partition_key=partition,
             tags=dict(tags or {}),
-            run_config=dict(run_config) if run_config else None,
+            run_config={**(run_config or {}), **QUIET},
             raise_on_error=False,
         )
     report = _report(result)

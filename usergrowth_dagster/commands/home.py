@@ -9,6 +9,12 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import CONFIG_NAME, Settings, load_settings
 
 DAGSTER_YAML = """\
+# Written by usergrowth; edits are kept.
+event_log_storage:
+  module: usergrowth_dagster.defs.event_log
+  class: BatchingSqliteEventLogStorage
+  config:
+    base_dir: {folder}/history/runs
 telemetry:
   enabled: false
 concurrency:
@@ -21,6 +27,9 @@ run_retries:
   max_retries: 1
   retry_on_asset_or_op_failure: false
 """
+
+BATCH_EVENTS = 500
+"""Events that Dagster writes down in one transaction."""
 
 HEADER = """\
 # Settings of this home folder. An environment variable USERGROWTH_<NAME> wins over a line here.
@@ -42,8 +51,9 @@ def prepare_dagster(home: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "dagster.yaml"
     if not config.exists():
-        config.write_text(DAGSTER_YAML, encoding="utf-8")
+        config.write_text(DAGSTER_YAML.format(folder=folder), encoding="utf-8")
     os.environ["DAGSTER_HOME"] = str(folder)
+    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(BATCH_EVENTS))
     os.environ["USERGROWTH_HOME"] = str(home)
     return folder
 
