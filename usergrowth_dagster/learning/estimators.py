@@ -23,6 +23,7 @@ ModelKind = Literal["logistic", "lightgbm"]
 PENALTIES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)
 BINS = 5
 MANY_ROWS = 20_000  # from here on one fold of later days is enough to choose by
+LEAVES = (7, 15)  # of one tree, with few and with many rows
 MAX_TREES = 600
 PATIENCE = 40
 MANY_THREADS = 200_000  # rows from which LightGBM's threads are worth their waiting
@@ -77,7 +78,7 @@ def logistic_pipeline(spec: FeatureSpec, c: float) -> Any:
     return make_pipeline(columns, LogisticRegression(C=c, max_iter=300, tol=1e-4))
 
 
-def lightgbm_pipeline(spec: FeatureSpec, trees: int, seed: int, threads: int) -> Any:
+def lightgbm_pipeline(spec: FeatureSpec, trees: int, leaves: int, seed: int, threads: int) -> Any:
     """LightGBM on the numeric columns as they are (NULL stays missing) and one-hot categories.
 
     Deterministic for a seed and a number of threads.
@@ -96,7 +97,7 @@ def lightgbm_pipeline(spec: FeatureSpec, trees: int, seed: int, threads: int) ->
     booster = LGBMClassifier(
         n_estimators=trees,
         learning_rate=0.03,
-        num_leaves=15,
+        num_leaves=leaves,
         min_child_samples=50,
         subsample=0.8,
         subsample_freq=1,
@@ -168,18 +169,25 @@ def choose_penalty(spec: FeatureSpec, folds: Folds) -> float:
     return min(PENALTIES, key=lambda c: losses[c])
 
 
-def choose_trees(spec: FeatureSpec, folds: Folds, seed: int, threads: int) -> int:
-    """The number of trees with the least log-loss on later days; 100 without folds."""
+def choose_trees(spec: FeatureSpec, folds: Folds, leaves: int, seed: int, threads: int) -> int:
+    """The number of trees with the least log-loss on later days; 100 without folds.
+
+    One fold stops early, for speed; several folds are few rows, so all trees are grown and the
+    folds' losses summed tree by tree.
+    """
     import lightgbm
     import numpy as np
 
     if not folds:
         return 100
-    losses = []
+    total: Any = 0.0
     for fit, later in folds:
-        pipeline = lightgbm_pipeline(spec, MAX_TREES, seed, threads)
+        pipeline = lightgbm_pipeline(spec, MAX_TREES, leaves, seed, threads)
         columns, booster = pipeline[0], pipeline[-1]
         history: dict[str, Any] = {}
+        watch = [lightgbm.record_evaluation(history)]
+        if len(folds) == 1:
+            watch.append(lightgbm.early_stopping(PATIENCE, verbose=False))
         with quiet():
             matrix, wanted = columns.fit_transform(fit.frame), columns.transform(later.frame)
             booster.fit(
@@ -187,15 +195,11 @@ def choose_trees(spec: FeatureSpec, folds: Folds, seed: int, threads: int) -> in
                 fit.label,
                 eval_set=[(wanted, later.label)],
                 eval_metric="binary_logloss",
-                callbacks=[
-                    lightgbm.early_stopping(PATIENCE, verbose=False),
-                    lightgbm.record_evaluation(history),
-                ],
+                callbacks=watch,
             )
-        curve = np.array(next(iter(history.values()))["binary_logloss"]) * len(later.label)
-        losses.append(curve)
-    shortest = min(len(curve) for curve in losses)
-    return int(np.argmin(np.sum([curve[:shortest] for curve in losses], axis=0))) + 1
+        curve = next(iter(history.values()))["binary_logloss"]
+        total = total + np.array(curve) * len(later.label)
+    return int(np.argmin(total)) + 1
 
 
 @dataclass(frozen=True)
@@ -241,11 +245,12 @@ def fit_model(
         def made() -> Any:
             return logistic_pipeline(spec, c)
     else:
-        trees = choose_trees(spec, chosen_on, seed, threads)
-        params = {"trees": trees}
+        leaves = LEAVES[len(train.label) >= MANY_ROWS]
+        trees = choose_trees(spec, chosen_on, leaves, seed, threads)
+        params = {"trees": trees, "leaves": leaves}
 
         def made() -> Any:
-            return lightgbm_pipeline(spec, trees, seed, threads)
+            return lightgbm_pipeline(spec, trees, leaves, seed, threads)
 
     with quiet():
         pipeline = made().fit(train.frame, train.label)
