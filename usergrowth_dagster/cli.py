@@ -46,7 +46,9 @@ def _table(title: str, header: tuple[str, ...], lines: list[tuple[Any, ...]]) ->
     table = Table(*header, title=title, title_justify="left", box=None, pad_edge=False)
     for line in lines:
         table.add_row(*("" if cell is None else str(cell) for cell in line))
-    Console().print(table)
+    console = Console()
+    # A log file has no width; a table cut to 80 columns cannot be read.
+    Console(width=max(console.width, 150) if not console.is_terminal else None).print(table)
 
 
 @app.command()
@@ -161,6 +163,19 @@ def doctor(home: Home = None) -> None:
         [(f.name, "ok" if f.well else "FAILS", f.detail) for f in findings],
     )
     _finish([f"{f.name}: {f.detail}" for f in findings if not f.well])
+
+
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
+    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
+    home: Home = None,
+) -> None:
+    """Run the Dagster UI, its sensors and schedules, and the MLflow UI."""
+    from usergrowth_dagster.commands.dev import serve_uis
+    from usergrowth_dagster.commands.home import open_home
+
+    serve_uis(open_home(home), port, mlflow_port, _say)
 
 
 @app.command()

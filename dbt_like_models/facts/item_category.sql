@@ -9,7 +9,7 @@ keyed as (
         k.category_key,
         i.kvs_str[k.category_key] as category_values
     from items as i
-    cross join unnest(map_keys(i.kvs_str)) as k(category_key)
+    cross join unnest(map_keys(i.kvs_str)) as k (category_key)
 ),
 
 final as (
@@ -19,7 +19,7 @@ final as (
         i.category_key,
         v.category_value
     from keyed as i
-    cross join unnest(string_split(i.category_values, '|')) as v(category_value)
+    cross join unnest(string_split(i.category_values, '|')) as v (category_value)
 )
 
 select * from final

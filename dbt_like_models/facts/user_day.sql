@@ -27,7 +27,11 @@ kinds as (
         user_id,
         map_from_entries(list_sort(list(struct_pack(k := behavior, v := events)))) as kinds
     from (
-        select ds, user_id, behavior, sum(events) as events
+        select
+            ds,
+            user_id,
+            behavior,
+            sum(events) as events
         from behaviors
         group by ds, user_id, behavior
     ) as by_kind
@@ -40,9 +44,13 @@ amounts as (
         user_id,
         map_from_entries(list_sort(list(struct_pack(k := amount_key, v := amount)))) as amounts
     from (
-        select b.ds, b.user_id, k.amount_key, sum(b.amounts[k.amount_key]) as amount
+        select
+            b.ds,
+            b.user_id,
+            k.amount_key,
+            sum(b.amounts[k.amount_key]) as amount
         from behaviors as b
-        cross join unnest(map_keys(b.amounts)) as k(amount_key)
+        cross join unnest(map_keys(b.amounts)) as k (amount_key)
         group by b.ds, b.user_id, k.amount_key
     ) as by_key
     group by ds, user_id
@@ -54,9 +62,13 @@ hours as (
         user_id,
         map_from_entries(list_sort(list(struct_pack(k := hour_key, v := events)))) as hours
     from (
-        select b.ds, b.user_id, k.hour_key, sum(b.hours[k.hour_key]) as events
+        select
+            b.ds,
+            b.user_id,
+            k.hour_key,
+            sum(b.hours[k.hour_key]) as events
         from behaviors as b
-        cross join unnest(map_keys(b.hours)) as k(hour_key)
+        cross join unnest(map_keys(b.hours)) as k (hour_key)
         group by b.ds, b.user_id, k.hour_key
     ) as by_hour
     group by ds, user_id

@@ -17,9 +17,12 @@ kinds as (
         ds,
         map_from_entries(list_sort(list(struct_pack(k := kind, v := events)))) as kind_events
     from (
-        select d.ds, k.kind, sum(d.kinds[k.kind]) as events
+        select
+            d.ds,
+            k.kind,
+            sum(d.kinds[k.kind]) as events
         from days as d
-        cross join unnest(map_keys(d.kinds)) as k(kind)
+        cross join unnest(map_keys(d.kinds)) as k (kind)
         group by d.ds, k.kind
     ) as by_kind
     group by ds

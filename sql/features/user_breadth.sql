@@ -20,7 +20,7 @@ category_totals as (
         category_key,
         category_value,
         row_number() over (
-            partition by ds order by sum(events) desc, category_key, category_value
+            partition by ds order by sum(events) desc, category_key, category_value asc
         ) as place
     from user_categories
     group by ds, category_key, category_value

@@ -1,9 +1,18 @@
 with users as (
-    select ds, user_id from user_windows
+    select
+        ds,
+        user_id
+    from user_windows
     union distinct
-    select ds, user_id from user_attributes
+    select
+        ds,
+        user_id
+    from user_attributes
     union distinct
-    select ds, user_id from user_touches
+    select
+        ds,
+        user_id
+    from user_touches
 ),
 
 final as (

@@ -7,7 +7,7 @@ with hourly as (
     from as_of_dates as d
     cross join run_settings as s
     inner join user_day as u on u.ds < d.as_of
-    cross join unnest(map_keys(u.hours)) as h(hour_key)
+    cross join unnest(map_keys(u.hours)) as h (hour_key)
     where date_diff('day', u.ds, d.as_of) <= s.lookback_days
     group by d.as_of, u.user_id, h.hour_key
 ),

@@ -28,7 +28,10 @@ popularity as (
 ),
 
 pair_items as (
-    select distinct ds, item_id from pairs
+    select distinct
+        ds,
+        item_id
+    from pairs
 ),
 
 item_categories as (

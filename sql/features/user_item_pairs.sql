@@ -18,9 +18,17 @@ uploaded as (
 ),
 
 final as (
-    select ds, user_id, item_id from touched
+    select
+        ds,
+        user_id,
+        item_id
+    from touched
     union distinct
-    select ds, user_id, item_id from uploaded
+    select
+        ds,
+        user_id,
+        item_id
+    from uploaded
 )
 
 select * from final

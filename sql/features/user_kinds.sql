@@ -8,7 +8,7 @@ with kind_days as (
     from as_of_dates as d
     cross join run_settings as s
     inner join user_day as u on u.ds < d.as_of
-    cross join unnest(map_keys(u.kinds)) as k(kind)
+    cross join unnest(map_keys(u.kinds)) as k (kind)
     where date_diff('day', u.ds, d.as_of) <= s.lookback_days
 ),
 

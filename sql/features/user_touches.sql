@@ -28,7 +28,7 @@ answers as (
             t.user_id = u.user_id
             and u.ds > t.touched_on
             and u.ds < t.ds
-    cross join unnest(map_keys(u.kinds)) as k(kind)
+    cross join unnest(map_keys(u.kinds)) as k (kind)
     where date_diff('day', t.touched_on, u.ds) <= s.label_horizon_days
     group by t.ds, t.user_id, t.touched_on, t.target, t.item_id, k.kind
 ),
@@ -68,7 +68,11 @@ by_target as (
         user_id,
         map_from_entries(list_sort(list(struct_pack(k := target, v := n)))) as target_touches
     from (
-        select ds, user_id, target, cast(count(*) as double) as n
+        select
+            ds,
+            user_id,
+            target,
+            cast(count(*) as double) as n
         from touches
         group by ds, user_id, target
     ) as counted
@@ -81,7 +85,11 @@ by_kind as (
         user_id,
         map_from_entries(list_sort(list(struct_pack(k := kind, v := n)))) as touches_answered
     from (
-        select ds, user_id, kind, cast(count(*) as double) as n
+        select
+            ds,
+            user_id,
+            kind,
+            cast(count(*) as double) as n
         from answers
         group by ds, user_id, kind
     ) as counted

@@ -14,10 +14,13 @@ returns as (
         t.user_id,
         k.kind,
         min(date_diff('day', t.ds, u.ds)) as days
-    from (select distinct ds, user_id from touches) as t
+    from (select distinct
+        ds,
+        user_id
+    from touches) as t
     cross join run_settings as s
     inner join user_day as u on t.user_id = u.user_id and u.ds > t.ds
-    cross join unnest(map_keys(u.kinds)) as k(kind)
+    cross join unnest(map_keys(u.kinds)) as k (kind)
     where date_diff('day', t.ds, u.ds) <= s.label_horizon_days
     group by t.ds, t.user_id, k.kind
 ),
@@ -39,7 +42,11 @@ item_returns as (
         t.item_id,
         b.behavior as kind,
         min(date_diff('day', t.ds, b.ds)) as days
-    from (select distinct ds, user_id, item_id from touches) as t
+    from (select distinct
+        ds,
+        user_id,
+        item_id
+    from touches) as t
     cross join run_settings as s
     inner join stg_behavior as b
         on t.user_id = b.user_id and t.item_id = b.item_id and b.ds > t.ds

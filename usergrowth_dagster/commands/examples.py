@@ -78,11 +78,12 @@ def _complete_journey() -> Example:
 
 def _synthetic(users: int) -> Example:
     day = SYNTHETIC_START + timedelta(days=SYNTHETIC_DAYS - 1)
+    first = SYNTHETIC_START - timedelta(days=7)  # the first snapshots lie before the first event
     return Example(
         "synthetic",
         day,
-        SYNTHETIC_START,
-        {"today": day.isoformat(), "start_date": SYNTHETIC_START.isoformat()},
+        first,
+        {"today": day.isoformat(), "start_date": first.isoformat()},
         {
             "comeback.yaml": _CAMPAIGN.format(
                 name="comeback",

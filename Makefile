@@ -1,0 +1,47 @@
+# Everything a person types: make demo, make dev, make test, make lint, make clean.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+export USERGROWTH_HOME ?= $(CURDIR)/.usergrowth
+export DAGSTER_HOME ?= $(USERGROWTH_HOME)/dagster
+DATASET ?= completejourney
+USERS ?= 2000
+
+.PHONY: help demo dev test lint format clean wheel
+
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: .venv/installed ## Run the whole chain on a public data set (DATASET=synthetic USERS=2000 for the simulator)
+	$(BIN)/usergrowth demo --dataset $(DATASET) --users $(USERS)
+
+dev: .venv/installed ## Dagster UI and MLflow UI on the demo's data
+	$(BIN)/usergrowth dev
+
+test: .venv/installed ## Run the tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: .venv/installed ## Check style, types, layers and SQL
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/sqlfluff lint --disable-progress-bar sql dbt_like_models
+
+format: .venv/installed ## Format the Python
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: .venv/installed ## Build the wheel
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+
+clean: ## Remove everything that was installed or made
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .usergrowth

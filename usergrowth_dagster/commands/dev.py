@@ -1,0 +1,79 @@
+"""The Dagster UI and the MLflow UI of a home, side by side."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from usergrowth_dagster.commands.show import Say
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.settings import Settings
+
+
+def free_port(wanted: int) -> int:
+    """The wanted port, or the next free one of the twenty after it.
+
+    Raises:
+        UserError: all of them are taken.
+    """
+    for port in range(wanted, wanted + 20):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise UserError(f"ports {wanted} to {wanted + 19} are all taken; name another with --port")
+
+
+def _commands(settings: Settings, dagster_port: int, mlflow_port: int) -> list[list[str]]:
+    folder = str(Path(sys.executable).parent)
+    return [
+        [f"{folder}/dagster", "dev", "-m", "usergrowth_dagster.definitions"]
+        + ["-h", "127.0.0.1", "-p", str(dagster_port)],
+        [f"{folder}/mlflow", "server", "--backend-store-uri", settings.tracking_uri]
+        + ["--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1"]
+        + ["--default-artifact-root", (settings.home / "mlflow" / "artifacts").as_uri()],
+    ]
+
+
+@contextlib.contextmanager
+def _running(commands: list[list[str]], log: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+    processes = []
+    with log.open("ab") as out:
+        try:
+            for number, command in enumerate(commands):
+                target = None if number == 0 else out  # Dagster's own log is shown
+                processes.append(
+                    subprocess.Popen(command, stdout=target, stderr=target, start_new_session=True)
+                )
+            yield processes
+        finally:
+            for process in processes:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGINT)
+            for process in processes:
+                try:
+                    process.wait(timeout=20)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+def serve_uis(settings: Settings, dagster_port: int, mlflow_port: int, say: Say) -> None:
+    """Run both UIs until interrupted, or until one of them ends.
+
+    Raises:
+        UserError: one of them ended by itself.
+    """
+    first, second = free_port(dagster_port), free_port(mlflow_port)
+    log = settings.home / "mlflow-ui.log"
+    with _running(_commands(settings, first, second), log) as processes:
+        say(f"Dagster UI  http://127.0.0.1:{first}\nMLflow UI   http://127.0.0.1:{second}")
+        say("Ctrl-C ends both.\n")
+        with contextlib.suppress(KeyboardInterrupt):
+            while all(process.poll() is None for process in processes):
+                time.sleep(0.5)
+            ended = "the Dagster UI" if processes[0].poll() is not None else f"MLflow (see {log})"
+            raise UserError(f"{ended} ended by itself")
