@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ModelKind = Literal["logistic", "lightgbm"]
-PENALTIES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03)
+PENALTIES = (0.0001, 0.0003, 0.001, 0.002, 0.005, 0.01, 0.03)
 BINS = 5
 MANY_ROWS = 20_000  # from here on one fold of later days is enough to choose by
 LEAVES = (7, 15)  # of one tree, with few and with many rows
