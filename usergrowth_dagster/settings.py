@@ -48,7 +48,10 @@ class Settings(BaseSettings):
         None, description="pins today's execution date, for replaying historic data; default: now"
     )
     lookback_days: Annotated[PositiveInt, Field(le=730)] = Field(
-        90, description="days of history that features see"
+        90, description="days that the windows of the features look back"
+    )
+    history_days: Annotated[PositiveInt, Field(le=3660)] = Field(
+        365, description="days that totals of touches, amounts and kinds look back"
     )
     active_days: PositiveInt = Field(
         28, description="a user counts as active with an event in so many days before D"

@@ -9,7 +9,7 @@ with touches as (
     from as_of_dates as d
     cross join run_settings as s
     inner join stg_operation as o on o.ds < d.as_of
-    where date_diff('day', o.ds, d.as_of) <= s.lookback_days
+    where date_diff('day', o.ds, d.as_of) <= s.history_days
     group by d.as_of, o.user_id, o.ds, o.target, o.item_id
 ),
 
@@ -53,7 +53,7 @@ received as (
     select
         ds,
         user_id,
-        count(*) as touches_lookback,
+        count(*) as touches_history,
         count(*) filter (where age <= 7) as touches_7d,
         count(*) filter (where age <= 30) as touches_30d,
         count(*) filter (where age <= 90) as touches_90d,
@@ -64,19 +64,33 @@ received as (
 
 by_target as (
     select
-        ds,
-        user_id,
-        map_from_entries(list_sort(list(struct_pack(k := target, v := n)))) as target_touches
+        c.ds,
+        c.user_id,
+        map_from_entries(list_sort(list(struct_pack(k := c.target, v := c.touches))))
+            as target_touches,
+        map_from_entries(list_sort(list(struct_pack(
+            k := c.target, v := (coalesce(a.answered, 0) + 0.1) / (c.touches + 1)
+        )))) as target_answer_rate
     from (
         select
             ds,
             user_id,
             target,
-            cast(count(*) as double) as n
+            cast(count(*) as double) as touches
         from touches
         group by ds, user_id, target
-    ) as counted
-    group by ds, user_id
+    ) as c
+    left join (
+        select
+            ds,
+            user_id,
+            target,
+            count(*) as answered
+        from item_answers
+        group by ds, user_id, target
+    ) as a
+        on c.ds = a.ds and c.user_id = a.user_id and c.target = a.target
+    group by c.ds, c.user_id
 ),
 
 by_kind as (
@@ -109,9 +123,11 @@ final as (
     select
         r.*,
         t.target_touches,
+        t.target_answer_rate,
         k.touches_answered,
         coalesce(i.touches_answered_on_item, 0) as touches_answered_on_item,
-        coalesce(i.touches_answered_on_item, 0) / r.touches_lookback as item_answer_rate
+        (coalesce(i.touches_answered_on_item, 0) + 0.1)
+        / (r.touches_history + 1) as item_answer_rate
     from received as r
     inner join by_target as t on r.ds = t.ds and r.user_id = t.user_id
     left join by_kind as k on r.ds = k.ds and r.user_id = k.user_id

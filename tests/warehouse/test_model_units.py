@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.warehouse.models import load_graph
+from usergrowth_dagster.warehouse.models import RUN_SETTING_NAMES, load_graph
 from usergrowth_dagster.warehouse.spark import to_spark
 from usergrowth_dagster.warehouse.unit_tests import UnitTest, run_unit_test, unit_tests
 
@@ -41,10 +41,7 @@ def test_output_columns_are_the_declared_ones(tmp_path: Any) -> None:
     settings = load_settings(tmp_path)
     with open_engine(settings) as engine:
         bind_dates(engine, [date(2024, 1, 1)])
-        bind_settings(
-            engine,
-            dict.fromkeys(("lookback_days", "active_days", "churn_days", "label_horizon_days", "top_n"), 1),
-        )
+        bind_settings(engine, dict.fromkeys(RUN_SETTING_NAMES, 1))
         for table, types in GRAPH.sources.items():
             engine.bind_files(table, [], types)
         for model in GRAPH.order:

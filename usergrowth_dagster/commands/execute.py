@@ -30,7 +30,6 @@ def execute(
     *,
     partition: str | None = None,
     tags: Mapping[str, str] | None = None,
-    run_config: Mapping[str, Any] | None = None,
 ) -> RunReport:
     """Run a job for one partition, or for the range that the tags give.
 
@@ -40,6 +39,7 @@ def execute(
     import dagster as dg
 
     from usergrowth_dagster.defs.build import build_definitions
+    from usergrowth_dagster.defs.jobs import JOB_CONFIG
 
     definition = build_definitions().resolve_job_def(job)
     with dg.DagsterInstance.get() as instance:
@@ -47,7 +47,7 @@ def execute(
             instance=instance,
             partition_key=partition,
             tags=dict(tags or {}),
-            run_config={**(run_config or {}), **QUIET},
+            run_config={**JOB_CONFIG.get(job, {}), **QUIET},
             raise_on_error=False,
         )
     report = _report(result)

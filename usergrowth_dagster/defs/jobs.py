@@ -16,11 +16,15 @@ RANGE_END = "dagster/asset_partition_range_end"
 DAILY = "usergrowth/daily_execution_date"
 """Tag of the morning's ingest: the execution date to decide when it has succeeded."""
 
-_MISSING = {
-    "ops": {
-        f"{algorithm}_model": {"config": {"when": "missing"}} for algorithm in ("churn", "winback")
+JOB_CONFIG: dict[str, dict[str, Any]] = {
+    DECIDE: {
+        "ops": {
+            f"{algorithm}_model": {"config": {"when": "missing"}}
+            for algorithm in ("churn", "winback")
+        }
     }
 }
+"""Run config that a job has unless a run is given another."""
 
 
 def range_tags(first: date, last: date) -> dict[str, str]:
@@ -73,7 +77,7 @@ def build_jobs() -> list[Any]:
             DECIDE,
             selection=dg.AssetSelection.assets("user_features", "user_item_features")
             | dg.AssetSelection.groups("models", "audience", "messaging"),
-            config=_MISSING,
+            config=JOB_CONFIG[DECIDE],
             description="Score, decide and batch the tasks of an execution date; a model is "
             "trained only where a task has none.",
         ),

@@ -19,7 +19,14 @@ from usergrowth_dagster.settings import Settings
 
 AS_OF_DATES = "as_of_dates"
 RUN_SETTINGS = "run_settings"
-RUN_SETTING_NAMES = ("lookback_days", "active_days", "churn_days", "label_horizon_days", "top_n")
+RUN_SETTING_NAMES = (
+    "lookback_days",
+    "history_days",
+    "active_days",
+    "churn_days",
+    "label_horizon_days",
+    "top_n",
+)
 _OFFSET = re.compile(r"^(-?)([a-z_]+|\d+)(?:\s*([+-])\s*(\d+))?$")
 
 
