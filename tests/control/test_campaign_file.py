@@ -87,7 +87,7 @@ def test_vendor_settings_are_understood() -> None:
         ("start_date: 2017-03-01", "window_days: 90", ["training: give either"]),
         ("execution_date: 2017-12-28", "execution_date: soon", ["execution_date:", '"on upload"']),
         ("population/december-2017", "../december", ["population: must be a folder below"]),
-        ("population/december-2017", "population/*/x", ["population: '*' may stand in the last"]),
+        ("population/december-2017", "population/*/x", ["population: must be population/<task>"]),
         ("name: december-offer", "name: x", ["name: string should match"]),
         ("name: december-offer\n", "", ["name: required, but missing"]),
         ("type: promotion", "type: notification", ["template.type", "promotion"]),

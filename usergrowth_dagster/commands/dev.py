@@ -29,13 +29,14 @@ def free_port(wanted: int) -> int:
 
 
 def _commands(settings: Settings, dagster_port: int, mlflow_port: int) -> list[list[str]]:
-    folder = str(Path(sys.executable).parent)
+    folder = Path(sys.executable).parent
+    artifacts = (settings.home / "mlflow" / "artifacts").as_uri()
+    dagster = f"dagster dev -m usergrowth_dagster.definitions -h 127.0.0.1 -p {dagster_port}"
+    mlflow = f"mlflow server --host 127.0.0.1 --port {mlflow_port} --workers 1"
+    places = ["--backend-store-uri", settings.tracking_uri, "--default-artifact-root", artifacts]
     return [
-        [f"{folder}/dagster", "dev", "-m", "usergrowth_dagster.definitions"]
-        + ["-h", "127.0.0.1", "-p", str(dagster_port)],
-        [f"{folder}/mlflow", "server", "--backend-store-uri", settings.tracking_uri]
-        + ["--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1"]
-        + ["--default-artifact-root", (settings.home / "mlflow" / "artifacts").as_uri()],
+        [str(folder / "dagster"), *dagster.split()[1:]],
+        [str(folder / "mlflow"), *mlflow.split()[1:], *places],
     ]
 
 

@@ -31,7 +31,7 @@ from usergrowth_dagster.control.vendor import ALGORITHMS, from_vendor
 from usergrowth_dagster.control.yaml_file import explain, read_mapping, read_text
 
 ON_UPLOAD = "on upload"
-TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """A task id is a folder's name and part of table predicates, so it is kept plain."""
 
 
@@ -259,13 +259,10 @@ class CampaignSpec(_Strict):
     @classmethod
     def _glob_last(cls, value: str) -> str:
         head, _, last = value.rpartition("/")
-        if "*" in head:
-            raise ValueError("'*' may stand in the last part only, such as population/spring-*")
-        if "*" not in last and not TASK_ID.fullmatch(last):
-            raise ValueError(
-                "the last part names the task: up to 100 of A-Z a-z 0-9 _ . -, "
-                "beginning with a letter or digit"
-            )
+        if head != "population":
+            raise ValueError("must be population/<task>, such as population/spring or spring-*")
+        if not TASK_ID.fullmatch(last.replace("*", "x")):
+            raise ValueError("the last part names the task: up to 64 of A-Z a-z 0-9 _ and -")
         return value
 
     @model_validator(mode="after")

@@ -134,10 +134,7 @@ def register(
 def _population(spec: CampaignSpec, task_id: str) -> str:
     parent, _, last = spec.population.rpartition("/")
     if not TASK_ID.fullmatch(task_id):
-        raise UserError(
-            f"{task_id!r} cannot name a task: use up to 100 of A-Z a-z 0-9 _ . -, "
-            "beginning with a letter or digit"
-        )
+        raise UserError(f"{task_id!r} cannot name a task: use up to 64 of A-Z a-z 0-9 _ and -")
     if not fnmatchcase(task_id, last):
         raise UserError(
             f"task {task_id!r} does not fit the population {spec.population!r} "

@@ -152,6 +152,6 @@ class Storage:
             self._fs.rm(full, recursive=True)
 
     def fingerprint(self, files: list[StoredFile]) -> str:
-        """One hash over the paths and tags of files: changes when any is added, removed, rewritten."""
+        """One hash of paths and tags: changes when any file is added, removed or rewritten."""
         lines = "\n".join(f"{entry.path}\t{entry.tag}" for entry in files)
         return hashlib.sha256(lines.encode()).hexdigest()[:16]
