@@ -1,20 +1,9 @@
 with touches as (
-    select
-        d.as_of as ds,
-        o.user_id,
-        o.ds as touched_on,
-        date_diff('day', o.ds, d.as_of) as age,
-        o.target,
-        o.item_id
-    from as_of_dates as d
-    cross join run_settings as s
-    inner join stg_operation as o on o.ds < d.as_of
-    where date_diff('day', o.ds, d.as_of) <= s.history_days
-    group by d.as_of, o.user_id, o.ds, o.target, o.item_id
+    select * from user_touch_history
 ),
 
 answers as (
-    select
+    select distinct
         t.ds,
         t.user_id,
         t.touched_on,
@@ -26,27 +15,10 @@ answers as (
     inner join user_day as u
         on
             t.user_id = u.user_id
-            and u.ds > t.touched_on
-            and u.ds < t.ds
+            and t.touched_on < u.ds
+            and t.ds > u.ds
     cross join unnest(map_keys(u.kinds)) as k (kind)
     where date_diff('day', t.touched_on, u.ds) <= s.label_horizon_days
-    group by t.ds, t.user_id, t.touched_on, t.target, t.item_id, k.kind
-),
-
-item_answers as (
-    select distinct
-        t.ds,
-        t.user_id,
-        t.touched_on,
-        t.target,
-        t.item_id
-    from touches as t
-    inner join user_item_day as u
-        on
-            t.user_id = u.user_id
-            and t.item_id = u.item_id
-            and u.ds > t.touched_on
-            and u.ds < t.ds
 ),
 
 received as (
@@ -57,40 +29,45 @@ received as (
         count(*) filter (where age <= 7) as touches_7d,
         count(*) filter (where age <= 30) as touches_30d,
         count(*) filter (where age <= 90) as touches_90d,
-        min(age) as touch_recency_days
+        min(age) as touch_recency_days,
+        count(*) filter (where answered_on_item) as touches_answered_on_item,
+        (count(*) filter (where answered_on_item) + 0.1) / (count(*) + 1) as item_answer_rate
     from touches
     group by ds, user_id
 ),
 
+target_counts as (
+    select
+        ds,
+        user_id,
+        target,
+        cast(count(*) as double) as touches,
+        count(*) filter (where answered_on_item) as answered
+    from touches
+    group by ds, user_id, target
+),
+
 by_target as (
     select
-        c.ds,
-        c.user_id,
-        map_from_entries(list_sort(list(struct_pack(k := c.target, v := c.touches))))
+        ds,
+        user_id,
+        map_from_entries(list_sort(list(struct_pack(k := target, v := touches))))
             as target_touches,
         map_from_entries(list_sort(list(struct_pack(
-            k := c.target, v := (coalesce(a.answered, 0) + 0.1) / (c.touches + 1)
+            k := target, v := (answered + 0.1) / (touches + 1)
         )))) as target_answer_rate
-    from (
-        select
-            ds,
-            user_id,
-            target,
-            cast(count(*) as double) as touches
-        from touches
-        group by ds, user_id, target
-    ) as c
-    left join (
-        select
-            ds,
-            user_id,
-            target,
-            count(*) as answered
-        from item_answers
-        group by ds, user_id, target
-    ) as a
-        on c.ds = a.ds and c.user_id = a.user_id and c.target = a.target
-    group by c.ds, c.user_id
+    from target_counts
+    group by ds, user_id
+),
+
+kind_counts as (
+    select
+        ds,
+        user_id,
+        kind,
+        cast(count(*) as double) as n
+    from answers
+    group by ds, user_id, kind
 ),
 
 by_kind as (
@@ -98,24 +75,7 @@ by_kind as (
         ds,
         user_id,
         map_from_entries(list_sort(list(struct_pack(k := kind, v := n)))) as touches_answered
-    from (
-        select
-            ds,
-            user_id,
-            kind,
-            cast(count(*) as double) as n
-        from answers
-        group by ds, user_id, kind
-    ) as counted
-    group by ds, user_id
-),
-
-by_item as (
-    select
-        ds,
-        user_id,
-        count(*) as touches_answered_on_item
-    from item_answers
+    from kind_counts
     group by ds, user_id
 ),
 
@@ -124,14 +84,10 @@ final as (
         r.*,
         t.target_touches,
         t.target_answer_rate,
-        k.touches_answered,
-        coalesce(i.touches_answered_on_item, 0) as touches_answered_on_item,
-        (coalesce(i.touches_answered_on_item, 0) + 0.1)
-        / (r.touches_history + 1) as item_answer_rate
+        k.touches_answered
     from received as r
     inner join by_target as t on r.ds = t.ds and r.user_id = t.user_id
     left join by_kind as k on r.ds = k.ds and r.user_id = k.user_id
-    left join by_item as i on r.ds = i.ds and r.user_id = i.user_id
 )
 
 select * from final
