@@ -161,6 +161,7 @@ def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        rule = first["msg"].removeprefix("Value error, ")
         raise UserError(
-            f"setting {key!r} (from USERGROWTH_{key.upper()} or {toml}): {first['msg']}"
+            f"setting {key!r} (from USERGROWTH_{key.upper()} or {toml}): {rule}"
         ) from None

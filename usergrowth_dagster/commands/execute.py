@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.errors import UserError
@@ -34,25 +35,29 @@ def execute(
     """Run a job for one partition, or for the range that the tags give.
 
     Raises:
-        UserError: a step failed; the sentence of the first one, as the asset gave it.
+        UserError: a step failed; the sentences of all that did, as their assets gave them.
     """
     import dagster as dg
 
+    from usergrowth_dagster.commands.unfinished import TAG, alive, end_killed_runs
     from usergrowth_dagster.defs.build import build_definitions
     from usergrowth_dagster.defs.jobs import JOB_CONFIG
 
     definition = build_definitions().resolve_job_def(job)
     with dg.DagsterInstance.get() as instance:
-        result = definition.execute_in_process(
-            instance=instance,
-            partition_key=partition,
-            tags=dict(tags or {}),
-            run_config={**JOB_CONFIG.get(job, {}), **QUIET},
-            raise_on_error=False,
-        )
+        locks = Path(instance.root_directory) / "commands"
+        end_killed_runs(instance, locks)
+        with alive(locks) as command:
+            result = definition.execute_in_process(
+                instance=instance,
+                partition_key=partition,
+                tags={**(tags or {}), TAG: command},
+                run_config={**JOB_CONFIG.get(job, {}), **QUIET},
+                raise_on_error=False,
+            )
     report = _report(result)
     if not result.success:
-        raise UserError(_first_failure(result))
+        raise UserError("; ".join(_failures(result)))
     return report
 
 
@@ -76,14 +81,18 @@ def _report(result: "ExecuteInProcessResult") -> RunReport:
     return report
 
 
-def _first_failure(result: "ExecuteInProcessResult") -> str:
+def _failures(result: "ExecuteInProcessResult") -> list[str]:
+    """The sentence of every failed step; a step that others kept from running has none."""
+    told = []
     for event in result.all_events:
-        if event.is_step_failure and event.step_failure_data.error:
-            data = event.step_failure_data
-            error = data.error
-            if data.user_failure_data and data.user_failure_data.description:
-                return str(data.user_failure_data.description)
-            while error and error.cause:
-                error = error.cause
-            return f"{event.step_key}: {error.message.strip() if error else 'failed'}"
-    return f"run {result.run_id} failed; see it in the UI (make dev)"
+        if not event.is_step_failure or not event.step_failure_data.error:
+            continue
+        data = event.step_failure_data
+        error = data.error
+        if data.user_failure_data and data.user_failure_data.description:
+            told.append(str(data.user_failure_data.description))
+            continue
+        while error and error.cause:
+            error = error.cause
+        told.append(f"{event.step_key}: {error.message.strip() if error else 'failed'}")
+    return told or [f"run {result.run_id} failed; see it in the UI (make dev)"]

@@ -1,6 +1,7 @@
 """Home folders: their settings file, Dagster's folder, and making a new one."""
 
 import os
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ concurrency:
     default_limit: 1
 run_monitoring:
   enabled: true
+  free_slots_after_run_end_seconds: 60
 run_retries:
   enabled: true
   max_retries: 1
@@ -33,7 +35,7 @@ BATCH_EVENTS = 500
 
 HEADER = """\
 # Settings of this home folder. An environment variable USERGROWTH_<NAME> wins over a line here.
-# All names, units and defaults: usergrowth init --help, and usergrowth_dagster/settings.py.
+# All names, units and defaults: usergrowth_dagster/settings.py.
 """
 
 
@@ -68,7 +70,7 @@ def write_settings(home: Path, values: Mapping[str, Any]) -> Path:
     lines = [f"{name} = {_toml_value(value)}" for name, value in values.items()]
     text = HEADER + "\n".join(lines) + "\n"
     if path.exists():
-        if path.read_text(encoding="utf-8") != text:
+        if not _same_settings(path, text):
             raise UserError(
                 f"{path}: this home has other settings already; choose another home folder "
                 "(USERGROWTH_HOME or --home), or edit the file"
@@ -77,6 +79,14 @@ def write_settings(home: Path, values: Mapping[str, Any]) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _same_settings(path: Path, text: str) -> bool:
+    """Whether a settings file says the same as a text, whatever its comments and order."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8")) == tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from None
 
 
 def open_home(home: Path | None) -> Settings:
@@ -93,8 +103,13 @@ def open_home(home: Path | None) -> Settings:
 
 
 def make_home(home: Path | None, values: Mapping[str, Any]) -> Settings:
-    """Make a home folder: settings, landing folders, control store, Dagster's folder."""
+    """Make a home folder: settings, landing folders, control store, Dagster's folder.
+
+    Raises:
+        UserError: a value is out of its range, or the home has other settings already.
+    """
     root = load_settings(home).home if home is None else home.absolute()
+    load_settings(root, **values)  # a bad value must not be written
     write_settings(root, values)
     settings = load_settings(root)
     prepare_dagster(root)
