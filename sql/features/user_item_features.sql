@@ -112,55 +112,6 @@ breadth as (
     group by ds, item_id
 ),
 
-touched as (
-    select distinct
-        p.ds,
-        p.user_id,
-        p.item_id,
-        c.category_key,
-        t.touched_on,
-        t.target,
-        t.item_id as touched_item,
-        t.answered_on_item
-    from pairs as p
-    inner join item_categories as c on p.ds = c.ds and p.item_id = c.item_id
-    inner join user_touch_history as t on p.ds = t.ds and p.user_id = t.user_id
-    inner join item_snapshot as s on p.ds = s.ds
-    inner join item_category as o
-        on
-            s.snapshot_ds = o.ds
-            and t.item_id = o.item_id
-            and c.category_key = o.category_key
-            and c.category_value = o.category_value
-),
-
-touched_counts as (
-    select
-        ds,
-        user_id,
-        item_id,
-        category_key,
-        count(*) as touches,
-        count(*) filter (where answered_on_item) as answered
-    from touched
-    group by ds, user_id, item_id, category_key
-),
-
-answering as (
-    select
-        ds,
-        user_id,
-        item_id,
-        map_from_entries(list_sort(list(struct_pack(
-            k := category_key, v := cast(touches as double)
-        )))) as similar_touches,
-        map_from_entries(list_sort(list(struct_pack(
-            k := category_key, v := cast((answered + 0.1) / (touches + 1) as double)
-        )))) as similar_answer_rate
-    from touched_counts
-    group by ds, user_id, item_id
-),
-
 item_days as (
     select
         d.as_of as ds,
@@ -201,8 +152,6 @@ final as (
         a.affinity_events_30d,
         a.affinity_categories,
         a.affinity_freshness,
-        n.similar_touches,
-        n.similar_answer_rate,
         t.item_attribute_num,
         t.item_attribute_str
     from pairs as p
@@ -212,8 +161,6 @@ final as (
     left join breadth as b on p.ds = b.ds and p.item_id = b.item_id
     left join affinity as a
         on p.ds = a.ds and p.user_id = a.user_id and p.item_id = a.item_id
-    left join answering as n
-        on p.ds = n.ds and p.user_id = n.user_id and p.item_id = n.item_id
     left join attributes as t on p.ds = t.ds and p.item_id = t.item_id
 )
 

@@ -83,7 +83,10 @@ def champion_gate(
     current: "LoadedModel | None",
     settings: Settings,
 ) -> Gate:
-    """The new version's log-loss is not above the current one's on the same test rows.
+    """The new version's log-loss is not above the current one's by more than chance.
+
+    A paired bootstrap interval on the same test rows decides. A tie passes: the new version has
+    learned from newer days.
 
     Only test rows after the last day the current version was fitted on are compared.
     """
@@ -108,8 +111,8 @@ def champion_gate(
         seed=settings.seed,
     )
     gap: Interval = found.difference("log_loss", "new", "old")
-    passed = gap.value <= 0
-    verb = "is not above" if passed else "is above"
+    passed = gap.low <= 0
+    verb = "is not above" if gap.value <= 0 else "differs by chance from" if passed else "is above"
     reason = (
         f"log-loss {found.metrics['new']['log_loss'].value:.4f} {verb} that of version {version} "
         f"({found.metrics['old']['log_loss'].value:.4f}) on {len(label)} test rows; paired "

@@ -84,6 +84,7 @@ _CAMPAIGN_NUM = kvs(
 _CAMPAIGN_STR = kvs(
     {
         "campaign_type": "replace(campaign_type, ' ', '')",
+        "couponed_by": "campaign_id",
         "department": "departments",
         "category": "categories",
     }
@@ -164,10 +165,25 @@ from campaigns join campaign_descriptions using (campaign_id)
 
 _ITEMS = """
 create view all_item as
-with days as (select distinct known_from as ds from campaign_items)
+with days as (select distinct known_from as ds from campaign_items),
+couponed as (
+    select
+        product_id::varchar as item_id,
+        ds,
+        'couponed_by:' || string_agg(
+            distinct campaign_id::varchar, '|' order by campaign_id::varchar
+        ) as couponed_by
+    from coupons join campaign_items using (campaign_id) join days on known_from <= ds
+    group by all
+)
 select item_id, kvs_num, kvs_str, ds from campaign_items join days on known_from <= ds
 union all by name
-select item_id, kvs_num, kvs_str, ds from product_items cross join days
+select
+    item_id,
+    kvs_num,
+    nullif(concat_ws(' ', kvs_str, couponed_by), '') as kvs_str,
+    ds
+from product_items cross join days left join couponed using (item_id, ds)
 """
 
 STATEMENTS = (_USERS, _PRODUCTS, _CAMPAIGNS, _ITEMS, _BEHAVIORS, _OPERATIONS)
