@@ -109,3 +109,15 @@ def training_moved(
             raise UserError(f"no campaign is called {campaign_name!r}; apply its YAML file first")
         values = {} if has_model_info is None else {"has_model_info": has_model_info}
         store.move(connection, Kind.TRAINING_JOB, job_id, status, actor, note=note, values=values)
+
+
+def training_failure(store: ControlStore, campaign_name: str) -> str:
+    """Why a campaign's last training failed; empty when it did not, or when there was none."""
+    table = schema.training_job
+    with store.read() as connection:
+        found = connection.execute(
+            select(table.c.id, table.c.status).where(table.c.name == f"{campaign_name}-training")
+        ).first()
+    if found is None or found[1] is not JobStatus.FAILED:
+        return ""
+    return store.history(Kind.TRAINING_JOB, found[0])[-1].note

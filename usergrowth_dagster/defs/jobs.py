@@ -51,7 +51,10 @@ def build_jobs() -> list[Any]:
     return [
         dg.define_asset_job(
             INGEST,
-            selection=dg.AssetSelection.groups("landing", "staging", "facts")
+            selection=(
+                dg.AssetSelection.groups("landing", "staging", "facts")
+                - dg.AssetSelection.assets("population")
+            )
             | dg.AssetSelection.assets("daily_activity"),
             description="Land days and bring their facts up to date.",
         ),
@@ -75,7 +78,7 @@ def build_jobs() -> list[Any]:
         ),
         dg.define_asset_job(
             DECIDE,
-            selection=dg.AssetSelection.assets("user_features", "user_item_features")
+            selection=dg.AssetSelection.assets("population", "user_features", "user_item_features")
             | dg.AssetSelection.groups("models", "audience", "messaging"),
             config=JOB_CONFIG[DECIDE],
             description="Score, decide and batch the tasks of an execution date; a model is "

@@ -9,6 +9,7 @@ from usergrowth_dagster.defs.partitions import day_mapping, partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 
 TRAINING_DAYS = 400
+CHECK = "every_campaign_has_its_model"
 MEANINGS = {
     "churn": "How likely a user is to go silent from the execution date on.",
     "winback": "How likely a user is to come back when texted.",
@@ -92,6 +93,7 @@ def model_training_asset(
         "evaluated on later days; the better one by the rule is registered in MLflow. Learns only "
         "from labels that were closed before the execution date.",
         pool="training",
+        check_specs=[dg.AssetCheckSpec(CHECK, asset=f"{algorithm}_model")],
     )
     def trained(
         context: dg.AssetExecutionContext, config: TrainConfig, project: ProjectResource
@@ -101,21 +103,25 @@ def model_training_asset(
         opened = project.open(context)
         days = partition_days(context)
         trainings = []
+        missing = config.when == "missing"
         with user_errors():
             for day in days:
-                trainings += train_all(
-                    opened,
-                    algorithm,  # type: ignore[arg-type]
-                    day,
-                    only_missing=config.when == "missing",
-                )
+                trainings += train_all(opened, algorithm, day, only_missing=missing)  # type: ignore[arg-type]
+        failed = [t.skipped for t in trainings if t.skipped and t.asked_by]
+        for sentence in failed:
+            context.log.error(sentence)
+        # A task without a model fails in its own scoring; the date's other tasks go on.
+        if failed and len(failed) == len(trainings) and not missing:
+            raise dg.Failure("; ".join(failed), allow_retries=False)
         metadata: dict[str, Any] = {"trainings": len(trainings)}
         for place, training in enumerate(trainings):
             _note_snapshots(context, training)
             prefix = f"{place + 1}: " if len(trainings) > 1 else ""
             for name, value in _training_metadata(training).items():
                 metadata[prefix + name] = value
-        return dg.MaterializeResult(metadata=metadata)
+        told = {} if missing or not failed else {"failures": "; ".join(failed)}
+        check = dg.AssetCheckResult(check_name=CHECK, passed=not failed, metadata=told)
+        return dg.MaterializeResult(metadata=metadata, check_results=[check])
 
     return trained
 

@@ -109,7 +109,7 @@ def population_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefin
         "population",
         partitions,
         (),
-        "audience",
+        "landing",
         {"csv", "parquet", "deltalake"},
         "Who may be contacted: the uploads of the tasks of the execution date.",
         run,

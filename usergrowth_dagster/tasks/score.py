@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from usergrowth_dagster.control.jobs import training_failure
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
@@ -53,10 +54,16 @@ def scoring_model(project: Project, task: Task) -> "ModelRef":
         project.settings, config.algorithm, config.config_hash(), task.execution_date
     )
     if model is None:
+        told = training_failure(project.store, task.campaign)
         raise UserError(
             f"campaign {task.campaign!r}: no approved {config.algorithm} model learned from days "
-            f"before {task.execution_date}; materialize {config.algorithm}_model for that date, "
-            "or approve a version that waits for review in MLflow (tag status: approved)"
+            f"before {task.execution_date}; "
+            + (
+                f"its training failed: {told}"
+                if told
+                else f"materialize {config.algorithm}_model for that date, or approve a version "
+                "that waits for review in MLflow (tag status: approved)"
+            )
         )
     return model
 
@@ -99,19 +106,24 @@ def bind_scoring_rows(
 def score_task(project: Project, task: Task) -> Scored:
     """Score every row of a task's population; the same inputs again write nothing.
 
+    A task whose send plan is made keeps the scores that it was decided by.
+
     Raises:
         UserError: no usable model, or no features of the date.
     """
     from usergrowth_dagster.learning.scoring import score
 
+    scope = {"task_id": task.task_id}
+    known = project.warehouse.fingerprints(SCORES, scope).get(task.execution_date)
+    if task.frozen and known is not None:
+        with open_engine(project.settings) as engine:
+            return _scored(engine, project, task, unchanged=True)
     config = training_config(project, task.spec)
     model = scoring_model(project, task)
-    scope = {"task_id": task.task_id}
     with open_engine(project.settings) as engine:
         files = bind_scoring_rows(engine, project, task, config)
         _require_features(engine, task)
         mark = _fingerprint(files, model)
-        known = project.warehouse.fingerprints(SCORES, scope).get(task.execution_date)
         if known != mark:
             project.progress(f"score {task.task_id}", 0, 1)
             engine.bind_arrow("model_scores", score(engine, model, "scoring_rows"))
@@ -124,11 +136,17 @@ def score_task(project: Project, task: Task) -> Scored:
                 fingerprints={task.execution_date: mark},
             )
             project.progress(f"score {task.task_id}", 1, 1)
-        bind_scores(engine, project, task)
-        rows, scored, mean = engine.rows(
-            "select count(*), count(score), avg(score) from task_scores"
-        )[0]
-    return Scored(rows, scored, model.name, str(model.version), known == mark, mean)
+        return _scored(engine, project, task, unchanged=known == mark)
+
+
+def _scored(engine: Engine, project: Project, task: Task, *, unchanged: bool) -> Scored:
+    """What the table says of a task."""
+    bind_scores(engine, project, task)
+    rows, scored, mean, name, version = engine.rows(
+        "select count(*), count(score), avg(score), any_value(model_name), "
+        "any_value(model_version) from task_scores"
+    )[0]
+    return Scored(rows, scored, name or "", version or "", unchanged, mean)
 
 
 def bind_scores(engine: Engine, project: Project, task: Task) -> list[str]:

@@ -75,9 +75,19 @@ def configs(project: Project, algorithm: Algorithm) -> dict[TrainingConfig, list
     """The distinct trainings that campaigns ask for, and which campaigns ask."""
     found: dict[TrainingConfig, list[str]] = {}
     for name, spec in campaigns(project.store).items():
-        if spec.algorithm.kind == algorithm:
-            found.setdefault(training_config(project, spec), []).append(name)
+        if spec.algorithm.kind == algorithm and (config := _config(project, spec)) is not None:
+            found.setdefault(config, []).append(name)
     return found
+
+
+def _config(project: Project, spec: CampaignSpec) -> TrainingConfig | None:
+    """A campaign's training; None, with the reason in its training job, when it cannot be done."""
+    try:
+        return training_config(project, spec)
+    except UserError as error:
+        for status in (JobStatus.RUNNING, JobStatus.FAILED):
+            training_moved(project.store, spec.name, status, note=str(error))
+        return None
 
 
 def train_all(
@@ -85,30 +95,29 @@ def train_all(
 ) -> list[Training]:
     """Train every configuration of an algorithm that campaigns ask for.
 
-    Without a campaign the default configuration is tried, so that a first look shows a model.
+    One that cannot be trained is ``skipped`` with the reason, and the next one goes on. Without a
+    campaign the default configuration is tried, so that a first look shows a model.
 
     Args:
         project: the home.
         algorithm: churn or winback.
         execution_date: D; nothing from D on is used.
         only_missing: train just what the tasks of D cannot be scored without.
-
-    Raises:
-        UserError: a campaign's training cannot be done; the sentence says why.
     """
-    wanted = configs(project, algorithm)
     if only_missing:
-        return [
-            train_one(project, config, names, execution_date)
-            for config, names in _missing(project, algorithm, execution_date).items()
-        ]
-    if wanted:
-        return [train_one(project, c, names, execution_date) for c, names in wanted.items()]
-    default = TrainingConfig(algorithm=algorithm, churn_days=project.settings.churn_days)
-    try:
-        return [train_one(project, default, [], execution_date)]
-    except UserError as error:
-        return [Training(default, (), [], skipped=f"no campaign asks for it, and {error}")]
+        wanted = _missing(project, algorithm, execution_date)
+    else:
+        default = TrainingConfig(algorithm=algorithm, churn_days=project.settings.churn_days)
+        wanted = configs(project, algorithm) or {default: []}
+    trainings = []
+    for config, names in wanted.items():
+        try:
+            trainings.append(train_one(project, config, names, execution_date))
+        except UserError as error:
+            asked = f"campaign {', '.join(names)}" if names else "no campaign asks for it, and"
+            reason = f"{asked}: {error}" if names else f"{asked} {error}"
+            trainings.append(Training(config, tuple(names), [], skipped=reason))
+    return trainings
 
 
 def _missing(
@@ -120,7 +129,9 @@ def _missing(
     for task in tasks_for(project.store, execution_date):
         if task.spec.algorithm.kind != algorithm or task.frozen:
             continue
-        config = training_config(project, task.spec)
+        config = _config(project, task.spec)
+        if config is None:
+            continue
         if newest_model(project.settings, algorithm, config.config_hash(), execution_date) is None:
             found.setdefault(config, []).append(task.campaign)
     return found

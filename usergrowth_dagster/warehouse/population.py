@@ -86,9 +86,7 @@ def land_population(
     accepted = warehouse.fingerprints(POPULATION, {"task_id": task_id}).get(execution_date)
     rejected = warehouse.fingerprints(QUARANTINE, scope).get(execution_date)
     if version is not None and accepted == rejected == found.fingerprint:
-        good = scoped_counts(warehouse, POPULATION, {"task_id": task_id}).get(execution_date, 0)
-        bad = scoped_counts(warehouse, QUARANTINE, scope).get(execution_date, 0)
-        return LandedPopulation(good + bad, good, bad, warnings, version, True)
+        return _landed(warehouse, task_id, execution_date, warnings, version)
     with open_engine(settings) as engine:
         loader = Loader(engine.connection, landing, CONTRACTS[POPULATION])
         loader.load(execution_date, found.files)
@@ -111,6 +109,45 @@ def land_population(
     return LandedPopulation(
         counts.rows_in, counts.accepted, counts.quarantined, warnings, commit.version, False
     )
+
+
+def kept_population(
+    landing: Storage, warehouse: Warehouse, task_id: str, execution_date: date
+) -> LandedPopulation | None:
+    """The population that a task was decided by, whatever has become of its upload since.
+
+    Returns:
+        What is in the table, with a warning when the upload has changed; None when nothing is.
+    """
+    version = warehouse.version(POPULATION)
+    mark = warehouse.fingerprints(POPULATION, {"task_id": task_id}).get(execution_date)
+    if version is None or mark is None:
+        return None
+    warnings: tuple[str, ...] = ()
+    try:
+        changed = population_files(landing, task_id).fingerprint != mark
+    except UserError:
+        changed = True
+    if changed:
+        warnings = (
+            f"{task_folder(task_id)} has changed since the task's send plan was made and is not "
+            "taken in again; upload its people into a folder of another name",
+        )
+    return _landed(warehouse, task_id, execution_date, warnings, version)
+
+
+def _landed(
+    warehouse: Warehouse,
+    task_id: str,
+    execution_date: date,
+    warnings: tuple[str, ...],
+    version: int,
+) -> LandedPopulation:
+    """What is in the table already, told from its log alone."""
+    rejects = {"table_name": quarantine_name(task_id)}
+    good = scoped_counts(warehouse, POPULATION, {"task_id": task_id}).get(execution_date, 0)
+    bad = scoped_counts(warehouse, QUARANTINE, rejects).get(execution_date, 0)
+    return LandedPopulation(good + bad, good, bad, warnings, version, True)
 
 
 def _rows_sql(task_id: str) -> str:
