@@ -68,6 +68,9 @@ def serve_uis(settings: Settings, dagster_port: int, mlflow_port: int, say: Say)
     Raises:
         UserError: one of them ended by itself.
     """
+    # A service manager stops with SIGTERM; without this the UIs would outlive their parent.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     first, second = free_port(dagster_port), free_port(mlflow_port)
     log = settings.home / "mlflow-ui.log"
     with _running(_commands(settings, first, second), log) as processes:

@@ -18,9 +18,18 @@ event_log_storage:
     base_dir: {folder}/history/runs
 telemetry:
   enabled: false
+nux:
+  enabled: false
 concurrency:
   pools:
     default_limit: 1
+  runs:
+    tag_concurrency_limits:
+      # Two runs of one execution date would do the same work twice.
+      - key: dagster/partition
+        value:
+          applyLimitPerUniqueValue: true
+        limit: 1
 run_monitoring:
   enabled: true
   free_slots_after_run_end_seconds: 60

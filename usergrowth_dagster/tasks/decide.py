@@ -19,8 +19,9 @@ from usergrowth_dagster.audience.summary import Spend, spend, summarize
 from usergrowth_dagster.control.jobs import task_succeeded
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.messaging.content import reason_sql, segments_sql
+from usergrowth_dagster.tasks.each import NotReadyError
 from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.score import bind_population, bind_scores, feature_version
+from usergrowth_dagster.tasks.score import bind_population, bind_scores, feature_version, is_scored
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 if TYPE_CHECKING:
@@ -54,29 +55,57 @@ def holdout(task: Task) -> Holdout:
     return Holdout(**task.spec.holdout.model_dump())
 
 
+def _inputs_mark(engine: Engine, project: Project, task: Task) -> str:
+    """Hash of everything a decision is made from; binds ``task_population`` and ``task_scores``.
+
+    Raises:
+        NotReadyError: the population has not been scored as it is now.
+    """
+    population = bind_population(engine, project, task)
+    scores = bind_scores(engine, project, task)
+    if not is_scored(project, task, population) and not task.frozen:
+        raise NotReadyError(task.task_id)
+    return decision_fingerprint(
+        population="\n".join(sorted(population)),
+        features=scores,
+        model="",  # named by the score files
+        policy=selection_policy(task),
+        holdout=holdout(task),
+        extra={
+            "template": task.spec.template.content,
+            "signature": task.spec.signature.name,
+            "price": repr(project.settings.message_price),
+            "campaign": task.campaign,
+        },
+    )
+
+
+def bind_standing_decision(engine: Engine, project: Project, task: Task) -> None:
+    """Make the views ``task_population`` and ``decisions`` of a task that is decided.
+
+    Raises:
+        NotReadyError: the decision that stands was made from other inputs than the present ones.
+    """
+    warehouse, day = project.warehouse, task.execution_date
+    mark = _inputs_mark(engine, project, task)
+    state = decision_state(warehouse, day, task.task_id, mark, frozen=task.frozen)
+    if state not in ("unchanged", "frozen"):
+        raise NotReadyError(task.task_id)
+    bind_decisions(engine, warehouse, day, task.task_id)
+
+
 def decide_task(project: Project, task: Task) -> Decided:
-    """Decide a task; a decision from the same inputs stands, and one that is sent is not remade."""
-    policy, control = selection_policy(task), holdout(task)
+    """Decide a task; a decision from the same inputs stands, and one that is sent is not remade.
+
+    Raises:
+        NotReadyError: the population has not been scored as it is now.
+    """
     warehouse, day = project.warehouse, task.execution_date
     with open_engine(project.settings) as engine:
-        population = bind_population(engine, project, task)
-        scores = bind_scores(engine, project, task)
-        mark = decision_fingerprint(
-            population="\n".join(sorted(population)),
-            features=scores,
-            model="",  # named by the score files
-            policy=policy,
-            holdout=control,
-            extra={
-                "template": task.spec.template.content,
-                "signature": task.spec.signature.name,
-                "price": repr(project.settings.message_price),
-                "campaign": task.campaign,
-            },
-        )
+        mark = _inputs_mark(engine, project, task)
         state = decision_state(warehouse, day, task.task_id, mark, frozen=task.frozen)
         if state in ("new", "changed"):
-            table = _decide(engine, project, task, policy, control)
+            table = _decide(engine, project, task, selection_policy(task), holdout(task))
         else:
             table = read_decisions(engine, warehouse, day, task.task_id)
         written = write_decisions(
@@ -125,10 +154,10 @@ def write_task_output(project: Project, task: Task) -> OutputFile:
 
     Raises:
         UserError: the output folder holds something foreign.
+        NotReadyError: the task is not decided on its present inputs.
     """
     with open_engine(project.settings) as engine:
-        bind_population(engine, project, task)
-        bind_decisions(engine, project.warehouse, task.execution_date, task.task_id)
+        bind_standing_decision(engine, project, task)
         output = write_output(
             engine,
             project.landing,

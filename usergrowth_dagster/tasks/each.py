@@ -14,12 +14,17 @@ from usergrowth_dagster.tasks.project import Project
 T = TypeVar("T")
 
 
+class NotReadyError(Exception):
+    """The step before has not been done on a task's present inputs: another run is at it."""
+
+
 @dataclass
 class Outcome(Generic[T]):
-    """What became of each task: a result, or the sentence it failed with."""
+    """What became of each task: a result, the sentence it failed with, or left to another run."""
 
     results: dict[str, T] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
 
     def sentence(self) -> str:
         """All failures in one sentence; empty when there is none."""
@@ -38,7 +43,8 @@ def each_task(
 
     A user's mistake fails its task with the reason in the control records, and the next task goes
     on. Later steps leave failed tasks out; the first step tries them again (``include_failed``).
-    A task that is decided keeps its success when a later step fails (``fails_task`` false).
+    A task that is decided keeps its success when a later step fails (``fails_task`` false). A task
+    that another run has begun meanwhile is left to that run.
     """
     outcome: Outcome[T] = Outcome()
     for task in tasks_for(project.store, execution_date):
@@ -46,6 +52,8 @@ def each_task(
             continue
         try:
             outcome.results[task.task_id] = step(project, task)
+        except NotReadyError:
+            outcome.left.append(task.task_id)
         except UserError as error:
             outcome.failures[task.task_id] = str(error)
             if fails_task and not task.frozen:

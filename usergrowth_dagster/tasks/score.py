@@ -1,6 +1,7 @@
 """Step 2 of a task: score its population with features and a model from before the date."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,10 +87,13 @@ def bind_population(engine: Engine, project: Project, task: Task) -> list[str]:
 def bind_scoring_rows(
     engine: Engine, project: Project, task: Task, config: TrainingConfig
 ) -> list[str]:
-    """Make the view ``scoring_rows``: population rows with features; returns the files it reads."""
+    """Make the view ``scoring_rows``: rows of ``task_population`` with features.
+
+    Returns:
+        The feature files it reads.
+    """
     day = [task.execution_date]
-    files = bind_population(engine, project, task)
-    files += bind_table(engine, project, "user_features", day)
+    files = bind_table(engine, project, "user_features", day)
     pairs = ""
     extra = ""
     if config.algorithm == "winback":
@@ -121,9 +125,12 @@ def score_task(project: Project, task: Task) -> Scored:
     config = training_config(project, task.spec)
     model = scoring_model(project, task)
     with open_engine(project.settings) as engine:
+        population = bind_population(engine, project, task)
+        if not population:
+            raise UserError(f"{task.population}: none of its rows was accepted; upload it anew")
         files = bind_scoring_rows(engine, project, task, config)
         _require_features(engine, task)
-        mark = _fingerprint(files, model)
+        mark = _fingerprint(population, files, model)
         if known != mark:
             project.progress(f"score {task.task_id}", 0, 1)
             engine.bind_arrow("model_scores", score(engine, model, "scoring_rows"))
@@ -167,10 +174,20 @@ def _require_features(engine: Engine, task: Task) -> None:
         )
 
 
-def _fingerprint(files: list[str], model: "ModelRef") -> str:
-    names = sorted(name.rsplit("/", 1)[-1] for name in files)
-    text = "\n".join([*names, model.name, str(model.version)])
+def _hash(parts: Iterable[str]) -> str:
+    text = "\n".join(sorted(part.rsplit("/", 1)[-1] for part in parts))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _fingerprint(population: list[str], files: list[str], model: "ModelRef") -> str:
+    """What scores are made from; it begins with the population, so that this can be asked alone."""
+    return f"{_hash(population)}-{_hash([*files, model.name, str(model.version)])}"
+
+
+def is_scored(project: Project, task: Task, population: list[str]) -> bool:
+    """Whether the scores that stand were made from these files of the population."""
+    marks = project.warehouse.fingerprints(SCORES, {"task_id": task.task_id})
+    return marks.get(task.execution_date, "").startswith(f"{_hash(population)}-")
 
 
 def _scores_sql(task: Task, model: "ModelRef") -> str:

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from usergrowth_dagster.audience.records import bind_decisions
+from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.messaging.content import message_columns_sql
 from usergrowth_dagster.messaging.dispatch import DispatchCounts, dispatch
 from usergrowth_dagster.messaging.plan import SendPlan, plan_send
+from usergrowth_dagster.tasks.decide import bind_standing_decision
+from usergrowth_dagster.tasks.each import NotReadyError
 from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.score import bind_population
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 if TYPE_CHECKING:
@@ -22,10 +23,12 @@ def plan_task(project: Project, task: Task) -> SendPlan:
     Raises:
         UserError: signature or template is not approved; the decision stays, and planning goes on
             when it is.
+        NotReadyError: the task is not decided on its present inputs, or its output not written.
     """
+    if task.status != JobStatus.SUCCESS:
+        raise NotReadyError(task.task_id)
     with open_engine(project.settings) as engine:
-        bind_population(engine, project, task)
-        bind_decisions(engine, project.warehouse, task.execution_date, task.task_id)
+        bind_standing_decision(engine, project, task)
         return plan_send(
             project.store,
             project.settings,

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 LAST_DAY = date(2018, 1, 1)
 """Day of the last published purchase."""
 
-_FORMAT = 2
+_FORMAT = 2  # raise it when the files' content changes, so that finished examples are rewritten
 
 
 @contextmanager
