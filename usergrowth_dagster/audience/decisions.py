@@ -51,6 +51,26 @@ DECISION_COLUMNS = {
     "population_version": "VARCHAR",
     "policy_hash": "VARCHAR",
 }
+DECISION_MEANINGS = {
+    "ds": "execution date",
+    "task_id": "the task",
+    "campaign": "its campaign",
+    "row": "place of the row in the upload",
+    "user_id": "the user",
+    "item_id": "the item that the message is about",
+    "score": "calibrated probability that was decided by; null without features",
+    "rank": "place by score among the rows that could be chosen, from 1",
+    "messages": "billed message segments of the row's text",
+    "cost": "price of the text, in currency",
+    "arm": "treatment, control, or none",
+    "propensity": "chance of the row's arm, as it was drawn",
+    "outcome": "selected, holdout, or the reason why the row was not chosen",
+    "model_name": "registered model",
+    "model_version": "its version",
+    "feature_version": "version of the feature table",
+    "population_version": "version of the population table",
+    "policy_hash": "hash of the selection policy",
+}
 _RESULT = "_audience_decided"
 
 

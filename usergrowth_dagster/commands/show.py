@@ -66,7 +66,7 @@ def show_chain(report: ChainReport, say: Say, show_table: ShowTable) -> list[str
         failures += report.decide.failures
         warnings += report.decide.warnings
     show_table("Tables", ("table", "rows written"), lines)
-    for name in ("scores", "decisions", "selection_output", "send_batches"):
+    for name in ("population", "scores", "decisions", "selection_output", "send_batches"):
         told = report.decide.metadata.get(name, {}).get("by_task") if report.decide else None
         if told:
             say(f"\n{name}\n{told}")

@@ -32,10 +32,12 @@ def run_step(
 
     rows: list[list[Any]] = []
     failures: dict[str, str] = {}
+    left: list[str] = []
     total = done = 0
     for day in partition_days(context):
         outcome = each_task(project, day, step, include_failed=first, fails_task=fails_task)
         failures |= outcome.failures
+        left += outcome.left
         done += len(outcome.results)
         for task_id, result in outcome.results.items():
             rows.append([day, task_id, *row(result)])
@@ -49,6 +51,8 @@ def run_step(
     if failures:
         context.log.error(sentence)
         metadata["failures"] = sentence
+    if left:
+        metadata["left_to_another_run"] = ", ".join(left)
     check = dg.AssetCheckResult(
         check_name=CHECK, passed=not failures, metadata={"failures": sentence or "none"}
     )
@@ -153,7 +157,7 @@ def scores_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
 
 def decisions_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     """Decisions."""
-    from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
+    from usergrowth_dagster.audience.decisions import DECISION_COLUMNS, DECISION_MEANINGS
 
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:
         from usergrowth_dagster.tasks.decide import decide_task
@@ -181,7 +185,7 @@ def decisions_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefini
         "One row with one outcome for every row of a population: selected, held out, or the "
         "reason why not.",
         run,
-        {name: (kind, "") for name, kind in DECISION_COLUMNS.items()},
+        {name: (kind, DECISION_MEANINGS[name]) for name, kind in DECISION_COLUMNS.items()},
     )
 
 
