@@ -40,6 +40,7 @@ def train_and_register(
     settings: Settings,
     *,
     data_versions: Mapping[str, int],
+    data_mark: str = "",
     code_version: str,
     dagster_run_id: str | None = None,
     progress: Progress = lambda _: None,
@@ -47,12 +48,12 @@ def train_and_register(
     """Train, judge and register, or return the version made before from the same inputs.
 
     Arguments as in :func:`training.train`; the same inputs are the same job, execution date, data
-    versions, code version and settings.
+    mark, code version and settings.
 
     Raises:
         UserError: too little to learn from; nothing is registered then.
     """
-    mark = fingerprint(config, execution_date, settings, data_versions, code_version)
+    mark = fingerprint(config, execution_date, settings, data_mark or data_versions, code_version)
     known = find_fingerprint(settings, config.algorithm, mark)
     if known is None:
         trained = train(
@@ -62,6 +63,7 @@ def train_and_register(
             execution_date,
             settings,
             data_versions=data_versions,
+            data_mark=data_mark,
             code_version=code_version,
             dagster_run_id=dagster_run_id,
             progress=progress,

@@ -89,6 +89,7 @@ def train(
     settings: Settings,
     *,
     data_versions: Mapping[str, int] | None = None,
+    data_mark: str = "",
     code_version: str = "",
     dagster_run_id: str | None = None,
     progress: Progress = lambda _: None,
@@ -103,6 +104,7 @@ def train(
         execution_date: D.
         settings: seed, threads, top_n and max_training_rows are used.
         data_versions: table → Delta version the relation was built from.
+        data_mark: hash of the rows' files, which tells the same data from other data.
         code_version: hash of the code and SQL.
         dagster_run_id: the orchestrator's run, for the record.
         progress: told what is being done.
@@ -177,7 +179,7 @@ def train(
         seconds=clock.seconds,
         test=test,
         fingerprint=fingerprint(
-            config, execution_date, settings, data_versions or {}, code_version
+            config, execution_date, settings, data_mark or data_versions or {}, code_version
         ),
     )
 
@@ -186,15 +188,19 @@ def fingerprint(
     config: TrainingConfig,
     execution_date: date,
     settings: Settings,
-    data_versions: Mapping[str, int],
+    data: str | Mapping[str, int],
     code_version: str,
 ) -> str:
-    """Hash of everything a training's result depends on."""
+    """Hash of everything a training's result depends on.
+
+    ``data`` says which rows: a hash of the files read, else the versions of their tables. Versions
+    also change when other days are written.
+    """
     text = json.dumps(
         {
             "config": config.model_dump(mode="json"),
             "execution_date": execution_date.isoformat(),
-            "data_versions": dict(sorted(data_versions.items())),
+            "data": data if isinstance(data, str) else dict(sorted(data.items())),
             "code_version": code_version,
             "settings": [settings.seed, settings.top_n, settings.max_training_rows],
         },

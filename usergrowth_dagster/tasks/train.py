@@ -105,14 +105,15 @@ def train_all(
         only_missing: train just what the tasks of D cannot be scored without.
     """
     if only_missing:
-        wanted = _missing(project, algorithm, execution_date)
+        wanted = _asked_by_tasks(project, algorithm, execution_date)
     else:
         default = TrainingConfig(algorithm=algorithm, churn_days=project.settings.churn_days)
         wanted = configs(project, algorithm) or {default: []}
     trainings = []
     for config, names in wanted.items():
         try:
-            trainings.append(train_one(project, config, names, execution_date))
+            known = _usable(project, config, names, execution_date) if only_missing else None
+            trainings.append(known or train_one(project, config, names, execution_date))
         except UserError as error:
             asked = f"campaign {', '.join(names)}" if names else "no campaign asks for it, and"
             reason = f"{asked}: {error}" if names else f"{asked} {error}"
@@ -120,21 +121,32 @@ def train_all(
     return trainings
 
 
-def _missing(
+def _asked_by_tasks(
     project: Project, algorithm: Algorithm, execution_date: date
 ) -> dict[TrainingConfig, list[str]]:
-    from usergrowth_dagster.learning.registry import newest_model
-
+    """The trainings that the tasks of a date need."""
     found: dict[TrainingConfig, list[str]] = {}
     for task in tasks_for(project.store, execution_date):
-        if task.spec.algorithm.kind != algorithm or task.frozen:
+        if task.spec.algorithm.kind != algorithm:
             continue
         config = _config(project, task.spec)
-        if config is None:
-            continue
-        if newest_model(project.settings, algorithm, config.config_hash(), execution_date) is None:
+        if config is not None:
             found.setdefault(config, []).append(task.campaign)
     return found
+
+
+def _usable(
+    project: Project, config: TrainingConfig, names: list[str], execution_date: date
+) -> Training | None:
+    """The model that stands for a training, when it may score the date."""
+    from usergrowth_dagster.learning.lifecycle import Registered
+    from usergrowth_dagster.learning.registry import newest_model, read_artifacts
+
+    ref = newest_model(project.settings, config.algorithm, config.config_hash(), execution_date)
+    if ref is None:
+        return None
+    summary, figures = read_artifacts(ref)
+    return Training(config, tuple(names), [], Registered(ref, True, summary, figures))
 
 
 def train_one(
@@ -174,7 +186,7 @@ def _train(
     table = TRAINING_SET[config.algorithm]
     versions = {build.model: build.version for build in builds if build.version is not None}
     with open_engine(project.settings) as engine:
-        bind_table(engine, project, table, days)
+        files = bind_table(engine, project, table, days)
         registered = train_and_register(
             engine,
             table,
@@ -182,6 +194,7 @@ def _train(
             execution_date,
             project.settings,
             data_versions=versions,
+            data_mark=hashlib.sha256("\n".join(sorted(files)).encode()).hexdigest()[:16],
             code_version=training_code_version(config.algorithm),
             dagster_run_id=project.run_id,
             progress=lambda stage: project.progress(f"{config.algorithm}: {stage}", 0, 0),
