@@ -90,19 +90,35 @@ class Warehouse:
     ) -> tuple[int, int]:
         from deltalake import write_deltalake
 
-        exists = self.exists(table)
-        if not exists:
-            kwargs = {key: value for key, value in kwargs.items() if key != "predicate"}
+        if not self.exists(table):
+            self._create(table, data, kwargs["partition_by"])
         write_deltalake(
             self.uri(table),
             data() if callable(data) else data,
-            mode="overwrite" if exists else "error",
-            schema_mode="merge" if exists else None,
-            configuration=None if exists else _KEEP_FOREVER,
+            mode="overwrite",
+            schema_mode="merge",
             storage_options=self._options,
             **kwargs,
         )
         return self._written(table, kwargs["commit_properties"])
+
+    def _create(
+        self, table: str, data: "pa.Table | RowStream", partition_by: Sequence[str]
+    ) -> None:
+        """Make the table without rows, so that a first write replaces its days like any other.
+
+        Two processes that both wrote the first rows of a day would else leave it doubled.
+        """
+        from deltalake import DeltaTable
+
+        DeltaTable.create(
+            self.uri(table),
+            (data() if callable(data) else data).schema,
+            mode="ignore",
+            partition_by=list(partition_by),
+            configuration=_KEEP_FOREVER,
+            storage_options=self._options,
+        )
 
     def replace(
         self,
