@@ -30,7 +30,8 @@ FIRST = START - timedelta(days=7)
 D = date(2017, 5, 4)
 """A Thursday: the newest churn label that is closed by then ends on April 30th."""
 USERS = 500
-PHONE = re.compile(rb"\+?999\d{10}")
+PHONE = re.compile(rb"(?=(999\d{10}))")
+"""Thirteen digits that may be a phone, also in the middle of others."""
 
 
 def day(back: int) -> date:
@@ -127,15 +128,28 @@ def rows(home: Path, table: str, where: str = "true", columns: str = "*") -> lis
         ).fetchall()
 
 
+def rounded(value: Any) -> Any:
+    """A value whose floats have nine digits: the last ones depend on the order of a sum."""
+    if isinstance(value, float):
+        return float(f"{value:.9g}") + 0.0
+    if isinstance(value, list | tuple):
+        return [rounded(one) for one in value]
+    if isinstance(value, dict):
+        return {key: rounded(value[key]) for key in sorted(value)}
+    return value
+
+
 def same_rows(one: Path, other: Path, tables: list[str]) -> None:
     """Two homes hold the same rows, however they came about."""
     for table in tables:
         listed = sorted(warehouse(one).columns(table))
+        first = [name for name in ("ds", "user_id", "item_id", "task_id", "row") if name in listed]
+        listed = [*first, *(name for name in listed if name not in first)]
         columns = ", ".join(f'"{name}"' for name in listed)
         left, right = rows(one, table, columns=columns), rows(other, table, columns=columns)
         assert left, table
         assert len(left) == len(right), (table, len(left), len(right))
-        different = [(a, b) for a, b in zip(left, right, strict=True) if repr(a) != repr(b)]
+        different = [(a, b) for a, b in zip(left, right, strict=True) if rounded(a) != rounded(b)]
         assert not different, (table, different[0])
 
 
@@ -234,9 +248,17 @@ def approve(home: Path, *templates: str) -> None:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """The world, made by the first worker that wants it."""
+    """The world, made by the first worker that wants it.
+
+    To save a minute while writing tests: ``python tests/chain_world.py <folder>`` makes one, and
+    CHAIN_WORLD=<folder> uses it.
+    """
     import fcntl
 
+    if "CHAIN_WORLD" in os.environ:
+        root = Path(os.environ["CHAIN_WORLD"])
+        yield World(root / "landed", root / "decided")
+        return
     base = tmp_path_factory.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "chain-world"
     root.mkdir(exist_ok=True)

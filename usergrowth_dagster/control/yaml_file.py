@@ -73,8 +73,11 @@ def read_text(path: Path) -> str:
 
 
 def explain(error: ValidationError, model: type[BaseModel], source: str) -> UserError:
-    """The first problem of a validation as one sentence, and how many more there are."""
-    problems = error.errors()
+    """The first problem of a validation as one sentence, and how many more there are.
+
+    An unknown key comes first: a required one may be missing only because it is misspelled.
+    """
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
     path = [str(part) for part in first["loc"]]
     place = [source, ".".join(path)] if path else [source]

@@ -25,7 +25,7 @@ class Cursor:
         try:
             stored = json.loads(text or "{}")
             return cls(dict(stored.get("handled", {})), dict(stored.get("seen", {})))
-        except (ValueError, AttributeError):
+        except (ValueError, TypeError, AttributeError):
             return cls()
 
     def dump(self) -> str:
