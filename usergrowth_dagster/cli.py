@@ -135,6 +135,22 @@ def backfill(
 
 
 @app.command()
+def train(
+    day: Annotated[str, typer.Option("--date", help="Execution date; default today.")] = "",
+    home: Home = None,
+) -> None:
+    """Train the models that campaigns ask for, on what was known before an execution date."""
+    from usergrowth_dagster.commands.chain import train_date
+    from usergrowth_dagster.commands.home import open_home
+    from usergrowth_dagster.commands.show import chain_progress, show_training
+
+    settings = open_home(home)
+    with chain_progress():
+        report = train_date(settings, _day(day) if day else settings.current_date())
+    _finish(show_training(report, _say))
+
+
+@app.command()
 def status(home: Home = None) -> None:
     """Tables, models, tasks and messages of a home."""
     from usergrowth_dagster.commands.home import open_home
@@ -204,4 +220,18 @@ def main() -> None:
         app()
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on where this one stopped", err=True)
+        sys.exit(130)
+    except OSError as error:
+        place = f": {error.filename}" if error.filename else ""
+        typer.echo(f"error: {error.strerror or error}{place}", err=True)
+        sys.exit(2)
+    except Exception as error:
+        # SQLAlchemy is loaded by then, if it is the one that complains.
+        origin = getattr(error, "orig", None)
+        if origin is None:
+            raise
+        typer.echo(f"error: the control store cannot be used: {origin}", err=True)
         sys.exit(2)

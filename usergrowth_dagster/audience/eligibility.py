@@ -9,7 +9,8 @@ A row that fails gets the outcome of the first check it fails, in the order of :
    the longest number of ITU-T E.164.
 5. ``suppressed``, ``capped``: the user may not be texted (opt-out), or not again so soon. Both hold
    for the person: for each row of that user, and for each row with that phone.
-6. ``missing_variable``, ``too_long`` or another code of the message builder: no text can be made.
+6. ``not_active``: the model speaks of active users only, and the user is not one.
+7. ``missing_variable``, ``too_long`` or another code of the message builder: no text can be made.
 """
 
 # Every outcome, in its order of precedence. Those from other_item on are given to eligible rows.
@@ -20,6 +21,7 @@ OUTCOMES = (
     "bad_phone",
     "suppressed",
     "capped",
+    "not_active",
     "missing_variable",
     "too_long",
     "other_item",

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from usergrowth_dagster.commands.execute import RunReport, execute
+from usergrowth_dagster.commands.execute import InterruptedRunError, RunReport, execute
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.uploads import register_uploads
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,55 @@ def check_dates(settings: Settings, first: date, last: date) -> None:
         raise UserError(f"{last} is in the future: today is {settings.current_date()}")
 
 
+def _ingest(first: date, last: date) -> RunReport:
+    """Land days and make their facts; the facts of good days are made beside a bad one.
+
+    Raises:
+        UserError: a landing day failed; the sentence names it.
+    """
+    from usergrowth_dagster.defs.jobs import FACTS, INGEST, range_tags
+
+    try:
+        return execute(INGEST, tags=range_tags(first, last))
+    except InterruptedRunError:
+        raise
+    except UserError:
+        execute(FACTS, tags=range_tags(first, last))
+        raise
+
+
 def run_date(settings: Settings, day: date) -> ChainReport:
     """Land the last days before an execution date, then decide it.
 
+    Uploads that a campaign decides on arrival are registered for the date.
+
     Raises:
-        UserError: a landing day or every task failed.
+        UserError: a landing day failed, and nothing was decided; or every task failed.
     """
-    from usergrowth_dagster.defs.jobs import DECIDE, INGEST, ingest_days, range_tags
+    from usergrowth_dagster.defs.jobs import DECIDE, ingest_days
 
     check_dates(settings, day, day)
     days = ingest_days(day, settings.catch_up_days, settings.start_date)
-    ingest = execute(INGEST, tags=range_tags(days.first, days.last))
+    try:
+        ingest = _ingest(days.first, days.last)
+    except InterruptedRunError:
+        raise
+    except UserError as error:
+        raise UserError(f"{error}; mend it and run again, {day} has not been decided") from None
+    register_uploads(Project(settings), day)
     return ChainReport(ingest, execute(DECIDE, partition=day.isoformat()))
+
+
+def train_date(settings: Settings, day: date) -> RunReport:
+    """Train every model that campaigns ask for, as of an execution date.
+
+    Raises:
+        UserError: no campaign's model could be trained.
+    """
+    from usergrowth_dagster.defs.jobs import TRAIN
+
+    check_dates(settings, day, day)
+    return execute(TRAIN, partition=day.isoformat())
 
 
 def backfill(settings: Settings, first: date, last: date, *, only_ingest: bool) -> ChainReport:
@@ -53,12 +92,12 @@ def backfill(settings: Settings, first: date, last: date, *, only_ingest: bool) 
     Nothing is sent for a date that has passed.
 
     Raises:
-        UserError: a landing day failed; the others are done, and the next call goes on.
+        UserError: a landing day failed; the facts of the others are made, nothing is decided.
     """
-    from usergrowth_dagster.defs.jobs import DECIDE, INGEST, range_tags
+    from usergrowth_dagster.defs.jobs import DECIDE, range_tags
 
     check_dates(settings, first, last)
     start = max(settings.start_date, first - timedelta(days=1))  # features see the day before
-    ingest = execute(INGEST, tags=range_tags(start, last))
+    ingest = _ingest(start, last)
     decide = None if only_ingest else execute(DECIDE, tags=range_tags(first, last))
     return ChainReport(ingest, decide)

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from dagster import ExecuteInProcessResult
 
 
+class InterruptedRunError(UserError):
+    """A person stopped the run; the same command goes on where it stopped."""
+
+
 @dataclass
 class RunReport:
     """What a run told: rows by asset, metadata by asset, sentences of failed tasks."""
@@ -89,6 +93,10 @@ def _failures(result: "ExecuteInProcessResult") -> list[str]:
             continue
         data = event.step_failure_data
         error = data.error
+        if error and error.cls_name == "DagsterExecutionInterruptedError":
+            raise InterruptedRunError(
+                "interrupted; the same command goes on where this one stopped"
+            )
         if data.user_failure_data and data.user_failure_data.description:
             told.append(str(data.user_failure_data.description))
             continue

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.commands.chain import ChainReport
+from usergrowth_dagster.commands.execute import RunReport
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -70,9 +71,26 @@ def show_chain(report: ChainReport, say: Say, show_table: ShowTable) -> list[str
         told = report.decide.metadata.get(name, {}).get("by_task") if report.decide else None
         if told:
             say(f"\n{name}\n{told}")
+    sent = report.decide.metadata.get("dispatched_messages", {}) if report.decide else {}
+    told = ", ".join(f"{k} {v}" for k, v in sent.items() if v and not k.startswith("dagster/"))
+    if report.decide:
+        say(f"\ndispatched now: {told or 'nothing was due'}")
     for warning in warnings:
         say(f"warning: {warning}")
     return failures
+
+
+def show_training(report: RunReport, say: Say) -> list[str]:
+    """Show what a training came to; the sentences of what failed."""
+    for name, found in report.metadata.items():
+        told = [
+            str(found[key])
+            for key in found
+            if key.rsplit(": ", 1)[-1] in ("model", "gain", "skipped", "evaluation")
+        ]
+        if told:
+            say(f"\n{name}\n" + "\n".join(told))
+    return report.failures
 
 
 def _rows(metadata: dict[str, Any]) -> str:

@@ -87,7 +87,8 @@ def _task(project: Project, task: Task) -> dict[str, Any]:
     for occurrence in occurrences_of(project.store, task.task_id):
         for state, people in read_plan(ledger, occurrence).states.items():
             sent[state] = sent.get(state, 0) + people
-    blocked = ("duplicate", "no_features", "no_phone", "bad_phone", "suppressed", "capped")
+    blocked = {"duplicate", "no_features", "no_phone", "bad_phone"}
+    blocked |= {"suppressed", "capped", "not_active"}
     return {
         "campaign": task.campaign,
         "population": decisions.num_rows,

@@ -9,6 +9,7 @@ import dagster as dg
 INGEST = "ingest"
 TRAIN = "train"
 LABELS = "labels"
+FACTS = "facts"
 DECIDE = "decide"
 
 RANGE_START = "dagster/asset_partition_range_start"
@@ -57,6 +58,12 @@ def build_jobs() -> list[Any]:
             )
             | dg.AssetSelection.assets("daily_activity"),
             description="Land days and bring their facts up to date.",
+        ),
+        dg.define_asset_job(
+            FACTS,
+            selection=dg.AssetSelection.groups("staging", "facts")
+            | dg.AssetSelection.assets("daily_activity"),
+            description="Facts of what has landed; for the days beside one that could not land.",
         ),
         dg.define_asset_job(
             LABELS,

@@ -20,6 +20,7 @@ from usergrowth_dagster.control.jobs import task_succeeded
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.messaging.content import reason_sql, segments_sql
 from usergrowth_dagster.tasks.each import NotReadyError
+from usergrowth_dagster.tasks.features import bind_table
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.score import bind_population, bind_scores, feature_version, is_scored
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
@@ -75,6 +76,7 @@ def _inputs_mark(engine: Engine, project: Project, task: Task) -> str:
             "template": task.spec.template.content,
             "signature": task.spec.signature.name,
             "price": repr(project.settings.message_price),
+            "active_days": str(project.settings.active_days),
             "campaign": task.campaign,
         },
     )
@@ -128,13 +130,21 @@ def _decide(
 ) -> "pa.Table":
     text = (task.spec.template.content, task.spec.signature.name, "p.variables")
     segments = segments_sql(text[0], text[1], column=text[2])
+    bind_table(engine, project, "user_features", [task.execution_date])
+    # A churn model learns from active users; of the others it has nothing to say.
+    silent = (
+        f"coalesce(f.recency_days > {project.settings.active_days}, true)"
+        if task.spec.algorithm.kind == "churn"
+        else "false"
+    )
     engine.run(
         'create or replace view candidates as select p."row", p.user_id, p.item_id, p.phone, '
         f"s.score, {segments} as messages, "
         f"{segments} * {project.settings.message_price!r} as cost, "
-        f"{reason_sql(*text)} as content_problem, false as suppressed, "
-        "s.model_name, s.model_version "
-        'from task_population as p inner join task_scores as s using ("row")'
+        f"case when {silent} then 'not_active' else {reason_sql(*text)} end as content_problem, "
+        "false as suppressed, s.model_name, s.model_version "
+        'from task_population as p inner join task_scores as s using ("row") '
+        "left join user_features as f on p.user_id = f.user_id"
     )
     return decide(
         engine,

@@ -3,8 +3,14 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 
-from usergrowth_dagster.control.tasks import campaigns, campaigns_for_upload, register_task
+from usergrowth_dagster.control.tasks import (
+    all_tasks,
+    campaigns,
+    campaigns_for_upload,
+    register_task,
+)
 from usergrowth_dagster.data.population import Upload, complete_uploads, population_uploads
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.project import Project
@@ -88,6 +94,24 @@ def look_at_uploads(project: Project, cursor: Cursor) -> Look:
     ]
     seen = {task: upload.fingerprint for task, upload in uploads.items()}
     return Look(requests, notes, Cursor(handled, seen))
+
+
+def register_uploads(project: Project, execution_date: date) -> list[str]:
+    """Register, for a date, the uploads that a campaign decides on arrival and that no task is yet.
+
+    What the sensor does as files arrive, for a person who runs a date by hand: the uploads are
+    taken to be complete.
+    """
+    known = {task.task_id for task in all_tasks(project.store)}
+    specs = campaigns(project.store)
+    registered = []
+    for task_id in population_uploads(project.landing):
+        wanting = campaigns_for_upload(project.store, f"population/{task_id}")
+        if task_id in known or len(wanting) != 1 or not specs[wanting[0]].on_upload:
+            continue
+        register_task(project.store, wanting[0], task_id, execution_date, "run")
+        registered.append(task_id)
+    return registered
 
 
 def _register(project: Project, task_id: str) -> str:
