@@ -1,9 +1,11 @@
 """Kill, crowd and split a backfill: the rows are those of one that went through undisturbed."""
 
+import contextlib
 import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from chain_world import (
     World,
     approve,
     cli,
+    copy_home,
     day,
     environment,
     ledger,
@@ -143,11 +146,26 @@ def test_two_processes_on_different_days(world: World, undisturbed: Path, tmp_pa
     ]
     told = [process.communicate(timeout=200) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], told
+    # The later days may have been made before the items of the first day had landed: the next
+    # run sees that their inputs have changed, and makes those days anew.
+    succeeded(cli(home, *LAND))
     same_rows(undisturbed, home, FACTS)
-    # and two dates decided at once: both find or wait for the one training
+
+
+def test_two_dates_decided_at_once(undisturbed: Path, tmp_path: Path) -> None:
+    """Two dates collide on the tables that both write first, or on the control store."""
+    home = copy_home(undisturbed, tmp_path / "home")
+    for table in ("population", "quarantine", "scores", "decisions"):
+        shutil.rmtree(home / "storage" / "tables" / table)
+    shutil.rmtree(home / "landing" / "population_output")
+    with contextlib.closing(sqlite3.connect(home / "control.db")) as connection, connection:
+        for table in ("message", "batch", "occurrence"):
+            connection.execute(f"delete from {table}")
     processes = [start(home, "run", "--date", str(day(back))) for back in TASKS.values()]
     told = [process.communicate(timeout=200) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], told
+    same_rows(undisturbed, home, ["population", "scores"])
     decided = dict(rows(home, "decisions", "true group by 1", "task_id, count(*)"))
     assert decided == {"early": 300, "late": 300}
+    assert ledger(home) == ledger(undisturbed)
     assert outbox(home) == []

@@ -32,7 +32,7 @@ OUTCOMES = (
     "holdout",
     "selected",
 )
-CONTENT_OUTCOMES = ("missing_variable", "too_long")
+CONTENT_OUTCOMES = ("not_active", "missing_variable", "too_long")
 
 PHONE_PATTERN = r"^\+?[0-9]{6,15}$"
 
