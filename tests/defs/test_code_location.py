@@ -90,7 +90,7 @@ def test_jobs_schedules_sensors(definitions: dg.Definitions) -> None:
     """A job that loses assets, or a sensor that is off, stops the daily chain without a word."""
     repository = definitions.get_repository_def()
     jobs = {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
-    assert jobs == {"ingest", "train", "labels", "decide"}
+    assert jobs == {"ingest", "facts", "train", "labels", "decide"}
     schedules = {
         s.name: (s.cron_schedule, s.default_status.value) for s in repository.schedule_defs
     }

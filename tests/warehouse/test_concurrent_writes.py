@@ -5,6 +5,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pyarrow as pa
+
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.warehouse.tables import Warehouse
 

@@ -26,10 +26,6 @@ class Outcome(Generic[T]):
     failures: dict[str, str] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
 
-    def sentence(self) -> str:
-        """All failures in one sentence; empty when there is none."""
-        return "; ".join(f"task {name}: {reason}" for name, reason in self.failures.items())
-
 
 def each_task(
     project: Project,
@@ -59,10 +55,3 @@ def each_task(
             if fails_task and not task.frozen:
                 task_failed(project.store, task.task_id, str(error))
     return outcome
-
-
-def failed_tasks(project: Project, execution_date: date) -> list[Task]:
-    """Tasks of a date whose last run failed."""
-    return [
-        task for task in tasks_for(project.store, execution_date) if task.status == JobStatus.FAILED
-    ]
