@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from usergrowth_dagster.commands.show import Say
+from usergrowth_dagster.commands.unfinished import open_instance
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import Settings
 
@@ -71,6 +72,8 @@ def serve_uis(settings: Settings, dagster_port: int, mlflow_port: int, say: Say)
     # A service manager stops with SIGTERM; without this the UIs would outlive their parent.
     signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    with open_instance():  # makes its databases, before several processes open them at once
+        pass
     first, second = free_port(dagster_port), free_port(mlflow_port)
     log = settings.home / "mlflow-ui.log"
     with _running(_commands(settings, first, second), log) as processes:

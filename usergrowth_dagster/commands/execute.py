@@ -41,14 +41,17 @@ def execute(
     Raises:
         UserError: a step failed; the sentences of all that did, as their assets gave them.
     """
-    import dagster as dg
-
-    from usergrowth_dagster.commands.unfinished import TAG, alive, end_killed_runs
+    from usergrowth_dagster.commands.unfinished import (
+        TAG,
+        alive,
+        end_killed_runs,
+        open_instance,
+    )
     from usergrowth_dagster.defs.build import build_definitions
     from usergrowth_dagster.defs.jobs import JOB_CONFIG
 
     definition = build_definitions().resolve_job_def(job)
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         locks = Path(instance.root_directory) / "commands"
         end_killed_runs(instance, locks)
         with alive(locks) as command:

@@ -1,4 +1,4 @@
-"""Runs of commands that were killed: found by the lock that a living command holds, and ended.
+"""Commands that share a home: one makes Dagster's databases, and the runs of killed ones end.
 
 A killed process leaves its run "started" for ever, with its place in a pool, for which the next
 run would wait without end.
@@ -28,6 +28,29 @@ def _try_lock(handle: IO[str]) -> bool:
     except OSError:
         return False
     return True
+
+
+@contextmanager
+def open_instance() -> "Iterator[DagsterInstance]":
+    """The Dagster instance of the home that the environment names.
+
+    Processes that start at once wait for each other while its databases are made: two that make
+    the same one leave it with two versions, which no later process can read.
+    """
+    import os
+
+    from dagster import DagsterInstance
+
+    with (Path(os.environ["DAGSTER_HOME"]) / ".lock").open("w") as handle:
+        try:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except ImportError:  # pragma: no cover - not on Linux or macOS
+            pass
+        instance = DagsterInstance.get()
+    with instance:
+        yield instance
 
 
 @contextmanager
