@@ -90,7 +90,7 @@ def test_rows_keep_their_place_and_their_variables(
     put(root, "a.csv", "user_id,item_id,phone\nu0,i0,not a phone\n")
     put(root, "_SUCCESS", "")
     landed = land(settings, root, warehouse)
-    assert landed == LandedPopulation(6, 5, 1, (), 0, False)
+    assert landed == LandedPopulation(6, 5, 1, (), 1, False)
     assert read(settings, warehouse, "population") == [
         (D, "spring", 1, "u0", "i0", "not a phone", {}),
         (D, "spring", 2, "u1", "i1", PHONE, {"name": "Li, Lei", "it's": "x"}),
