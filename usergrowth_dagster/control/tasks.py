@@ -37,11 +37,6 @@ class Task:
     status: JobStatus
     frozen: bool
 
-    @property
-    def policy_hash(self) -> str:
-        """Hash of the settings that the task is decided by."""
-        return self.spec.digest
-
 
 def load_spec(stored: Any) -> CampaignSpec:
     """A campaign from the JSON that the database holds."""
