@@ -44,7 +44,7 @@ BATCH_EVENTS = 500
 
 HEADER = """\
 # Settings of this home folder. An environment variable USERGROWTH_<NAME> wins over a line here.
-# All names, units and defaults: usergrowth_dagster/settings.py.
+# All names, units and defaults: usergrowth_dagster/settings/.
 """
 
 

@@ -102,7 +102,8 @@ class OccurrenceState(StrEnum):
     READY = "ready"
     SENDING = "sending"
     DONE = "done"
-    STOPPED = "stopped"
+    STOPPED = "stopped"  # by the provider or a rule; a person may resume it
+    CANCELLED = "cancelled"  # by a person, for good
 
 
 class Kind(StrEnum):

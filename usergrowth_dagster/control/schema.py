@@ -185,6 +185,7 @@ schedule = Table(
     Column("ai_send_start_date", Date),
     Column("ai_send_end_date", Date),
     Column("paused", Boolean, nullable=False),
+    Column("max_cost", Float),  # money for all occurrences together
     Column("status", Code(ScheduleStatus), nullable=False),
     *_times(),
 )
@@ -222,6 +223,10 @@ occurrence = Table(
     Column("content", Text, nullable=False),
     Column("price", Float, nullable=False),
     Column("currency", String(8), nullable=False),
+    Column("sequence", Integer),  # 0, 1, 2 … of a repeating schedule
+    Column("audience_date", Date),  # execution date of the decision that its people come from
+    Column("contact", JSON),  # the campaign's own contact rules
+    Column("subject", Text),  # of an e-mail
     *_times(),
     UniqueConstraint("schedule_id", "name"),
 )
@@ -247,7 +252,7 @@ message = Table(
     Column("channel", String(16), nullable=False),
     Column("user_id", Text, nullable=False),
     Column("item_id", Text),
-    Column("phone_number", LargeBinary),  # encrypted
+    Column("phone_number", LargeBinary),  # the channel's address, encrypted
     Column("phone_hash", LargeBinary),  # keyed hash
     Column("template_params", Text, nullable=False),  # JSON object
     Column("segments", SmallInteger, nullable=False),
@@ -259,6 +264,9 @@ message = Table(
     Column("attempts", SmallInteger, nullable=False, default=0),
     Column("not_before", UtcTime),  # the row's own hour, on the business clock
     Column("retry_at", UtcTime),  # after a deferral, on the real clock
+    Column("zone", String(96)),  # the recipient's time zone; several are joined by |
+    Column("sent_time", UtcTime),  # when it was submitted, on the business clock
+    Column("final_time", UtcTime),  # when the provider says that it was delivered, or not
     Column("claimed_by", String(128)),
     Column("lease_until", UtcTime),  # on the real clock
     Column("updated_time", UtcTime, nullable=False),
@@ -266,6 +274,13 @@ message = Table(
     UniqueConstraint("occurrence_id", "channel", "user_id"),
     Index("ix_message_occurrence_id_state", "occurrence_id", "state", "id"),
     Index("ix_message_phone_hash", "phone_hash"),
+    Index("ix_message_user_id", "user_id"),
+    Index(
+        "ix_message_sent_time",
+        "sent_time",
+        sqlite_where=text("sent_time is not null"),
+        postgresql_where=text("sent_time is not null"),
+    ),
     Index(
         "ix_message_request_id",
         "request_id",
@@ -285,4 +300,75 @@ message = Table(
         postgresql_where=text("state = 'in_doubt'"),
     ),
     sqlite_autoincrement=True,
+)
+
+suppression = Table(
+    "suppression",  # who may not be texted; lifted rows stay as the record of what held when
+    metadata,
+    _id(),
+    Column("channel", String(16), nullable=False),  # "*": every channel
+    Column("scope", String(64), nullable=False),  # a signature's name; "*": everywhere
+    Column("phone_hash", LargeBinary, index=True),
+    Column("user_hash", LargeBinary, index=True),  # keyed hash of the user id
+    Column("phone_number", LargeBinary),  # encrypted; absent once the person is forgotten
+    Column("user_id", Text),  # absent once the person is forgotten
+    Column("reason", String(32), nullable=False),  # reply, import, provider, by_hand, forgotten
+    Column("source", String(200), nullable=False),
+    Column("created_time", UtcTime, nullable=False),
+    Column("lifted_time", UtcTime),
+)
+
+receipt = Table(
+    "receipt",  # a delivery report as it came in; kept until its message is known
+    metadata,
+    _id(),
+    Column("digest", LargeBinary, nullable=False, unique=True),  # the same report again
+    Column("gateway", String(32), nullable=False),
+    Column("out_id", String(256)),
+    Column("request_id", String(128)),
+    Column("phone_hash", LargeBinary),
+    Column("status", String(16), nullable=False),
+    Column("code", String(128), nullable=False),
+    Column("report_time", UtcTime),
+    Column("received_time", UtcTime, nullable=False),
+    Column("message_id", BigId, index=True),
+    Index(
+        "ix_receipt_unmatched",
+        "id",
+        sqlite_where=text("message_id is null"),
+        postgresql_where=text("message_id is null"),
+    ),
+)
+
+reply = Table(
+    "reply",  # a text that a recipient sent back
+    metadata,
+    _id(),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("gateway", String(32), nullable=False),
+    Column("phone_hash", LargeBinary, nullable=False, index=True),
+    Column("content", LargeBinary, nullable=False),  # encrypted: it may say anything
+    Column("signature", String(64)),
+    Column("action", String(16), nullable=False),  # opt_out, opt_in, none
+    Column("send_time", UtcTime),
+    Column("received_time", UtcTime, nullable=False),
+)
+
+audit = Table(
+    "audit",  # who did what, beyond the history of single records
+    metadata,
+    _id(),
+    Column("time", UtcTime, nullable=False),
+    Column("actor", String(200), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+)
+
+token_bucket = Table(
+    "token_bucket",  # messages that may go out now, by gateway and signature
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("tokens", Float, nullable=False),
+    Column("updated_time", UtcTime, nullable=False),
 )

@@ -18,11 +18,12 @@ from pydantic_settings import (
 )
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.settings.delivery import DeliverySettings
 
 CONFIG_NAME = "usergrowth.toml"
 
 
-class Settings(BaseSettings):
+class Settings(DeliverySettings):
     """The product's settings; build one with :func:`load_settings`."""
 
     model_config = SettingsConfigDict(
@@ -74,11 +75,6 @@ class Settings(BaseSettings):
     catch_up_days: int = Field(
         7, ge=0, le=90, description="the daily run looks back so many days for late landings"
     )
-    message_price: float = Field(
-        0.045, ge=0, description="price of one message segment, in currency"
-    )
-    currency: str = Field("CNY", description="currency of prices and budgets")
-    gateway: str = Field("file", description="where texts are submitted: file (dry run)")
     failure_webhook: str | None = Field(
         None, description="URL that gets a JSON POST when a run fails"
     )

@@ -1,0 +1,42 @@
+"""The `usergrowth` command: everything that the UI does, without a UI."""
+
+import sys
+
+import typer
+
+from usergrowth_dagster.cli import campaigns, chain, delivery, homes, people
+from usergrowth_dagster.errors import UserError
+
+app = typer.Typer(
+    name="usergrowth",
+    help="Decide every day whom to text, send the texts safely, and prove what they brought back.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for part in (homes, campaigns, chain, delivery, people):
+    app.add_typer(part.app)
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one sentence and the exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on where this one stopped", err=True)
+        sys.exit(130)
+    except OSError as error:
+        place = f": {error.filename}" if error.filename else ""
+        typer.echo(f"error: {error.strerror or error}{place}", err=True)
+        sys.exit(2)
+    except Exception as error:
+        # SQLAlchemy is loaded by then, if it is the one that complains.
+        origin = getattr(error, "orig", None)
+        if origin is None:
+            raise
+        typer.echo(f"error: the control store cannot be used: {origin}", err=True)
+        sys.exit(2)

@@ -1,0 +1,50 @@
+"""What all commands share: the home option, dates, printing, and how they end."""
+
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Home = Annotated[
+    Path | None,
+    typer.Option("--home", help="Home folder; default USERGROWTH_HOME, else ./.usergrowth."),
+]
+
+
+def day_of(text: str) -> date:
+    """A day from a command's option."""
+    for form in ("%Y-%m-%d", "%Y%m%d"):
+        try:
+            return datetime.strptime(text, form).date()
+        except ValueError:
+            continue
+    raise typer.BadParameter(f"{text!r} is no date such as 2017-12-28")
+
+
+def say(text: str) -> None:
+    """Print a line for a person."""
+    from rich.console import Console
+
+    Console(soft_wrap=True, highlight=False).print(text, markup=False)
+
+
+def table(title: str, header: tuple[str, ...], lines: list[tuple[Any, ...]]) -> None:
+    """Print a table for a person."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header, title=title, title_justify="left", box=None, pad_edge=False)
+    for line in lines:
+        table.add_row(*("" if cell is None else str(cell) for cell in line))
+    console = Console()
+    # A log file has no width; a table cut to 80 columns cannot be read.
+    Console(width=max(console.width, 150) if not console.is_terminal else None).print(table)
+
+
+def finish(failures: list[str]) -> None:
+    """Exit with 2 when something failed, each in its own sentence."""
+    for sentence in failures:
+        typer.echo(f"error: {sentence}", err=True)
+    if failures:
+        raise typer.Exit(2)

@@ -1,0 +1,5 @@
+"""Commands of delivery: dispatch, pause, resume, cancel, reconcile, serve."""
+
+import typer
+
+app = typer.Typer()

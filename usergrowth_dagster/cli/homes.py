@@ -1,0 +1,84 @@
+"""Commands of a home: make it, look at it, show it, try it."""
+
+from typing import Annotated, Any
+
+import typer
+
+from usergrowth_dagster.cli.common import Home, day_of, finish, say, table
+
+app = typer.Typer()
+
+
+@app.command()
+def init(
+    home: Home = None,
+    timezone: Annotated[str, typer.Option(help="Business time zone.")] = "Asia/Shanghai",
+    start_date: Annotated[str, typer.Option(help="First execution date.")] = "",
+) -> None:
+    """Make a home folder with settings, landing folders and an empty control store."""
+    from usergrowth_dagster.commands.home import make_home
+
+    values: dict[str, Any] = {"timezone": timezone}
+    if start_date:
+        values["start_date"] = day_of(start_date).isoformat()
+    settings = make_home(home, values)
+    say(
+        f"Made {settings.home}. Land files below {settings.landing_root}, apply a campaign with "
+        "usergrowth apply -f campaign.yaml, then usergrowth run --date <execution date>."
+    )
+
+
+@app.command()
+def status(home: Home = None) -> None:
+    """Tables, models, tasks and messages of a home."""
+    from usergrowth_dagster.commands.home import open_home
+    from usergrowth_dagster.commands.status import read_status
+    from usergrowth_dagster.tasks.project import Project
+
+    for title, header, lines in read_status(Project(open_home(home))).sections:
+        table(title, header, lines)
+        say("")
+
+
+@app.command()
+def doctor(home: Home = None) -> None:
+    """Check the machine and the home, and say what to do about what is not well."""
+    from usergrowth_dagster.commands.doctor import examine
+    from usergrowth_dagster.commands.home import prepare_dagster
+    from usergrowth_dagster.settings import load_settings
+
+    settings = load_settings(home)
+    if settings.home.is_dir():
+        prepare_dagster(settings.home)
+    findings = examine(settings)
+    table(
+        "",
+        ("check", "", "seen"),
+        [(f.name, "ok" if f.well else "FAILS", f.detail) for f in findings],
+    )
+    finish([f"{f.name}: {f.detail}" for f in findings if not f.well])
+
+
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
+    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
+    home: Home = None,
+) -> None:
+    """Run the Dagster UI, its sensors and schedules, and the MLflow UI."""
+    from usergrowth_dagster.commands.dev import serve_uis
+    from usergrowth_dagster.commands.home import open_home
+
+    serve_uis(open_home(home), port, mlflow_port, say)
+
+
+@app.command()
+def demo(
+    dataset: Annotated[str, typer.Option(help="completejourney or synthetic")] = "completejourney",
+    users: Annotated[int, typer.Option(help="Users of the synthetic world.")] = 2_000,
+    home: Home = None,
+) -> None:
+    """Run the whole chain on an example data set and show what came out."""
+    from usergrowth_dagster.commands.demo import run_demo
+
+    run_demo(home, dataset, users, say, table)

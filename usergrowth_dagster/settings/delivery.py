@@ -1,0 +1,94 @@
+"""Settings of delivery: gateways, rates, contact rules, callbacks."""
+
+from datetime import time
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings
+
+OPT_OUT_TEXTS = ["拒收请回复R", "回T退订", "Reply STOP"]
+OPT_OUT_WORDS = [
+    *("T", "TD", "R", "N", "退订"),
+    *("STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT"),
+]
+OPT_IN_WORDS = ["START", "UNSTOP"]
+
+
+class DeliverySettings(BaseSettings):
+    """Everything about sending that an operator may set; part of ``Settings``."""
+
+    message_price: float = Field(
+        0.045, ge=0, description="price of one message segment, in currency"
+    )
+    currency: str = Field("CNY", description="currency of prices and budgets")
+    billing: Literal["mainland", "international"] = Field(
+        "mainland", description="how message segments are counted"
+    )
+    gateway: str = Field(
+        "file",
+        description="where texts are submitted: file (dry run), aliyun, twilio, kannel, webhook",
+    )
+    email_gateway: str = Field(
+        "file", description="where e-mails are submitted: file (dry run), smtp, webhook"
+    )
+    gateway_rate: PositiveFloat | None = Field(
+        None, description="messages a second by gateway and signature; default: the gateway's own"
+    )
+    gateway_burst: PositiveInt | None = Field(
+        None, description="messages that may go out at once after a pause; default: one second's"
+    )
+    gateway_timeout: PositiveFloat = Field(
+        20.0, le=90, description="seconds that one call of a provider may take"
+    )
+    send_from: time = Field(time(8), description="no text before it, in the recipient's own time")
+    send_until: time = Field(
+        time(21, 59), description="no text from it on, in the recipient's own time"
+    )
+    send_within_hours: Annotated[PositiveInt, Field(le=720)] = Field(
+        24, description="hours after its time that an occurrence may still go out"
+    )
+    timezone_key: str = Field(
+        "timezone", description="population column or user attribute with an IANA time zone"
+    )
+    cap_messages: PositiveInt | None = Field(
+        3, description="messages a person may get in cap_days, over all campaigns; null: no cap"
+    )
+    cap_days: PositiveInt = Field(7, description="days that cap_messages counts")
+    min_gap_hours: float = Field(
+        0.0, ge=0, description="hours since a person's last message before the next one"
+    )
+    number_cap: PositiveInt = Field(
+        50, description="the provider's limit of promotions per number, signature and 24 hours"
+    )
+    max_audience_days: PositiveInt = Field(
+        3, description="an audience decided longer ago than this is not sent to"
+    )
+    opt_out_texts: list[str] = Field(
+        OPT_OUT_TEXTS, min_length=1, description="a promotion must hold one of these"
+    )
+    opt_out_words: list[str] = Field(OPT_OUT_WORDS, description="replies that refuse")
+    opt_in_words: list[str] = Field(OPT_IN_WORDS, description="replies that lift a refusal")
+    opt_out_scope: Literal["everywhere", "signature"] = Field(
+        "everywhere", description="what a refusal holds for"
+    )
+    callback_url: str | None = Field(
+        None, description="public root URL of `usergrowth serve`, told to providers"
+    )
+    stall_minutes: PositiveInt = Field(
+        15, description="a due occurrence without any progress for so long is reported as stalled"
+    )
+    aliyun_endpoint: str = Field("dysmsapi.aliyuncs.com", description="host of Aliyun's SMS API")
+    twilio_endpoint: str | None = Field(
+        None, description="root URL of Twilio's API; default: Twilio's own"
+    )
+    twilio_from: str | None = Field(
+        None, description="sending number or messaging service (MG…) of Twilio"
+    )
+    kannel_url: str = Field(
+        "http://127.0.0.1:13013/cgi-bin/sendsms", description="Kannel's sendsms address"
+    )
+    smtp_host: str = Field("127.0.0.1", description="mail server")
+    smtp_port: Annotated[PositiveInt, Field(le=65535)] = Field(25, description="its port")
+    smtp_tls: Literal["none", "starttls", "tls"] = Field("none", description="its encryption")
+    smtp_from: str | None = Field(None, description="sender of e-mails")
+    webhook_url: str | None = Field(None, description="where the webhook gateway posts batches")
