@@ -84,6 +84,10 @@ class PhoneVault:
         """Keyed hash (16 bytes, HMAC-SHA256): equal for equal numbers, useless without the key."""
         return hmac.digest(self._hash_key, phone_key(phone).encode(), "sha256")[:16]
 
+    def user_digest(self, user_id: str) -> bytes:
+        """Keyed hash (16 bytes) of a user id; never equal to that of a number."""
+        return hmac.digest(self._hash_key, b"user\0" + user_id.encode(), "sha256")[:16]
+
 
 def open_vault(home: Path) -> PhoneVault:
     """The vault of a home folder.
