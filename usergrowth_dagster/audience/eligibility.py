@@ -49,13 +49,15 @@ def phone_sql(column: str) -> str:
 def phone_key_sql(phone: str) -> str:
     """DuckDB expression: what two spellings of one international number have in common.
 
-    The signs ``+`` and ``00`` before the country code are dropped. A national spelling and an
-    international one of the same number stay different: telling them apart needs a country.
+    The signs ``+`` and ``00`` before the country code are dropped, and 86 before a mobile number of
+    mainland China, as in :func:`usergrowth_dagster.messaging.phones.phone_key`. Elsewhere a
+    national spelling and an international one stay different: that would need a country.
 
     Args:
         phone: SQL expression of a phone cleaned by :func:`phone_sql`.
     """
-    return f"regexp_replace({phone}, '^(\\+|00)', '')"
+    digits = f"regexp_replace({phone}, '^\\+?(00)?', '')"
+    return f"regexp_replace({digits}, '^86(1[0-9]{{10}})$', '\\1')"
 
 
 def screened_ctes(relation: str, has_reason: bool) -> str:

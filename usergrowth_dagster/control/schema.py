@@ -254,6 +254,7 @@ message = Table(
     Column("item_id", Text),
     Column("phone_number", LargeBinary),  # the channel's address, encrypted
     Column("phone_hash", LargeBinary),  # keyed hash
+    Column("user_hash", LargeBinary),  # keyed hash, which outlives the id of a forgotten person
     Column("template_params", Text, nullable=False),  # JSON object
     Column("segments", SmallInteger, nullable=False),
     Column("state", Word(MessageState), nullable=False),
@@ -308,14 +309,26 @@ suppression = Table(
     _id(),
     Column("channel", String(16), nullable=False),  # "*": every channel
     Column("scope", String(64), nullable=False),  # a signature's name; "*": everywhere
-    Column("phone_hash", LargeBinary, index=True),
-    Column("user_hash", LargeBinary, index=True),  # keyed hash of the user id
+    Column("phone_hash", LargeBinary),  # of the address; a row has this hash or the next, not both
+    Column("user_hash", LargeBinary),  # keyed hash of the user id
     Column("phone_number", LargeBinary),  # encrypted; absent once the person is forgotten
     Column("user_id", Text),  # absent once the person is forgotten
     Column("reason", String(32), nullable=False),  # reply, import, provider, by_hand, forgotten
     Column("source", String(200), nullable=False),
     Column("created_time", UtcTime, nullable=False),
     Column("lifted_time", UtcTime),
+    *(
+        Index(  # one row in force for an address or user, channel and scope
+            f"ix_suppression_{column}",
+            column,
+            "channel",
+            "scope",
+            unique=True,
+            sqlite_where=text("lifted_time is null"),
+            postgresql_where=text("lifted_time is null"),
+        )
+        for column in ("phone_hash", "user_hash")
+    ),
 )
 
 receipt = Table(

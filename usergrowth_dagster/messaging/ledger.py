@@ -128,6 +128,7 @@ class Ledger:
         phone = values.pop("phone")
         values["phone_number"] = self.vault.seal(phone) if phone else None
         values["phone_hash"] = self.vault.digest(phone) if phone else None
+        values["user_hash"] = self.vault.user_digest(values["user_id"])
         return values
 
     def finish_planning(self, occurrence_id: int, max_segments: int | None) -> bool:

@@ -35,8 +35,18 @@ def mask(phone: str | None) -> str:
 
 
 def phone_key(phone: str) -> str:
-    """The digits that tell two numbers apart, whether written with ``+``, ``00`` or neither."""
-    return phone.removeprefix("+").removeprefix("00")
+    """The digits that tell two numbers apart, whether written with ``+``, ``00`` or neither.
+
+    A mobile number of mainland China loses its country code, which providers there leave out in
+    receipts and replies. An e-mail address is taken in lower case.
+
+    >>> phone_key("+8610000000000"), phone_key("00999123456")
+    ('10000000000', '999123456')
+    """
+    if "@" in phone:
+        return phone.strip().lower()
+    digits = phone.removeprefix("+").removeprefix("00")
+    return digits[2:] if len(digits) == 13 and digits.startswith("861") else digits
 
 
 @dataclass(frozen=True)

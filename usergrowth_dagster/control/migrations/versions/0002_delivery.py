@@ -27,6 +27,7 @@ def _columns() -> None:
     op.add_column("occurrence", sa.Column("contact", sa.JSON()))
     op.add_column("occurrence", sa.Column("subject", sa.Text()))
     op.add_column("message", sa.Column("zone", sa.String(length=96)))
+    op.add_column("message", sa.Column("user_hash", sa.LargeBinary()))
     op.add_column("message", sa.Column("sent_time", TIME))
     op.add_column("message", sa.Column("final_time", TIME))
     sent: dict[str, Any] = {
@@ -53,8 +54,18 @@ def _people() -> None:
         sa.Column("lifted_time", TIME, nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_suppression")),
     )
-    op.create_index("ix_suppression_phone_hash", "suppression", ["phone_hash"])
-    op.create_index("ix_suppression_user_hash", "suppression", ["user_hash"])
+    in_force: dict[str, Any] = {
+        "sqlite_where": sa.text("lifted_time is null"),
+        "postgresql_where": sa.text("lifted_time is null"),
+    }
+    for column in ("phone_hash", "user_hash"):
+        op.create_index(
+            f"ix_suppression_{column}",
+            "suppression",
+            [column, "channel", "scope"],
+            unique=True,
+            **in_force,
+        )
     op.create_table(
         "audit",
         sa.Column("id", BIG, autoincrement=True, nullable=False),
