@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select
 
@@ -48,6 +49,9 @@ class Occurrence:
     content: str
     price: float
     currency: str
+    audience_date: date | None = None
+    contact: dict[str, Any] | None = None
+    subject: str | None = None
 
 
 def business_now(settings: Settings) -> datetime:
