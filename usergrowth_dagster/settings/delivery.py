@@ -87,6 +87,9 @@ class DeliverySettings(BaseSettings):
     kannel_url: str = Field(
         "http://127.0.0.1:13013/cgi-bin/sendsms", description="Kannel's sendsms address"
     )
+    kannel_from: str | None = Field(
+        None, description="sender number of texts; default: that of Kannel's sendsms-user"
+    )
     smtp_host: str = Field("127.0.0.1", description="mail server")
     smtp_port: Annotated[PositiveInt, Field(le=65535)] = Field(25, description="its port")
     smtp_tls: Literal["none", "starttls", "tls"] = Field("none", description="its encryption")
