@@ -1,0 +1,326 @@
+"""The contact policy: may this person get this message now?
+
+One set of rules, asked when an occurrence is planned and again in the transaction that commits a
+row as ``submitting``. It holds for the person: by user and by the keyed hash of the address, across
+all campaigns. In order of precedence:
+
+* ``suppressed``: a suppression in force for the address or the user, on the channel and for the
+  signature;
+* ``capped``: ``cap_messages`` messages in the last ``cap_days``, to the user or to the address;
+* ``min_gap``: the last message is less than ``min_gap_hours`` ago;
+* ``number_cap``: the provider's limit of promotions per number, signature and 24 hours, counted at
+  submission;
+* ``quiet_hours``: it is not in [send_from, send_until) where the person is.
+
+A message counts from when it was submitted (``message.sent_time``, on the business clock) unless it
+is known that it never went out. The first two are final; the others wait where the occurrence still
+has time then. A message that nobody counts against may still count: a code or notification with
+``ignore_cap`` is one of the messages that a later promotion is held against.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    ScalarSelect,
+    and_,
+    case,
+    exists,
+    null,
+    or_,
+    select,
+    text,
+)
+
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.codes import MessageState, TemplateType
+from usergrowth_dagster.messaging.hours import next_open, zones_of
+from usergrowth_dagster.settings import Settings
+
+SENT_STATES = (
+    MessageState.SUBMITTING,
+    MessageState.ACCEPTED,
+    MessageState.IN_DOUBT,
+    MessageState.DELIVERED,
+    MessageState.UNDELIVERED,
+)
+"""States of rows that went out, or may have."""
+NUMBER_CAP_WINDOW = timedelta(hours=24)
+
+_CHUNK = 2_000
+_LOCK_KEY = 0x75676361  # advisory lock of caps: "ugca"
+_M = schema.message
+_O = schema.occurrence
+_S = schema.suppression
+_SENT = _M.alias("sent")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why a row may not be submitted now.
+
+    ``wait_until`` (UTC) is when to ask again; None: skip it for good, with the reason.
+    """
+
+    message_id: int
+    reason: str
+    wait_until: datetime | None
+
+
+@dataclass(frozen=True)
+class ContactRules:
+    """The rules of one campaign; build them with :func:`contact_rules`.
+
+    ``cap_messages`` None: no cap. ``zone`` is the business time zone, which stands for a
+    recipient's that is not known. ``require_consent`` names the attribute that must be true.
+    """
+
+    cap_messages: int | None
+    cap_days: int
+    min_gap: timedelta
+    number_cap: int
+    send_from: time
+    send_until: time
+    max_audience_days: int
+    require_consent: str | None
+    zone: ZoneInfo
+
+    @property
+    def cap_window(self) -> timedelta:
+        """How far back messages count for the cap."""
+        return timedelta(days=self.cap_days)
+
+    def next_open(self, moment: datetime, zone: str | None) -> datetime | None:
+        """The first time from ``moment`` on (UTC) that is not in a recipient's quiet hours."""
+        return next_open(moment, zones_of(zone, self.zone), self.send_from, self.send_until)
+
+
+def contact_rules(settings: Settings, contact: Mapping[str, Any] | None) -> ContactRules:
+    """The settings' contact rules, where the campaign's own ``contact:`` block has no other.
+
+    Args:
+        settings: the home's settings.
+        contact: the block as JSON (``occurrence.contact``), or None.
+    """
+    own = {key: value for key, value in (contact or {}).items() if value is not None}
+    exempt = bool(own.get("ignore_cap"))
+    gap = float(own.get("min_gap_hours", settings.min_gap_hours))
+    return ContactRules(
+        cap_messages=None if exempt else own.get("cap_messages", settings.cap_messages),
+        cap_days=int(own.get("cap_days", settings.cap_days)),
+        min_gap=timedelta(0) if exempt else timedelta(hours=gap),
+        number_cap=settings.number_cap,
+        send_from=_time(own.get("send_from", settings.send_from)),
+        send_until=_time(own.get("send_until", settings.send_until)),
+        max_audience_days=int(own.get("max_audience_days", settings.max_audience_days)),
+        require_consent=own.get("require_consent"),
+        zone=settings.zone,
+    )
+
+
+def _time(value: time | str) -> time:
+    return value if isinstance(value, time) else time.fromisoformat(value)
+
+
+def screen(
+    connection: Connection,
+    rules: ContactRules,
+    *,
+    occurrence_id: int,
+    channel: str,
+    signature: str,
+    template_type: TemplateType | str,
+    now: datetime,
+    message_ids: Sequence[int] | None,
+) -> list[Verdict]:
+    """The rows of an occurrence that may not be submitted at ``now``; the others may.
+
+    Call it inside the transaction that commits ``submitting``. On PostgreSQL it takes a lock until
+    the end of that transaction, so that two dispatchers with one campaign each cannot both see the
+    last free place under a person's cap. (SQLite has one writer at a time.)
+
+    Args:
+        connection: of ``ControlStore.write``.
+        rules: of the occurrence.
+        occurrence_id: the occurrence; its send_by bounds what may wait.
+        channel: its channel.
+        signature: its signature's name, which scopes suppressions and the provider's limit.
+        template_type: only promotions are held against the provider's limit.
+        now: business clock.
+        message_ids: the rows to ask for; None: all that are planned.
+
+    Returns:
+        At most one verdict a row, by id.
+    """
+    if message_ids is not None and not message_ids:
+        return []
+    policy = Policy(rules, channel, signature, template_type, now)
+    if policy.counts and connection.dialect.name == "postgresql":
+        connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+    send_by = connection.scalar(select(_O.c.send_by).where(_O.c.id == occurrence_id))
+    assert send_by is not None
+    columns = policy.columns(connection)
+    found = []
+    for chunk in _asked(connection, occurrence_id, message_ids):
+        query = select(_M.c.id, _M.c.zone, *columns).where(
+            _M.c.occurrence_id == occurrence_id, _M.c.id.in_(chunk)
+        )
+        for row in connection.execute(query.order_by(_M.c.id)).mappings():
+            if verdict := _verdict(rules, row, now, send_by):
+                found.append(verdict)
+    return found
+
+
+def _asked(
+    connection: Connection, occurrence_id: int, message_ids: Sequence[int] | None
+) -> Iterator[Sequence[int]]:
+    if message_ids is not None:
+        ordered = sorted(message_ids)
+        yield from (ordered[i : i + _CHUNK] for i in range(0, len(ordered), _CHUNK))
+        return
+    last = 0
+    planned = (_M.c.occurrence_id == occurrence_id, _M.c.state == MessageState.PLANNED)
+    while ids := connection.scalars(
+        select(_M.c.id).where(*planned, _M.c.id > last).order_by(_M.c.id).limit(_CHUNK)
+    ).all():
+        yield ids
+        last = ids[-1]
+
+
+def _verdict(
+    rules: ContactRules, row: Mapping[Any, Any], now: datetime, send_by: datetime
+) -> Verdict | None:
+    """One row's verdict; several things to wait for are waited for together."""
+    if row["final"]:
+        return Verdict(row["id"], row["final"], None)
+    free = {
+        "min_gap": (row["last_of_user"], row["last_of_address"], rules.min_gap),
+        "number_cap": (row["number_place"], None, NUMBER_CAP_WINDOW),
+    }
+    reason, wait = None, now
+    for name, (*moments, span) in free.items():
+        latest = max((moment for moment in moments if moment), default=None)
+        if latest is not None and latest + span > now:
+            reason, wait = reason or name, max(wait, latest + span)
+    opening = rules.next_open(wait, row["zone"])
+    if opening == now:
+        return None
+    late = opening is None or opening >= send_by
+    return Verdict(row["id"], reason or "quiet_hours", None if late else opening)
+
+
+class Policy:
+    """The rules as SQL over ``message``, for one occurrence at one time.
+
+    Every condition is an index look-up per row of what that person got, so asking for a batch costs
+    the same in a ledger of any size.
+    """
+
+    def __init__(
+        self,
+        rules: ContactRules,
+        channel: str,
+        signature: str,
+        template_type: TemplateType | str,
+        now: datetime,
+    ) -> None:
+        self.rules, self.channel, self.signature, self.now = rules, channel, signature, now
+        if isinstance(template_type, str):
+            template_type = TemplateType[template_type.upper()]
+        self.promotion = template_type is TemplateType.PROMOTION
+
+    @property
+    def counts(self) -> bool:
+        """Whether earlier messages matter at all."""
+        limited = self.rules.cap_messages is not None or bool(self.rules.min_gap)
+        return limited or self.promotion
+
+    def recent(self, connection: Connection) -> bool:
+        """Whether anybody got anything that could matter; mostly not, on a home's first days."""
+        spans = [NUMBER_CAP_WINDOW, self.rules.min_gap]
+        if self.rules.cap_messages is not None:
+            spans.append(self.rules.cap_window)
+        query = select(_M.c.id).where(_M.c.sent_time > self.now - max(spans)).limit(1)
+        return self.counts and connection.scalar(query) is not None
+
+    def suppressed(self) -> ColumnElement[bool]:
+        """A suppression is in force for the row's address or user."""
+        in_force = and_(
+            _S.c.lifted_time.is_(None),
+            _S.c.channel.in_(("*", self.channel)),
+            _S.c.scope.in_(("*", self.signature)),
+        )
+        return or_(
+            *(
+                exists().where(in_force, _S.c[key] == _M.c[key]).correlate(_M)
+                for key in ("phone_hash", "user_hash")
+            )
+        )
+
+    def capped(self) -> ColumnElement[bool]:
+        """The user or the address has had as many messages as the cap allows."""
+        cap, since = self.rules.cap_messages, self.now - self.rules.cap_window
+        assert cap is not None
+        return or_(
+            *(self.newest(key, since, cap).is_not(None) for key in ("user_id", "phone_hash"))
+        )
+
+    def newest(self, key: str, since: datetime, place: int) -> ScalarSelect[datetime | None]:
+        """When the ``place``-th newest message after ``since`` went to the row's user or address.
+
+        NULL when there were fewer.
+        """
+        return self._nth(key, since, place, _SENT.c.state.in_(SENT_STATES))
+
+    def number_place(self) -> ScalarSelect[datetime | None]:
+        """When the promotion went out that must leave the 24 hours first; NULL: there is room.
+
+        What the provider rejected counts too: it counts at submission.
+        """
+        submitted = (*SENT_STATES, MessageState.REJECTED)
+        promotions = select(_O.c.id).where(
+            _O.c.id == _SENT.c.occurrence_id,
+            _O.c.signature == self.signature,
+            _O.c.template_type == TemplateType.PROMOTION,
+        )
+        return self._nth(
+            "phone_hash",
+            self.now - NUMBER_CAP_WINDOW,
+            self.rules.number_cap,
+            _SENT.c.state.in_(submitted),
+            _SENT.c.channel == self.channel,
+            promotions.correlate(_SENT).exists(),
+        )
+
+    def _nth(
+        self, key: str, since: datetime, place: int, *conditions: ColumnElement[bool]
+    ) -> ScalarSelect[datetime | None]:
+        return (
+            select(_SENT.c.sent_time)
+            .where(_SENT.c[key] == _M.c[key], _SENT.c.sent_time > since, *conditions)
+            .order_by(_SENT.c.sent_time.desc())
+            .limit(1)
+            .offset(place - 1)
+            .correlate(_M)
+            .scalar_subquery()
+        )
+
+    def columns(self, connection: Connection) -> list[ColumnElement[Any]]:
+        """``final`` (a reason or NULL), and the times from which waiting is reckoned."""
+        recent = self.recent(connection)
+        final = [(self.suppressed(), "suppressed")]
+        if recent and self.rules.cap_messages is not None:
+            final.append((self.capped(), "capped"))
+        gap = recent and bool(self.rules.min_gap)
+        since = self.now - self.rules.min_gap
+        return [
+            case(*final).label("final"),
+            (self.newest("user_id", since, 1) if gap else null()).label("last_of_user"),
+            (self.newest("phone_hash", since, 1) if gap else null()).label("last_of_address"),
+            (self.number_place() if recent and self.promotion else null()).label("number_place"),
+        ]
