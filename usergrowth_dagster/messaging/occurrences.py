@@ -1,6 +1,6 @@
 """Occurrences: one run of a schedule for one task, with its time window and frozen text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any
@@ -254,9 +254,18 @@ def change_state(
     state: OccurrenceState,
     sources: Sequence[OccurrenceState],
     reason: str | None = None,
+    *,
+    only_if: Callable[[Connection], bool] | None = None,
 ) -> bool:
-    """Move an occurrence (and its schedule) on, unless another worker has; says whether."""
+    """Move an occurrence (and its schedule) on, unless another worker has; says whether.
+
+    ``only_if`` is asked while the occurrence is this transaction's.
+    """
     with store.write() as connection:
+        if only_if is not None:
+            connection.execute(select(_O.c.id).where(_O.c.id == occurrence.id).with_for_update())
+            if not only_if(connection):
+                return False
         done = connection.execute(
             _O.update()
             .where(_O.c.id == occurrence.id, _O.c.state.in_(sources))
