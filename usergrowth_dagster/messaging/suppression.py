@@ -126,10 +126,26 @@ def entries(
     return rows
 
 
+def is_forgotten(name: str, digest: Any) -> ColumnElement[bool]:
+    """Condition: a forgotten person has this hash, so no address or id may be kept beside it.
+
+    Args:
+        name: ``phone_hash`` or ``user_hash``.
+        digest: the hash, or a column of hashes.
+    """
+    held = _S.alias("held")
+    return exists(
+        select(held.c.id).where(
+            held.c[name] == digest, held.c.lifted_time.is_(None), held.c.reason == FORGOTTEN
+        )
+    )
+
+
 def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
     """Put rows of :func:`entries` in force; those that are in force already stay as they are.
 
-    FORGOTTEN also takes the address and the user id from every earlier row of the person.
+    FORGOTTEN also takes the address and the user id from every earlier row of the person, and a
+    later row of a forgotten person is kept without them.
 
     Returns:
         How many were new.
@@ -137,11 +153,13 @@ def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     new = 0
     for row in rows:
+        name = "phone_hash" if row["phone_hash"] else "user_hash"
+        if connection.scalar(select(is_forgotten(name, row[name]))):
+            row = {**row, "phone_number": None, "user_id": None}
         statement = insert(_S).values(row).on_conflict_do_nothing().returning(_S.c.id)
         if connection.execute(statement).first() is not None:
             new += 1
         if row["reason"] == FORGOTTEN:
-            name = "phone_hash" if row["phone_hash"] else "user_hash"
             everything = _S.update().where(_S.c[name] == row[name])
             connection.execute(everything.values(phone_number=None, user_id=None))
             connection.execute(
