@@ -27,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from usergrowth_dagster.control.contact import ContactSpec
 from usergrowth_dagster.control.vendor import ALGORITHMS, from_vendor
 from usergrowth_dagster.control.yaml_file import explain, read_mapping, read_text
 
@@ -204,8 +205,9 @@ class TemplateSpec(_Strict):
     """The text with its ``${variables}``; its rules are checked in messaging."""
 
     name: str = Field(min_length=1, max_length=30)
-    content: str = Field(min_length=1, max_length=2000)
+    content: str = Field(min_length=1, max_length=20_000)
     type: Literal["code", "notification", "promotion"] = "promotion"
+    subject: str | None = Field(None, min_length=1, max_length=200, description="of an e-mail")
 
 
 class ScheduleSpec(_Strict):
@@ -244,10 +246,11 @@ class CampaignSpec(_Strict):
     execution_date: Execution
     selection: SelectionSpec
     holdout: HoldoutSpec = HoldoutSpec()
-    channel: Literal["sms"] = "sms"
+    channel: Literal["sms", "email"] = "sms"
     signature: SignatureSpec
     template: TemplateSpec
     schedule: ScheduleSpec
+    contact: ContactSpec = ContactSpec()
     output: Folder | None = None
 
     @model_validator(mode="before")
@@ -269,6 +272,12 @@ class CampaignSpec(_Strict):
     def _whole(self) -> Self:
         if self.algorithm.kind == "winback" and self.template.type != "promotion":
             raise ValueError("template.type: a winback campaign needs a promotion template")
+        if self.template.subject is not None and self.channel != "email":
+            raise ValueError("template.subject: only an e-mail has one; remove it")
+        if self.contact.ignore_cap and self.template.type == "promotion":
+            raise ValueError(
+                "contact.ignore_cap: only codes and notifications may ignore caps, not promotions"
+            )
         if self.output and self.is_glob and "{task}" not in self.output:
             raise ValueError(
                 "output: a population with '*' has many tasks, so the output folder must "
