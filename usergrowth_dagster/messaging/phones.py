@@ -2,24 +2,32 @@
 
 The secret is ``USERGROWTH_SECRET_KEY``, else the file ``<home>/secret.key``, made on first use with
 mode 0600. Without it the ledger's numbers cannot be read: keep a copy apart from the database.
+:mod:`usergrowth_dagster.messaging.keys` has its form, ``usergrowth rotate-key`` changes it.
 """
 
 import hmac
 import os
-import secrets
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging import keys
+from usergrowth_dagster.messaging.keys import ENVIRONMENT, FILE_NAME, Ring
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-ENVIRONMENT = "USERGROWTH_SECRET_KEY"
-FILE_NAME = "secret.key"
-_MIN_SECRET = 16
+__all__ = [
+    "ENVIRONMENT",
+    "FILE_NAME",
+    "PhoneVault",
+    "UnknownKeyError",
+    "mask",
+    "open_vault",
+    "phone_key",
+]
 _NONCE = 12
+_ID = 4  # bytes of a key's id
 
 
 def mask(phone: str | None) -> str:
@@ -49,46 +57,97 @@ def phone_key(phone: str) -> str:
     return digits[2:] if len(digits) == 13 and digits.startswith("861") else digits
 
 
-@dataclass(frozen=True)
-class PhoneVault:
-    """Seals and opens numbers with keys derived from one secret (HKDF-SHA256, AES-256-GCM)."""
+class UnknownKeyError(UserError):
+    """A value was sealed with a key that is not in this process's ring: no fault of the value."""
 
-    key_id: bytes
-    _hash_key: bytes = field(repr=False)
-    _cipher: "AESGCM" = field(repr=False)
+
+class PhoneVault:
+    """Seals and opens numbers (AES-256-GCM), and hashes them (HMAC-SHA256).
+
+    A vault of a file follows a rotation while it is in use: it looks at the file again before it
+    seals when the file has changed, and before it gives a value up. It forgets no key that it has
+    had, so that what was read before a rotation's end can be opened after it.
+
+    Args:
+        ring: the keys.
+        path: the file that they are from, to be read again when it has changed.
+        seen: what :func:`_mark` said of the file before it was read.
+    """
+
+    def __init__(self, ring: Ring, path: Path | None = None, seen: object = None) -> None:
+        self._path = path
+        self._seen = seen
+        self._ciphers: dict[bytes, AESGCM] = {}
+        self._hash_key = ring.hash_key
+        self._take(ring)
 
     @classmethod
     def from_secret(cls, secret: bytes) -> "PhoneVault":
         """A vault for a secret of at least 16 bytes."""
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-        from cryptography.hazmat.primitives.hashes import SHA256
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+        return cls(Ring.of_secret(secret))
 
-        material = HKDF(SHA256(), 68, salt=None, info=b"usergrowth phones").derive(secret)
-        return cls(material[64:], material[32:64], AESGCM(material[:32]))
+    def _take(self, ring: Ring) -> None:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        if ring.hash_key != self._hash_key:
+            raise UserError(
+                "the secret key was replaced by one of another ledger while this process ran; "
+                "restore the copy that the ledger was written with"
+            )
+        for key_id, secret in zip(ring.key_ids, ring.secrets, strict=True):
+            if key_id not in self._ciphers:
+                self._ciphers[key_id] = AESGCM(keys.derive(secret)[:32])
+        self._key_id = ring.key_ids[0]
+
+    def refresh(self) -> None:
+        """Take over what a rotation has changed since."""
+        if self._path is not None and (seen := _mark(self._path)) != self._seen:
+            self._take(keys.read_file(self._path))
+            self._seen = seen
+
+    @property
+    def key_id(self) -> bytes:
+        """What names the key that seals, in the first bytes of a sealed value."""
+        return self._key_id
+
+    @property
+    def hash_id(self) -> bytes:
+        """What names the key of the hashes."""
+        return hmac.digest(self._hash_key, b"id", "sha256")[:_ID]
+
+    def knows(self, key_id: bytes) -> bool:
+        """Whether values that were sealed with a key can be opened."""
+        if key_id not in self._ciphers:
+            self.refresh()
+        return key_id in self._ciphers
 
     def seal(self, phone: str) -> bytes:
         """Encrypted form: 4 bytes key id, 12 bytes nonce, ciphertext with its tag."""
+        self.refresh()
         nonce = os.urandom(_NONCE)
-        return self.key_id + nonce + self._cipher.encrypt(nonce, phone.encode(), self.key_id)
+        key_id = self._key_id
+        return key_id + nonce + self._ciphers[key_id].encrypt(nonce, phone.encode(), key_id)
 
     def open(self, sealed: bytes) -> str:
         """The number.
 
         Raises:
-            UserError: sealed with another secret, or damaged.
+            UnknownKeyError: sealed with a key that this vault has not.
+            UserError: damaged.
         """
         from cryptography.exceptions import InvalidTag
 
-        body = sealed[len(self.key_id) :]
+        key_id, body = sealed[:_ID], sealed[_ID:]
+        wrong = "a phone number in the ledger cannot be decrypted with the present secret key"
+        if len(body) > _NONCE and not self.knows(key_id):
+            raise UnknownKeyError(
+                f"{wrong}: it was sealed with another ({key_id.hex()}); if the key was rotated, "
+                f"give this process the newest {ENVIRONMENT} or {FILE_NAME} and start it again"
+            )
         try:
-            if sealed[: len(self.key_id)] != self.key_id:
-                raise InvalidTag
-            return self._cipher.decrypt(body[:_NONCE], body[_NONCE:], self.key_id).decode()
-        except (InvalidTag, ValueError):
-            raise UserError(
-                "a phone number in the ledger cannot be decrypted with the present secret key"
-            ) from None
+            return self._ciphers[key_id].decrypt(body[:_NONCE], body[_NONCE:], key_id).decode()
+        except (InvalidTag, ValueError, KeyError):
+            raise UserError(f"{wrong}: it is damaged") from None
 
     def digest(self, phone: str) -> bytes:
         """Keyed hash (16 bytes, HMAC-SHA256): equal for equal numbers, useless without the key."""
@@ -98,6 +157,15 @@ class PhoneVault:
         """Keyed hash (16 bytes) of a user id; never equal to that of a number."""
         return hmac.digest(self._hash_key, b"user\0" + user_id.encode(), "sha256")[:16]
 
+    def user_pads(self) -> tuple[bytes, bytes]:
+        """The two blocks of HMAC (RFC 2104), so that SQL can make :meth:`user_digest` itself.
+
+        ``sha256(outer || sha256(inner || user_id))``, of which the digest is the first half.
+        """
+        block = self._hash_key.ljust(64, b"\0")
+        inner, outer = (bytes(byte ^ pad for byte in block) for pad in (0x36, 0x5C))
+        return inner + b"user\0", outer
+
 
 def open_vault(home: Path) -> PhoneVault:
     """The vault of a home folder.
@@ -105,35 +173,17 @@ def open_vault(home: Path) -> PhoneVault:
     Raises:
         UserError: the secret is too short, or others may read its file.
     """
-    given = os.environ.get(ENVIRONMENT)
+    given = keys.from_environment()
     if given is not None:
-        if len(given.encode()) < _MIN_SECRET:
-            raise UserError(f"{ENVIRONMENT} is too short: use at least {_MIN_SECRET} characters")
-        return PhoneVault.from_secret(given.encode())
+        return PhoneVault(given)
     path = home / FILE_NAME
     if not path.exists():
-        _make_secret(path)
-    if path.stat().st_mode & 0o077:
-        raise UserError(f"{path} can be read by others: chmod 600 {path}")
-    secret = path.read_bytes().strip()
-    if len(secret) < _MIN_SECRET:
-        raise UserError(f"{path} is too short: restore the copy that the ledger was written with")
-    return PhoneVault.from_secret(secret)
+        keys.write_file(path, keys.new_secret().decode(), first=True)
+    seen = _mark(path)
+    return PhoneVault(keys.read_file(path), path, seen)
 
 
-def _make_secret(path: Path) -> None:
-    """Write a new secret; of two processes at once, both use the one that came first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_urlsafe(48).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)  # fails when it exists, and shows only whole files
-        except FileExistsError:
-            return
-    finally:
-        draft.unlink()
+def _mark(path: Path) -> object:
+    """Changes whenever the file does."""
+    held = path.stat()
+    return held.st_ino, held.st_mtime_ns, held.st_size
