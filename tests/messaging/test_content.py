@@ -29,6 +29,7 @@ from usergrowth_dagster.messaging.content import (
 )
 
 OPT_OUT = "拒收请回复R"
+REFUSALS = [OPT_OUT, "回T退订"]
 
 
 @pytest.mark.parametrize(
@@ -106,17 +107,22 @@ def test_signature_rules_are_named(name: str, rule: str) -> None:
 )
 def test_template_rules_are_named(content: str, rule: str) -> None:
     """Guards against a template that the provider would refuse."""
-    found = template_problems("offer", content, "promotion")
+    found = template_problems("offer", content, "promotion", REFUSALS)
     assert any(rule in problem for problem in found), found
 
 
 def test_template_edges() -> None:
     """Guards against rules that are too strict: opt-out only where it is due, and in set words."""
-    assert template_problems("offer", "${a}，您好" + OPT_OUT, "promotion") == []
-    assert template_problems("code", "您的验证码${code}", "code") == []
+    assert template_problems("offer", "${a}，您好" + OPT_OUT, "promotion", REFUSALS) == []
+    assert template_problems("code", "您的验证码${code}", "code", REFUSALS) == []
     assert template_problems("offer", "您好 回TD退订", "promotion", ["回TD退订"]) == []
-    assert "variables only" in template_problems("code", "${code}", "code")[0]
-    assert "30 characters" in template_problems("x" * 31, "您好", "code")[0]
+    assert (
+        template_problems("mail", "字" * 900 + "【x】 Unsubscribe: …", "promotion", [], "email")
+        == []
+    )
+    assert "tell how to refuse" in template_problems("mail", "hi", "promotion", ["回T"], "email")[0]
+    assert "variables only" in template_problems("code", "${code}", "code", REFUSALS)[0]
+    assert "30 characters" in template_problems("x" * 31, "您好", "code", REFUSALS)[0]
 
 
 def test_campaign_content_names_file_and_key() -> None:
@@ -129,13 +135,18 @@ population: population/december
 execution_date: 2017-12-28
 selection: {threshold: 0.12}
 signature: {name: 店}
-template: {name: offer, content: 您好}
+template: {name: offer, content: "您好"}
 schedule: {name: december send}
 """
     with pytest.raises(UserError, match=r"^a.yaml: signature.name: .*this one 1 \(and 1 more\)$"):
-        check_content(parse_campaign(text), "a.yaml")
+        check_content(parse_campaign(text), "a.yaml", REFUSALS)
     with pytest.raises(UserError, match=r"^a.yaml: template.content: a promotion"):
-        check_content(parse_campaign(text.replace("店", "小店")), "a.yaml")
+        check_content(parse_campaign(text.replace("店", "小店")), "a.yaml", REFUSALS)
+    mail = text.replace("店", "小店").replace("您好", "a letter, 退订") + "channel: email\n"
+    subject = mail.replace(' 退订"', ' 退订", subject: "For ${name}"')
+    check_content(parse_campaign(mail), "a.yaml", REFUSALS)
+    with pytest.raises(UserError, match=r"^a.yaml: template.subject: .*no variables$"):
+        check_content(parse_campaign(subject), "a.yaml", REFUSALS)
 
 
 def test_values_are_not_rendered_again() -> None:
@@ -182,7 +193,8 @@ def test_sql_equals_python(
     query = f"""
         select {render_sql(content, signature)},
             {message_columns_sql(content, signature)},
-            {message_columns_sql(content, signature, Billing.INTERNATIONAL)}
+            {message_columns_sql(content, signature, Billing.INTERNATIONAL)},
+            {message_columns_sql(content, signature, Billing.EMAIL)}
         from (select map_from_entries($1::struct(k varchar, v varchar)[]) as variables)
     """
     entries = [{"k": name, "v": text} for name, text in row.items()]
@@ -194,6 +206,8 @@ def test_sql_equals_python(
     assert found[0] == text
     assert found[2:4] == (mainland, why)
     assert found[5:7] == (international, why)
+    missing = "missing_variable" if text is None else None
+    assert found[8:10] == (None if text is None else 1, missing)
     params = json.loads(found[1])
     assert params == {name: row.get(name) or None for name in variables(content)}
     if text is not None:

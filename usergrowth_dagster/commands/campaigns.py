@@ -32,7 +32,7 @@ def apply_files(home: Path | None, files: Sequence[Path]) -> Iterator[str]:
     specs = []
     for path in files:
         spec = load_campaign(path)
-        check_content(spec, str(path))
+        check_content(spec, str(path), project.settings.opt_out_texts)
         training_config(project, spec)
         specs.append((path, spec))
     for path, spec in specs:

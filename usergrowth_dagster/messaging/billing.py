@@ -8,10 +8,14 @@ count twice; all others UCS-2, 70, then 67.
 A character is a UTF-16 code unit everywhere: that is what a UCS-2 message carries. An emoji or a
 rare Chinese character outside the basic plane counts as 2, so a bill is never larger than said.
 Whether a provider counts it as 1 is not documented.
+
+An e-mail is one message, however long it is.
 """
 
 import re
 from enum import StrEnum
+
+from usergrowth_dagster.settings import Settings
 
 MAX_CHARACTERS = 500
 GSM_BASIC = (
@@ -28,6 +32,17 @@ class Billing(StrEnum):
 
     MAINLAND = "mainland"
     INTERNATIONAL = "international"
+    EMAIL = "email"
+
+
+def billing_of(settings: Settings, channel: str) -> Billing:
+    """The rules that count a channel's messages."""
+    return Billing.EMAIL if channel == "email" else Billing(settings.billing)
+
+
+def price_of(settings: Settings, channel: str) -> float:
+    """Price of one message of a channel, in currency."""
+    return settings.email_price if channel == "email" else settings.message_price
 
 
 def characters(text: str) -> int:
@@ -47,6 +62,8 @@ def segments(text: str, billing: Billing = Billing.MAINLAND) -> int:
     >>> [segments("a" * n, Billing.INTERNATIONAL) for n in (160, 161, 306, 307)]
     [1, 2, 2, 3]
     """
+    if billing is Billing.EMAIL:
+        return 1
     if billing is Billing.INTERNATIONAL and not _NOT_GSM.search(text):
         return _parts(len(text) + len(_TWICE.findall(text)), 160, 153)
     return _parts(characters(text), 70, 67)
@@ -75,6 +92,8 @@ def segments_of_sql(length: str, text: str, billing: Billing = Billing.MAINLAND)
         text: expression of the whole text; only international rules read it.
         billing: whose rules.
     """
+    if billing is Billing.EMAIL:
+        return f"cast(case when {length} is not null then 1 end as integer)"
     plain = f"case when {length} is not null then {_parts_sql(length, 70, 67)} end"
     if billing is Billing.MAINLAND:
         return f"cast({plain} as integer)"

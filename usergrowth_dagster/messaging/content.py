@@ -1,6 +1,7 @@
 """Signatures and templates: their rules, and rendering in Python and in SQL.
 
-The rules are Aliyun's for mainland China, which are the strictest. The SQL expressions read a
+The rules of texts are Aliyun's for mainland China, which are the strictest. An e-mail has none of
+their lengths, no 【】, and a subject without variables. The SQL expressions read a
 column ``variables MAP(VARCHAR, VARCHAR)``; a variable that is missing, NULL or empty makes them
 NULL, and :func:`reason_sql` says why. They equal :func:`render` and :func:`billing.segments`.
 """
@@ -19,8 +20,8 @@ from usergrowth_dagster.messaging.billing import (
     segments_of_sql,
 )
 
-OPT_OUT_TEXTS = ("拒收请回复R", "回T退订", "Reply STOP")
-"""A promotion must hold one of these; the wording has changed over the years, so it can be set."""
+EMAIL_OPT_OUT = re.compile("unsubscribe|退订", re.IGNORECASE)
+"""What tells how to refuse in an e-mail, beside the texts of the setting ``opt_out_texts``."""
 MAX_VALUE = 35
 MAX_VARIABLES = 10
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
@@ -57,8 +58,15 @@ def signature_problems(name: str) -> list[str]:
     return problems
 
 
+def tells_how_to_refuse(content: str, opt_out_texts: Sequence[str], channel: str) -> bool:
+    """Whether a text says how to get no more of them."""
+    if channel == "email" and EMAIL_OPT_OUT.search(content):
+        return True
+    return any(text in content for text in opt_out_texts)
+
+
 def template_problems(
-    name: str, content: str, kind: str, opt_out_texts: Sequence[str] = OPT_OUT_TEXTS
+    name: str, content: str, kind: str, opt_out_texts: Sequence[str], channel: str = "sms"
 ) -> list[str]:
     """The rules that a template breaks, each as a clause of a sentence.
 
@@ -66,25 +74,27 @@ def template_problems(
         name: the template's name.
         content: its text with ``${variables}``.
         kind: ``code``, ``notification`` or ``promotion``.
-        opt_out_texts: a promotion must hold one of them.
+        opt_out_texts: a promotion must hold one of them (the setting of that name).
+        channel: ``sms`` or ``email``.
     """
     problems = []
     if not 1 <= characters(name) <= 30:
         problems.append(f"a template's name has 1 to 30 characters, this one {characters(name)}")
-    if not 1 <= characters(content) <= MAX_CHARACTERS:
-        problems.append(f"a template has 1 to 500 characters, this one {characters(content)}")
-    if "【" in content or "】" in content:
-        problems.append("a template holds no 【】: they are put around the signature")
     if any(ord(letter) < 32 and letter not in "\n\r" for letter in content):
         problems.append("a template holds no control characters")
-    problems += _variable_problems(content)
-    if kind == "promotion" and not any(text in content for text in opt_out_texts):
+    if channel == "sms":
+        if not 1 <= characters(content) <= MAX_CHARACTERS:
+            problems.append(f"a template has 1 to 500 characters, this one {characters(content)}")
+        if "【" in content or "】" in content:
+            problems.append("a template holds no 【】: they are put around the signature")
+    problems += _variable_problems(content, channel)
+    if kind == "promotion" and not tells_how_to_refuse(content, opt_out_texts, channel):
         listed = " or ".join(repr(text) for text in opt_out_texts)
         problems.append(f"a promotion template must tell how to refuse: add {listed}")
     return problems
 
 
-def _variable_problems(content: str) -> list[str]:
+def _variable_problems(content: str, channel: str) -> list[str]:
     problems = []
     parts = pieces(content)
     names = variables(content)
@@ -95,6 +105,8 @@ def _variable_problems(content: str) -> list[str]:
             problems.append(
                 f"a variable's name is up to 40 of A-Z a-z 0-9 _ and no digit first, not {name!r}"
             )
+    if channel == "email":
+        return problems  # the rules from here on are those of the networks
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         problems.append(f"each variable stands once, but {', '.join(repeated)} is repeated")
     if len(names) > MAX_VARIABLES:
@@ -107,9 +119,17 @@ def _variable_problems(content: str) -> list[str]:
     return problems
 
 
-def check_content(
-    spec: CampaignSpec, source: str, opt_out_texts: Sequence[str] = OPT_OUT_TEXTS
-) -> None:
+def subject_problems(subject: str) -> list[str]:
+    """The rules that an e-mail's subject breaks, each as a clause of a sentence."""
+    problems = []
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in subject):
+        problems.append("a subject holds no line breaks or control characters")
+    if "${" in subject:
+        problems.append("a subject is the same for everybody and holds no variables")
+    return problems
+
+
+def check_content(spec: CampaignSpec, source: str, opt_out_texts: Sequence[str]) -> None:
     """Refuse a campaign whose signature or template breaks a rule.
 
     Raises:
@@ -119,12 +139,15 @@ def check_content(
     found = [("signature.name", text) for text in signature_problems(spec.signature.name)]
     found += [
         ("template.name" if "name has" in text else "template.content", text)
-        for text in template_problems(template.name, template.content, template.type, opt_out_texts)
+        for text in template_problems(
+            template.name, template.content, template.type, opt_out_texts, spec.channel
+        )
     ]
+    found += [("template.subject", text) for text in subject_problems(template.subject or "")]
     fixed = characters(f"【{spec.signature.name}】") + sum(
         characters(part) if not is_variable else 1 for part, is_variable in pieces(template.content)
     )
-    if not found and fixed > MAX_CHARACTERS:
+    if not found and fixed > MAX_CHARACTERS and spec.channel == "sms":
         found.append(("template.content", "no message fits into 500 characters: shorten it"))
     if found:
         key, text = found[0]
@@ -154,12 +177,17 @@ def render(
 
 
 def reason(
-    content: str, values: Mapping[str, str | None], signature: str | None = None
+    content: str,
+    values: Mapping[str, str | None],
+    signature: str | None = None,
+    billing: Billing = Billing.MAINLAND,
 ) -> str | None:
     """Why no text can be sent: missing_variable, variable_too_long or message_too_long."""
     text = render(content, values, signature)
     if text is None:
         return "missing_variable"
+    if billing is Billing.EMAIL:
+        return None
     if any(characters(values[name] or "") > MAX_VALUE for name in variables(content)):
         return "variable_too_long"
     return "message_too_long" if characters(text) > MAX_CHARACTERS else None
@@ -203,24 +231,33 @@ def segments_sql(
     )
 
 
-def reason_sql(content: str, signature: str | None = None, column: str = "variables") -> str:
+def reason_sql(
+    content: str,
+    signature: str | None = None,
+    billing: Billing = Billing.MAINLAND,
+    column: str = "variables",
+) -> str:
     """DuckDB expression of :func:`reason`; NULL: the text can be sent."""
-    names = variables(content)
+    names = list(dict.fromkeys(variables(content)))
     cases = []
     if names:
         missing = " or ".join(f"{_value_sql(name, column)} is null" for name in names)
         long = " or ".join(
             f"{characters_sql(_value_sql(name, column))} > {MAX_VALUE}" for name in names
         )
-        cases = [f"when {missing} then 'missing_variable'", f"when {long} then 'variable_too_long'"]
-    length = length_sql(content, signature, column)
-    cases.append(f"when {length} > {MAX_CHARACTERS} then 'message_too_long'")
-    return f"case {' '.join(cases)} end"
+        cases = [f"when {missing} then 'missing_variable'"]
+        if billing is not Billing.EMAIL:
+            cases.append(f"when {long} then 'variable_too_long'")
+    if billing is not Billing.EMAIL:
+        length = length_sql(content, signature, column)
+        cases.append(f"when {length} > {MAX_CHARACTERS} then 'message_too_long'")
+    return f"case {' '.join(cases)} end" if cases else "cast(null as varchar)"
 
 
 def params_sql(content: str, column: str = "variables") -> str:
     """DuckDB expression of the template's own variables as one JSON object (VARCHAR)."""
-    pairs = ", ".join(f"{_quoted(n)}, {_value_sql(n, column)}" for n in variables(content))
+    names = dict.fromkeys(variables(content))
+    pairs = ", ".join(f"{_quoted(n)}, {_value_sql(n, column)}" for n in names)
     return f"cast(json_object({pairs}) as varchar)"
 
 
@@ -234,5 +271,5 @@ def message_columns_sql(
     return (
         f"{params_sql(content, column)} as params, "
         f"{segments_sql(content, signature, billing, column)} as segments, "
-        f"{reason_sql(content, signature, column)} as reason"
+        f"{reason_sql(content, signature, billing, column)} as reason"
     )

@@ -20,6 +20,7 @@ from usergrowth_dagster.control.codes import (
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.billing import price_of
 from usergrowth_dagster.settings import Settings
 
 OPENS = time(8, 0)
@@ -162,7 +163,7 @@ def _create(
             template_code=template["template_code"],
             template_type=template["type"],
             content=template["content"],
-            price=settings.message_price,
+            price=price_of(settings, schedule["channel"]),
             currency=settings.currency,
             created_time=now,
             updated_time=now,

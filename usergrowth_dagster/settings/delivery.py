@@ -20,6 +20,7 @@ class DeliverySettings(BaseSettings):
     message_price: float = Field(
         0.045, ge=0, description="price of one message segment, in currency"
     )
+    email_price: float = Field(0.0, ge=0, description="price of one e-mail, in currency")
     currency: str = Field("CNY", description="currency of prices and budgets")
     billing: Literal["mainland", "international"] = Field(
         "mainland", description="how message segments are counted"
