@@ -332,7 +332,7 @@ suppression = Table(
 )
 
 receipt = Table(
-    "receipt",  # a delivery report as it came in; kept until its message is known
+    "receipt",  # a delivery report as it came in
     metadata,
     _id(),
     Column("digest", LargeBinary, nullable=False, unique=True),  # the same report again
@@ -344,12 +344,14 @@ receipt = Table(
     Column("code", String(128), nullable=False),
     Column("report_time", UtcTime),
     Column("received_time", UtcTime, nullable=False),
-    Column("message_id", BigId, index=True),
+    Column("row_id", BigId),  # what out_id says, where that can be a message's id
+    Column("message_id", BigId, index=True),  # the message that it is about, once known
+    Column("pending", Boolean, nullable=False),  # has still to be applied
     Index(
-        "ix_receipt_unmatched",
+        "ix_receipt_pending",
         "id",
-        sqlite_where=text("message_id is null"),
-        postgresql_where=text("message_id is null"),
+        sqlite_where=text("pending"),
+        postgresql_where=text("pending"),
     ),
 )
 

@@ -91,15 +91,17 @@ def _answers() -> None:
         sa.Column("code", sa.String(length=128), nullable=False),
         sa.Column("report_time", TIME, nullable=True),
         sa.Column("received_time", TIME, nullable=False),
+        sa.Column("row_id", BIG, nullable=True),
         sa.Column("message_id", BIG, nullable=True),
+        sa.Column("pending", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_receipt")),
         sa.UniqueConstraint("digest", name=op.f("uq_receipt_digest")),
     )
-    unmatched: dict[str, Any] = {
-        "sqlite_where": sa.text("message_id is null"),
-        "postgresql_where": sa.text("message_id is null"),
+    pending: dict[str, Any] = {
+        "sqlite_where": sa.text("pending"),
+        "postgresql_where": sa.text("pending"),
     }
-    op.create_index("ix_receipt_unmatched", "receipt", ["id"], **unmatched)
+    op.create_index("ix_receipt_pending", "receipt", ["id"], **pending)
     op.create_index("ix_receipt_message_id", "receipt", ["message_id"])
     op.create_table(
         "reply",
