@@ -28,18 +28,16 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     ScalarSelect,
-    and_,
     case,
-    exists,
     null,
     or_,
     select,
-    text,
 )
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, TemplateType
 from usergrowth_dagster.messaging.hours import next_open, zones_of
+from usergrowth_dagster.messaging.suppression import is_suppressed
 from usergrowth_dagster.settings import Settings
 
 SENT_STATES = (
@@ -48,15 +46,14 @@ SENT_STATES = (
     MessageState.IN_DOUBT,
     MessageState.DELIVERED,
     MessageState.UNDELIVERED,
+    MessageState.EXPIRED,  # those that never went out have no sent_time
 )
-"""States of rows that went out, or may have."""
+"""States of rows with a ``sent_time`` that went out, or may have."""
 NUMBER_CAP_WINDOW = timedelta(hours=24)
 
 _CHUNK = 2_000
-_LOCK_KEY = 0x75676361  # advisory lock of caps: "ugca"
 _M = schema.message
 _O = schema.occurrence
-_S = schema.suppression
 _SENT = _M.alias("sent")
 
 
@@ -140,9 +137,8 @@ def screen(
 ) -> list[Verdict]:
     """The rows of an occurrence that may not be submitted at ``now``; the others may.
 
-    Call it inside the transaction that commits ``submitting``. On PostgreSQL it takes a lock until
-    the end of that transaction, so that two dispatchers with one campaign each cannot both see the
-    last free place under a person's cap. (SQLite has one writer at a time.)
+    Call it inside the transaction that commits ``submitting``, one such transaction after another:
+    two dispatchers with one campaign each could both see the last free place under a person's cap.
 
     Args:
         connection: of ``ControlStore.write``.
@@ -160,8 +156,6 @@ def screen(
     if message_ids is not None and not message_ids:
         return []
     policy = Policy(rules, channel, signature, template_type, now)
-    if policy.counts and connection.dialect.name == "postgresql":
-        connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
     send_by = connection.scalar(select(_O.c.send_by).where(_O.c.id == occurrence_id))
     assert send_by is not None
     columns = policy.columns(connection)
@@ -230,9 +224,10 @@ class Policy:
         now: datetime,
     ) -> None:
         self.rules, self.channel, self.signature, self.now = rules, channel, signature, now
-        if isinstance(template_type, str):
-            template_type = TemplateType[template_type.upper()]
-        self.promotion = template_type is TemplateType.PROMOTION
+        kind = (
+            TemplateType[template_type.upper()] if isinstance(template_type, str) else template_type
+        )
+        self.promotion = kind is TemplateType.PROMOTION
 
     @property
     def counts(self) -> bool:
@@ -247,20 +242,6 @@ class Policy:
             spans.append(self.rules.cap_window)
         query = select(_M.c.id).where(_M.c.sent_time > self.now - max(spans)).limit(1)
         return self.counts and connection.scalar(query) is not None
-
-    def suppressed(self) -> ColumnElement[bool]:
-        """A suppression is in force for the row's address or user."""
-        in_force = and_(
-            _S.c.lifted_time.is_(None),
-            _S.c.channel.in_(("*", self.channel)),
-            _S.c.scope.in_(("*", self.signature)),
-        )
-        return or_(
-            *(
-                exists().where(in_force, _S.c[key] == _M.c[key]).correlate(_M)
-                for key in ("phone_hash", "user_hash")
-            )
-        )
 
     def capped(self) -> ColumnElement[bool]:
         """The user or the address has had as many messages as the cap allows."""
@@ -313,7 +294,7 @@ class Policy:
     def columns(self, connection: Connection) -> list[ColumnElement[Any]]:
         """``final`` (a reason or NULL), and the times from which waiting is reckoned."""
         recent = self.recent(connection)
-        final = [(self.suppressed(), "suppressed")]
+        final = [(is_suppressed(self.channel, self.signature), "suppressed")]
         if recent and self.rules.cap_messages is not None:
             final.append((self.capped(), "capped"))
         gap = recent and bool(self.rules.min_gap)

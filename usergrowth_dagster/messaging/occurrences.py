@@ -21,6 +21,7 @@ from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.billing import price_of
+from usergrowth_dagster.messaging.checks import check_fresh, check_refusable
 from usergrowth_dagster.settings import Settings
 
 OPENS = time(8, 0)
@@ -149,6 +150,8 @@ def _create(
     due, send_by = _window(
         task.execution_date, schedule["execute_time"], schedule["end_time"], settings
     )
+    check_fresh(settings, task, due)
+    check_refusable(settings, task, template["content"], template["type"])
     now = utc_now()
     made = connection.execute(
         _O.insert().values(
@@ -165,6 +168,9 @@ def _create(
             content=template["content"],
             price=price_of(settings, schedule["channel"]),
             currency=settings.currency,
+            audience_date=task.execution_date,
+            contact=task.spec.contact.model_dump(mode="json", exclude_defaults=True) or None,
+            subject=task.spec.template.subject,
             created_time=now,
             updated_time=now,
         )
