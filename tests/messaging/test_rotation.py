@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from database_fixtures import database_url, postgres_server  # noqa: F401
 from sending import child_program, crowd, outbox, plan, ready
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.store import ControlStore
@@ -192,10 +192,13 @@ def test_damage_and_company(tmp_path: Path) -> None:
     store, numbers = fill(home, url, 10)
     table = schema.message
     with store.write() as connection:
-        held = connection.scalar(select(table.c.phone_number).where(table.c.id == 1))
+        first = connection.scalar(
+            select(func.min(table.c.id)).where(table.c.phone_number.is_not(None))
+        )
+        held = connection.scalar(select(table.c.phone_number).where(table.c.id == first))
         assert held is not None
         connection.execute(
-            table.update().where(table.c.id == 1).values(phone_number=held[:-1] + b"\0\0")
+            table.update().where(table.c.id == first).values(phone_number=held[:-1] + b"\0\0")
         )
     assert rotate(store, home, "ann").resealed["message"] == len(numbers) - 3
     with (
