@@ -29,7 +29,7 @@ from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.tasks import register_task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging import claims as claims_module
-from usergrowth_dagster.messaging import failpoints
+from usergrowth_dagster.messaging import failpoints, look_ups
 from usergrowth_dagster.messaging.claims import Claims
 from usergrowth_dagster.messaging.dispatch import dispatch
 from usergrowth_dagster.messaging.gateways.file import FileGateway
@@ -46,6 +46,7 @@ from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.occurrences import business_now, find_occurrence, occurrences_of
 from usergrowth_dagster.messaging.phones import open_vault
 from usergrowth_dagster.messaging.plan import plan_send
+from usergrowth_dagster.messaging.reconcile import close, release
 from usergrowth_dagster.settings import Settings
 
 Desk = tuple[ControlStore, Settings]
@@ -162,9 +163,9 @@ def test_everything_planned_is_written_once(desk: Desk) -> None:
     plan(*desk, crowd(250))
     counts = dispatch(*desk, progress=lambda done, total: seen.append((done, total)))
     assert (counts.accepted, counts.batches) == (250, 3)
-    assert seen == [(100, 250), (200, 250), (250, 250)]
+    assert seen == [(250, 250)]
     assert dispatch(*desk).as_dict() == {
-        key: [] if key == "stopped" else 0 for key in counts.as_dict()
+        key: [] if key in ("stopped", "failed") else 0 for key in counts.as_dict()
     }
     lines = outbox(desk[1])
     assert Counter(line["user_id"] for line in lines) == {f"u{n}": 1 for n in range(250)}
@@ -335,7 +336,8 @@ def test_answers_are_sorted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None
     gateway.answers.clear()
     assert dispatch(*desk, gateway).accepted == 0  # not before its time
     later = datetime.now(UTC) + timedelta(seconds=100)
-    monkeypatch.setattr(claims_module, "utc_now", lambda: later)
+    for module in (claims_module, look_ups):
+        monkeypatch.setattr(module, "utc_now", lambda: later)
     gateway.known = {phone(3): Found.DELIVERED, phone(4): Found.REJECTED}
     counts = dispatch(*desk, gateway)
     assert (counts.accepted, counts.settled) == (1, 2)
@@ -359,8 +361,9 @@ def test_stop_ends_the_campaign(desk: Desk) -> None:
 def test_gateway_that_fails_leaves_doubt(desk: Desk) -> None:
     """Guards against a second text after a time-out, and against a number in the ledger's reason."""
     plan(*desk, crowd(150))
-    with pytest.raises(TimeoutError):
-        dispatch(*desk, Moody(error=True))
+    counts = dispatch(*desk, Moody(error=True))
+    assert (counts.in_doubt, counts.batches) == (100, 1)
+    assert counts.failed == ["gateway moody: TimeoutError"]
     assert states(desk) == {"in_doubt": 100, "planned": 50}
     (doubt,) = (c for c in ledger_of(desk).counts(1) if c.state is MessageState.IN_DOUBT)
     assert doubt.reason == "TimeoutError"
@@ -368,9 +371,11 @@ def test_gateway_that_fails_leaves_doubt(desk: Desk) -> None:
     assert dispatch(*desk, gateway).accepted == 50
     ids = [row["id"] for row in ledger_of(desk).in_doubt("moody", 0, 200)]
     with pytest.raises(UserError, match="needs a note"):
-        ledger_of(desk).release(ids, "ann", "")
-    assert ledger_of(desk).release(ids[:60], "ann", "the provider's log has none of them") == 60
-    assert ledger_of(desk).close(ids, "ann", "too late for these") == 40
+        release(desk[0], ids, "ann", "")
+    done = release(desk[0], ids[:60], "ann", "the provider's log has none of them")
+    assert (done.changed, done.left) == (60, 0)
+    done = close(desk[0], ids, "ann", "too late for these")
+    assert (done.changed, done.left) == (40, 60)
     assert dispatch(*desk, gateway).accepted == 60
     assert states(desk) == {"accepted": 110, "rejected": 40}
     assert max(gateway.taken.values()) == 1
@@ -381,16 +386,16 @@ def test_slow_worker_loses_its_claim(desk: Desk, monkeypatch: pytest.MonkeyPatch
     plan(*desk, crowd(10))
     now = business_now(desk[1])
     slow, fast = Claims(desk[0], timedelta(seconds=5)), Claims(desk[0])
-    rows = slow.claim(1, 100, now)
+    rows = slow.claim(1, 100, now).rows
     assert len(rows) == 10
-    assert fast.claim(1, 100, now) == []
+    assert fast.claim(1, 100, now).rows == []
     later = datetime.now(UTC) + timedelta(seconds=6)
     monkeypatch.setattr(claims_module, "utc_now", lambda: later)
     ids = [row["id"] for row in rows]
-    assert slow.submitting(1, ids, "file", now)[1] == set()
+    assert slow.submitting(1, ids, "file", now).mine == set()
     fast.recover()
-    assert len(fast.claim(1, 100, now)) == 10
-    assert fast.submitting(1, ids, "file", now)[1] == set(ids)
+    assert len(fast.claim(1, 100, now).rows) == 10
+    assert fast.submitting(1, ids, "file", now).mine == set(ids)
     assert scalar(desk, select(func.count()).select_from(schema.batch)) == 1
 
 

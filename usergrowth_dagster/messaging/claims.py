@@ -1,34 +1,62 @@
-"""How one worker takes rows of the ledger, submits them, and writes down what came of it."""
+"""How one worker takes rows of the ledger and writes down that it submits them."""
 
 import os
 import secrets
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, func, select, text
 
 from usergrowth_dagster.control import schema
-from usergrowth_dagster.control.codes import MESSAGE_TRANSITIONS, MessageState, OccurrenceState
+from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.messaging import failpoints
+from usergrowth_dagster.messaging.throttle import Bucket
 
 LEASE = timedelta(minutes=2)
 _M = schema.message
 _O = schema.occurrence
+_S = schema.schedule
+
+
+class Objection(Protocol):
+    """Why a message must not go out now; ``wait_until`` None: it never will."""
+
+    @property
+    def message_id(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def wait_until(self) -> datetime | None: ...
+
+
+Screen = Callable[[Connection, Sequence[int]], Sequence[Objection]]
+"""Asked in the transaction that lets messages out, with their ids."""
 
 
 @dataclass(frozen=True)
-class Settled:
-    """How one submitted row ended: its new state, and what the provider said."""
+class Claimed:
+    """Rows that are this worker's now; without any, ``wait`` seconds until tokens are there."""
 
-    message_id: int
-    state: MessageState
-    reason: str | None = None
-    error_code: str | None = None
-    request_id: str | None = None
-    retry_at: datetime | None = None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """The rows of a batch that may be submitted, and how many were skipped or must wait.
+
+    Not ``open``: the occurrence was paused, stopped or ended meanwhile.
+    """
+
+    open: bool = True
+    batch_id: int = 0
+    mine: frozenset[int] = frozenset()
+    skipped: int = 0
+    waiting: int = 0
 
 
 class Claims:
@@ -45,44 +73,68 @@ class Claims:
         self.lease = lease
         self.worker = f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}"
 
-    def claim(self, occurrence_id: int, limit: int, now: datetime) -> list[dict[str, Any]]:
+    def claim(
+        self,
+        occurrence_id: int,
+        limit: int,
+        now: datetime,
+        *,
+        after: int = 0,
+        bucket: Bucket | None = None,
+        full: int = 1,
+    ) -> Claimed:
         """Take at most ``limit`` planned rows that are due; no other worker gets them.
 
-        Empty when the occurrence is paused, stopped, done or past its send-by at ``now``.
+        Nothing is claimed when the occurrence is paused, stopped, done or past its send-by.
+
+        Args:
+            occurrence_id: whose rows.
+            limit: most rows.
+            now: the business clock.
+            after: only rows with larger ids: what a worker has passed already need not be read
+                again each time.
+            bucket: the tokens that rows take.
+            full: how many rows a call of the provider takes.
         """
         clock = utc_now()
+        with self.store.write() as connection:
+            if not _is_open(connection, occurrence_id, now):
+                return Claimed()
+            can_go = _ready(occurrence_id, after, now, clock)
+            if bucket is not None and bucket.rate is not None:
+                some = select(_M.c.id).where(*can_go).limit(limit).subquery()
+                ready = connection.scalar(select(func.count()).select_from(some)) or 0
+                limit, wait = bucket.grant(connection, ready, full)
+                if not limit:
+                    return Claimed(wait=wait)
+            rows = connection.execute(self._take(can_go, limit, clock)).mappings().all()
+            if bucket is not None:
+                bucket.spend(connection, len(rows))
+            failpoints.reach(failpoints.CLAIMING)
+        return Claimed(sorted((dict(row) for row in rows), key=lambda row: int(row["id"])))
+
+    def _take(self, can_go: Sequence[ColumnElement[bool]], limit: int, clock: datetime) -> Any:
         pick = (
             select(_M.c.id)
-            .where(
-                _M.c.occurrence_id == occurrence_id,
-                _M.c.state == MessageState.PLANNED,
-                (_M.c.not_before.is_(None)) | (_M.c.not_before <= now),
-                (_M.c.retry_at.is_(None)) | (_M.c.retry_at <= clock),
-            )
+            .where(*can_go)
             .order_by(_M.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)  # SQLite has one writer, and ignores it
             .cte("pick")
             .prefix_with("materialized", dialect="postgresql")  # never run, and locked, twice
         )
-        take = (
+        return (
             _M.update()
             .where(_M.c.id.in_(select(pick.c.id)))
             .values(
                 state=MessageState.CLAIMED,
                 claimed_by=self.worker,
                 lease_until=clock + self.lease,
-                updated_time=clock,
             )
             .returning(
                 _M.c.id, _M.c.user_id, _M.c.phone_number, _M.c.template_params, _M.c.segments
             )
         )
-        with self.store.write() as connection:
-            if not _is_open(connection, occurrence_id, now):
-                return []
-            rows = connection.execute(take).mappings().all()
-        return sorted((dict(row) for row in rows), key=lambda row: int(row["id"]))
 
     def submitting(
         self,
@@ -90,97 +142,135 @@ class Claims:
         message_ids: Sequence[int],
         gateway: str,
         now: datetime,
-    ) -> tuple[int, set[int]]:
+        *,
+        screen: Screen | None = None,
+        bucket: Bucket | None = None,
+    ) -> Cleared:
         """Write down that a batch is about to be submitted; commit before calling the provider.
 
-        Returns:
-            The batch's id and the rows that may be submitted: those whose lease had not run out,
-            and none when the occurrence was paused or stopped meanwhile.
-        """
-        clock = utc_now()
-        with self.store.write() as connection:
-            if not _is_open(connection, occurrence_id, now):
-                return 0, set()
-            made = connection.execute(
-                schema.batch.insert().values(
-                    occurrence_id=occurrence_id,
-                    gateway=gateway,
-                    worker=self.worker,
-                    size=0,
-                    submitted_time=clock,
-                )
-            )
-            batch_id = int(made.inserted_primary_key[0])  # type: ignore[index]
-            moved = connection.scalars(
-                _M.update()
-                .where(
-                    _M.c.id.in_(message_ids),
-                    _M.c.state == MessageState.CLAIMED,
-                    _M.c.claimed_by == self.worker,
-                    _M.c.lease_until > clock,
-                )
-                .values(
-                    state=MessageState.SUBMITTING,
-                    batch_id=batch_id,
-                    attempts=_M.c.attempts + 1,
-                    lease_until=clock + self.lease,
-                    updated_time=clock,
-                )
-                .returning(_M.c.id)
-            ).all()
-            table = schema.batch
-            mine = table.c.id == batch_id
-            if moved:
-                connection.execute(table.update().where(mine).values(size=len(moved)))
-            else:
-                connection.execute(table.delete().where(mine))
-        return batch_id, set(moved)
-
-    def record(self, batch_id: int | None, results: Sequence[Settled]) -> None:
-        """Write down how submitted or doubtful rows ended; a state never moves backwards.
+        Whether each person may be contacted is asked in the same transaction, which holds off
+        changes of the suppression list: a refusal that was committed before it is obeyed.
 
         Args:
-            batch_id: the batch that was answered; None for a look-up or a poison row.
-            results: one a row; a row whose present state does not allow its result stays.
+            occurrence_id: the rows' occurrence.
+            message_ids: rows that this worker has claimed.
+            gateway: who is going to be called.
+            now: the business clock, kept as the rows' ``sent_time``.
+            screen: names the rows that must not go out now.
+            bucket: gets back the tokens of rows that do not go out.
+
+        Returns:
+            The rows that may be submitted: those that the screen lets pass and whose lease had not
+            run out, and none when the occurrence was paused or stopped meanwhile.
         """
-        clock = utc_now()
-        alike: dict[tuple[Any, ...], list[int]] = {}
-        for one in results:
-            fields = (one.state, one.reason, one.error_code, one.request_id, one.retry_at)
-            alike.setdefault(fields, []).append(one.message_id)
         with self.store.write() as connection:
-            for (state, reason, code, request_id, retry_at), message_ids in alike.items():
-                sources = [s for s, to in MESSAGE_TRANSITIONS.items() if state in to]
-                if state is MessageState.PLANNED:  # a doubtful row is only released by a person
-                    sources.remove(MessageState.IN_DOUBT)
-                values = {"request_id": request_id} if request_id else {}
-                connection.execute(
-                    _M.update()
-                    .where(_M.c.id.in_(message_ids), _M.c.state.in_(sources))
-                    .values(
-                        state=state,
-                        reason=reason,
-                        error_code=code,
-                        retry_at=retry_at,
-                        claimed_by=None,
-                        lease_until=None,
-                        updated_time=clock,
-                        **values,
-                    )
+            if not self.store.is_sqlite:  # which has one writer
+                connection.execute(text("lock table suppression in share mode"))
+            if not _is_open(connection, occurrence_id, now, lock=True):
+                return Cleared(open=False)
+            objections = screen(connection, message_ids) if screen else ()
+            clock = utc_now()  # after any wait for rivals
+            mine = (
+                _M.c.state == MessageState.CLAIMED,
+                _M.c.claimed_by == self.worker,
+                _M.c.lease_until > clock,
+            )
+            skipped, waiting = self._hold_back(connection, objections, mine, clock)
+            held = {one.message_id for one in objections}
+            rest = [one for one in message_ids if one not in held]
+            batch_id, moved = 0, frozenset[int]()
+            if rest:
+                batch_id, moved = self._move(
+                    connection, occurrence_id, rest, gateway, now, mine, clock
                 )
-            if batch_id is not None:
-                connection.execute(
-                    schema.batch.update()
-                    .where(schema.batch.c.id == batch_id)
-                    .values(answered_time=clock)
+            if bucket is not None:
+                bucket.spend(connection, len(moved) - len(message_ids))
+            failpoints.reach(failpoints.WRITING)
+        return Cleared(True, batch_id, moved, skipped, waiting)
+
+    @staticmethod
+    def _hold_back(
+        connection: Connection,
+        objections: Sequence[Objection],
+        mine: Sequence[ColumnElement[bool]],
+        clock: datetime,
+    ) -> tuple[int, int]:
+        """Skip the rows that must never go out, and put off those that must wait."""
+        alike: dict[tuple[str, datetime | None], list[int]] = {}
+        for one in objections:
+            alike.setdefault((one.reason, one.wait_until), []).append(one.message_id)
+        skipped = waiting = 0
+        for (reason, wait_until), message_ids in alike.items():
+            state = MessageState.PLANNED if wait_until else MessageState.SKIPPED
+            values = {"not_before": wait_until} if wait_until else {}
+            done = connection.execute(
+                _M.update()
+                .where(_M.c.id.in_(message_ids), *mine)
+                .values(
+                    state=state,
+                    reason=reason,
+                    claimed_by=None,
+                    lease_until=None,
+                    updated_time=clock,
+                    **values,
                 )
+            ).rowcount
+            skipped, waiting = (
+                (skipped, waiting + done) if wait_until else (skipped + done, waiting)
+            )
+        return skipped, waiting
+
+    def _move(
+        self,
+        connection: Connection,
+        occurrence_id: int,
+        message_ids: Sequence[int],
+        gateway: str,
+        now: datetime,
+        mine: Sequence[ColumnElement[bool]],
+        clock: datetime,
+    ) -> tuple[int, frozenset[int]]:
+        table = schema.batch
+        made = connection.execute(
+            table.insert().values(
+                occurrence_id=occurrence_id,
+                gateway=gateway,
+                worker=self.worker,
+                size=len(message_ids),
+                submitted_time=clock,
+            )
+        )
+        batch_id = int(made.inserted_primary_key[0])  # type: ignore[index]
+        moved = connection.scalars(
+            _M.update()
+            .where(_M.c.id.in_(message_ids), *mine)
+            .values(
+                state=MessageState.SUBMITTING,
+                batch_id=batch_id,
+                attempts=_M.c.attempts + 1,
+                sent_time=now,
+                lease_until=clock + self.lease,
+                updated_time=clock,
+            )
+            .returning(_M.c.id)
+        ).all()
+        this = table.c.id == batch_id
+        if not moved:
+            connection.execute(table.delete().where(this))
+        elif len(moved) < len(message_ids):
+            connection.execute(table.update().where(this).values(size=len(moved)))
+        return batch_id, frozenset(moved)
 
     def give_back(self) -> None:
         """Return rows that this worker has claimed but not begun to submit."""
         with self.store.write() as connection:
             connection.execute(
                 _M.update()
-                .where(_M.c.claimed_by == self.worker, _M.c.state == MessageState.CLAIMED)
+                .where(
+                    _M.c.lease_until.is_not(None),  # has an index, unlike the worker
+                    _M.c.claimed_by == self.worker,
+                    _M.c.state == MessageState.CLAIMED,
+                )
                 .values(state=MessageState.PLANNED, claimed_by=None, lease_until=None)
             )
 
@@ -208,11 +298,27 @@ class Claims:
         return int(done.rowcount)
 
 
-def _is_open(connection: Connection, occurrence_id: int, now: datetime) -> bool:
-    row = connection.execute(
-        select(_O.c.state, _O.c.due, _O.c.send_by, schema.schedule.c.paused)
-        .join(schema.schedule, schema.schedule.c.id == _O.c.schedule_id)
-        .where(_O.c.id == occurrence_id)
-    ).one()
-    ready = row[0] in (OccurrenceState.READY, OccurrenceState.SENDING)
-    return bool(ready and row[1] <= now < row[2] and not row[3])
+def _ready(
+    occurrence_id: int, after: int, now: datetime, clock: datetime
+) -> tuple[ColumnElement[bool], ...]:
+    return (
+        _M.c.occurrence_id == occurrence_id,
+        _M.c.state == MessageState.PLANNED,
+        _M.c.id > after,
+        (_M.c.not_before.is_(None)) | (_M.c.not_before <= now),
+        (_M.c.retry_at.is_(None)) | (_M.c.retry_at <= clock),
+    )
+
+
+def _is_open(
+    connection: Connection, occurrence_id: int, now: datetime, *, lock: bool = False
+) -> bool:
+    """Whether rows may go out; with ``lock``, who pauses or stops waits for this transaction."""
+    query = select(_O.c.state, _O.c.due, _O.c.send_by, _O.c.schedule_id)
+    query = query.where(_O.c.id == occurrence_id)
+    row = connection.execute(query.with_for_update(read=True) if lock else query).one()
+    if row[0] not in (OccurrenceState.READY, OccurrenceState.SENDING):
+        return False
+    paused = select(_S.c.paused).where(_S.c.id == row[3])
+    held = connection.scalar(paused.with_for_update(read=True) if lock else paused)
+    return bool(row[1] <= now < row[2] and not held)

@@ -11,21 +11,21 @@ deadlines on the business clock, which may be pinned to replay historic data.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import (
-    Kind,
     MessageState,
     OccurrenceState,
 )
 from usergrowth_dagster.control.store import ControlStore, utc_now
-from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.phones import PhoneVault, mask
+from usergrowth_dagster.messaging.rotation import check_key, hold_key
 
 _CHUNK = 5_000
 _UPDATE_CHUNK = 50_000
@@ -59,24 +59,7 @@ class Ledger:
     def __init__(self, store: ControlStore, vault: PhoneVault) -> None:
         self.store = store
         self.vault = vault
-        self._check_key()
-
-    def _check_key(self) -> None:
-        query = select(schema.meta.c.value).where(schema.meta.c.name == "phone_key")
-        mine = self.vault.key_id.hex()
-        with self.store.read() as connection:
-            held = connection.scalar(query)
-        if held is None:
-            with self.store.write(alone=True) as connection:
-                held = connection.scalar(query)
-                if held is None:
-                    connection.execute(schema.meta.insert().values(name="phone_key", value=mine))
-                    held = mine
-        if held != mine:
-            raise UserError(
-                "the secret key (USERGROWTH_SECRET_KEY or <home>/secret.key) is not the one that "
-                "the ledger was written with; restore that one"
-            )
+        check_key(store, vault)
 
     def insert(self, occurrence_id: int, rows: Iterable[Mapping[str, Any]]) -> bool:
         """Add recipients, in chunks; those who are there already stay as they are.
@@ -93,7 +76,6 @@ class Ledger:
         now = utc_now()
         channel = None
         for chunk in _chunks(rows, _CHUNK):
-            sealed = [self._sealed(row) for row in chunk]
             with self.store.write() as connection:
                 found = connection.execute(
                     select(_O.c.state, _O.c.channel)
@@ -103,6 +85,8 @@ class Ledger:
                 if found[0] is not OccurrenceState.PLANNING:
                     return False
                 channel = found[1]
+                hold_key(connection, self.vault)
+                sealed = [self._sealed(row) for row in chunk]
                 statement = (
                     insert(_M)
                     .values(occurrence_id=occurrence_id, channel=channel, updated_time=now)
@@ -190,46 +174,55 @@ class Ledger:
             if len(ids) < _UPDATE_CHUNK:
                 return total
 
-    def release(self, message_ids: Sequence[int], actor: str, note: str) -> int:
-        """Let doubtful rows be sent again: somebody knows that they never went out."""
-        return self._by_hand(message_ids, MessageState.PLANNED, "released", actor, note)
-
-    def close(self, message_ids: Sequence[int], actor: str, note: str) -> int:
-        """End doubtful rows without sending."""
-        return self._by_hand(message_ids, MessageState.REJECTED, "closed_by_hand", actor, note)
-
-    def _by_hand(
-        self, message_ids: Sequence[int], state: MessageState, why: str, actor: str, note: str
-    ) -> int:
-        if not note.strip():
-            raise UserError("releasing or closing a message in doubt needs a note that says why")
+    def skip_cancelled(self) -> int:
+        """Skip rows that came back to a cancelled occurrence; returns how many."""
+        cancelled = select(_O.c.id).where(_O.c.state == OccurrenceState.CANCELLED)
+        mine = (_M.c.occurrence_id.in_(cancelled), _M.c.state == MessageState.PLANNED)
+        with self.store.read() as connection:
+            if connection.scalar(select(_M.c.id).where(*mine).limit(1)) is None:
+                return 0
         with self.store.write() as connection:
-            rows = connection.execute(
+            return connection.execute(
                 _M.update()
-                .where(_M.c.id.in_(message_ids), _M.c.state == MessageState.IN_DOUBT)
-                .values(state=state, reason=why, updated_time=utc_now())
-                .returning(_M.c.id, _M.c.occurrence_id)
-            ).all()
-            touched: dict[int, int] = {}
-            for row in rows:
-                touched[row[1]] = touched.get(row[1], 0) + 1
-            for occurrence_id, number in touched.items():
-                self.store.note(
-                    connection,
-                    Kind.OCCURRENCE,
-                    occurrence_id,
-                    actor,
-                    source="in_doubt",
-                    target=str(state),
-                    note=f"{number} messages {why.replace('_', ' ')}: {note}",
+                .where(*mine)
+                .values(state=MessageState.SKIPPED, reason="cancelled", updated_time=utc_now())
+            ).rowcount
+
+    def ask_again(self, times: Mapping[datetime, Sequence[int]]) -> None:
+        """Note when doubtful rows are to be looked up next."""
+        if not times:
+            return
+        with self.store.write() as connection:
+            for moment, message_ids in times.items():
+                connection.execute(
+                    _M.update()
+                    .where(_M.c.id.in_(message_ids), _M.c.state == MessageState.IN_DOUBT)
+                    .values(retry_at=moment)
                 )
-                if state is MessageState.PLANNED:
-                    connection.execute(
-                        _O.update()
-                        .where(_O.c.id == occurrence_id, _O.c.state == OccurrenceState.DONE)
-                        .values(state=OccurrenceState.SENDING)
-                    )
-        return len(rows)
+
+    def has_open(self, connection: Connection, occurrence_id: int) -> bool:
+        """Whether a dispatcher still has to move any row of an occurrence."""
+        open_rows = select(_M.c.id).where(
+            _M.c.occurrence_id == occurrence_id, _M.c.state.in_(OPEN_STATES)
+        )
+        return connection.scalar(open_rows.limit(1)) is not None
+
+    def in_state(self, occurrence_id: int, state: MessageState) -> int:
+        """Rows of an occurrence in one state."""
+        query = select(func.count()).where(_M.c.occurrence_id == occurrence_id, _M.c.state == state)
+        with self.store.read() as connection:
+            return connection.scalar(query) or 0
+
+    def doubtful(self) -> list[tuple[str, str]]:
+        """Names of gateways with rows in doubt, and the channel of these."""
+        query = (
+            select(schema.batch.c.gateway, _M.c.channel)
+            .join(schema.batch, schema.batch.c.id == _M.c.batch_id)
+            .where(_M.c.state == MessageState.IN_DOUBT)
+            .distinct()
+        )
+        with self.store.read() as connection:
+            return sorted((row[0], row[1]) for row in connection.execute(query))
 
     def counts(self, occurrence_id: int) -> list[Count]:
         """Rows by state and reason."""
@@ -277,28 +270,37 @@ class Ledger:
             row["phone"] = mask(self.vault.open(sealed)) if sealed else None
         return rows
 
-    def in_doubt(self, gateway: str, after: int, limit: int) -> list[dict[str, Any]]:
-        """Doubtful rows that a gateway was given, by id, those with ids above ``after``."""
+    def in_doubt(
+        self, gateway: str | None, after: int, limit: int, *, asked_before: datetime | None = None
+    ) -> list[dict[str, Any]]:
+        """Doubtful rows that a gateway (None: any) was given, by id, those above ``after``.
+
+        With ``asked_before`` only those that are to be looked up by then.
+        """
         query = (
             select(
                 _M.c.id,
+                _M.c.user_id,
                 _M.c.phone_number,
                 _M.c.request_id,
+                _M.c.reason,
+                _M.c.error_code,
                 _O.c.name.label("occurrence"),
                 schema.schedule.c.name.label("schedule"),
+                schema.batch.c.gateway,
                 schema.batch.c.submitted_time,
             )
             .join(_O, _O.c.id == _M.c.occurrence_id)
             .join(schema.schedule, schema.schedule.c.id == _O.c.schedule_id)
             .join(schema.batch, schema.batch.c.id == _M.c.batch_id)
-            .where(
-                _M.c.state == MessageState.IN_DOUBT,
-                schema.batch.c.gateway == gateway,
-                _M.c.id > after,
-            )
+            .where(_M.c.state == MessageState.IN_DOUBT, _M.c.id > after)
             .order_by(_M.c.id)
             .limit(limit)
         )
+        if gateway is not None:
+            query = query.where(schema.batch.c.gateway == gateway)
+        if asked_before is not None:
+            query = query.where(_M.c.retry_at.is_(None) | (_M.c.retry_at <= asked_before))
         with self.store.read() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 

@@ -1,0 +1,93 @@
+"""One token bucket per gateway and signature, shared by every dispatcher through the database.
+
+A token is one message that may go out. Tokens come back at the bucket's rate up to its burst; a
+claim takes as many as it gets rows, in the same transaction, so a crash never lets more out than
+the rate allows. Rows without a token are simply not claimed yet: they stay planned.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from math import floor
+
+from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from usergrowth_dagster.control.schema import token_bucket
+from usergrowth_dagster.control.store import utc_now
+
+_T = token_bucket
+_NAME = 128
+
+
+def database_clock(connection: Connection) -> datetime:
+    """The clock that all dispatchers share: the database server's, or this machine's for SQLite."""
+    if connection.dialect.name == "sqlite":
+        return utc_now()
+    found = connection.scalar(select(func.clock_timestamp()))
+    assert isinstance(found, datetime)
+    return found
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket: ``rate`` messages a second (None: without limit), at most ``burst`` at once."""
+
+    name: str
+    rate: float | None
+    burst: float = 1.0
+
+    @classmethod
+    def of(
+        cls, gateway: str, signature: str, rate: float | None, burst: float | None = None
+    ) -> "Bucket":
+        """The bucket of a gateway and a signature; its burst is one second's by default."""
+        return cls(f"{gateway}:{signature}"[:_NAME], rate, max(burst or rate or 1.0, 1.0))
+
+    def tokens(self, connection: Connection) -> float:
+        """Tokens there are now; the bucket is this transaction's until it ends.
+
+        A clock that has jumped back adds nothing, and counts from there.
+        """
+        row = self._locked(connection)
+        if row is None:
+            insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+            connection.execute(  # of two dispatchers at once, one makes it and both read it
+                insert(_T)
+                .values(name=self.name, tokens=self.burst, updated_time=database_clock(connection))
+                .on_conflict_do_nothing(index_elements=["name"])
+            )
+            row = self._locked(connection)
+            assert row is not None
+        now = database_clock(connection)
+        passed = max((now - row[1]).total_seconds(), 0.0)
+        tokens = min(self.burst, row[0] + passed * (self.rate or 0.0))
+        connection.execute(
+            _T.update().where(_T.c.name == self.name).values(tokens=tokens, updated_time=now)
+        )
+        return float(tokens)
+
+    def _locked(self, connection: Connection) -> tuple[float, datetime] | None:
+        query = select(_T.c.tokens, _T.c.updated_time).where(_T.c.name == self.name)
+        row = connection.execute(query.with_for_update()).first()
+        return None if row is None else (float(row[0]), row[1])
+
+    def spend(self, connection: Connection, number: int) -> None:
+        """Take tokens, or put them back with a negative number."""
+        if number and self.rate is not None:
+            connection.execute(
+                _T.update().where(_T.c.name == self.name).values(tokens=_T.c.tokens - float(number))
+            )
+
+    def grant(self, connection: Connection, ready: int, full: int) -> tuple[int, float]:
+        """How many of ``ready`` rows may be claimed now, and else the seconds to wait.
+
+        With fewer tokens than a call of the provider takes (``full``), it is worth the wait until
+        that many are there: otherwise each call would carry one or two messages.
+        """
+        if self.rate is None or not ready:
+            return ready, 0.0
+        tokens = self.tokens(connection)
+        worth = min(float(ready), float(full), floor(self.burst))
+        if tokens + 1e-6 < worth:
+            return 0, (worth - tokens) / self.rate
+        return min(ready, floor(tokens + 1e-6)), 0.0
