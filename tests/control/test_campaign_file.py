@@ -5,6 +5,7 @@ from datetime import date
 import pytest
 
 from usergrowth_dagster.control.campaign import load_campaign, parse_campaign
+from usergrowth_dagster.control.schedule import ScheduleSpec
 from usergrowth_dagster.control.tasks import load_spec
 from usergrowth_dagster.errors import UserError
 
@@ -91,7 +92,46 @@ def test_vendor_settings_are_understood() -> None:
         ("name: december-offer", "name: x", ["name: string should match"]),
         ("name: december-offer\n", "", ["name: required, but missing"]),
         ("type: promotion", "type: notification", ["template.type", "promotion"]),
-        ("repeat_unit: never", "repeat_unit: day", ["schedule: schedules send once"]),
+        ("repeat_unit: never", "repeat_unit: day", ["schedule.repeat_times: say how many times"]),
+        ("repeat_unit: never", "repeat_times: 3", ["schedule.repeat_times: needs a repeat_unit"]),
+        ("repeat_unit: never", "repeat_unit: year", ["schedule.repeat_unit: must be 'never'"]),
+        (
+            "repeat_unit: never",
+            "repeat_unit: day, repeat_cycle: 0, repeat_times: 1",
+            ["schedule.repeat_cycle: must be 1 or more days"],
+        ),
+        (
+            "repeat_unit: never",
+            "repeat_unit: hour, repeat_times: -1, refresh_audience: true",
+            ["schedule.refresh_audience: is decided once a day"],
+        ),
+        ("repeat_unit: never", "max_cost: 0", ["schedule.max_cost", "greater than 0"]),
+        (
+            "execute_time: null",
+            "execute_time: 2017-12-29 10:00:00, end_time: 2017-12-29 09:00:00",
+            ["schedule.end_time: must be after execute_time"],
+        ),
+        (
+            "execute_time: null",
+            "execute_time: 2017-12-27 10:00:00",
+            ["schedule.execute_time: must not be before the execution_date 2017-12-28"],
+        ),
+        ("execute_time: null", "execute_time: soon", ["schedule.execute_time", '"now"']),
+        (
+            "repeat_unit: never",
+            "smart_send: {start_date: 2017-12-27, end_date: 2017-12-29}",
+            ["schedule.smart_send.start_date: must not be before the execution_date"],
+        ),
+        (
+            "repeat_unit: never",
+            "smart_send: {start_date: 2017-12-28, end_date: 2018-12-28}",
+            ["schedule.smart_send.end_date: the window may have at most 31 days"],
+        ),
+        (
+            "execute_time: null",
+            "execute_time: now, smart_send: {start_date: 2017-12-28, end_date: 2017-12-29}",
+            ["schedule.execute_time: smart_send has its own"],
+        ),
         (
             "execute_time: null",
             "execute_time: 2017-12-28",
@@ -116,6 +156,39 @@ def test_mistake_gives_one_sentence(old: str, new: str, parts: list[str]) -> Non
     assert "\n" not in sentence
     for part in parts:
         assert part in sentence, sentence
+
+
+def test_schedules_are_read() -> None:
+    """Guards against a schedule that is not sent as it was written, or changes on a round trip."""
+
+    def schedule(text: str) -> ScheduleSpec:
+        spec = parse_campaign(
+            GOOD.replace("execute_time: null, repeat_unit: never", text).replace(
+                "execution_date: 2017-12-28", "execution_date: on upload"
+            )
+        )
+        assert load_spec(spec.model_dump(mode="json")) == spec
+        return spec.schedule
+
+    assert schedule("execute_time: NOW").execute_time == "now"
+    daily = schedule("repeat_unit: day, end_time: 2018-01-31 00:00:00, refresh_audience: true")
+    assert (daily.repeat_cycle, daily.repeat_times, daily.refresh_audience) == (1, -1, True)
+    monthly = schedule("repeat_unit: month, repeat_cycle: 2, repeat_times: 3, max_cost: 5")
+    assert (monthly.repeat_cycle, monthly.repeat_times, monthly.max_cost) == (2, 3, 5.0)
+    smart = schedule("smart_send: {start_date: 20171228, end_date: 2017-12-30}").smart_send
+    assert smart is not None
+    assert (smart.start_date, smart.end_date) == (date(2017, 12, 28), date(2017, 12, 30))
+
+
+def test_a_task_that_is_decided_again_needs_room() -> None:
+    """Guards against a name or an output folder that two occurrences would share."""
+    again = GOOD.replace(
+        "repeat_unit: never", "repeat_unit: day, repeat_times: -1, refresh_audience: true"
+    )
+    with pytest.raises(UserError, match=r"population: with schedule\.refresh"):
+        parse_campaign(again.replace("population/december-2017", f"population/{'x' * 60}"))
+    with pytest.raises(UserError, match=r"output: with schedule\.refresh"):
+        parse_campaign(f"{again}output: population_output/one\n")
 
 
 def test_several_mistakes_are_counted() -> None:

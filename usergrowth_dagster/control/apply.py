@@ -19,6 +19,7 @@ from usergrowth_dagster.control.codes import (
 )
 from usergrowth_dagster.control.store import TABLES, ControlStore, utc_now
 from usergrowth_dagster.control.tasks import refresh_tasks, register
+from usergrowth_dagster.control.wall_clock import moment_of
 from usergrowth_dagster.errors import UserError
 
 
@@ -220,7 +221,25 @@ def _guard_shared(
 def _zoned(store: ControlStore, moment: datetime | None) -> datetime | None:
     if moment is None or moment.tzinfo is not None:
         return moment
-    return moment.replace(tzinfo=store.zone)
+    return moment_of(moment, store.zone)
+
+
+def _guard_begun(work: _Work, spec: CampaignSpec) -> None:
+    """Refuse another rhythm for a repeating schedule that has begun: its times are counted."""
+    table, plan = schema.schedule, spec.schedule
+    row = work.connection.execute(select(table).where(table.c.name == plan.name)).mappings().first()
+    if row is None or row["repeat_cycle_unit"] is RepeatUnit.NEVER:
+        return
+    rhythm = (RepeatUnit[plan.repeat_unit.upper()], plan.repeat_cycle)
+    if rhythm == (row["repeat_cycle_unit"], row["repeat_cycle"]):
+        return
+    begun = select(schema.occurrence.c.id).where(schema.occurrence.c.schedule_id == row["id"])
+    if work.connection.scalar(begun.limit(1)) is not None:
+        raise UserError(
+            f"campaign {spec.name!r}: schedule.repeat_unit: schedule {plan.name!r} has begun to "
+            f"repeat every {row['repeat_cycle']} {row['repeat_cycle_unit'].name.lower()}; end it "
+            "with end_time and give the new rhythm a schedule.name of its own"
+        )
 
 
 def _schedule(
@@ -236,19 +255,25 @@ def _schedule(
             f"campaign {spec.name!r}: schedule.name: schedule {spec.schedule.name!r} belongs to "
             f"campaign {owner[1]!r}; choose another name"
         )
+    plan, start, smart = spec.schedule, spec.schedule.execute_time, spec.schedule.smart_send
+    _guard_begun(work, spec)
     work.upsert(
         Kind.SCHEDULE,
-        spec.schedule.name,
+        plan.name,
         {
             "campaign_id": campaign_id,
             "signature_id": signature_id,
             "template_id": template_id,
             "channel": spec.channel,
-            "execute_time": _zoned(work.store, spec.schedule.execute_time),
-            "end_time": _zoned(work.store, spec.schedule.end_time),
-            "repeat_cycle": spec.schedule.repeat_cycle,
-            "repeat_cycle_unit": RepeatUnit[spec.schedule.repeat_unit.upper()],
-            "repeat_times": spec.schedule.repeat_times,
+            # as in the vendor's API, no time is now (or the task's day, when it has a fixed one)
+            "execute_time": _zoned(work.store, start) if isinstance(start, datetime) else None,
+            "end_time": _zoned(work.store, plan.end_time),
+            "repeat_cycle": plan.repeat_cycle,
+            "repeat_cycle_unit": RepeatUnit[plan.repeat_unit.upper()],
+            "repeat_times": plan.repeat_times,
+            "ai_send_start_date": smart.start_date if smart else None,
+            "ai_send_end_date": smart.end_date if smart else None,
+            "max_cost": plan.max_cost,
         },
         {"status": ScheduleStatus.CHECKING, "paused": False},
     )

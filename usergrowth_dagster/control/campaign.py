@@ -13,13 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
-    PlainSerializer,
-    PlainValidator,
     PositiveInt,
     StringConstraints,
     ValidationError,
@@ -28,74 +22,26 @@ from pydantic import (
 )
 
 from usergrowth_dagster.control.contact import ContactSpec
+from usergrowth_dagster.control.schedule import ScheduleSpec
+from usergrowth_dagster.control.values import (
+    ON_UPLOAD,
+    Day,
+    Execution,
+    Folder,
+    Strict,
+    Word,
+    key_error,
+)
 from usergrowth_dagster.control.vendor import ALGORITHMS, from_vendor
 from usergrowth_dagster.control.yaml_file import explain, read_mapping, read_text
 
-ON_UPLOAD = "on upload"
 TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """A task id is a folder's name and part of table predicates, so it is kept plain."""
+REPEATED_TASK_LENGTH = 55
+"""Longest name of a task whose audience is decided again: ``-yyyymmdd`` is added each time."""
 
 
-def _to_date(value: Any) -> Any:
-    if isinstance(value, datetime):
-        raise ValueError("must be a day without a time, such as 2017-12-28")
-    if isinstance(value, date):
-        return value
-    text = str(value)
-    for form in ("%Y-%m-%d", "%Y%m%d"):
-        try:
-            return datetime.strptime(text, form).date()
-        except ValueError:
-            continue
-    raise ValueError(f"must be a day such as 2017-12-28 or 20171228, not {text!r}")
-
-
-def _to_execution(value: Any) -> Any:
-    if isinstance(value, str) and value.strip().lower().replace("_", " ") == ON_UPLOAD:
-        return ON_UPLOAD
-    try:
-        return _to_date(value)
-    except ValueError as error:
-        raise ValueError(f'{error}, or "{ON_UPLOAD}"') from None
-
-
-def _to_time(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value
-    try:
-        if len(str(value)) > 10:
-            return datetime.fromisoformat(str(value))
-    except ValueError:
-        pass
-    raise ValueError(f"must be a time such as 2017-12-28 10:00:00, not {str(value)!r}")
-
-
-def _folder(value: str) -> str:
-    parts = value.strip("/").split("/")
-    if value.startswith("/") or "://" in value or any(part in {"", ".", ".."} for part in parts):
-        raise ValueError(
-            "must be a folder below the landing root, such as population/spring, "
-            "without '..' or a leading '/'"
-        )
-    return "/".join(parts)
-
-
-Day = Annotated[date, BeforeValidator(_to_date)]
-Moment = Annotated[datetime, BeforeValidator(_to_time)]
-Execution = Annotated[
-    date | Literal["on upload"],
-    PlainValidator(_to_execution),
-    PlainSerializer(str, return_type=str, when_used="json"),
-]
-Folder = Annotated[str, AfterValidator(_folder)]
-Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,40}$")]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, str_strip_whitespace=True)
-
-
-class AlgorithmSpec(_Strict):
+class AlgorithmSpec(Strict):
     """Which question the model answers about a user."""
 
     kind: Literal["churn", "winback"]
@@ -132,7 +78,7 @@ class AlgorithmSpec(_Strict):
         return self
 
 
-class TrainingSpec(_Strict):
+class TrainingSpec(Strict):
     """Which snapshots a model learns from: fixed dates, or a window that rolls with the date."""
 
     start_date: Day | None = None
@@ -163,7 +109,7 @@ class TrainingSpec(_Strict):
         return self
 
 
-class SelectionSpec(_Strict):
+class SelectionSpec(Strict):
     """Who of the scored population is chosen; exactly one policy."""
 
     threshold: float | None = Field(None, gt=0, lt=1, description="selected when score > it")
@@ -181,7 +127,7 @@ class SelectionSpec(_Strict):
         return self
 
 
-class HoldoutSpec(_Strict):
+class HoldoutSpec(Strict):
     """The control group that is chosen but not texted, so that the effect can be measured."""
 
     share: float = Field(0.1, ge=0, lt=1)
@@ -194,14 +140,14 @@ class HoldoutSpec(_Strict):
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-class SignatureSpec(_Strict):
+class SignatureSpec(Strict):
     """The sender's name, shown in 【】 before the text; its rules are checked in messaging."""
 
     name: str = Field(min_length=1, max_length=64)
     description: str = Field("", max_length=1000)
 
 
-class TemplateSpec(_Strict):
+class TemplateSpec(Strict):
     """The text with its ``${variables}``; its rules are checked in messaging."""
 
     name: str = Field(min_length=1, max_length=30)
@@ -210,32 +156,7 @@ class TemplateSpec(_Strict):
     subject: str | None = Field(None, min_length=1, max_length=200, description="of an e-mail")
 
 
-class ScheduleSpec(_Strict):
-    """When the texts go out."""
-
-    name: str = Field(min_length=2, max_length=30)
-    execute_time: Moment | None = Field(None, description="null = the task's day")
-    end_time: Moment | None = Field(None, description="nothing is sent after it")
-    repeat_cycle: int = Field(0, ge=0)
-    repeat_unit: Literal["never", "hour", "day", "week", "month"] = "never"
-    repeat_times: int = Field(0, ge=-1)
-
-    @model_validator(mode="after")
-    def _agreeing(self) -> Self:
-        if self.repeat_unit != "never" or self.repeat_cycle or self.repeat_times:
-            raise ValueError(
-                "schedules send once: use repeat_unit: never, repeat_cycle: 0, repeat_times: 0"
-            )
-        if self.execute_time and self.end_time:
-            zoned = [t.tzinfo is not None for t in (self.execute_time, self.end_time)]
-            if zoned[0] != zoned[1]:
-                raise ValueError("execute_time and end_time: give both a time zone, or neither")
-            if self.execute_time >= self.end_time:
-                raise ValueError("execute_time must be before end_time")
-        return self
-
-
-class CampaignSpec(_Strict):
+class CampaignSpec(Strict):
     """One campaign, as its YAML file says it."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{2,30}$")]
@@ -283,7 +204,35 @@ class CampaignSpec(_Strict):
                 "output: a population with '*' has many tasks, so the output folder must "
                 "hold {task}, such as population_output/{task}"
             )
+        self._check_schedule()
         return self
+
+    def _check_schedule(self) -> None:
+        plan, day = self.schedule, self.execution_date
+        if isinstance(day, date):
+            if plan.smart_send and plan.smart_send.start_date < day:
+                raise key_error(
+                    "schedule.smart_send.start_date", f"must not be before the execution_date {day}"
+                )
+            start = plan.execute_time
+            if isinstance(start, datetime) and start.tzinfo is None and start.date() < day:
+                raise key_error(
+                    "schedule.execute_time", f"must not be before the execution_date {day}"
+                )
+        if not plan.refresh_audience:
+            return
+        if self.output and "{task}" not in self.output:
+            raise key_error(
+                "output",
+                "with schedule.refresh_audience each occurrence has a task and a folder of its "
+                "own, so it must hold {task}, such as population_output/{task}",
+            )
+        if not self.is_glob and len(self.population.rpartition("/")[2]) > REPEATED_TASK_LENGTH:
+            raise key_error(
+                "population",
+                f"with schedule.refresh_audience the task's name may have {REPEATED_TASK_LENGTH} "
+                "characters: the date of each occurrence is added to it",
+            )
 
     @property
     def on_upload(self) -> bool:

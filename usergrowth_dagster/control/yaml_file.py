@@ -80,6 +80,8 @@ def explain(error: ValidationError, model: type[BaseModel], source: str) -> User
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
     path = [str(part) for part in first["loc"]]
+    if first["type"] == "key_rule":
+        path.append(str(first["ctx"]["key"]))
     place = [source, ".".join(path)] if path else [source]
     sentence = ": ".join([*place, _problem(first, model, path)])
     if len(problems) > 1:
@@ -96,6 +98,8 @@ def _problem(problem: Mapping[str, Any], model: type[BaseModel], path: list[str]
         return f"unknown key; {hint}"
     if kind == "missing":
         return "required, but missing"
+    if kind == "key_rule":
+        return str(problem["ctx"]["rule"])
     if kind in {"value_error", "assertion_error"}:
         return str(problem["msg"]).removeprefix("Value error, ")
     if kind == "enum" or kind == "literal_error":
