@@ -48,6 +48,7 @@ KVS = Rule(
 KVS_NUMBER = Rule("kvs_number", "every value of a kvs_num pair is a finite int or float")
 KVS_KEY = Rule("kvs_key", "a key occurs once in a cell")
 DUPLICATE = Rule("duplicate", "the key is unique within a day; the first row of it is kept")
+FORGOTTEN = Rule("forgotten", "nothing of a person who was forgotten is taken in")
 
 CHECKS: dict[str, tuple[Rule, ...]] = {
     "text": (),
@@ -133,8 +134,14 @@ class Contract:
         """Every (column, rule) a row can break, in the order asked; no column: the whole row."""
         of_rows = [(None, rule) for rule in LINE_RULES]
         of_cells = [(column.name, rule) for column in self.columns for rule in column.rules]
+        of_people = [("user_id", FORGOTTEN)] if self.has_people else []
         of_days = [(self.key[0], DUPLICATE)] if self.key else []
-        return (*of_rows, *of_cells, *of_days)
+        return (*of_rows, *of_cells, *of_people, *of_days)
+
+    @property
+    def has_people(self) -> bool:
+        """Whether a row is about a user; its id is the first column then."""
+        return self.names[0] == "user_id"
 
     @cached_property
     def version(self) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.data.contracts import Contract
+from usergrowth_dagster.data.contracts import FORGOTTEN, Contract
+from usergrowth_dagster.data.forgotten import Forgotten, forgotten_ids_sql
 from usergrowth_dagster.data.lines import BLOCK_BYTES, is_parquet, read_blocks, read_header, shown
 from usergrowth_dagster.data.rules import BLOCK, parse_sql
 from usergrowth_dagster.data.storage import Storage, StoredFile
@@ -25,11 +26,12 @@ PARSED = "_parsed"
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows of one day: all, accepted and rejected."""
+    """Rows of one day: all, accepted and rejected; of the latter, those of forgotten persons."""
 
     rows_in: int = 0
     accepted: int = 0
     quarantined: int = 0
+    forgotten: int = 0
 
 
 class CountMismatchError(RuntimeError):
@@ -43,14 +45,20 @@ class Loader:
         connection: an open connection; it holds the rows and spills them when they are many.
         landing: where the files are.
         contract: the table's contract.
+        forgotten: persons whose rows are rejected, without keeping what is in them.
     """
 
     def __init__(
-        self, connection: "DuckDBPyConnection", landing: Storage, contract: Contract
+        self,
+        connection: "DuckDBPyConnection",
+        landing: Storage,
+        contract: Contract,
+        forgotten: Forgotten | None = None,
     ) -> None:
         self.connection = connection
         self.landing = landing
         self.contract = contract
+        self.forgotten = forgotten if contract.has_people else None
         self.files: list[str] = []
         self._rows: dict[date, int] = {}
         self._pending: list[pa.Table] = []
@@ -88,21 +96,22 @@ class Loader:
         self._rows.pop(day, None)
 
     def finish(self) -> dict[date, Counts]:
-        """Reject repeated keys, and count every loaded day.
+        """Reject forgotten persons and repeated keys, and count every loaded day.
 
         Raises:
             CountMismatchError: rows in are not accepted + rejected.
         """
         self._flush()
+        self._reject_forgotten()
         self._reject_duplicates()
         counted = {
-            day: (accepted, rejected)
-            for day, accepted, rejected in self._rows_of(
-                f"select day, count(*) filter (reject = 0), count(*) filter (reject > 0) "
-                f"from {PARSED} group by day"
+            day: numbers
+            for day, *numbers in self._rows_of(
+                f"select day, count(*) filter (reject = 0), count(*) filter (reject > 0), "
+                f"count(*) filter (reject = {self._forgotten_code}) from {PARSED} group by day"
             )
         }
-        counts = {day: Counts(n, *counted.get(day, (0, 0))) for day, n in self._rows.items()}
+        counts = {day: Counts(n, *counted.get(day, ())) for day, n in self._rows.items()}
         for day, count in counts.items():
             if count.rows_in != count.accepted + count.quarantined:
                 raise CountMismatchError(
@@ -128,24 +137,28 @@ class Loader:
     def complaint(self, day: date, where: str, counts: Counts, limit: float) -> str | None:
         """The sentence of a day with too large a share of rejects, or None.
 
+        Rows of forgotten persons are no fault of the files and do not count.
+
         Args:
             day: a loaded day.
             where: how to call it, such as its folder.
             counts: its rows.
             limit: largest share of rejects, 0 to 1.
         """
-        if counts.quarantined == 0 or counts.quarantined / counts.rows_in <= limit:
+        bad, rows_in = counts.quarantined - counts.forgotten, counts.rows_in - counts.forgotten
+        if bad == 0 or bad / rows_in <= limit:
             return None
         reject, times, file, line = self._rows_of(
             "select reject, count(*) as times, arg_min(file, (file, line)), "
             f"arg_min(line, (file, line)) from {PARSED} where day = ? and reject > 0 "
+            f"and reject <> {self._forgotten_code} "
             "group by reject order by times desc, reject limit 1",
             [day],
         )[0]
         column, rule = self.contract.rejections[reject - 1]
         place = f"{self.files[file]}:{line}" + (f":{column}" if column else "")
         return (
-            f"{where}: {counts.quarantined:,} of {counts.rows_in:,} rows break the contract, more "
+            f"{where}: {bad:,} of {rows_in:,} rows break the contract, more "
             f"than the {limit:.2%} that max_reject_share allows; most often rule {rule.code} "
             f"({rule.sentence}), {times:,} times, first at {place}; mend the files and land them "
             "again, all rejects are in the quarantine table"
@@ -205,6 +218,28 @@ class Loader:
         finally:
             self.connection.unregister(BLOCK)
             self._pending, self._pending_kind, self._pending_bytes = [], None, 0
+
+    @property
+    def _forgotten_code(self) -> int:
+        """Reject code of a forgotten person's row; no row has it where rows are not of persons."""
+        rules = [rule for _, rule in self.contract.rejections]
+        return rules.index(FORGOTTEN) + 1 if FORGOTTEN in rules else -1
+
+    def _reject_forgotten(self) -> None:
+        """Reject the rows of forgotten persons; also what is kept of rows that are bad anyway."""
+        if self.forgotten is None:
+            return
+        self.forgotten.bind(self.connection)
+        columns = ", ".join(f"{name} = null" for name in self.contract.names)
+        if self.contract.table == "population":
+            columns += ", variables = null"
+        # A reject has no typed values, but its raw text begins with the user id.
+        person = "coalesce(user_id, trim(split_part(raw, ',', 1), '\"'))"
+        found = forgotten_ids_sql(f"select {person} as person from {PARSED}")
+        self._run(f"""
+            update {PARSED} set reject = {self._forgotten_code}, raw = null, {columns}
+            where {person} in ({found})
+        """)
 
     def _reject_duplicates(self) -> None:
         if not self.contract.key:

@@ -6,6 +6,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Literal
 
 from usergrowth_dagster.data.contracts import QUARANTINE_TYPES, Contract, contract_of
+from usergrowth_dagster.data.forgotten import Forgotten
 from usergrowth_dagster.data.landing import FileSet, day_folder, find_files, landing_folders
 from usergrowth_dagster.data.loader import PARSED, CountMismatchError, Counts, Loader
 from usergrowth_dagster.data.storage import Storage
@@ -40,6 +41,7 @@ class LandedDay:
         rows_in: rows of the files: accepted + quarantined.
         accepted: rows in the raw table.
         quarantined: rows in the quarantine table.
+        forgotten: those of them that were set aside now, unread, as rows of forgotten persons.
         files: number of landing files.
         version: Delta version of the raw table that holds the day; None when never written.
     """
@@ -51,6 +53,7 @@ class LandedDay:
     quarantined: int
     files: int
     version: int | None
+    forgotten: int = 0
 
 
 class LandingError(UserError):
@@ -78,6 +81,7 @@ def land_days(
     table: str,
     days: Sequence[date],
     *,
+    forgotten: Forgotten | None = None,
     progress: Progress | None = None,
 ) -> list[LandedDay]:
     """Land days of a table: accepted rows to ``raw_<table>``, rejects to ``quarantine``.
@@ -94,6 +98,7 @@ def land_days(
         warehouse: where the tables are.
         table: user, item, behavior or operation.
         days: the days, in any order.
+        forgotten: persons whose rows are set aside, without what is in them.
         progress: called with the table's name, days done and days in all.
 
     Returns:
@@ -103,7 +108,7 @@ def land_days(
         LandingError: days failed; raised after all the others have been written.
         CountMismatchError: rows in are not accepted + quarantined.
     """
-    run = _Run(settings, landing, warehouse, contract_of(table))
+    run = _Run(settings, landing, warehouse, contract_of(table), forgotten)
     wanted = sorted(set(days))
     todo = run.plan(wanted)
     _tell(progress, table, len(wanted) - len(todo), len(wanted))
@@ -122,9 +127,15 @@ class _Run:
     """One call of :func:`land_days`."""
 
     def __init__(
-        self, settings: Settings, landing: Storage, warehouse: Warehouse, contract: Contract
+        self,
+        settings: Settings,
+        landing: Storage,
+        warehouse: Warehouse,
+        contract: Contract,
+        forgotten: Forgotten | None,
     ) -> None:
         self.settings = settings
+        self.forgotten = forgotten
         self.landing = landing
         self.warehouse = warehouse
         self.contract = contract
@@ -176,7 +187,7 @@ class _Run:
     def land(self, group: dict[date, FileSet]) -> None:
         """Read some days and write them in one commit each of rejects and of rows."""
         with open_engine(self.settings) as engine:
-            loader = Loader(engine.connection, self.landing, self.contract)
+            loader = Loader(engine.connection, self.landing, self.contract, self.forgotten)
             for day, found in group.items():
                 try:
                     loader.load(day, found.files)
@@ -217,7 +228,14 @@ class _Run:
 
 def _landed(day: date, count: Counts, files: int, version: int | None) -> LandedDay:
     return LandedDay(
-        day, "landed", count.rows_in, count.accepted, count.quarantined, files, version
+        day,
+        "landed",
+        count.rows_in,
+        count.accepted,
+        count.quarantined,
+        files,
+        version,
+        count.forgotten,
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from usergrowth_dagster.data.contracts import CONTRACTS
+from usergrowth_dagster.data.forgotten import Forgotten
 from usergrowth_dagster.data.landing import FileSet
 from usergrowth_dagster.data.loader import PARSED, Loader
 from usergrowth_dagster.data.population import (
@@ -39,6 +40,7 @@ class LandedPopulation:
         warnings: sentences about what is accepted but may go wrong later.
         version: Delta version of the population table that holds the upload.
         unchanged: the same files had been landed for this date before; nothing was written.
+        forgotten: those of the quarantined that were set aside now as rows of forgotten persons.
     """
 
     rows_in: int
@@ -47,6 +49,7 @@ class LandedPopulation:
     warnings: tuple[str, ...]
     version: int
     unchanged: bool
+    forgotten: int = 0
 
 
 def quarantine_name(task_id: str) -> str:
@@ -60,6 +63,8 @@ def land_population(
     warehouse: Warehouse,
     task_id: str,
     execution_date: date,
+    *,
+    forgotten: Forgotten | None = None,
 ) -> LandedPopulation:
     """Land the upload of a task for an execution date.
 
@@ -72,6 +77,7 @@ def land_population(
         warehouse: where the tables are.
         task_id: the task.
         execution_date: the partition.
+        forgotten: persons whose rows are set aside, without what is in them.
 
     Raises:
         UserError: no upload, a wrong header, an unreadable file, or too large a share of rejects;
@@ -88,7 +94,7 @@ def land_population(
     if version is not None and accepted == rejected == found.fingerprint:
         return _landed(warehouse, task_id, execution_date, warnings, version)
     with open_engine(settings) as engine:
-        loader = Loader(engine.connection, landing, CONTRACTS[POPULATION])
+        loader = Loader(engine.connection, landing, CONTRACTS[POPULATION], forgotten)
         loader.load(execution_date, found.files)
         counts = loader.finish()[execution_date]
         rejects = loader.rejects_sql(quarantine_name(task_id))
@@ -107,7 +113,13 @@ def land_population(
         )
     check_written(commit, counts.accepted)
     return LandedPopulation(
-        counts.rows_in, counts.accepted, counts.quarantined, warnings, commit.version, False
+        counts.rows_in,
+        counts.accepted,
+        counts.quarantined,
+        warnings,
+        commit.version,
+        False,
+        counts.forgotten,
     )
 
 

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 RowStream = Callable[[], "pa.RecordBatchReader"]
 
 _META_KEY = "usergrowth"
-_KEEP_FOREVER = {  # pinned versions must stay readable for replays
+_CONFIGURATION = {
+    # pinned versions must stay readable for replays
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.deletedFileRetentionDuration": "interval 36500 days",
+    # The log would hold the least and the greatest value of each column, and it is never
+    # rewritten: no user id, phone or attribute belongs there.
+    "delta.dataSkippingNumIndexedCols": "0",
 }
-
-_UNTOLD = {"phone", "raw_row"}
-"""Columns whose values may not show in a table's log."""
 
 
 @dataclass(frozen=True)
@@ -115,16 +116,12 @@ class Warehouse:
         from deltalake import DeltaTable
 
         schema = (data() if callable(data) else data).schema
-        # The log holds the least and the greatest value of each column: no phone belongs there.
-        told = [n for n in schema.names if n not in _UNTOLD and n not in partition_by]
         DeltaTable.create(
             self.uri(table),
             schema,
             mode="ignore",
             partition_by=list(partition_by),
-            configuration={**_KEEP_FOREVER, "delta.dataSkippingStatsColumns": ",".join(told)}
-            if _UNTOLD & set(schema.names)
-            else _KEEP_FOREVER,
+            configuration=_CONFIGURATION,
             storage_options=self._options,
         )
 
@@ -151,35 +148,42 @@ class Warehouse:
         Returns:
             The commit. Parallel writers of other days or scopes do not collide.
         """
-        from deltalake import CommitProperties, WriterProperties
-
         wanted = sorted(set(days))
         if not callable(data):
             outside = set(data.column("ds").unique().to_pylist()) - set(wanted)
             if outside:
                 raise ValueError(f"{table}: rows of days not replaced: {sorted(outside)[:3]}")
-        quoted = ", ".join(f"'{day.isoformat()}'" for day in wanted)
-        predicate = f"ds in ({quoted})"
-        for column, value in (scope or {}).items():
-            predicate += f" and {column} = '{value}'"
-        meta = {
-            "days": [day.isoformat() for day in wanted],
-            "scope": dict(scope or {}),
-            "fingerprints": {day.isoformat(): mark for day, mark in (fingerprints or {}).items()},
-            "commit": uuid.uuid4().hex,
-        }
-        version, rows = self._commit(
-            table,
-            data,
-            {
-                "partition_by": ["ds", *(scope or {})],
-                "predicate": predicate,
-                "commit_properties": CommitProperties(
-                    custom_metadata={_META_KEY: json.dumps(meta)}, max_commit_retries=30
-                ),
-                "writer_properties": WriterProperties(compression="ZSTD"),
-            },
-        )
+        version, rows = self._commit(table, data, _replacement(wanted, scope, fingerprints))
+        return Commit(table, version, rows)
+
+    def rewrite(
+        self,
+        base: "DeltaTable",
+        table: str,
+        data: RowStream,
+        *,
+        days: Iterable[date],
+        scope: Mapping[str, str],
+        fingerprints: Mapping[date, str],
+    ) -> Commit:
+        """As :meth:`replace`, with rows that were made from the days' own rows.
+
+        Args:
+            base: the table as it was opened before the rows were read.
+            table: its name.
+            data: the new rows.
+            days: the days replaced.
+            scope: every further partition column and its value.
+            fingerprints: what each day goes on to be known by.
+
+        Raises:
+            CommitFailedError: somebody has written these days since; read them again.
+        """
+        from deltalake import write_deltalake
+
+        kwargs = _replacement(sorted(set(days)), scope, fingerprints)
+        write_deltalake(base, data(), mode="overwrite", schema_mode="merge", **kwargs)
+        version, rows = self._written(table, kwargs["commit_properties"])
         return Commit(table, version, rows)
 
     def _written(self, table: str, properties: Any) -> tuple[int, int]:
@@ -238,6 +242,34 @@ class Warehouse:
     def columns(self, table: str) -> Sequence[str]:
         """Column names of the newest version."""
         return [field.name for field in self.open(table).schema().fields]
+
+
+def _replacement(
+    days: Sequence[date],
+    scope: Mapping[str, str] | None,
+    fingerprints: Mapping[date, str] | None,
+) -> dict[str, Any]:
+    """What ``write_deltalake`` needs to replace days within a scope, and to know them again."""
+    from deltalake import CommitProperties, WriterProperties
+
+    quoted = ", ".join(f"'{day.isoformat()}'" for day in days)
+    predicate = f"ds in ({quoted})"
+    for column, value in (scope or {}).items():
+        predicate += f" and {column} = '{value}'"
+    meta = {
+        "days": [day.isoformat() for day in days],
+        "scope": dict(scope or {}),
+        "fingerprints": {day.isoformat(): mark for day, mark in (fingerprints or {}).items()},
+        "commit": uuid.uuid4().hex,
+    }
+    return {
+        "partition_by": ["ds", *(scope or {})],
+        "predicate": predicate,
+        "commit_properties": CommitProperties(
+            custom_metadata={_META_KEY: json.dumps(meta)}, max_commit_retries=30
+        ),
+        "writer_properties": WriterProperties(compression="ZSTD"),
+    }
 
 
 def _metas(table: "DeltaTable") -> list[dict[str, Any]]:
