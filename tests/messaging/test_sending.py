@@ -35,11 +35,13 @@ from usergrowth_dagster.messaging.dispatch import dispatch
 from usergrowth_dagster.messaging.gateways.file import FileGateway
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
+    Callback,
     Finding,
     Found,
     Inquiry,
     OutBatch,
     Receipt,
+    Reply,
     Result,
 )
 from usergrowth_dagster.messaging.ledger import Ledger
@@ -273,6 +275,7 @@ class Moody:
 
     name = "moody"
     max_batch = 100
+    rate = None
 
     def __init__(
         self, answers: Mapping[str, Result | None] | None = None, error: bool = False
@@ -304,7 +307,10 @@ class Moody:
     def look_up(self, inquiries: Sequence[Inquiry]) -> Sequence[Finding]:
         return [Finding(i.out_id, self.known.get(i.phone, Found.NOT_FOUND)) for i in inquiries]
 
-    def parse_receipts(self, body: bytes, headers: Mapping[str, str]) -> Sequence[Receipt]:
+    def parse_receipts(self, callback: Callback) -> Sequence[Receipt]:
+        return []
+
+    def parse_replies(self, callback: Callback) -> Sequence[Reply]:
         return []
 
 
@@ -477,7 +483,7 @@ def test_file_gateway_receipts() -> None:
     """Guards against receipts that are misread, and a traceback for a bad body."""
     gateway = FileGateway(Path())
     body = b'[{"out_id": "1", "success": true, "report_time": "2017-12-28T10:00:00"}, {"out_id": "2", "success": false, "err_code": "X"}]'
-    one, two = gateway.parse_receipts(body, {})
+    one, two = gateway.parse_receipts(Callback(body))
     assert (one.status, one.out_id, two.status, two.code) == (
         Found.DELIVERED,
         "1",
@@ -492,7 +498,7 @@ def test_file_gateway_receipts() -> None:
         b'[{"out_id": "1", "success": true, "report_time": "soon"}]',
     ):
         with pytest.raises(UserError, match="receipts:"):
-            gateway.parse_receipts(bad, {})
+            gateway.parse_receipts(Callback(bad))
 
 
 def test_dates_are_those_of_the_task(desk: Desk) -> None:

@@ -1,9 +1,9 @@
 """The dry run: a batch is appended to ``<home>/outbox/<schedule>/<occurrence>.jsonl``.
 
 One JSON object a line and message: out_id, batch_id, schedule, occurrence, channel, user_id, phone,
-signature, template_code, template_type, params, text, segments, submitted_time. The file is the
-delivery, so it holds the **real numbers**; it is made with mode 0600 in folders of mode 0700. It
-is synced to disk before the batch counts as accepted.
+signature, subject, template_code, template_type, params, text, segments, submitted_time. The file
+is the delivery, so it holds the **real numbers**; it is made with mode 0600 in folders of mode
+0700. It is synced to disk before the batch counts as accepted.
 """
 
 import fcntl
@@ -11,20 +11,22 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
+    Callback,
     Finding,
     Found,
     Inquiry,
     OutBatch,
     Receipt,
+    Reply,
     Result,
 )
 
@@ -49,6 +51,7 @@ class FileGateway:
 
     name = "file"
     max_batch = 100
+    rate: float | None = None
 
     def __init__(self, home: Path) -> None:
         self.outbox = home / "outbox"
@@ -65,6 +68,7 @@ class FileGateway:
             "occurrence": batch.occurrence,
             "channel": batch.channel,
             "signature": batch.signature,
+            "subject": batch.subject,
             "template_code": batch.template_code,
             "template_type": batch.template_type,
             "submitted_time": batch.submitted_time.isoformat(),
@@ -124,7 +128,7 @@ class FileGateway:
             for i in inquiries
         ]
 
-    def parse_receipts(self, body: bytes, headers: Mapping[str, str]) -> Sequence[Receipt]:
+    def parse_receipts(self, callback: Callback) -> Sequence[Receipt]:
         """A JSON array of ``{"out_id", "success", "err_code", "report_time"}``.
 
         The keys are those of the SmsReport callback, so that delivery can be tried by hand.
@@ -132,13 +136,27 @@ class FileGateway:
         Raises:
             UserError: not such an array.
         """
-        try:
-            entries = json.loads(body)
-        except ValueError as error:
-            raise UserError(f"receipts: not valid JSON: {error}") from None
-        if not isinstance(entries, list):
-            raise UserError("receipts: expected a JSON array of objects")
-        return [_receipt(entry, number) for number, entry in enumerate(entries, 1)]
+        return [_receipt(entry, n) for n, entry in enumerate(_entries(callback, "receipts"), 1)]
+
+    def parse_replies(self, callback: Callback) -> Sequence[Reply]:
+        """A JSON array of ``{"phone_number", "content", "sign_name", "sequence_id", "send_time"}``.
+
+        The keys are those of the SmsUp callback; the last three may be missing.
+
+        Raises:
+            UserError: not such an array.
+        """
+        return [_reply(entry, n) for n, entry in enumerate(_entries(callback, "replies"), 1)]
+
+
+def _entries(callback: Callback, what: str) -> list[Any]:
+    try:
+        entries = json.loads(callback.body)
+    except (ValueError, RecursionError):  # its sentence could quote a number
+        raise UserError(f"{what}: the body is not valid JSON") from None
+    if not isinstance(entries, list):
+        raise UserError(f"{what}: expected a JSON array of objects")
+    return entries
 
 
 def _receipt(entry: Any, number: int) -> Receipt:
@@ -146,19 +164,41 @@ def _receipt(entry: Any, number: int) -> Receipt:
         raise UserError(f"receipts: entry {number}: 'success' must be true or false")
     if not isinstance(entry.get("out_id"), str):
         raise UserError(f"receipts: entry {number}: 'out_id' must be a text")
-    moment = entry.get("report_time")
-    try:
-        time = datetime.fromisoformat(moment) if moment else None
-    except (TypeError, ValueError):
-        raise UserError(
-            f"receipts: entry {number}: 'report_time' must be a time such as 2017-12-28T10:00:00"
-        ) from None
     return Receipt(
         status=Found.DELIVERED if entry["success"] else Found.UNDELIVERED,
         out_id=entry["out_id"],
         code=str(entry.get("err_code") or ""),
-        time=time,
+        time=_moment(entry, "report_time", f"receipts: entry {number}"),
     )
+
+
+def _reply(entry: Any, number: int) -> Reply:
+    where = f"replies: entry {number}"
+    if not isinstance(entry, dict):
+        raise UserError(f"{where}: expected an object")
+    for key in ("phone_number", "content"):
+        if not isinstance(entry.get(key), str):
+            raise UserError(f"{where}: {key!r} must be a text")
+    for key in ("sign_name", "sequence_id"):
+        if not isinstance(entry.get(key, ""), str):
+            raise UserError(f"{where}: {key!r} must be a text")
+    return Reply(
+        phone=entry["phone_number"],
+        content=entry["content"],
+        signature=entry.get("sign_name") or None,
+        sequence_id=entry.get("sequence_id") or None,
+        send_time=_moment(entry, "send_time", where),
+    )
+
+
+def _moment(entry: dict[str, Any], key: str, where: str) -> datetime | None:
+    """A time; one without an offset is in UTC."""
+    moment = entry.get(key)
+    try:
+        found = datetime.fromisoformat(moment) if moment else None
+        return found.replace(tzinfo=found.tzinfo or UTC) if found else None
+    except (TypeError, ValueError):
+        raise UserError(f"{where}: {key!r} must be a time such as 2017-12-28T10:00:00") from None
 
 
 def _after_last_line(file: IO[bytes], end: int) -> int:

@@ -1,15 +1,30 @@
-"""What a gateway is: submit a batch, look messages up, parse receipts.
+"""What a gateway is: submit a batch, look messages up, parse receipts and replies.
 
 The dispatcher has written the rows down as ``submitting`` before :meth:`Gateway.submit` is called.
 Whatever a gateway cannot be sure of it must answer with ``IN_DOUBT`` (or raise): such rows are
 looked up later and never sent again by themselves.
+
+A gateway never repeats a submission by itself, keeps every number out of logs, exceptions and
+``repr``, and ends :meth:`Gateway.submit` within about ``settings.gateway_timeout`` seconds, which
+the dispatcher's lease outlasts. What it could not begin in that time was not taken: ``DEFERRED``.
+
+``usergrowth serve`` hands a provider's request to ``/<gateway>/dlr`` to
+:meth:`Gateway.parse_receipts`, and one to ``/<gateway>/mo`` to :meth:`Gateway.parse_replies`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Protocol
+from urllib.parse import parse_qsl, urlsplit
+
+from usergrowth_dagster.errors import UserError
+
+
+class UnsignedError(UserError):
+    """A callback's signature is missing or wrong: it was not made by the provider (HTTP 403)."""
 
 
 class Answer(StrEnum):
@@ -34,7 +49,11 @@ class Found(StrEnum):
 
 @dataclass(frozen=True)
 class OutMessage:
-    """One message on its way out. ``out_id`` is the ledger row's id, as text."""
+    """One message on its way out.
+
+    ``out_id`` is the ledger row's id, as text; ``phone`` the channel's address (for e-mail, the
+    e-mail address).
+    """
 
     out_id: str
     user_id: str
@@ -57,6 +76,7 @@ class OutBatch:
     template_type: str
     submitted_time: datetime
     messages: Sequence[OutMessage]
+    subject: str | None = None  # of an e-mail
 
 
 @dataclass(frozen=True)
@@ -75,7 +95,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Inquiry:
-    """One message whose fate is asked for."""
+    """One message whose fate is asked for; ``batch_id`` is that of its last batch."""
 
     out_id: str
     schedule: str
@@ -83,6 +103,7 @@ class Inquiry:
     submitted_time: datetime
     phone: str = field(repr=False)
     request_id: str | None = None
+    batch_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +118,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Receipt:
-    """A delivery report: by ``out_id``, else by ``request_id`` and phone."""
+    """A delivery report: by ``out_id``, else by ``batch_id`` or ``request_id``, and phone.
+
+    A provider that takes one id of ours for a whole batch gives the batch's back: within a batch
+    every phone is another one, so batch and phone name one row. ``status`` is never NOT_FOUND.
+    """
 
     status: Found
     out_id: str | None = None
@@ -105,6 +130,70 @@ class Receipt:
     phone: str | None = field(default=None, repr=False)
     code: str = ""
     time: datetime | None = None
+    batch_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A text that a recipient sent back.
+
+    ``signature`` is the one that the reply was to, where the provider tells; ``sequence_id`` the
+    provider's own id of the reply.
+    """
+
+    phone: str = field(repr=False)
+    content: str = field(repr=False)
+    signature: str | None = None
+    sequence_id: str | None = None
+    send_time: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Callback:
+    """A request that a provider made to us, as it came.
+
+    Args:
+        body: the raw body; empty for a GET.
+        headers: names in any case.
+        url: the full address that the provider called, with its query, as it knows it: the
+            setting ``callback_url``, the path and the query, whatever a proxy made of it.
+    """
+
+    body: bytes = field(default=b"", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    url: str = field(default="", repr=False)
+
+    def header(self, name: str) -> str:
+        """A header's value, or "" when it is missing."""
+        return self._headers.get(name.lower(), "")
+
+    @cached_property
+    def _headers(self) -> dict[str, str]:
+        return {key.lower(): value for key, value in self.headers.items()}
+
+    @cached_property
+    def query(self) -> Mapping[str, str]:
+        """The address's query; of a key that comes twice, the first value."""
+        return _first(urlsplit(self.url).query)
+
+    @cached_property
+    def form(self) -> Mapping[str, str]:
+        """The body as a form; of a key that comes twice, the first value.
+
+        Raises:
+            UserError: the body is not UTF-8, or holds too many fields.
+        """
+        try:
+            return _first(self.body.decode())
+        except ValueError:
+            raise UserError("callback: the body is not a form in UTF-8") from None
+
+
+def _first(encoded: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in parse_qsl(encoded, keep_blank_values=True, max_num_fields=1000):
+        found.setdefault(key, value)
+    return found
 
 
 class Gateway(Protocol):
@@ -120,18 +209,37 @@ class Gateway(Protocol):
         """Most messages in one call."""
         ...
 
+    @property
+    def rate(self) -> float | None:
+        """Messages a second that the provider takes by default; None: as many as come."""
+        ...
+
     def submit(self, batch: OutBatch) -> Sequence[Result]:
         """Hand over a batch once, without retries; a message without a result is in doubt."""
         ...
 
     def look_up(self, inquiries: Sequence[Inquiry]) -> Sequence[Finding]:
-        """Ask for the fate of messages; changes nothing, so it may be repeated."""
+        """Ask for the fate of messages; changes nothing, so it may be repeated.
+
+        NOT_FOUND, or no finding, does not mean "not taken": the provider may know it later. Where
+        providers cannot be asked, every message is NOT_FOUND.
+        """
         ...
 
-    def parse_receipts(self, body: bytes, headers: Mapping[str, str]) -> Sequence[Receipt]:
-        """Read what the provider posts back.
+    def parse_receipts(self, callback: Callback) -> Sequence[Receipt]:
+        """Read the delivery reports that the provider posts.
 
         Raises:
-            UserError: the body is not what the provider sends; the sentence says why.
+            UnsignedError: the provider did not sign it.
+            UserError: it is not what the provider sends; the sentence says why.
+        """
+        ...
+
+    def parse_replies(self, callback: Callback) -> Sequence[Reply]:
+        """Read the replies that the provider posts.
+
+        Raises:
+            UnsignedError: the provider did not sign it.
+            UserError: it is not what the provider sends; the sentence says why.
         """
         ...
