@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -144,6 +145,11 @@ class Storage:
             handle.write(content)
 
         self.write_atomic(path, produce)
+
+    def modified(self, path: str) -> datetime:
+        """When a file was written (UTC)."""
+        found: datetime = self._fs.modified(self._full(path))
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
 
     def remove(self, path: str) -> None:
         """Remove a file or a whole folder; nothing happens when it is not there."""
