@@ -75,6 +75,9 @@ class DeliverySettings(BaseSettings):
     callback_url: str | None = Field(
         None, description="public root URL of `usergrowth serve`, told to providers"
     )
+    serve_port: Annotated[PositiveInt, Field(le=65535)] = Field(
+        8321, description="port of `usergrowth serve`"
+    )
     stall_minutes: PositiveInt = Field(
         15, description="a due occurrence without any progress for so long is reported as stalled"
     )
