@@ -24,37 +24,19 @@ from datetime import datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    ScalarSelect,
-    case,
-    null,
-    or_,
-    select,
-)
+from sqlalchemy import Connection, select
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, TemplateType
+from usergrowth_dagster.messaging.contact_sql import NUMBER_CAP_WINDOW, SENT_STATES, Policy
 from usergrowth_dagster.messaging.hours import next_open, zones_of
-from usergrowth_dagster.messaging.suppression import is_suppressed
 from usergrowth_dagster.settings import Settings
 
-SENT_STATES = (
-    MessageState.SUBMITTING,
-    MessageState.ACCEPTED,
-    MessageState.IN_DOUBT,
-    MessageState.DELIVERED,
-    MessageState.UNDELIVERED,
-    MessageState.EXPIRED,  # those that never went out have no sent_time
-)
-"""States of rows with a ``sent_time`` that went out, or may have."""
-NUMBER_CAP_WINDOW = timedelta(hours=24)
+__all__ = ["SENT_STATES", "ContactRules", "Verdict", "contact_rules", "screen"]
 
 _CHUNK = 2_000
 _M = schema.message
 _O = schema.occurrence
-_SENT = _M.alias("sent")
 
 
 @dataclass(frozen=True)
@@ -206,102 +188,3 @@ def _verdict(
         return None
     late = opening is None or opening >= send_by
     return Verdict(row["id"], reason or "quiet_hours", None if late else opening)
-
-
-class Policy:
-    """The rules as SQL over ``message``, for one occurrence at one time.
-
-    Every condition is an index look-up per row of what that person got, so asking for a batch costs
-    the same in a ledger of any size.
-    """
-
-    def __init__(
-        self,
-        rules: ContactRules,
-        channel: str,
-        signature: str,
-        template_type: TemplateType | str,
-        now: datetime,
-    ) -> None:
-        self.rules, self.channel, self.signature, self.now = rules, channel, signature, now
-        kind = (
-            TemplateType[template_type.upper()] if isinstance(template_type, str) else template_type
-        )
-        self.promotion = kind is TemplateType.PROMOTION
-
-    @property
-    def counts(self) -> bool:
-        """Whether earlier messages matter at all."""
-        limited = self.rules.cap_messages is not None or bool(self.rules.min_gap)
-        return limited or self.promotion
-
-    def recent(self, connection: Connection) -> bool:
-        """Whether anybody got anything that could matter; mostly not, on a home's first days."""
-        spans = [NUMBER_CAP_WINDOW, self.rules.min_gap]
-        if self.rules.cap_messages is not None:
-            spans.append(self.rules.cap_window)
-        query = select(_M.c.id).where(_M.c.sent_time > self.now - max(spans)).limit(1)
-        return self.counts and connection.scalar(query) is not None
-
-    def capped(self) -> ColumnElement[bool]:
-        """The user or the address has had as many messages as the cap allows."""
-        cap, since = self.rules.cap_messages, self.now - self.rules.cap_window
-        assert cap is not None
-        return or_(
-            *(self.newest(key, since, cap).is_not(None) for key in ("user_id", "phone_hash"))
-        )
-
-    def newest(self, key: str, since: datetime, place: int) -> ScalarSelect[datetime | None]:
-        """When the ``place``-th newest message after ``since`` went to the row's user or address.
-
-        NULL when there were fewer.
-        """
-        return self._nth(key, since, place, _SENT.c.state.in_(SENT_STATES))
-
-    def number_place(self) -> ScalarSelect[datetime | None]:
-        """When the promotion went out that must leave the 24 hours first; NULL: there is room.
-
-        What the provider rejected counts too: it counts at submission.
-        """
-        submitted = (*SENT_STATES, MessageState.REJECTED)
-        promotions = select(_O.c.id).where(
-            _O.c.id == _SENT.c.occurrence_id,
-            _O.c.signature == self.signature,
-            _O.c.template_type == TemplateType.PROMOTION,
-        )
-        return self._nth(
-            "phone_hash",
-            self.now - NUMBER_CAP_WINDOW,
-            self.rules.number_cap,
-            _SENT.c.state.in_(submitted),
-            _SENT.c.channel == self.channel,
-            promotions.correlate(_SENT).exists(),
-        )
-
-    def _nth(
-        self, key: str, since: datetime, place: int, *conditions: ColumnElement[bool]
-    ) -> ScalarSelect[datetime | None]:
-        return (
-            select(_SENT.c.sent_time)
-            .where(_SENT.c[key] == _M.c[key], _SENT.c.sent_time > since, *conditions)
-            .order_by(_SENT.c.sent_time.desc())
-            .limit(1)
-            .offset(place - 1)
-            .correlate(_M)
-            .scalar_subquery()
-        )
-
-    def columns(self, connection: Connection) -> list[ColumnElement[Any]]:
-        """``final`` (a reason or NULL), and the times from which waiting is reckoned."""
-        recent = self.recent(connection)
-        final = [(is_suppressed(self.channel, self.signature), "suppressed")]
-        if recent and self.rules.cap_messages is not None:
-            final.append((self.capped(), "capped"))
-        gap = recent and bool(self.rules.min_gap)
-        since = self.now - self.rules.min_gap
-        return [
-            case(*final).label("final"),
-            (self.newest("user_id", since, 1) if gap else null()).label("last_of_user"),
-            (self.newest("phone_hash", since, 1) if gap else null()).label("last_of_address"),
-            (self.number_place() if recent and self.promotion else null()).label("number_place"),
-        ]
