@@ -275,6 +275,7 @@ class Moody:
 
     name = "moody"
     max_batch = 100
+    rate: float | None = None
     rate = None
 
     def __init__(

@@ -1,5 +1,97 @@
-"""Commands of delivery: dispatch, pause, resume, cancel, reconcile, serve."""
+"""Commands of delivery: dispatch, pause, resume, cancel, delivery, reconcile."""
+
+from typing import Annotated
 
 import typer
 
+from usergrowth_dagster.cli.common import Home, finish, say, table
+
 app = typer.Typer()
+
+Name = Annotated[str, typer.Argument(help="A schedule's name, or a campaign's for all of its.")]
+Ids = Annotated[list[int] | None, typer.Option(metavar="ID", help="May be given repeatedly.")]
+
+
+@app.command()
+def dispatch(
+    once: Annotated[bool, typer.Option("--once", help="Send what is due and end.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until interrupted.")] = False,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between rounds.")] = 10.0,
+    home: Home = None,
+) -> None:
+    """Send the messages that are due; any number of these may run at once."""
+    from usergrowth_dagster.commands.delivery import dispatch_forever, dispatch_once
+
+    if once == watch:
+        raise typer.BadParameter("give --once or --watch")
+    if watch:
+        dispatch_forever(home, interval, say)
+    else:
+        finish(dispatch_once(home, say))
+
+
+@app.command()
+def pause(name: Name, home: Home = None) -> None:
+    """Let nothing more of a schedule go out until it is resumed."""
+    _control("pause", name, home)
+
+
+@app.command()
+def resume(name: Name, home: Home = None) -> None:
+    """Go on after a pause, or after a stop by the provider or a rule."""
+    _control("resume", name, home)
+
+
+@app.command()
+def cancel(name: Name, home: Home = None) -> None:
+    """End what a schedule has planned: what is not with the provider yet is never sent."""
+    _control("cancel", name, home)
+
+
+def _control(action: str, name: str, home: Home) -> None:
+    from usergrowth_dagster.commands.delivery import control
+
+    for line in control(home, action, name):
+        say(line)
+
+
+@app.command()
+def delivery(
+    name: Annotated[
+        str | None, typer.Argument(help="Only a schedule, campaign or task of this name.")
+    ] = None,
+    home: Home = None,
+) -> None:
+    """What is under way: occurrences with their window, people by state and reason."""
+    from usergrowth_dagster.commands.delivery import delivery_sections, opened
+
+    with opened(home) as (store, settings):
+        sections = delivery_sections(store, settings, name)
+    for title, header, lines in sections:
+        table(title, header, lines)
+        say("")
+
+
+@app.command()
+def reconcile(
+    listed: Annotated[
+        bool, typer.Option("--list", help="List what is in doubt (the default).")
+    ] = False,
+    look_up: Annotated[bool, typer.Option("--look-up", help="Ask the providers first.")] = False,
+    release: Ids = None,
+    close: Ids = None,
+    why: Annotated[str, typer.Option(help="Why, kept with who; release and close need it.")] = "",
+    home: Home = None,
+) -> None:
+    """Settle messages in doubt: release those that surely never went out, close the others."""
+    from usergrowth_dagster.commands.delivery import reconcile_doubts
+
+    done = reconcile_doubts(
+        home, look_up=look_up, release=release or [], close=close or [], why=why
+    )
+    for line in done.told:
+        say(line)
+    if listed or done.lines or not done.told:
+        header = ("id", "schedule", "occurrence", "user", "address", "gateway", "reason", "at")
+        table(f"In doubt: {len(done.lines)}", header, done.lines)
+    finish(done.failed)

@@ -15,7 +15,10 @@ class Status:
 
 def read_status(project: Project) -> Status:
     """Everything of a home at a glance."""
-    return Status([_tables(project), _models(project), _tasks(project), _messages(project)])
+    from usergrowth_dagster.commands.delivery import delivery_sections
+
+    sending = delivery_sections(project.store, project.settings)
+    return Status([_tables(project), _models(project), _tasks(project), *sending])
 
 
 def _tables(project: Project) -> tuple[str, tuple[str, ...], list[tuple[Any, ...]]]:
@@ -56,26 +59,3 @@ def _tasks(project: Project) -> tuple[str, tuple[str, ...], list[tuple[Any, ...]
         for task in all_tasks(project.store)
     ]
     return "Tasks", ("task", "campaign", "date", "status", "output"), lines
-
-
-def _messages(project: Project) -> tuple[str, tuple[str, ...], list[tuple[Any, ...]]]:
-    from usergrowth_dagster.control.tasks import all_tasks
-    from usergrowth_dagster.messaging.ledger import Ledger
-    from usergrowth_dagster.messaging.occurrences import occurrences_of
-    from usergrowth_dagster.messaging.phones import open_vault
-
-    ledger = Ledger(project.store, open_vault(project.settings.home))
-    lines = []
-    for task in all_tasks(project.store):
-        for occurrence in occurrences_of(project.store, task.task_id):
-            lines += [
-                (
-                    occurrence.schedule,
-                    occurrence.name,
-                    str(count.state),
-                    count.reason or "",
-                    count.rows,
-                )
-                for count in ledger.counts(occurrence.id)
-            ]
-    return "Messages", ("schedule", "occurrence", "state", "reason", "people"), lines

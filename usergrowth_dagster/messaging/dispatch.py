@@ -16,6 +16,7 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging import failpoints
 from usergrowth_dagster.messaging.claims import LEASE, Claims
 from usergrowth_dagster.messaging.gateways.protocol import Gateway
+from usergrowth_dagster.messaging.gateways.registry import gateway_named, make_gateway
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.look_ups import FIRST_AGAIN, settle
 from usergrowth_dagster.messaging.occurrences import (
@@ -26,6 +27,7 @@ from usergrowth_dagster.messaging.occurrences import (
     late_occurrences,
 )
 from usergrowth_dagster.messaging.phones import open_vault
+from usergrowth_dagster.messaging.receipts import match_receipts
 from usergrowth_dagster.messaging.stalls import report_stalls
 from usergrowth_dagster.messaging.worker import (
     READY,
@@ -35,28 +37,10 @@ from usergrowth_dagster.messaging.worker import (
 )
 from usergrowth_dagster.settings import Settings
 
-try:
-    from usergrowth_dagster.messaging.receipts import match_receipts
-except ImportError:
-
-    def match_receipts(*_):
-        return 0
-
-
-try:
-    from usergrowth_dagster.messaging.gateways.registry import make_gateway
-except ImportError:
-    from usergrowth_dagster.messaging.gateways.file import FileGateway
-
-    def make_gateway(settings, channel="sms"):
-        return FileGateway(settings.home)
-
-
 __all__ = ["DispatchCounts", "dispatch"]
 
 _HOUSEKEEPING = 30.0
 _NAP = 0.5
-CHANNELS = ("sms", "email")
 
 
 def dispatch(
@@ -110,6 +94,7 @@ class _Gateways:
     def __init__(self, settings: Settings, given: Gateway | None, counts: DispatchCounts) -> None:
         self.settings, self.given, self.counts = settings, given, counts
         self.made: dict[str, Gateway | None] = {}
+        self.by_name: dict[str, Gateway | None] = {}
         self.broken: set[str] = set()
 
     def get(self, channel: str) -> Gateway | None:
@@ -122,6 +107,19 @@ class _Gateways:
                 self.counts.failed.append(str(error))
         found = self.given or self.made[channel]
         return None if found is None or found.name in self.broken else found
+
+    def named(self, name: str) -> Gateway | None:
+        """The gateway of that name, to look up what it was given, even if another is set now."""
+        if self.given is not None:
+            return self.given if self.given.name == name else None
+        if name in self.broken:
+            return None
+        if name not in self.by_name:
+            try:
+                self.by_name[name] = gateway_named(self.settings, name)
+            except UserError:  # not set up any more; reconcile tells
+                self.by_name[name] = None
+        return self.by_name[name]
 
     def failed(self, gateway: Gateway, sentence: str) -> None:
         """Leave a gateway alone for the rest of the round."""
@@ -227,7 +225,7 @@ class _Round:
         now = self.now()
         self.counts.lost += self.claims.recover()
         failpoints.reach(failpoints.RECOVERED)
-        self.counts.matched += match_receipts(self.store, self.ledger.vault)
+        self.counts.matched += match_receipts(self.store)
         self._settle()
         self.ledger.skip_cancelled()
         for late in late_occurrences(self.store, now):
@@ -238,15 +236,12 @@ class _Round:
 
     def _settle(self) -> None:
         """Look doubtful rows up at the gateways that were given them."""
-        asked = set()
-        for name, channel in self.ledger.doubtful():
-            gateway = self.gateways.get(channel)
-            if gateway is None or gateway.name != name or name in asked:
-                continue
-            asked.add(name)
-            found = settle(self.ledger, gateway, first_again=self.look_up_again)
-            self.counts.settled += found.settled
-            self.counts.failed += found.failed
+        for name in self.ledger.doubtful():
+            gateway = self.gateways.named(name)
+            if gateway is not None:
+                found = settle(self.ledger, gateway, first_again=self.look_up_again)
+                self.counts.settled += found.settled
+                self.counts.failed += found.failed
 
     def _expire(self, occurrence: Occurrence) -> None:
         """Close an occurrence past its send-by."""

@@ -213,16 +213,16 @@ class Ledger:
         with self.store.read() as connection:
             return connection.scalar(query) or 0
 
-    def doubtful(self) -> list[tuple[str, str]]:
-        """Names of gateways with rows in doubt, and the channel of these."""
+    def doubtful(self) -> list[str]:
+        """Names of gateways with rows in doubt."""
         query = (
-            select(schema.batch.c.gateway, _M.c.channel)
-            .join(schema.batch, schema.batch.c.id == _M.c.batch_id)
+            select(schema.batch.c.gateway)
+            .join(_M, schema.batch.c.id == _M.c.batch_id)
             .where(_M.c.state == MessageState.IN_DOUBT)
             .distinct()
         )
         with self.store.read() as connection:
-            return sorted((row[0], row[1]) for row in connection.execute(query))
+            return sorted(connection.scalars(query))
 
     def counts(self, occurrence_id: int) -> list[Count]:
         """Rows by state and reason."""
@@ -283,6 +283,7 @@ class Ledger:
                 _M.c.user_id,
                 _M.c.phone_number,
                 _M.c.request_id,
+                _M.c.batch_id,
                 _M.c.reason,
                 _M.c.error_code,
                 _O.c.name.label("occurrence"),

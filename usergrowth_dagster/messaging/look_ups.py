@@ -53,7 +53,9 @@ def settle(
     ):
         last = int(rows[-1]["id"])
         try:
-            findings = gateway.look_up([_inquiry(ledger, row) for row in rows])
+            # The address of a forgotten person is gone: only a report can settle such a row.
+            asked = [row for row in rows if row["phone_number"]]
+            findings = gateway.look_up([_inquiry(ledger, row) for row in asked]) if asked else []
         except Exception as error:
             why = type(error).__name__  # its text might hold a number
             done.failed.append(f"gateway {gateway.name}: the look-up failed with {why}")
@@ -79,6 +81,7 @@ def _inquiry(ledger: Ledger, row: Mapping[str, Any]) -> Inquiry:
         submitted_time=row["submitted_time"],
         phone=ledger.vault.open(row["phone_number"]),
         request_id=row["request_id"],
+        batch_id=str(row["batch_id"]),
     )
 
 

@@ -31,8 +31,6 @@ def record(
     store: ControlStore,
     batch_id: int | None,
     results: Sequence[Settled],
-    *,
-    not_taken: bool = False,
 ) -> int:
     """Write down how submitted or doubtful rows ended; a state never moves backwards.
 
@@ -40,8 +38,6 @@ def record(
         store: the control store.
         batch_id: the batch that was answered; None for a look-up or a poison row.
         results: one a row; a row whose present state does not allow its result stays.
-        not_taken: the provider is certain that it never took doubtful rows, so they may be
-            planned again.
 
     Returns:
         How many rows have changed.
@@ -54,8 +50,8 @@ def record(
     with store.write() as connection:
         for (state, reason, code, retry_at), group in alike.items():
             sources = [s for s, to in MESSAGE_TRANSITIONS.items() if state in to]
-            if state is MessageState.PLANNED and not not_taken:
-                sources.remove(MessageState.IN_DOUBT)  # else only a person releases it
+            if state is MessageState.PLANNED:
+                sources.remove(MessageState.IN_DOUBT)  # only a person releases it
             values = {
                 "state": state,
                 "reason": reason,

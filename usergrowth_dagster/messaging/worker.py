@@ -24,6 +24,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
 )
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.occurrences import Occurrence, change_state
+from usergrowth_dagster.messaging.phones import UnknownKeyError
 from usergrowth_dagster.messaging.results import Settled, record
 from usergrowth_dagster.messaging.throttle import Bucket
 from usergrowth_dagster.settings import Settings
@@ -104,7 +105,7 @@ class Sender:
         self.bucket = Bucket.of(
             gateway.name,
             occurrence.signature,
-            settings.gateway_rate or getattr(gateway, "rate", None),
+            settings.gateway_rate or gateway.rate,
             settings.gateway_burst,
         )
         self.claim_rows = max(
@@ -158,6 +159,8 @@ class Sender:
                 params = json.loads(row["template_params"])
                 text = render(self.occurrence.content, params, self.occurrence.signature)
                 phone = self.ledger.vault.open(row["phone_number"])
+            except UnknownKeyError:  # the key was rotated: no fault of the row
+                raise
             except (UserError, ValueError, TypeError, AttributeError):
                 text = None
             if text is None:
@@ -223,6 +226,7 @@ class Sender:
             template_type=self.occurrence.template_type,
             submitted_time=utc_now(),
             messages=messages,
+            subject=self.occurrence.subject,
         )
 
     def _record(

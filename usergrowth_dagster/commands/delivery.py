@@ -1,0 +1,241 @@
+"""Delivery from a command: dispatch, controls, what is under way, and what is in doubt.
+
+It imports no engine and no orchestration, so that a dispatcher starts in a moment and stays small.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+
+from usergrowth_dagster.control.audit import whoami
+from usergrowth_dagster.control.store import ControlStore, open_store
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging import controls, reconcile
+from usergrowth_dagster.messaging.deliveries import deliveries
+from usergrowth_dagster.messaging.dispatch import DispatchCounts, dispatch
+from usergrowth_dagster.messaging.gateways.registry import gateway_named
+from usergrowth_dagster.messaging.ledger import Ledger
+from usergrowth_dagster.messaging.look_ups import settle
+from usergrowth_dagster.messaging.occurrences import business_now
+from usergrowth_dagster.messaging.phones import mask, open_vault
+from usergrowth_dagster.settings import Settings, load_settings
+
+Section = tuple[str, tuple[str, ...], list[tuple[Any, ...]]]
+_ROUND = timedelta(seconds=60)
+_LISTED = 500
+
+
+@contextmanager
+def opened(home: Path | None) -> Iterator[tuple[ControlStore, Settings]]:
+    """The control store and the settings of a home.
+
+    Raises:
+        UserError: there is no such home yet.
+    """
+    settings = load_settings(home)
+    if not settings.home.is_dir():
+        raise UserError(f"{settings.home}: no home folder; make one with usergrowth init")
+    store = open_store(settings)
+    try:
+        yield store, settings
+    finally:
+        store.close()
+
+
+@contextmanager
+def _stop_flag() -> Iterator[Callable[[], bool]]:
+    """A flag that the first SIGINT or SIGTERM raises; the second ends the process at once."""
+    raised: list[int] = []
+
+    def handler(number: int, _frame: Any) -> None:
+        if raised:
+            raise KeyboardInterrupt
+        raised.append(number)
+
+    before = {one: signal.signal(one, handler) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(raised)
+    finally:
+        for one, old in before.items():
+            signal.signal(one, old)
+
+
+def told(counts: DispatchCounts) -> str:
+    """What a round did, in few words; empty when nothing."""
+    found = {key: value for key, value in counts.as_dict().items() if isinstance(value, int)}
+    return ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in found.items() if value)
+
+
+def dispatch_once(home: Path | None, say: Callable[[str], None]) -> list[str]:
+    """Send everything that is due; returns a sentence for each gateway or campaign that failed."""
+    with opened(home) as (store, settings), _stop_flag() as stop:
+        counts = dispatch(store, settings, stop=stop)
+    say(told(counts) or "Nothing is due.")
+    return [*counts.stopped, *counts.failed]
+
+
+def dispatch_forever(home: Path | None, interval: float, say: Callable[[str], None]) -> None:
+    """Send what becomes due, round after round, until the process is told to stop.
+
+    A database or provider that fails is told of and tried again.
+    """
+    with opened(home) as (store, settings), _stop_flag() as stop:
+        say(f"Dispatching every {interval:g} s; interrupt to stop.")
+        while not stop():
+            began = time.monotonic()
+            try:
+                counts = dispatch(store, settings, patience=_ROUND, stop=stop)
+            except DBAPIError as error:
+                say(f"{_clock(settings)} the control store cannot be used: {_short(error)}")
+            else:
+                for line in filter(None, (told(counts), *counts.stopped, *counts.failed)):
+                    say(f"{_clock(settings)} {line}")
+            if time.monotonic() - began < _ROUND.total_seconds():  # else there is more at once
+                _wait(interval, stop)
+
+
+def _short(error: DBAPIError) -> str:
+    lines = str(error.orig).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _clock(settings: Settings) -> str:
+    return datetime.now(settings.zone).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _wait(seconds: float, stop: Callable[[], bool]) -> None:
+    until = time.monotonic() + seconds
+    while not stop() and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, 0.2))
+
+
+def control(home: Path | None, action: str, name: str) -> list[str]:
+    """Pause, resume or cancel; a sentence for each schedule."""
+    do = {"pause": controls.pause, "resume": controls.resume, "cancel": controls.cancel}[action]
+    with opened(home) as (store, _):
+        return [_sentence(action, one) for one in do(store, name, whoami())]
+
+
+def _sentence(action: str, one: controls.Controlled) -> str:
+    name = f"schedule {one.schedule!r}"
+    if not one.changed:
+        already = {"pause": "was paused already", "resume": "was neither paused nor stopped"}
+        return f"{name}: {already.get(action, 'has nothing left to cancel')}"
+    if action == "pause":
+        return f"{name}: paused; go on with usergrowth resume"
+    if action == "resume":
+        more = f", {one.occurrences} stopped occurrences reopened" if one.occurrences else ""
+        return f"{name}: resumed{more}"
+    flight = f"; {one.in_flight} are with the provider and finish" if one.in_flight else ""
+    later = "; it is paused, so nothing later goes out" if one.repeats else ""
+    return (
+        f"{name}: {one.occurrences} occurrences cancelled, {one.messages} messages not sent"
+        f"{flight}{later}"
+    )
+
+
+def delivery_sections(
+    store: ControlStore, settings: Settings, name: str | None = None
+) -> list[Section]:
+    """Occurrences with their window and what holds them up, and people by state and reason."""
+    found = deliveries(store, settings, business_now(settings), name)
+
+    def local(moment: datetime) -> str:
+        return moment.astimezone(settings.zone).strftime("%Y-%m-%d %H:%M")
+
+    runs = [
+        (d.schedule, d.occurrence, d.state, local(d.due), local(d.send_by), d.note) for d in found
+    ]
+    people = [
+        (d.schedule, d.occurrence, str(count.state), count.reason or "", count.rows)
+        for d in found
+        for count in d.counts
+    ]
+    return [
+        ("Deliveries", ("schedule", "occurrence", "state", "due", "send by", "note"), runs),
+        ("Messages", ("schedule", "occurrence", "state", "reason", "people"), people),
+    ]
+
+
+@dataclass
+class Doubts:
+    """Rows in doubt for a person, what a command did about them, and what failed."""
+
+    lines: list[tuple[Any, ...]] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+def reconcile_doubts(
+    home: Path | None,
+    *,
+    look_up: bool,
+    release: Sequence[int],
+    close: Sequence[int],
+    why: str,
+) -> Doubts:
+    """Look doubtful rows up, release or close some, and list what is left.
+
+    Raises:
+        UserError: a row is to be released and closed, or no reason is given.
+    """
+    if both := sorted(set(release) & set(close)):
+        raise UserError(f"message {both[0]} cannot be released and closed at once")
+    with opened(home) as (store, settings):
+        ledger = Ledger(store, open_vault(settings.home))
+        done = Doubts()
+        if look_up:
+            _look_up(ledger, settings, done)
+        for ids, act, word in (
+            (release, reconcile.release, "released"),
+            (close, reconcile.close, "closed"),
+        ):
+            if ids:
+                found = act(store, ids, whoami(), why)
+                done.told.append(f"{found.changed} messages {word}")
+                if found.left:
+                    done.told.append(f"{found.left} are not in doubt (any more)")
+                if found.cancelled:
+                    done.told.append(
+                        f"{found.cancelled} belong to a cancelled occurrence: close them instead"
+                    )
+        done.lines = _doubtful(ledger, settings)
+    return done
+
+
+def _look_up(ledger: Ledger, settings: Settings, done: Doubts) -> None:
+    for name in ledger.doubtful():
+        try:
+            gateway = gateway_named(settings, name)
+        except UserError as error:
+            done.failed.append(f"its messages cannot be looked up: {error}")
+            continue
+        found = settle(ledger, gateway, everything=True)
+        done.told.append(
+            f"gateway {name}: {found.settled} settled, {found.unknown} not known to it"
+        )
+        done.failed += found.failed
+
+
+def _doubtful(ledger: Ledger, settings: Settings) -> list[tuple[Any, ...]]:
+    rows = ledger.in_doubt(None, 0, _LISTED)
+    return [
+        (
+            row["id"],
+            row["schedule"],
+            row["occurrence"],
+            row["user_id"],
+            mask(ledger.vault.open(row["phone_number"])),
+            row["gateway"],
+            row["reason"],
+            row["submitted_time"].astimezone(settings.zone).strftime("%Y-%m-%d %H:%M:%S"),
+        )
+        for row in rows
+    ]
