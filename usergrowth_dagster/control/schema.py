@@ -345,6 +345,7 @@ receipt = Table(
     Column("report_time", UtcTime),
     Column("received_time", UtcTime, nullable=False),
     Column("row_id", BigId),  # what out_id says, where that can be a message's id
+    Column("batch_id", BigId),  # of providers that take one id of ours for a batch
     Column("message_id", BigId, index=True),  # the message that it is about, once known
     Column("pending", Boolean, nullable=False),  # has still to be applied
     Index(

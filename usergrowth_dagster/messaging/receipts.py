@@ -1,8 +1,9 @@
 """Delivery reports: stored first, then applied to the ledger; both are safe to repeat.
 
 A report is about the message whose row id it carries (``out_id``), else about the one with its
-request id and address, of the same gateway. An ``out_id`` that another installation on the same
-provider account gave out is told by its address or request id, which must not contradict.
+batch and address, else about the one with its request id and address, of the same gateway. An
+``out_id`` that another installation on the same provider account gave out is told by its address
+or request id, which must not contradict.
 
 State only moves forward, whatever comes twice, late or in the wrong order:
 
@@ -145,6 +146,7 @@ def _row(vault: PhoneVault, gateway: str, receipt: Receipt, received: datetime) 
     row = {
         "gateway": gateway,
         "out_id": out_id,
+        "batch_id": _own_id(receipt.batch_id),
         "request_id": plain_text(receipt.request_id, 128),
         "phone_hash": vault.digest(receipt.phone) if receipt.phone else None,
         "status": str(receipt.status),
@@ -156,17 +158,17 @@ def _row(vault: PhoneVault, gateway: str, receipt: Receipt, received: datetime) 
         **row,
         "digest": digest,
         "received_time": received,
-        "row_id": _row_id(out_id),
+        "row_id": _own_id(out_id),
         "message_id": None,
         "pending": True,
     }
 
 
-def _row_id(out_id: str | None) -> int | None:
-    """The message's id that a provider gives back, if it can be one of ours."""
-    if out_id is None or len(out_id) > 18 or not (out_id.isascii() and out_id.isdigit()):
+def _own_id(given: str | None) -> int | None:
+    """The id of a message or batch that a provider gives back, if it can be one of ours."""
+    if given is None or len(given) > 18 or not (given.isascii() and given.isdigit()):
         return None
-    return int(out_id) if str(int(out_id)) == out_id else None
+    return int(given) if str(int(given)) == given else None
 
 
 def _insert(connection: Connection, rows: list[dict[str, Any]]) -> list[int]:
@@ -191,13 +193,14 @@ def _find(connection: Connection, which: ColumnElement[bool]) -> None:
     by_row = select(_M.c.id).where(
         _M.c.id == _R.c.row_id, or_(_R.c.phone_hash.is_(None), same_address, same_request)
     )
+    by_batch = select(func.max(_M.c.id)).where(_M.c.batch_id == _R.c.batch_id, same_address)
     # without an address only a request of one message will do
     only = case((func.count() == 1, func.max(_M.c.id)))
     by_request = select(only).where(same_request, or_(_R.c.phone_hash.is_(None), same_address))
     found = func.coalesce(
         *(
             query.join_from(_M, _B, sent_by).correlate(_R).scalar_subquery()
-            for query in (by_row, by_request)
+            for query in (by_row, by_batch, by_request)
         )
     )
     connection.execute(

@@ -92,6 +92,7 @@ def _answers() -> None:
         sa.Column("report_time", TIME, nullable=True),
         sa.Column("received_time", TIME, nullable=False),
         sa.Column("row_id", BIG, nullable=True),
+        sa.Column("batch_id", BIG, nullable=True),
         sa.Column("message_id", BIG, nullable=True),
         sa.Column("pending", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_receipt")),
