@@ -252,7 +252,7 @@ def test_late_occurrence_expires(desk: Desk) -> None:
     plan(*desk, crowd(30))
     early = datetime(2017, 12, 27, 23, 59, tzinfo=UTC)  # 07:59 in Shanghai
     assert dispatch(*desk, now=early).accepted == 0
-    late = datetime(2017, 12, 28, 13, 59, tzinfo=UTC)  # 21:59 in Shanghai
+    late = datetime(2017, 12, 29, 0, 0, tzinfo=UTC)  # 24 hours after it was due
     counts = dispatch(*desk, now=late)
     assert (counts.accepted, counts.expired) == (0, 30)
     assert states(desk) == {"expired": 30}
@@ -266,7 +266,7 @@ def test_window_is_local_to_the_business(desk: Desk) -> None:
     plan(*desk, crowd(1))
     (made,) = occurrences_of(desk[0], "december-2017")
     assert made.due == datetime(2017, 12, 28, 0, 0, tzinfo=UTC)
-    assert made.send_by == datetime(2017, 12, 28, 13, 59, tzinfo=UTC)
+    assert made.send_by == datetime(2017, 12, 29, 0, 0, tzinfo=UTC)
     assert business_now(desk[1]) == datetime(2017, 12, 28, 2, 0, tzinfo=UTC)
 
 

@@ -37,6 +37,16 @@ class Task:
     status: JobStatus
     frozen: bool
 
+    @property
+    def upload(self) -> str:
+        """Name of the uploaded folder; the task's own id unless it is decided again."""
+        return self.population.rpartition("/")[2]
+
+
+def repeated_task_id(upload: str, execution_date: date) -> str:
+    """Id of the task that decides an upload again on a later date."""
+    return f"{upload}-{execution_date:%Y%m%d}"
+
 
 def load_spec(stored: Any) -> CampaignSpec:
     """A campaign from the JSON that the database holds."""
@@ -61,18 +71,32 @@ def campaigns_for_upload(store: ControlStore, folder: str) -> list[str]:
 
 
 def register_task(
-    store: ControlStore, campaign_name: str, task_id: str, execution_date: date, actor: str
+    store: ControlStore,
+    campaign_name: str,
+    task_id: str,
+    execution_date: date,
+    actor: str,
+    *,
+    upload: str | None = None,
 ) -> Task:
     """Create the task and its input and output groups; again for the same date: no change.
 
     For another date the task moves there, unless its send plan is made.
+
+    Args:
+        store: the control store.
+        campaign_name: whose task it is.
+        task_id: its id.
+        execution_date: the date on which it is decided.
+        actor: who registers it.
+        upload: the folder of its people, when that is not called as the task.
 
     Raises:
         UserError: unknown campaign, a task id that does not fit the campaign's population or
             belongs to another campaign, or a date that can no longer change.
     """
     with store.write(alone=True) as connection:
-        register(store, connection, campaign_name, task_id, execution_date, actor)
+        register(store, connection, campaign_name, task_id, execution_date, actor, upload=upload)
     return task(store, task_id)
 
 
@@ -83,6 +107,8 @@ def register(
     task_id: str,
     execution_date: date,
     actor: str,
+    *,
+    upload: str | None = None,
 ) -> str:
     """As :func:`register_task`, inside a transaction; returns "created", what changed, or ""."""
     row = (
@@ -93,7 +119,7 @@ def register(
     if row is None:
         raise UserError(f"no campaign is called {campaign_name!r}; apply its YAML file first")
     spec = load_spec(row["spec"])
-    population = _population(spec, task_id)
+    population = _population(spec, task_id, upload or task_id)
     job = schema.inference_job
     held = connection.execute(select(job).where(job.c.name == task_id)).mappings().first()
     if held is None:
@@ -106,6 +132,11 @@ def register(
         raise UserError(
             f"task {task_id!r} belongs to campaign {other!r}; "
             f"upload the people of {campaign_name!r} into a folder of another name"
+        )
+    if held["data_path"] != population and upload is not None:
+        raise UserError(
+            f"task {task_id!r} decides {held['data_path']} and cannot decide {population} again; "
+            "upload these people into a folder of another name"
         )
     if held["execution_date"] == execution_date:
         return ""
@@ -126,16 +157,17 @@ def register(
     return note
 
 
-def _population(spec: CampaignSpec, task_id: str) -> str:
+def _population(spec: CampaignSpec, task_id: str, upload: str) -> str:
     parent, _, last = spec.population.rpartition("/")
-    if not TASK_ID.fullmatch(task_id):
-        raise UserError(f"{task_id!r} cannot name a task: use up to 64 of A-Z a-z 0-9 _ and -")
-    if not fnmatchcase(task_id, last):
+    for name in (task_id, upload):
+        if not TASK_ID.fullmatch(name):
+            raise UserError(f"{name!r} cannot name a task: use up to 64 of A-Z a-z 0-9 _ and -")
+    if not fnmatchcase(upload, last):
         raise UserError(
-            f"task {task_id!r} does not fit the population {spec.population!r} "
+            f"task {upload!r} does not fit the population {spec.population!r} "
             f"of campaign {spec.name!r}"
         )
-    return f"{parent}/{task_id}" if parent else task_id
+    return f"{parent}/{upload}" if parent else upload
 
 
 def _create(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select
@@ -22,11 +22,14 @@ from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.billing import price_of
 from usergrowth_dagster.messaging.checks import check_fresh, check_refusable
+from usergrowth_dagster.messaging.windows import (
+    Window,
+    check_task_age,
+    first_due,
+    repeat_of,
+    window_of,
+)
 from usergrowth_dagster.settings import Settings
-
-OPENS = time(8, 0)
-CLOSES = time(21, 59)
-"""Bulk texts go out from 08:00 to 21:59 local time, the platforms' practice in mainland China."""
 
 _O = schema.occurrence
 
@@ -51,6 +54,7 @@ class Occurrence:
     content: str
     price: float
     currency: str
+    sequence: int | None = None
     audience_date: date | None = None
     contact: dict[str, Any] | None = None
     subject: str | None = None
@@ -68,25 +72,23 @@ def occurrence_name(task: Task) -> str:
     return f"{task.execution_date:%Y%m%d}-{task.task_id}"
 
 
-def _window(
-    day: date, execute_time: datetime | None, end_time: datetime | None, settings: Settings
-) -> tuple[datetime, datetime]:
-    """When an occurrence is due and by when it must have gone out (UTC)."""
-    due = execute_time
-    if due is None:
-        due = datetime.combine(day, OPENS, settings.zone)
-    closes = datetime.combine(due.astimezone(settings.zone).date(), CLOSES, settings.zone)
-    send_by = min(closes, end_time) if end_time else closes
-    return due.astimezone(UTC), send_by.astimezone(UTC)
-
-
-def open_occurrence(store: ControlStore, settings: Settings, task: Task) -> Occurrence:
+def open_occurrence(
+    store: ControlStore, settings: Settings, task: Task, now: datetime | None = None
+) -> Occurrence:
     """The task's occurrence, made on first call from the approved signature and template.
 
+    Args:
+        store: the control store.
+        settings: prices, hours and the business time zone.
+        task: a decided task.
+        now: business clock; default :func:`business_now`.
+
     Raises:
-        UserError: the output group has not passed, or signature or template is not approved.
+        UserError: the output group has not passed, signature or template is not approved, or the
+            audience would be too old before the schedule ends.
     """
     name = occurrence_name(task)
+    now = now or business_now(settings)
     with store.write(alone=True) as connection:
         schedule = (
             connection.execute(
@@ -109,7 +111,7 @@ def open_occurrence(store: ControlStore, settings: Settings, task: Task) -> Occu
             select(_O.c.id).where(_O.c.schedule_id == schedule["id"], _O.c.name == name)
         )
         if held is None:
-            held = _create(store, connection, settings, task, schedule, name)
+            held = _create(store, connection, settings, task, schedule, name, now)
     return occurrence(store, held)
 
 
@@ -133,6 +135,7 @@ def _create(
     task: Task,
     schedule: RowMapping,
     name: str,
+    moment: datetime,
 ) -> int:
     group = schema.group
     passed = connection.scalar(
@@ -147,10 +150,8 @@ def _create(
         )
     signature = _approved(connection, Kind.SIGNATURE, schedule["signature_id"], task)
     template = _approved(connection, Kind.TEMPLATE, schedule["template_id"], task)
-    due, send_by = _window(
-        task.execution_date, schedule["execute_time"], schedule["end_time"], settings
-    )
-    check_fresh(settings, task, due)
+    window = _window(connection, settings, task, schedule, moment)
+    check_fresh(settings, task, window.due)
     check_refusable(settings, task, template["content"], template["type"])
     now = utc_now()
     made = connection.execute(
@@ -160,8 +161,9 @@ def _create(
             task_id=task.task_id,
             channel=schedule["channel"],
             state=OccurrenceState.PLANNING,
-            due=due,
-            send_by=send_by,
+            due=window.due,
+            send_by=window.send_by,
+            sequence=window.sequence,
             signature=signature["name"],
             template_code=template["template_code"],
             template_type=template["type"],
@@ -179,6 +181,44 @@ def _create(
         for status in (ScheduleStatus.CHECKING, ScheduleStatus.CHECK_OK):
             move_schedule(store, connection, schedule["id"], status, "plan")
     return int(made.inserted_primary_key[0])  # type: ignore[index]
+
+
+def _window(
+    connection: Connection,
+    settings: Settings,
+    task: Task,
+    schedule: RowMapping,
+    now: datetime,
+) -> Window:
+    """A task's window: of the first occurrence, or of the one that its date stands for."""
+    if task.upload == task.task_id:
+        check_task_age(settings, task.spec, task.execution_date, f"campaign {task.campaign!r}: ")
+        return window_of(settings, schedule, task.spec, task.execution_date, now)
+    times = repeat_of(settings, schedule, _first_due(connection, settings, task, schedule))
+    number = times.on_day(task.execution_date)
+    window = times.window(number, timedelta(hours=settings.send_within_hours)) if number else None
+    if window is None:
+        raise UserError(
+            f"task {task.task_id!r}: schedule {schedule['name']!r} is not due on "
+            f"{task.execution_date} any more, so this audience is not sent to"
+        )
+    return Window(*window, number)
+
+
+def _first_due(
+    connection: Connection, settings: Settings, task: Task, schedule: RowMapping
+) -> datetime:
+    """When the first occurrence of the upload of a task that is decided again was due."""
+    found: datetime | None = connection.scalar(
+        select(_O.c.due).where(
+            _O.c.schedule_id == schedule["id"], _O.c.task_id == task.upload, _O.c.sequence == 0
+        )
+    )
+    job = schema.inference_job
+    day = connection.scalar(select(job.c.execution_date).where(job.c.name == task.upload))
+    if found is None:
+        found = first_due(settings, schedule, task.spec, day or task.execution_date)
+    return found
 
 
 def move_schedule(
