@@ -5,7 +5,8 @@ A person is texted once. Among the eligible rows (see
 
 * a user with several items keeps the pair with the best score, then the first row; the other rows
   are ``other_item``. A pair that is not eligible does not stand in the way of one that is;
-* of several users with one phone the best ranked keeps it, the others are ``shared_phone``;
+* of several users with one phone (or e-mail address) the best ranked keeps it, the others are
+  ``shared_phone`` (``shared_email``);
 * those who are left are ranked, the policy takes a prefix of the ranking, and the holdout is drawn
   inside it (:mod:`usergrowth_dagster.audience.policy` says how each policy counts).
 
@@ -16,7 +17,13 @@ Arm and propensity belong to the outcomes ``selected`` and ``holdout``; other ro
 from datetime import date
 from typing import TYPE_CHECKING
 
-from usergrowth_dagster.audience.eligibility import CONTENT_OUTCOMES, OUTCOMES, screened_ctes
+from usergrowth_dagster.audience.eligibility import (
+    ADDRESSES,
+    CONTENT_OUTCOMES,
+    OUTCOMES,
+    Channel,
+    screened_ctes,
+)
 from usergrowth_dagster.audience.holdout import (
     Holdout,
     hash_cell_sql,
@@ -83,6 +90,7 @@ def decide(
     campaign: str,
     policy: Threshold | TopN | Budget,
     holdout: Holdout,
+    channel: Channel = "sms",
     feature_version: str | int | None = None,
     population_version: str | int | None = None,
 ) -> "pa.Table":
@@ -91,9 +99,9 @@ def decide(
     Args:
         engine: the engine that ``relation`` is bound in.
         relation: name of a table or view with the columns row BIGINT (unique), user_id, item_id,
-            phone (nullable), score DOUBLE (nullable, higher is better), messages INTEGER
-            (nullable), cost DOUBLE (currency; may be NULL only where no text can be made, or when
-            the policy is no budget), content_problem VARCHAR (nullable, an outcome such as
+            phone (nullable; the channel's address), score DOUBLE (nullable, higher is better),
+            messages INTEGER (nullable), cost DOUBLE (currency; may be NULL only where no text can
+            be made, or when the policy is no budget), content_problem VARCHAR (nullable, an outcome such as
             ``missing_variable``), suppressed BOOLEAN (nullable), optionally reason VARCHAR (not
             NULL: suppressed too; ``capped`` gives the outcome of that name), model_name,
             model_version.
@@ -102,6 +110,7 @@ def decide(
         campaign: the campaign's name.
         policy: which prefix of the ranking is taken.
         holdout: how the control group is drawn inside it.
+        channel: what the column ``phone`` holds: phone numbers, or e-mail addresses.
         feature_version: version of the feature table that was scored.
         population_version: version of the population table.
 
@@ -122,7 +131,7 @@ def decide(
         "policy_hash": policy.policy_hash,
     }
     has_reason = "reason" in engine.describe(f"select * from {quoted(relation)}")
-    sql = _decision_sql(quoted(relation), has_reason, policy, holdout, stamp)
+    sql = _decision_sql(quoted(relation), has_reason, policy, holdout, channel, stamp)
     engine.run(f"create or replace temp table {_RESULT} as {sql}")
     try:
         _check_output(engine, rows)
@@ -146,6 +155,7 @@ def _decision_sql(
     has_reason: bool,
     policy: Threshold | TopN | Budget,
     holdout: Holdout,
+    channel: Channel,
     stamp: dict[str, str | None],
 ) -> str:
     tie = hash_cell_sql(salt("tie", str(stamp["task_id"]), str(stamp["ds"])), "user_id")
@@ -159,12 +169,13 @@ def _decision_sql(
         "outcome": "coalesce(picked.problem, arms.outcome)",
         "rank": "arms.rank",
     }
+    shared = f"shared_{ADDRESSES[channel].name}"
     columns = ",\n        ".join(
         f"cast({computed.get(name, f'source.{quoted(name)}')} as {kind}) as {quoted(name)}"
         for name, kind in DECISION_COLUMNS.items()
     )
     return f"""
-with {screened_ctes(relation, has_reason)},
+with {screened_ctes(relation, has_reason, channel)},
 best_pair as (
     select "row",
         row_number() over (partition by user_id order by score desc, "row") as place_of_user
@@ -182,7 +193,7 @@ best_user as (
 ),
 picked as (
     select paired.* exclude (problem),
-        case when place_on_phone > 1 then 'shared_phone' else problem end as problem
+        case when place_on_phone > 1 then '{shared}' else problem end as problem
     from paired left join best_user using ("row")
 ),
 ranked as (

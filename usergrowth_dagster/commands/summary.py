@@ -88,7 +88,7 @@ def _task(project: Project, task: Task) -> dict[str, Any]:
         for state, people in read_plan(ledger, occurrence).states.items():
             sent[state] = sent.get(state, 0) + people
     blocked = {"duplicate", "no_features", "no_phone", "bad_phone"}
-    blocked |= {"suppressed", "capped", "not_active"}
+    blocked |= {"no_email", "bad_email", "suppressed", "capped", "no_consent", "not_active"}
     return {
         "campaign": task.campaign,
         "population": decisions.num_rows,
