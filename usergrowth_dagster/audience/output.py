@@ -139,6 +139,64 @@ def write_output(
     return OutputFile(own, rows, digest, "written")
 
 
+def erase_from_output(
+    landing: Storage,
+    path: str,
+    user_id: str,
+    *,
+    state: Storage,
+    task_id: str,
+    dry_run: bool = False,
+) -> int:
+    """Write a task's output again without a user; returns how many lines the user had.
+
+    Args:
+        landing: the storage that the folder is in.
+        path: the folder, below the storage's root.
+        user_id: the user.
+        state: the product's storage root, where the written file is remembered.
+        task_id: the task.
+        dry_run: count only.
+
+    Raises:
+        UserError: the file holds the user, and was not written by the task as it is.
+    """
+    folder = path.strip("/")
+    own = f"{folder}/{FILE_NAME}"
+    if not landing.exists(own):
+        return 0
+    quotes = any(c in user_id for c in ',"\r\n')
+    name = '"' + user_id.replace('"', '""') + '"' if quotes else user_id
+    start = f"{name},".encode()
+    found, digest = 0, hashlib.sha256()
+    with tempfile.TemporaryFile() as content:
+        with landing.open(own) as handle:
+            for line in handle:
+                if line.startswith(start):
+                    found += 1
+                    continue
+                digest.update(line)
+                content.write(line)
+        if dry_run or not found:
+            return found
+        known = _known(state, task_id, folder)
+        if _sha256_of(landing, own) not in known:
+            raise UserError(
+                f"{landing.uri(own)}: holds the person in {found} lines, but was not written by "
+                f"task {task_id!r} or was edited since; remove the lines, or the file, by hand"
+            )
+        _remember(state, task_id, folder, [*known, digest.hexdigest()])
+
+        def produce(handle: IO[bytes]) -> None:
+            content.seek(0)
+            while block := content.read(_BLOCK):
+                handle.write(block)
+
+        landing.write_atomic(own, produce)
+    _remember(state, task_id, folder, [digest.hexdigest()])
+    return found
+
+
 _LINE_TABLE = "_audience_lines"
 
 

@@ -1,5 +1,57 @@
-"""Commands about people: suppressions, erasure, keys, the audit log, why."""
+"""Commands about people: why, forget, rotate-key, audit."""
+
+from typing import Annotated
 
 import typer
 
+from usergrowth_dagster.cli.common import Home, day_of, finish, say, table
+
 app = typer.Typer()
+
+
+@app.command()
+def forget(
+    user: Annotated[str, typer.Argument(help="User id.")],
+    address: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--phone",
+            "--email",
+            help="A number or e-mail address of the person, beside those that are found; "
+            "may be given repeatedly.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be erased, change nothing.")
+    ] = False,
+    home: Home = None,
+) -> None:
+    """Erase a person everywhere, for good, and keep them suppressed in every channel."""
+    from usergrowth_dagster.commands.people import forget_person
+
+    finish(forget_person(home, user, address or [], dry_run=dry_run, say=say, table=table))
+
+
+@app.command()
+def rotate_key(home: Home = None) -> None:
+    """Seal all numbers with a new key; safe beside dispatchers, and goes on after a kill."""
+    from usergrowth_dagster.commands.people import rotate_key as rotate
+
+    rotate(home, say)
+
+
+@app.command()
+def audit(
+    since: Annotated[str, typer.Option(help="Only from this day on.")] = "",
+    actor: Annotated[str | None, typer.Option(help="Only of who begins so: ann, ann@host.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="So many of the newest.")] = 200,
+    home: Home = None,
+) -> None:
+    """Who did what: reviews, pauses, suppressions, erasures, keys."""
+    from usergrowth_dagster.commands.people import audit_log
+
+    lines = audit_log(home, day_of(since) if since else None, actor, limit)
+    if lines:
+        table("", ("time", "who", "what", "to what", "detail"), list(lines))
+    else:
+        say("no entries")

@@ -8,6 +8,7 @@ from usergrowth_dagster.data.contracts import CONTRACTS, LANDING_TABLES, Contrac
 from usergrowth_dagster.defs.metadata import OWNER, day_list, markdown_table, table_schema
 from usergrowth_dagster.defs.partitions import partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
+from usergrowth_dagster.tasks.forget import forgotten_people
 from usergrowth_dagster.warehouse.landing import LandedDay, land_days
 
 FORMATS = {"csv", "parquet", "deltalake"}
@@ -35,7 +36,10 @@ def _metadata(landed: list[LandedDay]) -> dict[str, Any]:
     missing = [entry.day for entry in landed if entry.status == "missing"]
     if missing:
         found["days_without_files"] = day_list(missing)
-    rejects = [entry for entry in new if entry.quarantined]
+    forgotten = sum(entry.forgotten for entry in new)
+    if forgotten:
+        found["rows_of_forgotten_persons"] = forgotten
+    rejects = [entry for entry in new if entry.quarantined > entry.forgotten]
     if rejects:
         found["rejects_by_day"] = markdown_table(
             ("day", "rows in", "accepted", "quarantined"),
@@ -75,9 +79,10 @@ def raw_asset(table: str, partitions: dg.PartitionsDefinition[str]) -> dg.Assets
                 opened.warehouse,
                 table,
                 partition_days(context),
+                forgotten=forgotten_people(opened),
                 progress=opened.progress,
             )
-        rejects = sum(day.quarantined for day in days)
+        rejects = sum(day.quarantined - day.forgotten for day in days)
         return dg.MaterializeResult(
             metadata=_metadata(days),
             check_results=[

@@ -103,8 +103,11 @@ def population_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefin
             context,
             project,
             load_population,
-            ("rows in", "accepted", "quarantined", "unchanged", "warnings"),
-            lambda p: (p.rows_in, p.accepted, p.quarantined, p.unchanged, " ".join(p.warnings)),
+            ("rows in", "accepted", "quarantined", "forgotten", "unchanged", "warnings"),
+            lambda p: (
+                *(p.rows_in, p.accepted, p.quarantined, p.forgotten, p.unchanged),
+                " ".join(p.warnings),
+            ),
             lambda p: p.accepted,
             first=True,
         )

@@ -3,6 +3,7 @@
 from usergrowth_dagster.audience.output import check_output_folder
 from usergrowth_dagster.control.jobs import task_running
 from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.tasks.forget import forgotten_people
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.population import (
     LandedPopulation,
@@ -30,5 +31,10 @@ def load_population(project: Project, task: Task) -> LandedPopulation:
         task_running(project.store, task.task_id, note=f"execution date {task.execution_date}")
     check_output_folder(project.landing, task.output, task.task_id, state=project.state)
     return land_population(
-        project.settings, project.landing, project.warehouse, task.task_id, task.execution_date
+        project.settings,
+        project.landing,
+        project.warehouse,
+        task.task_id,
+        task.execution_date,
+        forgotten=forgotten_people(project),
     )
