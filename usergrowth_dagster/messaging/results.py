@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func
+from sqlalchemy import Connection, bindparam, func, or_
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MESSAGE_TRANSITIONS, MessageState
@@ -83,7 +83,7 @@ def _update_group(
     """Rows that ended alike, but for the provider's own number of each."""
     ids = [one.message_id for one in group]
     numbers = {one.request_id for one in group}
-    held = _M.c.state.in_(sources)
+    held = or_(*(_M.c.state == one for one in sources))  # a list cannot be bound many times over
     if len(numbers) == 1:
         (number,) = numbers
         given = {"request_id": number} if number else {}
