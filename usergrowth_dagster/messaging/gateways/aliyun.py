@@ -1,0 +1,287 @@
+"""Aliyun SMS by its official SDK: ``SendBatchSms``, ``QuerySendDetails``, SmsReport and SmsUp.
+
+``SendBatchSms`` takes parallel JSON arrays of numbers, signatures and values, but **one** OutId and
+gives **one** BizId for the whole call (read in the SDK's request model and the provider's text on
+SmsReport). So the OutId is the batch's id with a mark of this home; details and reports bring it
+back with the number, and within a batch no number comes twice, so both together name one row.
+
+The call is not idempotent. The SDK's repeats are switched off; after a time-out the rows are in
+doubt and are looked up. When a refusal is about one row but does not say about which, the batch is
+halved until it is found: nothing of a refused call was taken, so its halves may be submitted.
+
+A number of mainland China is sent, and comes back, as its 11 digits; others with their country code
+and without ``+``.
+
+Credentials: ``aliyun_access_key_id`` and ``aliyun_access_key_secret``.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.credentials import credential
+from usergrowth_dagster.messaging.gateways.aliyun_codes import ZONE, Meaning, Scope, meaning
+from usergrowth_dagster.messaging.gateways.aliyun_reports import (
+    mark_batch,
+    read_replies,
+    read_reports,
+)
+from usergrowth_dagster.messaging.gateways.marks import Marks
+from usergrowth_dagster.messaging.gateways.protocol import (
+    Answer,
+    Callback,
+    Finding,
+    Found,
+    Inquiry,
+    OutBatch,
+    OutMessage,
+    Receipt,
+    Reply,
+    Result,
+)
+from usergrowth_dagster.messaging.gateways.wire import (
+    Deadline,
+    LookUpError,
+    not_begun,
+    quiet,
+    settle_unknown,
+    sort_error,
+)
+from usergrowth_dagster.messaging.phones import phone_key
+from usergrowth_dagster.settings import Settings
+
+_CONNECT_SECONDS = 5.0
+_NO_CONNECTION_WAIT = 30.0
+_PAGE = 50
+_KEPT_DAYS = 30
+_MIDNIGHT = timedelta(minutes=10)
+_STATUS = {1: Found.ACCEPTED, 2: Found.UNDELIVERED, 3: Found.DELIVERED}
+
+
+class AliyunGateway:
+    """Submits to the SMS service at ``aliyun_endpoint``.
+
+    Args:
+        settings: endpoint, time-out, home of the credentials (read on the first call, so that
+            receipts can be taken without them).
+    """
+
+    name = "aliyun"
+    max_batch = 100
+    rate: float | None = None  # 5,000 calls a second; the provider defers what is beyond it
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._marks = Marks(settings.home, "aliyun")
+
+    def out_id(self, batch_id: str) -> str:
+        """The OutId of a batch."""
+        return mark_batch(self._marks, batch_id)
+
+    def submit(self, batch: OutBatch) -> Sequence[Result]:
+        """One call; more only where a refusal is about one row of several (see the module's text).
+
+        What could not be begun in ``gateway_timeout``, or after a stop, was certainly not taken.
+
+        Raises:
+            UserError: a credential or the SDK is missing.
+        """
+        client, deadline = self._client, Deadline(self.settings.gateway_timeout)
+        results: list[Result] = []
+        todo = [list(batch.messages)]
+        stop: Meaning | None = None
+        while todo:
+            some = todo.pop()
+            if stop or not deadline.may_begin:
+                results += [_unsent(message, results) for message in some]
+                continue
+            what, code, biz_id = self._call(client, batch, some, deadline)
+            if what.scope is not Scope.BATCH and len(some) > 1:
+                middle = len(some) // 2
+                todo += [some[middle:], some[:middle]]
+                continue
+            if what.answer is Answer.STOP and what.scope is Scope.BATCH:
+                stop = what
+            if what.scope is Scope.UNKNOWN:
+                code = f"?{code}"
+            results += [
+                Result(message.out_id, what.answer, code, biz_id, what.retry_after)
+                for message in some
+            ]
+        return settle_unknown(results)
+
+    def _call(
+        self, client: Any, batch: OutBatch, messages: Sequence[OutMessage], deadline: Deadline
+    ) -> tuple[Meaning, str, str | None]:
+        """One request: what its answer means, its code, and its BizId."""
+        from alibabacloud_dysmsapi20170525 import models
+
+        values = [dict(message.params) for message in messages]
+        request = models.SendBatchSmsRequest(
+            out_id=self.out_id(batch.batch_id),
+            phone_number_json=_json([phone_key(message.phone) for message in messages]),
+            sign_name_json=_json([batch.signature] * len(messages)),
+            template_code=batch.template_code,
+            template_param_json=_json(values) if any(values) else None,
+        )
+        try:
+            with quiet():
+                body = client.send_batch_sms_with_options(request, _runtime(deadline)).body
+            code, message = str(body.code or ""), str(body.message or "")
+            what = meaning(code, message, 200, datetime.now(UTC))
+            return what, code or "no_code", body.biz_id or body.request_id
+        except Exception as error:  # of the SDK; its text holds the request
+            return _failed(error)
+
+    @cached_property
+    def _client(self) -> Any:
+        try:
+            with quiet():
+                from alibabacloud_dysmsapi20170525.client import Client
+                from alibabacloud_tea_openapi.utils_models import Config
+        except ImportError:
+            raise UserError(
+                "the gateway aliyun needs its SDK: pip install 'usergrowth-dagster[aliyun]'"
+            ) from None
+        _hush()
+        scheme, _, host = self.settings.aliyun_endpoint.rpartition("://")
+        return Client(
+            Config(
+                access_key_id=credential(self.settings.home, "aliyun_access_key_id"),
+                access_key_secret=credential(self.settings.home, "aliyun_access_key_secret"),
+                endpoint=host.rstrip("/"),
+                protocol=scheme or "https",
+            )
+        )
+
+    def look_up(self, inquiries: Sequence[Inquiry]) -> Sequence[Finding]:
+        """Ask for each number's messages of the day and find those of the batch.
+
+        Raises:
+            LookUpError: the provider did not answer the first question that it could not answer;
+                what was found before it is lost only for now.
+            UserError: a credential or the SDK is missing.
+        """
+        findings: list[Finding] = []
+        deadline = Deadline(self.settings.gateway_timeout)
+        for inquiry in inquiries:
+            if not deadline.may_begin:
+                break
+            try:
+                findings.append(self._find(inquiry, deadline))
+            except LookUpError:
+                if not findings:
+                    raise
+                break
+        return findings
+
+    def _find(self, inquiry: Inquiry, deadline: Deadline) -> Finding:
+        mine = self.out_id(inquiry.batch_id or "")
+        for day in _days(inquiry.submitted_time):
+            for detail in self._details(phone_key(inquiry.phone), day, deadline):
+                if detail.out_id != mine:
+                    continue
+                found = _STATUS.get(detail.send_status, Found.ACCEPTED)
+                return Finding(inquiry.out_id, found, detail.err_code or "", inquiry.request_id)
+        return Finding(inquiry.out_id, Found.NOT_FOUND)
+
+    def _details(self, phone: str, day: str, deadline: Deadline) -> Iterator[Any]:
+        """The records of one number on one day, page by page."""
+        from alibabacloud_dysmsapi20170525 import models
+
+        client, page, seen = self._client, 1, 0
+        while True:
+            request = models.QuerySendDetailsRequest(
+                phone_number=phone, send_date=day, page_size=_PAGE, current_page=page
+            )
+            try:
+                with quiet():
+                    body = client.query_send_details_with_options(request, _runtime(deadline)).body
+                code = str(body.code or "no_code")
+            except Exception as error:
+                code = _failed(error)[1]
+            if code != "OK":
+                raise LookUpError(f"Aliyun answered a look-up with code {code}")
+            listed = body.sms_send_detail_dtos
+            details = (listed.sms_send_detail_dto or []) if listed else []
+            yield from details
+            seen += len(details)
+            if not details or seen >= int(body.total_count or 0):
+                return
+            page += 1
+
+    def parse_receipts(self, callback: Callback) -> Sequence[Receipt]:
+        """SmsReport: a JSON array, of single and batch messages alike.
+
+        Raises:
+            UserError: not such an array.
+        """
+        return read_reports(callback, self._marks)
+
+    def parse_replies(self, callback: Callback) -> Sequence[Reply]:
+        """SmsUp: a JSON array, posted to :func:`~.aliyun_reports.reply_url`.
+
+        Raises:
+            UnsignedError: the address has not the mark.
+            UserError: not such an array.
+        """
+        return read_replies(callback, self._marks)
+
+
+def _unsent(message: OutMessage, before: Sequence[Result]) -> Result:
+    """The answer for a row that was not submitted: stopped if a row before it was, else later."""
+    stopped = next((r for r in before if r.answer is Answer.STOP and r.code[:1] != "?"), None)
+    return (
+        Result(message.out_id, Answer.STOP, stopped.code) if stopped else not_begun(message.out_id)
+    )
+
+
+def _json(values: Sequence[Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+
+
+def _runtime(deadline: Deadline) -> Any:
+    """One try, within what is left of the time (milliseconds)."""
+    from darabonba.runtime import RuntimeOptions
+
+    left = deadline.left
+    return RuntimeOptions(
+        autoretry=False,
+        max_attempts=1,
+        connect_timeout=max(int(min(_CONNECT_SECONDS, left) * 1000), 1),
+        read_timeout=max(int(left * 1000), 1),
+    )
+
+
+def _failed(error: Exception) -> tuple[Meaning, str, str | None]:
+    """What an error of the SDK means: an answer with an HTTP error status, or none at all."""
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        code = str(getattr(error, "code", "") or "")
+        message = str(getattr(error, "message", "") or "")
+        what = meaning(code, message, status, datetime.now(UTC))
+        return what, code or str(status), getattr(error, "request_id", None)
+    answer, code = sort_error(error)
+    wait = _NO_CONNECTION_WAIT if answer is Answer.DEFERRED else None
+    return Meaning(answer, retry_after=wait), code, None
+
+
+def _hush() -> None:
+    """Take the SDK's own handler away, which prints every request when DEBUG=sdk is set."""
+    import logging
+
+    logger = logging.getLogger("darabonba-core")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    logger.setLevel(logging.WARNING)
+
+
+def _days(submitted: datetime) -> list[str]:
+    """The provider's days that a message submitted then may stand under; none when too long ago."""
+    if datetime.now(UTC) - submitted > timedelta(days=_KEPT_DAYS):
+        return []
+    days = {(submitted + around).astimezone(ZONE) for around in (-_MIDNIGHT, _MIDNIGHT)}
+    return sorted({f"{day:%Y%m%d}" for day in days})
