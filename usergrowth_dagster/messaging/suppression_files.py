@@ -139,7 +139,8 @@ def _take_over(connection: Connection) -> int:
     taken = connection.execute(
         insert(_S)
         .from_select(_TAKEN, select(*values).where(true()).order_by(_stage.c.place))
-        .on_conflict_do_nothing()
+        .on_conflict_do_nothing(),
+        execution_options={"preserve_rowcount": True},
     )
     return int(taken.rowcount)
 
