@@ -152,6 +152,7 @@ final as (
         a.affinity_events_30d,
         a.affinity_categories,
         a.affinity_freshness,
+        m.affinity_amounts,
         t.item_attribute_num,
         t.item_attribute_str
     from pairs as p
@@ -161,6 +162,8 @@ final as (
     left join breadth as b on p.ds = b.ds and p.item_id = b.item_id
     left join affinity as a
         on p.ds = a.ds and p.user_id = a.user_id and p.item_id = a.item_id
+    left join user_item_amounts as m
+        on p.ds = m.ds and p.user_id = m.user_id and p.item_id = m.item_id
     left join attributes as t on p.ds = t.ds and p.item_id = t.item_id
 )
 
