@@ -10,6 +10,28 @@ app = typer.Typer()
 
 
 @app.command()
+def why(
+    user: Annotated[str, typer.Argument(help="User id.")],
+    campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
+    day: Annotated[str, typer.Option("--date", help="Only this execution date.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+    home: Home = None,
+) -> None:
+    """Why a person got a message, or got nothing: decision, ledger, receipts, rules."""
+    from usergrowth_dagster.commands.why import explain
+
+    explain(
+        home,
+        user,
+        campaign=campaign,
+        day=day_of(day) if day else None,
+        as_json=as_json,
+        say=say,
+        table=table,
+    )
+
+
+@app.command()
 def forget(
     user: Annotated[str, typer.Argument(help="User id.")],
     address: Annotated[

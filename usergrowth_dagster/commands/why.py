@@ -1,0 +1,146 @@
+"""Why a person got a message, or did not, as a page or as JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import date, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from usergrowth_dagster.commands.home import open_home
+from usergrowth_dagster.commands.show import Say, ShowTable
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.reasons import at
+from usergrowth_dagster.tasks.why import Story, Why, why
+
+
+def explain(
+    home: Path | None,
+    user_id: str,
+    *,
+    campaign: str | None,
+    day: date | None,
+    as_json: bool,
+    say: Say,
+    table: ShowTable,
+) -> None:
+    """Say why; no address is shown unmasked."""
+    project = Project(open_home(home))
+    found = why(project, user_id, campaign=campaign, day=day)
+    if as_json:
+        say(json.dumps(_plain(asdict(found)), ensure_ascii=False, indent=1))
+    else:
+        _show(found, project.settings.zone, say, table)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it; times in UTC."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return value.value if isinstance(value, Enum) else value
+
+
+def _show(found: Why, zone: ZoneInfo, say: Say, table: ShowTable) -> None:
+    say(f"{found.sentence}.")
+    for story in found.tasks:
+        say("")
+        say(f"{story.execution_date} {story.task_id} (campaign {story.campaign}): {story.sentence}")
+        _show_story(story, zone, table)
+    if found.elsewhere:
+        say("")
+        say(f"Not in the population of {found.elsewhere} more tasks.")
+    contact = found.contact
+    held = [*contact.suppressed, *contact.lifted]
+    if held:
+        say("")
+        table(
+            "suppressions",
+            ("since", "by", "of", "channel", "signature", "source", "lifted"),
+            [
+                (
+                    at(row["created_time"], zone),
+                    row["reason"],
+                    "user" if row["by_user"] else "address",
+                    row["channel"],
+                    row["scope"],
+                    row["source"],
+                    at(row["lifted_time"], zone) if row["lifted_time"] else "",
+                )
+                for row in held
+            ],
+        )
+    say("")
+    say(_contact_line(found, zone))
+
+
+def _show_story(story: Story, zone: ZoneInfo, table: ShowTable) -> None:
+    if story.decisions:
+        names = ("row", "item_id", "outcome", "score", "rank", "arm", "messages", "cost")
+        table(
+            "",
+            (*names, "model", "policy", "features"),
+            [
+                (
+                    *(_short(row[name]) for name in names),
+                    f"{row['model_name']} {row['model_version']}" if row["model_name"] else "",
+                    (row["policy_hash"] or "")[:8],
+                    "yes" if story.features else "none",
+                )
+                for row in story.decisions
+            ],
+        )
+    lines = []
+    for message in story.messages:
+        lines.append(
+            (
+                message["occurrence"],
+                message["address"],
+                message["state"].value,
+                message["reason"],
+                message["error_code"],
+                message["gateway"],
+                *(
+                    at(message[name], zone) if message[name] else ""
+                    for name in ("due", "not_before", "sent_time", "final_time")
+                ),
+                "; ".join(_receipt(one, zone) for one in message["receipts"]),
+            )
+        )
+    if lines:
+        header = ("occurrence", "address", "state", "reason", "code", "gateway")
+        table("", (*header, "due", "not before", "sent", "final", "receipts"), lines)
+
+
+def _receipt(row: Mapping[str, Any], zone: ZoneInfo) -> str:
+    code = f" {row['code']}" if row["code"] else ""
+    return f"{row['status']}{code} {at(row['report_time'] or row['received_time'], zone)}"
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def _contact_line(found: Why, zone: ZoneInfo) -> str:
+    """Whether the person may be contacted now, by the settings' own rules."""
+    contact = found.contact
+    parts = []
+    if contact.suppressed:
+        first = contact.suppressed[0]
+        parts.append(f"suppressed since {at(first['created_time'], zone)} by {first['reason']}")
+    if contact.capped:
+        listed = ", ".join(f"{m['campaign']} {at(m['sent_time'], zone)}" for m in contact.counted)
+        parts.append(
+            f"capped by {len(contact.counted)} messages in {contact.cap_days} days: {listed}"
+        )
+    if contact.opens is not None:
+        parts.append(f"quiet hours until {at(contact.opens, zone)}")
+    if not parts:
+        count = f"{len(contact.counted)} of {contact.cap}" if contact.cap else "no cap,"
+        return f"Now: may be contacted ({count} messages in {contact.cap_days} days)."
+    return f"Now: {'; '.join(parts)}."

@@ -1,0 +1,209 @@
+"""Why a person got a message, or did not: from the decision down to the receipt."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
+from usergrowth_dagster.audience.eligibility import OUTCOMES
+from usergrowth_dagster.audience.records import TABLE as DECISIONS
+from usergrowth_dagster.control.codes import JobStatus
+from usergrowth_dagster.control.tasks import Task, all_tasks
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.forget import forgotten_since
+from usergrowth_dagster.messaging.occurrences import business_now
+from usergrowth_dagster.messaging.person import Contact, Record, read_person
+from usergrowth_dagster.messaging.phones import open_vault
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.reasons import task_sentence
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.population import POPULATION
+
+_PEOPLE = {
+    "ds": "DATE",
+    "task_id": "VARCHAR",
+    "row": "BIGINT",
+    "user_id": "VARCHAR",
+    "item_id": "VARCHAR",
+    "phone": "VARCHAR",
+    "variables": "MAP(VARCHAR, VARCHAR)",
+}
+_DECISION = (
+    *("row", "item_id", "outcome", "score", "rank", "arm", "propensity", "messages", "cost"),
+    *("model_name", "model_version", "policy_hash"),
+)
+
+
+@dataclass
+class Story:
+    """What became of a person in one task.
+
+    ``rows`` are their rows of the population, ``decisions`` those of the decision, the one that
+    counts first; ``features`` says whether the user had any; ``sentence`` tells the end of it.
+    """
+
+    task_id: str
+    campaign: str
+    execution_date: date
+    status: str
+    rows: list[int] = field(default_factory=list)
+    features: bool | None = None
+    decisions: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    sentence: str = ""
+
+
+@dataclass
+class Why:
+    """A person's whole story; ``sentence`` is the answer, ``tasks`` come newest first.
+
+    ``elsewhere`` counts the tasks asked for that do not have the person in their population.
+    """
+
+    user_id: str
+    sentence: str
+    forgotten: datetime | None
+    tasks: list[Story]
+    elsewhere: int
+    contact: Contact
+
+
+def why(
+    project: Project, user_id: str, *, campaign: str | None = None, day: date | None = None
+) -> Why:
+    """Tell what became of a person.
+
+    Args:
+        project: the home.
+        user_id: the user.
+        campaign: only tasks of this campaign.
+        day: only tasks of this execution date.
+
+    Raises:
+        UserError: no such campaign, or no task of that date.
+    """
+    tasks = _asked(project, campaign, day)
+    vault = open_vault(project.settings.home)
+    days = sorted({task.execution_date for task in tasks})
+    with open_engine(project.settings) as engine:
+        people = _rows(engine, project, POPULATION, _PEOPLE, days, user_id)
+        decided = _rows(engine, project, DECISIONS, DECISION_COLUMNS, days, user_id)
+        known = _feature_days(engine, project, days, user_id)
+    addresses = {row["phone"] for row in people if row["phone"]}
+    addresses |= {e for row in people if (e := (row["variables"] or {}).get("email"))}
+    now = business_now(project.settings)
+    record = read_person(project.store, project.settings, vault, user_id, addresses, now)
+    stories = [_story(task, people, decided, record, known) for task in tasks]
+    inside = [s for s in stories if s.rows or s.decisions or s.messages]
+    zone = project.settings.zone
+    for story in inside:
+        story.sentence = task_sentence(story, record.contact, zone)
+    forgotten = forgotten_since(project.store, vault, user_id)
+    return Why(
+        user_id,
+        _answer(user_id, inside, forgotten, record.contact, len(tasks), project),
+        forgotten,
+        inside,
+        len(stories) - len(inside),
+        record.contact,
+    )
+
+
+def _asked(project: Project, campaign: str | None, day: date | None) -> list[Task]:
+    every = all_tasks(project.store)
+    if campaign is not None and campaign not in {task.campaign for task in every}:
+        names = ", ".join(sorted({task.campaign for task in every})) or "none"
+        raise UserError(
+            f"no task belongs to a campaign {campaign!r}; campaigns with tasks: {names}"
+        )
+    chosen = [
+        task
+        for task in every
+        if campaign in (None, task.campaign) and day in (None, task.execution_date)
+    ]
+    if day is not None and not chosen:
+        days = ", ".join(sorted({str(task.execution_date) for task in every})) or "none"
+        raise UserError(f"no task has the execution date {day}; dates with tasks: {days}")
+    return sorted(chosen, key=lambda task: (task.execution_date, task.task_id), reverse=True)
+
+
+def _rows(
+    engine: Engine,
+    project: Project,
+    table: str,
+    kinds: dict[str, str],
+    days: Sequence[date],
+    user_id: str,
+) -> list[dict[str, Any]]:
+    """A user's rows of some days of a table."""
+    landed = project.warehouse.files(table)
+    files = [name for day in days for name in landed.get(day, [])]
+    engine.bind_files(table, files, kinds)
+    listed = ", ".join(f'"{name}"' for name in kinds)
+    found = engine.rows(
+        f'select {listed} from {table} where user_id = ? order by ds, task_id, "row"', [user_id]
+    )
+    return [dict(zip(kinds, row, strict=True)) for row in found]
+
+
+def _feature_days(
+    engine: Engine, project: Project, days: Sequence[date], user_id: str
+) -> set[date]:
+    landed = project.warehouse.files("user_features")
+    files = [name for day in days for name in landed.get(day, [])]
+    engine.bind_files("user_features", files, {"ds": "DATE", "user_id": "VARCHAR"})
+    return {d for (d,) in engine.rows("select ds from user_features where user_id = ?", [user_id])}
+
+
+def _story(
+    task: Task,
+    people: Sequence[dict[str, Any]],
+    decided: Sequence[dict[str, Any]],
+    record: Record,
+    known: set[date],
+) -> Story:
+    def mine(row: dict[str, Any]) -> bool:
+        return bool(row["task_id"] == task.task_id and row["ds"] == task.execution_date)
+
+    rows = [row["row"] for row in people if mine(row)]
+    decisions = [{name: row[name] for name in _DECISION} for row in decided if mine(row)]
+    decisions.sort(key=lambda row: OUTCOMES.index(row["outcome"]), reverse=True)
+    return Story(
+        task_id=task.task_id,
+        campaign=task.campaign,
+        execution_date=task.execution_date,
+        status=JobStatus(task.status).name.lower(),
+        rows=rows,
+        features=task.execution_date in known if rows else None,
+        decisions=decisions,
+        messages=[m for m in record.messages if m["task_id"] == task.task_id],
+    )
+
+
+def _answer(
+    user_id: str,
+    inside: Sequence[Story],
+    forgotten: datetime | None,
+    contact: Contact,
+    asked: int,
+    project: Project,
+) -> str:
+    """The sentence at the top."""
+    if forgotten is not None:
+        day = forgotten.astimezone(project.settings.zone).date()
+        return (
+            f"{user_id} was forgotten on {day}: nothing of the person is stored, and nothing is "
+            "sent to them"
+        )
+    if inside:
+        newest = inside[0]
+        others = len(inside) - 1
+        more = f" ({others} more task{'s' if others > 1 else ''} below)" if others else ""
+        return (
+            f"{user_id} {newest.sentence} (campaign {newest.campaign}, task {newest.task_id}, "
+            f"{newest.execution_date}){more}"
+        )
+    where = "there is no task yet" if not asked else f"in the population of none of {asked} tasks"
+    held = ", and suppressed" if contact.suppressed else ""
+    return f"{user_id} got nothing: {where}{held}"
