@@ -101,10 +101,10 @@ def decide(
         relation: name of a table or view with the columns row BIGINT (unique), user_id, item_id,
             phone (nullable; the channel's address), score DOUBLE (nullable, higher is better),
             messages INTEGER (nullable), cost DOUBLE (currency; may be NULL only where no text can
-            be made, or when the policy is no budget), content_problem VARCHAR (nullable, an outcome such as
-            ``missing_variable``), suppressed BOOLEAN (nullable), optionally reason VARCHAR (not
-            NULL: suppressed too; ``capped`` gives the outcome of that name), model_name,
-            model_version.
+            be made, or when the policy is no budget), content_problem VARCHAR (nullable, an
+            outcome such as ``missing_variable``), suppressed BOOLEAN (nullable), optionally reason
+            VARCHAR (not NULL: suppressed too; ``capped`` gives the outcome of that name),
+            model_name, model_version.
         task_id: the task, whose id also salts the order of equal scores.
         execution_date: D, the task's execution date.
         campaign: the campaign's name.

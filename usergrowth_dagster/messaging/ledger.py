@@ -66,8 +66,8 @@ class Ledger:
 
         Args:
             occurrence_id: an occurrence in planning.
-            rows: user_id, item_id, phone (None when there is none), template_params, segments,
-                state (planned or skipped) and reason.
+            rows: user_id, item_id, phone (the channel's address; None when there is none), zone,
+                template_params, segments, state (planned or skipped) and reason.
 
         Returns:
             Whether all were taken; False: the occurrence has left planning, so none more may come.
@@ -114,40 +114,6 @@ class Ledger:
         values["phone_hash"] = self.vault.digest(phone) if phone else None
         values["user_hash"] = self.vault.user_digest(values["user_id"])
         return values
-
-    def finish_planning(self, occurrence_id: int, max_segments: int | None) -> bool:
-        """Skip shared phones and what is over budget, then open the occurrence for dispatch.
-
-        Of several users with one phone, and for the budget, those that were inserted first win:
-        insert the best first.
-
-        Returns:
-            False when another process had finished it before; then nothing changes.
-        """
-        mine = (_M.c.occurrence_id == occurrence_id, _M.c.state == MessageState.PLANNED)
-        now = utc_now()
-        with self.store.write() as connection:
-            state = connection.scalar(
-                select(_O.c.state).where(_O.c.id == occurrence_id).with_for_update()
-            )
-            if state is not OccurrenceState.PLANNING:
-                return False
-            place = func.row_number().over(partition_by=_M.c.phone_hash, order_by=_M.c.id)
-            ranked = select(_M.c.id, place.label("place")).where(*mine).subquery()
-            shared = select(ranked.c.id).where(ranked.c.place > 1)
-            skip = _M.update().values(state=MessageState.SKIPPED, updated_time=now)
-            connection.execute(skip.where(_M.c.id.in_(shared)).values(reason="shared_phone"))
-            if max_segments is not None:
-                running = func.sum(_M.c.segments).over(order_by=_M.c.id)
-                summed = select(_M.c.id, running.label("running")).where(*mine).subquery()
-                over = select(summed.c.id).where(summed.c.running > max_segments)
-                connection.execute(skip.where(_M.c.id.in_(over)).values(reason="over_budget"))
-            connection.execute(
-                _O.update()
-                .where(_O.c.id == occurrence_id)
-                .values(state=OccurrenceState.READY, updated_time=now)
-            )
-        return True
 
     def expire(self, occurrence_id: int) -> int:
         """Expire what is still planned of an occurrence past its send-by; returns how many."""

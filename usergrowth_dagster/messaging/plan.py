@@ -1,29 +1,42 @@
-"""From decided people to ledger rows: the send plan."""
+"""From decided people to ledger rows: the send plan.
+
+A row has the address of its channel: the phone number of a text, or the e-mail address.
+"""
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.audience.eligibility import PHONE_PATTERN
+from usergrowth_dagster.audience.eligibility import ADDRESSES
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.contact import contact_rules
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.occurrences import Occurrence, occurrence, open_occurrence
+from usergrowth_dagster.messaging.occurrences import (
+    Occurrence,
+    business_now,
+    occurrence,
+    open_occurrence,
+)
 from usergrowth_dagster.messaging.phones import open_vault
+from usergrowth_dagster.messaging.planning import finish_planning, segments_for
+from usergrowth_dagster.messaging.zones import recipient_zone
 from usergrowth_dagster.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 COLUMNS = ("user_id", "item_id", "phone", "params", "segments", "reason")
-"""Columns of the rows that a plan reads; the last three by ``content.message_columns_sql``."""
+"""Columns of the rows that a plan reads; the last three by ``content.message_columns_sql``.
 
-_PHONE = re.compile(PHONE_PATTERN)
+``email`` is read too when that is the channel, and ``zone`` (an IANA time zone) if it is there.
+"""
+
+_PATTERNS = {channel: re.compile(address.pattern) for channel, address in ADDRESSES.items()}
 _SEPARATORS = re.compile(r"[\s-]")
 
 
@@ -65,28 +78,33 @@ def plan_send(
 
     Args:
         store: the control store.
-        settings: prices, time zone and home folder.
+        settings: prices, contact rules, time zone and home folder.
         task: a decided task.
         rows: batches with the columns :data:`COLUMNS`, the best people first (they win a shared
-            phone and the budget): the treatment users that were selected.
+            address and the budgets): the treatment users that were selected.
         progress: called with the rows read so far.
 
     Raises:
-        UserError: audience not decided, signature or template not approved, column missing.
+        UserError: audience not decided or too old, signature or template not approved, a promotion
+            that does not tell how to refuse, column missing.
     """
     opened = open_occurrence(store, settings, task)
     ledger = Ledger(store, open_vault(settings.home))
     created = opened.state is OccurrenceState.PLANNING
-    if created and ledger.insert(opened.id, _recipients(rows, progress)):
-        ledger.finish_planning(opened.id, _max_segments(task, opened))
+    if created and ledger.insert(opened.id, _recipients(opened.channel, rows, progress)):
+        finish_planning(
+            store,
+            opened,
+            contact_rules(settings, opened.contact),
+            max_segments=_max_segments(task, opened),
+            now=business_now(settings),
+        )
     return read_plan(ledger, occurrence(store, opened.id), created=created)
 
 
 def _max_segments(task: Task, opened: Occurrence) -> int | None:
     budget = task.spec.selection.budget
-    if budget is None or not opened.price:
-        return None
-    return int(Decimal(repr(budget)) / Decimal(repr(opened.price)))  # 0.3 / 0.1 is 3, not 2.99…
+    return None if budget is None else segments_for(budget, opened.price)
 
 
 def read_plan(ledger: Ledger, opened: Occurrence, *, created: bool = False) -> SendPlan:
@@ -112,44 +130,43 @@ def read_plan(ledger: Ledger, opened: Occurrence, *, created: bool = False) -> S
 
 
 def _recipients(
-    batches: "Iterable[pa.RecordBatch | pa.Table]", progress: Callable[[int], None] | None
+    channel: str,
+    batches: "Iterable[pa.RecordBatch | pa.Table]",
+    progress: Callable[[int], None] | None,
 ) -> Iterator[dict[str, Any]]:
     read = 0
+    needed = [*COLUMNS, "email"] if channel == "email" else list(COLUMNS)
     for batch in batches:
-        if lacking := [name for name in COLUMNS if name not in batch.schema.names]:
+        if lacking := [name for name in needed if name not in batch.schema.names]:
             raise UserError(f"the send plan's rows lack the column {', '.join(lacking)}")
+        present = [*needed, *({"zone"} & set(batch.schema.names))]
         for start in range(0, batch.num_rows, 10_000):  # Python objects of a slice at a time
-            part = batch.select(list(COLUMNS)).slice(start, 10_000).to_pydict()
-            for values in zip(*(part[name] for name in COLUMNS), strict=True):
-                yield _recipient(*values)
+            for row in batch.select(present).slice(start, 10_000).to_pylist():
+                yield _recipient(channel, row)
         read += batch.num_rows
         if progress:
             progress(read)
 
 
-def _recipient(
-    user_id: str,
-    item_id: str | None,
-    phone: str | None,
-    params: str | None,
-    segments: int | None,
-    reason: str | None,
-) -> dict[str, Any]:
-    """A ledger row; a phone is kept only where it can be sent to."""
+def _recipient(channel: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A ledger row; an address is kept only where it can be sent to."""
+    name = ADDRESSES[channel].name
+    phone = _SEPARATORS.sub("", row["phone"] or "")
+    address: str | None = phone if channel == "sms" else (row["email"] or "").strip()
     why: str | None
-    clean: str | None = _SEPARATORS.sub("", phone or "")
-    if not clean:
-        clean, why = None, "no_phone"
-    elif not _PHONE.fullmatch(clean):
-        clean, why = None, "bad_phone"
+    if not address:
+        address, why = None, f"no_{name}"
+    elif not _PATTERNS[channel].fullmatch(address):
+        address, why = None, f"bad_{name}"
     else:
-        why = reason or ("missing_variable" if segments is None else None)
+        why = row["reason"] or ("missing_variable" if row["segments"] is None else None)
     return {
-        "user_id": user_id,
-        "item_id": item_id,
-        "phone": clean,
-        "template_params": params or "{}",
-        "segments": segments or 0,
+        "user_id": row["user_id"],
+        "item_id": row["item_id"],
+        "phone": address,
+        "zone": None if why else recipient_zone(row.get("zone"), phone),
+        "template_params": row["params"] or "{}",
+        "segments": row["segments"] or 0,
         "state": MessageState.SKIPPED if why else MessageState.PLANNED,
         "reason": why,
     }

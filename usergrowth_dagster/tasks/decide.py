@@ -1,5 +1,6 @@
 """Step 3 of a task: decide every row, record the decision, write output.csv."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from usergrowth_dagster.audience.holdout import Holdout
 from usergrowth_dagster.audience.output import OutputFile, write_output
 from usergrowth_dagster.audience.policy import Budget, Threshold, TopN
 from usergrowth_dagster.audience.records import (
+    TABLE,
     State,
     bind_decisions,
     decision_fingerprint,
@@ -18,15 +20,25 @@ from usergrowth_dagster.audience.records import (
 from usergrowth_dagster.audience.summary import Spend, spend, summarize
 from usergrowth_dagster.control.jobs import task_succeeded
 from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.messaging.billing import billing_of, price_of
 from usergrowth_dagster.messaging.content import reason_sql, segments_sql
 from usergrowth_dagster.tasks.each import NotReadyError
 from usergrowth_dagster.tasks.features import bind_table
+from usergrowth_dagster.tasks.people import (
+    address_column_sql,
+    bind_attributes,
+    bind_barred,
+    consent_sql,
+)
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.score import bind_population, bind_scores, feature_version, is_scored
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_BARRED = "."
+"""In a decision's fingerprint, before the hash of those whom the contact policy barred, if any."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,9 @@ def holdout(task: Task) -> Holdout:
 
 
 def _inputs_mark(engine: Engine, project: Project, task: Task) -> str:
-    """Hash of everything a decision is made from; binds ``task_population`` and ``task_scores``.
+    """Hash of what a decision is made from, but for who is barred by the contact policy.
+
+    Binds ``task_population``, ``task_scores`` and ``user_attributes``.
 
     Raises:
         NotReadyError: the population has not been scored as it is now.
@@ -66,6 +80,8 @@ def _inputs_mark(engine: Engine, project: Project, task: Task) -> str:
     scores = bind_scores(engine, project, task)
     if not is_scored(project, task, population) and not task.frozen:
         raise NotReadyError(task.task_id)
+    attributes = bind_attributes(engine, project, task)
+    consent = task.spec.contact.require_consent
     return decision_fingerprint(
         population="\n".join(sorted(population)),
         features=scores,
@@ -75,7 +91,9 @@ def _inputs_mark(engine: Engine, project: Project, task: Task) -> str:
         extra={
             "template": task.spec.template.content,
             "signature": task.spec.signature.name,
-            "price": repr(project.settings.message_price),
+            "price": repr(price_of(project.settings, task.spec.channel)),
+            "billing": billing_of(project.settings, task.spec.channel),
+            "consent": "\n".join([consent, *sorted(attributes)]) if consent else "",
             "active_days": str(project.settings.active_days),
             "campaign": task.campaign,
         },
@@ -90,8 +108,9 @@ def bind_standing_decision(engine: Engine, project: Project, task: Task) -> None
     """
     warehouse, day = project.warehouse, task.execution_date
     mark = _inputs_mark(engine, project, task)
-    state = decision_state(warehouse, day, task.task_id, mark, frozen=task.frozen)
-    if state not in ("unchanged", "frozen"):
+    made_from = warehouse.fingerprints(TABLE, {"task_id": task.task_id}).get(day)
+    # A refusal since then is no reason to decide anew: planning and sending ask again.
+    if made_from is None or not (task.frozen or made_from.split(_BARRED)[0] == mark):
         raise NotReadyError(task.task_id)
     bind_decisions(engine, warehouse, day, task.task_id)
 
@@ -106,6 +125,9 @@ def decide_task(project: Project, task: Task) -> Decided:
     with open_engine(project.settings) as engine:
         mark = _inputs_mark(engine, project, task)
         state = decision_state(warehouse, day, task.task_id, mark, frozen=task.frozen)
+        if state != "frozen" and (barred := bind_barred(engine, project, task)):
+            mark = f"{mark}{_BARRED}{hashlib.sha256(barred.encode()).hexdigest()[:16]}"
+            state = decision_state(warehouse, day, task.task_id, mark, frozen=task.frozen)
         if state in ("new", "changed"):
             table = _decide(engine, project, task, selection_policy(task), holdout(task))
         else:
@@ -128,23 +150,29 @@ def _decide(
     policy: Threshold | TopN | Budget,
     control: Holdout,
 ) -> "pa.Table":
-    text = (task.spec.template.content, task.spec.signature.name, "p.variables")
-    segments = segments_sql(text[0], text[1], column=text[2])
+    spec, settings = task.spec, project.settings
+    billing = billing_of(settings, spec.channel)
+    text = (spec.template.content, spec.signature.name, billing, "p.variables")
+    segments = segments_sql(*text)
     bind_table(engine, project, "user_features", [task.execution_date])
     # A churn model learns from active users; of the others it has nothing to say.
     silent = (
-        f"coalesce(f.recency_days > {project.settings.active_days}, true)"
-        if task.spec.algorithm.kind == "churn"
+        f"coalesce(f.recency_days > {settings.active_days}, true)"
+        if spec.algorithm.kind == "churn"
         else "false"
     )
     engine.run(
-        'create or replace view candidates as select p."row", p.user_id, p.item_id, p.phone, '
-        f"s.score, {segments} as messages, "
-        f"{segments} * {project.settings.message_price!r} as cost, "
-        f"case when {silent} then 'not_active' else {reason_sql(*text)} end as content_problem, "
-        "false as suppressed, s.model_name, s.model_version "
+        'create or replace view candidates as select p."row", p.user_id, p.item_id, '
+        f"{address_column_sql(spec.channel)} as phone, s.score, {segments} as messages, "
+        f"{segments} * {price_of(settings, spec.channel)!r} as cost, "
+        f"case when not {consent_sql(spec.contact.require_consent)} then 'no_consent' "
+        f"when {silent} then 'not_active' else {reason_sql(*text)} end as content_problem, "
+        "coalesce(b.reason = 'suppressed', false) as suppressed, b.reason, "
+        "s.model_name, s.model_version "
         'from task_population as p inner join task_scores as s using ("row") '
-        "left join user_features as f on p.user_id = f.user_id"
+        "left join user_features as f on p.user_id = f.user_id "
+        "left join user_attributes as a on p.user_id = a.user_id "
+        'left join barred as b on p."row" = b."row"'
     )
     return decide(
         engine,
@@ -154,6 +182,7 @@ def _decide(
         campaign=task.campaign,
         policy=policy,
         holdout=control,
+        channel=spec.channel,
         feature_version=feature_version(project),
         population_version=project.warehouse.version("population"),
     )

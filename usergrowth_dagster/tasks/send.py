@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.messaging.billing import billing_of
 from usergrowth_dagster.messaging.content import message_columns_sql
 from usergrowth_dagster.messaging.dispatch import DispatchCounts, dispatch
 from usergrowth_dagster.messaging.plan import SendPlan, plan_send
 from usergrowth_dagster.tasks.decide import bind_standing_decision
 from usergrowth_dagster.tasks.each import NotReadyError
+from usergrowth_dagster.tasks.people import attribute_sql, consent_sql
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
@@ -33,19 +35,24 @@ def plan_task(project: Project, task: Task) -> SendPlan:
             project.store,
             project.settings,
             task,
-            _recipients(engine, task),
+            _recipients(engine, project, task),
             progress=lambda rows: project.progress(f"plan {task.task_id}", rows, rows),
         )
 
 
-def _recipients(engine: Engine, task: Task) -> "Iterator[pa.RecordBatch]":
-    columns = message_columns_sql(
-        task.spec.template.content, task.spec.signature.name, column="p.variables"
-    )
+def _recipients(engine: Engine, project: Project, task: Task) -> "Iterator[pa.RecordBatch]":
+    spec, settings = task.spec, project.settings
+    billing = billing_of(settings, spec.channel)
+    text = (spec.template.content, spec.signature.name, billing, "p.variables")
     yield from engine.stream(
-        f"select p.user_id, p.item_id, p.phone, {columns} "
+        "select user_id, item_id, phone, email, zone, params, segments, "
+        "case when consents then reason else 'no_consent' end as reason from ("
+        "select p.user_id, p.item_id, p.phone, p.variables['email'] as email, d.rank, "
+        f"{attribute_sql(settings.timezone_key)} as zone, "
+        f"{consent_sql(spec.contact.require_consent)} as consents, {message_columns_sql(*text)} "
         'from decisions as d inner join task_population as p using ("row") '
-        "where d.outcome = 'selected' order by d.rank"
+        "left join user_attributes as a on a.user_id = p.user_id "
+        "where d.outcome = 'selected') order by rank"
     )
 
 

@@ -1,0 +1,195 @@
+"""What a task knows of its people beyond their features: attributes, addresses, and who is barred.
+
+Barred are those whom the contact policy would keep from getting anything: active suppressions and
+caps. They are left out before anyone is chosen, so that the control group is as large a part of
+those who could be texted as was drawn. The policy is asked again at planning and at sending.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Select, func, select
+
+from usergrowth_dagster.audience.eligibility import Channel, address_sql
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.control.wall_clock import moment_of
+from usergrowth_dagster.messaging.contact import SENT_STATES, ContactRules, contact_rules
+from usergrowth_dagster.messaging.occurrences import business_now
+from usergrowth_dagster.messaging.phones import PhoneVault, open_vault
+from usergrowth_dagster.messaging.suppression import suppressed
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.tasks.features import bind_table
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.warehouse.engine import Engine
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_M = schema.message
+_KEYS = 50_000
+
+
+def bind_attributes(engine: Engine, project: Project, task: Task) -> list[str]:
+    """Make the view ``user_attributes``: users' attributes as of the date; returns its files.
+
+    They are those of the newest landed day before the execution date, each of which is whole.
+    """
+    landed = [day for day in project.warehouse.days("stg_user") if day < task.execution_date]
+    files = bind_table(engine, project, "stg_user", [max(landed)] if landed else [])
+    engine.run(
+        "create or replace view user_attributes as select user_id, any_value(kvs_str) as kvs_str, "
+        "any_value(kvs_num) as kvs_num from stg_user group by user_id"
+    )
+    return files
+
+
+def attribute_sql(name: str, people: str = "p", attributes: str = "a") -> str:
+    """DuckDB expression: a population column, else the user's attribute of that name; or NULL.
+
+    Args:
+        name: the column's or attribute's name.
+        people: alias of ``task_population``.
+        attributes: alias of ``user_attributes``.
+    """
+    key = "'" + name.replace("'", "''") + "'"
+    return (
+        f"coalesce(nullif(trim({people}.variables[{key}]), ''), "
+        f"nullif(trim({attributes}.kvs_str[{key}]), ''), "
+        f"cast({attributes}.kvs_num[{key}] as varchar))"
+    )
+
+
+def consent_sql(name: str | None) -> str:
+    """DuckDB BOOLEAN expression: whether the attribute says true, yes or 1; true without a name."""
+    if name is None:
+        return "true"
+    return f"coalesce(lower({attribute_sql(name)}) in ('true', 'yes', '1', '1.0'), false)"
+
+
+def address_column_sql(channel: Channel) -> str:
+    """DuckDB expression of the channel's address, as uploaded."""
+    return "p.phone" if channel == "sms" else "p.variables['email']"
+
+
+def rules_of(settings: Settings, task: Task) -> ContactRules:
+    """The contact rules of a task's campaign."""
+    return contact_rules(settings, task.spec.contact.model_dump())
+
+
+def contact_moment(settings: Settings, task: Task) -> datetime:
+    """As of when a decision asks the contact policy (UTC): when its texts begin to go out.
+
+    That is the execution date at ``send_from``, or a later ``execute_time``, or now when the day
+    has begun. A date that has passed is asked as of its own morning, so it is decided alike
+    whenever it is decided.
+    """
+    opens = datetime.combine(task.execution_date, rules_of(settings, task).send_from)
+    moment = moment_of(opens, settings.zone)
+    if task.execution_date < settings.current_date():
+        return moment
+    start = task.spec.schedule.execute_time
+    given = start if isinstance(start, datetime) else None
+    if given is not None and given.tzinfo is None:
+        given = moment_of(given, settings.zone)
+    times = [moment, business_now(settings), *([given.astimezone(UTC)] if given else [])]
+    return max(times)
+
+
+def bind_barred(engine: Engine, project: Project, task: Task) -> str:
+    """Make the table ``barred``: rows of ``task_population`` with suppressed or capped as reason.
+
+    Returns:
+        A hash of its content, "" when it is empty.
+    """
+    with project.store.read() as connection:
+        keys = _barred_keys(connection, project.settings, task)
+    engine.bind_arrow("_barred_keys", keys)
+    columns = ("phone_hash", "user_hash", "user_id")
+    held = [name for name in columns if keys.column(name).null_count < keys.num_rows]
+    parts = ['select cast(null as bigint) as "row", cast(null as varchar) as reason where false']
+    if "user_id" in held:
+        parts.append(_matches("task_population", "user_id"))
+    if hashes := [name for name in held if name != "user_id"]:
+        vault = open_vault(project.settings.home)
+        engine.bind_arrow("_people_hashes", _people_hashes(engine, vault, task, hashes))
+        parts += [_matches("_people_hashes", name) for name in hashes]
+    engine.run(
+        # of two reasons the greater word: suppressed
+        'create or replace temp table barred as select "row", max(reason) as reason '
+        f'from ({" union all ".join(parts)}) group by "row"'
+    )
+    rows, mark = engine.rows(
+        """select count(*), bit_xor(md5_number_lower(concat("row", reason))) from barred"""
+    )[0]
+    return f"{rows}:{mark}" if rows else ""
+
+
+def _matches(people: str, key: str) -> str:
+    return f'select p."row", b.reason from {people} as p join _barred_keys as b using ({key})'
+
+
+def _barred_keys(connection: Connection, settings: Settings, task: Task) -> "pa.Table":
+    """Who is barred: phone_hash or user_hash or user_id, the others NULL, and the reason."""
+    import pyarrow as pa
+
+    fields = {"phone_hash": pa.binary(), "user_hash": pa.binary(), "user_id": pa.string()}
+    layout = pa.schema([*fields.items(), ("reason", pa.string())])
+    chunks = []
+    queries = [("suppressed", suppressed(task.spec.channel, task.spec.signature.name))]
+    queries += [("capped", query) for query in _capped(settings, task)]
+    for reason, query in queries:
+        found = connection.execution_options(yield_per=_KEYS).execute(query)
+        for part in found.mappings().partitions(_KEYS):
+            columns = {name: [row.get(name) for row in part] for name in fields}
+            columns["reason"] = [reason] * len(part)
+            chunks.append(pa.table(columns, schema=layout))
+    return pa.concat_tables([layout.empty_table(), *chunks])
+
+
+def _capped(settings: Settings, task: Task) -> list[Select[Any]]:
+    """Users and addresses that have had as many messages as they may, or one too lately."""
+    rules, moment = rules_of(settings, task), contact_moment(settings, task)
+    limits = []
+    if rules.cap_messages is not None:
+        limits.append((moment - rules.cap_window, rules.cap_messages))
+    if rules.min_gap:  # it must end while the texts may still go out
+        within = timedelta(hours=settings.send_within_hours)
+        limits.append((moment + within - rules.min_gap, 1))
+    went_out = (_M.c.state.in_(SENT_STATES), _M.c.sent_time <= moment)
+    return [
+        select(_M.c[key])
+        .where(*went_out, _M.c.sent_time > since, _M.c[key].is_not(None))
+        .group_by(_M.c[key])
+        .having(func.count() >= most)
+        for since, most in limits
+        for key in ("user_id", "phone_hash")
+    ]
+
+
+def _people_hashes(
+    engine: Engine, vault: PhoneVault, task: Task, hashes: Sequence[str]
+) -> "pa.Table":
+    """The keyed hashes of a population's addresses and users, as far as they are asked for."""
+    import pyarrow as pa
+
+    channel: Channel = task.spec.channel
+    address = address_sql(address_column_sql(channel), channel)
+    layout = pa.schema(
+        [("row", pa.int64()), ("phone_hash", pa.binary()), ("user_hash", pa.binary())]
+    )
+    chunks = []
+    for batch in engine.stream(
+        f'select "row", user_id, {address} as address from task_population p'
+    ):
+        nothing = pa.nulls(batch.num_rows, pa.binary())
+        phones = users = nothing
+        if "phone_hash" in hashes:
+            found = batch.column("address").to_pylist()
+            phones = pa.array([vault.digest(one) if one else None for one in found], pa.binary())
+        if "user_hash" in hashes:
+            found = batch.column("user_id").to_pylist()
+            users = pa.array([vault.user_digest(one) for one in found], pa.binary())
+        chunks.append(pa.table([batch.column("row"), phones, users], schema=layout))
+    return pa.concat_tables([layout.empty_table(), *chunks])
