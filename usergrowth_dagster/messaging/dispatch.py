@@ -28,6 +28,7 @@ from usergrowth_dagster.messaging.occurrences import (
 )
 from usergrowth_dagster.messaging.phones import open_vault
 from usergrowth_dagster.messaging.receipts import match_receipts
+from usergrowth_dagster.messaging.series import open_due_repeats
 from usergrowth_dagster.messaging.stalls import report_stalls
 from usergrowth_dagster.messaging.worker import (
     READY,
@@ -230,6 +231,7 @@ class _Round:
         self.ledger.skip_cancelled()
         for late in late_occurrences(self.store, now):
             self._expire(late)
+        open_due_repeats(self.store, self.settings, now)
         report_stalls(self.store, self.settings, now)
         self.house_kept = time.monotonic()
         return due_occurrences(self.store, now)
