@@ -46,6 +46,7 @@ from usergrowth_dagster.messaging.gateways.wire import (
     Deadline,
     LookUpError,
     not_begun,
+    not_in_the_clear,
     quiet,
     settle_unknown,
     sort_error,
@@ -148,6 +149,7 @@ class AliyunGateway:
             ) from None
         _hush()
         scheme, _, host = self.settings.aliyun_endpoint.rpartition("://")
+        not_in_the_clear(f"{scheme or 'https'}://{host}", "aliyun_endpoint")
         return Client(
             Config(
                 access_key_id=credential(self.settings.home, "aliyun_access_key_id"),

@@ -58,7 +58,7 @@ def read_reports(callback: Callback, marks: Marks) -> Sequence[Receipt]:
         if not isinstance(success, bool):
             raise UserError(f"{where}: 'success' must be true or false")
         batch_id, _, mark = str(entry.get("out_id") or "").partition(".")
-        if not _same(mark, marks.mark(batch_id)):
+        if not batch_id.isascii() or not _same(mark, marks.mark(batch_id)):
             continue
         receipts.append(
             Receipt(

@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.gateways.protocol import Answer, Result
@@ -106,6 +108,34 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         inner = [one.__cause__, one.__context__, getattr(one, "inner_exception", None)]
         inner += [getattr(one, "reason", None), *one.args]
         todo += [each for each in inner if isinstance(each, BaseException)]
+
+
+def not_in_the_clear(url: str, setting: str) -> None:
+    """Refuse an address to which numbers or a password would travel unencrypted.
+
+    Machines without a public name (this one, a neighbor in the same network) are let through.
+
+    Raises:
+        UserError: the setting's address is neither https nor of such a machine.
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        host = ""
+    if not host or parts.scheme not in ("http", "https"):
+        raise UserError(f"setting {setting!r} must begin with http:// or https://")
+    if parts.scheme == "http" and not _is_near(host):
+        raise UserError(
+            f"setting {setting!r}: numbers would go to {host} in the clear; use https://"
+        )
+
+
+def _is_near(host: str) -> bool:
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return "." not in host
 
 
 def read_json(body: bytes, what: str) -> Any:

@@ -1,0 +1,273 @@
+"""Twilio by its official SDK: one ``messages.create`` a message, a few at once.
+
+The row's id goes into the address of the status callback, which Twilio signs as a whole
+(``X-Twilio-Signature``), so a report names its row. Twilio has no field for an id of ours: after a
+time-out, the messages to the number are listed, and the one that was made by us at that time is the
+row's. When there are several, it cannot be told, and the row stays in doubt. What refusals mean
+stands in :mod:`~.twilio_codes`.
+
+Credentials: ``twilio_account_sid`` and ``twilio_auth_token``; the setting ``twilio_from`` is the
+sending number or a messaging service.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlencode
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.credentials import credential
+from usergrowth_dagster.messaging.gateways.protocol import (
+    Answer,
+    Callback,
+    Finding,
+    Found,
+    Inquiry,
+    OutBatch,
+    OutMessage,
+    Receipt,
+    Reply,
+    Result,
+    UnsignedError,
+)
+from usergrowth_dagster.messaging.gateways.twilio_codes import STATUS, sort_refusal
+from usergrowth_dagster.messaging.gateways.wire import (
+    Deadline,
+    LookUpError,
+    not_begun,
+    not_in_the_clear,
+    quiet,
+    settle_unknown,
+    sort_error,
+)
+from usergrowth_dagster.settings import Settings
+
+_AT_ONCE = 8
+_NO_CONNECTION_WAIT = 30.0
+_CLOCKS = timedelta(seconds=30)
+"""How far Twilio's clock may be from ours."""
+_LISTED = 200
+
+
+class TwilioGateway:
+    """Submits to Twilio, or to ``twilio_endpoint``.
+
+    Args:
+        settings: sender, endpoint, time-out, callback address; home of the credentials.
+    """
+
+    name = "twilio"
+    max_batch = 20
+    rate: float | None = 10.0  # what a common sender takes; faster ones: setting gateway_rate
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def submit(self, batch: OutBatch) -> Sequence[Result]:
+        """One request a message, all within ``gateway_timeout``.
+
+        What could not be begun in that time, or after a stop, was certainly not taken.
+
+        Raises:
+            UserError: the sender, a credential or the SDK is missing.
+        """
+        sender, client = self._sender(), self._client
+        deadline, stopped = Deadline(self.settings.gateway_timeout), list[str]()
+
+        def send(message: OutMessage) -> Result:
+            if stopped:
+                return Result(message.out_id, Answer.STOP, stopped[0])
+            if not deadline.may_begin:
+                return not_begun(message.out_id)
+            client.http_client.limit(deadline.left)
+            result = self._send(client, sender, message)
+            if result.answer is Answer.STOP and not result.code.startswith("?"):
+                stopped.append(result.code)
+            return result
+
+        with ThreadPoolExecutor(min(_AT_ONCE, len(batch.messages))) as pool:
+            return settle_unknown(list(pool.map(send, batch.messages)))
+
+    def _send(self, client: Any, sender: dict[str, str], message: OutMessage) -> Result:
+        from twilio.base.exceptions import TwilioRestException
+
+        about = dict(sender)
+        if self.settings.callback_url:
+            root = self.settings.callback_url.rstrip("/")
+            about["status_callback"] = f"{root}/twilio/dlr?{urlencode({'out_id': message.out_id})}"
+        try:
+            with quiet():
+                made = client.messages.create(
+                    to=_international(message.phone), body=message.text, **about
+                )
+            return Result(message.out_id, Answer.ACCEPTED, str(made.status or ""), made.sid)
+        except TwilioRestException as error:
+            return sort_refusal(message.out_id, error.status, int(error.code or 0))
+        except Exception as error:  # its text holds the address or the request
+            answer, code = sort_error(error)
+            wait = _NO_CONNECTION_WAIT if answer is Answer.DEFERRED else None
+            return Result(message.out_id, answer, code, retry_after=wait)
+
+    def _sender(self) -> dict[str, str]:
+        sender = self.settings.twilio_from
+        if not sender:
+            raise UserError(
+                "setting 'twilio_from' is missing: the sending number, such as +12125550100, or "
+                "the messaging service (MG…) of Twilio"
+            )
+        return {"messaging_service_sid" if sender.startswith("MG") else "from_": sender}
+
+    @cached_property
+    def _client(self) -> Any:
+        account = credential(self.settings.home, "twilio_account_sid")
+        token = credential(self.settings.home, "twilio_auth_token")
+        root = self.settings.twilio_endpoint
+        if root:
+            not_in_the_clear(root, "twilio_endpoint")
+        with quiet():
+            try:
+                from twilio.rest import Client
+
+                from usergrowth_dagster.messaging.gateways.twilio_http import OneTry
+            except ImportError:
+                raise _no_sdk() from None
+            http = OneTry(root, self.settings.gateway_timeout, _AT_ONCE)
+            return Client(account, token, http_client=http)
+
+    def look_up(self, inquiries: Sequence[Inquiry]) -> Sequence[Finding]:
+        """Fetch messages by their id, or look for them among those to the number.
+
+        Raises:
+            LookUpError: the provider did not answer the first question that it could not answer.
+            UserError: a credential or the SDK is missing.
+        """
+        findings: list[Finding] = []
+        client, deadline = self._client, Deadline(self.settings.gateway_timeout)
+        for inquiry in inquiries:
+            if not deadline.may_begin:
+                break
+            client.http_client.limit(deadline.left)
+            try:
+                findings.append(self._find(client, inquiry))
+            except LookUpError:
+                if not findings:
+                    raise
+                break
+        return findings
+
+    def _find(self, client: Any, inquiry: Inquiry) -> Finding:
+        from twilio.base.exceptions import TwilioRestException
+
+        try:
+            with quiet():
+                if inquiry.request_id:
+                    candidates = [client.messages(inquiry.request_id).fetch()]
+                else:
+                    candidates = self._made_then(client, inquiry)
+        except TwilioRestException as error:
+            if error.status == 404 and inquiry.request_id:
+                return Finding(inquiry.out_id, Found.NOT_FOUND)
+            raise LookUpError(f"Twilio answered a look-up with {error.status}") from None
+        except Exception as error:
+            raise LookUpError(f"Twilio's look-up failed: {sort_error(error)[1]}") from None
+        if len(candidates) != 1 or candidates[0].status not in STATUS:
+            return Finding(inquiry.out_id, Found.NOT_FOUND)
+        (one,) = candidates
+        return Finding(inquiry.out_id, STATUS[one.status], str(one.error_code or ""), one.sid)
+
+    def _made_then(self, client: Any, inquiry: Inquiry) -> list[Any]:
+        """Messages to the number that our account made while the row was being submitted.
+
+        They are found by when they were made, not sent: one that waits at Twilio has no DateSent.
+        """
+        first = inquiry.submitted_time - _CLOCKS
+        last = inquiry.submitted_time + timedelta(seconds=self.settings.gateway_timeout) + _CLOCKS
+        sender = self._sender()
+        found = []
+        for message in client.messages.stream(
+            to=_international(inquiry.phone), limit=_LISTED, page_size=50
+        ):  # newest first
+            if message.date_created is None or message.date_created > last:
+                continue
+            if message.date_created < first:
+                break
+            ours = sender.get("messaging_service_sid", message.messaging_service_sid)
+            ours_from = sender.get("from_", message.from_)
+            if (
+                message.direction == "outbound-api"
+                and message.messaging_service_sid == ours
+                and message.from_ == ours_from
+            ):
+                found.append(message)
+        return found
+
+    def parse_receipts(self, callback: Callback) -> Sequence[Receipt]:
+        """One status callback.
+
+        Raises:
+            UnsignedError: Twilio did not sign it.
+            UserError: a field is missing, or the status is not known.
+        """
+        form = self._signed(callback)
+        status = form.get("MessageStatus", "")
+        if status not in STATUS:
+            raise UserError("Twilio's status callback: 'MessageStatus' is missing or not known")
+        if not form.get("MessageSid"):
+            raise UserError("Twilio's status callback: 'MessageSid' is missing")
+        return [
+            Receipt(
+                status=STATUS[status],
+                out_id=callback.query.get("out_id") or None,
+                request_id=form["MessageSid"],
+                phone=form.get("To") or None,
+                code=form.get("ErrorCode", ""),
+                time=datetime.now(UTC),
+            )
+        ]
+
+    def parse_replies(self, callback: Callback) -> Sequence[Reply]:
+        """One incoming message; an opt-out word that Twilio itself knew is told as STOP or START.
+
+        Raises:
+            UnsignedError: Twilio did not sign it.
+            UserError: a field is missing.
+        """
+        form = self._signed(callback)
+        if not form.get("From"):
+            raise UserError("Twilio's incoming message: 'From' is missing")
+        kind = form.get("OptOutType", "").upper()
+        return [
+            Reply(
+                phone=form["From"],
+                content=kind if kind in ("STOP", "START") else form.get("Body", ""),
+                sequence_id=form.get("MessageSid") or None,
+                send_time=datetime.now(UTC),
+            )
+        ]
+
+    def _signed(self, callback: Callback) -> dict[str, str]:
+        """The callback's form, once its signature has been checked."""
+        try:
+            from twilio.request_validator import RequestValidator
+        except ImportError:
+            raise _no_sdk() from None
+        token = credential(self.settings.home, "twilio_auth_token")
+        form = dict(callback.form)
+        signature = callback.header("X-Twilio-Signature")
+        if not RequestValidator(token).validate(callback.url, form, signature):
+            raise UnsignedError(
+                "Twilio's callback: X-Twilio-Signature does not fit; check twilio_auth_token and "
+                "that callback_url is the address that Twilio was told"
+            )
+        return form
+
+
+def _international(phone: str) -> str:
+    """A number as Twilio wants it, with ``+``."""
+    return phone if phone.startswith("+") else f"+{phone.removeprefix('00')}"
+
+
+def _no_sdk() -> UserError:
+    return UserError("the gateway twilio needs its SDK: pip install 'usergrowth-dagster[twilio]'")

@@ -1,0 +1,272 @@
+"""A signed webhook: batches go out as JSON to ``webhook_url``, answers come back as JSON.
+
+**A batch** is one POST to ``webhook_url`` with ``Idempotency-Key: <batch_id>``::
+
+    {"batch_id": "7", "schedule": "…", "occurrence": "…", "channel": "sms", "signature": "…",
+     "subject": null, "template_code": "…", "template_type": "promotion",
+     "submitted_time": "2026-01-01T02:00:00+00:00",
+     "messages": [{"out_id": "31", "user_id": "u1", "to": "+…", "text": "…",
+                   "params": {"name": "…"}, "segments": 1}]}
+
+and is answered with 200 and one result a message; one that is missing is in doubt::
+
+    {"results": [{"out_id": "31", "answer": "accepted", "code": "", "request_id": "abc"}]}
+
+``answer`` is ``accepted``, ``rejected``, ``deferred`` (with ``retry_after`` seconds), ``stop`` or
+``in_doubt``. 429 defers the whole batch (by ``Retry-After`` seconds), any other 3xx or 4xx but 408
+and 409 stops the campaign: with these the receiver must have taken nothing. Every other status, an
+answer that is not of this form, a time-out or a lost connection leaves the batch in doubt. A batch
+is never posted again with the same key: rows in doubt are looked up.
+
+**A look-up** is a POST to ``webhook_url`` with ``/lookup`` after its path::
+
+    {"messages": [{"out_id": "31", "batch_id": "7", "to": "+…", "request_id": null}]}
+    {"results": [{"out_id": "31", "found": "delivered", "code": "", "request_id": "abc"}]}
+
+``found`` is ``accepted``, ``delivered``, ``undelivered``, ``rejected`` or ``not_found``.
+
+**Receipts** are posted by the receiver to ``<callback_url>/webhook/dlr``, **replies** to
+``<callback_url>/webhook/mo``; the keys from ``code`` on may be missing::
+
+    {"receipts": [{"out_id": "31", "status": "delivered", "code": "", "request_id": "abc",
+                   "time": "2026-01-01T02:00:05+00:00"}]}
+    {"replies": [{"from": "+…", "content": "STOP", "signature": "…", "id": "9", "time": "…"}]}
+
+**Signature.** Every request, in both directions, has ``X-Usergrowth-Timestamp`` (Unix seconds) and
+``X-Usergrowth-Signature``: ``v1=`` and the hexadecimal HMAC-SHA256, with the credential
+``webhook_secret`` as its key, over the timestamp, a full stop and the body. One that is more than
+five minutes old, or ahead, is refused.
+"""
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.credentials import credential
+from usergrowth_dagster.messaging.gateways.protocol import (
+    Answer,
+    Callback,
+    Finding,
+    Found,
+    Inquiry,
+    OutBatch,
+    Receipt,
+    Reply,
+    Result,
+    UnsignedError,
+)
+from usergrowth_dagster.messaging.gateways.webhook_json import (
+    batch_json,
+    code_and_id,
+    entries_of,
+    moment_of,
+    results_of,
+    text_of,
+    wait_seconds,
+)
+from usergrowth_dagster.messaging.gateways.wire import (
+    LookUpError,
+    not_in_the_clear,
+    quiet,
+    read_json,
+    sort_error,
+)
+from usergrowth_dagster.settings import Settings
+
+TIMESTAMP, SIGNATURE = "X-Usergrowth-Timestamp", "X-Usergrowth-Signature"
+_OLD_SECONDS = 300
+_CONNECT_SECONDS = 5.0
+_WAIT = 30.0
+_MIN_SECRET = 16
+
+
+def sign(secret: str, timestamp: str, body: bytes) -> str:
+    """The value of the signature's header.
+
+    >>> sign("0123456789abcdef", "1700000000", b"{}")[:11]
+    'v1=e4f8e2ec'
+    """
+    digest = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256)
+    return f"v1={digest.hexdigest()}"
+
+
+class WebhookGateway:
+    """Submits to the receiver at ``webhook_url``.
+
+    Args:
+        settings: address, time-out; home of the credential ``webhook_secret``.
+
+    Raises:
+        UserError: the credential is missing or shorter than 16 characters.
+    """
+
+    name = "webhook"
+    max_batch = 100
+    rate: float | None = None
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._secret = credential(settings.home, "webhook_secret")
+        if len(self._secret) < _MIN_SECRET:
+            raise UserError(
+                f"the credential webhook_secret is too short: use at least {_MIN_SECRET} characters"
+            )
+
+    def submit(self, batch: OutBatch) -> Sequence[Result]:
+        """One POST.
+
+        Raises:
+            UserError: ``webhook_url`` is missing, or no address that numbers may be sent to.
+        """
+        try:
+            status, headers, body = self._post(
+                "", batch_json(batch), {"Idempotency-Key": batch.batch_id}
+            )
+        except UserError:
+            raise
+        except Exception as error:  # its text may hold the address
+            answer, code = sort_error(error)
+            wait = _WAIT if answer is Answer.DEFERRED else None
+            return [Result(m.out_id, answer, code, retry_after=wait) for m in batch.messages]
+        if status == 200:
+            return results_of(batch, body)
+        answer, wait = Answer.IN_DOUBT, None
+        if status == 429:
+            answer, wait = Answer.DEFERRED, wait_seconds(headers.get("retry-after"))
+        elif 300 <= status < 500 and status not in (408, 409):
+            answer = Answer.STOP
+        return [Result(m.out_id, answer, str(status), retry_after=wait) for m in batch.messages]
+
+    def look_up(self, inquiries: Sequence[Inquiry]) -> Sequence[Finding]:
+        """One POST to the look-up address; a result that makes no sense counts as none.
+
+        Raises:
+            LookUpError: the receiver did not answer, or not in the right form.
+            UserError: as :meth:`submit`.
+        """
+        asked = [
+            {
+                "out_id": inquiry.out_id,
+                "batch_id": inquiry.batch_id,
+                "to": inquiry.phone,
+                "request_id": inquiry.request_id,
+            }
+            for inquiry in inquiries
+        ]
+        try:
+            status, _, body = self._post("/lookup", {"messages": asked}, {})
+        except UserError:
+            raise
+        except Exception as error:
+            raise LookUpError(f"the webhook's look-up failed: {sort_error(error)[1]}") from None
+        if status != 200:
+            raise LookUpError(f"the webhook answered a look-up with {status}")
+        told = entries_of(body, "results")
+        findings = []
+        for inquiry in inquiries:
+            entry = told.get(inquiry.out_id, {})
+            try:
+                found = Found(str(entry.get("found", Found.NOT_FOUND)))
+            except ValueError:
+                continue
+            findings.append(Finding(inquiry.out_id, found, *code_and_id(entry)))
+        return findings
+
+    def _post(
+        self, path: str, content: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        import httpx
+
+        url = self.settings.webhook_url
+        if not url:
+            raise UserError("setting 'webhook_url' is missing: where the webhook posts batches")
+        not_in_the_clear(url, "webhook_url")
+        parts = urlsplit(url)
+        body = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+        timestamp = str(int(time.time()))
+        seconds = self.settings.gateway_timeout
+        with (
+            quiet(),
+            httpx.Client(
+                timeout=httpx.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds)),
+                follow_redirects=False,
+            ) as client,
+        ):
+            answer = client.post(
+                urlunsplit(parts._replace(path=parts.path.rstrip("/") + path)) if path else url,
+                content=body,
+                headers={
+                    "Content-Type": "application/json",
+                    TIMESTAMP: timestamp,
+                    SIGNATURE: sign(self._secret, timestamp, body),
+                    **headers,
+                },
+            )
+            return answer.status_code, answer.headers, answer.content
+
+    def parse_receipts(self, callback: Callback) -> Sequence[Receipt]:
+        """``{"receipts": […]}``; see the module's text.
+
+        Raises:
+            UnsignedError: the signature is missing, wrong or too old.
+            UserError: not of that form.
+        """
+        receipts = []
+        for where, entry in self._told(callback, "receipts"):
+            try:
+                status = Found(str(entry.get("status")))
+            except ValueError:
+                status = Found.NOT_FOUND
+            if status is Found.NOT_FOUND:
+                raise UserError(
+                    f"{where}: 'status' must be accepted, delivered, undelivered or rejected"
+                )
+            code, request_id = code_and_id(entry)
+            receipts.append(
+                Receipt(
+                    status=status,
+                    out_id=text_of(entry, "out_id", where),
+                    code=code,
+                    request_id=request_id,
+                    time=moment_of(entry, where),
+                )
+            )
+        return receipts
+
+    def parse_replies(self, callback: Callback) -> Sequence[Reply]:
+        """``{"replies": […]}``; see the module's text.
+
+        Raises:
+            UnsignedError: the signature is missing, wrong or too old.
+            UserError: not of that form.
+        """
+        return [
+            Reply(
+                phone=text_of(entry, "from", where),
+                content=text_of(entry, "content", where, empty=True),
+                signature=str(entry.get("signature") or "") or None,
+                sequence_id=str(entry.get("id") or "") or None,
+                send_time=moment_of(entry, where),
+            )
+            for where, entry in self._told(callback, "replies")
+        ]
+
+    def _told(self, callback: Callback, what: str) -> list[tuple[str, Mapping[str, Any]]]:
+        """The entries of a callback whose signature holds."""
+        timestamp = callback.header(TIMESTAMP)
+        right = sign(self._secret, timestamp, callback.body)
+        given = callback.header(SIGNATURE).encode("utf-8", "replace")
+        if not hmac.compare_digest(given, right.encode()):
+            raise UnsignedError(f"{what}: {SIGNATURE} is missing or does not fit")
+        if not timestamp.isdecimal() or abs(time.time() - int(timestamp)) > _OLD_SECONDS:
+            raise UnsignedError(f"{what}: {TIMESTAMP} is more than five minutes from now")
+        content = read_json(callback.body, what)
+        entries = content.get(what) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise UserError(f'{what}: expected {{"{what}": [objects]}}')
+        return [(f"{what}: entry {number}", entry) for number, entry in enumerate(entries, 1)]

@@ -1,0 +1,111 @@
+"""The JSON of the webhook gateway, written and read; :mod:`~.webhook` documents it."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.gateways.protocol import Answer, OutBatch, Result
+
+_WAIT = 30.0
+_DAY = 86_400.0
+
+
+def batch_json(batch: OutBatch) -> dict[str, Any]:
+    """What is posted for a batch."""
+    return {
+        "batch_id": batch.batch_id,
+        "schedule": batch.schedule,
+        "occurrence": batch.occurrence,
+        "channel": batch.channel,
+        "signature": batch.signature,
+        "subject": batch.subject,
+        "template_code": batch.template_code,
+        "template_type": batch.template_type,
+        "submitted_time": batch.submitted_time.isoformat(),
+        "messages": [
+            {
+                "out_id": message.out_id,
+                "user_id": message.user_id,
+                "to": message.phone,
+                "text": message.text,
+                "params": dict(message.params),
+                "segments": message.segments,
+            }
+            for message in batch.messages
+        ],
+    }
+
+
+def results_of(batch: OutBatch, body: bytes) -> list[Result]:
+    """One result a message; one that the receiver did not give, or not rightly, is in doubt."""
+    told = entries_of(body, "results")
+    results = []
+    for message in batch.messages:
+        entry = told.get(message.out_id, {})
+        try:
+            answer = Answer(str(entry.get("answer")))
+        except ValueError:
+            results.append(Result(message.out_id, Answer.IN_DOUBT, "no_answer"))
+            continue
+        wait = wait_seconds(entry.get("retry_after")) if answer is Answer.DEFERRED else None
+        code, request_id = code_and_id(entry)
+        results.append(Result(message.out_id, answer, code, request_id, wait))
+    return results
+
+
+def entries_of(body: bytes, key: str) -> dict[str, Mapping[str, Any]]:
+    """The objects under a key of the receiver's answer by ``out_id``; none in a wrong form."""
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    entries = content.get(key) if isinstance(content, dict) else None
+    return {
+        entry["out_id"]: entry
+        for entry in (entries if isinstance(entries, list) else [])
+        if isinstance(entry, dict) and isinstance(entry.get("out_id"), str)
+    }
+
+
+def code_and_id(entry: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Code and request id, as long as the ledger holds."""
+    request_id = str(entry.get("request_id") or "")
+    return str(entry.get("code") or "")[:128], request_id[:128] or None
+
+
+def wait_seconds(value: Any) -> float:
+    """A wait between a second and a day."""
+    try:
+        return min(max(float(value), 1.0), _DAY)
+    except (TypeError, ValueError):
+        return _WAIT
+
+
+def text_of(entry: Mapping[str, Any], key: str, where: str, *, empty: bool = False) -> str:
+    """A text of an entry.
+
+    Raises:
+        UserError: it is missing, no text, or empty where it must not be.
+    """
+    value = entry.get(key)
+    if not isinstance(value, str) or not (value or empty):
+        raise UserError(f"{where}: {key!r} must be a text")
+    return value
+
+
+def moment_of(entry: Mapping[str, Any], where: str) -> datetime | None:
+    """An entry's ``time``, in UTC where it has no offset.
+
+    Raises:
+        UserError: it is no time.
+    """
+    value = entry.get("time")
+    if value in (None, ""):
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise UserError(f"{where}: 'time' must be such as 2026-01-01T10:00:00+08:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
