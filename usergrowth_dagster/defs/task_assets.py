@@ -97,8 +97,12 @@ def population_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefin
     meanings = contract.descriptions()
 
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:
+        from usergrowth_dagster.tasks.again import register_repeats
         from usergrowth_dagster.tasks.populate import load_population
 
+        for day in partition_days(context):
+            for problem in register_repeats(project, day):
+                context.log.error(problem)
         return run_step(
             context,
             project,

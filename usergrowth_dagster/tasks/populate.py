@@ -23,7 +23,11 @@ def load_population(project: Project, task: Task) -> LandedPopulation:
     """
     if task.frozen:
         kept = kept_population(
-            project.landing, project.warehouse, task.task_id, task.execution_date
+            project.landing,
+            project.warehouse,
+            task.task_id,
+            task.execution_date,
+            upload=task.upload,
         )
         if kept is not None:
             return kept
@@ -36,5 +40,6 @@ def load_population(project: Project, task: Task) -> LandedPopulation:
         project.warehouse,
         task.task_id,
         task.execution_date,
+        upload=task.upload,
         forgotten=forgotten_people(project),
     )

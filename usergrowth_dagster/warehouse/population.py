@@ -64,6 +64,7 @@ def land_population(
     task_id: str,
     execution_date: date,
     *,
+    upload: str | None = None,
     forgotten: Forgotten | None = None,
 ) -> LandedPopulation:
     """Land the upload of a task for an execution date.
@@ -73,10 +74,11 @@ def land_population(
 
     Args:
         settings: limits of rejects and memory.
-        landing: root of the landing files; the upload is ``population/<task_id>/``.
+        landing: root of the landing files.
         warehouse: where the tables are.
         task_id: the task.
         execution_date: the partition.
+        upload: name of the folder below ``population/``; the task's by default.
         forgotten: persons whose rows are set aside, without what is in them.
 
     Raises:
@@ -84,8 +86,9 @@ def land_population(
             an earlier landing stays as it was.
         CountMismatchError: rows in are not accepted + quarantined.
     """
-    found = population_files(landing, task_id)
-    warnings = _warnings(landing, task_id, found)
+    upload = upload or task_id
+    found = population_files(landing, upload)
+    warnings = _warnings(landing, upload, found)
     version = warehouse.version(POPULATION)
     scope = {"table_name": quarantine_name(task_id)}
     marks = {execution_date: found.fingerprint}
@@ -100,7 +103,7 @@ def land_population(
         rejects = loader.rejects_sql(quarantine_name(task_id))
         write_quarantine(warehouse, engine, rejects, scope, marks)
         problem = loader.complaint(
-            execution_date, task_folder(task_id), counts, settings.max_reject_share
+            execution_date, task_folder(upload), counts, settings.max_reject_share
         )
         if problem is not None:
             raise UserError(problem)
@@ -124,9 +127,16 @@ def land_population(
 
 
 def kept_population(
-    landing: Storage, warehouse: Warehouse, task_id: str, execution_date: date
+    landing: Storage,
+    warehouse: Warehouse,
+    task_id: str,
+    execution_date: date,
+    *,
+    upload: str | None = None,
 ) -> LandedPopulation | None:
     """The population that a task was decided by, whatever has become of its upload since.
+
+    Arguments are as those of :func:`land_population`.
 
     Returns:
         What is in the table, with a warning when the upload has changed; None when nothing is.
@@ -137,13 +147,13 @@ def kept_population(
         return None
     warnings: tuple[str, ...] = ()
     try:
-        changed = population_files(landing, task_id).fingerprint != mark
+        changed = population_files(landing, upload or task_id).fingerprint != mark
     except UserError:
         changed = True
     if changed:
         warnings = (
-            f"{task_folder(task_id)} has changed since the task's send plan was made and is not "
-            "taken in again; upload its people into a folder of another name",
+            f"{task_folder(upload or task_id)} has changed since the task's send plan was made and "
+            "is not taken in again; upload its people into a folder of another name",
         )
     return _landed(warehouse, task_id, execution_date, warnings, version)
 
@@ -177,11 +187,11 @@ def _rows_sql(task_id: str) -> str:
     """
 
 
-def _warnings(landing: Storage, task_id: str, found: FileSet) -> tuple[str, ...]:
+def _warnings(landing: Storage, upload: str, found: FileSet) -> tuple[str, ...]:
     names = variable_names(landing, found)
     if len(names) <= VENDOR_VARIABLES:
         return ()
     return (
-        f"{task_folder(task_id)}: {len(names)} variables; more than {VENDOR_VARIABLES} may fail "
+        f"{task_folder(upload)}: {len(names)} variables; more than {VENDOR_VARIABLES} may fail "
         "at the vendor",
     )
