@@ -98,11 +98,21 @@ def test_calibration_error_sees_a_shift_and_forgives_the_truth():
         {"true": p, "shifted": np.clip(p + 0.1, 0, 1), "steep": np.clip(2 * p - 0.4, 0, 1)},
         resamples=0,
     )
-    assert found.metrics["true"]["ece"].value < 0.01
-    assert found.metrics["shifted"]["ece"].value == pytest.approx(0.1, abs=0.012)
-    assert found.metrics["steep"]["ece"].value > 0.1
+    for name in ("ece", "ace"):
+        assert found.metrics["true"][name].value < 0.01
+        assert found.metrics["shifted"][name].value == pytest.approx(0.1, abs=0.012)
+        assert found.metrics["steep"][name].value > 0.1
     bins = reliability(label, p)
     assert bins["rows"].sum() == 40_000 and len(bins["rows"]) == 10
+
+
+def test_equal_width_and_equal_mass_errors_by_hand():
+    """Guards against one calibration error passing for the other, and a score of 1 in no bin."""
+    score = np.array([0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.91, 1.0])
+    label = np.array([1, 0, 0, 0, 0, 0, 0, 0, 1, 1])
+    found = evaluate(label, {"m": score}, resamples=0).metrics["m"]
+    assert found["ece"].value == pytest.approx((abs(0.36 - 1) + abs(1.91 - 2)) / 10)
+    assert found["ace"].value == pytest.approx(np.abs(score - label).mean())
 
 
 def test_intervals_cover_the_known_auc_of_clustered_rows():

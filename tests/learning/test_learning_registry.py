@@ -1,6 +1,7 @@
 """The registry on a real MLflow in SQLite."""
 
 import multiprocessing
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -75,6 +76,21 @@ def test_a_version_comes_back_as_it_was_trained(world):
     )
     assert run.info.status == "FINISHED"
     assert client(settings).get_model_version_by_alias("churn", "champion").version == 1
+
+
+def test_a_blend_is_registered_and_scores_like_any_model(world, tmp_path):
+    """Guards against a kind of model that trains but cannot be saved, loaded or asked."""
+    settings = load_settings(tmp_path / "home")
+    _, engine, trained, _ = world
+    ref = register(engine, "churn_training", replace(trained, champion="blend"), settings)
+    assert (ref.champion, ref.status) == ("blend", "approved")
+    engine.run("create or replace view day as select * from churn_training where ds = '2024-07-22'")
+    got = score(engine, ref, "day").column("score").to_numpy()
+    last = trained.test.frame[-len(got) :]
+    assert np.array_equal(got, trained.models["blend"].model.score(last))
+    summary, _ = read_artifacts(ref)
+    assert {"logistic", "lightgbm", "blend"} <= set(summary["metrics"])
+    assert summary["params"]["blend"]["calibrated_on"] == "later slice"
 
 
 def test_the_version_loads_with_mlflow_alone(world, monkeypatch):
@@ -161,7 +177,7 @@ def test_gates_hold_back_what_must_not_score(world):
     assert calibration_gate(trained).passed and leakage_gate(trained).passed
     bad = copy.deepcopy(trained)
     champion = bad.evaluation.metrics[bad.champion]
-    champion["ece"] = type(champion["ece"])(0.2, 0.1, 0.3)
+    champion["ace"] = type(champion["ace"])(0.2, 0.1, 0.3)
     assert not calibration_gate(bad).passed and "exceeds" in calibration_gate(bad).reason
     bad.test.frame[bad.spec.numbers[1]] = bad.test.label.astype("float32")
     gate = leakage_gate(bad)

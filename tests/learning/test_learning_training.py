@@ -11,7 +11,12 @@ from learning_frames import make_churn, make_winback
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
-from usergrowth_dagster.learning.training import label_gap_holds, train
+from usergrowth_dagster.learning.training import (
+    COMPARED,
+    choose_champion,
+    label_gap_holds,
+    train,
+)
 
 D = date(2024, 7, 29)
 CHURN = TrainingConfig(algorithm="churn", start_date=date(2024, 1, 1))
@@ -31,11 +36,11 @@ def test_the_signal_is_found_with_honest_figures(churn_rows, settings):
     assert found.metrics["auc"].value > 0.76 > found.evaluation.metrics["recency"]["auc"].value
     assert found.metrics["auc"].low < found.metrics["auc"].value < found.metrics["auc"].high
     assert found.metrics["ece"].value < 0.05
-    assert set(found.evaluation.metrics) == {"logistic", "lightgbm", "recency", "rfm"}
+    assert set(found.evaluation.metrics) == {"logistic", "lightgbm", "blend", "recency", "rfm"}
     assert next(iter(found.importance)) == "recency_days"
     assert set(found.figures) == {"roc", "precision_recall", "calibration", "lift", "importance"}
     assert all(png.startswith(b"\x89PNG") and len(png) < 40_000 for png in found.figures.values())
-    assert stages == ["rows", "logistic", "lightgbm", "evaluate", "pictures"]
+    assert stages == ["rows", "logistic", "lightgbm", "blend", "evaluate", "pictures"]
     assert label_gap_holds(found) and found.last_label_day < D
     assert f"[{found.paired['auc'].low:+.4f}" in found.sentence
     late = replace(found, execution_date=found.last_label_day)
@@ -72,10 +77,71 @@ def test_boosting_wins_only_where_it_has_something_to_find(engine, settings):
     make_churn(engine, nonlinear=True)
     found = train(engine, "churn_training", CHURN, D, settings)
     assert found.champion == "lightgbm" and found.paired["log_loss"].high < 0
-    assert "beats" in found.sentence
+    assert "LightGBM beats the logistic" in found.sentence
     make_churn(engine)
     found = train(engine, "churn_training", CHURN, D, settings)
-    assert found.champion == "logistic" and "the simpler model" in found.sentence
+    assert found.champion == "logistic" and found.sentence.count("the simpler model stands") == 2
+
+
+def test_the_blend_is_the_mean_of_the_log_odds_of_models_that_saw_the_newest_rows(
+    churn_rows, settings
+):
+    """Guards against a blend of other models than those beside it, and against stale final fits."""
+    from usergrowth_dagster.learning.calibration import logit
+    from usergrowth_dagster.learning.dataset import job_rows, load_slices
+    from usergrowth_dagster.learning.estimators import logistic_pipeline
+    from usergrowth_dagster.learning.importance import importance
+    from usergrowth_dagster.learning.model import Blend, positive_share, quiet
+
+    found = train(churn_rows, "churn_training", CHURN, D, settings)
+    frame = found.test.frame
+    logistic, boosted, blend = (found.models[k].model for k in ("logistic", "lightgbm", "blend"))
+    assert isinstance(blend.pipeline, Blend)
+    assert blend.pipeline.members == [logistic.pipeline, boosted.pipeline]
+    parts = [logit(positive_share(m.pipeline, frame)) for m in (logistic, boosted)]
+    assert np.allclose(logit(positive_share(blend.pipeline, frame)), sum(parts) / 2)
+    weights = importance(blend, found.spec, frame)
+    assert next(iter(weights)) == "recency_days" and len(weights) == len(found.spec.features)
+    _, _, scope = job_rows(churn_rows, "churn_training", CHURN, D, settings)
+    slices, _ = load_slices(churn_rows, "churn_training", CHURN, found.spec, found.split, scope)
+    every = slices["train"].and_then(slices["calibrate"])
+    again = logistic_pipeline(found.spec, found.models["logistic"].params["C"])
+    with quiet():
+        again.fit(every.frame, every.label)
+    assert np.allclose(positive_share(again, frame), positive_share(logistic.pipeline, frame))
+
+
+def _compared(gaps):
+    """An evaluation in which each kind's log-loss stands off the logistic one's: (gap, spread)."""
+    from usergrowth_dagster.learning.metrics import Evaluation, Interval
+
+    rng = np.random.default_rng(0)
+    metrics, draws = {}, {}
+    for kind, (gap, spread) in {"logistic": (0, 0), **gaps}.items():
+        metrics[kind] = {m: Interval(0.5 + gap, 0, 1) for m in COMPARED}
+        draws[kind] = {m: 0.5 + gap + rng.normal(0, 1, 200) * spread for m in COMPARED}
+    return Evaluation(metrics, draws)
+
+
+@pytest.mark.parametrize(
+    ("lightgbm", "blend", "champion"),
+    [
+        ((-0.01, 0.02), (-0.01, 0.001), "blend"),  # a tie, then a clear gain over the logistic
+        ((-0.01, 0.001), (-0.011, 0.01), "lightgbm"),  # a clear gain, then a tie
+        ((-0.01, 0.001), (-0.02, 0.001), "blend"),
+        ((-0.01, 0.02), (-0.02, 0.02), "logistic"),
+        ((0.01, 0.001), (0.02, 0.001), "logistic"),  # clearly worse is no gain
+    ],
+)
+def test_a_more_complex_model_needs_a_clear_gain_over_the_best_before(lightgbm, blend, champion):
+    """Guards against the blend being compared with a model that is not the best so far."""
+    found, paired, sentence = choose_champion(_compared({"lightgbm": lightgbm, "blend": blend}))
+    assert found == champion
+    assert paired["log_loss"].value == pytest.approx(lightgbm[0]), "boosting against logistic"
+    boosted = lightgbm == (-0.01, 0.001)
+    verb = "beats" if champion == "blend" else "does not beat"
+    before = "LightGBM" if boosted else "the logistic regression"
+    assert f"The blend of both {verb} {before}" in sentence
 
 
 def test_winback_reports_the_auc_within_campaigns_and_cross_fits(engine, settings):

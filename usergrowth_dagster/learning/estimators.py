@@ -1,4 +1,4 @@
-"""The models: logistic regression on one-hot features, LightGBM, and simple baselines.
+"""The estimators: logistic regression on one-hot features, and LightGBM.
 
 Each is a scikit-learn pipeline on the flat pandas frame of :mod:`encoding`. Whatever is chosen
 (strength of the penalty, number of trees) is chosen inside the train slice, on its latest days.
@@ -7,11 +7,10 @@ Each is a scikit-learn pipeline on the flat pandas frame of :mod:`encoding`. Wha
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.learning.calibration import choose_method, fit_knots
 from usergrowth_dagster.learning.encoding import FeatureSpec
-from usergrowth_dagster.learning.model import CalibratedModel, positive_share, quiet
+from usergrowth_dagster.learning.model import quiet
 from usergrowth_dagster.learning.splits import forward_folds
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-ModelKind = Literal["logistic", "lightgbm"]
 PENALTIES = (0.0001, 0.0003, 0.001, 0.002, 0.005, 0.01, 0.03)
 BINS = 5
 MANY_ROWS = 20_000  # from here on one fold of later days is enough to choose by
@@ -128,6 +126,17 @@ class Slice:
         keep = np.isin(self.day, np.array(days, dtype="datetime64[D]"))
         return Slice(self.frame[keep], self.label[keep], self.day[keep])
 
+    def and_then(self, later: "Slice") -> "Slice":
+        """These rows and the later ones."""
+        import numpy as np
+        import pandas as pd
+
+        return Slice(
+            pd.concat([self.frame, later.frame], ignore_index=True),
+            np.concatenate([self.label, later.label]),
+            np.concatenate([self.day, later.day]),
+        )
+
     def both_classes(self) -> bool:
         """Whether there is something to tell apart."""
         return 0 < int(self.label.sum()) < len(self.label)
@@ -200,69 +209,3 @@ def choose_trees(spec: FeatureSpec, folds: Folds, leaves: int, seed: int, thread
         curve = next(iter(history.values()))["binary_logloss"]
         total = total + np.array(curve) * len(later.label)
     return int(np.argmin(total)) + 1
-
-
-@dataclass(frozen=True)
-class FittedModel:
-    """A calibrated model and how it came to be."""
-
-    kind: ModelKind
-    model: CalibratedModel
-    params: dict[str, Any]
-
-
-def fit_model(
-    kind: ModelKind,
-    spec: FeatureSpec,
-    train: Slice,
-    calibrate: Slice | None,
-    *,
-    horizon_days: int,
-    seed: int,
-    threads: int,
-) -> FittedModel:
-    """Choose, fit and calibrate one model.
-
-    Args:
-        kind: which one.
-        spec: the flat columns, fitted on the train slice.
-        train: rows fitted on.
-        calibrate: later rows the calibration map is fitted on; None fits it on forward folds of the
-            train slice instead (each fold's model sees only labels closed before the fold).
-        horizon_days: days until a label is closed.
-        seed: of LightGBM's sampling.
-        threads: of LightGBM.
-    """
-    import numpy as np
-
-    folds = time_folds(train, horizon_days, 4)
-    chosen_on = folds[-1:] if len(train.label) >= MANY_ROWS else folds
-    threads = threads if len(train.label) >= MANY_THREADS else 1
-    if kind == "logistic":
-        c = choose_penalty(spec, chosen_on)
-        params: dict[str, Any] = {"C": c}
-
-        def made() -> Any:
-            return logistic_pipeline(spec, c)
-    else:
-        leaves = LEAVES[len(train.label) >= MANY_ROWS]
-        trees = choose_trees(spec, chosen_on, leaves, seed, threads)
-        params = {"trees": trees, "leaves": leaves}
-
-        def made() -> Any:
-            return lightgbm_pipeline(spec, trees, leaves, seed, threads)
-
-    with quiet():
-        pipeline = made().fit(train.frame, train.label)
-        if calibrate is not None:
-            raw, label = positive_share(pipeline, calibrate.frame), calibrate.label
-        elif folds:
-            raws = [positive_share(made().fit(a.frame, a.label), b.frame) for a, b in folds]
-            raw, label = np.concatenate(raws), np.concatenate([b.label for _, b in folds])
-        else:
-            return FittedModel(kind, CalibratedModel(pipeline), params | {"calibration": "none"})
-    method = choose_method(raw, label)
-    knots = fit_knots(raw, label, method)
-    source = "later slice" if calibrate is not None else "forward folds"
-    params |= {"calibration": method, "calibrated_on": source, "calibration_rows": len(label)}
-    return FittedModel(kind, CalibratedModel(pipeline, knots), params)

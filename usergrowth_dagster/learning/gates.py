@@ -34,8 +34,9 @@ class Gate:
 def calibration_gate(trained: TrainedModels) -> Gate:
     """The calibration error on the test slice is at most 0.02 plus twice what chance alone gives.
 
-    With n rows and base rate b, ten bins of n / 10 perfectly calibrated rows show a mean gap of
-    about sqrt(2 / π) · sqrt(b (1 − b) / (n / 10)), the mean of a half-normal.
+    The error is that of equal-mass bins (``ace``), since chance's part in it is known: with n rows
+    and base rate b, ten bins of n / 10 perfectly calibrated rows show a mean gap of about
+    sqrt(2 / π) · sqrt(b (1 − b) / (n / 10)), the mean of a half-normal.
     """
     import math
 
@@ -43,10 +44,10 @@ def calibration_gate(trained: TrainedModels) -> Gate:
     base = positives / rows
     chance = math.sqrt(2 / math.pi) * math.sqrt(base * (1 - base) * 10 / rows)
     bound = ECE_FLOOR + 2 * chance
-    ece = trained.metrics["ece"].value
-    verb = "is within" if ece <= bound else "exceeds"
-    reason = f"calibration error {ece:.4f} on the test slice {verb} the bound {bound:.4f}"
-    return Gate("calibration", ece <= bound, reason)
+    ace = trained.metrics["ace"].value
+    verb = "is within" if ace <= bound else "exceeds"
+    reason = f"calibration error {ace:.4f} on the test slice {verb} the bound {bound:.4f}"
+    return Gate("calibration", ace <= bound, reason)
 
 
 def leakage_gate(trained: TrainedModels) -> Gate:

@@ -1,9 +1,9 @@
-"""Which features a fitted model leans on, in one unit for both kinds of model."""
+"""Which features a fitted model leans on, in one unit for all kinds of model."""
 
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.learning.encoding import FeatureSpec
-from usergrowth_dagster.learning.model import CalibratedModel, quiet
+from usergrowth_dagster.learning.model import Blend, CalibratedModel, quiet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,8 @@ def importance(
 
     The raw score on the logit scale is a sum of one part a feature: coefficients times one-hot
     columns for the logistic model, SHAP values (Lundberg & Lee 2017, by LightGBM's TreeSHAP) for
-    the trees. The importance is the standard deviation of the part over at most 2,000 rows.
+    the trees, the mean of both for their blend. The importance is the standard deviation of the
+    part over at most 2,000 rows.
 
     Returns:
         Feature label → standard deviation in logits.
@@ -28,7 +29,18 @@ def importance(
     import numpy as np
 
     rows = frame.iloc[np.linspace(0, len(frame) - 1, min(SAMPLE, len(frame))).astype(int)]
-    columns, last = model.pipeline[0], model.pipeline[-1]
+    fitted = model.pipeline
+    members = fitted.members if isinstance(fitted, Blend) else [fitted]
+    spread = np.mean([_parts(member, spec, rows) for member in members], axis=0).std(axis=0)
+    found = {f.label: float(s) for f, s in zip(spec.features, spread, strict=True)}
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _parts(pipeline: Any, spec: FeatureSpec, rows: "pd.DataFrame") -> "NDArray[np.float64]":
+    """Each feature's part in the raw score of each row, shape (rows, features), in logits."""
+    import numpy as np
+
+    columns, last = pipeline[0], pipeline[-1]
     with quiet():
         matrix = columns.transform(rows)
         if hasattr(last, "coef_"):
@@ -38,9 +50,7 @@ def importance(
         else:
             parts = last.predict(matrix, pred_contrib=True)[:, :-1]
             owners = _tree_owners(columns, spec)
-    spread = np.asarray(parts @ _membership(owners, len(spec.features))).std(axis=0)
-    found = {f.label: float(s) for f, s in zip(spec.features, spread, strict=True)}
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    return np.asarray(parts @ _membership(owners, len(spec.features)))
 
 
 def _membership(owners: "NDArray[np.int64]", features: int) -> "NDArray[np.float64]":

@@ -8,10 +8,12 @@ Definitions (labels y in {0, 1}, scores p in [0, 1], row weights w; 1 each unles
   equals ``sklearn.metrics.average_precision_score``.
 * ``log_loss``: mean of −log p of the label, p clipped to [1e-15, 1 − 1e-15]; equals
   ``sklearn.metrics.log_loss``.
-* ``ece``: expected calibration error over 10 **equal-mass** bins: rows sorted by score are cut at
-  the deciles (rows of equal score stay in one bin), and the bins' |mean score − share of positives|
-  are averaged by their weight (Naeini, Cooper & Hauskrecht 2015; equal-mass bins as in Nixon et al.
-  2019). In a resample the bins stay those of the full sample.
+* ``ece``: expected calibration error over 10 bins of **equal width**, [0, 0.1), …, [0.9, 1]: the
+  bins' |mean score − share of positives| averaged by their weight (Guo et al. 2017, and what the
+  name means in Nixon et al. 2019).
+* ``ace``: the same over 10 bins of **equal mass** (the adaptive bins of Nixon et al. 2019): rows
+  sorted by score are cut at the deciles, rows of equal score stay in one bin. In a resample the
+  bins stay those of the full sample.
 * ``capture_q``: share of all positives in the top q % of rows by score, on the cumulative gains
   curve; rows of equal score are taken in equal parts, a fractional row counts by its fraction.
 * ``lift_q`` = capture_q / q: how many times denser positives are there than everywhere.
@@ -91,6 +93,8 @@ class _Ranked:
             self.loss = -np.where(self.label > 0, np.log(p), np.log1p(-p))
             self.residual = ranked - self.label
             self.bins = self._bin_starts(len(ranked))
+            tenth = np.minimum(np.floor(ranked * ECE_BINS), ECE_BINS - 1)
+            self.widths = np.flatnonzero(np.r_[True, tenth[1:] != tenth[:-1]])
 
     def _bin_starts(self, rows: int) -> "Ints":
         """First row of each equal-mass bin, moved down to the start of its run of equal scores."""
@@ -128,8 +132,10 @@ class _Ranked:
                 out[f"lift_{share}"] = captured / (share / 100)
             if self.probability:
                 out["log_loss"] = weights @ self.loss / total
-                gaps = np.add.reduceat(weights * self.residual, self.bins, axis=1)
-                out["ece"] = np.abs(gaps).sum(axis=1) / total
+                residual = weights * self.residual
+                for name, bins in (("ece", self.widths), ("ace", self.bins)):
+                    gaps = np.add.reduceat(residual, bins, axis=1)
+                    out[name] = np.abs(gaps).sum(axis=1) / total
         return out
 
 
@@ -288,7 +294,7 @@ def curves(label: "NDArray[Any]", score: "NDArray[Any]") -> dict[str, "Floats"]:
 
 
 def reliability(label: "NDArray[Any]", score: "NDArray[Any]") -> dict[str, "Floats"]:
-    """The equal-mass bins behind ``ece``: ``mean_score``, ``share`` of positives and ``rows``.
+    """The equal-mass bins behind ``ace``: ``mean_score``, ``share`` of positives and ``rows``.
 
     Returns:
         Arrays of one length, from the highest scores to the lowest.

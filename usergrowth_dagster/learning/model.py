@@ -1,11 +1,11 @@
 """What is saved, loaded and asked for scores: a fitted pipeline with its calibration map."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.learning.calibration import apply_knots
+from usergrowth_dagster.learning.calibration import apply_knots, logit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +17,7 @@ class CalibratedModel:
     """A fitted pipeline and its calibration map; what is saved, loaded and asked for scores.
 
     Attributes:
-        pipeline: the scikit-learn pipeline on the flat frame.
+        pipeline: the scikit-learn pipeline, or the :class:`Blend`, on the flat frame.
         knots: the calibration map of :mod:`calibration`; None leaves raw probabilities.
         classes_: 0 and 1, as scikit-learn classifiers have them.
     """
@@ -44,6 +44,33 @@ class CalibratedModel:
     def predict(self, frame: "pd.DataFrame") -> "NDArray[np.int64]":
         """The likelier label, shape (n,)."""
         return (self.score(frame) >= 0.5).astype("int64")
+
+
+class Blend:
+    """The mean of several fitted pipelines' log-odds; stands where a pipeline does.
+
+    Attributes:
+        members: scikit-learn pipelines on the same flat frame.
+    """
+
+    def __init__(self, members: Sequence[Any]) -> None:
+        self.members = list(members)
+
+    def predict_proba(self, frame: "pd.DataFrame") -> "NDArray[np.float64]":
+        """Probabilities of 0 and 1, shape (n, 2)."""
+        import numpy as np
+
+        p = self.pool([positive_share(member, frame) for member in self.members])
+        return np.column_stack([1 - p, p])
+
+    @staticmethod
+    def pool(scores: "Sequence[NDArray[np.float64]]") -> "NDArray[np.float64]":
+        """The members' probabilities, each of shape (n,), as one: the mean on the logit scale."""
+        import numpy as np
+
+        mean = np.mean([logit(score) for score in scores], axis=0)
+        pooled: NDArray[np.float64] = 1 / (1 + np.exp(-mean))
+        return pooled
 
 
 def positive_share(pipeline: Any, frame: "pd.DataFrame") -> "NDArray[np.float64]":

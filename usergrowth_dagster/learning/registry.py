@@ -56,6 +56,7 @@ TRUSTED = [  # the types outside scikit-learn's own that a saved model is made o
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "numpy.dtype",
+    "usergrowth_dagster.learning.model.Blend",
     "usergrowth_dagster.learning.model.CalibratedModel",
 ]
 

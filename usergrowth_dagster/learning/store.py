@@ -45,7 +45,7 @@ class ModelRef:
         last_label_day: last day any of its labels looked at, test slice included.
         fit_last_label_day: last day a label it was fitted or calibrated on looked at.
         execution_date: the date it was trained at.
-        champion: ``logistic`` or ``lightgbm``.
+        champion: ``logistic``, ``lightgbm`` or ``blend``.
         status: ``approved``, ``waiting_review`` or ``rejected``.
         fingerprint: of everything it was made from.
         tracking_uri: the MLflow it lives in.

@@ -1,6 +1,7 @@
 """One training: rows, slices, models, figures, champion. Nothing is written anywhere.
 
-The champion is the logistic model unless LightGBM beats it on the test slice: a smaller log-loss
+The candidates are compared on the test slice, simplest first: logistic regression, LightGBM, the
+blend of both. A more complex one takes the place of the best so far when its log-loss is smaller
 with a paired 95 % interval (bootstrap by user) that leaves out 0. On a tie the simpler one wins.
 """
 
@@ -13,10 +14,15 @@ from datetime import date, timedelta
 from itertools import pairwise
 
 from usergrowth_dagster.learning.baselines import RANKING_ONLY, baseline_scores
+from usergrowth_dagster.learning.candidates import (
+    KINDS,
+    FittedModel,
+    ModelKind,
+    fit_candidates,
+)
 from usergrowth_dagster.learning.config import TrainingConfig, last_label_day
 from usergrowth_dagster.learning.dataset import TestRows, job_rows, load_slices, on_days
 from usergrowth_dagster.learning.encoding import FeatureSpec
-from usergrowth_dagster.learning.estimators import FittedModel, ModelKind, fit_model
 from usergrowth_dagster.learning.fitting import fit_spec
 from usergrowth_dagster.learning.importance import importance
 from usergrowth_dagster.learning.metrics import Evaluation, Interval, evaluate
@@ -27,7 +33,6 @@ from usergrowth_dagster.warehouse.engine import Engine
 
 Progress = Callable[[str], None]
 RESAMPLES = 500
-KINDS: tuple[ModelKind, ...] = ("logistic", "lightgbm")
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,10 @@ class TrainedModels:
         config, execution_date, code_version, data_versions, dagster_run_id: what it was made from.
         split: snapshot days of the slices.
         spec: the features.
-        models: both fitted models by kind; ``champion`` names the better by the rule.
-        evaluation: figures with intervals of ``logistic``, ``lightgbm`` and the baselines.
+        models: the fitted candidates by kind; ``champion`` names the best by the rule.
+        evaluation: figures with intervals of the candidates and the baselines.
         paired: LightGBM minus logistic, by metric, with intervals.
-        sentence: what boosting gained, in words.
+        sentence: what boosting gained and what blending gained, in words.
         importance: feature → spread of its part in the champion's score, largest first.
         figures: picture name → PNG bytes.
         counts: slice → (rows, positive rows).
@@ -94,7 +99,7 @@ def train(
     dagster_run_id: str | None = None,
     progress: Progress = lambda _: None,
 ) -> TrainedModels:
-    """Train, calibrate and evaluate both models and the baselines at an execution date.
+    """Train, calibrate and evaluate the models and the baselines at an execution date.
 
     Args:
         engine: holds the training relation.
@@ -120,18 +125,15 @@ def train(
         engine, relation, where=f"{scope} and {on_days(split.train)}", top_n=settings.top_n
     )
     slices, test = load_slices(engine, relation, config, spec, split, scope)
-    models: dict[ModelKind, FittedModel] = {}
-    for kind in KINDS:
-        clock.start(kind)
-        models[kind] = fit_model(
-            kind,
-            spec,
-            slices["train"],
-            slices.get("calibrate"),
-            horizon_days=config.horizon_days,
-            seed=settings.seed,
-            threads=settings.threads,
-        )
+    models = fit_candidates(
+        spec,
+        slices["train"],
+        slices.get("calibrate"),
+        horizon_days=config.horizon_days,
+        seed=settings.seed,
+        threads=settings.threads,
+        started=clock.start,
+    )
     clock.start("evaluate")
     every = {str(kind): fitted.model.score(test.frame) for kind, fitted in models.items()}
     every |= baseline_scores(config, spec, slices["train"], slices["test"])
@@ -229,25 +231,36 @@ class _Clock:
         self._stage = None
 
 
+NAMES: dict[ModelKind, str] = {
+    "logistic": "the logistic regression",
+    "lightgbm": "LightGBM",
+    "blend": "the blend of both",
+}
+COMPARED = ("auc", "pr_auc", "log_loss", "ece", "capture_40")
+
+
 def choose_champion(evaluation: Evaluation) -> tuple[ModelKind, dict[str, Interval], str]:
-    """The champion by the rule, LightGBM minus logistic by metric, and what boosting gained.
+    """The champion by the rule, LightGBM minus logistic by metric, and what each step gained.
 
     Returns:
-        Kind of the champion, paired differences with intervals, one sentence.
+        Kind of the champion, paired differences with intervals, two sentences.
     """
-    names = ("auc", "pr_auc", "log_loss", "ece", "capture_40")
-    paired = {m: evaluation.difference(m, "lightgbm", "logistic") for m in names}
-    loss, auc = paired["log_loss"], paired["auc"]
-    wins = loss.value < 0 and loss.excludes_zero()
-    champion: ModelKind = "lightgbm" if wins else "logistic"
-    verb = "beats" if wins else "does not beat"
-    gained = (
-        f"LightGBM {verb} the logistic regression on the test slice: AUC {auc.value:+.4f} "
-        f"[{auc.low:+.4f}, {auc.high:+.4f}], log-loss {loss.value:+.4f} "
-        f"[{loss.low:+.4f}, {loss.high:+.4f}] (paired 95 % interval by user)"
-    )
-    simpler = "" if wins else ", so the simpler model is the champion"
-    return champion, paired, gained + simpler + "."
+    champion: ModelKind = KINDS[0]
+    said = []
+    for rival in KINDS[1:]:
+        loss = evaluation.difference("log_loss", rival, champion)
+        auc = evaluation.difference("auc", rival, champion)
+        wins = loss.value < 0 and loss.excludes_zero()
+        said.append(
+            f"{NAMES[rival][0].upper()}{NAMES[rival][1:]} {'beats' if wins else 'does not beat'} "
+            f"{NAMES[champion]} on the test slice: AUC {auc.value:+.4f} "
+            f"[{auc.low:+.4f}, {auc.high:+.4f}], log-loss {loss.value:+.4f} "
+            f"[{loss.low:+.4f}, {loss.high:+.4f}] (paired 95 % interval by user)"
+            + ("." if wins else ", so the simpler model stands.")
+        )
+        champion = rival if wins else champion
+    paired = {m: evaluation.difference(m, "lightgbm", "logistic") for m in COMPARED}
+    return champion, paired, " ".join(said)
 
 
 def label_gap_holds(trained: "TrainedModels") -> bool:
