@@ -76,9 +76,12 @@ def dev(
 def demo(
     dataset: Annotated[str, typer.Option(help="completejourney or synthetic")] = "completejourney",
     users: Annotated[int, typer.Option(help="Users of the synthetic world.")] = 2_000,
+    gateway: Annotated[
+        str, typer.Option(help="kannel: send through a Kannel on this machine; default by setting.")
+    ] = "",
     home: Home = None,
 ) -> None:
     """Run the whole chain on an example data set and show what came out."""
     from usergrowth_dagster.commands.demo import run_demo
 
-    run_demo(home, dataset, users, say, table)
+    run_demo(home, dataset, users, say, table, gateway)

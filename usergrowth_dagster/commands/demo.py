@@ -11,6 +11,7 @@ from usergrowth_dagster.commands.campaigns import apply_files
 from usergrowth_dagster.commands.examples import Example, example
 from usergrowth_dagster.commands.execute import RunReport, execute
 from usergrowth_dagster.commands.home import make_home
+from usergrowth_dagster.commands.kannel import await_receipts, demo_gateway
 from usergrowth_dagster.commands.show import Say, ShowTable, chain_progress
 from usergrowth_dagster.commands.summary import read_summary, show_summary
 from usergrowth_dagster.errors import UserError
@@ -35,17 +36,29 @@ class Stages:
         self.seconds[name] = round(time.perf_counter() - began, 1)
 
 
-def run_demo(home: Path | None, dataset: str, users: int, say: Say, show_table: ShowTable) -> None:
+def run_demo(
+    home: Path | None, dataset: str, users: int, say: Say, show_table: ShowTable, gateway: str = ""
+) -> None:
     """Run the demo in a home folder; a second run finds everything up to date.
 
+    With the gateway ``kannel`` its texts go through a Kannel on this machine, and it waits for
+    their delivery reports.
+
     Raises:
-        UserError: unknown data set, or a home that holds something else.
+        UserError: unknown data set, a home that holds something else, or Kannel is not installed.
     """
     chosen = example(dataset, users)
     settings = make_home(home, chosen.settings)
+    say(f"{dataset}: execution date {chosen.execution_date}, home {settings.home}\n")
+    with demo_gateway(settings, gateway, say) as reports:
+        _run_stages(chosen, settings, reports, say, show_table)
+
+
+def _run_stages(
+    chosen: Example, settings: Settings, reports: bool, say: Say, show_table: ShowTable
+) -> None:
     project = Project(settings)
     stages = Stages(say)
-    say(f"{dataset}: execution date {chosen.execution_date}, home {settings.home}\n")
     with stages.stage("write landing files", "Write the data set as landing files"):
         from usergrowth_dagster.defs.resources import tell
 
@@ -60,6 +73,9 @@ def run_demo(home: Path | None, dataset: str, users: int, say: Say, show_table: 
     with stages.stage("decide and batch", "Score, decide, write output.csv, batch and dispatch"):
         report = execute("decide", partition=chosen.execution_date.isoformat())
     _refuse_failures(report)
+    if reports:
+        with stages.stage("delivery reports", "Wait for the delivery reports"):
+            await_receipts(project.store, say)
     summary = read_summary(project, chosen, stages.seconds)
     path = settings.home / "demo" / "summary.json"
     path.parent.mkdir(parents=True, exist_ok=True)

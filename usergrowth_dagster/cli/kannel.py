@@ -1,0 +1,16 @@
+"""The command of the local Kannel."""
+
+import typer
+
+from usergrowth_dagster.cli.common import Home, say
+
+app = typer.Typer()
+
+
+@app.command()
+def kannel(home: Home = None) -> None:
+    """Run a local Kannel with a fake operator and the receiver of its reports, to try sending."""
+    from usergrowth_dagster.commands.home import open_home
+    from usergrowth_dagster.commands.kannel import serve_kannel
+
+    serve_kannel(open_home(home), say)
