@@ -7,8 +7,10 @@ export USERGROWTH_HOME ?= $(CURDIR)/.usergrowth
 export DAGSTER_HOME ?= $(USERGROWTH_HOME)/dagster
 DATASET ?= completejourney
 USERS ?= 2000
+KILLS ?= 500
+SEED ?= 1
 
-.PHONY: help demo dev test lint format clean wheel
+.PHONY: help demo dev test crashtest lint format clean wheel
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -28,6 +30,9 @@ dev: .venv/installed ## Dagster UI and MLflow UI on the demo's data
 
 test: .venv/installed ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+crashtest: .venv/installed ## Kill dispatchers KILLS times and count what the provider got (KILLS=500 SEED=1)
+	$(BIN)/python tests/crash/crashtest.py --kills $(KILLS) --seed $(SEED)
 
 lint: .venv/installed ## Check style, types, layers and SQL
 	$(BIN)/ruff check .

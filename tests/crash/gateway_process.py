@@ -1,0 +1,176 @@
+"""A provider in a process of its own, which writes down what it accepts, and can misbehave.
+
+    python gateway_process.py <file> [<trouble> [<seed>]]
+
+It prints its port. Each accepted message is a line of the file: world, out_id, phone, batch_id;
+it is on disk before anything is answered. ``trouble`` is the share of calls that go wrong: refused
+or lost before or after acceptance, answered in part, throttled, stopped.
+
+    POST /<world>/submit   {"batch_id": …, "messages": [{"out_id", "phone"}]} → {"results": [...]}
+    POST /<world>/look_up  {"out_ids": [...]}                                 → {"accepted": [...]}
+"""
+
+import contextlib
+import json
+import os
+import random
+import socket
+import struct
+import sys
+import threading
+import time
+from collections import Counter, defaultdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+SLOW = 0.8
+"""Seconds after which a call that times out is answered; clients of the crash test wait less."""
+
+_CALLS = (
+    *("error_before", "error_after", "timeout_before", "timeout_after"),
+    *("reset_before", "reset_after", "reset_half", "torn", "throttled", "stopped"),
+)
+
+
+class Provider:
+    """What has been accepted, and which call goes wrong next."""
+
+    def __init__(self, path: Path, trouble: float, seed: int) -> None:
+        self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self.trouble, self.random = trouble, random.Random(seed)
+        self.lock = threading.Lock()
+        self.accepted: defaultdict[str, set[str]] = defaultdict(set)
+        self.faults: Counter[str] = Counter()
+
+    def fault(self, world: str) -> str:
+        """The next call's fault, or ""."""
+        with self.lock:
+            if self.random.random() >= self.trouble:
+                return ""
+            found = self.random.choice(_CALLS)
+            if found.startswith("error") and world.startswith("stop"):
+                found = "stopped"
+            elif found == "stopped" and not world.startswith("stop"):
+                found = "throttled"
+            self.faults[found] += 1
+            return found
+
+    def accept(self, world: str, batch_id: str, messages: list[dict[str, str]]) -> None:
+        """Take messages for good."""
+        lines = "".join(f"{world}\t{m['out_id']}\t{m['phone']}\t{batch_id}\n" for m in messages)
+        with self.lock:
+            os.write(self.file, lines.encode())
+            self.accepted[world].update(m["out_id"] for m in messages)
+
+    def results(self, world: str, batch_id: str, messages: list[dict[str, str]]) -> list[Any]:
+        """Accept a batch, but for some of its rows when there is trouble."""
+        if not self.trouble:
+            self.accept(world, batch_id, messages)
+            request = f"r{batch_id}"
+            return [[m["out_id"], "accepted", "OK", request] for m in messages]
+        found: list[Any] = []
+        taken = []
+        for message in messages:
+            dice = self.random.random()
+            if dice < 0.03:
+                found.append([message["out_id"], "rejected", "bad_number", None])
+                continue
+            if dice < 0.07:
+                found.append([message["out_id"], "deferred", "slow_down", None])
+                continue
+            if dice < 0.10:  # told, but not taken
+                found.append([message["out_id"], "in_doubt", "system_error", None])
+                continue
+            taken.append(message)
+            if dice < 0.12:  # taken, but not told
+                continue
+            answer = "in_doubt" if dice < 0.14 else "accepted"
+            found.append([message["out_id"], answer, "", f"r{message['out_id']}"])
+        self.accept(world, batch_id, taken)
+        return found[::-1]
+
+
+def handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
+    """The handler class of a provider."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            _, world, action = self.path.split("/")
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            fault = provider.fault(world)
+            if action == "look_up":
+                if fault:
+                    return self.answer({"error": fault}, 503)
+                known = provider.accepted[world]
+                return self.answer({"accepted": [o for o in body["out_ids"] if o in known]})
+            return self.submit(world, body["batch_id"], body["messages"], fault)
+
+        def submit(self, world: str, batch: str, messages: list[Any], fault: str) -> None:
+            if fault in ("throttled", "stopped"):
+                answer = "stop" if fault == "stopped" else "deferred"
+                found = [[m["out_id"], answer, fault, None] for m in messages]
+                return self.answer({"results": found})
+            if fault.endswith("_before"):
+                return self.misbehave(fault, None)
+            some = messages[: len(messages) // 2] if fault == "reset_half" else messages
+            return self.misbehave(fault, {"results": provider.results(world, batch, some)})
+
+        def misbehave(self, fault: str, answer: Any) -> None:
+            if fault.startswith("timeout"):
+                time.sleep(SLOW)
+            if fault.startswith("reset"):
+                linger = struct.pack("ii", 1, 0)  # close with RST
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                self.close_connection = True
+                return self.connection.close()
+            if fault.startswith("error") or answer is None:
+                return self.answer({"error": "internal"}, 500)
+            return self.answer(answer, torn=fault == "torn")
+
+        def answer(self, body: Any, status: int = 200, *, torn: bool = False) -> None:
+            data = json.dumps(body).encode()
+            try:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data[: len(data) // 2] if torn else data)
+            except OSError:  # the client is gone
+                self.close_connection = True
+            self.close_connection = self.close_connection or torn
+
+        def finish(self) -> None:
+            with contextlib.suppress(OSError, ValueError):
+                super().finish()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return Handler
+
+
+class Server(ThreadingHTTPServer):
+    """Many clients that die at any time."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def handle_error(self, *_: object) -> None:
+        """A client that was killed is no news."""
+
+
+def main() -> None:
+    """Serve until killed."""
+    path = Path(sys.argv[1])
+    trouble = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
+    seed = int(sys.argv[3]) if len(sys.argv) > 3 else 0
+    server = Server(("127.0.0.1", 0), handler(Provider(path, trouble, seed)))
+    print(server.server_port, flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
