@@ -8,8 +8,9 @@ commits a message as submitting.
 
 With ``opt_out_scope = "everywhere"`` a refusal holds for all signatures, and a lift ends all
 refusals of the number. With ``"signature"`` both concern the signature that the reply was to: the
-one that the provider names, else the one of the last message to the number, else all. What was
-suppressed for a forgotten person is never lifted by a reply.
+one that the provider names, else the one of the last message to the number, else all. A reply by
+e-mail refuses e-mails, another one texts. What was suppressed for a forgotten person is never
+lifted by a reply.
 """
 
 import os
@@ -162,7 +163,7 @@ def _take(
             vault,
             phone=phone,
             user_id=None,
-            channel="sms",
+            channel="email" if "@" in phone else "sms",
             scope=scope,
             reason=suppression.REPLY,
             source=f"reply by {gateway}",

@@ -1,0 +1,79 @@
+"""Running the service that providers report to."""
+
+import logging
+from collections.abc import Callable
+
+from usergrowth_dagster.control.store import open_store
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.ledger import Ledger
+from usergrowth_dagster.messaging.phones import open_vault
+from usergrowth_dagster.settings import Settings
+
+
+def addresses(settings: Settings) -> list[tuple[str, str]]:
+    """What each gateway in use reports to: (what, address), for the provider's console.
+
+    The addresses for replies may hold a secret mark.
+
+    Raises:
+        UserError: a credential or setting of a gateway is missing.
+    """
+    root = (settings.callback_url or f"http://127.0.0.1:{settings.serve_port}").rstrip("/")
+    found: list[tuple[str, str]] = []
+    for name in sorted({settings.gateway, settings.email_gateway}):
+        if name == "aliyun":
+            from usergrowth_dagster.messaging.gateways.aliyun_reports import reply_url
+
+            found.append(("Aliyun SmsReport", f"{root}/aliyun/report"))
+            if settings.callback_url:
+                found.append(("Aliyun SmsUp", reply_url(settings)))
+        elif name == "kannel":
+            from usergrowth_dagster.messaging.gateways import kannel
+
+            found.append(("Kannel get-url of replies", kannel.reply_url(settings)))
+        elif name == "twilio":
+            found.append(("Twilio, a message comes in", f"{root}/twilio/mo"))
+        elif name == "webhook":
+            found.append(("webhook receipts", f"{root}/webhook/dlr"))
+            found.append(("webhook replies", f"{root}/webhook/mo"))
+        else:
+            found.append((f"{name} receipts", f"{root}/{name}/<callback_token>/dlr"))
+            found.append((f"{name} replies", f"{root}/{name}/<callback_token>/mo"))
+    return found
+
+
+def serve(settings: Settings, host: str, port: int, say: Callable[[str], None]) -> None:
+    """Listen until interrupted; what was answered with 200 is stored by then.
+
+    Raises:
+        UserError: there is no such home, or its secret key is not the ledger's.
+    """
+    import uvicorn
+
+    from usergrowth_dagster.serve.app import make_app
+
+    if not settings.home.is_dir():
+        raise UserError(f"{settings.home}: no home folder; make one with usergrowth init")
+    store = open_store(settings)  # a mistake is one sentence here, and a traceback in the app
+    Ledger(store, open_vault(settings.home))
+    store.close()
+    try:
+        for what, address in addresses(settings):
+            say(f"{what}: {address}")
+    except UserError as error:
+        say(f"not ready: {error}")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # its own access log would show queries, which may hold numbers
+    config = uvicorn.Config(
+        make_app(settings),
+        host=host,
+        port=port,
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=20,
+    )
+    logging.getLogger("uvicorn").setLevel(logging.INFO)
+    say(f"listening on http://{host}:{port}")
+    uvicorn.Server(config).run()

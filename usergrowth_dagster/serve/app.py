@@ -1,0 +1,206 @@
+"""The addresses that providers post to.
+
+``/<gateway>/<kind>``, where the kind is one of :data:`RECEIPTS` or :data:`REPLIES`: for example
+``/aliyun/report`` and ``/aliyun/up``, ``/twilio/status`` and ``/twilio/reply``, ``/kannel/dlr`` and
+``/kannel/mo``, ``/webhook/receipts`` and ``/webhook/replies``. ``/<gateway>/<token>/<kind>`` is the
+same with the credential ``callback_token`` in the path. The gateway reads the request and tells
+whether it is the provider's.
+
+=====  =========================================================================================
+200    everything is stored, on disk
+400    not what the provider sends; 403: not sent by the provider; 413: too long; 408: too slow
+503    the database or the gateway's set-up is in trouble, or too much waits: come again
+=====  =========================================================================================
+
+No answer and no line of the log holds a query, a token or a number.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from sqlalchemy import text
+from starlette.concurrency import run_in_threadpool
+
+from usergrowth_dagster.control.store import open_store
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.gateways.protocol import (
+    Callback,
+    Gateway,
+    Receipt,
+    Reply,
+    UnsignedError,
+)
+from usergrowth_dagster.messaging.gateways.registry import gateway_named
+from usergrowth_dagster.messaging.ledger import Ledger
+from usergrowth_dagster.messaging.phones import open_vault
+from usergrowth_dagster.serve import answers
+from usergrowth_dagster.serve.inbox import Busy, Inbox
+from usergrowth_dagster.settings import Settings
+
+RECEIPTS = ("receipts", "report", "status", "dlr")
+REPLIES = ("replies", "up", "reply", "mo")
+GATEWAYS = ("aliyun", "twilio", "kannel", "smtp", "webhook", "file")
+BODY_LIMIT = 2 << 20
+"""Bytes of the longest body that is read."""
+
+_BODY_SECONDS = 20.0
+_ANSWER_SECONDS = 12.0  # providers hang up after some 15 seconds, and come again
+LOG = logging.getLogger("usergrowth.serve")
+
+
+class _Refused(Exception):
+    """Nothing is stored, and why."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status, self.sentence = status, sentence
+
+
+def make_app(settings: Settings) -> FastAPI:
+    """The application of a home; it opens the control store when it starts."""
+    receiver = _Receiver(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(receiver.open)
+        try:
+            yield
+        finally:
+            await run_in_threadpool(receiver.close)
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_api_route("/healthz", receiver.health, methods=["GET"], response_model=None)
+    for path in ("/{gateway}/{kind}", "/{gateway}/{token}/{kind}"):
+        app.add_api_route(path, receiver.receive, methods=["GET", "POST"], response_model=None)
+    return app
+
+
+class _Receiver:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._gateways: dict[str, Gateway] = {}
+
+    def open(self) -> None:
+        self.store = open_store(self.settings)
+        ledger = Ledger(self.store, open_vault(self.settings.home))  # checks the key
+        self.inbox = Inbox(self.store, ledger.vault, self.settings)
+
+    def close(self) -> None:
+        self.inbox.close()
+        self.store.close()
+
+    async def health(self) -> Response:
+        """Whether the database answers, and how many requests wait to be written."""
+
+        def ask() -> None:
+            with self.store.read() as connection:
+                connection.execute(text("select 1"))
+
+        try:
+            await asyncio.wait_for(run_in_threadpool(ask), _ANSWER_SECONDS)
+        except Exception as error:
+            LOG.error("the database does not answer: %s", type(error).__name__)
+            return answers.refused(503, "the database does not answer")
+        if not self.inbox.works:
+            return answers.refused(503, "the writer has ended; start the service again")
+        return answers.said(200, 0, f"ok, {self.inbox.waiting} waiting")
+
+    async def receive(self, request: Request) -> Response:
+        """One call of a provider."""
+        began = time.monotonic()
+        parts = request.path_params
+        gateway, kind = str(parts["gateway"]), str(parts["kind"])
+        if gateway not in GATEWAYS or kind not in RECEIPTS + REPLIES:
+            return answers.refused(404, "there is no such address")
+        why = ""
+        try:
+            answer = await self._take(request, gateway, kind in REPLIES)
+        except _Refused as refusal:
+            why = refusal.sentence
+            answer = answers.refused(refusal.status, why)
+        except Exception as error:
+            why = f"unexpected {type(error).__name__}"  # its text might hold a number
+            answer = answers.refused(503, "this could not be stored now; come again")
+        took = (time.monotonic() - began) * 1000
+        level = logging.INFO if answer.status_code < 400 else logging.WARNING
+        line = (request.method, gateway, kind, answer.status_code, took, why)
+        LOG.log(level, "%s /%s/%s %d %.0f ms %s", *line)
+        return answer
+
+    async def _take(self, request: Request, gateway: str, replies: bool) -> Response:
+        callback = Callback(
+            body=await _body(request),
+            headers=dict(request.headers),
+            url=self._public_url(request),
+        )
+        if request.method == "GET" and gateway != "kannel":
+            if gateway == "smtp" and replies and callback.query.get("token"):
+                return answers.unsubscribe_form()
+            raise _Refused(405, "this address takes POST")
+        token = request.path_params.get("token")
+        items = await run_in_threadpool(self._parse, gateway, token, callback, replies)
+        try:
+            stored = asyncio.wrap_future(self.inbox.put(gateway, items, replies=replies))
+            await asyncio.wait_for(asyncio.shield(stored), _ANSWER_SECONDS)
+        except Busy:
+            raise _Refused(503, "too much is waiting; come again") from None
+        except TimeoutError:
+            raise _Refused(503, "the database takes long; come again") from None
+        return answers.taken(gateway, replies=replies, count=len(items))
+
+    def _parse(
+        self, name: str, token: str | None, callback: Callback, replies: bool
+    ) -> Sequence[Receipt] | Sequence[Reply]:
+        """What the request says.
+
+        Raises:
+            _Refused: it is not the provider's, or cannot be read.
+        """
+        try:
+            gateway = self._gateways.get(name) or gateway_named(self.settings, name)
+        except UserError as error:
+            LOG.error("gateway %s cannot be used: %s", name, error)
+            raise _Refused(503, f"the gateway {name} is not set up here") from None
+        self._gateways[name] = gateway
+        try:
+            answers.check_origin(self.settings, name, token, callback, replies=replies)
+            return gateway.parse_replies(callback) if replies else gateway.parse_receipts(callback)
+        except UnsignedError as error:
+            raise _Refused(403, str(error)) from None
+        except UserError as error:
+            raise _Refused(400, str(error)) from None
+
+    def _public_url(self, request: Request) -> str:
+        """The address as the provider knows it, whatever a proxy made of it."""
+        scope: dict[str, Any] = dict(request.scope)
+        path = bytes(scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+        query = bytes(scope.get("query_string", b"")).decode("latin-1")
+        root = (self.settings.callback_url or str(request.base_url)).rstrip("/")
+        return f"{root}{path}?{query}" if query else f"{root}{path}"
+
+
+async def _body(request: Request) -> bytes:
+    """The body, up to BODY_LIMIT.
+
+    Raises:
+        _Refused: it is longer, or does not come.
+    """
+    too_long = _Refused(413, f"a body has at most {BODY_LIMIT:,} bytes")
+    told = request.headers.get("content-length", "0")
+    if told.isdigit() and int(told) > BODY_LIMIT:
+        raise too_long
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > BODY_LIMIT:
+                    raise too_long
+    except TimeoutError:
+        raise _Refused(408, f"the body did not come within {_BODY_SECONDS:.0f} seconds") from None
+    return bytes(body)
