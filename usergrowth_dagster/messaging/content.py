@@ -176,6 +176,11 @@ def render(
     return "".join(parts)
 
 
+def shown_signature(channel: str, signature: str) -> str | None:
+    """The signature that stands in 【】 before a text; an e-mail has a sender instead."""
+    return None if channel == "email" else signature
+
+
 def reason(
     content: str,
     values: Mapping[str, str | None],

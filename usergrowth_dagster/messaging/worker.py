@@ -14,7 +14,7 @@ from usergrowth_dagster.messaging import failpoints
 from usergrowth_dagster.messaging.alerts import post
 from usergrowth_dagster.messaging.claims import Claims, Screen
 from usergrowth_dagster.messaging.contact import ContactRules, contact_rules, screen
-from usergrowth_dagster.messaging.content import render
+from usergrowth_dagster.messaging.content import render, shown_signature
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
     Gateway,
@@ -154,10 +154,11 @@ class Sender:
     def _prepare(self, rows: Sequence[dict[str, Any]]) -> list[OutMessage]:
         """The rows' messages; one that cannot be made is skipped and blocks no other."""
         made, bad = [], []
+        signature = shown_signature(self.occurrence.channel, self.occurrence.signature)
         for row in rows:
             try:
                 params = json.loads(row["template_params"])
-                text = render(self.occurrence.content, params, self.occurrence.signature)
+                text = render(self.occurrence.content, params, signature)
                 phone = self.ledger.vault.open(row["phone_number"])
             except UnknownKeyError:  # the key was rotated: no fault of the row
                 raise

@@ -81,19 +81,21 @@ def rules_of(settings: Settings, task: Task) -> ContactRules:
 def contact_moment(settings: Settings, task: Task) -> datetime:
     """As of when a decision asks the contact policy (UTC): when its texts begin to go out.
 
-    That is the execution date at ``send_from``, or a later ``execute_time``, or now when the day
-    has begun. A date that has passed is asked as of its own morning, so it is decided alike
-    whenever it is decided.
+    That is the execution date at ``send_from``, or a later ``execute_time`` or first day of a smart
+    send, or now when the day has begun. A date that has passed is asked as of its own morning, so
+    it is decided alike whenever it is decided.
     """
     opens = datetime.combine(task.execution_date, rules_of(settings, task).send_from)
     moment = moment_of(opens, settings.zone)
     if task.execution_date < settings.current_date():
         return moment
-    start = task.spec.schedule.execute_time
-    given = start if isinstance(start, datetime) else None
-    if given is not None and given.tzinfo is None:
-        given = moment_of(given, settings.zone)
-    times = [moment, business_now(settings), *([given.astimezone(UTC)] if given else [])]
+    plan, times = task.spec.schedule, [moment, business_now(settings)]
+    if isinstance(plan.execute_time, datetime):
+        start = plan.execute_time
+        times.append(start.astimezone(UTC) if start.tzinfo else moment_of(start, settings.zone))
+    if plan.smart_send:
+        first = datetime.combine(plan.smart_send.start_date, opens.time())
+        times.append(moment_of(first, settings.zone))
     return max(times)
 
 

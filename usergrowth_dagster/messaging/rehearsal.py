@@ -1,0 +1,79 @@
+"""A throw-away copy of what planning reads, so that a plan can be made without making one.
+
+The copy holds no phone numbers, only their keyed hashes: a plan seals those of its own people, and
+the copy is deleted with them.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Table, or_, select, update
+
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.codes import GroupStatus, ReviewStatus
+from usergrowth_dagster.control.store import ControlStore
+from usergrowth_dagster.control.tasks import Task
+
+_M = schema.message
+_O = schema.occurrence
+_ROWS = 5_000
+_WHOLE = (
+    schema.meta,
+    schema.campaign,
+    schema.group,
+    schema.training_job,
+    schema.inference_job,
+    schema.signature,
+    schema.template,
+    schema.schedule,
+    schema.occurrence,
+    schema.suppression,
+)
+"""Tables in the order of their references."""
+_SEALED = (schema.suppression, schema.message)
+
+
+def copy_for_planning(
+    source: ControlStore, copy: ControlStore, task: Task, since: datetime
+) -> None:
+    """Copy the control records, the suppressions, and the messages that a plan is held against.
+
+    In the copy the campaign's signature, template and group are approved, so that a campaign can
+    be rehearsed while it is reviewed.
+
+    Args:
+        source: the real store, which is only read.
+        copy: a migrated, empty store.
+        task: the task that will be planned in the copy.
+        since: messages submitted after it are copied, and all of the task's schedule.
+    """
+    schedules = (
+        select(schema.schedule.c.id)
+        .join(schema.campaign, schema.campaign.c.id == schema.schedule.c.campaign_id)
+        .where(schema.campaign.c.name == task.campaign)
+    )
+    of_schedule = _M.c.occurrence_id.in_(select(_O.c.id).where(_O.c.schedule_id.in_(schedules)))
+    with source.read() as reader, copy.write() as writer:
+        for table in _WHOLE:
+            writer.execute(table.delete())  # a new store may have noted something in meta
+            for rows in _chunks(reader, table):
+                writer.execute(table.insert(), rows)
+        for rows in _chunks(reader, _M, or_(_M.c.sent_time > since, of_schedule)):
+            writer.execute(_M.insert(), rows)
+        for table in (schema.signature, schema.template):
+            writer.execute(update(table).values(status=ReviewStatus.APPROVED))
+        writer.execute(update(schema.group).values(status=GroupStatus.PASSED))
+
+
+def _chunks(
+    reader: Connection, table: Table, *conditions: ColumnElement[bool]
+) -> Iterator[list[dict[str, Any]]]:
+    """A table's rows, without sealed numbers and what a plan has no use for."""
+    blank: dict[str, Any] = {"phone_number": None} if table in _SEALED else {}
+    if table is _M:
+        blank |= {"batch_id": None, "template_params": "{}"}
+    query = select(*(column for column in table.c if column.name not in blank)).where(*conditions)
+    found = reader.execution_options(yield_per=_ROWS).execute(query)
+    for part in found.mappings().partitions(_ROWS):
+        yield [{**row, **blank} for row in part]
