@@ -80,7 +80,7 @@ def meaning(code: str, message: str, status: int, now: datetime) -> Meaning:
         now: an aware time, for limits that end with the day or the month.
     """
     if code == "OK":
-        return Meaning(Answer.ACCEPTED)
+        return Meaning(Answer.ACCEPTED if status == 200 else Answer.IN_DOUBT)
     if code == _DAY:
         return Meaning(Answer.DEFERRED, retry_after=seconds_to_next(now, month=False))
     if code == _MONTH:

@@ -56,7 +56,8 @@ class OneTry(HttpClient):  # type: ignore[misc]
         if self.root:
             parts = urlsplit(uri)
             uri = self.root.rstrip("/") + parts.path + (f"?{parts.query}" if parts.query else "")
-        seconds: float = timeout or getattr(self._local, "seconds", self.seconds)
+        limit: float = getattr(self._local, "seconds", self.seconds)
+        seconds = limit if timeout is None else timeout
         began = time.monotonic()
         with self.session.request(
             method.upper(),

@@ -1,0 +1,368 @@
+"""What every gateway must do: one suite, run against a provider of each kind.
+
+To put a gateway under it, write a :class:`Case` for its provider and a test class of two lines::
+
+    class TestMine(Conformance):
+        @pytest.fixture
+        def case(self, settings: Settings) -> Iterator[Case]:
+            with my_provider() as provider:
+                yield MyCase(provider, settings)
+
+The provider is a program of its own or a thread of the test, but never a part of the gateway that
+was replaced: what is tested is what goes over the wire. In every test, nothing that the process
+logs or prints may hold a recipient's address.
+"""
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import pytest
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.gateways.protocol import (
+    Answer,
+    Callback,
+    Found,
+    Gateway,
+    Inquiry,
+    OutBatch,
+    OutMessage,
+    Receipt,
+    Result,
+)
+from usergrowth_dagster.messaging.phones import phone_key
+
+TIMEOUT = 0.8
+"""Seconds to give the gateway as ``gateway_timeout``."""
+TEXT = "【示例商店】亲爱的{name}，新年好 🎁 “€5” & <b>+%~\n拒收请回复R"
+
+
+class Mood(StrEnum):
+    """What a provider does with submissions."""
+
+    TAKE = "take"
+    REFUSE_ONE = "refuse_one"  # refuses the recipient that it is told, takes the others
+    DEFER = "defer"  # takes nothing for the moment
+    STOP = "stop"  # takes nothing: account, credentials
+    TAKE_AND_HANG = "take_and_hang"  # takes all and never answers
+    TAKE_AND_RESET = "take_and_reset"  # takes all and cuts the connection in mid-answer
+    RESET = "reset"  # cuts the connection, having taken nothing
+    ERROR = "error"  # HTTP 500 or the like, having taken nothing
+    NONSENSE = "nonsense"  # takes all, and answers with what nobody understands
+
+
+class Case(ABC):
+    """A gateway and its provider.
+
+    Attributes:
+        gateway: made with ``gateway_timeout`` = :data:`TIMEOUT`.
+        lacks: moods that such a provider cannot have, with the reason.
+        looks_up: whether the provider can be asked about messages.
+        channel: of the messages.
+        replies: whether the provider posts replies.
+    """
+
+    gateway: Gateway
+    lacks: Mapping[Mood, str] = {}
+    looks_up: bool = True
+    channel: str = "sms"
+
+    @abstractmethod
+    def set_mood(self, mood: Mood, address: str | None = None) -> None:
+        """How the provider behaves from now on; ``address`` is the one that REFUSE_ONE refuses."""
+
+    @abstractmethod
+    def taken(self) -> Sequence[str]:
+        """Addresses that the provider took messages for, as often as it did, as it wrote them."""
+
+    @abstractmethod
+    def attempts(self) -> Sequence[str]:
+        """Addresses in all submissions that reached the provider, taken or not."""
+
+    @abstractmethod
+    def contents(self) -> Mapping[str, str]:
+        """By taken address (as in :meth:`taken`): text or variable that the recipient reads."""
+
+    @abstractmethod
+    def unreachable(self) -> Gateway | None:
+        """The same gateway with a provider that nobody can connect to; None: there is no such."""
+
+    @abstractmethod
+    def report(
+        self, batch: OutBatch, results: Sequence[Result], delivered: Mapping[str, bool]
+    ) -> Sequence[Callback]:
+        """The provider's callbacks about the batch's messages, by out_id."""
+
+    @abstractmethod
+    def garbage(self) -> Sequence[Callback]:
+        """Callbacks to the receipts' address that are not what the provider sends."""
+
+    def address(self, number: int) -> str:
+        """A recipient: a number from the unassigned country code 999."""
+        return f"+999{number:010d}"
+
+    def same(self, address: str) -> str:
+        """What is equal for two writings of one address."""
+        return phone_key(address)
+
+    def check(self) -> None:
+        """Raise an AssertionError when the provider found a submission not as it must be."""
+        assert self.gateway.name
+
+
+def make_batch(case: Case, size: int, batch_id: str = "71", first: int = 1) -> OutBatch:
+    """A batch to recipients ``first`` … with awkward text."""
+    return OutBatch(
+        batch_id=batch_id,
+        schedule="冬季 send",
+        occurrence="20171228-december",
+        channel=case.channel,
+        signature="示例商店",
+        template_code="UG_000001",
+        template_type="promotion",
+        submitted_time=datetime.now(UTC),
+        messages=[
+            OutMessage(
+                out_id=str(1000 + n),
+                user_id=f"u{n}",
+                phone=case.address(n),
+                text=TEXT.format(name=f"客{n}"),
+                params={"name": f"客{n} 🎁&+%"},
+            )
+            for n in range(first, first + size)
+        ],
+        subject="新年礼券 🎁" if case.channel == "email" else None,
+    )
+
+
+def inquiries(batch: OutBatch, results: Sequence[Result] = ()) -> list[Inquiry]:
+    """The questions about a batch's messages, as the dispatcher asks them."""
+    known = {result.out_id: result.request_id for result in results}
+    return [
+        Inquiry(
+            m.out_id,
+            batch.schedule,
+            batch.occurrence,
+            batch.submitted_time,
+            m.phone,
+            known.get(m.out_id),
+            batch.batch_id,
+        )
+        for m in batch.messages
+    ]
+
+
+def answers(batch: OutBatch, results: Sequence[Result]) -> dict[str, Answer]:
+    """Answers by out_id; each message has one at most, and none that was not asked for."""
+    found = {result.out_id: result.answer for result in results}
+    assert len(found) == len(results), "two answers for a message"
+    assert set(found) <= {m.out_id for m in batch.messages}, "an answer for no message"
+    return found
+
+
+def in_doubt(case: Case, batch: OutBatch) -> list[Result]:
+    """Submit; every message must be in doubt, by an answer or for lack of one."""
+    try:
+        results = list(case.gateway.submit(batch))
+    except Exception as error:
+        assert not isinstance(error, UserError)
+        assert_secret(case, f"{error} {error!r} {error.__cause__!r} {error.__context__!r}", batch)
+        return []
+    found = answers(batch, results)
+    assert set(found.values()) <= {Answer.IN_DOUBT}, Counter(found.values())
+    return results
+
+
+def assert_secret(case: Case, text: str, batch: OutBatch) -> None:
+    """No address of the batch stands in a text."""
+    for message in batch.messages:
+        for form in {message.phone, case.same(message.phone)}:
+            assert form not in text, "a recipient's address got out"
+
+
+class Conformance:
+    """The suite; subclasses give the fixture ``case``."""
+
+    @pytest.fixture(autouse=True)
+    def secrecy(
+        self,
+        case: Case,
+        caplog: pytest.LogCaptureFixture,
+        capfd: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> Iterator[None]:
+        """Nothing that is logged or printed holds an address, whatever the level."""
+        monkeypatch.setenv("DEBUG", "sdk")
+        caplog.set_level(logging.DEBUG)
+        for name in ("urllib3", "httpx", "httpcore", "twilio.http_client", "darabonba-core"):
+            caplog.set_level(logging.DEBUG, logger=name)
+        yield
+        out, err = capfd.readouterr()
+        said = "\n".join(
+            [out, err, *(f"{r.getMessage()} {r.exc_text}" for r in caplog.get_records("call"))]
+        )
+        assert_secret(case, said, make_batch(case, 120))
+        case.check()
+
+    def test_full_batch_is_taken_once(self, case: Case) -> None:
+        """Guards against rows left out or doubled at the largest size, and text that is garbled."""
+        batch = make_batch(case, case.gateway.max_batch)
+        results = case.gateway.submit(batch)
+        found = answers(batch, results)
+        assert found == {m.out_id: Answer.ACCEPTED for m in batch.messages}
+        wanted = Counter(case.same(m.phone) for m in batch.messages)
+        assert Counter(case.same(a) for a in case.taken()) == wanted
+        read = {case.same(a): text for a, text in case.contents().items()}
+        for message in batch.messages:
+            assert read[case.same(message.phone)] in (message.text, message.params["name"])
+        assert_secret(case, repr((batch, results, case.gateway, inquiries(batch))), batch)
+
+    def test_one_bad_row_does_not_reject_its_batch(self, case: Case) -> None:
+        """Guards against a poison row that takes its neighbors with it, or sends them twice."""
+        if Mood.REFUSE_ONE in case.lacks:
+            return
+        batch = make_batch(case, min(7, case.gateway.max_batch))
+        bad = batch.messages[-2]
+        case.set_mood(Mood.REFUSE_ONE, bad.phone)
+        results = case.gateway.submit(batch)
+        found = answers(batch, results)
+        assert found.pop(bad.out_id) is Answer.REJECTED
+        assert set(found.values()) == {Answer.ACCEPTED}
+        wanted = {case.same(m.phone): 1 for m in batch.messages if m is not bad}
+        assert Counter(case.same(a) for a in case.taken()) == wanted
+        (refused,) = (r for r in results if r.out_id == bad.out_id)
+        assert refused.code
+
+    @pytest.mark.parametrize("mood", [Mood.DEFER, Mood.STOP])
+    def test_refusals_of_everything(self, case: Case, mood: Mood) -> None:
+        """Guards against throttled rows that are lost, and going on with a closed account."""
+        if mood in case.lacks:
+            return
+        batch = make_batch(case, 3)
+        case.set_mood(mood)
+        results = case.gateway.submit(batch)
+        wanted = Answer.DEFERRED if mood is Mood.DEFER else Answer.STOP
+        assert answers(batch, results) == {m.out_id: wanted for m in batch.messages}
+        assert all(result.code for result in results)
+        if mood is Mood.DEFER:
+            assert all(0 < (result.retry_after or 60) <= 32 * 86_400 for result in results)
+        assert not case.taken()
+        assert max(Counter(case.attempts()).values(), default=1) == 1
+        case.set_mood(Mood.TAKE)
+        assert set(answers(batch, case.gateway.submit(batch)).values()) == {Answer.ACCEPTED}
+
+    @pytest.mark.parametrize("mood", [Mood.TAKE_AND_HANG, Mood.TAKE_AND_RESET, Mood.NONSENSE])
+    def test_taken_without_an_answer_is_in_doubt(self, case: Case, mood: Mood) -> None:
+        """Guards against a second text after an answer that was lost, and a doubt never settled."""
+        if mood in case.lacks:
+            return
+        batch = make_batch(case, 3)
+        case.set_mood(mood)
+        began = time.monotonic()
+        results = in_doubt(case, batch)
+        assert time.monotonic() - began < 3 * TIMEOUT + 1
+        time.sleep(0.05)
+        assert max(Counter(case.attempts()).values()) == 1, "it was submitted again"
+        taken = {case.same(address) for address in case.taken()}
+        case.set_mood(Mood.TAKE)
+        findings = {f.out_id: f for f in case.gateway.look_up(inquiries(batch, results))}
+        assert max(Counter(case.attempts()).values()) == 1, "a look-up submitted"
+        for message in batch.messages:
+            found = findings[message.out_id].found if message.out_id in findings else None
+            if case.looks_up and case.same(message.phone) in taken:
+                assert found in (Found.ACCEPTED, Found.DELIVERED)
+            else:
+                assert found in (Found.NOT_FOUND, None)
+
+    @pytest.mark.parametrize("mood", [Mood.RESET, Mood.ERROR])
+    def test_failures_are_in_doubt_and_not_repeated(self, case: Case, mood: Mood) -> None:
+        """Guards against a library below the gateway that tries again by itself."""
+        if mood in case.lacks:
+            return
+        batch = make_batch(case, 3)
+        case.set_mood(mood)
+        results = in_doubt(case, batch)
+        assert max(Counter(case.attempts()).values(), default=1) == 1, "it was submitted again"
+        case.set_mood(Mood.TAKE)
+        for finding in case.gateway.look_up(inquiries(batch, results)):
+            assert finding.found is Found.NOT_FOUND
+
+    def test_no_connection_defers(self, case: Case) -> None:
+        """Guards against rows in doubt, to be looked up one by one, when nothing was ever said."""
+        gateway = case.unreachable()
+        if gateway is None:
+            return
+        batch = make_batch(case, 3)
+        results = gateway.submit(batch)
+        assert set(answers(batch, results).values()) == {Answer.DEFERRED}
+        assert len(results) == 3
+        assert all((result.retry_after or 60) >= 1 for result in results)
+
+    def test_unknown_messages_are_not_found(self, case: Case) -> None:
+        """Guards against a look-up that takes another batch's or person's message for ours."""
+        case.gateway.submit(make_batch(case, 3, batch_id="71"))
+        never = make_batch(case, 2, batch_id="72", first=50)
+        for finding in case.gateway.look_up(inquiries(never)):
+            assert finding.found is Found.NOT_FOUND
+        assert len(case.taken()) == 3
+
+    def test_reports_find_their_rows(self, case: Case) -> None:
+        """Guards against reports that are lost, turned around, or about the wrong row."""
+        batch = make_batch(case, 3)
+        results = case.gateway.submit(batch)
+        delivered = {m.out_id: n % 2 == 0 for n, m in enumerate(batch.messages)}
+        receipts = [
+            receipt
+            for callback in case.report(batch, results, delivered)
+            for receipt in case.gateway.parse_receipts(callback)
+        ]
+        found = {row_of(case, batch, results, r): r.status for r in receipts}
+        wanted = {
+            out_id: Found.DELIVERED if good else Found.UNDELIVERED
+            for out_id, good in delivered.items()
+        }
+        assert found == wanted
+        assert all(r.code for r in receipts if r.status is Found.UNDELIVERED)
+        assert_secret(case, repr(receipts), batch)
+
+    def test_garbage_is_a_users_mistake(self, case: Case) -> None:
+        """Guards against a traceback, or a report believed, for whatever somebody posts."""
+        batch = make_batch(case, 1)
+        odd = [b"", b"\xff\xfe", b"null", b"[", b"[null]", b"{}", b"[[[[", b'"a"', b"a=b&c", b"\0"]
+        whole = case.report(batch, case.gateway.submit(batch), {batch.messages[0].out_id: True})
+        callbacks = [
+            *(
+                replace(callback, body=body, headers=h)
+                for callback in whole[:1]
+                for body in odd
+                for h in ({}, callback.headers)
+                if callback.body
+            ),
+            *(Callback(body, {}, "https://ug.example/x?a=%ff&mark=%00") for body in odd),
+            *case.garbage(),
+        ]
+        for callback in callbacks:
+            with pytest.raises(UserError) as caught:
+                case.gateway.parse_receipts(callback)
+            assert caught.value.__cause__ is None
+            assert_secret(case, str(caught.value), batch)
+        for body in odd:
+            with pytest.raises(UserError):
+                case.gateway.parse_replies(Callback(body, {}, "https://ug.example/x?a=%ff"))
+
+
+def row_of(case: Case, batch: OutBatch, results: Sequence[Result], receipt: Receipt) -> str:
+    """The row that a receipt is about, found as the ledger does."""
+    if receipt.out_id is not None:
+        return receipt.out_id
+    assert receipt.phone is not None
+    requests = {result.out_id: result.request_id for result in results}
+    assert receipt.batch_id == batch.batch_id or receipt.request_id in requests.values()
+    (row,) = (m.out_id for m in batch.messages if case.same(m.phone) == case.same(receipt.phone))
+    return row

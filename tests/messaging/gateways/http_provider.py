@@ -1,0 +1,163 @@
+"""A provider's HTTP endpoint in a thread of the test, which counts, checks, and can misbehave."""
+
+import json
+import socket
+import struct
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from conformance import TIMEOUT, Mood
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as it came; header names in lower case."""
+
+    method: str
+    path: str
+    query: list[tuple[str, str]]
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer; ``submission``: the mood may spoil it."""
+
+    status: int
+    content: Any
+    submission: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def body(self) -> bytes:
+        """The content as JSON."""
+        return json.dumps(self.content, ensure_ascii=False).encode()
+
+
+class Provider:
+    """Base of the endpoints: subclasses answer requests in :meth:`handle`.
+
+    A request that is not as it must be makes :meth:`handle` raise an AssertionError; the sentence
+    is kept in ``problems`` and the answer is 400.
+    """
+
+    def __init__(self) -> None:
+        self.mood, self.bad = Mood.TAKE, ""
+        self.taken: list[str] = []
+        self.attempts: list[str] = []
+        self.texts: dict[str, str] = {}
+        self.problems: list[str] = []
+        self.requests = 0
+        self.lock = threading.Lock()
+        self.url = ""
+
+    def handle(self, request: Request) -> Answered:
+        """The answer, by the wire format of the provider."""
+        raise NotImplementedError
+
+    def answer(self, request: Request) -> Answered:
+        """One request at a time."""
+        with self.lock:
+            self.requests += 1
+            try:
+                return self.handle(request)
+            except (AssertionError, KeyError, ValueError) as problem:
+                self.problems.append(repr(problem))
+                return Answered(400, {"code": 99999, "message": "bad request"})
+
+    @property
+    def takes(self) -> bool:
+        """Whether submissions are taken in this mood."""
+        return self.mood in (
+            *(Mood.TAKE, Mood.REFUSE_ONE),
+            *(Mood.TAKE_AND_HANG, Mood.TAKE_AND_RESET, Mood.NONSENSE),
+        )
+
+
+@contextmanager
+def serving(provider: Provider) -> Iterator[None]:
+    """Serve a provider; its ``url`` is set meanwhile."""
+    hanging = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body in one packet
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            length = int(self.headers.get("Content-Length", "0"))
+            parts = urlsplit(self.path)
+            request = Request(
+                self.command,
+                parts.path,
+                parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)),
+                {key.lower(): value for key, value in self.headers.items()},
+                self.rfile.read(length),
+            )
+            answered = provider.answer(request)
+            mood = provider.mood if answered.submission else Mood.TAKE
+            if mood is Mood.TAKE_AND_HANG:
+                hanging.wait(6 * TIMEOUT)
+                self.close_connection = True
+                return
+            body = b"<html>\xff" if mood is Mood.NONSENSE else answered.body
+            if mood is Mood.RESET:
+                self.reset()
+                return
+            self.send_response(500 if mood is Mood.ERROR else answered.status)
+            self.send_header("Content-Type", "application/json;charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            for key, value in answered.headers.items():
+                self.send_header(key, value)
+            self.end_headers()
+            self.wfile.write(body[: len(body) // 2] if mood is Mood.TAKE_AND_RESET else body)
+            self.wfile.flush()
+            if mood is Mood.TAKE_AND_RESET:
+                self.reset()
+
+        do_GET = do_POST
+
+        def reset(self) -> None:
+            self.wfile.flush()
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+            self.close_connection = True
+
+        def finish(self) -> None:
+            if self.connection.fileno() >= 0:
+                super().finish()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 64
+
+        def handle_error(self, *_: object) -> None:
+            return  # a client that went away
+
+    server = Server(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    provider.url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield
+    finally:
+        hanging.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def closed_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
