@@ -8,3 +8,7 @@ class UserError(Exception):
     and says what to do next. The command line prints it without a traceback and exits with 2;
     an asset fails with it as its only message.
     """
+
+
+class SetUpError(UserError):
+    """Something that the operator must set up first: a credential, or a provider's SDK."""

@@ -10,15 +10,16 @@ from usergrowth_dagster.messaging.phones import open_vault
 from usergrowth_dagster.settings import Settings
 
 
-def addresses(settings: Settings) -> list[tuple[str, str]]:
+def addresses(settings: Settings, port: int) -> list[tuple[str, str]]:
     """What each gateway in use reports to: (what, address), for the provider's console.
 
-    The addresses for replies may hold a secret mark.
+    The addresses for replies may hold a secret mark. Without ``callback_url`` they are those of
+    this machine.
 
     Raises:
         UserError: a credential or setting of a gateway is missing.
     """
-    root = (settings.callback_url or f"http://127.0.0.1:{settings.serve_port}").rstrip("/")
+    root = (settings.callback_url or f"http://127.0.0.1:{port}").rstrip("/")
     found: list[tuple[str, str]] = []
     for name in sorted({settings.gateway, settings.email_gateway}):
         if name == "aliyun":
@@ -58,7 +59,7 @@ def serve(settings: Settings, host: str, port: int, say: Callable[[str], None]) 
     Ledger(store, open_vault(settings.home))
     store.close()
     try:
-        for what, address in addresses(settings):
+        for what, address in addresses(settings, port):
             say(f"{what}: {address}")
     except UserError as error:
         say(f"not ready: {error}")

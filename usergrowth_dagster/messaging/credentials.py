@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.errors import SetUpError
 
 FILE_NAME = "credentials.toml"
 
@@ -32,7 +32,7 @@ def credential(home: Path, name: str, *, required: bool = True) -> str | None:
         required: False: None when it is set nowhere.
 
     Raises:
-        UserError: it is set nowhere, empty or no text, or others may read the file.
+        SetUpError: it is set nowhere, empty or no text, or others may read the file.
     """
     variable = f"USERGROWTH_{name.upper()}"
     path = home / FILE_NAME
@@ -42,12 +42,12 @@ def credential(home: Path, name: str, *, required: bool = True) -> str | None:
     if value is None:
         if not required:
             return None
-        raise UserError(
+        raise SetUpError(
             f'the credential {name} is missing: set {variable}, or write {name} = "…" into {path} '
             "and chmod 600 it"
         )
     if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{source}: must be a text that is not empty")
+        raise SetUpError(f"{source}: must be a text that is not empty")
     return value.strip()
 
 
@@ -56,12 +56,12 @@ def _held(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_mode & 0o077:
-                raise UserError(f"{path} can be read by others: chmod 600 {path}")
+                raise SetUpError(f"{path} can be read by others: chmod 600 {path}")
             return tomllib.load(file)
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        raise SetUpError(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
         # the parser's own sentence may quote the line
-        raise UserError(f'{path}: not valid TOML; each line must be name = "value"') from None
+        raise SetUpError(f'{path}: not valid TOML; each line must be name = "value"') from None

@@ -27,7 +27,7 @@ from sqlalchemy import text
 from starlette.concurrency import run_in_threadpool
 
 from usergrowth_dagster.control.store import open_store
-from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.messaging.gateways.protocol import (
     Callback,
     Gateway,
@@ -161,17 +161,21 @@ class _Receiver:
         Raises:
             _Refused: it is not the provider's, or cannot be read.
         """
+        not_ready = _Refused(503, f"the gateway {name} is not set up here")
         try:
             gateway = self._gateways.get(name) or gateway_named(self.settings, name)
         except UserError as error:
-            LOG.error("gateway %s cannot be used: %s", name, error)
-            raise _Refused(503, f"the gateway {name} is not set up here") from None
+            LOG.error("the gateway %s cannot be used: %s", name, error)
+            raise not_ready from None
         self._gateways[name] = gateway
         try:
             answers.check_origin(self.settings, name, token, callback, replies=replies)
             return gateway.parse_replies(callback) if replies else gateway.parse_receipts(callback)
         except UnsignedError as error:
             raise _Refused(403, str(error)) from None
+        except SetUpError as error:
+            LOG.error("the gateway %s cannot be used: %s", name, error)
+            raise not_ready from None
         except UserError as error:
             raise _Refused(400, str(error)) from None
 

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
 
-from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.messaging.credentials import credential
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
@@ -269,5 +269,5 @@ def _international(phone: str) -> str:
     return phone if phone.startswith("+") else f"+{phone.removeprefix('00')}"
 
 
-def _no_sdk() -> UserError:
-    return UserError("the gateway twilio needs its SDK: pip install 'usergrowth-dagster[twilio]'")
+def _no_sdk() -> SetUpError:
+    return SetUpError("the gateway twilio needs its SDK: pip install 'usergrowth-dagster[twilio]'")
