@@ -1,11 +1,11 @@
-"""Commands of campaigns: apply, review."""
+"""Commands of campaigns: apply, review, reviews, preview."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, say
+from usergrowth_dagster.cli.common import Home, day_of, finish, say, table
 
 app = typer.Typer()
 
@@ -36,3 +36,30 @@ def review(
     from usergrowth_dagster.commands.campaigns import review_record
 
     say(review_record(home, kind, name, approve, reason))
+
+
+@app.command()
+def reviews(
+    name: Annotated[str | None, typer.Argument(help="show the history of this one")] = None,
+    home: Home = None,
+) -> None:
+    """Show where signatures and templates stand in the review, or what happened to one of them."""
+    from usergrowth_dagster.commands.campaigns import show_reviews
+
+    show_reviews(home, name, table)
+
+
+@app.command()
+def preview(
+    campaign: Annotated[str, typer.Argument(help="the campaign's name")],
+    date: Annotated[
+        str | None, typer.Option(help="execution date; default: the campaign's newest")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=0, max=100, help="messages to show")] = 5,
+    home: Home = None,
+) -> None:
+    """Show what a campaign would send, to how many, when and for how much; changes nothing."""
+    from usergrowth_dagster.commands.preview import preview_campaign
+
+    day = day_of(date) if date else None
+    finish(preview_campaign(home, campaign, day, samples, say, table))

@@ -1,21 +1,17 @@
 """Campaign files and reviews."""
 
-import getpass
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.commands.home import open_home
+from usergrowth_dagster.control.audit import whoami
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.train import training_config
 
-
-def actor() -> str:
-    """Who acts, for the records' history."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
+if TYPE_CHECKING:
+    from usergrowth_dagster.commands.show import ShowTable
 
 
 def apply_files(home: Path | None, files: Sequence[Path]) -> Iterator[str]:
@@ -36,7 +32,7 @@ def apply_files(home: Path | None, files: Sequence[Path]) -> Iterator[str]:
         training_config(project, spec)
         specs.append((path, spec))
     for path, spec in specs:
-        applied = apply_campaign(project.store, spec, actor())
+        applied = apply_campaign(project.store, spec, whoami())
         told = [f"created {name}" for name in applied.created]
         told += [f"changed {change}" for change in applied.changed] + list(applied.notes)
         yield f"{path}: {'; '.join(told) or 'nothing to change'}"
@@ -51,5 +47,25 @@ def review_record(
     if kind not in ("signature", "template"):
         raise UserError(f"{kind!r}: only a signature or a template is reviewed")
     project = Project(open_home(home))
-    status = review(project.store, kind, name, approve, reason, actor())
+    status = review(project.store, kind, name, approve, reason, whoami())
     return f"{kind} {name!r} is {status.name.lower()}"
+
+
+def show_reviews(home: Path | None, name: str | None, show_table: "ShowTable") -> None:
+    """Print where signatures and templates stand, or the history of those of one name."""
+    from usergrowth_dagster.control.review import all_reviews, review_history
+
+    project = Project(open_home(home))
+    if name is None:
+        lines: list[tuple[Any, ...]] = [
+            (one.kind, one.name, one.status.name.lower(), one.reason)
+            for one in all_reviews(project.store)
+        ]
+        show_table("Reviews", ("kind", "name", "status", "reason"), lines)
+        return
+    zone = project.settings.zone
+    lines = [
+        (f"{e.time.astimezone(zone):%Y-%m-%d %H:%M}", kind, e.actor, e.source, e.target, e.note)
+        for kind, e in review_history(project.store, name)
+    ]
+    show_table(f"History of {name}", ("time", "kind", "who", "from", "to", "note"), lines)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, select
 
-from usergrowth_dagster.control import schema
+from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.codes import (
     JobStatus,
@@ -167,6 +167,8 @@ def apply_campaign(store: ControlStore, spec: CampaignSpec, actor: str) -> Appli
                     work.applied.created.append(f"task {task_id!r}")
                 elif done:
                     work.applied.changed.append(f"task {task_id!r}: {done}")
+        if not work.applied.unchanged:
+            audit.record(connection, actor, "apply", f"campaign {spec.name}", str(work.applied))
     return work.applied
 
 

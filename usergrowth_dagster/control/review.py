@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from usergrowth_dagster.control import schema
+from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.codes import Kind, ReviewStatus
-from usergrowth_dagster.control.store import TABLES, ControlStore
+from usergrowth_dagster.control.store import TABLES, ControlStore, Event
 from usergrowth_dagster.errors import UserError
 
 
@@ -58,6 +58,8 @@ def review(
                 note=reason or "",
                 values={"reason": reason},
             )
+            detail = verdict.name.lower() + (f": {reason}" if reason else "")
+            audit.record(connection, actor, "review", f"{kind} {name}", detail)
     return verdict
 
 
@@ -77,3 +79,38 @@ def reviews(store: ControlStore, campaign: str) -> list[Review]:
             )
             found += [Review(kind, row[0], row[1], row[2]) for row in rows]
     return found
+
+
+def all_reviews(store: ControlStore) -> list[Review]:
+    """Where every signature and template stands, by kind and name."""
+    found = []
+    with store.read() as connection:
+        for kind in (Kind.SIGNATURE, Kind.TEMPLATE):
+            table = TABLES[kind]
+            rows = connection.execute(
+                select(table.c.name, table.c.status, table.c.reason).order_by(table.c.name)
+            )
+            found += [Review(kind, row[0], row[1], row[2]) for row in rows]
+    return found
+
+
+def review_history(store: ControlStore, name: str) -> list[tuple[Kind, Event]]:
+    """What has happened to the signatures and templates of a name, oldest first.
+
+    Raises:
+        UserError: neither a signature nor a template has that name.
+    """
+    found: list[tuple[Kind, Event]] = []
+    known: list[str] = []
+    for kind in (Kind.SIGNATURE, Kind.TEMPLATE):
+        table = TABLES[kind]
+        with store.read() as connection:
+            record = connection.scalar(select(table.c.id).where(table.c.name == name))
+            known += connection.scalars(select(table.c.name).order_by(table.c.name)).all()
+        if record is not None:
+            found += [(kind, event) for event in store.history(kind, record)]
+    if not found:
+        raise UserError(
+            f"no signature or template is called {name!r}; there are: {', '.join(known) or 'none'}"
+        )
+    return sorted(found, key=lambda one: one[1].time)

@@ -147,7 +147,7 @@ def _keep_budget(connection: Connection, opened: Occurrence, max_segments: int |
     of_schedule = table.c.id == opened.schedule_id
     max_cost = connection.scalar(select(table.c.max_cost).where(of_schedule).with_for_update())
     if max_cost is not None:
-        left = Decimal(repr(max_cost)) - _committed(connection, opened)
+        left = Decimal(repr(max_cost)) - committed(connection, opened)
         limits = (max_segments, segments_for(left, opened.price))
         max_segments = min((limit for limit in limits if limit is not None), default=None)
     if max_segments is None:
@@ -159,8 +159,8 @@ def _keep_budget(connection: Connection, opened: Occurrence, max_segments: int |
     _skip(connection, "over_budget", _M.c.id.in_(over))
 
 
-def _committed(connection: Connection, opened: Occurrence) -> Decimal:
-    """Money that the schedule's other occurrences have spent or may still spend."""
+def committed(connection: Connection, opened: Occurrence) -> Decimal:
+    """Money that an occurrence's schedule has spent, or may still spend, on its other ones."""
     paid = or_(
         _M.c.state.not_in(_UNPAID),
         (_M.c.state == MessageState.EXPIRED) & _M.c.sent_time.is_not(None),  # went out, unconfirmed

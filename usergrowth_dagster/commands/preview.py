@@ -1,0 +1,135 @@
+"""What a campaign would send, printed for a person before anything is sent."""
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from usergrowth_dagster.commands.home import open_home
+from usergrowth_dagster.messaging.forecast import Forecast, Sample
+from usergrowth_dagster.tasks.preview import Preview, preview_task, tasks_of
+from usergrowth_dagster.tasks.project import Project
+
+if TYPE_CHECKING:
+    from usergrowth_dagster.commands.show import Say, ShowTable
+
+
+def preview_campaign(
+    home: Path | None,
+    campaign: str,
+    day: date | None,
+    samples: int,
+    say: "Say",
+    show_table: "ShowTable",
+) -> list[str]:
+    """Print what each task of a campaign and date would send.
+
+    Returns:
+        Sentences that say why something would not be sent at all.
+
+    Raises:
+        UserError: the campaign has no task on the date.
+    """
+    project = Project(open_home(home))
+    problems = []
+    for task in tasks_of(project, campaign, day):
+        found = preview_task(project, task, samples)
+        show_preview(project, found, say, show_table)
+        problems += found.problems
+    return problems
+
+
+def show_preview(project: Project, found: Preview, say: "Say", show_table: "ShowTable") -> None:
+    """Print one task's preview."""
+    task = found.task
+    stage = "planned" if found.planned else "decided" if found.decided else "not decided yet"
+    say(f"Task {task.task_id} of campaign {task.campaign}, {task.execution_date}: {stage}")
+    for one in found.reviews:
+        why = f": {one.reason}" if one.reason else ""
+        say(f"{one.kind} {one.name!r}: {one.status.name.lower()}{why}")
+    if not found.decided and not found.planned:
+        say(f"run `usergrowth run --date {task.execution_date}` first; it sends nothing that waits")
+    if found.decided:
+        _show_outcomes(found.decided, show_table)
+    if found.forecast is not None:
+        _show_forecast(found, found.forecast, project.settings.zone, say, show_table)
+    say("")
+
+
+def _show_outcomes(decided: dict[str, int], show_table: "ShowTable") -> None:
+    total = sum(decided.values())
+    lines = [(name, f"{rows:,}", _share(rows, total)) for name, rows in decided.items()]
+    show_table("Decision", ("outcome", "rows", "share"), [*lines, ("all", f"{total:,}", "")])
+
+
+def _show_forecast(
+    found: Preview, forecast: Forecast, zone: ZoneInfo, say: "Say", show_table: "ShowTable"
+) -> None:
+    plan = forecast.plan
+    people = sum(plan.states.values())
+    if plan.reasons:
+        lines: list[tuple[Any, ...]] = [
+            (reason, f"{count:,}", _share(count, people)) for reason, count in plan.reasons.items()
+        ]
+        show_table("Skipped by the plan", ("reason", "people", "share"), lines)
+    due, send_by = (
+        f"{moment.astimezone(zone):%Y-%m-%d %H:%M}"
+        for moment in (plan.occurrence.due, plan.occurrence.send_by)
+    )
+    say(
+        f"{plan.people:,} of {people:,} people get {plan.messages:,} messages for "
+        f"{plan.cost:,.2f} {plan.currency}, from {due} to {send_by} {zone.key}"
+    )
+    _show_budget(found, forecast, say)
+    show_table(
+        "Messages a person",
+        ("messages", "people"),
+        [(size, f"{count:,}") for size, count in forecast.sizes.items()],
+    )
+    show_table(
+        "When they may go at first",
+        ("zone", "local hour", "people"),
+        [(zone, f"{hour:%Y-%m-%d %H}h", f"{n:,}") for (zone, hour), n in forecast.hours.items()],
+    )
+    if forecast.longest:
+        long = forecast.longest
+        say(f"Longest: {long.length} characters, {long.segments} messages: {long.text}")
+    _show_samples(forecast.samples, show_table)
+
+
+def _show_budget(found: Preview, forecast: Forecast, say: "Say") -> None:
+    spec, plan = found.task.spec, forecast.plan
+    if spec.selection.budget is not None:
+        say(f"Budget of the selection: {spec.selection.budget:,.2f} {plan.currency}")
+    if spec.schedule.max_cost is not None:
+        others = float(found.committed)
+        left = spec.schedule.max_cost - others - plan.cost
+        say(
+            f"Budget of the schedule: {spec.schedule.max_cost:,.2f} {plan.currency}, of which "
+            f"{others:,.2f} for other occurrences and {plan.cost:,.2f} for this one; "
+            f"{max(left, 0):,.2f} left"
+        )
+
+
+def _show_samples(samples: Sequence[Sample], show_table: "ShowTable") -> None:
+    if samples:
+        show_table(
+            "Samples",
+            ("user", "address", "local time", "messages", "characters", "text"),
+            [
+                (
+                    one.user_id,
+                    one.address,
+                    f"{one.at:%m-%d %H:%M}",
+                    one.segments,
+                    one.length,
+                    one.text,
+                )
+                for one in samples
+            ],
+        )
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else ""

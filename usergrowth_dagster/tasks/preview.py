@@ -1,0 +1,153 @@
+"""What a task would send, before anything is sent.
+
+A task without a plan is planned in a throw-away copy of the database, by the code that will plan
+it: so the figures are those of the plan, and nothing is changed.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+from usergrowth_dagster.audience.eligibility import OUTCOMES
+from usergrowth_dagster.control.codes import JobStatus, OccurrenceState
+from usergrowth_dagster.control.review import Review, reviews
+from usergrowth_dagster.control.tasks import Task, all_tasks
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.checks import check_fresh
+from usergrowth_dagster.messaging.contact_sql import NUMBER_CAP_WINDOW
+from usergrowth_dagster.messaging.forecast import Forecast, forecast
+from usergrowth_dagster.messaging.ledger import Ledger
+from usergrowth_dagster.messaging.occurrences import Occurrence, business_now, find_occurrence
+from usergrowth_dagster.messaging.phones import open_vault
+from usergrowth_dagster.messaging.planning import committed
+from usergrowth_dagster.messaging.rehearsal import copy_for_planning
+from usergrowth_dagster.tasks.decide import bind_standing_decision
+from usergrowth_dagster.tasks.each import NotReadyError
+from usergrowth_dagster.tasks.people import contact_moment, rules_of
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.send import plan_task
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
+
+_ANY_AGE = 36_500
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What is known of a task before its texts go out.
+
+    ``decided`` counts population rows by outcome, empty while the task is not decided;
+    ``forecast`` is None then, or when it cannot be planned; ``problems`` are sentences that say
+    why it would not be sent. ``committed`` is what the schedule's other occurrences cost.
+    """
+
+    task: Task
+    planned: bool
+    decided: dict[str, int]
+    forecast: Forecast | None
+    reviews: list[Review]
+    committed: Decimal = Decimal(0)
+    problems: list[str] = field(default_factory=list)
+
+
+def tasks_of(project: Project, campaign: str, day: date | None) -> list[Task]:
+    """A campaign's tasks of a date; without one, those of its newest date.
+
+    Raises:
+        UserError: there are none; the sentence says what to do.
+    """
+    mine = [task for task in all_tasks(project.store) if task.campaign == campaign]
+    if not mine:
+        raise UserError(
+            f"campaign {campaign!r} has no task yet: apply its file, or upload its population"
+        )
+    wanted = day or max(task.execution_date for task in mine)
+    found = [task for task in mine if task.execution_date == wanted]
+    if not found:
+        days = ", ".join(sorted({str(task.execution_date) for task in mine}))
+        raise UserError(f"campaign {campaign!r} has no task on {wanted}; it has some on {days}")
+    return found
+
+
+def preview_task(project: Project, task: Task, samples: int) -> Preview:
+    """Look at a task: its plan, or else what its decision would be planned as."""
+    with open_engine(project.settings) as engine:
+        decided = _decided(engine, project, task)
+        opened = find_occurrence(project.store, task)
+        bare = Preview(task, False, decided, None, reviews(project.store, task.campaign))
+        if opened is not None and opened.state is not OccurrenceState.PLANNING:
+            found = _forecast(project, engine, opened, samples)
+            paid = _committed(project, opened)
+            return replace(bare, planned=True, forecast=found, committed=paid)
+        if not decided:
+            return bare
+        with _rehearsal(project, task) as rehearsed:
+            try:
+                plan = plan_task(rehearsed, _any_age(task))
+            except UserError as error:
+                return replace(bare, problems=[str(error)])
+            return replace(
+                bare,
+                forecast=_forecast(rehearsed, engine, plan.occurrence, samples),
+                committed=_committed(rehearsed, plan.occurrence),
+                problems=_problems(project, task, plan.occurrence),
+            )
+
+
+def _decided(engine: Engine, project: Project, task: Task) -> dict[str, int]:
+    """Rows of the standing decision by outcome; empty when there is none."""
+    try:
+        bind_standing_decision(engine, project, task)
+    except NotReadyError:
+        return {}
+    counts = dict(engine.rows("select outcome, count(*) from decisions group by 1 order by 1"))
+    return {name: counts[name] for name in sorted(counts, key=_place)}
+
+
+def _place(outcome: str) -> int:
+    return OUTCOMES.index(outcome) if outcome in OUTCOMES else len(OUTCOMES)
+
+
+@contextmanager
+def _rehearsal(project: Project, task: Task) -> Iterator[Project]:
+    """The project with a throw-away control store, in which the task may be planned."""
+    rules = rules_of(project.settings, task)
+    span = max(rules.cap_window, rules.min_gap, NUMBER_CAP_WINDOW) + timedelta(days=1)
+    first = min(contact_moment(project.settings, task), business_now(project.settings))
+    with tempfile.TemporaryDirectory(prefix="usergrowth-preview-") as folder:
+        database = f"sqlite:///{Path(folder) / 'rehearsal.db'}"
+        settings = project.settings.model_copy(update={"database_url": database})
+        rehearsed = Project(settings, project.progress)
+        try:
+            copy_for_planning(project.store, rehearsed.store, task, first - span)
+            yield rehearsed
+        finally:
+            rehearsed.store.close()
+
+
+def _any_age(task: Task) -> Task:
+    """The task, as if its output were written and its audience could not grow too old."""
+    contact = task.spec.contact.model_copy(update={"max_audience_days": _ANY_AGE})
+    spec = task.spec.model_copy(update={"contact": contact})
+    return replace(task, spec=spec, status=JobStatus.SUCCESS)
+
+
+def _problems(project: Project, task: Task, opened: Occurrence) -> list[str]:
+    try:
+        check_fresh(project.settings, task, opened.due)
+    except UserError as error:
+        return [str(error)]
+    return []
+
+
+def _forecast(project: Project, engine: Engine, opened: Occurrence, samples: int) -> Forecast:
+    ledger = Ledger(project.store, open_vault(project.settings.home))
+    return forecast(ledger, engine, opened, project.settings.zone, samples)
+
+
+def _committed(project: Project, opened: Occurrence) -> Decimal:
+    with project.store.read() as connection:
+        return committed(connection, opened)
