@@ -193,7 +193,7 @@ def _answer(
     if forgotten is not None:
         day = forgotten.astimezone(project.settings.zone).date()
         return (
-            f"{user_id} was forgotten on {day}: nothing of the person is stored, and nothing is "
+            f"{user_id} was forgotten on {day}: nothing that names the person is kept, and nothing is "
             "sent to them"
         )
     if inside:
