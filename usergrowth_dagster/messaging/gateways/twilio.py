@@ -170,8 +170,10 @@ class TwilioGateway:
             if error.status == 404 and inquiry.request_id:
                 return Finding(inquiry.out_id, Found.NOT_FOUND)
             raise LookUpError(f"Twilio answered a look-up with {error.status}") from None
-        except Exception as error:
-            raise LookUpError(f"Twilio's look-up failed: {sort_error(error)[1]}") from None
+        except Exception as error:  # a list's refusal comes as an error with the response in it
+            status = next((getattr(one, "status_code", None) for one in error.args[1:]), None)
+            why = f"status {status}" if status else sort_error(error)[1]
+            raise LookUpError(f"Twilio's look-up failed: {why}") from None
         if len(candidates) != 1 or candidates[0].status not in STATUS:
             return Finding(inquiry.out_id, Found.NOT_FOUND)
         (one,) = candidates
