@@ -7,6 +7,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.audience.eligibility import ADDRESSES
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 COLUMNS = ("user_id", "item_id", "phone", "params", "segments", "reason")
 """Columns of the rows that a plan reads; the last three by ``content.message_columns_sql``.
 
-``email`` is read too when that is the channel, and ``zone`` (an IANA time zone) if it is there.
+``email`` is read too when that is the channel, and if they are there ``zone`` (an IANA time zone)
+and ``not_before`` (a row's own time, UTC).
 """
 
 _PATTERNS = {channel: re.compile(address.pattern) for channel, address in ADDRESSES.items()}
@@ -69,6 +72,7 @@ def plan_send(
     rows: "Iterable[pa.RecordBatch | pa.Table]",
     *,
     progress: Callable[[int], None] | None = None,
+    now: datetime | None = None,
 ) -> SendPlan:
     """Write a task's recipients into the ledger, once, and open them for dispatch.
 
@@ -83,12 +87,14 @@ def plan_send(
         rows: batches with the columns :data:`COLUMNS`, the best people first (they win a shared
             address and the budgets): the treatment users that were selected.
         progress: called with the rows read so far.
+        now: business clock; default :func:`~.occurrences.business_now`.
 
     Raises:
         UserError: audience not decided or too old, signature or template not approved, a promotion
             that does not tell how to refuse, column missing.
     """
-    opened = open_occurrence(store, settings, task)
+    now = now or business_now(settings)
+    opened = open_occurrence(store, settings, task, now)
     ledger = Ledger(store, open_vault(settings.home))
     created = opened.state is OccurrenceState.PLANNING
     if created and ledger.insert(opened.id, _recipients(opened.channel, rows, progress)):
@@ -97,7 +103,7 @@ def plan_send(
             opened,
             contact_rules(settings, opened.contact),
             max_segments=_max_segments(task, opened),
-            now=business_now(settings),
+            now=now,
         )
     return read_plan(ledger, occurrence(store, opened.id), created=created)
 
@@ -139,7 +145,7 @@ def _recipients(
     for batch in batches:
         if lacking := [name for name in needed if name not in batch.schema.names]:
             raise UserError(f"the send plan's rows lack the column {', '.join(lacking)}")
-        present = [*needed, *({"zone"} & set(batch.schema.names))]
+        present = [*needed, *({"zone", "not_before"} & set(batch.schema.names))]
         for start in range(0, batch.num_rows, 10_000):  # Python objects of a slice at a time
             for row in batch.select(present).slice(start, 10_000).to_pylist():
                 yield _recipient(channel, row)
@@ -153,6 +159,7 @@ def _recipient(channel: str, row: Mapping[str, Any]) -> dict[str, Any]:
     name = ADDRESSES[channel].name
     phone = _SEPARATORS.sub("", row["phone"] or "")
     address: str | None = phone if channel == "sms" else (row["email"] or "").strip()
+    own = row.get("not_before")
     why: str | None
     if not address:
         address, why = None, f"no_{name}"
@@ -165,6 +172,7 @@ def _recipient(channel: str, row: Mapping[str, Any]) -> dict[str, Any]:
         "item_id": row["item_id"],
         "phone": address,
         "zone": None if why else recipient_zone(row.get("zone"), phone),
+        "not_before": own.replace(tzinfo=UTC) if own else None,
         "template_params": row["params"] or "{}",
         "segments": row["segments"] or 0,
         "state": MessageState.SKIPPED if why else MessageState.PLANNED,

@@ -13,6 +13,7 @@ from usergrowth_dagster.tasks.decide import bind_standing_decision
 from usergrowth_dagster.tasks.each import NotReadyError
 from usergrowth_dagster.tasks.people import attribute_sql, consent_sql
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.smart import bind_smart_times
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 if TYPE_CHECKING:
@@ -44,15 +45,26 @@ def _recipients(engine: Engine, project: Project, task: Task) -> "Iterator[pa.Re
     spec, settings = task.spec, project.settings
     billing = billing_of(settings, spec.channel)
     text = (spec.template.content, spec.signature.name, billing, "p.variables")
-    yield from engine.stream(
-        "select user_id, item_id, phone, email, zone, params, segments, "
-        "case when consents then reason else 'no_consent' end as reason from ("
-        "select p.user_id, p.item_id, p.phone, p.variables['email'] as email, d.rank, "
+    engine.run(
+        "create or replace temp view recipients as select * exclude (consents) replace ("
+        "case when consents then reason else 'no_consent' end as reason) from ("
+        "select d.\"row\", d.rank, p.user_id, p.item_id, p.phone, p.variables['email'] as email, "
         f"{attribute_sql(settings.timezone_key)} as zone, "
         f"{consent_sql(spec.contact.require_consent)} as consents, {message_columns_sql(*text)} "
         'from decisions as d inner join task_population as p using ("row") '
         "left join user_attributes as a on a.user_id = p.user_id "
-        "where d.outcome = 'selected') order by rank"
+        "where d.outcome = 'selected')"
+    )
+    if spec.schedule.smart_send is None:
+        yield from engine.stream('select * exclude ("row", rank) from recipients order by rank')
+        return
+    bind_smart_times(
+        engine, project, task, "recipients", "email" if spec.channel == "email" else "phone"
+    )
+    yield from engine.stream(
+        'select r.* exclude ("row", rank, reason), coalesce(r.reason, t.reason) as reason, '
+        't.not_before from recipients as r left join smart_times as t on t."row" = r."row" '
+        "order by r.rank"
     )
 
 
