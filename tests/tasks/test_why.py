@@ -1,0 +1,176 @@
+"""Why somebody got a message, or nothing: the sentence at the top is the truth, and names nobody."""
+
+import contextlib
+import json
+import re
+import sqlite3
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from chain_world import PHONE, D, World, cli, copy_home, errors, output, rows, succeeded
+
+from usergrowth_dagster.audience.eligibility import OUTCOMES
+from usergrowth_dagster.control.codes import MessageState, OccurrenceState
+from usergrowth_dagster.messaging import suppression
+from usergrowth_dagster.messaging.gateways.protocol import Found, Receipt
+from usergrowth_dagster.messaging.person import Contact
+from usergrowth_dagster.messaging.phones import open_vault
+from usergrowth_dagster.messaging.receipts import take_receipts
+from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.reasons import task_sentence
+from usergrowth_dagster.tasks.why import Story, why
+
+ZONE = ZoneInfo("Asia/Shanghai")
+NOON = datetime(2017, 5, 4, 4, tzinfo=UTC)
+HELD = Contact(
+    suppressed=[
+        {"created_time": NOON, "reason": "reply", "scope": "*", "channel": "*", "source": "file"}
+    ]
+)
+
+
+def sql(home: Path, statement: str, *values: Any) -> list[Any]:
+    with contextlib.closing(sqlite3.connect(home / "control.db")) as connection, connection:
+        return connection.execute(statement, values).fetchall()
+
+
+def chosen(home: Path, task: str = "care") -> list[str]:
+    return [line.split(",")[0] for line in output(home, task).decode().splitlines()]
+
+
+def story(outcome: str | None = None, **message: Any) -> Story:
+    """A story with one decision, or with one message."""
+    made = Story("t", "c", D, "success", rows=[1])
+    if outcome is not None:
+        made.decisions = [{"outcome": outcome, "score": 0.25}]
+    if message:
+        made.messages = [
+            {
+                **dict.fromkeys(("reason", "error_code", "not_before", "verdict", "final_time")),
+                **dict.fromkeys(("occurrence_reason",)),
+                **{"paused": False, "occurrence_state": OccurrenceState.SENDING},
+                **{"due": NOON, "send_by": NOON + timedelta(days=1)},
+                **{"updated_time": NOON, "sent_time": None},
+                **message,
+            }
+        ]
+    return made
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_every_outcome_has_words(outcome: str) -> None:
+    """An outcome is told by its code, or as if a message had been sent."""
+    told = task_sentence(story(outcome), Contact(), ZONE)
+    assert outcome not in told or outcome in ("duplicate", "selected", "suppressed")
+    assert told.startswith("was selected, but no" if outcome == "selected" else "got nothing: ")
+    assert "_" not in told
+
+
+@pytest.mark.parametrize(
+    ("message", "wanted"),
+    [
+        ({"state": "delivered", "sent_time": NOON, "final_time": NOON}, "got the message: sent 2017-05-04 12:00"),
+        ({"state": "accepted", "sent_time": NOON}, "has not reported since"),
+        ({"state": "in_doubt", "sent_time": NOON, "reason": "worker_lost"}, "may have got the message"),
+        ({"state": "undelivered", "sent_time": NOON, "error_code": "30005"}, "got nothing: .* could not deliver it \\(30005\\)"),
+        ({"state": "rejected", "error_code": "X"}, "got nothing: the provider refused the message \\(X\\)"),
+        ({"state": "skipped", "reason": "suppressed"}, "got nothing: suppressed since 2017-05-04 12:00 by reply"),
+        ({"state": "skipped", "reason": "number_cap"}, "got nothing: the provider's limit"),
+        ({"state": "expired", "reason": "send_by_passed"}, "got nothing: the deadline passed"),
+        ({"state": "expired", "sent_time": NOON}, "the provider never reported"),
+        ({"state": "submitting"}, "is being sent"),
+        ({"state": "planned"}, "has got nothing yet: the message is planned for 2017-05-04 12:00"),
+        ({"state": "planned", "paused": True}, "the campaign is paused"),
+        ({"state": "planned", "occurrence_state": OccurrenceState.STOPPED, "occurrence_reason": "no money"}, "stopped: no money"),
+        ({"state": "planned", "verdict": {"reason": "suppressed", "wait_until": None}}, "gets nothing: suppressed since"),
+        ({"state": "planned", "verdict": {"reason": "quiet_hours", "wait_until": NOON}}, "waits until 2017-05-04 12:00 \\(quiet hours\\)"),
+    ],
+)  # fmt: skip
+def test_every_state_has_words(message: dict[str, Any], wanted: str) -> None:
+    """A state of the ledger is told as its opposite."""
+    message["state"] = MessageState(message["state"])
+    assert re.search(wanted, task_sentence(story("selected", **message), HELD, ZONE))
+
+
+def test_whole_stories(world: World, tmp_path: Path) -> None:
+    """The reason at the top is not the one that the person was left out for, or shows a number."""
+    home = copy_home(world.decided, tmp_path / "home")
+    project = Project(load_settings(home))
+    vault = open_vault(home)
+    both = set(chosen(home)) & set(chosen(home, "comeback"))
+    user = sorted(both)[0]
+    found = why(project, user, campaign="care")
+    assert found.sentence.startswith(f"{user} was sent the message 2017-05-04 10:00")
+    assert (len(found.tasks), found.elsewhere) == (1, 0)
+    (task,) = found.tasks
+    assert task.features
+    assert task.decisions[0]["rank"] <= 40
+    assert task.messages[0]["gateway"] == "file"
+    assert len(why(project, user).contact.counted) == 2
+    for outcome, words in (
+        ("holdout", "got nothing: held out as control"),
+        ("not_in_top_n", "got nothing: others have better scores"),
+        ("not_active", "got nothing: was silent already"),
+    ):
+        ((name,), *_) = rows(
+            home, "decisions", f"task_id = 'care' and outcome = '{outcome}'", "user_id"
+        )
+        assert why(project, name, campaign="care").sentence.startswith(f"{name} {words}"), outcome
+    assert (
+        why(project, "nobody").sentence
+        == "nobody got nothing: in the population of none of 2 tasks"
+    )
+
+    # a message that is held, and then a reply that refuses
+    sql(
+        home,
+        "update message set state = 'planned', sent_time = null where user_hash = ?",
+        vault.user_digest(user),
+    )
+    sql(home, "update occurrence set state = 'sending'")
+    assert "planned for 2017-05-04 08:00" in why(project, user).sentence
+    phone = rows(home, "population", f"user_id = '{user}'", "phone")[0][0]
+    suppression.suppress(project.store, vault, phone=phone, reason="reply", source="file", now=NOON)
+    after = why(project, user)
+    assert f"{user} gets nothing: suppressed since 2017-05-04 12:00 by reply" in after.sentence
+    other = sorted(both)[1]
+    ((row,), *_) = sql(home, "select id from message where user_hash = ?", vault.user_digest(other))
+    report = Receipt(status=Found.DELIVERED, out_id=str(row), code="OK", time=NOON)
+    take_receipts(project.store, vault, "file", [report], NOON)
+    task_id = sql(
+        home,
+        "select task_id from occurrence o join message m on m.occurrence_id = o.id where m.id = ?",
+        row,
+    )[0][0]
+    delivered = why(project, other, campaign=task_id)
+    assert (
+        "got the message: sent 2017-05-04 10:00, delivered 2017-05-04 12:00" in delivered.sentence
+    )
+    assert delivered.tasks[0].messages[0]["receipts"][0]["status"] == "delivered"
+
+
+def test_the_command(world: World, tmp_path: Path) -> None:
+    """A page or its JSON shows a number, or a wrong name is a traceback."""
+    home = copy_home(world.decided, tmp_path / "home")
+    user = chosen(home)[0]
+    page = succeeded(cli(home, "why", user))
+    text = succeeded(cli(home, "why", user, "--json", "--date", str(D)))
+    for told in (page, text):
+        assert not PHONE.findall(told.encode())
+        assert "+999********" in told
+    assert json.loads(text)["sentence"] in page
+    assert errors(cli(home, "why", user, "--campaign", "no")) == [
+        "error: no task belongs to a campaign 'no'; campaigns with tasks: care, comeback"
+    ]
+    assert (
+        "dates with tasks: 2017-05-04" in errors(cli(home, "why", user, "--date", "2017-05-05"))[0]
+    )
+    assert "no entries" in succeeded(cli(home, "audit", "--since", "2030-01-01"))
+    succeeded(cli(home, "rotate-key"))
+    assert "rotate-key" in succeeded(cli(home, "audit"))
+    assert succeeded(cli(home, "why", user)) == page
+    assert date.fromisoformat(json.loads(text)["tasks"][0]["execution_date"]) == D
