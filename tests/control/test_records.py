@@ -162,6 +162,19 @@ def test_applying_twice_changes_nothing(store: ControlStore) -> None:
         assert content["template_code"] == "UG_000001"
 
 
+def test_template_code_of_the_provider(store: ControlStore) -> None:
+    """Guards against a provider that is told a code which it never gave, and one code for two."""
+    text = YAML.replace("template: {name", "template: {code: SMS_123456, name")
+    apply_campaign(store, parse_campaign(YAML), "ann")
+    applied = apply_campaign(store, parse_campaign(text), "ann")
+    assert any("must be reviewed again" in note for note in applied.notes)
+    with store.read() as connection:
+        assert connection.scalar(select(schema.template.c.template_code)) == "SMS_123456"
+    other = text.replace("december", "january").replace("2017-12-28", "2018-01-28")
+    with pytest.raises(UserError, match=r"template\.code: SMS_123456 .* 'december offer'"):
+        apply_campaign(store, parse_campaign(other), "ann")
+
+
 def test_changed_text_is_reviewed_again(store: ControlStore) -> None:
     """Guards against a text that goes out although nobody approved it."""
     apply_campaign(store, spec(), "ann")

@@ -185,17 +185,33 @@ def _content(work: _Work, spec: CampaignSpec, campaign_id: int) -> tuple[int, in
         "type": TemplateType[spec.template.type.upper()],
         "signature_id": signature_id,
     }
+    fresh: dict[str, Any] = dict(reviewing)
+    if spec.template.code:
+        content["template_code"] = spec.template.code
+        _guard_code(work, spec)
+    else:
+        newest = work.connection.scalar(select(func.max(schema.template.c.id)))
+        fresh["template_code"] = f"UG_{(newest or 0) + 1:06d}"
     _guard_shared(work, Kind.TEMPLATE, spec.template.name, content, campaign_id)
-    newest = work.connection.scalar(select(func.max(schema.template.c.id)))
-    template_id, changed = work.upsert(
-        Kind.TEMPLATE,
-        spec.template.name,
-        content,
-        {**reviewing, "template_code": f"UG_{(newest or 0) + 1:06d}"},
-    )
+    template_id, changed = work.upsert(Kind.TEMPLATE, spec.template.name, content, fresh)
     if changed:
         work.review_again(Kind.TEMPLATE, template_id, spec.template.name)
     return signature_id, template_id
+
+
+def _guard_code(work: _Work, spec: CampaignSpec) -> None:
+    """Refuse a provider's template code that another template has."""
+    table = schema.template
+    other = work.connection.scalar(
+        select(table.c.name).where(
+            table.c.template_code == spec.template.code, table.c.name != spec.template.name
+        )
+    )
+    if other:
+        raise UserError(
+            f"campaign {spec.name!r}: template.code: {spec.template.code} is the code of template "
+            f"{other!r}; a template has one name and one code"
+        )
 
 
 def _guard_shared(

@@ -154,6 +154,9 @@ class TemplateSpec(Strict):
     content: str = Field(min_length=1, max_length=20_000)
     type: Literal["code", "notification", "promotion"] = "promotion"
     subject: str | None = Field(None, min_length=1, max_length=200, description="of an e-mail")
+    code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = Field(
+        None, description="the provider's own code of the approved template, such as SMS_123456"
+    )
 
 
 class CampaignSpec(Strict):

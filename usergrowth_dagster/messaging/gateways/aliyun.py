@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.errors import SetUpError
 from usergrowth_dagster.messaging.credentials import credential
 from usergrowth_dagster.messaging.gateways.aliyun_codes import ZONE, Meaning, Scope, meaning
 from usergrowth_dagster.messaging.gateways.aliyun_reports import (
@@ -88,7 +88,8 @@ class AliyunGateway:
         What could not be begun in ``gateway_timeout``, or after a stop, was certainly not taken.
 
         Raises:
-            UserError: a credential or the SDK is missing.
+            SetUpError: a credential or the SDK is missing.
+            UserError: ``aliyun_endpoint`` is no address that numbers may be sent to.
         """
         client, deadline = self._client, Deadline(self.settings.gateway_timeout)
         results: list[Result] = []
@@ -144,7 +145,7 @@ class AliyunGateway:
                 from alibabacloud_dysmsapi20170525.client import Client
                 from alibabacloud_tea_openapi.utils_models import Config
         except ImportError:
-            raise UserError(
+            raise SetUpError(
                 "the gateway aliyun needs its SDK: pip install 'usergrowth-dagster[aliyun]'"
             ) from None
         _hush()
@@ -165,7 +166,8 @@ class AliyunGateway:
         Raises:
             LookUpError: the provider did not answer the first question that it could not answer;
                 what was found before it is lost only for now.
-            UserError: a credential or the SDK is missing.
+            SetUpError: a credential or the SDK is missing.
+            UserError: ``aliyun_endpoint`` is no address that numbers may be sent to.
         """
         findings: list[Finding] = []
         deadline = Deadline(self.settings.gateway_timeout)
