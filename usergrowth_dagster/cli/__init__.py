@@ -18,6 +18,8 @@ app = typer.Typer(
 for part in (homes, campaigns, chain, delivery, people, receive, kannel):
     app.add_typer(part.app)
 
+_INTERRUPTED = 130
+
 
 def main() -> None:
     """Run the command; a user's mistake is one sentence and the exit code 2."""
@@ -26,9 +28,10 @@ def main() -> None:
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on where this one stopped", err=True)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:  # what typer makes of Ctrl-C
+            typer.echo("interrupted; the same command goes on where this one stopped", err=True)
+        raise
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
         typer.echo(f"error: {error.strerror or error}{place}", err=True)
