@@ -61,6 +61,7 @@ class Provider:
         lines = "".join(f"{world}\t{m['out_id']}\t{m['phone']}\t{batch_id}\n" for m in messages)
         with self.lock:
             os.write(self.file, lines.encode())
+            os.fsync(self.file)
             self.accepted[world].update(m["out_id"] for m in messages)
 
     def results(self, world: str, batch_id: str, messages: list[dict[str, str]]) -> list[Any]:

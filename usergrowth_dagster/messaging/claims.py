@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Connection, func, select, text
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select, text
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
@@ -145,6 +145,7 @@ class Claims:
         *,
         screen: Screen | None = None,
         bucket: Bucket | None = None,
+        first: Callable[[Connection], object] | None = None,
     ) -> Cleared:
         """Write down that a batch is about to be submitted; commit before calling the provider.
 
@@ -158,6 +159,8 @@ class Claims:
             now: the business clock, kept as the rows' ``sent_time``.
             screen: names the rows that must not go out now.
             bucket: gets back the tokens of rows that do not go out.
+            first: done in the same transaction before all else, and committed whatever comes:
+                how the last batch ended.
 
         Returns:
             The rows that may be submitted: those that the screen lets pass and whose lease had not
@@ -166,6 +169,8 @@ class Claims:
         with self.store.write() as connection:
             if not self.store.is_sqlite:  # which has one writer
                 connection.execute(text("lock table suppression in share mode"))
+            if first is not None:
+                first(connection)
             if not _is_open(connection, occurrence_id, now, lock=True):
                 return Cleared(open=False)
             objections = screen(connection, message_ids) if screen else ()
@@ -180,9 +185,7 @@ class Claims:
             rest = [one for one in message_ids if one not in held]
             batch_id, moved = 0, frozenset[int]()
             if rest:
-                batch_id, moved = self._move(
-                    connection, occurrence_id, rest, gateway, now, mine, clock
-                )
+                batch_id, moved = self._move(connection, occurrence_id, rest, gateway, now, clock)
             if bucket is not None:
                 bucket.spend(connection, len(moved) - len(message_ids))
             failpoints.reach(failpoints.WRITING)
@@ -227,33 +230,24 @@ class Claims:
         message_ids: Sequence[int],
         gateway: str,
         now: datetime,
-        mine: Sequence[ColumnElement[bool]],
         clock: datetime,
     ) -> tuple[int, frozenset[int]]:
-        table = schema.batch
         made = connection.execute(
-            table.insert().values(
-                occurrence_id=occurrence_id,
-                gateway=gateway,
-                worker=self.worker,
-                size=len(message_ids),
-                submitted_time=clock,
-            )
+            _BATCH,
+            {
+                "occurrence_id": occurrence_id,
+                "gateway": gateway,
+                "worker": self.worker,
+                "size": len(message_ids),
+                "submitted_time": clock,
+            },
         )
         batch_id = int(made.inserted_primary_key[0])  # type: ignore[index]
+        values = {"batch": batch_id, "now": now, "until": clock + self.lease, "clock": clock}
         moved = connection.scalars(
-            _M.update()
-            .where(_M.c.id.in_(message_ids), *mine)
-            .values(
-                state=MessageState.SUBMITTING,
-                batch_id=batch_id,
-                attempts=_M.c.attempts + 1,
-                sent_time=now,
-                lease_until=clock + self.lease,
-                updated_time=clock,
-            )
-            .returning(_M.c.id)
+            _MOVE, {"rows": message_ids, "worker": self.worker, **values}
         ).all()
+        table = schema.batch
         this = table.c.id == batch_id
         if not moved:
             connection.execute(table.delete().where(this))
@@ -277,22 +271,23 @@ class Claims:
     def recover(self) -> int:
         """Take rows from workers whose lease has run out; returns how many are in doubt now."""
         clock = utc_now()
-        lapsed = _M.c.lease_until <= clock
+
+        def lapsed(state: MessageState) -> Any:
+            found = select(_M.c.id).where(_M.c.state == state, _M.c.lease_until <= clock)
+            return found.with_for_update(skip_locked=True)  # else somebody is at work on it
+
+        free = {"claimed_by": None, "lease_until": None}
         with self.store.write() as connection:
             connection.execute(
                 _M.update()
-                .where(_M.c.state == MessageState.CLAIMED, lapsed)
-                .values(state=MessageState.PLANNED, claimed_by=None, lease_until=None)
+                .where(_M.c.id.in_(lapsed(MessageState.CLAIMED)))
+                .values(state=MessageState.PLANNED, **free)
             )
             done = connection.execute(
                 _M.update()
-                .where(_M.c.state == MessageState.SUBMITTING, lapsed)
+                .where(_M.c.id.in_(lapsed(MessageState.SUBMITTING)))
                 .values(
-                    state=MessageState.IN_DOUBT,
-                    reason="worker_lost",
-                    claimed_by=None,
-                    lease_until=None,
-                    updated_time=clock,
+                    state=MessageState.IN_DOUBT, reason="worker_lost", updated_time=clock, **free
                 )
             )
         return int(done.rowcount)
@@ -314,11 +309,36 @@ def _is_open(
     connection: Connection, occurrence_id: int, now: datetime, *, lock: bool = False
 ) -> bool:
     """Whether rows may go out; with ``lock``, who pauses or stops waits for this transaction."""
-    query = select(_O.c.state, _O.c.due, _O.c.send_by, _O.c.schedule_id)
-    query = query.where(_O.c.id == occurrence_id)
-    row = connection.execute(query.with_for_update(read=True) if lock else query).one()
+    run, schedule = (_RUN_LOCKED, _PAUSED_LOCKED) if lock else (_RUN, _PAUSED)
+    row = connection.execute(run, {"one": occurrence_id}).one()
     if row[0] not in (OccurrenceState.READY, OccurrenceState.SENDING):
         return False
-    paused = select(_S.c.paused).where(_S.c.id == row[3])
-    held = connection.scalar(paused.with_for_update(read=True) if lock else paused)
+    held = connection.scalar(schedule, {"one": row[3]})
     return bool(row[1] <= now < row[2] and not held)
+
+
+# Statements of the hot path, made once: making them takes longer than running them.
+_RUN = select(_O.c.state, _O.c.due, _O.c.send_by, _O.c.schedule_id).where(
+    _O.c.id == bindparam("one")
+)
+_PAUSED = select(_S.c.paused).where(_S.c.id == bindparam("one"))
+_RUN_LOCKED, _PAUSED_LOCKED = _RUN.with_for_update(read=True), _PAUSED.with_for_update(read=True)
+_BATCH = schema.batch.insert()
+_MOVE = (
+    _M.update()
+    .where(
+        _M.c.id.in_(bindparam("rows", expanding=True)),
+        _M.c.state == MessageState.CLAIMED,
+        _M.c.claimed_by == bindparam("worker"),
+        _M.c.lease_until > bindparam("clock"),
+    )
+    .values(
+        state=MessageState.SUBMITTING,
+        batch_id=bindparam("batch"),
+        attempts=_M.c.attempts + 1,
+        sent_time=bindparam("now"),
+        lease_until=bindparam("until"),
+        updated_time=bindparam("clock"),
+    )
+    .returning(_M.c.id)
+)

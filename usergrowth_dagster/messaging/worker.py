@@ -25,7 +25,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.occurrences import Occurrence, change_state
 from usergrowth_dagster.messaging.phones import UnknownKeyError
-from usergrowth_dagster.messaging.results import Settled, record
+from usergrowth_dagster.messaging.results import Settled, record, record_in
 from usergrowth_dagster.messaging.throttle import Bucket
 from usergrowth_dagster.settings import Settings
 
@@ -112,6 +112,7 @@ class Sender:
             gateway.max_batch, min(_CLAIM_ROWS, _CLAIM_BATCHES * gateway.max_batch)
         )
         self.last = 0  # rows up to here were passed in this round
+        self.answered: tuple[int, list[Settled]] | None = None  # not written down yet
 
     def begin(self) -> None:
         """Mark the occurrence as sending."""
@@ -149,7 +150,18 @@ class Sender:
             if messages and not self._submit(messages, clock()):
                 self.claims.give_back()
                 return Step(handled=start, over=True)
+        self._write_down()
         return Step(handled=len(claimed.rows))
+
+    def _write_down(self) -> None:
+        """Record the last answer; mostly that is done together with the next write-ahead."""
+        if self.answered is not None:
+            record(self.ledger.store, *self.answered)
+            self._written()
+
+    def _written(self) -> None:
+        self.answered = None
+        failpoints.reach(failpoints.RECORDED)
 
     def _prepare(self, rows: Sequence[dict[str, Any]]) -> list[OutMessage]:
         """The rows' messages; one that cannot be made is skipped and blocks no other."""
@@ -187,6 +199,7 @@ class Sender:
 
     def _submit(self, messages: Sequence[OutMessage], now: datetime) -> bool:
         """One call of the provider; says whether the occurrence goes on."""
+        answered = self.answered
         cleared = self.claims.submitting(
             self.occurrence.id,
             [int(m.out_id) for m in messages],
@@ -194,7 +207,10 @@ class Sender:
             now,
             screen=self._screen(now),
             bucket=self.bucket,
+            first=(lambda connection: record_in(connection, *answered)) if answered else None,
         )
+        if answered:
+            self._written()
         self.counts.skipped += cleared.skipped
         self.counts.waiting += cleared.waiting
         messages = [message for message in messages if int(message.out_id) in cleared.mine]
@@ -210,9 +226,10 @@ class Sender:
             self.counts.in_doubt += record(self.ledger.store, cleared.batch_id, doubt)
             raise GatewayBrokenError(f"gateway {self.gateway.name}: {why}") from None
         failpoints.reach(failpoints.ANSWERED)
-        stop = self._record(cleared.batch_id, messages, results)
-        failpoints.reach(failpoints.RECORDED)
+        settled, stop = self._sorted(messages, results)
+        self.answered = (cleared.batch_id, settled)
         if stop:
+            self._write_down()
             self.stop(f"the gateway {self.gateway.name} stopped the campaign with code {stop}")
         return not stop
 
@@ -230,10 +247,10 @@ class Sender:
             subject=self.occurrence.subject,
         )
 
-    def _record(
-        self, batch_id: int, messages: Sequence[OutMessage], results: Sequence[Result]
-    ) -> str:
-        """Write the answers down; returns the code of a stop, if any."""
+    def _sorted(
+        self, messages: Sequence[OutMessage], results: Sequence[Result]
+    ) -> tuple[list[Settled], str]:
+        """What the answers mean for the rows, and the code of a stop, if any."""
         answers = {result.out_id: result for result in reversed(results)}
         settled, stop = [], ""
         for message in messages:
@@ -251,8 +268,7 @@ class Sender:
                 self.counts.deferred += 1
             if result.answer is Answer.STOP:
                 stop = stop or result.code or "unknown"
-        record(self.ledger.store, batch_id, settled)
-        return stop
+        return settled, stop
 
     def stop(self, reason: str) -> None:
         """Stop the occurrence and tell the webhook; of several workers, one does."""
