@@ -24,7 +24,7 @@ from datetime import datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, TemplateType
@@ -35,6 +35,7 @@ from usergrowth_dagster.settings import Settings
 __all__ = ["SENT_STATES", "ContactRules", "Verdict", "contact_rules", "screen"]
 
 _CHUNK = 2_000
+_LOCK_KEY = 0x75676361  # advisory lock of caps: "ugca"
 _M = schema.message
 _O = schema.occurrence
 
@@ -119,8 +120,9 @@ def screen(
 ) -> list[Verdict]:
     """The rows of an occurrence that may not be submitted at ``now``; the others may.
 
-    Call it inside the transaction that commits ``submitting``, one such transaction after another:
-    two dispatchers with one campaign each could both see the last free place under a person's cap.
+    Call it inside the transaction that commits ``submitting``. On PostgreSQL it takes a lock until
+    the end of that transaction, so that two dispatchers with one campaign each cannot both see the
+    last free place under a person's cap. (SQLite has one writer at a time.)
 
     Args:
         connection: of ``ControlStore.write``.
@@ -138,6 +140,8 @@ def screen(
     if message_ids is not None and not message_ids:
         return []
     policy = Policy(rules, channel, signature, template_type, now)
+    if policy.counts and connection.dialect.name == "postgresql":
+        connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
     send_by = connection.scalar(select(_O.c.send_by).where(_O.c.id == occurrence_id))
     assert send_by is not None
     columns = policy.columns(connection)
