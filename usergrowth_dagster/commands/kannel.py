@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -130,6 +131,8 @@ def serve_kannel(settings: Settings, say: Say) -> None:
     Raises:
         UserError: as :func:`local_kannel`, or a program ended by itself.
     """
+    # a service manager stops with SIGTERM
+    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
     with local_kannel(settings, Ports(), settings.serve_port) as kannel:
         for line in _words(kannel):
             say(line)

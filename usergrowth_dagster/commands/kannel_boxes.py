@@ -173,7 +173,9 @@ class Boxes:
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, command: list[str]) -> None:
-        """Start one program."""
+        """Start one program; it ends with us, however we end."""
+        if keeper := shutil.which("setpriv"):  # Linux
+            command = [keeper, "--pdeathsig", "TERM", *command]
         log = os.open(self.folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             phones = name == "fakesmsc"

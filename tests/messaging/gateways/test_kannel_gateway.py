@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
+from usergrowth_dagster.commands import kannel_boxes
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.gateways.kannel import KannelGateway, reply_url, sort_answer
 from usergrowth_dagster.messaging.gateways.protocol import (
@@ -293,3 +295,11 @@ def test_where_reports_go(account: Settings) -> None:
     with smsbox(lambda _: ACCEPTED) as (near, seen):
         gateway(account, near).submit(batch(1))
     assert json.dumps(seen[0][0]).count(f"127.0.0.1:{account.serve_port}/kannel/dlr") == 1
+
+
+def test_missing_programs_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Guards against a traceback where Kannel is not installed."""
+    monkeypatch.setattr(kannel_boxes, "_PLACES", ())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="apt-get install kannel kannel-extras"):
+        kannel_boxes.find_programs()
