@@ -1,17 +1,23 @@
 """Replies and what they do to the suppression list, on SQLite and PostgreSQL."""
 
 import itertools
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from ledger_rows import NOW, SIGNATURE, VAULT, messages, occurrence, open_store, phone, rows
+from sending import crowd, outbox, plan, ready
+from sending import phone as planned_phone
 from sqlalchemy import select
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState
-from usergrowth_dagster.control.store import ControlStore
-from usergrowth_dagster.messaging.gateways.protocol import Reply
+from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.messaging.dispatch import dispatch
+from usergrowth_dagster.messaging.gateways.file import FileGateway
+from usergrowth_dagster.messaging.gateways.protocol import OutBatch, Reply, Result
+from usergrowth_dagster.messaging.phones import open_vault
 from usergrowth_dagster.messaging.replies import Action, Answered, action_of, take_replies
 from usergrowth_dagster.messaging.suppression import FORGOTTEN, is_suppressed, lift, suppress
 from usergrowth_dagster.settings import Settings, load_settings
@@ -151,3 +157,36 @@ def test_without_id_and_time(database_url: str, settings: Settings) -> None:
 def sqlite_store(tmp_path: Path) -> ControlStore:
     """An empty store."""
     return open_store(f"sqlite:///{tmp_path / 'c.db'}")
+
+
+class Talkative(FileGateway):
+    """A dry run in which one person refuses as soon as the first batch is out."""
+
+    max_batch = 5
+
+    def __init__(self, home: Path, refuse: Callable[[], None]) -> None:
+        super().__init__(home)
+        self.refuse = refuse
+
+    def submit(self, batch: OutBatch) -> Sequence[Result]:
+        done = super().submit(batch)
+        self.refuse()
+        return done
+
+
+def test_refusal_in_the_middle_of_a_campaign(database_url: str, tmp_path: Path) -> None:
+    """Guards against a text to somebody who refused while the campaign was going out."""
+    store, settings = ready(tmp_path / "home", database_url)
+    plan(store, settings, crowd(20))
+    vault = open_vault(settings.home)
+
+    def refuse() -> None:  # one whose text is out, and one whose is not
+        for n in (0, 12):
+            reply = Reply(planned_phone(n), "TD", "示例商店", f"{n}")
+            take_replies(store, vault, settings, "file", [reply], utc_now())
+
+    dispatch(store, settings, Talkative(settings.home, refuse))
+    got = {str(line["user_id"]) for line in outbox(settings)}
+    assert got == {f"u{n}" for n in range(20)} - {"u12"}
+    skipped = [r for r in rows(store, schema.message) if r["state"] is MessageState.SKIPPED]
+    assert [(r["user_id"], r["reason"]) for r in skipped] == [("u12", "suppressed")]

@@ -71,6 +71,7 @@ def serve(settings: Settings, host: str, port: int, say: Callable[[str], None]) 
         port=port,
         access_log=False,
         log_config=None,
+        ws="none",
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=20,
