@@ -36,7 +36,9 @@ class Answered:
 
     @property
     def body(self) -> bytes:
-        """The content as JSON."""
+        """The content as JSON; a text as it is."""
+        if isinstance(self.content, str):
+            return self.content.encode()
         return json.dumps(self.content, ensure_ascii=False).encode()
 
 

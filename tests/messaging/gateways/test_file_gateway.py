@@ -16,9 +16,13 @@ from usergrowth_dagster.settings import Settings
 class FileCase(Case):
     def __init__(self, settings: Settings) -> None:
         self.lacks = {mood: "a file only takes" for mood in Mood if mood is not Mood.TAKE}
+        self.settings = settings
         gateway = make_gateway(settings)
         assert isinstance(gateway, FileGateway)
         self.gateway: FileGateway = gateway
+
+    def patient(self) -> FileGateway:
+        return self.gateway
 
     def lines(self) -> list[dict[str, Any]]:
         return [

@@ -194,9 +194,9 @@ class AliyunGateway:
 
     def _details(self, phone: str, day: str, deadline: Deadline) -> Iterator[Any]:
         """The records of one number on one day, page by page."""
+        client, page, seen = self._client, 1, 0
         from alibabacloud_dysmsapi20170525 import models
 
-        client, page, seen = self._client, 1, 0
         while True:
             request = models.QuerySendDetailsRequest(
                 phone_number=phone, send_date=day, page_size=_PAGE, current_page=page
