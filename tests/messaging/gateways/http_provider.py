@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Iterator, Mapping
@@ -83,7 +84,7 @@ class Provider:
 
 
 @contextmanager
-def serving(provider: Provider) -> Iterator[None]:
+def serving(provider: Provider, tls: ssl.SSLContext | None = None) -> Iterator[None]:
     """Serve a provider; its ``url`` is set meanwhile."""
     hanging = threading.Event()
 
@@ -146,9 +147,12 @@ def serving(provider: Provider) -> Iterator[None]:
 
     server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    provider.url = f"http://127.0.0.1:{server.server_address[1]}"
+    scheme, host = ("https", "localhost") if tls else ("http", "127.0.0.1")
+    provider.url = f"{scheme}://{host}:{server.server_address[1]}"
     try:
         yield
     finally:

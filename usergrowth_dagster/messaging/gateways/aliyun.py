@@ -44,6 +44,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
 )
 from usergrowth_dagster.messaging.gateways.wire import (
     Deadline,
+    Idle,
     LookUpError,
     not_begun,
     not_in_the_clear,
@@ -77,6 +78,7 @@ class AliyunGateway:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._marks = Marks(settings.home, "aliyun")
+        self._idle = Idle()
 
     def out_id(self, batch_id: str) -> str:
         """The OutId of a batch."""
@@ -92,6 +94,7 @@ class AliyunGateway:
             UserError: ``aliyun_endpoint`` is no address that numbers may be sent to.
         """
         client, deadline = self._client, Deadline(self.settings.gateway_timeout)
+        self._renew()
         results: list[Result] = []
         todo = [list(batch.messages)]
         stop: Meaning | None = None
@@ -138,6 +141,14 @@ class AliyunGateway:
         except Exception as error:  # of the SDK; its text holds the request
             return _failed(error)
 
+    def _renew(self) -> None:
+        """Close connections of the SDK that were idle for long; it opens new ones."""
+        if self._idle.too_long() and "_client" in self.__dict__:
+            from darabonba.core import DaraCore
+
+            for session in list(getattr(DaraCore, "_sessions", {}).values()):
+                session.close()
+
     @cached_property
     def _client(self) -> Any:
         try:
@@ -171,6 +182,7 @@ class AliyunGateway:
         """
         findings: list[Finding] = []
         deadline = Deadline(self.settings.gateway_timeout)
+        self._renew()
         for inquiry in inquiries:
             if not deadline.may_begin:
                 break

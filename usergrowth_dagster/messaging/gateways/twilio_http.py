@@ -14,6 +14,8 @@ from requests.adapters import HTTPAdapter
 from twilio.http import HttpClient
 from twilio.http.response import Response
 
+from usergrowth_dagster.messaging.gateways.wire import Idle
+
 _CONNECT_SECONDS = 5.0
 _silent = logging.Logger("silent", logging.CRITICAL)  # nobody's child, so nothing gets out
 
@@ -30,7 +32,7 @@ class OneTry(HttpClient):  # type: ignore[misc]
     def __init__(self, root: str | None, timeout: float, connections: int) -> None:
         super().__init__(_silent, False, timeout)
         self.root, self.seconds = root, timeout
-        self._local = threading.local()
+        self._local, self._idle = threading.local(), Idle()
         self.session = Session()
         for scheme in ("https://", "http://"):
             self.session.mount(
@@ -58,6 +60,8 @@ class OneTry(HttpClient):  # type: ignore[misc]
             uri = self.root.rstrip("/") + parts.path + (f"?{parts.query}" if parts.query else "")
         limit: float = getattr(self._local, "seconds", self.seconds)
         seconds = limit if timeout is None else timeout
+        if self._idle.too_long():
+            self.session.close()  # its connections; it opens new ones
         began = time.monotonic()
         with self.session.request(
             method.upper(),

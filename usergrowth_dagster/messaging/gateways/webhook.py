@@ -43,7 +43,8 @@ import hmac
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from usergrowth_dagster.errors import UserError
@@ -77,6 +78,9 @@ from usergrowth_dagster.messaging.gateways.wire import (
     sort_error,
 )
 from usergrowth_dagster.settings import Settings
+
+if TYPE_CHECKING:
+    import ssl
 
 TIMESTAMP, SIGNATURE = "X-Usergrowth-Timestamp", "X-Usergrowth-Signature"
 _OLD_SECONDS = 300
@@ -192,7 +196,8 @@ class WebhookGateway:
         seconds = self.settings.gateway_timeout
         with (
             quiet(),
-            httpx.Client(
+            httpx.Client(  # a new connection each time: an idle one may be dead without a sign
+                verify=self._trust,
                 timeout=httpx.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds)),
                 follow_redirects=False,
             ) as client,
@@ -208,6 +213,12 @@ class WebhookGateway:
                 },
             )
             return answer.status_code, answer.headers, answer.content
+
+    @cached_property
+    def _trust(self) -> "ssl.SSLContext":
+        import httpx
+
+        return httpx.create_ssl_context()
 
     def parse_receipts(self, callback: Callback) -> Sequence[Receipt]:
         """``{"receipts": […]}``; see the module's text.

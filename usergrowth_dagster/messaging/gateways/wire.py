@@ -19,6 +19,7 @@ _LOGGERS = (
     *("darabonba-core", "twilio.http_client", "requests"),
 )
 _RESERVE = 0.25
+_IDLE_SECONDS = 10.0
 _silent: ContextVar[bool] = ContextVar("silent", default=False)
 
 
@@ -66,6 +67,22 @@ class Deadline:
         return self.left >= _RESERVE * self._seconds
 
 
+class Idle:
+    """Tells when connections have been idle for so long that they may be dead without a sign.
+
+    A router on the way may have forgotten such a connection. What is written into it gets no
+    answer, and would be in doubt for nothing: a new one costs less.
+    """
+
+    def __init__(self) -> None:
+        self._used = -_IDLE_SECONDS
+
+    def too_long(self) -> bool:
+        """Whether the last use was long ago; this is a use."""
+        last, self._used = self._used, time.monotonic()
+        return self._used - last > _IDLE_SECONDS
+
+
 def not_begun(out_id: str) -> Result:
     """The answer for a message that there was no time for."""
     return Result(out_id, Answer.DEFERRED, "not_begun", retry_after=1.0)
@@ -80,13 +97,14 @@ def sort_error(error: BaseException) -> tuple[Answer, str]:
     """
     import ssl
 
-    for cause in _chain(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return Answer.STOP, "certificate_not_trusted"
-        if type(cause).__name__ in _NO_CONNECTION:
-            return Answer.DEFERRED, "no_connection"
-    names = [type(cause).__name__ for cause in _chain(error)]
-    return Answer.IN_DOUBT, "timeout" if any("Timeout" in n for n in names) else "connection_lost"
+    chain = list(_chain(error))
+    names = {type(cause).__name__ for cause in chain}
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in chain):
+        return Answer.STOP, "certificate_not_trusted"
+    if names & _NO_CONNECTION:
+        return Answer.DEFERRED, "no_connection"
+    late = any("Timeout" in name for name in names)
+    return Answer.IN_DOUBT, "timeout" if late else "connection_lost"
 
 
 _NO_CONNECTION = frozenset(
