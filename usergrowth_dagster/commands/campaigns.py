@@ -23,6 +23,7 @@ def apply_files(home: Path | None, files: Sequence[Path]) -> Iterator[str]:
     from usergrowth_dagster.control.apply import apply_campaign
     from usergrowth_dagster.control.campaign import load_campaign
     from usergrowth_dagster.messaging.content import check_content
+    from usergrowth_dagster.messaging.windows import check_audience_age
 
     project = Project(open_home(home))
     specs = []
@@ -30,6 +31,7 @@ def apply_files(home: Path | None, files: Sequence[Path]) -> Iterator[str]:
         spec = load_campaign(path)
         check_content(spec, str(path), project.settings.opt_out_texts)
         training_config(project, spec)
+        check_audience_age(project.settings, spec, str(path))
         specs.append((path, spec))
     for path, spec in specs:
         applied = apply_campaign(project.store, spec, whoami())

@@ -25,6 +25,7 @@ from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.look_ups import settle
 from usergrowth_dagster.messaging.occurrences import business_now
 from usergrowth_dagster.messaging.phones import mask, open_vault
+from usergrowth_dagster.messaging.upcoming import upcoming
 from usergrowth_dagster.settings import Settings, load_settings
 
 Section = tuple[str, tuple[str, ...], list[tuple[Any, ...]]]
@@ -133,7 +134,7 @@ def _sentence(action: str, one: controls.Controlled) -> str:
     if action == "resume":
         more = f", {one.occurrences} stopped occurrences reopened" if one.occurrences else ""
         return f"{name}: resumed{more}"
-    flight = f"; {one.in_flight} are with the provider and finish" if one.in_flight else ""
+    flight = f"; up to {one.in_flight} are with the provider and finish" if one.in_flight else ""
     later = "; it is paused, so nothing later goes out" if one.repeats else ""
     return (
         f"{name}: {one.occurrences} occurrences cancelled, {one.messages} messages not sent"
@@ -158,9 +159,16 @@ def delivery_sections(
         for d in found
         for count in d.counts
     ]
+    names = {d.schedule for d in found}
+    later = [
+        (schedule, local(moment))
+        for schedule, moment in upcoming(store, settings, business_now(settings))
+        if name is None or schedule in names
+    ]
     return [
         ("Deliveries", ("schedule", "occurrence", "state", "due", "send by", "note"), runs),
         ("Messages", ("schedule", "occurrence", "state", "reason", "people"), people),
+        ("Next", ("schedule", "due"), later),
     ]
 
 

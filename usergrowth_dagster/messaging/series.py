@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, func, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from usergrowth_dagster.control import schema
@@ -64,7 +64,7 @@ class _Known:
 
 
 @dataclass(frozen=True)
-class _Series:
+class Series:
     """A series: its first occurrence as the database holds it, and its times."""
 
     first: RowMapping
@@ -93,14 +93,14 @@ def open_due_repeats(store: ControlStore, settings: Settings, now: datetime) -> 
     """
     done = Opened()
     with store.read() as connection:
-        found = _all_series(connection, settings, _S.c.paused.is_(False))
+        found = all_series(connection, settings, _S.c.paused.is_(False))
     for series in found:
         _open_one(store, settings, series, now, done)
     return done
 
 
 def _open_one(
-    store: ControlStore, settings: Settings, series: _Series, now: datetime, done: Opened
+    store: ControlStore, settings: Settings, series: Series, now: datetime, done: Opened
 ) -> None:
     number = series.times.latest(now)
     if not number:  # not due, or only the first one is, which its task plans
@@ -120,7 +120,7 @@ def _open_one(
         return  # a person looks at it; it ends with its own window
     before = max((one for one in known if one < number), default=0)
     is_open = window[0] <= now < window[1]
-    if not series.refreshed and _too_old(series, settings, number):
+    if too_old(series, settings, number):
         if not any(one.reason == TOO_OLD for one in known.values()):
             _record(store, settings, series, (before + 1, number), TOO_OLD, done)
         return
@@ -133,9 +133,10 @@ def _open_one(
             _fill(store, settings, series, made, now, done)
 
 
-def _all_series(
+def all_series(
     connection: Connection, settings: Settings, *conditions: ColumnElement[bool]
-) -> list[_Series]:
+) -> list[Series]:
+    """The series whose texts are not rejected, those first that began first."""
     job, signature, template = schema.inference_job, schema.signature, schema.template
     query = (
         select(
@@ -161,7 +162,7 @@ def _all_series(
         .order_by(_O.c.id)
     )
     return [
-        _Series(
+        Series(
             row,
             repeat_of(settings, row, row["due"]),
             bool(row["user_config"]["schedule"].get("refresh_audience")),
@@ -194,18 +195,19 @@ def _day(times: Repeat, sequence: int, settings: Settings) -> date:
     return due.astimezone(settings.zone).date()
 
 
-def _too_old(series: _Series, settings: Settings, number: int) -> bool:
-    rules = contact_rules(settings, series.first["contact"])
+def too_old(series: Series, settings: Settings, number: int) -> bool:
+    """Whether a frozen audience may not be sent to any more by the time of a number."""
     decided = series.first["audience_date"]
-    if decided is None:
+    if series.refreshed or decided is None:
         return False
+    rules = contact_rules(settings, series.first["contact"])
     return bool((_day(series.times, number, settings) - decided).days > rules.max_audience_days)
 
 
 def _record(
     store: ControlStore,
     settings: Settings,
-    series: _Series,
+    series: Series,
     numbers: tuple[int, int],
     reason: str,
     done: Opened,
@@ -245,7 +247,7 @@ def _record(
 def _create(
     store: ControlStore,
     settings: Settings,
-    series: _Series,
+    series: Series,
     number: int,
     window: tuple[datetime, datetime],
 ) -> int | None:
@@ -271,7 +273,7 @@ def _insert(
     connection: Connection,
     store: ControlStore,
     settings: Settings,
-    series: _Series,
+    series: Series,
     number: int,
     window: tuple[datetime, datetime],
     values: dict[str, Any],
@@ -301,7 +303,7 @@ def _insert(
 def _fill(
     store: ControlStore,
     settings: Settings,
-    series: _Series,
+    series: Series,
     occurrence_id: int,
     now: datetime,
     done: Opened,
@@ -314,38 +316,3 @@ def _fill(
     rules = contact_rules(settings, opened.contact)
     if finish_planning(store, opened, rules, max_segments=limit, now=now):
         done.opened.append(opened.name)
-
-
-def next_due(
-    store: ControlStore, settings: Settings, schedule: str, now: datetime
-) -> datetime | None:
-    """When the next occurrence of a schedule is due after ``now`` (UTC); None: none is known.
-
-    Pauses are not looked at: it is when it would be sent if the schedule went on.
-
-    Args:
-        store: the control store.
-        settings: the business time zone.
-        schedule: the schedule's name.
-        now: business clock.
-    """
-    planned = (
-        select(func.min(_O.c.due))
-        .join(_S, _S.c.id == _O.c.schedule_id)
-        .where(
-            _S.c.name == schedule,
-            _O.c.due > now,
-            _O.c.state.in_((OccurrenceState.PLANNING, OccurrenceState.READY)),
-        )
-    )
-    with store.read() as connection:
-        held = connection.scalar(planned)
-        found = _all_series(connection, settings, _S.c.name == schedule)
-    times = [held] if held else []
-    for series in found:
-        number = series.times.latest(now)
-        following = 0 if number is None else number + 1
-        due = series.times.due(following)
-        if due and (series.refreshed or not _too_old(series, settings, following)):
-            times.append(due)
-    return min(times, default=None)
