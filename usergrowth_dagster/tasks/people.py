@@ -3,15 +3,20 @@
 Barred are those whom the contact policy would keep from getting anything: active suppressions and
 caps. They are left out before anyone is chosen, so that the control group is as large a part of
 those who could be texted as was drawn. The policy is asked again at planning and at sending.
+
+For the same reason a cap counts what the control group of an earlier campaign would have got: else
+whoever is always held out would never be capped, and those left to choose from would be mostly the
+people of the control group.
 """
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from usergrowth_dagster.audience.eligibility import Channel, address_sql
+from usergrowth_dagster.audience.records import bind_decisions
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.control.wall_clock import moment_of
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
 
 _M = schema.message
 _KEYS = 50_000
+_HASHES = ("phone_hash", "user_hash")
 
 
 def bind_attributes(engine: Engine, project: Project, task: Task) -> list[str]:
@@ -105,18 +111,22 @@ def bind_barred(engine: Engine, project: Project, task: Task) -> str:
     Returns:
         A hash of its content, "" when it is empty.
     """
+    engine.run(
+        "create or replace temp table _barred_keys "
+        "(phone_hash blob, user_hash blob, user_id varchar, reason varchar)"
+    )
     with project.store.read() as connection:
-        keys = _barred_keys(connection, project.settings, task)
-    engine.bind_arrow("_barred_keys", keys)
-    columns = ("phone_hash", "user_hash", "user_id")
-    held = [name for name in columns if keys.column(name).null_count < keys.num_rows]
-    parts = ['select cast(null as bigint) as "row", cast(null as varchar) as reason where false']
-    if "user_id" in held:
-        parts.append(_matches("task_population", "user_id"))
-    if hashes := [name for name in held if name != "user_id"]:
+        held = suppressed(task.spec.channel, task.spec.signature.name)
+        _load(engine, connection, held, "_barred_keys select *, null, 'suppressed'")
+        for since, most in _limits(project.settings, task):
+            _load_capped(engine, connection, project, task, since, most)
+    hashes = engine.rows("select count(phone_hash), count(user_hash) from _barred_keys")[0]
+    parts = [_matches("task_population", "user_id")]
+    if any(hashes):
+        wanted = [name for name, rows in zip(_HASHES, hashes, strict=True) if rows]
         vault = open_vault(project.settings.home)
-        engine.bind_arrow("_people_hashes", _people_hashes(engine, vault, task, hashes))
-        parts += [_matches("_people_hashes", name) for name in hashes]
+        engine.bind_arrow("_people_hashes", _people_hashes(engine, vault, task, wanted))
+        parts += [_matches("_people_hashes", name) for name in wanted]
     engine.run(
         # of two reasons the greater word: suppressed
         'create or replace temp table barred as select "row", max(reason) as reason '
@@ -132,26 +142,26 @@ def _matches(people: str, key: str) -> str:
     return f'select p."row", b.reason from {people} as p join _barred_keys as b using ({key})'
 
 
-def _barred_keys(connection: Connection, settings: Settings, task: Task) -> "pa.Table":
-    """Who is barred: phone_hash or user_hash or user_id, the others NULL, and the reason."""
+def _load(engine: Engine, connection: Connection, query: Select[Any], into: str) -> None:
+    """Add a query's rows to a table, in parts; ``into`` is the table and what it takes of each."""
     import pyarrow as pa
 
-    fields = {"phone_hash": pa.binary(), "user_hash": pa.binary(), "user_id": pa.string()}
-    layout = pa.schema([*fields.items(), ("reason", pa.string())])
-    chunks = []
-    queries = [("suppressed", suppressed(task.spec.channel, task.spec.signature.name))]
-    queries += [("capped", query) for query in _capped(settings, task)]
-    for reason, query in queries:
-        found = connection.execution_options(yield_per=_KEYS).execute(query)
-        for part in found.mappings().partitions(_KEYS):
-            columns = {name: [row.get(name) for row in part] for name in fields}
-            columns["reason"] = [reason] * len(part)
-            chunks.append(pa.table(columns, schema=layout))
-    return pa.concat_tables([layout.empty_table(), *chunks])
+    found = connection.execution_options(yield_per=_KEYS).execute(query)
+    for part in found.mappings().partitions(_KEYS):
+        columns = {name: _array([row[name] for row in part]) for name in part[0]}
+        engine.bind_arrow("_part", pa.table(columns))
+        engine.run(f"insert into {into} from _part")
 
 
-def _capped(settings: Settings, task: Task) -> list[Select[Any]]:
-    """Users and addresses that have had as many messages as they may, or one too lately."""
+def _array(values: list[Any]) -> "pa.Array":
+    """An Arrow array; one without any value is of hashes."""
+    import pyarrow as pa
+
+    return pa.array(values, None if any(v is not None for v in values) else pa.binary())
+
+
+def _limits(settings: Settings, task: Task) -> list[tuple[datetime, int]]:
+    """So many messages after a time (UTC) bar a person."""
     rules, moment = rules_of(settings, task), contact_moment(settings, task)
     limits = []
     if rules.cap_messages is not None:
@@ -159,15 +169,56 @@ def _capped(settings: Settings, task: Task) -> list[Select[Any]]:
     if rules.min_gap:  # it must end while the texts may still go out
         within = timedelta(hours=settings.send_within_hours)
         limits.append((moment + within - rules.min_gap, 1))
-    went_out = (_M.c.state.in_(SENT_STATES), _M.c.sent_time <= moment)
-    return [
-        select(_M.c[key])
-        .where(*went_out, _M.c.sent_time > since, _M.c[key].is_not(None))
-        .group_by(_M.c[key])
-        .having(func.count() >= most)
-        for since, most in limits
-        for key in ("user_id", "phone_hash")
-    ]
+    return limits
+
+
+def _load_capped(
+    engine: Engine,
+    connection: Connection,
+    project: Project,
+    task: Task,
+    since: datetime,
+    most: int,
+) -> None:
+    """Add the users and the addresses that have had ``most`` messages, or would have."""
+    went_out = [_M.c.state.in_(SENT_STATES), _M.c.sent_time > since]
+    if task.execution_date < project.settings.current_date():  # nothing from its future
+        went_out.append(_M.c.sent_time <= contact_moment(project.settings, task))
+    number = func.count().label("number")
+    addresses = select(_M.c.phone_hash).where(*went_out, _M.c.phone_hash.is_not(None))
+    addresses = addresses.group_by(_M.c.phone_hash).having(number >= most)
+    _load(engine, connection, addresses, "_barred_keys select phone_hash, null, null, 'capped'")
+    users = select(_M.c.user_id, number).where(*went_out).group_by(_M.c.user_id)
+    if not _bind_held_out(engine, connection, project, went_out):
+        users = users.having(number >= most)  # those with fewer need not be known
+    _load(engine, connection, users, "_had select user_id, number")
+    engine.run(
+        "insert into _barred_keys select null, null, user_id, 'capped' from _had "
+        f"group by user_id having sum(number) >= {most}"
+    )
+
+
+def _bind_held_out(
+    engine: Engine,
+    connection: Connection,
+    project: Project,
+    went_out: Sequence[ColumnElement[bool]],
+) -> int:
+    """Make the table ``_had``: held-out users, and how many messages they would have had."""
+    made = schema.occurrence
+    sent = select(_M.c.id).where(_M.c.occurrence_id == made.c.id, *went_out).exists()
+    found = connection.execute(
+        select(made.c.task_id, made.c.audience_date, func.count())
+        .where(sent, made.c.audience_date.is_not(None))
+        .group_by(made.c.task_id, made.c.audience_date)
+    ).tuples()
+    engine.run("create or replace temp table _had (user_id varchar, number bigint)")
+    for task_id, day, occurrences in found.all():
+        decisions = bind_decisions(engine, project.warehouse, day, task_id, "_earlier")
+        engine.run(
+            f"insert into _had select user_id, {occurrences} from {decisions} where arm = 'control'"
+        )
+    return int(engine.value("select count(*) from _had"))
 
 
 def _people_hashes(

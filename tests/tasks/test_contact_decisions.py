@@ -1,0 +1,247 @@
+"""Who is barred before anyone is chosen, and what a preview says of a plan to come."""
+
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from chain_world import (
+    PHONE,
+    D,
+    World,
+    approve,
+    cli,
+    control_dump,
+    copy_home,
+    ledger,
+    rows,
+    succeeded,
+    write_campaign,
+    write_people,
+)
+
+from usergrowth_dagster.control.apply import apply_campaign
+from usergrowth_dagster.control.campaign import load_campaign
+from usergrowth_dagster.control.tasks import task
+from usergrowth_dagster.messaging.occurrences import business_now
+from usergrowth_dagster.messaging.phones import open_vault
+from usergrowth_dagster.messaging.suppression import suppress
+from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.tasks.decide import Decided, decide_task, write_task_output
+from usergrowth_dagster.tasks.populate import load_population
+from usergrowth_dagster.tasks.preview import Preview, preview_task
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.score import score_task
+from usergrowth_dagster.tasks.send import plan_task
+
+ZONES = ["America/New_York", "Europe/London", "", "nowhere"]
+
+
+@pytest.fixture
+def home(world: World, tmp_path: Path) -> Path:
+    return copy_home(world.decided, tmp_path / "home")
+
+
+def people_of(home: Path) -> list[list[str]]:
+    path = home / "landing" / "population" / "care" / "population.csv"
+    return [line.split(",") for line in path.read_text("utf-8").splitlines()]
+
+
+def upload(home: Path) -> list[list[str]]:
+    """The people of the world with a zone, a consent, two shared phones, and a name missing."""
+    header, *people = people_of(home)
+    people[1][2] = people[0][2]
+    people[11][2] = people[10][2]
+    people[20][3] = r"\N"
+    lines = [[*header, "timezone", "ok", "email"]]
+    for place, person in enumerate(people):
+        consent = "yes" if place % 5 else "no"
+        lines.append([*person, ZONES[place % 4], consent, f"{person[0]}@example.com"])
+    write_people(home, "spring", [",".join(line) for line in lines])
+    return people
+
+
+def project_of(home: Path, **changes: object) -> Project:
+    return Project(load_settings(home, **changes))
+
+
+def decide(project: Project) -> Decided:
+    the_task = task(project.store, "spring")
+    if not the_task.frozen:
+        load_population(project, the_task)
+        score_task(project, task(project.store, "spring"))
+    found = decide_task(project, task(project.store, "spring"))
+    write_task_output(project, task(project.store, "spring"))
+    return found
+
+
+def refuse(project: Project, **who: str) -> None:
+    suppress(
+        project.store,
+        open_vault(project.settings.home),
+        reason="by_hand",
+        source="test",
+        now=business_now(project.settings),
+        **who,  # type: ignore[arg-type]
+    )
+
+
+def outcomes(home: Path) -> dict[str, tuple[str, str, float | None]]:
+    """Outcome, arm and propensity of the rows of the task, by user."""
+    found = rows(home, "decisions", "task_id = 'spring'", "user_id, outcome, arm, propensity")
+    return {user: (outcome, arm, chance) for user, outcome, arm, chance in found}
+
+
+def test_the_barred_are_left_out_before_anyone_is_chosen(home: Path) -> None:
+    """Guards against a treatment group with fewer reachable people than the control group has."""
+    people = upload(home)
+    # what the others sent to the chosen, or would have sent to those whom they held out
+    had = Counter(user for _, user, state, *_ in ledger(home) if state == "accepted")
+    had.update(user for (user,) in rows(home, "decisions", "arm = 'control'", "user_id"))
+    full = {user for user, number in had.items() if number >= 2}
+    project = project_of(home, cap_messages=2)
+    path = write_campaign(
+        home, "spring", selection="{threshold: 0.05}", contact="{require_consent: ok}"
+    )
+    apply_campaign(project.store, load_campaign(path), "ann")
+    refuse(project, user_id=people[0][0])
+    refuse(project, phone=people[30][2].removeprefix("+"))
+    refuse(project, user_id=people[31][0], channel="email")
+    refuse(project, phone=people[32][2], scope="Another")
+    first = decide(project)
+    assert first.state == "new"
+    found = outcomes(home)
+    suppressed = {user for user, (outcome, *_) in found.items() if outcome == "suppressed"}
+    assert suppressed == {people[n][0] for n in (0, 1, 30)}  # 1 has the phone of 0
+    capped = {user for user, (outcome, *_) in found.items() if outcome == "capped"}
+    by_phone = {people[n][0] for n in (10, 11) if {people[10][0], people[11][0]} & full}
+    assert len(full) > 30 and capped - by_phone == full - suppressed - by_phone
+    refused = {person[0] for person in people[::5]}
+    assert not {u for u, (_, arm, _) in found.items() if arm != "none"} & (refused | suppressed)
+    assert {u for u, (outcome, *_) in found.items() if outcome == "no_consent"} <= refused
+    assert Counter(outcome for outcome, *_ in found.values()) == first.outcomes
+    arms = Counter(arm for _, arm, _ in found.values())
+    assert arms["treatment"] == first.outcomes["selected"] > 10
+    assert {c for _, arm, c in found.values() if arm == "treatment"} == {0.9}
+    assert 0.02 < arms["control"] / (arms["control"] + arms["treatment"]) < 0.25
+
+    assert decide(project).state == "unchanged"
+    chosen = sorted(user for user, (outcome, *_) in found.items() if outcome == "selected")
+    refuse(project, user_id=chosen[0])
+    # the decision stands for output and plan, though it would be made anew
+    approve(home, "spring")
+    planned = plan_task(project, task(project.store, "spring"))
+    assert planned.reasons["suppressed"] == 1
+    assert decide(project).state == "frozen"
+    project.store.close()
+
+
+def test_a_refusal_makes_an_unplanned_decision_anew(home: Path) -> None:
+    """Guards against somebody who is chosen again after a refusal, though there was time."""
+    upload(home)
+    project = project_of(home)
+    path = write_campaign(home, "spring", selection="{top_n: 30}", channel="email")
+    apply_campaign(project.store, load_campaign(path), "ann")
+    assert decide(project).outcomes["selected"] == 30
+    chosen = sorted(user for user, (outcome, *_) in outcomes(home).items() if outcome == "selected")
+    refuse(project, phone=f"{chosen[0].upper()}@example.COM", channel="email")
+    refuse(project, phone="nobody@example.com", channel="email")
+    again = decide(project)
+    assert again.state == "changed"
+    assert (again.outcomes["suppressed"], again.outcomes["selected"]) == (1, 30)
+    assert again.spend.cost == 0  # e-mails are free by default
+    refuse(project, user_id="somebody else")
+    assert decide(project).state == "unchanged"
+    assert not outcomes(home).keys() & {"shared_phone"}
+    project.store.close()
+
+
+def figures(found: Preview) -> tuple[object, ...]:
+    forecast = found.forecast
+    assert forecast is not None
+    plan = forecast.plan
+    return (
+        plan.states,
+        plan.reasons,
+        plan.messages,
+        plan.cost,
+        forecast.sizes,
+        forecast.hours,
+        forecast.longest,
+        forecast.samples,
+        (plan.occurrence.due, plan.occurrence.send_by),
+    )
+
+
+def test_a_preview_says_what_is_then_planned(home: Path) -> None:
+    """Guards against figures that a person relies on and that come out otherwise."""
+    people = upload(home)
+    project = project_of(home)
+    path = write_campaign(
+        home,
+        "spring",
+        selection="{threshold: 0.1}",
+        schedule="{name: spring, max_cost: 2.7}",
+        contact="{cap_messages: 2}",
+        template="{name: spring, content: 'Hello ${name} of ${phone2}, come back. 拒收请回复R'}",
+    )
+    file = home / "landing" / "population" / "spring" / "population.csv"
+    header, *lines = file.read_text("utf-8").splitlines()
+    lines = [f"{header},phone2", *(f"{line},{line.split(',')[2]}" for line in lines)]
+    write_people(home, "spring", lines)
+    succeeded(cli(home, "apply", "-f", str(path)))
+    waiting = succeeded(cli(home, "preview", "spring"))
+    assert "not decided yet" in waiting and "template 'spring': reviewing" in waiting
+    decide(project)
+    chosen = [user for user, (outcome, *_) in outcomes(home).items() if outcome == "selected"]
+    for user in chosen[:3]:
+        refuse(project, user_id=user)
+
+    before = control_dump(home)
+    found = preview_task(project, task(project.store, "spring"), 4)
+    assert not found.planned and not found.problems
+    told = succeeded(cli(home, "preview", "spring", "--samples", "4"))
+    assert control_dump(home) == before
+    assert not PHONE.search(re.sub(r"\s", "", told).encode())
+    assert "+999****" in told and "reviewing" in told and "拒收请回复R" in told
+    assert not list(home.rglob("rehearsal*"))
+
+    approve(home, "spring")
+    plan_task(project, task(project.store, "spring"))
+    planned = preview_task(project, task(project.store, "spring"), 4)
+    assert planned.planned
+    assert figures(planned) == figures(found)
+    forecast = planned.forecast
+    assert forecast is not None
+    plan, reasons = forecast.plan, forecast.plan.reasons
+    assert reasons["suppressed"] == 3 and reasons["over_budget"] > 0
+    assert plan.messages == 60 and plan.cost == pytest.approx(2.7)  # at 0.045
+    assert {zone for zone, _ in forecast.hours} == {*ZONES[:2], "Asia/Shanghai"}
+    assert all(8 <= hour.hour < 22 for _, hour in forecast.hours)
+    assert sum(forecast.hours.values()) == sum(forecast.sizes.values()) == plan.people
+    assert forecast.longest is not None
+    assert forecast.longest.length == max(
+        [forecast.longest.length, *(one.length for one in forecast.samples)]
+    )
+    assert people[0][2] not in str([one.text for one in forecast.samples])
+    project.store.close()
+
+
+def test_a_preview_says_why_nothing_would_go_out(home: Path) -> None:
+    """Guards against a preview that is well, of a campaign that is then refused."""
+    upload(home)
+    project = project_of(home)
+    late = f"{{name: spring, execute_time: {D.replace(day=20)} 10:00:00}}"
+    path = write_campaign(home, "spring", selection="{top_n: 9}", schedule=late)
+    apply_campaign(project.store, load_campaign(path), "ann")
+    decide(project)
+    found = preview_task(project, task(project.store, "spring"), 0)
+    assert "would be 16 days old" in found.problems[0]
+    assert found.forecast is not None and found.forecast.plan.people == 9
+    assert found.forecast.samples == []
+    strict = replace(project, settings=project.settings.model_copy(update={"opt_out_texts": ["x"]}))
+    found = preview_task(strict, task(project.store, "spring"), 1)
+    assert found.forecast is None and "how to refuse" in found.problems[0]
+    strict.store.close()
+    project.store.close()
