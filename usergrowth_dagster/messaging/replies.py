@@ -15,8 +15,9 @@ lifted by a reply.
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -107,39 +108,46 @@ def take_replies(
     Returns:
         Counts of this call; what it returns for is on disk.
     """
-    done = Answered()
-    known = sorted(replies, key=lambda reply: sane_time(reply.send_time) or received)
-    for start in range(0, len(known), _CHUNK):
+    done = Answered(received=len(replies))
+    in_order = sorted(replies, key=lambda reply: sane_time(reply.send_time) or received)
+    for start in range(0, len(in_order), _CHUNK):
+        known = [
+            one
+            for reply in in_order[start : start + _CHUNK]
+            if (one := _known(vault, settings, gateway, reply, received)) is not None
+        ]
+        unusable = len(in_order[start : start + _CHUNK]) - len(known)
         with store.write() as connection:
             if not store.is_sqlite:  # STOP and START of one number, in two calls at once
-                connection.exec_driver_sql(f"select pg_advisory_xact_lock({_ORDER_LOCK})")
-            for reply in known[start : start + _CHUNK]:
-                done = _add(done, _take(connection, vault, settings, gateway, reply, received))
+                connection.execute(select(func.pg_advisory_xact_lock(_ORDER_LOCK)))
+            new, outs, ins = _obey(connection, vault, settings, known, received)
+        done = Answered(
+            done.received,
+            done.new + new,
+            done.opt_outs + outs,
+            done.opt_ins + ins,
+            done.unusable + unusable,
+        )
     return done
 
 
-def _add(one: Answered, other: Answered) -> Answered:
-    return Answered(
-        one.received + other.received,
-        one.new + other.new,
-        one.opt_outs + other.opt_outs,
-        one.opt_ins + other.opt_ins,
-        one.unusable + other.unusable,
-    )
+@dataclass
+class _Known:
+    """A reply as it is stored, with what it does and the number in the clear."""
+
+    row: dict[str, Any]
+    action: Action
+    phone: str = field(repr=False)
 
 
-def _take(
-    connection: Connection,
-    vault: PhoneVault,
-    settings: Settings,
-    gateway: str,
-    reply: Reply,
-    received: datetime,
-) -> Answered:
+def _known(
+    vault: PhoneVault, settings: Settings, gateway: str, reply: Reply, received: datetime
+) -> _Known | None:
+    """A reply for the table; None when its sender is a short code or a name: nobody to text."""
     try:
         phone = suppression.clean_address(reply.phone)
     except UserError:
-        return Answered(1, unusable=1)  # a short code or a name: nobody whom we could text
+        return None
     action = action_of(reply.content, settings)
     row: dict[str, Any] = {
         "gateway": gateway,
@@ -150,31 +158,7 @@ def _take(
         "send_time": sane_time(reply.send_time),
         "received_time": received,
     }
-    if settings.opt_out_scope == "signature" and row["signature"] is None:
-        row["signature"] = _last_signature(connection, row["phone_hash"])
-    if not _store(connection, {**row, "digest": _digest(vault, reply, row)}):
-        return Answered(1)
-    everywhere = settings.opt_out_scope == "everywhere"
-    scope = suppression.ALL if everywhere else row["signature"] or suppression.ALL
-    if action is Action.NONE or _outdated(connection, row, everywhere):
-        return Answered(1, 1)
-    if action is Action.OPT_OUT:
-        refusal = suppression.entries(
-            vault,
-            phone=phone,
-            user_id=None,
-            channel="email" if "@" in phone else "sms",
-            scope=scope,
-            reason=suppression.REPLY,
-            source=f"reply by {gateway}",
-            now=received,
-        )
-        suppression.add(connection, refusal)
-        return Answered(1, 1, opt_outs=1)
-    suppression.lift_rows(
-        connection, vault, phone=phone, scope=None if everywhere else scope, now=received
-    )
-    return Answered(1, 1, opt_ins=1)
+    return _Known({**row, "digest": _digest(vault, reply, row)}, action, phone)
 
 
 def _digest(vault: PhoneVault, reply: Reply, row: Mapping[str, Any]) -> bytes:
@@ -188,34 +172,125 @@ def _digest(vault: PhoneVault, reply: Reply, row: Mapping[str, Any]) -> bytes:
     return vault.user_digest(repr((row["gateway"], row["phone_hash"], row["action"], told)))
 
 
-def _store(connection: Connection, row: Mapping[str, Any]) -> bool:
-    """Keep a reply; False when it is there already."""
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(_P).values(row).on_conflict_do_nothing().returning(_P.c.id)
-    return connection.execute(statement).first() is not None
-
-
-def _outdated(connection: Connection, row: Mapping[str, Any], everywhere: bool) -> bool:
-    """Whether the contrary was sent later and came first; a reply without a time counts as now."""
-    if row["send_time"] is None:
-        return False
-    contrary = Action.OPT_IN if row["action"] == Action.OPT_OUT else Action.OPT_OUT
-    later = select(_P.c.id).where(
-        _P.c.phone_hash == row["phone_hash"],
-        _P.c.action == str(contrary),
-        func.coalesce(_P.c.send_time, _P.c.received_time) > row["send_time"],
-    )
+def _obey(
+    connection: Connection,
+    vault: PhoneVault,
+    settings: Settings,
+    known: Sequence[_Known],
+    received: datetime,
+) -> tuple[int, int, int]:
+    """Keep replies and do what the new ones say; returns new, refusals, lifts."""
+    everywhere = settings.opt_out_scope == "everywhere"
     if not everywhere:
-        later = later.where(_P.c.signature.is_not_distinct_from(row["signature"]))
-    return connection.scalar(later.limit(1)) is not None
+        _name_signatures(connection, known)
+    new = _store(connection, known)
+    acting = [one for one in new if one.action is not Action.NONE]
+    acting = _not_outdated(connection, acting, everywhere)
+    counts = {Action.OPT_OUT: 0, Action.OPT_IN: 0}
+    for wave in _waves(acting):
+        for one in wave:
+            counts[one.action] += 1
+        refusals = [one for one in wave if one.action is Action.OPT_OUT]
+        if refusals:
+            _suppress(connection, vault, refusals, everywhere, received)
+        lifts: dict[str | None, list[bytes]] = {}
+        for one in wave:
+            if one.action is Action.OPT_IN:
+                scope = None if everywhere else one.row["signature"] or suppression.ALL
+                lifts.setdefault(scope, []).append(one.row["phone_hash"])
+        for scope, hashes in lifts.items():
+            suppression.lift_rows(connection, phone_hashes=hashes, scope=scope, now=received)
+    return len(new), counts[Action.OPT_OUT], counts[Action.OPT_IN]
 
 
-def _last_signature(connection: Connection, phone_hash: bytes) -> str | None:
-    """The signature of the last message that went to a number."""
-    return connection.scalar(
-        select(_O.c.signature)
-        .join(_M, _M.c.occurrence_id == _O.c.id)
-        .where(_M.c.phone_hash == phone_hash, _M.c.attempts > 0)
-        .order_by(_M.c.sent_time.desc().nulls_last(), _M.c.id.desc())
-        .limit(1)
+def _name_signatures(connection: Connection, known: Sequence[_Known]) -> None:
+    """Where the provider does not say which signature a reply is to: that of the last message."""
+    nameless = [one for one in known if one.row["signature"] is None]
+    order = (_M.c.sent_time.desc().nulls_last(), _M.c.id.desc())
+    place = func.row_number().over(partition_by=_M.c.phone_hash, order_by=order)
+    sent = (
+        select(_M.c.phone_hash, _O.c.signature, place.label("place"))
+        .join(_O, _M.c.occurrence_id == _O.c.id)
+        .where(_M.c.phone_hash.in_([one.row["phone_hash"] for one in nameless]))
+        .where(_M.c.attempts > 0)
+        .subquery()
     )
+    query = select(sent.c.phone_hash, sent.c.signature).where(sent.c.place == 1)
+    last = {row[0]: row[1] for row in connection.execute(query)}
+    for one in nameless:
+        one.row["signature"] = last.get(one.row["phone_hash"])
+
+
+def _store(connection: Connection, known: Sequence[_Known]) -> list[_Known]:
+    """Keep replies; returns those that were not there yet."""
+    if not known:
+        return []
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = insert(_P).on_conflict_do_nothing().returning(_P.c.digest)
+    fresh = set(connection.scalars(statement, [one.row for one in known]))
+    first = {one.row["digest"]: one for one in reversed(known)}
+    return [one for one in known if one.row["digest"] in fresh and first[one.row["digest"]] is one]
+
+
+def _not_outdated(
+    connection: Connection, acting: Sequence[_Known], everywhere: bool
+) -> list[_Known]:
+    """Those of which the contrary was not sent later; a reply without a time counts as now."""
+    if not acting:
+        return []
+    moment = func.max(func.coalesce(_P.c.send_time, _P.c.received_time), type_=_P.c.send_time.type)
+    query = (
+        select(_P.c.phone_hash, _P.c.signature, _P.c.action, moment)
+        .where(_P.c.phone_hash.in_([one.row["phone_hash"] for one in acting]))
+        .where(_P.c.action != str(Action.NONE))
+        .group_by(_P.c.phone_hash, _P.c.signature, _P.c.action)
+    )
+    newest: dict[tuple[Any, ...], datetime] = {}
+    for phone_hash, signature, action, when in connection.execute(query):
+        key = (phone_hash, None if everywhere else signature, action)
+        newest[key] = max(when, newest.get(key, when))
+    kept = []
+    for one in acting:
+        contrary = Action.OPT_IN if one.action is Action.OPT_OUT else Action.OPT_OUT
+        scope = None if everywhere else one.row["signature"]
+        later = newest.get((one.row["phone_hash"], scope, str(contrary)))
+        sent = one.row["send_time"]
+        if sent is None or later is None or later <= sent:
+            kept.append(one)
+    return kept
+
+
+def _waves(acting: Sequence[_Known]) -> list[list[_Known]]:
+    """Replies in their order, parted so that a number comes once in a part."""
+    waves: list[list[_Known]] = []
+    seen: Counter[bytes] = Counter()
+    for one in acting:
+        place = seen[one.row["phone_hash"]]
+        seen[one.row["phone_hash"]] += 1
+        if place == len(waves):
+            waves.append([])
+        waves[place].append(one)
+    return waves
+
+
+def _suppress(
+    connection: Connection,
+    vault: PhoneVault,
+    refusals: Sequence[_Known],
+    everywhere: bool,
+    received: datetime,
+) -> None:
+    rows = []
+    for one in refusals:
+        scope = None if everywhere else one.row["signature"]
+        rows += suppression.entries(
+            vault,
+            phone=one.phone,
+            user_id=None,
+            channel="email" if "@" in one.phone else "sms",
+            scope=scope or suppression.ALL,
+            reason=suppression.REPLY,
+            source=f"reply by {one.row['gateway']}",
+            now=received,
+        )
+    suppression.add(connection, rows)

@@ -7,7 +7,7 @@ lifted row stays as the record of what held when.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +31,7 @@ BY_HAND = "by_hand"
 FORGOTTEN = "forgotten"
 """Reasons. A row whose reason is FORGOTTEN keeps no address and is not lifted by a reply."""
 
+_LOCK_KEY = 0x75677375  # advisory lock of additions: "ugsu"
 _S = schema.suppression
 _M = schema.message
 _SEPARATORS = re.compile(r"[\s-]")
@@ -126,19 +127,15 @@ def entries(
     return rows
 
 
-def is_forgotten(name: str, digest: Any) -> ColumnElement[bool]:
-    """Condition: a forgotten person has this hash, so no address or id may be kept beside it.
+def one_after_another(connection: Connection) -> None:
+    """Let additions of other transactions wait for this one.
 
-    Args:
-        name: ``phone_hash`` or ``user_hash``.
-        digest: the hash, or a column of hashes.
+    So ids grow in the order of the commits (a dispatcher sees by the largest id whether there are
+    refusals that it has not asked about), and two additions of the same people cannot lock each
+    other up. SQLite has one writer anyway.
     """
-    held = _S.alias("held")
-    return exists(
-        select(held.c.id).where(
-            held.c[name] == digest, held.c.lifted_time.is_(None), held.c.reason == FORGOTTEN
-        )
-    )
+    if connection.dialect.name != "sqlite":
+        connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
 
 
 def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
@@ -150,26 +147,43 @@ def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
     Returns:
         How many were new.
     """
+    one_after_another(connection)
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     new = 0
-    for row in rows:
-        name = "phone_hash" if row["phone_hash"] else "user_hash"
-        if connection.scalar(select(is_forgotten(name, row[name]))):
-            row = {**row, "phone_number": None, "user_id": None}
-        statement = insert(_S).values(row).on_conflict_do_nothing().returning(_S.c.id)
-        if connection.execute(statement).first() is not None:
-            new += 1
-        if row["reason"] == FORGOTTEN:
-            everything = _S.update().where(_S.c[name] == row[name])
-            connection.execute(everything.values(phone_number=None, user_id=None))
-            connection.execute(
-                everything.where(
-                    _S.c.channel == row["channel"],
-                    _S.c.scope == row["scope"],
-                    _S.c.lifted_time.is_(None),
-                ).values(reason=FORGOTTEN)
-            )
+    for name in ("phone_hash", "user_hash"):
+        mine = [row for row in rows if row[name] is not None]
+        if not mine:
+            continue
+        held = select(_S.c[name]).where(
+            _S.c[name].in_([row[name] for row in mine]),
+            _S.c.lifted_time.is_(None),
+            _S.c.reason == FORGOTTEN,
+        )
+        forgotten = set(connection.scalars(held))
+        kept = [
+            {**row, "phone_number": None, "user_id": None} if row[name] in forgotten else row
+            for row in mine
+        ]
+        statement = insert(_S).on_conflict_do_nothing().returning(_S.c.id)
+        new += len(connection.scalars(statement, kept).all())
+        for row in mine:
+            if row["reason"] == FORGOTTEN:
+                _forget(connection, _S.c[name] == row[name], row)
     return new
+
+
+def _forget(
+    connection: Connection, same_person: ColumnElement[bool], row: Mapping[str, Any]
+) -> None:
+    everything = _S.update().where(same_person)
+    connection.execute(everything.values(phone_number=None, user_id=None))
+    connection.execute(
+        everything.where(
+            _S.c.channel == row["channel"],
+            _S.c.scope == row["scope"],
+            _S.c.lifted_time.is_(None),
+        ).values(reason=FORGOTTEN)
+    )
 
 
 def suppress(
@@ -230,24 +244,19 @@ def suppress(
 
 def lift_rows(
     connection: Connection,
-    vault: PhoneVault,
     *,
-    phone: str | None = None,
-    user_id: str | None = None,
+    phone_hashes: Sequence[bytes] = (),
+    user_hashes: Sequence[bytes] = (),
     channel: str | None = None,
     scope: str | None = None,
     forgotten: bool = False,
     now: datetime,
 ) -> int:
-    """Within a transaction: :func:`lift`."""
-    who = []
-    if phone:
-        who.append(_S.c.phone_hash == vault.digest(clean_address(phone)))
-    if user_id:
-        who.append(_S.c.user_hash == vault.user_digest(user_id))
-    if not who:
-        raise UserError("lifting needs a phone number, an e-mail address or a user id")
-    query = _S.update().where(_S.c.lifted_time.is_(None), or_(*who))
+    """Within a transaction: :func:`lift`, for people by their hashes."""
+    query = _S.update().where(
+        _S.c.lifted_time.is_(None),
+        or_(_S.c.phone_hash.in_(phone_hashes), _S.c.user_hash.in_(user_hashes)),
+    )
     if channel is not None:
         query = query.where(_S.c.channel == channel)
     if scope is not None:
@@ -288,12 +297,13 @@ def lift(
     Raises:
         UserError: neither a number nor a user is given.
     """
+    if not phone and not user_id:
+        raise UserError("lifting needs a phone number, an e-mail address or a user id")
     with store.write() as connection:
         lifted = lift_rows(
             connection,
-            vault,
-            phone=phone,
-            user_id=user_id,
+            phone_hashes=[vault.digest(clean_address(phone))] if phone else [],
+            user_hashes=[vault.user_digest(user_id)] if user_id else [],
             channel=channel,
             scope=scope,
             forgotten=forgotten,

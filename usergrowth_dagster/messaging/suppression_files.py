@@ -15,14 +15,30 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, Connection, MetaData, Table, case, null, select, true
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    MetaData,
+    Table,
+    case,
+    exists,
+    null,
+    select,
+    true,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.phones import PhoneVault
-from usergrowth_dagster.messaging.suppression import ALL, IMPORT, is_forgotten
+from usergrowth_dagster.messaging.suppression import (
+    ALL,
+    FORGOTTEN,
+    IMPORT,
+    one_after_another,
+)
 from usergrowth_dagster.messaging.suppression_lines import (
     COLUMNS,
     BadLine,
@@ -126,11 +142,22 @@ def _fill(connection: Connection, rows: Iterator[dict[str, Any]]) -> int:
     return staged
 
 
-def _take_over(connection: Connection) -> int:
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    forgotten = is_forgotten("phone_hash", _stage.c.phone_hash) | is_forgotten(
-        "user_hash", _stage.c.user_hash
+def _is_forgotten(name: str) -> ColumnElement[bool]:
+    """A forgotten person has a staged row's hash, so no address or id may be kept beside it."""
+    held = _S.alias("held")
+    return exists(
+        select(held.c.id).where(
+            held.c[name] == _stage.c[name],
+            held.c.lifted_time.is_(None),
+            held.c.reason == FORGOTTEN,
+        )
     )
+
+
+def _take_over(connection: Connection) -> int:
+    one_after_another(connection)
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    forgotten = _is_forgotten("phone_hash") | _is_forgotten("user_hash")
     private = ("phone_number", "user_id")
     values = [
         case((forgotten, null()), else_=_stage.c[name]) if name in private else _stage.c[name]
