@@ -168,7 +168,7 @@ def delivery_sections(
     return [
         ("Deliveries", ("schedule", "occurrence", "state", "due", "send by", "note"), runs),
         ("Messages", ("schedule", "occurrence", "state", "reason", "people"), people),
-        ("Next", ("schedule", "due"), later),
+        *([("Next", ("schedule", "due"), later)] if later else []),
     ]
 
 
