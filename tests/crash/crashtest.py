@@ -52,6 +52,7 @@ from usergrowth_dagster.messaging.failpoints import (
     RECORDING,
     STOPPING,
     SUBMITTING,
+    TAKEN_BACK,
     WRITING,
 )
 
@@ -196,7 +197,8 @@ class Run:
         can = [
             place
             for place in PLACES
-            if (place != EXPIRED or late) and (place != STOPPING or world.kind == "stop")
+            if (place != EXPIRED or late)
+            and (place not in (STOPPING, TAKEN_BACK) or world.kind == "stop")
         ]
         died = self.kills + world.kills
         return self.random.choices(can, [1 / (1 + died[place]) for place in can])[0]

@@ -199,7 +199,8 @@ def test_cancel_in_the_middle(desk: Desk) -> None:
 
     gateway = Provider(before=stop)
     assert dispatch(*desk, gateway).accepted == 100  # what was handed over finishes
-    assert (told[0].messages, told[0].in_flight, told[0].occurrences) == (150, 100, 1)
+    assert (told[0].messages + told[0].in_flight, told[0].occurrences) == (250, 1)
+    assert told[0].messages >= 50  # the second batch may have been written ahead
     assert states(desk) == {("accepted", None): 100, ("skipped", "cancelled"): 150}
     assert dispatch(*desk, gateway).batches == 0
     (run,) = occurrences_of(desk[0], "december-2017")

@@ -255,6 +255,38 @@ class Claims:
             connection.execute(table.update().where(this).values(size=len(moved)))
         return batch_id, frozenset(moved)
 
+    def seen(self, occurrence_id: int) -> tuple[Any, ...]:
+        """What a batch that is written ahead depends on; it is taken back when that changes."""
+        with self.store.read() as connection:
+            run = connection.execute(_RUN, {"one": occurrence_id}).one()
+            paused = connection.scalar(_PAUSED, {"one": run[3]})
+            return run[0] in _OPEN, paused, connection.scalar(_LAST_REFUSAL)
+
+    def take_back(self, ahead: Cleared, bucket: Bucket | None = None) -> None:
+        """Plan a batch again that was written ahead and certainly not handed over."""
+        with self.store.write() as connection:
+            done = connection.execute(
+                _M.update()
+                .where(
+                    _M.c.id.in_(ahead.mine),
+                    _M.c.batch_id == ahead.batch_id,
+                    _M.c.state == MessageState.SUBMITTING,
+                    _M.c.claimed_by == self.worker,
+                )
+                .values(
+                    state=MessageState.PLANNED,
+                    batch_id=None,
+                    attempts=_M.c.attempts - 1,
+                    sent_time=None,
+                    claimed_by=None,
+                    lease_until=None,
+                )
+            ).rowcount
+            if done == len(ahead.mine):
+                connection.execute(schema.batch.delete().where(schema.batch.c.id == ahead.batch_id))
+            if bucket is not None:
+                bucket.spend(connection, -done)
+
     def give_back(self) -> None:
         """Return rows that this worker has claimed but not begun to submit."""
         with self.store.write() as connection:
@@ -311,13 +343,15 @@ def _is_open(
     """Whether rows may go out; with ``lock``, who pauses or stops waits for this transaction."""
     run, schedule = (_RUN_LOCKED, _PAUSED_LOCKED) if lock else (_RUN, _PAUSED)
     row = connection.execute(run, {"one": occurrence_id}).one()
-    if row[0] not in (OccurrenceState.READY, OccurrenceState.SENDING):
+    if row[0] not in _OPEN:
         return False
     held = connection.scalar(schedule, {"one": row[3]})
     return bool(row[1] <= now < row[2] and not held)
 
 
 # Statements of the hot path, made once: making them takes longer than running them.
+_OPEN = (OccurrenceState.READY, OccurrenceState.SENDING)
+_LAST_REFUSAL = select(func.max(schema.suppression.c.id))
 _RUN = select(_O.c.state, _O.c.due, _O.c.send_by, _O.c.schedule_id).where(
     _O.c.id == bindparam("one")
 )

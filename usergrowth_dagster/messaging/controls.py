@@ -34,8 +34,8 @@ class Controlled:
     """What became of one schedule.
 
     ``changed`` is whether anything did, ``occurrences`` how many were reopened or cancelled,
-    ``messages`` how many planned messages a cancellation took back, ``in_flight`` how many were
-    with the provider at that moment, ``repeats`` whether later occurrences were stopped as well.
+    ``messages`` how many planned messages a cancellation took back, ``in_flight`` how many at most
+    were with the provider at that moment, ``repeats`` whether later occurrences were stopped as well.
     """
 
     schedule: str

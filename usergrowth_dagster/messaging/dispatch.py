@@ -8,12 +8,14 @@ never sent again by themselves. Any number of dispatchers may run at once.
 import contextlib
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging import failpoints
+from usergrowth_dagster.messaging.answers import DispatchCounts
 from usergrowth_dagster.messaging.claims import LEASE, Claims
 from usergrowth_dagster.messaging.gateways.protocol import Gateway
 from usergrowth_dagster.messaging.gateways.registry import gateway_named, make_gateway
@@ -30,12 +32,7 @@ from usergrowth_dagster.messaging.phones import open_vault
 from usergrowth_dagster.messaging.receipts import match_receipts
 from usergrowth_dagster.messaging.series import open_due_repeats
 from usergrowth_dagster.messaging.stalls import report_stalls
-from usergrowth_dagster.messaging.worker import (
-    READY,
-    DispatchCounts,
-    GatewayBrokenError,
-    Sender,
-)
+from usergrowth_dagster.messaging.worker import READY, GatewayBrokenError, Sender
 from usergrowth_dagster.settings import Settings
 
 __all__ = ["DispatchCounts", "dispatch"]
@@ -78,14 +75,16 @@ def dispatch(
         sqlalchemy.exc.SQLAlchemyError: the database fails. What was with a provider then is in
             doubt when its lease has run out, and looked up.
     """
-    work = _Round(store, settings, gateway, now, lease, look_up_again)
-    try:
-        work.run(progress, patience, stop)
-    except BaseException:
-        with contextlib.suppress(Exception):
-            work.claims.give_back()
-        raise
-    work.claims.give_back()
+    with ThreadPoolExecutor(1, "gateway") as caller:
+        work = _Round(store, settings, gateway, now, lease, look_up_again, caller)
+        try:
+            work.run(progress, patience, stop)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                work.claims.give_back()
+            raise
+        work.claims.give_back()
+        work.ledger.skip_cancelled()
     return work.counts
 
 
@@ -137,13 +136,14 @@ class _Round:
         now: datetime | None,
         lease: timedelta,
         look_up_again: timedelta,
+        caller: Executor,
     ) -> None:
         self.store, self.settings, self.fixed = store, settings, now
         self.ledger = Ledger(store, open_vault(settings.home))
         self.claims = Claims(store, lease)
         self.counts = DispatchCounts()
         self.gateways = _Gateways(settings, gateway, self.counts)
-        self.look_up_again = look_up_again
+        self.look_up_again, self.caller = look_up_again, caller
         self.senders: dict[int, Sender] = {}
         self.over: set[int] = set()
         self.house_kept = 0.0
@@ -192,7 +192,13 @@ class _Round:
         sender = self.senders.get(occurrence.id)
         if sender is None:
             sender = self.senders[occurrence.id] = Sender(
-                self.ledger, self.claims, gateway, occurrence, self.settings, self.counts
+                self.ledger,
+                self.claims,
+                gateway,
+                occurrence,
+                self.settings,
+                self.counts,
+                self.caller,
             )
             if self._stale(sender):
                 self.over.add(occurrence.id)

@@ -16,6 +16,7 @@ SUBMITTING = "submitting_committed"
 ANSWERED = "provider_answered"
 RECORDING = "result_uncommitted"
 RECORDED = "result_committed"
+TAKEN_BACK = "taken_back"  # a batch that was written ahead is not handed over after all
 LOOKED_UP = "looked_up"  # the provider has told, nothing is written yet
 SETTLED = "settled"  # what it told is written
 STOPPING = "stop_committed"  # a campaign is stopped, nobody is told yet
@@ -24,7 +25,7 @@ FINISHED = "occurrence_done"
 
 PLACES = (
     *(RECOVERED, CLAIMING, CLAIMED, WRITING, SUBMITTING, ANSWERED, RECORDING, RECORDED),
-    *(LOOKED_UP, SETTLED, STOPPING, EXPIRED, FINISHED),
+    *(TAKEN_BACK, LOOKED_UP, SETTLED, STOPPING, EXPIRED, FINISHED),
 )
 
 

@@ -1,22 +1,30 @@
-"""One dispatcher's work on one occurrence: claim, write down, submit, record."""
+"""One dispatcher's work on one occurrence: claim, write down, submit, record.
+
+While a batch is with the provider, the next one is written ahead; it is handed over only when the
+answer is there, and taken back when that says stop, or when somebody refused, paused or cancelled
+meanwhile. So a crash leaves at most two batches that may have gone out, and one that did not.
+"""
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
+
+from sqlalchemy import Connection
 
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import utc_now
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging import failpoints
 from usergrowth_dagster.messaging.alerts import post
-from usergrowth_dagster.messaging.claims import Claims, Screen
+from usergrowth_dagster.messaging.answers import DispatchCounts, sort_answers
+from usergrowth_dagster.messaging.claims import Claims, Cleared, Screen
 from usergrowth_dagster.messaging.contact import ContactRules, contact_rules, screen
 from usergrowth_dagster.messaging.content import render, shown_signature
 from usergrowth_dagster.messaging.gateways.protocol import (
-    Answer,
     Gateway,
     OutBatch,
     OutMessage,
@@ -29,40 +37,10 @@ from usergrowth_dagster.messaging.results import Settled, record, record_in
 from usergrowth_dagster.messaging.throttle import Bucket
 from usergrowth_dagster.settings import Settings
 
-RETRY_AFTER = 60.0
 READY = (OccurrenceState.READY, OccurrenceState.SENDING)
 _CLAIM_BATCHES = 10
 _CLAIM_ROWS = 1_000
 """A claim is for several calls, up to so many rows: a commit less for each of them."""
-
-
-@dataclass
-class DispatchCounts:
-    """What one call of ``dispatch`` did, in recipients; ``batches`` in provider calls.
-
-    ``lost`` rows were found submitting with nobody at work on them and are in doubt now;
-    ``settled`` doubtful rows got their answer by look-up, ``matched`` rows by a receipt that had
-    come before; ``waiting`` rows may not go out yet by the contact rules. ``stopped`` has a
-    sentence for each campaign that was stopped, ``failed`` one for each gateway that did not work.
-    """
-
-    accepted: int = 0
-    rejected: int = 0
-    deferred: int = 0
-    in_doubt: int = 0
-    skipped: int = 0
-    waiting: int = 0
-    expired: int = 0
-    lost: int = 0
-    settled: int = 0
-    matched: int = 0
-    batches: int = 0
-    stopped: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -88,6 +66,7 @@ class Sender:
         occurrence: what to send.
         settings: rate, contact rules, webhook.
         counts: added to.
+        caller: has one thread, which calls the provider while the next batch is written ahead.
     """
 
     def __init__(
@@ -98,8 +77,9 @@ class Sender:
         occurrence: Occurrence,
         settings: Settings,
         counts: DispatchCounts,
+        caller: Executor,
     ) -> None:
-        self.ledger, self.claims, self.gateway = ledger, claims, gateway
+        self.ledger, self.claims, self.gateway, self.caller = ledger, claims, gateway, caller
         self.occurrence, self.settings, self.counts = occurrence, settings, counts
         self.rules: ContactRules = contact_rules(settings, occurrence.contact)
         self.bucket = Bucket.of(
@@ -112,7 +92,9 @@ class Sender:
             gateway.max_batch, min(_CLAIM_ROWS, _CLAIM_BATCHES * gateway.max_batch)
         )
         self.last = 0  # rows up to here were passed in this round
-        self.answered: tuple[int, list[Settled]] | None = None  # not written down yet
+        self.answered: list[tuple[int, list[Settled]]] = []  # not written down yet
+        self.flight: tuple[int, OutBatch, Future[Sequence[Result]]] | None = None
+        self.landed = self.again = False
 
     def begin(self) -> None:
         """Mark the occurrence as sending."""
@@ -128,6 +110,7 @@ class Sender:
             GatewayBrokenError: the gateway raised; the batch that it was given is in doubt, and
                 what was claimed beyond it is planned again.
         """
+        self.again = False
         claimed = self.claims.claim(
             self.occurrence.id,
             self.claim_rows,
@@ -144,24 +127,88 @@ class Sender:
         failpoints.reach(failpoints.CLAIMED)
         self.last = int(claimed.rows[-1]["id"])
         size = self.gateway.max_batch
-        for start in range(0, len(claimed.rows), size):
-            part = claimed.rows[start : start + size]
-            messages = self._prepare(part)
-            if messages and not self._submit(messages, clock()):
-                self.claims.give_back()
-                return Step(handled=start, over=True)
-        self._write_down()
-        return Step(handled=len(claimed.rows))
+        parts = [claimed.rows[at : at + size] for at in range(0, len(claimed.rows), size)]
+        try:
+            over = not all(self._send(part, clock) for part in parts)
+            over = not self._land() or over
+        finally:
+            self._write_down()
+        if over:
+            self.claims.give_back()
+        return Step(handled=len(claimed.rows), over=over and not self.again)
+
+    def _send(self, rows: Sequence[dict[str, Any]], clock: Callable[[], datetime]) -> bool:
+        """Write one batch ahead while the one before is with the provider, then hand it over.
+
+        Returns:
+            Whether the next may follow.
+        """
+        messages = self._prepare(rows)
+        if not messages:
+            return True
+        ahead, seen = self._write_ahead(messages, clock())
+        try:
+            goes_on = self._land()
+        except GatewayBrokenError:
+            self._take_back(ahead)
+            raise
+        if not ahead.mine:
+            return goes_on and ahead.open
+        if not goes_on or (self.landed and self.claims.seen(self.occurrence.id) != seen):
+            # whoever refused, paused or cancelled during that call is obeyed
+            self._take_back(ahead)
+            return False
+        batch = self._batch(
+            ahead.batch_id, [message for message in messages if int(message.out_id) in ahead.mine]
+        )
+        self.counts.batches += 1
+        self.flight = (ahead.batch_id, batch, self.caller.submit(self.gateway.submit, batch))
+        return True
+
+    def _land(self) -> bool:
+        """Wait for the answer to the batch that is out; says whether the occurrence goes on."""
+        flight, self.flight = self.flight, None
+        self.landed = flight is not None
+        if flight is None:
+            return True
+        batch_id, batch, future = flight
+        try:
+            results = future.result()
+        except Exception as error:
+            why = type(error).__name__[:64]  # the text of the error might hold a number
+            doubt = [Settled(int(m.out_id), MessageState.IN_DOUBT, why) for m in batch.messages]
+            self.answered.append((batch_id, doubt))
+            self.counts.in_doubt += len(doubt)
+            raise GatewayBrokenError(f"gateway {self.gateway.name}: {why}") from None
+        failpoints.reach(failpoints.ANSWERED)
+        settled, stop = sort_answers(batch.messages, results, self.counts)
+        self.answered.append((batch_id, settled))
+        if stop:
+            self._write_down()
+            self.stop(f"the gateway {self.gateway.name} stopped the campaign with code {stop}")
+        return not stop
 
     def _write_down(self) -> None:
-        """Record the last answer; mostly that is done together with the next write-ahead."""
-        if self.answered is not None:
-            record(self.ledger.store, *self.answered)
+        """Record what was answered; mostly that is done together with the next write-ahead."""
+        if self.answered:
+            with self.ledger.store.write() as connection:
+                self._record(connection)
             self._written()
 
+    def _record(self, connection: Connection) -> None:
+        for batch_id, settled in self.answered:
+            record_in(connection, batch_id, settled)
+
     def _written(self) -> None:
-        self.answered = None
+        self.answered = []
         failpoints.reach(failpoints.RECORDED)
+
+    def _take_back(self, ahead: Cleared) -> None:
+        """Undo a write-ahead: the batch was not handed over, which only this worker can know."""
+        if ahead.mine:
+            self.claims.take_back(ahead, self.bucket)
+            self.last, self.again = 0, True
+            failpoints.reach(failpoints.TAKEN_BACK)
 
     def _prepare(self, rows: Sequence[dict[str, Any]]) -> list[OutMessage]:
         """The rows' messages; one that cannot be made is skipped and blocks no other."""
@@ -197,41 +244,27 @@ class Sender:
             now=now,
         )
 
-    def _submit(self, messages: Sequence[OutMessage], now: datetime) -> bool:
-        """One call of the provider; says whether the occurrence goes on."""
-        answered = self.answered
-        cleared = self.claims.submitting(
+    def _write_ahead(
+        self, messages: Sequence[OutMessage], now: datetime
+    ) -> tuple[Cleared, tuple[Any, ...]]:
+        """Commit that a batch is about to go out, and what was known of the world then."""
+        seen = self.claims.seen(self.occurrence.id)
+        ahead = self.claims.submitting(
             self.occurrence.id,
             [int(m.out_id) for m in messages],
             self.gateway.name,
             now,
             screen=self._screen(now),
             bucket=self.bucket,
-            first=(lambda connection: record_in(connection, *answered)) if answered else None,
+            first=self._record,
         )
-        if answered:
+        if self.answered:
             self._written()
-        self.counts.skipped += cleared.skipped
-        self.counts.waiting += cleared.waiting
-        messages = [message for message in messages if int(message.out_id) in cleared.mine]
-        if not messages:
-            return cleared.open
-        failpoints.reach(failpoints.SUBMITTING)
-        self.counts.batches += 1
-        try:
-            results = self.gateway.submit(self._batch(cleared.batch_id, messages))
-        except Exception as error:
-            why = type(error).__name__[:64]  # the text of the error might hold a number
-            doubt = [Settled(int(m.out_id), MessageState.IN_DOUBT, why) for m in messages]
-            self.counts.in_doubt += record(self.ledger.store, cleared.batch_id, doubt)
-            raise GatewayBrokenError(f"gateway {self.gateway.name}: {why}") from None
-        failpoints.reach(failpoints.ANSWERED)
-        settled, stop = self._sorted(messages, results)
-        self.answered = (cleared.batch_id, settled)
-        if stop:
-            self._write_down()
-            self.stop(f"the gateway {self.gateway.name} stopped the campaign with code {stop}")
-        return not stop
+        self.counts.skipped += ahead.skipped
+        self.counts.waiting += ahead.waiting
+        if ahead.mine:
+            failpoints.reach(failpoints.SUBMITTING)
+        return ahead, seen
 
     def _batch(self, batch_id: int, messages: Sequence[OutMessage]) -> OutBatch:
         return OutBatch(
@@ -246,29 +279,6 @@ class Sender:
             messages=messages,
             subject=self.occurrence.subject,
         )
-
-    def _sorted(
-        self, messages: Sequence[OutMessage], results: Sequence[Result]
-    ) -> tuple[list[Settled], str]:
-        """What the answers mean for the rows, and the code of a stop, if any."""
-        answers = {result.out_id: result for result in reversed(results)}
-        settled, stop = [], ""
-        for message in messages:
-            result = answers.get(message.out_id) or Result(
-                message.out_id, Answer.IN_DOUBT, "no_answer"
-            )
-            settled.append(_settled(result))
-            if result.answer is Answer.ACCEPTED:
-                self.counts.accepted += 1
-            elif result.answer is Answer.REJECTED:
-                self.counts.rejected += 1
-            elif result.answer is Answer.IN_DOUBT:
-                self.counts.in_doubt += 1
-            else:
-                self.counts.deferred += 1
-            if result.answer is Answer.STOP:
-                stop = stop or result.code or "unknown"
-        return settled, stop
 
     def stop(self, reason: str) -> None:
         """Stop the occurrence and tell the webhook; of several workers, one does."""
@@ -301,14 +311,3 @@ class Sender:
 
 def _screen(connection: Any, message_ids: Sequence[int], **rules: Any) -> Sequence[Any]:
     return screen(connection, rules.pop("rules"), message_ids=message_ids, **rules)
-
-
-def _settled(result: Result) -> Settled:
-    """The ledger's form of an answer."""
-    row, code = int(result.out_id), result.code or None
-    if result.answer in (Answer.DEFERRED, Answer.STOP):
-        wait = timedelta(seconds=result.retry_after or RETRY_AFTER)
-        retry_at = utc_now() + wait if result.answer is Answer.DEFERRED else None
-        return Settled(row, MessageState.PLANNED, result.answer.value, code, None, retry_at)
-    reason = None if result.answer is Answer.ACCEPTED else f"provider_{result.answer.value}"
-    return Settled(row, MessageState(result.answer.value), reason, code, result.request_id)
