@@ -287,6 +287,7 @@ class Conformance:
         began = time.monotonic()
         results = in_doubt(case, batch)
         assert time.monotonic() - began < 3 * TIMEOUT + 1
+        assert all(result.code for result in results)
         time.sleep(0.05)
         assert max(Counter(case.attempts()).values()) == 1, "it was submitted again"
         taken = {case.same(address) for address in case.taken()}

@@ -14,10 +14,11 @@ anything else                                      in doubt
 
 from usergrowth_dagster.messaging.gateways.protocol import Answer, Found, Result
 
+OPTED_OUT = 21610
 REJECTED = frozenset(
     {
         *(21211, 21214, 21217, 21265, 21266, 21267, 21268, 21269),  # not a number to text to
-        *(21408, 21610, 21612, 21614, 21635),  # country, opted out, route, no mobile, landline
+        *(21408, OPTED_OUT, 21612, 21614, 21635),  # country, refusal, route, no mobile, landline
         *(21602, 21605, 21617, 21619),  # the text: missing or too long
     }
 )
@@ -44,6 +45,8 @@ def sort_refusal(out_id: str, status: int, code: int) -> Result:
     kept = str(code or status)
     if code in WAITS or status == 429:
         return Result(out_id, Answer.DEFERRED, kept, retry_after=WAITS.get(code, 10.0))
+    if code == OPTED_OUT:
+        return Result(out_id, Answer.REJECTED, f"{kept} opted out")
     if code in REJECTED:
         return Result(out_id, Answer.REJECTED, kept)
     if code in STOPPED or status in (401, 403, 404):

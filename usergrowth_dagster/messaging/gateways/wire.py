@@ -103,8 +103,10 @@ def sort_error(error: BaseException) -> tuple[Answer, str]:
         return Answer.STOP, "certificate_not_trusted"
     if names & _NO_CONNECTION:
         return Answer.DEFERRED, "no_connection"
-    late = any("Timeout" in name for name in names)
-    return Answer.IN_DOUBT, "timeout" if late else "connection_lost"
+    if any("Timeout" in name for name in names):
+        return Answer.IN_DOUBT, "timeout"
+    unread = any(isinstance(cause, ValueError) for cause in chain)  # such as JSONDecodeError
+    return Answer.IN_DOUBT, "unreadable_answer" if unread else "connection_lost"
 
 
 _NO_CONNECTION = frozenset(
