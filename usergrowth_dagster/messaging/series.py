@@ -31,6 +31,7 @@ from usergrowth_dagster.control.codes import (
 )
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.control.tasks import repeated_task_id
+from usergrowth_dagster.messaging.alerts import post
 from usergrowth_dagster.messaging.billing import price_of
 from usergrowth_dagster.messaging.contact import contact_rules
 from usergrowth_dagster.messaging.copies import copy_recipients
@@ -241,7 +242,9 @@ def _record(
             target=OccurrenceState.DONE,
             note=note,
         )
-    done.missed.append(f"schedule {series.first['schedule']!r}: {note}")
+    sentence = f"schedule {series.first['schedule']!r}: {note}"
+    done.missed.append(sentence)
+    post(settings, "occurrences_missed", message=sentence)
 
 
 def _create(
