@@ -8,7 +8,6 @@ from pathlib import Path
 import duckdb
 import hypothesis
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from chain_world import D, World, cli, copy_home, ledger, outbox, output, rows, succeeded, warehouse
 from hypothesis import given
@@ -60,18 +59,31 @@ def pick(home: Path) -> tuple[str, str]:
 
 def holders(home: Path, *texts: str) -> list[str]:
     """Files of a home that hold one of the texts; Parquet files are decoded."""
-    found = []
+    found, parquet = [], {}
     landing = {home / "landing" / name for name in ("user", "behavior", "operation", "population")}
     for path in sorted(home.rglob("*")):
         if path.is_dir() or landing & set(path.parents) or home / "truth" in path.parents:
             continue
         if path.suffix == ".parquet":
-            held = repr(pq.ParquetFile(path).read().to_pylist()).encode()
-        else:
-            held = path.read_bytes()
-        if any(text.encode() in held for text in texts):
+            parquet.setdefault(path.relative_to(home).parts[2], []).append(str(path))
+        elif any(text.encode() in path.read_bytes() for text in texts):
             found.append(str(path.relative_to(home)))
-    return found
+    with duckdb.connect(config={"threads": 2}) as connection:
+        for files in parquet.values():
+            held = connection.execute(
+                "select distinct filename from (select filename, t::varchar as text from "
+                "read_parquet(?, union_by_name=true, hive_partitioning=false, filename=true) as t) "
+                f"where {' or '.join('contains(text, ?)' for _ in texts)}",
+                [files, *texts],
+            ).fetchall()
+            found += [str(Path(name).relative_to(home)) for (name,) in held]
+    return sorted(found)
+
+
+def whole(home: Path, table: str, user: str) -> list[tuple[int, int]]:
+    """Everybody else's rows of a table in two numbers."""
+    columns = ", ".join(f'"{name}"::varchar' for name in sorted(warehouse(home).columns(table)))
+    return rows(home, table, f"user_id <> '{user}'", f"count(*), sum(hash([{columns}])::hugeint)")
 
 
 def others(home: Path, user: str) -> dict[str, object]:
@@ -79,7 +91,7 @@ def others(home: Path, user: str) -> dict[str, object]:
     warehoused = warehouse(home)
     people = [t for t in warehoused.tables() if "user_id" in warehoused.columns(t)]
     return {
-        **{table: rows(home, table, f"user_id <> '{user}'") for table in people},
+        **{table: whole(home, table, user) for table in people},
         "marks": {t: warehoused.fingerprints(t) for t in warehoused.tables()},
         "ledger": [row for row in ledger(home) if row[1] != user and "forgotten" not in row[1]],
         "outbox": [line for line in outbox(home) if user not in line and "forgotten" not in line],
