@@ -90,19 +90,21 @@ def test_jobs_schedules_sensors(definitions: dg.Definitions) -> None:
     """A job that loses assets, or a sensor that is off, stops the daily chain without a word."""
     repository = definitions.get_repository_def()
     jobs = {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
-    assert jobs == {"ingest", "facts", "train", "labels", "decide"}
+    assert jobs == {"ingest", "facts", "train", "labels", "decide", "dispatch"}
     schedules = {
         s.name: (s.cron_schedule, s.default_status.value) for s in repository.schedule_defs
     }
     assert schedules == {
         "daily": ("0 6 * * *", "STOPPED"),
         "weekly_training": ("0 5 * * 1", "STOPPED"),
+        "dispatch": ("* * * * *", "STOPPED"),
     }
     sensors = {s.name: s.default_status.value for s in repository.sensor_defs}
     assert sensors == {
         "population_uploads": "RUNNING",
         "decide_after_ingest": "RUNNING",
         "tell_of_failures": "RUNNING",
+        "stalled_deliveries": "RUNNING",
     }
     of_job = {
         name: {

@@ -4,6 +4,7 @@ import warnings
 
 import dagster as dg
 
+from usergrowth_dagster.defs.dispatching import dispatch_job, dispatch_schedule, stall_sensor
 from usergrowth_dagster.defs.jobs import build_jobs
 from usergrowth_dagster.defs.landing_assets import landing_assets
 from usergrowth_dagster.defs.learning_assets import learning_assets
@@ -36,12 +37,17 @@ def build_definitions(home: str = "") -> dg.Definitions:
             *task_assets(partitions),
             *messaging_assets(partitions),
         ],
-        jobs=list(jobs.values()),
-        schedules=[daily_schedule(settings, home), weekly_schedule(settings, home)],
+        jobs=[*jobs.values(), dispatch_job()],
+        schedules=[
+            daily_schedule(settings, home),
+            weekly_schedule(settings, home),
+            dispatch_schedule(settings, home),
+        ],
         sensors=[
             upload_sensor(jobs["decide"]),
             decide_after_ingest(jobs["ingest"], jobs["decide"]),
             failure_sensor(home),
+            stall_sensor(home),
         ],
         resources={"project": ProjectResource(home=home)},
     )

@@ -67,9 +67,9 @@ def dispatch_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinit
         with user_errors():
             counts = dispatch_due(project.open(context))
         found = counts.as_dict()
-        stopped = found.pop("stopped")
-        if stopped:
-            found["stopped"] = "; ".join(stopped)
+        for key in ("stopped", "failed"):
+            if sentences := found.pop(key):
+                found[key] = "; ".join(sentences)
         return dg.MaterializeResult(metadata={"dagster/row_count": counts.accepted, **found})
 
     return dispatched

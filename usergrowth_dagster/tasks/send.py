@@ -1,6 +1,7 @@
 """Step 4 of a task: its batches in the ledger, and the dispatch of what is due."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from usergrowth_dagster.control.codes import JobStatus
@@ -68,10 +69,16 @@ def _recipients(engine: Engine, project: Project, task: Task) -> "Iterator[pa.Re
     )
 
 
-def dispatch_due(project: Project) -> DispatchCounts:
-    """Submit every message that is due now; what is past its send-by expires unsent."""
+def dispatch_due(project: Project, patience: timedelta | None = None) -> DispatchCounts:
+    """Submit every message that is due now; what is past its send-by expires unsent.
+
+    Args:
+        project: the opened home.
+        patience: how long to go on at most; default: until all is out.
+    """
     return dispatch(
         project.store,
         project.settings,
         progress=lambda done, total: project.progress("dispatch", done, total),
+        patience=patience,
     )
