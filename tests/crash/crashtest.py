@@ -200,6 +200,8 @@ class Run:
             if (place != EXPIRED or late)
             and (place not in (STOPPING, TAKEN_BACK) or world.kind == "stop")
         ]
+        if late and self.random.random() < 0.6:
+            return EXPIRED
         died = self.kills + world.kills
         return self.random.choices(can, [1 / (1 + died[place]) for place in can])[0]
 
