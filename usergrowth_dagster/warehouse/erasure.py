@@ -93,13 +93,13 @@ def erase_person(
         erasure = _Erasure(engine, warehouse, table, person)
         held = erasure.held()
         result.files = len(held)
-        if not dry_run:
+        if dry_run and held:
+            result.rows, result.days = erasure.count()
+        elif held:
             _rewrite_until_gone(erasure, result)
             held = erasure.held()
             result.files = erasure.remove(held)
             result.busy = len(held) - result.files
-        else:
-            result.rows, result.days = erasure.count()
     return result
 
 
