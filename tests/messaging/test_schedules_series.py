@@ -39,6 +39,13 @@ def at(day: int, hour: int, minute: int = 0) -> datetime:
 def repeating(home: Path, url: str, schedule: str = EVERY_DAY, more: str = LONG) -> Desk:
     """A decided campaign that repeats from December 28th at 08:00 on."""
     store, _ = ready(home, url)
+    settings = load_settings(home, database_url=url, today=D)
+    repeating_again((store, settings), schedule, more)
+    return store, settings
+
+
+def repeating_again(desk: Desk, schedule: str, more: str = LONG) -> None:
+    """Apply the campaign with another schedule."""
     text = (
         "name: december\nalgorithm: churn\ntraining: {window_days: 180}\n"
         "population: population/december-2017\nexecution_date: 2017-12-28\n"
@@ -46,8 +53,7 @@ def repeating(home: Path, url: str, schedule: str = EVERY_DAY, more: str = LONG)
         f'template: {{name: december offer, content: "{CONTENT}"}}\n'
         f"schedule: {{name: december send, {schedule}}}\n{more}\n"
     )
-    apply_campaign(store, parse_campaign(text), "ann")
-    return store, load_settings(home, database_url=url, today=D)
+    apply_campaign(desk[0], parse_campaign(text), "ann")
 
 
 @pytest.fixture
@@ -272,6 +278,22 @@ def test_an_old_audience_is_not_sent_to(tmp_path: Path) -> None:
     assert sum(sent(desk).values()) == 15
     assert next_due(*desk, "december send", at(28, 9)) == at(29, 8)
     assert next_due(*desk, "december send", at(31, 9)) is None
+
+
+def test_a_series_under_way_keeps_its_rhythm(tmp_path: Path) -> None:
+    """Guards against numbers that come to mean other days, and an end that cannot be moved."""
+    url = f"sqlite:///{tmp_path / 'c.db'}"
+    home = tmp_path / "home"
+    desk = repeating(home, url)
+    plan(*desk, crowd(2))
+    with pytest.raises(
+        UserError, match=r"schedule\.repeat_unit: .* has begun to repeat every 1 day"
+    ):
+        repeating_again(desk, "repeat_unit: week, repeat_times: 4")
+    repeating_again(desk, "repeat_unit: day, end_time: 2017-12-30 00:00:00")
+    for day in range(28, 34):
+        dispatch(*desk, now=at(day, 9))
+    assert len(sent(desk)) == 2
 
 
 def test_hours_repeat_in_the_day_and_expire_at_night(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def check_task_age(settings: Settings, spec: CampaignSpec, day: date, place: str
 
 
 def _last_day(settings: Settings, spec: CampaignSpec, day: date) -> date | None:
-    """Day of the last time of a repeating schedule; None: it has no end."""
+    """Last day on which a repeating schedule may send; None: it has no end."""
     plan = spec.schedule
     if plan.repeat_times < 0 and plan.end_time is None:
         return None
@@ -172,8 +172,11 @@ def _last_day(settings: Settings, spec: CampaignSpec, day: date) -> date | None:
     }
     times = repeat_of(settings, schedule, first_due(settings, schedule, spec, day))
     number = times.latest(datetime.max.replace(tzinfo=UTC))
-    last = times.due(number) if number is not None else None
-    return last.astimezone(settings.zone).date() if last else day
+    within = timedelta(hours=settings.send_within_hours)
+    window = times.window(number, within) if number is not None else None
+    if window is None:
+        return day
+    return (window[1] - timedelta(microseconds=1)).astimezone(settings.zone).date()
 
 
 def _utc(settings: Settings, moment: datetime) -> datetime:
