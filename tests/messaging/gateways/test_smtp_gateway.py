@@ -150,6 +150,44 @@ def test_slow_server_ends_within_the_time_limit(settings: Settings) -> None:
     assert [str(r.answer) for r in results] == ["deferred", "deferred"]
 
 
+def scripted(last: bytes) -> int:
+    """A server that takes one connection and answers the text with ``last``; its port."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def talk() -> None:
+        with server, server.accept()[0] as line, line.makefile("rb") as said:
+            line.sendall(b"220 hello\r\n")
+            for command in said:
+                if command.startswith(b"DATA"):
+                    line.sendall(b"354 go\r\n")
+                    while said.readline() != b".\r\n":
+                        pass
+                    line.sendall(last)
+                else:
+                    line.sendall(b"250 fine\r\n")
+
+    threading.Thread(target=talk, daemon=True).start()
+    return int(server.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("last", "answer"),
+    [
+        (b"what?\r\n", "in_doubt"),
+        (b"354 go on\r\n", "in_doubt"),
+        (b"421 4.3.2 closing\r\n", "deferred"),
+        (b"252 perhaps\r\n", "accepted"),
+    ],
+)
+def test_answers_to_the_text(settings: Settings, last: bytes, answer: str) -> None:
+    """Guards against an answer that means nothing and is taken for "not now"."""
+    results = gateway(settings, scripted(last)).submit(batch("a@shop.example", "b@shop.example"))
+    assert str(results[0].answer) == answer
+    if answer != "accepted":
+        assert str(results[1].answer) == "deferred"
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH")
 def test_what_concerns_all_stops(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against a wrong password that rejects a whole audience one by one."""
     monkeypatch.setenv("USERGROWTH_SMTP_USER", "shop")

@@ -145,10 +145,13 @@ class Session:
         except (smtplib.SMTPException, OSError) as error:
             self._drop()
             raise DoubtError(type(error).__name__) from None
-        if code // 100 != 2:
+        if code // 100 == 2:
+            return str(code)
+        if code // 100 in (4, 5):
             self._after(code)
             raise Refusal(sort_reply(code, Answer.REJECTED), reply_code(code, said))
-        return str(code)
+        self._drop()
+        raise DoubtError("no_reply_code")
 
     def _allow(self) -> None:
         if self._client.sock is not None:
