@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.messaging.rotation import hold_key
 
 ASKED_AGAIN = (
     *("suppressed", "capped", "min_gap", "number_cap", "quiet_hours"),
@@ -42,6 +43,7 @@ def copy_recipients(store: ControlStore, source_id: int, target_id: int) -> bool
             upper = _upper(connection, source_id, after)
             if upper is None:
                 return True
+            hold_key(connection)
             columns, query = _copies(source_id, target_id)
             query = query.where(_M.c.id > after, _M.c.id <= upper).order_by(_M.c.id)
             connection.execute(

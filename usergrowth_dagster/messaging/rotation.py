@@ -6,7 +6,7 @@ that record while writing. A rotation
 1. puts a new secret into the ring beside the old one, so that both open,
 2. puts the new key on record, which waits for writers that hold the old one,
 3. seals every value anew, in chunks, passing over rows that somebody is at work on,
-4. drops the old secret once nothing is sealed with it any more.
+4. drops the old secret once, with the record locked, nothing is sealed with it any more.
 
 Killed at any place, the next call goes on from there. The key of the hashes never changes: by it
 suppressions are found, and persons who are forgotten.
@@ -82,8 +82,12 @@ def check_key(store: ControlStore, vault: PhoneVault) -> None:
         raise UserError(_WRONG)
 
 
-def hold_key(connection: Connection, vault: PhoneVault) -> None:
-    """Before sealing within a transaction: keep a rotation from passing until it is committed.
+def hold_key(connection: Connection, vault: PhoneVault | None = None) -> None:
+    """Before sealing, or copying, within a transaction: no rotation ends until it is committed.
+
+    Args:
+        connection: of ``ControlStore.write``.
+        vault: what seals; None when sealed values are copied as they are.
 
     Raises:
         UnknownKeyError: the key was rotated, and this process has the old one alone.
@@ -91,6 +95,8 @@ def hold_key(connection: Connection, vault: PhoneVault) -> None:
     held = connection.scalar(
         select(_META.c.value).where(_META.c.name == "phone_key").with_for_update(read=True)
     )
+    if vault is None:
+        return
     if held is not None and not vault.knows(bytes.fromhex(held)):
         raise UnknownKeyError(_WRONG)
     vault.refresh()
@@ -130,7 +136,10 @@ def rotate(
         failpoints.reach(ADDED)
         _record(store, ring.key_ids[0], actor)
         failpoints.reach(RECORDED)
-        counts = _reseal(store, PhoneVault(ring), progress)
+        counts = dict.fromkeys((table.name for table, _ in SEALED), 0)
+        sealing = PhoneVault(ring)
+        while not _is_done(store, sealing, _reseal(store, sealing, counts, progress)):
+            pass
         return _finish(store, home, ring, outside is not None, counts, actor)
 
 
@@ -162,17 +171,54 @@ def _record(store: ControlStore, key_id: bytes, actor: str) -> None:
         audit.record(connection, actor, "rotate-key", f"key {key_id.hex()}", "seals from now on")
 
 
+def _stale(vault: PhoneVault, column: Column[Any]) -> ColumnElement[bool]:
+    """Condition: a value that is sealed with another key than the vault seals with."""
+    return (func.length(column) > 0) & (func.substr(column, 1, 4) != vault.key_id)
+
+
+def _is_done(store: ControlStore, vault: PhoneVault, damaged: dict[str, set[int]]) -> bool:
+    """Whether nothing needs the old key any more, and nothing can come to need it.
+
+    The record is locked first: who was copying old values has committed them by then, and who
+    comes later finds new ones alone.
+    """
+    with store.write(alone=True) as connection:
+        connection.execute(
+            select(_META.c.value).where(_META.c.name == "phone_key").with_for_update()
+        ).all()
+        return not any(
+            connection.scalar(
+                select(table.c.id)
+                .where(_stale(vault, column), table.c.id.not_in(damaged[table.name]))
+                .limit(1)
+            )
+            for table, column in SEALED
+        )
+
+
 def _reseal(
-    store: ControlStore, vault: PhoneVault, progress: Callable[[str, int, int], None] | None
-) -> dict[str, int]:
-    """Seal everything anew that is sealed with another key; returns how many values, by table."""
-    done: dict[str, int] = {}
+    store: ControlStore,
+    vault: PhoneVault,
+    done: dict[str, int],
+    progress: Callable[[str, int, int], None] | None,
+) -> dict[str, set[int]]:
+    """Seal everything anew that is sealed with another key.
+
+    Args:
+        store: the control store.
+        vault: has both keys and seals with the new one.
+        done: how many values by table; counted on.
+        progress: see :func:`rotate`.
+
+    Returns:
+        Ids of the rows, by table, whose values no key opens.
+    """
+    found: dict[str, set[int]] = {}
     for table, column in SEALED:
-        name, damaged = table.name, set[int]()
-        stale = (func.length(column) > 0) & (func.substr(column, 1, 4) != vault.key_id)
+        name, stale = table.name, _stale(vault, column)
+        damaged = found.setdefault(name, set())
         with store.read() as connection:
             total = connection.scalar(select(func.count()).where(stale)) or 0
-        done[name] = 0
         left = total > 0
         while left:
             before = done[name]
@@ -185,7 +231,7 @@ def _reseal(
                 left = connection.scalar(passed_over) is not None
             if left and done[name] == before:
                 time.sleep(0.2)  # others are at work on every row that is left
-    return done
+    return found
 
 
 def _pass(

@@ -121,6 +121,9 @@ def forget(
         except UserError as error:
             report.failures.append(str(error))
     report.outbox = erase_in_outbox(home, person, vault, dry_run=dry_run)
+    if not dry_run:  # an occurrence may have been copied from another one meanwhile
+        for name, rows in erase_in_store(store, vault, person).items():
+            report.store[name] += rows
     if not dry_run and report.anything:
         _tell(project, report, actor)
     return report
