@@ -44,6 +44,7 @@ from usergrowth_dagster.control.codes import MESSAGE_TRANSITIONS, MessageState
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.messaging.gateways.protocol import Found, Receipt
 from usergrowth_dagster.messaging.incoming import plain_text, sane_time
+from usergrowth_dagster.messaging.opted_out import suppress_refused
 from usergrowth_dagster.messaging.phones import PhoneVault
 
 KEEP = timedelta(days=7)
@@ -93,10 +94,16 @@ def take_receipts(
     new = changed = waiting = 0
     for start in range(0, len(receipts), _CHUNK):
         some = receipts[start : start + _CHUNK]
-        rows = {row["digest"]: row for row in (_row(vault, gateway, r, received) for r in some)}
+        pairs = [(_row(vault, gateway, receipt, received), receipt) for receipt in some]
+        rows = {row["digest"]: row for row, _ in pairs}
+        refused = {row["digest"]: r.phone for row, r in pairs if r.opted_out and r.phone}
         with store.write() as connection:
             ids = _insert(connection, list(rows.values()))
             mine = _R.c.id.in_(ids)
+            if refused:  # an old report that comes again must not undo a later START
+                fresh = connection.scalars(select(_R.c.digest).where(mine))
+                addresses = [refused[digest] for digest in fresh if digest in refused]
+                suppress_refused(connection, vault, gateway, addresses, received)
             _find(connection, mine)
             changed += _apply(connection, _same_messages(ids))
             _finish(connection, mine)

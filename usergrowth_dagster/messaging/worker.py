@@ -6,6 +6,7 @@ meanwhile. So a crash leaves at most two batches that may have gone out, and one
 """
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -32,12 +33,17 @@ from usergrowth_dagster.messaging.gateways.protocol import (
 )
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.occurrences import Occurrence, change_state
+from usergrowth_dagster.messaging.opted_out import suppress_refused
 from usergrowth_dagster.messaging.phones import UnknownKeyError
+from usergrowth_dagster.messaging.probes import has_failed, mark_answering, mark_failed
 from usergrowth_dagster.messaging.results import Settled, record, record_in
 from usergrowth_dagster.messaging.throttle import Bucket
 from usergrowth_dagster.settings import Settings
 
 READY = (OccurrenceState.READY, OccurrenceState.SENDING)
+_FRESH = 5.0
+"""Seconds after which a batch that was written ahead is judged anew."""
+
 _CLAIM_BATCHES = 10
 _CLAIM_ROWS = 1_000
 """A claim is for several calls, up to so many rows: a commit less for each of them."""
@@ -95,6 +101,7 @@ class Sender:
         self.answered: list[tuple[int, list[Settled]]] = []  # not written down yet
         self.flight: tuple[int, OutBatch, Future[Sequence[Result]]] | None = None
         self.landed = self.again = False
+        self.probing = has_failed(ledger.store, gateway.name)
 
     def begin(self) -> None:
         """Mark the occurrence as sending."""
@@ -113,11 +120,11 @@ class Sender:
         self.again = False
         claimed = self.claims.claim(
             self.occurrence.id,
-            self.claim_rows,
+            1 if self.probing else self.claim_rows,
             clock(),
             after=self.last,
             bucket=self.bucket,
-            full=self.gateway.max_batch,
+            full=1 if self.probing else self.gateway.max_batch,
         )
         if not claimed.rows:
             if claimed.wait or not self.last:
@@ -147,6 +154,7 @@ class Sender:
         if not messages:
             return True
         ahead, seen = self._write_ahead(messages, clock())
+        written = time.monotonic()
         try:
             goes_on = self._land()
         except GatewayBrokenError:
@@ -154,7 +162,8 @@ class Sender:
             raise
         if not ahead.mine:
             return goes_on and ahead.open
-        if not goes_on or (self.landed and self.claims.seen(self.occurrence.id) != seen):
+        late = time.monotonic() - written > _FRESH  # its lease has to last for the call
+        if not goes_on or late or (self.landed and self.claims.seen(self.occurrence.id) != seen):
             # whoever refused, paused or cancelled during that call is obeyed
             self._take_back(ahead)
             return False
@@ -179,14 +188,28 @@ class Sender:
             doubt = [Settled(int(m.out_id), MessageState.IN_DOUBT, why) for m in batch.messages]
             self.answered.append((batch_id, doubt))
             self.counts.in_doubt += len(doubt)
+            mark_failed(self.ledger.store, self.gateway.name)
             raise GatewayBrokenError(f"gateway {self.gateway.name}: {why}") from None
         failpoints.reach(failpoints.ANSWERED)
+        if self.probing:
+            mark_answering(self.ledger.store, self.gateway.name)
+            self.probing = False
         settled, stop = sort_answers(batch.messages, results, self.counts)
+        self._suppress(batch, results)
         self.answered.append((batch_id, settled))
         if stop:
             self._write_down()
             self.stop(f"the gateway {self.gateway.name} stopped the campaign with code {stop}")
         return not stop
+
+    def _suppress(self, batch: OutBatch, results: Sequence[Result]) -> None:
+        """Suppress whom the provider knows as opted out."""
+        refused = {result.out_id for result in results if result.opted_out}
+        if not refused:
+            return
+        addresses = [message.phone for message in batch.messages if message.out_id in refused]
+        with self.ledger.store.write() as connection:
+            suppress_refused(connection, self.ledger.vault, self.gateway.name, addresses, utc_now())
 
     def _write_down(self) -> None:
         """Record what was answered; mostly that is done together with the next write-ahead."""

@@ -13,6 +13,7 @@ from conformance import TIMEOUT, Mood
 from http_provider import Provider, serving
 from sending import crowd, plan, ready
 from sqlalchemy import func, select
+from test_twilio_gateway import signed
 from twilio_server import ACCOUNT, FROM, TOKEN, Twilio
 
 from usergrowth_dagster.control import schema
@@ -22,6 +23,7 @@ from usergrowth_dagster.messaging.gateways.protocol import Callback
 from usergrowth_dagster.messaging.gateways.registry import make_gateway
 from usergrowth_dagster.messaging.phones import open_vault
 from usergrowth_dagster.messaging.receipts import take_receipts
+from usergrowth_dagster.messaging.suppression import lift
 from usergrowth_dagster.settings import Settings
 
 Desk = tuple[ControlStore, Settings]
@@ -112,3 +114,34 @@ def test_a_report_settles_a_doubt_by_batch_and_number(desk: Desk) -> None:
             select(table.c.user_id, table.c.error_code).where(table.c.state == "undelivered")
         ).one()
     assert tuple(bad) == ("u1", "MK:0001")
+
+
+def test_refusals_known_to_the_provider_are_ours_too(desk: Desk) -> None:
+    """Guards against texting through the next provider whoever has refused at this one, and
+    against an old report that undoes a later START."""
+    plan(*desk, crowd(3))
+    provider = Twilio()
+    with serving(provider):
+        settings = settings_for(desk, "twilio", provider)
+        provider.mood, provider.bad = Mood.REFUSE_ONE, "+9990000000001"
+        provider.refusal = (400, 21610)
+        counts = dispatch(desk[0], settings)
+        assert (counts.accepted, counts.rejected) == (2, 1)
+        (late,) = [one["sid"] for one in provider.messages if one["to"] == "+9990000000002"]
+    form = {"MessageSid": late, "MessageStatus": "failed", "ErrorCode": "21610"}
+    callback = signed({**form, "To": "+9990000000002"}, "https://ug.example/twilio/dlr")
+    gateway, vault = make_gateway(settings), open_vault(settings.home)
+    table = schema.suppression
+
+    def report() -> list[tuple[object, ...]]:
+        receipts = gateway.parse_receipts(callback)
+        take_receipts(desk[0], vault, gateway.name, receipts, datetime.now(UTC))
+        with desk[0].read() as connection:
+            query = select(table.c.phone_hash, table.c.reason, table.c.source)
+            in_force = query.where(table.c.lifted_time.is_(None)).order_by(table.c.id)
+            return [tuple(row) for row in connection.execute(in_force)]
+
+    wanted = [(vault.digest(f"+999000000000{n}"), "provider", "refused at twilio") for n in (1, 2)]
+    assert report() == wanted
+    lift(desk[0], vault, phone="+9990000000002", now=datetime.now(UTC))
+    assert report() == wanted[:1]

@@ -160,7 +160,8 @@ def test_codes_are_sorted(status: int, code: int, answer: Answer, wait: float | 
     """Guards against texting whom Twilio says has opted out, and giving up what only must wait."""
     result = sort_refusal("1", status, code)
     assert (result.answer, result.retry_after) == (answer, wait)
-    assert result.code == ("21610 opted out" if code == 21610 else str(code or status))
+    assert result.code == str(code or status)
+    assert result.opted_out is (code == 21610)
 
 
 def test_unknown_refusals(case: TwilioCase) -> None:

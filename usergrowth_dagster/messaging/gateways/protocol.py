@@ -83,7 +83,8 @@ class OutBatch:
 class Result:
     """The answer for one message of a batch.
 
-    ``code`` is the provider's own code; ``retry_after`` (seconds) belongs to DEFERRED.
+    ``code`` is the provider's own code; ``retry_after`` (seconds) belongs to DEFERRED;
+    ``opted_out``: it is rejected since the person has refused texts at the provider.
     """
 
     out_id: str
@@ -91,6 +92,7 @@ class Result:
     code: str = ""
     request_id: str | None = None
     retry_after: float | None = None
+    opted_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ class Receipt:
 
     A provider that takes one id of ours for a whole batch gives the batch's back: within a batch
     every phone is another one, so batch and phone name one row. ``status`` is never NOT_FOUND.
+    ``opted_out``: it was not delivered since the person has refused texts at the provider.
     """
 
     status: Found
@@ -131,6 +134,7 @@ class Receipt:
     code: str = ""
     time: datetime | None = None
     batch_id: str | None = None
+    opted_out: bool = False
 
 
 @dataclass(frozen=True)

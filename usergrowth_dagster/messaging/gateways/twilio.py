@@ -12,7 +12,7 @@ sending number or a messaging service.
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
@@ -32,7 +32,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Result,
     UnsignedError,
 )
-from usergrowth_dagster.messaging.gateways.twilio_codes import STATUS, sort_refusal
+from usergrowth_dagster.messaging.gateways.twilio_codes import OPTED_OUT, STATUS, sort_refusal
 from usergrowth_dagster.messaging.gateways.wire import (
     Deadline,
     LookUpError,
@@ -206,7 +206,7 @@ class TwilioGateway:
         return found
 
     def parse_receipts(self, callback: Callback) -> Sequence[Receipt]:
-        """One status callback.
+        """One status callback; it does not say when.
 
         Raises:
             UnsignedError: Twilio did not sign it.
@@ -225,7 +225,7 @@ class TwilioGateway:
                 request_id=form["MessageSid"],
                 phone=form.get("To") or None,
                 code=form.get("ErrorCode", ""),
-                time=datetime.now(UTC),
+                opted_out=form.get("ErrorCode") == str(OPTED_OUT),
             )
         ]
 
@@ -245,7 +245,6 @@ class TwilioGateway:
                 phone=form["From"],
                 content=kind if kind in ("STOP", "START") else form.get("Body", ""),
                 sequence_id=form.get("MessageSid") or None,
-                send_time=datetime.now(UTC),
             )
         ]
 

@@ -46,7 +46,7 @@ def sort_refusal(out_id: str, status: int, code: int) -> Result:
     if code in WAITS or status == 429:
         return Result(out_id, Answer.DEFERRED, kept, retry_after=WAITS.get(code, 10.0))
     if code == OPTED_OUT:
-        return Result(out_id, Answer.REJECTED, f"{kept} opted out")
+        return Result(out_id, Answer.REJECTED, kept, opted_out=True)
     if code in REJECTED:
         return Result(out_id, Answer.REJECTED, kept)
     if code in STOPPED or status in (401, 403, 404):
