@@ -1,6 +1,9 @@
-"""Fixtures that several packages' tests share."""
+"""Fixtures that several packages' tests share, and the rule that nothing is skipped in CI."""
 
+import os
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,11 +12,26 @@ from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.warehouse.tables import Warehouse
 
 
+SYSTEM_MARKERS = ("postgres", "kannel")
+NO_SKIPS = bool(os.environ.get("USERGROWTH_NO_SKIPS"))  # read before a test clears it
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, Any, Any]:
+    """With USERGROWTH_NO_SKIPS set, a test that misses its system program fails."""
+    report = yield
+    needs = [name for name in SYSTEM_MARKERS if item.get_closest_marker(name)]
+    if report.skipped and needs and NO_SKIPS:
+        report.outcome = "failed"
+        report.longrepr = f"skipped where {needs[0]} must be there: {report.longrepr[2]}"
+    return report
+
+
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings of a fresh home folder, whatever the environment says."""
-    import os
-
     for name in [key for key in os.environ if key.startswith("USERGROWTH_")]:
         monkeypatch.delenv(name)
     return load_settings(tmp_path / "home", memory_limit="2GB")
