@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -341,6 +342,37 @@ def test_a_gateway_that_fails_holds_up_no_other(desk: Desk) -> None:
     assert counts.failed == ["gateway bad: ConnectionError"]
     assert states(desk)["in_doubt", "ConnectionError"] == 100
     assert states(desk)["planned", None] == 150
+
+
+def test_an_outage_puts_few_in_doubt(desk: Desk) -> None:
+    """Guards against an hour of time-outs after which thousands must be looked up by hand."""
+    plan(*desk, crowd(400))
+
+    def fail(batch: OutBatch) -> None:
+        raise TimeoutError("no answer")
+
+    down = Provider(before=fail)
+    for _ in range(4):
+        assert dispatch(*desk, down).failed == ["gateway provider: TimeoutError"]
+    assert [size for _, size in down.batches] == [100, 1, 1, 1]
+    up = Provider()
+    assert dispatch(*desk, up).accepted == 297
+    assert [size for _, size in up.batches] == [1, 100, 100, 96]
+
+
+def test_slow_calls_leave_no_batch_behind(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a batch whose lease has run out when its call begins at last."""
+    monkeypatch.setattr("usergrowth_dagster.messaging.worker._FRESH", 0.05)
+    plan(*desk, crowd(250))
+    gateway = Provider(before=lambda batch: time.sleep(0.2))
+    counts = dispatch(*desk, gateway)
+    assert (counts.accepted, counts.in_doubt) == (250, 0)
+    assert max(gateway.taken.values()) == 1
+    table = schema.message
+    with desk[0].read() as connection:
+        assert connection.scalar(select(func.max(table.c.attempts))) == 1
+        batches = connection.execute(select(schema.batch.c.size)).scalars().all()
+    assert sorted(batches) == [50, 100, 100]  # what was taken back left no batch
 
 
 def test_rates_hold_over_workers(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
