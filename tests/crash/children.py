@@ -24,6 +24,8 @@ from usergrowth_dagster.control.store import utc_now
 from usergrowth_dagster.messaging import failpoints
 from usergrowth_dagster.messaging.dispatch import dispatch
 from usergrowth_dagster.messaging.gateways.protocol import Found, Receipt
+from usergrowth_dagster.messaging.ledger import Ledger
+from usergrowth_dagster.messaging.look_ups import settle
 from usergrowth_dagster.messaging.receipts import take_receipts
 
 DONE, DATABASE_FAILED = 0, 3
@@ -95,6 +97,20 @@ def dispatcher(
             if not open_rows(store):
                 return DONE
             time.sleep(0.03)
+
+    return work
+
+
+def reconciler(world: World, port: int) -> Callable[[], int]:
+    """Somebody asks the provider for all that is in doubt, until it has answered."""
+
+    def work() -> int:
+        store = world.open()
+        ledger = Ledger(store, world.vault)
+        gateway = HttpGateway(port, world.name, MAX_BATCH, TIMEOUT)
+        while settle(ledger, gateway, everything=True).failed:
+            time.sleep(0.02)
+        return DONE
 
     return work
 

@@ -37,6 +37,7 @@ from children import (
     on_small_disk,
     reap,
     receiver,
+    reconciler,
 )
 from databases import Postgres, SmallDisk
 from worlds import RANDOM, RECEIVER, SEND_BY, World, make_world
@@ -240,27 +241,25 @@ class Run:
         store.close()
 
     def _calm(self, world: World) -> None:
-        """Two dispatchers bring it to its end, with nobody killed."""
+        """A dispatcher brings it to its end, with nobody killed; then doubts are looked up."""
         now = {"now": SEND_BY} if world.kind == "late" else {}
         stop_at = time.monotonic() + PATIENCE
-        for _ in range(2):  # the second finds what the first one's last round left to look up
+        for work in (
+            lambda: dispatcher(world, self.port, **now),
+            lambda: reconciler(world, self.port),
+            lambda: dispatcher(world, self.port, **now),  # applies the last receipts
+        ):
             code = None
             while code != DONE:
                 if time.monotonic() > stop_at:
                     raise AssertionError(f"{world.name}: rows are stuck")
                 if world.kind == "stop":
                     self._operator(world)
-                child = fork(
-                    dispatcher(world, self.port, **now),
-                    RANDOM,
-                    time.monotonic() + 5,
-                    self.log,
-                )
+                child = fork(work(), RANDOM, time.monotonic() + 5, self.log)
                 while (code := reap(child)) is None:
                     time.sleep(0.01)
                 if code not in (DONE, -9):
                     raise AssertionError(f"{world.name}: ended with {code}; see {self.log}")
-            time.sleep(0.4)
 
 
 def crashtest(kills: int, seed: int, databases: list[str], say: Callable[[str], None]) -> Run:
