@@ -7,7 +7,7 @@ the same in a ledger of any size.
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, case, null, or_, select
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, case, func, null, or_, select
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, TemplateType
@@ -101,10 +101,13 @@ class Policy:
     def _nth(
         self, key: str, since: datetime, place: int, *conditions: ColumnElement[bool]
     ) -> ScalarSelect[datetime | None]:
+        # An expression has no index: a person's few rows are found by the person. By the time,
+        # which a planner without fresh statistics may choose, it would be everybody's of a week.
+        moment = func.coalesce(_SENT.c.sent_time, _SENT.c.sent_time)
         return (
-            select(_SENT.c.sent_time)
-            .where(_SENT.c[key] == _M.c[key], _SENT.c.sent_time > since, *conditions)
-            .order_by(_SENT.c.sent_time.desc())
+            select(moment)
+            .where(_SENT.c[key] == _M.c[key], moment > since, *conditions)
+            .order_by(moment.desc())
             .limit(1)
             .offset(place - 1)
             .correlate(_M)
