@@ -69,7 +69,13 @@ def home(world: World, tmp_path: Path, here: None) -> Path:
 
 def test_from_upload_to_batches(home: Path) -> None:
     """A new folder is not seen, is seen half-written, or leads to the wrong date or twice."""
-    path = write_campaign(home, "new", population="population/new-*", execution_date="on upload")
+    path = write_campaign(
+        home,
+        "new",
+        population="population/new-*",
+        execution_date="on upload",
+        contact="{cap_messages: 99}",  # the same people get several texts on this day
+    )
     succeeded(cli(home, "apply", "-f", str(path)))
     approve(home, "new")
     ticks = Ticks(home)
