@@ -194,12 +194,18 @@ def _train(
             execution_date,
             project.settings,
             data_versions=versions,
-            data_mark=hashlib.sha256("\n".join(sorted(files)).encode()).hexdigest()[:16],
+            data_mark=_mark(files),
             code_version=training_code_version(config.algorithm),
             dagster_run_id=project.run_id,
             progress=lambda stage: project.progress(f"{config.algorithm}: {stage}", 0, 0),
         )
     return Training(config, tuple(names), builds, registered)
+
+
+def _mark(files: list[str]) -> str:
+    """Hash of data files by name, which is theirs alone: a home may be moved."""
+    names = sorted(name.rsplit("/", 1)[-1] for name in files)
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
 
 
 def training_code_version(algorithm: Algorithm) -> str:
