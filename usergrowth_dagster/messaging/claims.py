@@ -262,8 +262,19 @@ class Claims:
             paused = connection.scalar(_PAUSED, {"one": run[3]})
             return run[0] in _OPEN, paused, connection.scalar(_LAST_REFUSAL)
 
-    def take_back(self, ahead: Cleared, bucket: Bucket | None = None) -> None:
-        """Plan a batch again that was written ahead and certainly not handed over."""
+    def take_back(
+        self, ahead: Cleared, bucket: Bucket | None = None, *, keep: bool = False
+    ) -> None:
+        """Undo the write-ahead of a batch that was certainly not handed over.
+
+        Args:
+            ahead: what :meth:`submitting` returned to this worker.
+            bucket: gets the tokens back.
+            keep: the rows stay claimed by this worker, to be written ahead anew; otherwise they
+                are planned again.
+        """
+        clock = utc_now()
+        state = MessageState.CLAIMED if keep else MessageState.PLANNED
         with self.store.write() as connection:
             done = connection.execute(
                 _M.update()
@@ -274,12 +285,12 @@ class Claims:
                     _M.c.claimed_by == self.worker,
                 )
                 .values(
-                    state=MessageState.PLANNED,
+                    state=state,
                     batch_id=None,
                     attempts=_M.c.attempts - 1,
                     sent_time=None,
-                    claimed_by=None,
-                    lease_until=None,
+                    claimed_by=self.worker if keep else None,
+                    lease_until=clock + self.lease if keep else None,
                 )
             ).rowcount
             if done == len(ahead.mine):

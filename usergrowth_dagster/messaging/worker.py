@@ -100,7 +100,7 @@ class Sender:
         self.last = 0  # rows up to here were passed in this round
         self.answered: list[tuple[int, list[Settled]]] = []  # not written down yet
         self.flight: tuple[int, OutBatch, Future[Sequence[Result]]] | None = None
-        self.landed = self.again = False
+        self.landed = False
         self.probing = has_failed(ledger.store, gateway.name)
 
     def begin(self) -> None:
@@ -117,7 +117,6 @@ class Sender:
             GatewayBrokenError: the gateway raised; the batch that it was given is in doubt, and
                 what was claimed beyond it is planned again.
         """
-        self.again = False
         claimed = self.claims.claim(
             self.occurrence.id,
             1 if self.probing else self.claim_rows,
@@ -142,7 +141,7 @@ class Sender:
             self._write_down()
         if over:
             self.claims.give_back()
-        return Step(handled=len(claimed.rows), over=over and not self.again)
+        return Step(handled=len(claimed.rows), over=over)
 
     def _send(self, rows: Sequence[dict[str, Any]], clock: Callable[[], datetime]) -> bool:
         """Write one batch ahead while the one before is with the provider, then hand it over.
@@ -160,13 +159,17 @@ class Sender:
         except GatewayBrokenError:
             self._take_back(ahead)
             raise
-        if not ahead.mine:
-            return goes_on and ahead.open
-        late = time.monotonic() - written > _FRESH  # its lease has to last for the call
-        if not goes_on or late or (self.landed and self.claims.seen(self.occurrence.id) != seen):
-            # whoever refused, paused or cancelled during that call is obeyed
+        if not goes_on:
             self._take_back(ahead)
             return False
+        late = time.monotonic() - written > _FRESH  # its lease has to last for the call
+        if late or (self.landed and self.claims.seen(self.occurrence.id) != seen):
+            # whoever refused, paused or cancelled during that call is obeyed
+            self._take_back(ahead, keep=True)
+            messages = [message for message in messages if int(message.out_id) in ahead.mine]
+            ahead, _ = self._write_ahead(messages, clock())
+        if not ahead.mine:
+            return ahead.open
         batch = self._batch(
             ahead.batch_id, [message for message in messages if int(message.out_id) in ahead.mine]
         )
@@ -195,8 +198,8 @@ class Sender:
             mark_answering(self.ledger.store, self.gateway.name)
             self.probing = False
         settled, stop = sort_answers(batch.messages, results, self.counts)
-        self._suppress(batch, results)
         self.answered.append((batch_id, settled))
+        self._suppress(batch, results)
         if stop:
             self._write_down()
             self.stop(f"the gateway {self.gateway.name} stopped the campaign with code {stop}")
@@ -226,11 +229,10 @@ class Sender:
         self.answered = []
         failpoints.reach(failpoints.RECORDED)
 
-    def _take_back(self, ahead: Cleared) -> None:
+    def _take_back(self, ahead: Cleared, *, keep: bool = False) -> None:
         """Undo a write-ahead: the batch was not handed over, which only this worker can know."""
         if ahead.mine:
-            self.claims.take_back(ahead, self.bucket)
-            self.last, self.again = 0, True
+            self.claims.take_back(ahead, None if keep else self.bucket, keep=keep)
             failpoints.reach(failpoints.TAKEN_BACK)
 
     def _prepare(self, rows: Sequence[dict[str, Any]]) -> list[OutMessage]:
