@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from usergrowth_dagster import __version__
 from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.codes import JobStatus
@@ -46,7 +48,8 @@ def training_config(project: Project, spec: CampaignSpec) -> TrainingConfig:
     """What a campaign's model learns; the churn days default to the setting.
 
     Raises:
-        UserError: the label would look further ahead than ``label_horizon_days``.
+        UserError: a value that no training can have, or a label that would look further ahead
+            than ``label_horizon_days``.
     """
     algorithm, training = spec.algorithm, spec.training
     values: dict[str, object] = {
@@ -60,7 +63,13 @@ def training_config(project: Project, spec: CampaignSpec) -> TrainingConfig:
         values["return_days"] = algorithm.return_days
         values["return_behaviors"] = tuple(algorithm.return_behaviors or ())
         values["return_on_item"] = bool(algorithm.return_on_item)
-    config = TrainingConfig.model_validate(values)
+    try:
+        config = TrainingConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "training"
+        rule = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"campaign {spec.name!r}: {key}: {rule}") from None
     ahead = config.churn_days if config.algorithm == "churn" else config.return_days
     if ahead > project.settings.label_horizon_days:
         raise UserError(
