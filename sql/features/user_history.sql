@@ -12,15 +12,28 @@ with history as (
     where date_diff('day', u.ds, d.as_of) <= s.history_days
 ),
 
+-- A log that is younger than the history grows under the totals, which would drift from one
+-- snapshot to the next; at the rate of the landed days they stay comparable.
+landed as (
+    select
+        h.ds,
+        max(h.age) as days,
+        max(s.lookback_days) / max(h.age) as scale
+    from history as h
+    cross join run_settings as s
+    group by h.ds
+),
+
 totals as (
     select
-        ds,
-        user_id,
-        sum(events) as history_events,
-        count(*) as history_active_days,
-        max(age) as history_span_days
-    from history
-    group by ds, user_id
+        h.ds,
+        h.user_id,
+        sum(h.events) * max(l.scale) as history_events,
+        count(*) * max(l.scale) as history_active_days,
+        max(h.age) / max(l.days) as history_span_share
+    from history as h
+    inner join landed as l on h.ds = l.ds
+    group by h.ds, h.user_id
 ),
 
 amount_days as (
@@ -48,11 +61,12 @@ amount_sums as (
         a.ds,
         a.user_id,
         case when r.place <= s.top_n then a.amount_key else 'other' end as k,
-        sum(a.amount) as total,
+        sum(a.amount) * max(l.scale) as total,
         cast(count(distinct a.age) as double) as days,
         cast(1.0 / min(a.age) as double) as freshness
     from amount_days as a
     cross join run_settings as s
+    inner join landed as l on a.ds = l.ds
     inner join amount_ranks as r on a.ds = r.ds and a.amount_key = r.amount_key
     group by a.ds, a.user_id, case when r.place <= s.top_n then a.amount_key else 'other' end
 ),
@@ -94,11 +108,12 @@ kind_sums as (
         d.ds,
         d.user_id,
         case when r.place <= s.top_n then d.kind else 'other' end as k,
-        sum(d.events) as total,
+        sum(d.events) * max(l.scale) as total,
         cast(count(distinct d.age) as double) as days,
         cast(1.0 / min(d.age) as double) as freshness
     from kind_days as d
     cross join run_settings as s
+    inner join landed as l on d.ds = l.ds
     inner join kind_ranks as r on d.ds = r.ds and d.kind = r.kind
     group by d.ds, d.user_id, case when r.place <= s.top_n then d.kind else 'other' end
 ),

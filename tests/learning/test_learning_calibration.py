@@ -48,6 +48,17 @@ def test_the_simplest_sufficient_map_is_chosen_and_heals(distort, expected):
     assert _ece(label[new], healed) < 0.02
 
 
+def test_a_small_but_sure_shift_is_mapped_and_a_stand_ins_is_not():
+    """Guards against a test too weak to see what 8,000 rows show, and against copying fold noise."""
+    rng = np.random.default_rng(3)
+    truth = rng.beta(1.5, 2.5, 8000)
+    label = (rng.random(8000) < truth).astype(int)
+    flat = 1 / (1 + np.exp(-logit(truth) / 1.12))
+    assert choose_method(flat, label) == "sigmoid"
+    assert choose_method(flat, label, same_model=False) == "identity"
+    assert choose_method(truth, label) == "identity"
+
+
 def test_isotonic_heals_what_a_sigmoid_cannot():
     """Guards against a bent curve being called calibrated."""
     rng = np.random.default_rng(4)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Method = Literal["identity", "sigmoid", "isotonic"]
 ISOTONIC_MIN = 1000  # rows of each class from which the isotonic map is trusted
 BLOCK_ROWS, BLOCK_CLASS = 200, 20  # least rows, and least rows of each class, of one block
+CHI2_99 = 9.21  # of two degrees of freedom
 CLIP = 1e-6
 END = 14.0  # beyond the logit of CLIP
 
@@ -37,14 +38,24 @@ def logit(p: "NDArray[Any]") -> "Floats":
     return out
 
 
-def choose_method(p: "NDArray[Any]", label: "NDArray[Any]") -> Method:
+def choose_method(p: "NDArray[Any]", label: "NDArray[Any]", *, same_model: bool = True) -> Method:
     """The simplest map that is not clearly worse on held-out rows.
 
-    A model fitted by log-loss is often calibrated already, and a map then only adds noise. Each
-    candidate is fitted on four fifths of the rows and scored by log-loss on the rest, five times
-    over runs of consecutive rows (rows come in order of time, so a run is a stretch of time). A
-    more flexible map wins when its gain over the simpler one is more than two standard errors.
-    The isotonic map is a candidate from 1,000 rows of each class on.
+    A model fitted by log-loss is often calibrated already, and a map then only adds noise.
+
+    * The sigmoid has just two parameters, so on rows scored by the very model that is mapped a
+      likelihood-ratio test against the identity decides (Wilks 1938), at 1 % since the rows of one
+      user are not independent. On rows scored by stand-ins (the models of forward folds, fitted on
+      fewer rows, whose shift is partly their own) it has to win as the isotonic map has to.
+    * The isotonic map is a candidate from 1,000 rows of each class on. Each candidate is fitted on
+      four fifths of the rows and scored by log-loss on the rest, five times over runs of
+      consecutive rows (rows come in order of time, so a run is a stretch of time). It wins when its
+      gain over the simpler one is more than two standard errors.
+
+    Args:
+        p: raw scores, shape (n,), in order of time.
+        label: 0/1, shape (n,).
+        same_model: whether the scores are of the model that the map is for.
     """
     import numpy as np
 
@@ -59,14 +70,25 @@ def choose_method(p: "NDArray[Any]", label: "NDArray[Any]") -> Method:
             return "identity"
         for method in candidates:
             knots = fit_knots(p[~out], label[~out], method)
-            q = np.clip(apply_knots(p[out], knots), CLIP, 1 - CLIP)
-            loss[method][out] = -np.log(np.where(label[out] > 0, q, 1 - q))
+            loss[method][out] = _losses(apply_knots(p[out], knots), label[out])
     best = candidates[0]
     for method in candidates[1:]:
         gain = loss[best] - loss[method]
-        if gain.mean() > 2 * gain.std() / np.sqrt(len(gain)):
-            best = method
+        wins = bool(gain.mean() > 2 * gain.std() / np.sqrt(len(gain)))
+        if method == "sigmoid" and same_model:
+            mapped = apply_knots(p, fit_knots(p, label, "sigmoid"))
+            wins = 2 * float((_losses(p, label) - _losses(mapped, label)).sum()) > CHI2_99
+        best = method if wins else best
     return best
+
+
+def _losses(p: "Floats", label: "NDArray[Any]") -> "Floats":
+    """The log-loss of each row."""
+    import numpy as np
+
+    q = np.clip(p, CLIP, 1 - CLIP)
+    out: Floats = -np.log(np.where(label > 0, q, 1 - q))
+    return out
 
 
 def fit_knots(

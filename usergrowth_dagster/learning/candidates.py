@@ -1,8 +1,7 @@
 """The candidate models of a training: logistic regression, LightGBM, and the blend of both.
 
-Each is fitted on the train slice, calibrated on rows it was not fitted on, and then fitted again on
-the train and calibration rows together, so that it has learned from the newest closed labels; the
-calibration map stays. Whatever is chosen is chosen before the test slice.
+Each is fitted on the train slice and calibrated on rows it was not fitted on. Whatever is chosen is
+chosen there; the test slice only compares the finished candidates.
 """
 
 from collections.abc import Callable
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ModelKind = Literal["logistic", "lightgbm", "blend"]
+LATER, FOLDS = "later slice", "forward folds"  # what a calibration map may be fitted on
 KINDS: tuple[ModelKind, ...] = ("logistic", "lightgbm", "blend")  # simplest first
 
 
@@ -94,7 +94,7 @@ def fit_candidates(
         {"trees": trees, "leaves": leaves},
     )
     started("blend")
-    source = "forward folds" if calibrate is None else "later slice"
+    source = FOLDS if calibrate is None else LATER
     found = {"logistic": logistic, "lightgbm": boosted, "blend": _blend(logistic, boosted)}
     return {kind: _calibrated(kind, found[kind], source) for kind in KINDS}
 
@@ -106,17 +106,14 @@ def _fit(
     folds: Folds,
     params: dict[str, Any],
 ) -> _Uncalibrated:
-    """Score held-out rows by pipelines that did not see them, and fit the final one on all rows."""
+    """Fit on the train slice, and score rows that the scoring pipeline did not see."""
     import numpy as np
 
     with quiet():
-        if calibrate is not None:
-            held = positive_share(made().fit(train.frame, train.label), calibrate.frame)
-            every = train.and_then(calibrate)
-            return _Uncalibrated(
-                made().fit(every.frame, every.label), params, held, calibrate.label
-            )
         pipeline = made().fit(train.frame, train.label)
+        if calibrate is not None:
+            held = positive_share(pipeline, calibrate.frame)
+            return _Uncalibrated(pipeline, params, held, calibrate.label)
         if not folds:
             return _Uncalibrated(pipeline, params)
         scores = [positive_share(made().fit(a.frame, a.label), b.frame) for a, b in folds]
@@ -141,7 +138,7 @@ def _calibrated(kind: ModelKind, fitted: _Uncalibrated, source: str) -> FittedMo
     if fitted.held_score is None or fitted.held_label is None:
         model = CalibratedModel(fitted.pipeline)
         return FittedModel(kind, model, fitted.params | {"calibration": "none"})
-    method = choose_method(fitted.held_score, fitted.held_label)
+    method = choose_method(fitted.held_score, fitted.held_label, same_model=source == LATER)
     knots = fit_knots(fitted.held_score, fitted.held_label, method)
     rows = len(fitted.held_label)
     how = {"calibration": method, "calibrated_on": source, "calibration_rows": rows}

@@ -126,17 +126,6 @@ class Slice:
         keep = np.isin(self.day, np.array(days, dtype="datetime64[D]"))
         return Slice(self.frame[keep], self.label[keep], self.day[keep])
 
-    def and_then(self, later: "Slice") -> "Slice":
-        """These rows and the later ones."""
-        import numpy as np
-        import pandas as pd
-
-        return Slice(
-            pd.concat([self.frame, later.frame], ignore_index=True),
-            np.concatenate([self.label, later.label]),
-            np.concatenate([self.day, later.day]),
-        )
-
     def both_classes(self) -> bool:
         """Whether there is something to tell apart."""
         return 0 < int(self.label.sum()) < len(self.label)
