@@ -55,6 +55,7 @@ def test_bad_landing_files(world: World, tmp_path: Path) -> None:
     before = {t: rows(home, t) for t in ("raw_user", "raw_operation", "stg_user", "stg_operation")}
     yesterday = f"ds = '{day(1)}'"
     behavior = rows(home, "raw_behavior", yesterday)
+    facts = rows(home, "user_day", yesterday)
 
     told = errors(cli(home, "run", "--date", str(D)))
     assert len(told) == 1
@@ -68,6 +69,10 @@ def test_bad_landing_files(world: World, tmp_path: Path) -> None:
     assert rows(home, "raw_behavior", yesterday) == behavior
     # the good late file of another day has landed all the same
     assert len(rows(home, "raw_behavior", "user_id = 'new'")) == 1
+    # and its facts are made, beside the days that failed
+    for table in ("stg_behavior", "user_day"):
+        assert len(rows(home, table, f"user_id = 'new' and ds = '{day(4)}'")) == 1, table
+    assert rows(home, "user_day", yesterday) == facts
     quarantined = rows(home, "quarantine", f"ds = '{day(2)}' and table_name = 'operation'")
     assert len(quarantined) == 1
 
