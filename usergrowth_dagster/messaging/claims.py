@@ -6,31 +6,33 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select, text
+from sqlalchemy import Connection, func, select, text
 
 from usergrowth_dagster.control import schema
-from usergrowth_dagster.control.codes import MessageState, OccurrenceState
+from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.messaging import failpoints
+from usergrowth_dagster.messaging.claim_sql import (
+    BATCH,
+    LAST_REFUSAL,
+    MOVE,
+    OPEN,
+    PAUSED,
+    RUN,
+    Objection,
+    hold_back,
+    is_open,
+    ready,
+    take,
+)
 from usergrowth_dagster.messaging.throttle import Bucket
 
 LEASE = timedelta(minutes=2)
 _M = schema.message
 _O = schema.occurrence
 _S = schema.schedule
-
-
-class Objection(Protocol):
-    """Why a message must not go out now; ``wait_until`` None: it never will."""
-
-    @property
-    def message_id(self) -> int: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def wait_until(self) -> datetime | None: ...
 
 
 Screen = Callable[[Connection, Sequence[int]], Sequence[Objection]]
@@ -98,43 +100,24 @@ class Claims:
         """
         clock = utc_now()
         with self.store.write() as connection:
-            if not _is_open(connection, occurrence_id, now):
+            if not is_open(connection, occurrence_id, now):
                 return Claimed()
-            can_go = _ready(occurrence_id, after, now, clock)
+            can_go = ready(occurrence_id, after, now, clock)
             if bucket is not None and bucket.rate is not None:
                 some = select(_M.c.id).where(*can_go).limit(limit).subquery()
-                ready = connection.scalar(select(func.count()).select_from(some)) or 0
-                limit, wait = bucket.grant(connection, ready, full)
+                number = connection.scalar(select(func.count()).select_from(some)) or 0
+                limit, wait = bucket.grant(connection, number, full)
                 if not limit:
                     return Claimed(wait=wait)
-            rows = connection.execute(self._take(can_go, limit, clock)).mappings().all()
+            rows = (
+                connection.execute(take(can_go, limit, self.worker, clock + self.lease))
+                .mappings()
+                .all()
+            )
             if bucket is not None:
                 bucket.spend(connection, len(rows))
             failpoints.reach(failpoints.CLAIMING)
         return Claimed(sorted((dict(row) for row in rows), key=lambda row: int(row["id"])))
-
-    def _take(self, can_go: Sequence[ColumnElement[bool]], limit: int, clock: datetime) -> Any:
-        pick = (
-            select(_M.c.id)
-            .where(*can_go)
-            .order_by(_M.c.id)
-            .limit(limit)
-            .with_for_update(skip_locked=True)  # SQLite has one writer, and ignores it
-            .cte("pick")
-            .prefix_with("materialized", dialect="postgresql")  # never run, and locked, twice
-        )
-        return (
-            _M.update()
-            .where(_M.c.id.in_(select(pick.c.id)))
-            .values(
-                state=MessageState.CLAIMED,
-                claimed_by=self.worker,
-                lease_until=clock + self.lease,
-            )
-            .returning(
-                _M.c.id, _M.c.user_id, _M.c.phone_number, _M.c.template_params, _M.c.segments
-            )
-        )
 
     def submitting(
         self,
@@ -171,7 +154,7 @@ class Claims:
                 connection.execute(text("lock table suppression in share mode"))
             if first is not None:
                 first(connection)
-            if not _is_open(connection, occurrence_id, now, lock=True):
+            if not is_open(connection, occurrence_id, now, lock=True):
                 return Cleared(open=False)
             objections = screen(connection, message_ids) if screen else ()
             clock = utc_now()  # after any wait for rivals
@@ -180,7 +163,7 @@ class Claims:
                 _M.c.claimed_by == self.worker,
                 _M.c.lease_until > clock,
             )
-            skipped, waiting = self._hold_back(connection, objections, mine, clock)
+            skipped, waiting = hold_back(connection, objections, mine, clock)
             held = {one.message_id for one in objections}
             rest = [one for one in message_ids if one not in held]
             batch_id, moved = 0, frozenset[int]()
@@ -190,38 +173,6 @@ class Claims:
                 bucket.spend(connection, len(moved) - len(message_ids))
             failpoints.reach(failpoints.WRITING)
         return Cleared(True, batch_id, moved, skipped, waiting)
-
-    @staticmethod
-    def _hold_back(
-        connection: Connection,
-        objections: Sequence[Objection],
-        mine: Sequence[ColumnElement[bool]],
-        clock: datetime,
-    ) -> tuple[int, int]:
-        """Skip the rows that must never go out, and put off those that must wait."""
-        alike: dict[tuple[str, datetime | None], list[int]] = {}
-        for one in objections:
-            alike.setdefault((one.reason, one.wait_until), []).append(one.message_id)
-        skipped = waiting = 0
-        for (reason, wait_until), message_ids in alike.items():
-            state = MessageState.PLANNED if wait_until else MessageState.SKIPPED
-            values = {"not_before": wait_until} if wait_until else {}
-            done = connection.execute(
-                _M.update()
-                .where(_M.c.id.in_(message_ids), *mine)
-                .values(
-                    state=state,
-                    reason=reason,
-                    claimed_by=None,
-                    lease_until=None,
-                    updated_time=clock,
-                    **values,
-                )
-            ).rowcount
-            skipped, waiting = (
-                (skipped, waiting + done) if wait_until else (skipped + done, waiting)
-            )
-        return skipped, waiting
 
     def _move(
         self,
@@ -233,7 +184,7 @@ class Claims:
         clock: datetime,
     ) -> tuple[int, frozenset[int]]:
         made = connection.execute(
-            _BATCH,
+            BATCH,
             {
                 "occurrence_id": occurrence_id,
                 "gateway": gateway,
@@ -245,7 +196,7 @@ class Claims:
         batch_id = int(made.inserted_primary_key[0])  # type: ignore[index]
         values = {"batch": batch_id, "now": now, "until": clock + self.lease, "clock": clock}
         moved = connection.scalars(
-            _MOVE, {"rows": message_ids, "worker": self.worker, **values}
+            MOVE, {"rows": message_ids, "worker": self.worker, **values}
         ).all()
         table = schema.batch
         this = table.c.id == batch_id
@@ -258,9 +209,9 @@ class Claims:
     def seen(self, occurrence_id: int) -> tuple[Any, ...]:
         """What a batch that is written ahead depends on; it is taken back when that changes."""
         with self.store.read() as connection:
-            run = connection.execute(_RUN, {"one": occurrence_id}).one()
-            paused = connection.scalar(_PAUSED, {"one": run[3]})
-            return run[0] in _OPEN, paused, connection.scalar(_LAST_REFUSAL)
+            run = connection.execute(RUN, {"one": occurrence_id}).one()
+            paused = connection.scalar(PAUSED, {"one": run[3]})
+            return run[0] in OPEN, paused, connection.scalar(LAST_REFUSAL)
 
     def take_back(
         self, ahead: Cleared, bucket: Bucket | None = None, *, keep: bool = False
@@ -334,56 +285,3 @@ class Claims:
                 )
             )
         return int(done.rowcount)
-
-
-def _ready(
-    occurrence_id: int, after: int, now: datetime, clock: datetime
-) -> tuple[ColumnElement[bool], ...]:
-    return (
-        _M.c.occurrence_id == occurrence_id,
-        _M.c.state == MessageState.PLANNED,
-        _M.c.id > after,
-        (_M.c.not_before.is_(None)) | (_M.c.not_before <= now),
-        (_M.c.retry_at.is_(None)) | (_M.c.retry_at <= clock),
-    )
-
-
-def _is_open(
-    connection: Connection, occurrence_id: int, now: datetime, *, lock: bool = False
-) -> bool:
-    """Whether rows may go out; with ``lock``, who pauses or stops waits for this transaction."""
-    run, schedule = (_RUN_LOCKED, _PAUSED_LOCKED) if lock else (_RUN, _PAUSED)
-    row = connection.execute(run, {"one": occurrence_id}).one()
-    if row[0] not in _OPEN:
-        return False
-    held = connection.scalar(schedule, {"one": row[3]})
-    return bool(row[1] <= now < row[2] and not held)
-
-
-# Statements of the hot path, made once: making them takes longer than running them.
-_OPEN = (OccurrenceState.READY, OccurrenceState.SENDING)
-_LAST_REFUSAL = select(func.max(schema.suppression.c.id))
-_RUN = select(_O.c.state, _O.c.due, _O.c.send_by, _O.c.schedule_id).where(
-    _O.c.id == bindparam("one")
-)
-_PAUSED = select(_S.c.paused).where(_S.c.id == bindparam("one"))
-_RUN_LOCKED, _PAUSED_LOCKED = _RUN.with_for_update(read=True), _PAUSED.with_for_update(read=True)
-_BATCH = schema.batch.insert()
-_MOVE = (
-    _M.update()
-    .where(
-        _M.c.id.in_(bindparam("rows", expanding=True)),
-        _M.c.state == MessageState.CLAIMED,
-        _M.c.claimed_by == bindparam("worker"),
-        _M.c.lease_until > bindparam("clock"),
-    )
-    .values(
-        state=MessageState.SUBMITTING,
-        batch_id=bindparam("batch"),
-        attempts=_M.c.attempts + 1,
-        sent_time=bindparam("now"),
-        lease_until=bindparam("until"),
-        updated_time=bindparam("clock"),
-    )
-    .returning(_M.c.id)
-)

@@ -5,7 +5,7 @@ answer is there, and taken back when that says stop, or when somebody refused, p
 meanwhile. So a crash leaves at most two batches that may have gone out, and one that did not.
 """
 
-import json
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
@@ -18,13 +18,11 @@ from sqlalchemy import Connection
 
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import utc_now
-from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging import failpoints
 from usergrowth_dagster.messaging.alerts import post
 from usergrowth_dagster.messaging.answers import DispatchCounts, sort_answers
 from usergrowth_dagster.messaging.claims import Claims, Cleared, Screen
 from usergrowth_dagster.messaging.contact import ContactRules, contact_rules, screen
-from usergrowth_dagster.messaging.content import render, shown_signature
 from usergrowth_dagster.messaging.gateways.protocol import (
     Gateway,
     OutBatch,
@@ -34,7 +32,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.occurrences import Occurrence, change_state
 from usergrowth_dagster.messaging.opted_out import suppress_refused
-from usergrowth_dagster.messaging.phones import UnknownKeyError
+from usergrowth_dagster.messaging.outgoing import made_batch, made_messages
 from usergrowth_dagster.messaging.probes import has_failed, mark_answering, mark_failed
 from usergrowth_dagster.messaging.results import Settled, record, record_in
 from usergrowth_dagster.messaging.throttle import Bucket
@@ -137,6 +135,10 @@ class Sender:
         try:
             over = not all(self._send(part, clock) for part in parts)
             over = not self._land() or over
+        except Exception:
+            with contextlib.suppress(Exception):
+                self._land()  # what is with the provider is waited for all the same
+            raise
         finally:
             self._write_down()
         if over:
@@ -170,8 +172,10 @@ class Sender:
             ahead, _ = self._write_ahead(messages, clock())
         if not ahead.mine:
             return ahead.open
-        batch = self._batch(
-            ahead.batch_id, [message for message in messages if int(message.out_id) in ahead.mine]
+        batch = made_batch(
+            self.occurrence,
+            ahead.batch_id,
+            [message for message in messages if int(message.out_id) in ahead.mine],
         )
         self.counts.batches += 1
         self.flight = (ahead.batch_id, batch, self.caller.submit(self.gateway.submit, batch))
@@ -237,23 +241,7 @@ class Sender:
 
     def _prepare(self, rows: Sequence[dict[str, Any]]) -> list[OutMessage]:
         """The rows' messages; one that cannot be made is skipped and blocks no other."""
-        made, bad = [], []
-        signature = shown_signature(self.occurrence.channel, self.occurrence.signature)
-        for row in rows:
-            try:
-                params = json.loads(row["template_params"])
-                text = render(self.occurrence.content, params, signature)
-                phone = self.ledger.vault.open(row["phone_number"])
-            except UnknownKeyError:  # the key was rotated: no fault of the row
-                raise
-            except (UserError, ValueError, TypeError, AttributeError):
-                text = None
-            if text is None:
-                bad.append(Settled(row["id"], MessageState.SKIPPED, "unusable_row"))
-                continue
-            made.append(
-                OutMessage(str(row["id"]), row["user_id"], phone, text, params, row["segments"])
-            )
+        made, bad = made_messages(self.ledger.vault, self.occurrence, rows)
         if bad:
             self.counts.skipped += record(self.ledger.store, None, bad)
         return made
@@ -290,20 +278,6 @@ class Sender:
         if ahead.mine:
             failpoints.reach(failpoints.SUBMITTING)
         return ahead, seen
-
-    def _batch(self, batch_id: int, messages: Sequence[OutMessage]) -> OutBatch:
-        return OutBatch(
-            batch_id=str(batch_id),
-            schedule=self.occurrence.schedule,
-            occurrence=self.occurrence.name,
-            channel=self.occurrence.channel,
-            signature=self.occurrence.signature,
-            template_code=self.occurrence.template_code,
-            template_type=self.occurrence.template_type,
-            submitted_time=utc_now(),
-            messages=messages,
-            subject=self.occurrence.subject,
-        )
 
     def stop(self, reason: str) -> None:
         """Stop the occurrence and tell the webhook; of several workers, one does."""
