@@ -225,6 +225,10 @@ def test_an_own_window_of_a_campaign_and_a_night_too_late(desk: Desk) -> None:
     for hour in range(24):
         send(desk, NOON + hours(hour), sent)
     assert [user for user, *_ in sent.sent] == ["cn", "us"]
+    desk.campaign("past", schedule="execute_time: 2026-03-04 10:00:00")
+    assert desk.plan("past", [("ann", phone(9))], NOON + hours(24)).reasons == {}
+    send(desk, NOON + hours(24), sent)
+    assert desk.states()[-1] == ("ann", "expired", "send_by_passed")
 
 
 def test_a_budget_of_a_schedule_holds_for_two_plans_at_once(desk: Desk) -> None:

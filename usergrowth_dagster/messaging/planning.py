@@ -56,7 +56,8 @@ def finish_planning(
     Returns:
         False when another process had finished it before; then nothing changes.
     """
-    first = max(now, opened.due)
+    # a plan of the past is made as of its own time: its rows expire
+    first = opened.due if now >= opened.send_by else max(now, opened.due)
     policy = Policy(rules, opened.channel, opened.signature, opened.template_type, first)
     last = 0
     while True:
