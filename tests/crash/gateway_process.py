@@ -1,10 +1,11 @@
 """A provider in a process of its own, which writes down what it accepts, and can misbehave.
 
-    python gateway_process.py <file> [<trouble> [<seed>]]
+    python gateway_process.py <file> [<trouble> [<seed> [<seconds>]]]
 
 It prints its port. Each accepted message is a line of the file: world, out_id, phone, batch_id;
 it is on disk before anything is answered. ``trouble`` is the share of calls that go wrong: refused
-or lost before or after acceptance, answered in part, throttled, stopped.
+or lost before or after acceptance, answered in part, throttled, stopped. ``seconds`` is what a call
+takes at least, as it does over a network.
 
     POST /<world>/submit   {"batch_id": …, "messages": [{"out_id", "phone"}]} → {"results": [...]}
     POST /<world>/look_up  {"out_ids": [...]}                                 → {"accepted": [...]}
@@ -36,7 +37,8 @@ _CALLS = (
 class Provider:
     """What has been accepted, and which call goes wrong next."""
 
-    def __init__(self, path: Path, trouble: float, seed: int) -> None:
+    def __init__(self, path: Path, trouble: float, seed: int, seconds: float = 0.0) -> None:
+        self.seconds = seconds
         self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self.trouble, self.random = trouble, random.Random(seed)
         self.lock = threading.Lock()
@@ -100,6 +102,7 @@ def handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
         disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
+            time.sleep(provider.seconds)
             _, world, action = self.path.split("/")
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             fault = provider.fault(world)
@@ -168,7 +171,8 @@ def main() -> None:
     path = Path(sys.argv[1])
     trouble = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
     seed = int(sys.argv[3]) if len(sys.argv) > 3 else 0
-    server = Server(("127.0.0.1", 0), handler(Provider(path, trouble, seed)))
+    seconds = float(sys.argv[4]) if len(sys.argv) > 4 else 0.0
+    server = Server(("127.0.0.1", 0), handler(Provider(path, trouble, seed, seconds)))
     print(server.server_port, flush=True)
     server.serve_forever()
 
