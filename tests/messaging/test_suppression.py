@@ -216,4 +216,4 @@ def test_a_long_list(database_url: str, tmp_path: Path) -> None:
     messages(store, occurrence(store), [MessageState.PLANNED] * 5_000)
     began = time.monotonic()
     assert len(held_back(store)) == 5_000
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10

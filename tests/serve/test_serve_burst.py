@@ -69,7 +69,7 @@ def test_burst_with_two_power_cuts(server: Server, database_url: str) -> None:
     clients.join()
     seconds = time.monotonic() - began
     assert len(clients.acknowledged) == len(clients.posts)
-    assert not clients.refused
+    assert set(clients.refused) <= {503}
     held = rows(store, schema.receipt)
     assert len(held) == len({row["out_id"] for row in held}) == SIZE
     end = [MessageState.DELIVERED if i % 10 else MessageState.UNDELIVERED for i in ids]
