@@ -1,6 +1,6 @@
 """The campaign file: what it accepts, and the one sentence it gives for a mistake."""
 
-from datetime import date
+from datetime import date, time, timedelta
 
 import pytest
 
@@ -8,6 +8,8 @@ from usergrowth_dagster.control.campaign import load_campaign, parse_campaign
 from usergrowth_dagster.control.schedule import ScheduleSpec
 from usergrowth_dagster.control.tasks import load_spec
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.contact import contact_rules
+from usergrowth_dagster.settings import Settings
 
 GOOD = """\
 name: december-offer
@@ -142,6 +144,16 @@ def test_vendor_settings_are_understood() -> None:
             "channel: sms\nchannel: sms",
             ["line 14, column 1", "'channel' appears twice, first on line 13"],
         ),
+        (
+            "channel: sms",
+            "contact: {cap: 3}",
+            ["contact.cap: unknown key; did you mean 'cap_days'"],
+        ),
+        ("channel: sms", "contact: {send_from: 25:00}", ["contact.send_from", "time of day"]),
+        ("channel: sms", "contact: {send_until: 8}", ["contact.send_until", "time of day"]),
+        ("channel: sms", "contact: {cap_messages: 0}", ["contact.cap_messages", "greater than 0"]),
+        ("channel: sms", "contact: {ignore_cap: true}", ["contact.ignore_cap: only codes and"]),
+        ("type: promotion", "subject: Hello", ["template.subject: only an e-mail has one"]),
         ("channel: sms", "channel: [sms", ["line ", "column ", "not valid YAML"]),
         ("2017-12-28", "2017-02-30", ["not valid YAML"]),
     ],
@@ -178,6 +190,30 @@ def test_schedules_are_read() -> None:
     smart = schedule("smart_send: {start_date: 20171228, end_date: 2017-12-30}").smart_send
     assert smart is not None
     assert (smart.start_date, smart.end_date) == (date(2017, 12, 28), date(2017, 12, 30))
+
+
+def test_contact_rules_are_read() -> None:
+    """Guards against hours that YAML reads as numbers, and rules lost on their way to the ledger."""
+    text = """\
+contact:
+  cap_messages: 1
+  min_gap_hours: 48
+  send_from: 08:30
+  send_until: 21:30
+  require_consent: sms_ok
+"""
+    spec = parse_campaign(GOOD + text)
+    assert load_spec(spec.model_dump(mode="json")) == spec
+    settings = Settings(cap_messages=5, cap_days=9, send_until=time(20))
+    stored = spec.contact.model_dump(mode="json", exclude_defaults=True)
+    for block in (stored, spec.contact.model_dump()):
+        rules = contact_rules(settings, block)
+        assert (rules.cap_messages, rules.cap_window) == (1, timedelta(days=9))
+        assert (rules.send_from, rules.send_until) == (time(8, 30), time(21, 30))
+        assert (rules.min_gap, rules.require_consent) == (timedelta(days=2), "sms_ok")
+    bare = contact_rules(settings, parse_campaign(GOOD).contact.model_dump())
+    assert bare == contact_rules(settings, None)
+    assert (bare.cap_messages, bare.send_until) == (5, time(20))
 
 
 def test_a_task_that_is_decided_again_needs_room() -> None:

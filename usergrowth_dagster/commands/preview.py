@@ -83,13 +83,13 @@ def _show_forecast(
     )
     _show_budget(found, forecast, say)
     show_table(
-        "Messages a person",
-        ("messages", "people"),
+        "Sizes",
+        ("messages a person", "people"),
         [(size, f"{count:,}") for size, count in forecast.sizes.items()],
     )
     show_table(
-        "When they may go at first",
-        ("zone", "local hour", "people"),
+        "Hours",
+        ("zone", "first local hour", "people"),
         [(zone, f"{hour:%Y-%m-%d %H}h", f"{n:,}") for (zone, hour), n in forecast.hours.items()],
     )
     if forecast.longest:

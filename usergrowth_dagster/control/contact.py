@@ -10,13 +10,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 
 
 def _to_clock(value: Any) -> Any:
-    """A time of day; YAML 1.1 reads 21:30 as the number 1290 (and 21:30:00 as 77400)."""
+    """A time of day; YAML 1.1 reads 21:30 as the number 1290, in minutes."""
     if isinstance(value, time):
         return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        seconds = value * 60 if value < 24 * 60 else value
-        if 0 <= seconds < 24 * 3600:
-            return time(seconds // 3600, seconds // 60 % 60, seconds % 60)
+    if isinstance(value, int) and not isinstance(value, bool) and 60 <= value < 24 * 60:
+        return time(value // 60, value % 60)
     if isinstance(value, str):
         try:
             clock = time.fromisoformat(value.strip())

@@ -1,7 +1,7 @@
 """What a planned occurrence holds, for a person to look at: samples, lengths, hours, skips."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -73,22 +73,29 @@ def forecast(
     with ledger.store.read() as connection:
         found = connection.execute(sizes.order_by(_M.c.segments)).tuples().all()
         by_size: dict[int, int] = dict(found)
-        by_time = connection.execute(times).tuples().all()
+        hours = _hours(opened, zone, connection.execute(times.execution_options(yield_per=_CHUNK)))
         ids = connection.scalars(select(_M.c.id).where(*going).order_by(_M.c.id)).yield_per(_CHUNK)
         picked = _spread(ids, sum(by_size.values()), samples)
     longest = _longest(ledger, engine, opened)
-    hours: dict[tuple[str, datetime], int] = {}
-    for name, not_before, people in by_time:
-        local = _local(opened, name, not_before, zone)
-        key = (name or zone.key, local.replace(minute=0, second=0, microsecond=0))
-        hours[key] = hours.get(key, 0) + people
     return Forecast(
         plan=read_plan(ledger, opened),
         sizes=by_size,
-        hours=dict(sorted(hours.items(), key=lambda item: (item[0][1], item[0][0]))),
+        hours=hours,
         longest=next(iter(_samples(ledger, opened, [longest], zone)), None) if longest else None,
         samples=_samples(ledger, opened, picked, zone),
     )
+
+
+def _hours(
+    opened: Occurrence, zone: ZoneInfo, groups: Iterable[Any]
+) -> dict[tuple[str, datetime], int]:
+    """People by zone and local hour, in order of time."""
+    hours: dict[tuple[str, datetime], int] = {}
+    for name, not_before, people in groups:
+        local = _local(opened, name, not_before, zone)
+        key = (name or zone.key, local.replace(minute=0, second=0, microsecond=0))
+        hours[key] = hours.get(key, 0) + people
+    return dict(sorted(hours.items(), key=lambda item: (item[0][1], item[0][0])))
 
 
 def _spread(ids: Iterator[int], total: int, samples: int) -> list[int]:
