@@ -193,8 +193,8 @@ def _answer(
     if forgotten is not None:
         day = forgotten.astimezone(project.settings.zone).date()
         return (
-            f"{user_id} was forgotten on {day}: nothing that names the person is kept, and nothing is "
-            "sent to them"
+            f"{user_id} was forgotten on {day}: nothing that names the person is kept, and "
+            "nothing is sent to them"
         )
     if inside:
         newest = inside[0]

@@ -217,7 +217,9 @@ class _Erasure:
             else f'"{name}"'
             for name in names
         )
-        sql = f"select {listed} from {source} where {'true' if blank else f'({self.mine}) is not true'}"
+        sql = f"select {listed} from {source}"
+        if not blank:
+            sql += f" where ({self.mine}) is not true"
         self.warehouse.rewrite(
             base,
             self.table,
