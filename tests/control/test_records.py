@@ -195,6 +195,19 @@ def test_changed_text_is_reviewed_again(store: ControlStore) -> None:
     assert all(e.time.tzinfo is UTC for e in events)
 
 
+def test_changed_subject_is_reviewed_again(store: ControlStore) -> None:
+    """Guards against an e-mail whose subject says what nobody approved."""
+    text = YAML.replace("schedule:", "channel: email\nschedule:")
+    text = text.replace("template: {name", "template: {subject: 新年, name")
+    apply_campaign(store, parse_campaign(text), "ann")
+    review(store, "template", "december offer", True, None, "bob")
+    applied = apply_campaign(
+        store, parse_campaign(text.replace("subject: 新年", "subject: 中奖")), "ann"
+    )
+    assert any("template 'december offer': subject" in text for text in applied.changed)
+    assert reviews(store, "december")[1].status.name == "REVIEWING"
+
+
 def test_campaigns_do_not_take_each_others_records(store: ControlStore) -> None:
     """Guards against two files that undo each other's text, schedule or task at each apply."""
     apply_campaign(store, spec(), "ann")

@@ -182,6 +182,7 @@ def _content(work: _Work, spec: CampaignSpec, campaign_id: int) -> tuple[int, in
         work.review_again(Kind.SIGNATURE, signature_id, spec.signature.name)
     content = {
         "content": spec.template.content,
+        "subject": spec.template.subject,
         "type": TemplateType[spec.template.type.upper()],
         "signature_id": signature_id,
     }

@@ -160,6 +160,7 @@ template = Table(
     Column("template_code", String(64), nullable=False, unique=True),
     Column("name", String(64), nullable=False, unique=True),
     Column("content", Text, nullable=False),
+    Column("subject", Text),  # of an e-mail
     Column("type", Code(TemplateType), nullable=False),
     _ref("signature_id", "signature"),
     Column("status", Code(ReviewStatus), nullable=False),

@@ -172,7 +172,7 @@ def _create(
             currency=settings.currency,
             audience_date=task.execution_date,
             contact=task.spec.contact.model_dump(mode="json", exclude_defaults=True) or None,
-            subject=task.spec.template.subject,
+            subject=template["subject"],
             created_time=now,
             updated_time=now,
         )

@@ -22,6 +22,7 @@ def upgrade() -> None:
 
 def _columns() -> None:
     op.add_column("schedule", sa.Column("max_cost", sa.Float()))
+    op.add_column("template", sa.Column("subject", sa.Text()))
     op.add_column("occurrence", sa.Column("sequence", sa.Integer()))
     op.add_column("occurrence", sa.Column("audience_date", sa.Date()))
     op.add_column("occurrence", sa.Column("contact", sa.JSON()))
