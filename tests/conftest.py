@@ -11,7 +11,6 @@ from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.warehouse.tables import Warehouse
 
-
 SYSTEM_MARKERS = ("postgres", "kannel")
 NO_SKIPS = bool(os.environ.get("USERGROWTH_NO_SKIPS"))  # read before a test clears it
 

@@ -35,7 +35,7 @@ class Controlled:
 
     ``changed`` is whether anything did, ``occurrences`` how many were reopened or cancelled,
     ``messages`` how many planned messages a cancellation took back, ``in_flight`` how many at most
-    were with the provider at that moment, ``repeats`` whether later occurrences were stopped as well.
+    were with the provider at that moment, ``repeats`` whether later occurrences were stopped too.
     """
 
     schedule: str
