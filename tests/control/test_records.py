@@ -30,7 +30,7 @@ from usergrowth_dagster.control.jobs import (
     task_succeeded,
     training_moved,
 )
-from usergrowth_dagster.control.review import review, reviews
+from usergrowth_dagster.control.review import reopen, review, reviews
 from usergrowth_dagster.control.store import HEAD, ControlStore, utc_now
 from usergrowth_dagster.control.tasks import (
     campaigns,
@@ -232,9 +232,13 @@ def test_review_is_guarded(store: ControlStore) -> None:
     with pytest.raises(UserError, match="not a schedule"):
         review(store, "schedule", "december send", True, None, "bob")
     review(store, "template", "december offer", False, "no price", "bob")
-    with pytest.raises(UserError, match=r"is rejected and cannot become approved; .* reviewing"):
+    with pytest.raises(UserError, match=r"is rejected and cannot become approved; .* --reopen"):
         review(store, "template", "december offer", True, None, "bob")
     assert reviews(store, "december")[1].reason == "no price"
+    reopen(store, "template", "december offer", "the price is in it", "bob")
+    review(store, "template", "december offer", True, None, "bob")
+    again = reviews(store, "december")[1]
+    assert (again.status.name, again.reason) == ("APPROVED", None)
 
 
 def test_task_life(store: ControlStore) -> None:

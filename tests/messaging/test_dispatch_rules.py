@@ -101,6 +101,9 @@ class Provider:
         self.taken: Counter[str] = Counter()
         self.batches: list[tuple[str, int]] = []
 
+    def require_set_up(self) -> None:
+        """Nothing to set up."""
+
     def submit(self, batch: OutBatch) -> Sequence[Result]:
         self.batches.append((batch.schedule, len(batch.messages)))
         self.before(batch)
@@ -311,6 +314,28 @@ def test_quiet_rows_wait_for_their_own_morning(desk: Desk) -> None:
     assert "u1" not in gateway.taken
     assert dispatch(store, settings, gateway, now=morning).accepted == 1
     assert gateway.taken == Counter(["u0", "u1", "u2"])
+
+
+@pytest.mark.parametrize(
+    ("gateway", "more", "missing"),
+    [
+        ("twilio", {}, "twilio_from"),
+        ("twilio", {"twilio_from": "MG1"}, "twilio_account_sid"),
+        ("aliyun", {}, "aliyun_access_key_id"),
+        ("webhook", {}, "webhook_secret"),
+        ("kannel", {}, "kannel_user"),
+    ],
+)
+def test_a_gateway_that_is_not_set_up_gets_nothing(
+    desk: Desk, gateway: str, more: dict[str, str], missing: str
+) -> None:
+    """Guards against rows in doubt although a setting is missing and nothing left the machine."""
+    store, settings = desk
+    plan(*desk, crowd(5))
+    counts = dispatch(store, settings.model_copy(update={"gateway": gateway, **more}))
+    assert len(counts.failed) == 1
+    assert missing in counts.failed[0]
+    assert states(desk) == {("planned", None): 5}
 
 
 def test_a_gateway_that_fails_holds_up_no_other(desk: Desk) -> None:

@@ -96,6 +96,17 @@ def test_every_state_has_words(message: dict[str, Any], wanted: str) -> None:
     assert re.search(wanted, task_sentence(story("selected", **message), HELD, ZONE))
 
 
+def test_earlier_messages_are_told() -> None:
+    """Somebody who got two of three messages is told to have got nothing."""
+    told = story("selected", state=MessageState.SKIPPED, reason="capped")
+    sent = {**told.messages[0], "state": MessageState.ACCEPTED, "sent_time": NOON}
+    told.messages = [sent, sent, *told.messages]
+    sentence = task_sentence(told, Contact(), ZONE)
+    assert sentence.startswith(
+        "was sent 2 earlier messages of this campaign; of the newest: got nothing"
+    )
+
+
 def test_whole_stories(world: World, tmp_path: Path) -> None:
     """The reason at the top is not the one that the person was left out for, or shows a number."""
     home = copy_home(world.decided, tmp_path / "home")

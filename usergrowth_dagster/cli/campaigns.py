@@ -29,13 +29,16 @@ def review(
     kind: Annotated[str, typer.Argument(help="signature or template")],
     name: Annotated[str, typer.Argument(help="its name")],
     approve: Annotated[bool, typer.Option("--approve/--reject")] = True,
+    reopen: Annotated[
+        bool, typer.Option("--reopen", help="Put a rejected one back into review instead.")
+    ] = False,
     reason: Annotated[str | None, typer.Option(help="why, kept in its history")] = None,
     home: Home = None,
 ) -> None:
     """Approve or reject a signature or a template; only approved ones are sent."""
     from usergrowth_dagster.commands.campaigns import review_record
 
-    say(review_record(home, kind, name, approve, reason))
+    say(review_record(home, kind, name, approve, reason, reopen))
 
 
 @app.command()

@@ -41,15 +41,18 @@ def apply_files(home: Path | None, files: Sequence[Path]) -> Iterator[str]:
 
 
 def review_record(
-    home: Path | None, kind: str, name: str, approve: bool, reason: str | None
+    home: Path | None, kind: str, name: str, approve: bool, reason: str | None, again: bool
 ) -> str:
-    """Approve or reject a signature or template; says how it stands."""
-    from usergrowth_dagster.control.review import review
+    """Approve, reject or reopen a signature or template; says how it stands."""
+    from usergrowth_dagster.control.review import reopen, review
 
     if kind not in ("signature", "template"):
         raise UserError(f"{kind!r}: only a signature or a template is reviewed")
     project = Project(open_home(home))
-    status = review(project.store, kind, name, approve, reason, whoami())
+    if again:
+        status = reopen(project.store, kind, name, reason, whoami())
+    else:
+        status = review(project.store, kind, name, approve, reason, whoami())
     return f"{kind} {name!r} is {status.name.lower()}"
 
 

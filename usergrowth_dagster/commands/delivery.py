@@ -78,8 +78,11 @@ def dispatch_once(home: Path | None, say: Callable[[str], None]) -> list[str]:
     """Send everything that is due; returns a sentence for each gateway or campaign that failed."""
     with opened(home) as (store, settings), _stop_flag() as stop:
         counts = dispatch(store, settings, stop=stop)
-    say(told(counts) or "Nothing is due.")
-    return [*counts.stopped, *counts.failed]
+    failures = [*counts.stopped, *counts.failed]
+    done = told(counts) or ("" if failures else "Nothing is due.")
+    if done:
+        say(done)
+    return failures
 
 
 def dispatch_forever(home: Path | None, interval: float, say: Callable[[str], None]) -> None:

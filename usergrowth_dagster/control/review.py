@@ -48,6 +48,11 @@ def review(
             raise UserError(
                 f"no {kind} is called {name!r}; there are: {', '.join(known) or 'none'}"
             )
+        if approve and row[1] is ReviewStatus.REJECTED:
+            raise UserError(
+                f"{kind} {name!r} is rejected and cannot become approved; change it in its "
+                f"campaign, or put it back into review: usergrowth review {kind} {name!r} --reopen"
+            )
         if row[1] is not verdict:
             store.move(
                 connection,
@@ -61,6 +66,27 @@ def review(
             detail = verdict.name.lower() + (f": {reason}" if reason else "")
             audit.record(connection, actor, "review", f"{kind} {name}", detail)
     return verdict
+
+
+def reopen(
+    store: ControlStore, kind: Kind | str, name: str, reason: str | None, actor: str
+) -> ReviewStatus:
+    """Put a signature or template back into review, such as one that was rejected by mistake.
+
+    Raises:
+        UserError: unknown name or kind, or it is in review already.
+    """
+    if kind not in (Kind.SIGNATURE, Kind.TEMPLATE):
+        raise UserError(f"only a signature or a template is reviewed, not a {kind}")
+    kind, table = Kind(kind), TABLES[Kind(kind)]
+    with store.write(alone=True) as connection:
+        record_id = connection.scalar(select(table.c.id).where(table.c.name == name))
+        if record_id is None:
+            raise UserError(f"no {kind} is called {name!r}")
+        to, note = ReviewStatus.REVIEWING, reason or "reopened"
+        store.move(connection, kind, record_id, to, actor, note=note, values={"reason": None})
+        audit.record(connection, actor, "review", f"{kind} {name}", note)
+    return ReviewStatus.REVIEWING
 
 
 def reviews(store: ControlStore, campaign: str) -> list[Review]:

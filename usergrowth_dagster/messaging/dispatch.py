@@ -101,7 +101,9 @@ class _Gateways:
         """The channel's gateway, unless it cannot be made or has failed in this round."""
         if self.given is None and channel not in self.made:
             try:
-                self.made[channel] = make_gateway(self.settings, channel)
+                made = make_gateway(self.settings, channel)
+                made.require_set_up()
+                self.made[channel] = made
             except UserError as error:
                 self.made[channel] = None
                 self.counts.failed.append(str(error))
@@ -116,7 +118,9 @@ class _Gateways:
             return None
         if name not in self.by_name:
             try:
-                self.by_name[name] = gateway_named(self.settings, name)
+                found = gateway_named(self.settings, name)
+                found.require_set_up()
+                self.by_name[name] = found
             except UserError:  # not set up any more; reconcile tells
                 self.by_name[name] = None
         return self.by_name[name]

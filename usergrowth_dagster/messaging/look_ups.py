@@ -59,6 +59,7 @@ def settle(
         except Exception as error:
             why = type(error).__name__  # its text might hold a number
             done.failed.append(f"gateway {gateway.name}: the look-up failed with {why}")
+            ledger.ask_again(_again(rows, first_again))  # a provider in trouble is not pressed
             return done
         failpoints.reach(failpoints.LOOKED_UP)
         known = [_found(finding) for finding in findings if finding.found is not Found.NOT_FOUND]

@@ -46,7 +46,7 @@ class Settings(DeliverySettings):
     timezone: str = Field("Asia/Shanghai", description="business time zone (IANA name)")
     start_date: date = Field(date(2017, 1, 1), description="first execution date of the partitions")
     today: date | None = Field(
-        None, description="pins today's execution date, for replaying historic data; default: now"
+        None, description="pins the business clock to 10:00 of a day, for replaying historic data"
     )
     lookback_days: Annotated[PositiveInt, Field(le=730)] = Field(
         90, description="days that the windows of the features look back"

@@ -49,7 +49,12 @@ SKIP_WORDS = {
 def task_sentence(story: "Story", contact: Contact, zone: ZoneInfo) -> str:
     """One sentence, without the person's name, that says how a task ended for them."""
     if story.messages:
-        return _message(story.messages[-1], contact, zone)
+        newest = _message(story.messages[-1], contact, zone)
+        sent = sum(bool(message["sent_time"]) for message in story.messages[:-1])
+        if not sent:
+            return newest
+        texts = f"{sent} earlier message" + "s" * (sent > 1)
+        return f"was sent {texts} of this campaign; of the newest: {newest}"
     if not story.decisions:
         return f"is in the population, but the task has not been decided: it is {story.status}"
     decision = story.decisions[0]

@@ -84,6 +84,10 @@ class AliyunGateway:
         """The OutId of a batch."""
         return mark_batch(self._marks, batch_id)
 
+    def require_set_up(self) -> None:
+        """Asked before anything is written ahead; see the protocol."""
+        _ = self._client
+
     def submit(self, batch: OutBatch) -> Sequence[Result]:
         """One call; more only where a refusal is about one row of several (see the module's text).
 

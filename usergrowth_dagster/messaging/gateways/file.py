@@ -60,6 +60,9 @@ class FileGateway:
         """The file of one occurrence."""
         return self.outbox / file_name(schedule) / f"{file_name(occurrence)}.jsonl"
 
+    def require_set_up(self) -> None:
+        """Nothing to set up."""
+
     def submit(self, batch: OutBatch) -> Sequence[Result]:
         """Append the batch's lines and sync them; all are accepted."""
         shared = {

@@ -131,6 +131,11 @@ class KannelGateway:
         self._password = credential(settings.home, "kannel_password")
         self._marks = Marks(settings.home, "kannel")
 
+    def require_set_up(self) -> None:
+        """Asked before anything is written ahead; see the protocol."""
+        if not self.settings.kannel_url.startswith(("http://", "https://")):
+            raise UserError("setting 'kannel_url' must begin with http:// or https://")
+
     def submit(self, batch: OutBatch) -> Sequence[Result]:
         """One request a message, a few at once, all within ``gateway_timeout``.
 

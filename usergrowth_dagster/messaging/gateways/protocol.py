@@ -218,6 +218,14 @@ class Gateway(Protocol):
         """Messages a second that the provider takes by default; None: as many as come."""
         ...
 
+    def require_set_up(self) -> None:
+        """Asked before anything is written ahead: whether all that submitting needs is there.
+
+        Raises:
+            UserError: a setting, a credential or the provider's SDK is missing.
+        """
+        ...
+
     def submit(self, batch: OutBatch) -> Sequence[Result]:
         """Hand over a batch once, without retries; a message without a result is in doubt."""
         ...

@@ -71,6 +71,9 @@ class SmtpGateway:
             )
         self._login = _login(settings)
 
+    def require_set_up(self) -> None:
+        """Everything was checked when it was made."""
+
     def submit(self, batch: OutBatch) -> Sequence[Result]:
         """Open a connection and hand over one message after the other, in ``gateway_timeout``.
 

@@ -65,6 +65,10 @@ class TwilioGateway:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
+    def require_set_up(self) -> None:
+        """Asked before anything is written ahead; see the protocol."""
+        _ = self._sender(), self._client
+
     def submit(self, batch: OutBatch) -> Sequence[Result]:
         """One request a message, all within ``gateway_timeout``.
 

@@ -121,6 +121,10 @@ class WebhookGateway:
                 f"the credential webhook_secret is too short: use at least {_MIN_SECRET} characters"
             )
 
+    def require_set_up(self) -> None:
+        """Asked before anything is written ahead; see the protocol."""
+        self._url()
+
     def submit(self, batch: OutBatch) -> Sequence[Result]:
         """One POST.
 
@@ -181,15 +185,19 @@ class WebhookGateway:
             findings.append(Finding(inquiry.out_id, found, *code_and_id(entry)))
         return findings
 
+    def _url(self) -> str:
+        url = self.settings.webhook_url
+        if not url:
+            raise UserError("setting 'webhook_url' is missing: where the webhook posts batches")
+        not_in_the_clear(url, "webhook_url")
+        return url
+
     def _post(
         self, path: str, content: Mapping[str, Any], headers: Mapping[str, str]
     ) -> tuple[int, Mapping[str, str], bytes]:
         import httpx
 
-        url = self.settings.webhook_url
-        if not url:
-            raise UserError("setting 'webhook_url' is missing: where the webhook posts batches")
-        not_in_the_clear(url, "webhook_url")
+        url = self._url()
         parts = urlsplit(url)
         body = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
         timestamp = str(int(time.time()))
