@@ -42,8 +42,8 @@ def bare(port: int, size: int) -> int:
     from gateway_client import HttpGateway
     from worlds import CONTENT
 
-    from usergrowth_dagster.messaging.content import render
     from usergrowth_dagster.messaging.gateways.protocol import Answer, OutBatch, OutMessage
+    from usergrowth_dagster.messaging.texts.content import render
 
     gateway = HttpGateway(port, "bare", BATCH, TIMEOUT)
     accepted = 0
@@ -72,7 +72,7 @@ def ledgered(port: int, home: Path, url: str) -> int:
     from worlds import NOON
 
     from usergrowth_dagster.control.store import ControlStore
-    from usergrowth_dagster.messaging.dispatch import dispatch
+    from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
     from usergrowth_dagster.settings import load_settings
 
     settings = load_settings(home, database_url=url)

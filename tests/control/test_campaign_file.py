@@ -8,7 +8,7 @@ from usergrowth_dagster.control.campaign import load_campaign, parse_campaign
 from usergrowth_dagster.control.schedule import ScheduleSpec
 from usergrowth_dagster.control.tasks import load_spec
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.contact import contact_rules
+from usergrowth_dagster.messaging.policy.contact import contact_rules
 from usergrowth_dagster.settings import Settings
 
 GOOD = """\

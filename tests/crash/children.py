@@ -21,12 +21,12 @@ from sqlalchemy.exc import DBAPIError
 from worlds import NOON, World, open_rows
 
 from usergrowth_dagster.control.store import utc_now
-from usergrowth_dagster.messaging import failpoints
-from usergrowth_dagster.messaging.dispatch import dispatch
+from usergrowth_dagster.messaging.dispatching import failpoints
+from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
+from usergrowth_dagster.messaging.dispatching.look_ups import settle
 from usergrowth_dagster.messaging.gateways.protocol import Found, Receipt
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.look_ups import settle
-from usergrowth_dagster.messaging.receipts import take_receipts
+from usergrowth_dagster.messaging.receiving.receipts import take_receipts
 
 DONE, DATABASE_FAILED = 0, 3
 LEASE = timedelta(seconds=0.7)

@@ -42,8 +42,7 @@ from children import (
 from databases import Postgres, SmallDisk
 from worlds import RANDOM, RECEIVER, SEND_BY, World, make_world
 
-from usergrowth_dagster.messaging.controls import resume
-from usergrowth_dagster.messaging.failpoints import (
+from usergrowth_dagster.messaging.dispatching.failpoints import (
     ANSWERED,
     CLAIMED,
     CLAIMING,
@@ -56,6 +55,7 @@ from usergrowth_dagster.messaging.failpoints import (
     TAKEN_BACK,
     WRITING,
 )
+from usergrowth_dagster.messaging.operations.controls import resume
 
 PEOPLE = 200
 WORKERS = 3

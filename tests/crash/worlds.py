@@ -21,7 +21,7 @@ from usergrowth_dagster.control.codes import (
 )
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.messaging.ledger import OPEN_STATES, Ledger
-from usergrowth_dagster.messaging.phones import PhoneVault, open_vault
+from usergrowth_dagster.messaging.people.phones import PhoneVault, open_vault
 from usergrowth_dagster.settings import Settings, load_settings
 
 DUE = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)  # 09:00 in Shanghai

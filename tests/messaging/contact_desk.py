@@ -18,8 +18,8 @@ from usergrowth_dagster.control.review import review
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.tasks import register_task, task
 from usergrowth_dagster.messaging.gateways.protocol import Answer, OutBatch, Result
-from usergrowth_dagster.messaging.phones import PhoneVault, open_vault
-from usergrowth_dagster.messaging.plan import SendPlan, plan_send
+from usergrowth_dagster.messaging.people.phones import PhoneVault, open_vault
+from usergrowth_dagster.messaging.plans.plan import SendPlan, plan_send
 from usergrowth_dagster.settings import Settings, load_settings
 
 NOON = datetime(2026, 3, 4, 4, tzinfo=UTC)

@@ -16,7 +16,7 @@ from usergrowth_dagster.control.codes import (
     TemplateType,
 )
 from usergrowth_dagster.control.store import ControlStore
-from usergrowth_dagster.messaging.phones import PhoneVault
+from usergrowth_dagster.messaging.people.phones import PhoneVault
 
 VAULT = PhoneVault.from_secret(b"0123456789abcdef")
 NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)

@@ -14,8 +14,8 @@ from usergrowth_dagster.control.jobs import task_running, task_succeeded
 from usergrowth_dagster.control.review import review
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.tasks import Task, task
-from usergrowth_dagster.messaging.content import message_columns_sql
-from usergrowth_dagster.messaging.plan import SendPlan, plan_send
+from usergrowth_dagster.messaging.plans.plan import SendPlan, plan_send
+from usergrowth_dagster.messaging.texts.content import message_columns_sql
 from usergrowth_dagster.settings import Settings, load_settings
 
 D = date(2017, 12, 28)
@@ -115,8 +115,8 @@ def main() -> None:
     """Dispatch in this process; the third argument names a place at which it dies."""
     import os
 
-    from usergrowth_dagster.messaging import failpoints
-    from usergrowth_dagster.messaging.dispatch import dispatch
+    from usergrowth_dagster.messaging.dispatching import failpoints
+    from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
 
     home, url, place, passes = sys.argv[1:5]
     left = [int(passes)]

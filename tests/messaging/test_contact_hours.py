@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from usergrowth_dagster.messaging.hours import is_open, next_open, zones_of
-from usergrowth_dagster.messaging.zones import phone_zone, recipient_zone
+from usergrowth_dagster.messaging.policy.hours import is_open, next_open, zones_of
+from usergrowth_dagster.messaging.policy.zones import phone_zone, recipient_zone
 
 MINUTE = timedelta(minutes=1)
 ZONES = [

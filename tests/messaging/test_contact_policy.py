@@ -16,9 +16,9 @@ from sqlalchemy import update
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.contact import contact_rules, screen
-from usergrowth_dagster.messaging.dispatch import dispatch
-from usergrowth_dagster.messaging.suppression import lift, suppress
+from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
+from usergrowth_dagster.messaging.policy.contact import contact_rules, screen
+from usergrowth_dagster.messaging.policy.suppression import lift, suppress
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from usergrowth_dagster.control.campaign import parse_campaign
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.billing import (
+from usergrowth_dagster.messaging.texts.billing import (
     GSM_BASIC,
     GSM_TWICE,
     Billing,
     characters,
     segments,
 )
-from usergrowth_dagster.messaging.content import (
+from usergrowth_dagster.messaging.texts.content import (
     check_content,
     message_columns_sql,
     pieces,
@@ -218,7 +218,7 @@ def test_billing_doctests() -> None:
     """Guards against documentation whose figures are not what the code gives."""
     import doctest
 
-    from usergrowth_dagster.messaging import billing, content
+    from usergrowth_dagster.messaging.texts import billing, content
 
     for module in (billing, content):
         assert doctest.testmod(module).failed == 0

@@ -24,12 +24,10 @@ from usergrowth_dagster.control.review import review
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.tasks import task
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging import claims as claims_module
-from usergrowth_dagster.messaging import stalls as stalls_module
-from usergrowth_dagster.messaging import throttle
-from usergrowth_dagster.messaging.controls import cancel, pause, resume
-from usergrowth_dagster.messaging.deliveries import deliveries
-from usergrowth_dagster.messaging.dispatch import dispatch
+from usergrowth_dagster.messaging.dispatching import claims as claims_module
+from usergrowth_dagster.messaging.dispatching import throttle
+from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
+from usergrowth_dagster.messaging.dispatching.throttle import Bucket
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
     Callback,
@@ -42,13 +40,15 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Result,
 )
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.occurrences import business_now, occurrences_of
-from usergrowth_dagster.messaging.phones import open_vault
-from usergrowth_dagster.messaging.plan import plan_send
-from usergrowth_dagster.messaging.reconcile import close, release
-from usergrowth_dagster.messaging.stalls import report_stalls, stalls
-from usergrowth_dagster.messaging.suppression import suppress
-from usergrowth_dagster.messaging.throttle import Bucket
+from usergrowth_dagster.messaging.operations import stalls as stalls_module
+from usergrowth_dagster.messaging.operations.controls import cancel, pause, resume
+from usergrowth_dagster.messaging.operations.deliveries import deliveries
+from usergrowth_dagster.messaging.operations.reconcile import close, release
+from usergrowth_dagster.messaging.operations.stalls import report_stalls, stalls
+from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.messaging.plans.plan import plan_send
+from usergrowth_dagster.messaging.policy.suppression import suppress
+from usergrowth_dagster.messaging.schedules.occurrences import business_now, occurrences_of
 from usergrowth_dagster.settings import Settings, load_settings
 
 Desk = tuple[ControlStore, Settings]
@@ -354,7 +354,7 @@ def test_a_gateway_that_fails_holds_up_no_other(desk: Desk) -> None:
         raise ConnectionError(f"no route for {batch.messages[0].phone}")
 
     made = {"sms": Provider("bad", before=fail), "email": Provider("good")}
-    from usergrowth_dagster.messaging import dispatch as module
+    from usergrowth_dagster.messaging.dispatching import dispatch as module
 
     original = module.make_gateway
     module.make_gateway = lambda _settings, channel: made[channel]  # type: ignore[assignment]
@@ -387,7 +387,7 @@ def test_an_outage_puts_few_in_doubt(desk: Desk) -> None:
 
 def test_slow_calls_leave_no_batch_behind(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against a batch whose lease has run out when its call begins at last."""
-    monkeypatch.setattr("usergrowth_dagster.messaging.worker._FRESH", 0.05)
+    monkeypatch.setattr("usergrowth_dagster.messaging.dispatching.worker._FRESH", 0.05)
     plan(*desk, crowd(250))
     gateway = Provider(before=lambda batch: time.sleep(0.2))
     counts = dispatch(*desk, gateway)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.phones import PhoneVault, mask, open_vault
+from usergrowth_dagster.messaging.people.phones import PhoneVault, mask, open_vault
 
 PHONES = st.from_regex(r"\+999[0-9]{10}", fullmatch=True)
 VAULT = PhoneVault.from_secret(b"0123456789abcdef")
@@ -55,7 +55,7 @@ def test_secret_is_made_once_and_kept_private(
 ) -> None:
     """Guards against two first starts with two keys, and a key that others can read."""
     monkeypatch.delenv("USERGROWTH_SECRET_KEY", raising=False)
-    code = "import sys, pathlib; from usergrowth_dagster.messaging.phones import open_vault; print(open_vault(pathlib.Path(sys.argv[1])).key_id.hex())"
+    code = "import sys, pathlib; from usergrowth_dagster.messaging.people.phones import open_vault; print(open_vault(pathlib.Path(sys.argv[1])).key_id.hex())"
     home = tmp_path / "home"
     starts = [
         subprocess.Popen([sys.executable, "-c", code, str(home)], stdout=subprocess.PIPE, text=True)

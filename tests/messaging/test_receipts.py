@@ -25,9 +25,14 @@ from sqlalchemy import delete, func, select
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState as S
 from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.messaging.dispatching.results import Settled, record
 from usergrowth_dagster.messaging.gateways.protocol import Found, Receipt
-from usergrowth_dagster.messaging.receipts import KEEP, Taken, match_receipts, take_receipts
-from usergrowth_dagster.messaging.results import Settled, record
+from usergrowth_dagster.messaging.receiving.receipts import (
+    KEEP,
+    Taken,
+    match_receipts,
+    take_receipts,
+)
 
 END = {
     Found.DELIVERED: S.DELIVERED,

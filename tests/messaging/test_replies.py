@@ -14,12 +14,12 @@ from sqlalchemy import select
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.store import ControlStore, utc_now
-from usergrowth_dagster.messaging.dispatch import dispatch
+from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
 from usergrowth_dagster.messaging.gateways.file import FileGateway
 from usergrowth_dagster.messaging.gateways.protocol import OutBatch, Reply, Result
-from usergrowth_dagster.messaging.phones import open_vault
-from usergrowth_dagster.messaging.replies import Action, Answered, action_of, take_replies
-from usergrowth_dagster.messaging.suppression import FORGOTTEN, is_suppressed, lift, suppress
+from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.messaging.policy.suppression import FORGOTTEN, is_suppressed, lift, suppress
+from usergrowth_dagster.messaging.receiving.replies import Action, Answered, action_of, take_replies
 from usergrowth_dagster.settings import Settings, load_settings
 
 LATER = [NOW + timedelta(minutes=n) for n in range(10)]

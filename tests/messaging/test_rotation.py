@@ -13,11 +13,12 @@ from sqlalchemy import func, select
 from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging import failpoints, keys, rotation
+from usergrowth_dagster.messaging.dispatching import failpoints
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.phones import PhoneVault, UnknownKeyError, open_vault
-from usergrowth_dagster.messaging.rotation import rotate
-from usergrowth_dagster.messaging.suppression import suppress
+from usergrowth_dagster.messaging.people import keys, rotation
+from usergrowth_dagster.messaging.people.phones import PhoneVault, UnknownKeyError, open_vault
+from usergrowth_dagster.messaging.people.rotation import rotate
+from usergrowth_dagster.messaging.policy.suppression import suppress
 from usergrowth_dagster.settings import load_settings
 
 NOW = datetime(2017, 12, 28, tzinfo=UTC)

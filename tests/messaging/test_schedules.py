@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from usergrowth_dagster.control.codes import RepeatUnit
 from usergrowth_dagster.control.wall_clock import moment_of
-from usergrowth_dagster.messaging.repeats import Repeat
+from usergrowth_dagster.messaging.schedules.repeats import Repeat
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 NEW_YORK = ZoneInfo("America/New_York")

@@ -20,12 +20,12 @@ from usergrowth_dagster.control.jobs import task_running, task_succeeded
 from usergrowth_dagster.control.review import review
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.tasks import task
-from usergrowth_dagster.messaging.dispatch import dispatch
+from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
 from usergrowth_dagster.messaging.gateways.file import FileGateway
 from usergrowth_dagster.messaging.gateways.protocol import OutBatch, Result
-from usergrowth_dagster.messaging.occurrences import Occurrence, occurrences_of
-from usergrowth_dagster.messaging.plan import plan_send
-from usergrowth_dagster.messaging.smart_send import SmartWindow, choose_times
+from usergrowth_dagster.messaging.plans.plan import plan_send
+from usergrowth_dagster.messaging.schedules.occurrences import Occurrence, occurrences_of
+from usergrowth_dagster.messaging.schedules.smart_send import SmartWindow, choose_times
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.engine import open_engine
 

@@ -17,12 +17,12 @@ from usergrowth_dagster.control.campaign import parse_campaign
 from usergrowth_dagster.control.codes import OccurrenceState, ReviewStatus
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging import series as series_module
-from usergrowth_dagster.messaging.controls import cancel, pause, resume
-from usergrowth_dagster.messaging.dispatch import dispatch
-from usergrowth_dagster.messaging.occurrences import Occurrence, occurrences_of
-from usergrowth_dagster.messaging.series import open_due_repeats
-from usergrowth_dagster.messaging.upcoming import next_due
+from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
+from usergrowth_dagster.messaging.operations.controls import cancel, pause, resume
+from usergrowth_dagster.messaging.schedules import series as series_module
+from usergrowth_dagster.messaging.schedules.occurrences import Occurrence, occurrences_of
+from usergrowth_dagster.messaging.schedules.series import open_due_repeats
+from usergrowth_dagster.messaging.schedules.upcoming import next_due
 from usergrowth_dagster.settings import Settings, load_settings
 
 Desk = tuple[ControlStore, Settings]
@@ -147,7 +147,7 @@ def test_a_clock_that_jumps_neither_doubles_nor_ends_a_series(desk: Desk) -> Non
 
 def test_several_dispatchers_open_it_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against two processes that each copy the people, or open it before all are there."""
-    monkeypatch.setattr("usergrowth_dagster.messaging.copies._CHUNK", 70)
+    monkeypatch.setattr("usergrowth_dagster.messaging.schedules.copies._CHUNK", 70)
     plan(*desk, crowd(400))
     dispatch(*desk, now=at(28, 9))
     failures: list[BaseException] = []
@@ -190,8 +190,8 @@ def test_an_interrupted_copy_goes_on(desk: Desk, monkeypatch: pytest.MonkeyPatch
 
 def test_who_was_left_out_once_is_asked_about_again(desk: Desk) -> None:
     """Guards against a refusal that is forgotten, and against a bad number that comes back."""
-    from usergrowth_dagster.messaging.phones import open_vault
-    from usergrowth_dagster.messaging.suppression import lift, suppress
+    from usergrowth_dagster.messaging.people.phones import open_vault
+    from usergrowth_dagster.messaging.policy.suppression import lift, suppress
 
     vault = open_vault(desk[1].home)
     for number in (1, 2):
@@ -323,7 +323,7 @@ def test_the_budget_of_a_schedule_ends_it(tmp_path: Path) -> None:
 
 def test_now_is_the_moment_of_planning(tmp_path: Path) -> None:
     """Guards against "now" that waits for tomorrow, or sends for a day that has passed."""
-    from usergrowth_dagster.messaging.occurrences import open_occurrence
+    from usergrowth_dagster.messaging.schedules.occurrences import open_occurrence
 
     def made(number: int, schedule: str, now: datetime) -> Occurrence:
         url = f"sqlite:///{tmp_path / f'{number}.db'}"

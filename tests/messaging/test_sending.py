@@ -28,10 +28,10 @@ from usergrowth_dagster.control.review import review
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.tasks import register_task
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging import claims as claims_module
-from usergrowth_dagster.messaging import failpoints, look_ups
-from usergrowth_dagster.messaging.claims import Claims
-from usergrowth_dagster.messaging.dispatch import dispatch
+from usergrowth_dagster.messaging.dispatching import claims as claims_module
+from usergrowth_dagster.messaging.dispatching import failpoints, look_ups
+from usergrowth_dagster.messaging.dispatching.claims import Claims
+from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
 from usergrowth_dagster.messaging.gateways.file import FileGateway
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
@@ -45,10 +45,14 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Result,
 )
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.occurrences import business_now, find_occurrence, occurrences_of
-from usergrowth_dagster.messaging.phones import open_vault
-from usergrowth_dagster.messaging.plan import plan_send
-from usergrowth_dagster.messaging.reconcile import close, release
+from usergrowth_dagster.messaging.operations.reconcile import close, release
+from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.messaging.plans.plan import plan_send
+from usergrowth_dagster.messaging.schedules.occurrences import (
+    business_now,
+    find_occurrence,
+    occurrences_of,
+)
 from usergrowth_dagster.settings import Settings
 
 Desk = tuple[ControlStore, Settings]

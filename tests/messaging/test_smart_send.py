@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from usergrowth_dagster.messaging.hours import is_open, zones_of
-from usergrowth_dagster.messaging.smart_send import SmartWindow, choose_times
+from usergrowth_dagster.messaging.policy.hours import is_open, zones_of
+from usergrowth_dagster.messaging.schedules.smart_send import SmartWindow, choose_times
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 

@@ -14,8 +14,8 @@ from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging import suppression as sup
-from usergrowth_dagster.messaging.suppression_files import export_csv, import_csv
+from usergrowth_dagster.messaging.policy import suppression as sup
+from usergrowth_dagster.messaging.policy.suppression_files import export_csv, import_csv
 
 
 def held_back(store: ControlStore, channel: str = "sms", signature: str = SIGNATURE) -> set[str]:

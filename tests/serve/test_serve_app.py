@@ -300,7 +300,7 @@ def test_start_up_needs_the_right_key(home: Settings, tmp_path: Path) -> None:
     """Guards against suppressions hashed with another key, which hold nobody back."""
     from usergrowth_dagster.errors import UserError
     from usergrowth_dagster.messaging.ledger import Ledger
-    from usergrowth_dagster.messaging.phones import PhoneVault
+    from usergrowth_dagster.messaging.people.phones import PhoneVault
 
     opened = open_store(home)
     Ledger(opened, PhoneVault.from_secret(b"another secret, long enough"))

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.store import ControlStore
-from usergrowth_dagster.messaging.suppression import is_suppressed
+from usergrowth_dagster.messaging.policy.suppression import is_suppressed
 
 SIZE = 10_000
 

@@ -24,9 +24,9 @@ from chain_world import (
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import load_campaign
 from usergrowth_dagster.control.tasks import task
-from usergrowth_dagster.messaging.occurrences import business_now
-from usergrowth_dagster.messaging.phones import open_vault
-from usergrowth_dagster.messaging.suppression import suppress
+from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.messaging.policy.suppression import suppress
+from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.tasks.decide import Decided, decide_task, write_task_output
 from usergrowth_dagster.tasks.populate import load_population

@@ -11,11 +11,11 @@ from smtp_server import MailBox, mail_server
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import load_campaign
 from usergrowth_dagster.control.tasks import task
-from usergrowth_dagster.messaging.dispatch import dispatch
+from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.occurrences import occurrences_of
-from usergrowth_dagster.messaging.phones import open_vault
-from usergrowth_dagster.messaging.plan import read_plan
+from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.messaging.plans.plan import read_plan
+from usergrowth_dagster.messaging.schedules.occurrences import occurrences_of
 from usergrowth_dagster.serve.app import make_app
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.tasks.decide import decide_task, write_task_output

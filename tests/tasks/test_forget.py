@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from usergrowth_dagster.control import audit
 from usergrowth_dagster.data.forgotten import Forgotten, forgotten_ids_sql
 from usergrowth_dagster.data.landing import day_folder
-from usergrowth_dagster.messaging import suppression
-from usergrowth_dagster.messaging.forget import forgotten_hashes, tombstone_id
-from usergrowth_dagster.messaging.phones import PhoneVault, open_vault
+from usergrowth_dagster.messaging.people.forget import forgotten_hashes, tombstone_id
+from usergrowth_dagster.messaging.people.phones import PhoneVault, open_vault
+from usergrowth_dagster.messaging.policy import suppression
 from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.tasks import forget as module
 from usergrowth_dagster.tasks.forget import forget, forgotten_people

@@ -10,7 +10,7 @@ from typing import Any
 from chain_world import World, approve, cli, copy_home, day, rows, succeeded, write_campaign
 from chain_world import outbox as sent
 
-from usergrowth_dagster.messaging.occurrences import occurrences_of
+from usergrowth_dagster.messaging.schedules.occurrences import occurrences_of
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.tasks.project import Project
 

@@ -14,11 +14,11 @@ from chain_world import PHONE, D, World, cli, copy_home, errors, output, rows, s
 
 from usergrowth_dagster.audience.eligibility import OUTCOMES
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
-from usergrowth_dagster.messaging import suppression
 from usergrowth_dagster.messaging.gateways.protocol import Found, Receipt
-from usergrowth_dagster.messaging.person import Contact
-from usergrowth_dagster.messaging.phones import open_vault
-from usergrowth_dagster.messaging.receipts import take_receipts
+from usergrowth_dagster.messaging.people.person import Contact
+from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.messaging.policy import suppression
+from usergrowth_dagster.messaging.receiving.receipts import take_receipts
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.reasons import task_sentence

@@ -81,7 +81,7 @@ def phone_key_sql(phone: str) -> str:
     """DuckDB expression: what two spellings of one international number have in common.
 
     The signs ``+`` and ``00`` before the country code are dropped, and 86 before a mobile number of
-    mainland China, as in :func:`usergrowth_dagster.messaging.phones.phone_key`. Elsewhere a
+    mainland China, as in :func:`usergrowth_dagster.messaging.people.phones.phone_key`. Elsewhere a
     national spelling and an international one stay different: that would need a country.
 
     Args:

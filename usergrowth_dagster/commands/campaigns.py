@@ -22,8 +22,8 @@ def apply_files(home: Path | None, files: Sequence[Path]) -> Iterator[str]:
     """
     from usergrowth_dagster.control.apply import apply_campaign
     from usergrowth_dagster.control.campaign import load_campaign
-    from usergrowth_dagster.messaging.content import check_content
-    from usergrowth_dagster.messaging.windows import check_audience_age
+    from usergrowth_dagster.messaging.schedules.windows import check_audience_age
+    from usergrowth_dagster.messaging.texts.content import check_content
 
     project = Project(open_home(home))
     specs = []

@@ -17,15 +17,15 @@ from sqlalchemy.exc import DBAPIError
 from usergrowth_dagster.control.audit import whoami
 from usergrowth_dagster.control.store import ControlStore, open_store
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging import controls, reconcile
-from usergrowth_dagster.messaging.deliveries import deliveries
-from usergrowth_dagster.messaging.dispatch import DispatchCounts, dispatch
+from usergrowth_dagster.messaging.dispatching.dispatch import DispatchCounts, dispatch
+from usergrowth_dagster.messaging.dispatching.look_ups import settle
 from usergrowth_dagster.messaging.gateways.registry import gateway_named
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.look_ups import settle
-from usergrowth_dagster.messaging.occurrences import business_now
-from usergrowth_dagster.messaging.phones import mask, open_vault
-from usergrowth_dagster.messaging.upcoming import upcoming
+from usergrowth_dagster.messaging.operations import controls, reconcile
+from usergrowth_dagster.messaging.operations.deliveries import deliveries
+from usergrowth_dagster.messaging.people.phones import mask, open_vault
+from usergrowth_dagster.messaging.schedules.occurrences import business_now
+from usergrowth_dagster.messaging.schedules.upcoming import upcoming
 from usergrowth_dagster.settings import Settings, load_settings
 
 Section = tuple[str, tuple[str, ...], list[tuple[Any, ...]]]

@@ -26,7 +26,7 @@ from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.credentials import FILE_NAME, credential
 from usergrowth_dagster.messaging.gateways.kannel import callback_root, reply_url
-from usergrowth_dagster.messaging.receipts import match_receipts
+from usergrowth_dagster.messaging.receiving.receipts import match_receipts
 from usergrowth_dagster.settings import Settings
 
 _OPEN = (MessageState.CLAIMED, MessageState.SUBMITTING, MessageState.ACCEPTED)

@@ -63,7 +63,7 @@ def _show(report: ForgetReport, dry_run: bool, say: Say, table: ShowTable) -> No
 
 def rotate_key(home: Path | None, say: Say, progress: Progress | None = None) -> None:
     """Change the key that seals numbers, and say what is left to do."""
-    from usergrowth_dagster.messaging.rotation import rotate
+    from usergrowth_dagster.messaging.people.rotation import rotate
 
     project = Project(open_home(home))
     done = rotate(project.store, project.settings.home, whoami(), progress)

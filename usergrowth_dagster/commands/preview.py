@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from usergrowth_dagster.commands.home import open_home
-from usergrowth_dagster.messaging.forecast import Forecast, Sample
+from usergrowth_dagster.messaging.plans.forecast import Forecast, Sample
 from usergrowth_dagster.tasks.preview import Preview, preview_task, tasks_of
 from usergrowth_dagster.tasks.project import Project
 

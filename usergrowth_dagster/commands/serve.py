@@ -6,7 +6,7 @@ from collections.abc import Callable
 from usergrowth_dagster.control.store import open_store
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.phones import open_vault
+from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.settings import Settings
 
 

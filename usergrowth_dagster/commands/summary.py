@@ -9,9 +9,9 @@ from usergrowth_dagster.commands.show import Say, ShowTable
 from usergrowth_dagster.control.tasks import Task, tasks_for
 from usergrowth_dagster.data.contracts import LANDING_TABLES
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.occurrences import occurrences_of
-from usergrowth_dagster.messaging.phones import open_vault
-from usergrowth_dagster.messaging.plan import read_plan
+from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.messaging.plans.plan import read_plan
+from usergrowth_dagster.messaging.schedules.occurrences import occurrences_of
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.score import scoring_model
 from usergrowth_dagster.warehouse.engine import open_engine

@@ -8,10 +8,10 @@ from usergrowth_dagster.commands.delivery import opened
 from usergrowth_dagster.control.audit import whoami
 from usergrowth_dagster.control.store import utc_now
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging import suppression
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.phones import open_vault
-from usergrowth_dagster.messaging.suppression_files import (
+from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.messaging.policy import suppression
+from usergrowth_dagster.messaging.policy.suppression_files import (
     Exported,
     Imported,
     export_csv,

@@ -54,8 +54,8 @@ def dispatch_schedule(settings: Settings, home: str) -> dg.ScheduleDefinition:
         "`usergrowth dispatch --watch`, or beside it.",
     )
     def every_minute(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        from usergrowth_dagster.messaging.due import work_waits
-        from usergrowth_dagster.messaging.occurrences import business_now
+        from usergrowth_dagster.messaging.dispatching.due import work_waits
+        from usergrowth_dagster.messaging.schedules.occurrences import business_now
 
         opened = ProjectResource(home=home).open()
         if not opened.settings.home.is_dir():
@@ -78,8 +78,8 @@ def stall_sensor(home: str) -> dg.SensorDefinition:
         "URL of the setting failure_webhook.",
     )
     def watch(context: dg.SensorEvaluationContext) -> Any:
-        from usergrowth_dagster.messaging.occurrences import business_now
-        from usergrowth_dagster.messaging.stalls import report_stalls, stalls
+        from usergrowth_dagster.messaging.operations.stalls import report_stalls, stalls
+        from usergrowth_dagster.messaging.schedules.occurrences import business_now
 
         opened = ProjectResource(home=home).open()
         if not opened.settings.home.is_dir():

@@ -26,8 +26,8 @@ from usergrowth_dagster.control.codes import (
     OccurrenceState,
 )
 from usergrowth_dagster.control.store import ControlStore, utc_now
-from usergrowth_dagster.messaging.phones import PhoneVault, mask
-from usergrowth_dagster.messaging.rotation import check_key, hold_key
+from usergrowth_dagster.messaging.people.phones import PhoneVault, mask
+from usergrowth_dagster.messaging.people.rotation import check_key, hold_key
 
 _CHUNK = 5_000
 _UPDATE_CHUNK = 50_000

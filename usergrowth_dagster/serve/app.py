@@ -37,7 +37,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
 )
 from usergrowth_dagster.messaging.gateways.registry import gateway_named
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.phones import open_vault
+from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.serve import answers
 from usergrowth_dagster.serve.inbox import Busy, Inbox
 from usergrowth_dagster.settings import Settings

@@ -20,9 +20,9 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.messaging.gateways.protocol import Receipt, Reply
-from usergrowth_dagster.messaging.phones import PhoneVault
-from usergrowth_dagster.messaging.receipts import match_receipts, take_receipts
-from usergrowth_dagster.messaging.replies import take_replies
+from usergrowth_dagster.messaging.people.phones import PhoneVault
+from usergrowth_dagster.messaging.receiving.receipts import match_receipts, take_receipts
+from usergrowth_dagster.messaging.receiving.replies import take_replies
 from usergrowth_dagster.settings import Settings
 
 LOG = logging.getLogger("usergrowth.serve")

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.tasks import Task, all_tasks, register_task, repeated_task_id
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.windows import first_due, repeat_of
+from usergrowth_dagster.messaging.schedules.windows import first_due, repeat_of
 from usergrowth_dagster.tasks.project import Project
 
 

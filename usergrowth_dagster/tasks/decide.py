@@ -20,8 +20,8 @@ from usergrowth_dagster.audience.records import (
 from usergrowth_dagster.audience.summary import Spend, spend, summarize
 from usergrowth_dagster.control.jobs import task_succeeded
 from usergrowth_dagster.control.tasks import Task
-from usergrowth_dagster.messaging.billing import billing_of, price_of
-from usergrowth_dagster.messaging.content import reason_sql, segments_sql
+from usergrowth_dagster.messaging.texts.billing import billing_of, price_of
+from usergrowth_dagster.messaging.texts.content import reason_sql, segments_sql
 from usergrowth_dagster.tasks.each import NotReadyError
 from usergrowth_dagster.tasks.features import bind_table
 from usergrowth_dagster.tasks.people import (

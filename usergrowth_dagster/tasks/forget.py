@@ -16,7 +16,8 @@ from usergrowth_dagster.control import audit
 from usergrowth_dagster.control.tasks import all_tasks
 from usergrowth_dagster.data.forgotten import Forgotten
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.forget import (
+from usergrowth_dagster.messaging.ledger import Ledger
+from usergrowth_dagster.messaging.people.forget import (
     Person,
     bury,
     erase_in_outbox,
@@ -25,9 +26,8 @@ from usergrowth_dagster.messaging.forget import (
     ledger_addresses,
     tombstone_id,
 )
-from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.phones import open_vault
-from usergrowth_dagster.messaging.suppression import clean_address
+from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.messaging.policy.suppression import clean_address
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse import erasure
 from usergrowth_dagster.warehouse.engine import open_engine

@@ -20,10 +20,10 @@ from usergrowth_dagster.audience.records import bind_decisions
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.control.wall_clock import moment_of
-from usergrowth_dagster.messaging.contact import SENT_STATES, ContactRules, contact_rules
-from usergrowth_dagster.messaging.occurrences import business_now
-from usergrowth_dagster.messaging.phones import PhoneVault, open_vault
-from usergrowth_dagster.messaging.suppression import suppressed
+from usergrowth_dagster.messaging.people.phones import PhoneVault, open_vault
+from usergrowth_dagster.messaging.policy.contact import SENT_STATES, ContactRules, contact_rules
+from usergrowth_dagster.messaging.policy.suppression import suppressed
+from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.tasks.features import bind_table
 from usergrowth_dagster.tasks.project import Project

@@ -17,14 +17,18 @@ from usergrowth_dagster.control.codes import JobStatus, OccurrenceState
 from usergrowth_dagster.control.review import Review, reviews
 from usergrowth_dagster.control.tasks import Task, all_tasks
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.checks import check_fresh
-from usergrowth_dagster.messaging.contact_sql import NUMBER_CAP_WINDOW
-from usergrowth_dagster.messaging.forecast import Forecast, forecast
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.occurrences import Occurrence, business_now, find_occurrence
-from usergrowth_dagster.messaging.phones import open_vault
-from usergrowth_dagster.messaging.planning import committed
-from usergrowth_dagster.messaging.rehearsal import copy_for_planning
+from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.messaging.plans.forecast import Forecast, forecast
+from usergrowth_dagster.messaging.plans.planning import committed
+from usergrowth_dagster.messaging.plans.rehearsal import copy_for_planning
+from usergrowth_dagster.messaging.policy.checks import check_fresh
+from usergrowth_dagster.messaging.policy.contact_sql import NUMBER_CAP_WINDOW
+from usergrowth_dagster.messaging.schedules.occurrences import (
+    Occurrence,
+    business_now,
+    find_occurrence,
+)
 from usergrowth_dagster.tasks.decide import bind_standing_decision
 from usergrowth_dagster.tasks.each import NotReadyError
 from usergrowth_dagster.tasks.people import contact_moment, rules_of

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
-from usergrowth_dagster.messaging.person import Contact
+from usergrowth_dagster.messaging.people.person import Contact
 
 if TYPE_CHECKING:
     from usergrowth_dagster.tasks.why import Story

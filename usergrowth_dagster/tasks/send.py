@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task
-from usergrowth_dagster.messaging.billing import billing_of
-from usergrowth_dagster.messaging.content import message_columns_sql
-from usergrowth_dagster.messaging.dispatch import DispatchCounts, dispatch
-from usergrowth_dagster.messaging.plan import SendPlan, plan_send
+from usergrowth_dagster.messaging.dispatching.dispatch import DispatchCounts, dispatch
+from usergrowth_dagster.messaging.plans.plan import SendPlan, plan_send
+from usergrowth_dagster.messaging.texts.billing import billing_of
+from usergrowth_dagster.messaging.texts.content import message_columns_sql
 from usergrowth_dagster.tasks.decide import bind_standing_decision
 from usergrowth_dagster.tasks.each import NotReadyError
 from usergrowth_dagster.tasks.people import attribute_sql, consent_sql

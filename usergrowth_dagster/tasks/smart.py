@@ -4,10 +4,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from usergrowth_dagster.control.tasks import Task
-from usergrowth_dagster.messaging.occurrences import business_now
-from usergrowth_dagster.messaging.smart_send import SmartWindow, choose_times
-from usergrowth_dagster.messaging.windows import first_due, smart_end
-from usergrowth_dagster.messaging.zones import recipient_zone
+from usergrowth_dagster.messaging.policy.zones import recipient_zone
+from usergrowth_dagster.messaging.schedules.occurrences import business_now
+from usergrowth_dagster.messaging.schedules.smart_send import SmartWindow, choose_times
+from usergrowth_dagster.messaging.schedules.windows import first_due, smart_end
 from usergrowth_dagster.tasks.features import bind_table
 from usergrowth_dagster.tasks.people import rules_of
 from usergrowth_dagster.tasks.project import Project

@@ -11,10 +11,10 @@ from usergrowth_dagster.audience.records import TABLE as DECISIONS
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task, all_tasks
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.forget import forgotten_since
-from usergrowth_dagster.messaging.occurrences import business_now
-from usergrowth_dagster.messaging.person import Contact, Record, read_person
-from usergrowth_dagster.messaging.phones import open_vault
+from usergrowth_dagster.messaging.people.forget import forgotten_since
+from usergrowth_dagster.messaging.people.person import Contact, Record, read_person
+from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.reasons import task_sentence
 from usergrowth_dagster.warehouse.engine import Engine, open_engine

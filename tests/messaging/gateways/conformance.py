@@ -37,7 +37,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Receipt,
     Result,
 )
-from usergrowth_dagster.messaging.phones import phone_key
+from usergrowth_dagster.messaging.people.phones import phone_key
 from usergrowth_dagster.settings import Settings
 
 TIMEOUT = 0.8

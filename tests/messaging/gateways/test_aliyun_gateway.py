@@ -29,7 +29,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
 )
 from usergrowth_dagster.messaging.gateways.registry import make_gateway
 from usergrowth_dagster.messaging.gateways.wire import LookUpError
-from usergrowth_dagster.messaging.phones import phone_key
+from usergrowth_dagster.messaging.people.phones import phone_key
 from usergrowth_dagster.settings import Settings
 
 

@@ -18,12 +18,12 @@ from twilio_server import ACCOUNT, FROM, TOKEN, Twilio
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.store import ControlStore
-from usergrowth_dagster.messaging.dispatch import dispatch
+from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
 from usergrowth_dagster.messaging.gateways.protocol import Callback
 from usergrowth_dagster.messaging.gateways.registry import make_gateway
-from usergrowth_dagster.messaging.phones import open_vault
-from usergrowth_dagster.messaging.receipts import take_receipts
-from usergrowth_dagster.messaging.suppression import lift
+from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.messaging.policy.suppression import lift
+from usergrowth_dagster.messaging.receiving.receipts import take_receipts
 from usergrowth_dagster.settings import Settings
 
 Desk = tuple[ControlStore, Settings]

@@ -30,12 +30,12 @@ from usergrowth_dagster.commands.kannel_boxes import (
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.dispatch import dispatch
+from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
 from usergrowth_dagster.messaging.gateways.kannel import KannelGateway
 from usergrowth_dagster.messaging.gateways.protocol import Answer
-from usergrowth_dagster.messaging.phones import open_vault
-from usergrowth_dagster.messaging.receipts import match_receipts
-from usergrowth_dagster.messaging.suppression import is_suppressed
+from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.messaging.policy.suppression import is_suppressed
+from usergrowth_dagster.messaging.receiving.receipts import match_receipts
 from usergrowth_dagster.settings import Settings
 
 FAILING = "+99998"

@@ -52,7 +52,7 @@ from usergrowth_dagster.messaging.gateways.wire import (
     settle_unknown,
     sort_error,
 )
-from usergrowth_dagster.messaging.phones import phone_key
+from usergrowth_dagster.messaging.people.phones import phone_key
 from usergrowth_dagster.settings import Settings
 
 _CONNECT_SECONDS = 5.0

@@ -38,7 +38,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.billing import GSM_BASIC, GSM_TWICE
 from usergrowth_dagster.messaging.credentials import credential
 from usergrowth_dagster.messaging.gateways.marks import Marks
 from usergrowth_dagster.messaging.gateways.protocol import (
@@ -53,6 +52,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Reply,
     Result,
 )
+from usergrowth_dagster.messaging.texts.billing import GSM_BASIC, GSM_TWICE
 from usergrowth_dagster.settings import Settings
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from usergrowth_dagster.messaging.gateways.protocol import UnsignedError
-from usergrowth_dagster.messaging.phones import PhoneVault, open_vault
+from usergrowth_dagster.messaging.people.phones import PhoneVault, open_vault
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM

@@ -1,0 +1,1 @@
+"""Sending what is due, and writing down what came of it."""

@@ -1,0 +1,83 @@
+"""What a provider's answers mean: for each row of the ledger, and for the sums of a round."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from usergrowth_dagster.control.codes import MessageState
+from usergrowth_dagster.control.store import utc_now
+from usergrowth_dagster.messaging.dispatching.results import Settled
+from usergrowth_dagster.messaging.gateways.protocol import Answer, OutMessage, Result
+
+RETRY_AFTER = 60.0
+"""Seconds until a deferred message is tried again, where the provider does not say."""
+
+
+@dataclass
+class DispatchCounts:
+    """What one call of ``dispatch`` did, in recipients; ``batches`` in provider calls.
+
+    ``lost`` rows were found submitting with nobody at work on them and are in doubt now;
+    ``settled`` doubtful rows got their answer by look-up, ``matched`` rows by a receipt that had
+    come before; ``waiting`` rows may not go out yet by the contact rules. ``stopped`` has a
+    sentence for each campaign that was stopped, ``failed`` one for each gateway that did not work.
+    """
+
+    accepted: int = 0
+    rejected: int = 0
+    deferred: int = 0
+    in_doubt: int = 0
+    skipped: int = 0
+    waiting: int = 0
+    expired: int = 0
+    lost: int = 0
+    settled: int = 0
+    matched: int = 0
+    batches: int = 0
+    stopped: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def add(self, answer: Answer) -> None:
+        """Count one message's answer."""
+        if answer is Answer.ACCEPTED:
+            self.accepted += 1
+        elif answer is Answer.REJECTED:
+            self.rejected += 1
+        elif answer is Answer.IN_DOUBT:
+            self.in_doubt += 1
+        else:
+            self.deferred += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def sort_answers(
+    messages: Sequence[OutMessage], results: Sequence[Result], counts: DispatchCounts
+) -> tuple[list[Settled], str]:
+    """How each message of a batch ended, and the code of a stop, if any.
+
+    A message without an answer is in doubt; of two answers the first counts.
+    """
+    answers = {result.out_id: result for result in reversed(results)}
+    settled, stop = [], ""
+    for message in messages:
+        result = answers.get(message.out_id) or Result(message.out_id, Answer.IN_DOUBT, "no_answer")
+        settled.append(_settled(result))
+        counts.add(result.answer)
+        if result.answer is Answer.STOP:
+            stop = stop or result.code or "unknown"
+    return settled, stop
+
+
+def _settled(result: Result) -> Settled:
+    """The ledger's form of an answer."""
+    row, code = int(result.out_id), result.code or None
+    if result.answer in (Answer.DEFERRED, Answer.STOP):
+        wait = timedelta(seconds=result.retry_after or RETRY_AFTER)
+        retry_at = utc_now() + wait if result.answer is Answer.DEFERRED else None
+        return Settled(row, MessageState.PLANNED, result.answer.value, code, None, retry_at)
+    reason = None if result.answer is Answer.ACCEPTED else f"provider_{result.answer.value}"
+    return Settled(row, MessageState(result.answer.value), reason, code, result.request_id)

@@ -1,0 +1,287 @@
+"""How one worker takes rows of the ledger and writes down that it submits them."""
+
+import os
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, func, select, text
+
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.codes import MessageState
+from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.messaging.dispatching import failpoints
+from usergrowth_dagster.messaging.dispatching.claim_sql import (
+    BATCH,
+    LAST_REFUSAL,
+    MOVE,
+    OPEN,
+    PAUSED,
+    RUN,
+    Objection,
+    hold_back,
+    is_open,
+    ready,
+    take,
+)
+from usergrowth_dagster.messaging.dispatching.throttle import Bucket
+
+LEASE = timedelta(minutes=2)
+_M = schema.message
+_O = schema.occurrence
+_S = schema.schedule
+
+
+Screen = Callable[[Connection, Sequence[int]], Sequence[Objection]]
+"""Asked in the transaction that lets messages out, with their ids."""
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """Rows that are this worker's now; without any, ``wait`` seconds until tokens are there."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """The rows of a batch that may be submitted, and how many were skipped or must wait.
+
+    Not ``open``: the occurrence was paused, stopped or ended meanwhile.
+    """
+
+    open: bool = True
+    batch_id: int = 0
+    mine: frozenset[int] = frozenset()
+    skipped: int = 0
+    waiting: int = 0
+
+
+class Claims:
+    """The claims of one worker.
+
+    Args:
+        store: an opened, migrated control store.
+        lease: how long (on the real clock) a claim or a submission is this worker's alone; longer
+            than a provider's call can take.
+    """
+
+    def __init__(self, store: ControlStore, lease: timedelta = LEASE) -> None:
+        self.store = store
+        self.lease = lease
+        self.worker = f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}"
+
+    def claim(
+        self,
+        occurrence_id: int,
+        limit: int,
+        now: datetime,
+        *,
+        after: int = 0,
+        bucket: Bucket | None = None,
+        full: int = 1,
+    ) -> Claimed:
+        """Take at most ``limit`` planned rows that are due; no other worker gets them.
+
+        Nothing is claimed when the occurrence is paused, stopped, done or past its send-by.
+
+        Args:
+            occurrence_id: whose rows.
+            limit: most rows.
+            now: the business clock.
+            after: only rows with larger ids: what a worker has passed already need not be read
+                again each time.
+            bucket: the tokens that rows take.
+            full: how many rows a call of the provider takes.
+        """
+        clock = utc_now()
+        with self.store.write() as connection:
+            if not is_open(connection, occurrence_id, now):
+                return Claimed()
+            can_go = ready(occurrence_id, after, now, clock)
+            if bucket is not None and bucket.rate is not None:
+                some = select(_M.c.id).where(*can_go).limit(limit).subquery()
+                number = connection.scalar(select(func.count()).select_from(some)) or 0
+                limit, wait = bucket.grant(connection, number, full)
+                if not limit:
+                    return Claimed(wait=wait)
+            rows = (
+                connection.execute(take(can_go, limit, self.worker, clock + self.lease))
+                .mappings()
+                .all()
+            )
+            if bucket is not None:
+                bucket.spend(connection, len(rows))
+            failpoints.reach(failpoints.CLAIMING)
+        return Claimed(sorted((dict(row) for row in rows), key=lambda row: int(row["id"])))
+
+    def submitting(
+        self,
+        occurrence_id: int,
+        message_ids: Sequence[int],
+        gateway: str,
+        now: datetime,
+        *,
+        screen: Screen | None = None,
+        bucket: Bucket | None = None,
+        first: Callable[[Connection], object] | None = None,
+    ) -> Cleared:
+        """Write down that a batch is about to be submitted; commit before calling the provider.
+
+        Whether each person may be contacted is asked in the same transaction, which holds off
+        changes of the suppression list: a refusal that was committed before it is obeyed.
+
+        Args:
+            occurrence_id: the rows' occurrence.
+            message_ids: rows that this worker has claimed.
+            gateway: who is going to be called.
+            now: the business clock, kept as the rows' ``sent_time``.
+            screen: names the rows that must not go out now.
+            bucket: gets back the tokens of rows that do not go out.
+            first: done in the same transaction before all else, and committed whatever comes:
+                how the last batch ended.
+
+        Returns:
+            The rows that may be submitted: those that the screen lets pass and whose lease had not
+            run out, and none when the occurrence was paused or stopped meanwhile.
+        """
+        with self.store.write() as connection:
+            if not self.store.is_sqlite:  # which has one writer
+                connection.execute(text("lock table suppression in share mode"))
+            if first is not None:
+                first(connection)
+            if not is_open(connection, occurrence_id, now, lock=True):
+                return Cleared(open=False)
+            objections = screen(connection, message_ids) if screen else ()
+            clock = utc_now()  # after any wait for rivals
+            mine = (
+                _M.c.state == MessageState.CLAIMED,
+                _M.c.claimed_by == self.worker,
+                _M.c.lease_until > clock,
+            )
+            skipped, waiting = hold_back(connection, objections, mine, clock)
+            held = {one.message_id for one in objections}
+            rest = [one for one in message_ids if one not in held]
+            batch_id, moved = 0, frozenset[int]()
+            if rest:
+                batch_id, moved = self._move(connection, occurrence_id, rest, gateway, now, clock)
+            if bucket is not None:
+                bucket.spend(connection, len(moved) - len(message_ids))
+            failpoints.reach(failpoints.WRITING)
+        return Cleared(True, batch_id, moved, skipped, waiting)
+
+    def _move(
+        self,
+        connection: Connection,
+        occurrence_id: int,
+        message_ids: Sequence[int],
+        gateway: str,
+        now: datetime,
+        clock: datetime,
+    ) -> tuple[int, frozenset[int]]:
+        made = connection.execute(
+            BATCH,
+            {
+                "occurrence_id": occurrence_id,
+                "gateway": gateway,
+                "worker": self.worker,
+                "size": len(message_ids),
+                "submitted_time": clock,
+            },
+        )
+        batch_id = int(made.inserted_primary_key[0])  # type: ignore[index]
+        values = {"batch": batch_id, "now": now, "until": clock + self.lease, "clock": clock}
+        moved = connection.scalars(
+            MOVE, {"rows": message_ids, "worker": self.worker, **values}
+        ).all()
+        table = schema.batch
+        this = table.c.id == batch_id
+        if not moved:
+            connection.execute(table.delete().where(this))
+        elif len(moved) < len(message_ids):
+            connection.execute(table.update().where(this).values(size=len(moved)))
+        return batch_id, frozenset(moved)
+
+    def seen(self, occurrence_id: int) -> tuple[Any, ...]:
+        """What a batch that is written ahead depends on; it is taken back when that changes."""
+        with self.store.read() as connection:
+            run = connection.execute(RUN, {"one": occurrence_id}).one()
+            paused = connection.scalar(PAUSED, {"one": run[3]})
+            return run[0] in OPEN, paused, connection.scalar(LAST_REFUSAL)
+
+    def take_back(
+        self, ahead: Cleared, bucket: Bucket | None = None, *, keep: bool = False
+    ) -> None:
+        """Undo the write-ahead of a batch that was certainly not handed over.
+
+        Args:
+            ahead: what :meth:`submitting` returned to this worker.
+            bucket: gets the tokens back.
+            keep: the rows stay claimed by this worker, to be written ahead anew; otherwise they
+                are planned again.
+        """
+        clock = utc_now()
+        state = MessageState.CLAIMED if keep else MessageState.PLANNED
+        with self.store.write() as connection:
+            done = connection.execute(
+                _M.update()
+                .where(
+                    _M.c.id.in_(ahead.mine),
+                    _M.c.batch_id == ahead.batch_id,
+                    _M.c.state == MessageState.SUBMITTING,
+                    _M.c.claimed_by == self.worker,
+                )
+                .values(
+                    state=state,
+                    batch_id=None,
+                    attempts=_M.c.attempts - 1,
+                    sent_time=None,
+                    claimed_by=self.worker if keep else None,
+                    lease_until=clock + self.lease if keep else None,
+                )
+            ).rowcount
+            if done == len(ahead.mine):
+                connection.execute(schema.batch.delete().where(schema.batch.c.id == ahead.batch_id))
+            if bucket is not None:
+                bucket.spend(connection, -done)
+
+    def give_back(self) -> None:
+        """Return rows that this worker has claimed but not begun to submit."""
+        with self.store.write() as connection:
+            connection.execute(
+                _M.update()
+                .where(
+                    _M.c.lease_until.is_not(None),  # has an index, unlike the worker
+                    _M.c.claimed_by == self.worker,
+                    _M.c.state == MessageState.CLAIMED,
+                )
+                .values(state=MessageState.PLANNED, claimed_by=None, lease_until=None)
+            )
+
+    def recover(self) -> int:
+        """Take rows from workers whose lease has run out; returns how many are in doubt now."""
+        clock = utc_now()
+
+        def lapsed(state: MessageState) -> Any:
+            found = select(_M.c.id).where(_M.c.state == state, _M.c.lease_until <= clock)
+            return found.with_for_update(skip_locked=True)  # else somebody is at work on it
+
+        free = {"claimed_by": None, "lease_until": None}
+        with self.store.write() as connection:
+            connection.execute(
+                _M.update()
+                .where(_M.c.id.in_(lapsed(MessageState.CLAIMED)))
+                .values(state=MessageState.PLANNED, **free)
+            )
+            done = connection.execute(
+                _M.update()
+                .where(_M.c.id.in_(lapsed(MessageState.SUBMITTING)))
+                .values(
+                    state=MessageState.IN_DOUBT, reason="worker_lost", updated_time=clock, **free
+                )
+            )
+        return int(done.rowcount)

@@ -1,0 +1,269 @@
+"""Send what is due: claim, write down, submit, record.
+
+The order is what makes it safe: a row is committed as ``submitting`` before the provider hears of
+it, so after a crash at any place it is known which rows may have gone out. Those are looked up and
+never sent again by themselves. Any number of dispatchers may run at once.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import datetime, timedelta
+
+from usergrowth_dagster.control.codes import MessageState, OccurrenceState
+from usergrowth_dagster.control.store import ControlStore
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.dispatching import failpoints
+from usergrowth_dagster.messaging.dispatching.answers import DispatchCounts
+from usergrowth_dagster.messaging.dispatching.claims import LEASE, Claims
+from usergrowth_dagster.messaging.dispatching.look_ups import FIRST_AGAIN, settle
+from usergrowth_dagster.messaging.dispatching.worker import READY, GatewayBrokenError, Sender
+from usergrowth_dagster.messaging.gateways.protocol import Gateway
+from usergrowth_dagster.messaging.gateways.registry import gateway_named, make_gateway
+from usergrowth_dagster.messaging.ledger import Ledger
+from usergrowth_dagster.messaging.operations.stalls import report_stalls
+from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.messaging.receiving.receipts import match_receipts
+from usergrowth_dagster.messaging.schedules.occurrences import (
+    Occurrence,
+    business_now,
+    change_state,
+    due_occurrences,
+    late_occurrences,
+)
+from usergrowth_dagster.messaging.schedules.series import open_due_repeats
+from usergrowth_dagster.settings import Settings
+
+__all__ = ["DispatchCounts", "dispatch"]
+
+_HOUSEKEEPING = 30.0
+_NAP = 0.5
+
+
+def dispatch(
+    store: ControlStore,
+    settings: Settings,
+    gateway: Gateway | None = None,
+    now: datetime | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    lease: timedelta = LEASE,
+    patience: timedelta | None = None,
+    look_up_again: timedelta = FIRST_AGAIN,
+    stop: Callable[[], bool] = lambda: False,
+) -> DispatchCounts:
+    """Send every due occurrence until nothing can be claimed any more.
+
+    The occurrences take turns. A gateway that raises is left alone for the rest of the round; what
+    goes through another goes on.
+
+    Args:
+        store: the control store.
+        settings: home folder (secret key, outbox), gateways, rates, contact rules, pinned date.
+        gateway: where to submit, whatever the channel; default by setting.
+        now: business clock, standing still; default :func:`business_now`, going on.
+            What is past its send-by expires.
+        progress: called with messages handled and messages that were open at the start.
+        lease: how long a submission may take before it counts as lost.
+        patience: how long the round may go on; default: until all is out, however long the rate
+            limit makes that. Rows that are left are for the next round.
+        look_up_again: shortest time between two look-ups of a doubtful row.
+        stop: asked between claims; true ends the round early.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the database fails. What was with a provider then is in
+            doubt when its lease has run out, and looked up.
+    """
+    with ThreadPoolExecutor(1, "gateway") as caller:
+        work = _Round(store, settings, gateway, now, lease, look_up_again, caller)
+        try:
+            work.run(progress, patience, stop)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                work.claims.give_back()
+            raise
+        work.claims.give_back()
+        work.ledger.skip_cancelled()
+    return work.counts
+
+
+class _Gateways:
+    """The gateway of each channel, made on first use; one that cannot be made is told once."""
+
+    def __init__(self, settings: Settings, given: Gateway | None, counts: DispatchCounts) -> None:
+        self.settings, self.given, self.counts = settings, given, counts
+        self.made: dict[str, Gateway | None] = {}
+        self.by_name: dict[str, Gateway | None] = {}
+        self.broken: set[str] = set()
+
+    def get(self, channel: str) -> Gateway | None:
+        """The channel's gateway, unless it cannot be made or has failed in this round."""
+        if self.given is None and channel not in self.made:
+            try:
+                made = make_gateway(self.settings, channel)
+                made.require_set_up()
+                self.made[channel] = made
+            except UserError as error:
+                self.made[channel] = None
+                self.counts.failed.append(str(error))
+        found = self.given or self.made[channel]
+        return None if found is None or found.name in self.broken else found
+
+    def named(self, name: str) -> Gateway | None:
+        """The gateway of that name, to look up what it was given, even if another is set now."""
+        if self.given is not None:
+            return self.given if self.given.name == name else None
+        if name in self.broken:
+            return None
+        if name not in self.by_name:
+            try:
+                found = gateway_named(self.settings, name)
+                found.require_set_up()
+                self.by_name[name] = found
+            except UserError:  # not set up any more; reconcile tells
+                self.by_name[name] = None
+        return self.by_name[name]
+
+    def failed(self, gateway: Gateway, sentence: str) -> None:
+        """Leave a gateway alone for the rest of the round."""
+        self.broken.add(gateway.name)
+        self.counts.failed.append(sentence)
+
+
+class _Round:
+    def __init__(
+        self,
+        store: ControlStore,
+        settings: Settings,
+        gateway: Gateway | None,
+        now: datetime | None,
+        lease: timedelta,
+        look_up_again: timedelta,
+        caller: Executor,
+    ) -> None:
+        self.store, self.settings, self.fixed = store, settings, now
+        self.ledger = Ledger(store, open_vault(settings.home))
+        self.claims = Claims(store, lease)
+        self.counts = DispatchCounts()
+        self.gateways = _Gateways(settings, gateway, self.counts)
+        self.look_up_again, self.caller = look_up_again, caller
+        self.senders: dict[int, Sender] = {}
+        self.over: set[int] = set()
+        self.house_kept = 0.0
+
+    def now(self) -> datetime:
+        """The business clock."""
+        return self.fixed or business_now(self.settings)
+
+    def run(
+        self,
+        progress: Callable[[int, int], None] | None,
+        patience: timedelta | None,
+        stop: Callable[[], bool],
+    ) -> None:
+        """All due occurrences, in turns."""
+        began, handled = time.monotonic(), 0
+        due = self.keep_house()
+        total = sum(self.ledger.in_state(occurrence.id, MessageState.PLANNED) for occurrence in due)
+        while due and not stop():
+            moved, waits = 0, []
+            for occurrence in due:
+                rows, wait = self.turn(occurrence)
+                moved += rows
+                if wait:
+                    waits.append(wait)
+                if progress and rows:
+                    progress(min(handled + moved, total), total)
+                if stop():
+                    return
+            handled += moved
+            if patience and time.monotonic() - began > patience.total_seconds():
+                return
+            if not moved and waits:
+                time.sleep(min(_NAP, *waits))
+            if time.monotonic() - self.house_kept > _HOUSEKEEPING:
+                self.over.clear()  # rows whose hour has come meanwhile
+                due = self.keep_house()
+            due = [one for one in due if one.id not in self.over]
+
+    def turn(self, occurrence: Occurrence) -> tuple[int, float]:
+        """One claim of an occurrence: rows handled, and seconds to wait for tokens."""
+        gateway = self.gateways.get(occurrence.channel)
+        if gateway is None:
+            self.over.add(occurrence.id)
+            return 0, 0.0
+        sender = self.senders.get(occurrence.id)
+        if sender is None:
+            sender = self.senders[occurrence.id] = Sender(
+                self.ledger,
+                self.claims,
+                gateway,
+                occurrence,
+                self.settings,
+                self.counts,
+                self.caller,
+            )
+            if self._stale(sender):
+                self.over.add(occurrence.id)
+                return 0, 0.0
+            sender.begin()
+        try:
+            step = sender.step(self.now)
+        except GatewayBrokenError as error:
+            self.claims.give_back()
+            self.gateways.failed(gateway, str(error))
+            self.over.add(occurrence.id)
+            return 0, 0.0
+        if step.over:
+            self.over.add(occurrence.id)
+            sender.finish()
+        return step.handled, step.wait
+
+    def _stale(self, sender: Sender) -> bool:
+        """Stop an occurrence whose audience was decided too long ago."""
+        decided = sender.occurrence.audience_date
+        if decided is None:
+            return False
+        age = self.now().astimezone(self.settings.zone).date() - decided
+        if age.days <= sender.rules.max_audience_days:
+            return False
+        sender.stop("audience_stale")
+        return True
+
+    def keep_house(self) -> list[Occurrence]:
+        """Everything beside sending; returns what is due."""
+        now = self.now()
+        self.counts.lost += self.claims.recover()
+        failpoints.reach(failpoints.RECOVERED)
+        self.counts.matched += match_receipts(self.store)
+        self._settle()
+        self.ledger.skip_cancelled()
+        for late in late_occurrences(self.store, now):
+            self._expire(late)
+        open_due_repeats(self.store, self.settings, now)
+        report_stalls(self.store, self.settings, now)
+        self.house_kept = time.monotonic()
+        return due_occurrences(self.store, now)
+
+    def _settle(self) -> None:
+        """Look doubtful rows up at the gateways that were given them."""
+        for name in self.ledger.doubtful():
+            gateway = self.gateways.named(name)
+            if gateway is not None:
+                found = settle(self.ledger, gateway, first_again=self.look_up_again)
+                self.counts.settled += found.settled
+                self.counts.failed += found.failed
+
+    def _expire(self, occurrence: Occurrence) -> None:
+        """Close an occurrence past its send-by."""
+        self.counts.expired += self.ledger.expire(occurrence.id)
+        failpoints.reach(failpoints.EXPIRED)
+        change_state(
+            self.store,
+            occurrence,
+            OccurrenceState.DONE,
+            (*READY, OccurrenceState.STOPPED),
+            "its send-by has passed",
+            only_if=lambda connection: not self.ledger.has_open(connection, occurrence.id),
+        )

@@ -1,0 +1,52 @@
+"""Whether a dispatcher would find anything to do now, without doing it."""
+
+from datetime import datetime
+
+from sqlalchemy import or_, select
+
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.codes import MessageState, OccurrenceState
+from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.messaging.ledger import OPEN_STATES
+from usergrowth_dagster.messaging.schedules.occurrences import late_occurrences
+
+_M = schema.message
+_O = schema.occurrence
+_S = schema.schedule
+
+
+def work_waits(store: ControlStore, now: datetime) -> bool:
+    """Whether rows can go out, expire, be looked up, or be taken back from a lost worker.
+
+    Args:
+        store: the control store.
+        now: the business clock.
+    """
+    clock = utc_now()
+    doubtful = select(_M.c.id).where(
+        _M.c.state == MessageState.IN_DOUBT, or_(_M.c.retry_at.is_(None), _M.c.retry_at <= clock)
+    )
+    lapsed = select(_M.c.id).where(_M.c.lease_until <= clock)
+    of_run = _M.c.occurrence_id == _O.c.id
+    ready = select(_M.c.id).where(
+        of_run,
+        _M.c.state == MessageState.PLANNED,
+        or_(_M.c.not_before.is_(None), _M.c.not_before <= now),
+        or_(_M.c.retry_at.is_(None), _M.c.retry_at <= clock),
+    )
+    unfinished = select(_M.c.id).where(of_run, _M.c.state.in_(OPEN_STATES))
+    due = (
+        select(_O.c.id)
+        .join(_S, _S.c.id == _O.c.schedule_id)
+        .where(
+            _O.c.state.in_((OccurrenceState.READY, OccurrenceState.SENDING)),
+            _S.c.paused.is_(False),
+            _O.c.due <= now,
+            _O.c.send_by > now,
+            or_(ready.exists(), ~unfinished.exists()),
+        )
+    )
+    with store.read() as connection:
+        if any(connection.scalar(query.limit(1)) is not None for query in (due, lapsed, doubtful)):
+            return True
+    return bool(late_occurrences(store, now))

@@ -1,0 +1,58 @@
+"""From rows of the ledger to what a gateway is given."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from usergrowth_dagster.control.codes import MessageState
+from usergrowth_dagster.control.store import utc_now
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.dispatching.results import Settled
+from usergrowth_dagster.messaging.gateways.protocol import OutBatch, OutMessage
+from usergrowth_dagster.messaging.people.phones import PhoneVault, UnknownKeyError
+from usergrowth_dagster.messaging.schedules.occurrences import Occurrence
+from usergrowth_dagster.messaging.texts.content import render, shown_signature
+
+
+def made_messages(
+    vault: PhoneVault, occurrence: Occurrence, rows: Sequence[Mapping[str, Any]]
+) -> tuple[list[OutMessage], list[Settled]]:
+    """The rows' messages, and those rows of which none can be made.
+
+    Raises:
+        UnknownKeyError: the key was rotated, which is no fault of the row.
+    """
+    made, bad = [], []
+    signature = shown_signature(occurrence.channel, occurrence.signature)
+    for row in rows:
+        try:
+            params = json.loads(row["template_params"])
+            text = render(occurrence.content, params, signature)
+            phone = vault.open(row["phone_number"])
+        except UnknownKeyError:
+            raise
+        except (UserError, ValueError, TypeError, AttributeError):
+            text = None
+        if text is None:
+            bad.append(Settled(row["id"], MessageState.SKIPPED, "unusable_row"))
+            continue
+        made.append(
+            OutMessage(str(row["id"]), row["user_id"], phone, text, params, row["segments"])
+        )
+    return made, bad
+
+
+def made_batch(occurrence: Occurrence, batch_id: int, messages: Sequence[OutMessage]) -> OutBatch:
+    """Messages with what they share."""
+    return OutBatch(
+        batch_id=str(batch_id),
+        schedule=occurrence.schedule,
+        occurrence=occurrence.name,
+        channel=occurrence.channel,
+        signature=occurrence.signature,
+        template_code=occurrence.template_code,
+        template_type=occurrence.template_type,
+        submitted_time=utc_now(),
+        messages=messages,
+        subject=occurrence.subject,
+    )

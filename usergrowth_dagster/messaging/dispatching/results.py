@@ -1,0 +1,100 @@
+"""Writing down what a provider said of messages: the answers of a call, a look-up, a poison row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, Update, bindparam, func, or_
+
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.codes import MESSAGE_TRANSITIONS, MessageState
+from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.messaging.dispatching import failpoints
+
+_M = schema.message
+
+
+@dataclass(frozen=True)
+class Settled:
+    """How one submitted row ended: its new state, and what the provider said."""
+
+    message_id: int
+    state: MessageState
+    reason: str | None = None
+    error_code: str | None = None
+    request_id: str | None = None
+    retry_at: datetime | None = None
+
+
+def record(store: ControlStore, batch_id: int | None, results: Sequence[Settled]) -> int:
+    """Write down how submitted or doubtful rows ended; a state never moves backwards.
+
+    Args:
+        store: the control store.
+        batch_id: the batch that was answered; None for a look-up or a poison row.
+        results: one a row; a row whose present state does not allow its result stays.
+
+    Returns:
+        How many rows have changed.
+    """
+    with store.write() as connection:
+        return record_in(connection, batch_id, results)
+
+
+def record_in(connection: Connection, batch_id: int | None, results: Sequence[Settled]) -> int:
+    """As :func:`record`, within a transaction of ``store.write``."""
+    clock = utc_now()
+    alike: dict[tuple[Any, ...], list[Settled]] = {}
+    for one in results:
+        alike.setdefault((one.state, one.reason, one.error_code, one.retry_at), []).append(one)
+    changed = 0
+    for (state, reason, code, retry_at), group in alike.items():
+        numbers = {one.request_id for one in group}
+        values = {"why": reason, "code": code, "again": retry_at, "clock": clock}
+        if len(numbers) == 1:
+            values |= {"rows": [one.message_id for one in group], "number": group[0].request_id}
+            changed += connection.execute(_update(state, together=True), values).rowcount
+        else:
+            rows = [{**values, "row": one.message_id, "number": one.request_id} for one in group]
+            changed += connection.execute(_update(state, together=False), rows).rowcount
+    if batch_id is not None:
+        connection.execute(_ANSWERED, {"batch": batch_id, "clock": clock})
+    failpoints.reach(failpoints.RECORDING)
+    return changed
+
+
+@cache
+def _update(state: MessageState, *, together: bool) -> Update:
+    """The statement that ends rows alike: a list of them at once, or many times one."""
+    sources = [s for s, to in MESSAGE_TRANSITIONS.items() if state in to]
+    if state is MessageState.PLANNED:
+        sources.remove(MessageState.IN_DOUBT)  # only a person releases it
+    rows = (
+        _M.c.id.in_(bindparam("rows", expanding=True)) if together else _M.c.id == bindparam("row")
+    )
+    unsent = {"sent_time": None} if state is MessageState.PLANNED else {}
+    return (
+        _M.update()
+        # not as a list, which cannot be bound many times over
+        .where(rows, or_(*(_M.c.state == source for source in sources)))
+        .values(
+            state=state,
+            reason=bindparam("why"),
+            error_code=bindparam("code"),
+            request_id=func.coalesce(bindparam("number"), _M.c.request_id),
+            retry_at=bindparam("again"),
+            claimed_by=None,
+            lease_until=None,
+            updated_time=bindparam("clock"),
+            **unsent,
+        )
+    )
+
+
+_ANSWERED = (
+    schema.batch.update()
+    .where(schema.batch.c.id == bindparam("batch"))
+    .values(answered_time=bindparam("clock"))
+)

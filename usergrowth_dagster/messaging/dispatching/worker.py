@@ -1,0 +1,312 @@
+"""One dispatcher's work on one occurrence: claim, write down, submit, record.
+
+While a batch is with the provider, the next one is written ahead; it is handed over only when the
+answer is there, and taken back when that says stop, or when somebody refused, paused or cancelled
+meanwhile. So a crash leaves at most two batches that may have gone out, and one that did not.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+
+from usergrowth_dagster.control.codes import MessageState, OccurrenceState
+from usergrowth_dagster.control.store import utc_now
+from usergrowth_dagster.messaging.dispatching import failpoints
+from usergrowth_dagster.messaging.dispatching.alerts import post
+from usergrowth_dagster.messaging.dispatching.answers import DispatchCounts, sort_answers
+from usergrowth_dagster.messaging.dispatching.claims import Claims, Cleared, Screen
+from usergrowth_dagster.messaging.dispatching.outgoing import made_batch, made_messages
+from usergrowth_dagster.messaging.dispatching.probes import has_failed, mark_answering, mark_failed
+from usergrowth_dagster.messaging.dispatching.results import Settled, record, record_in
+from usergrowth_dagster.messaging.dispatching.throttle import Bucket
+from usergrowth_dagster.messaging.gateways.protocol import (
+    Gateway,
+    OutBatch,
+    OutMessage,
+    Result,
+)
+from usergrowth_dagster.messaging.ledger import Ledger
+from usergrowth_dagster.messaging.policy.contact import ContactRules, contact_rules, screen
+from usergrowth_dagster.messaging.policy.opted_out import suppress_refused
+from usergrowth_dagster.messaging.schedules.occurrences import Occurrence, change_state
+from usergrowth_dagster.settings import Settings
+
+READY = (OccurrenceState.READY, OccurrenceState.SENDING)
+_FRESH = 5.0
+"""Seconds after which a batch that was written ahead is judged anew."""
+
+_CLAIM_BATCHES = 10
+_CLAIM_ROWS = 1_000
+"""A claim is for several calls, up to so many rows: a commit less for each of them."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What came of one claim: rows ``handled``; ``wait`` seconds for tokens; ``over``: no more."""
+
+    handled: int = 0
+    wait: float = 0.0
+    over: bool = False
+
+
+class GatewayBrokenError(Exception):
+    """The gateway raised; its sentence holds no text of the error, which might hold a number."""
+
+
+class Sender:
+    """Sends one occurrence through a gateway, a claim at a time.
+
+    Args:
+        ledger: whose rows.
+        claims: this worker's claims.
+        gateway: the occurrence's channel's.
+        occurrence: what to send.
+        settings: rate, contact rules, webhook.
+        counts: added to.
+        caller: has one thread, which calls the provider while the next batch is written ahead.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        claims: Claims,
+        gateway: Gateway,
+        occurrence: Occurrence,
+        settings: Settings,
+        counts: DispatchCounts,
+        caller: Executor,
+    ) -> None:
+        self.ledger, self.claims, self.gateway, self.caller = ledger, claims, gateway, caller
+        self.occurrence, self.settings, self.counts = occurrence, settings, counts
+        self.rules: ContactRules = contact_rules(settings, occurrence.contact)
+        self.bucket = Bucket.of(
+            gateway.name,
+            occurrence.signature,
+            settings.gateway_rate or gateway.rate,
+            settings.gateway_burst,
+        )
+        self.claim_rows = max(
+            gateway.max_batch, min(_CLAIM_ROWS, _CLAIM_BATCHES * gateway.max_batch)
+        )
+        self.last = 0  # rows up to here were passed in this round
+        self.answered: list[tuple[int, list[Settled]]] = []  # not written down yet
+        self.flight: tuple[int, OutBatch, Future[Sequence[Result]]] | None = None
+        self.landed = False
+        self.probing = has_failed(ledger.store, gateway.name)
+
+    def begin(self) -> None:
+        """Mark the occurrence as sending."""
+        if self.occurrence.state is OccurrenceState.READY:
+            change_state(
+                self.ledger.store, self.occurrence, OccurrenceState.SENDING, [OccurrenceState.READY]
+            )
+
+    def step(self, clock: Callable[[], datetime]) -> Step:
+        """One claim and its calls.
+
+        Raises:
+            GatewayBrokenError: the gateway raised; the batch that it was given is in doubt, and
+                what was claimed beyond it is planned again.
+        """
+        claimed = self.claims.claim(
+            self.occurrence.id,
+            1 if self.probing else self.claim_rows,
+            clock(),
+            after=self.last,
+            bucket=self.bucket,
+            full=1 if self.probing else self.gateway.max_batch,
+        )
+        if not claimed.rows:
+            if claimed.wait or not self.last:
+                return Step(wait=claimed.wait, over=not claimed.wait)
+            self.last = 0  # rows that came free meanwhile stand before the others
+            return Step()
+        failpoints.reach(failpoints.CLAIMED)
+        self.last = int(claimed.rows[-1]["id"])
+        size = self.gateway.max_batch
+        parts = [claimed.rows[at : at + size] for at in range(0, len(claimed.rows), size)]
+        try:
+            over = not all(self._send(part, clock) for part in parts)
+            over = not self._land() or over
+        except Exception:
+            with contextlib.suppress(Exception):
+                self._land()  # what is with the provider is waited for all the same
+            raise
+        finally:
+            self._write_down()
+        if over:
+            self.claims.give_back()
+        return Step(handled=len(claimed.rows), over=over)
+
+    def _send(self, rows: Sequence[dict[str, Any]], clock: Callable[[], datetime]) -> bool:
+        """Write one batch ahead while the one before is with the provider, then hand it over.
+
+        Returns:
+            Whether the next may follow.
+        """
+        messages = self._prepare(rows)
+        if not messages:
+            return True
+        ahead, seen = self._write_ahead(messages, clock())
+        written = time.monotonic()
+        try:
+            goes_on = self._land()
+        except GatewayBrokenError:
+            self._take_back(ahead)
+            raise
+        if not goes_on:
+            self._take_back(ahead)
+            return False
+        late = time.monotonic() - written > _FRESH  # its lease has to last for the call
+        if late or (self.landed and self.claims.seen(self.occurrence.id) != seen):
+            # whoever refused, paused or cancelled during that call is obeyed
+            self._take_back(ahead, keep=True)
+            messages = [message for message in messages if int(message.out_id) in ahead.mine]
+            ahead, _ = self._write_ahead(messages, clock())
+        if not ahead.mine:
+            return ahead.open
+        batch = made_batch(
+            self.occurrence,
+            ahead.batch_id,
+            [message for message in messages if int(message.out_id) in ahead.mine],
+        )
+        self.counts.batches += 1
+        self.flight = (ahead.batch_id, batch, self.caller.submit(self.gateway.submit, batch))
+        return True
+
+    def _land(self) -> bool:
+        """Wait for the answer to the batch that is out; says whether the occurrence goes on."""
+        flight, self.flight = self.flight, None
+        self.landed = flight is not None
+        if flight is None:
+            return True
+        batch_id, batch, future = flight
+        try:
+            results = future.result()
+        except Exception as error:
+            why = type(error).__name__[:64]  # the text of the error might hold a number
+            doubt = [Settled(int(m.out_id), MessageState.IN_DOUBT, why) for m in batch.messages]
+            self.answered.append((batch_id, doubt))
+            self.counts.in_doubt += len(doubt)
+            mark_failed(self.ledger.store, self.gateway.name)
+            raise GatewayBrokenError(f"gateway {self.gateway.name}: {why}") from None
+        failpoints.reach(failpoints.ANSWERED)
+        if self.probing:
+            mark_answering(self.ledger.store, self.gateway.name)
+            self.probing = False
+        settled, stop = sort_answers(batch.messages, results, self.counts)
+        self.answered.append((batch_id, settled))
+        self._suppress(batch, results)
+        if stop:
+            self._write_down()
+            self.stop(f"the gateway {self.gateway.name} stopped the campaign with code {stop}")
+        return not stop
+
+    def _suppress(self, batch: OutBatch, results: Sequence[Result]) -> None:
+        """Suppress whom the provider knows as opted out."""
+        refused = {result.out_id for result in results if result.opted_out}
+        if not refused:
+            return
+        addresses = [message.phone for message in batch.messages if message.out_id in refused]
+        with self.ledger.store.write() as connection:
+            suppress_refused(connection, self.ledger.vault, self.gateway.name, addresses, utc_now())
+
+    def _write_down(self) -> None:
+        """Record what was answered; mostly that is done together with the next write-ahead."""
+        if self.answered:
+            with self.ledger.store.write() as connection:
+                self._record(connection)
+            self._written()
+
+    def _record(self, connection: Connection) -> None:
+        for batch_id, settled in self.answered:
+            record_in(connection, batch_id, settled)
+
+    def _written(self) -> None:
+        self.answered = []
+        failpoints.reach(failpoints.RECORDED)
+
+    def _take_back(self, ahead: Cleared, *, keep: bool = False) -> None:
+        """Undo a write-ahead: the batch was not handed over, which only this worker can know."""
+        if ahead.mine:
+            self.claims.take_back(ahead, None if keep else self.bucket, keep=keep)
+            failpoints.reach(failpoints.TAKEN_BACK)
+
+    def _prepare(self, rows: Sequence[dict[str, Any]]) -> list[OutMessage]:
+        """The rows' messages; one that cannot be made is skipped and blocks no other."""
+        made, bad = made_messages(self.ledger.vault, self.occurrence, rows)
+        if bad:
+            self.counts.skipped += record(self.ledger.store, None, bad)
+        return made
+
+    def _screen(self, now: datetime) -> Screen:
+        return partial(
+            _screen,
+            rules=self.rules,
+            occurrence_id=self.occurrence.id,
+            channel=self.occurrence.channel,
+            signature=self.occurrence.signature,
+            template_type=self.occurrence.template_type,
+            now=now,
+        )
+
+    def _write_ahead(
+        self, messages: Sequence[OutMessage], now: datetime
+    ) -> tuple[Cleared, tuple[Any, ...]]:
+        """Commit that a batch is about to go out, and what was known of the world then."""
+        seen = self.claims.seen(self.occurrence.id)
+        ahead = self.claims.submitting(
+            self.occurrence.id,
+            [int(m.out_id) for m in messages],
+            self.gateway.name,
+            now,
+            screen=self._screen(now),
+            bucket=self.bucket,
+            first=self._record,
+        )
+        if self.answered:
+            self._written()
+        self.counts.skipped += ahead.skipped
+        self.counts.waiting += ahead.waiting
+        if ahead.mine:
+            failpoints.reach(failpoints.SUBMITTING)
+        return ahead, seen
+
+    def stop(self, reason: str) -> None:
+        """Stop the occurrence and tell the webhook; of several workers, one does."""
+        store, occurrence = self.ledger.store, self.occurrence
+        if not change_state(store, occurrence, OccurrenceState.STOPPED, READY, reason):
+            return
+        failpoints.reach(failpoints.STOPPING)
+        self.counts.stopped.append(f"{occurrence.schedule}: {occurrence.name}: {reason}")
+        post(
+            self.settings,
+            "campaign_stopped",
+            schedule=occurrence.schedule,
+            occurrence=occurrence.name,
+            task=occurrence.task_id,
+            reason=reason,
+        )
+
+    def finish(self) -> None:
+        """Mark the occurrence as done when none of its rows is left to move."""
+        finished = change_state(
+            self.ledger.store,
+            self.occurrence,
+            OccurrenceState.DONE,
+            READY,
+            only_if=lambda connection: not self.ledger.has_open(connection, self.occurrence.id),
+        )
+        if finished:
+            failpoints.reach(failpoints.FINISHED)
+
+
+def _screen(connection: Any, message_ids: Sequence[int], **rules: Any) -> Sequence[Any]:
+    return screen(connection, rules.pop("rules"), message_ids=message_ids, **rules)

@@ -1,0 +1,1 @@
+"""What a person does about deliveries under way: pause, cancel, reconcile, look."""

@@ -1,0 +1,231 @@
+"""A person's hand on delivery: pause, resume, cancel, by the name of a schedule or campaign."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, RowMapping, select
+
+from usergrowth_dagster.control import audit, schema
+from usergrowth_dagster.control.codes import (
+    Kind,
+    MessageState,
+    OccurrenceState,
+    RepeatUnit,
+    ScheduleStatus,
+)
+from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.schedules.occurrences import move_schedule
+
+_M = schema.message
+_O = schema.occurrence
+_S = schema.schedule
+OPEN_OCCURRENCES = (
+    OccurrenceState.PLANNING,
+    OccurrenceState.READY,
+    OccurrenceState.SENDING,
+    OccurrenceState.STOPPED,
+)
+"""What cancelling ends."""
+
+
+@dataclass(frozen=True)
+class Controlled:
+    """What became of one schedule.
+
+    ``changed`` is whether anything did, ``occurrences`` how many were reopened or cancelled,
+    ``messages`` how many planned messages a cancellation took back, ``in_flight`` how many at most
+    were with the provider at that moment, ``repeats`` whether later occurrences were stopped too.
+    """
+
+    schedule: str
+    changed: bool
+    occurrences: int = 0
+    messages: int = 0
+    in_flight: int = 0
+    repeats: bool = False
+
+
+def pause(store: ControlStore, name: str, actor: str) -> list[Controlled]:
+    """Let nothing more of a schedule (or of all schedules of a campaign) go out.
+
+    A batch that a dispatcher has handed over finishes; nothing is begun after this returns.
+
+    Raises:
+        UserError: no schedule or campaign has that name.
+    """
+
+    def one(connection: Connection, row: RowMapping) -> Controlled:
+        return Controlled(row["name"], _set_paused(store, connection, row, True, actor))
+
+    return _each(store, name, "pause", actor, one)
+
+
+def resume(store: ControlStore, name: str, actor: str) -> list[Controlled]:
+    """Go on after a pause, or after a stop by the provider or a rule.
+
+    Raises:
+        UserError: no schedule or campaign has that name.
+    """
+
+    def one(connection: Connection, row: RowMapping) -> Controlled:
+        was = _set_paused(store, connection, row, False, actor)
+        reopened = connection.scalars(
+            _O.update()
+            .where(_O.c.schedule_id == row["id"], _O.c.state == OccurrenceState.STOPPED)
+            .values(state=OccurrenceState.READY, reason=None, updated_time=utc_now())
+            .returning(_O.c.id)
+        ).all()
+        for occurrence_id in reopened:
+            store.note(
+                connection,
+                Kind.OCCURRENCE,
+                occurrence_id,
+                actor,
+                source=OccurrenceState.STOPPED,
+                target=OccurrenceState.READY,
+                note="resumed",
+            )
+        return Controlled(row["name"], was or bool(reopened), len(reopened))
+
+    return _each(store, name, "resume", actor, one)
+
+
+def cancel(store: ControlStore, name: str, actor: str) -> list[Controlled]:
+    """End a schedule's open occurrences for good: what has not begun to go out never will.
+
+    Planned rows are skipped with the reason ``cancelled``; those that a dispatcher has handed over
+    finish. A repeating schedule is paused too, so that no later occurrence goes out.
+
+    Raises:
+        UserError: no schedule or campaign has that name.
+    """
+
+    def one(connection: Connection, row: RowMapping) -> Controlled:
+        repeats = row["repeat_cycle_unit"] is not RepeatUnit.NEVER
+        held = repeats and _set_paused(store, connection, row, True, actor)
+        ids = connection.scalars(
+            select(_O.c.id)
+            .where(_O.c.schedule_id == row["id"], _O.c.state.in_(OPEN_OCCURRENCES))
+            .order_by(_O.c.id)
+            .with_for_update()
+        ).all()
+        messages, in_flight = 0, 0
+        for occurrence_id in ids:
+            messages += _cancel_occurrence(store, connection, occurrence_id, actor)
+            in_flight += len(
+                connection.scalars(
+                    select(_M.c.id).where(
+                        _M.c.occurrence_id == occurrence_id,
+                        _M.c.state == MessageState.SUBMITTING,
+                    )
+                ).all()
+            )
+        if ids:
+            move_schedule(store, connection, row["id"], ScheduleStatus.FAILED, actor, "cancelled")
+        return Controlled(row["name"], bool(ids) or held, len(ids), messages, in_flight, held)
+
+    return _each(store, name, "cancel", actor, one)
+
+
+def _cancel_occurrence(
+    store: ControlStore, connection: Connection, occurrence_id: int, actor: str
+) -> int:
+    clock = utc_now()
+    connection.execute(
+        _O.update()
+        .where(_O.c.id == occurrence_id)
+        .values(state=OccurrenceState.CANCELLED, reason="cancelled", updated_time=clock)
+    )
+    taken = connection.execute(
+        _M.update()
+        .where(
+            _M.c.occurrence_id == occurrence_id,
+            _M.c.state.in_((MessageState.PLANNED, MessageState.CLAIMED)),
+        )
+        .values(
+            state=MessageState.SKIPPED,
+            reason="cancelled",
+            claimed_by=None,
+            lease_until=None,
+            updated_time=clock,
+        )
+    ).rowcount
+    store.note(
+        connection,
+        Kind.OCCURRENCE,
+        occurrence_id,
+        actor,
+        target=OccurrenceState.CANCELLED,
+        note=f"cancelled, {taken} messages not sent",
+    )
+    return taken
+
+
+def _set_paused(
+    store: ControlStore, connection: Connection, row: RowMapping, paused: bool, actor: str
+) -> bool:
+    """Set the flag; says whether it was the other way."""
+    done = connection.execute(
+        _S.update()
+        .where(_S.c.id == row["id"], _S.c.paused.is_(not paused))
+        .values(paused=paused, updated_time=utc_now())
+    ).rowcount
+    if done:
+        note = "paused" if paused else "resumed"
+        store.note(connection, Kind.SCHEDULE, row["id"], actor, note=note)
+    return bool(done)
+
+
+def _each(
+    store: ControlStore,
+    name: str,
+    action: str,
+    actor: str,
+    one: Callable[[Connection, RowMapping], Controlled],
+) -> list[Controlled]:
+    with store.write() as connection:
+        done = []
+        for row in _named(connection, name):
+            # the order in which dispatchers take their locks: occurrences, then the schedule
+            connection.execute(
+                select(_O.c.id)
+                .where(_O.c.schedule_id == row["id"], _O.c.state.in_(OPEN_OCCURRENCES))
+                .order_by(_O.c.id)
+                .with_for_update()
+            ).all()
+            done.append(one(connection, row))
+            told = done[-1]
+            detail = f"{told.occurrences} occurrences, {told.messages} messages"
+            audit.record(
+                connection,
+                actor,
+                action,
+                f"schedule {row['name']}",
+                detail if told.changed else "nothing to do",
+            )
+    return done
+
+
+def _named(connection: Connection, name: str) -> Sequence[RowMapping]:
+    """The schedule of that name, else all schedules of the campaign of that name."""
+    query = select(_S).order_by(_S.c.id)
+    rows = connection.execute(query.where(_S.c.name == name)).mappings().all()
+    if not rows:
+        campaign = schema.campaign
+        rows = (
+            connection.execute(
+                query.join(campaign, campaign.c.id == _S.c.campaign_id).where(
+                    campaign.c.name == name
+                )
+            )
+            .mappings()
+            .all()
+        )
+    if not rows:
+        known = connection.scalars(select(_S.c.name).order_by(_S.c.name)).all()
+        raise UserError(
+            f"no schedule or campaign is called {name!r}; schedules are: "
+            f"{', '.join(known) or 'none'}"
+        )
+    return rows

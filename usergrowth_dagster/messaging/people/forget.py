@@ -1,0 +1,266 @@
+"""A person out of the ledger, the replies, the suppressions and the outbox; a tombstone stays.
+
+The tombstone is a suppression with the reason ``forgotten`` for every channel and signature. It
+holds keyed hashes alone, of the user id and of each known address, so the person can be kept out
+and is known by nobody. The ledger's rows stay, under a name made of the hash, so counts stay too.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+from sqlalchemy import ColumnElement, Connection, case, func, null, or_, select
+
+from usergrowth_dagster.control import audit, schema
+from usergrowth_dagster.control.codes import MessageState
+from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.messaging.people.phones import PhoneVault
+from usergrowth_dagster.messaging.policy import suppression
+
+UNSENT = (MessageState.PLANNED, MessageState.CLAIMED)
+_M, _S, _R = schema.message, schema.suppression, schema.reply
+
+
+def tombstone_id(user_hash: bytes) -> str:
+    """What stands in the ledger, and in the audit log, for a forgotten user id."""
+    return f"forgotten-{user_hash.hex()}"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who is to be forgotten.
+
+    Args:
+        user_id: the user.
+        given: addresses that whoever asks says are the person's; what was sent there under
+            another user id is erased too.
+        found: further addresses, found beside the user id.
+    """
+
+    user_id: str = field(repr=False)
+    given: tuple[str, ...] = field(default=(), repr=False)
+    found: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def addresses(self) -> list[str]:
+        """All addresses, each once."""
+        return list(dict.fromkeys((*self.given, *self.found)))
+
+
+def ledger_addresses(store: ControlStore, vault: PhoneVault, user_id: str) -> list[str]:
+    """Addresses that the ledger and the suppressions know a user by."""
+    mine = vault.user_digest(user_id)
+    queries = (
+        select(_M.c.phone_number).where(_M.c.user_hash == mine, _M.c.phone_number.is_not(None)),
+        select(_S.c.phone_number).where(_S.c.user_id == user_id, _S.c.phone_number.is_not(None)),
+    )
+    with store.read() as connection:
+        sealed = [value for query in queries for value in connection.scalars(query)]
+    return list(dict.fromkeys(vault.open(value) for value in sealed))
+
+
+def forgotten_hashes(store: ControlStore) -> frozenset[bytes]:
+    """Hashes of the user ids that were forgotten, and not let in again since."""
+    query = select(_S.c.user_hash).where(
+        _S.c.reason == suppression.FORGOTTEN,
+        _S.c.user_hash.is_not(None),
+        _S.c.lifted_time.is_(None),
+    )
+    with store.read() as connection:
+        return frozenset(connection.scalars(query))
+
+
+def bury(store: ControlStore, vault: PhoneVault, person: Person, actor: str) -> int:
+    """Put the tombstone in force, first of all: nobody texts or lands the person from now on.
+
+    Returns:
+        How many of its rows are new.
+    """
+    shared = {
+        "channel": suppression.ALL,
+        "scope": suppression.ALL,
+        "reason": suppression.FORGOTTEN,
+        "source": "forget",
+        "now": utc_now(),
+    }
+    rows = suppression.entries(vault, phone=None, user_id=person.user_id, **shared)  # type: ignore[arg-type]
+    for address in person.addresses:
+        rows += suppression.entries(vault, phone=address, user_id=None, **shared)  # type: ignore[arg-type]
+    with store.write() as connection:
+        new = suppression.add(connection, rows)
+        if new:
+            name = tombstone_id(vault.user_digest(person.user_id))
+            audit.record(connection, actor, "forget", name, "suppressed everywhere; erasing")
+    return new
+
+
+def erase_in_store(
+    store: ControlStore, vault: PhoneVault, person: Person, *, dry_run: bool = False
+) -> dict[str, int]:
+    """Erase a person from the ledger, the suppressions, the replies and the audit log.
+
+    Messages that have not gone out are skipped. What a provider has in hand is settled by its row
+    id; a row in doubt can only be settled by a report any more.
+
+    Returns:
+        Rows by table, and what was skipped under ``message skipped``.
+    """
+    mine = _mine(vault, person)
+    named = (_M.c.phone_number.is_not(None)) | (~_M.c.user_id.startswith("forgotten-"))
+    told = f"user {person.user_id}"
+    of_audit = (schema.audit.c.subject == told) | schema.audit.c.subject.startswith(
+        f"{told},", autoescape=True
+    )
+    conditions: dict[str, tuple[object, ColumnElement[bool]]] = {
+        "message": (_M, mine & named),
+        "message skipped": (_M, mine & _M.c.state.in_(UNSENT)),
+        "suppression": (_S, _suppressions(vault, person) & _with_address()),
+        "reply": (_R, _replies(vault, person) & (func.length(_R.c.content) > 0)),
+        "audit": (schema.audit, of_audit),
+    }
+    with store.write() as connection:
+        counts = {
+            name: connection.scalar(select(func.count()).select_from(table).where(condition)) or 0  # type: ignore[arg-type]
+            for name, (table, condition) in conditions.items()
+        }
+        if dry_run:
+            return counts
+        if store.is_sqlite:  # zeros over what is deleted, in the table and in its indices
+            connection.exec_driver_sql("pragma secure_delete = on")
+        _erase_messages(connection, store, mine)
+        connection.execute(
+            _S.update().where(_suppressions(vault, person)).values(phone_number=None, user_id=None)
+        )
+        connection.execute(_R.update().where(_replies(vault, person)).values(content=b""))
+        name = tombstone_id(vault.user_digest(person.user_id))
+        connection.execute(schema.audit.update().where(of_audit).values(subject=name))
+    _clean(store)
+    return counts
+
+
+def _mine(vault: PhoneVault, person: Person) -> ColumnElement[bool]:
+    condition = _M.c.user_hash == vault.user_digest(person.user_id)
+    hashes = [vault.digest(address) for address in person.given]
+    return or_(condition, _M.c.phone_hash.in_(hashes)) if hashes else condition
+
+
+def _suppressions(vault: PhoneVault, person: Person) -> ColumnElement[bool]:
+    hashes = [vault.digest(address) for address in person.addresses]
+    return or_(_S.c.user_hash == vault.user_digest(person.user_id), _S.c.phone_hash.in_(hashes))
+
+
+def _with_address() -> ColumnElement[bool]:
+    return _S.c.phone_number.is_not(None) | _S.c.user_id.is_not(None)
+
+
+def _replies(vault: PhoneVault, person: Person) -> ColumnElement[bool]:
+    """Replies from the person's addresses, also when these are known by their hashes alone."""
+    hashes = [vault.digest(address) for address in person.addresses]
+    sent_to = select(_M.c.phone_hash).where(
+        _M.c.user_hash == vault.user_digest(person.user_id), _M.c.phone_hash.is_not(None)
+    )
+    return or_(_R.c.phone_hash.in_(hashes), _R.c.phone_hash.in_(sent_to))
+
+
+def _erase_messages(connection: Connection, store: ControlStore, mine: ColumnElement[bool]) -> None:
+    unsent = _M.c.state.in_(UNSENT)
+    hexed = (
+        func.lower(func.hex(_M.c.user_hash))
+        if store.is_sqlite
+        else func.encode(_M.c.user_hash, "hex")
+    )
+    connection.execute(
+        _M.update()
+        .where(mine)
+        .values(
+            user_id="forgotten-" + hexed,
+            phone_number=None,
+            template_params="{}",
+            zone=None,
+            state=case((unsent, MessageState.SKIPPED), else_=_M.c.state),
+            reason=case((unsent, suppression.FORGOTTEN), else_=_M.c.reason),
+            claimed_by=case((unsent, null()), else_=_M.c.claimed_by),
+            lease_until=case((unsent, null()), else_=_M.c.lease_until),
+        )
+    )
+
+
+def _clean(store: ControlStore) -> None:
+    """Have the database let go of the bytes of rows that were changed.
+
+    Another process that is reading can keep SQLite from it; its own next checkpoint does it then.
+    """
+    if store.is_sqlite:
+        with store.engine.connect() as connection:
+            connection.exec_driver_sql("commit")  # a checkpoint cannot run in a transaction
+            connection.exec_driver_sql("pragma wal_checkpoint(truncate)").fetchall()
+            connection.exec_driver_sql("begin")  # what the pool rolls back
+        return
+    with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for table in (_M, _S, _R, schema.audit):
+            connection.exec_driver_sql(f"vacuum {table.name}")
+
+
+def erase_in_outbox(home: Path, person: Person, vault: PhoneVault, *, dry_run: bool = False) -> int:
+    """Empty the person's lines in the dry run's files; returns how many there were.
+
+    A line stays, with its message's id, for it says that the message went out. It is written over
+    in place, with a line of the same length, so the file never lacks one.
+    """
+    digests = {vault.digest(address) for address in person.given}
+
+    def is_mine(line: dict[str, object]) -> bool:
+        if line.get("user_id") == person.user_id:
+            return True
+        phone = line.get("phone")
+        return bool(digests) and isinstance(phone, str) and vault.digest(phone) in digests
+
+    outbox = home / "outbox"
+    files = sorted(outbox.rglob("*.jsonl")) if outbox.is_dir() else []
+    return sum(_blank_lines(path, is_mine, dry_run) for path in files)
+
+
+def _blank_lines(path: Path, is_mine: Callable[[dict[str, object]], bool], dry_run: bool) -> int:
+    found = 0
+    with path.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as the gateway does while it appends
+        for offset, line in list(_lines(file)):
+            try:
+                held = json.loads(line)
+            except ValueError:  # torn by a crash; the gateway cuts it off
+                continue
+            if not isinstance(held, dict) or not is_mine(held):
+                continue
+            found += 1
+            if dry_run:
+                continue
+            kept = {name: held[name] for name in ("out_id", "batch_id") if name in held}
+            blank = json.dumps({**kept, "forgotten": True}).encode()
+            file.seek(offset)
+            file.write(blank.ljust(len(line) - 1) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return found
+
+
+def _lines(file: IO[bytes]) -> Iterable[tuple[int, bytes]]:
+    offset = 0
+    for line in file:
+        if line.endswith(b"\n"):
+            yield offset, line
+        offset += len(line)
+
+
+def forgotten_since(store: ControlStore, vault: PhoneVault, user_id: str) -> datetime | None:
+    """When a user was forgotten; None: never."""
+    query = select(func.min(_S.c.created_time)).where(
+        _S.c.reason == suppression.FORGOTTEN, _S.c.user_hash == vault.user_digest(user_id)
+    )
+    with store.read() as connection:
+        found: datetime | None = connection.scalar(query)
+    return found

@@ -1,0 +1,179 @@
+"""From decided people to ledger rows: the send plan.
+
+A row has the address of its channel: the phone number of a text, or the e-mail address.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from usergrowth_dagster.audience.eligibility import ADDRESSES
+from usergrowth_dagster.control.codes import MessageState, OccurrenceState
+from usergrowth_dagster.control.store import ControlStore
+from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.ledger import Ledger
+from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.messaging.plans.planning import finish_planning, segments_for
+from usergrowth_dagster.messaging.policy.contact import contact_rules
+from usergrowth_dagster.messaging.policy.zones import recipient_zone
+from usergrowth_dagster.messaging.schedules.occurrences import (
+    Occurrence,
+    business_now,
+    occurrence,
+    open_occurrence,
+)
+from usergrowth_dagster.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+COLUMNS = ("user_id", "item_id", "phone", "params", "segments", "reason")
+"""Columns of the rows that a plan reads; the last three by ``content.message_columns_sql``.
+
+``email`` is read too when that is the channel, and if they are there ``zone`` (an IANA time zone)
+and ``not_before`` (a row's own time, UTC).
+"""
+
+_PATTERNS = {channel: re.compile(address.pattern) for channel, address in ADDRESSES.items()}
+_SEPARATORS = re.compile(r"[\s-]")
+
+
+@dataclass(frozen=True)
+class SendPlan:
+    """What a task's occurrence holds.
+
+    ``states`` counts people by ledger state, ``reasons`` the people who get nothing by reason;
+    ``messages`` are billed segments of those who are not skipped, ``cost`` their price.
+    """
+
+    occurrence: Occurrence
+    states: dict[str, int]
+    reasons: dict[str, int]
+    messages: int
+    cost: float
+    currency: str
+    created: bool = field(compare=False, default=False)
+
+    @property
+    def people(self) -> int:
+        """Recipients who are not skipped."""
+        return sum(self.states.values()) - self.states.get(MessageState.SKIPPED, 0)
+
+
+def plan_send(
+    store: ControlStore,
+    settings: Settings,
+    task: Task,
+    rows: "Iterable[pa.RecordBatch | pa.Table]",
+    *,
+    progress: Callable[[int], None] | None = None,
+    now: datetime | None = None,
+) -> SendPlan:
+    """Write a task's recipients into the ledger, once, and open them for dispatch.
+
+    A plan that is made is read, not remade, so a second call adds nothing; one that was
+    interrupted goes on where it stopped. A plan for a past date is made too, but its send-by has
+    passed, so its rows expire and are never sent.
+
+    Args:
+        store: the control store.
+        settings: prices, contact rules, time zone and home folder.
+        task: a decided task.
+        rows: batches with the columns :data:`COLUMNS`, the best people first (they win a shared
+            address and the budgets): the treatment users that were selected.
+        progress: called with the rows read so far.
+        now: business clock; default :func:`business_now`.
+
+    Raises:
+        UserError: audience not decided or too old, signature or template not approved, a promotion
+            that does not tell how to refuse, column missing.
+    """
+    now = now or business_now(settings)
+    opened = open_occurrence(store, settings, task, now)
+    ledger = Ledger(store, open_vault(settings.home))
+    created = opened.state is OccurrenceState.PLANNING
+    if created and ledger.insert(opened.id, _recipients(opened.channel, rows, progress)):
+        finish_planning(
+            store,
+            opened,
+            contact_rules(settings, opened.contact),
+            max_segments=_max_segments(task, opened),
+            now=now,
+        )
+    return read_plan(ledger, occurrence(store, opened.id), created=created)
+
+
+def _max_segments(task: Task, opened: Occurrence) -> int | None:
+    budget = task.spec.selection.budget
+    return None if budget is None else segments_for(budget, opened.price)
+
+
+def read_plan(ledger: Ledger, opened: Occurrence, *, created: bool = False) -> SendPlan:
+    """The plan as the ledger holds it now."""
+    states: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    messages = 0
+    for count in ledger.counts(opened.id):
+        states[str(count.state)] += count.rows
+        if count.state is MessageState.SKIPPED:
+            reasons[count.reason or "unknown"] += count.rows
+        else:
+            messages += count.segments
+    return SendPlan(
+        occurrence=opened,
+        states=dict(states),
+        reasons=dict(reasons),
+        messages=messages,
+        cost=round(messages * opened.price, 6),
+        currency=opened.currency,
+        created=created,
+    )
+
+
+def _recipients(
+    channel: str,
+    batches: "Iterable[pa.RecordBatch | pa.Table]",
+    progress: Callable[[int], None] | None,
+) -> Iterator[dict[str, Any]]:
+    read = 0
+    needed = [*COLUMNS, "email"] if channel == "email" else list(COLUMNS)
+    for batch in batches:
+        if lacking := [name for name in needed if name not in batch.schema.names]:
+            raise UserError(f"the send plan's rows lack the column {', '.join(lacking)}")
+        present = [*needed, *({"zone", "not_before"} & set(batch.schema.names))]
+        for start in range(0, batch.num_rows, 10_000):  # Python objects of a slice at a time
+            for row in batch.select(present).slice(start, 10_000).to_pylist():
+                yield _recipient(channel, row)
+        read += batch.num_rows
+        if progress:
+            progress(read)
+
+
+def _recipient(channel: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A ledger row; an address is kept only where it can be sent to."""
+    name = ADDRESSES[channel].name
+    phone = _SEPARATORS.sub("", row["phone"] or "")
+    address: str | None = phone if channel == "sms" else (row["email"] or "").strip()
+    own = row.get("not_before")
+    why: str | None
+    if not address:
+        address, why = None, f"no_{name}"
+    elif not _PATTERNS[channel].fullmatch(address):
+        address, why = None, f"bad_{name}"
+    else:
+        why = row["reason"] or ("missing_variable" if row["segments"] is None else None)
+    return {
+        "user_id": row["user_id"],
+        "item_id": row["item_id"],
+        "phone": address,
+        "zone": None if why else recipient_zone(row.get("zone"), phone),
+        "not_before": own.replace(tzinfo=UTC) if own else None,
+        "template_params": row["params"] or "{}",
+        "segments": row["segments"] or 0,
+        "state": MessageState.SKIPPED if why else MessageState.PLANNED,
+        "reason": why,
+    }

@@ -1,0 +1,1 @@
+"""Who may be contacted, and when: suppressions, caps, quiet hours, time zones."""

@@ -1,0 +1,53 @@
+"""What must hold before anything of an occurrence is planned; each refusal says what to do."""
+
+from datetime import datetime
+
+from usergrowth_dagster.control.codes import TemplateType
+from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.policy.contact import contact_rules
+from usergrowth_dagster.messaging.texts.content import tells_how_to_refuse
+from usergrowth_dagster.settings import Settings
+
+
+def check_fresh(settings: Settings, task: Task, due: datetime) -> None:
+    """Refuse an audience that was decided too long before it is sent to.
+
+    Args:
+        settings: the home's settings.
+        task: the decided task; its execution date is when its audience was decided.
+        due: when the occurrence is sent.
+
+    Raises:
+        UserError: says how old it is, and how to decide it anew.
+    """
+    rules = contact_rules(settings, task.spec.contact.model_dump())
+    day = due.astimezone(settings.zone).date()
+    age = (day - task.execution_date).days
+    if age > rules.max_audience_days:
+        raise UserError(
+            f"campaign {task.campaign!r}: its audience of {task.execution_date} would be {age} "
+            f"days old when it is sent to on {day}, and at most {rules.max_audience_days} are "
+            "allowed: give the campaign a later execution_date (or schedule.execute_time an "
+            "earlier day) and apply it, or raise contact.max_audience_days"
+        )
+
+
+def check_refusable(
+    settings: Settings, task: Task, content: str, template_type: TemplateType
+) -> None:
+    """Refuse a promotion that does not tell how to get no more of them.
+
+    The text was checked when the campaign was applied, but the setting may have changed since.
+
+    Raises:
+        UserError: names the texts that it may hold.
+    """
+    if template_type is not TemplateType.PROMOTION:
+        return
+    if not tells_how_to_refuse(content, settings.opt_out_texts, task.spec.channel):
+        listed = " or ".join(repr(text) for text in settings.opt_out_texts)
+        raise UserError(
+            f"campaign {task.campaign!r}: its promotion does not tell how to refuse: add {listed} "
+            "to template.content, apply it and have it reviewed"
+        )

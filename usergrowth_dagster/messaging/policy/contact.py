@@ -1,0 +1,195 @@
+"""The contact policy: may this person get this message now?
+
+One set of rules, asked when an occurrence is planned and again in the transaction that commits a
+row as ``submitting``. It holds for the person: by user and by the keyed hash of the address, across
+all campaigns. In order of precedence:
+
+* ``suppressed``: a suppression in force for the address or the user, on the channel and for the
+  signature;
+* ``capped``: ``cap_messages`` messages in the last ``cap_days``, to the user or to the address;
+* ``min_gap``: the last message is less than ``min_gap_hours`` ago;
+* ``number_cap``: the provider's limit of promotions per number, signature and 24 hours, counted at
+  submission;
+* ``quiet_hours``: it is not in [send_from, send_until) where the person is.
+
+A message counts from when it was submitted (``message.sent_time``, on the business clock) unless it
+is known that it never went out. The first two are final; the others wait where the occurrence still
+has time then. A message that nobody counts against may still count: a code or notification with
+``ignore_cap`` is one of the messages that a later promotion is held against.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, select, text
+
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.codes import MessageState, TemplateType
+from usergrowth_dagster.messaging.policy.contact_sql import NUMBER_CAP_WINDOW, SENT_STATES, Policy
+from usergrowth_dagster.messaging.policy.hours import next_open, zones_of
+from usergrowth_dagster.settings import Settings
+
+__all__ = ["SENT_STATES", "ContactRules", "Verdict", "contact_rules", "screen"]
+
+_CHUNK = 2_000
+_LOCK_KEY = 0x75676361  # advisory lock of caps: "ugca"
+_M = schema.message
+_O = schema.occurrence
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why a row may not be submitted now.
+
+    ``wait_until`` (UTC) is when to ask again; None: skip it for good, with the reason.
+    """
+
+    message_id: int
+    reason: str
+    wait_until: datetime | None
+
+
+@dataclass(frozen=True)
+class ContactRules:
+    """The rules of one campaign; build them with :func:`contact_rules`.
+
+    ``cap_messages`` None: no cap. ``zone`` is the business time zone, which stands for a
+    recipient's that is not known. ``require_consent`` names the attribute that must be true.
+    """
+
+    cap_messages: int | None
+    cap_days: int
+    min_gap: timedelta
+    number_cap: int
+    send_from: time
+    send_until: time
+    max_audience_days: int
+    require_consent: str | None
+    zone: ZoneInfo
+
+    @property
+    def cap_window(self) -> timedelta:
+        """How far back messages count for the cap."""
+        return timedelta(days=self.cap_days)
+
+    def next_open(self, moment: datetime, zone: str | None) -> datetime | None:
+        """The first time from ``moment`` on (UTC) that is not in a recipient's quiet hours."""
+        return next_open(moment, zones_of(zone, self.zone), self.send_from, self.send_until)
+
+
+def contact_rules(settings: Settings, contact: Mapping[str, Any] | None) -> ContactRules:
+    """The settings' contact rules, where the campaign's own ``contact:`` block has no other.
+
+    Args:
+        settings: the home's settings.
+        contact: the block as JSON (``occurrence.contact``), or None.
+    """
+    own = {key: value for key, value in (contact or {}).items() if value is not None}
+    exempt = bool(own.get("ignore_cap"))
+    gap = float(own.get("min_gap_hours", settings.min_gap_hours))
+    return ContactRules(
+        cap_messages=None if exempt else own.get("cap_messages", settings.cap_messages),
+        cap_days=int(own.get("cap_days", settings.cap_days)),
+        min_gap=timedelta(0) if exempt else timedelta(hours=gap),
+        number_cap=settings.number_cap,
+        send_from=_time(own.get("send_from", settings.send_from)),
+        send_until=_time(own.get("send_until", settings.send_until)),
+        max_audience_days=int(own.get("max_audience_days", settings.max_audience_days)),
+        require_consent=own.get("require_consent"),
+        zone=settings.zone,
+    )
+
+
+def _time(value: time | str) -> time:
+    return value if isinstance(value, time) else time.fromisoformat(value)
+
+
+def screen(
+    connection: Connection,
+    rules: ContactRules,
+    *,
+    occurrence_id: int,
+    channel: str,
+    signature: str,
+    template_type: TemplateType | str,
+    now: datetime,
+    message_ids: Sequence[int] | None,
+) -> list[Verdict]:
+    """The rows of an occurrence that may not be submitted at ``now``; the others may.
+
+    Call it inside the transaction that commits ``submitting``. On PostgreSQL it takes a lock until
+    the end of that transaction, so that two dispatchers with one campaign each cannot both see the
+    last free place under a person's cap. (SQLite has one writer at a time.)
+
+    Args:
+        connection: of ``ControlStore.write``.
+        rules: of the occurrence.
+        occurrence_id: the occurrence; its send_by bounds what may wait.
+        channel: its channel.
+        signature: its signature's name, which scopes suppressions and the provider's limit.
+        template_type: only promotions are held against the provider's limit.
+        now: business clock.
+        message_ids: the rows to ask for; None: all that are planned.
+
+    Returns:
+        At most one verdict a row, by id.
+    """
+    if message_ids is not None and not message_ids:
+        return []
+    policy = Policy(rules, channel, signature, template_type, now)
+    if policy.counts and connection.dialect.name == "postgresql":
+        connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+    send_by = connection.scalar(select(_O.c.send_by).where(_O.c.id == occurrence_id))
+    assert send_by is not None
+    columns = policy.columns(connection)
+    found = []
+    for chunk in _asked(connection, occurrence_id, message_ids):
+        # "+ 0" keeps SQLite from reading all of the occurrence's rows for each batch
+        query = select(_M.c.id, _M.c.zone, *columns).where(
+            _M.c.id.in_(chunk), _M.c.occurrence_id + 0 == occurrence_id
+        )
+        for row in connection.execute(query.order_by(_M.c.id)).mappings():
+            if verdict := _verdict(rules, row, now, send_by):
+                found.append(verdict)
+    return found
+
+
+def _asked(
+    connection: Connection, occurrence_id: int, message_ids: Sequence[int] | None
+) -> Iterator[Sequence[int]]:
+    if message_ids is not None:
+        ordered = sorted(message_ids)
+        yield from (ordered[i : i + _CHUNK] for i in range(0, len(ordered), _CHUNK))
+        return
+    last = 0
+    planned = (_M.c.occurrence_id == occurrence_id, _M.c.state == MessageState.PLANNED)
+    while ids := connection.scalars(
+        select(_M.c.id).where(*planned, _M.c.id > last).order_by(_M.c.id).limit(_CHUNK)
+    ).all():
+        yield ids
+        last = ids[-1]
+
+
+def _verdict(
+    rules: ContactRules, row: Mapping[Any, Any], now: datetime, send_by: datetime
+) -> Verdict | None:
+    """One row's verdict; several things to wait for are waited for together."""
+    if row["final"]:
+        return Verdict(row["id"], row["final"], None)
+    free = {
+        "min_gap": (row["last_of_user"], row["last_of_address"], rules.min_gap),
+        "number_cap": (row["number_place"], None, NUMBER_CAP_WINDOW),
+    }
+    reason, wait = None, now
+    for name, (*moments, span) in free.items():
+        latest = max((moment for moment in moments if moment), default=None)
+        if latest is not None and latest + span > now:
+            reason, wait = reason or name, max(wait, latest + span)
+    opening = rules.next_open(wait, row["zone"])
+    if opening == now:
+        return None
+    late = opening is None or opening >= send_by
+    return Verdict(row["id"], reason or "quiet_hours", None if late else opening)

@@ -1,0 +1,47 @@
+"""Whom a provider refuses to text because they refused there: they are suppressed here as well.
+
+Otherwise they would be texted through the next provider. The refusal holds for every signature; a
+reply such as START lifts it like any other.
+"""
+
+import contextlib
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.people.phones import PhoneVault
+from usergrowth_dagster.messaging.policy.suppression import ALL, PROVIDER, add, entries
+
+
+def suppress_refused(
+    connection: Connection,
+    vault: PhoneVault,
+    gateway: str,
+    addresses: Iterable[str],
+    now: datetime,
+) -> int:
+    """Suppress people whom a gateway's provider knows as opted out; returns how many were new.
+
+    Args:
+        connection: in a transaction that writes.
+        vault: makes the hashes.
+        gateway: the gateway's name, kept as the source.
+        addresses: theirs; one that cannot be an address is passed over.
+        now: the real clock.
+    """
+    rows = []
+    for address in addresses:
+        with contextlib.suppress(UserError):
+            rows += entries(
+                vault,
+                phone=address,
+                user_id=None,
+                channel="email" if "@" in address else "sms",
+                scope=ALL,
+                reason=PROVIDER,
+                source=f"refused at {gateway}",
+                now=now,
+            )
+    return add(connection, rows) if rows else 0

@@ -1,0 +1,341 @@
+"""Who may not be texted: one row for an address or a user, a channel and a scope.
+
+A row in force (``lifted_time`` is null) keeps every message back that goes to its address **or** to
+its user, on its channel (``*``: each) and for its scope: a signature's name, or ``*`` for all. It
+is found by keyed hashes, so it holds on when the person is forgotten and the address is gone. A
+lifted row stays as the record of what held when.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from usergrowth_dagster.audience.eligibility import PHONE_PATTERN
+from usergrowth_dagster.control import audit, schema
+from usergrowth_dagster.control.store import ControlStore
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.people.phones import PhoneVault, mask
+
+ALL = "*"
+"""Every channel, or every signature."""
+
+CHANNELS = ("sms", "email", ALL)
+REPLY = "reply"
+IMPORT = "import"
+PROVIDER = "provider"
+BY_HAND = "by_hand"
+FORGOTTEN = "forgotten"
+"""Reasons. A row whose reason is FORGOTTEN keeps no address and is not lifted by a reply."""
+
+_LOCK_KEY = 0x75677375  # advisory lock of additions: "ugsu"
+_S = schema.suppression
+_M = schema.message
+_SEPARATORS = re.compile(r"[\s-]")
+_PHONE = re.compile(PHONE_PATTERN)
+_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,253}")
+
+
+def in_force(channel: str, signature: str) -> ColumnElement[bool]:
+    """Condition on ``suppression``: holds now for a channel and a signature."""
+    return and_(
+        _S.c.lifted_time.is_(None),
+        _S.c.channel.in_((ALL, channel)),
+        _S.c.scope.in_((ALL, signature)),
+    )
+
+
+def is_suppressed(channel: str, signature: str) -> ColumnElement[bool]:
+    """Condition on ``message``: the row's address or its user is suppressed.
+
+    Two look-ups in an index a row, however long the list of suppressions is.
+    """
+    holds = in_force(channel, signature)
+    by_address = select(_S.c.id).where(_S.c.phone_hash == _M.c.phone_hash, holds)
+    by_user = select(_S.c.id).where(_S.c.user_hash == _M.c.user_hash, holds)
+    return or_(
+        exists(by_address.correlate(_M)),
+        exists(by_user.correlate(_M)),
+    )
+
+
+def suppressed(channel: str, signature: str) -> Select[Any]:
+    """All suppressions in force: phone_hash and user_hash, one of them null in each row."""
+    return select(_S.c.phone_hash, _S.c.user_hash).where(in_force(channel, signature))
+
+
+def clean_address(text: str) -> str:
+    """A phone number without spaces and hyphens, or an e-mail address.
+
+    Raises:
+        UserError: it is neither; the sentence does not repeat it.
+    """
+    if "@" in text:
+        address, pattern = text.strip(), _EMAIL
+    else:
+        address, pattern = _SEPARATORS.sub("", text), _PHONE
+    if not pattern.fullmatch(address):
+        raise UserError(
+            "not a phone number (an optional + and 6 to 15 digits) and not an e-mail address"
+        )
+    return address
+
+
+def entries(
+    vault: PhoneVault,
+    *,
+    phone: str | None,
+    user_id: str | None,
+    channel: str,
+    scope: str,
+    reason: str,
+    source: str,
+    now: datetime,
+) -> list[dict[str, Any]]:
+    """Rows of ``suppression`` for a person: one for the address, one for the user.
+
+    Raises:
+        UserError: neither is given, the address cannot be one, or the channel is unknown.
+    """
+    if channel not in CHANNELS:
+        raise UserError(f"channel {channel!r} is not known; known are: {', '.join(CHANNELS)}")
+    shared = {
+        "channel": channel,
+        "scope": scope,
+        "phone_hash": None,
+        "user_hash": None,
+        "phone_number": None,
+        "user_id": None,
+        "reason": reason,
+        "source": source[:200],
+        "created_time": now,
+    }
+    kept = reason != FORGOTTEN
+    rows = []
+    if phone:
+        address = clean_address(phone)
+        sealed = vault.seal(address) if kept else None
+        rows.append({**shared, "phone_hash": vault.digest(address), "phone_number": sealed})
+    if user_id:
+        shown = user_id if kept else None
+        rows.append({**shared, "user_hash": vault.user_digest(user_id), "user_id": shown})
+    if not rows:
+        raise UserError("a suppression needs a phone number, an e-mail address or a user id")
+    return rows
+
+
+def one_after_another(connection: Connection) -> None:
+    """Let additions of other transactions wait for this one.
+
+    So ids grow in the order of the commits (a dispatcher sees by the largest id whether there are
+    refusals that it has not asked about), and two additions of the same people cannot lock each
+    other up. SQLite has one writer anyway.
+    """
+    if connection.dialect.name != "sqlite":
+        connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
+
+
+def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
+    """Put rows of :func:`entries` in force; those that are in force already stay as they are.
+
+    FORGOTTEN also takes the address and the user id from every earlier row of the person, and a
+    later row of a forgotten person is kept without them.
+
+    Returns:
+        How many were new.
+    """
+    one_after_another(connection)
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    new = 0
+    for name in ("phone_hash", "user_hash"):
+        mine = [row for row in rows if row[name] is not None]
+        if not mine:
+            continue
+        held = select(_S.c[name]).where(
+            _S.c[name].in_([row[name] for row in mine]),
+            _S.c.lifted_time.is_(None),
+            _S.c.reason == FORGOTTEN,
+        )
+        forgotten = set(connection.scalars(held))
+        kept = [
+            {**row, "phone_number": None, "user_id": None} if row[name] in forgotten else row
+            for row in mine
+        ]
+        statement = insert(_S).on_conflict_do_nothing().returning(_S.c.id)
+        new += len(connection.scalars(statement, kept).all())
+        for row in mine:
+            if row["reason"] == FORGOTTEN:
+                _forget(connection, _S.c[name] == row[name], row)
+    return new
+
+
+def _forget(
+    connection: Connection, same_person: ColumnElement[bool], row: Mapping[str, Any]
+) -> None:
+    everything = _S.update().where(same_person)
+    connection.execute(everything.values(phone_number=None, user_id=None))
+    connection.execute(
+        everything.where(
+            _S.c.channel == row["channel"],
+            _S.c.scope == row["scope"],
+            _S.c.lifted_time.is_(None),
+        ).values(reason=FORGOTTEN)
+    )
+
+
+def suppress(
+    store: ControlStore,
+    vault: PhoneVault,
+    *,
+    phone: str | None = None,
+    user_id: str | None = None,
+    channel: str = "sms",
+    scope: str = ALL,
+    reason: str,
+    source: str,
+    now: datetime,
+    actor: str | None = None,
+) -> bool:
+    """Suppress a person by address, by user, or both (two rows).
+
+    Args:
+        store: the control store.
+        vault: makes the hashes and seals the address.
+        phone: phone number or e-mail address.
+        user_id: the user.
+        channel: ``sms``, ``email`` or ``*``.
+        scope: a signature's name, or ``*``.
+        reason: a word such as :data:`BY_HAND`; :data:`FORGOTTEN` stores hashes alone.
+        source: where this comes from, for people; holds no number.
+        now: the real clock.
+        actor: who does it by hand; then the audit log gets an entry.
+
+    Returns:
+        Whether anything was not in force yet.
+
+    Raises:
+        UserError: see :func:`entries`.
+    """
+    rows = entries(
+        vault,
+        phone=phone,
+        user_id=user_id,
+        channel=channel,
+        scope=scope,
+        reason=reason,
+        source=source,
+        now=now,
+    )
+    with store.write() as connection:
+        new = add(connection, rows)
+        if actor:
+            audit.record(
+                connection,
+                actor,
+                "suppress",
+                _subject(phone, user_id if reason != FORGOTTEN else None),
+                f"{_where(channel, scope)}, {reason}{'' if new else ', was in force already'}",
+            )
+    return bool(new)
+
+
+def lift_rows(
+    connection: Connection,
+    *,
+    phone_hashes: Sequence[bytes] = (),
+    user_hashes: Sequence[bytes] = (),
+    channel: str | None = None,
+    scope: str | None = None,
+    forgotten: bool = False,
+    now: datetime,
+) -> int:
+    """Within a transaction: :func:`lift`, for people by their hashes."""
+    query = _S.update().where(
+        _S.c.lifted_time.is_(None),
+        or_(_S.c.phone_hash.in_(phone_hashes), _S.c.user_hash.in_(user_hashes)),
+    )
+    if channel is not None:
+        query = query.where(_S.c.channel == channel)
+    if scope is not None:
+        query = query.where(_S.c.scope == scope)
+    if not forgotten:
+        query = query.where(_S.c.reason != FORGOTTEN)
+    return int(connection.execute(query.values(lifted_time=now)).rowcount)
+
+
+def lift(
+    store: ControlStore,
+    vault: PhoneVault,
+    *,
+    phone: str | None = None,
+    user_id: str | None = None,
+    channel: str | None = None,
+    scope: str | None = None,
+    forgotten: bool = False,
+    now: datetime,
+    actor: str | None = None,
+) -> int:
+    """End suppressions of an address, a user, or both.
+
+    Args:
+        store: the control store.
+        vault: makes the hashes.
+        phone: phone number or e-mail address.
+        user_id: the user.
+        channel: only those of exactly this channel (``*`` is one); default: all.
+        scope: only those of exactly this scope (``*`` is one); default: all.
+        forgotten: also those that stand for a forgotten person.
+        now: the real clock.
+        actor: who does it by hand; then the audit log gets an entry.
+
+    Returns:
+        How many rows were lifted.
+
+    Raises:
+        UserError: neither a number nor a user is given.
+    """
+    if not phone and not user_id:
+        raise UserError("lifting needs a phone number, an e-mail address or a user id")
+    with store.write() as connection:
+        lifted = lift_rows(
+            connection,
+            phone_hashes=[vault.digest(clean_address(phone))] if phone else [],
+            user_hashes=[vault.user_digest(user_id)] if user_id else [],
+            channel=channel,
+            scope=scope,
+            forgotten=forgotten,
+            now=now,
+        )
+        if actor:
+            where = _where(channel or ALL, scope or ALL)
+            audit.record(
+                connection,
+                actor,
+                "lift",
+                _subject(phone, None if forgotten else user_id),
+                f"{where}, {lifted} lifted",
+            )
+    return lifted
+
+
+def counts(store: ControlStore) -> list[tuple[str, str, str, int]]:
+    """Suppressions in force: channel, scope, reason, how many rows."""
+    names = (_S.c.channel, _S.c.scope, _S.c.reason)
+    query = select(*names, func.count()).where(_S.c.lifted_time.is_(None))
+    with store.read() as connection:
+        found = connection.execute(query.group_by(*names).order_by(*names))
+        return [(row[0], row[1], row[2], int(row[3])) for row in found]
+
+
+def _subject(phone: str | None, user_id: str | None) -> str:
+    parts = [f"user {user_id}"] if user_id else []
+    if phone:
+        parts.append(f"address {mask(clean_address(phone))}")
+    return ", ".join(parts) or "a forgotten person"
+
+
+def _where(channel: str, scope: str) -> str:
+    return f"channel {channel}, {'everywhere' if scope == ALL else f'signature {scope}'}"

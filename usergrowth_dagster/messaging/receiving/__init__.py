@@ -1,0 +1,1 @@
+"""What providers post back: delivery reports and replies."""

@@ -1,0 +1,326 @@
+"""Delivery reports: stored first, then applied to the ledger; both are safe to repeat.
+
+A report is about the message whose row id it carries (``out_id``), else about the one with its
+batch and address, else about the one with its request id and address, of the same gateway. An
+``out_id`` that another installation on the same provider account gave out is told by its address
+or request id, which must not contradict.
+
+State only moves forward, whatever comes twice, late or in the wrong order:
+
+* accepted and in_doubt become delivered or undelivered; in_doubt becomes accepted;
+* planned and claimed do so as well when the row has been submitted before: the provider has it
+  after all, so it must not go out again;
+* a final state stays; of two contrary reports the one that came first counts, and both are kept;
+* a report of a row that is still ``submitting``, or of none that is known, stays pending. It is
+  applied by :func:`match_receipts`, or given up after :data:`KEEP` and kept as it is.
+"""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    case,
+    exists,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    text,
+    true,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.codes import MESSAGE_TRANSITIONS, MessageState
+from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.messaging.gateways.protocol import Found, Receipt
+from usergrowth_dagster.messaging.people.phones import PhoneVault
+from usergrowth_dagster.messaging.policy.opted_out import suppress_refused
+from usergrowth_dagster.messaging.receiving.incoming import plain_text, sane_time
+
+KEEP = timedelta(days=7)
+"""How long a report waits for its message."""
+
+_CHUNK = 2_000
+_ROUNDS = 5
+_PAUSE = 0.05
+_LOCK_KEY = 0x75677263  # advisory lock of matching: "ugrc"
+_R = schema.receipt
+_M = schema.message
+_B = schema.batch
+_FINAL_STATUS = (Found.DELIVERED, Found.UNDELIVERED, Found.REJECTED)
+_FINAL_STATES = [state for state in MessageState if state not in MESSAGE_TRANSITIONS]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of reports: those that came, those not seen before, messages that changed by
+    them, and new ones that are pending."""
+
+    received: int = 0
+    new: int = 0
+    changed: int = 0
+    pending: int = 0
+
+
+def take_receipts(
+    store: ControlStore,
+    vault: PhoneVault,
+    gateway: str,
+    receipts: Sequence[Receipt],
+    received: datetime,
+) -> Taken:
+    """Store reports and apply them; what is returned for is on disk.
+
+    Args:
+        store: the control store.
+        vault: makes the hashes of addresses.
+        gateway: who reports.
+        receipts: the reports, oldest first.
+        received: the real clock.
+
+    Returns:
+        Counts of this call.
+    """
+    new = changed = waiting = 0
+    for start in range(0, len(receipts), _CHUNK):
+        some = receipts[start : start + _CHUNK]
+        pairs = [(_row(vault, gateway, receipt, received), receipt) for receipt in some]
+        rows = {row["digest"]: row for row, _ in pairs}
+        refused = {row["digest"]: r.phone for row, r in pairs if r.opted_out and r.phone}
+        with store.write() as connection:
+            ids = _insert(connection, list(rows.values()))
+            mine = _R.c.id.in_(ids)
+            if refused:  # an old report that comes again must not undo a later START
+                fresh = connection.scalars(select(_R.c.digest).where(mine))
+                addresses = [refused[digest] for digest in fresh if digest in refused]
+                suppress_refused(connection, vault, gateway, addresses, received)
+            _find(connection, mine)
+            changed += _apply(connection, _same_messages(ids))
+            _finish(connection, mine)
+        new += len(ids)
+        for _ in range(_ROUNDS):  # rows that another transaction held for a moment
+            with store.read() as connection:
+                if not connection.scalar(_applicable(mine)):
+                    break
+            time.sleep(_PAUSE)
+            with store.write() as connection:
+                changed += _apply(connection, _same_messages(ids))
+                _finish(connection, mine)
+        with store.read() as connection:
+            count = select(func.count()).select_from(_R).where(mine, _R.c.pending)
+            waiting += connection.scalar(count) or 0
+    return Taken(len(receipts), new, changed, waiting)
+
+
+def match_receipts(store: ControlStore, now: datetime | None = None) -> int:
+    """Apply pending reports whose message can take them now, and give up those past KEEP.
+
+    One process does this at a time; to another it seems that there is nothing to do.
+
+    Returns:
+        How many messages changed.
+    """
+    clock = now or utc_now()
+    with store.read() as connection:
+        if connection.scalar(select(_R.c.id).where(_R.c.pending).limit(1)) is None:
+            return 0
+    with store.write() as connection:
+        if not store.is_sqlite:
+            got = text("select pg_try_advisory_xact_lock(:key)")
+            if not connection.scalar(got, {"key": _LOCK_KEY}):
+                return 0
+        _find(connection, true())
+        changed = _apply(connection, and_(_R.c.pending, _R.c.message_id.is_not(None)))
+        _finish(connection, true())
+        connection.execute(
+            _R.update().where(_R.c.pending, _R.c.received_time < clock - KEEP).values(pending=False)
+        )
+    return changed
+
+
+def _row(vault: PhoneVault, gateway: str, receipt: Receipt, received: datetime) -> dict[str, Any]:
+    """A report for the table; the same one again, at whatever time, has the same digest."""
+    out_id = plain_text(receipt.out_id, 256)
+    row = {
+        "gateway": gateway,
+        "out_id": out_id,
+        "batch_id": _own_id(receipt.batch_id),
+        "request_id": plain_text(receipt.request_id, 128),
+        "phone_hash": vault.digest(receipt.phone) if receipt.phone else None,
+        "status": str(receipt.status),
+        "code": plain_text(receipt.code, 128) or "",
+    }
+    about: list[Any] = list(row.values())
+    if not (out_id or row["batch_id"] or row["request_id"]):
+        about.append(sane_time(receipt.time))  # nothing else tells two of them apart
+    digest = hashlib.sha256(repr(about).encode()).digest()[:16]
+    return {
+        **row,
+        "digest": digest,
+        "report_time": sane_time(receipt.time),
+        "received_time": received,
+        "row_id": _own_id(out_id),
+        "message_id": None,
+        "pending": True,
+    }
+
+
+def _own_id(given: str | None) -> int | None:
+    """The id of a message or batch that a provider gives back, if it can be one of ours."""
+    if given is None or len(given) > 18 or not (given.isascii() and given.isdigit()):
+        return None
+    return int(given) if str(int(given)) == given else None
+
+
+def _insert(connection: Connection, rows: list[dict[str, Any]]) -> list[int]:
+    """Store rows that are not there yet; returns their ids.
+
+    In the order of their digests, so that two transactions with the same reports wait for each
+    other and do not lock each other up.
+    """
+    if not rows:
+        return []
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = insert(_R).on_conflict_do_nothing().returning(_R.c.id)
+    rows.sort(key=lambda row: bytes(row["digest"]))
+    return list(connection.scalars(statement, rows))
+
+
+def _find(connection: Connection, which: ColumnElement[bool]) -> None:
+    """Note the messages that pending reports are about."""
+    sent_by = and_(_B.c.id == _M.c.batch_id, _B.c.gateway == _R.c.gateway)
+    same_request = _M.c.request_id == _R.c.request_id
+    same_address = _M.c.phone_hash == _R.c.phone_hash
+    by_row = select(_M.c.id).where(
+        _M.c.id == _R.c.row_id, or_(_R.c.phone_hash.is_(None), same_address, same_request)
+    )
+    by_batch = select(func.max(_M.c.id)).where(_M.c.batch_id == _R.c.batch_id, same_address)
+    # without an address only a request of one message will do
+    only = case((func.count() == 1, func.max(_M.c.id)))
+    by_request = select(only).where(same_request, or_(_R.c.phone_hash.is_(None), same_address))
+    found = func.coalesce(
+        *(
+            query.join_from(_M, _B, sent_by).correlate(_R).scalar_subquery()
+            for query in (by_row, by_batch, by_request)
+        )
+    )
+    connection.execute(
+        _R.update().where(_R.c.pending, _R.c.message_id.is_(None), which).values(message_id=found)
+    )
+
+
+def _same_messages(ids: Sequence[int]) -> ColumnElement[bool]:
+    """Pending reports about the messages that these reports are about."""
+    mine = _R.alias("mine")
+    return and_(
+        _R.c.pending, _R.c.message_id.in_(select(mine.c.message_id).where(mine.c.id.in_(ids)))
+    )
+
+
+def _can_take(final: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether a message's state moves by a report, final or not."""
+    held_back = _M.c.state.in_((MessageState.PLANNED, MessageState.CLAIMED))
+    return or_(
+        _M.c.state == MessageState.IN_DOUBT,
+        and_(held_back, _M.c.attempts > 0),
+        and_(final, _M.c.state == MessageState.ACCEPTED),
+    )
+
+
+def _counting(which: ColumnElement[bool]) -> Select[Any]:
+    """The report that counts for each message: the first final one, else the first."""
+    moment = func.coalesce(_R.c.report_time, _R.c.received_time)
+    final = _R.c.status.in_(_FINAL_STATUS)
+    order = (case((final, 0), else_=1), _R.c.received_time, moment, _R.c.id)
+    return select(
+        _R.c.message_id,
+        _R.c.status,
+        _R.c.code,
+        _R.c.request_id,
+        moment.label("moment"),
+        func.row_number().over(partition_by=_R.c.message_id, order_by=order).label("place"),
+    ).where(which, _R.c.status != Found.NOT_FOUND)
+
+
+def _apply(connection: Connection, which: ColumnElement[bool]) -> int:
+    """Move the messages of reports on; returns how many moved.
+
+    Rows that another transaction holds are passed over, so that nobody can be waited for in a
+    circle; their reports stay pending.
+    """
+    report = _counting(which).subquery("report")
+    final = report.c.status.in_(_FINAL_STATUS)
+    failed = report.c.status.in_((Found.UNDELIVERED, Found.REJECTED))
+    word = _M.c.state.type
+    states = [
+        (report.c.status == Found.DELIVERED, literal(MessageState.DELIVERED, word)),
+        (failed, literal(MessageState.UNDELIVERED, word)),
+    ]
+    moves = and_(_M.c.id == report.c.message_id, report.c.place == 1, _can_take(final))
+    update = _M.update().where(moves)
+    if connection.dialect.name != "sqlite":
+        free = (
+            select(_M.c.id)
+            .where(_M.c.id.in_(select(report.c.message_id)))
+            .with_for_update(skip_locked=True)
+            .cte("free")
+            .prefix_with("materialized", dialect="postgresql")
+        )
+        update = update.where(_M.c.id.in_(select(free.c.id)))
+    accepted_before = _M.c.state == MessageState.ACCEPTED
+    done = connection.execute(
+        update.values(
+            state=case(*states, else_=literal(MessageState.ACCEPTED, word)),
+            reason=case(
+                (failed, "provider_undelivered"),
+                (accepted_before, null()),
+                else_="settled_by_receipt",
+            ),
+            error_code=case((failed, func.nullif(report.c.code, ""))),
+            request_id=func.coalesce(_M.c.request_id, report.c.request_id),
+            sent_time=func.coalesce(_M.c.sent_time, report.c.moment),
+            final_time=case((final, report.c.moment)),
+            retry_at=None,
+            claimed_by=None,
+            lease_until=None,
+            updated_time=utc_now(),
+        )
+    )
+    return int(done.rowcount)
+
+
+def _finish(connection: Connection, which: ColumnElement[bool]) -> None:
+    """Reports that have nothing more to say are not pending any longer."""
+    final = _R.c.status.in_(_FINAL_STATUS)
+    said = exists(
+        select(_M.c.id).where(
+            _M.c.id == _R.c.message_id,
+            or_(
+                _M.c.state.in_(_FINAL_STATES),
+                and_(~final, _M.c.state == MessageState.ACCEPTED),
+                _R.c.status == Found.NOT_FOUND,
+            ),
+        )
+    )
+    connection.execute(_R.update().where(_R.c.pending, which, said).values(pending=False))
+
+
+def _applicable(which: ColumnElement[bool]) -> Select[Any]:
+    """A pending report whose message could take it now, if there is one."""
+    final = _R.c.status.in_(_FINAL_STATUS)
+    return (
+        select(_R.c.id)
+        .join(_M, _M.c.id == _R.c.message_id)
+        .where(which, _R.c.pending, _can_take(final))
+        .limit(1)
+    )

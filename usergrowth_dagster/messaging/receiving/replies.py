@@ -1,0 +1,296 @@
+"""Texts that recipients send back: a refusal holds from the moment that it is stored.
+
+A reply refuses when, after Unicode NFKC, without punctuation and in lower case, it is exactly one
+of ``opt_out_words``: ``TD``, `` td. `` and full-width ``ＴＤ！`` do, ``TD, please`` does not. It
+lifts a refusal when it is one of ``opt_in_words``. The reply and what it does to the suppression
+list are one transaction, so what a provider was answered for holds in every later transaction that
+commits a message as submitting.
+
+With ``opt_out_scope = "everywhere"`` a refusal holds for all signatures, and a lift ends all
+refusals of the number. With ``"signature"`` both concern the signature that the reply was to: the
+one that the provider names, else the one of the last message to the number, else all. A reply by
+e-mail refuses e-mails, another one texts. What was suppressed for a forgotten person is never
+lifted by a reply.
+"""
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.store import ControlStore
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.gateways.protocol import Reply
+from usergrowth_dagster.messaging.people.phones import PhoneVault
+from usergrowth_dagster.messaging.policy import suppression
+from usergrowth_dagster.messaging.receiving.incoming import plain_text, sane_time
+from usergrowth_dagster.settings import Settings
+
+_CHUNK = 500
+_LONGEST = 10_000
+_ORDER_LOCK = 0x75677272  # advisory lock of replies: "ugrr"
+_P = schema.reply
+_M = schema.message
+_O = schema.occurrence
+
+
+class Action(StrEnum):
+    """What a reply does."""
+
+    OPT_OUT = "opt_out"
+    OPT_IN = "opt_in"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What became of replies: those that came, those not seen before, refusals and lifts among the
+    new, and those whose sender's number cannot be one."""
+
+    received: int = 0
+    new: int = 0
+    opt_outs: int = 0
+    opt_ins: int = 0
+    unusable: int = 0
+
+
+def normal_word(text: str) -> str:
+    """A reply as it is compared with the words.
+
+    >>> [normal_word(text) for text in (" ＴＤ！ ", "退订。", "Stop", "T D")]
+    ['td', '退订', 'stop', 't d']
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    kept = (c for c in folded if unicodedata.category(c)[0] not in "PCSM" or c.isspace())
+    return " ".join("".join(kept).split())
+
+
+def action_of(content: str, settings: Settings) -> Action:
+    """What a reply does, by the settings' words; a word on both lists refuses."""
+    word = normal_word(content)
+    if not word:
+        return Action.NONE
+    if word in {normal_word(known) for known in settings.opt_out_words}:
+        return Action.OPT_OUT
+    if word in {normal_word(known) for known in settings.opt_in_words}:
+        return Action.OPT_IN
+    return Action.NONE
+
+
+def take_replies(
+    store: ControlStore,
+    vault: PhoneVault,
+    settings: Settings,
+    gateway: str,
+    replies: Sequence[Reply],
+    received: datetime,
+) -> Answered:
+    """Store replies and obey them, in the order in which they were sent; repeats change nothing.
+
+    A number that no message ever went to is suppressed as well.
+
+    Args:
+        store: the control store.
+        vault: makes the hashes; seals the contents.
+        settings: words and scope.
+        gateway: who hands them over.
+        replies: the replies.
+        received: the real clock.
+
+    Returns:
+        Counts of this call; what it returns for is on disk.
+    """
+    done = Answered(received=len(replies))
+    in_order = sorted(replies, key=lambda reply: sane_time(reply.send_time) or received)
+    for start in range(0, len(in_order), _CHUNK):
+        known = [
+            one
+            for reply in in_order[start : start + _CHUNK]
+            if (one := _known(vault, settings, gateway, reply, received)) is not None
+        ]
+        unusable = len(in_order[start : start + _CHUNK]) - len(known)
+        with store.write() as connection:
+            if not store.is_sqlite:  # STOP and START of one number, in two calls at once
+                connection.execute(select(func.pg_advisory_xact_lock(_ORDER_LOCK)))
+            new, outs, ins = _obey(connection, vault, settings, known, received)
+        done = Answered(
+            done.received,
+            done.new + new,
+            done.opt_outs + outs,
+            done.opt_ins + ins,
+            done.unusable + unusable,
+        )
+    return done
+
+
+@dataclass
+class _Known:
+    """A reply as it is stored, with what it does and the number in the clear."""
+
+    row: dict[str, Any]
+    action: Action
+    phone: str = field(repr=False)
+
+
+def _known(
+    vault: PhoneVault, settings: Settings, gateway: str, reply: Reply, received: datetime
+) -> _Known | None:
+    """A reply for the table; None when its sender is a short code or a name: nobody to text."""
+    try:
+        phone = suppression.clean_address(reply.phone)
+    except UserError:
+        return None
+    action = action_of(reply.content, settings)
+    row: dict[str, Any] = {
+        "gateway": gateway,
+        "phone_hash": vault.digest(phone),
+        "content": vault.seal(plain_text(reply.content, _LONGEST) or ""),
+        "signature": plain_text((reply.signature or "").strip("【】[] "), 64),
+        "action": str(action),
+        "send_time": sane_time(reply.send_time),
+        "received_time": received,
+    }
+    return _Known({**row, "digest": _digest(vault, reply, row)}, action, phone)
+
+
+def _digest(vault: PhoneVault, reply: Reply, row: Mapping[str, Any]) -> bytes:
+    """What tells two replies apart; one without the provider's id and time is always new."""
+    if reply.sequence_id:
+        told: Any = reply.sequence_id
+    elif row["send_time"] is not None:
+        told = (row["send_time"].isoformat(), reply.content)
+    else:
+        told = (row["received_time"].isoformat(), os.urandom(16))
+    return vault.user_digest(repr((row["gateway"], row["phone_hash"], row["action"], told)))
+
+
+def _obey(
+    connection: Connection,
+    vault: PhoneVault,
+    settings: Settings,
+    known: Sequence[_Known],
+    received: datetime,
+) -> tuple[int, int, int]:
+    """Keep replies and do what the new ones say; returns new, refusals, lifts."""
+    everywhere = settings.opt_out_scope == "everywhere"
+    if not everywhere:
+        _name_signatures(connection, known)
+    new = _store(connection, known)
+    acting = [one for one in new if one.action is not Action.NONE]
+    acting = _not_outdated(connection, acting, everywhere)
+    counts = {Action.OPT_OUT: 0, Action.OPT_IN: 0}
+    for wave in _waves(acting):
+        for one in wave:
+            counts[one.action] += 1
+        refusals = [one for one in wave if one.action is Action.OPT_OUT]
+        if refusals:
+            _suppress(connection, vault, refusals, everywhere, received)
+        lifts: dict[str | None, list[bytes]] = {}
+        for one in wave:
+            if one.action is Action.OPT_IN:
+                scope = None if everywhere else one.row["signature"] or suppression.ALL
+                lifts.setdefault(scope, []).append(one.row["phone_hash"])
+        for scope, hashes in lifts.items():
+            suppression.lift_rows(connection, phone_hashes=hashes, scope=scope, now=received)
+    return len(new), counts[Action.OPT_OUT], counts[Action.OPT_IN]
+
+
+def _name_signatures(connection: Connection, known: Sequence[_Known]) -> None:
+    """Where the provider does not say which signature a reply is to: that of the last message."""
+    nameless = [one for one in known if one.row["signature"] is None]
+    order = (_M.c.sent_time.desc().nulls_last(), _M.c.id.desc())
+    place = func.row_number().over(partition_by=_M.c.phone_hash, order_by=order)
+    sent = (
+        select(_M.c.phone_hash, _O.c.signature, place.label("place"))
+        .join(_O, _M.c.occurrence_id == _O.c.id)
+        .where(_M.c.phone_hash.in_([one.row["phone_hash"] for one in nameless]))
+        .where(_M.c.attempts > 0)
+        .subquery()
+    )
+    query = select(sent.c.phone_hash, sent.c.signature).where(sent.c.place == 1)
+    last = {row[0]: row[1] for row in connection.execute(query)}
+    for one in nameless:
+        one.row["signature"] = last.get(one.row["phone_hash"])
+
+
+def _store(connection: Connection, known: Sequence[_Known]) -> list[_Known]:
+    """Keep replies; returns those that were not there yet."""
+    if not known:
+        return []
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = insert(_P).on_conflict_do_nothing().returning(_P.c.digest)
+    fresh = set(connection.scalars(statement, [one.row for one in known]))
+    first = {one.row["digest"]: one for one in reversed(known)}
+    return [one for one in known if one.row["digest"] in fresh and first[one.row["digest"]] is one]
+
+
+def _not_outdated(
+    connection: Connection, acting: Sequence[_Known], everywhere: bool
+) -> list[_Known]:
+    """Those of which the contrary was not sent later; a reply without a time counts as now."""
+    if not acting:
+        return []
+    moment = func.max(func.coalesce(_P.c.send_time, _P.c.received_time), type_=_P.c.send_time.type)
+    query = (
+        select(_P.c.phone_hash, _P.c.signature, _P.c.action, moment)
+        .where(_P.c.phone_hash.in_([one.row["phone_hash"] for one in acting]))
+        .where(_P.c.action != str(Action.NONE))
+        .group_by(_P.c.phone_hash, _P.c.signature, _P.c.action)
+    )
+    newest: dict[tuple[Any, ...], datetime] = {}
+    for phone_hash, signature, action, when in connection.execute(query):
+        key = (phone_hash, None if everywhere else signature, action)
+        newest[key] = max(when, newest.get(key, when))
+    kept = []
+    for one in acting:
+        contrary = Action.OPT_IN if one.action is Action.OPT_OUT else Action.OPT_OUT
+        scope = None if everywhere else one.row["signature"]
+        later = newest.get((one.row["phone_hash"], scope, str(contrary)))
+        sent = one.row["send_time"]
+        if sent is None or later is None or later <= sent:
+            kept.append(one)
+    return kept
+
+
+def _waves(acting: Sequence[_Known]) -> list[list[_Known]]:
+    """Replies in their order, parted so that a number comes once in a part."""
+    waves: list[list[_Known]] = []
+    seen: Counter[bytes] = Counter()
+    for one in acting:
+        place = seen[one.row["phone_hash"]]
+        seen[one.row["phone_hash"]] += 1
+        if place == len(waves):
+            waves.append([])
+        waves[place].append(one)
+    return waves
+
+
+def _suppress(
+    connection: Connection,
+    vault: PhoneVault,
+    refusals: Sequence[_Known],
+    everywhere: bool,
+    received: datetime,
+) -> None:
+    rows = []
+    for one in refusals:
+        scope = None if everywhere else one.row["signature"]
+        rows += suppression.entries(
+            vault,
+            phone=one.phone,
+            user_id=None,
+            channel="email" if "@" in one.phone else "sms",
+            scope=scope or suppression.ALL,
+            reason=suppression.REPLY,
+            source=f"reply by {one.row['gateway']}",
+            now=received,
+        )
+    suppression.add(connection, rows)

@@ -1,0 +1,1 @@
+"""When messages go out: occurrences, their windows, repeats, smart send."""

@@ -1,0 +1,348 @@
+"""Occurrences: one run of a schedule for one task, with its time window and frozen text."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, select
+
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.codes import (
+    TRANSITIONS,
+    GroupStatus,
+    Kind,
+    MessageState,
+    OccurrenceState,
+    ReviewStatus,
+    ScheduleStatus,
+)
+from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.policy.checks import check_fresh, check_refusable
+from usergrowth_dagster.messaging.schedules.windows import (
+    Window,
+    check_task_age,
+    first_due,
+    repeat_of,
+    window_of,
+)
+from usergrowth_dagster.messaging.texts.billing import price_of
+from usergrowth_dagster.settings import Settings
+
+_O = schema.occurrence
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """One run of a schedule; times are UTC."""
+
+    id: int
+    schedule_id: int
+    schedule: str
+    name: str
+    task_id: str
+    channel: str
+    state: OccurrenceState
+    reason: str | None
+    due: datetime
+    send_by: datetime
+    signature: str
+    template_code: str
+    template_type: str
+    content: str
+    price: float
+    currency: str
+    sequence: int | None = None
+    audience_date: date | None = None
+    contact: dict[str, Any] | None = None
+    subject: str | None = None
+
+
+def business_now(settings: Settings) -> datetime:
+    """The business clock: now, or 10:00 local time of the pinned date."""
+    if settings.today is None:
+        return utc_now()
+    return datetime.combine(settings.today, time(10), settings.zone).astimezone(UTC)
+
+
+def occurrence_name(task: Task) -> str:
+    """Name of a task's occurrence: its date and id."""
+    return f"{task.execution_date:%Y%m%d}-{task.task_id}"
+
+
+def open_occurrence(
+    store: ControlStore, settings: Settings, task: Task, now: datetime | None = None
+) -> Occurrence:
+    """The task's occurrence, made on first call from the approved signature and template.
+
+    Args:
+        store: the control store.
+        settings: prices, hours and the business time zone.
+        task: a decided task.
+        now: business clock; default :func:`business_now`.
+
+    Raises:
+        UserError: the output group has not passed, signature or template is not approved, or the
+            audience would be too old before the schedule ends.
+    """
+    name = occurrence_name(task)
+    now = now or business_now(settings)
+    with store.write(alone=True) as connection:
+        schedule = (
+            connection.execute(
+                select(schema.schedule)
+                .join(schema.campaign, schema.campaign.c.id == schema.schedule.c.campaign_id)
+                .where(
+                    schema.campaign.c.name == task.campaign,
+                    schema.schedule.c.name == task.spec.schedule.name,
+                )
+            )
+            .mappings()
+            .first()
+        )
+        if schedule is None:
+            raise UserError(
+                f"campaign {task.campaign!r} has no schedule {task.spec.schedule.name!r}; "
+                "apply its YAML file again"
+            )
+        held = connection.scalar(
+            select(_O.c.id).where(_O.c.schedule_id == schedule["id"], _O.c.name == name)
+        )
+        if held is None:
+            held = _create(store, connection, settings, task, schedule, name, now)
+    return occurrence(store, held)
+
+
+def _approved(connection: Connection, kind: Kind, record_id: int, task: Task) -> RowMapping:
+    table = schema.signature if kind is Kind.SIGNATURE else schema.template
+    row = connection.execute(select(table).where(table.c.id == record_id)).mappings().one()
+    if row["status"] is not ReviewStatus.APPROVED:
+        why = f" ({row['reason']})" if row["reason"] else ""
+        raise UserError(
+            f"campaign {task.campaign!r}: {kind} {row['name']!r} is "
+            f"{row['status'].name.lower()}{why}; only approved ones can be sent, so have it "
+            "reviewed and run again"
+        )
+    return row
+
+
+def _create(
+    store: ControlStore,
+    connection: Connection,
+    settings: Settings,
+    task: Task,
+    schedule: RowMapping,
+    name: str,
+    moment: datetime,
+) -> int:
+    group = schema.group
+    passed = connection.scalar(
+        select(group.c.status)
+        .join(schema.inference_job, schema.inference_job.c.target_group_id == group.c.id)
+        .where(schema.inference_job.c.name == task.task_id)
+    )
+    if passed is not GroupStatus.PASSED:
+        raise UserError(
+            f"task {task.task_id!r} has no decided audience yet, so nothing can be scheduled; "
+            "run its execution date first"
+        )
+    signature = _approved(connection, Kind.SIGNATURE, schedule["signature_id"], task)
+    template = _approved(connection, Kind.TEMPLATE, schedule["template_id"], task)
+    window = _window(connection, settings, task, schedule, moment)
+    check_fresh(settings, task, window.due)
+    check_refusable(settings, task, template["content"], template["type"])
+    now = utc_now()
+    made = connection.execute(
+        _O.insert().values(
+            schedule_id=schedule["id"],
+            name=name,
+            task_id=task.task_id,
+            channel=schedule["channel"],
+            state=OccurrenceState.PLANNING,
+            due=window.due,
+            send_by=window.send_by,
+            sequence=window.sequence,
+            signature=signature["name"],
+            template_code=template["template_code"],
+            template_type=template["type"],
+            content=template["content"],
+            price=price_of(settings, schedule["channel"]),
+            currency=settings.currency,
+            audience_date=task.execution_date,
+            contact=task.spec.contact.model_dump(mode="json", exclude_defaults=True) or None,
+            subject=template["subject"],
+            created_time=now,
+            updated_time=now,
+        )
+    )
+    if schedule["status"] in (ScheduleStatus.CHECKING, ScheduleStatus.CHECK_FAILED):
+        for status in (ScheduleStatus.CHECKING, ScheduleStatus.CHECK_OK):
+            move_schedule(store, connection, schedule["id"], status, "plan")
+    return int(made.inserted_primary_key[0])  # type: ignore[index]
+
+
+def _window(
+    connection: Connection,
+    settings: Settings,
+    task: Task,
+    schedule: RowMapping,
+    now: datetime,
+) -> Window:
+    """A task's window: of the first occurrence, or of the one that its date stands for."""
+    if task.upload == task.task_id:
+        check_task_age(settings, task.spec, task.execution_date, f"campaign {task.campaign!r}: ")
+        return window_of(settings, schedule, task.spec, task.execution_date, now)
+    times = repeat_of(settings, schedule, _first_due(connection, settings, task, schedule))
+    number = times.on_day(task.execution_date)
+    window = times.window(number, timedelta(hours=settings.send_within_hours)) if number else None
+    if window is None:
+        raise UserError(
+            f"task {task.task_id!r}: schedule {schedule['name']!r} is not due on "
+            f"{task.execution_date} any more, so this audience is not sent to"
+        )
+    return Window(*window, number)
+
+
+def _first_due(
+    connection: Connection, settings: Settings, task: Task, schedule: RowMapping
+) -> datetime:
+    """When the first occurrence of the upload of a task that is decided again was due."""
+    found: datetime | None = connection.scalar(
+        select(_O.c.due).where(
+            _O.c.schedule_id == schedule["id"], _O.c.task_id == task.upload, _O.c.sequence == 0
+        )
+    )
+    job = schema.inference_job
+    day = connection.scalar(select(job.c.execution_date).where(job.c.name == task.upload))
+    if found is None:
+        found = first_due(settings, schedule, task.spec, day or task.execution_date)
+    return found
+
+
+def move_schedule(
+    store: ControlStore,
+    connection: Connection,
+    schedule_id: int,
+    status: ScheduleStatus,
+    actor: str,
+    note: str = "",
+) -> bool:
+    """Change a schedule's status where that is allowed; another worker may have been faster."""
+    table = schema.schedule
+    present = connection.scalar(
+        select(table.c.status).where(table.c.id == schedule_id).with_for_update()
+    )
+    assert isinstance(present, ScheduleStatus)
+    if status not in TRANSITIONS[Kind.SCHEDULE][present]:
+        return False
+    store.move(connection, Kind.SCHEDULE, schedule_id, status, actor, note=note)
+    return True
+
+
+def _find(store: ControlStore, *conditions: object) -> list[Occurrence]:
+    query = (
+        select(_O, schema.schedule.c.name.label("schedule"))
+        .join(schema.schedule, schema.schedule.c.id == _O.c.schedule_id)
+        .where(*conditions)  # type: ignore[arg-type]
+        .order_by(_O.c.due, _O.c.id)
+    )
+    names = Occurrence.__dataclass_fields__
+    with store.read() as connection:
+        rows = connection.execute(query).mappings().all()
+    return [
+        Occurrence(
+            **{
+                **{key: row[key] for key in names},
+                "template_type": row["template_type"].name.lower(),
+            }
+        )
+        for row in rows
+    ]
+
+
+def occurrence(store: ControlStore, occurrence_id: int) -> Occurrence:
+    """One occurrence."""
+    return _find(store, _O.c.id == occurrence_id)[0]
+
+
+def find_occurrence(store: ControlStore, task: Task) -> Occurrence | None:
+    """A task's occurrence on its execution date, if it is planned."""
+    found = _find(store, _O.c.task_id == task.task_id, _O.c.name == occurrence_name(task))
+    return found[0] if found else None
+
+
+def occurrences_of(store: ControlStore, task_id: str) -> list[Occurrence]:
+    """A task's occurrences."""
+    return _find(store, _O.c.task_id == task_id)
+
+
+def due_occurrences(store: ControlStore, now: datetime) -> list[Occurrence]:
+    """Occurrences to dispatch at ``now`` (business clock), earliest first."""
+    return _find(
+        store,
+        _O.c.state.in_((OccurrenceState.READY, OccurrenceState.SENDING)),
+        schema.schedule.c.paused.is_(False),
+        _O.c.due <= now,
+        _O.c.send_by > now,
+    )
+
+
+def late_occurrences(store: ControlStore, now: datetime) -> list[Occurrence]:
+    """Occurrences past their send-by at ``now`` that are not done."""
+    states = (OccurrenceState.READY, OccurrenceState.SENDING, OccurrenceState.STOPPED)
+    return _find(store, _O.c.state.in_(states), _O.c.send_by <= now)
+
+
+def change_state(
+    store: ControlStore,
+    occurrence: Occurrence,
+    state: OccurrenceState,
+    sources: Sequence[OccurrenceState],
+    reason: str | None = None,
+    *,
+    only_if: Callable[[Connection], bool] | None = None,
+) -> bool:
+    """Move an occurrence (and its schedule) on, unless another worker has; says whether.
+
+    ``only_if`` is asked while the occurrence is this transaction's.
+    """
+    with store.write() as connection:
+        if only_if is not None:
+            connection.execute(select(_O.c.id).where(_O.c.id == occurrence.id).with_for_update())
+            if not only_if(connection):
+                return False
+        done = connection.execute(
+            _O.update()
+            .where(_O.c.id == occurrence.id, _O.c.state.in_(sources))
+            .values(state=state, reason=reason, updated_time=utc_now())
+        )
+        if not done.rowcount:
+            return False
+        store.note(
+            connection, Kind.OCCURRENCE, occurrence.id, "dispatch", target=state, note=reason or ""
+        )
+        status = {
+            OccurrenceState.SENDING: ScheduleStatus.SENDING,
+            OccurrenceState.DONE: ScheduleStatus.SENT,
+            OccurrenceState.STOPPED: ScheduleStatus.FAILED,
+        }[state]
+        if status is ScheduleStatus.SENT and not _sent_any(connection, occurrence.id):
+            status = ScheduleStatus.FAILED
+        move_schedule(
+            store, connection, occurrence.schedule_id, status, "dispatch", reason or occurrence.name
+        )
+    return True
+
+
+def _sent_any(connection: Connection, occurrence_id: int) -> bool:
+    """Whether anything went out, or nobody was to be sent to."""
+    table = schema.message
+    unsent = (MessageState.EXPIRED, MessageState.SKIPPED)
+    mine = table.c.occurrence_id == occurrence_id
+    sent = connection.scalar(select(table.c.id).where(mine, table.c.state.not_in(unsent)).limit(1))
+    late = connection.scalar(
+        select(table.c.id).where(mine, table.c.state == MessageState.EXPIRED).limit(1)
+    )
+    return sent is not None or late is None

@@ -1,0 +1,321 @@
+"""The later occurrences of repeating schedules, opened as they come due.
+
+The occurrences of a schedule and an uploaded population are a series: number 0 is planned with the
+decision, the k-th is due at the k-th time (module ``repeats``). Which one is open depends on the
+clock alone, not on what was opened before it:
+
+* the newest time that has come is opened while its window lasts; the ones before it that were never
+  opened are missed, which is recorded, and are not sent after the event, in a burst;
+* a clock that jumps back opens nothing twice, since a number has one name and a name is unique;
+  one that jumps ahead and comes back leaves a series that goes on where it was.
+
+A frozen audience is copied from the first occurrence inside the database: the same sealed address,
+text and order. Whoever the contact policy left out then is asked about again. An audience that is
+decided anew each time is planned by its own task on the day (``tasks.again``); here only the missed
+ones are recorded.
+"""
+
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.codes import (
+    Kind,
+    OccurrenceState,
+    RepeatUnit,
+    ReviewStatus,
+)
+from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.control.tasks import repeated_task_id
+from usergrowth_dagster.messaging.dispatching.alerts import post
+from usergrowth_dagster.messaging.plans.planning import finish_planning, segments_for
+from usergrowth_dagster.messaging.policy.contact import contact_rules
+from usergrowth_dagster.messaging.schedules.copies import copy_recipients
+from usergrowth_dagster.messaging.schedules.occurrences import occurrence
+from usergrowth_dagster.messaging.schedules.repeats import Repeat
+from usergrowth_dagster.messaging.schedules.windows import repeat_of
+from usergrowth_dagster.messaging.texts.billing import price_of
+from usergrowth_dagster.settings import Settings
+
+MISSED = "missed"
+TOO_OLD = "audience_stale"
+_FORGOTTEN = timedelta(days=400)  # a series whose last time is longer ago has ended
+_O = schema.occurrence
+_S = schema.schedule
+
+
+@dataclass
+class Opened:
+    """Occurrences that were opened, and sentences about those that were missed."""
+
+    opened: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Known:
+    id: int
+    sequence: int
+    state: OccurrenceState
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Series:
+    """A series: its first occurrence as the database holds it, and its times."""
+
+    first: RowMapping
+    times: Repeat
+    refreshed: bool
+    budget: float | None
+
+    def name(self, sequence: int, settings: Settings) -> str:
+        """The one name of a number."""
+        if not self.refreshed:
+            return f"{self.first['name']}.{sequence}"
+        day = _day(self.times, sequence, settings)
+        return f"{day:%Y%m%d}-{repeated_task_id(self.first['task_id'], day)}"
+
+
+def open_due_repeats(store: ControlStore, settings: Settings, now: datetime) -> Opened:
+    """Open the occurrences of repeating schedules that are due, and record the missed ones.
+
+    May be called by any number of processes at once, as often as they like. Paused schedules, and
+    those whose signature or template has been rejected, open nothing.
+
+    Args:
+        store: the control store.
+        settings: hours, prices and contact rules.
+        now: business clock.
+    """
+    done = Opened()
+    with store.read() as connection:
+        found = all_series(connection, settings, _S.c.paused.is_(False))
+    for series in found:
+        _open_one(store, settings, series, now, done)
+    return done
+
+
+def _open_one(
+    store: ControlStore, settings: Settings, series: Series, now: datetime, done: Opened
+) -> None:
+    number = series.times.latest(now)
+    if not number:  # not due, or only the first one is, which its task plans
+        return
+    window = series.times.window(number, timedelta(hours=settings.send_within_hours))
+    assert window is not None
+    if window[1] < now - _FORGOTTEN:
+        return
+    with store.read() as connection:
+        known = _known(connection, series.first)
+    held = known.get(number)
+    if held is not None:
+        if held.state is OccurrenceState.PLANNING and not series.refreshed:
+            _fill(store, settings, series, held.id, now, done)
+        return
+    if any(one.state is OccurrenceState.STOPPED for one in known.values()):
+        return  # a person looks at it; it ends with its own window
+    before = max((one for one in known if one < number), default=0)
+    is_open = window[0] <= now < window[1]
+    if too_old(series, settings, number):
+        if not any(one.reason == TOO_OLD for one in known.values()):
+            _record(store, settings, series, (before + 1, number), TOO_OLD, done)
+        return
+    last_missed = number - 1 if is_open else number
+    if last_missed > before:
+        _record(store, settings, series, (before + 1, last_missed), MISSED, done)
+    if is_open and not series.refreshed:
+        made = _create(store, settings, series, number, window)
+        if made is not None:
+            _fill(store, settings, series, made, now, done)
+
+
+def all_series(
+    connection: Connection, settings: Settings, *conditions: ColumnElement[bool]
+) -> list[Series]:
+    """The series whose texts are not rejected, those first that began first."""
+    job, signature, template = schema.inference_job, schema.signature, schema.template
+    query = (
+        select(
+            _O,
+            *(_S.c[key] for key in ("repeat_cycle_unit", "repeat_cycle", "repeat_times")),
+            _S.c.end_time,
+            _S.c.name.label("schedule"),
+            job.c.user_config,
+            job.c.data_path,
+        )
+        .join(_S, _S.c.id == _O.c.schedule_id)
+        .join(job, job.c.name == _O.c.task_id)
+        .join(signature, signature.c.id == _S.c.signature_id)
+        .join(template, template.c.id == _S.c.template_id)
+        .where(
+            _O.c.sequence == 0,
+            _O.c.state != OccurrenceState.PLANNING,
+            _S.c.repeat_cycle_unit != RepeatUnit.NEVER,
+            signature.c.status != ReviewStatus.REJECTED,
+            template.c.status != ReviewStatus.REJECTED,
+            *conditions,
+        )
+        .order_by(_O.c.id)
+    )
+    return [
+        Series(
+            row,
+            repeat_of(settings, row, row["due"]),
+            bool(row["user_config"]["schedule"].get("refresh_audience")),
+            row["user_config"]["selection"].get("budget"),
+        )
+        for row in connection.execute(query).mappings()
+    ]
+
+
+def _known(connection: Connection, first: RowMapping) -> dict[int, _Known]:
+    """The newest occurrences of a series, by number; older ones matter no more."""
+    job = schema.inference_job
+    query = (
+        select(_O.c.id, _O.c.sequence, _O.c.state, _O.c.reason)
+        .join(job, job.c.name == _O.c.task_id)
+        .where(
+            _O.c.schedule_id == first["schedule_id"],
+            _O.c.sequence.is_not(None),
+            job.c.data_path == first["data_path"],
+        )
+        .order_by(_O.c.sequence.desc())
+        .limit(50)
+    )
+    return {row.sequence: _Known(*row) for row in connection.execute(query)}
+
+
+def _day(times: Repeat, sequence: int, settings: Settings) -> date:
+    due = times.due(sequence)
+    assert due is not None
+    return due.astimezone(settings.zone).date()
+
+
+def too_old(series: Series, settings: Settings, number: int) -> bool:
+    """Whether a frozen audience may not be sent to any more by the time of a number."""
+    decided = series.first["audience_date"]
+    if series.refreshed or decided is None:
+        return False
+    rules = contact_rules(settings, series.first["contact"])
+    return bool((_day(series.times, number, settings) - decided).days > rules.max_audience_days)
+
+
+def _record(
+    store: ControlStore,
+    settings: Settings,
+    series: Series,
+    numbers: tuple[int, int],
+    reason: str,
+    done: Opened,
+) -> None:
+    """One line for a run of occurrences that are not sent, under the name of the last of them."""
+    low, high = numbers
+    window = series.times.window(high, timedelta(hours=settings.send_within_hours))
+    assert window is not None
+    days = [_day(series.times, number, settings) for number in numbers]
+    why = {
+        MISSED: "nobody decided and planned its audience in its time"
+        if series.refreshed
+        else "no dispatcher was at work in its time, or the schedule was paused",
+        TOO_OLD: f"its audience of {series.first['audience_date']} is too old by then; say for how "
+        "long it is good as contact.max_audience_days, or set schedule.refresh_audience: true",
+    }[reason]
+    which = f"occurrence {high} of {days[1]}"
+    if low < high:
+        which = f"occurrences {low} to {high}, of {days[0]} to {days[1]}"
+    note = f"{which}: not sent, since {why}"
+    with store.write(alone=True) as connection:
+        values = {"state": OccurrenceState.DONE, "reason": reason}
+        made = _insert(connection, store, settings, series, high, window, values)
+        if made is None:
+            return
+        store.note(
+            connection,
+            Kind.OCCURRENCE,
+            made,
+            "dispatch",
+            target=OccurrenceState.DONE,
+            note=note,
+        )
+    sentence = f"schedule {series.first['schedule']!r}: {note}"
+    done.missed.append(sentence)
+    post(settings, "occurrences_missed", message=sentence)
+
+
+def _create(
+    store: ControlStore,
+    settings: Settings,
+    series: Series,
+    number: int,
+    window: tuple[datetime, datetime],
+) -> int | None:
+    """A new occurrence in planning; None when another process has made it, or it may not be."""
+    with store.write(alone=True) as connection:
+        paused = connection.scalar(
+            select(_S.c.paused).where(_S.c.id == series.first["schedule_id"])
+        )
+        if paused:
+            return None
+        values = {"state": OccurrenceState.PLANNING, "reason": None}
+        return _insert(connection, store, settings, series, number, window, values)
+
+
+_FROZEN = (
+    *("schedule_id", "task_id", "channel", "signature", "template_code", "template_type"),
+    *("content", "audience_date", "contact", "subject"),
+)
+"""What a later occurrence has in common with the first."""
+
+
+def _insert(
+    connection: Connection,
+    store: ControlStore,
+    settings: Settings,
+    series: Series,
+    number: int,
+    window: tuple[datetime, datetime],
+    values: dict[str, Any],
+) -> int | None:
+    insert = sqlite.insert if store.is_sqlite else postgresql.insert
+    now = utc_now()
+    made = connection.scalar(
+        insert(_O)
+        .values(
+            **{key: series.first[key] for key in _FROZEN},
+            name=series.name(number, settings),
+            due=window[0],
+            send_by=window[1],
+            sequence=number,
+            price=price_of(settings, series.first["channel"]),
+            currency=settings.currency,
+            created_time=now,
+            updated_time=now,
+            **values,
+        )
+        .on_conflict_do_nothing(index_elements=["schedule_id", "name"])
+        .returning(_O.c.id)
+    )
+    return None if made is None else int(made)
+
+
+def _fill(
+    store: ControlStore,
+    settings: Settings,
+    series: Series,
+    occurrence_id: int,
+    now: datetime,
+    done: Opened,
+) -> None:
+    """Copy the recipients, screen them, and open the occurrence for dispatch."""
+    opened = occurrence(store, occurrence_id)
+    if not copy_recipients(store, series.first["id"], opened.id):
+        return
+    limit = None if series.budget is None else segments_for(series.budget, opened.price)
+    rules = contact_rules(settings, opened.contact)
+    if finish_planning(store, opened, rules, max_segments=limit, now=now):
+        done.opened.append(opened.name)

@@ -1,0 +1,88 @@
+"""When schedules are due next, for a person who looks."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection, RowMapping, exists, func, select
+
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.codes import OccurrenceState
+from usergrowth_dagster.control.store import ControlStore
+from usergrowth_dagster.control.tasks import load_spec
+from usergrowth_dagster.messaging.schedules.series import all_series, too_old
+from usergrowth_dagster.messaging.schedules.windows import first_due
+from usergrowth_dagster.settings import Settings
+
+_O = schema.occurrence
+_S = schema.schedule
+
+
+def next_due(
+    store: ControlStore, settings: Settings, schedule: str, now: datetime
+) -> datetime | None:
+    """When the next occurrence of a schedule is due after ``now`` (UTC); None: none is known.
+
+    That is one that is planned, one that repeats, or the first of a task that is still to be
+    decided. Pauses are not looked at: it is when it would be sent if the schedule went on.
+
+    Args:
+        store: the control store.
+        settings: the business time zone.
+        schedule: the schedule's name.
+        now: business clock.
+    """
+    with store.read() as connection:
+        row = connection.execute(select(_S).where(_S.c.name == schedule)).mappings().first()
+        if row is None:
+            return None
+        times = [
+            *_planned(connection, row, now),
+            *_repeated(connection, settings, row, now),
+            *_undecided(connection, settings, row),
+        ]
+    return min((moment for moment in times if moment > now), default=None)
+
+
+def upcoming(store: ControlStore, settings: Settings, now: datetime) -> list[tuple[str, datetime]]:
+    """Schedules that are due after ``now``, the next one first."""
+    with store.read() as connection:
+        names = connection.scalars(select(_S.c.name)).all()
+    found = [(name, next_due(store, settings, name, now)) for name in names]
+    known = [(name, moment) for name, moment in found if moment is not None]
+    return sorted(known, key=lambda one: (one[1], one[0]))
+
+
+def _planned(connection: Connection, schedule: RowMapping, now: datetime) -> list[datetime]:
+    query = select(func.min(_O.c.due)).where(
+        _O.c.schedule_id == schedule["id"],
+        _O.c.due > now,
+        _O.c.state.in_((OccurrenceState.PLANNING, OccurrenceState.READY)),
+    )
+    found = connection.scalar(query)
+    return [found] if found else []
+
+
+def _repeated(
+    connection: Connection, settings: Settings, schedule: RowMapping, now: datetime
+) -> list[datetime]:
+    times = []
+    for series in all_series(connection, settings, _S.c.id == schedule["id"]):
+        number = series.times.latest(now)
+        following = 0 if number is None else number + 1
+        due = series.times.due(following)
+        if due and not too_old(series, settings, following):
+            times.append(due)
+    return times
+
+
+def _undecided(connection: Connection, settings: Settings, schedule: RowMapping) -> list[datetime]:
+    job = schema.inference_job
+    planned = exists().where(_O.c.task_id == job.c.name)
+    query = select(job.c.user_config, job.c.execution_date).where(
+        job.c.campaign_id == schedule["campaign_id"],
+        job.c.data_path == "population/" + job.c.name,
+        ~planned,
+    )
+    return [
+        first_due(settings, schedule, load_spec(config), day)
+        for config, day in connection.execute(query).tuples()
+    ]

@@ -1,0 +1,1 @@
+"""Signatures and templates: their rules, rendering, and how texts are billed."""

@@ -1,0 +1,280 @@
+"""Signatures and templates: their rules, and rendering in Python and in SQL.
+
+The rules of texts are Aliyun's for mainland China, which are the strictest. An e-mail has none of
+their lengths, no 【】, and a subject without variables. The SQL expressions read a
+column ``variables MAP(VARCHAR, VARCHAR)``; a variable that is missing, NULL or empty makes them
+NULL, and :func:`reason_sql` says why. They equal :func:`render` and :func:`billing.segments`.
+"""
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+
+from usergrowth_dagster.control.campaign import CampaignSpec
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.texts.billing import (
+    MAX_CHARACTERS,
+    Billing,
+    characters,
+    characters_sql,
+    segments_of_sql,
+)
+
+EMAIL_OPT_OUT = re.compile("unsubscribe|退订", re.IGNORECASE)
+"""What tells how to refuse in an e-mail, beside the texts of the setting ``opt_out_texts``."""
+MAX_VALUE = 35
+MAX_VARIABLES = 10
+_VARIABLE = re.compile(r"\$\{([^{}]*)\}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
+
+
+def pieces(content: str) -> list[tuple[str, bool]]:
+    """A template as its texts (False) and variable names (True), in order, none empty.
+
+    >>> pieces("Hi ${name}!")
+    [('Hi ', False), ('name', True), ('!', False)]
+    """
+    found: list[tuple[str, bool]] = []
+    for index, part in enumerate(_VARIABLE.split(content)):
+        if part or index % 2:
+            found.append((part, bool(index % 2)))
+    return found
+
+
+def variables(content: str) -> list[str]:
+    """Names of a template's variables, in order."""
+    return [part for part, is_variable in pieces(content) if is_variable]
+
+
+def signature_problems(name: str) -> list[str]:
+    """The rules that a signature breaks, each as a clause of a sentence."""
+    problems = []
+    if not 2 <= characters(name) <= 12:
+        problems.append(f"a signature has 2 to 12 characters, this one {characters(name)}")
+    if bad := sorted(set(name) & set("【】()[]")):
+        problems.append(f"a signature holds no 【】()[], this one has {' '.join(bad)}")
+    if any(ord(letter) < 32 for letter in name):
+        problems.append("a signature holds no line breaks or control characters")
+    return problems
+
+
+def tells_how_to_refuse(content: str, opt_out_texts: Sequence[str], channel: str) -> bool:
+    """Whether a text says how to get no more of them."""
+    if channel == "email" and EMAIL_OPT_OUT.search(content):
+        return True
+    return any(text in content for text in opt_out_texts)
+
+
+def template_problems(
+    name: str, content: str, kind: str, opt_out_texts: Sequence[str], channel: str = "sms"
+) -> list[str]:
+    """The rules that a template breaks, each as a clause of a sentence.
+
+    Args:
+        name: the template's name.
+        content: its text with ``${variables}``.
+        kind: ``code``, ``notification`` or ``promotion``.
+        opt_out_texts: a promotion must hold one of them (the setting of that name).
+        channel: ``sms`` or ``email``.
+    """
+    problems = []
+    if not 1 <= characters(name) <= 30:
+        problems.append(f"a template's name has 1 to 30 characters, this one {characters(name)}")
+    if any(ord(letter) < 32 and letter not in "\n\r" for letter in content):
+        problems.append("a template holds no control characters")
+    if channel == "sms":
+        if not 1 <= characters(content) <= MAX_CHARACTERS:
+            problems.append(f"a template has 1 to 500 characters, this one {characters(content)}")
+        if "【" in content or "】" in content:
+            problems.append("a template holds no 【】: they are put around the signature")
+    problems += _variable_problems(content, channel)
+    if kind == "promotion" and not tells_how_to_refuse(content, opt_out_texts, channel):
+        listed = " or ".join(repr(text) for text in opt_out_texts)
+        problems.append(f"a promotion template must tell how to refuse: add {listed}")
+    return problems
+
+
+def _variable_problems(content: str, channel: str) -> list[str]:
+    problems = []
+    parts = pieces(content)
+    names = variables(content)
+    if "${" in "".join(part for part, is_variable in parts if not is_variable):
+        problems.append("a variable is written ${name}; one is not closed")
+    for name in names:
+        if not _NAME.fullmatch(name):
+            problems.append(
+                f"a variable's name is up to 40 of A-Z a-z 0-9 _ and no digit first, not {name!r}"
+            )
+    if channel == "email":
+        return problems  # the rules from here on are those of the networks
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        problems.append(f"each variable stands once, but {', '.join(repeated)} is repeated")
+    if len(names) > MAX_VARIABLES:
+        problems.append(f"a template has at most {MAX_VARIABLES} variables, this one {len(names)}")
+    for (first, a), (second, b) in itertools.pairwise(parts):
+        if a and b:
+            problems.append(f"variables need text between them: ${{{first}}}${{{second}}}")
+    if names and not "".join(part for part, is_variable in parts if not is_variable).strip():
+        problems.append("a template of variables only is refused: add text")
+    return problems
+
+
+def subject_problems(subject: str) -> list[str]:
+    """The rules that an e-mail's subject breaks, each as a clause of a sentence."""
+    problems = []
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in subject):
+        problems.append("a subject holds no line breaks or control characters")
+    if "${" in subject:
+        problems.append("a subject is the same for everybody and holds no variables")
+    return problems
+
+
+def check_content(spec: CampaignSpec, source: str, opt_out_texts: Sequence[str]) -> None:
+    """Refuse a campaign whose signature or template breaks a rule.
+
+    Raises:
+        UserError: names ``source``, the key path and the rule, and how many more are broken.
+    """
+    template = spec.template
+    found = [("signature.name", text) for text in signature_problems(spec.signature.name)]
+    found += [
+        ("template.name" if "name has" in text else "template.content", text)
+        for text in template_problems(
+            template.name, template.content, template.type, opt_out_texts, spec.channel
+        )
+    ]
+    found += [("template.subject", text) for text in subject_problems(template.subject or "")]
+    fixed = characters(f"【{spec.signature.name}】") + sum(
+        characters(part) if not is_variable else 1 for part, is_variable in pieces(template.content)
+    )
+    if not found and fixed > MAX_CHARACTERS and spec.channel == "sms":
+        found.append(("template.content", "no message fits into 500 characters: shorten it"))
+    if found:
+        key, text = found[0]
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise UserError(f"{source}: {key}: {text}{more}")
+
+
+def render(
+    content: str, values: Mapping[str, str | None], signature: str | None = None
+) -> str | None:
+    """The text as sent; None when a variable is missing, None or empty.
+
+    A value is put in as it is: ``${x}`` inside a value is not rendered again.
+
+    Args:
+        content: the template.
+        values: the variables of one recipient.
+        signature: put before it in 【】 when given.
+    """
+    parts = [f"【{signature}】"] if signature is not None else []
+    for part, is_variable in pieces(content):
+        value = values.get(part) if is_variable else part
+        if not value:
+            return None
+        parts.append(value)
+    return "".join(parts)
+
+
+def shown_signature(channel: str, signature: str) -> str | None:
+    """The signature that stands in 【】 before a text; an e-mail has a sender instead."""
+    return None if channel == "email" else signature
+
+
+def reason(
+    content: str,
+    values: Mapping[str, str | None],
+    signature: str | None = None,
+    billing: Billing = Billing.MAINLAND,
+) -> str | None:
+    """Why no text can be sent: missing_variable, variable_too_long or message_too_long."""
+    text = render(content, values, signature)
+    if text is None:
+        return "missing_variable"
+    if billing is Billing.EMAIL:
+        return None
+    if any(characters(values[name] or "") > MAX_VALUE for name in variables(content)):
+        return "variable_too_long"
+    return "message_too_long" if characters(text) > MAX_CHARACTERS else None
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _value_sql(name: str, column: str) -> str:
+    return f"nullif({column}[{_quoted(name)}], '')"
+
+
+def render_sql(content: str, signature: str | None = None, column: str = "variables") -> str:
+    """DuckDB expression of :func:`render`."""
+    parts = [_quoted(f"【{signature}】")] if signature is not None else []
+    parts += [
+        _value_sql(part, column) if is_variable else _quoted(part)
+        for part, is_variable in pieces(content)
+    ]
+    return f"({' || '.join(parts)})"
+
+
+def length_sql(content: str, signature: str | None = None, column: str = "variables") -> str:
+    """DuckDB expression of the text's characters; the fixed part is counted once, here."""
+    fixed = characters(f"【{signature}】") if signature is not None else 0
+    fixed += sum(characters(part) for part, is_variable in pieces(content) if not is_variable)
+    values = [characters_sql(_value_sql(name, column)) for name in variables(content)]
+    return f"({' + '.join([str(fixed), *values])})"
+
+
+def segments_sql(
+    content: str,
+    signature: str | None = None,
+    billing: Billing = Billing.MAINLAND,
+    column: str = "variables",
+) -> str:
+    """DuckDB INTEGER expression: messages the text is billed as; NULL: a variable is missing."""
+    return segments_of_sql(
+        length_sql(content, signature, column), render_sql(content, signature, column), billing
+    )
+
+
+def reason_sql(
+    content: str,
+    signature: str | None = None,
+    billing: Billing = Billing.MAINLAND,
+    column: str = "variables",
+) -> str:
+    """DuckDB expression of :func:`reason`; NULL: the text can be sent."""
+    names = list(dict.fromkeys(variables(content)))
+    cases = []
+    if names:
+        missing = " or ".join(f"{_value_sql(name, column)} is null" for name in names)
+        long = " or ".join(
+            f"{characters_sql(_value_sql(name, column))} > {MAX_VALUE}" for name in names
+        )
+        cases = [f"when {missing} then 'missing_variable'"]
+        if billing is not Billing.EMAIL:
+            cases.append(f"when {long} then 'variable_too_long'")
+    if billing is not Billing.EMAIL:
+        length = length_sql(content, signature, column)
+        cases.append(f"when {length} > {MAX_CHARACTERS} then 'message_too_long'")
+    return f"case {' '.join(cases)} end" if cases else "cast(null as varchar)"
+
+
+def params_sql(content: str, column: str = "variables") -> str:
+    """DuckDB expression of the template's own variables as one JSON object (VARCHAR)."""
+    names = dict.fromkeys(variables(content))
+    pairs = ", ".join(f"{_quoted(n)}, {_value_sql(n, column)}" for n in names)
+    return f"cast(json_object({pairs}) as varchar)"
+
+
+def message_columns_sql(
+    content: str,
+    signature: str | None = None,
+    billing: Billing = Billing.MAINLAND,
+    column: str = "variables",
+) -> str:
+    """The select list ``params, segments, reason`` that :func:`plan.plan_send` reads."""
+    return (
+        f"{params_sql(content, column)} as params, "
+        f"{segments_sql(content, signature, billing, column)} as segments, "
+        f"{reason_sql(content, signature, billing, column)} as reason"
+    )
