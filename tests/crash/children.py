@@ -53,8 +53,10 @@ def fork(work: Callable[[], int], place: str, deadline: float | None, log: Path)
     code = 1
     try:
         code = work()
-    except DBAPIError:
+    except DBAPIError as error:
         code = DATABASE_FAILED
+        with log.open("a") as file:
+            file.write(f"{type(error.orig).__name__}: {' '.join(str(error.orig).split())}\n")
     except BaseException:
         with log.open("a") as file:
             traceback.print_exc(file=file)

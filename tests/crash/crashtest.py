@@ -59,6 +59,7 @@ from usergrowth_dagster.messaging.operations.controls import resume
 
 PEOPLE = 200
 WORKERS = 3
+UNPROVOKED = 2  # failures of an undisturbed database that a run may meet
 TROUBLE = 0.3
 PATIENCE = 60.0
 KILLS_A_WORLD = 30
@@ -82,6 +83,7 @@ class Run:
         self.states: Counter[str] = Counter()
         self.worlds: Counter[str] = Counter()
         self.database_errors = 0
+        self.unprovoked = 0
         self.postgres: Postgres | None = None
         self.provider, self.port = self._provider(seed)
 
@@ -224,13 +226,23 @@ class Run:
                 by_timer = not aimed or child.deadline is None
                 place = RANDOM if by_timer and child.place != RECEIVER else child.place
                 world.kills[place] += 1
-            elif code == DATABASE_FAILED and world.kind in ("full", "restart"):
+            elif code == DATABASE_FAILED:
                 world.database_errors += 1
+                if world.kind not in ("full", "restart"):
+                    self._unprovoked(world)
             elif code == DONE:
                 finished = True
             else:
                 raise AssertionError(f"{world.name}: a process ended with {code}; see {self.log}")
         return finished
+
+    def _unprovoked(self, world: World) -> None:
+        """A database that fails though nothing was done to it: one more way to die, but a rare one."""
+        why = self.log.read_text().splitlines()[-1]
+        self.say(f"{world.name}: the database failed a process: {why}")
+        self.unprovoked += 1
+        if self.unprovoked > UNPROVOKED:
+            raise AssertionError(f"{world.name}: the database fails again and again: {why}")
 
     @staticmethod
     def _operator(world: World) -> None:
