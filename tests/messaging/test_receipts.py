@@ -314,10 +314,28 @@ def test_a_burst_beside_dispatchers(database_url: str) -> None:
         for start in range(0, size, 500):
             take(store, *mixed[start : start + 500])
 
+    def match() -> None:
+        while any(thread.is_alive() for thread in threads):
+            match_receipts(store)
+
+    def hold() -> None:
+        chosen = random.Random(1)
+        while any(thread.is_alive() for thread in threads):
+            with store.write() as connection:
+                one = schema.message.c.id.in_(chosen.sample(ids, 300))
+                connection.execute(
+                    select(schema.message.c.id)
+                    .where(one)
+                    .order_by(schema.message.c.id)
+                    .with_for_update()
+                )
+                time.sleep(0.03)
+
     began = time.monotonic()
     threads = [guarded(lambda part=part: answer(part)) for part in range(4)]
     threads += [guarded(lambda seed=seed: report(seed)) for seed in range(2)]
-    for thread in threads:
+    others = [guarded(match), guarded(match), guarded(hold)]
+    for thread in (*threads, *others):
         thread.join()
     match_receipts(store)
     seconds = time.monotonic() - began

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Update, bindparam, func, or_
+from sqlalchemy import Connection, Update, bindparam, func, or_, select
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MESSAGE_TRANSITIONS, MessageState
@@ -49,6 +49,9 @@ def record_in(connection: Connection, batch_id: int | None, results: Sequence[Se
     alike: dict[tuple[Any, ...], list[Settled]] = {}
     for one in results:
         alike.setdefault((one.state, one.reason, one.error_code, one.retry_at), []).append(one)
+    if len(alike) > 1 and connection.dialect.name != "sqlite":
+        # two look-ups of the same rows may sort them differently: one order of locks for all
+        connection.execute(_HELD, {"rows": sorted(one.message_id for one in results)}).all()
     changed = 0
     for (state, reason, code, retry_at), group in alike.items():
         numbers = {one.request_id for one in group}
@@ -93,6 +96,12 @@ def _update(state: MessageState, *, together: bool) -> Update:
     )
 
 
+_HELD = (
+    select(_M.c.id)
+    .where(_M.c.id.in_(bindparam("rows", expanding=True)))
+    .order_by(_M.c.id)
+    .with_for_update()
+)
 _ANSWERED = (
     schema.batch.update()
     .where(schema.batch.c.id == bindparam("batch"))

@@ -114,6 +114,10 @@ def take_receipts(
                     break
             time.sleep(_PAUSE)
             with store.write() as connection:
+                if not store.is_sqlite:  # match_receipts may be at the same reports by now
+                    connection.execute(
+                        text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY}
+                    )
                 changed += _apply(connection, _same_messages(ids))
                 _finish(connection, mine)
         with store.read() as connection:
