@@ -334,7 +334,9 @@ def test_a_burst_beside_dispatchers(database_url: str) -> None:
     began = time.monotonic()
     threads = [guarded(lambda part=part: answer(part)) for part in range(4)]
     threads += [guarded(lambda seed=seed: report(seed)) for seed in range(2)]
-    others = [guarded(match), guarded(match), guarded(hold)]
+    others = [guarded(match), guarded(match)]
+    if not store.is_sqlite:  # whose one lock would be held
+        others.append(guarded(hold))
     for thread in (*threads, *others):
         thread.join()
     match_receipts(store)

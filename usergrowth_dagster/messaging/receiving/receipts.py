@@ -114,10 +114,8 @@ def take_receipts(
                     break
             time.sleep(_PAUSE)
             with store.write() as connection:
-                if not store.is_sqlite:  # match_receipts may be at the same reports by now
-                    connection.execute(
-                        text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY}
-                    )
+                if not _alone(connection):
+                    continue
                 changed += _apply(connection, _same_messages(ids))
                 _finish(connection, mine)
         with store.read() as connection:
@@ -139,10 +137,8 @@ def match_receipts(store: ControlStore, now: datetime | None = None) -> int:
         if connection.scalar(select(_R.c.id).where(_R.c.pending).limit(1)) is None:
             return 0
     with store.write() as connection:
-        if not store.is_sqlite:
-            got = text("select pg_try_advisory_xact_lock(:key)")
-            if not connection.scalar(got, {"key": _LOCK_KEY}):
-                return 0
+        if not _alone(connection):
+            return 0
         _find(connection, true())
         changed = _apply(connection, and_(_R.c.pending, _R.c.message_id.is_not(None)))
         _finish(connection, true())
@@ -150,6 +146,14 @@ def match_receipts(store: ControlStore, now: datetime | None = None) -> int:
             _R.update().where(_R.c.pending, _R.c.received_time < clock - KEEP).values(pending=False)
         )
     return changed
+
+
+def _alone(connection: Connection) -> bool:
+    """Whether nobody else applies stored reports; two at once could wait for each other."""
+    if connection.dialect.name == "sqlite":  # which has one writer
+        return True
+    got = text("select pg_try_advisory_xact_lock(:key)")
+    return bool(connection.scalar(got, {"key": _LOCK_KEY}))
 
 
 def _row(vault: PhoneVault, gateway: str, receipt: Receipt, received: datetime) -> dict[str, Any]:
