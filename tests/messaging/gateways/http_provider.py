@@ -5,14 +5,16 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from conformance import TIMEOUT, Mood
+from conformance import TIMEOUT, Case, Mood
+
+from usergrowth_dagster.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -167,3 +169,33 @@ def closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+P = TypeVar("P", bound=Provider)
+
+
+class ServedCase(Case, Generic[P]):
+    """A case whose provider is one of these: it counts what it takes, and what is wrong with it."""
+
+    provider: P
+
+    def taken(self) -> Sequence[str]:
+        return self.provider.taken
+
+    def attempts(self) -> Sequence[str]:
+        return self.provider.attempts
+
+    def contents(self) -> Mapping[str, str]:
+        return self.provider.texts
+
+    def check(self) -> None:
+        assert not self.provider.problems, self.provider.problems
+
+
+def with_credentials(settings: Settings, **values: str) -> Settings:
+    """The same settings, whose home has these credentials."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    path = settings.home / "credentials.toml"
+    path.write_text("".join(f'{name} = "{value}"\n' for name, value in values.items()))
+    path.chmod(0o600)
+    return settings

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from aliyun_server import KEY_ID, SECRET, Aliyun
-from conformance import TIMEOUT, Case, Conformance, Mood, answers, inquiries, make_batch
-from http_provider import closed_port, serving
+from conformance import TIMEOUT, Conformance, Mood, answers, inquiries, make_batch
+from http_provider import ServedCase, closed_port, serving, with_credentials
 
 from usergrowth_dagster.messaging.gateways.aliyun import AliyunGateway
 from usergrowth_dagster.messaging.gateways.aliyun_codes import (
@@ -33,7 +33,7 @@ from usergrowth_dagster.messaging.people.phones import phone_key
 from usergrowth_dagster.settings import Settings
 
 
-class AliyunCase(Case):
+class AliyunCase(ServedCase[Aliyun]):
     def __init__(self, provider: Aliyun, settings: Settings) -> None:
         self.provider = provider
         self.settings = settings.model_copy(
@@ -55,15 +55,6 @@ class AliyunCase(Case):
             self.provider.refusal = (400, "Throttling.User", "Request was denied")
         elif mood is Mood.STOP:
             self.provider.refusal = (200, "isv.AMOUNT_NOT_ENOUGH", "账户余额不足")
-
-    def taken(self) -> Sequence[str]:
-        return self.provider.taken
-
-    def attempts(self) -> Sequence[str]:
-        return self.provider.attempts
-
-    def contents(self) -> Mapping[str, str]:
-        return self.provider.texts
 
     def unreachable(self) -> AliyunGateway:
         url = f"http://127.0.0.1:{closed_port()}"
@@ -94,9 +85,6 @@ class AliyunCase(Case):
         ]
         return [Callback(json.dumps([good, one]).encode()) for one in bad]
 
-    def check(self) -> None:
-        assert not self.provider.problems, self.provider.problems
-
 
 def entry(phone: str, success: bool, out_id: str, biz_id: str) -> dict[str, Any]:
     """One entry of an SmsReport."""
@@ -115,11 +103,7 @@ def entry(phone: str, success: bool, out_id: str, biz_id: str) -> dict[str, Any]
 
 @pytest.fixture
 def account(settings: Settings) -> Settings:
-    settings.home.mkdir(parents=True, exist_ok=True)
-    path = settings.home / "credentials.toml"
-    path.write_text(f'aliyun_access_key_id = "{KEY_ID}"\naliyun_access_key_secret = "{SECRET}"\n')
-    path.chmod(0o600)
-    return settings
+    return with_credentials(settings, aliyun_access_key_id=KEY_ID, aliyun_access_key_secret=SECRET)
 
 
 @pytest.fixture

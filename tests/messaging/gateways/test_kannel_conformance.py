@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import unquote
 
 import pytest
-from conformance import TIMEOUT, Case, Conformance, Mood
-from http_provider import Answered, Provider, Request, closed_port, serving
+from conformance import TIMEOUT, Conformance, Mood
+from http_provider import Answered, Provider, Request, ServedCase, closed_port, serving
 
 from usergrowth_dagster.messaging.gateways.kannel import KannelGateway
 from usergrowth_dagster.messaging.gateways.protocol import Callback, OutBatch, Result
@@ -44,7 +44,7 @@ class Smsbox(Provider):
         return Answered(202, "0: Accepted for delivery", True)
 
 
-class KannelCase(Case):
+class KannelCase(ServedCase[Smsbox]):
     looks_up = False
 
     def __init__(self, provider: Smsbox, settings: Settings) -> None:
@@ -63,15 +63,6 @@ class KannelCase(Case):
 
     def set_mood(self, mood: Mood, address: str | None = None) -> None:
         self.provider.mood, self.provider.bad = mood, address or ""
-
-    def taken(self) -> Sequence[str]:
-        return self.provider.taken
-
-    def attempts(self) -> Sequence[str]:
-        return self.provider.attempts
-
-    def contents(self) -> Mapping[str, str]:
-        return self.provider.texts
 
     def unreachable(self) -> KannelGateway:
         url = f"http://127.0.0.1:{closed_port()}/cgi-bin/sendsms"
@@ -97,9 +88,6 @@ class KannelCase(Case):
                 unquote(url).partition("?")[0],
             )
         ]
-
-    def check(self) -> None:
-        assert not self.provider.problems, self.provider.problems
 
 
 def filled(url: str, delivered: bool) -> str:

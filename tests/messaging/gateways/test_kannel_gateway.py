@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
+from http_provider import with_credentials
 
 from usergrowth_dagster.commands import kannel_boxes
 from usergrowth_dagster.errors import UserError
@@ -92,11 +93,7 @@ def smsbox(
 @pytest.fixture
 def account(settings: Settings) -> Settings:
     """Settings of a home with Kannel's credentials."""
-    settings.home.mkdir(parents=True, exist_ok=True)
-    path = settings.home / "credentials.toml"
-    path.write_text('kannel_user = "shop"\nkannel_password = "hunter2secret"\n', "utf-8")
-    path.chmod(0o600)
-    return settings
+    return with_credentials(settings, kannel_user="shop", kannel_password="hunter2secret")
 
 
 def gateway(settings: Settings, url: str, **more: object) -> KannelGateway:

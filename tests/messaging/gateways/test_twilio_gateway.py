@@ -9,8 +9,8 @@ from datetime import timedelta
 from urllib.parse import urlencode
 
 import pytest
-from conformance import TIMEOUT, Case, Conformance, Mood, answers, inquiries, make_batch
-from http_provider import closed_port, serving
+from conformance import TIMEOUT, Conformance, Mood, answers, inquiries, make_batch
+from http_provider import ServedCase, closed_port, serving, with_credentials
 from twilio_server import ACCOUNT, FROM, TOKEN, Twilio
 
 from usergrowth_dagster.errors import UserError
@@ -42,7 +42,7 @@ def signed(form: Mapping[str, str], url: str, token: str = TOKEN) -> Callback:
     return Callback(urlencode(form).encode(), headers, url)
 
 
-class TwilioCase(Case):
+class TwilioCase(ServedCase[Twilio]):
     def __init__(self, provider: Twilio, settings: Settings) -> None:
         self.provider = provider
         self.settings = settings.model_copy(
@@ -64,15 +64,6 @@ class TwilioCase(Case):
             self.provider.refusal = (429, 20429)
         elif mood is Mood.STOP:
             self.provider.refusal = (401, 20003)
-
-    def taken(self) -> Sequence[str]:
-        return self.provider.taken
-
-    def attempts(self) -> Sequence[str]:
-        return self.provider.attempts
-
-    def contents(self) -> Mapping[str, str]:
-        return self.provider.texts
 
     def unreachable(self) -> TwilioGateway:
         url = f"http://127.0.0.1:{closed_port()}"
@@ -112,17 +103,10 @@ class TwilioCase(Case):
             replace(signed(good, DLR), headers={}),
         ]
 
-    def check(self) -> None:
-        assert not self.provider.problems, self.provider.problems
-
 
 @pytest.fixture
 def account(settings: Settings) -> Settings:
-    settings.home.mkdir(parents=True, exist_ok=True)
-    path = settings.home / "credentials.toml"
-    path.write_text(f'twilio_account_sid = "{ACCOUNT}"\ntwilio_auth_token = "{TOKEN}"\n')
-    path.chmod(0o600)
-    return settings
+    return with_credentials(settings, twilio_account_sid=ACCOUNT, twilio_auth_token=TOKEN)
 
 
 @pytest.fixture

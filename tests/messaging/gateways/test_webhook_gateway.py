@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from conformance import TIMEOUT, Case, Conformance, Mood, make_batch
-from http_provider import closed_port, serving
+from conformance import TIMEOUT, Conformance, Mood, make_batch
+from http_provider import ServedCase, closed_port, serving, with_credentials
 from webhook_server import SECRET, Receiver, headers
 
 from usergrowth_dagster.errors import UserError
@@ -32,7 +32,7 @@ def told(content: Any, **signing: Any) -> Callback:
     return Callback(body, headers(body, **signing), URL)
 
 
-class WebhookCase(Case):
+class WebhookCase(ServedCase[Receiver]):
     def __init__(self, provider: Receiver, settings: Settings, channel: str = "sms") -> None:
         self.provider, self.channel = provider, channel
         self.settings = settings.model_copy(
@@ -53,15 +53,6 @@ class WebhookCase(Case):
     def set_mood(self, mood: Mood, address: str | None = None) -> None:
         self.provider.mood, self.provider.bad = mood, address or ""
         self.provider.refusal = (429, {"Retry-After": "7"}) if mood is Mood.DEFER else (401, {})
-
-    def taken(self) -> Sequence[str]:
-        return self.provider.taken
-
-    def attempts(self) -> Sequence[str]:
-        return self.provider.attempts
-
-    def contents(self) -> Mapping[str, str]:
-        return self.provider.texts
 
     def unreachable(self) -> WebhookGateway:
         url = f"http://127.0.0.1:{closed_port()}/hook"
@@ -104,17 +95,10 @@ class WebhookCase(Case):
             Callback(told(whole).body + b" ", told(whole).headers, URL),
         ]
 
-    def check(self) -> None:
-        assert not self.provider.problems, self.provider.problems
-
 
 @pytest.fixture
 def account(settings: Settings) -> Settings:
-    settings.home.mkdir(parents=True, exist_ok=True)
-    path = settings.home / "credentials.toml"
-    path.write_text(f'webhook_secret = "{SECRET}"\n')
-    path.chmod(0o600)
-    return settings
+    return with_credentials(settings, webhook_secret=SECRET)
 
 
 @pytest.fixture(params=["sms", "email"])
