@@ -277,6 +277,7 @@ message = Table(
     Index("ix_message_occurrence_id_state", "occurrence_id", "state", "id"),
     Index("ix_message_phone_hash", "phone_hash"),
     Index("ix_message_user_id", "user_id"),
+    Index("ix_message_user_hash", "user_hash"),
     Index(
         "ix_message_sent_time",
         "sent_time",

@@ -26,7 +26,7 @@ from usergrowth_dagster.control.codes import (
     OccurrenceState,
 )
 from usergrowth_dagster.control.store import ControlStore, utc_now
-from usergrowth_dagster.messaging.people.phones import PhoneVault, mask
+from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.people.rotation import check_key, hold_key
 
 _CHUNK = 5_000
@@ -202,41 +202,6 @@ class Ledger:
         )
         with self.store.read() as connection:
             return [Count(r[0], r[1], r[2], int(r[3])) for r in connection.execute(query)]
-
-    def messages_of(self, user_id: str) -> list[dict[str, Any]]:
-        """A user's rows, newest occurrence last: schedule, occurrence, task_id, channel, state …
-
-        The phone is masked. Reads every occurrence's index once, so it is quick.
-        """
-        query = (
-            select(
-                schema.schedule.c.name.label("schedule"),
-                _O.c.name.label("occurrence"),
-                _O.c.task_id,
-                _M.c.id,
-                _M.c.channel,
-                _M.c.state,
-                _M.c.reason,
-                _M.c.error_code,
-                _M.c.phone_number,
-                _M.c.segments,
-                _M.c.updated_time,
-            )
-            .join(_O, _O.c.id == _M.c.occurrence_id)
-            .join(schema.schedule, schema.schedule.c.id == _O.c.schedule_id)
-            .where(
-                _M.c.occurrence_id.in_(select(_O.c.id)),
-                _M.c.channel.in_(select(_O.c.channel).distinct()),
-                _M.c.user_id == user_id,
-            )
-            .order_by(_O.c.due, _M.c.id)
-        )
-        with self.store.read() as connection:
-            rows = [dict(row) for row in connection.execute(query).mappings()]
-        for row in rows:
-            sealed = row.pop("phone_number")
-            row["phone"] = mask(self.vault.open(sealed)) if sealed else None
-        return rows
 
     def in_doubt(
         self, gateway: str | None, after: int, limit: int, *, asked_before: datetime | None = None
