@@ -18,6 +18,7 @@ from usergrowth_dagster.control.codes import OccurrenceState, ReviewStatus
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
+from usergrowth_dagster.messaging.dispatching.due import work_waits
 from usergrowth_dagster.messaging.operations.controls import cancel, pause, resume
 from usergrowth_dagster.messaging.schedules import series as series_module
 from usergrowth_dagster.messaging.schedules.occurrences import Occurrence, occurrences_of
@@ -103,6 +104,18 @@ def test_each_day_sends_once_to_the_same_people(desk: Desk) -> None:
     assert {one.audience_date for one in made} == {D}
     order = [line["user_id"] for line in outbox(desk[1]) if line["occurrence"] == f"{first}.2"]
     assert order == [f"u{n}" for n in range(300)]
+
+
+def test_whoever_asks_whether_work_waits_misses_no_repeat(desk: Desk) -> None:
+    """Guards against a scheduler that waits for rows of an occurrence which nobody has opened."""
+    plan(*desk, crowd(30))
+    rounds = 0
+    for now in [at(day, hour, 30) for day in range(28, 36) for hour in (7, 8, 12, 21)]:
+        while work_waits(*desk, now):
+            dispatch(*desk, now=now)
+            rounds += 1
+    assert list(sent(desk).values()) == [30] * 5
+    assert rounds == 5  # one a day, and none for nothing
 
 
 def test_a_standstill_gives_no_burst(desk: Desk) -> None:

@@ -60,7 +60,7 @@ def dispatch_schedule(settings: Settings, home: str) -> dg.ScheduleDefinition:
         opened = ProjectResource(home=home).open()
         if not opened.settings.home.is_dir():
             return dg.SkipReason("there is no home folder yet")
-        if not work_waits(opened.store, business_now(opened.settings)):
+        if not work_waits(opened.store, opened.settings, business_now(opened.settings)):
             return dg.SkipReason("nothing is due")
         return dg.RunRequest()
 

@@ -9,17 +9,22 @@ from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.messaging.ledger import OPEN_STATES
 from usergrowth_dagster.messaging.schedules.occurrences import late_occurrences
+from usergrowth_dagster.messaging.schedules.series import repeats_wait
+from usergrowth_dagster.settings import Settings
 
 _M = schema.message
 _O = schema.occurrence
 _S = schema.schedule
 
 
-def work_waits(store: ControlStore, now: datetime) -> bool:
+def work_waits(store: ControlStore, settings: Settings, now: datetime) -> bool:
     """Whether rows can go out, expire, be looked up, or be taken back from a lost worker.
+
+    Also whether an occurrence of a repeating schedule is to be opened.
 
     Args:
         store: the control store.
+        settings: hours and contact rules of repeats.
         now: the business clock.
     """
     clock = utc_now()
@@ -49,4 +54,4 @@ def work_waits(store: ControlStore, now: datetime) -> bool:
     with store.read() as connection:
         if any(connection.scalar(query.limit(1)) is not None for query in (due, lapsed, doubtful)):
             return True
-    return bool(late_occurrences(store, now))
+    return bool(late_occurrences(store, now)) or repeats_wait(store, settings, now)

@@ -100,38 +100,66 @@ def open_due_repeats(store: ControlStore, settings: Settings, now: datetime) -> 
     return done
 
 
-def _open_one(
-    store: ControlStore, settings: Settings, series: Series, now: datetime, done: Opened
-) -> None:
+def repeats_wait(store: ControlStore, settings: Settings, now: datetime) -> bool:
+    """Whether :func:`open_due_repeats` would find anything to do."""
+    with store.read() as connection:
+        found = all_series(connection, settings, _S.c.paused.is_(False))
+    return any(_todo(store, settings, series, now) for series in found)
+
+
+@dataclass(frozen=True)
+class _Todo:
+    """What a series wants now: a number to open, or one half-made to fill, and numbers to record.
+
+    ``missed`` is the first and the last number that were not opened, for ``reason``.
+    """
+
+    create: tuple[int, tuple[datetime, datetime]] | None = None
+    fill: int | None = None
+    missed: tuple[int, int] | None = None
+    reason: str = MISSED
+
+
+def _todo(store: ControlStore, settings: Settings, series: Series, now: datetime) -> _Todo | None:
     number = series.times.latest(now)
     if not number:  # not due, or only the first one is, which its task plans
-        return
+        return None
     window = series.times.window(number, timedelta(hours=settings.send_within_hours))
     assert window is not None
     if window[1] < now - _FORGOTTEN:
-        return
+        return None
     with store.read() as connection:
         known = _known(connection, series.first)
     held = known.get(number)
     if held is not None:
-        if held.state is OccurrenceState.PLANNING and not series.refreshed:
-            _fill(store, settings, series, held.id, now, done)
-        return
+        half_made = held.state is OccurrenceState.PLANNING and not series.refreshed
+        return _Todo(fill=held.id) if half_made else None
     if any(one.state is OccurrenceState.STOPPED for one in known.values()):
-        return  # a person looks at it; it ends with its own window
+        return None  # a person looks at it; it ends with its own window
     before = max((one for one in known if one < number), default=0)
-    is_open = window[0] <= now < window[1]
     if too_old(series, settings, number):
-        if not any(one.reason == TOO_OLD for one in known.values()):
-            _record(store, settings, series, (before + 1, number), TOO_OLD, done)
-        return
+        told = any(one.reason == TOO_OLD for one in known.values())
+        return None if told else _Todo(missed=(before + 1, number), reason=TOO_OLD)
+    is_open = window[0] <= now < window[1]
     last_missed = number - 1 if is_open else number
-    if last_missed > before:
-        _record(store, settings, series, (before + 1, last_missed), MISSED, done)
-    if is_open and not series.refreshed:
-        made = _create(store, settings, series, number, window)
-        if made is not None:
-            _fill(store, settings, series, made, now, done)
+    missed = (before + 1, last_missed) if last_missed > before else None
+    create = (number, window) if is_open and not series.refreshed else None
+    return _Todo(create=create, missed=missed) if create or missed else None
+
+
+def _open_one(
+    store: ControlStore, settings: Settings, series: Series, now: datetime, done: Opened
+) -> None:
+    todo = _todo(store, settings, series, now)
+    if todo is None:
+        return
+    made = todo.fill
+    if todo.missed:
+        _record(store, settings, series, todo.missed, todo.reason, done)
+    if todo.create:
+        made = _create(store, settings, series, *todo.create)
+    if made is not None:
+        _fill(store, settings, series, made, now, done)
 
 
 def all_series(
