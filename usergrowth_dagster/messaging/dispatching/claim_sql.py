@@ -60,7 +60,7 @@ MOVE = (
 def ready(
     occurrence_id: int, after: int, now: datetime, clock: datetime
 ) -> tuple[ColumnElement[bool], ...]:
-    """Conditions of rows that can go out at ``now`` (business clock) and ``clock`` (the real one)."""
+    """Conditions of rows that can go out at ``now`` (business clock), ``clock`` (the real one)."""
     return (
         _M.c.occurrence_id == occurrence_id,
         _M.c.state == MessageState.PLANNED,
