@@ -2,13 +2,6 @@ with pairs as (
     select * from user_item_pairs
 ),
 
-pair_items as (
-    select distinct
-        ds,
-        item_id
-    from pairs
-),
-
 pair_users as (
     select distinct
         ds,
@@ -17,14 +10,7 @@ pair_users as (
 ),
 
 item_categories as (
-    select
-        p.ds,
-        p.item_id,
-        c.category_key,
-        c.category_value
-    from pair_items as p
-    inner join item_snapshot as s on p.ds = s.ds
-    inner join item_category as c on s.snapshot_ds = c.ds and p.item_id = c.item_id
+    select * from pair_item_categories
 ),
 
 -- Amounts of the users of the pairs alone: all users' would be many times as many rows.
