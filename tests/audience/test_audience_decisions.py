@@ -310,6 +310,8 @@ def test_columns_and_stamps(engines):
         "ds": DAY, "task_id": "spring", "campaign": "Spring", "row": 1, "user_id": "a",
         "item_id": "i", "score": 0.9, "rank": 1, "messages": 1, "cost": 0.045, "arm": "treatment",
         "propensity": 1.0, "outcome": "selected", "model_name": "winback", "model_version": "3",
+        "uplift": None, "net_value": None, "holdout": None, "stratum": None, "variant": None,
+        "variant_propensity": None, "uplift_version": None,
         "feature_version": "12", "population_version": "v'7", "policy_hash": policy.policy_hash,
     }  # fmt: skip
 

@@ -46,14 +46,21 @@ DECISION_COLUMNS = {
     "user_id": "VARCHAR",
     "item_id": "VARCHAR",
     "score": "DOUBLE",
+    "uplift": "DOUBLE",
+    "net_value": "DOUBLE",
     "rank": "BIGINT",
     "messages": "INTEGER",
     "cost": "DOUBLE",
     "arm": "VARCHAR",
     "propensity": "DOUBLE",
+    "holdout": "VARCHAR",
+    "stratum": "VARCHAR",
+    "variant": "VARCHAR",
+    "variant_propensity": "DOUBLE",
     "outcome": "VARCHAR",
     "model_name": "VARCHAR",
     "model_version": "VARCHAR",
+    "uplift_version": "VARCHAR",
     "feature_version": "VARCHAR",
     "population_version": "VARCHAR",
     "policy_hash": "VARCHAR",
@@ -66,18 +73,27 @@ DECISION_MEANINGS = {
     "user_id": "the user",
     "item_id": "the item that the message is about",
     "score": "calibrated probability that was decided by; null without features",
+    "uplift": "what the text adds to the probability of a return, by the uplift model; may be null",
+    "net_value": "value of a return x uplift - cost, in currency; null unless chosen by money",
     "rank": "place by score among the rows that could be chosen, from 1",
     "messages": "billed message segments of the row's text",
     "cost": "price of the text, in currency",
     "arm": "treatment, control, or none",
     "propensity": "chance of the row's arm, as it was drawn",
+    "holdout": "which control group the row was held out by: campaign, global; null otherwise",
+    "stratum": "stratum that the holdout was drawn in; null without strata",
+    "variant": "which of the campaign's texts; null when there is one",
+    "variant_propensity": "chance of that text",
     "outcome": "selected, holdout, or the reason why the row was not chosen",
     "model_name": "registered model",
     "model_version": "its version",
+    "uplift_version": "version of the uplift model; null without one",
     "feature_version": "version of the feature table",
     "population_version": "version of the population table",
     "policy_hash": "hash of the selection policy",
 }
+OPTIONAL_COLUMNS = ("uplift", "stratum", "variant", "variant_propensity", "uplift_version")
+"""Taken from the decided relation where it has them, else NULL."""
 _RESULT = "_audience_decided"
 
 
@@ -130,8 +146,16 @@ def decide(
         "population_version": None if population_version is None else str(population_version),
         "policy_hash": policy.policy_hash,
     }
-    has_reason = "reason" in engine.describe(f"select * from {quoted(relation)}")
-    sql = _decision_sql(quoted(relation), has_reason, policy, holdout, channel, stamp)
+    known = engine.describe(f"select * from {quoted(relation)}")
+    absent = [name for name in OPTIONAL_COLUMNS if name not in known]
+    sql = _decision_sql(
+        quoted(relation),
+        "reason" in known,
+        policy,
+        holdout,
+        channel,
+        stamp | dict.fromkeys(absent),
+    )
     engine.run(f"create or replace temp table {_RESULT} as {sql}")
     try:
         _check_output(engine, rows)
@@ -168,6 +192,8 @@ def _decision_sql(
         ),
         "outcome": "coalesce(picked.problem, arms.outcome)",
         "rank": "arms.rank",
+        "holdout": "case arms.arm when 'control' then 'campaign' end",
+        "net_value": "null",
     }
     shared = f"shared_{ADDRESSES[channel].name}"
     columns = ",\n        ".join(

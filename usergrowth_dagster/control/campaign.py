@@ -22,14 +22,15 @@ from pydantic import (
 )
 
 from usergrowth_dagster.control.contact import ContactSpec
+from usergrowth_dagster.control.effect import EffectSpec
 from usergrowth_dagster.control.schedule import ScheduleSpec
+from usergrowth_dagster.control.selection import HoldoutSpec, SelectionSpec
 from usergrowth_dagster.control.values import (
     ON_UPLOAD,
     Day,
     Execution,
     Folder,
     Strict,
-    Word,
     key_error,
 )
 from usergrowth_dagster.control.vendor import ALGORITHMS, from_vendor
@@ -109,37 +110,6 @@ class TrainingSpec(Strict):
         return self
 
 
-class SelectionSpec(Strict):
-    """Who of the scored population is chosen; exactly one policy."""
-
-    threshold: float | None = Field(None, gt=0, lt=1, description="selected when score > it")
-    top_n: PositiveInt | None = Field(None, description="the n highest scores")
-    budget: float | None = Field(None, gt=0, lt=1e15, description="money for messages, best first")
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        given = [key for key in ("threshold", "top_n", "budget") if getattr(self, key) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                "needs exactly one of threshold, top_n and budget, "
-                + (f"not {' and '.join(given)}" if given else "but has none")
-            )
-        return self
-
-
-class HoldoutSpec(Strict):
-    """The control group that is chosen but not texted, so that the effect can be measured."""
-
-    share: float = Field(0.1, ge=0, lt=1)
-    namespace: Word = "global"
-    epoch: Word = "1"
-
-    @field_validator("namespace", "epoch", mode="before")
-    @classmethod
-    def _text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
 class SignatureSpec(Strict):
     """The sender's name, shown in 【】 before the text; its rules are checked in messaging."""
 
@@ -175,6 +145,7 @@ class CampaignSpec(Strict):
     template: TemplateSpec
     schedule: ScheduleSpec
     contact: ContactSpec = ContactSpec()
+    effect: EffectSpec = EffectSpec()
     output: Folder | None = None
 
     @model_validator(mode="before")
@@ -198,6 +169,10 @@ class CampaignSpec(Strict):
             raise ValueError("template.type: a winback campaign needs a promotion template")
         if self.template.subject is not None and self.channel != "email":
             raise ValueError("template.subject: only an e-mail has one; remove it")
+        if self.selection.money is not None and self.effect.value_per_return is None:
+            raise key_error(
+                "effect.value_per_return", "selection.money needs the worth of a return"
+            )
         if self.contact.ignore_cap and self.template.type == "promotion":
             raise ValueError(
                 "contact.ignore_cap: only codes and notifications may ignore caps, not promotions"

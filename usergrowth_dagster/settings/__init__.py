@@ -19,11 +19,12 @@ from pydantic_settings import (
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings.delivery import DeliverySettings
+from usergrowth_dagster.settings.effects import EffectSettings
 
 CONFIG_NAME = "usergrowth.toml"
 
 
-class Settings(DeliverySettings):
+class Settings(DeliverySettings, EffectSettings):
     """The product's settings; build one with :func:`load_settings`."""
 
     model_config = SettingsConfigDict(

@@ -65,7 +65,7 @@ def selection_policy(task: Task) -> Threshold | TopN | Budget:
 
 def holdout(task: Task) -> Holdout:
     """The control group of a task's campaign."""
-    return Holdout(**task.spec.holdout.model_dump())
+    return Holdout(**task.spec.holdout.model_dump(include={"namespace", "epoch", "share"}))
 
 
 def _inputs_mark(engine: Engine, project: Project, task: Task) -> str:

@@ -1,0 +1,85 @@
+"""Who of the scored population is chosen, and who is held out to measure the effect."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from usergrowth_dagster.control.values import Strict, Word
+
+POLICIES = ("threshold", "top_n", "budget", "money")
+
+
+class MoneySpec(Strict):
+    """Those whose text is worth more than it costs: effect.value_per_return x uplift > cost."""
+
+    budget: float | None = Field(None, gt=0, lt=1e15, description="money for messages; null: any")
+    min_profit: float = Field(0.0, ge=0, description="net value that a text must exceed")
+
+
+class FallbackSpec(Strict):
+    """The policy of a campaign that chooses by uplift, as long as no uplift model may score."""
+
+    threshold: float | None = Field(None, gt=0, lt=1, description="selected when score > it")
+    top_n: PositiveInt | None = Field(None, description="the n highest scores")
+    budget: float | None = Field(None, gt=0, lt=1e15, description="money for messages, best first")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        _exactly_one(self, POLICIES[:3])
+        return self
+
+
+class SelectionSpec(Strict):
+    """Who of the scored population is chosen; exactly one policy."""
+
+    threshold: float | None = Field(None, gt=0, lt=1, description="selected when score > it")
+    top_n: PositiveInt | None = Field(None, description="the n best ranked")
+    budget: float | None = Field(None, gt=0, lt=1e15, description="money for messages, best first")
+    money: MoneySpec | None = Field(None, description="those whose uplift is worth the text")
+    rank_by: Literal["score", "uplift"] = Field("score", description="of top_n and budget")
+    fallback: FallbackSpec | None = Field(None, description="by score, while no uplift model may")
+    explore: float = Field(
+        0.0, ge=0, le=0.5, description="share of those not chosen who are texted at random"
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        _exactly_one(self, POLICIES)
+        if self.rank_by == "uplift" and self.threshold is not None:
+            raise ValueError("rank_by: a threshold is one of the score; use top_n, budget or money")
+        if self.fallback is not None and not self.by_uplift:
+            raise ValueError("fallback: only a choice by uplift has one; remove it")
+        return self
+
+    @property
+    def by_uplift(self) -> bool:
+        """Whether the choice needs an uplift model."""
+        return self.money is not None or self.rank_by == "uplift"
+
+
+def _exactly_one(spec: Strict, names: tuple[str, ...]) -> None:
+    given = [key for key in names if getattr(spec, key) is not None]
+    if len(given) != 1:
+        raise ValueError(
+            f"needs exactly one of {', '.join(names[:-1])} and {names[-1]}, "
+            + (f"not {' and '.join(given)}" if given else "but has none")
+        )
+
+
+class HoldoutSpec(Strict):
+    """The control group that is chosen but not texted, so that the effect can be measured."""
+
+    share: float = Field(0.1, ge=0, lt=1)
+    namespace: Word = "global"
+    epoch: Word = "1"
+    rotate_days: PositiveInt | None = Field(
+        None, description="the draw is made afresh every so many days; null: only with the epoch"
+    )
+    strata: list[Word] = Field(
+        [], max_length=3, description="activity, tenure, user_type, or an attribute of the users"
+    )
+
+    @field_validator("namespace", "epoch", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -1,0 +1,20 @@
+"""Settings of measuring effects: the control group of all campaigns."""
+
+from typing import Annotated
+
+from pydantic import Field, PositiveInt
+from pydantic_settings import BaseSettings
+
+
+class EffectSettings(BaseSettings):
+    """What an operator may set about control groups; part of ``Settings``."""
+
+    global_holdout_share: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.02, description="share of all users whom no campaign texts, to measure all of them"
+    )
+    global_holdout_epoch: str = Field(
+        "1", min_length=1, description="another epoch draws the global control group afresh"
+    )
+    global_holdout_rotate_days: PositiveInt | None = Field(
+        None, description="draws it afresh every so many days; default: only with the epoch"
+    )
