@@ -13,10 +13,16 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """A DuckDB connection with the product's limits; open it with :func:`open_engine`."""
+    """A DuckDB connection with the product's limits; open it with :func:`open_engine`.
+
+    Attributes:
+        bound: by view, the data files that :meth:`bind_files` made it over last: together all
+            that this connection has read of the tables.
+    """
 
     def __init__(self, connection: "DuckDBPyConnection") -> None:
         self.connection = connection
+        self.bound: dict[str, list[str]] = {}
 
     def run(self, sql: str, parameters: Sequence[Any] | None = None) -> None:
         """Execute a statement for its effect."""
@@ -46,6 +52,7 @@ class Engine:
             files: file paths; none makes an empty relation.
             columns: DuckDB type of every column, in order; a column that older files lack is NULL.
         """
+        self.bound[name] = list(files)
         if not files:
             body = ", ".join(f"cast(null as {kind}) as {_q(c)}" for c, kind in columns.items())
             self.run(f"create or replace view {_q(name)} as select {body} where false")

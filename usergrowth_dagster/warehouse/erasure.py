@@ -207,6 +207,7 @@ class _Erasure:
         self, base: "DeltaTable", by_day: Mapping[date, list[str]], scope: Mapping[str, str]
     ) -> None:
         marks = self.warehouse.fingerprints(self.table, scope)
+        notes = self.warehouse.notes(self.table, scope)
         source = self._source([f for files in by_day.values() for f in files], self._keys(base))
         held = set(self.engine.describe(f"select * from {source}"))
         names = [f.name for f in base.schema().fields if f.name in held]
@@ -227,6 +228,7 @@ class _Erasure:
             days=by_day,
             scope=scope,
             fingerprints={day: marks[day] for day in by_day if day in marks},
+            notes={day: notes[day] for day in by_day if day in notes},
         )
 
     def remove(self, held: Sequence[str]) -> int:

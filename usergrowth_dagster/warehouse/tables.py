@@ -133,6 +133,7 @@ class Warehouse:
         days: Iterable[date],
         scope: Mapping[str, str] | None = None,
         fingerprints: Mapping[date, str] | None = None,
+        notes: Mapping[date, Mapping[str, Any]] | None = None,
     ) -> Commit:
         """Replace the rows of some days (within ``scope``) in one commit.
 
@@ -144,6 +145,8 @@ class Warehouse:
             days: the days replaced; days without rows become empty.
             scope: further partition columns and their values, e.g. ``{"task_id": "spring"}``.
             fingerprints: what each day was made from; read back by :meth:`fingerprints`.
+            notes: JSON kept with the commit about each day, without a word about a person, since
+                the log is never rewritten; read back by :meth:`notes`.
 
         Returns:
             The commit. Parallel writers of other days or scopes do not collide.
@@ -153,7 +156,8 @@ class Warehouse:
             outside = set(data.column("ds").unique().to_pylist()) - set(wanted)
             if outside:
                 raise ValueError(f"{table}: rows of days not replaced: {sorted(outside)[:3]}")
-        version, rows = self._commit(table, data, _replacement(wanted, scope, fingerprints))
+        kwargs = _replacement(wanted, scope, fingerprints, notes)
+        version, rows = self._commit(table, data, kwargs)
         return Commit(table, version, rows)
 
     def rewrite(
@@ -165,6 +169,7 @@ class Warehouse:
         days: Iterable[date],
         scope: Mapping[str, str],
         fingerprints: Mapping[date, str],
+        notes: Mapping[date, Mapping[str, Any]] | None = None,
     ) -> Commit:
         """As :meth:`replace`, with rows that were made from the days' own rows.
 
@@ -175,13 +180,14 @@ class Warehouse:
             days: the days replaced.
             scope: every further partition column and its value.
             fingerprints: what each day goes on to be known by.
+            notes: what goes on to be noted about each day.
 
         Raises:
             CommitFailedError: somebody has written these days since; read them again.
         """
         from deltalake import write_deltalake
 
-        kwargs = _replacement(sorted(set(days)), scope, fingerprints)
+        kwargs = _replacement(sorted(set(days)), scope, fingerprints, notes)
         write_deltalake(base, data(), mode="overwrite", schema_mode="merge", **kwargs)
         version, rows = self._written(table, kwargs["commit_properties"])
         return Commit(table, version, rows)
@@ -197,14 +203,27 @@ class Warehouse:
 
     def fingerprints(self, table: str, scope: Mapping[str, str] | None = None) -> dict[date, str]:
         """What each written day was made from, by the newest commit that wrote it."""
-        if not self.exists(table):
-            return {}
-        marks: dict[date, str] = {}
-        for meta in _metas(self.open(table)):
+        metas = self._scoped(table, scope)
+        return {day: meta["fingerprints"].get(day.isoformat(), "") for day, meta in metas.items()}
+
+    def notes(
+        self, table: str, scope: Mapping[str, str] | None = None
+    ) -> dict[date, dict[str, Any]]:
+        """What was noted about each written day, by the newest commit that wrote it.
+
+        Days whose newest commit has no note are left out.
+        """
+        metas = self._scoped(table, scope)
+        found = {day: meta.get("notes", {}).get(day.isoformat()) for day, meta in metas.items()}
+        return {day: note for day, note in found.items() if note is not None}
+
+    def _scoped(self, table: str, scope: Mapping[str, str] | None) -> dict[date, dict[str, Any]]:
+        """Our own metadata of the newest commit that wrote each day of a scope."""
+        newest: dict[date, dict[str, Any]] = {}
+        for meta in _metas(self.open(table)) if self.exists(table) else []:
             if meta.get("scope", {}) == dict(scope or {}):
-                for day in meta["days"]:
-                    marks[date.fromisoformat(day)] = meta["fingerprints"].get(day, "")
-        return marks
+                newest |= {date.fromisoformat(day): meta for day in meta["days"]}
+        return newest
 
     def files(
         self,
@@ -248,6 +267,7 @@ def _replacement(
     days: Sequence[date],
     scope: Mapping[str, str] | None,
     fingerprints: Mapping[date, str] | None,
+    notes: Mapping[date, Mapping[str, Any]] | None,
 ) -> dict[str, Any]:
     """What ``write_deltalake`` needs to replace days within a scope, and to know them again."""
     from deltalake import CommitProperties, WriterProperties
@@ -256,12 +276,14 @@ def _replacement(
     predicate = f"ds in ({quoted})"
     for column, value in (scope or {}).items():
         predicate += f" and {column} = '{value}'"
-    meta = {
+    meta: dict[str, Any] = {
         "days": [day.isoformat() for day in days],
         "scope": dict(scope or {}),
         "fingerprints": {day.isoformat(): mark for day, mark in (fingerprints or {}).items()},
         "commit": uuid.uuid4().hex,
     }
+    if notes:
+        meta["notes"] = {day.isoformat(): dict(note) for day, note in notes.items()}
     return {
         "partition_by": ["ds", *(scope or {})],
         "predicate": predicate,
