@@ -101,6 +101,15 @@ class Decile:
 
 
 @dataclass(frozen=True)
+class DailyReturns:
+    """Users of both arms who had returned by the end of a day of the window, 1 being the first."""
+
+    day: int
+    treated: int
+    control: int
+
+
+@dataclass(frozen=True)
 class Loss:
     """Rows that went no further at a step of the funnel, by reason."""
 
@@ -169,6 +178,7 @@ class Effect:
     sentence: str
     policies: list[PolicyValue] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    daily: list[DailyReturns] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: dates as ISO text."""
