@@ -1,4 +1,4 @@
-with touched as (
+with planned as (
     select
         d.as_of as ds,
         o.user_id,
@@ -22,7 +22,7 @@ final as (
         ds,
         user_id,
         item_id
-    from touched
+    from planned
     union distinct
     select
         ds,

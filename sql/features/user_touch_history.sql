@@ -8,7 +8,7 @@ with touches as (
     from as_of_dates as d
     cross join run_settings as s
     inner join stg_operation as o on d.as_of > o.ds
-    where date_diff('day', o.ds, d.as_of) <= s.history_days
+    where date_diff('day', o.ds, d.as_of) <= s.history_days and o.target <> 'holdout'
     group by d.as_of, o.user_id, o.ds, o.target, o.item_id
 ),
 

@@ -10,6 +10,7 @@ with final as (
     inner join user_features as f on l.ds = f.ds and l.user_id = f.user_id
     left join user_item_features as p
         on l.ds = p.ds and l.user_id = p.user_id and l.item_id = p.item_id
+    where l.target <> 'holdout'
 )
 
 select * from final

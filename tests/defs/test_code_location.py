@@ -21,7 +21,7 @@ GROUPS = {
     "facts": {"user_day", "user_item_day", "item_category"},
     "features": {"user_features", "user_item_features"},
     "labels": {"churn_label", "winback_label"},
-    "training": {"churn_training", "winback_training"},
+    "training": {"churn_training", "winback_training", "uplift_training"},
     "models": {"churn_model", "winback_model"},
     "marts": {"daily_activity", "churn_summary"},
     "audience": {"scores", "decisions", "selection_output"},

@@ -52,6 +52,7 @@ def _land(
     behaviors: Iterable[Event],
     operations: Iterable[tuple[int, int, int | None]] = (),
     users: Iterable[tuple[int, int, int]] = (),
+    held_out: Iterable[tuple[int, int, int | None]] = (),
 ) -> None:
     rows: dict[str, list[dict[str, Any]]] = {
         "raw_behavior": [
@@ -68,10 +69,11 @@ def _land(
             {
                 "ds": _day(d),
                 "user_id": f"u{u}",
-                "target": "sms",
+                "target": target,
                 "item_id": None if item is None else f"i{item}",
             }
-            for d, u, item in operations
+            for target, drawn in (("sms", operations), ("holdout", held_out))
+            for d, u, item in drawn
         ],
         "raw_user": [
             {"ds": _day(d), "user_id": f"u{u}", "age": age}
@@ -165,6 +167,30 @@ def test_rows_from_the_execution_date_on_change_no_feature(
         if late:
             assert rows == before
         before = rows
+
+
+@fresh
+@given(events, touches, touches)
+def test_who_was_held_out_was_not_touched(
+    tmp_path_factory: pytest.TempPathFactory,
+    behaviors: list[Event],
+    operations: list[Any],
+    held_out: list[Any],
+) -> None:
+    """Someone held out who counts as touched spoils features, and the response model's rows."""
+    tmp_path = tmp_path_factory.mktemp("holdout")
+    days = [_day(offset) for offset in range(10, 30)]
+    found = []
+    for name, others in (("without", []), ("with", held_out)):
+        home, warehouse = _home(tmp_path, name)
+        _land(home, warehouse, behaviors, operations, held_out=others)
+        found.append(
+            (
+                _build(home, warehouse, "winback_training", days),
+                _rows(home, warehouse, "user_features"),
+            )
+        )
+    assert found[0] == found[1]
 
 
 @fresh

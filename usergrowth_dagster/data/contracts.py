@@ -205,7 +205,9 @@ CONTRACTS: dict[str, Contract] = {
             "operation",
             (
                 Column("user_id", "VARCHAR", False, "the user who was touched", "id"),
-                Column("target", "VARCHAR", False, "kind of touch, such as sms", "id"),
+                Column(
+                    "target", "VARCHAR", False, "kind of touch, such as sms; holdout: none", "id"
+                ),
                 Column("item_id", "VARCHAR", True, "the item the touch was about", "id"),
                 _KVS_NUM,
                 _KVS_STR,

@@ -74,6 +74,7 @@ def build_jobs() -> list[Any]:
                 "winback_label",
                 "churn_training",
                 "winback_training",
+                "uplift_training",
                 "churn_summary",
             ),
             description="Features, labels and training sets of days whose labels are complete.",
