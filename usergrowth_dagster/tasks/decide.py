@@ -21,15 +21,9 @@ from usergrowth_dagster.audience.summary import Spend, spend, summarize
 from usergrowth_dagster.control.jobs import task_succeeded
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.messaging.texts.billing import billing_of, price_of
-from usergrowth_dagster.messaging.texts.content import reason_sql, segments_sql
+from usergrowth_dagster.tasks.candidates import bind_candidates
 from usergrowth_dagster.tasks.each import NotReadyError
-from usergrowth_dagster.tasks.features import bind_table
-from usergrowth_dagster.tasks.people import (
-    address_column_sql,
-    bind_attributes,
-    bind_barred,
-    consent_sql,
-)
+from usergrowth_dagster.tasks.people import bind_attributes, bind_barred
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.score import bind_population, bind_scores, feature_version, is_scored
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
@@ -150,39 +144,15 @@ def _decide(
     policy: Threshold | TopN | Budget,
     control: Holdout,
 ) -> "pa.Table":
-    spec, settings = task.spec, project.settings
-    billing = billing_of(settings, spec.channel)
-    text = (spec.template.content, spec.signature.name, billing, "p.variables")
-    segments = segments_sql(*text)
-    bind_table(engine, project, "user_features", [task.execution_date])
-    # A churn model learns from active users; of the others it has nothing to say.
-    silent = (
-        f"coalesce(f.recency_days > {settings.active_days}, true)"
-        if spec.algorithm.kind == "churn"
-        else "false"
-    )
-    engine.run(
-        'create or replace view candidates as select p."row", p.user_id, p.item_id, '
-        f"{address_column_sql(spec.channel)} as phone, s.score, {segments} as messages, "
-        f"{segments} * {price_of(settings, spec.channel)!r} as cost, "
-        f"case when not {consent_sql(spec.contact.require_consent)} then 'no_consent' "
-        f"when {silent} then 'not_active' else {reason_sql(*text)} end as content_problem, "
-        "coalesce(b.reason = 'suppressed', false) as suppressed, b.reason, "
-        "s.model_name, s.model_version "
-        'from task_population as p inner join task_scores as s using ("row") '
-        "left join user_features as f on p.user_id = f.user_id "
-        "left join user_attributes as a on p.user_id = a.user_id "
-        'left join barred as b on p."row" = b."row"'
-    )
     return decide(
         engine,
-        "candidates",
+        bind_candidates(engine, project, task),
         task_id=task.task_id,
         execution_date=task.execution_date,
         campaign=task.campaign,
         policy=policy,
         holdout=control,
-        channel=spec.channel,
+        channel=task.spec.channel,
         feature_version=feature_version(project),
         population_version=project.warehouse.version("population"),
     )
