@@ -1,11 +1,8 @@
 """From a campaign file to the control records, in one transaction."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, select
+from sqlalchemy import select
 
 from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.campaign import CampaignSpec
@@ -13,115 +10,14 @@ from usergrowth_dagster.control.codes import (
     JobStatus,
     Kind,
     RepeatUnit,
-    ReviewStatus,
     ScheduleStatus,
-    TemplateType,
 )
-from usergrowth_dagster.control.store import TABLES, ControlStore, utc_now
+from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.tasks import refresh_tasks, register
+from usergrowth_dagster.control.texts import apply_content
+from usergrowth_dagster.control.upserts import Applied, Work
 from usergrowth_dagster.control.wall_clock import moment_of
 from usergrowth_dagster.errors import UserError
-
-
-@dataclass
-class Applied:
-    """What applying a campaign did.
-
-    ``created`` and ``changed`` name records (``template 'winter'``; changed ones with their
-    fields), ``notes`` say what a person should know, ``task_id`` is the task registered, if any.
-    """
-
-    campaign: str
-    created: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    task_id: str | None = None
-
-    @property
-    def unchanged(self) -> bool:
-        """Whether everything was there already."""
-        return not self.created and not self.changed
-
-    def __str__(self) -> str:
-        """One sentence for a person."""
-        if self.unchanged:
-            parts = ["nothing has changed"]
-        else:
-            parts = [f"created {', '.join(self.created)}"] if self.created else []
-            parts += [f"changed {', '.join(self.changed)}"] if self.changed else []
-        return f"campaign {self.campaign!r}: " + "; ".join([*parts, *self.notes])
-
-
-class _Work:
-    """One application inside one transaction."""
-
-    def __init__(self, store: ControlStore, connection: Connection, actor: str, name: str) -> None:
-        self.store, self.connection, self.actor = store, connection, actor
-        self.applied = Applied(name)
-
-    def upsert(
-        self, kind: Kind, name: str, values: Mapping[str, Any], fresh: Mapping[str, Any]
-    ) -> tuple[int, set[str]]:
-        """Create the named record, or change the fields that differ; returns id and those."""
-        table, now = TABLES[kind], utc_now()
-        label = f"{kind.replace('_', ' ')} {name!r}"
-        row = self.connection.execute(select(table).where(table.c.name == name)).mappings().first()
-        if row is None:
-            made = self.connection.execute(
-                table.insert().values(
-                    name=name, created_time=now, updated_time=now, **values, **fresh
-                )
-            )
-            record_id = int(made.inserted_primary_key[0])  # type: ignore[index]
-            self.applied.created.append(label)
-            status = fresh.get("status")
-            self.store.note(
-                self.connection, kind, record_id, self.actor, target=status, note="created"
-            )
-            return record_id, set()
-        differing = {key: value for key, value in values.items() if row[key] != value}
-        if differing:
-            self.connection.execute(
-                table.update().where(table.c.id == row["id"]).values(updated_time=now, **differing)
-            )
-            names = ", ".join(sorted(_named(differing, row)))
-            self.applied.changed.append(f"{label}: {names}")
-            self.store.note(self.connection, kind, row["id"], self.actor, note=f"changed: {names}")
-        return int(row["id"]), set(differing)
-
-    def review_again(self, kind: Kind, record_id: int, name: str) -> None:
-        """Send a changed signature or template back to review."""
-        table = TABLES[kind]
-        status = self.connection.scalar(select(table.c.status).where(table.c.id == record_id))
-        if status is not ReviewStatus.REVIEWING:
-            self.store.move(
-                self.connection,
-                kind,
-                record_id,
-                ReviewStatus.REVIEWING,
-                self.actor,
-                note="content changed",
-                values={"reason": None},
-            )
-        self.applied.notes.append(f"{kind} {name!r} has changed and must be reviewed again")
-
-
-def _named(differing: Mapping[str, Any], row: RowMapping) -> list[str]:
-    """Names of changed fields; those of a campaign by their key paths in its file."""
-    if "spec" not in differing:
-        return list(differing)
-    new, old = _flat(differing["spec"]), _flat(row["spec"])
-    return [key for key in {**old, **new} if new.get(key) != old.get(key)]
-
-
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {path: value}
-    return {
-        key: found
-        for name, inner in value.items()
-        for key, found in _flat(inner, f"{path}.{name}" if path else name).items()
-    }
 
 
 def apply_campaign(store: ControlStore, spec: CampaignSpec, actor: str) -> Applied:
@@ -134,7 +30,7 @@ def apply_campaign(store: ControlStore, spec: CampaignSpec, actor: str) -> Appli
         UserError: a name belongs to another campaign, or its text would change under that one.
     """
     with store.write(alone=True) as connection:
-        work = _Work(store, connection, actor, spec.name)
+        work = Work(store, connection, actor, spec.name)
         campaign_id, _ = work.upsert(
             Kind.CAMPAIGN,
             spec.name,
@@ -145,8 +41,8 @@ def apply_campaign(store: ControlStore, spec: CampaignSpec, actor: str) -> Appli
             },
             {},
         )
-        signature_id, template_id = _content(work, spec, campaign_id)
-        _schedule(work, spec, campaign_id, signature_id, template_id)
+        signature_id, template_ids = apply_content(work, spec, campaign_id)
+        _schedule(work, spec, campaign_id, signature_id, template_ids)
         _training(work, spec, campaign_id)
         frozen, removed = refresh_tasks(store, connection, campaign_id, spec, actor)
         work.applied.changed += [
@@ -172,78 +68,13 @@ def apply_campaign(store: ControlStore, spec: CampaignSpec, actor: str) -> Appli
     return work.applied
 
 
-def _content(work: _Work, spec: CampaignSpec, campaign_id: int) -> tuple[int, int]:
-    """Signature and template records; returns their ids."""
-    reviewing = {"status": ReviewStatus.REVIEWING, "reason": None}
-    description = {"description": spec.signature.description}
-    _guard_shared(work, Kind.SIGNATURE, spec.signature.name, description, campaign_id)
-    signature_id, changed = work.upsert(Kind.SIGNATURE, spec.signature.name, description, reviewing)
-    if changed:
-        work.review_again(Kind.SIGNATURE, signature_id, spec.signature.name)
-    content = {
-        "content": spec.template.content,
-        "subject": spec.template.subject,
-        "type": TemplateType[spec.template.type.upper()],
-        "signature_id": signature_id,
-    }
-    fresh: dict[str, Any] = dict(reviewing)
-    if spec.template.code:
-        content["template_code"] = spec.template.code
-        _guard_code(work, spec)
-    else:
-        newest = work.connection.scalar(select(func.max(schema.template.c.id)))
-        fresh["template_code"] = f"UG_{(newest or 0) + 1:06d}"
-    _guard_shared(work, Kind.TEMPLATE, spec.template.name, content, campaign_id)
-    template_id, changed = work.upsert(Kind.TEMPLATE, spec.template.name, content, fresh)
-    if changed:
-        work.review_again(Kind.TEMPLATE, template_id, spec.template.name)
-    return signature_id, template_id
-
-
-def _guard_code(work: _Work, spec: CampaignSpec) -> None:
-    """Refuse a provider's template code that another template has."""
-    table = schema.template
-    other = work.connection.scalar(
-        select(table.c.name).where(
-            table.c.template_code == spec.template.code, table.c.name != spec.template.name
-        )
-    )
-    if other:
-        raise UserError(
-            f"campaign {spec.name!r}: template.code: {spec.template.code} is the code of template "
-            f"{other!r}; a template has one name and one code"
-        )
-
-
-def _guard_shared(
-    work: _Work, kind: Kind, name: str, values: Mapping[str, Any], campaign_id: int
-) -> None:
-    """Refuse to change a text that another campaign sends: each apply would undo the other's."""
-    table = TABLES[kind]
-    row = work.connection.execute(select(table).where(table.c.name == name)).mappings().first()
-    if row is None or all(row[key] == value for key, value in values.items()):
-        return
-    reference = schema.schedule.c[f"{kind}_id"]
-    other = work.connection.scalar(
-        select(schema.campaign.c.name)
-        .join(schema.schedule, schema.schedule.c.campaign_id == schema.campaign.c.id)
-        .where(reference == row["id"], schema.campaign.c.id != campaign_id)
-        .limit(1)
-    )
-    if other:
-        raise UserError(
-            f"campaign {work.applied.campaign!r}: {kind}.name: {kind} {name!r} is used by "
-            f"campaign {other!r} with another content; choose another name"
-        )
-
-
 def _zoned(store: ControlStore, moment: datetime | None) -> datetime | None:
     if moment is None or moment.tzinfo is not None:
         return moment
     return moment_of(moment, store.zone)
 
 
-def _guard_begun(work: _Work, spec: CampaignSpec) -> None:
+def _guard_begun(work: Work, spec: CampaignSpec) -> None:
     """Refuse another rhythm for a repeating schedule that has begun: its times are counted."""
     table, plan = schema.schedule, spec.schedule
     row = work.connection.execute(select(table).where(table.c.name == plan.name)).mappings().first()
@@ -262,7 +93,7 @@ def _guard_begun(work: _Work, spec: CampaignSpec) -> None:
 
 
 def _schedule(
-    work: _Work, spec: CampaignSpec, campaign_id: int, signature_id: int, template_id: int
+    work: Work, spec: CampaignSpec, campaign_id: int, signature_id: int, template_ids: list[int]
 ) -> None:
     owner = work.connection.execute(
         select(schema.campaign.c.id, schema.campaign.c.name)
@@ -276,13 +107,13 @@ def _schedule(
         )
     plan, start, smart = spec.schedule, spec.schedule.execute_time, spec.schedule.smart_send
     _guard_begun(work, spec)
-    work.upsert(
+    schedule_id, _ = work.upsert(
         Kind.SCHEDULE,
         plan.name,
         {
             "campaign_id": campaign_id,
             "signature_id": signature_id,
-            "template_id": template_id,
+            "template_id": template_ids[0],
             "channel": spec.channel,
             # as in the vendor's API, no time is now (or the task's day, when it has a fixed one)
             "execute_time": _zoned(work.store, start) if isinstance(start, datetime) else None,
@@ -296,9 +127,22 @@ def _schedule(
         },
         {"status": ScheduleStatus.CHECKING, "paused": False},
     )
+    _link_variants(work, schedule_id, set(template_ids[1:]))
 
 
-def _training(work: _Work, spec: CampaignSpec, campaign_id: int) -> None:
+def _link_variants(work: Work, schedule_id: int, wanted: set[int]) -> None:
+    """Keep which further texts a schedule has; the template record of a dropped one stays."""
+    table = schema.schedule_variant
+    mine = table.c.schedule_id == schedule_id
+    held = set(work.connection.scalars(select(table.c.template_id).where(mine)))
+    if gone := held - wanted:
+        work.connection.execute(table.delete().where(mine, table.c.template_id.in_(gone)))
+    if new := sorted(wanted - held):
+        links = [{"schedule_id": schedule_id, "template_id": one} for one in new]
+        work.connection.execute(table.insert(), links)
+
+
+def _training(work: Work, spec: CampaignSpec, campaign_id: int) -> None:
     config = spec.model_dump(mode="json", include={"algorithm", "training"})
     job_id, changed = work.upsert(
         Kind.TRAINING_JOB,

@@ -25,6 +25,7 @@ from usergrowth_dagster.control.contact import ContactSpec
 from usergrowth_dagster.control.effect import EffectSpec
 from usergrowth_dagster.control.schedule import ScheduleSpec
 from usergrowth_dagster.control.selection import HoldoutSpec, SelectionSpec
+from usergrowth_dagster.control.template import TemplateSpec
 from usergrowth_dagster.control.values import (
     ON_UPLOAD,
     Day,
@@ -117,18 +118,6 @@ class SignatureSpec(Strict):
     description: str = Field("", max_length=1000)
 
 
-class TemplateSpec(Strict):
-    """The text with its ``${variables}``; its rules are checked in messaging."""
-
-    name: str = Field(min_length=1, max_length=30)
-    content: str = Field(min_length=1, max_length=20_000)
-    type: Literal["code", "notification", "promotion"] = "promotion"
-    subject: str | None = Field(None, min_length=1, max_length=200, description="of an e-mail")
-    code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = Field(
-        None, description="the provider's own code of the approved template, such as SMS_123456"
-    )
-
-
 class CampaignSpec(Strict):
     """One campaign, as its YAML file says it."""
 
@@ -167,8 +156,10 @@ class CampaignSpec(Strict):
     def _whole(self) -> Self:
         if self.algorithm.kind == "winback" and self.template.type != "promotion":
             raise ValueError("template.type: a winback campaign needs a promotion template")
-        if self.template.subject is not None and self.channel != "email":
-            raise ValueError("template.subject: only an e-mail has one; remove it")
+        if self.channel != "email":
+            for text in self.template.texts:
+                if text.subject is not None:
+                    raise key_error(f"{text.key}.subject", "only an e-mail has one; remove it")
         if self.selection.money is not None and self.effect.value_per_return is None:
             raise key_error(
                 "effect.value_per_return", "selection.money needs the worth of a return"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import select, union
 
 from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.codes import Kind, ReviewStatus
@@ -90,17 +90,27 @@ def reopen(
 
 
 def reviews(store: ControlStore, campaign: str) -> list[Review]:
-    """Where the signature and the template of a campaign's schedules stand."""
+    """Where the signature and the templates (every variant) of a campaign's schedules stand."""
+    schedule, variant = schema.schedule, schema.schedule_variant
+    mine = (
+        select(schedule.c.id)
+        .join(schema.campaign, schema.campaign.c.id == schedule.c.campaign_id)
+        .where(schema.campaign.c.name == campaign)
+    )
+    used = {
+        Kind.SIGNATURE: select(schedule.c.signature_id).where(schedule.c.id.in_(mine)),
+        Kind.TEMPLATE: union(
+            select(schedule.c.template_id).where(schedule.c.id.in_(mine)),
+            select(variant.c.template_id).where(variant.c.schedule_id.in_(mine)),
+        ),
+    }
     found = []
     with store.read() as connection:
-        for kind in (Kind.SIGNATURE, Kind.TEMPLATE):
+        for kind, ids in used.items():
             table = TABLES[kind]
             rows = connection.execute(
                 select(table.c.name, table.c.status, table.c.reason)
-                .join(schema.schedule, schema.schedule.c[f"{kind}_id"] == table.c.id)
-                .join(schema.campaign, schema.campaign.c.id == schema.schedule.c.campaign_id)
-                .where(schema.campaign.c.name == campaign)
-                .distinct()
+                .where(table.c.id.in_(ids))
                 .order_by(table.c.name)
             )
             found += [Review(kind, row[0], row[1], row[2]) for row in rows]

@@ -191,6 +191,13 @@ schedule = Table(
     *_times(),
 )
 
+schedule_variant = Table(
+    "schedule_variant",  # the further texts of a schedule, beside its template
+    metadata,
+    Column("schedule_id", BigId, ForeignKey("schedule.id"), primary_key=True),
+    Column("template_id", BigId, ForeignKey("template.id"), primary_key=True, index=True),
+)
+
 history = Table(
     "history",
     metadata,
@@ -228,6 +235,7 @@ occurrence = Table(
     Column("audience_date", Date),  # execution date of the decision that its people come from
     Column("contact", JSON),  # the campaign's own contact rules
     Column("subject", Text),  # of an e-mail
+    Column("variants", JSON),  # template_code, content and subject by variant; null: one text
     *_times(),
     UniqueConstraint("schedule_id", "name"),
 )
@@ -269,6 +277,7 @@ message = Table(
     Column("zone", String(96)),  # the recipient's time zone; several are joined by |
     Column("sent_time", UtcTime),  # when it was submitted, on the business clock
     Column("final_time", UtcTime),  # when the provider says that it was delivered, or not
+    Column("variant", String(64)),  # which of the occurrence's texts; null: its only one
     Column("claimed_by", String(128)),
     Column("lease_until", UtcTime),  # on the real clock
     Column("updated_time", UtcTime, nullable=False),

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -119,10 +119,15 @@ def _show(value: Any) -> str:
 
 
 def _keys(model: type[BaseModel], path: list[str]) -> list[str]:
-    """The keys known at a path below a model."""
-    for part in path:
+    """The keys known at a path below a model; in a mapping any key may stand."""
+    parts = iter(path)
+    for part in parts:
         field = model.model_fields.get(part)
-        inner = _model_of(field.annotation) if field else None
+        annotation = field.annotation if field else None
+        if get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
+            next(parts, None)
+        inner = _model_of(annotation)
         if inner is None:
             return []
         model = inner

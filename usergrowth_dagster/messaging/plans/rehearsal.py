@@ -27,6 +27,7 @@ _WHOLE = (
     schema.signature,
     schema.template,
     schema.schedule,
+    schema.schedule_variant,
     schema.occurrence,
     schema.suppression,
 )

@@ -1,0 +1,28 @@
+"""Several texts of one campaign: which a message has, those an occurrence froze, a schedule's."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    """Add two columns and a table; what was planned before has one text and stays as it is."""
+    op.add_column("message", sa.Column("variant", sa.String(length=64)))
+    op.add_column("occurrence", sa.Column("variants", sa.JSON()))
+    op.create_table(
+        "schedule_variant",
+        sa.Column("schedule_id", BIG, nullable=False),
+        sa.Column("template_id", BIG, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["schedule_id"], ["schedule.id"], name=op.f("fk_schedule_variant_schedule_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["template_id"], ["template.id"], name=op.f("fk_schedule_variant_template_id")
+        ),
+        sa.PrimaryKeyConstraint("schedule_id", "template_id", name=op.f("pk_schedule_variant")),
+    )
+    op.create_index("ix_schedule_variant_template_id", "schedule_variant", ["template_id"])
