@@ -8,35 +8,26 @@ inputs make a version once: their fingerprint is one of its tags.
 import json
 import math
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.gates import Gate, calibration_gate, champion_gate, leakage_gate
 from usergrowth_dagster.learning.metrics import Interval
+from usergrowth_dagster.learning.reviewing import newest_model, review, waiting_model
+from usergrowth_dagster.learning.runs import RunRecord, log_version, requirements
 from usergrowth_dagster.learning.store import (
     SPEC_FILE,
     SUMMARY_FILE,
     LoadedModel,
     ModelRef,
     Status,
-    add_version,
-    as_ref,
-    client,
-    experiment,
     load,
-    move_alias,
     read_artifacts,
     versions,
 )
 from usergrowth_dagster.learning.training import TrainedModels
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 __all__ = [
     "LoadedModel",
@@ -49,6 +40,7 @@ __all__ = [
     "review",
     "summarize",
     "versions",
+    "waiting_model",
 ]
 
 TRUSTED = [  # the types outside scikit-learn's own that a saved model is made of
@@ -87,58 +79,10 @@ def register(engine: Engine, relation: str, trained: TrainedModels, settings: Se
     return _register(trained, gates, settings)
 
 
-def newest_model(
-    settings: Settings, algorithm: str, config_hash: str, before: date
-) -> ModelRef | None:
-    """The newest approved version for a label whose last label day lies before a date.
-
-    Args:
-        settings: where MLflow is.
-        algorithm: ``churn`` or ``winback``.
-        config_hash: of the label.
-        before: the execution date D scored at; a model never saw D or later.
-    """
-    approved = versions(
-        settings, algorithm, tags={"status": "approved", "config_hash": config_hash}
-    )
-    usable = [ref for ref in approved if ref.last_label_day < before]
-    return max(usable, key=lambda r: (r.last_label_day, r.version), default=None)
-
-
-def find_fingerprint(settings: Settings, algorithm: str, fingerprint: str) -> ModelRef | None:
+def find_fingerprint(settings: Settings, name: str, fingerprint: str) -> ModelRef | None:
     """The version made from exactly the same inputs, if there is one."""
-    found = versions(settings, algorithm, tags={"fingerprint": fingerprint})
+    found = versions(settings, name, tags={"fingerprint": fingerprint})
     return found[-1] if found else None
-
-
-def review(
-    settings: Settings, algorithm: str, version: int, *, approve: bool, actor: str
-) -> ModelRef:
-    """A person's word on a version that waits for review.
-
-    Raises:
-        UserError: there is no such version, or it does not wait for review.
-    """
-    known = {ref.version: ref for ref in versions(settings, algorithm)}
-    ref = known.get(version)
-    if ref is None:
-        raise UserError(
-            f"model {algorithm}: there is no version {version}; known are {sorted(known) or 'none'}"
-        )
-    if ref.status != "waiting_review":
-        raise UserError(
-            f"model {algorithm}: version {version} is {ref.status}, only a version that is "
-            "waiting_review can be approved or rejected"
-        )
-    made = client(settings)
-    status: Status = "approved" if approve else "rejected"
-    moment = datetime.now(UTC).isoformat(timespec="seconds")
-    for key, value in (("status", status), ("reviewed_by", actor), ("reviewed_at", moment)):
-        made.set_model_version_tag(algorithm, str(version), key, value)
-    decided = as_ref(made, made.get_model_version(algorithm, str(version)))
-    if approve:
-        move_alias(made, decided)
-    return decided
 
 
 def decide(gates: list[Gate], require_review: bool) -> Status:
@@ -186,25 +130,9 @@ def _plain(figure: Interval) -> dict[str, float | None]:
 
 
 def _register(trained: TrainedModels, gates: list[Gate], settings: Settings) -> ModelRef:
-    """Log one run and register its model; a run that fails half-way is marked FAILED."""
+    """Log one run and register its model."""
     name = trained.config.algorithm
     summary = summarize(trained, gates)
-    made = client(settings)
-    run = made.create_run(
-        experiment(made, settings, name),
-        run_name=f"{name} {trained.execution_date}",
-        tags={"fingerprint": trained.fingerprint, "dagster_run_id": trained.dagster_run_id or ""},
-    )
-    run_id = str(run.info.run_id)
-    try:
-        _log_values(made, run_id, trained, summary)
-        with TemporaryDirectory(prefix="usergrowth-model-") as folder:
-            _save(trained, summary, Path(folder))
-            made.log_artifacts(run_id, folder)
-        made.set_terminated(run_id, "FINISHED")
-    except BaseException:
-        made.set_terminated(run_id, "FAILED")
-        raise
     tags = {
         "algorithm": name,
         "config_hash": trained.config.config_hash(),
@@ -213,17 +141,24 @@ def _register(trained: TrainedModels, gates: list[Gate], settings: Settings) -> 
         "execution_date": trained.execution_date.isoformat(),
         "champion": trained.champion,
         "status": decide(gates, trained.config.require_review),
-        "gates": "; ".join(f"{g.name} {'passed' if g.passed else 'failed'}" for g in gates),
+        "gates": in_words(gates),
         "fingerprint": trained.fingerprint,
     }
-    return add_version(made, settings, name, run_id, tags)
+    return log_version(
+        settings,
+        name,
+        tags=tags,
+        record=_record(trained, summary),
+        write=lambda folder: _save(trained, summary, folder),
+    )
 
 
-def _log_values(
-    made: "MlflowClient", run_id: str, trained: TrainedModels, summary: dict[str, Any]
-) -> None:
-    from mlflow.entities import Metric, Param, RunTag
+def in_words(gates: Sequence[Gate]) -> str:
+    """Which gates were passed and failed, as the tag ``gates`` holds it."""
+    return "; ".join(f"{g.name} {'passed' if g.passed else 'failed'}" for g in gates)
 
+
+def _record(trained: TrainedModels, summary: dict[str, Any]) -> RunRecord:
     flat: dict[str, float] = {}
     for scorer, found in summary["metrics"].items():
         prefixes = [f"{scorer}/", *([""] if scorer == trained.champion else [])]
@@ -238,17 +173,13 @@ def _log_values(
     for kind, fitted in trained.models.items():
         params |= {f"{kind}.{key}": str(value) for key, value in fitted.params.items()}
     tags = {
+        "dagster_run_id": trained.dagster_run_id or "",
         "code_version": trained.code_version,
         "config_hash": summary["config_hash"],
         "data_versions": json.dumps(trained.data_versions, sort_keys=True),
         "mlflow.note.content": trained.sentence,
     }
-    made.log_batch(
-        run_id,
-        metrics=[Metric(key, value, 0, 0) for key, value in flat.items()],
-        params=[Param(key, value) for key, value in params.items()],
-        tags=[RunTag(key, value) for key, value in tags.items()],
-    )
+    return RunRecord(f"{trained.config.algorithm} {trained.execution_date}", flat, params, tags)
 
 
 def _save(trained: TrainedModels, summary: dict[str, Any], folder: Path) -> None:
@@ -266,7 +197,7 @@ def _save(trained: TrainedModels, summary: dict[str, Any], folder: Path) -> None
         pyfunc_predict_fn="predict_proba",
         serialization_format="skops",
         skops_trusted_types=TRUSTED,
-        pip_requirements=_requirements(
+        pip_requirements=requirements(
             ["usergrowth-dagster", "scikit-learn", "lightgbm", "skops", "pandas", "numpy"]
         ),
     )
@@ -280,10 +211,3 @@ def _save(trained: TrainedModels, summary: dict[str, Any], folder: Path) -> None
     (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=1), encoding="utf-8")
     listed = [{"name": f.name, "feature": f.label, "kind": f.kind} for f in trained.spec.features]
     (folder / "features.json").write_text(json.dumps(listed, indent=1), encoding="utf-8")
-
-
-def _requirements(packages: Sequence[str]) -> list[str]:
-    """Installed versions of packages as pip requirements."""
-    from importlib.metadata import version
-
-    return [f"{name}=={version(name)}" for name in packages]

@@ -2,9 +2,10 @@
 
 No active run is ever opened, so nothing here can end or adopt another's run. A version is saved
 with skops (no pickle is executed when it is loaded), logged under ``model`` of its run and
-registered as ``churn`` or ``winback``. What decides about it is in the version's tags:
-``algorithm, config_hash, last_label_day, fit_last_label_day, execution_date, champion, status
-(approved | waiting_review | rejected), gates, fingerprint``.
+registered under its name: ``churn``, ``winback``, ``uplift``. What decides about it is in the
+version's tags: ``algorithm, config_hash, last_label_day, fit_last_label_day, execution_date,
+champion, status (approved | waiting_review | rejected | retired), gates, fingerprint``. How a
+person changes the status, with a command or in MLflow's own pages, is told in :mod:`reviewing`.
 """
 
 import json
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
 
     from usergrowth_dagster.learning.model import CalibratedModel
 
-Status = Literal["approved", "waiting_review", "rejected"]
+Status = Literal["approved", "waiting_review", "rejected", "retired"]
 SPEC_FILE = "feature_spec.json"
 SUMMARY_FILE = "summary.json"
 ALIAS = "champion"
+SET_TO = "champion_set_to"  # of the registered model: where the product last put the alias
+DESCRIPTION_LENGTH = 5000  # of MLflow's column
+SETTLED = "settled"  # of a version: the status that the product last knew of
 
 
 @dataclass(frozen=True)
@@ -39,16 +43,20 @@ class ModelRef:
     """One registered version and the tags that decide about it.
 
     Attributes:
-        name: registered model, ``churn`` or ``winback``; ``version`` counts from 1.
+        name: registered model, such as ``churn``; ``version`` counts from 1.
         run_id: the MLflow run with its figures.
         config_hash: of the label, see :meth:`TrainingConfig.config_hash`.
         last_label_day: last day any of its labels looked at, test slice included.
         fit_last_label_day: last day a label it was fitted or calibrated on looked at.
         execution_date: the date it was trained at.
-        champion: ``logistic``, ``lightgbm`` or ``blend``.
-        status: ``approved``, ``waiting_review`` or ``rejected``.
+        champion: the kind of model: ``logistic``, ``lightgbm``, ``blend``, or a learner of uplift.
+        status: ``approved``, ``waiting_review``, ``rejected`` or ``retired``.
         fingerprint: of everything it was made from.
         tracking_uri: the MLflow it lives in.
+        gates: which gates it passed and failed, in words.
+        reviewed_by: the person whose word its status is; empty when the gates alone decided.
+        why: the reason that person gave.
+        settled: the status the product last knew of; another one was set in MLflow's pages.
     """
 
     name: str
@@ -62,6 +70,10 @@ class ModelRef:
     status: Status
     fingerprint: str
     tracking_uri: str
+    gates: str = ""
+    reviewed_by: str = ""
+    why: str = ""
+    settled: str = ""
 
     @property
     def uri(self) -> str:
@@ -86,7 +98,7 @@ def client(settings: Settings) -> "MlflowClient":
     uri = settings.tracking_uri
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
-    with _only_one(settings):
+    with only_one(settings):
         made = _open(uri)
         made.search_experiments(max_results=1)  # opens the store, which makes its tables
     return made
@@ -103,7 +115,7 @@ def _open(uri: str) -> "MlflowClient":
 
 
 @contextmanager
-def _only_one(settings: Settings) -> Iterator[None]:
+def only_one(settings: Settings) -> Iterator[None]:
     """Hold the home folder's MLflow lock; without file locks in the system, go on without."""
     folder = settings.home.absolute() / "mlflow"
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +137,7 @@ def experiment(made: "MlflowClient", settings: Settings, name: str) -> str:
 
     A tracking server (http) decides itself where artifacts go.
     """
-    with _only_one(settings):
+    with only_one(settings):
         found = made.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
@@ -138,32 +150,50 @@ def experiment(made: "MlflowClient", settings: Settings, name: str) -> str:
 
 
 def add_version(
-    made: "MlflowClient", settings: Settings, name: str, run_id: str, tags: dict[str, str]
+    made: "MlflowClient",
+    settings: Settings,
+    name: str,
+    run_id: str,
+    tags: dict[str, str],
+    description: str = "",
 ) -> ModelRef:
-    """Register the ``model`` folder of a run as the next version, with its tags."""
+    """Register the ``model`` folder of a run as the next version of ``name``, with its tags.
+
+    Args:
+        made: by :func:`client`.
+        settings: where MLflow is.
+        name: the registered model, made when missing.
+        run_id: of the run.
+        tags: those that :class:`ModelRef` is made of.
+        description: markdown that MLflow shows of the version; cut to 5,000 characters.
+    """
     from mlflow.exceptions import MlflowException
 
-    with _only_one(settings):
+    with only_one(settings):
         try:
             made.create_registered_model(name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
     version = made.create_model_version(
-        name, source=f"runs:/{run_id}/model", run_id=run_id, tags=tags
+        name,
+        source=f"runs:/{run_id}/model",
+        run_id=run_id,
+        tags={**tags, SETTLED: tags["status"]},
+        description=description[:DESCRIPTION_LENGTH],
     )
     ref = as_ref(made, version)
     if ref.status == "approved":
-        move_alias(made, ref)
+        move_alias(made, settings, ref)
     return ref
 
 
 def versions(
-    settings: Settings, algorithm: str, *, tags: dict[str, str] | None = None
+    settings: Settings, name: str, *, tags: dict[str, str] | None = None
 ) -> list[ModelRef]:
     """All versions of a registered model with these tags, oldest first."""
     made = client(settings)
-    condition = f"name = '{algorithm}'"
+    condition = f"name = '{name}'"
     found: list[ModelVersion] = []
     token = None
     while True:
@@ -211,23 +241,34 @@ def read_artifacts(ref: ModelRef) -> tuple[dict[str, Any], dict[str, bytes]]:
         return json.loads(summary.read_text(encoding="utf-8")), figures
 
 
-def move_alias(made: "MlflowClient", ref: ModelRef) -> None:
+def move_alias(made: "MlflowClient", settings: Settings, ref: ModelRef) -> None:
     """Point ``champion`` at a version, unless it already points at one that learned later days."""
     from mlflow.exceptions import MlflowException
 
-    try:
-        held = made.get_model_version_by_alias(ref.name, ALIAS)
-    except MlflowException:
-        held = None
-    if held is None or "fingerprint" not in held.tags:
-        newer = False
-    else:
-        newer = as_ref(made, held).last_label_day > ref.last_label_day
-    if not newer:
-        made.set_registered_model_alias(ref.name, ALIAS, str(ref.version))
+    with only_one(settings):
+        try:
+            held = made.get_model_version_by_alias(ref.name, ALIAS)
+        except MlflowException:
+            held = None
+        if held is not None and "fingerprint" in held.tags:
+            other = as_ref(made, held)
+            if other.status == "approved" and other.last_label_day > ref.last_label_day:
+                return
+        set_alias(made, ref)
+
+
+def set_alias(made: "MlflowClient", ref: ModelRef) -> None:
+    """Point ``champion`` at a version and note it; to be called under :func:`only_one`.
+
+    The note comes last: were the process killed between the two, the alias would seem to have been
+    moved by a person to a version that is approved and newest, which changes nothing.
+    """
+    made.set_registered_model_alias(ref.name, ALIAS, str(ref.version))
+    made.set_registered_model_tag(ref.name, SET_TO, str(ref.version))
 
 
 def as_ref(made: "MlflowClient", version: "ModelVersion") -> ModelRef:
+    """A version of MLflow as this package speaks of it."""
     tags = version.tags
     return ModelRef(
         name=version.name,
@@ -238,7 +279,11 @@ def as_ref(made: "MlflowClient", version: "ModelVersion") -> ModelRef:
         fit_last_label_day=date.fromisoformat(tags["fit_last_label_day"]),
         execution_date=date.fromisoformat(tags["execution_date"]),
         champion=tags["champion"],
-        status=tags["status"],
+        status=tags["status"].strip().lower().replace(" ", "_"),
         fingerprint=tags["fingerprint"],
         tracking_uri=made.tracking_uri,
+        gates=tags.get("gates", ""),
+        reviewed_by=tags.get("reviewed_by", ""),
+        why=tags.get("why", ""),
+        settled=tags.get(SETTLED, ""),
     )

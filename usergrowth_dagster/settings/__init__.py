@@ -20,11 +20,12 @@ from pydantic_settings import (
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings.delivery import DeliverySettings
 from usergrowth_dagster.settings.effects import EffectSettings
+from usergrowth_dagster.settings.learning import LearningSettings
 
 CONFIG_NAME = "usergrowth.toml"
 
 
-class Settings(DeliverySettings, EffectSettings):
+class Settings(DeliverySettings, EffectSettings, LearningSettings):
     """The product's settings; build one with :func:`load_settings`."""
 
     model_config = SettingsConfigDict(

@@ -1,0 +1,312 @@
+"""A person's word on versions: by command, or in MLflow's own pages.
+
+Which version scores an execution date D: of the versions with the status ``approved`` and the
+label asked for, the one with the newest last label day before D. Nothing else decides, so every
+word of a person is a change of the tag ``status``:
+
+* ``approved``: may score. A version that waits is approved without more; one that the gates
+  rejected, or that was retired, needs a reason.
+* ``rejected``: never scores; from ``waiting_review`` or ``approved``.
+* ``retired``: was approved and is taken back by a rollback with its reason, so that the approved
+  version before it scores again. A date that the retired version could not have scored anyway
+  keeps its model.
+
+In MLflow's pages the same is done by hand, and :func:`settle` makes it whole the next time anything
+asks for a model:
+
+* **Tag ``status``** set to ``approved``, ``rejected``, ``retired`` or ``waiting_review`` means just
+  that. A tag ``why`` beside it is the reason; MLflow does not tell who did it.
+* **Alias ``champion``** moved to another version means "this one scores": the version is approved,
+  and the approved ones of the same label that learned later days are retired. A training that comes
+  after is judged and takes over as always, unless the campaign requires a review.
+* Removing the alias means nothing: it shows which version is newest, and the next one gets it.
+
+Whoever may write in MLflow has the last word: the gates are not asked again there. The lists show
+which gates such a version had failed, and that no reason was given.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.store import (
+    ALIAS,
+    SET_TO,
+    SETTLED,
+    ModelRef,
+    Status,
+    as_ref,
+    client,
+    move_alias,
+    only_one,
+    set_alias,
+    versions,
+)
+from usergrowth_dagster.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+IN_MLFLOW = "MLflow"
+KNOWN: tuple[Status, ...] = ("approved", "waiting_review", "rejected", "retired")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of a version's status: what it is now, what it was, and how it came about."""
+
+    ref: ModelRef
+    was: str
+    how: str
+
+
+def newest_model(
+    settings: Settings, name: str, config_hash: str, before: date, *, reviewed: bool = False
+) -> ModelRef | None:
+    """The newest approved version for a label whose last label day lies before a date.
+
+    Args:
+        settings: where MLflow is.
+        name: registered model.
+        config_hash: of the label.
+        before: the execution date D scored at; a model never saw D or later.
+        reviewed: only versions that a person approved, as a campaign that requires a review wants.
+    """
+    settle(settings, name)
+    usable = [
+        ref
+        for ref in versions(settings, name, tags={"config_hash": config_hash})
+        if ref.status == "approved"
+        and ref.last_label_day < before
+        and (ref.reviewed_by or not reviewed)
+    ]
+    return _newest(usable)
+
+
+def waiting_model(settings: Settings, name: str, config_hash: str, before: date) -> ModelRef | None:
+    """The newest version for a label that waits for a person's word and could score a date."""
+    settle(settings, name)
+    found = versions(settings, name, tags={"config_hash": config_hash})
+    return _newest([r for r in found if r.status == "waiting_review" and r.last_label_day < before])
+
+
+def get_version(settings: Settings, name: str, version: int) -> ModelRef:
+    """One version, whatever its status.
+
+    Raises:
+        UserError: there is none of that number.
+    """
+    known = {ref.version: ref for ref in versions(settings, name)}
+    if version not in known:
+        raise UserError(
+            f"model {name}: there is no version {version}; known are {sorted(known) or 'none'}"
+        )
+    return known[version]
+
+
+def review(
+    settings: Settings, name: str, version: int, *, approve: bool, actor: str, why: str = ""
+) -> Change:
+    """Approve or reject a version; repeating a verdict changes nothing.
+
+    Args:
+        settings: where MLflow is.
+        name: registered model.
+        version: its number.
+        approve: otherwise reject.
+        actor: who says so.
+        why: the reason; a version that was rejected or retired is approved only with one.
+
+    Raises:
+        UserError: there is no such version, or the reason is missing.
+    """
+    settle(settings, name)
+    ref = get_version(settings, name, version)
+    if approve:
+        if ref.status in ("rejected", "retired") and not why.strip():
+            failed = f" ({ref.gates})" if ref.status == "rejected" and ref.gates else ""
+            raise UserError(
+                f"model {name}: version {version} is {ref.status}{failed}; to approve it all the "
+                'same give the reason with --why "…"'
+            )
+        return _change(settings, ref, "approved", actor, why)
+    return _change(settings, ref, "rejected", actor, why)
+
+
+def rollback(
+    settings: Settings, name: str, version: int | None = None, *, actor: str, why: str
+) -> tuple[Change, ModelRef]:
+    """Retire an approved version, so that the approved one before it scores again.
+
+    Args:
+        settings: where MLflow is.
+        name: registered model.
+        version: the one to take back; None: the newest approved one, if there is one label only.
+        actor: who says so.
+        why: the reason.
+
+    Returns:
+        The change, and the version of its label that is newest now.
+
+    Raises:
+        UserError: no reason, no such approved version, or no other one to take over.
+    """
+    if not why.strip():
+        raise UserError('a rollback needs a reason: --why "…"')
+    settle(settings, name)
+    ref = get_version(settings, name, version) if version is not None else _only(settings, name)
+    if ref.status != "approved":
+        raise UserError(
+            f"model {name}: version {ref.version} is {ref.status}; only an approved version can "
+            "be rolled back"
+        )
+    label = versions(settings, name, tags={"config_hash": ref.config_hash})
+    heir = _newest([r for r in label if r.status == "approved" and r.version != ref.version])
+    if heir is None:
+        raise UserError(
+            f"model {name}: no other version of the label of version {ref.version} is approved, so "
+            "nothing could take over; to let it score nobody all the same: usergrowth models "
+            f"reject {name} {ref.version}"
+        )
+    return _change(settings, ref, "retired", actor, why), heir
+
+
+def settle(settings: Settings, name: str) -> list[Change]:
+    """Make whole what a person did to tags and the alias in MLflow's pages; see the module.
+
+    Returns:
+        What has changed since the last time; usually nothing.
+    """
+    from mlflow.exceptions import MlflowException
+
+    made = client(settings)
+    try:
+        model = made.get_registered_model(name)
+    except MlflowException:
+        return []
+    found = {ref.version: ref for ref in versions(settings, name)}
+    by_tag = [r for r in found.values() if r.settled and r.status != r.settled]
+    known = [r for r in by_tag if r.status in KNOWN]
+    at, put = model.aliases.get(ALIAS), model.tags.get(SET_TO)
+    moved = found.get(int(at)) if at and put and str(at) != str(put) else None
+    if not known and moved is None:
+        return []
+    changes = []
+    with only_one(settings):
+        for ref in known:
+            changes.append(_noticed(made, ref, ref.status, ref.settled, "tag status was set"))
+        if moved is not None:
+            changes += _follow_alias(made, found, moved, {r.version for r in known})
+    _mend_alias(made, settings, name)
+    for change in changes:
+        if change.ref.status == "approved" and moved is None:
+            move_alias(made, settings, change.ref)
+    return changes
+
+
+def _follow_alias(
+    made: "MlflowClient", found: dict[int, ModelRef], target: ModelRef, tagged: set[int]
+) -> list[Change]:
+    """The alias was moved to ``target``: it scores, and later ones of its label are retired."""
+    how = f"alias {ALIAS} was moved to version {target.version}"
+    changes = []
+    if target.status != "approved":
+        if target.version in tagged:  # taken back by its tag at the same time
+            return []
+        changes.append(_noticed(made, target, "approved", target.status, how))
+    for ref in found.values():
+        later = ref.config_hash == target.config_hash and _order(ref) > _order(target)
+        if later and ref.status == "approved" and ref.version not in tagged:
+            changes.append(_noticed(made, ref, "retired", "approved", how))
+    made.set_registered_model_tag(target.name, SET_TO, str(target.version))
+    return changes
+
+
+def _noticed(made: "MlflowClient", ref: ModelRef, status: str, was: str, how: str) -> Change:
+    """Write down a change that was made in MLflow's pages."""
+    why = ref.why if how.startswith("tag") else how
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    _tag(
+        made,
+        ref,
+        {
+            "status": status,
+            SETTLED: status,
+            "reviewed_by": IN_MLFLOW,
+            "reviewed_at": moment,
+            "why": why,
+        },
+    )
+    return Change(_again(made, ref), was, f"{how} in MLflow")
+
+
+def _change(settings: Settings, ref: ModelRef, status: Status, actor: str, why: str) -> Change:
+    """Give a version a status in a person's name, and the alias to whom it belongs then."""
+    if ref.status == status and (ref.reviewed_by or status != "approved"):
+        return Change(ref, ref.status, "unchanged")
+    made = client(settings)
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    values = {"reviewed_by": actor, "reviewed_at": moment, "why": why.strip()}
+    # The status goes last: a process killed before it has changed nothing that decides.
+    _tag(made, ref, {**values, SETTLED: status, "status": status})
+    decided = _again(made, ref)
+    if status == "approved":
+        move_alias(made, settings, decided)
+    else:
+        _mend_alias(made, settings, ref.name)
+    return Change(decided, ref.status, "command")
+
+
+def _mend_alias(made: "MlflowClient", settings: Settings, name: str) -> None:
+    """Take the alias from a version that may not score, for the approved one before it."""
+    from mlflow.exceptions import MlflowException
+
+    found = {ref.version: ref for ref in versions(settings, name)}
+    with only_one(settings):
+        try:
+            held = found.get(int(made.get_model_version_by_alias(name, ALIAS).version))
+        except MlflowException:
+            return
+        if held is None or held.status == "approved":
+            return
+        usable = [r for r in found.values() if r.status == "approved"]
+        label = [r for r in usable if r.config_hash == held.config_hash]
+        heir = _newest(label) or _newest(usable)
+        if heir is None:
+            made.delete_registered_model_alias(name, ALIAS)
+        else:
+            set_alias(made, heir)
+
+
+def _only(settings: Settings, name: str) -> ModelRef:
+    """The newest approved version, of a registered model with one label."""
+    approved = [ref for ref in versions(settings, name) if ref.status == "approved"]
+    if not approved:
+        raise UserError(f"model {name}: no version is approved, so there is none to roll back")
+    labels = {ref.config_hash for ref in approved}
+    if len(labels) > 1:
+        newest = [_newest([r for r in approved if r.config_hash == label]) for label in labels]
+        named = ", ".join(sorted(str(r.version) for r in newest if r))
+        raise UserError(
+            f"model {name}: versions {named} score for different labels; name the one to roll back"
+        )
+    return max(approved, key=_order)
+
+
+def _order(ref: ModelRef) -> tuple[date, int]:
+    return ref.last_label_day, ref.version
+
+
+def _newest(found: Iterable[ModelRef]) -> ModelRef | None:
+    return max(found, key=_order, default=None)
+
+
+def _tag(made: "MlflowClient", ref: ModelRef, values: dict[str, str]) -> None:
+    for key, value in values.items():
+        made.set_model_version_tag(ref.name, str(ref.version), key, value)
+
+
+def _again(made: "MlflowClient", ref: ModelRef) -> ModelRef:
+    return as_ref(made, made.get_model_version(ref.name, str(ref.version)))
