@@ -11,11 +11,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from usergrowth_dagster.audience.decisions import DECISION_COLUMNS, literal, quoted
-from usergrowth_dagster.audience.holdout import Holdout
-from usergrowth_dagster.audience.policy import Budget, Threshold, TopN
+from usergrowth_dagster.audience.decision_sql import literal, quoted
+from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
+from usergrowth_dagster.audience.holdout import NOBODY, Holdout
+from usergrowth_dagster.audience.policy import Policy
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.tables import Warehouse
@@ -64,8 +65,9 @@ def decision_fingerprint(
     population: str,
     features: Sequence[str],
     model: str,
-    policy: Threshold | TopN | Budget,
+    policy: Policy,
     holdout: Holdout,
+    global_holdout: Holdout = NOBODY,
     extra: Mapping[str, str] | None = None,
 ) -> str:
     """One hash of everything that a decision is made from.
@@ -75,7 +77,8 @@ def decision_fingerprint(
         features: the data files of the features that were scored, in any order.
         model: name and version of the model.
         policy: the selection policy.
-        holdout: the holdout.
+        holdout: the campaign's control group, with the epoch in force and its strata.
+        global_holdout: that of all campaigns, with the epoch in force.
         extra: further inputs by name, such as the template, the price and the suppressions.
     """
     parts = {
@@ -84,6 +87,7 @@ def decision_fingerprint(
         "model": model,
         "policy": policy.policy_hash,
         "holdout": holdout.model_dump(),
+        "global_holdout": global_holdout.model_dump(),
         "extra": dict(extra or {}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
@@ -123,6 +127,7 @@ def write_decisions(
     task_id: str,
     fingerprint: str,
     frozen: bool = False,
+    note: Mapping[str, Any] | None = None,
 ) -> Written:
     """Record a task's decision in one commit, or leave the one that stands.
 
@@ -133,6 +138,7 @@ def write_decisions(
         task_id: the task of all its rows.
         fingerprint: what it was made from, by :func:`decision_fingerprint`.
         frozen: whether the task is approved or sent.
+        note: what the decision was made from, in full, kept with its commit.
     """
     state = decision_state(warehouse, execution_date, task_id, fingerprint, frozen=frozen)
     named = f"decision of task {task_id!r} on {execution_date}"
@@ -154,6 +160,7 @@ def write_decisions(
         days=[execution_date],
         scope={"task_id": task_id},
         fingerprints={execution_date: fingerprint},
+        notes=None if note is None else {execution_date: note},
     )
     verb = "is new" if state == "new" else "has been remade from changed inputs"
     return Written(state, commit.version, commit.rows, f"the {named} {verb}")

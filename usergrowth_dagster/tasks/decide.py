@@ -24,8 +24,10 @@ from usergrowth_dagster.messaging.texts.billing import billing_of, price_of
 from usergrowth_dagster.tasks.candidates import bind_candidates
 from usergrowth_dagster.tasks.each import NotReadyError
 from usergrowth_dagster.tasks.people import bind_attributes, bind_barred
+from usergrowth_dagster.tasks.pins import pin_decision
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.score import bind_population, bind_scores, feature_version, is_scored
+from usergrowth_dagster.tasks.variants import texts_mark
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ def _inputs_mark(engine: Engine, project: Project, task: Task) -> str:
         policy=selection_policy(task),
         holdout=holdout(task),
         extra={
-            "template": task.spec.template.content,
+            "template": texts_mark(task),
             "signature": task.spec.signature.name,
             "price": repr(price_of(project.settings, task.spec.channel)),
             "billing": billing_of(project.settings, task.spec.channel),
@@ -123,8 +125,10 @@ def decide_task(project: Project, task: Task) -> Decided:
             mark = f"{mark}{_BARRED}{hashlib.sha256(barred.encode()).hexdigest()[:16]}"
             state = decision_state(warehouse, day, task.task_id, mark, frozen=task.frozen)
         if state in ("new", "changed"):
-            table = _decide(engine, project, task, selection_policy(task), holdout(task))
+            table = decide_rows(engine, project, task)
+            note = pin_decision(engine, project, task, table)
         else:
+            note = None
             table = read_decisions(engine, warehouse, day, task.task_id)
         written = write_decisions(
             warehouse,
@@ -133,8 +137,17 @@ def decide_task(project: Project, task: Task) -> Decided:
             task_id=task.task_id,
             fingerprint=mark,
             frozen=task.frozen,
+            note=note,
         )
     return Decided(written.state, written.message, summarize(table), spend(table), written.version)
+
+
+def decide_rows(engine: Engine, project: Project, task: Task) -> "pa.Table":
+    """Decide what is bound: ``task_population``, ``task_scores``, ``user_attributes``, ``barred``.
+
+    A replay asks this again, with what was bound then.
+    """
+    return _decide(engine, project, task, selection_policy(task), holdout(task))
 
 
 def _decide(

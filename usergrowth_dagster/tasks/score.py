@@ -10,6 +10,7 @@ from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.tasks.features import bind_table
+from usergrowth_dagster.tasks.pins import pin_scores
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.train import training_config
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
@@ -115,8 +116,6 @@ def score_task(project: Project, task: Task) -> Scored:
     Raises:
         UserError: no usable model, or no features of the date.
     """
-    from usergrowth_dagster.learning.scoring import score
-
     scope = {"task_id": task.task_id}
     known = project.warehouse.fingerprints(SCORES, scope).get(task.execution_date)
     if task.frozen and known is not None:
@@ -133,17 +132,28 @@ def score_task(project: Project, task: Task) -> Scored:
         mark = _fingerprint(population, files, model)
         if known != mark:
             project.progress(f"score {task.task_id}", 0, 1)
-            engine.bind_arrow("model_scores", score(engine, model, "scoring_rows"))
-            engine.run(f"create temp table _scores as {_scores_sql(task, model)}")
+            make_scores(engine, task, model)
             project.warehouse.replace(
                 SCORES,
                 lambda: engine.stream('select * from _scores order by "row"'),
                 days=[task.execution_date],
                 scope=scope,
                 fingerprints={task.execution_date: mark},
+                notes={task.execution_date: pin_scores(engine, project, task, {"response": model})},
             )
             project.progress(f"score {task.task_id}", 1, 1)
         return _scored(engine, project, task, unchanged=known == mark)
+
+
+def make_scores(engine: Engine, task: Task, model: "ModelRef") -> None:
+    """Make the table ``_scores``: all rows of ``task_population``, by a model on ``scoring_rows``.
+
+    A replay asks this again, of the version that scored then.
+    """
+    from usergrowth_dagster.learning.scoring import score
+
+    engine.bind_arrow("model_scores", score(engine, model, "scoring_rows"))
+    engine.run(f"create or replace temp table _scores as {_scores_sql(task, model)}")
 
 
 def _scored(engine: Engine, project: Project, task: Task, *, unchanged: bool) -> Scored:

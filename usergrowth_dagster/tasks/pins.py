@@ -1,0 +1,332 @@
+"""What a decision was made from, complete, kept in the very commit that wrote it.
+
+A :class:`Pins` names each data file that was read, with a hash of its content, each model version
+with a hash of its files, and holds the campaign, the settings and the code that decided. Who was
+barred by the contact policy is kept as rows of the table ``barred``, since suppressions and caps of
+today are others. Nothing here speaks of a person: the log of a table is never rewritten.
+
+Scores are pinned by the commit that wrote them, because features may be built anew in between.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import date
+from functools import cache
+from importlib import metadata, resources
+from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from usergrowth_dagster import __version__
+from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
+from usergrowth_dagster.audience.hashing import relation_hash
+from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.tasks.people import contact_moment, rules_of
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.tables import Warehouse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from usergrowth_dagster.learning.store import ModelRef
+
+BARRED = "barred"
+BARRED_COLUMNS = {"ds": "DATE", "task_id": "VARCHAR", "row": "BIGINT", "reason": "VARCHAR"}
+
+_ELSEWHERE = ("decisions", "outcomes")  # tables that a decision may look at, but is not made from
+_PLACES = ("home", "storage", "landing", "today", "memory_limit", "threads", "database_url")
+_PLACE_WORDS = ("url", "uri", "endpoint", "gateway", "smtp", "webhook", "port", "from", "callback")
+_KEPT = ("send_from",)
+_CODE = (
+    *("audience", "messaging/texts", "learning"),
+    *("tasks/candidates.py", "tasks/decide.py", "tasks/features.py", "tasks/people.py"),
+    "tasks/score.py",
+)
+_LIBRARIES = ("duckdb", "lightgbm", "numpy", "scikit-learn", "pandas", "pyarrow")
+_BLOCK = 1 << 20
+
+
+class _Pinned(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ModelPin(_Pinned):
+    """A registered model version; ``digest`` is of its files, ``fingerprint`` of its inputs."""
+
+    name: str
+    version: int
+    fingerprint: str
+    digest: str
+
+
+class ScorePins(_Pinned):
+    """What scores were made from; ``files`` are paths below the storage root and their SHA-256."""
+
+    files: dict[str, str]
+    versions: dict[str, int]
+    models: dict[str, ModelPin]
+    code: dict[str, str]
+
+
+class Pins(_Pinned):
+    """What a decision was made from, and its hash.
+
+    Attributes:
+        task_id: the task.
+        campaign: its campaign.
+        execution_date: its date.
+        population: folder of the upload.
+        output: folder of the result.
+        spec: the campaign's settings, as JSON.
+        settings: the product's settings, but for places and passwords.
+        files: by path below the storage root, the SHA-256 of each data file that was read.
+        versions: newest Delta version of each table that was read, at that time.
+        scored: what the scores were made from; None for scores from before this was kept.
+        barred: rows that the contact policy barred.
+        contact: the moment that the contact policy was asked about, and its rules.
+        code: versions of code and libraries.
+        marks: hashes of the parts that are not files: policy, holdout, template, price, settings.
+        columns: those that the hash is over, in order.
+        rows: rows of the decision.
+        hash: of the decision, see :mod:`usergrowth_dagster.audience.hashing`.
+    """
+
+    task_id: str
+    campaign: str
+    execution_date: date
+    population: str
+    output: str
+    spec: dict[str, Any]
+    settings: dict[str, Any]
+    files: dict[str, str]
+    versions: dict[str, int]
+    scored: ScorePins | None
+    barred: int
+    contact: dict[str, Any]
+    code: dict[str, str]
+    marks: dict[str, str]
+    columns: list[str]
+    rows: int
+    hash: str
+
+
+def pin_scores(
+    engine: Engine, project: Project, task: Task, models: Mapping[str, "ModelRef | None"]
+) -> dict[str, Any]:
+    """The note of a commit of scores.
+
+    Args:
+        engine: read the population and the features; nothing else has been bound in it.
+        project: the home.
+        task: the task.
+        models: by what it says (``response``, ``uplift``), the version that scored.
+    """
+    from usergrowth_dagster.learning.digest import model_digest
+
+    pins = ScorePins(
+        files=_read_files(engine, project, task.task_id),
+        versions=_versions(project, engine),
+        models={
+            kind: ModelPin(
+                name=ref.name,
+                version=ref.version,
+                fingerprint=ref.fingerprint,
+                digest=model_digest(ref),
+            )
+            for kind, ref in models.items()
+            if ref is not None
+        },
+        code=code_version(),
+    )
+    return pins.model_dump(mode="json")
+
+
+def pin_decision(
+    engine: Engine, project: Project, task: Task, decided: "pa.Table"
+) -> dict[str, Any]:
+    """The note of a decision's commit; writes the rows that were barred.
+
+    Args:
+        engine: the one that decided; the table ``barred`` is in it.
+        project: the home.
+        task: the task as it was decided.
+        decided: the decision.
+    """
+    barred_files, barred = _keep_barred(engine, project, task)
+    scores = project.warehouse.notes("scores", {"task_id": task.task_id}).get(task.execution_date)
+    columns = [name for name in DECISION_COLUMNS if name in decided.column_names]
+    engine.bind_arrow("_pinned", decided)
+    digest, rows = relation_hash(engine, "_pinned", columns)
+    settings = pinned_settings(project.settings)
+    spec = task.spec.model_dump(mode="json")
+    pins = Pins(
+        task_id=task.task_id,
+        campaign=task.campaign,
+        execution_date=task.execution_date,
+        population=task.population,
+        output=task.output,
+        spec=spec,
+        settings=settings,
+        files=_read_files(engine, project, task.task_id) | barred_files,
+        versions=_versions(project, engine) | _told_versions(engine),
+        scored=ScorePins.model_validate(scores) if scores else None,
+        barred=barred,
+        contact={
+            "moment": contact_moment(project.settings, task).isoformat(),
+            "rules": {k: str(v) for k, v in asdict(rules_of(project.settings, task)).items()},
+        },
+        code=code_version(),
+        marks=part_marks(spec, settings, _policy_hash(engine, "_pinned")),
+        columns=columns,
+        rows=rows,
+        hash=digest,
+    )
+    engine.run("drop table _pinned")
+    return pins.model_dump(mode="json")
+
+
+def read_pins(warehouse: Warehouse, task_id: str) -> dict[date, Pins]:
+    """What a task's decisions that stand were made from, by date."""
+    notes = warehouse.notes("decisions", {"task_id": task_id})
+    return {day: Pins.model_validate(note) for day, note in notes.items() if "hash" in note}
+
+
+def part_marks(
+    spec: Mapping[str, Any], settings: Mapping[str, Any], policy_hash: str
+) -> dict[str, str]:
+    """Hashes of what a decision was made from beside its files."""
+    channel = "email_price" if spec["channel"] == "email" else "message_price"
+    texts = {key: spec[key] for key in ("template", "templates", "signature") if key in spec}
+    parts: dict[str, Any] = {
+        "policy": [spec["selection"], spec.get("effect"), policy_hash],
+        "holdout": [
+            spec["holdout"],
+            {k: v for k, v in settings.items() if k.startswith("global_holdout")},
+        ],
+        "template": [texts, settings.get("billing")],
+        "price": [settings.get(channel), settings.get("currency")],
+        "settings": [spec, settings],
+    }
+    return {name: _sha(value) for name, value in parts.items()}
+
+
+def pinned_settings(settings: Settings) -> dict[str, Any]:
+    """Every setting that says what is done; none that says where, and no address or password."""
+    found = settings.model_dump(mode="json")
+    return {
+        name: value
+        for name, value in found.items()
+        if name in _KEPT or (name not in _PLACES and not set(_PLACE_WORDS) & set(name.split("_")))
+    }
+
+
+@cache
+def code_version() -> dict[str, str]:
+    """Versions of what decides: the package's own, a hash of its source, and libraries."""
+    package = resources.files("usergrowth_dagster")
+    digest = hashlib.sha256()
+    for part in _CODE:
+        for name, text in sorted(_sources(package.joinpath(part), part)):
+            digest.update(f"{name}\n".encode() + text)
+    libraries = {name: metadata.version(name) for name in _LIBRARIES}
+    return {
+        "usergrowth": __version__,
+        "source": digest.hexdigest()[:16],
+        "python": platform.python_version(),
+        **libraries,
+    }
+
+
+def _sources(place: Traversable, name: str) -> list[tuple[str, bytes]]:
+    if place.is_file():
+        return [(name, place.read_bytes())] if name.endswith(".py") else []
+    if not place.is_dir():
+        return []
+    return [pair for child in place.iterdir() for pair in _sources(child, f"{name}/{child.name}")]
+
+
+def relative(storage: Storage, uri: str) -> str:
+    """A data file's path below the storage root."""
+    root = storage.uri().rstrip("/") + "/"
+    return uri[len(root) :] if uri.startswith(root) else uri[uri.rindex("/tables/") + 1 :]
+
+
+def table_of(path: str) -> str:
+    """The table that a data file belongs to, by its path below the storage root."""
+    return path.split("/")[1]
+
+
+def file_hash(storage: Storage, path: str) -> str:
+    """SHA-256 of a data file's content."""
+    digest = hashlib.sha256()
+    with storage.open(path) as handle:
+        while block := handle.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_files(engine: Engine, project: Project, task_id: str) -> dict[str, str]:
+    """What an engine has read: paths and hashes, without other tasks' files of the same day."""
+    storage = project.warehouse.storage
+    paths = {relative(storage, uri) for files in engine.bound.values() for uri in files}
+    return {
+        path: file_hash(storage, path)
+        for path in sorted(paths)
+        if table_of(path) not in _ELSEWHERE and _is_of(path, task_id)
+    }
+
+
+def _is_of(path: str, task_id: str) -> bool:
+    scopes = [part for part in path.split("/") if part.startswith("task_id=")]
+    return scopes in ([], [f"task_id={task_id}"])
+
+
+def _versions(project: Project, engine: Engine) -> dict[str, int]:
+    storage = project.warehouse.storage
+    tables = {table_of(relative(storage, f)) for files in engine.bound.values() for f in files}
+    found = {name: project.warehouse.version(name) for name in sorted(tables - {*_ELSEWHERE})}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+def _told_versions(engine: Engine) -> dict[str, int]:
+    """The table versions that the decision's own rows tell."""
+    names = {"population": "population_version", "user_features": "feature_version"}
+    told = ", ".join(f"any_value({column})" for column in names.values())
+    found = engine.rows(f"select {told} from _pinned")[0]
+    return {name: int(v) for name, v in zip(names, found, strict=True) if v is not None}
+
+
+def _policy_hash(engine: Engine, relation: str) -> str:
+    return str(engine.value(f"select any_value(policy_hash) from {relation}"))
+
+
+def _keep_barred(engine: Engine, project: Project, task: Task) -> tuple[dict[str, str], int]:
+    """Write the barred rows of a task; their files with hashes, and how many rows they are."""
+    rows = int(engine.value("select count(*) from barred"))
+    warehouse, day = project.warehouse, task.execution_date
+    if not rows and not warehouse.exists(BARRED):
+        return {}, 0
+    commit = warehouse.replace(
+        BARRED,
+        engine.arrow(
+            f"select date '{day}' as ds, '{task.task_id}' as task_id, \"row\", reason "
+            'from barred order by "row"'
+        ),
+        days=[day],
+        scope={"task_id": task.task_id},
+    )
+    landed = warehouse.files(BARRED, first=day, last=day, version=commit.version)
+    paths = (relative(warehouse.storage, uri) for uri in landed.get(day, []))
+    mine = [path for path in paths if _is_of(path, task.task_id)]
+    return {path: file_hash(warehouse.storage, path) for path in mine}, rows
+
+
+def _sha(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:32]
