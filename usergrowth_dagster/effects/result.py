@@ -38,7 +38,9 @@ class Estimate:
 class ArmFigures:
     """One arm: users, those who returned, their amount, and what their texts took.
 
-    ``name`` is ``treatment``, ``control``, or a variant of the text.
+    ``name`` is ``treatment``, ``control``, or a variant of the text; ``rate`` is 0 without users.
+    ``amount`` is the value of their returns, in currency after the margin; ``messages`` are billed
+    segments that went out, ``cost`` their price.
     """
 
     name: str
@@ -55,22 +57,33 @@ class ArmFigures:
 class Contrast:
     """One arm against another, in one view.
 
-    ``absolute`` is the difference of return rates (Newcombe), ``relative`` the same over the
-    control rate, ``adjusted`` the variance-reduced estimate of ``absolute`` (CUPED), ``value`` and
-    ``value_adjusted`` the difference of mean amounts a user. ``returns`` and ``worth`` are absolute
-    and value times the users texted: incremental returns, incremental value.
+    ``absolute`` is the difference of return rates, ``relative`` the same over the control rate
+    (None when nobody of the control arm returned), ``adjusted`` the variance-reduced estimate of
+    ``absolute`` (CUPED). ``value`` and ``value_adjusted`` are the difference of mean values a user,
+    in currency after the margin; None when the campaign names neither an amount nor the worth of a
+    return. ``returns`` and ``worth`` are absolute and value times the users texted: incremental
+    returns, incremental value.
+
+    ``method`` names the interval of ``absolute``, ``level`` is that of every interval here: several
+    contrasts share their errors by Bonferroni, and their p-values are Holm's. ``per_delivered`` is
+    the effect on those whom the text reached (Wald: absolute over the share reached), which rests
+    on a text that did not arrive having no effect. In the view ``delivered_only`` those reached are
+    set against the whole control arm; they were not drawn at random, so it proves nothing.
     """
 
     treated: str
     control: str
     view: View
     absolute: Estimate
-    relative: Estimate
+    relative: Estimate | None
     adjusted: Estimate
-    value: Estimate
-    value_adjusted: Estimate
+    value: Estimate | None
+    value_adjusted: Estimate | None
     returns: Estimate
-    worth: Estimate
+    worth: Estimate | None
+    method: str = "Newcombe"
+    level: float = 0.95
+    per_delivered: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -87,16 +100,19 @@ class SampleRatio:
 
 @dataclass(frozen=True)
 class Decile:
-    """A tenth of the chosen by score: rates of both arms and their difference."""
+    """A tenth of the chosen by score, 1 the highest: rates of both arms and their difference.
+
+    An arm without users has no rate, and then there is no lift.
+    """
 
     decile: int
     low_score: float
     high_score: float
     treated: int
     control: int
-    treated_rate: float
-    control_rate: float
-    lift: Estimate
+    treated_rate: float | None
+    control_rate: float | None
+    lift: Estimate | None
     predicted_uplift: float | None
 
 
@@ -155,7 +171,15 @@ class PolicyValue:
 
 @dataclass(frozen=True)
 class Effect:
-    """Everything measured of one task."""
+    """Everything measured of one task.
+
+    ``landed_until`` is the newest landed day of behavior, ``counted_until`` the newest that the
+    figures look at: the last planned look, when a campaign has several. ``level`` is that of the
+    intervals; above 95 % at an early look. The first of the ``contrasts`` is the whole treatment
+    arm against the control arm by intention to treat, which the verdict rests on; without both arms
+    there is none. ``crossover`` counts users by what they got besides (see
+    :mod:`usergrowth_dagster.effects.crossover`).
+    """
 
     task_id: str
     campaign: str
@@ -179,6 +203,7 @@ class Effect:
     policies: list[PolicyValue] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     daily: list[DailyReturns] = field(default_factory=list)
+    counted_until: date | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: dates as ISO text."""

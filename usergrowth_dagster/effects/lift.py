@@ -1,0 +1,223 @@
+"""The difference between two arms: rates, their ratio, and mean amounts, each with its interval.
+
+* Difference of rates: Newcombe's hybrid score interval (Newcombe, R. G. 1998, Interval estimation
+  for the difference between independent proportions, Statistics in Medicine 17:873-890, method 10,
+  without continuity correction); it never leaves [-1, 1] and holds its level in small arms and near
+  0 and 1, where the usual normal interval does not.
+* Several strata: the stratified Newcombe interval (Yan, X. and Su, X. G. 2010, Stratified Wilson
+  and Newcombe confidence intervals for multiple binomial proportions, Statistics in
+  Biopharmaceutical Research 2:329-335), strata weighted by their users.
+* Ratio of rates: the log interval with half a return added to each arm (Walter 1975; statsmodels
+  calls it ``log-adjusted``), finite unless the control arm has no return at all.
+* Difference of means: Welch (1947), unequal variances and his degrees of freedom.
+* Chances that differ between rows: weights of 1 / the chance of the row's arm, normalized within
+  each arm (Hájek), variance by linearization (Lunceford and Davidian 2004, Statistics in Medicine
+  23:2937-2960, eq. 5 without their credit for known chances, so that it is never too narrow).
+
+P-values are two-sided: of the pooled score test for rates (equal to the chi-square test without
+correction), of Student's t for means, of the normal for weighted means.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, isfinite, log, sqrt
+from typing import TYPE_CHECKING, Any
+
+from usergrowth_dagster.effects.result import Estimate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Returns and users of two arms; ``control_users`` and ``treated_users`` above 0."""
+
+    treated_returns: int
+    treated_users: int
+    control_returns: int
+    control_users: int
+
+    @property
+    def treated_rate(self) -> float:
+        """Share of the treated who returned."""
+        return self.treated_returns / self.treated_users
+
+    @property
+    def control_rate(self) -> float:
+        """Share of the control arm who returned."""
+        return self.control_returns / self.control_users
+
+    @property
+    def difference(self) -> float:
+        """Treated rate less control rate."""
+        return self.treated_rate - self.control_rate
+
+
+def quantile(level: float) -> float:
+    """The normal quantile that a two-sided interval of a level reaches to (1.96 for 0.95)."""
+    from scipy.special import ndtri
+
+    return float(-ndtri((1 - level) / 2))
+
+
+def two_sided(z: float) -> float:
+    """The two-sided p-value of a standard normal statistic."""
+    from scipy.special import ndtr
+
+    return float(2 * ndtr(-abs(z)))
+
+
+def wilson(returns: float, users: float, z: float) -> tuple[float, float]:
+    """Wilson's score interval of a rate (Wilson 1927), at a normal quantile."""
+    rate = returns / users
+    shrink = 1 + z * z / users
+    middle = (rate + z * z / (2 * users)) / shrink
+    half = z / shrink * sqrt(rate * (1 - rate) / users + z * z / (4 * users * users))
+    low = 0.0 if returns == 0 else max(0.0, middle - half)
+    high = 1.0 if returns == users else min(1.0, middle + half)
+    return low, high
+
+
+def rate_difference(counts: Counts, level: float = 0.95) -> Estimate:
+    """The difference of two rates with Newcombe's interval."""
+    z = quantile(level)
+    low1, high1 = wilson(counts.treated_returns, counts.treated_users, z)
+    low0, high0 = wilson(counts.control_returns, counts.control_users, z)
+    p1, p0, value = counts.treated_rate, counts.control_rate, counts.difference
+    return Estimate(
+        value,
+        value - sqrt((p1 - low1) ** 2 + (high0 - p0) ** 2),
+        value + sqrt((high1 - p1) ** 2 + (p0 - low0) ** 2),
+        _score_p(counts),
+    )
+
+
+def _score_p(counts: Counts) -> float:
+    users = counts.treated_users + counts.control_users
+    pooled = (counts.treated_returns + counts.control_returns) / users
+    variance = pooled * (1 - pooled) * (1 / counts.treated_users + 1 / counts.control_users)
+    return two_sided(counts.difference / sqrt(variance)) if variance > 0 else 1.0
+
+
+def rate_change(counts: Counts, level: float = 0.95) -> Estimate | None:
+    """The difference over the control rate: ratio less 1; None when no control user returned."""
+    if counts.control_returns == 0:
+        return None
+    a, b = counts.treated_returns + 0.5, counts.control_returns + 0.5
+    m, n = counts.treated_users + 0.5, counts.control_users + 0.5
+    half = quantile(level) * sqrt(max(0.0, 1 / a - 1 / m + 1 / b - 1 / n))
+    middle = log(a / m) - log(b / n)
+    return Estimate(
+        counts.treated_rate / counts.control_rate - 1,
+        exp(middle - half) - 1,
+        exp(middle + half) - 1,
+        _score_p(counts),
+    )
+
+
+def stratified_difference(strata: Sequence[Counts], level: float = 0.95) -> Estimate:
+    """The mean of the strata's differences, weighted by users, with Yan and Su's interval.
+
+    Args:
+        strata: the arms' counts in each stratum; every arm has users in every stratum.
+        level: of the interval.
+    """
+    z = quantile(level)
+    users = sum(s.treated_users + s.control_users for s in strata)
+    weights = [(s.treated_users + s.control_users) / users for s in strata]
+    p1 = sum(w * s.treated_rate for w, s in zip(weights, strata, strict=True))
+    p0 = sum(w * s.control_rate for w, s in zip(weights, strata, strict=True))
+    ones = [(s.treated_returns, s.treated_users) for s in strata]
+    zeros = [(s.control_returns, s.control_users) for s in strata]
+    low1, high1 = _stratified_wilson(ones, weights, z)
+    low0, high0 = _stratified_wilson(zeros, weights, z)
+    value = p1 - p0
+    low = value - sqrt((p1 - low1) ** 2 + (high0 - p0) ** 2)
+    high = value + sqrt((high1 - p1) ** 2 + (p0 - low0) ** 2)
+    return Estimate(value, low, high, _stratified_p(strata, weights, value))
+
+
+def _stratified_wilson(
+    arms: Sequence[tuple[int, int]], weights: Sequence[float], z: float
+) -> tuple[float, float]:
+    """A weighted rate's interval: each stratum's Wilson interval at a quantile that, put together,
+    is as wide as the whole's (Yan and Su, eq. 3 to 5, with the weights given)."""
+    spread = [w * sqrt(_wilson_variance(x, n)) for w, (x, n) in zip(weights, arms, strict=True)]
+    shared = z * sqrt(sum(s * s for s in spread)) / sum(spread)
+    bounds = [wilson(x, n, shared) for x, n in arms]
+    low = sum(w * b[0] for w, b in zip(weights, bounds, strict=True))
+    high = sum(w * b[1] for w, b in zip(weights, bounds, strict=True))
+    return low, high
+
+
+def _wilson_variance(returns: int, users: int) -> float:
+    """Variance of a rate, kept above 0 as Agresti and Coull (1998) do: two of each added."""
+    rate = (returns + 2) / (users + 4)
+    return rate * (1 - rate) / users
+
+
+def _stratified_p(strata: Sequence[Counts], weights: Sequence[float], value: float) -> float:
+    variance = 0.0
+    for weight, s in zip(weights, strata, strict=True):
+        users = s.treated_users + s.control_users
+        pooled = (s.treated_returns + s.control_returns) / users
+        each = 1 / s.treated_users + 1 / s.control_users
+        variance += weight**2 * pooled * (1 - pooled) * each
+    return two_sided(value / sqrt(variance)) if variance > 0 else 1.0
+
+
+def mean_difference(treated: "Array", control: "Array", level: float = 0.95) -> Estimate:
+    """The difference of two means by Welch; without an interval for an arm of fewer than two."""
+    from scipy.stats import t
+
+    value = float(treated.mean() - control.mean())
+    if len(treated) < 2 or len(control) < 2:
+        return Estimate(value)
+    parts = [float(arm.var(ddof=1)) / len(arm) for arm in (treated, control)]
+    variance = sum(parts)
+    if not variance > 0:
+        # all alike in both arms: nothing is known of how they would have varied
+        return Estimate(value)
+    freedom = variance**2 / sum(
+        part**2 / (len(arm) - 1) for part, arm in zip(parts, (treated, control), strict=True)
+    )
+    half = float(t.ppf((1 + level) / 2, freedom)) * sqrt(variance)
+    p_value = float(2 * t.sf(abs(value) / sqrt(variance), freedom))
+    return Estimate(value, value - half, value + half, p_value)
+
+
+def weighted_difference(
+    outcome: "Array", treated: "Array", chance: "Array", level: float = 0.95
+) -> Estimate:
+    """The difference of means when rows were treated with different, recorded chances.
+
+    Args:
+        outcome: of each row, shape (n,).
+        treated: whether the row is of the treatment arm, shape (n,), booleans.
+        chance: the chance of the arm that the row is in, shape (n,), above 0.
+        level: of the interval.
+    """
+    means, variance = [], 0.0
+    for mask in (treated, ~treated):
+        weight, value = 1 / chance[mask], outcome[mask]
+        mean = float((weight * value).sum() / weight.sum())
+        shift = weight * (value - mean)
+        rows = int(mask.sum())
+        scale = rows / (rows - 1) if rows > 1 else 1.0
+        variance += scale * float((shift**2).sum() / weight.sum() ** 2)
+        means.append(mean)
+    found = means[0] - means[1]
+    if not (variance > 0 and isfinite(variance)) or min(treated.sum(), (~treated).sum()) < 2:
+        return Estimate(found)
+    half = quantile(level) * sqrt(variance)
+    return Estimate(found, found - half, found + half, two_sided(found / sqrt(variance)))
+
+
+def scaled(estimate: Estimate, factor: float) -> Estimate:
+    """An estimate times a known factor above 0."""
+    low = None if estimate.low is None else estimate.low * factor
+    high = None if estimate.high is None else estimate.high * factor
+    return Estimate(estimate.value * factor, low, high, estimate.p_value)

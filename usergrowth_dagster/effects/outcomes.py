@@ -1,0 +1,203 @@
+"""What came after a decision: one row for each of its rows, by plain SQL.
+
+The window is [d + 1, d + return_days] for every row alike, texted or not (intention to treat), d
+being the execution date; covariates look at [d - pre_days, d - 1] only, which no text of this task
+can have changed. Behavior is counted as far as it has landed and is asked for.
+
+A *return* is a behavior of the kinds that count, on the row's item where that is asked. The
+*amount* is all that the user's behaviors of the window bring, of whatever kind and item: a text
+that only moves a purchase from one item to another has earned nothing.
+
+An arm's own texts come from the ledger. They are joined to every row of a user who was chosen, so
+that a control user who was texted after all shows.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from usergrowth_dagster.warehouse.engine import Engine
+
+TABLE = "outcomes"
+OUTCOME_COLUMNS = {
+    "ds": ("DATE", "execution date of the decision"),
+    "task_id": ("VARCHAR", "the task"),
+    "campaign": ("VARCHAR", "its campaign"),
+    "row": ("BIGINT", "place of the row in the upload"),
+    "user_id": ("VARCHAR", "the user"),
+    "item_id": ("VARCHAR", "the item that the message is about"),
+    "arm": ("VARCHAR", "treatment, control, or none"),
+    "outcome": ("VARCHAR", "selected, holdout, explored, or the reason why the row was not chosen"),
+    "propensity": ("DOUBLE", "chance of the row's arm, as it was drawn"),
+    "holdout": ("VARCHAR", "which control group the row was held out by"),
+    "stratum": ("VARCHAR", "stratum that the holdout was drawn in"),
+    "variant": ("VARCHAR", "which of the campaign's texts"),
+    "variant_propensity": ("DOUBLE", "chance of that text"),
+    "score": ("DOUBLE", "probability that was decided by"),
+    "uplift": ("DOUBLE", "what the text was predicted to add to the chance of a return"),
+    "planned_cost": ("DOUBLE", "price of the row's text, sent or not"),
+    "decile": ("INTEGER", "tenth by score of selected and holdout, 1 the highest; else null"),
+    "returned": ("BOOLEAN", "whether the user returned in the window, as far as it is counted"),
+    "days_to_return": ("INTEGER", "days from the execution date to the first return"),
+    "amount": ("DOUBLE", "sum of the campaign's amount in the window, before the margin"),
+    "pre_events": ("DOUBLE", "events in the days before the execution date"),
+    "pre_active_days": ("DOUBLE", "days with an event among them"),
+    "pre_amount": ("DOUBLE", "sum of the campaign's amount in them"),
+    "message_state": ("VARCHAR", "how far the row's text got; null when the ledger has none"),
+    "message_reason": ("VARCHAR", "why it got no further"),
+    "messages": ("BIGINT", "billed segments that went out"),
+    "cost": ("DOUBLE", "their price, in currency"),
+    "sent": ("BOOLEAN", "whether a text went out, or may have"),
+    "delivered": ("BOOLEAN", "whether the provider says that one arrived"),
+    "other_texts": ("BIGINT", "texts of other tasks from the execution date to the window's end"),
+    "window_last": ("DATE", "last day of the window"),
+    "counted_until": ("DATE", "last day of behavior that is counted; null: none has landed"),
+    "landed_days": ("INTEGER", "days of the counted window with landed behavior"),
+}
+"""Name → DuckDB type and meaning of the columns of the table."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which behavior counts, when, and as what.
+
+    Attributes:
+        execution_date: d.
+        return_days: length of the window, in days.
+        behaviors: kinds that count as a return; empty: any.
+        on_item: only behaviors on the row's item count as a return.
+        amount: key of the amounts that are summed; None: none are.
+        pre_days: days before d that the covariates look at.
+        until: last day of behavior to count; None: nothing has landed yet.
+    """
+
+    execution_date: date
+    return_days: int
+    behaviors: tuple[str, ...] = ()
+    on_item: bool = False
+    amount: str | None = None
+    pre_days: int = 28
+    until: date | None = None
+
+    @property
+    def first(self) -> date:
+        """First day of the window."""
+        return self.execution_date + timedelta(days=1)
+
+    @property
+    def last(self) -> date:
+        """Last day of the window."""
+        return self.execution_date + timedelta(days=self.return_days)
+
+    @property
+    def counted(self) -> date:
+        """Last day that is counted; the execution date, which is in no window, when none is."""
+        return self.execution_date if self.until is None else min(self.last, self.until)
+
+    @property
+    def pre_first(self) -> date:
+        """First day of the covariates."""
+        return self.execution_date - timedelta(days=self.pre_days)
+
+    def days(self, landed: Iterable[date]) -> list[date]:
+        """The landed days whose behavior is read."""
+        return [
+            day
+            for day in landed
+            if self.pre_first <= day < self.execution_date or self.first <= day <= self.counted
+        ]
+
+
+def text(value: str) -> str:
+    """An SQL text literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def day(value: date) -> str:
+    """An SQL date literal."""
+    return f"date '{value.isoformat()}'"
+
+
+def bind_outcomes(engine: Engine, window: Window, landed_days: int, name: str = TABLE) -> str:
+    """Make the table ``name`` with one row for each row of ``decisions``.
+
+    Args:
+        engine: has the views ``decisions`` (one task's), ``stg_behavior`` (days of the window and
+            of the covariates), ``own_texts`` and ``other_texts`` (of
+            :func:`usergrowth_dagster.effects.texts.bind_texts`).
+        window: what counts.
+        landed_days: days of the window that have landed.
+        name: of the table made.
+
+    Returns:
+        The name.
+    """
+    made = {
+        "outcome": "d.outcome",
+        "planned_cost": "d.cost",
+        "decile": "t.decile",
+        "returned": "r.days_to_return is not null",
+        "days_to_return": "r.days_to_return",
+        "amount": "coalesce(a.amount, 0)",
+        "pre_events": "coalesce(a.pre_events, 0)",
+        "pre_active_days": "coalesce(a.pre_active_days, 0)",
+        "pre_amount": "coalesce(a.pre_amount, 0)",
+        "message_state": "m.state",
+        "message_reason": "m.reason",
+        "messages": "coalesce(m.messages, 0)",
+        "cost": "coalesce(m.cost, 0)",
+        "sent": "coalesce(m.sent, false)",
+        "delivered": "coalesce(m.delivered, false)",
+        "other_texts": "coalesce(o.texts, 0)",
+        "window_last": day(window.last),
+        "counted_until": "null" if window.until is None else day(window.counted),
+        "landed_days": str(landed_days),
+    }
+    columns = ",\n    ".join(
+        f'cast({made.get(column, f"""d."{column}" """)} as {kind}) as "{column}"'
+        for column, (kind, _) in OUTCOME_COLUMNS.items()
+    )
+    engine.run(f"create or replace temp table {name} as {_ctes(window)}\nselect {columns}\n{_FROM}")
+    return name
+
+
+_FROM = """from decisions as d
+left join tenths as t on t."row" = d."row"
+left join returns as r on r."row" = d."row"
+left join activity as a on a.user_id = d.user_id
+left join own_texts as m on m.user_id = d.user_id and d.arm <> 'none'
+left join other_texts as o on o.user_id = d.user_id and d.arm <> 'none'"""
+
+
+def _ctes(window: Window) -> str:
+    d, first, counted = day(window.execution_date), day(window.first), day(window.counted)
+    within = f"b.ds between {first} and {counted}"
+    before = f"b.ds between {day(window.pre_first)} and {day(window.execution_date)} - 1"
+    counts = [within]
+    if window.behaviors:
+        counts.append(f"b.behavior in ({', '.join(map(text, window.behaviors))})")
+    on_item = "and b.item_id = d.item_id" if window.on_item else ""
+    amount = "0" if window.amount is None else f"coalesce(b.amounts[{text(window.amount)}], 0)"
+    return f"""with people as (select distinct user_id from decisions),
+behaviors as (
+    select b.* from stg_behavior as b inner join people as p on p.user_id = b.user_id
+),
+returns as (
+    select d."row", min(date_diff('day', {d}, b.ds)) as days_to_return
+    from decisions as d inner join behaviors as b on b.user_id = d.user_id {on_item}
+    where {" and ".join(counts)}
+    group by d."row"
+),
+activity as (
+    select b.user_id,
+        sum({amount}) filter (where {within}) as amount,
+        sum(b.events) filter (where {before}) as pre_events,
+        count(distinct b.ds) filter (where {before}) as pre_active_days,
+        sum({amount}) filter (where {before}) as pre_amount
+    from behaviors as b
+    group by b.user_id
+),
+tenths as (
+    select "row", ntile(10) over (order by score desc, "row") as decile
+    from decisions where outcome in ('selected', 'holdout')
+)"""

@@ -1,0 +1,169 @@
+"""Outcome rows as arrays: those that were drawn into an arm, and how they were drawn."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+DRAWN = ("selected", "holdout")
+"""Outcomes of the rows that the lift compares; ``explored`` ones serve off-policy answers only."""
+COVARIATES = ("score", "pre_active_days", "pre_events", "pre_amount")
+"""Covariates from before the execution date, the most telling first."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a task's outcomes are to be analyzed.
+
+    Attributes:
+        task_id: the task.
+        campaign: its campaign.
+        execution_date: d.
+        return_days: days of the window.
+        landed_until: newest landed day of behavior; None: none.
+        counted_until: newest day that the rows count; None: none of the window.
+        complete: whether the window's last day has landed and is counted.
+        level: of the intervals.
+        looks: planned looks.
+        look: the look that the rows are of, from 1; 0: the first is still to come.
+        currency: of money.
+        margin: share of an amount that is profit.
+        has_amount: whether the rows' amounts mean anything.
+        value_per_return: worth of a return, used without amounts; None: unknown.
+        decided: rows of each arm in the decision, so that lost outcomes show; None: not known.
+        gaps: days of the counted window without any landed behavior.
+    """
+
+    task_id: str
+    campaign: str
+    execution_date: date
+    return_days: int
+    landed_until: date | None = None
+    counted_until: date | None = None
+    complete: bool = True
+    level: float = 0.95
+    looks: int = 1
+    look: int = 1
+    currency: str = "CNY"
+    margin: float = 1.0
+    has_amount: bool = False
+    value_per_return: float | None = None
+    decided: dict[str, int] | None = None
+    gaps: int = 0
+
+    @property
+    def has_value(self) -> bool:
+        """Whether a return's worth is known at all."""
+        return self.has_amount or self.value_per_return is not None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The drawn rows, one position a row in every array of shape (n,).
+
+    ``chance`` is that of the treatment arm, ``value`` in currency after the margin, ``day`` the day
+    of return (0: none yet). ``repeated`` counts rows that are there more than once.
+    """
+
+    treated: "Array"
+    chance: "Array"
+    returned: "Array"
+    day: "Array"
+    value: "Array"
+    score: "Array"
+    uplift: "Array"
+    decile: "Array"
+    covariates: "Array"
+    strata: "Array | None"
+    variants: "Array | None"
+    variant_chance: "Array"
+    messages: "Array"
+    cost: "Array"
+    sent: "Array"
+    delivered: "Array"
+    others: "Array"
+    repeated: int
+
+    def __len__(self) -> int:
+        return len(self.treated)
+
+    @property
+    def uneven_chances(self) -> bool:
+        """Whether rows were drawn with different chances."""
+        return bool(len(self)) and float(self.chance.max() - self.chance.min()) > 1e-9
+
+    @property
+    def own_chance(self) -> "Array":
+        """The chance of the arm that each row is in."""
+        import numpy as np
+
+        return np.where(self.treated, self.chance, 1 - self.chance)
+
+
+def read_rows(table: "pa.Table", plan: Plan) -> Rows:
+    """The drawn rows of a table of outcomes.
+
+    Args:
+        table: with the columns of :data:`usergrowth_dagster.effects.outcomes.OUTCOME_COLUMNS`.
+        plan: says what a return is worth.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    drawn = table.filter(pc.is_in(table.column("outcome"), value_set=pa.array(DRAWN)))
+
+    def numbers(name: str, missing: float = 0.0) -> "Array":
+        column = pc.fill_null(drawn.column(name).cast(pa.float64()), missing)
+        return np.asarray(column.to_numpy())
+
+    def flags(name: str) -> "Array":
+        return numbers(name).astype(bool)
+
+    def words(name: str) -> "Array | None":
+        column = drawn.column(name)
+        if column.null_count == len(column):
+            return None
+        return np.array(column.to_pylist(), dtype=object)
+
+    treated = np.array(pc.equal(drawn.column("arm"), "treatment").to_numpy(zero_copy_only=False))
+    own = numbers("propensity", np.nan)
+    returned = flags("returned")
+    value = (
+        numbers("amount") * plan.margin
+        if plan.has_amount
+        else returned * (plan.value_per_return or 0.0)
+    )
+    return Rows(
+        treated=treated.astype(bool),
+        chance=np.where(treated, own, 1 - own),
+        returned=returned,
+        day=numbers("days_to_return"),
+        value=value,
+        score=numbers("score", np.nan),
+        uplift=numbers("uplift", np.nan),
+        decile=numbers("decile"),
+        covariates=np.column_stack([_filled(numbers(name, np.nan)) for name in COVARIATES]),
+        strata=words("stratum"),
+        variants=words("variant"),
+        variant_chance=numbers("variant_propensity", 1.0),
+        messages=numbers("messages"),
+        cost=numbers("cost"),
+        sent=flags("sent"),
+        delivered=flags("delivered"),
+        others=numbers("other_texts"),
+        repeated=len(drawn) - pc.count_distinct(drawn.column("row")).as_py(),
+    )
+
+
+def _filled(values: "Array") -> "Array":
+    """Missing covariates take the mean of the known: chosen without a look at arm or outcome."""
+    import numpy as np
+
+    known = np.isfinite(values)
+    return np.where(known, values, values[known].mean() if known.any() else 0.0)

@@ -1,0 +1,148 @@
+"""What the ledger says of a task's people: their own texts, and those of other tasks.
+
+A text that went out, or may have, has a time of sending and a state of
+:data:`usergrowth_dagster.messaging.policy.contact_sql.SENT_STATES`; its segments are billed at the
+price of its occurrence.
+"""
+
+from collections.abc import Iterator
+from datetime import date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, Select, and_, func, select
+
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.codes import MessageState
+from usergrowth_dagster.control.store import ControlStore
+from usergrowth_dagster.control.wall_clock import moment_of
+from usergrowth_dagster.messaging.policy.contact_sql import SENT_STATES
+from usergrowth_dagster.warehouse.engine import Engine
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_M, _O = schema.message, schema.occurrence
+_ROWS = 50_000
+_FURTHEST = (
+    MessageState.DELIVERED,
+    MessageState.ACCEPTED,
+    MessageState.IN_DOUBT,
+    MessageState.SUBMITTING,
+    MessageState.UNDELIVERED,
+    MessageState.REJECTED,
+    MessageState.CLAIMED,
+    MessageState.PLANNED,
+    MessageState.EXPIRED,
+    MessageState.SKIPPED,
+)
+"""Of several texts of one person, the state that is told."""
+
+
+def bind_texts(
+    engine: Engine,
+    store: ControlStore,
+    task_id: str,
+    first: date,
+    last: date,
+    zone: ZoneInfo,
+) -> str:
+    """Make the tables ``own_texts`` (of a task) and ``other_texts`` (of all others, in some days).
+
+    ``own_texts`` has, for each user, state, reason, messages (billed segments), cost, sent and
+    delivered; ``other_texts`` the number of texts that went out.
+
+    Args:
+        engine: where the tables are made.
+        store: the ledger's.
+        task_id: whose texts are the own ones.
+        first: first day of the others.
+        last: last day of the others.
+        zone: the business time zone, that days are of.
+
+    Returns:
+        A hash of what was found: changes whenever the ledger says something else.
+    """
+    engine.run(
+        "create or replace temp table _own (user_id varchar, state varchar, reason varchar, "
+        "messages bigint, cost double, went_out boolean)"
+    )
+    engine.run("create or replace temp table _others (user_id varchar, texts bigint)")
+    sent = and_(_M.c.state.in_(SENT_STATES), _M.c.sent_time.is_not(None))
+    own = (
+        select(
+            _M.c.user_id,
+            _M.c.state,
+            _M.c.reason,
+            _M.c.segments,
+            _O.c.price,
+            sent.label("went_out"),
+        )
+        .join(_O, _O.c.id == _M.c.occurrence_id)
+        .where(_O.c.task_id == task_id)
+    )
+    others = (
+        select(_M.c.user_id, func.count().label("texts"))
+        .join(_O, _O.c.id == _M.c.occurrence_id)
+        .where(
+            _O.c.task_id != task_id,
+            sent,
+            _M.c.sent_time >= _midnight(first, zone),
+            _M.c.sent_time < _midnight(last + timedelta(days=1), zone),
+        )
+        .group_by(_M.c.user_id)
+    )
+    with store.read() as connection:
+        for part in _parts(connection, own):
+            engine.bind_arrow("_part", part)
+            engine.run(
+                "insert into _own select user_id, state, reason, "
+                "case when went_out then segments else 0 end, "
+                "case when went_out then segments * price else 0 end, went_out from _part"
+            )
+        for part in _parts(connection, others):
+            engine.bind_arrow("_part", part)
+            engine.run("insert into _others select user_id, texts from _part")
+    return _fold(engine)
+
+
+def _fold(engine: Engine) -> str:
+    ranked = ", ".join(f"'{state}'" for state in _FURTHEST)
+    place = f"list_position([{ranked}], state)"
+    engine.run(
+        "create or replace temp table own_texts as select user_id, told.state, told.reason, "
+        "messages, cost, sent, delivered from (select user_id, "
+        f"arg_min(struct_pack(state := state, reason := reason), {place}) as told, "
+        "cast(sum(messages) as bigint) as messages, sum(cost) as cost, "
+        "bool_or(went_out) as sent, bool_or(state = 'delivered') as delivered "
+        "from _own group by user_id)"
+    )
+    engine.run("create or replace temp table other_texts as select * from _others")
+    return str(
+        engine.value(
+            "select md5(concat_ws('/', (select count(*) from own_texts), "
+            "(select bit_xor(md5_number_lower(own_texts::varchar)) from own_texts), "
+            "(select count(*) from other_texts), "
+            "(select bit_xor(md5_number_lower(other_texts::varchar)) from other_texts)))"
+        )
+    )
+
+
+def _midnight(value: date, zone: ZoneInfo) -> datetime:
+    return moment_of(datetime.combine(value, time()), zone)
+
+
+def _parts(connection: Connection, query: Select[Any]) -> Iterator["pa.Table"]:
+    """A query's rows as Arrow tables, some at a time."""
+    import pyarrow as pa
+
+    found = connection.execution_options(yield_per=_ROWS).execute(query)
+    for rows in found.mappings().partitions(_ROWS):
+        columns = {}
+        for name in rows[0]:
+            values = [row[name] for row in rows]
+            kind = pa.string() if name in ("user_id", "state", "reason") else None
+            columns[name] = pa.array(
+                [None if v is None else str(v) for v in values] if kind else values, kind
+            )
+        yield pa.table(columns)

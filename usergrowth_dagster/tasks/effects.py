@@ -1,0 +1,168 @@
+"""The effect of a task: its outcomes from behavior that has landed since, compared between arms."""
+
+import hashlib
+import inspect
+import json
+from dataclasses import replace
+from datetime import date, timedelta
+
+from usergrowth_dagster.audience.records import TABLE as DECISIONS
+from usergrowth_dagster.audience.records import bind_decisions
+from usergrowth_dagster.control.campaign import CampaignSpec
+from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.effects import outcomes, texts
+from usergrowth_dagster.effects.analysis import analyse
+from usergrowth_dagster.effects.looks import look_day, looks_reached
+from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS, Window, bind_outcomes
+from usergrowth_dagster.effects.result import Effect
+from usergrowth_dagster.effects.rows import Plan
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.tasks.features import bind_table
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
+
+OUTCOMES = outcomes.TABLE
+BEHAVIOR = "stg_behavior"
+DEFAULT_RETURN_DAYS = 28
+
+
+def window_of(spec: CampaignSpec, execution_date: date, until: date | None = None) -> Window:
+    """What counts as a return of a campaign's task, and when.
+
+    Keys that ``effect`` leaves out are those of a win-back algorithm; a churn campaign asks whether
+    the user stayed: any behavior within 28 days.
+    """
+    effect, algorithm = spec.effect, spec.algorithm
+    behaviors = (
+        effect.return_behaviors
+        if effect.return_behaviors is not None
+        else algorithm.return_behaviors
+    )
+    on_item = (
+        effect.return_on_item if effect.return_on_item is not None else algorithm.return_on_item
+    )
+    return Window(
+        execution_date,
+        effect.return_days or algorithm.return_days or DEFAULT_RETURN_DAYS,
+        tuple(behaviors or ()),
+        bool(on_item),
+        effect.amount,
+        effect.pre_days,
+        until,
+    )
+
+
+def measure(project: Project, task: Task, *, as_of: date | None = None) -> Effect:
+    """Measure a decided task, and record its outcomes in the table ``outcomes``.
+
+    Args:
+        project: the home.
+        task: the task.
+        as_of: measure as in the morning of that day, from behavior of the days before it; default:
+            all that has landed.
+
+    Returns:
+        The effect; its funnel and policies are left to the report.
+
+    Raises:
+        UserError: the task has not been decided.
+    """
+    landed = [d for d in project.warehouse.days(BEHAVIOR) if as_of is None or d < as_of]
+    window, plan = _plan(project, task, landed)
+    with open_engine(project.settings) as engine:
+        bind_decisions(engine, project.warehouse, task.execution_date, task.task_id)
+        decided = dict(
+            engine.rows(
+                "select arm, count(*) from decisions where outcome in "
+                "('selected', 'holdout') group by arm"
+            )
+        )
+        if not engine.value("select count(*) from decisions"):
+            raise UserError(
+                f"task {task.task_id!r} has not been decided; run its date "
+                f"(usergrowth run --date {task.execution_date}) first"
+            )
+        files = bind_table(engine, project, BEHAVIOR, window.days(landed))
+        ledger = texts.bind_texts(
+            engine,
+            project.store,
+            task.task_id,
+            task.execution_date,
+            window.last,
+            project.settings.zone,
+        )
+        _bind(engine, project, task, window, [*files, ledger], landed)
+        rows = engine.arrow(f"select * from {OUTCOMES}")
+    return analyse(rows, replace(plan, decided=decided))
+
+
+def _plan(project: Project, task: Task, landed: list[date]) -> tuple[Window, Plan]:
+    """What to count until the newest look, and how to read it."""
+    effect = task.spec.effect
+    window = window_of(task.spec, task.execution_date)
+    newest = max(landed, default=None)
+    reached = 0 if newest is None else max(0, (newest - task.execution_date).days)
+    look = looks_reached(reached, effect.looks, window.return_days)
+    counted = newest
+    if effect.looks > 1 and look:
+        days = look_day(look, effect.looks, window.return_days)
+        counted = task.execution_date + timedelta(days=days)
+    if counted is not None and counted <= task.execution_date:
+        counted = None
+    window = window_of(task.spec, task.execution_date, counted)
+    inside = [d for d in landed if window.first <= d <= window.counted]
+    return window, Plan(
+        task_id=task.task_id,
+        campaign=task.campaign,
+        execution_date=task.execution_date,
+        return_days=window.return_days,
+        landed_until=newest,
+        counted_until=None if counted is None else window.counted,
+        complete=window.counted == window.last,
+        looks=effect.looks,
+        look=look,
+        currency=project.settings.currency,
+        margin=effect.margin,
+        has_amount=effect.amount is not None,
+        value_per_return=effect.value_per_return,
+        gaps=(window.counted - task.execution_date).days - len(inside),
+    )
+
+
+def _bind(
+    engine: Engine,
+    project: Project,
+    task: Task,
+    window: Window,
+    made_from: list[str],
+    landed: list[date],
+) -> None:
+    """Make the view or table ``outcomes``; write it when its inputs have changed."""
+    scope = {"task_id": task.task_id}
+    decisions = project.warehouse.files(
+        DECISIONS, first=task.execution_date, last=task.execution_date
+    ).get(task.execution_date, [])
+    own = [name for name in decisions if f"/task_id={task.task_id}/" in name]
+    mark = _mark([*own, *made_from], window)
+    inside = [d for d in landed if window.first <= d <= window.counted]
+    bind_outcomes(engine, window, len(inside))
+    known = project.warehouse.fingerprints(OUTCOMES, scope).get(task.execution_date)
+    if known != mark:
+        project.warehouse.replace(
+            OUTCOMES,
+            lambda: engine.stream(f'select * from {OUTCOMES} order by "row"'),
+            days=[task.execution_date],
+            scope=scope,
+            fingerprints={task.execution_date: mark},
+        )
+
+
+def _mark(inputs: list[str], window: Window) -> str:
+    """Hash of what the outcomes are made from: files, ledger, window, and this code."""
+    parts = {
+        "inputs": sorted(part.rsplit("/", 1)[-1] for part in inputs),
+        "window": repr(window),
+        "code": [inspect.getsource(module) for module in (outcomes, texts)],
+        "columns": sorted(OUTCOME_COLUMNS),
+    }
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
