@@ -130,7 +130,7 @@ def reference(people, policy, holdout):
             fits = paid + Decimal(repr(p["cost"])) <= Decimal(repr(policy.budget))
         stopped = stopped or not fits
         if stopped:
-            result[p["row"]] = (policy.outside, rank, "none")
+            result[p["row"]] = (OUTSIDE[policy.kind], rank, "none")
         elif arm(holdout, p["user_id"]) == "control":
             result[p["row"]] = ("holdout", rank, "control")
         else:
@@ -139,6 +139,7 @@ def reference(people, policy, holdout):
     return result | {row: (outcome, None, "none") for row, outcome in found.items()}
 
 
+OUTSIDE = {"threshold": "below_threshold", "top_n": "not_in_top_n", "budget": "over_budget"}
 SCORES = [0.3, math.nextafter(0.5, 0), 0.5, math.nextafter(0.5, 1), 0.7, -0.1]
 PHONES = ["+9990000000001", "999 000-0000001", "009990000000001", "+9990000000002", "+9990000000003",
           "+9990000000004", "", "  ", "12345", "+99900x0001", "+9991234567890123", "９９９００００００１"]  # fmt: skip
@@ -196,7 +197,7 @@ def test_equals_the_reference(engines, people, policy, share, seed):
     texted = [d for d in got if d["outcome"] == "selected"]
     assert len({d["user_id"] for d in texted}) == len({phones[d["row"]] for d in texted})
     assert len({d["user_id"] for d in texted}) == len(texted)
-    chances = {"treatment": 1 - share, "control": share, "none": None}
+    chances = {"treatment": 1 - share, "control": share, "none": 1}
     assert all(d["propensity"] == chances[d["arm"]] for d in got)
     assert sum(summarize(table).values()) == len(people)
     assert spend(table).messages == len(texted)
@@ -311,6 +312,7 @@ def test_columns_and_stamps(engines):
         "item_id": "i", "score": 0.9, "rank": 1, "messages": 1, "cost": 0.045, "arm": "treatment",
         "propensity": 1.0, "outcome": "selected", "model_name": "winback", "model_version": "3",
         "uplift": None, "net_value": None, "holdout": None, "stratum": None, "variant": None,
+        "holdout_epoch": "1", "global_epoch": "1",
         "variant_propensity": None, "uplift_version": None,
         "feature_version": "12", "population_version": "v'7", "policy_hash": policy.policy_hash,
     }  # fmt: skip

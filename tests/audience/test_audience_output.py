@@ -196,7 +196,7 @@ def test_a_population_uploaded_again_is_noticed(engine, landing, state):
     error message."""
     prepare(engine, [person(n, f"u{n}", 0.9) for n in range(3)])
     engine.run("update population set user_id = 'somebody' where \"row\" = 1")
-    with pytest.raises(UserError, match="1 of 3 selected rows") as caught:
+    with pytest.raises(UserError, match="1 of 3 rows to be texted") as caught:
         write(engine, landing, state)
     assert "999" not in str(caught.value)
     assert not landing.exists(PATH)

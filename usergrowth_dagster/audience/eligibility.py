@@ -3,7 +3,8 @@
 A row that fails gets the outcome of the first check it fails, in the order of :data:`OUTCOMES`:
 
 1. ``duplicate``: the same user and item stood in an earlier row of the upload; the first row wins.
-2. ``no_features``: no score, because the user is not in the features.
+2. ``no_features``: no score (or, where the policy chooses by it, no uplift), because the user is
+   not in the features.
 3. ``no_phone``, ``no_email``: the channel's address is missing or blank.
 4. ``bad_phone``: without spaces and hyphens the phone is not ``+`` (optional) and 6 to 15 digits,
    the longest number of ITU-T E.164. ``bad_email``: the e-mail address is not of the plain form
@@ -38,7 +39,9 @@ OUTCOMES = (
     "shared_email",
     "below_threshold",
     "not_in_top_n",
+    "not_profitable",
     "over_budget",
+    "explored",
     "holdout",
     "selected",
 )
@@ -101,23 +104,22 @@ def address_key_sql(address: str, channel: Channel) -> str:
     return phone_key_sql(address) if channel == "sms" else f"lower({address})"
 
 
-def screened_ctes(relation: str, has_reason: bool, channel: Channel = "sms") -> str:
+def screened_ctes(relation: str, channel: Channel = "sms") -> str:
     """CTEs that end in ``screened``: the relation's rows with phone_key and problem (NULL: none).
 
     Args:
-        relation: quoted name of the input of :func:`usergrowth_dagster.audience.decisions.decide`.
-        has_reason: whether it has the optional column ``reason``.
+        relation: quoted name of the input of :func:`usergrowth_dagster.audience.decisions.decide`,
+            with its optional columns.
         channel: what the column ``phone`` holds: phone numbers, or e-mail addresses.
     """
-    reason = "reason" if has_reason else "cast(null as varchar)"
     address = ADDRESSES[channel]
     pattern = address.pattern.replace("'", "''")
     return f"""
 cleaned as (
     select *,
         {address_sql("phone", channel)} as clean_phone,
-        coalesce(suppressed, false) or {reason} is not null as barred,
-        coalesce({reason}, '') = 'capped' as only_capped
+        coalesce(suppressed, false) or reason is not null as barred,
+        coalesce(reason, '') = 'capped' as only_capped
     from {relation}
 ),
 keyed as (

@@ -1,4 +1,4 @@
-"""``output.csv``: the selected users in the vendor's format, in a folder that was empty before.
+"""``output.csv``: the users to be texted in the vendor's format, in a folder that was empty before.
 
 The file has no header; its lines are ``user_id,item_id,phone,score`` by rank. A phone is written
 without white space and hyphens, a score with the digits that give the same double back, a field
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import IO, Any, Literal
 
-from usergrowth_dagster.audience.decisions import literal, quoted
+from usergrowth_dagster.audience.decision_sql import literal, quoted
 from usergrowth_dagster.audience.eligibility import phone_sql
 from usergrowth_dagster.audience.records import check_task_id
 from usergrowth_dagster.data.storage import Storage
@@ -86,7 +86,7 @@ def write_output(
     decisions: str = "decisions",
     population: str = "population",
 ) -> OutputFile:
-    """Write the selected users of a decision to ``<path>/output.csv``, whole or not at all.
+    """Write those whom a decision texts to ``<path>/output.csv``, whole or not at all.
 
     Args:
         engine: the engine that both relations are bound in.
@@ -212,7 +212,7 @@ def _lines_sql(task: str, execution_date: date, decisions: str, population: str)
     return f"""
 with d as (
     select "row", rank, user_id, item_id, score, cast(score as varchar) as digits
-    from {decisions} where outcome = 'selected' and {mine}
+    from {decisions} where arm = 'treatment' and {mine}
 ),
 p as (select "row", user_id, item_id, phone from {population} where {mine})
 select
@@ -231,8 +231,9 @@ def _check_lines(engine: Engine, task_id: str, execution_date: date) -> int:
         from {_LINE_TABLE}""")[0]
     if lost:
         raise UserError(
-            f"population of task {task_id!r} on {execution_date}: {lost} of {rows} selected rows "
-            "are not in it as they were decided, since it was uploaded again; decide the task anew"
+            f"population of task {task_id!r} on {execution_date}: {lost} of {rows} rows to be "
+            "texted are not in it as they were decided, since it was uploaded again; decide the "
+            "task anew"
         )
     if inexact or ranks != rows:
         raise AssertionError(f"{inexact} of {rows} scores lose digits; {ranks} distinct ranks")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Spend:
-    """What the selected users' texts take: message segments, and cost in currency."""
+    """What the texts take: message segments, and cost in currency."""
 
     messages: int
     cost: float
@@ -29,11 +29,11 @@ def summarize(table: "pa.Table") -> dict[str, int]:
 
 
 def spend(table: "pa.Table") -> Spend:
-    """Expected messages and cost of the selected rows, rounded to 1e-9 of the currency."""
+    """Expected messages and cost of the rows that are texted, rounded to 1e-9 of the currency."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    selected = table.filter(pc.equal(table.column("outcome"), "selected"))
+    texted = table.filter(pc.equal(table.column("arm"), "treatment"))
     money = pa.decimal128(38, 9)  # exact, as the budget is checked
-    cost = pc.sum(pc.round(selected.column("cost"), 9).cast(money, safe=False)).as_py()
-    return Spend(int(pc.sum(selected.column("messages")).as_py() or 0), float(cost or 0))
+    cost = pc.sum(pc.round(texted.column("cost"), 9).cast(money, safe=False)).as_py()
+    return Spend(int(pc.sum(texted.column("messages")).as_py() or 0), float(cost or 0))

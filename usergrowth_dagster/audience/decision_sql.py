@@ -1,0 +1,165 @@
+"""The SQL of a decision: one query, a common table expression for each of its rules."""
+
+from collections.abc import Mapping
+
+from usergrowth_dagster.audience.draw import drawn_ctes
+from usergrowth_dagster.audience.eligibility import ADDRESSES, Channel, screened_ctes
+from usergrowth_dagster.audience.explore import luck_ctes
+from usergrowth_dagster.audience.holdout import Holdout, hash_cell_sql, propensity, salt
+from usergrowth_dagster.audience.policy import Policy
+
+LAST = 2**62
+"""A rank that is beyond all others."""
+
+
+def quoted(name: str) -> str:
+    """A quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: str | None) -> str:
+    """An SQL text literal, or NULL."""
+    return "null" if value is None else "'" + value.replace("'", "''") + "'"
+
+
+def decision_sql(
+    relation: str,
+    absent: Mapping[str, str],
+    columns: Mapping[str, str],
+    stamp: Mapping[str, str | None],
+    policy: Policy,
+    holdout: Holdout,
+    global_holdout: Holdout,
+    channel: Channel,
+) -> str:
+    """The query that :func:`usergrowth_dagster.audience.decisions.decide` runs.
+
+    Args:
+        relation: quoted name of its input.
+        absent: name and type of the columns that the input may have and has not.
+        columns: name and type of the columns of the result.
+        stamp: those of them that are the same in every row; among them task_id and ds.
+        policy: who is chosen.
+        holdout: the campaign's control group.
+        global_holdout: that of all campaigns.
+        channel: what the column ``phone`` holds.
+    """
+    task_id, day = str(stamp["task_id"]), str(stamp["ds"])
+    computed = {name: literal(value) for name, value in stamp.items()} | {
+        "arm": "coalesce(arms.arm, 'none')",
+        "propensity": "coalesce(arms.propensity, 1)",
+        "outcome": "coalesce(picked.problem, arms.outcome)",
+        "rank": "arms.rank",
+        "holdout": "arms.holdout",
+        "net_value": policy.net_sql(),
+    }
+    selected = ",\n        ".join(
+        f"cast({computed.get(name, f'picked.{quoted(name)}')} as {kind}) as {quoted(name)}"
+        for name, kind in columns.items()
+    )
+    nulls = "".join(f", cast(null as {kind}) as {quoted(name)}" for name, kind in absent.items())
+    return f"""
+with source as (select *{nulls} from {relation}),
+{screened_ctes("source", channel)},
+{_picked_ctes(policy, channel, task_id, day)},
+{drawn_ctes(holdout, global_holdout, task_id, day)},
+{walked_ctes(policy)},
+{luck_ctes(policy, task_id, day)},
+{_arms_cte(policy, holdout, global_holdout)}
+select
+        {selected}
+from picked left join arms using ("row")
+"""
+
+
+def _picked_ctes(policy: Policy, channel: Channel, task_id: str, day: str) -> str:
+    """From ``screened`` to ``picked``, every row with its problem, and ``ranked``, one a person."""
+    tie = hash_cell_sql(salt("tie", task_id, day), "user_id")
+    shared = f"shared_{ADDRESSES[channel].name}"
+    order = policy.order_sql()
+    unknown = "uplift is null" if policy.by_uplift else "false"
+    return f"""
+valued as (
+    select * replace (
+            case when problem is null and {unknown} then 'no_features' else problem end as problem
+        ),
+        cast({policy.merit_sql()} as double) as merit,
+        cast({policy.net_sql()} as double) as net_value,
+        {tie} as tie
+    from screened
+),
+best_pair as (
+    select "row", row_number() over (partition by user_id order by {order}, "row") as place_of_user
+    from valued where problem is null
+),
+paired as (
+    select valued.* replace (
+            case when place_of_user > 1 then 'other_item' else problem end as problem
+        )
+    from valued left join best_pair using ("row")
+),
+best_user as (
+    select "row",
+        row_number() over (partition by phone_key order by {order}, tie, "row") as place_on_phone
+    from paired where problem is null
+),
+picked as (
+    select paired.* replace (
+            case when place_on_phone > 1 then '{shared}' else problem end as problem
+        )
+    from paired left join best_user using ("row")
+),
+ranked as (
+    select "row", user_id, score, uplift, net_value, cost, stratum,
+        row_number() over (order by {order}, tie, "row") as rank
+    from picked where problem is null
+)"""
+
+
+def walked_ctes(policy: Policy) -> str:
+    """CTEs from ``drawn`` to ``walked``, and ``cut``: the first rank that is not chosen."""
+    return f"""
+walked as (
+    select *,
+        coalesce(sum(may_count) over before_it, 0) as treated_before,
+        coalesce(sum(may_cost - released) over before_it, 0) as cost_before
+    from drawn
+    window before_it as (order by rank rows between unbounded preceding and 1 preceding)
+),
+cut as (
+    select coalesce(min(rank), {LAST}) as rank from walked where not ({policy.fits_sql()})
+)"""
+
+
+def _arms_cte(policy: Policy, holdout: Holdout, global_holdout: Holdout) -> str:
+    """``arms``: row, rank, arm, outcome, propensity and control group of the ranked rows."""
+    held, treated = (
+        f"cast('{propensity(holdout, arm, global_holdout)!r}' as double)"
+        for arm in ("control", "treatment")
+    )
+    return f"""
+arms as (
+    select "row", rank,
+        case
+            when chosen and is_held then 'control'
+            when chosen or explored then 'treatment' else 'none'
+        end as arm,
+        case
+            when chosen and is_held then 'holdout'
+            when chosen then 'selected'
+            when explored then 'explored' else {policy.outside_sql()}
+        end as outcome,
+        case
+            when chosen and is_held then {held}
+            when chosen then {treated}
+            when explored then chance * {treated} else 1 - chance * {treated}
+        end as propensity,
+        case when chosen and is_global then 'global' when chosen and is_held then 'campaign' end
+            as holdout
+    from (
+        select walked.*, rank < (select rank from cut) as chosen,
+            coalesce(is_lucky, false) and not is_held as explored,
+            coalesce(chance, 0) as chance
+        from walked left join luck using ("row")
+    )
+)"""
