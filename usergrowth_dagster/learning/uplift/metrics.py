@@ -1,0 +1,151 @@
+"""Figures of rankings with intervals, the effect by decile, and whether predicted effects are true.
+
+The curves are those of :mod:`curves`. Intervals are 95 % percentile intervals of a bootstrap that
+draws whole users with replacement; all rankings see the same draws, so differences are paired.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from usergrowth_dagster.learning.metrics import Evaluation, Interval
+from usergrowth_dagster.learning.uplift.curves import Arms, Best, Kind, Ranking
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+RANDOM = "random"
+TOP_SHARES = (10, 20, 40)
+_CELLS = 2_000_000  # rows x resamples held at once
+
+
+def evaluate_uplift(
+    rows: Arms,
+    scores: Mapping[str, "NDArray[Any]"],
+    users: "NDArray[Any] | None" = None,
+    *,
+    resamples: int = 500,
+    seed: int = 0,
+) -> Evaluation:
+    """Figures of several rankings on the same rows, with intervals, and of a random one.
+
+    Args:
+        rows: outcomes of both arms.
+        scores: name → score, shape (n,), higher ranks first.
+        users: user of each row, shape (n,); None makes every row a user of its own.
+        resamples: bootstrap draws; 0 leaves the bounds NaN.
+        seed: of the draws.
+
+    Returns:
+        ``qini``, ``auuc``, ``qini_area``, ``auuc_area`` (per person squared, so that samples of
+        any size compare) and ``uplift_top_10``, ``_20``, ``_40``: the effect in the best ranked
+        10, 20, 40 %. The ranking named ``random`` is drawn anew for each resample: its interval is
+        what chance alone gives on so many rows.
+    """
+    import numpy as np
+
+    rankings = {name: Ranking(rows, score) for name, score in scores.items()}
+    best = {kind: Best(rows, kind, True) for kind in ("qini", "uplift")}
+    rng = np.random.default_rng([seed, 1])
+    draws: dict[str, dict[str, list[Any]]] = {name: {} for name in [*rankings, RANDOM]}
+    values: dict[str, dict[str, float]] = {name: {} for name in rankings}
+    for place, weights in enumerate(_weightings(rows, users, resamples, seed)):
+        tops = {kind: found.area(weights) for kind, found in best.items()}
+        for name, ranking in rankings.items():
+            figures = _figures(ranking, weights, tops)
+            if place == 0:
+                values[name] = {metric: float(found[0]) for metric, found in figures.items()}
+                continue
+            for metric, found in figures.items():
+                draws[name].setdefault(metric, []).append(found)
+        if place:
+            for metric, found in _chance(rows, weights, tops, rng).items():
+                draws[RANDOM].setdefault(metric, []).append(found)
+    metrics_of = list(next(iter(values.values())))
+    stacked = {
+        name: {m: np.concatenate([*found.get(m, []), np.empty(0)]) for m in metrics_of}
+        for name, found in draws.items()
+    }
+    values[RANDOM] = {
+        m: float(np.nanmean(d)) if len(d) else float("nan") for m, d in stacked[RANDOM].items()
+    }
+    metrics = {
+        name: {m: percentiles(values[name][m], stacked[name][m]) for m in metrics_of}
+        for name in [*rankings, RANDOM]
+    }
+    return Evaluation(metrics, stacked)
+
+
+def _figures(
+    ranking: Ranking, weights: "Floats", best: Mapping[str, "Floats"]
+) -> "dict[str, Floats]":
+    """Every figure of a ranking, one a weighting."""
+    import numpy as np
+
+    found: dict[str, Floats] = {}
+    people = weights.sum(axis=1)
+    kinds: tuple[tuple[str, Kind], ...] = (("qini", "qini"), ("auuc", "uplift"))
+    for name, kind in kinds:
+        whole = ranking.area(weights, kind)
+        found[name] = np.divide(
+            whole, best[kind], out=np.full_like(whole, np.nan), where=best[kind] != 0
+        )
+        found[f"{name}_area"] = whole / people**2
+    seen, value = ranking.curve(weights, "uplift")
+    for share in TOP_SHARES:
+        wanted = people * share / 100
+        at = np.array([np.interp(w, s, v) for w, s, v in zip(wanted, seen, value, strict=True)])
+        found[f"uplift_top_{share}"] = at / wanted
+    return found
+
+
+def _chance(
+    rows: Arms, weights: "Floats", best: Mapping[str, "Floats"], rng: "np.random.Generator"
+) -> "dict[str, Floats]":
+    """The figures of a ranking drawn anew for each weighting."""
+    import numpy as np
+
+    parts = [
+        _figures(
+            Ranking(rows, rng.random(len(rows.y))),
+            one[None, :],
+            {kind: found[i : i + 1] for kind, found in best.items()},
+        )
+        for i, one in enumerate(weights)
+    ]
+    return {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
+
+
+def _weightings(
+    rows: Arms, users: "NDArray[Any] | None", resamples: int, seed: int
+) -> "Iterator[Floats]":
+    """The rows' own weights, then those of resamples, in blocks of shape (block, n)."""
+    import numpy as np
+
+    yield rows.weight[None, :]
+    count = len(rows.y)
+    cluster = np.arange(count) if users is None else np.unique(users, return_inverse=True)[1]
+    size = int(cluster.max()) + 1
+    block = max(1, min(resamples, _CELLS // count))
+    rng = np.random.default_rng(seed)
+    for done in range(0, resamples, block):
+        times = np.array(
+            [
+                np.bincount(rng.integers(0, size, size), minlength=size)
+                for _ in range(min(block, resamples - done))
+            ]
+        )
+        yield times[:, cluster] * rows.weight
+
+
+def percentiles(value: float, draws: "Floats") -> Interval:
+    """A figure with the 2.5 and 97.5 percentiles of its resamples; NaN with too few of them."""
+    import numpy as np
+
+    usable = draws[np.isfinite(draws)]
+    if len(usable) < 20:
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.percentile(usable, [2.5, 97.5])
+    return Interval(value, float(low), float(high))
