@@ -176,8 +176,8 @@ def test_chance_of_return_equals_a_walk_through_the_states() -> None:
     """
     import numpy as np
 
+    from usergrowth_dagster.data.examples._chain import Calendar, chance_of_return
     from usergrowth_dagster.data.examples._population import draw_users
-    from usergrowth_dagster.data.examples._simulation import Calendar, chance_of_return
 
     users = draw_users(3, 0, 12, 60)
     calendar = Calendar(weekday=2, day_of_year=330, days=60)

@@ -1,9 +1,6 @@
 """The life of synthetic users, day by day, as arrays over users; no user is looped over.
 
-Each user is active, cooling (a third of the sessions), dormant or dead: a Markov chain with the
-user's own daily rates, so that the chance to come back within a window has an exact value. On a
-day the state moves first, then sessions are Poisson with the user's rate × state × weekday ×
-season.
+Between texts a user's states and sessions are those of :mod:`._chain`.
 
 A touch of day d finds the state at the end of d - 1. Let p0 be the chance of a session in
 [d + 1, d + R] without a text. A text draws, independently of all else, one of
@@ -16,12 +13,26 @@ A touch of day d finds the state at the end of d - 1. Let p0 be the chance of a 
 b is lower for active users, who come anyhow, and higher for an item of the favorite category; the
 dead do not answer. The next touch of a user is more than R days later, so that windows never
 overlap and p0, p1 and the effect p1 - p0 are exact, not estimates.
+
+Texts may also come from outside (``Asked``): a campaign's. They are answered by the same mechanism
+and the same draws, which are functions of seed, user and day alone: a world in which a user is not
+texted, or by another policy, has the same luck otherwise. What was not texted can be asked for its
+chances all the same.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from usergrowth_dagster.data.examples._chain import (
+    PACE,
+    Calendar,
+    chance_of_return,
+    first_states,
+    move,
+    poisson,
+    sessions_mean,
+)
 from usergrowth_dagster.data.examples._population import (
     CATEGORIES,
     Array,
@@ -30,22 +41,16 @@ from usergrowth_dagster.data.examples._population import (
     uniform,
 )
 
-STATES = ("active", "cooling", "dormant", "dead")
-"""States in the order of their codes."""
-
 COPIES = ("short", "long")
 """Texts: the long one costs two messages and works 1.3 times as often."""
 
-_UNBORN = 4
-_PACE = np.array([1.0, 0.33, 0.0, 0.0, 0.0])  # sessions relative to the active state
 _BOOST = np.array([0.3, 0.8, 1.0, 0.0, 0.0])
 _ANNOY = np.array([0.5, 1.0, 1.0, 0.0, 0.0])
-_MOST_SESSIONS = 6  # a day
 NEVER = -10_000
 """Stands for no day."""
 _FIRST_TOUCH = 14  # day of the world, so that touched users have some history
 _DELAY = 0.8  # a text's own visit comes k days later with a chance falling like 0.8^k
-_PURPOSE = {"start": 20, "move": 21, "sessions": 22, "touch": 23, "arm": 24, "answer": 25}
+_PURPOSE = {"sessions": 22, "touch": 23, "arm": 24, "answer": 25}
 _PURPOSE |= {"delay": 26, "copy": 27, "send_hour": 28, "offer": 29}  # offer takes 29 to 31
 
 
@@ -72,94 +77,33 @@ class Touches:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Texts from outside, and what else its chances are asked of; arrays of the same length.
+
+    ``who`` is the user's position, ``day`` the day of the world; only the ``texted`` change it. The
+    others are questions, and do not keep anybody from being texted.
+    """
+
+    who: Array
+    day: Array
+    item: Array
+    copy: Array
+    texted: Array
+
+
+@dataclass(frozen=True)
 class Lives:
     """What happened to n users.
 
     ``sessions`` counts them, (days, n); ``died`` is the day of death, -1 before the first day,
-    ``NEVER`` for those alive at the end.
+    ``NEVER`` for those alive at the end; ``touches`` are the world's own, ``asked`` the answers to
+    what came from outside, ordered by day, with the propensity NaN; None when nothing was asked.
     """
 
     sessions: Array
     died: Array
     touches: Touches
-
-
-@dataclass(frozen=True)
-class Calendar:
-    """Days of the world: weekday of its first day (Monday is 0), day of the year, length."""
-
-    weekday: int
-    day_of_year: int
-    days: int
-
-    def weekend(self, day: Array | int) -> Array:
-        """Whether days are a Saturday or Sunday."""
-        return np.asarray((np.asarray(day) + self.weekday) % 7 >= 5)
-
-    def season(self, day: Array | int) -> Array:
-        """Yearly factor of sessions: 1.15 in mid-December, 0.85 in mid-June."""
-        phase = 2 * np.pi * (np.asarray(day) + self.day_of_year - 350) / 365.25
-        return np.asarray(1 + 0.15 * np.cos(phase))
-
-
-def _sessions_mean(users: Users, calendar: Calendar, who: Array, day: Array | int) -> Array:
-    """Expected sessions of active users on a day."""
-    busy = np.where(calendar.weekend(day), users.weekend[who], 1.0)
-    return np.asarray(users.rate[who] * busy * calendar.season(day))
-
-
-def _first_states(users: Users) -> Array:
-    """States on the eve of the first day: the chain's balance, less those who died before."""
-    to_cool, to_active, to_dormant, back, die, _ = users.chain
-    active = np.ones(len(users.index))
-    cooling = active * to_cool / (to_active + to_dormant)
-    dormant = cooling * to_dormant / (back + die)
-    total = active + cooling + dormant
-    alive = np.exp(users.registered * die * dormant / total)  # registered is negative here
-    draw = uniform(users.key, _PURPOSE["start"])
-    edges = np.array([active, active + cooling, total]) / total * alive
-    state = (draw >= edges).sum(axis=0)
-    return np.asarray(np.where(users.registered < 0, state, _UNBORN))
-
-
-def _move(users: Users, state: Array, day: int) -> Array:
-    """The states after a day's move; a user is active on the day of registration."""
-    to_cool, to_active, to_dormant, back, die, sudden = users.chain
-    zero = np.zeros_like(back)
-    every = np.arange(len(state))
-    first = np.stack([sudden, to_active, back, zero, zero])[state, every]
-    second = np.stack([to_cool, to_dormant, die, zero, zero])[state, every]
-    to_first = np.array([3, 0, 0, 3, _UNBORN])[state]
-    to_second = np.array([1, 2, 3, 3, _UNBORN])[state]
-    draw = uniform(users.key, _PURPOSE["move"], day)
-    moved = np.where(draw < first, to_first, np.where(draw < first + second, to_second, state))
-    return np.asarray(np.where(users.registered == day, 0, moved))
-
-
-def chance_of_return(
-    users: Users, calendar: Calendar, who: Array, day: Array, state: Array, window: int
-) -> Array:
-    """Exact chance of a session in [day + 1, day + window], given the state at the end of day - 1.
-
-    Backward over the window: the chance of *no* session from a day on, by the state before it, is
-    the mean over the day's move of (no session that day) x (none afterwards).
-    """
-    to_cool, to_active, to_dormant, back, die, sudden = users.chain[:, who]
-    quiet = np.ones((3, len(who)))  # dead users are quiet for certain
-    for ahead in range(window, -1, -1):
-        mean = _sessions_mean(users, calendar, who, day + ahead) * (ahead > 0)
-        active = quiet[0] * np.exp(-mean * _PACE[0])
-        cooling = quiet[1] * np.exp(-mean * _PACE[1])
-        dormant = quiet[2]
-        quiet = np.stack(
-            [
-                sudden + to_cool * cooling + (1 - sudden - to_cool) * active,
-                to_active * active + to_dormant * dormant + (1 - to_active - to_dormant) * cooling,
-                back * active + die + (1 - back - die) * dormant,
-            ]
-        )
-    none = np.concatenate([quiet, np.ones((1, len(who)))])[state, np.arange(len(who))]
-    return np.asarray(1 - none)
+    asked: Touches | None = None
 
 
 def _touch(
@@ -170,24 +114,78 @@ def _touch(
     who = np.flatnonzero(free & (uniform(users.key, _PURPOSE["touch"], day) < chance))
     key = users.key[who]
     propensity = np.select([recency[who] >= 14, recency[who] >= 4], [0.65, 0.5], 0.35)
-    item = draw_items(users, who, np.full(len(who), day), items, _PURPOSE["offer"])
-    copy = (uniform(key, _PURPOSE["copy"], day) < 0.3).astype(np.int64)
-    works = np.where(item % CATEGORIES == users.favorite[who], 1.25, 0.75) * (1 + 0.3 * copy)
     return {
         "who": who,
         "day": np.full(len(who), day),
-        "item": item,
-        "copy": copy,
+        "item": draw_items(users, who, np.full(len(who), day), items, _PURPOSE["offer"]),
+        "copy": (uniform(key, _PURPOSE["copy"], day) < 0.3).astype(np.int64),
         "hour": np.floor(9 + 11 * uniform(key, _PURPOSE["send_hour"], day)).astype(np.int64),
-        "state": state[who],
         "propensity": propensity,
         "treated": uniform(key, _PURPOSE["arm"], day) < propensity,
-        "boost": np.minimum(users.boost[who] * _BOOST[state[who]] * works, 0.95),
-        "annoy": users.annoy[who] * _ANNOY[state[who]],
     }
 
 
-def live(users: Users, calendar: Calendar, items: int, window: int) -> Lives:
+def _of_day(asked: Asked | None, day: int) -> dict[str, Array]:
+    """What came from outside on a day, in the shape of :func:`_touch`."""
+    if asked is None:
+        nothing = np.empty(0, dtype=np.int64)
+        asked = Asked(nothing, nothing, nothing, nothing, nothing.astype(bool))
+    here = np.flatnonzero(asked.day == day)
+    return {
+        **{name: getattr(asked, name)[here] for name in ("who", "day", "item", "copy")},
+        "hour": np.zeros(len(here), dtype=np.int64),
+        "propensity": np.full(len(here), np.nan),
+        "treated": asked.texted[here],
+    }
+
+
+def _with_answer(users: Users, state: Array, touch: dict[str, Array]) -> dict[str, Array]:
+    """Add the state that a touch finds, and the chances that a text brings or keeps away."""
+    who, item, copy = touch["who"], touch["item"], touch["copy"]
+    works = np.where(item % CATEGORIES == users.favorite[who], 1.25, 0.75) * (1 + 0.3 * copy)
+    found = state[who]
+    return {
+        **touch,
+        "state": found,
+        "boost": np.minimum(users.boost[who] * _BOOST[found] * works, 0.95),
+        "annoy": users.annoy[who] * _ANNOY[found],
+    }
+
+
+@dataclass
+class _Spell:
+    """How texts still hold on users: until when, and on which day they bring a visit."""
+
+    busy_until: Array
+    visit_on: Array
+    away_until: Array
+
+    def text(self, users: Users, touch: dict[str, Array], day: int, window: int) -> None:
+        """Draw what the texts of a day do; who is a candidate only is left as they are."""
+        treated = touch["treated"]
+        who = touch["who"][treated]
+        key = users.key[who]
+        answer = uniform(key, _PURPOSE["answer"], day)
+        share = uniform(key, _PURPOSE["delay"], day) * (1 - _DELAY**window)
+        delay = 1 + np.floor(np.log1p(-share) / np.log(_DELAY)).astype(np.int64)
+        comes, flees = answer < touch["boost"][treated], answer < touch["annoy"][treated]
+        self.visit_on[who[comes]] = day + np.minimum(delay, window)[comes]
+        self.away_until[who[flees]] = day + window
+
+    def hold(self, who: Array, day: int, window: int) -> None:
+        """Keep users from the next touch for a window."""
+        self.busy_until[who] = day + window
+
+
+def live(
+    users: Users,
+    calendar: Calendar,
+    items: int,
+    window: int,
+    *,
+    asked: Asked | None = None,
+    own_until: int | None = None,
+) -> Lives:
     """Let users live through the calendar.
 
     Args:
@@ -195,56 +193,55 @@ def live(users: Users, calendar: Calendar, items: int, window: int) -> Lives:
         calendar: the days.
         items: number of items in the world.
         window: days R in which a text works.
+        asked: texts from outside, and questions.
+        own_until: first day on which the world draws no candidates of its own; default: never.
 
     Returns:
         Sessions (days, n) as int8, days of death (n,), candidates for a text, treated or not.
+
+    Raises:
+        ValueError: a user is asked about, or texted from outside, in the window of another text.
     """
     n = len(users.index)
     everyone = np.arange(n)
-    state = _first_states(users)
+    state = first_states(users)
     sessions = np.zeros((calendar.days, n), dtype=np.int8)
     died = np.where(state == 3, -1, NEVER)
     last_seen = np.full(n, NEVER)
-    busy_until, visit_on, away_until = (np.full(n, NEVER) for _ in range(3))
+    spell = _Spell(*(np.full(n, NEVER) for _ in range(3)))
     found: list[dict[str, Array]] = []
+    answers: list[dict[str, Array]] = []
     for day in range(calendar.days):
-        free = (users.registered < day) & (busy_until < day) & (day >= _FIRST_TOUCH)
-        touch = _touch(users, state, day - last_seen, free, day, items)
-        found.append(touch)
-        who, key = touch["who"], users.key[touch["who"]]
-        answer = uniform(key, _PURPOSE["answer"], day)
-        comes = touch["treated"] & (answer < touch["boost"])
-        flees = touch["treated"] & (answer < touch["annoy"])
-        busy_until[who] = day + window
-        share = uniform(key, _PURPOSE["delay"], day) * (1 - _DELAY**window)
-        delay = 1 + np.floor(np.log1p(-share) / np.log(_DELAY)).astype(np.int64)
-        visit_on[who[comes]] = day + np.minimum(delay, window)[comes]
-        away_until[who[flees]] = day + window
-        before, state = state, _move(users, state, day)
-        called = visit_on == day
+        outside = _with_answer(users, state, _of_day(asked, day))
+        texted = outside["who"][outside["treated"]]
+        if (spell.busy_until[outside["who"]] >= day).any() or len(np.unique(texted)) < len(texted):
+            raise ValueError(f"day {day}: a user has a text already, whose window is not over")
+        spell.hold(texted, day, window)
+        free = (users.registered < day) & (spell.busy_until < day) & (day >= _FIRST_TOUCH)
+        free &= own_until is None or day < own_until
+        own = _with_answer(users, state, _touch(users, state, day - last_seen, free, day, items))
+        spell.hold(own["who"], day, window)
+        for touch, kept in ((own, found), (outside, answers)):
+            spell.text(users, touch, day, window)
+            kept.append(touch)
+        before, state = state, move(users, state, day)
+        called = spell.visit_on == day
         state = np.where(called, 0, state)
         died = np.where((state == 3) & (before != 3), day, died)
-        mean = _sessions_mean(users, calendar, everyone, day) * _PACE[state]
-        count = _poisson(mean, uniform(users.key, _PURPOSE["sessions"], day))
-        held = (away_until >= day) & (busy_until - window < day)
+        mean = sessions_mean(users, calendar, everyone, day) * PACE[state]
+        count = poisson(mean, uniform(users.key, _PURPOSE["sessions"], day))
+        held = (spell.away_until >= day) & (spell.busy_until - window < day)
         count = np.where(held, 0, count)
         count = np.maximum(count, called | (users.registered == day))
         sessions[day] = count
         last_seen = np.where(count > 0, day, last_seen)
     died = np.where(state == 3, died, NEVER)
-    return Lives(sessions, died, _truth(users, calendar, sessions, found, window))
-
-
-def _poisson(mean: Array, draw: Array) -> Array:
-    """Poisson counts by inversion, cut at six; 0 with a chance of exactly exp(-mean)."""
-    term = np.exp(-mean)
-    total = term.copy()
-    count = np.zeros(len(mean), dtype=np.int64)
-    for k in range(1, _MOST_SESSIONS + 1):
-        count += draw >= total
-        term = term * mean / k
-        total += term
-    return count
+    return Lives(
+        sessions,
+        died,
+        _truth(users, calendar, sessions, found, window),
+        _truth(users, calendar, sessions, answers, window) if asked is not None else None,
+    )
 
 
 def _truth(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from usergrowth_dagster.data.examples._chain import STATES
 from usergrowth_dagster.data.examples._landing import kvs
 from usergrowth_dagster.data.examples._population import (
     CATEGORIES,
@@ -15,7 +16,7 @@ from usergrowth_dagster.data.examples._population import (
     item_prices,
     uniform,
 )
-from usergrowth_dagster.data.examples._simulation import COPIES, NEVER, STATES, Lives
+from usergrowth_dagster.data.examples._simulation import COPIES, NEVER, Lives, Touches
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,8 +34,15 @@ def _list(names: tuple[str, ...], position: str) -> str:
     return f"([{listed}])[{position} + 1]"
 
 
-def _events(users: Users, lives: Lives, seed: int, items: int) -> "pa.Table":
+def _events(users: Users, lives: Lives, seed: int, items: int, days: tuple[int, int]) -> "pa.Table":
     """One row an event: a login a session, often a view, sometimes a purchase.
+
+    Args:
+        users: the users.
+        lives: their lives.
+        seed: the world's seed.
+        items: number of items.
+        days: first day of the world and the day after the last, of which the events are.
 
     Returns:
         Columns day, n (user), seq (order within the user's day), kind, hour, item, quantity,
@@ -42,7 +50,8 @@ def _events(users: Users, lives: Lives, seed: int, items: int) -> "pa.Table":
     """
     import pyarrow as pa
 
-    day, who = np.nonzero(lives.sessions)
+    day, who = np.nonzero(lives.sessions[days[0] : days[1]])
+    day = day + days[0]
     count = lives.sessions[day, who].astype(np.int64)
     session = np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)
     day, who = np.repeat(day, count), np.repeat(who, count)
@@ -80,10 +89,10 @@ def _events(users: Users, lives: Lives, seed: int, items: int) -> "pa.Table":
     return pa.table(columns)
 
 
-def _touches(users: Users, lives: Lives) -> "pa.Table":
+def touches_table(users: Users, touches: Touches) -> "pa.Table":
+    """Touches with the user's number ``n`` for the position."""
     import pyarrow as pa
 
-    touches = lives.touches
     columns = {name: getattr(touches, name) for name in touches.__dataclass_fields__}
     columns["n"] = users.index[columns.pop("who")]
     return pa.table(columns)
@@ -106,6 +115,18 @@ def _users(users: Users, lives: Lives) -> "pa.Table":
     )
 
 
+def truth_columns(start: date, price: float) -> str:
+    """SQL of the columns of a truth row, from :func:`touches_table`."""
+    return (
+        f"{USER_ID} as user_id, date '{start}' + day::integer as ds, {ITEM_ID} as item_id, "
+        f"{_list(COPIES, 'copy')} as copy, {_list(STATES, 'state')} as state, "
+        "propensity, treated, p0 as return_without, p1 as return_with, p1 - p0 as effect, "
+        f"(1 + copy) * {price}::double as cost, "
+        "case when returned >= 0 then returned = 1 end as returned"
+    )
+
+
+_HOUR = "'hh' || lpad(hour::varchar, 2, '0') || ':1'"
 _BUY_NUM = kvs({"quantity": "nullif(quantity, 0)", "amount": "nullif(cents, 0) / 100"})
 
 
@@ -119,6 +140,8 @@ def bind(
     start: date,
     snapshots: list[date],
     price: float,
+    held_out: bool = False,
+    days: tuple[int, int] | None = None,
 ) -> None:
     """Make the relations of a chunk of users.
 
@@ -134,17 +157,24 @@ def bind(
         start: first day of the world.
         snapshots: days on which the user table is landed.
         price: price of one message, in currency.
+        held_out: whether candidates who were not texted are landed too, as target ``holdout``.
+        days: first day of the world and the day after the last that are landed; default: all.
     """
+    first, end = days or (0, len(lives.sessions))
     for name, table in (
-        ("events", _events(users, lives, seed, items)),
-        ("touches", _touches(users, lives)),
+        ("events", _events(users, lives, seed, items, (first, end))),
+        ("touches", touches_table(users, lives.touches)),
         ("users", _users(users, lives)),
     ):
         con.register("incoming", table)
         con.execute(f"create or replace table {name} as from incoming").fetchall()
         con.unregister("incoming")
     begin = f"date '{start}'"
-    days = ", ".join(f"date '{day}'" for day in snapshots)
+    listed = ", ".join(f"date '{day}'" for day in snapshots)
+    told = "' propensity:' || if(treated, propensity, 1 - propensity)"
+    numbers = f"{_HOUR} || ' messages:' || (1 + copy)"
+    if held_out:
+        numbers = f"if(treated, {numbers} || {told}, ltrim({told}))"
     statements = {
         "landing_user": f"""
             select {USER_ID} as user_id, nullif(gender, 0) as gender, nullif(age, -1) as age,
@@ -153,31 +183,26 @@ def bind(
                 'channel:' || {_list(("organic", "search", "referral", "ads"), "channel")}
                     as kvs_str,
                 snapshot as ds, n, 0 as seq
-            from users, (select unnest([{days}]) as snapshot)
+            from users, (select unnest(cast([{listed}] as date[])) as snapshot)
             where {begin} + registered::integer <= snapshot
         """,
         "landing_behavior": f"""
             select {USER_ID} as user_id, {_list(_KINDS_OF_BEHAVIOR, "kind")} as behavior,
                 case when item >= 0 then {ITEM_ID} end as item_id,
-                'hh' || lpad(hour::varchar, 2, '0') || ':1' || coalesce(' ' || {_BUY_NUM}, '')
+                {_HOUR} || coalesce(' ' || {_BUY_NUM}, '')
                     as kvs_num,
                 null::varchar as kvs_str, {begin} + day::integer as ds, n, seq
             from events
         """,
         "landing_operation": f"""
-            select {USER_ID} as user_id, 'sms' as target, {ITEM_ID} as item_id,
-                'hh' || lpad(hour::varchar, 2, '0') || ':1 messages:' || (1 + copy) as kvs_num,
-                'copy:' || {_list(COPIES, "copy")} as kvs_str,
+            select {USER_ID} as user_id, if(treated, 'sms', 'holdout') as target,
+                {ITEM_ID} as item_id, {numbers} as kvs_num,
+                if(treated, 'copy:' || {_list(COPIES, "copy")}, null) as kvs_str,
                 {begin} + day::integer as ds, n, 0 as seq
-            from touches where treated
+            from touches where (treated or {held_out}) and day >= {first} and day < {end}
         """,
         "truth_touch": f"""
-            select {USER_ID} as user_id, {begin} + day::integer as ds, {ITEM_ID} as item_id,
-                {_list(COPIES, "copy")} as copy, {_list(STATES, "state")} as state,
-                propensity, treated, p0 as return_without, p1 as return_with, p1 - p0 as effect,
-                (1 + copy) * {price}::double as cost,
-                case when returned >= 0 then returned = 1 end as returned
-            from touches order by day, n
+            select {truth_columns(start, price)} from touches order by day, n
         """,
         "truth_user": f"""
             select {USER_ID} as user_id, {_list(KINDS, "kind")} as kind, engagement,

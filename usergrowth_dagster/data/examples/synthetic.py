@@ -55,6 +55,10 @@ class SyntheticWorld:
         items: number of items.
         return_days: days after a text in which it works, and in which a session is a return.
         message_price: price of one message, in currency.
+        texts_until: first day of the world, counted from 0, without texts of its own; None: it
+            texts to the end.
+        held_out_rows: whether candidates who were not texted land too, as target ``holdout``, and
+            touches with the propensity.
 
     Raises:
         UserError: a value is out of its range.
@@ -67,6 +71,8 @@ class SyntheticWorld:
     items: int = 600
     return_days: int = 28
     message_price: float = 0.045
+    texts_until: int | None = None
+    held_out_rows: bool = False
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -88,6 +94,10 @@ class SyntheticWorld:
         """Last day."""
         return self.start + timedelta(days=self.days - 1)
 
+    def day_of(self, day: date) -> int:
+        """A day as the world counts: 0 is the first."""
+        return (day - self.start).days
+
     def snapshots(self) -> list[date]:
         """Days on which the user table lands: the eve of the first day, then every 30 days."""
         return [
@@ -101,7 +111,8 @@ def truth_of(landing: Storage) -> Storage:
 
 
 @contextmanager
-def _connect() -> Iterator["DuckDBPyConnection"]:
+def connect() -> Iterator["DuckDBPyConnection"]:
+    """A DuckDB connection that spills to a folder of its own."""
     import duckdb
 
     with tempfile.TemporaryDirectory(prefix="usergrowth-") as spill:
@@ -170,7 +181,7 @@ def write_landing(
         return finished
     rows = dict.fromkeys(COLUMNS, 0)
     paths: list[str] = []
-    with _connect() as con:
+    with connect() as con:
         rows["item"], written = _write_items(con, world, landing, kind)
         paths += written
         for first in range(0, world.users, chunk_users):
@@ -211,8 +222,9 @@ def _write_chunk(
     last: int,
 ) -> tuple[dict[str, int], list[str]]:
     """Simulate users ``first`` to ``last - 1`` and write their files."""
+    from usergrowth_dagster.data.examples._chain import Calendar
     from usergrowth_dagster.data.examples._population import draw_users
-    from usergrowth_dagster.data.examples._simulation import Calendar, live
+    from usergrowth_dagster.data.examples._simulation import live
     from usergrowth_dagster.data.examples._synthetic_rows import bind
 
     users = draw_users(world.seed, first, last, world.days)
@@ -220,12 +232,13 @@ def _write_chunk(
     bind(
         con,
         users,
-        live(users, calendar, world.items, world.return_days),
+        live(users, calendar, world.items, world.return_days, own_until=world.texts_until),
         seed=world.seed,
         items=world.items,
         start=world.start,
         snapshots=world.snapshots(),
         price=world.message_price,
+        held_out=world.held_out_rows,
     )
     counts: dict[str, int] = {}
     paths: list[str] = []
@@ -292,6 +305,6 @@ def write_population(
             handle.write((text or "").encode())
             count += len(who)
 
-    with _connect() as con:
+    with connect() as con:
         landing.write_atomic(f"population/{task}/population.csv", produce)
     return count
