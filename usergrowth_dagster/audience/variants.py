@@ -7,7 +7,6 @@ would have got, and each text is measured against a control group of its own. Th
 the cumulated shares in the order of the names, so the order in the file does not matter.
 """
 
-from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated
 

@@ -56,6 +56,15 @@ class SelectionSpec(Strict):
         """Whether the choice needs an uplift model."""
         return self.money is not None or self.rank_by == "uplift"
 
+    @property
+    def spending_limit(self) -> float | None:
+        """The most that one decision may spend, by its policy or the fallback; None: any sum."""
+        own = self.money.budget if self.money else self.budget
+        if self.fallback is None:
+            return own
+        other = self.fallback.budget
+        return None if own is None or other is None else max(own, other)
+
 
 def _exactly_one(spec: Strict, names: tuple[str, ...]) -> None:
     given = [key for key in names if getattr(spec, key) is not None]

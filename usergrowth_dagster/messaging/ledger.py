@@ -69,7 +69,8 @@ class Ledger:
         Args:
             occurrence_id: an occurrence in planning.
             rows: user_id, item_id, phone (the channel's address; None when there is none), zone,
-                template_params, segments, state (planned or skipped) and reason.
+                template_params, variant (None: the only text), segments, state (planned or
+                skipped) and reason.
 
         Returns:
             Whether all were taken; False: the occurrence has left planning, so none more may come.

@@ -9,12 +9,13 @@ from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.messaging.dispatching.dispatch import DispatchCounts, dispatch
 from usergrowth_dagster.messaging.plans.plan import SendPlan, plan_send
 from usergrowth_dagster.messaging.texts.billing import billing_of
-from usergrowth_dagster.messaging.texts.content import message_columns_sql
+from usergrowth_dagster.messaging.texts.by_variant import message_columns_by_variant_sql
 from usergrowth_dagster.tasks.decide import bind_standing_decision
 from usergrowth_dagster.tasks.each import NotReadyError
 from usergrowth_dagster.tasks.people import attribute_sql, consent_sql
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.smart import bind_smart_times
+from usergrowth_dagster.tasks.variants import contents_of
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def plan_task(project: Project, task: Task) -> SendPlan:
-    """Write the selected treatment users of a decided task into the ledger, once.
+    """Write the treatment users of a decided task into the ledger, once.
 
     Raises:
-        UserError: signature or template is not approved; the decision stays, and planning goes on
+        UserError: signature or a text is not approved; the decision stays, and planning goes on
             when it is.
         NotReadyError: the task is not decided on its present inputs, or its output not written.
     """
@@ -44,17 +45,19 @@ def plan_task(project: Project, task: Task) -> SendPlan:
 
 def _recipients(engine: Engine, project: Project, task: Task) -> "Iterator[pa.RecordBatch]":
     spec, settings = task.spec, project.settings
-    billing = billing_of(settings, spec.channel)
-    text = (spec.template.content, spec.signature.name, billing, "p.variables")
+    billing, texts = billing_of(settings, spec.channel), contents_of(task)
+    columns = message_columns_by_variant_sql(
+        texts, spec.signature.name, billing, "p.variables", "d.variant"
+    )
     engine.run(
         "create or replace temp view recipients as select * exclude (consents) replace ("
         "case when consents then reason else 'no_consent' end as reason) from ("
         "select d.\"row\", d.rank, p.user_id, p.item_id, p.phone, p.variables['email'] as email, "
         f"{attribute_sql(settings.timezone_key)} as zone, "
-        f"{consent_sql(spec.contact.require_consent)} as consents, {message_columns_sql(*text)} "
+        f"{consent_sql(spec.contact.require_consent)} as consents, d.variant, {columns} "
         'from decisions as d inner join task_population as p using ("row") '
         "left join user_attributes as a on a.user_id = p.user_id "
-        "where d.outcome = 'selected')"
+        "where d.arm = 'treatment')"
     )
     if spec.schedule.smart_send is None:
         yield from engine.stream('select * exclude ("row", rank) from recipients order by rank')

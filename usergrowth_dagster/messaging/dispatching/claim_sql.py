@@ -57,6 +57,12 @@ MOVE = (
 )
 
 
+_HANDED = (
+    *(_M.c.id, _M.c.user_id, _M.c.phone_number, _M.c.template_params, _M.c.segments),
+    _M.c.variant,
+)
+
+
 def ready(
     occurrence_id: int, after: int, now: datetime, clock: datetime
 ) -> tuple[ColumnElement[bool], ...]:
@@ -99,7 +105,7 @@ def take(
         _M.update()
         .where(_M.c.id.in_(select(pick.c.id)))
         .values(state=MessageState.CLAIMED, claimed_by=worker, lease_until=until)
-        .returning(_M.c.id, _M.c.user_id, _M.c.phone_number, _M.c.template_params, _M.c.segments)
+        .returning(*_HANDED)
     )
 
 

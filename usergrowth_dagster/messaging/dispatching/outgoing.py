@@ -14,10 +14,25 @@ from usergrowth_dagster.messaging.schedules.occurrences import Occurrence
 from usergrowth_dagster.messaging.texts.content import render, shown_signature
 
 
+def calls_of(rows: Sequence[dict[str, Any]], size: int) -> list[list[dict[str, Any]]]:
+    """The rows of each call of a provider: at most so many, and of one text.
+
+    Calls are in the order of their first rows, so that the texts take turns and none of them goes
+    out before the others.
+    """
+    by_text: dict[str | None, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_text.setdefault(row["variant"], []).append(row)
+    calls = [
+        alike[at : at + size] for alike in by_text.values() for at in range(0, len(alike), size)
+    ]
+    return sorted(calls, key=lambda call: int(call[0]["id"]))
+
+
 def made_messages(
     vault: PhoneVault, occurrence: Occurrence, rows: Sequence[Mapping[str, Any]]
 ) -> tuple[list[OutMessage], list[Settled]]:
-    """The rows' messages, and those rows of which none can be made.
+    """The messages of a call's rows, and those rows of which none can be made.
 
     Raises:
         UnknownKeyError: the key was rotated, which is no fault of the row.
@@ -27,11 +42,11 @@ def made_messages(
     for row in rows:
         try:
             params = json.loads(row["template_params"])
-            text = render(occurrence.content, params, signature)
+            text = render(occurrence.text(row["variant"]).content, params, signature)
             phone = vault.open(row["phone_number"])
         except UnknownKeyError:
             raise
-        except (UserError, ValueError, TypeError, AttributeError):
+        except (UserError, ValueError, TypeError, AttributeError, KeyError):
             text = None
         if text is None:
             bad.append(Settled(row["id"], MessageState.SKIPPED, "unusable_row"))
@@ -42,17 +57,20 @@ def made_messages(
     return made, bad
 
 
-def made_batch(occurrence: Occurrence, batch_id: int, messages: Sequence[OutMessage]) -> OutBatch:
-    """Messages with what they share."""
+def made_batch(
+    occurrence: Occurrence, variant: str | None, batch_id: int, messages: Sequence[OutMessage]
+) -> OutBatch:
+    """Messages of one text with what they share."""
+    text = occurrence.text(variant)
     return OutBatch(
         batch_id=str(batch_id),
         schedule=occurrence.schedule,
         occurrence=occurrence.name,
         channel=occurrence.channel,
         signature=occurrence.signature,
-        template_code=occurrence.template_code,
+        template_code=text.template_code,
         template_type=occurrence.template_type,
         submitted_time=utc_now(),
         messages=messages,
-        subject=occurrence.subject,
+        subject=text.subject,
     )

@@ -22,7 +22,7 @@ from usergrowth_dagster.messaging.dispatching import failpoints
 from usergrowth_dagster.messaging.dispatching.alerts import post
 from usergrowth_dagster.messaging.dispatching.answers import DispatchCounts, sort_answers
 from usergrowth_dagster.messaging.dispatching.claims import Claims, Cleared, Screen
-from usergrowth_dagster.messaging.dispatching.outgoing import made_batch, made_messages
+from usergrowth_dagster.messaging.dispatching.outgoing import calls_of, made_batch, made_messages
 from usergrowth_dagster.messaging.dispatching.probes import has_failed, mark_answering, mark_failed
 from usergrowth_dagster.messaging.dispatching.results import Settled, record, record_in
 from usergrowth_dagster.messaging.dispatching.throttle import Bucket
@@ -130,10 +130,9 @@ class Sender:
             return Step()
         failpoints.reach(failpoints.CLAIMED)
         self.last = int(claimed.rows[-1]["id"])
-        size = self.gateway.max_batch
-        parts = [claimed.rows[at : at + size] for at in range(0, len(claimed.rows), size)]
+        calls = calls_of(claimed.rows, self.gateway.max_batch)
         try:
-            over = not all(self._send(part, clock) for part in parts)
+            over = not all(self._send(rows, clock) for rows in calls)
             over = not self._land() or over
         except Exception:
             with contextlib.suppress(Exception):
@@ -174,6 +173,7 @@ class Sender:
             return ahead.open
         batch = made_batch(
             self.occurrence,
+            rows[0]["variant"],
             ahead.batch_id,
             [message for message in messages if int(message.out_id) in ahead.mine],
         )

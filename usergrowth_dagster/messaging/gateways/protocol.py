@@ -65,7 +65,11 @@ class OutMessage:
 
 @dataclass(frozen=True)
 class OutBatch:
-    """At most :attr:`Gateway.max_batch` messages of one occurrence, with what they share."""
+    """At most :attr:`Gateway.max_batch` messages of one occurrence and text, with what they share.
+
+    An occurrence with several texts (A/B/n) has batches of each, with its own ``template_code`` and
+    ``subject``.
+    """
 
     batch_id: str
     schedule: str

@@ -22,7 +22,7 @@ _M, _O, _S = schema.message, schema.occurrence, schema.suppression
 _MESSAGE = (
     *(_M.c.id, _M.c.occurrence_id, _M.c.channel, _M.c.state, _M.c.reason, _M.c.error_code),
     *(_M.c.attempts, _M.c.segments, _M.c.zone, _M.c.not_before, _M.c.retry_at, _M.c.sent_time),
-    *(_M.c.final_time, _M.c.updated_time, _M.c.phone_number, _M.c.phone_hash),
+    *(_M.c.variant, _M.c.final_time, _M.c.updated_time, _M.c.phone_number, _M.c.phone_hash),
     *(_O.c.task_id, _O.c.name.label("occurrence"), _O.c.due, _O.c.send_by, _O.c.signature),
     *(_O.c.state.label("occurrence_state"), _O.c.reason.label("occurrence_reason")),
     *(_O.c.contact, _O.c.template_type, schema.schedule.c.paused),

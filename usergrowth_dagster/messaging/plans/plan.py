@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 COLUMNS = ("user_id", "item_id", "phone", "params", "segments", "reason")
 """Columns of the rows that a plan reads; the last three by ``content.message_columns_sql``.
 
-``email`` is read too when that is the channel, and if they are there ``zone`` (an IANA time zone)
+``email`` is read too when that is the channel, ``variant`` (the name of the row's text) when the
+campaign has several, and if they are there ``zone`` (an IANA time zone)
 and ``not_before`` (a row's own time, UTC).
 """
 
@@ -84,7 +85,7 @@ def plan_send(
         settings: prices, contact rules, time zone and home folder.
         task: a decided task.
         rows: batches with the columns :data:`COLUMNS`, the best people first (they win a shared
-            address and the budgets): the treatment users that were selected.
+            address and the budgets): the users of the treatment arm.
         progress: called with the rows read so far.
         now: business clock; default :func:`business_now`.
 
@@ -96,7 +97,7 @@ def plan_send(
     opened = open_occurrence(store, settings, task, now)
     ledger = Ledger(store, open_vault(settings.home))
     created = opened.state is OccurrenceState.PLANNING
-    if created and ledger.insert(opened.id, _recipients(opened.channel, rows, progress)):
+    if created and ledger.insert(opened.id, _recipients(opened, rows, progress)):
         finish_planning(
             store,
             opened,
@@ -108,8 +109,8 @@ def plan_send(
 
 
 def _max_segments(task: Task, opened: Occurrence) -> int | None:
-    budget = task.spec.selection.budget
-    return None if budget is None else segments_for(budget, opened.price)
+    limit = task.spec.selection.spending_limit
+    return None if limit is None else segments_for(limit, opened.price)
 
 
 def read_plan(ledger: Ledger, opened: Occurrence, *, created: bool = False) -> SendPlan:
@@ -135,26 +136,34 @@ def read_plan(ledger: Ledger, opened: Occurrence, *, created: bool = False) -> S
 
 
 def _recipients(
-    channel: str,
+    opened: Occurrence,
     batches: "Iterable[pa.RecordBatch | pa.Table]",
     progress: Callable[[int], None] | None,
 ) -> Iterator[dict[str, Any]]:
     read = 0
-    needed = [*COLUMNS, "email"] if channel == "email" else list(COLUMNS)
+    needed = [*COLUMNS]
+    needed += ["email"] if opened.channel == "email" else []
+    needed += ["variant"] if opened.variants else []
     for batch in batches:
         if lacking := [name for name in needed if name not in batch.schema.names]:
             raise UserError(f"the send plan's rows lack the column {', '.join(lacking)}")
         present = [*needed, *({"zone", "not_before"} & set(batch.schema.names))]
         for start in range(0, batch.num_rows, 10_000):  # Python objects of a slice at a time
             for row in batch.select(present).slice(start, 10_000).to_pylist():
-                yield _recipient(channel, row)
+                yield _recipient(opened, row)
         read += batch.num_rows
         if progress:
             progress(read)
 
 
-def _recipient(channel: str, row: Mapping[str, Any]) -> dict[str, Any]:
+def _recipient(opened: Occurrence, row: Mapping[str, Any]) -> dict[str, Any]:
     """A ledger row; an address is kept only where it can be sent to."""
+    channel, variant = opened.channel, row["variant"] if opened.variants else None
+    if opened.variants and variant not in opened.variants:
+        raise UserError(
+            f"occurrence {opened.name!r} has no text {variant!r}, but somebody was decided to get "
+            f"it; it has {', '.join(map(repr, opened.variants))}: decide the task anew"
+        )
     name = ADDRESSES[channel].name
     phone = _SEPARATORS.sub("", row["phone"] or "")
     address: str | None = phone if channel == "sms" else (row["email"] or "").strip()
@@ -173,6 +182,7 @@ def _recipient(channel: str, row: Mapping[str, Any]) -> dict[str, Any]:
         "zone": None if why else recipient_zone(row.get("zone"), phone),
         "not_before": own.replace(tzinfo=UTC) if own else None,
         "template_params": row["params"] or "{}",
+        "variant": variant,
         "segments": row["segments"] or 0,
         "state": MessageState.SKIPPED if why else MessageState.PLANNED,
         "reason": why,

@@ -34,11 +34,18 @@ def check_fresh(settings: Settings, task: Task, due: datetime) -> None:
 
 
 def check_refusable(
-    settings: Settings, task: Task, content: str, template_type: TemplateType
+    settings: Settings, task: Task, name: str, content: str, template_type: TemplateType
 ) -> None:
     """Refuse a promotion that does not tell how to get no more of them.
 
     The text was checked when the campaign was applied, but the setting may have changed since.
+
+    Args:
+        settings: the home's settings.
+        task: whose campaign it is.
+        name: of the text.
+        content: of the text.
+        template_type: of the text.
 
     Raises:
         UserError: names the texts that it may hold.
@@ -47,7 +54,8 @@ def check_refusable(
         return
     if not tells_how_to_refuse(content, settings.opt_out_texts, task.spec.channel):
         listed = " or ".join(repr(text) for text in settings.opt_out_texts)
+        keys = {text.name: text.key for text in task.spec.template.texts}
         raise UserError(
             f"campaign {task.campaign!r}: its promotion does not tell how to refuse: add {listed} "
-            "to template.content, apply it and have it reviewed"
+            f"to {keys[name]}.content, apply it and have it reviewed"
         )

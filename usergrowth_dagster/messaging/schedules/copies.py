@@ -70,7 +70,7 @@ def _copies(source_id: int, target_id: int) -> tuple[Sequence[str], Any]:
     """The new rows: planned, unless they can never be sent to."""
     same = (
         *("channel", "user_id", "user_hash", "item_id", "phone_number", "phone_hash"),
-        *("template_params", "segments", "zone"),
+        *("template_params", "segments", "zone", "variant"),
     )
     skipped = _M.c.state == MessageState.SKIPPED
     for_good = and_(skipped, func.coalesce(_M.c.reason, "").not_in(ASKED_AGAIN))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select
@@ -14,20 +14,18 @@ from usergrowth_dagster.control.codes import (
     Kind,
     MessageState,
     OccurrenceState,
-    ReviewStatus,
     ScheduleStatus,
 )
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.policy.checks import check_fresh, check_refusable
-from usergrowth_dagster.messaging.schedules.windows import (
-    Window,
-    check_task_age,
-    first_due,
-    repeat_of,
-    window_of,
+from usergrowth_dagster.messaging.schedules.frozen import (
+    FrozenText,
+    approved_records,
+    variants_of,
 )
+from usergrowth_dagster.messaging.schedules.task_windows import task_window
 from usergrowth_dagster.messaging.texts.billing import price_of
 from usergrowth_dagster.settings import Settings
 
@@ -36,7 +34,11 @@ _O = schema.occurrence
 
 @dataclass(frozen=True)
 class Occurrence:
-    """One run of a schedule; times are UTC."""
+    """One run of a schedule; times are UTC.
+
+    ``variants`` holds template_code, content and subject by variant where people have several
+    texts; the fields of these names are then those of the template's own text.
+    """
 
     id: int
     schedule_id: int
@@ -58,6 +60,17 @@ class Occurrence:
     audience_date: date | None = None
     contact: dict[str, Any] | None = None
     subject: str | None = None
+    variants: dict[str, dict[str, Any]] | None = None
+
+    def text(self, variant: str | None) -> FrozenText:
+        """The text of a message; that of the occurrence where it has one only.
+
+        Raises:
+            KeyError: the occurrence has no such variant.
+        """
+        if self.variants is None:
+            return FrozenText(self.template_code, self.content, self.subject)
+        return FrozenText(**self.variants[variant or ""])
 
 
 def business_now(settings: Settings) -> datetime:
@@ -84,8 +97,8 @@ def open_occurrence(
         now: business clock; default :func:`business_now`.
 
     Raises:
-        UserError: the output group has not passed, signature or template is not approved, or the
-            audience would be too old before the schedule ends.
+        UserError: the output group has not passed, the signature or a text is not approved, or
+            the audience would be too old before the schedule ends.
     """
     name = occurrence_name(task)
     now = now or business_now(settings)
@@ -115,19 +128,6 @@ def open_occurrence(
     return occurrence(store, held)
 
 
-def _approved(connection: Connection, kind: Kind, record_id: int, task: Task) -> RowMapping:
-    table = schema.signature if kind is Kind.SIGNATURE else schema.template
-    row = connection.execute(select(table).where(table.c.id == record_id)).mappings().one()
-    if row["status"] is not ReviewStatus.APPROVED:
-        why = f" ({row['reason']})" if row["reason"] else ""
-        raise UserError(
-            f"campaign {task.campaign!r}: {kind} {row['name']!r} is "
-            f"{row['status'].name.lower()}{why}; only approved ones can be sent, so have it "
-            "reviewed and run again"
-        )
-    return row
-
-
 def _create(
     store: ControlStore,
     connection: Connection,
@@ -148,11 +148,12 @@ def _create(
             f"task {task.task_id!r} has no decided audience yet, so nothing can be scheduled; "
             "run its execution date first"
         )
-    signature = _approved(connection, Kind.SIGNATURE, schedule["signature_id"], task)
-    template = _approved(connection, Kind.TEMPLATE, schedule["template_id"], task)
-    window = _window(connection, settings, task, schedule, moment)
+    signature, texts = approved_records(connection, task)
+    template = texts[0]
+    window = task_window(connection, settings, task, schedule, moment)
     check_fresh(settings, task, window.due)
-    check_refusable(settings, task, template["content"], template["type"])
+    for text in texts:
+        check_refusable(settings, task, text["name"], text["content"], text["type"])
     now = utc_now()
     made = connection.execute(
         _O.insert().values(
@@ -173,6 +174,7 @@ def _create(
             audience_date=task.execution_date,
             contact=task.spec.contact.model_dump(mode="json", exclude_defaults=True) or None,
             subject=template["subject"],
+            variants=variants_of(texts),
             created_time=now,
             updated_time=now,
         )
@@ -181,44 +183,6 @@ def _create(
         for status in (ScheduleStatus.CHECKING, ScheduleStatus.CHECK_OK):
             move_schedule(store, connection, schedule["id"], status, "plan")
     return int(made.inserted_primary_key[0])  # type: ignore[index]
-
-
-def _window(
-    connection: Connection,
-    settings: Settings,
-    task: Task,
-    schedule: RowMapping,
-    now: datetime,
-) -> Window:
-    """A task's window: of the first occurrence, or of the one that its date stands for."""
-    if task.upload == task.task_id:
-        check_task_age(settings, task.spec, task.execution_date, f"campaign {task.campaign!r}: ")
-        return window_of(settings, schedule, task.spec, task.execution_date, now)
-    times = repeat_of(settings, schedule, _first_due(connection, settings, task, schedule))
-    number = times.on_day(task.execution_date)
-    window = times.window(number, timedelta(hours=settings.send_within_hours)) if number else None
-    if window is None:
-        raise UserError(
-            f"task {task.task_id!r}: schedule {schedule['name']!r} is not due on "
-            f"{task.execution_date} any more, so this audience is not sent to"
-        )
-    return Window(*window, number)
-
-
-def _first_due(
-    connection: Connection, settings: Settings, task: Task, schedule: RowMapping
-) -> datetime:
-    """When the first occurrence of the upload of a task that is decided again was due."""
-    found: datetime | None = connection.scalar(
-        select(_O.c.due).where(
-            _O.c.schedule_id == schedule["id"], _O.c.task_id == task.upload, _O.c.sequence == 0
-        )
-    )
-    job = schema.inference_job
-    day = connection.scalar(select(job.c.execution_date).where(job.c.name == task.upload))
-    if found is None:
-        found = first_due(settings, schedule, task.spec, day or task.execution_date)
-    return found
 
 
 def move_schedule(

@@ -29,12 +29,14 @@ from usergrowth_dagster.control.codes import (
     RepeatUnit,
     ReviewStatus,
 )
+from usergrowth_dagster.control.selection import SelectionSpec
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.control.tasks import repeated_task_id
 from usergrowth_dagster.messaging.dispatching.alerts import post
 from usergrowth_dagster.messaging.plans.planning import finish_planning, segments_for
 from usergrowth_dagster.messaging.policy.contact import contact_rules
 from usergrowth_dagster.messaging.schedules.copies import copy_recipients
+from usergrowth_dagster.messaging.schedules.frozen import rejected_variants
 from usergrowth_dagster.messaging.schedules.occurrences import occurrence
 from usergrowth_dagster.messaging.schedules.repeats import Repeat
 from usergrowth_dagster.messaging.schedules.windows import repeat_of
@@ -186,6 +188,7 @@ def all_series(
             _S.c.repeat_cycle_unit != RepeatUnit.NEVER,
             signature.c.status != ReviewStatus.REJECTED,
             template.c.status != ReviewStatus.REJECTED,
+            ~rejected_variants(_S).exists(),
             *conditions,
         )
         .order_by(_O.c.id)
@@ -195,7 +198,7 @@ def all_series(
             row,
             repeat_of(settings, row, row["due"]),
             bool(row["user_config"]["schedule"].get("refresh_audience")),
-            row["user_config"]["selection"].get("budget"),
+            SelectionSpec.model_validate(row["user_config"]["selection"]).spending_limit,
         )
         for row in connection.execute(query).mappings()
     ]
@@ -295,7 +298,7 @@ def _create(
 
 _FROZEN = (
     *("schedule_id", "task_id", "channel", "signature", "template_code", "template_type"),
-    *("content", "audience_date", "contact", "subject"),
+    *("content", "audience_date", "contact", "subject", "variants"),
 )
 """What a later occurrence has in common with the first."""
 

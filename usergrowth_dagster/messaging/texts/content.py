@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from usergrowth_dagster.control.campaign import CampaignSpec
+from usergrowth_dagster.control.template import CampaignText
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.texts.billing import (
     MAX_CHARACTERS,
@@ -130,29 +131,38 @@ def subject_problems(subject: str) -> list[str]:
 
 
 def check_content(spec: CampaignSpec, source: str, opt_out_texts: Sequence[str]) -> None:
-    """Refuse a campaign whose signature or template breaks a rule.
+    """Refuse a campaign whose signature, or any of whose texts, breaks a rule.
 
     Raises:
         UserError: names ``source``, the key path and the rule, and how many more are broken.
     """
-    template = spec.template
     found = [("signature.name", text) for text in signature_problems(spec.signature.name)]
-    found += [
-        ("template.name" if "name has" in text else "template.content", text)
-        for text in template_problems(
-            template.name, template.content, template.type, opt_out_texts, spec.channel
+    for text in spec.template.texts:
+        found += _text_problems(spec, text, opt_out_texts)
+    if found:
+        key, rule = found[0]
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise UserError(f"{source}: {key}: {rule}{more}")
+
+
+def _text_problems(
+    spec: CampaignSpec, text: CampaignText, opt_out_texts: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Key paths and broken rules of one of a campaign's texts."""
+    name_key = f"{text.key}.name" if text.key == "template" else text.key
+    found = [
+        (name_key if "name has" in rule else f"{text.key}.content", rule)
+        for rule in template_problems(
+            text.name, text.content, spec.template.type, opt_out_texts, spec.channel
         )
     ]
-    found += [("template.subject", text) for text in subject_problems(template.subject or "")]
+    found += [(f"{text.key}.subject", rule) for rule in subject_problems(text.subject or "")]
     fixed = characters(f"【{spec.signature.name}】") + sum(
-        characters(part) if not is_variable else 1 for part, is_variable in pieces(template.content)
+        characters(part) if not is_variable else 1 for part, is_variable in pieces(text.content)
     )
     if not found and fixed > MAX_CHARACTERS and spec.channel == "sms":
-        found.append(("template.content", "no message fits into 500 characters: shorten it"))
-    if found:
-        key, text = found[0]
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise UserError(f"{source}: {key}: {text}{more}")
+        found.append((f"{text.key}.content", "no message fits into 500 characters: shorten it"))
+    return found
 
 
 def render(
