@@ -124,7 +124,7 @@ def test_whole_stories(world: World, tmp_path: Path) -> None:
     assert len(why(project, user).contact.counted) == 2
     for outcome, words in (
         ("holdout", "got nothing: held out as control"),
-        ("not_in_top_n", "got nothing: others have better scores"),
+        ("not_in_top_n", "got nothing: others rank higher"),
         ("not_active", "got nothing: was silent already"),
     ):
         ((name,), *_) = rows(

@@ -45,6 +45,7 @@ OUTCOMES = (
     "holdout",
     "selected",
 )
+TEXTED_OUTCOMES = ("selected", "explored")
 CONTENT_OUTCOMES = ("no_consent", "not_active", "missing_variable", "too_long")
 
 PHONE_PATTERN = r"^\+?[0-9]{6,15}$"

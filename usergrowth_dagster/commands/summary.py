@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from usergrowth_dagster.audience.eligibility import TEXTED_OUTCOMES
 from usergrowth_dagster.audience.records import read_decisions
 from usergrowth_dagster.audience.summary import spend, summarize
 from usergrowth_dagster.commands.examples import Example
@@ -93,12 +94,13 @@ def _task(project: Project, task: Task) -> dict[str, Any]:
         "campaign": task.campaign,
         "population": decisions.num_rows,
         "eligible": decisions.num_rows - sum(outcomes.get(name, 0) for name in blocked),
-        "selected": outcomes.get("selected", 0),
+        "selected": sum(outcomes.get(name, 0) for name in TEXTED_OUTCOMES),
+        "explored": outcomes.get("explored", 0),
         "held_out": outcomes.get("holdout", 0),
         "skipped": {
             name: count
             for name, count in outcomes.items()
-            if count and name not in ("selected", "holdout")
+            if count and name not in (*TEXTED_OUTCOMES, "holdout")
         },
         "messages": paid.messages,
         "cost": round(paid.cost, 6),

@@ -173,12 +173,13 @@ def decisions_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefini
             context,
             project,
             decide_task,
-            ("state", "rows by outcome", "messages", "cost"),
+            ("state", "rows by outcome", "messages", "cost", "note"),
             lambda d: (
                 d.state,
                 ", ".join(f"{name} {n}" for name, n in d.outcomes.items() if n),
                 d.spend.messages,
                 f"{d.spend.cost:.2f} {project.settings.currency}",
+                d.note,
             ),
             lambda d: sum(d.outcomes.values()),
         )

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from usergrowth_dagster.audience.decisions import decide
-from usergrowth_dagster.audience.holdout import Holdout
 from usergrowth_dagster.audience.output import OutputFile, write_output
-from usergrowth_dagster.audience.policy import Budget, Threshold, TopN
 from usergrowth_dagster.audience.records import (
     TABLE,
     State,
@@ -22,6 +20,7 @@ from usergrowth_dagster.control.jobs import task_succeeded
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.messaging.texts.billing import billing_of, price_of
 from usergrowth_dagster.tasks.candidates import bind_candidates
+from usergrowth_dagster.tasks.choice import Choice, choice_of, scored_by_uplift
 from usergrowth_dagster.tasks.each import NotReadyError
 from usergrowth_dagster.tasks.people import bind_attributes, bind_barred
 from usergrowth_dagster.tasks.pins import pin_decision
@@ -39,29 +38,17 @@ _BARRED = "."
 
 @dataclass(frozen=True)
 class Decided:
-    """A decision: what became of it, rows by outcome, and what the selected would cost."""
+    """A decision: what became of it, rows by outcome, and what the texts would cost.
+
+    ``note`` is a sentence when the campaign's fallback decided, for want of an uplift model.
+    """
 
     state: State
     message: str
     outcomes: dict[str, int]
     spend: Spend
     version: int | None
-
-
-def selection_policy(task: Task) -> Threshold | TopN | Budget:
-    """The selection policy of a task's campaign."""
-    selection = task.spec.selection
-    if selection.threshold is not None:
-        return Threshold(threshold=selection.threshold)
-    if selection.top_n is not None:
-        return TopN(n=selection.top_n)
-    assert selection.budget is not None  # the campaign file holds exactly one of the three
-    return Budget(budget=selection.budget)
-
-
-def holdout(task: Task) -> Holdout:
-    """The control group of a task's campaign."""
-    return Holdout(**task.spec.holdout.model_dump(include={"namespace", "epoch", "share"}))
+    note: str = ""
 
 
 def _inputs_mark(engine: Engine, project: Project, task: Task) -> str:
@@ -77,13 +64,15 @@ def _inputs_mark(engine: Engine, project: Project, task: Task) -> str:
     if not is_scored(project, task, population) and not task.frozen:
         raise NotReadyError(task.task_id)
     attributes = bind_attributes(engine, project, task)
+    choice = _choice(engine, project, task)
     consent = task.spec.contact.require_consent
     return decision_fingerprint(
         population="\n".join(sorted(population)),
         features=scores,
         model="",  # named by the score files
-        policy=selection_policy(task),
-        holdout=holdout(task),
+        policy=choice.policy,
+        holdout=choice.holdout,
+        global_holdout=choice.global_holdout,
         extra={
             "template": texts_mark(task),
             "signature": task.spec.signature.name,
@@ -92,8 +81,16 @@ def _inputs_mark(engine: Engine, project: Project, task: Task) -> str:
             "consent": "\n".join([consent, *sorted(attributes)]) if consent else "",
             "active_days": str(project.settings.active_days),
             "campaign": task.campaign,
+            "strata": _strata_mark(project, task, attributes) if choice.holdout.strata else "",
         },
     )
+
+
+def _strata_mark(project: Project, task: Task, attributes: list[str]) -> str:
+    """The files that strata are read from: features and attributes of the date."""
+    day = task.execution_date
+    features = project.warehouse.files("user_features", first=day, last=day).get(day, [])
+    return "\n".join(sorted([*features, *attributes]))
 
 
 def bind_standing_decision(engine: Engine, project: Project, task: Task) -> None:
@@ -103,10 +100,12 @@ def bind_standing_decision(engine: Engine, project: Project, task: Task) -> None
         NotReadyError: the decision that stands was made from other inputs than the present ones.
     """
     warehouse, day = project.warehouse, task.execution_date
-    mark = _inputs_mark(engine, project, task)
     made_from = warehouse.fingerprints(TABLE, {"task_id": task.task_id}).get(day)
+    if made_from is None:
+        raise NotReadyError(task.task_id)
+    mark = _inputs_mark(engine, project, task)
     # A refusal since then is no reason to decide anew: planning and sending ask again.
-    if made_from is None or not (task.frozen or made_from.split(_BARRED)[0] == mark):
+    if not (task.frozen or made_from.split(_BARRED)[0] == mark):
         raise NotReadyError(task.task_id)
     bind_decisions(engine, warehouse, day, task.task_id)
 
@@ -139,7 +138,15 @@ def decide_task(project: Project, task: Task) -> Decided:
             frozen=task.frozen,
             note=note,
         )
-    return Decided(written.state, written.message, summarize(table), spend(table), written.version)
+        choice_note = _choice(engine, project, task).note
+    return Decided(
+        written.state,
+        written.message,
+        summarize(table),
+        spend(table),
+        written.version,
+        choice_note,
+    )
 
 
 def decide_rows(engine: Engine, project: Project, task: Task) -> "pa.Table":
@@ -147,24 +154,24 @@ def decide_rows(engine: Engine, project: Project, task: Task) -> "pa.Table":
 
     A replay asks this again, with what was bound then.
     """
-    return _decide(engine, project, task, selection_policy(task), holdout(task))
+    return _decide(engine, project, task, _choice(engine, project, task))
 
 
-def _decide(
-    engine: Engine,
-    project: Project,
-    task: Task,
-    policy: Threshold | TopN | Budget,
-    control: Holdout,
-) -> "pa.Table":
+def _choice(engine: Engine, project: Project, task: Task) -> Choice:
+    """How a task is decided, by the view ``task_scores``."""
+    return choice_of(project.settings, task, by_uplift=scored_by_uplift(engine))
+
+
+def _decide(engine: Engine, project: Project, task: Task, choice: Choice) -> "pa.Table":
     return decide(
         engine,
         bind_candidates(engine, project, task),
         task_id=task.task_id,
         execution_date=task.execution_date,
         campaign=task.campaign,
-        policy=policy,
-        holdout=control,
+        policy=choice.policy,
+        holdout=choice.holdout,
+        global_holdout=choice.global_holdout,
         channel=task.spec.channel,
         feature_version=feature_version(project),
         population_version=project.warehouse.version("population"),
@@ -190,6 +197,9 @@ def write_task_output(project: Project, task: Task) -> OutputFile:
             population="task_population",
         )
         rows = engine.value("select count(*) from decisions")
+        note = _choice(engine, project, task).note
     if not task.frozen:
-        task_succeeded(project.store, task.task_id, population=rows, selected=output.rows)
+        task_succeeded(
+            project.store, task.task_id, population=rows, selected=output.rows, note=note
+        )
     return output

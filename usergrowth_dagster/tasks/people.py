@@ -4,9 +4,9 @@ Barred are those whom the contact policy would keep from getting anything: activ
 caps. They are left out before anyone is chosen, so that the control group is as large a part of
 those who could be texted as was drawn. The policy is asked again at planning and at sending.
 
-For the same reason a cap counts what the control group of an earlier campaign would have got: else
-whoever is always held out would never be capped, and those left to choose from would be mostly the
-people of the control group.
+For the same reason a cap counts what the control groups of an earlier campaign, its own and the
+global one, would have got: else whoever is always held out would never be capped, and those left to
+choose from would be mostly people of the control groups.
 """
 
 from collections.abc import Sequence

@@ -46,7 +46,8 @@ _PLACE_WORDS = ("url", "uri", "endpoint", "gateway", "smtp", "webhook", "port", 
 _KEPT = ("send_from",)
 _CODE = (
     *("audience", "messaging/texts", "learning"),
-    *("tasks/candidates.py", "tasks/decide.py", "tasks/features.py", "tasks/people.py"),
+    *("tasks/candidates.py", "tasks/choice.py", "tasks/strata.py", "tasks/variants.py"),
+    *("tasks/decide.py", "tasks/features.py", "tasks/people.py"),
     "tasks/score.py",
 )
 _LIBRARIES = ("duckdb", "lightgbm", "numpy", "scikit-learn", "pandas", "pyarrow")

@@ -27,11 +27,16 @@ OUTCOME_WORDS = {
     "shared_phone": "another user with the same phone number was chosen",
     "shared_email": "another user with the same e-mail address was chosen",
     "below_threshold": "the score is not above the threshold",
-    "not_in_top_n": "others have better scores",
-    "over_budget": "the budget went to better scores",
+    "not_in_top_n": "others rank higher",
+    "not_profitable": "the text is not worth its cost",
+    "over_budget": "the budget went to those who rank higher",
     "holdout": "held out as control",
+    "explored": "chosen at random from those who were not to be texted",
+    "selected": "selected",
 }
 """What an outcome of a decision says of a person."""
+
+_BELOW = ("below_threshold", "not_in_top_n", "not_profitable", "over_budget")
 
 SKIP_WORDS = {
     **OUTCOME_WORDS,
@@ -59,13 +64,15 @@ def task_sentence(story: "Story", contact: Contact, zone: ZoneInfo) -> str:
         return f"is in the population, but the task has not been decided: it is {story.status}"
     decision = story.decisions[0]
     outcome = decision["outcome"]
-    if outcome == "selected":
-        return "was selected, but no send plan has been made"
+    if outcome in ("selected", "explored"):
+        return f"was {OUTCOME_WORDS[outcome]}, but no send plan has been made"
     words = OUTCOME_WORDS.get(outcome, outcome.replace("_", " "))
     if outcome == "suppressed":
         words = _suppressed(contact, zone) or "suppressed when it was decided"
+    if outcome == "holdout" and decision.get("holdout") == "global":
+        words = "held out as control of all campaigns"
     score = decision["score"]
-    place = f" (score {score:.4f})" if score is not None and "score" in words else ""
+    place = f" (score {score:.4f})" if score is not None and outcome in _BELOW else ""
     return f"got nothing: {words}{place}"
 
 

@@ -1,0 +1,116 @@
+"""How a task's campaign chooses on the task's date: the policy and the two control groups."""
+
+from dataclasses import dataclass
+from datetime import date
+
+from usergrowth_dagster.audience.holdout import Holdout, epoch_in_force
+from usergrowth_dagster.audience.policy import Budget, Money, Policy, Threshold, TopN
+from usergrowth_dagster.control.campaign import CampaignSpec
+from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse.engine import Engine
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a task is decided; ``note`` is a sentence when that is not what the campaign asks for."""
+
+    policy: Policy
+    holdout: Holdout
+    global_holdout: Holdout
+    note: str = ""
+
+
+def choice_of(settings: Settings, task: Task, *, by_uplift: bool) -> Choice:
+    """The choice of a task's campaign; its fallback when no uplift model has scored.
+
+    Args:
+        settings: of the home; they hold the global control group.
+        task: the task.
+        by_uplift: whether the scores have an uplift, as :func:`scored_by_uplift` says.
+
+    Raises:
+        UserError: the campaign chooses by uplift, there is none, and it names no fallback.
+    """
+    policy, note = _policy(task, by_uplift)
+    return Choice(policy, holdout(task), global_holdout(settings, task.execution_date), note)
+
+
+def scored_by_uplift(engine: Engine) -> bool:
+    """Whether the view ``task_scores`` comes from an uplift model too."""
+    if "uplift_version" not in engine.describe("select * from task_scores"):
+        return False
+    return bool(engine.value("select count(uplift_version) > 0 from task_scores"))
+
+
+def holdout(task: Task) -> Holdout:
+    """The control group of a task's campaign, with the epoch in force on the task's date."""
+    spec = task.spec.holdout
+    return Holdout(
+        namespace=spec.namespace,
+        epoch=epoch_in_force(spec.epoch, spec.rotate_days, task.execution_date),
+        share=spec.share,
+        strata=tuple(spec.strata),
+    )
+
+
+def global_holdout(settings: Settings, day: date) -> Holdout:
+    """The control group of all campaigns that is in force on a day."""
+    return Holdout(
+        scope="global",
+        epoch=epoch_in_force(
+            settings.global_holdout_epoch, settings.global_holdout_rotate_days, day
+        ),
+        share=settings.global_holdout_share,
+    )
+
+
+def selection_policy(spec: CampaignSpec) -> Policy:
+    """The policy that a campaign asks for."""
+    asked = spec.selection
+    if asked.threshold is not None:
+        return Threshold(threshold=asked.threshold, explore=asked.explore)
+    if asked.top_n is not None:
+        return TopN(n=asked.top_n, rank_by=asked.rank_by, explore=asked.explore)
+    if asked.budget is not None:
+        return Budget(budget=asked.budget, rank_by=asked.rank_by, explore=asked.explore)
+    # The campaign file holds exactly one policy, and the worth of a return with this one.
+    assert asked.money is not None and spec.effect.value_per_return is not None
+    return Money(
+        value_per_return=spec.effect.value_per_return,
+        min_profit=asked.money.min_profit,
+        budget=asked.money.budget,
+        explore=asked.explore,
+    )
+
+
+def fallback_policy(spec: CampaignSpec) -> Policy | None:
+    """The policy by score that a campaign names for want of an uplift model."""
+    asked = spec.selection.fallback
+    if asked is None:
+        return None
+    explore = spec.selection.explore
+    if asked.threshold is not None:
+        return Threshold(threshold=asked.threshold, explore=explore)
+    if asked.top_n is not None:
+        return TopN(n=asked.top_n, explore=explore)
+    assert asked.budget is not None
+    return Budget(budget=asked.budget, explore=explore)
+
+
+def _policy(task: Task, by_uplift: bool) -> tuple[Policy, str]:
+    policy = selection_policy(task.spec)
+    if by_uplift or not policy.by_uplift:
+        return policy, ""
+    missing = (
+        f"no approved uplift model learned from days before {task.execution_date} has scored "
+        f"task {task.task_id!r}"
+    )
+    fallback = fallback_policy(task.spec)
+    if fallback is None:
+        raise UserError(
+            f"campaign {task.campaign!r} chooses by uplift, but {missing}; train one (materialize "
+            "uplift_model for that date), or name a policy by score at selection.fallback"
+        )
+    return fallback, f"{missing}, so the campaign's fallback decided by score ({fallback.kind})"
