@@ -10,6 +10,7 @@ from usergrowth_dagster.commands.home import open_home
 from usergrowth_dagster.messaging.plans.forecast import Forecast, Sample
 from usergrowth_dagster.tasks.preview import Preview, preview_task, tasks_of
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.variants import variant_draw
 
 if TYPE_CHECKING:
     from usergrowth_dagster.commands.show import Say, ShowTable
@@ -92,16 +93,39 @@ def _show_forecast(
         ("zone", "first local hour", "people"),
         [(zone, f"{hour:%Y-%m-%d %H}h", f"{n:,}") for (zone, hour), n in forecast.hours.items()],
     )
+    if forecast.plan.occurrence.variants:
+        _show_texts(found, forecast, show_table)
     if forecast.longest:
         long = forecast.longest
         say(f"Longest: {long.length} characters, {long.segments} messages: {long.text}")
     _show_samples(forecast.samples, show_table)
 
 
+def _show_texts(found: Preview, forecast: Forecast, show_table: "ShowTable") -> None:
+    draw = variant_draw(found.task)
+    chances = draw.chances if draw else {}
+    show_table(
+        "Texts",
+        ("variant", "share", "people", "messages", "cost", "characters at most", "text"),
+        [
+            (
+                name,
+                f"{chances[name]:.1%}" if name in chances else "",
+                f"{one.people:,}",
+                f"{one.messages:,}",
+                f"{one.cost:,.2f}",
+                one.longest or "",
+                one.content,
+            )
+            for name, one in forecast.texts.items()
+        ],
+    )
+
+
 def _show_budget(found: Preview, forecast: Forecast, say: "Say") -> None:
     spec, plan = found.task.spec, forecast.plan
-    if spec.selection.budget is not None:
-        say(f"Budget of the selection: {spec.selection.budget:,.2f} {plan.currency}")
+    if spec.selection.spending_limit is not None:
+        say(f"Budget of the selection: {spec.selection.spending_limit:,.2f} {plan.currency}")
     if spec.schedule.max_cost is not None:
         others = float(found.committed)
         left = spec.schedule.max_cost - others - plan.cost
@@ -114,9 +138,14 @@ def _show_budget(found: Preview, forecast: Forecast, say: "Say") -> None:
 
 def _show_samples(samples: Sequence[Sample], show_table: "ShowTable") -> None:
     if samples:
+        several = any(one.variant is not None for one in samples)
         show_table(
             "Samples",
-            ("user", "address", "local time", "messages", "characters", "text"),
+            (
+                *("user", "address", "local time", "messages", "characters"),
+                *(["variant"] if several else []),
+                "text",
+            ),
             [
                 (
                     one.user_id,
@@ -124,6 +153,7 @@ def _show_samples(samples: Sequence[Sample], show_table: "ShowTable") -> None:
                     f"{one.at:%m-%d %H:%M}",
                     one.segments,
                     one.length,
+                    *([one.variant] if several else []),
                     one.text,
                 )
                 for one in samples

@@ -17,6 +17,7 @@ from usergrowth_dagster.messaging.plans.plan import SendPlan, read_plan
 from usergrowth_dagster.messaging.policy.hours import zones_of
 from usergrowth_dagster.messaging.schedules.occurrences import Occurrence
 from usergrowth_dagster.messaging.texts.billing import characters
+from usergrowth_dagster.messaging.texts.by_variant import by_variant_sql
 from usergrowth_dagster.messaging.texts.content import length_sql, render, shown_signature
 from usergrowth_dagster.warehouse.engine import Engine
 
@@ -33,7 +34,24 @@ class Sample:
     at: datetime
     segments: int
     length: int
+    variant: str | None
     text: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class TextForecast:
+    """What one of an occurrence's texts comes to.
+
+    ``content`` is the template, ``messages`` are billed segments, ``cost`` their price, ``longest``
+    the characters of the longest text as sent (None: nobody gets it).
+    """
+
+    template_code: str
+    content: str
+    people: int
+    messages: int
+    cost: float
+    longest: int | None
 
 
 @dataclass(frozen=True)
@@ -41,12 +59,14 @@ class Forecast:
     """What would be sent, to whom and when.
 
     ``sizes`` counts people by billed messages each; ``hours`` people by zone and the local hour at
-    which each may go at first, in order of time.
+    which each may go at first, in order of time; ``texts`` is by variant, None where there is one
+    text only.
     """
 
     plan: SendPlan
     sizes: dict[int, int]
     hours: dict[tuple[str, datetime], int]
+    texts: dict[str | None, TextForecast]
     longest: Sample | None
     samples: list[Sample]
 
@@ -65,6 +85,7 @@ def forecast(
     """
     going = (_M.c.occurrence_id == opened.id, _M.c.state != MessageState.SKIPPED)
     sizes = select(_M.c.segments, func.count()).where(*going).group_by(_M.c.segments)
+    shares = select(_M.c.variant, func.count(), func.sum(_M.c.segments)).where(*going)
     times = (
         select(_M.c.zone, _M.c.not_before, func.count())
         .where(*going)
@@ -73,15 +94,21 @@ def forecast(
     with ledger.store.read() as connection:
         found = connection.execute(sizes.order_by(_M.c.segments)).tuples().all()
         by_size: dict[int, int] = dict(found)
+        by_text = connection.execute(shares.group_by(_M.c.variant)).tuples().all()
         hours = _hours(opened, zone, connection.execute(times.execution_options(yield_per=_CHUNK)))
         ids = connection.scalars(select(_M.c.id).where(*going).order_by(_M.c.id)).yield_per(_CHUNK)
         picked = _spread(ids, sum(by_size.values()), samples)
-    longest = _longest(ledger, engine, opened)
+    lengths = _lengths(ledger, engine, opened)
+    longest = max(lengths.values(), key=lambda one: (one[0], -one[1]), default=None)
     return Forecast(
         plan=read_plan(ledger, opened),
         sizes=by_size,
         hours=hours,
-        longest=next(iter(_samples(ledger, opened, [longest], zone)), None) if longest else None,
+        texts={
+            variant: _text_forecast(opened, variant, people, int(messages or 0), lengths)
+            for variant, (people, messages) in _every(opened, by_text).items()
+        },
+        longest=_samples(ledger, opened, [longest[1]], zone)[0] if longest else None,
         samples=_samples(ledger, opened, picked, zone),
     )
 
@@ -116,14 +143,39 @@ def _local(
     return first.astimezone(zones_of(name, zone)[0])
 
 
-def _longest(ledger: Ledger, engine: Engine, opened: Occurrence) -> int | None:
-    """Id of the row with the longest text, in chunks."""
+def _every(
+    opened: Occurrence, by_text: Iterable[tuple[str | None, int, int]]
+) -> dict[str | None, tuple[int, int]]:
+    """People and messages by text, also of a text that nobody gets."""
+    found: dict[str | None, tuple[int, int]] = dict.fromkeys(opened.variants or [None], (0, 0))
+    return found | {variant: (people, messages) for variant, people, messages in by_text}
+
+
+def _text_forecast(
+    opened: Occurrence,
+    variant: str | None,
+    people: int,
+    messages: int,
+    lengths: dict[str | None, tuple[int, int]],
+) -> TextForecast:
+    text = opened.text(variant)
+    cost = round(messages * opened.price, 6)
+    longest = lengths.get(variant, (None, 0))[0]
+    return TextForecast(text.template_code, text.content, people, messages, cost, longest)
+
+
+def _lengths(
+    ledger: Ledger, engine: Engine, opened: Occurrence
+) -> dict[str | None, tuple[int, int]]:
+    """Characters of each text at its longest, and the id of that row; read in chunks."""
     import pyarrow as pa
 
-    length = length_sql(opened.content, _shown(opened), "variables")
-    best, found, last = -1, None, 0
+    contents = {name: opened.text(name).content for name in opened.variants or [""]}
+    length = by_variant_sql(contents, lambda one: length_sql(one, _shown(opened), "variables"))
+    best: dict[str | None, tuple[int, int]] = {}
+    last = 0
     query = (
-        select(_M.c.id, _M.c.template_params)
+        select(_M.c.id, _M.c.template_params, _M.c.variant)
         .where(_M.c.occurrence_id == opened.id, _M.c.state != MessageState.SKIPPED)
         .order_by(_M.c.id)
         .limit(_CHUNK)
@@ -132,22 +184,30 @@ def _longest(ledger: Ledger, engine: Engine, opened: Occurrence) -> int | None:
         with ledger.store.read() as connection:
             rows = connection.execute(query.where(_M.c.id > last)).tuples().all()
         if not rows:
-            return found
+            return best
         last = rows[-1][0]
-        ids, params = zip(*rows, strict=True)
-        engine.bind_arrow("_texts", pa.table({"id": pa.array(ids), "params": pa.array(params)}))
-        longest, row = engine.rows(
-            f"select max(length), arg_min(id, (-length, id)) from (select id, {length} as length "
-            "from (select id, cast(cast(params as json) as map(varchar, varchar)) as variables "
-            "from _texts))"
-        )[0]
-        if longest is not None and longest > best:
-            best, found = longest, row
+        ids, params, variants = zip(*rows, strict=True)
+        columns = {"id": pa.array(ids), "params": pa.array(params)}
+        columns["variant"] = pa.array(variants, pa.string())
+        engine.bind_arrow("_texts", pa.table(columns))
+        found = engine.rows(
+            "select variant, max(length), arg_min(id, (-length, id)) from ("
+            f"select id, variant, {length} as length from (select id, variant, "
+            "cast(cast(params as json) as map(varchar, varchar)) as variables from _texts)) "
+            "where length is not null group by variant"
+        )
+        for variant, longest, row in found:
+            if variant not in best or longest > best[variant][0]:
+                best[variant] = (longest, row)
 
 
 def _samples(ledger: Ledger, opened: Occurrence, ids: list[int], zone: ZoneInfo) -> list[Sample]:
     columns = ("user_id", "phone_number", "template_params", "segments", "zone", "not_before")
-    query = select(*(_M.c[name] for name in columns)).where(_M.c.id.in_(ids)).order_by(_M.c.id)
+    query = (
+        select(*(_M.c[name] for name in columns), _M.c.variant)
+        .where(_M.c.id.in_(ids))
+        .order_by(_M.c.id)
+    )
     with ledger.store.read() as connection:
         rows = connection.execute(query).mappings().all()
     return [_sample(ledger, opened, dict(row), zone) for row in rows]
@@ -155,12 +215,14 @@ def _samples(ledger: Ledger, opened: Occurrence, ids: list[int], zone: ZoneInfo)
 
 def _sample(ledger: Ledger, opened: Occurrence, row: dict[str, Any], zone: ZoneInfo) -> Sample:
     address = ledger.vault.open(row["phone_number"]) if row["phone_number"] else ""
-    text = render(opened.content, json.loads(row["template_params"]), _shown(opened)) or ""
+    content = opened.text(row["variant"]).content
+    text = render(content, json.loads(row["template_params"]), _shown(opened)) or ""
     return Sample(
         user_id=row["user_id"],
         address=mask(address),
         at=_local(opened, row["zone"], row["not_before"], zone),
         segments=row["segments"],
         length=characters(text),
+        variant=row["variant"],
         text=text.replace(address, mask(address)) if address else text,
     )
