@@ -20,12 +20,12 @@ group are passed over: the share is one of those who are left, in each stratum.
 
 from usergrowth_dagster.audience.holdout import (
     Holdout,
-    block_of,
     hash_cell_sql,
     is_control_sql,
     salt,
 )
 from usergrowth_dagster.audience.policy import MONEY
+from usergrowth_dagster.control.selection import block_of
 
 _PRICE = f"coalesce(cast(cost as {MONEY}), 0)"
 _NOTHING = f"cast(0 as {MONEY})"

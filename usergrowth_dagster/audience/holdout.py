@@ -19,17 +19,16 @@ With ``strata`` the campaign's draw is not by user, but by place in the ranking;
 import hashlib
 import json
 from datetime import date
-from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from usergrowth_dagster.control.selection import block_of
 
 Arm = Literal["treatment", "control"]
 
 ORIGIN = date(2001, 1, 1)
 """A Monday, so that a rotation of seven days changes on Mondays."""
-LARGEST_BLOCK = 100
-"""A stratified share is a fraction with a denominator up to this."""
 _HEX_DIGITS = 13  # 52 bits: every value, and its quotient by 2**52, is exact in a double
 _CELLS: int = 2 ** (4 * _HEX_DIGITS)
 _SALTS = {"campaign": "holdout", "global": "global_holdout"}
@@ -51,33 +50,17 @@ class Holdout(BaseModel):
     share: float = Field(0.1, ge=0, lt=1, allow_inf_nan=False)
     strata: tuple[str, ...] = ()
 
-    @field_validator("strata")
-    @classmethod
-    def _drawable(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if value and (info.data.get("scope") == "global" or "share" in info.data):
-            if info.data.get("scope") == "global":
-                raise ValueError("the global control group is drawn by user, without strata")
-            block_of(info.data["share"])
-        return value
+    @model_validator(mode="after")
+    def _drawable(self) -> Self:
+        if self.strata and self.scope == "global":
+            raise ValueError("the global control group is drawn by user, without strata")
+        if self.strata:
+            block_of(self.share)
+        return self
 
 
 NOBODY = Holdout(scope="global", share=0)
 """No global control group."""
-
-
-def block_of(share: float) -> Fraction:
-    """A stratified share as so many of a block: 0.15 is 3 of 20.
-
-    Raises:
-        ValueError: it is no fraction with a denominator up to :data:`LARGEST_BLOCK`.
-    """
-    found = Fraction(share).limit_denominator(LARGEST_BLOCK)
-    if abs(float(found) - share) > 1e-12:
-        raise ValueError(
-            f"a stratified share is so many of a block of at most {LARGEST_BLOCK} people, such as "
-            f"0.1, 0.15 or 0.125, which {share!r} is not"
-        )
-    return found
 
 
 def epoch_in_force(epoch: str, rotate_days: int | None, day: date) -> str:

@@ -1,5 +1,6 @@
 """Who of the scored population is chosen, and who is held out to measure the effect."""
 
+from fractions import Fraction
 from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
@@ -75,6 +76,25 @@ def _exactly_one(spec: Strict, names: tuple[str, ...]) -> None:
         )
 
 
+LARGEST_BLOCK = 100
+"""A stratified share is a fraction with a denominator up to this."""
+
+
+def block_of(share: float) -> Fraction:
+    """A stratified share as so many of a block of people: 0.15 is 3 of 20.
+
+    Raises:
+        ValueError: it is no fraction with a denominator up to :data:`LARGEST_BLOCK`.
+    """
+    found = Fraction(share).limit_denominator(LARGEST_BLOCK)
+    if abs(float(found) - share) > 1e-12:
+        raise ValueError(
+            f"share: with strata it is so many of a block of at most {LARGEST_BLOCK} people, such "
+            f"as 0.1, 0.15 or 0.125, which {share!r} is not"
+        )
+    return found
+
+
 class HoldoutSpec(Strict):
     """The control group that is chosen but not texted, so that the effect can be measured."""
 
@@ -87,6 +107,14 @@ class HoldoutSpec(Strict):
     strata: list[Word] = Field(
         [], max_length=3, description="activity, tenure, user_type, or an attribute of the users"
     )
+
+    @model_validator(mode="after")
+    def _drawable(self) -> Self:
+        if self.strata:
+            block_of(self.share)
+        if len(set(self.strata)) < len(self.strata):
+            raise ValueError("strata: names each of them once")
+        return self
 
     @field_validator("namespace", "epoch", mode="before")
     @classmethod
