@@ -58,6 +58,7 @@ class Aliyun(Provider):
         self.nonces: Counter[str] = Counter()
         self.details: list[dict[str, Any]] = []
         self.calls: list[int] = []
+        self.values: dict[str, dict[str, str]] = {}
         self.pages = 0
 
     def handle(self, request: Request) -> Answered:
@@ -117,6 +118,7 @@ class Aliyun(Provider):
             self.taken += numbers
             for number, value in zip(numbers, values, strict=True):
                 self.texts[number] = value["name"]
+                self.values[number] = value
                 self.details.append(
                     {
                         "PhoneNum": number,

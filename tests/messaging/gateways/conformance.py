@@ -24,8 +24,14 @@ from enum import StrEnum
 from typing import Any
 
 import pytest
+from two_texts import VAULT, two_texts
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.dispatching.outgoing import (
+    calls_of,
+    made_batch,
+    made_messages,
+)
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
     Callback,
@@ -124,6 +130,13 @@ class Case(ABC):
     def same(self, address: str) -> str:
         """What is equal for two writings of one address."""
         return phone_key(address)
+
+    def told(self) -> Mapping[str, Mapping[str, Any]]:
+        """By taken address, what the provider was told beside the text, where it is told any.
+
+        Of template_code, subject and params.
+        """
+        return {}
 
     def check(self) -> None:
         """Raise an AssertionError when the provider found a submission not as it must be."""
@@ -242,6 +255,32 @@ class Conformance:
         for message in batch.messages:
             assert read[case.same(message.phone)] in (message.text, message.params["name"])
         assert_secret(case, repr((batch, results, case.gateway, inquiries(batch))), batch)
+
+    def test_two_texts_of_one_occurrence(self, case: Case) -> None:
+        """Guards against a template's code, subject or variables sent with the other's text."""
+        one, rows = two_texts(case.channel, case.address, 7)
+        wanted = {}
+        calls = calls_of(rows, case.gateway.max_batch)
+        assert sum(map(len, calls)) == len(rows)
+        for number, call in enumerate(calls):
+            assert len({row["variant"] for row in call}) == 1
+            made, bad = made_messages(VAULT, one, call)
+            assert not bad
+            text = one.text(call[0]["variant"])
+            wanted |= {case.same(m.phone): (m, text) for m in made}
+            batch = made_batch(one, call[0]["variant"], 71 + number, made)
+            found = answers(batch, case.patient().submit(batch))
+            assert found == {m.out_id: Answer.ACCEPTED for m in made}
+        assert Counter(case.same(a) for a in case.taken()) == dict.fromkeys(wanted, 1)
+        read = {case.same(a): text for a, text in case.contents().items()}
+        told = {case.same(a): facts for a, facts in case.told().items()}
+        for address, (message, text) in wanted.items():
+            assert read[address] in (message.text, message.params["name"])
+            assert ("礼物" in message.text) == ("gift" in message.params)
+            facts = {"template_code": text.template_code, "subject": text.subject}
+            facts |= {"params": message.params}
+            for name, value in told.get(address, {}).items():
+                assert value == facts[name], name
 
     def test_one_bad_row_does_not_reject_its_batch(self, case: Case) -> None:
         """Guards against a poison row that takes its neighbors with it, or sends them twice."""

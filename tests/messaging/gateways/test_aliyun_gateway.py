@@ -56,6 +56,15 @@ class AliyunCase(ServedCase[Aliyun]):
         elif mood is Mood.STOP:
             self.provider.refusal = (200, "isv.AMOUNT_NOT_ENOUGH", "账户余额不足")
 
+    def told(self) -> Mapping[str, Mapping[str, Any]]:
+        return {
+            one["PhoneNum"]: {
+                "template_code": one["TemplateCode"],
+                "params": self.provider.values[one["PhoneNum"]],
+            }
+            for one in self.provider.details
+        }
+
     def unreachable(self) -> AliyunGateway:
         url = f"http://127.0.0.1:{closed_port()}"
         return AliyunGateway(self.settings.model_copy(update={"aliyun_endpoint": url}))

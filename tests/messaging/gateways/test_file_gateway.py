@@ -42,6 +42,10 @@ class FileCase(Case):
     def contents(self) -> Mapping[str, str]:
         return {line["phone"]: line["text"] for line in self.lines()}
 
+    def told(self) -> Mapping[str, Mapping[str, Any]]:
+        names = ("template_code", "subject", "params")
+        return {line["phone"]: {name: line[name] for name in names} for line in self.lines()}
+
     def unreachable(self) -> None:
         return None
 

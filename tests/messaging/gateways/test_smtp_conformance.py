@@ -89,6 +89,10 @@ class SmtpCase(Case):
         mails = zip(self.box.taken, self.box.mails(), strict=True)
         return {to: mail.get_content().replace("\r\n", "\n").strip() for (to, _), mail in mails}
 
+    def told(self) -> Mapping[str, Mapping[str, str]]:
+        mails = zip(self.box.taken, self.box.mails(), strict=True)
+        return {to: {"subject": mail["Subject"]} for (to, _), mail in mails}
+
     def unreachable(self) -> SmtpGateway:
         return SmtpGateway(self.settings.model_copy(update={"smtp_port": closed_port()}))
 

@@ -54,6 +54,12 @@ class WebhookCase(ServedCase[Receiver]):
         self.provider.mood, self.provider.bad = mood, address or ""
         self.provider.refusal = (429, {"Retry-After": "7"}) if mood is Mood.DEFER else (401, {})
 
+    def told(self) -> Mapping[str, Mapping[str, Any]]:
+        return {
+            row["to"]: {"params": row["params"], **self.provider.shared[batch_id]}
+            for (batch_id, _), row in self.provider.rows.items()
+        }
+
     def unreachable(self) -> WebhookGateway:
         url = f"http://127.0.0.1:{closed_port()}/hook"
         return WebhookGateway(self.settings.model_copy(update={"webhook_url": url}))

@@ -28,6 +28,7 @@ class Receiver(Provider):
         self.refusal: tuple[int, dict[str, str]] = (429, {"Retry-After": "7"})
         self.rows: dict[tuple[str, str], dict[str, Any]] = {}
         self.keys: list[str] = []
+        self.shared: dict[str, dict[str, Any]] = {}
         self.override: Any = None
 
     def handle(self, request: Request) -> Answered:
@@ -59,6 +60,9 @@ class Receiver(Provider):
             return Answered(status, {}, True, more)
         self.keys.append(content["batch_id"])
         assert len(set(self.keys)) == len(self.keys), "a key came twice"
+        self.shared[content["batch_id"]] = {
+            name: content[name] for name in ("template_code", "subject")
+        }
         results = []
         for message in messages:
             if self.mood is Mood.REFUSE_ONE and message["to"] == self.bad:
