@@ -1,5 +1,6 @@
 """From outcome rows to an :class:`~usergrowth_dagster.effects.result.Effect`."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +9,11 @@ from usergrowth_dagster.effects.contrasts import (
     delivered_only,
     intention_to_treat,
     variant_contrasts,
+    variant_names,
 )
 from usergrowth_dagster.effects.crossover import crossover
 from usergrowth_dagster.effects.lift import rate_difference
+from usergrowth_dagster.effects.looks import level_of_look
 from usergrowth_dagster.effects.money import money
 from usergrowth_dagster.effects.result import (
     ArmFigures,
@@ -21,7 +24,7 @@ from usergrowth_dagster.effects.result import (
 )
 from usergrowth_dagster.effects.rows import Plan, Rows, read_rows
 from usergrowth_dagster.effects.sample_ratio import sample_ratio
-from usergrowth_dagster.effects.verdict import conclude
+from usergrowth_dagster.effects.verdict import conclude, notes_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,10 +45,12 @@ def analyse(rows: "pa.Table", plan: Plan) -> Effect:
         The effect, without a funnel and without what other policies would have earned.
     """
     drawn = read_rows(rows, plan)
-    whole = intention_to_treat(drawn, plan)
-    reached = delivered_only(drawn, plan)
+    level = level_of_look(plan.look, plan.looks, plan.return_days, drawn.day, plan.level)
+    now = replace(plan, level=level)
+    whole = intention_to_treat(drawn, now)
+    reached = delivered_only(drawn, now)
     contrasts = [one for one in (whole, reached) if one is not None]
-    contrasts += variant_contrasts(drawn, plan)
+    contrasts += variant_contrasts(drawn, now)
     arms = _arms(drawn)
     ratio = sample_ratio(
         drawn.treated,
@@ -65,18 +70,19 @@ def analyse(rows: "pa.Table", plan: Plan) -> Effect:
         window_last=plan.execution_date + timedelta(days=plan.return_days),
         landed_until=plan.landed_until,
         complete=plan.complete,
-        level=plan.level,
+        level=level,
         looks=plan.looks,
         currency=plan.currency,
         arms=arms,
         contrasts=contrasts,
         sample_ratio=ratio,
         crossover=crossover(drawn.treated, drawn.sent, drawn.others),
-        deciles=_deciles(drawn, plan),
+        deciles=_deciles(drawn, now),
         funnel=Funnel({}, []),
         money=money(arms[0].cost, arms[0].returned, whole),
         verdict=verdict,
         sentence=sentence,
+        notes=notes_of(plan, drawn, whole),
         daily=_daily(drawn, plan),
         counted_until=plan.counted_until,
     )
@@ -85,11 +91,8 @@ def analyse(rows: "pa.Table", plan: Plan) -> Effect:
 def _arms(rows: Rows) -> list[ArmFigures]:
     """Treatment, control, then each text where there are several."""
     found = [_arm("treatment", rows, rows.treated), _arm("control", rows, ~rows.treated)]
-    if rows.variants is not None:
-        names = sorted({str(name) for name in rows.variants[rows.treated] if name is not None})
-        if len(names) > 1:
-            found += [_arm(name, rows, rows.treated & (rows.variants == name)) for name in names]
-    return found
+    names = variant_names(rows)
+    return found + [_arm(name, rows, rows.treated & (rows.variants == name)) for name in names]
 
 
 def _arm(name: str, rows: Rows, mask: "Array") -> ArmFigures:

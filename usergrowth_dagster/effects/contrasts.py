@@ -1,17 +1,27 @@
-"""The treatment arm against the control arm, and texts against each other and against no text."""
+"""The treatment arm against the control arm, and texts against each other and against no text.
 
-from dataclasses import replace
+How rates are compared follows from how the arms were drawn, never from how the outcomes look:
+
+* everybody with one chance, no strata: the plain difference, Newcombe;
+* strata: the difference within each, weighted by users (post-stratification), which also takes out
+  that strata may have been drawn with different chances;
+* different chances otherwise: weights of 1 / chance.
+"""
+
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.effects.cuped import adjusted_difference
 from usergrowth_dagster.effects.lift import (
     Counts,
+    effect_on_reached,
     mean_difference,
     rate_change,
     rate_difference,
     scaled,
     stratified_difference,
+    weighted_change,
     weighted_difference,
 )
 from usergrowth_dagster.effects.looks import holm
@@ -23,19 +33,23 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
+NEWCOMBE = "Newcombe"
+STRATIFIED = "stratified Newcombe"
+WEIGHTED = "inverse propensity weights"
+
 
 def intention_to_treat(rows: Rows, plan: Plan) -> Contrast | None:
     """Everyone drawn for a text against everyone held out, whatever became of the texts.
 
     None when an arm has no users.
     """
-    found = _contrast(rows, plan, rows.treated, ~rows.treated, ("treatment", "control"), plan.level)
-    if found is None:
-        return None
-    reached = float(rows.delivered[rows.treated].mean())
-    if 0 < reached < 1:
-        found = replace(found, per_delivered=scaled(found.absolute, 1 / reached))
-    return found
+    sides = _Sides("treatment", "control", rows.treated, ~rows.treated)
+    found = _contrast(rows, plan, sides, plan.level)
+    if found is None or rows.reached[rows.treated].all() or rows.uneven_chances:
+        return found
+    returned = rows.returned.astype(float)
+    reached = effect_on_reached(returned, rows.treated, rows.reached.astype(float), plan.level)
+    return replace(found, per_delivered=reached)
 
 
 def delivered_only(rows: Rows, plan: Plan) -> Contrast | None:
@@ -43,37 +57,55 @@ def delivered_only(rows: Rows, plan: Plan) -> Contrast | None:
 
     None when nobody, or everybody, was reached.
     """
-    reached = rows.treated & rows.delivered
+    reached = rows.treated & rows.reached
     if not reached.any() or reached.sum() == rows.treated.sum():
         return None
-    names = ("treatment", "control")
-    found = _contrast(rows, plan, reached, ~rows.treated, names, plan.level)
+    sides = _Sides("treatment", "control", reached, ~rows.treated)
+    found = _contrast(rows, plan, sides, plan.level)
     return None if found is None else replace(found, view="delivered_only")
 
 
-def variant_contrasts(rows: Rows, plan: Plan) -> list[Contrast]:
-    """Each text against the control arm, and each pair of texts; errors are shared by all of them.
-
-    The intervals are Bonferroni's, the p-values Holm's (Holm, S. 1979, Scandinavian Journal of
-    Statistics 6:65-70).
-    """
+def variant_names(rows: Rows) -> list[str]:
+    """The texts that treated users were drawn for, when there are several."""
     if rows.variants is None:
         return []
     names = sorted({str(name) for name in rows.variants[rows.treated] if name is not None})
-    if len(names) < 2:
-        return []
+    return names if len(names) > 1 else []
+
+
+def variant_contrasts(rows: Rows, plan: Plan) -> list[Contrast]:
+    """Each text against the whole control arm, and each pair of texts.
+
+    They share their errors: the intervals are Bonferroni's, at 1 - (1 - level) / contrasts, and the
+    p-values Holm's. A text is drawn by a hash of its own, so every control user stands for each.
+    """
+    names = variant_names(rows)
     arms = {name: rows.treated & (rows.variants == name) for name in names}
-    arms["control"] = ~rows.treated
-    pairs = [(name, "control") for name in names] if arms["control"].any() else []
-    pairs += list(combinations(names, 2))
-    level = 1 - (1 - plan.level) / len(pairs)
-    found = [_contrast(rows, plan, arms[a], arms[b], (a, b), level) for a, b in pairs]
-    contrasts = [one for one in found if one is not None]
-    adjusted = holm([one.absolute.p_value for one in contrasts])
-    return [
-        replace(one, absolute=replace(one.absolute, p_value=p))
-        for one, p in zip(contrasts, adjusted, strict=True)
-    ]
+    pairs = [_Sides(name, "control", arms[name], ~rows.treated) for name in names]
+    pairs += [_Sides(a, b, arms[a], arms[b]) for a, b in combinations(names, 2)]
+    wanted = [pair for pair in pairs if pair.treated.any() and pair.control.any()]
+    level = 1 - (1 - plan.level) / max(1, len(wanted))
+    found = [_contrast(rows, plan, sides, level) for sides in wanted]
+    return _corrected([one for one in found if one is not None])
+
+
+_ESTIMATES = ("absolute", "relative", "adjusted", "value", "value_adjusted", "returns", "worth")
+
+
+def _corrected(contrasts: list[Contrast]) -> list[Contrast]:
+    """The contrasts with Holm's p-values, for each kind of estimate by itself."""
+
+    def changed(name: str, estimate: Estimate) -> dict[str, Any]:
+        return {name: estimate}
+
+    for name in _ESTIMATES:
+        estimates: list[Estimate | None] = [getattr(one, name) for one in contrasts]
+        p_values = holm([None if e is None else e.p_value for e in estimates])
+        contrasts = [
+            one if e is None else replace(one, **changed(name, replace(e, p_value=p)))
+            for one, e, p in zip(contrasts, estimates, p_values, strict=True)
+        ]
+    return contrasts
 
 
 def counts_of(rows: Rows, treated: "Array", control: "Array") -> Counts:
@@ -86,40 +118,46 @@ def counts_of(rows: Rows, treated: "Array", control: "Array") -> Counts:
     )
 
 
-def _contrast(
-    rows: Rows,
-    plan: Plan,
-    treated: "Array",
-    control: "Array",
-    names: tuple[str, str],
-    level: float,
-) -> Contrast | None:
-    if not treated.any() or not control.any():
+@dataclass(frozen=True)
+class _Sides:
+    """Two arms by name, and which rows are theirs: arrays of booleans of shape (n,)."""
+
+    one: str
+    other: str
+    treated: "Array"
+    control: "Array"
+
+
+def _contrast(rows: Rows, plan: Plan, sides: _Sides, level: float) -> Contrast | None:
+    """Two arms against each other, by intention to treat; None when one has no users."""
+    if not sides.treated.any() or not sides.control.any():
         return None
-    inside = treated | control
-    own = rows.own_chance[inside] if rows.uneven_chances and names[1] == "control" else None
-    absolute, method = _rates(rows, treated, control, own, level)
-    value = value_adjusted = worth = None
-    arm, before, paid = treated[inside], rows.covariates[inside], rows.value[inside]
-    texted = int(treated.sum())
-    if plan.has_value:
-        value = _means(paid, arm, own, level)
-        if not plan.has_amount:  # a fixed worth of each return: the rates say it all
-            value = scaled(absolute, plan.value_per_return or 0.0)
-        value_adjusted = adjusted_difference(paid, arm, before, own, level)
-        worth = scaled(value, texted)
+    inside = sides.treated | sides.control
+    arm, before = sides.treated[inside], rows.covariates[inside]
+    own = rows.own_chance[inside] if rows.uneven_chances and sides.other == "control" else None
     returned = rows.returned[inside].astype(float)
+    absolute, relative, method = _rates(rows, sides, own, level)
+    adjusted = adjusted_difference(returned, arm, before, own, level)
+    value = value_adjusted = None
+    if plan.has_amount:
+        amounts = rows.value[inside]
+        value = _means(amounts, arm, own, level)
+        value_adjusted = adjusted_difference(amounts, arm, before, own, level)
+    elif plan.value_per_return is not None:  # a fixed worth: the rates say it all
+        value = scaled(absolute, plan.value_per_return)
+        value_adjusted = scaled(adjusted, plan.value_per_return)
+    texted = int(sides.treated.sum())
     return Contrast(
-        treated=names[0],
-        control=names[1],
+        treated=sides.one,
+        control=sides.other,
         view="intention_to_treat",
         absolute=absolute,
-        relative=rate_change(counts_of(rows, treated, control), level),
-        adjusted=adjusted_difference(returned, arm, before, own, level),
+        relative=relative,
+        adjusted=adjusted,
         value=value,
         value_adjusted=value_adjusted,
         returns=scaled(absolute, texted),
-        worth=worth,
+        worth=None if value is None else scaled(value, texted),
         method=method,
         level=level,
     )
@@ -132,36 +170,40 @@ def _means(values: "Array", treated: "Array", own: "Array | None", level: float)
 
 
 def _rates(
-    rows: Rows, treated: "Array", control: "Array", own: "Array | None", level: float
-) -> tuple[Estimate, str]:
-    """The difference of rates by the method that the draw asks for, and the method's name."""
-    strata = _strata(rows, treated, control)
-    if own is not None and strata is None:
-        inside = treated | control
-        found = weighted_difference(
-            rows.returned[inside].astype(float), treated[inside], own, level
-        )
-        return found, "inverse propensity weights"
-    if strata is None:
-        return rate_difference(counts_of(rows, treated, control), level), "Newcombe"
-    return stratified_difference(strata, level), "stratified Newcombe"
+    rows: Rows, sides: _Sides, own: "Array | None", level: float
+) -> tuple[Estimate, Estimate | None, str]:
+    """The difference of rates, the same over the control rate, and the method's name."""
+    inside = sides.treated | sides.control
+    returned, arm = rows.returned[inside].astype(float), sides.treated[inside]
+    strata = _strata(rows, sides)
+    if strata is not None:
+        counts, chance = strata
+        change = weighted_change(returned, arm, chance[inside], level)
+        return stratified_difference(counts, level), change, STRATIFIED
+    if own is not None:
+        found = weighted_difference(returned, arm, own, level)
+        return found, weighted_change(returned, arm, own, level), WEIGHTED
+    both = counts_of(rows, sides.treated, sides.control)
+    return rate_difference(both, level), rate_change(both, level), NEWCOMBE
 
 
-def _strata(rows: Rows, treated: "Array", control: "Array") -> list[Counts] | None:
-    """Counts by stratum; None without strata, or where one has an arm without users.
+def _strata(rows: Rows, sides: _Sides) -> tuple[list[Counts], "Array"] | None:
+    """Counts by stratum, and the share of each row's arm in its stratum, shape (n,).
 
-    Within a stratum everybody must have been drawn with one chance.
+    None without strata, where one has an arm without users, or was drawn with several chances.
     """
+    import numpy as np
+
     if rows.strata is None:
         return None
-    found = []
-    for name in sorted({str(s) for s in rows.strata}):
-        mask = rows.strata.astype(str) == name
-        one, other = treated & mask, control & mask
-        if not one.any() and not other.any():
-            continue
-        chance = rows.chance[mask]
-        if not one.any() or not other.any() or chance.max() - chance.min() > 1e-9:
+    found, chance = [], np.ones(len(rows))
+    names = rows.strata.astype(str)
+    for name in np.unique(names[sides.treated | sides.control]):
+        one, other = sides.treated & (names == name), sides.control & (names == name)
+        drawn = rows.chance[one | other]
+        if not one.any() or not other.any() or drawn.max() - drawn.min() > 1e-9:
             return None
         found.append(counts_of(rows, one, other))
-    return found if len(found) > 1 else None
+        users = one.sum() + other.sum()
+        chance[one], chance[other] = one.sum() / users, other.sum() / users
+    return (found, chance) if len(found) > 1 else None

@@ -35,3 +35,20 @@ def crossover(treated: "Array", sent: "Array", others: "Array") -> dict[str, int
         TREATED_ELSEWHERE: int((treated & (others > 0)).sum()),
         CONTROL_HERE: int((~treated & sent).sum()),
     }
+
+
+def notes(found: dict[str, int]) -> list[str]:
+    """A sentence about each kind of crossing that there is."""
+    told = []
+    if found[CONTROL_HERE]:
+        told.append(
+            f"{found[CONTROL_HERE]} users of the control group got this task's text, which must "
+            "never be: the effect is underrated."
+        )
+    if found[CONTROL_ELSEWHERE]:
+        told.append(
+            f"{found[CONTROL_ELSEWHERE]} users of the control group and {found[TREATED_ELSEWHERE]} "
+            "of the chosen got texts of other campaigns in the window; the effect is that of this "
+            "text on top of those."
+        )
+    return told

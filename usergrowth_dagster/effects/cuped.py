@@ -9,7 +9,9 @@ regression adjustments to experimental data, Annals of Applied Statistics 7:295-
 corollary 1). Fitting each arm by itself is the same regression.
 
 The interval is heteroscedasticity-robust (HC2, MacKinnon and White 1985) with Student's t of the
-rows less the coefficients. HC2 without covariates is exactly Welch's variance.
+rows less the coefficients; HC2 without covariates is exactly Welch's variance. The users are taken
+as drawn from more of their kind, so what the covariates' mean varies by, times the difference of
+the arms' slopes, is added (Imbens, G. W. and Rubin, D. B. 2015, Causal Inference, section 7.5).
 """
 
 from dataclasses import dataclass
@@ -61,7 +63,8 @@ def adjusted_difference(
         for mask in (treated, ~treated)
     ]
     value = sides[0].mean - sides[1].mean
-    variance = sides[0].variance + sides[1].variance
+    slopes = table @ (sides[0].slopes - sides[1].slopes)  # the columns' means are 0
+    variance = sides[0].variance + sides[1].variance + float(slopes.var()) / len(outcome)
     if not variance > 0:
         return Estimate(value)
     freedom = len(outcome) - 2 * (table.shape[1] + 1)
@@ -72,10 +75,11 @@ def adjusted_difference(
 
 @dataclass(frozen=True)
 class _Side:
-    """One arm's mean at the covariates' overall mean, and its variance."""
+    """One arm's mean at the covariates' overall mean, its variance, and the slopes."""
 
     mean: float
     variance: float
+    slopes: "Array"
 
 
 def _side(outcome: "Array", table: "Array", weight: "Array | None") -> _Side:
@@ -92,7 +96,7 @@ def _side(outcome: "Array", table: "Array", weight: "Array | None") -> _Side:
     leverage = np.minimum((left**2).sum(1), 1 - 1e-9)
     toward = left @ (right[:, 0] / values)  # the intercept's share of each row
     variance = float((toward**2 * residual**2 / (1 - leverage)).sum())
-    return _Side(float(coefficients[0]), variance)
+    return _Side(float(coefficients[0]), variance, coefficients[1:])
 
 
 def _usable(covariates: "Array", treated: "Array", most: int) -> "Array":

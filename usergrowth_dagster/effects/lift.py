@@ -110,12 +110,9 @@ def rate_change(counts: Counts, level: float = 0.95) -> Estimate | None:
     m, n = counts.treated_users + 0.5, counts.control_users + 0.5
     half = quantile(level) * sqrt(max(0.0, 1 / a - 1 / m + 1 / b - 1 / n))
     middle = log(a / m) - log(b / n)
-    return Estimate(
-        counts.treated_rate / counts.control_rate - 1,
-        exp(middle - half) - 1,
-        exp(middle + half) - 1,
-        _score_p(counts),
-    )
+    change = counts.treated_rate / counts.control_rate - 1
+    low = min(change, exp(middle - half) - 1)  # without returns half a one lies above none
+    return Estimate(change, low, exp(middle + half) - 1, _score_p(counts))
 
 
 def stratified_difference(strata: Sequence[Counts], level: float = 0.95) -> Estimate:
@@ -200,20 +197,78 @@ def weighted_difference(
         chance: the chance of the arm that the row is in, shape (n,), above 0.
         level: of the interval.
     """
-    means, variance = [], 0.0
+    (one, one_variance), (other, other_variance) = _weighted_means(outcome, treated, chance)
+    return _normal(one - other, one_variance + other_variance, level)
+
+
+def weighted_change(
+    outcome: "Array", treated: "Array", chance: "Array", level: float = 0.95
+) -> Estimate | None:
+    """As :func:`weighted_difference`, over the control mean; None where that is not above 0.
+
+    The interval is that of the logarithm of the ratio, by the delta method.
+    """
+    (one, one_variance), (other, other_variance) = _weighted_means(outcome, treated, chance)
+    if not other > 0:
+        return None
+    if not one > 0:
+        return Estimate(-1.0)
+    found = _normal(log(one / other), one_variance / one**2 + other_variance / other**2, level)
+    if found.low is None or found.high is None:
+        return Estimate(one / other - 1)
+    return Estimate(one / other - 1, exp(found.low) - 1, exp(found.high) - 1, found.p_value)
+
+
+def _weighted_means(
+    outcome: "Array", treated: "Array", chance: "Array"
+) -> list[tuple[float, float]]:
+    """Mean and variance of both arms; a variance of 0 for an arm of one row."""
+    found = []
     for mask in (treated, ~treated):
         weight, value = 1 / chance[mask], outcome[mask]
         mean = float((weight * value).sum() / weight.sum())
-        shift = weight * (value - mean)
-        rows = int(mask.sum())
-        scale = rows / (rows - 1) if rows > 1 else 1.0
-        variance += scale * float((shift**2).sum() / weight.sum() ** 2)
-        means.append(mean)
-    found = means[0] - means[1]
-    if not (variance > 0 and isfinite(variance)) or min(treated.sum(), (~treated).sum()) < 2:
-        return Estimate(found)
+        shift, rows = weight * (value - mean), int(mask.sum())
+        scale = rows / (rows - 1) if rows > 1 else 0.0
+        found.append((mean, scale * float((shift**2).sum() / weight.sum() ** 2)))
+    return found
+
+
+def _normal(value: float, variance: float, level: float) -> Estimate:
+    if not (variance > 0 and isfinite(variance)):
+        return Estimate(value)
     half = quantile(level) * sqrt(variance)
-    return Estimate(found, found - half, found + half, two_sided(found / sqrt(variance)))
+    return Estimate(value, value - half, value + half, two_sided(value / sqrt(variance)))
+
+
+def effect_on_reached(
+    outcome: "Array", treated: "Array", reached: "Array", level: float = 0.95
+) -> Estimate | None:
+    """The effect on those whom a text reached: Wald's ratio of two differences.
+
+    The difference of outcomes over the difference of shares reached. It holds for those who were
+    reached because of the draw, if a text that did not arrive changes nothing (Imbens, G. W. and
+    Angrist, J. D. 1994, Identification and estimation of local average treatment effects,
+    Econometrica 62:467-475). Interval by the delta method: the variance of the difference of
+    outcome - effect x reached, over the square of the share.
+
+    Args:
+        outcome: of each row, shape (n,).
+        treated: whether the row is of the treatment arm, shape (n,), booleans.
+        reached: whether a text reached the user, shape (n,), booleans.
+        level: of the interval.
+
+    Returns:
+        None where the draw reached nobody more.
+    """
+    share = float(reached[treated].mean() - reached[~treated].mean())
+    if not share > 0:
+        return None
+    value = float(outcome[treated].mean() - outcome[~treated].mean()) / share
+    rest = outcome - value * reached
+    if min(treated.sum(), (~treated).sum()) < 2:
+        return Estimate(value)
+    variance = sum(float(rest[mask].var(ddof=1)) / int(mask.sum()) for mask in (treated, ~treated))
+    return _normal(value, variance / share**2, level)
 
 
 def scaled(estimate: Estimate, factor: float) -> Estimate:

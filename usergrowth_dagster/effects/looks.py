@@ -4,9 +4,9 @@
 of R days, and a report made between two looks shows the earlier one, so that nobody can look more
 often than was planned. Their errors are spent by the function of O'Brien and Fleming's type (Lan,
 K. K. G. and DeMets, D. L. 1983, Discrete sequential boundaries for clinical trials, Biometrika
-70:659-663):
+70:659-663), half of it on each side:
 
-    alpha(t) = 2 (1 - Phi(z(alpha / 2) / sqrt(t))),  t = landed days / R
+    alpha(t) = 2 x 2 (1 - Phi(z(alpha / 4) / sqrt(t))),  t = landed days / R
 
 The boundary of look k is the c_k with P(|Z_1| < c_1, …, |Z_(k-1)| < c_(k-1), |Z_k| >= c_k) =
 alpha(t_k) - alpha(t_(k-1)). Errors are spent by days, while the looks' correlation is that of the
@@ -21,7 +21,20 @@ These are independent increments with the odds as information. A look's interval
 """
 
 from collections.abc import Sequence
-from math import ceil
+from dataclasses import dataclass
+from math import ceil, log, pi, sqrt
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+FARTHEST = 7.5
+"""No boundary is farther out: beyond it lies an error of 6e-14, which is none."""
+_NODES = 301
+_NOTHING = 1e-11  # an error step that the integration could not tell from none
+_SAME = 1e-4  # of two looks' information
 
 
 def look_day(look: int, looks: int, return_days: int) -> int:
@@ -44,3 +57,116 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         highest = max(highest, min(1.0, p * (len(known) - rank)))
         found[place] = highest
     return found
+
+
+def spent(share: float, alpha: float) -> float:
+    """The error, of both sides, that may be spent by a share of the window."""
+    from scipy.special import ndtr, ndtri
+
+    if share <= 0:
+        return 0.0
+    return float(4 * ndtr(ndtri(alpha / 4) / sqrt(min(share, 1.0))))
+
+
+def boundaries(
+    shares: Sequence[float], information: Sequence[float], alpha: float = 0.05
+) -> list[float]:
+    """How far from zero a standardized difference must lie at each look.
+
+    Args:
+        shares: of the window that each look counts, rising, the last at most 1.
+        information: at each look, above 0 and not falling; only ratios matter.
+        alpha: error of all looks together.
+
+    Returns:
+        The c_k, at most :data:`FARTHEST`. Numerical integration over the part of the plane that no
+        look before has left (Armitage, McPherson and Rowe 1969, JRSS A 132:235-244).
+    """
+    from numpy.polynomial.legendre import leggauss
+    from scipy.special import ndtri
+
+    nodes, weights = leggauss(_NODES)
+    found: list[float] = []
+    state: _Kept | None = None  # the walk at the last look that stands for itself
+    before: _Kept | None = None  # at the look before that one
+    spent_then = spent_before = 0.0
+    for share, info in zip(shares, information, strict=True):
+        now = spent(share, alpha)
+        if state is not None and state.information > info * (1 - _SAME):
+            state, spent_then = before, spent_before  # nothing came since: one look in two
+        step = now - spent_then
+        if state is None or step < _NOTHING:
+            c = min(FARTHEST, float(-ndtri(max(step, 1e-300) / 2)))
+        else:
+            c = _solve(state, info, step)
+        found.append(c)
+        before, spent_before = state, spent_then
+        state, spent_then = _advance(state, info, c, nodes, weights), now
+    return found
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The walk's density where it is still inside, at quadrature points times their weights."""
+
+    information: float
+    points: "Array"
+    mass: "Array"
+
+
+def _advance(state: _Kept | None, info: float, c: float, nodes: "Array", weights: "Array") -> _Kept:
+    """The walk at a look, inside its boundary."""
+    import numpy as np
+
+    reach = c * sqrt(info)
+    points = nodes * reach
+    if state is None:
+        density = np.exp(-(points**2) / (2 * info)) / sqrt(2 * pi * info)
+    else:
+        width = sqrt(info - state.information)
+        steps = (points[:, None] - state.points[None, :]) / width
+        density = np.exp(-(steps**2) / 2) @ state.mass / (width * sqrt(2 * pi))
+    return _Kept(info, points, density * weights * reach)
+
+
+def _solve(state: _Kept, info: float, step: float) -> float:
+    """The boundary that a walk from the last look leaves with a probability of ``step``."""
+    from scipy.optimize import brentq
+    from scipy.special import ndtr
+
+    width, scale = sqrt(info - state.information), sqrt(info)
+
+    def leaves(c: float) -> float:
+        out = ndtr((state.points - c * scale) / width) + ndtr((-c * scale - state.points) / width)
+        return log(max(float(out @ state.mass), 1e-300)) - log(step)
+
+    if leaves(0.0) <= 0:  # all that was inside may leave
+        return 0.0
+    return FARTHEST if leaves(FARTHEST) > 0 else float(brentq(leaves, 0.0, FARTHEST, xtol=1e-10))
+
+
+def level_of_look(
+    look: int, looks: int, return_days: int, days: "Array", level: float = 0.95
+) -> float:
+    """The level of the intervals of a look.
+
+    Args:
+        look: which one, from 1; before the first, 0, its level is not used up.
+        looks: how many are planned.
+        return_days: days R of the window.
+        days: day of return of every user of both arms, 0 for none by this look; shape (n,).
+        level: of all looks together.
+
+    Returns:
+        2 Phi(c) - 1; ``level`` itself when one look is planned, or none has come.
+    """
+    from scipy.special import ndtr
+
+    if looks <= 1 or look < 1 or not len(days):
+        return level
+    until = [look_day(k, looks, return_days) for k in range(1, look + 1)]
+    # Half a return more on both sides keeps the odds above 0 and finite.
+    came = [float(((days > 0) & (days <= day)).sum()) + 0.5 for day in until]
+    odds = [x / (len(days) + 1 - x) for x in came]
+    c = boundaries([day / return_days for day in until], odds, 1 - level)[-1]
+    return float(1 - 2 * ndtr(-c))

@@ -1,8 +1,9 @@
 """What came after a decision: one row for each of its rows, by plain SQL.
 
-The window is [d + 1, d + return_days] for every row alike, texted or not (intention to treat), d
-being the execution date; covariates look at [d - pre_days, d - 1] only, which no text of this task
-can have changed. Behavior is counted as far as it has landed and is asked for.
+The window begins on d + 1 for every row alike, texted or not (intention to treat), d being the
+row's execution date, and ends on d + return_days; covariates look at [d - pre_days, d - 1] only,
+which no text of this task can have changed. Behavior is counted as far as it has landed and is
+asked for.
 
 A *return* is a behavior of the kinds that count, on the row's item where that is asked. The
 *amount* is all that the user's behaviors of the window bring, of whatever kind and item: a text
@@ -62,8 +63,8 @@ class Window:
     """Which behavior counts, when, and as what.
 
     Attributes:
-        execution_date: d.
-        return_days: length of the window, in days.
+        execution_date: d; of rows with several dates, the first.
+        return_days: days from it to the window's last.
         behaviors: kinds that count as a return; empty: any.
         on_item: only behaviors on the row's item count as a return.
         amount: key of the amounts that are summed; None: none are.
@@ -101,11 +102,7 @@ class Window:
 
     def days(self, landed: Iterable[date]) -> list[date]:
         """The landed days whose behavior is read."""
-        return [
-            day
-            for day in landed
-            if self.pre_first <= day < self.execution_date or self.first <= day <= self.counted
-        ]
+        return [day for day in landed if self.pre_first <= day <= self.counted]
 
 
 def text(value: str) -> str:
@@ -136,12 +133,12 @@ def bind_outcomes(engine: Engine, window: Window, landed_days: int, name: str = 
         "outcome": "d.outcome",
         "planned_cost": "d.cost",
         "decile": "t.decile",
-        "returned": "r.days_to_return is not null",
-        "days_to_return": "r.days_to_return",
-        "amount": "coalesce(a.amount, 0)",
-        "pre_events": "coalesce(a.pre_events, 0)",
-        "pre_active_days": "coalesce(a.pre_active_days, 0)",
-        "pre_amount": "coalesce(a.pre_amount, 0)",
+        "returned": "f.days_to_return is not null",
+        "days_to_return": "f.days_to_return",
+        "amount": "coalesce(f.amount, 0)",
+        "pre_events": "coalesce(f.pre_events, 0)",
+        "pre_active_days": "coalesce(f.pre_active_days, 0)",
+        "pre_amount": "coalesce(f.pre_amount, 0)",
         "message_state": "m.state",
         "message_reason": "m.reason",
         "messages": "coalesce(m.messages, 0)",
@@ -163,39 +160,29 @@ def bind_outcomes(engine: Engine, window: Window, landed_days: int, name: str = 
 
 _FROM = """from decisions as d
 left join tenths as t on t."row" = d."row"
-left join returns as r on r."row" = d."row"
-left join activity as a on a.user_id = d.user_id
+left join followed as f on f."row" = d."row"
 left join own_texts as m on m.user_id = d.user_id and d.arm <> 'none'
 left join other_texts as o on o.user_id = d.user_id and d.arm <> 'none'"""
 
 
 def _ctes(window: Window) -> str:
-    d, first, counted = day(window.execution_date), day(window.first), day(window.counted)
-    within = f"b.ds between {first} and {counted}"
-    before = f"b.ds between {day(window.pre_first)} and {day(window.execution_date)} - 1"
+    within = f"b.ds > d.ds and b.ds <= {day(window.counted)}"
+    before = f"b.ds < d.ds and b.ds >= d.ds - {window.pre_days}"
     counts = [within]
     if window.behaviors:
         counts.append(f"b.behavior in ({', '.join(map(text, window.behaviors))})")
-    on_item = "and b.item_id = d.item_id" if window.on_item else ""
+    if window.on_item:
+        counts.append("b.item_id = d.item_id")
     amount = "0" if window.amount is None else f"coalesce(b.amounts[{text(window.amount)}], 0)"
-    return f"""with people as (select distinct user_id from decisions),
-behaviors as (
-    select b.* from stg_behavior as b inner join people as p on p.user_id = b.user_id
-),
-returns as (
-    select d."row", min(date_diff('day', {d}, b.ds)) as days_to_return
-    from decisions as d inner join behaviors as b on b.user_id = d.user_id {on_item}
-    where {" and ".join(counts)}
-    group by d."row"
-),
-activity as (
-    select b.user_id,
+    return f"""with followed as (
+    select d."row",
+        min(date_diff('day', d.ds, b.ds)) filter (where {" and ".join(counts)}) as days_to_return,
         sum({amount}) filter (where {within}) as amount,
         sum(b.events) filter (where {before}) as pre_events,
         count(distinct b.ds) filter (where {before}) as pre_active_days,
         sum({amount}) filter (where {before}) as pre_amount
-    from behaviors as b
-    group by b.user_id
+    from decisions as d inner join stg_behavior as b on b.user_id = d.user_id
+    group by d."row"
 ),
 tenths as (
     select "row", ntile(10) over (order by score desc, "row") as decile

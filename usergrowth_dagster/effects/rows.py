@@ -10,6 +10,12 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
+NEEDED = (
+    *("row", "arm", "outcome", "propensity", "stratum", "variant", "variant_propensity"),
+    *("score", "uplift", "decile", "returned", "days_to_return", "amount", "pre_events"),
+    *("pre_active_days", "pre_amount", "messages", "cost", "sent", "delivered", "other_texts"),
+)
+"""Columns of the outcomes that are analyzed: none of them names a person."""
 DRAWN = ("selected", "holdout")
 """Outcomes of the rows that the lift compares; ``explored`` ones serve off-policy answers only."""
 COVARIATES = ("score", "pre_active_days", "pre_events", "pre_amount")
@@ -28,7 +34,7 @@ class Plan:
         landed_until: newest landed day of behavior; None: none.
         counted_until: newest day that the rows count; None: none of the window.
         complete: whether the window's last day has landed and is counted.
-        level: of the intervals.
+        level: of all looks together.
         looks: planned looks.
         look: the look that the rows are of, from 1; 0: the first is still to come.
         currency: of money.
@@ -37,6 +43,7 @@ class Plan:
         value_per_return: worth of a return, used without amounts; None: unknown.
         decided: rows of each arm in the decision, so that lost outcomes show; None: not known.
         gaps: days of the counted window without any landed behavior.
+        stays: whether a return means that an active user did not fall silent (churn).
     """
 
     task_id: str
@@ -55,11 +62,7 @@ class Plan:
     value_per_return: float | None = None
     decided: dict[str, int] | None = None
     gaps: int = 0
-
-    @property
-    def has_value(self) -> bool:
-        """Whether a return's worth is known at all."""
-        return self.has_amount or self.value_per_return is not None
+    stays: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Rows:
     delivered: "Array"
     others: "Array"
     repeated: int
+    has_receipts: bool
 
     def __len__(self) -> int:
         return len(self.treated)
@@ -96,6 +100,11 @@ class Rows:
     def uneven_chances(self) -> bool:
         """Whether rows were drawn with different chances."""
         return bool(len(self)) and float(self.chance.max() - self.chance.min()) > 1e-9
+
+    @property
+    def reached(self) -> "Array":
+        """Whom a text reached: delivered, or sent where no delivery was ever reported."""
+        return self.delivered if self.has_receipts else self.sent
 
     @property
     def own_chance(self) -> "Array":
@@ -157,6 +166,7 @@ def read_rows(table: "pa.Table", plan: Plan) -> Rows:
         sent=flags("sent"),
         delivered=flags("delivered"),
         others=numbers("other_texts"),
+        has_receipts=bool(flags("delivered").any()),
         repeated=len(drawn) - pc.count_distinct(drawn.column("row")).as_py(),
     )
 

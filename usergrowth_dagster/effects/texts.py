@@ -5,7 +5,7 @@ A text that went out, or may have, has a time of sending and a state of
 price of its occurrence.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -42,12 +42,12 @@ _FURTHEST = (
 def bind_texts(
     engine: Engine,
     store: ControlStore,
-    task_id: str,
+    task_ids: Sequence[str],
     first: date,
     last: date,
     zone: ZoneInfo,
 ) -> str:
-    """Make the tables ``own_texts`` (of a task) and ``other_texts`` (of all others, in some days).
+    """Make the tables ``own_texts`` (of tasks) and ``other_texts`` (of all others, in some days).
 
     ``own_texts`` has, for each user, state, reason, messages (billed segments), cost, sent and
     delivered; ``other_texts`` the number of texts that went out.
@@ -55,7 +55,7 @@ def bind_texts(
     Args:
         engine: where the tables are made.
         store: the ledger's.
-        task_id: whose texts are the own ones.
+        task_ids: whose texts are the own ones.
         first: first day of the others.
         last: last day of the others.
         zone: the business time zone, that days are of.
@@ -79,13 +79,13 @@ def bind_texts(
             sent.label("went_out"),
         )
         .join(_O, _O.c.id == _M.c.occurrence_id)
-        .where(_O.c.task_id == task_id)
+        .where(_O.c.task_id.in_(task_ids))
     )
     others = (
         select(_M.c.user_id, func.count().label("texts"))
         .join(_O, _O.c.id == _M.c.occurrence_id)
         .where(
-            _O.c.task_id != task_id,
+            _O.c.task_id.not_in(task_ids),
             sent,
             _M.c.sent_time >= _midnight(first, zone),
             _M.c.sent_time < _midnight(last + timedelta(days=1), zone),

@@ -1,10 +1,25 @@
-"""What may be concluded, in one sentence of plain words."""
+"""What may be concluded, in one sentence of plain words, and what should be known beside it.
+
+The verdict rests on one comparison that was fixed beforehand: returns of everybody drawn for a text
+against everybody held out. The adjusted estimate, the amounts, the tenths and the texts stand
+beside it and decide nothing, so that not the best of many figures is picked.
+"""
 
 from collections.abc import Sequence
 from datetime import timedelta
 
-from usergrowth_dagster.effects.result import ArmFigures, Contrast, SampleRatio, Verdict
-from usergrowth_dagster.effects.rows import Plan
+from usergrowth_dagster.effects import crossover
+from usergrowth_dagster.effects.looks import look_day
+from usergrowth_dagster.effects.result import (
+    ArmFigures,
+    Contrast,
+    Estimate,
+    SampleRatio,
+    Verdict,
+)
+from usergrowth_dagster.effects.rows import Plan, Rows
+
+_SMALL_ARM = 100
 
 
 def conclude(
@@ -23,41 +38,106 @@ def conclude(
         ratio: the sample-ratio test.
         anything_sent: whether any text went out.
     """
+    treatment, control = arms[0], arms[1]
     if ratio is not None and not ratio.passed:
         return "uneven_split", f"Nothing can be concluded: {ratio.sentence}."
-    treatment, control = arms[0], arms[1]
+    if treatment.users == 0:
+        return "nothing_sent", "Nothing can be concluded: nobody was chosen for a text."
     if not anything_sent:
-        return "nothing_sent", "Nothing can be concluded: no text of this campaign has gone out."
+        return "nothing_sent", "Nothing can be concluded: no text of this task has gone out."
     if whole is None:
         return "no_control", (
-            f"{treatment.returned} of {treatment.users} texted users returned; how many would have "
-            "come anyway cannot be told, since nobody was held out."
+            f"{treatment.returned} of {treatment.users} chosen users {_returned(plan)}; how many "
+            "would have done so without the text cannot be told, since nobody was held out."
         )
-    last = plan.execution_date + timedelta(days=plan.return_days)
-    if plan.look == 0 or not (plan.complete or plan.looks > 1):
-        return "not_yet", f"Nothing can be concluded before the behavior of {last} has landed."
+    waits = not plan.complete and (plan.looks <= 1 or plan.look == 0)
+    if waits or not (plan.complete or whole.absolute.excludes_zero()):
+        return "not_yet", _not_yet(plan, treatment, control)
+    return _shown(plan, whole, control)
+
+
+def _not_yet(plan: Plan, treatment: ArmFigures, control: ArmFigures) -> str:
+    """When the next look is, and the bare counts so far."""
+    days = look_day(plan.look + 1 if plan.looks > 1 else 1, plan.looks, plan.return_days)
+    due = plan.execution_date + timedelta(days=days)
+    so_far = ""
+    if plan.counted_until is not None:
+        so_far = (
+            f"; by {plan.counted_until}, {treatment.returned} of {treatment.users} chosen and "
+            f"{control.returned} of {control.users} held-out users {_returned(plan)}"
+        )
+    what = f"look {plan.look + 1} of {plan.looks}" if plan.looks > 1 else "the end of the window"
+    return f"Nothing can be concluded before {what}, when {due} has landed{so_far}."
+
+
+def _shown(plan: Plan, whole: Contrast, control: ArmFigures) -> tuple[Verdict, str]:
+    """The verdict of a look that may conclude."""
     lift = whole.absolute
-    amount = f"{abs(lift.value) * 1000:.0f}"
-    interval = _interval(lift.low, lift.high)
+    told = per_thousand(lift, plan)
+    early = "" if plan.complete else f" by {plan.counted_until} (look {plan.look} of {plan.looks})"
+    beyond = "whether it would with people who are not chosen by this campaign is not shown"
     if lift.low is not None and lift.low > 0:
-        return "works", (
-            f"The texts bring people back: {amount} more of 1,000 came back than without the text "
-            f"{interval}."
-        )
+        return "works", f"The text works: {told}{early}; {beyond}."
     if lift.high is not None and lift.high < 0:
-        return "harms", (
-            f"The texts keep people away: {amount} fewer of 1,000 came back than without the text "
-            f"{interval}."
+        return "harms", f"The text does harm: {told}{early}; {beyond}."
+    if lift.low is None or lift.high is None:
+        return "no_effect_shown", (
+            f"No effect is shown: {control.users} users held out are too few for an interval."
         )
-    more = "more" if lift.value >= 0 else "fewer"
     return "no_effect_shown", (
-        f"No effect is shown: {amount} {more} of 1,000 came back than without the text {interval}, "
-        f"among {treatment.users} texted and {control.users} held out; an effect within that range "
-        "cannot be ruled out."
+        f"No effect is shown: {told}; with {control.users} users held out, neither no effect nor "
+        f"one from {_signed(lift.low)} to {_signed(lift.high)} of 1,000 can be ruled out."
     )
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return "(too few users for an interval)"
-    return f"[{low * 1000:.0f}, {high * 1000:.0f}]"
+def per_thousand(lift: Estimate, plan: Plan) -> str:
+    """A lift as "12 more of 1,000 came back than without the text [3, 21]"."""
+    word = "more" if lift.value >= 0 else "fewer"
+    interval = ""
+    if lift.low is not None and lift.high is not None:
+        low, high = (lift.low, lift.high) if lift.value >= 0 else (-lift.high, -lift.low)
+        interval = f" [{_number(low)}, {_number(high)}]"
+    return (
+        f"{_number(abs(lift.value))} {word} of 1,000 {_returned(plan)} than without the text"
+        f"{interval}"
+    )
+
+
+def _returned(plan: Plan) -> str:
+    return "stayed" if plan.stays else "came back"
+
+
+def _number(rate: float) -> str:
+    """A rate as users of 1,000; with a decimal where it is small."""
+    users = rate * 1000
+    shown = f"{abs(users):.1f}" if abs(users) < 9.95 else f"{abs(users):.0f}"
+    shown = shown.removesuffix(".0")
+    return shown if users >= 0 or shown == "0" else f"\N{MINUS SIGN}{shown}"
+
+
+def _signed(rate: float) -> str:
+    return f"{_number(abs(rate))} {'fewer' if rate < 0 else 'more'}"
+
+
+def notes_of(plan: Plan, rows: Rows, whole: Contrast | None) -> list[str]:
+    """What a reader should know beside the verdict; without a word about a person."""
+    found = crossover.notes(crossover.crossover(rows.treated, rows.sent, rows.others))
+    if plan.gaps > 0:
+        found.append(
+            f"{plan.gaps} of the counted days of the window hold no behavior at all: if they have "
+            "not landed, returns are missing in both arms."
+        )
+    if plan.looks > 1 and whole is not None and plan.look:
+        found.append(
+            f"This is look {plan.look} of {plan.looks}; the intervals are at {whole.level:.2%}, so "
+            f"that all looks together err in {1 - plan.level:.0%} of campaigns without an effect."
+        )
+    smaller = min(int(rows.treated.sum()), int((~rows.treated).sum()))
+    if 0 < smaller < _SMALL_ARM and whole is not None:
+        found.append(
+            f"The smaller arm has {smaller} users: means of amounts need more, their intervals are "
+            "rough."
+        )
+    if whole is not None and rows.sent.any() and not rows.has_receipts:
+        found.append("No delivery was ever reported, so texts that went out count as delivered.")
+    return found

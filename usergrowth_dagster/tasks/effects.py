@@ -15,7 +15,7 @@ from usergrowth_dagster.effects.analysis import analyse
 from usergrowth_dagster.effects.looks import look_day, looks_reached
 from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS, Window, bind_outcomes
 from usergrowth_dagster.effects.result import Effect
-from usergrowth_dagster.effects.rows import Plan
+from usergrowth_dagster.effects.rows import DRAWN, NEEDED, Plan
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.features import bind_table
 from usergrowth_dagster.tasks.project import Project
@@ -86,14 +86,21 @@ def measure(project: Project, task: Task, *, as_of: date | None = None) -> Effec
         ledger = texts.bind_texts(
             engine,
             project.store,
-            task.task_id,
+            [task.task_id],
             task.execution_date,
             window.last,
             project.settings.zone,
         )
         _bind(engine, project, task, window, [*files, ledger], landed)
-        rows = engine.arrow(f"select * from {OUTCOMES}")
+        rows = engine.arrow(drawn_sql())
     return analyse(rows, replace(plan, decided=decided))
+
+
+def drawn_sql() -> str:
+    """The rows and columns of ``outcomes`` that are analyzed."""
+    columns = ", ".join(f'"{name}"' for name in NEEDED)
+    wanted = ", ".join(f"'{outcome}'" for outcome in DRAWN)
+    return f"select {columns} from {OUTCOMES} where outcome in ({wanted})"
 
 
 def _plan(project: Project, task: Task, landed: list[date]) -> tuple[Window, Plan]:
@@ -126,6 +133,7 @@ def _plan(project: Project, task: Task, landed: list[date]) -> tuple[Window, Pla
         has_amount=effect.amount is not None,
         value_per_return=effect.value_per_return,
         gaps=(window.counted - task.execution_date).days - len(inside),
+        stays=task.spec.algorithm.kind == "churn",
     )
 
 
