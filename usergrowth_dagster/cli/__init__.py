@@ -4,7 +4,16 @@ import sys
 
 import typer
 
-from usergrowth_dagster.cli import campaigns, chain, delivery, homes, kannel, people, receive
+from usergrowth_dagster.cli import (
+    audits,
+    campaigns,
+    chain,
+    delivery,
+    homes,
+    kannel,
+    people,
+    receive,
+)
 from usergrowth_dagster.errors import UserError
 
 app = typer.Typer(
@@ -15,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (homes, campaigns, chain, delivery, people, receive, kannel):
+for part in (homes, campaigns, chain, delivery, people, audits, receive, kannel):
     app.add_typer(part.app)
 
 _INTERRUPTED = 130

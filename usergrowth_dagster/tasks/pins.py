@@ -27,6 +27,7 @@ from usergrowth_dagster.audience.hashing import relation_hash
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.tasks.choice import Choice, choice_of, scored_by_uplift
 from usergrowth_dagster.tasks.people import contact_moment, rules_of
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.engine import Engine
@@ -90,6 +91,7 @@ class Pins(_Pinned):
         files: by path below the storage root, the SHA-256 of each data file that was read.
         versions: newest Delta version of each table that was read, at that time.
         scored: what the scores were made from; None for scores from before this was kept.
+        choice: the policy and the control groups in force, and a sentence when a fallback decided.
         barred: rows that the contact policy barred.
         contact: the moment that the contact policy was asked about, and its rules.
         code: versions of code and libraries.
@@ -109,6 +111,7 @@ class Pins(_Pinned):
     files: dict[str, str]
     versions: dict[str, int]
     scored: ScorePins | None
+    choice: dict[str, Any]
     barred: int
     contact: dict[str, Any]
     code: dict[str, str]
@@ -167,6 +170,7 @@ def pin_decision(
     digest, rows = relation_hash(engine, "_pinned", columns)
     settings = pinned_settings(project.settings)
     spec = task.spec.model_dump(mode="json")
+    choice = choice_of(project.settings, task, by_uplift=scored_by_uplift(engine))
     pins = Pins(
         task_id=task.task_id,
         campaign=task.campaign,
@@ -178,13 +182,14 @@ def pin_decision(
         files=_read_files(engine, project, task.task_id) | barred_files,
         versions=_versions(project, engine) | _told_versions(engine),
         scored=ScorePins.model_validate(scores) if scores else None,
+        choice=choice_note(choice),
         barred=barred,
         contact={
             "moment": contact_moment(project.settings, task).isoformat(),
             "rules": {k: str(v) for k, v in asdict(rules_of(project.settings, task)).items()},
         },
         code=code_version(),
-        marks=part_marks(spec, settings, _policy_hash(engine, "_pinned")),
+        marks=part_marks(spec, settings, choice),
         columns=columns,
         rows=rows,
         hash=digest,
@@ -199,20 +204,29 @@ def read_pins(warehouse: Warehouse, task_id: str) -> dict[date, Pins]:
     return {day: Pins.model_validate(note) for day, note in notes.items() if "hash" in note}
 
 
+def choice_note(choice: Choice) -> dict[str, Any]:
+    """A choice as JSON."""
+    return {
+        "policy": choice.policy.model_dump(mode="json"),
+        "policy_hash": choice.policy.policy_hash,
+        "holdout": choice.holdout.model_dump(mode="json"),
+        "global_holdout": choice.global_holdout.model_dump(mode="json"),
+        "note": choice.note,
+    }
+
+
 def part_marks(
-    spec: Mapping[str, Any], settings: Mapping[str, Any], policy_hash: str
+    spec: Mapping[str, Any], settings: Mapping[str, Any], choice: Choice
 ) -> dict[str, str]:
     """Hashes of what a decision was made from beside its files."""
-    channel = "email_price" if spec["channel"] == "email" else "message_price"
-    texts = {key: spec[key] for key in ("template", "templates", "signature") if key in spec}
+    price = "email_price" if spec["channel"] == "email" else "message_price"
+    texts = {name: spec[name] for name in ("template", "templates", "signature") if name in spec}
+    told = choice_note(choice)
     parts: dict[str, Any] = {
-        "policy": [spec["selection"], spec.get("effect"), policy_hash],
-        "holdout": [
-            spec["holdout"],
-            {k: v for k, v in settings.items() if k.startswith("global_holdout")},
-        ],
+        "policy": told["policy_hash"],
+        "holdout": [told["holdout"], told["global_holdout"]],
         "template": [texts, settings.get("billing")],
-        "price": [settings.get(channel), settings.get("currency")],
+        "price": [settings.get(price), settings.get("currency")],
         "settings": [spec, settings],
     }
     return {name: _sha(value) for name, value in parts.items()}
@@ -302,10 +316,6 @@ def _told_versions(engine: Engine) -> dict[str, int]:
     told = ", ".join(f"any_value({column})" for column in names.values())
     found = engine.rows(f"select {told} from _pinned")[0]
     return {name: int(v) for name, v in zip(names, found, strict=True) if v is not None}
-
-
-def _policy_hash(engine: Engine, relation: str) -> str:
-    return str(engine.value(f"select any_value(policy_hash) from {relation}"))
 
 
 def _keep_barred(engine: Engine, project: Project, task: Task) -> tuple[dict[str, str], int]:

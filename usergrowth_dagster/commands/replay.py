@@ -1,0 +1,56 @@
+"""Replays of decisions, as a page or as JSON."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from usergrowth_dagster.commands.home import open_home
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.replay import Replayed, decided_tasks, replay_task
+
+if TYPE_CHECKING:
+    from usergrowth_dagster.commands.show import Say, ShowTable
+
+
+def replay(
+    home: Path | None,
+    task_id: str | None,
+    *,
+    every: bool,
+    as_json: bool,
+    say: "Say",
+    table: "ShowTable",
+) -> list[str]:
+    """Replay one task's decisions, or those of all tasks.
+
+    Returns:
+        A sentence for each that is not equal.
+
+    Raises:
+        UserError: no such task, or both or neither of a task and all were asked for.
+    """
+    if every == (task_id is not None):
+        raise UserError("replay: name a task, or give --all")
+    project = Project(open_home(home))
+    names = list(decided_tasks(project)) if task_id is None else [task_id]
+    found = []
+    for name in names:
+        for one in replay_task(project, name):
+            found.append(one)
+            if not as_json:
+                _show(one, task_id is not None, say, table)
+    if as_json:
+        say(json.dumps([asdict(one) for one in found], ensure_ascii=False, indent=1, default=str))
+    elif not found:
+        say("nothing has been decided yet")
+    return [one.sentence for one in found if one.state != "equal"]
+
+
+def _show(found: Replayed, whole: bool, say: "Say", table: "ShowTable") -> None:
+    if whole and found.checks:
+        lines = [(check.part, check.state, check.detail) for check in found.checks]
+        table("", ("made from", "now", ""), lines)
+    if found.state == "equal":
+        say(f"{found.sentence}.")

@@ -1,0 +1,65 @@
+"""The tables as they were: only the data files that somebody wrote down, whatever came later."""
+
+from collections.abc import Iterable, Mapping
+from datetime import date
+from typing import Any
+
+from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.warehouse.tables import Commit, Warehouse
+
+
+class PinnedWarehouse(Warehouse):
+    """Tables that hold the given data files and no others; they can be read, not written.
+
+    Args:
+        storage: where the tables live.
+        paths: the data files, by their paths below the storage root.
+        versions: what :meth:`version` says of each table.
+    """
+
+    def __init__(self, storage: Storage, paths: Iterable[str], versions: Mapping[str, int]) -> None:
+        super().__init__(storage)
+        self._versions = dict(versions)
+        self._paths = sorted(paths)
+
+    def exists(self, table: str) -> bool:
+        """Whether any file of the table is pinned."""
+        return table in self.tables()
+
+    def tables(self) -> list[str]:
+        """Names of the tables with pinned files."""
+        return sorted({path.split("/")[1] for path in self._paths})
+
+    def version(self, table: str) -> int | None:
+        """The version that was the newest then."""
+        return self._versions.get(table)
+
+    def files(
+        self,
+        table: str,
+        *,
+        first: date | None = None,
+        last: date | None = None,
+        version: int | None = None,
+    ) -> dict[date, list[str]]:
+        """The pinned files by day; there is one version only."""
+        found: dict[date, list[str]] = {}
+        for path in self._paths:
+            parts = path.split("/")
+            day = date.fromisoformat(next(p for p in parts if p.startswith("ds="))[3:])
+            inside = (first is None or day >= first) and (last is None or day <= last)
+            if parts[1] == table and inside:
+                found.setdefault(day, []).append(self.storage.uri(path))
+        return dict(sorted(found.items()))
+
+    def fingerprints(self, table: str, scope: Mapping[str, str] | None = None) -> dict[date, str]:
+        """None: what was written is not asked for."""
+        return {}
+
+    def replace(self, table: str, *_data: Any, **_how: Any) -> Commit:
+        """Refused."""
+        raise TypeError(f"{table}: pinned tables cannot be written")
+
+    def rewrite(self, *_data: Any, **_how: Any) -> Commit:
+        """Refused."""
+        raise TypeError("pinned tables cannot be written")
