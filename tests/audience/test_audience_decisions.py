@@ -15,8 +15,8 @@ from scipy import stats
 
 from usergrowth_dagster.audience.decisions import DECISION_COLUMNS, decide
 from usergrowth_dagster.audience.eligibility import OUTCOMES
-from usergrowth_dagster.audience.holdout import Holdout, arm, hash_cell, salt
-from usergrowth_dagster.audience.policy import Budget, Threshold, TopN
+from usergrowth_dagster.audience.holdout import NOBODY, Holdout, arm, hash_cell, salt
+from usergrowth_dagster.audience.policy import Budget, Money, Threshold, TopN
 from usergrowth_dagster.audience.summary import spend, summarize
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.engine import open_engine
@@ -28,6 +28,7 @@ SCHEMA = {
     "item_id": pa.string(),
     "phone": pa.string(),
     "score": pa.float64(),
+    "uplift": pa.float64(),
     "messages": pa.int32(),
     "cost": pa.float64(),
     "content_problem": pa.string(),
@@ -52,7 +53,7 @@ def person(row, user, score, **more):
     """One input row; the phone is the row's own unless given."""
     values = {
         "row": row, "user_id": user, "item_id": "i", "phone": f"+999{row:010d}", "score": score,
-        "messages": 1, "cost": 0.045, "content_problem": None, "suppressed": False, "reason": None,
+        "uplift": None, "messages": 1, "cost": 0.045, "content_problem": None, "suppressed": False, "reason": None,
         "model_name": "winback", "model_version": "3",
     }  # fmt: skip
     return values | more
@@ -70,7 +71,19 @@ def outcomes(table):
     return dict(zip(table["row"].to_pylist(), table["outcome"].to_pylist(), strict=True))
 
 
-def reference(people, policy, holdout):
+def worth(policy, p):
+    """(ranks better when smaller, net value, whether the text is profitable) of a row."""
+    if not isinstance(policy, Money):
+        by = "uplift" if getattr(policy, "rank_by", "score") == "uplift" else "score"
+        return (-p[by],), None, True
+    value = policy.value_per_return * p["uplift"]
+    net = value - p["cost"]
+    ratio = value / p["cost"] if p["cost"] else math.copysign(math.inf, value or -1)
+    profitable = net > policy.min_profit
+    return (not profitable, -ratio, -net), net, profitable
+
+
+def reference(people, policy, holdout, everybody=NOBODY):
     """row → (outcome, rank, arm), row by row in plain Python, straight from the documented rules."""
     found, seen, eligible = {}, set(), []
     people = sorted(people, key=lambda p: p["row"])
@@ -100,19 +113,22 @@ def reference(people, policy, holdout):
             found[p["row"]] = "capped" if capped else "suppressed"
         elif p["content_problem"]:
             found[p["row"]] = p["content_problem"]
+        elif policy.by_uplift and p["uplift"] is None:
+            found[p["row"]] = "no_features"
         else:
             eligible.append(p)
         seen.add((p["user_id"], p["item_id"]))
 
     pairs = {}
-    for p in sorted(eligible, key=lambda p: (-p["score"], p["row"])):
+    for p in sorted(eligible, key=lambda p: (*worth(policy, p)[0], p["row"])):
         pairs.setdefault(p["user_id"], p)
         if pairs[p["user_id"]] is not p:
             found[p["row"]] = "other_item"
     tie = salt("tie", "spring", DAY.isoformat())
     ranked, phones = [], set()
     for p in sorted(
-        pairs.values(), key=lambda p: (-p["score"], hash_cell(tie, p["user_id"]), p["row"])
+        pairs.values(),
+        key=lambda p: (*worth(policy, p)[0], hash_cell(tie, p["user_id"]), p["row"]),
     ):
         if key(p) in phones:
             found[p["row"]] = "shared_phone"
@@ -127,11 +143,13 @@ def reference(people, policy, holdout):
         elif isinstance(policy, TopN):
             fits = treated < policy.n
         else:
-            fits = paid + Decimal(repr(p["cost"])) <= Decimal(repr(policy.budget))
-        stopped = stopped or not fits
+            fits = policy.purse is None or paid + Decimal(repr(p["cost"])) <= policy.purse
+        profitable = worth(policy, p)[2]
+        stopped = stopped or not fits or not profitable
         if stopped:
-            result[p["row"]] = (OUTSIDE[policy.kind], rank, "none")
-        elif arm(holdout, p["user_id"]) == "control":
+            outside = OUTSIDE[policy.kind] if profitable else "not_profitable"
+            result[p["row"]] = (outside, rank, "none")
+        elif "control" in (arm(holdout, p["user_id"]), arm(everybody, p["user_id"])):
             result[p["row"]] = ("holdout", rank, "control")
         else:
             result[p["row"]] = ("selected", rank, "treatment")
@@ -139,7 +157,8 @@ def reference(people, policy, holdout):
     return result | {row: (outcome, None, "none") for row, outcome in found.items()}
 
 
-OUTSIDE = {"threshold": "below_threshold", "top_n": "not_in_top_n", "budget": "over_budget"}
+OUTSIDE = {"threshold": "below_threshold", "top_n": "not_in_top_n", "budget": "over_budget",
+           "money": "over_budget"}  # fmt: skip
 SCORES = [0.3, math.nextafter(0.5, 0), 0.5, math.nextafter(0.5, 1), 0.7, -0.1]
 PHONES = ["+9990000000001", "999 000-0000001", "009990000000001", "+9990000000002", "+9990000000003",
           "+9990000000004", "", "  ", "12345", "+99900x0001", "+9991234567890123", "９９９００００００１"]  # fmt: skip
@@ -157,6 +176,7 @@ def populations(draw):
             draw(pick(["a", "b", "c", "d", "e", "f", "g", "h'\"", "用"])),
             draw(st.none() | pick(SCORES)),
             item_id=draw(pick(["i", "j", "k"])),
+            uplift=draw(st.none() | pick([-0.1, 0.0, 0.02, 0.045, 0.1])),
             phone=draw(st.none() | pick(PHONES) | st.just(f"+999{row:010d}")),
             cost=draw(pick([0.0, 0.045, 0.1, 0.3, 0.09])),
             content_problem=draw(pick([None] * 8 + ["missing_variable", "too_long"])),
@@ -169,40 +189,62 @@ def populations(draw):
 
 POLICIES = st.one_of(
     st.builds(Threshold, threshold=st.sampled_from([0.5, 0.3, 0.69])),
-    st.builds(TopN, n=st.integers(1, 6)),
-    st.builds(Budget, budget=st.sampled_from([0.045, 0.09, 0.135, 0.3, 0.31, 1.0])),
+    st.builds(TopN, n=st.integers(1, 6), rank_by=st.sampled_from(["score", "uplift"])),
+    st.builds(
+        Budget,
+        budget=st.sampled_from([0.045, 0.09, 0.135, 0.3, 0.31, 1.0]),
+        rank_by=st.sampled_from(["score", "uplift"]),
+    ),
+    st.builds(
+        Money,
+        value_per_return=st.sampled_from([1.0, 2.5]),
+        min_profit=st.sampled_from([0.0, 0.02, 0.15]),
+        budget=st.none() | st.sampled_from([0.09, 0.3, 1.0]),
+    ),
 )
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    people=populations(), policy=POLICIES, share=st.sampled_from([0, 0.3, 0.8]), seed=st.integers()
+    people=populations(),
+    policy=POLICIES,
+    share=st.sampled_from([0, 0.3, 0.8]),
+    held=st.sampled_from([0, 0.02, 0.5]),
+    seed=st.integers(),
 )
-def test_equals_the_reference(engines, people, policy, share, seed):
+def test_equals_the_reference(engines, people, policy, share, held, seed):
     """Guards against any row lost, doubled, or decided by another rule than the documented one,
     and against a decision that depends on the order of the rows or the number of threads."""
     holdout = Holdout(namespace="t", share=share)
-    table = run(engines[0], people, policy, holdout)
+    everybody = Holdout(scope="global", share=held, epoch=str(seed))
+    table = run(engines[0], people, policy, holdout, global_holdout=everybody)
     shuffled = people[:]
     random.Random(seed).shuffle(shuffled)
-    assert run(engines[1], shuffled, policy, holdout).equals(table)
+    again = run(engines[1], shuffled, policy, holdout, global_holdout=everybody)
+    assert again.equals(table)
 
     got = table.to_pylist()
     assert [d["row"] for d in got] == sorted(p["row"] for p in people)
     assert {d["outcome"] for d in got} <= set(OUTCOMES)
-    expected = reference(people, policy, holdout)
+    expected = reference(people, policy, holdout, everybody)
     assert {d["row"]: (d["outcome"], d["rank"], d["arm"]) for d in got} == expected
 
     phones = {p["row"]: re.sub(r"\D", "", p["phone"] or "").lstrip("0") for p in people}
     texted = [d for d in got if d["outcome"] == "selected"]
     assert len({d["user_id"] for d in texted}) == len({phones[d["row"]] for d in texted})
     assert len({d["user_id"] for d in texted}) == len(texted)
-    chances = {"treatment": 1 - share, "control": share, "none": 1}
-    assert all(d["propensity"] == chances[d["arm"]] for d in got)
+    neither = (1 - share) * (1 - held)
+    chances = {"treatment": neither, "control": 1 - neither, "none": 1}
+    assert all(d["propensity"] == pytest.approx(chances[d["arm"]], abs=1e-15) for d in got)
+    if isinstance(policy, Money):
+        inputs = {p["row"]: p for p in people}
+        for d in got:
+            known = d["uplift"] is not None
+            assert d["net_value"] == (worth(policy, inputs[d["row"]])[1] if known else None)
     assert sum(summarize(table).values()) == len(people)
     assert spend(table).messages == len(texted)
-    if isinstance(policy, Budget):
-        assert spend(table).cost <= policy.budget
+    if policy.purse is not None:
+        assert spend(table).cost <= float(policy.purse)
 
 
 @given(threshold=st.floats(1e-9, 1 - 1e-9))

@@ -62,14 +62,29 @@ def decision_sql(
 with source as (select *{nulls} from {relation}),
 {screened_ctes("source", channel)},
 {_picked_ctes(policy, channel, task_id, day)},
-{drawn_ctes(holdout, global_holdout, task_id, day)},
-{walked_ctes(policy)},
-{luck_ctes(policy, task_id, day)},
-{_arms_cte(policy, holdout, global_holdout)}
+{arms_ctes(policy, holdout, global_holdout, task_id, day)}
 select
         {selected}
 from picked left join arms using ("row")
 """
+
+
+def arms_ctes(
+    policy: Policy, holdout: Holdout, global_holdout: Holdout, task_id: str, day: str
+) -> str:
+    """CTEs from ``ranked`` to ``arms``: who of the ranked is texted, held out, or neither.
+
+    ``ranked`` has row, user_id, score, net_value, cost, stratum and rank; ``arms`` has row, rank,
+    arm, outcome, propensity and holdout.
+    """
+    return ",".join(
+        (
+            drawn_ctes(holdout, global_holdout, task_id, day),
+            walked_ctes(policy),
+            luck_ctes(policy, task_id, day),
+            _arms_cte(policy, holdout, global_holdout),
+        )
+    )
 
 
 def _picked_ctes(policy: Policy, channel: Channel, task_id: str, day: str) -> str:
@@ -132,7 +147,7 @@ cut as (
 
 
 def _arms_cte(policy: Policy, holdout: Holdout, global_holdout: Holdout) -> str:
-    """``arms``: row, rank, arm, outcome, propensity and control group of the ranked rows."""
+    """``arms``, from ``walked``, ``cut`` and ``luck``."""
     held, treated = (
         f"cast('{propensity(holdout, arm, global_holdout)!r}' as double)"
         for arm in ("control", "treatment")

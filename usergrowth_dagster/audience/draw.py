@@ -34,10 +34,15 @@ _NOTHING = f"cast(0 as {MONEY})"
 def drawn_ctes(holdout: Holdout, global_holdout: Holdout, task_id: str, day: str) -> str:
     """CTEs from ``ranked`` (user_id, stratum, rank, cost) to ``drawn``, with further columns.
 
-    * is_global, is_held BOOLEAN: held out by the global draw; by either.
-    * may_count INTEGER, may_cost decimal: what the user adds to the texts and the cost of those
-      ranked before, at most as far as may be known then.
-    * released decimal: what, with this user, is known to be less of that cost.
+    See :func:`held_ctes` and :func:`counted_cte`, of which they consist.
+    """
+    return f"{held_ctes(holdout, global_holdout, task_id, day)},{counted_cte(holdout)}"
+
+
+def held_ctes(holdout: Holdout, global_holdout: Holdout, task_id: str, day: str) -> str:
+    """CTEs from ``ranked`` to ``held``, with is_global and is_held BOOLEAN: by which draw held out.
+
+    With strata also with place, block and slot, those of the users that the global draw left.
 
     Args:
         holdout: the campaign's draw.
@@ -52,12 +57,6 @@ held as (
     select *, {in_global} as is_global,
         {in_global} or {is_control_sql(holdout, "user_id")} as is_held
     from ranked
-),
-drawn as (
-    select *, cast(not is_held as integer) as may_count,
-        case when is_held then 0 else {_PRICE} end as may_cost,
-        {_NOTHING} as released
-    from held
 )"""
     share = block_of(holdout.share)
     size, controls = share.denominator, share.numerator
@@ -75,7 +74,27 @@ blocked as (
 held as (
     select *, is_global or (slot * {controls} + {start} % {size}) % {size} < {controls} as is_held
     from blocked
-),
+)"""
+
+
+def counted_cte(holdout: Holdout) -> str:
+    """The CTE ``drawn``: ``held`` with what each user adds to what is known of those before.
+
+    * may_count INTEGER, may_cost decimal: to the texts and the cost of those ranked before, at most
+      as far as may be known then.
+    * released decimal: what, with this user, is known to be less of that cost.
+    """
+    if not holdout.strata:
+        return f"""
+drawn as (
+    select *, cast(not is_held as integer) as may_count,
+        case when is_held then 0 else {_PRICE} end as may_cost,
+        {_NOTHING} as released
+    from held
+)"""
+    share = block_of(holdout.share)
+    size, controls = share.denominator, share.numerator
+    return f"""
 drawn as (
     select *,
         case when is_global then 0
