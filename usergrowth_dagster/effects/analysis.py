@@ -114,7 +114,7 @@ def _deciles(rows: Rows, plan: Plan) -> list[Decile]:
 
     found = []
     for tenth in range(1, 11):
-        mask = rows.decile == tenth
+        mask = (rows.decile == tenth) & np.isfinite(rows.score)
         if not mask.any():
             continue
         one, other = mask & rows.treated, mask & ~rows.treated

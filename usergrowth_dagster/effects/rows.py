@@ -44,6 +44,7 @@ class Plan:
         decided: rows of each arm in the decision, so that lost outcomes show; None: not known.
         gaps: days of the counted window without any landed behavior.
         stays: whether a return means that an active user did not fall silent (churn).
+        everything: whether the texts of all campaigns are measured, not those of one task.
     """
 
     task_id: str
@@ -63,6 +64,7 @@ class Plan:
     decided: dict[str, int] | None = None
     gaps: int = 0
     stays: bool = False
+    everything: bool = False
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ _FURTHEST = (
 def bind_texts(
     engine: Engine,
     store: ControlStore,
-    task_ids: Sequence[str],
+    task_ids: Sequence[str] | None,
     first: date,
     last: date,
     zone: ZoneInfo,
@@ -55,7 +55,7 @@ def bind_texts(
     Args:
         engine: where the tables are made.
         store: the ledger's.
-        task_ids: whose texts are the own ones.
+        task_ids: whose texts are the own ones; None: every text that went out in the days.
         first: first day of the others.
         last: last day of the others.
         zone: the business time zone, that days are of.
@@ -69,6 +69,12 @@ def bind_texts(
     )
     engine.run("create or replace temp table _others (user_id varchar, texts bigint)")
     sent = and_(_M.c.state.in_(SENT_STATES), _M.c.sent_time.is_not(None))
+    in_days = and_(
+        sent,
+        _M.c.sent_time >= _midnight(first, zone),
+        _M.c.sent_time < _midnight(last + timedelta(days=1), zone),
+    )
+    mine = in_days if task_ids is None else _O.c.task_id.in_(task_ids)
     own = (
         select(
             _M.c.user_id,
@@ -79,17 +85,12 @@ def bind_texts(
             sent.label("went_out"),
         )
         .join(_O, _O.c.id == _M.c.occurrence_id)
-        .where(_O.c.task_id.in_(task_ids))
+        .where(mine)
     )
     others = (
         select(_M.c.user_id, func.count().label("texts"))
         .join(_O, _O.c.id == _M.c.occurrence_id)
-        .where(
-            _O.c.task_id.not_in(task_ids),
-            sent,
-            _M.c.sent_time >= _midnight(first, zone),
-            _M.c.sent_time < _midnight(last + timedelta(days=1), zone),
-        )
+        .where(_O.c.task_id.not_in(task_ids or []), in_days)
         .group_by(_M.c.user_id)
     )
     with store.read() as connection:
@@ -100,7 +101,7 @@ def bind_texts(
                 "case when went_out then segments else 0 end, "
                 "case when went_out then segments * price else 0 end, went_out from _part"
             )
-        for part in _parts(connection, others):
+        for part in _parts(connection, others) if task_ids is not None else ():
             engine.bind_arrow("_part", part)
             engine.run("insert into _others select user_id, texts from _part")
     return _fold(engine)

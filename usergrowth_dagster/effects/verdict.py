@@ -44,7 +44,7 @@ def conclude(
     if treatment.users == 0:
         return "nothing_sent", "Nothing can be concluded: nobody was chosen for a text."
     if not anything_sent:
-        return "nothing_sent", "Nothing can be concluded: no text of this task has gone out."
+        return "nothing_sent", "Nothing can be concluded: no text has gone out."
     if whole is None:
         return "no_control", (
             f"{treatment.returned} of {treatment.users} chosen users {_returned(plan)}; how many "
@@ -75,11 +75,15 @@ def _shown(plan: Plan, whole: Contrast, control: ArmFigures) -> tuple[Verdict, s
     lift = whole.absolute
     told = per_thousand(lift, plan)
     early = "" if plan.complete else f" by {plan.counted_until} (look {plan.look} of {plan.looks})"
-    beyond = "whether it would with people who are not chosen by this campaign is not shown"
+    beyond = "whether the same holds for people who were not chosen is not shown"
+    if plan.everything:
+        beyond = "which of the campaigns that is due to is not shown"
     if lift.low is not None and lift.low > 0:
-        return "works", f"The text works: {told}{early}; {beyond}."
+        verb = "The texts work" if plan.everything else "The text works"
+        return "works", f"{verb}: {told}{early}; {beyond}."
     if lift.high is not None and lift.high < 0:
-        return "harms", f"The text does harm: {told}{early}; {beyond}."
+        verb = "The texts do harm" if plan.everything else "The text does harm"
+        return "harms", f"{verb}: {told}{early}; {beyond}."
     if lift.low is None or lift.high is None:
         return "no_effect_shown", (
             f"No effect is shown: {control.users} users held out are too few for an interval."
@@ -97,8 +101,9 @@ def per_thousand(lift: Estimate, plan: Plan) -> str:
     if lift.low is not None and lift.high is not None:
         low, high = (lift.low, lift.high) if lift.value >= 0 else (-lift.high, -lift.low)
         interval = f" [{_number(low)}, {_number(high)}]"
+    without = "any text" if plan.everything else "the text"
     return (
-        f"{_number(abs(lift.value))} {word} of 1,000 {_returned(plan)} than without the text"
+        f"{_number(abs(lift.value))} {word} of 1,000 {_returned(plan)} than without {without}"
         f"{interval}"
     )
 

@@ -6,17 +6,20 @@ import json
 from dataclasses import replace
 from datetime import date, timedelta
 
+from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
 from usergrowth_dagster.audience.records import TABLE as DECISIONS
 from usergrowth_dagster.audience.records import bind_decisions
 from usergrowth_dagster.control.campaign import CampaignSpec
-from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.control.tasks import Task, all_tasks
 from usergrowth_dagster.effects import outcomes, texts
 from usergrowth_dagster.effects.analysis import analyse
+from usergrowth_dagster.effects.everyone import ALL, bind_everyone
 from usergrowth_dagster.effects.looks import look_day, looks_reached
 from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS, Window, bind_outcomes
 from usergrowth_dagster.effects.result import Effect
 from usergrowth_dagster.effects.rows import DRAWN, NEEDED, Plan
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.tasks.choice import global_holdout
 from usergrowth_dagster.tasks.features import bind_table
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
@@ -24,6 +27,7 @@ from usergrowth_dagster.warehouse.engine import Engine, open_engine
 OUTCOMES = outcomes.TABLE
 BEHAVIOR = "stg_behavior"
 DEFAULT_RETURN_DAYS = 28
+_KINDS = {name: DECISION_COLUMNS[name] for name in ("ds", "task_id", "user_id", "rank")}
 
 
 def window_of(spec: CampaignSpec, execution_date: date, until: date | None = None) -> Window:
@@ -174,3 +178,69 @@ def _mark(inputs: list[str], window: Window) -> str:
         "columns": sorted(OUTCOME_COLUMNS),
     }
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def measure_all(
+    project: Project,
+    first: date,
+    last: date,
+    *,
+    return_days: int = DEFAULT_RETURN_DAYS,
+    as_of: date | None = None,
+) -> Effect:
+    """Measure all campaigns of a period together, by the global control group.
+
+    A return is any behavior from the day after a user's first date in the period to ``return_days``
+    after its last; the amount is that of the campaigns, where those that name one agree. Every text
+    that went out in that time is paid for.
+
+    Args:
+        project: the home.
+        first: first execution date.
+        last: last execution date.
+        return_days: days after the last date that count too.
+        as_of: measure as in the morning of that day; default: all that has landed.
+
+    Raises:
+        UserError: no task of the period has been decided.
+    """
+    landed = [d for d in project.warehouse.days(BEHAVIOR) if as_of is None or d < as_of]
+    effects = [t.spec.effect for t in all_tasks(project.store) if first <= t.execution_date <= last]
+    amounts = {(e.amount, e.margin) for e in effects if e.amount is not None}
+    amount, margin = amounts.pop() if len(amounts) == 1 else (None, 1.0)
+    newest = max(landed, default=None)
+    span = (last - first).days + return_days
+    window = Window(first, span, amount=amount, until=newest)
+    with open_engine(project.settings) as engine:
+        files = project.warehouse.files(DECISIONS, first=first, last=last)
+        engine.bind_files("all_decisions", [f for day in files.values() for f in day], _KINDS)
+        bind_everyone(engine, {day: global_holdout(project.settings, day) for day in files})
+        if not engine.value("select count(*) from decisions"):
+            raise UserError(
+                f"no task from {first} to {last} has been decided, or nobody could be texted; run "
+                "one of those dates first (usergrowth run --date)"
+            )
+        bind_table(engine, project, BEHAVIOR, window.days(landed))
+        texts.bind_texts(engine, project.store, None, first, window.last, project.settings.zone)
+        inside = [d for d in landed if window.first <= d <= window.counted]
+        bind_outcomes(engine, window, len(inside))
+        rows = engine.arrow(drawn_sql())
+    counted = None if newest is None or newest <= first else window.counted
+    return analyse(
+        rows,
+        Plan(
+            task_id="*",
+            campaign=ALL,
+            execution_date=first,
+            return_days=span,
+            landed_until=newest,
+            counted_until=counted,
+            complete=window.counted == window.last,
+            look=int(window.counted == window.last),
+            currency=project.settings.currency,
+            margin=margin,
+            has_amount=amount is not None,
+            gaps=(window.counted - first).days - len(inside),
+            everything=True,
+        ),
+    )

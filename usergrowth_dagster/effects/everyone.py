@@ -1,0 +1,48 @@
+"""All campaigns of a period together: the global control group against everybody else.
+
+A user belongs to the comparison from the first date of the period on which a campaign could have
+texted them (whether it chose them or not), in the arm that the global draw gave them that day.
+Being able to be texted for the first time cannot depend on the period's own texts, for there were
+none before; whom a later campaign chooses may well depend on them, so that is not asked.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+
+from usergrowth_dagster.audience.holdout import Holdout, is_control_sql
+from usergrowth_dagster.effects.outcomes import day, text
+from usergrowth_dagster.warehouse.engine import Engine
+
+ALL = "all campaigns"
+
+
+def bind_everyone(engine: Engine, draws: Mapping[date, Holdout]) -> str:
+    """Make the view ``decisions`` for :func:`usergrowth_dagster.effects.outcomes.bind_outcomes`.
+
+    Args:
+        engine: has the view ``all_decisions``, of every task of the period.
+        draws: the global control group in force on each of its dates.
+
+    Returns:
+        The view's name; it has one row a user.
+    """
+    held, share = "case", "case"
+    for when, draw in draws.items():
+        held += f" when ds = {day(when)} then {is_control_sql(draw, 'user_id')}"
+        share += f" when ds = {day(when)} then cast('{draw.share!r}' as double)"
+    if not draws:
+        held, share = "case when true then false", "case when true then 0.0"
+    engine.run(
+        "create or replace temp table decisions as "
+        "with firsts as (select user_id, min(ds) as ds from all_decisions where rank is not null "
+        f"group by user_id), placed as (select *, {held} end as is_held, {share} end as share "
+        "from firsts) "
+        f"select ds, {text('*')} as task_id, {text(ALL)} as campaign, "
+        'row_number() over (order by user_id) as "row", user_id, null as item_id, '
+        "case when is_held then 'control' else 'treatment' end as arm, "
+        "case when is_held then 'holdout' else 'selected' end as outcome, "
+        "case when is_held then share else 1 - share end as propensity, "
+        "case when is_held then 'global' end as holdout, null as stratum, null as variant, "
+        "null as variant_propensity, null as score, null as uplift, null as cost from placed"
+    )
+    return "decisions"
