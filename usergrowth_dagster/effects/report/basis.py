@@ -1,0 +1,134 @@
+"""What was decided and why, in the words that stand beside an effect."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from usergrowth_dagster.control.campaign import CampaignSpec
+from usergrowth_dagster.control.selection import FallbackSpec, SelectionSpec
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a task's decision was made by; ``facts`` are terms with their plain text."""
+
+    facts: list[tuple[str, str]] = field(default_factory=list)
+
+
+def basis_of(
+    spec: CampaignSpec,
+    *,
+    models: Sequence[tuple[str, str]],
+    uplift_versions: Sequence[str],
+    global_share: float,
+    price: float,
+    currency: str,
+    frozen: bool,
+) -> Basis:
+    """Tell what a decision was made by.
+
+    Args:
+        spec: the campaign's settings of the task.
+        models: name and version of the models of the decision's rows.
+        uplift_versions: versions of the uplift model of the decision's rows; empty: none.
+        global_share: share of all users in the global control group.
+        price: of one message segment.
+        currency: of money.
+        frozen: whether the send plan is made, so that the decision stays.
+    """
+    selection, effect = spec.selection, spec.effect
+    scored = ", ".join(f"{name} version {version}" for name, version in models)
+    facts = [
+        ("Question of the model", _QUESTIONS[spec.algorithm.kind]),
+        ("Model", scored or "no row was scored"),
+        ("Chosen", policy_words(selection, currency)),
+    ]
+    if selection.by_uplift:
+        told = ", ".join(f"uplift version {version}" for version in uplift_versions)
+        if not told and selection.fallback:
+            told = (
+                f"none might be used, so the fallback decided: {policy_words(selection.fallback)}"
+            )
+        facts.append(("Uplift model", told or "none might be used"))
+    if selection.explore:
+        facts.append(
+            (
+                "Texted at random",
+                f"{_share(selection.explore)} of those not chosen, so that other policies can be "
+                "judged; they do not count for the lift",
+            )
+        )
+    facts += [
+        ("Held out", _holdout(spec, global_share)),
+        ("Counts as a return", _returns(spec)),
+        ("A return is worth", _worth(spec, currency)),
+        ("Channel", f"{spec.channel}, {price:g} {currency} a message"),
+        ("The decision", "stands: its send plan is made" if frozen else "may still be remade"),
+    ]
+    if effect.looks > 1:
+        facts.append(("Planned looks", f"{effect.looks}, before the window is complete"))
+    return Basis(facts)
+
+
+_QUESTIONS = {
+    "churn": "who is about to fall silent",
+    "winback": "who comes back after a text",
+}
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:g} %"
+
+
+def policy_words(selection: SelectionSpec | FallbackSpec, currency: str = "") -> str:
+    """A selection policy in words."""
+    rank = "expected uplift" if getattr(selection, "rank_by", "score") == "uplift" else "score"
+    money = getattr(selection, "money", None)
+    if money is not None:
+        limit = f", within {money.budget:g} {currency}" if money.budget is not None else ""
+        return (
+            f"everybody whose text is worth more than {money.min_profit:g} {currency} above its "
+            f"cost, best return on spend first{limit}"
+        )
+    if selection.threshold is not None:
+        return f"everybody whose score is above {selection.threshold:g}"
+    if selection.top_n is not None:
+        return f"the {selection.top_n:,} with the highest {rank}"
+    return f"by highest {rank}, as long as {selection.budget:g} {currency} last".replace("  ", " ")
+
+
+def _holdout(spec: CampaignSpec, global_share: float) -> str:
+    held = spec.holdout
+    parts = []
+    if held.share:
+        strata = f" within {', '.join(held.strata)}" if held.strata else ""
+        parts.append(f"{_share(held.share)} of the chosen{strata} as this campaign's control group")
+    if global_share:
+        parts.append(f"{_share(global_share)} of all users as the control group of all campaigns")
+    return "; ".join(parts) or "nobody, so no effect can be measured"
+
+
+def return_rule(spec: CampaignSpec) -> tuple[int, list[str] | None, bool]:
+    """Days, kinds of behavior (None: any) and whether on the item, as the campaign means them."""
+    effect, algorithm = spec.effect, spec.algorithm
+    days = effect.return_days or algorithm.return_days or 28
+    kinds = effect.return_behaviors or algorithm.return_behaviors
+    on_item = effect.return_on_item
+    return days, kinds, bool(algorithm.return_on_item if on_item is None else on_item)
+
+
+def _returns(spec: CampaignSpec) -> str:
+    days, kinds, on_item = return_rule(spec)
+    what = " or ".join(kinds) if kinds else "any behavior"
+    where = " on the item of the text" if on_item else ""
+    return f"{what}{where} within {days} days after the execution date"
+
+
+def _worth(spec: CampaignSpec, currency: str) -> str:
+    effect = spec.effect
+    parts = []
+    if effect.value_per_return is not None:
+        parts.append(f"{effect.value_per_return:g} {currency}")
+    if effect.amount is not None:
+        share = "" if effect.margin == 1 else f", {_share(effect.margin)} of it profit"
+        parts.append(f"the sum of {effect.amount} in the window{share}")
+    return "; measured as ".join(parts) or "not said (effect.value_per_return, effect.amount)"

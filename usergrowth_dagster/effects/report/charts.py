@@ -1,0 +1,302 @@
+"""The pictures of a report, each made from an :class:`Effect` alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from usergrowth_dagster.effects.report.drawing import Palette, Picture
+from usergrowth_dagster.effects.report.words import (
+    STEP_WORDS,
+    VIEW_NAMES,
+    between,
+    count,
+    per_thousand,
+    percent,
+    rate,
+    rate_interval,
+)
+from usergrowth_dagster.effects.result import Contrast, Effect, Estimate
+
+_LONGEST = 22
+
+
+def pictures(effect: Effect) -> dict[str, Picture]:
+    """All pictures that the effect has the figures for, by name."""
+    made = (
+        _funnel(effect),
+        _rates(effect),
+        lift_picture(effect),
+        _deciles(effect),
+        _daily(effect),
+        _policies(effect),
+    )
+    return {picture.name: picture for picture in made if picture is not None}
+
+
+def short(name: str) -> str:
+    """A name that fits beside an axis."""
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _funnel(effect: Effect) -> Picture | None:
+    steps = effect.funnel.steps
+    if not steps or not max(steps.values()):
+        return None
+    names, rows = list(steps), list(steps.values())
+    before = [rows[0], *rows[:-1]]
+
+    def draw(figure: Any, c: Palette) -> None:
+        axes = figure.add_subplot()
+        places = range(len(names), 0, -1)
+        axes.barh(places, rows, color=c.treated, height=0.62)
+        lost = [b - r for b, r in zip(before, rows, strict=True)]
+        axes.barh(places, lost, left=rows, color=c.loss, height=0.62)
+        room = max(rows) * 0.015
+        for place, b, r, gone in zip(places, before, rows, lost, strict=True):
+            told = f"{count(r)}  (\N{MINUS SIGN}{count(gone)})" if gone else count(r)
+            axes.text(b + room, place, told, va="center", ha="left")
+        axes.set_yticks(list(places), [STEP_WORDS.get(name, name) for name in names])
+        axes.set_xlim(0, max(rows) * 1.42)
+        axes.tick_params(length=0)
+        axes.set_xticks([])
+        for side in ("left", "bottom"):
+            axes.spines[side].set_visible(False)
+
+    told = ", ".join(
+        f"{STEP_WORDS.get(name, name).lower()} {count(n)}" for name, n in steps.items()
+    )
+    return Picture(
+        "funnel",
+        "From the upload to the returns: blue went on, gray was lost at the step.",
+        f"Bar chart of the funnel: {told}.",
+        0.35 + 0.36 * len(names),
+        draw,
+    )
+
+
+def _rates(effect: Effect) -> Picture | None:
+    arms = [arm for arm in effect.arms if arm.users]
+    if not arms:
+        return None
+    bounds = [rate_interval(arm.returned, arm.users, effect.level) or (0.0, 0.0) for arm in arms]
+
+    def draw(figure: Any, c: Palette) -> None:
+        axes = figure.add_subplot()
+        axes.grid(axis="x")
+        top = max(high for _, high in bounds)
+        for place, (arm, (low, high)) in enumerate(zip(arms, bounds, strict=True)):
+            color = c.control if arm.name == "control" else c.treated
+            marker = "s" if arm.name == "control" else "o"
+            axes.plot([100 * low, 100 * high], [-place, -place], color=color, linewidth=2)
+            axes.plot([100 * arm.rate], [-place], marker, color=color, markersize=7)
+            axes.text(
+                100 * arm.rate,
+                0.2 - place,
+                percent(arm.rate),
+                ha="center",
+                va="bottom",
+                color=color,
+            )
+        axes.set_yticks([-n for n in range(len(arms))], [short(arm.name) for arm in arms])
+        axes.set_ylim(0.4 - len(arms), 0.7)
+        axes.set_xlim(0, 105 * top if top else 1)
+        axes.set_xlabel("came back in the window, % of the arm")
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+
+    told = "; ".join(f"{arm.name} {percent(arm.rate)} of {count(arm.users)}" for arm in arms)
+    return Picture(
+        "rates",
+        f"Return rates of the arms with their {effect.level:.0%} intervals (Wilson).",
+        f"Return rates: {told}.",
+        0.75 + 0.45 * len(arms),
+        draw,
+    )
+
+
+def _lift_rows(contrasts: Sequence[Contrast]) -> list[tuple[str, Estimate, bool]]:
+    rows = []
+    several = len({c.treated for c in contrasts}) > 1
+    for contrast in contrasts:
+        name = VIEW_NAMES[contrast.view]
+        if several or contrast.treated not in ("treatment",):
+            name = f"{short(contrast.treated)}: {name.lower()}"
+        rows.append((name, contrast.absolute, False))
+        rows.append(("\N{EM DASH} adjusted", contrast.adjusted, True))
+    return rows
+
+
+def lift_picture(effect: Effect) -> Picture | None:
+    """The lift of each contrast with its interval, plain and adjusted; None without any."""
+    rows = _lift_rows(effect.contrasts)
+    if not rows:
+        return None
+
+    def draw(figure: Any, c: Palette) -> None:
+        axes = figure.add_subplot()
+        axes.grid(axis="x")
+        axes.axvline(0, color=c.ink, linewidth=1)
+        for place, (_, estimate, adjusted) in enumerate(rows):
+            color = c.third if adjusted else c.treated
+            if estimate.low is not None and estimate.high is not None:
+                axes.plot(
+                    [1000 * estimate.low, 1000 * estimate.high],
+                    [-place, -place],
+                    color=color,
+                    linewidth=2,
+                    linestyle="--" if adjusted else "-",
+                )
+            axes.plot(
+                [1000 * estimate.value],
+                [-place],
+                "D" if adjusted else "o",
+                color=color,
+                markersize=6,
+            )
+            told = f"{per_thousand(estimate.value)} {between(estimate, factor=1000)}"
+            axes.text(1000 * estimate.value, 0.2 - place, told, ha="center", va="bottom")
+        axes.set_yticks([-n for n in range(len(rows))], [name for name, _, _ in rows])
+        axes.set_ylim(0.4 - len(rows), 0.75)
+        axes.margins(x=0.2)
+        axes.set_xlabel("more of 1,000 who came back")
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+
+    told = "; ".join(
+        f"{name.lower()} {per_thousand(e.value)} {between(e, factor=1000)}" for name, e, _ in rows
+    )
+    return Picture(
+        "lift",
+        f"Lift in returns of 1,000 with {effect.level:.0%} intervals; zero is no effect.",
+        f"Lift in returns of 1,000 people: {told}.",
+        0.75 + 0.45 * len(rows),
+        draw,
+    )
+
+
+def _deciles(effect: Effect) -> Picture | None:
+    deciles = effect.deciles
+    if not any(d.treated for d in deciles):
+        return None
+    lifts = [(d.decile, d.lift) for d in deciles if d.lift is not None]
+    predicted = [(d.decile, 1000 * u) for d in deciles if (u := d.predicted_uplift) is not None]
+    treated = [(d.decile, 100 * r) for d in deciles if (r := d.treated_rate) is not None]
+    control = [(d.decile, 100 * r) for d in deciles if (r := d.control_rate) is not None]
+
+    def draw(figure: Any, c: Palette) -> None:
+        top, bottom = figure.subplots(2, 1, sharex=True)
+        for axes in (top, bottom):
+            axes.grid(axis="y")
+        top.plot(*zip(*treated, strict=True), "o-", color=c.treated, label="to be texted")
+        if control:
+            top.plot(*zip(*control, strict=True), "s--", color=c.control, label="control group")
+        top.set_ylim(bottom=0)
+        top.set_ylabel("came back, %")
+        top.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        bottom.axhline(0, color=c.ink, linewidth=1)
+        for place, lift in lifts:
+            if lift.low is not None and lift.high is not None:
+                bounds = [1000 * lift.low, 1000 * lift.high]
+                bottom.plot([place, place], bounds, color=c.treated, linewidth=2)
+        values = [1000 * lift.value for _, lift in lifts]
+        bottom.plot([n for n, _ in lifts], values, "o", color=c.treated, label="measured")
+        if predicted:
+            bottom.plot(
+                *zip(*predicted, strict=True),
+                "D--",
+                color=c.third,
+                markersize=4,
+                label="predicted uplift",
+            )
+            bottom.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        bottom.set_ylabel("more of 1,000")
+        bottom.set_xlabel("tenth by score (1: highest)")
+        bottom.set_xticks([d.decile for d in deciles])
+
+    told = "; ".join(
+        f"{d.decile}: {rate(d.treated_rate)} against {rate(d.control_rate)}" for d in deciles
+    )
+    words = ", and the predicted uplift" if predicted else ""
+    return Picture(
+        "deciles",
+        "By tenth of the score: return rates of both arms, and below their difference with its "
+        f"interval{words}.",
+        f"Return rates by tenth of the score, to be texted against control: {told}.",
+        4.2,
+        draw,
+    )
+
+
+def _daily(effect: Effect) -> Picture | None:
+    sizes = {arm.name: arm.users for arm in effect.arms}
+    treated, control = sizes.get("treatment", 0), sizes.get("control", 0)
+    if len(effect.daily) < 2 or not treated:
+        return None
+    days = [0, *(d.day for d in effect.daily)]
+
+    def draw(figure: Any, c: Palette) -> None:
+        axes = figure.add_subplot()
+        axes.grid(axis="y")
+        shares = [0.0, *(100 * d.treated / treated for d in effect.daily)]
+        axes.step(days, shares, where="post", color=c.treated, linewidth=2, label="to be texted")
+        if control:
+            shares = [0.0, *(100 * d.control / control for d in effect.daily)]
+            axes.step(
+                days,
+                shares,
+                where="post",
+                color=c.control,
+                linewidth=2,
+                linestyle="--",
+                label="control group",
+            )
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(0, days[-1])
+        axes.set_ylabel("had come back, %")
+        axes.set_xlabel("day after the execution date")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(loc="lower right")
+
+    last = effect.daily[-1]
+    told = f"by day {last.day} {percent(last.treated / treated)} of those to be texted"
+    if control:
+        told += f" and {percent(last.control / control)} of the control group"
+    return Picture(
+        "daily",
+        "Share of each arm that had come back by the end of a day of the window.",
+        f"Returns by day of the window: {told}.",
+        2.7,
+        draw,
+    )
+
+
+def _policies(effect: Effect) -> Picture | None:
+    answered = [p for p in effect.policies if p.refused is None and p.profit is not None]
+    if not answered:
+        return None
+
+    def draw(figure: Any, c: Palette) -> None:
+        axes = figure.add_subplot()
+        axes.grid(axis="x")
+        axes.axvline(0, color=c.ink, linewidth=1)
+        for place, policy in enumerate(answered):
+            profit = policy.profit
+            assert profit is not None
+            if profit.low is not None and profit.high is not None:
+                axes.plot([profit.low, profit.high], [-place] * 2, color=c.treated, linewidth=2)
+            axes.plot([profit.value], [-place], "o", color=c.treated, markersize=7)
+            axes.text(profit.value, 0.2 - place, count(profit.value), ha="center", va="bottom")
+        axes.set_yticks([-n for n in range(len(answered))], [short(p.policy) for p in answered])
+        axes.set_ylim(0.4 - len(answered), 0.75)
+        axes.margins(x=0.15)
+        axes.set_xlabel(f"profit over texting nobody, {effect.currency}")
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+
+    told = "; ".join(f"{p.policy} {count(p.profit.value)}" for p in answered if p.profit)
+    return Picture(
+        "policies",
+        f"What each policy would have earned on these people, with {effect.level:.0%} intervals.",
+        f"Profit of policies in {effect.currency}: {told}.",
+        0.75 + 0.45 * len(answered),
+        draw,
+    )

@@ -1,0 +1,356 @@
+"""The figures of a report as rows of text, ready for a page, a terminal or Dagster's metadata."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from usergrowth_dagster.effects.crossover import MEANINGS
+from usergrowth_dagster.effects.report.words import (
+    STEP_MEANINGS,
+    STEP_WORDS,
+    VIEW_NAMES,
+    VIEW_WORDS,
+    between,
+    count,
+    loss_words,
+    money,
+    per_thousand,
+    percent,
+    rate,
+    rate_interval,
+    signed,
+)
+from usergrowth_dagster.effects.result import Contrast, Effect, Estimate
+
+BLOCKED = ("uneven_split", "not_yet", "nothing_sent", "no_control")
+"""Verdicts that let no lift be concluded."""
+
+_MEANINGS = {
+    "works": "The whole interval lies above zero: a difference this large would be rare if the "
+    "texts did nothing.",
+    "harms": "The whole interval lies below zero: more people would have come back without the "
+    "texts.",
+    "no_effect_shown": "The interval holds zero: the texts may have done nothing, a little good or "
+    "a little harm. That is not proof that they did nothing; a larger control group or "
+    "more people would narrow it.",
+    "not_yet": "The days in which people may come back have not all landed. Figures below are "
+    "counts so far, and nothing may be concluded from them.",
+    "nothing_sent": "No provider took a text, so there is no effect to look for. The funnel below "
+    "says what became of everybody.",
+    "no_control": "Nobody was held out, so nobody knows who would have come back anyway. Set "
+    "holdout.share in the campaign.",
+    "uneven_split": "The arms are not as large as they were drawn, so they may differ by more than "
+    "the text. Find out why before anybody uses a figure of the lift.",
+}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A main figure: what it is, its value, and its interval or a remark."""
+
+    name: str
+    value: str
+    remark: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table; ``kind`` tells the page how to show it."""
+
+    cells: list[str]
+    kind: str = ""
+
+
+def meaning(effect: Effect) -> str:
+    """What the verdict means, and what to do about it."""
+    return _MEANINGS[effect.verdict]
+
+
+def main_contrast(effect: Effect) -> Contrast | None:
+    """Everybody texted against the control group, by intention to treat."""
+    for contrast in effect.contrasts[:1]:
+        if contrast.view == "intention_to_treat" and contrast.treated == "treatment":
+            return contrast
+    return None
+
+
+def tiles(effect: Effect) -> list[Tile]:
+    """The three or four figures at the top; no lift where none may be concluded."""
+    cost = Tile("Cost of the texts", money(effect.money.cost, effect.currency), _messages(effect))
+    contrast = main_contrast(effect)
+    if contrast is None or effect.verdict in BLOCKED:
+        steps = effect.funnel.steps
+        found = [
+            Tile(STEP_WORDS[name], count(steps[name]), STEP_MEANINGS[name])
+            for name in ("chosen", "sent", "returned")
+            if name in steps
+        ]
+        return [*found, cost]
+    lift, relative = contrast.absolute, contrast.relative
+    found = [
+        Tile(
+            "Lift, of 1,000 texted",
+            per_thousand(lift.value),
+            between(lift, factor=1000)
+            + (f"; {_relative(relative)} of the control group's rate" if relative else ""),
+        ),
+        Tile(
+            "Returns the texts brought",
+            signed(f"{contrast.returns.value:+,.0f}"),
+            between(contrast.returns, "{:+,.0f}"),
+        ),
+    ]
+    price = effect.money.cost_per_incremental_return
+    if price is not None and price.value > 0:
+        found.append(
+            Tile(
+                "Cost of one of them",
+                money(price.value, effect.currency),
+                _bounds(price) or f"{cost.value} in all",
+            )
+        )
+    else:
+        found.append(cost)
+    if effect.money.profit is not None:
+        profit = effect.money.profit
+        found.append(
+            Tile("Profit", money(profit.value, effect.currency), between(profit, "{:+,.0f}"))
+        )
+    return found
+
+
+def _messages(effect: Effect) -> str:
+    return f"{count(sum(a.messages for a in _whole(effect)))} messages"
+
+
+def _whole(effect: Effect) -> list[Any]:
+    """The arms that do not overlap: variants are parts of ``treatment``."""
+    return [arm for arm in effect.arms if arm.name in ("treatment", "control")]
+
+
+def _relative(estimate: Estimate) -> str:
+    return signed(f"{100 * estimate.value:+.0f}\N{NO-BREAK SPACE}%")
+
+
+def _bounds(estimate: Estimate) -> str:
+    """Interval of a cost; one that may be endless, as when no effect is shown, has no bound."""
+    if estimate.low is None and estimate.high is None:
+        return ""
+    low = "0" if estimate.low is None else f"{estimate.low:,.2f}"
+    high = "no limit" if estimate.high is None else f"{estimate.high:,.2f}"
+    return signed(f"[{low}, {high}]")
+
+
+def funnel_rows(effect: Effect) -> list[Row]:
+    """Every step, and below it everybody who was lost at it: reason, rows, share of the step."""
+    rows: list[Row] = []
+    before = None
+    for name, people in effect.funnel.steps.items():
+        for loss in effect.funnel.losses:
+            if loss.step == name:
+                share = percent(loss.rows / before) if before else ""
+                rows.append(
+                    Row([loss_words(loss), "\N{MINUS SIGN}" + count(loss.rows), share], "loss")
+                )
+        share = percent(people / before) if before else ""
+        title = f"{STEP_WORDS.get(name, name)}: {STEP_MEANINGS.get(name, '')}"
+        rows.append(Row([title, count(people), share], "step"))
+        before = people
+    return rows
+
+
+def arm_rows(effect: Effect) -> list[Row]:
+    """Arm, users, returned, rate with interval, amount, messages, delivered, cost."""
+    rows = []
+    for arm in effect.arms:
+        bounds = rate_interval(arm.returned, arm.users, effect.level)
+        interval = f"[{percent(bounds[0])}, {percent(bounds[1])}]" if bounds else "no users"
+        rows.append(
+            Row(
+                [
+                    arm.name,
+                    count(arm.users),
+                    count(arm.returned),
+                    percent(arm.rate) if arm.users else "",
+                    interval,
+                    money(arm.amount, effect.currency),
+                    count(arm.messages),
+                    count(arm.delivered),
+                    money(arm.cost, effect.currency),
+                ],
+                "whole" if arm.name in ("treatment", "control") else "part",
+            )
+        )
+    return rows
+
+
+def contrast_rows(effect: Effect) -> list[Row]:
+    """A row a contrast: who, lift of 1,000, adjusted, relative, value a person, in all.
+
+    A cell has the estimate on its first line, its interval on the second.
+    """
+    rows: list[Row] = []
+    for view, words in VIEW_WORDS.items():
+        mine = [contrast for contrast in effect.contrasts if contrast.view == view]
+        if mine:
+            rows.append(Row([f"{VIEW_NAMES[view]}: {words}"], "head"))
+        for contrast in mine:
+            rows.append(
+                Row(
+                    [
+                        f"{contrast.treated} against {contrast.control}\n{_fine(contrast, effect)}",
+                        _cell(contrast.absolute, "{:+.1f}", 1000),
+                        _cell(contrast.adjusted, "{:+.1f}", 1000),
+                        _cell(contrast.relative, "{:+.0f}", 100),
+                        _cell(contrast.value, "{:+,.3f}"),
+                        _cell(contrast.value_adjusted, "{:+,.3f}"),
+                        _cell(contrast.returns, "{:+,.0f}"),
+                        _cell(contrast.worth, "{:+,.0f}"),
+                    ],
+                    "whole" if contrast.treated == "treatment" else "",
+                )
+            )
+    return rows
+
+
+def _cell(estimate: Estimate | None, form: str, factor: float = 1.0) -> str:
+    if estimate is None:
+        return "not known"
+    return f"{signed(form.format(factor * estimate.value))}\n{between(estimate, form, factor)}"
+
+
+def _fine(contrast: Contrast, effect: Effect) -> str:
+    """In small: the p-value, and what is unlike the other rows."""
+    p = contrast.absolute.p_value
+    parts = [] if p is None else ["p < 0.001" if p < 0.001 else f"p = {p:.3f}"]
+    if contrast.level != effect.level:
+        parts.append(f"{100 * contrast.level:.3g} % intervals")
+    if contrast.method != "Newcombe":
+        parts.append(contrast.method)
+    return ", ".join(parts)
+
+
+def anyway(effect: Effect) -> str:
+    """What the rates of the two arms say, side by side; empty without two arms."""
+    arms = {arm.name: arm for arm in effect.arms if arm.users}
+    if "treatment" not in arms or "control" not in arms:
+        return ""
+    treated, control = (1000 * arms[name].rate for name in ("treatment", "control"))
+    so_far = "" if effect.complete else " so far"
+    return (
+        f"Of 1,000 people who were to be texted {treated:.1f} came back{so_far}; of 1,000 who were "
+        f"held out {control:.1f} came back without a text of this campaign."
+    )
+
+
+def decile_rows(effect: Effect) -> list[Row]:
+    """Decile, scores, users and rates of both arms, lift of 1,000 with interval, predicted."""
+    return [
+        Row(
+            [
+                str(d.decile),
+                f"{d.low_score:.3f} to {d.high_score:.3f}",
+                count(d.treated),
+                rate(d.treated_rate),
+                count(d.control),
+                rate(d.control_rate),
+                per_thousand(d.lift.value) if d.lift else "",
+                between(d.lift, factor=1000) if d.lift else "an arm is empty",
+                "" if d.predicted_uplift is None else per_thousand(d.predicted_uplift),
+            ]
+        )
+        for d in effect.deciles
+    ]
+
+
+def money_rows(effect: Effect) -> list[Row]:
+    """What the texts cost, a return, an incremental return, and the profit."""
+    found, currency = effect.money, effect.currency
+    rows = [Row(["the texts", money(found.cost, currency), "as billed, so no interval"])]
+    if found.cost_per_return is not None:
+        rows.append(
+            Row(
+                [
+                    "a return, had all come because of the text",
+                    money(found.cost_per_return, currency),
+                    "a plain ratio: it flatters, as some would have come anyway",
+                ]
+            )
+        )
+    price = found.cost_per_incremental_return
+    if price is None:
+        told = ["a return that the texts brought", "not known", _no_price(effect)]
+    else:
+        told = [
+            "a return that the texts brought",
+            money(price.value, currency),
+            _bounds(price) or "too few for an interval",
+        ]
+    rows.append(Row(told))
+    if found.profit is None:
+        rows.append(
+            Row(["profit", "not known", "the campaign does not say what a return is worth"])
+        )
+    else:
+        profit = found.profit
+        interval = between(profit, "{:+,.2f}")
+        rows.append(
+            Row(["profit: value brought less cost", money(profit.value, currency), interval])
+        )
+    return rows
+
+
+def _no_price(effect: Effect) -> str:
+    if effect.verdict in BLOCKED:
+        return "nothing may be concluded about the lift"
+    return "the interval of the lift reaches zero, so one of them may cost any amount"
+
+
+def policy_rows(effect: Effect) -> list[Row]:
+    """Policy, texted, cost, returns, profit with intervals, method, effective rows; or why not."""
+    rows = []
+    for policy in effect.policies:
+        if policy.refused is not None:
+            rows.append(Row([policy.policy, f"no answer: {policy.refused}"], "refused"))
+            continue
+        returns, profit = policy.returns, policy.profit
+        rows.append(
+            Row(
+                [
+                    policy.policy,
+                    count(policy.texted),
+                    money(policy.cost, effect.currency),
+                    f"{count(returns.value)} {between(returns, '{:,.0f}')}" if returns else "",
+                    f"{count(profit.value)} {between(profit, '{:,.0f}')}" if profit else "",
+                    policy.method,
+                    count(policy.effective_rows),
+                ]
+            )
+        )
+    return rows
+
+
+def split_rows(effect: Effect) -> list[Row]:
+    """Arm, users expected, users found."""
+    ratio = effect.sample_ratio
+    if ratio is None:
+        return []
+    return [
+        Row(
+            [name, f"{ratio.expected.get(name, 0.0):,.1f}", count(found)],
+            "off" if name == ratio.off else "",
+        )
+        for name, found in ratio.observed.items()
+    ]
+
+
+def crossover_rows(effect: Effect) -> list[Row]:
+    """Who was reached by another campaign meanwhile, by arm."""
+    return [
+        Row([MEANINGS.get(name, name.replace("_", " ")), count(people)])
+        for name, people in effect.crossover.items()
+    ]
+
+
+def daily_rows(effect: Effect) -> list[Row]:
+    """Day of the window, and how many of each arm had come back by its end."""
+    return [Row([str(d.day), count(d.treated), count(d.control)]) for d in effect.daily]

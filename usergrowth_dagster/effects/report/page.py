@@ -1,0 +1,128 @@
+"""The page a marketer forwards: one file, no script, no request, in light, dark and print."""
+
+import json
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from usergrowth_dagster.effects.report.basis import Basis
+from usergrowth_dagster.effects.report.charts import pictures
+from usergrowth_dagster.effects.report.drawing import DARK, LIGHT, css
+from usergrowth_dagster.effects.report.figures import (
+    anyway,
+    arm_rows,
+    contrast_rows,
+    crossover_rows,
+    daily_rows,
+    decile_rows,
+    funnel_rows,
+    meaning,
+    money_rows,
+    policy_rows,
+    split_rows,
+    tiles,
+)
+from usergrowth_dagster.effects.report.funnel import check
+from usergrowth_dagster.effects.report.sources import sources_of
+from usergrowth_dagster.effects.report.words import VERDICT_WORDS, count, day, loss_words
+from usergrowth_dagster.effects.result import Effect, MoneyFigures
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+TEMPLATE = "report.html.j2"
+
+
+@cache
+def _template() -> "Template":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("usergrowth_dagster.effects.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["count"] = count
+    return environment.get_template(TEMPLATE)
+
+
+def render_page(effect: Effect, basis: Basis) -> str:
+    """The report as HTML.
+
+    Args:
+        effect: what was measured.
+        basis: what was decided and why.
+
+    Raises:
+        ValueError: the funnel does not add up.
+    """
+    from markupsafe import Markup
+
+    effect = concealed(effect)
+    check(effect.funnel)
+    drawn = {
+        # the picture's own text is escaped by matplotlib, its description by us
+        name: {"svg": Markup(picture.svg()), "caption": picture.caption}
+        for name, picture in pictures(effect).items()
+    }
+    return _template().render(
+        effect=effect,
+        basis=basis.facts,
+        verdict=VERDICT_WORDS[effect.verdict],
+        meaning=meaning(effect),
+        window=_window(effect),
+        day=day(effect.execution_date),
+        tiles=tiles(effect),
+        funnel=funnel_rows(effect),
+        anyway=anyway(effect),
+        arms=arm_rows(effect),
+        contrasts=contrast_rows(effect),
+        deciles=decile_rows(effect),
+        crossover=crossover_rows(effect),
+        daily=daily_rows(effect),
+        money=money_rows(effect),
+        policies=policy_rows(effect),
+        ratio=_sentence(effect.sample_ratio.sentence) if effect.sample_ratio else "",
+        split=split_rows(effect),
+        pictures=drawn,
+        sources=sources_of(effect),
+        light=css(LIGHT),
+        dark=css(DARK),
+    )
+
+
+def render_json(effect: Effect, basis: Basis) -> str:
+    """The same as JSON: every figure of the page, losses with their words."""
+    effect = concealed(effect)
+    found: dict[str, Any] = {**effect.as_dict(), "decided": dict(basis.facts)}
+    for loss, told in zip(effect.funnel.losses, found["funnel"]["losses"], strict=True):
+        told["words"] = loss_words(loss)
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
+def concealed(effect: Effect) -> Effect:
+    """The effect without what may not be looked at: a lift, before its time or with nothing sent.
+
+    A sample whose interval is looked at every day shows an effect that is none sooner or later, so
+    a report that is made early holds counts alone, in its page and in its JSON.
+    """
+    if effect.verdict not in ("not_yet", "nothing_sent"):
+        return effect
+    money = MoneyFigures(effect.money.cost, effect.money.cost_per_return, None, None)
+    return replace(effect, contrasts=[], deciles=[], daily=[], policies=[], money=money)
+
+
+def _sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
+def _window(effect: Effect) -> str:
+    first, last = day(effect.window_first), day(effect.window_last)
+    if effect.complete:
+        return f"{first} to {last}, complete"
+    if effect.landed_until is None or effect.landed_until < effect.window_first:
+        return f"{first} to {last}; no day of it has landed yet"
+    return f"{first} to {last}; landed until {day(effect.landed_until)}"
