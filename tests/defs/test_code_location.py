@@ -16,7 +16,9 @@ from usergrowth_dagster.settings import load_settings
 ROOT = Path(__file__).parents[2]
 HEAVY = ("mlflow", "lightgbm", "sklearn", "pandas", "duckdb", "pyarrow", "deltalake", "matplotlib")
 GROUPS = {
-    "landing": {"population", "raw_user", "raw_item", "raw_behavior", "raw_operation"},
+    "landing": {
+        *("population", "own_touches", "raw_user", "raw_item", "raw_behavior", "raw_operation"),
+    },
     "staging": {"stg_user", "stg_item", "stg_behavior", "stg_operation"},
     "facts": {"user_day", "user_item_day", "item_category"},
     "features": {"user_features", "user_item_features"},

@@ -45,6 +45,8 @@ def _show(report: ForgetReport, dry_run: bool, say: Say, table: ShowTable) -> No
     ]
     if report.outbox:
         lines.append(("outbox", report.outbox, None, None))
+    if report.touches:
+        lines.append(("landed touches", report.touches, None, None))
     if lines:
         table("", ("where", "rows", "days rewritten", "files removed"), lines)
     if dry_run:

@@ -1,4 +1,7 @@
-"""Assets of the landed tables: files of a day through their contract into a raw table."""
+"""Assets of the landed tables: files of a day through their contract into a raw table.
+
+Before the day's operation files land, what our own campaigns sent on it is written beside them.
+"""
 
 from typing import Any
 
@@ -9,9 +12,11 @@ from usergrowth_dagster.defs.metadata import OWNER, day_list, markdown_table, ta
 from usergrowth_dagster.defs.partitions import partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 from usergrowth_dagster.tasks.forget import forgotten_people
+from usergrowth_dagster.tasks.touches import export_touches
 from usergrowth_dagster.warehouse.landing import LandedDay, land_days
 
 FORMATS = {"csv", "parquet", "deltalake"}
+OWN_TOUCHES = "own_touches"
 
 
 def contract_schema(contract: Contract) -> dg.TableSchema:
@@ -59,6 +64,7 @@ def raw_asset(table: str, partitions: dg.PartitionsDefinition[str]) -> dg.Assets
 
     @dg.asset(
         name=contract.raw_table,
+        deps=[OWN_TOUCHES] if table == "operation" else [],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name="landing",
@@ -98,6 +104,44 @@ def raw_asset(table: str, partitions: dg.PartitionsDefinition[str]) -> dg.Assets
     return landed
 
 
+def own_touches_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    """The asset of the landing files that tell what our own campaigns sent."""
+
+    @dg.asset(
+        name=OWN_TOUCHES,
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name="landing",
+        kinds={"csv"},
+        owners=[OWNER],
+        description="Landing files operation/ds=yyyymmdd/usergrowth-touches.csv: messages of our "
+        "own campaigns that the provider accepted, and, with the target holdout, the people whom "
+        "the same decisions drew not to be texted. Off with the setting export_touches.",
+        metadata={"dagster/column_schema": contract_schema(CONTRACTS["operation"])},
+    )
+    def own_touches(
+        context: dg.AssetExecutionContext, project: ProjectResource
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        opened = project.open(context)
+        with user_errors():
+            days = export_touches(opened, partition_days(context))
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": sum(day.touches + day.held_out for day in days),
+                "touches": sum(day.touches for day in days),
+                "held_out": sum(day.held_out for day in days),
+                "files_written": sum(day.state == "written" for day in days),
+                "files_unchanged": sum(day.state == "unchanged" for day in days),
+                "exported": opened.settings.export_touches,
+            }
+        )
+
+    return own_touches
+
+
 def landing_assets(partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
     """The assets of all landing tables."""
-    return [raw_asset(table, partitions) for table in LANDING_TABLES]
+    return [
+        own_touches_asset(partitions),
+        *(raw_asset(table, partitions) for table in LANDING_TABLES),
+    ]

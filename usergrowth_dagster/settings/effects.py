@@ -1,4 +1,4 @@
-"""Settings of measuring effects: the control group of all campaigns."""
+"""Settings of measuring effects: the control group of all campaigns, the way back to training."""
 
 from typing import Annotated
 
@@ -17,4 +17,9 @@ class EffectSettings(BaseSettings):
     )
     global_holdout_rotate_days: PositiveInt | None = Field(
         None, description="draws it afresh every so many days; default: only with the epoch"
+    )
+    export_touches: bool = Field(
+        True,
+        description="what our own campaigns sent, and whom they held out, lands as operation rows; "
+        "false where another system lands the same touches already",
     )

@@ -3,7 +3,8 @@
 First the tombstone, so that nobody texts or lands the person from then on; then the control store,
 the tables with every file that ever held their rows, the outputs, the outbox. Each part can be
 done again, so a call that was killed is finished by the next one. Landing files belong to whoever
-delivers them and are left alone: their rows of forgotten persons are set aside when they land.
+delivers them and are left alone: their rows of forgotten persons are set aside when they land. Our
+own touches are written anew without the person.
 
 Models hold no user ids: an input example is a row of feature values.
 """
@@ -29,6 +30,7 @@ from usergrowth_dagster.messaging.people.forget import (
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.suppression import clean_address
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.touch_files import erase_from_touches
 from usergrowth_dagster.warehouse import erasure
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.erasure import Erased, erase_person, person_tables
@@ -43,7 +45,8 @@ class ForgetReport:
     """What was erased where, in counts; ``name`` is what stands for the person from now on.
 
     ``store`` is rows by table of the control store, ``outputs`` lines by task, ``outbox`` lines of
-    the dry run; ``failures`` says what a person has to do yet.
+    the dry run, ``touches`` rows of our own landing files; ``failures`` says what a person has to
+    do yet.
     """
 
     name: str
@@ -52,12 +55,13 @@ class ForgetReport:
     tables: list[Erased] = field(default_factory=list)
     outputs: dict[str, int] = field(default_factory=dict)
     outbox: int = 0
+    touches: int = 0
     failures: list[str] = field(default_factory=list)
 
     @property
     def anything(self) -> bool:
         """Whether there was anything to erase."""
-        held = [*self.store.values(), *self.outputs.values(), self.outbox]
+        held = [*self.store.values(), *self.outputs.values(), self.outbox, self.touches]
         return any(held) or any(t.rows or t.files for t in self.tables)
 
 
@@ -121,6 +125,7 @@ def forget(
         except UserError as error:
             report.failures.append(str(error))
     report.outbox = erase_in_outbox(home, person, vault, dry_run=dry_run)
+    report.touches = erase_from_touches(project.landing, user_id, dry_run=dry_run)
     if not dry_run:  # an occurrence may have been copied from another one meanwhile
         for name, rows in erase_in_store(store, vault, person).items():
             report.store[name] += rows
@@ -187,7 +192,7 @@ def _tell(project: Project, report: ForgetReport, actor: str) -> None:
     rows = sum(table.rows for table in report.tables)
     files = sum(table.files for table in report.tables)
     messages = report.store.get("message", 0)
-    lines = sum(report.outputs.values()) + report.outbox
+    lines = sum(report.outputs.values()) + report.outbox + report.touches
     with project.store.write() as connection:
         audit.record(
             connection,
