@@ -1,0 +1,367 @@
+"""A decision is rebuilt from what it was made from, and what differs is named."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+from chain_world import (
+    D,
+    World,
+    cli,
+    copy_home,
+    day,
+    errors,
+    succeeded,
+    write_campaign,
+    write_people,
+)
+from deltalake import write_deltalake
+
+from usergrowth_dagster.control.apply import apply_campaign
+from usergrowth_dagster.control.campaign import load_campaign
+from usergrowth_dagster.control.tasks import task
+from usergrowth_dagster.data.contracts import LANDING_TABLES
+from usergrowth_dagster.learning.store import add_version, client, versions
+from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.messaging.policy.suppression import suppress
+from usergrowth_dagster.messaging.schedules.occurrences import business_now
+from usergrowth_dagster.settings import Settings, load_settings
+from usergrowth_dagster.tasks import replay_checks
+from usergrowth_dagster.tasks.decide import decide_rows, decide_task
+from usergrowth_dagster.tasks.forget import forget
+from usergrowth_dagster.tasks.pinned import bind_pinned, pinned_project, pinned_task
+from usergrowth_dagster.tasks.pins import Pins, file_hash, pinned_settings, read_pins
+from usergrowth_dagster.tasks.populate import load_population
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.replay import replay, replay_task
+from usergrowth_dagster.tasks.score import score_task, scoring_model
+from usergrowth_dagster.warehouse.build import Builder
+from usergrowth_dagster.warehouse.engine import open_engine
+from usergrowth_dagster.warehouse.landing import land_days
+
+
+def open_project(home: Path) -> Project:
+    return Project(load_settings(home))
+
+
+def pins_of(project: Project, name: str) -> Pins:
+    return read_pins(project.warehouse, name)[D]
+
+
+def ingest(project: Project, wanted: date) -> None:
+    """Land a day and make its facts, and the features of D anew."""
+    for table in LANDING_TABLES:
+        land_days(project.settings, project.landing, project.warehouse, table, [wanted])
+    builder = Builder(project.settings, project.warehouse)
+    facts = ["stg_user", "stg_item", "stg_behavior", "stg_operation"]
+    builder.build_with_inputs([*facts, "user_day", "user_item_day"], [wanted])
+    builder.build_with_inputs(["user_features", "user_item_features"], [D])
+
+
+def promote_another(project: Project, name: str) -> None:
+    """A newer version is approved, and the one that scored is rejected."""
+    made, (held, *_) = client(project.settings), versions(project.settings, name)
+    tags = dict(made.get_model_version(name, str(held.version)).tags)
+    add_version(made, project.settings, name, held.run_id, {**tags, "fingerprint": "another"})
+    made.set_model_version_tag(name, str(held.version), "status", "rejected")
+
+
+def decide_spring(project: Project, people: list[str]) -> list[str]:
+    """A task with barred people, a consent, strata and exploring, decided and not sent."""
+    home = project.settings.home
+    lines = [
+        f"{people[0]},ok",
+        *(f"{p},{'yes' if n % 4 else 'no'}" for n, p in enumerate(people[1:])),
+    ]
+    write_people(home, "spring", lines)
+    path = write_campaign(
+        home,
+        "spring",
+        selection="{top_n: 60, explore: 0.2}",
+        holdout="{share: 0.2, strata: [activity]}",
+        contact="{require_consent: ok}",
+    )
+    apply_campaign(project.store, load_campaign(path), "ann")
+    users = [line.split(",")[0] for line in people[1:]]
+    for user in users[:30]:
+        refuse(project, user)
+    for step in (load_population, score_task, decide_task):
+        step(project, task(project.store, "spring"))  # type: ignore[operator]
+    return users
+
+
+def refuse(project: Project, user: str) -> None:
+    vault, now = open_vault(project.settings.home), business_now(project.settings)
+    suppress(project.store, vault, user_id=user, reason="by_hand", source="test", now=now)
+
+
+def test_whatever_comes_later_the_decision_replays(world: World, tmp_path: Path) -> None:
+    """A replay reads what is there today: data, models, settings, suppressions, uploads."""
+    home = copy_home(world.decided, tmp_path / "home")
+    project = open_project(home)
+    source = home / "landing" / "population" / "care" / "population.csv"
+    people = source.read_text("utf-8").splitlines()
+    users = decide_spring(project, people[:400])
+    before = {name: pins_of(project, name) for name in ("care", "comeback", "spring")}
+    assert before["spring"].barred == 30
+    assert before["spring"].choice["holdout"]["strata"] == ["activity"]
+
+    ingest(project, D)  # later data
+    folder = home / "landing" / "behavior" / f"ds={day(1):%Y%m%d}"
+    for path in folder.glob("*.csv"):  # the same day lands again, with other content
+        lines = path.read_text("utf-8").splitlines(keepends=True)
+        path.write_text("".join(lines[: len(lines) // 2]), "utf-8")
+    ingest(project, day(1))
+    promote_another(project, "churn")
+    promote_another(project, "winback")
+    write_people(home, "spring", [*people[:40]])  # uploaded again, not decided again
+    load_population(project, task(project.store, "spring"))
+    for user in users:
+        refuse(project, user)
+    with (home / "usergrowth.toml").open("a") as toml:
+        toml.write("message_price = 0.5\nactive_days = 3\nglobal_holdout_share = 0.4\n")
+        toml.write('billing = "international"\ncap_messages = 1\n')
+    path = write_campaign(
+        home,
+        "spring",
+        selection="{threshold: 0.9}",
+        template="{name: spring, content: 'Other. 拒收请回复R'}",
+    )
+    project = open_project(home)
+    apply_campaign(project.store, load_campaign(path), "ann")
+
+    present = project.warehouse.files("user_features")[D]
+    assert not {f.rsplit("/", 1)[-1] for f in present} & {
+        f.rsplit("/", 1)[-1] for f in before["care"].files
+    }
+    assert scoring_model(project, task(project.store, "care")).version == 2
+    for name, pins in before.items():
+        (found,) = replay_task(project, name)
+        assert found.state == "equal", found
+        assert found.replayed_hash == found.decided_hash == pins.hash
+        assert [c.part for c in found.checks] == sorted(
+            (c.part for c in found.checks), key=replay_checks.PARTS.index
+        )
+    told = succeeded(cli(home, "replay", "--all"))
+    assert [line.split(":")[1].split(";")[0] for line in told.splitlines()] == [" equal"] * 3
+    # what is decided today is another decision, so the three were not equal by chance
+    decide_today(project, "spring")
+    assert pins_of(project, "spring").hash != before["spring"].hash
+    assert replay_task(project, "spring")[0].state == "equal"
+
+
+def decide_today(project: Project, name: str) -> None:
+    for step in (score_task, decide_task):
+        step(project, task(project.store, name))  # type: ignore[operator]
+
+
+@contextmanager
+def altered(path: Path, change: Callable[[Path], None]) -> Iterator[None]:
+    """A file with another content for a while."""
+    content = path.read_bytes()
+    try:
+        change(path)
+        yield
+    finally:
+        path.write_bytes(content)
+
+
+def rewrite(select: str) -> Callable[[Path], None]:
+    """Replace a data file's rows by a query of them; the file keeps its name."""
+
+    def change(path: Path) -> None:
+        with duckdb.connect(config={"threads": 2}) as connection:
+            found = connection.sql(
+                select.format(f"read_parquet('{path}', hive_partitioning=false)")
+            )
+            table = found.to_arrow_table()
+        import pyarrow.parquet as pq
+
+        pq.write_table(table, path)
+
+    return change
+
+
+def first_of(project: Project, name: str = "care") -> tuple[str | None, str]:
+    (found,) = replay_task(project, name)
+    assert (found.state == "equal") is (found.first is None)
+    return found.first, found.sentence
+
+
+def data_file(project: Project, pins: Pins, table: str) -> Path:
+    path = next(p for p in pins.files if p.startswith(f"tables/{table}/"))
+    return Path(project.warehouse.storage.uri(path))
+
+
+def test_the_first_difference_is_named(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decision whose inputs or rows were altered passes, or another part is blamed."""
+    home = copy_home(world.decided, tmp_path / "home")
+    project = open_project(home)
+    pins = pins_of(project, "care")
+    changes = {
+        "population": ("population", "select * replace ('x' as item_id) from {}"),
+        "stg_user": ("attributes", "select * from {} limit 5"),
+        "user_features": (
+            "features",
+            "select * replace (recency_days + 1 as recency_days) from {}",
+        ),
+        "scores": ("scores", "select * replace (score / 2 as score) from {}"),
+    }
+    for table, (part, select) in changes.items():
+        with altered(data_file(project, pins, table), rewrite(select)):
+            assert first_of(project)[0] == part, table
+    assert first_of(project)[0] is None
+
+    # scores that were altered before they were pinned are not what the model gives
+    scores = data_file(project, pins, "scores")
+    with altered(scores, rewrite("select * replace (score * 0.999 as score) from {}")):
+        relative = next(p for p in pins.files if p.startswith("tables/scores/"))
+        files = {**pins.files, relative: file_hash(project.warehouse.storage, relative)}
+        found = replay(project, pins.model_copy(update={"files": files}))
+        assert (found.first, found.state) == ("scores", "different")
+        assert "are not what the model gives" in found.sentence
+
+    artifact = next((home / "mlflow" / "artifacts" / "churn").rglob("model.skops"))
+    with altered(artifact, lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?")):
+        part, sentence = first_of(project)
+        assert part == "model" and "churn version 1" in sentence
+    artifact.rename(artifact.with_suffix(".away"))
+    assert first_of(project)[0] == "model"
+    artifact.with_suffix(".away").rename(artifact)
+
+    def with_spec(**changes: Any) -> Pins:
+        return pins.model_copy(update={"spec": {**pins.spec, **changes}})
+
+    told = {
+        "policy": with_spec(selection={"top_n": 39}),
+        "holdout": with_spec(holdout={**pins.spec["holdout"], "share": 0.2}),
+        "price": pins.model_copy(update={"settings": {**pins.settings, "message_price": 1.0}}),
+        "settings": pins.model_copy(update={"settings": {**pins.settings, "active_days": 3}}),
+        "template": pins.model_copy(
+            update={"settings": {**pins.settings, "billing": "international"}}
+        ),
+    }
+    for part, other in told.items():
+        found = replay(project, other)
+        assert (found.first, found.state) == (part, "different"), found.sentence
+
+    newer = {**replay_checks.code_version(), "lightgbm": "9.9"}
+    monkeypatch.setattr(replay_checks, "code_version", lambda: newer)
+    (found,) = replay_task(project, "care")
+    assert found.state == "equal" and "lightgbm 4." in found.sentence and "9.9" in found.sentence
+
+    def otherwise(*arguments: Any) -> pa.Table:
+        table = decide_rows(*arguments)
+        name = "cost"
+        return table.set_column(
+            table.column_names.index(name), name, pa.array([9.0] * table.num_rows)
+        )
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replay_checks, "decide_rows", otherwise)
+        part, sentence = first_of(project)
+        assert part == "code" and "500 rows of 500 in cost" in sentence and "lightgbm" in sentence
+
+    # a hand in the table itself
+    with open_engine(project.settings) as engine:
+        bind_pinned(engine, pinned_project(project, pins), pinned_task(pins))
+        from usergrowth_dagster.audience.records import read_decisions
+
+        table = read_decisions(engine, project.warehouse, D, "care")
+    outcome = table.column("outcome").to_pylist()
+    place = outcome.index("not_in_top_n")
+    outcome[place] = "selected"
+    write_deltalake(
+        project.warehouse.uri("decisions"),
+        table.set_column(table.column_names.index("outcome"), "outcome", pa.array(outcome)),
+        mode="overwrite",
+        predicate=f"ds = '{D}' and task_id = 'care'",
+    )
+    part, sentence = first_of(project)
+    assert part == "decision" and "1 row of 500 in outcome" in sentence
+    assert f"version {project.warehouse.version('decisions')} of the table" in sentence
+    assert first_of(project, "comeback")[0] is None
+    (told_line,) = errors(cli(home, "replay", "care"))
+    assert told_line == f"error: {sentence}"
+
+
+def test_barred_people_stay_barred_in_a_replay(world: World, tmp_path: Path) -> None:
+    """The replay asks today's suppressions, or takes altered ones for those of then."""
+    home = copy_home(world.decided, tmp_path / "home")
+    project = open_project(home)
+    source = home / "landing" / "population" / "care" / "population.csv"
+    decide_spring(project, source.read_text("utf-8").splitlines()[:300])
+    pins = pins_of(project, "spring")
+    with closing(sqlite3.connect(home / "control.db")) as connection, connection:
+        connection.execute("delete from suppression")
+    assert first_of(project, "spring")[0] is None
+    with altered(data_file(project, pins, "barred"), rewrite("select * from {} limit 3")):
+        assert first_of(project, "spring")[0] == "barred"
+
+
+def test_what_cannot_be_replayed_says_why(world: World, tmp_path: Path) -> None:
+    """A forgotten person, or a decision from before there were pins, is a traceback or passes."""
+    home = copy_home(world.decided, tmp_path / "home")
+    project = open_project(home)
+    forgotten = next(iter(project.warehouse.files("population")[D]))
+    with duckdb.connect() as connection:
+        user = connection.execute(
+            f"select user_id from read_parquet('{forgotten}') limit 1"
+        ).fetchall()[0][0]
+    forget(project, user, actor="ann")
+    (found,) = replay_task(project, "care")
+    assert (found.state, found.first) == ("gone", "population")
+    assert f"population of {D}" in found.sentence and "one was forgotten on" in found.sentence
+    assert user not in json.dumps(asdict(found), default=str)
+
+    with open_engine(project.settings) as engine:
+        from usergrowth_dagster.audience.records import read_decisions
+
+        table = read_decisions(engine, project.warehouse, D, "comeback")
+    scope = {"task_id": "comeback"}
+    project.warehouse.replace("decisions", table, days=[D], scope=scope, fingerprints={D: "old"})
+    (found,) = replay_task(project, "comeback")
+    assert found.state == "unpinned" and "before decisions kept" in found.sentence
+    done = cli(home, "replay", "--all", "--json")
+    assert [one["state"] for one in json.loads(done.stdout)] == ["gone", "unpinned"]
+    assert len(errors(done)) == 2
+    assert errors(cli(home, "replay", "nothing")) == [
+        "error: task 'nothing' has no decision to replay; tasks with one: care, comeback"
+    ]
+
+
+def test_every_setting_that_a_decision_reads_is_pinned(world: World, tmp_path: Path) -> None:
+    """A setting is read when deciding that a replay would take from today's."""
+    project = open_project(copy_home(world.decided, tmp_path / "home"))
+    read: set[str] = set()
+
+    class Watched(Settings):
+        def __getattribute__(self, name: str) -> Any:
+            read.add(name)
+            return super().__getattribute__(name)
+
+    for name in ("care", "comeback"):
+        pins = pins_of(project, name)
+        then = pinned_project(project, pins)
+        watched = Project(Watched(**then.settings.model_dump()))
+        watched.warehouse = then.warehouse
+        with open_engine(project.settings) as engine:
+            bind_pinned(engine, watched, pinned_task(pins))
+            read.clear()
+            decide_rows(engine, watched, pinned_task(pins))
+        asked = read & set(Settings.model_fields)
+        assert "message_price" in asked
+        assert asked <= set(pinned_settings(project.settings)), asked
+    secret = ("url", "token", "key", "password", "host")
+    names = set(pins.settings) - {"timezone_key"}
+    assert not [name for name in names if any(word in name for word in secret)]
