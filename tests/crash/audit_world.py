@@ -3,9 +3,9 @@
 from collections import Counter
 from pathlib import Path
 
-from children import accepted_of
+from children import accepted_of, codes_accepted
 from sqlalchemy import func, select
-from worlds import World, ledger_rows
+from worlds import World, codes_of, ledger_rows
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState
@@ -49,6 +49,10 @@ def audit_world(world: World, accepted: Path) -> Counter[str]:
         else:
             _must(row_id not in at_provider, f"{where}, but the provider accepted it")
     _sums(world, rows, at_provider)
+    codes = codes_of(store)
+    for row_id, code in codes_accepted(accepted, world.name).items():
+        where = f"{world.name}: row {row_id} was sent as {code}"
+        _must(code == codes[row_id], f"{where}, but its text is {codes[row_id]}")
     with store.read() as connection:
         sizes = connection.execute(select(func.count()).where(schema.receipt.c.pending)).scalar()
     _must(not sizes, f"{world.name}: {sizes} receipts were never applied")

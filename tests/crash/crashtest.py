@@ -2,16 +2,16 @@
 
     python tests/crash/crashtest.py [--kills 500] [--seed 1] [--databases sqlite,postgres]
 
-Each world is a small ledger with two due campaigns, three dispatchers and a receiver of delivery
-reports, all of them killed again and again and started anew, against a provider in a process of
+Each world is a small ledger with two due campaigns, the second one with two texts, three
+dispatchers and a receiver of delivery reports, all of them killed again and again and started anew, against a provider in a process of
 its own that fails in every way it can. Kinds of world:
 
 * ``plain``; ``stop``: the provider stops campaigns, an operator resumes them; ``late``: the
   send-by passes; ``full``: the disk is full for a while (SQLite); ``restart``: the database server
   is stopped in a crash and started again (PostgreSQL).
 
-At the end of each: no recipient was accepted twice; everybody has a terminal state, or is in doubt
-with a reason; ledger and provider agree on every row.
+At the end of each: no recipient was accepted twice, and each was sent their own text; everybody has
+a terminal state, or is in doubt with a reason; ledger and provider agree on every row.
 """
 
 import argparse

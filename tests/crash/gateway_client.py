@@ -61,7 +61,8 @@ class HttpGateway:
     def submit(self, batch: OutBatch) -> Sequence[Result]:
         """Hand a batch over."""
         messages = [{"out_id": m.out_id, "phone": m.phone, "text": m.text} for m in batch.messages]
-        found = self.call("submit", {"batch_id": batch.batch_id, "messages": messages})
+        shared = {"batch_id": batch.batch_id, "code": batch.template_code}
+        found = self.call("submit", {**shared, "messages": messages})
         return [
             Result(out_id, Answer(answer), code, request, RETRY)
             for out_id, answer, code, request in found["results"]

@@ -2,13 +2,13 @@
 
     python gateway_process.py <file> [<trouble> [<seed> [<seconds>]]]
 
-It prints its port. Each accepted message is a line of the file: world, out_id, phone, batch_id;
-it is on disk before anything is answered. ``trouble`` is the share of calls that go wrong: refused
+It prints its port. Each accepted message is a line of the file: world, out_id, phone, batch_id and
+the template's code; it is on disk before anything is answered. ``trouble`` is the share of calls that go wrong: refused
 or lost before or after acceptance, answered in part, throttled, stopped. ``seconds`` is what a call
 takes at least, as it does over a network.
 
-    POST /<world>/submit   {"batch_id": …, "messages": [{"out_id", "phone"}]} → {"results": [...]}
-    POST /<world>/look_up  {"out_ids": [...]}                                 → {"accepted": [...]}
+    POST /<world>/submit   {"batch_id", "code", "messages": [{"out_id", "phone"}]} → {"results"}
+    POST /<world>/look_up  {"out_ids": [...]}                                    → {"accepted"}
 """
 
 import contextlib
@@ -58,19 +58,22 @@ class Provider:
             self.faults[found] += 1
             return found
 
-    def accept(self, world: str, batch_id: str, messages: list[dict[str, str]]) -> None:
+    def accept(self, world: str, batch: dict[str, str], messages: list[dict[str, str]]) -> None:
         """Take messages for good."""
-        lines = "".join(f"{world}\t{m['out_id']}\t{m['phone']}\t{batch_id}\n" for m in messages)
+        end = f"{batch['batch_id']}\t{batch['code']}\n"
+        lines = "".join(f"{world}\t{m['out_id']}\t{m['phone']}\t{end}" for m in messages)
         with self.lock:
             os.write(self.file, lines.encode())
             os.fsync(self.file)
             self.accepted[world].update(m["out_id"] for m in messages)
 
-    def results(self, world: str, batch_id: str, messages: list[dict[str, str]]) -> list[Any]:
+    def results(
+        self, world: str, batch: dict[str, str], messages: list[dict[str, str]]
+    ) -> list[Any]:
         """Accept a batch, but for some of its rows when there is trouble."""
         if not self.trouble:
-            self.accept(world, batch_id, messages)
-            request = f"r{batch_id}"
+            self.accept(world, batch, messages)
+            request = f"r{batch['batch_id']}"
             return [[m["out_id"], "accepted", "OK", request] for m in messages]
         found: list[Any] = []
         taken = []
@@ -90,7 +93,7 @@ class Provider:
                 continue
             answer = "in_doubt" if dice < 0.14 else "accepted"
             found.append([message["out_id"], answer, "", f"r{message['out_id']}"])
-        self.accept(world, batch_id, taken)
+        self.accept(world, batch, taken)
         return found[::-1]
 
 
@@ -111,9 +114,11 @@ def handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
                     return self.answer({"error": fault}, 503)
                 known = provider.accepted[world]
                 return self.answer({"accepted": [o for o in body["out_ids"] if o in known]})
-            return self.submit(world, body["batch_id"], body["messages"], fault)
+            return self.submit(world, body, body["messages"], fault)
 
-        def submit(self, world: str, batch: str, messages: list[Any], fault: str) -> None:
+        def submit(
+            self, world: str, batch: dict[str, str], messages: list[Any], fault: str
+        ) -> None:
             if fault in ("throttled", "stopped"):
                 answer = "stop" if fault == "stopped" else "deferred"
                 found = [[m["out_id"], answer, fault, None] for m in messages]

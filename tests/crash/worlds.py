@@ -31,6 +31,8 @@ RANDOM, RECEIVER = "a random moment", "(a receiver of reports)"
 """Where processes die that do not at a fail point."""
 
 CONTENT = "${name}，您好。拒收请回复R"
+OTHER = "您好，${name}！拒收请回复R"
+"""The other text of every second campaign, half of whose people have it."""
 _M = schema.message
 
 
@@ -72,20 +74,40 @@ def make_world(
     ledger = Ledger(store, open_vault(home))
     each = people // campaigns
     for number in range(campaigns):
+        variants = _variants(f"{name}-{number}") if number % 2 else None
         with store.write() as connection:
-            occurrence_id = _campaign(connection, f"{name}-{number}", SEND_BY)
-        add_people(ledger, occurrence_id, number * each, each)
+            occurrence_id = _campaign(connection, f"{name}-{number}", SEND_BY, variants)
+        add_people(ledger, occurrence_id, number * each, each, several=bool(variants))
     store.close()
     return World(name, kind, url, settings, each * campaigns)
 
 
-def add_people(ledger: Ledger, occurrence_id: int, first: int, size: int) -> None:
-    """People with synthetic numbers as planned rows, in chunks."""
+def _variants(name: str) -> dict[str, dict[str, str | None]]:
+    return {
+        "one": {"template_code": f"T-{name}", "content": CONTENT, "subject": None},
+        "other": {"template_code": f"T-{name}-other", "content": OTHER, "subject": None},
+    }
+
+
+def variant_of(number: int) -> str:
+    """The text of a person of a campaign with two."""
+    return "other" if number % 3 == 0 else "one"
+
+
+def add_people(
+    ledger: Ledger, occurrence_id: int, first: int, size: int, *, several: bool = False
+) -> None:
+    """People with synthetic numbers as planned rows, in chunks; with ``several`` texts or one."""
     for start in range(first, first + size, 5_000):
         numbers = range(start, min(start + 5_000, first + size))
         with ledger.store.write() as connection:
             connection.execute(
-                _M.insert(), [_row(ledger.vault, occurrence_id, number) for number in numbers]
+                _M.insert(),
+                [
+                    _row(ledger.vault, occurrence_id, number)
+                    | {"variant": variant_of(number) if several else None}
+                    for number in numbers
+                ],
             )
     with ledger.store.write() as connection:
         connection.execute(
@@ -113,7 +135,9 @@ def _row(vault: PhoneVault, occurrence_id: int, number: int) -> dict[str, Any]:
     }
 
 
-def _campaign(connection: Connection, name: str, send_by: datetime) -> int:
+def _campaign(
+    connection: Connection, name: str, send_by: datetime, variants: dict[str, Any] | None
+) -> int:
     now = utc_now()
     times = {"created_time": now, "updated_time": now}
 
@@ -162,6 +186,7 @@ def _campaign(connection: Connection, name: str, send_by: datetime) -> int:
         content=CONTENT,
         price=0.045,
         currency="CNY",
+        variants=variants,
     )
 
 
@@ -177,3 +202,15 @@ def ledger_rows(store: ControlStore) -> Iterator[tuple[int, str, MessageState, s
     with store.read() as connection:
         for row in connection.execute(select(_M.c.id, _M.c.user_id, _M.c.state, _M.c.reason)):
             yield row[0], row[1], row[2], row[3]
+
+
+def codes_of(store: ControlStore) -> dict[int, str]:
+    """The code of the template that each row must be sent with."""
+    table = schema.occurrence
+    query = select(_M.c.id, _M.c.variant, table.c.template_code, table.c.variants)
+    with store.read() as connection:
+        rows = connection.execute(query.join(table, table.c.id == _M.c.occurrence_id)).tuples()
+        return {
+            row_id: (variants or {}).get(variant, {}).get("template_code", code)
+            for row_id, variant, code, variants in rows
+        }
