@@ -72,7 +72,7 @@ class Rows:
     """The drawn rows, one position a row in every array of shape (n,).
 
     ``chance`` is that of the treatment arm, ``value`` in currency after the margin, ``day`` the day
-    of return (0: none yet). ``repeated`` counts rows that are there more than once.
+    of return (0: none yet). ``repeated`` counts the rows of each arm that are there more than once.
     """
 
     treated: "Array"
@@ -92,7 +92,7 @@ class Rows:
     sent: "Array"
     delivered: "Array"
     others: "Array"
-    repeated: int
+    repeated: dict[str, int]
     has_receipts: bool
 
     def __len__(self) -> int:
@@ -169,8 +169,16 @@ def read_rows(table: "pa.Table", plan: Plan) -> Rows:
         delivered=flags("delivered"),
         others=numbers("other_texts"),
         has_receipts=bool(flags("delivered").any()),
-        repeated=len(drawn) - pc.count_distinct(drawn.column("row")).as_py(),
+        repeated={arm: _repeated(drawn, arm) for arm in ("treatment", "control")},
     )
+
+
+def _repeated(table: "pa.Table", arm: str) -> int:
+    """Rows of an arm that are there more than once."""
+    import pyarrow.compute as pc
+
+    rows = table.filter(pc.equal(table.column("arm"), arm)).column("row")
+    return int(len(rows) - pc.count_distinct(rows).as_py())
 
 
 def _filled(values: "Array") -> "Array":

@@ -37,7 +37,7 @@ def sample_ratio(
     variants: "Array | None" = None,
     variant_chance: "Array | None" = None,
     decided: Mapping[str, int] | None = None,
-    repeated: int = 0,
+    repeated: Mapping[str, int] | None = None,
 ) -> SampleRatio | None:
     """Compare the arms' sizes with the chances that were recorded.
 
@@ -48,7 +48,7 @@ def sample_ratio(
         variants: the text of each treated row, None where there is one only; shape (n,), objects.
         variant_chance: the chance of that text, shape (n,).
         decided: rows of each arm that were decided; None: not known.
-        repeated: rows that are there more than once.
+        repeated: rows of each arm that are there more than once; None: not known.
 
     Returns:
         The result, or None without rows.
@@ -107,9 +107,17 @@ def _p(value: float) -> str:
 
 
 def _incomplete(
-    observed: Mapping[str, int], decided: Mapping[str, int] | None, repeated: int
+    observed: Mapping[str, int],
+    decided: Mapping[str, int] | None,
+    repeated: Mapping[str, int] | None,
 ) -> tuple[str, str] | None:
     """The arm and the sentence, when rows are missing or doubled for certain."""
+    for arm in _ARMS:
+        if repeated and repeated.get(arm):
+            return arm, (
+                f"{repeated[arm]} rows of the arm {arm} are there more than once, so the arms "
+                "cannot be compared"
+            )
     for arm in _ARMS:
         want = observed[arm] if decided is None else decided.get(arm, 0)
         if observed[arm] != want:
@@ -117,8 +125,6 @@ def _incomplete(
                 f"the arm {arm} was decided for {want} users and {observed[arm]} of them are "
                 "measured, so the arms cannot be compared"
             )
-    if repeated:
-        return "both", f"{repeated} rows are there more than once, so the arms cannot be compared"
     return None
 
 

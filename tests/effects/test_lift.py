@@ -1,0 +1,190 @@
+"""Differences, ratios and means with their intervals, against statsmodels and the papers' tables."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from statsmodels.stats.proportion import (
+    confint_proportions_2indep,
+    proportion_confint,
+    proportions_ztest,
+)
+from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
+
+from usergrowth_dagster.effects.lift import (
+    Counts,
+    effect_on_reached,
+    mean_difference,
+    quantile,
+    rate_change,
+    rate_difference,
+    stratified_difference,
+    weighted_change,
+    weighted_difference,
+    wilson,
+)
+
+
+@st.composite
+def arms(draw: st.DrawFn) -> Counts:
+    m, n = draw(st.integers(1, 3000)), draw(st.integers(1, 3000))
+    return Counts(draw(st.integers(0, m)), m, draw(st.integers(0, n)), n)
+
+
+@settings(max_examples=150, deadline=None)
+@given(arms(), st.sampled_from([0.8, 0.95, 0.999]))
+def test_rates_are_statsmodels(c: Counts, level: float) -> None:
+    """A formula mistyped: Newcombe's, Wilson's or the ratio's interval, or the p-value."""
+    x1, n1, x0, n0 = c.treated_returns, c.treated_users, c.control_returns, c.control_users
+    found = rate_difference(c, level)
+    low, high = confint_proportions_2indep(x1, n1, x0, n0, method="newcomb", alpha=1 - level)
+    assert found.low == pytest.approx(low, abs=1e-9) and found.high == pytest.approx(high, abs=1e-9)
+    assert found.low - 1e-12 <= found.value <= found.high + 1e-12
+    assert -1 - 1e-12 <= found.low and found.high <= 1 + 1e-12
+    assert wilson(x1, n1, quantile(level)) == pytest.approx(
+        proportion_confint(x1, n1, 1 - level, method="wilson"), abs=1e-9
+    )
+    if 0 < x1 + x0 < n1 + n0:
+        assert found.p_value == pytest.approx(proportions_ztest([x1, x0], [n1, n0])[1], abs=1e-9)
+    else:
+        assert found.p_value == 1.0
+    change = rate_change(c, level)
+    if x0 == 0:
+        assert change is None
+        return
+    assert change is not None and change.low is not None and change.high is not None
+    assert change.low <= change.value
+    if 0 < x1:
+        low, high = confint_proportions_2indep(
+            x1, n1, x0, n0, compare="ratio", method="log-adjusted", alpha=1 - level
+        )
+        assert change.low == pytest.approx(min(low - 1, change.value), rel=1e-6, abs=1e-9)
+        assert change.high == pytest.approx(high - 1, rel=1e-6, abs=1e-9)
+
+
+def test_newcombe_table() -> None:
+    """An interval that equals another program's, and not the paper: Newcombe's table II, method 10."""
+    for counts, low, high in [
+        (Counts(56, 70, 48, 80), 0.0524, 0.3339),
+        (Counts(9, 10, 3, 10), 0.1705, 0.8090),
+        (Counts(10, 10, 0, 20), 0.6791, 1.0),
+        (Counts(0, 10, 0, 20), -0.1611, 0.2775),
+        (Counts(10, 10, 0, 10), 0.6075, 1.0),
+    ]:
+        found = rate_difference(counts)
+        assert found.low == pytest.approx(low, abs=5e-5)
+        assert found.high == pytest.approx(high, abs=5e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 60), st.integers(2, 60), st.integers(0, 10**6))
+def test_means_are_statsmodels(m: int, n: int, seed: int) -> None:
+    """Pooled variances, or a normal quantile where the arms are small."""
+    rng = np.random.default_rng(seed)
+    one, other = rng.exponential(3, m), rng.exponential(2, n)
+    found = mean_difference(one, other, 0.9)
+    reference = CompareMeans(DescrStatsW(one), DescrStatsW(other))
+    low, high = reference.tconfint_diff(alpha=0.1, usevar="unequal")
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.p_value == pytest.approx(reference.ttest_ind(usevar="unequal")[1])
+
+
+def test_means_of_too_little() -> None:
+    """An interval made of nothing: one user in an arm, or amounts that are all alike."""
+    assert mean_difference(np.ones(1), np.zeros(9)).low is None
+    assert mean_difference(np.ones(5), np.zeros(9)).low is None
+    assert mean_difference(np.ones(5), np.zeros(9)).value == 1.0
+
+
+def test_different_chances_are_weighed() -> None:
+    """Users drawn with a greater chance counted as often as others: the naive lift is confounded."""
+    rng = np.random.default_rng(1)
+    naive, weighed, covered = [], [], 0
+    for _ in range(300):
+        busy = rng.random(1500) < 0.5
+        chance = np.where(busy, 0.9, 0.4)
+        arm = rng.random(1500) < chance
+        rate = np.where(busy, 0.6, 0.1) + 0.05 * arm
+        came = (rng.random(1500) < rate).astype(float)
+        own = np.where(arm, chance, 1 - chance)
+        found = weighted_difference(came, arm, own)
+        naive.append(came[arm].mean() - came[~arm].mean())
+        weighed.append(found.value)
+        assert found.low is not None and found.high is not None
+        covered += found.low <= 0.05 <= found.high
+        change = weighted_change(came, arm, own)
+        assert change is not None and change.low is not None and change.low < change.value
+    assert abs(np.mean(weighed) - 0.05) < 0.006 < abs(np.mean(naive) - 0.05)
+    assert 0.92 * 300 <= covered
+
+
+def test_equal_chances_need_no_weights() -> None:
+    """Weights that shift an estimate which they should leave alone."""
+    rng = np.random.default_rng(2)
+    arm = rng.random(400) < 0.8
+    came = (rng.random(400) < 0.3).astype(float)
+    found = weighted_difference(came, arm, np.where(arm, 0.8, 0.2))
+    plain = mean_difference(came[arm], came[~arm])
+    assert found.value == pytest.approx(plain.value)
+    assert found.high == pytest.approx(plain.high, abs=0.002)
+
+
+def test_strata_cover_and_one_stratum_is_newcombe() -> None:
+    """A stratified interval that is too narrow, or differs from the plain one where there is one."""
+    one = Counts(30, 100, 4, 20)
+    found, plain = stratified_difference([one]), rate_difference(one)
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high))
+    rng = np.random.default_rng(3)
+    rates, users = np.array([0.05, 0.3, 0.8]), [(90, 30), (180, 60), (60, 20)]
+    weights = np.array([sum(pair) for pair in users]) / 440
+    truth = float((weights * 0.1).sum())
+    covered, narrower = 0, 0
+    for _ in range(1500):
+        strata = [
+            Counts(int(rng.binomial(m, p + 0.1)), m, int(rng.binomial(n, p)), n)
+            for p, (m, n) in zip(rates, users, strict=True)
+        ]
+        found = stratified_difference(strata)
+        assert found.low is not None and found.high is not None
+        covered += found.low <= truth <= found.high
+        whole = Counts(
+            sum(s.treated_returns for s in strata),
+            330,
+            sum(s.control_returns for s in strata),
+            110,
+        )
+        plain = rate_difference(whole)
+        assert plain.low is not None and plain.high is not None
+        narrower += (found.high - found.low) < (plain.high - plain.low)
+    assert 0.93 * 1500 <= covered <= 0.98 * 1500
+    assert narrower > 1400
+
+
+def test_effect_on_those_reached() -> None:
+    """The effect on those reached taken from those reached alone, who are not like the others."""
+    rng = np.random.default_rng(4)
+    covered, naive = 0, []
+    for _ in range(300):
+        n = 2000
+        arm = rng.random(n) < 0.5
+        at_home = rng.random(n) < 0.6  # the text reaches these, who come more often anyhow
+        reached = (arm & at_home).astype(float)
+        came = (rng.random(n) < 0.1 + 0.3 * at_home + 0.08 * reached).astype(float)
+        found = effect_on_reached(came, arm, reached)
+        assert found is not None and found.low is not None and found.high is not None
+        covered += found.low <= 0.08 <= found.high
+        naive.append(came[reached > 0].mean() - came[~arm].mean())
+    assert 0.92 * 300 <= covered <= 0.985 * 300
+    assert np.mean(naive) > 0.15
+    nobody = np.zeros(10)
+    assert effect_on_reached(nobody, np.arange(10) < 5, nobody) is None
+
+
+@pytest.mark.parametrize("counts", [Counts(0, 1, 0, 1), Counts(1, 1, 0, 1), Counts(5, 5, 5, 5)])
+def test_one_user(counts: Counts) -> None:
+    """A division by zero, or an interval that says more than one user can tell."""
+    found = rate_difference(counts)
+    assert found.low is not None and found.high is not None and found.low < 0.3
+    assert all(math.isfinite(v) for v in (found.value, found.low, found.high))

@@ -1,0 +1,91 @@
+"""Errors spent over several looks and several texts."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
+
+from usergrowth_dagster.effects.looks import (
+    FARTHEST,
+    boundaries,
+    holm,
+    level_of_look,
+    look_day,
+    looks_reached,
+    spent,
+)
+
+
+def test_published_boundaries() -> None:
+    """Boundaries that spend too much: the five-look table of Lan and DeMets' O'Brien-Fleming type."""
+    times = [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert boundaries(times, times) == pytest.approx(
+        [4.8769, 3.3569, 2.6803, 2.2898, 2.0310], abs=2e-4
+    )
+    assert boundaries([0.5, 1.0], [0.5, 1.0]) == pytest.approx([2.9626, 1.9686], abs=2e-4)
+    assert boundaries([1.0], [3.0]) == pytest.approx([1.959964])
+    assert spent(1.0, 0.05) == pytest.approx(0.05) and spent(0.0, 0.05) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("shares", "information"),
+    [
+        ([0.2, 0.4, 0.6, 0.8, 1.0], [0.05, 0.3, 0.35, 0.36, 1.0]),
+        ([0.25, 0.5, 0.75, 1.0], [1.0, 1.0, 1.0, 1.0]),
+        ([0.1, 0.2, 0.9, 1.0], [0.01, 0.9, 0.9, 0.9001]),
+        ([k / 12 for k in range(1, 13)], [k**2 for k in range(1, 13)]),
+    ],
+)
+def test_error_of_all_looks(shares: list[float], information: list[float]) -> None:
+    """More error than was planned when returns do not come evenly, or none come between two looks."""
+    c = np.array(boundaries(shares, information))
+    rng = np.random.default_rng(21)
+    steps = np.sqrt(np.maximum(np.diff([0.0, *information]), 0))
+    walk = (rng.normal(size=(300_000, len(c))) * steps).cumsum(1) / np.sqrt(information)
+    crossed = (np.abs(walk) >= c).any(1).mean()
+    assert crossed == pytest.approx(0.05, abs=0.0013)
+    assert (c <= FARTHEST).all() and (c > 0).all()
+
+
+def test_many_looks() -> None:
+    """A loss of precision, or minutes of reckoning, at the most looks that a campaign may plan."""
+    times = [k / 50 for k in range(1, 51)]
+    c = boundaries(times, times)
+    assert c[0] == FARTHEST
+    assert all(a >= b for a, b in zip(c, c[1:], strict=False))
+    assert 2.1 < c[-1] < 2.25
+
+
+def test_level_of_a_look_does_not_change_afterwards() -> None:
+    """An early look's level that depends on what came after it."""
+    rng = np.random.default_rng(22)
+    days = np.where(rng.random(1000) < 0.4, rng.integers(1, 29, 1000), 0)
+    seen = np.where(days <= 14, days, 0)
+    assert level_of_look(2, 4, 28, days) == level_of_look(2, 4, 28, seen)
+    assert level_of_look(1, 1, 28, days) == level_of_look(0, 4, 28, days) == 0.95
+    levels = [level_of_look(k, 4, 28, days) for k in (1, 2, 3, 4)]
+    assert levels == sorted(levels, reverse=True) and 0.95 < levels[-1] < levels[0] < 1
+    assert 0.95 < level_of_look(3, 4, 28, np.zeros(50)) < 1  # nobody has returned
+    assert 0.95 < level_of_look(3, 4, 28, np.ones(50)) < 1  # everybody on the first day
+
+
+@settings(deadline=None)
+@given(st.integers(1, 50), st.integers(1, 365))
+def test_planned_days(looks: int, return_days: int) -> None:
+    """More looks than were planned, or a last look before the window has ended."""
+    days = [look_day(k, looks, return_days) for k in range(1, looks + 1)]
+    assert days[-1] == return_days and days[0] >= 1
+    assert days == sorted(days)
+    reached = [looks_reached(landed, looks, return_days) for landed in range(return_days + 2)]
+    assert reached[0] == 0 and reached[return_days] == looks == reached[-1]
+    assert len(set(reached)) <= looks + 1
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_is_statsmodels(p_values: list[float]) -> None:
+    """P-values of several texts as if there were one."""
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
+    mixed = [p for value in p_values for p in (value, None)]
+    assert holm(mixed)[::2] == holm(p_values) and set(holm(mixed)[1::2]) == {None}

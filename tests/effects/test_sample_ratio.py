@@ -1,0 +1,105 @@
+"""Arms that are not as large as they were drawn."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from effect_rows import outcomes, plan
+
+from usergrowth_dagster.effects.analysis import analyse
+from usergrowth_dagster.effects.sample_ratio import THRESHOLD, sample_ratio
+
+
+def drawn(n: int, share: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    arm = np.random.default_rng(seed).random(n) >= share
+    return arm, np.full(n, 1 - share)
+
+
+def test_even_splits_pass() -> None:
+    """A check that cries wolf: as many false alarms as its threshold says, whatever the chances."""
+    rng = np.random.default_rng(31)
+    alarms = 0
+    for _ in range(1500):
+        n = int(rng.integers(20, 3000))
+        chance = rng.choice([0.98, 0.9, 0.5], n)
+        found = sample_ratio(rng.random(n) < chance, chance)
+        assert found is not None
+        alarms += not found.passed
+    assert alarms <= 7  # 1.5 expected; 8 and more have a chance below 0.0003
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_lost_users_are_seen(share: float) -> None:
+    """Treated rows that vanish on the way, such as those who opted out: the arms look alike still."""
+    arm, chance = drawn(20_000, share)
+    rng = np.random.default_rng(32)
+    lost = rng.random(20_000) < 0.1
+    for which, name in ((arm, "treatment"), (~arm, "control")):
+        keep = ~(lost & which)
+        found = sample_ratio(arm[keep], chance[keep])
+        assert found is not None
+        if share == 0.5:
+            assert not found.passed and found.p_value < THRESHOLD
+        if not found.passed:
+            assert "fewer than" in found.sentence or "more than" in found.sentence
+            assert found.off in ("treatment", "control")
+        counts = {"treatment": int(arm.sum()), "control": int((~arm).sum())}
+        told = sample_ratio(arm[keep], chance[keep], decided=counts)
+        assert told is not None and not told.passed and told.off == name
+
+
+def test_lost_outcomes_and_doubled_rows() -> None:
+    """One row lost of 2,000 moves no statistic, but it was decided and is not measured."""
+    arm, _ = drawn(2000, 0.5)
+    table = outcomes(arm, np.zeros(2000))
+    decided = {"treatment": int(arm.sum()), "control": int((~arm).sum())}
+    whole = analyse(table, plan(decided=decided))
+    assert whole.verdict == "no_effect_shown"
+    one_less = table.slice(1)
+    arm_lost = "treatment" if arm[0] else "control"
+    found = analyse(one_less, plan(decided=decided))
+    assert found.verdict == "uneven_split" and found.sample_ratio is not None
+    assert found.sample_ratio.off == arm_lost and arm_lost in found.sentence
+    doubled = pa.concat_tables(
+        [table, table.filter(table["arm"].to_numpy() == "control").slice(0, 9)]
+    )
+    found = analyse(doubled, plan())
+    assert found.verdict == "uneven_split" and "9 rows of the arm control" in found.sentence
+    assert found.contrasts  # the figures stand, only nothing is concluded
+
+
+def test_strata_and_texts_are_asked_by_themselves() -> None:
+    """Two strata that are off in opposite directions, and a text that nobody got."""
+    arm, chance = drawn(8000, 0.5, 2)
+    strata = np.array(["a", "b"] * 4000, dtype=object)
+    shifted = np.where(np.arange(8000) % 20 == 0, True, arm)
+    shifted = np.where(np.arange(8000) % 20 == 1, False, shifted)
+    whole = sample_ratio(shifted, chance)
+    assert whole is not None and whole.passed
+    by_stratum = sample_ratio(shifted, chance, strata=strata)
+    assert by_stratum is not None and not by_stratum.passed
+    assert by_stratum.off is not None and "stratum" in by_stratum.off
+    rng = np.random.default_rng(33)
+    texts = rng.choice(np.array(["x", "y"], dtype=object), 8000)
+    half = np.full(8000, 0.5)
+    even = sample_ratio(arm, chance, variants=texts, variant_chance=half)
+    assert even is not None and even.passed
+    gone = (texts == "y") & (rng.random(8000) < 0.2) & arm
+    texts[gone] = "x"
+    uneven = sample_ratio(arm, chance, variants=texts, variant_chance=half)
+    assert uneven is not None and uneven.off in ("variant x", "variant y")
+
+
+def test_small_and_empty() -> None:
+    """A chi-square of two expected users, a control group of nobody, or no rows at all."""
+    nobody = np.zeros(0)
+    assert sample_ratio(nobody.astype(bool), nobody) is None
+    one = sample_ratio(np.array([True]), np.array([0.9]))
+    assert one is not None and one.passed
+    unlucky = sample_ratio(np.ones(60, bool), np.full(60, 0.9))
+    assert unlucky is not None and unlucky.passed and unlucky.p_value > 0.001
+    certain = sample_ratio(np.ones(60, bool), np.ones(60))
+    assert certain is not None and certain.passed and certain.p_value == 1.0
+    impossible = sample_ratio(np.arange(60) > 0, np.ones(60))
+    assert impossible is not None and not impossible.passed
+    never = sample_ratio(np.ones(300, bool), np.full(300, 0.9))
+    assert never is not None and not never.passed and never.off == "control"
