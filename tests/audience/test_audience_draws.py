@@ -91,7 +91,7 @@ ranking = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     rows=ranking,
     policy=st.sampled_from([TopN(n=1), TopN(n=5), Budget(budget=0.4), MONEY]),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from usergrowth_dagster.audience.policy import Budget, Threshold, TopN, parse_policy
+from usergrowth_dagster.audience.policy import Budget, Money, Threshold, TopN, parse_policy
 from usergrowth_dagster.errors import UserError
 
 
@@ -17,6 +17,10 @@ from usergrowth_dagster.errors import UserError
         ({"kind": "top_n", "n": 2.5}, "selection.n: "),
         ({"kind": "budget", "budget": -1}, "selection.budget: "),
         ({"kind": "budget", "budget": 5, "n": 3}, "selection.n: "),
+        ({"kind": "top_n", "n": 5, "explore": 0.6}, "selection.explore: "),
+        ({"kind": "top_n", "n": 5, "rank_by": "age"}, "selection.rank_by: "),
+        ({"kind": "money"}, "selection.value_per_return: "),
+        ({"kind": "money", "value_per_return": 2, "min_profit": -1}, "selection.min_profit: "),
         ({"kind": "best"}, "selection: "),
         ({}, "selection: "),
     ],
@@ -31,7 +35,9 @@ def test_a_wrong_policy_names_its_key(values, path):
 def test_hash_follows_the_rule():
     """Guards against two different policies sharing a decision record."""
     policies = [Threshold(threshold=0.5), Threshold(threshold=0.5000000000000001), TopN(n=5)]
-    policies += [TopN(n=6), Budget(budget=5), Budget(budget=6)]
+    policies += [TopN(n=6), Budget(budget=5), Budget(budget=6), TopN(n=5, explore=0.1)]
+    policies += [TopN(n=5, rank_by="uplift"), Money(value_per_return=2)]
+    policies += [Money(value_per_return=3), Money(value_per_return=2, budget=5)]
     hashes = [policy.policy_hash for policy in policies]
     assert len(set(hashes)) == len(hashes)
     again = parse_policy({"kind": "budget", "budget": 5})
