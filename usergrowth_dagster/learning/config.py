@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from usergrowth_dagster.errors import UserError
 
-Algorithm = Literal["churn", "winback"]
+Algorithm = Literal["churn", "winback", "uplift"]
 Days = Annotated[int, Field(ge=1, le=90)]
 DEFAULT_WINDOW_DAYS = 365
 A_MONDAY = date(1970, 1, 5)  # rolling windows count their steps from here, so that dates share days
@@ -30,7 +30,8 @@ class TrainingConfig(BaseModel):
     """Settings of one training job; frozen, unknown keys refused.
 
     Attributes:
-        algorithm: ``churn`` (who is about to go silent) or ``winback`` (who returns when texted).
+        algorithm: ``churn`` (who is about to go silent), ``winback`` (who returns when texted) or
+            ``uplift`` (whom a text makes return; both arms are learned from).
         churn_days: churned = no behavior in ``[S, S + churn_days - 1]``; days.
         op_target: the kind of touch learned from; None = every kind.
         return_days: returned = a behavior in ``[d + 1, d + return_days]``; days.
@@ -90,7 +91,7 @@ class TrainingConfig(BaseModel):
         if self.algorithm == "churn":
             return {"algorithm": "churn", "churn_days": self.churn_days}
         return {
-            "algorithm": "winback",
+            "algorithm": self.algorithm,
             "op_target": self.op_target,
             "return_behaviors": sorted(set(self.return_behaviors)),
             "return_days": self.return_days,
@@ -121,7 +122,18 @@ class TrainingConfig(BaseModel):
         )
 
     def rows_sql(self) -> str:
-        """The boolean SQL expression that keeps this job's rows of the training relation."""
+        """The boolean SQL expression that keeps this job's rows of the training relation.
+
+        An effect is learned from rows that could have been in either arm; of people held out, from
+        those that would have had this kind of touch.
+        """
+        if self.algorithm == "uplift":
+            kept = "propensity > 0 and propensity < 1"
+            if self.op_target is None:
+                return kept
+            kind = quote_text(self.op_target)
+            meant = f"case when treated then target else coalesce(channel, {kind}) end"
+            return f"{kept} and {meant} = {kind}"
         if self.algorithm == "winback" and self.op_target is not None:
             return f"target = {quote_text(self.op_target)}"
         return "true"

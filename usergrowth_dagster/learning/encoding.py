@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-KEYS = ("ds", "user_id", "item_id", "target", "task_id", "row", "phone")
-LABELS = ("churned", "days_to_next", "days_to_return", "days_to_return_on_item")
+KEYS = ("ds", "user_id", "item_id", "target", "channel", "task_id", "row", "phone")
+ARM = ("treated", "propensity")
+LABELS = ("churned", "days_to_next", "days_to_return", "days_to_return_on_item", *ARM)
 OTHER, MISSING = "(other)", "(missing)"
 ABSENT_IS_NULL = ("attribute", "item_attribute")  # of these maps an absent key is unknown, not zero
 

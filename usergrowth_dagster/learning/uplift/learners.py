@@ -114,7 +114,7 @@ class Learner(ABC):
             )
         return Booster(binary).fit(x, target, weight, self.sizes[part], self.seed, self.threads)
 
-    def _outcomes(
+    def outcomes(
         self, x: "Floats", y: "Floats", t: "Floats", users: "Ints"
     ) -> "tuple[Floats, Floats]":
         """Cross-fitted probabilities of a return untreated and treated, each (n,)."""
@@ -174,7 +174,7 @@ class XLearner(Learner):
     def _fit(self, x: "Floats", y: "Floats", t: "Floats", e: "Floats", users: "Ints") -> None:
         import numpy as np
 
-        untreated, treated = self._outcomes(x, y, t, users)
+        untreated, treated = self.outcomes(x, y, t, users)
         imputed = np.where(t == 1, y - untreated, treated - y)
         self.share = float(t.mean())
         for arm in (0, 1):
@@ -193,7 +193,7 @@ class DRLearner(Learner):
     name = "DR"
 
     def _fit(self, x: "Floats", y: "Floats", t: "Floats", e: "Floats", users: "Ints") -> None:
-        pseudo = doubly_robust(y, t, e, *self._outcomes(x, y, t, users))
+        pseudo = doubly_robust(y, t, e, *self.outcomes(x, y, t, users))
         self.boosters["effect"] = self._boost("effect", x, pseudo, users, binary=False)
 
     def uplift(self, x: "Floats") -> "Floats":

@@ -1,0 +1,265 @@
+"""Which ranking is used: learners of the effect and naive controls, compared where none was fitted.
+
+Everything happens on the rows to learn from. Every candidate is fitted on some users and ranks the
+others, in repeated folds of users; its figure is the mean Qini coefficient over the held folds. The
+rule is the one-standard-error rule (Breiman, Friedman, Olshen & Stone 1984, section 3.4.3): of the
+candidates that are not worse than the best by more than one standard error of their paired
+difference, the simplest is taken. Simplest is a ranking by one feature, then one by who is likely
+to return, then a learner of the effect, then several of these together. The error is that of
+repeated cross-validation, ``sd * sqrt(1/m + 1/(k - 1))`` for m folds of which k make a round (Nadeau
+& Bengio 2003). Where no candidate is better than chance by more than its error, nobody is preferred.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from usergrowth_dagster.learning.uplift.boosting import user_folds
+from usergrowth_dagster.learning.uplift.controls import ON, Everyone, Response, SingleFeature
+from usergrowth_dagster.learning.uplift.curves import area, arms
+from usergrowth_dagster.learning.uplift.learners import LEARNERS, Learner, doubly_robust
+from usergrowth_dagster.learning.uplift.scale import EffectScale, fit_scale, places_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+FOLDS, REPEATS = 5, 2
+NONE, FEATURE, RESPONSE, EFFECT, SEVERAL = range(5)  # how much a kind of ranking assumes
+FAMILY = {
+    NONE: "nobody in particular",
+    FEATURE: "one feature",
+    RESPONSE: "who is likely to return",
+    EFFECT: "a learner of the effect",
+    SEVERAL: "several learners",
+}
+
+
+class Mean(Learner):
+    """The mean of all learners' effects; nothing of the weights is fitted."""
+
+    name = "mean of the learners"
+
+    def __init__(self, seed: int = 0, sizes: Any = None, threads: int = 1) -> None:
+        super().__init__(seed, sizes, threads)
+        self.members: list[Learner] = []
+
+    def _fit(self, x: "Floats", y: "Floats", t: "Floats", e: "Floats", users: "Ints") -> None:
+        made = [kind(self.seed, self._sizes(kind.name), self.threads) for kind in LEARNERS]
+        self.members = [member.fit(x, y, t, e, users) for member in made]
+        self.keep()
+
+    def keep(self) -> None:
+        """Remember the members' sizes under names of their own."""
+        for member in self.members:
+            self.sizes |= {f"{member.name}: {part}": s for part, s in member.sizes.items()}
+
+    def _sizes(self, name: str) -> dict[str, Any]:
+        mine = f"{name}: "
+        return {k.removeprefix(mine): s for k, s in self.sizes.items() if k.startswith(mine)}
+
+    def uplift(self, x: "Floats") -> "Floats":
+        import numpy as np
+
+        return np.asarray(np.mean([member.uplift(x) for member in self.members], axis=0))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A ranking that may be chosen, and how much it assumes."""
+
+    learner: Learner
+    family: int
+
+    @property
+    def name(self) -> str:
+        """As tables show it."""
+        return self.learner.name
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A candidate's cross-fitted Qini: mean over held folds and its standard error."""
+
+    name: str
+    family: int
+    qini: float
+    error: float
+    behind: float
+    behind_error: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen, fitted on all rows.
+
+    Attributes:
+        chosen: the candidate.
+        scale: from its score to an effect.
+        figures: of every candidate, best first.
+        fitted: every candidate by name, fitted on all rows.
+        sentence: what was chosen and why.
+    """
+
+    chosen: Candidate
+    scale: EffectScale
+    figures: tuple[Figure, ...]
+    fitted: dict[str, Learner] = field(repr=False)
+    sentence: str
+
+
+def candidates(seed: int, threads: int = 1) -> list[Candidate]:
+    """Every ranking that is compared, simplest first."""
+    rankings: list[Candidate] = [Candidate(Everyone(seed), NONE)]
+    rankings.append(Candidate(SingleFeature(seed), FEATURE))
+    for boosted in (False, True):
+        for on in ON:
+            learner = Response(seed, threads=threads, on=on, boosted=boosted)
+            rankings.append(Candidate(learner, RESPONSE))
+    rankings += [Candidate(kind(seed, threads=threads), EFFECT) for kind in LEARNERS]
+    rankings.append(Candidate(Mean(seed, threads=threads), SEVERAL))
+    return rankings
+
+
+def choose(
+    x: "Floats",
+    y: "NDArray[Any]",
+    treated: "NDArray[Any]",
+    propensity: "NDArray[Any] | None" = None,
+    users: "NDArray[Any] | None" = None,
+    *,
+    seed: int = 0,
+    threads: int = 1,
+    names: Sequence[str] = (),
+    progress: Callable[[str], None] = lambda _: None,
+) -> Choice:
+    """Compare every candidate on unseen users, choose by the rule, fit on all rows.
+
+    The boosters' sizes are chosen once, on all of these rows, and kept in the folds: they are few
+    numbers, and choosing them anew takes most of the time.
+
+    Args:
+        x: features, NaN where unknown, shape (n, columns).
+        y: 1 where the person returned, shape (n,).
+        treated: 1 where texted, shape (n,).
+        propensity: chance of treatment, shape (n,); None: the treated share.
+        users: user of each row, shape (n,); None makes every row a user of its own.
+        seed: of folds and sampling.
+        threads: of LightGBM.
+        names: of the columns, for the sentence.
+        progress: told the candidate that is fitted next.
+    """
+    import numpy as np
+
+    t = np.asarray(treated, dtype=np.float64)
+    outcome = np.asarray(y, dtype=np.float64)
+    share = float(t.mean())
+    e = np.full(len(t), share) if propensity is None else np.asarray(propensity, np.float64)
+    who = np.arange(len(t)) if users is None else np.unique(users, return_inverse=True)[1]
+    listed = candidates(seed, threads)
+    for candidate in listed:
+        progress(candidate.name)
+        candidate.learner.fit(x, outcome, t, e, who)
+    held, qinis = _cross_fit(listed, x, outcome, t, e, who, seed)
+    figures = _figures(listed, qinis)
+    chosen = _by_rule(listed, figures)
+    place = [c.name for c in listed].index(chosen.name)
+    pseudo = _pseudo(x, outcome, t, e, who, seed, threads)
+    scale = fit_scale(chosen.learner.uplift(x), held[place], pseudo, who)
+    return Choice(
+        chosen=chosen,
+        scale=scale,
+        figures=tuple(sorted(figures, key=lambda f: -f.qini)),
+        fitted={c.name: c.learner for c in listed},
+        sentence=_sentence(chosen, figures, names),
+    )
+
+
+def _cross_fit(
+    listed: Sequence[Candidate],
+    x: "Floats",
+    y: "Floats",
+    t: "Floats",
+    e: "Floats",
+    users: "Ints",
+    seed: int,
+) -> "tuple[Floats, Floats]":
+    """Held-out places in [0, 1], mean of the rounds, (candidates, n); Qinis, (candidates, folds)."""
+    import numpy as np
+
+    held = np.zeros((len(listed), len(y)))
+    qinis: list[list[float]] = [[] for _ in listed]
+    for repeat in range(REPEATS):
+        for fit, out in user_folds(users, FOLDS, seed + 1000 * (repeat + 1)):
+            rows = arms(y[out], t[out], e[out])
+            for at, candidate in enumerate(listed):
+                made = candidate.learner.fresh().fit(x[fit], y[fit], t[fit], e[fit], users[fit])
+                score = made.uplift(x[out])
+                qinis[at].append(area(rows, score))
+                level, place = places_of(made.uplift(x[fit]))
+                held[at, out] += np.interp(score, level, place) / REPEATS
+    return held, np.nan_to_num(np.array(qinis))
+
+
+def _figures(listed: Sequence[Candidate], qinis: "Floats") -> list[Figure]:
+    import numpy as np
+
+    rounds = qinis.shape[1]
+    widen = (1 / rounds + 1 / (FOLDS - 1)) ** 0.5
+    best = qinis[int(np.argmax(qinis.mean(axis=1)))]
+    return [
+        Figure(
+            name=candidate.name,
+            family=candidate.family,
+            qini=float(own.mean()),
+            error=float(own.std(ddof=1) * widen),
+            behind=float((best - own).mean()),
+            behind_error=float((best - own).std(ddof=1) * widen),
+        )
+        for candidate, own in zip(listed, qinis, strict=True)
+    ]
+
+
+def _by_rule(listed: Sequence[Candidate], figures: Sequence[Figure]) -> Candidate:
+    """The one-standard-error rule; within a family the one with the highest figure."""
+    near = [f for f in figures if f.behind <= f.behind_error]
+    simplest = min(f.family for f in near)
+    name = max((f for f in near if f.family == simplest), key=lambda f: f.qini).name
+    return next(c for c in listed if c.name == name)
+
+
+def _pseudo(
+    x: "Floats", y: "Floats", t: "Floats", e: "Floats", users: "Ints", seed: int, threads: int
+) -> "Floats":
+    """Doubly robust pseudo-outcomes by cross-fitted models of the outcome."""
+    learner = LEARNERS[1](seed, threads=threads)
+    return doubly_robust(y, t, e, *learner.outcomes(x, y, t, users))
+
+
+def _sentence(chosen: Candidate, figures: Sequence[Figure], names: Sequence[str]) -> str:
+    best = max(figures, key=lambda f: f.qini)
+    own = next(f for f in figures if f.name == chosen.name)
+    if chosen.family == NONE:
+        return (
+            f"No ranking is better than chance by more than its standard error: the best, "
+            f"{best.name}, has a cross-fitted Qini of {best.qini:.4f} ± {best.behind_error:.4f}."
+        )
+    told = _named(chosen, names)
+    if own.name == best.name:
+        return f"{told} has the highest cross-fitted Qini, {own.qini:.4f} ± {own.error:.4f}."
+    return (
+        f"{told} is the simplest of those within one standard error of the best: cross-fitted "
+        f"Qini {own.qini:.4f} against {best.qini:.4f} of {best.name}, {own.behind:.4f} ± "
+        f"{own.behind_error:.4f} behind."
+    )
+
+
+def _named(chosen: Candidate, names: Sequence[str]) -> str:
+    learner = chosen.learner
+    if isinstance(learner, SingleFeature) and names:
+        direction = "highest" if learner.sign > 0 else "lowest"
+        return f"The single feature {names[learner.column]} ({direction} first)"
+    return f"{chosen.name[0].upper()}{chosen.name[1:]}"
