@@ -108,8 +108,8 @@ def _apply(settings: Settings, chosen: Example) -> None:
     for path in paths:
         spec = load_campaign(path)
         review(store, "signature", spec.signature.name, True, "demonstration", "demo")
-        for text in spec.template.texts:
-            review(store, "template", text.name, True, "demonstration", "demo")
+        for one in spec.template.texts:
+            review(store, "template", one.name, True, "demonstration", "demo")
 
 
 def _refuse_failures(report: RunReport) -> None:
