@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
-from usergrowth_dagster.learning.metrics import _Ranked, _resamples, curves, evaluate, reliability
+from usergrowth_dagster.learning.metrics import (
+    Ranked,
+    curves,
+    evaluate,
+    reliability,
+    resample_weights,
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -25,7 +31,7 @@ def test_weighted_figures_equal_sklearn_with_ties(seed, rows, levels, weighted):
     label[:2] = [0, 1]
     weights = rng.integers(0, 4, rows).astype(float) if weighted else np.ones(rows)
     weights[:2] = 1
-    ranked = _Ranked(label, score, probability=True)
+    ranked = Ranked(label, score, probability=True)
     got = {
         name: float(value[0]) for name, value in ranked.figures(weights[None, ranked.order]).items()
     }
@@ -43,7 +49,9 @@ def test_a_resample_equals_the_repeated_rows():
     users = rng.integers(0, 30, 200)
     label, score = (rng.random(200) < 0.3).astype(float), np.round(rng.random(200), 1)
     found = evaluate(label, {"m": score}, users, resamples=25, seed=3)
-    weights = np.concatenate(list(_resamples(np.unique(users, return_inverse=True)[1], 25, 3)))
+    weights = np.concatenate(
+        list(resample_weights(np.unique(users, return_inverse=True)[1], 25, 3))
+    )
     for draw, row in enumerate(weights):
         assert len({(u, w) for u, w in zip(users, row, strict=True)}) == 30, (
             "a user is drawn as a whole"

@@ -38,9 +38,19 @@ def test_the_signal_is_found_with_honest_figures(churn_rows, settings):
     assert found.metrics["ece"].value < 0.05
     assert set(found.evaluation.metrics) == {"logistic", "lightgbm", "blend", "recency", "rfm"}
     assert next(iter(found.importance)) == "recency_days"
-    assert set(found.figures) == {"roc", "precision_recall", "calibration", "lift", "importance"}
+    assert set(found.figures) == {
+        *("roc", "precision_recall", "calibration", "lift", "importance", "drift")
+    }
     assert all(png.startswith(b"\x89PNG") and len(png) < 40_000 for png in found.figures.values())
-    assert stages == ["rows", "logistic", "lightgbm", "blend", "evaluate", "pictures"]
+    assert stages == [
+        "rows",
+        "logistic",
+        "lightgbm",
+        "blend",
+        "evaluate",
+        "look closer",
+        "pictures",
+    ]
     assert label_gap_holds(found) and found.last_label_day < D
     assert f"[{found.paired['auc'].low:+.4f}" in found.sentence
     late = replace(found, execution_date=found.last_label_day)

@@ -1,9 +1,17 @@
-"""What a new version must pass before it may score anyone: calibration, leakage, the champion."""
+"""What a new version must pass before it may score anyone.
 
+``positives`` (enough of either class), ``features`` (what it takes is there when scoring),
+``leakage`` (the canary of :mod:`leakage`), ``calibration``, ``champion`` (not worse than the
+version that scores now). Bounds are in ``settings/learning.py``.
+"""
+
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.learning.dataset import flat_rows
+from usergrowth_dagster.learning.encoding import kind_of
+from usergrowth_dagster.learning.leakage import is_trusted
 from usergrowth_dagster.learning.metrics import Interval, evaluate
 from usergrowth_dagster.learning.training import RESAMPLES, TrainedModels, label_gap_holds
 from usergrowth_dagster.settings import Settings
@@ -12,10 +20,8 @@ from usergrowth_dagster.warehouse.engine import Engine
 if TYPE_CHECKING:
     from usergrowth_dagster.learning.store import LoadedModel
 
-ECE_FLOOR = 0.02
-LEAK_AUC = 0.99
-LEAK_ROWS = 20_000
 MIN_COMPARED = 200
+SURE = 3.0  # standard errors: many features are looked at
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,47 @@ class Gate:
         return asdict(self)
 
 
-def calibration_gate(trained: TrainedModels) -> Gate:
-    """The calibration error on the test slice is at most 0.02 plus twice what chance alone gives.
+def positives_gate(trained: TrainedModels, settings: Settings) -> Gate:
+    """The train and the test slice hold enough rows of the rarer class to learn and judge by."""
+    least = {"train": settings.min_positives_train, "test": settings.min_positives_test}
+    told, passed = [], True
+    for name, bound in least.items():
+        rows, positives = trained.counts[name]
+        few, kind = min((positives, "positive"), (rows - positives, "negative"))
+        enough = few >= bound
+        passed = passed and enough
+        verb = "at least" if enough else "fewer than"
+        told.append(f"{few:,} {kind} rows in the {name} slice, {verb} {bound}")
+    return Gate("positives", passed, "; ".join(told))
+
+
+def features_gate(trained: TrainedModels, serving: Mapping[str, str] | None) -> Gate:
+    """Every column that the model takes is there, of the same kind, when people are scored.
+
+    Args:
+        trained: the training.
+        serving: column → SQL type of the tables that are scored; None when the caller has none.
+    """
+    if serving is None:
+        return Gate("features", True, "no serving tables were given to compare with")
+    kinds = {c: k for c, k in trained.spec.columns.items() if c in _taken(trained)}
+    missing = sorted(c for c in kinds if c not in serving)
+    retyped = sorted(c for c in kinds if c in serving and kind_of(serving[c]) != kinds[c])
+    if not missing and not retyped:
+        return Gate("features", True, f"all {len(kinds)} columns are there when people are scored")
+    told = []
+    if missing:
+        told.append(f"{', '.join(missing)} will be missing when people are scored")
+    told += [f"{c} is a {kinds[c]} here and {serving[c]} when people are scored" for c in retyped]
+    return Gate("features", False, "; ".join(told))
+
+
+def _taken(trained: TrainedModels) -> set[str]:
+    return {f.column for f in trained.spec.features}
+
+
+def calibration_gate(trained: TrainedModels, settings: Settings) -> Gate:
+    """The calibration error on the test slice is at most the bound plus twice what chance gives.
 
     The error is that of equal-mass bins (``ace``), since chance's part in it is known: with n rows
     and base rate b, ten bins of n / 10 perfectly calibrated rows show a mean gap of about
@@ -43,38 +88,79 @@ def calibration_gate(trained: TrainedModels) -> Gate:
     rows, positives = trained.counts["test"]
     base = positives / rows
     chance = math.sqrt(2 / math.pi) * math.sqrt(base * (1 - base) * 10 / rows)
-    bound = ECE_FLOOR + 2 * chance
+    bound = settings.max_calibration_error + 2 * chance
     ace = trained.metrics["ace"].value
     verb = "is within" if ace <= bound else "exceeds"
     reason = f"calibration error {ace:.4f} on the test slice {verb} the bound {bound:.4f}"
     return Gate("calibration", ace <= bound, reason)
 
 
-def leakage_gate(trained: TrainedModels) -> Gate:
-    """Labels closed between slices and before D, and no single feature gives the label away."""
-    import numpy as np
-    from scipy.stats import rankdata
+def leakage_gate(
+    trained: TrainedModels, settings: Settings, before: Mapping[str, Any] | None = None
+) -> Gate:
+    """Labels closed between slices and before D, and no feature knows the future.
 
+    Args:
+        trained: the training.
+        settings: the bounds and the trusted features.
+        before: the summary of the approved version before, where there is one.
+    """
     if not label_gap_holds(trained):
         return Gate("leakage", False, "a label was not closed before the next slice or before D")
-    label = trained.test.label
-    at = np.linspace(0, len(label) - 1, min(LEAK_ROWS, len(label))).astype(int)
-    y = label[at]
-    positives = int(y.sum())
-    negatives = len(y) - positives
-    worst, name = 0.0, ""
-    for feature in trained.spec.features:
-        if feature.kind != "number" or not positives or not negatives:
-            continue
-        values = np.nan_to_num(trained.test.frame[feature.name].to_numpy()[at], nan=-np.inf)
-        ranks = rankdata(values)[y == 1].sum()
-        auc = (ranks - positives * (positives + 1) / 2) / (positives * negatives)
-        if max(auc, 1 - auc) > worst:
-            worst, name = float(max(auc, 1 - auc)), feature.label
-    passed = worst < LEAK_AUC
-    verb = "tells" if passed else "gives away"
-    reason = f"the most telling single feature, {name}, {verb} the label with AUC {worst:.3f}"
-    return Gate("leakage", passed, reason)
+    found = trained.screening
+    trusted = {f.label for f in trained.spec.features if is_trusted(f, settings)}
+    alone = {name: auc for name, auc in found.alone.items() if name not in trusted}
+    told = [
+        f"{name} gives away the label with AUC {auc:.3f} by itself"
+        for name, auc in alone.items()
+        if auc >= settings.leak_auc
+    ]
+    if found.dependence is not None:
+        fall = found.dependence.fall
+        names = " and ".join(found.dependence.features)
+        told.append(
+            f"{names} {'take' if ' and ' in names else 'takes'} {fall.value:.0%} "
+            f"[{fall.low:.0%}, {fall.high:.0%}] off the log-loss that all other features leave"
+        )
+    told += _jumps(trained, alone, before or {}, settings.leak_jump)
+    if told:
+        advice = (
+            "; see where it comes from: if it is known on the day of the snapshot, name it in the "
+            "setting trusted_features, or approve the version with a reason"
+        )
+        return Gate("leakage", False, "; ".join(told) + advice)
+    name, auc = next(iter(alone.items()), ("none", 0.5))
+    return Gate(
+        "leakage",
+        True,
+        f"the most telling single feature, {name}, has AUC {auc:.3f} by itself, and no feature is "
+        "one the others could not stand in for",
+    )
+
+
+def _jumps(
+    trained: TrainedModels, alone: Mapping[str, float], before: Mapping[str, Any], bound: float
+) -> list[str]:
+    """Features that tell far more by themselves than in the version before, beyond chance."""
+    told = []
+    rows = before.get("rows", {}).get("test", {})
+    for name, known in before.get("alone", {}).items():
+        now = alone.get(name, 0.0)
+        error = _error(now, *trained.counts["test"]) ** 2
+        error += _error(known, rows["rows"], rows["positives"]) ** 2
+        if now - known > bound + SURE * error**0.5:
+            told.append(
+                f"{name} has AUC {now:.3f} by itself, and had {known:.3f} in the version before"
+            )
+    return told
+
+
+def _error(auc: float, rows: int, positives: int) -> float:
+    """Standard error of an AUC (Hanley & McNeil 1982, equation 1), rows taken as independent."""
+    one, two = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    rest = rows - positives
+    spread = auc * (1 - auc) + (positives - 1) * (one - auc**2) + (rest - 1) * (two - auc**2)
+    return float((max(spread, 0.0) / max(positives * rest, 1)) ** 0.5)
 
 
 def champion_gate(

@@ -1,5 +1,6 @@
 """Which features a fitted model leans on, in one unit for all kinds of model."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.learning.encoding import FeatureSpec
@@ -11,29 +12,72 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SAMPLE = 2000
+FLAT = 1e-9  # logits: a part that varies less is constant
+CLEAR = 0.5  # correlation from which a feature has one direction
+
+
+@dataclass(frozen=True)
+class Lean:
+    """How a model leans on one feature.
+
+    Attributes:
+        weight: standard deviation of the feature's part in the score, in logits.
+        direction: in words; see :func:`lean`.
+    """
+
+    weight: float
+    direction: str
 
 
 def importance(
     model: CalibratedModel, spec: FeatureSpec, frame: "pd.DataFrame"
 ) -> dict[str, float]:
-    """The spread of each feature's part in the score, largest first.
+    """Feature label → spread of its part in the score in logits, largest first."""
+    return {label: found.weight for label, found in lean(model, spec, frame).items()}
+
+
+def lean(model: CalibratedModel, spec: FeatureSpec, frame: "pd.DataFrame") -> dict[str, Lean]:
+    """How much a model leans on each feature, and in which direction, largest first.
 
     The raw score on the logit scale is a sum of one part a feature: coefficients times one-hot
     columns for the logistic model, SHAP values (Lundberg & Lee 2017, by LightGBM's TreeSHAP) for
-    the trees, the mean of both for their blend. The importance is the standard deviation of the
-    part over at most 2,000 rows.
-
-    Returns:
-        Feature label → standard deviation in logits.
+    the trees, the mean of both for their blend. The weight is the standard deviation of the part
+    over at most 2,000 rows. The direction of a number is the sign of the correlation of its ranks
+    with those of its part (Spearman), where that is at least one half; that of a category is the
+    value with the highest mean part. It says what the model does, not what causes what.
     """
     import numpy as np
 
     rows = frame.iloc[np.linspace(0, len(frame) - 1, min(SAMPLE, len(frame))).astype(int)]
     fitted = model.pipeline
     members = fitted.members if isinstance(fitted, Blend) else [fitted]
-    spread = np.mean([_parts(member, spec, rows) for member in members], axis=0).std(axis=0)
-    found = {f.label: float(s) for f, s in zip(spec.features, spread, strict=True)}
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    parts = np.mean([_parts(member, spec, rows) for member in members], axis=0)
+    found = {
+        f.label: Lean(float(parts[:, i].std()), _direction(f.kind, rows[f.name], parts[:, i]))
+        for i, f in enumerate(spec.features)
+    }
+    return dict(sorted(found.items(), key=lambda item: (-item[1].weight, item[0])))
+
+
+def _direction(kind: str, value: "pd.Series[Any]", part: "NDArray[np.float64]") -> str:
+    """One feature's direction in words, for values and parts of shape (rows,)."""
+    import numpy as np
+    from scipy.stats import rankdata
+
+    if part.std() < FLAT:
+        return "not used"
+    if kind == "category":
+        names, at = np.unique(value.to_numpy().astype(str), return_inverse=True)
+        mean = np.bincount(at, weights=part) / np.bincount(at)
+        return f"most likely at {names[mean.argmax()]}, least at {names[mean.argmin()]}"
+    number = value.to_numpy(dtype=np.float64)
+    known = ~np.isnan(number)
+    if known.sum() < 2 or number[known].std() == 0 or part[known].std() < FLAT:
+        return "matters where it is missing"
+    rho = float(np.corrcoef(rankdata(number[known]), rankdata(part[known]))[0, 1])
+    if abs(rho) < CLEAR:
+        return "both ways"
+    return f"higher → {'more' if rho > 0 else 'less'} likely"
 
 
 def _parts(pipeline: Any, spec: FeatureSpec, rows: "pd.DataFrame") -> "NDArray[np.float64]":
@@ -49,7 +93,7 @@ def _parts(pipeline: Any, spec: FeatureSpec, rows: "pd.DataFrame") -> "NDArray[n
             owners = _logistic_owners(columns, spec)
         else:
             parts = last.predict(matrix, pred_contrib=True)[:, :-1]
-            owners = _tree_owners(columns, spec)
+            owners = tree_owners(columns, spec)
     return np.asarray(parts @ _membership(owners, len(spec.features)))
 
 
@@ -73,7 +117,7 @@ def _category_owners(columns: Any, spec: FeatureSpec) -> list[int]:
     return [p for p, size in zip(positions, sizes, strict=True) for _ in range(size)]
 
 
-def _tree_owners(columns: Any, spec: FeatureSpec) -> "NDArray[np.int64]":
+def tree_owners(columns: Any, spec: FeatureSpec) -> "NDArray[np.int64]":
     import numpy as np
 
     return np.array(_positions(spec, "number") + _category_owners(columns, spec), dtype=np.int64)

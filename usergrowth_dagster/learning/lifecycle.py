@@ -7,7 +7,7 @@ from typing import Any
 
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.registry import find_fingerprint, read_artifacts, register
-from usergrowth_dagster.learning.store import ModelRef
+from usergrowth_dagster.learning.store import ModelRef, read_card
 from usergrowth_dagster.learning.training import Progress, fingerprint, train
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
@@ -22,14 +22,17 @@ class Registered:
         reused: whether it had been made before from the same inputs.
         summary: everything found out, as plain values: ``metrics`` (scorer → metric → value, low,
             high), ``champion``, ``paired``, ``sentence``, ``rows``, ``slices``, ``gates``,
-            ``importance``, ``warnings``, ``seconds`` and what it was made from.
+            ``importance``, ``directions``, ``parts``, ``gains``, ``drift``, ``warnings``,
+            ``seconds`` and what it was made from.
         figures: picture name → PNG bytes.
+        card: the model card, markdown.
     """
 
     ref: ModelRef
     reused: bool
     summary: dict[str, Any]
     figures: dict[str, bytes] = field(repr=False)
+    card: str = field(default="", repr=False)
 
 
 def train_and_register(
@@ -43,12 +46,13 @@ def train_and_register(
     data_mark: str = "",
     code_version: str,
     dagster_run_id: str | None = None,
+    serving: Mapping[str, str] | None = None,
     progress: Progress = lambda _: None,
 ) -> Registered:
     """Train, judge and register, or return the version made before from the same inputs.
 
-    Arguments as in :func:`training.train`; the same inputs are the same job, execution date, data
-    mark, code version and settings.
+    Arguments as in :func:`training.train` and :func:`registry.register`; the same inputs are the
+    same job, execution date, data mark, code version and settings.
 
     Raises:
         UserError: too little to learn from; nothing is registered then.
@@ -69,8 +73,8 @@ def train_and_register(
             progress=progress,
         )
         progress("register")
-        ref = register(engine, relation, trained, settings)
+        ref = register(engine, relation, trained, settings, serving=serving)
     else:
         ref = known
     summary, figures = read_artifacts(ref)
-    return Registered(ref, known is not None, summary, figures)
+    return Registered(ref, known is not None, summary, figures, read_card(ref))

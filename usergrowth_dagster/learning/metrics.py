@@ -73,10 +73,10 @@ class Evaluation:
     def difference(self, metric: str, first: str, second: str) -> Interval:
         """Paired difference first − second of a metric, with its interval."""
         value = self.metrics[first][metric].value - self.metrics[second][metric].value
-        return _interval(value, self.draws[first][metric] - self.draws[second][metric])
+        return as_interval(value, self.draws[first][metric] - self.draws[second][metric])
 
 
-class _Ranked:
+class Ranked:
     """One scorer's rows sorted by falling score, ready for weighted figures."""
 
     def __init__(self, label: "Floats", score: "Floats", probability: bool) -> None:
@@ -127,7 +127,7 @@ class _Ranked:
                 / positives,
             }
             for share in TOP_SHARES:
-                captured = _gain_at(seen, found, mass, hits, total * share / 100) / positives
+                captured = gain_at(seen, found, mass, hits, total * share / 100) / positives
                 out[f"capture_{share}"] = captured
                 out[f"lift_{share}"] = captured / (share / 100)
             if self.probability:
@@ -139,7 +139,7 @@ class _Ranked:
         return out
 
 
-def _gain_at(
+def gain_at(
     seen: "Floats", found: "Floats", mass: "Floats", hits: "Floats", wanted: "Floats"
 ) -> "Floats":
     """Positives among the first ``wanted`` weight of each row, linear within a step."""
@@ -211,11 +211,11 @@ def evaluate(
     import numpy as np
 
     y = np.asarray(label, dtype=np.float64)
-    parts: dict[str, list[_Ranked | _Grouped]] = {}
+    parts: dict[str, list[Ranked | _Grouped]] = {}
     group = None if groups is None else np.unique(groups, return_inverse=True)[1]
     for name, raw in scores.items():
         score = np.asarray(raw, dtype=np.float64)
-        parts[name] = [_Ranked(y, score, name not in not_probabilities)]
+        parts[name] = [Ranked(y, score, name not in not_probabilities)]
         if group is not None:
             parts[name].append(_Grouped(y, score, group))
     cluster = np.arange(len(y)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
@@ -224,7 +224,7 @@ def evaluate(
     draws: dict[str, dict[str, list[Any]]] = {
         name: {m: [] for m in found} for name, found in values.items()
     }
-    for weights in _resamples(cluster, resamples, seed):
+    for weights in resample_weights(cluster, resamples, seed):
         for name, kept in parts.items():
             for metric, drawn in _figures(kept, weights).items():
                 draws[name][metric].append(drawn)
@@ -233,20 +233,20 @@ def evaluate(
         for name, found in draws.items()
     }
     metrics = {
-        name: {m: _interval(float(v[0]), stacked[name][m]) for m, v in found.items()}
+        name: {m: as_interval(float(v[0]), stacked[name][m]) for m, v in found.items()}
         for name, found in values.items()
     }
     return Evaluation(metrics, stacked)
 
 
-def _figures(parts: Sequence["_Ranked | _Grouped"], weights: "Floats") -> dict[str, "Floats"]:
+def _figures(parts: Sequence["Ranked | _Grouped"], weights: "Floats") -> dict[str, "Floats"]:
     found: dict[str, Floats] = {}
     for part in parts:
         found |= part.figures(weights[:, part.order])
     return found
 
 
-def _resamples(cluster: "Ints", resamples: int, seed: int) -> Iterator["Floats"]:
+def resample_weights(cluster: "Ints", resamples: int, seed: int) -> Iterator["Floats"]:
     """Row weights of cluster resamples, in blocks of shape (block, n); memory is bounded."""
     import numpy as np
 
@@ -261,7 +261,8 @@ def _resamples(cluster: "Ints", resamples: int, seed: int) -> Iterator["Floats"]
         yield times.astype(np.float64)[:, cluster]
 
 
-def _interval(value: float, draws: "Floats") -> Interval:
+def as_interval(value: float, draws: "Floats") -> Interval:
+    """A figure with the 95 % percentile interval of its resamples, those that were possible."""
     import numpy as np
 
     usable = draws[np.isfinite(draws)]
@@ -269,6 +270,27 @@ def _interval(value: float, draws: "Floats") -> Interval:
         return Interval(value, float("nan"), float("nan"))
     low, high = np.percentile(usable, [2.5, 97.5])
     return Interval(value, float(low), float(high))
+
+
+def means(
+    columns: Mapping[str, "NDArray[Any]"],
+    clusters: "NDArray[Any]",
+    *,
+    resamples: int = 500,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """The mean of each column of shape (n,), with its interval by cluster."""
+    import numpy as np
+
+    values = np.column_stack([np.asarray(c, dtype=np.float64) for c in columns.values()])
+    cluster = np.unique(clusters, return_inverse=True)[1]
+    blocks = [
+        weights @ values / weights.sum(axis=1, keepdims=True)
+        for weights in resample_weights(cluster, resamples, seed)
+    ]
+    drawn = np.concatenate([*blocks, np.empty((0, values.shape[1]))])
+    found = values.mean(axis=0)
+    return {name: as_interval(float(found[i]), drawn[:, i]) for i, name in enumerate(columns)}
 
 
 def curves(label: "NDArray[Any]", score: "NDArray[Any]") -> dict[str, "Floats"]:
@@ -281,7 +303,7 @@ def curves(label: "NDArray[Any]", score: "NDArray[Any]") -> dict[str, "Floats"]:
     import numpy as np
 
     y = np.asarray(label, dtype=np.float64)
-    ranked = _Ranked(y, np.asarray(score, dtype=np.float64), probability=False)
+    ranked = Ranked(y, np.asarray(score, dtype=np.float64), probability=False)
     mass = np.diff(np.r_[ranked.starts, len(y)]).astype(np.float64)
     hits = np.add.reduceat(ranked.label, ranked.starts)
     seen, found = np.cumsum(mass), np.cumsum(hits)
@@ -302,7 +324,7 @@ def reliability(label: "NDArray[Any]", score: "NDArray[Any]") -> dict[str, "Floa
     import numpy as np
 
     y, p = np.asarray(label, dtype=np.float64), np.asarray(score, dtype=np.float64)
-    ranked = _Ranked(y, p, probability=True)
+    ranked = Ranked(y, p, probability=True)
     rows = np.diff(np.r_[ranked.bins, len(y)]).astype(np.float64)
     return {
         "mean_score": np.add.reduceat(p[ranked.order], ranked.bins) / rows,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from usergrowth_dagster.learning.drift import Drift
+
     Scores = Mapping[str, NDArray[np.float64]]
 
 STYLES = (
@@ -182,3 +184,30 @@ def _importance(importance: Mapping[str, float], title: str) -> bytes:
         axes.set_xlabel("standard deviation of the feature's part of the logit")
 
     return _picture(draw, f"{title}: what the model leans on", height=1.4 + 0.2 * len(top))
+
+
+def draw_drift(drift: "Drift", title: str, notice: float, warning: float) -> bytes:
+    """The largest population stability indices as bars, with the lines of notice and warning."""
+    top = [*([drift.score] if drift.score else []), *drift.features[:20]][::-1]
+    colors = {"same": "#999999", "shifted": "#E69F00", "drifted": "#D55E00"}
+
+    def draw(axes: Any) -> None:
+        axes.barh(
+            [s.feature for s in top], [s.psi for s in top], color=[colors[s.level] for s in top]
+        )
+        for bound, style in ((notice, "--"), (warning, "-")):
+            axes.axvline(bound, color="#333333", linestyle=style, linewidth=1)
+            axes.annotate(
+                f"{bound:g}",
+                (bound, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(2, -9),
+                textcoords="offset points",
+                fontsize=8,
+            )
+        axes.set_xlim(0, max(warning * 1.2, *(s.psi * 1.05 for s in top)))
+        axes.tick_params(axis="y", labelsize=8)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("population stability index (gray: no more than chance, or small)")
+
+    return _picture(draw, f"{title}: drift from the training", height=1.4 + 0.2 * len(top))

@@ -7,15 +7,25 @@ inputs make a version once: their fingerprint is one of its tags.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from usergrowth_dagster.learning.gates import Gate, calibration_gate, champion_gate, leakage_gate
-from usergrowth_dagster.learning.metrics import Interval
+from usergrowth_dagster.learning.card import headline, write_card
+from usergrowth_dagster.learning.gates import (
+    Gate,
+    calibration_gate,
+    champion_gate,
+    features_gate,
+    leakage_gate,
+    positives_gate,
+)
+from usergrowth_dagster.learning.metrics import Interval, reliability
 from usergrowth_dagster.learning.reviewing import newest_model, review, waiting_model
 from usergrowth_dagster.learning.runs import RunRecord, log_version, requirements
 from usergrowth_dagster.learning.store import (
+    CARD_FILE,
+    REFERENCE_FILE,
     SPEC_FILE,
     SUMMARY_FILE,
     LoadedModel,
@@ -53,7 +63,14 @@ TRUSTED = [  # the types outside scikit-learn's own that a saved model is made o
 ]
 
 
-def register(engine: Engine, relation: str, trained: TrainedModels, settings: Settings) -> ModelRef:
+def register(
+    engine: Engine,
+    relation: str,
+    trained: TrainedModels,
+    settings: Settings,
+    *,
+    serving: Mapping[str, str] | None = None,
+) -> ModelRef:
     """Judge a training's champion, log it and register it as the next version.
 
     Args:
@@ -61,19 +78,23 @@ def register(engine: Engine, relation: str, trained: TrainedModels, settings: Se
             test slice.
         relation: the training relation.
         trained: what :func:`training.train` returned.
-        settings: where MLflow is.
+        settings: where MLflow is, and the gates' bounds.
+        serving: column → SQL type of the tables that people are scored from.
 
     Returns:
         The version with its status; the one made before when the inputs are the same.
     """
-    known = find_fingerprint(settings, trained.config.algorithm, trained.fingerprint)
-    if known is not None:
-        return known
     config = trained.config
     current = newest_model(settings, config.algorithm, config.config_hash(), trained.execution_date)
+    known = find_fingerprint(settings, config.algorithm, trained.fingerprint)
+    if known is not None:
+        return known
+    before = read_artifacts(current)[0] if current else None
     gates = [
-        calibration_gate(trained),
-        leakage_gate(trained),
+        positives_gate(trained, settings),
+        features_gate(trained, serving),
+        leakage_gate(trained, settings, before),
+        calibration_gate(trained, settings),
         champion_gate(engine, relation, trained, load(current) if current else None, settings),
     ]
     return _register(trained, gates, settings)
@@ -114,7 +135,14 @@ def summarize(trained: TrainedModels, gates: list[Gate]) -> dict[str, Any]:
             for name, (rows, positives) in trained.counts.items()
         },
         "features": len(trained.spec.features),
+        "test": {"users": len(set(trained.test.user.tolist()))},
         "importance": dict(list(trained.importance.items())[:50]),
+        "directions": {n: found.direction for n, found in list(trained.leans.items())[:50]},
+        "parts": [_finite(part.as_dict()) for part in trained.parts],
+        "gains": [_finite(gain.as_dict()) for gain in trained.gains],
+        "reliability": _reliability(trained),
+        "drift": trained.drift.as_dict(),
+        "alone": {n: round(auc, 4) for n, auc in trained.screening.alone.items()},
         "gates": [gate.as_dict() for gate in gates],
         "data_versions": trained.data_versions,
         "code_version": trained.code_version,
@@ -122,6 +150,25 @@ def summarize(trained: TrainedModels, gates: list[Gate]) -> dict[str, Any]:
         "warnings": list(trained.warnings),
         "seconds": trained.seconds,
     }
+
+
+def _finite(record: dict[str, Any]) -> dict[str, Any]:
+    """A record whose figures JSON can hold."""
+    return {
+        name: {k: v if math.isfinite(v) else None for k, v in value.items()}
+        if isinstance(value, dict)
+        else value
+        for name, value in record.items()
+    }
+
+
+def _reliability(trained: TrainedModels) -> list[dict[str, float]]:
+    """The champion's calibration by tenth of the test rows, highest scores first."""
+    score = trained.models[trained.champion].model.score(trained.test.frame)
+    found = reliability(trained.test.label, score)
+    return [
+        dict(zip(found, map(float, row), strict=True)) for row in zip(*found.values(), strict=True)
+    ]
 
 
 def _plain(figure: Interval) -> dict[str, float | None]:
@@ -133,6 +180,7 @@ def _register(trained: TrainedModels, gates: list[Gate], settings: Settings) -> 
     """Log one run and register its model."""
     name = trained.config.algorithm
     summary = summarize(trained, gates)
+    status = decide(gates, trained.config.require_review)
     tags = {
         "algorithm": name,
         "config_hash": trained.config.config_hash(),
@@ -140,7 +188,7 @@ def _register(trained: TrainedModels, gates: list[Gate], settings: Settings) -> 
         "fit_last_label_day": trained.fit_last_label_day.isoformat(),
         "execution_date": trained.execution_date.isoformat(),
         "champion": trained.champion,
-        "status": decide(gates, trained.config.require_review),
+        "status": status,
         "gates": in_words(gates),
         "fingerprint": trained.fingerprint,
     }
@@ -150,6 +198,7 @@ def _register(trained: TrainedModels, gates: list[Gate], settings: Settings) -> 
         tags=tags,
         record=_record(trained, summary),
         write=lambda folder: _save(trained, summary, folder),
+        description=headline(summary, status),
     )
 
 
@@ -204,6 +253,10 @@ def _save(trained: TrainedModels, summary: dict[str, Any], folder: Path) -> None
     (folder / "model" / SPEC_FILE).write_text(
         trained.spec.model_dump_json(indent=1), encoding="utf-8"
     )
+    (folder / "model" / REFERENCE_FILE).write_text(
+        trained.reference.model_dump_json(), encoding="utf-8"
+    )
+    (folder / CARD_FILE).write_text(write_card(summary), encoding="utf-8")
     pictures = folder / "figures"
     pictures.mkdir()
     for name, content in trained.figures.items():

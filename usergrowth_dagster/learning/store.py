@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.drift import Reference
 from usergrowth_dagster.learning.encoding import FeatureSpec
 from usergrowth_dagster.settings import Settings
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 Status = Literal["approved", "waiting_review", "rejected", "retired"]
 SPEC_FILE = "feature_spec.json"
+REFERENCE_FILE = "drift_reference.json"  # beside the spec, in the folder of the model
+CARD_FILE = "model_card.md"
 SUMMARY_FILE = "summary.json"
 ALIAS = "champion"
 SET_TO = "champion_set_to"  # of the registered model: where the product last put the alias
@@ -83,11 +86,12 @@ class ModelRef:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A version ready to score: the model and the features it takes."""
+    """A version ready to score: the model, the features it takes, and those it was trained on."""
 
     ref: ModelRef
     model: "CalibratedModel"
     spec: FeatureSpec
+    reference: Reference | None = None
 
 
 def client(settings: Settings) -> "MlflowClient":
@@ -208,7 +212,7 @@ def versions(
 
 
 def load(ref: ModelRef) -> LoadedModel:
-    """Load a version's model and feature spec.
+    """Load a version's model, feature spec, and the training's histograms if it has them.
 
     Raises:
         UserError: its files are gone from the artifact store.
@@ -228,7 +232,10 @@ def load(ref: ModelRef) -> LoadedModel:
 
         model = mlflow.sklearn.load_model(str(path))
         spec = FeatureSpec.model_validate_json((path / SPEC_FILE).read_text(encoding="utf-8"))
-    return LoadedModel(ref, model, spec)
+        drawn = path / REFERENCE_FILE
+        text = drawn.read_text(encoding="utf-8") if drawn.exists() else None
+        reference = Reference.model_validate_json(text) if text else None
+    return LoadedModel(ref, model, spec, reference)
 
 
 def read_artifacts(ref: ModelRef) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -239,6 +246,19 @@ def read_artifacts(ref: ModelRef) -> tuple[dict[str, Any], dict[str, bytes]]:
         pictures = Path(made.download_artifacts(ref.run_id, "figures", folder))
         figures = {p.stem: p.read_bytes() for p in sorted(pictures.glob("*.png"))}
         return json.loads(summary.read_text(encoding="utf-8")), figures
+
+
+def read_card(ref: ModelRef) -> str:
+    """A version's model card as it was written at training; empty for one without a card."""
+    from mlflow.exceptions import MlflowException
+
+    made = _open(ref.tracking_uri)
+    with TemporaryDirectory(prefix="usergrowth-model-") as folder:
+        try:
+            path = Path(made.download_artifacts(ref.run_id, CARD_FILE, folder))
+        except (MlflowException, OSError):
+            return ""
+        return path.read_text(encoding="utf-8")
 
 
 def move_alias(made: "MlflowClient", settings: Settings, ref: ModelRef) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from usergrowth_dagster.learning.baselines import RANKING_ONLY, baseline_scores
 from usergrowth_dagster.learning.candidates import (
@@ -22,14 +23,29 @@ from usergrowth_dagster.learning.candidates import (
 )
 from usergrowth_dagster.learning.config import TrainingConfig, last_label_day
 from usergrowth_dagster.learning.dataset import TestRows, job_rows, load_slices, on_days
+from usergrowth_dagster.learning.drift import (
+    Drift,
+    Reference,
+    drift_of_frame,
+    histogram,
+    make_reference,
+)
 from usergrowth_dagster.learning.encoding import FeatureSpec
 from usergrowth_dagster.learning.fitting import fit_spec
-from usergrowth_dagster.learning.importance import importance
+from usergrowth_dagster.learning.gains import Gain, gains
+from usergrowth_dagster.learning.importance import Lean, lean
+from usergrowth_dagster.learning.leakage import Screening, screen
 from usergrowth_dagster.learning.metrics import Evaluation, Interval, evaluate
-from usergrowth_dagster.learning.plots import draw_all
+from usergrowth_dagster.learning.plots import draw_all, draw_drift
+from usergrowth_dagster.learning.slices import Part, by_slice
 from usergrowth_dagster.learning.splits import TimeSplit, split_by_time
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.settings.learning import LearningSettings
 from usergrowth_dagster.warehouse.engine import Engine
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Progress = Callable[[str], None]
 RESAMPLES = 500
@@ -47,7 +63,12 @@ class TrainedModels:
         evaluation: figures with intervals of the candidates and the baselines.
         paired: LightGBM minus logistic, by metric, with intervals.
         sentence: what boosting gained and what blending gained, in words.
-        importance: feature → spread of its part in the champion's score, largest first.
+        leans: feature → how the champion leans on it, largest first.
+        parts: the champion's figures by part of the users.
+        gains: the champion's capture, lift and response from the top tenth to everyone.
+        screening: what single features tell, for the leakage gate.
+        reference: the histograms that scored rows will be compared with.
+        drift: of the test slice from the train slice.
         figures: picture name → PNG bytes.
         counts: slice → (rows, positive rows).
         last_label_day: last day any label looked at.
@@ -70,7 +91,12 @@ class TrainedModels:
     evaluation: Evaluation
     paired: dict[str, Interval]
     sentence: str
-    importance: dict[str, float]
+    leans: dict[str, Lean]
+    parts: list[Part]
+    gains: list[Gain]
+    screening: Screening
+    reference: Reference
+    drift: Drift
     figures: dict[str, bytes] = field(repr=False)
     counts: dict[str, tuple[int, int]]
     last_label_day: date
@@ -84,6 +110,11 @@ class TrainedModels:
     def metrics(self) -> dict[str, Interval]:
         """The champion's figures with intervals."""
         return self.evaluation.metrics[self.champion]
+
+    @property
+    def importance(self) -> dict[str, float]:
+        """Feature → spread of its part in the champion's score in logits, largest first."""
+        return {label: found.weight for label, found in self.leans.items()}
 
 
 def train(
@@ -147,16 +178,28 @@ def train(
         seed=settings.seed,
     )
     champion, paired, sentence = choose_champion(evaluation)
+    chosen, early = models[champion].model, slices["train"].frame
+    clock.start("look closer")
+    own = every[champion]
+    least = settings.min_positives_slice
+    parts = by_slice(spec, early, test, own, least=least, seed=settings.seed)
+    table = gains(test.label, own, test.user, resamples=RESAMPLES, seed=settings.seed)
+    screening = screen(spec, slices["train"], test, settings)
+    reference = make_reference(spec, early, own)
+    drift = _own_drift(reference, spec, test, chosen.score(early), own, settings)
     clock.start("pictures")
-    weights = importance(models[champion].model, spec, test.frame)
+    leans = lean(chosen, spec, test.frame)
     first: list[str] = [champion, *(k for k in models if k != champion)]
+    title = f"{config.algorithm} on {execution_date}"
     figures = draw_all(
         test.label,
         {name: every[name] for name in [*first, *(n for n in every if n not in first)]},
-        weights,
+        {label: found.weight for label, found in leans.items()},
         ranking_only=RANKING_ONLY,
-        title=f"{config.algorithm} on {execution_date}",
+        title=title,
     )
+    bounds = settings.drift_notice, settings.drift_warning
+    figures["drift"] = draw_drift(drift, f"{title}, test slice", *bounds)
     clock.stop()
     fitted_days = [*split.train, *split.calibrate]
     return TrainedModels(
@@ -172,7 +215,12 @@ def train(
         evaluation=evaluation,
         paired=paired,
         sentence=sentence,
-        importance=weights,
+        leans=leans,
+        parts=parts,
+        gains=table,
+        screening=screening,
+        reference=reference,
+        drift=drift,
         figures=figures,
         counts={n: (len(s.label), int(s.label.sum())) for n, s in slices.items()},
         last_label_day=last_label_day(config, split.test),
@@ -184,6 +232,19 @@ def train(
             config, execution_date, settings, data_mark or data_versions or {}, code_version
         ),
     )
+
+
+def _own_drift(
+    reference: Reference,
+    spec: FeatureSpec,
+    test: TestRows,
+    early_score: "NDArray[np.float64]",
+    score: "NDArray[np.float64]",
+    settings: Settings,
+) -> Drift:
+    """The test slice against the train slice; for this the score's bins are the train slice's."""
+    known = reference.model_copy(update={"score": histogram(early_score)})
+    return drift_of_frame(known, spec, [test.frame], score, settings)
 
 
 def fingerprint(
@@ -205,6 +266,11 @@ def fingerprint(
             "data": data if isinstance(data, str) else dict(sorted(data.items())),
             "code_version": code_version,
             "settings": [settings.seed, settings.top_n, settings.max_training_rows],
+            "bounds": {
+                name: value
+                for name, value in settings.model_dump(mode="json").items()
+                if name in LearningSettings.model_fields
+            },
         },
         sort_keys=True,
     )

@@ -24,8 +24,8 @@ class LearningSettings(BaseSettings):
     leak_auc: Annotated[float, Field(ge=0.5, le=1)] = Field(
         0.99, description="a feature that alone ranks the label so well is taken for a leak"
     )
-    leak_suspect_auc: Annotated[float, Field(ge=0.5, le=1)] = Field(
-        0.7, description="a feature is compared with the whole model from this AUC of its own on"
+    leak_dependence: Share = Field(
+        0.1, description="a feature without which log-loss rises by so much is taken for a leak"
     )
     leak_jump: Share = Field(
         0.1, description="a feature's own AUC may rise by so much over that in the version before"

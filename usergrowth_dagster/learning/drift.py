@@ -1,0 +1,265 @@
+"""Drift: how far the features and the score of some rows are from those of the training.
+
+The population stability index of a feature over B bins with the shares e_i of the training and a_i
+of the present rows is
+
+    PSI = sum over i of (a_i − e_i) · ln(a_i / e_i)
+
+(Siddiqi 2006, *Credit Risk Scorecards*, ch. 8; the symmetric divergence of Kullback & Leibler 1951,
+eq. 2.6). An empty bin counts as half a row. Numbers have ten quantile bins of the train slice and
+one for missing; categories one bin a value. The usual reading is Siddiqi's: below .1 the same, to
+.25 a shift worth a look, above that a change.
+
+Few rows show an index without any change: it then follows (1/n + 1/m) · χ² with B − 1 degrees of
+freedom (Yurdakul & Naranjo 2020, *Journal of Risk Model Validation* 14(4), theorem 1). A feature is
+said to have drifted when its index is above the bound *and* above the 99.9 % point of that law.
+
+The training's bins and counts travel with the version (``model/drift_reference.json``), so that
+scoring needs no training data. Features are compared with the train slice, the score with that of
+the test slice: rows that the model was not fitted on. Some features grow with the age of the log
+(tenure, history) and must shift; whether it matters is shown by the score's own index.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from usergrowth_dagster.learning.encoding import Feature, FeatureSpec, flat_frame
+from usergrowth_dagster.learning.leakage import binned, quantile_edges
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse.engine import Engine
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from usergrowth_dagster.learning.store import LoadedModel
+
+BINS = 10
+SURE = 0.999  # of a shift being more than chance
+CHUNK_ROWS = 50_000
+SCORE = "score"
+Level = Literal["same", "shifted", "drifted"]
+
+
+class Histogram(BaseModel):
+    """Rows by bin: upper bounds of all bins but the last (numbers) or values (categories).
+
+    ``counts`` has one more number than bounds or values plus one: numbers end with the last bin
+    and the missing ones, categories with every other value.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    edges: tuple[float, ...] | None = None
+    values: tuple[str, ...] = ()
+    counts: tuple[int, ...]
+
+    def count(self, column: Any) -> "NDArray[np.int64]":
+        """Rows of a column in each of these bins."""
+        import numpy as np
+
+        if self.edges is not None:
+            at = binned(np.asarray(column, dtype=np.float64), np.array(self.edges))
+        else:
+            place = {value: i for i, value in enumerate(self.values)}
+            names, back = np.unique(np.asarray(column).astype(str), return_inverse=True)
+            at = np.array([place.get(n, len(self.values)) for n in names], dtype=np.int64)[back]
+        return np.bincount(at, minlength=len(self.counts))
+
+
+class Reference(BaseModel):
+    """The training's histograms, by feature label; ``score`` is that of the test slice."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    features: dict[str, Histogram]
+    score: Histogram
+
+
+@dataclass(frozen=True)
+class Shift:
+    """One feature's index, what chance alone would hardly exceed, and what it amounts to."""
+
+    feature: str
+    psi: float
+    chance: float
+    level: Level
+
+
+@dataclass(frozen=True)
+class Drift:
+    """All indices, largest first with the score's own in front; ``rows`` were compared."""
+
+    rows: int
+    score: Shift | None
+    features: tuple[Shift, ...]
+
+    @property
+    def drifted(self) -> list[str]:
+        """What has drifted, the score first."""
+        return [s.feature for s in self.every() if s.level == "drifted"]
+
+    def every(self) -> list[Shift]:
+        """The score and the features."""
+        return [*([self.score] if self.score else []), *self.features]
+
+    def sentence(self) -> str:
+        """What there is to say, for a check or a log."""
+        if not self.rows:
+            return "no row was compared with the training"
+        score = f"the score's index is {self.score.psi:.3f}, " if self.score else ""
+        if not self.drifted:
+            return f"{self.rows:,} rows are like the training's: {score}no feature has drifted"
+        named = ", ".join(f"{s.feature} {s.psi:.2f}" for s in self.every() if s.level == "drifted")
+        parts = named.split(", ")
+        more = f" and {len(parts) - 8} more" if len(parts) > 8 else ""
+        return (
+            f"{self.rows:,} rows differ from the training's: {score}drifted are "
+            f"{', '.join(parts[:8])}{more} (population stability index)"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For records: the thirty largest."""
+        return {
+            "rows": self.rows,
+            "shifts": [
+                {"feature": s.feature, "psi": s.psi, "chance": s.chance, "level": s.level}
+                for s in self.every()[:30]
+            ],
+            "drifted": self.drifted,
+            "sentence": self.sentence(),
+        }
+
+
+def histogram(column: Any, *, category: bool = False) -> Histogram:
+    """The bins of a column of the training and its rows in them."""
+    import numpy as np
+
+    if category:
+        names, counts = np.unique(np.asarray(column).astype(str), return_counts=True)
+        return Histogram(values=tuple(map(str, names)), counts=(*map(int, counts), 0))
+    values = np.asarray(column, dtype=np.float64)
+    edges = quantile_edges(values, BINS)
+    counts = np.bincount(binned(values, edges), minlength=len(edges) + 2)
+    return Histogram(edges=tuple(map(float, edges)), counts=tuple(map(int, counts)))
+
+
+def make_reference(
+    spec: FeatureSpec, train: "pd.DataFrame", test_score: "NDArray[np.float64]"
+) -> Reference:
+    """What later rows are compared with: the flat train rows, and the scores of the test rows."""
+    return Reference(
+        features={
+            f.label: histogram(train[f.name].to_numpy(), category=f.kind == "category")
+            for f in spec.features
+        },
+        score=histogram(test_score),
+    )
+
+
+def psi(expected: Sequence[int], actual: Sequence[int]) -> float:
+    """The population stability index of two counts over the same bins; 0 without rows."""
+    import numpy as np
+
+    e, a = np.asarray(expected, dtype=np.float64), np.asarray(actual, dtype=np.float64)
+    used = (e > 0) | (a > 0)
+    e, a = e[used], a[used]
+    if not e.sum() or not a.sum():
+        return 0.0
+    p, q = np.maximum(e, 0.5) / e.sum(), np.maximum(a, 0.5) / a.sum()
+    return float(((q - p) * np.log(q / p)).sum())
+
+
+def compare(reference: Histogram, counts: Sequence[int], name: str, settings: Settings) -> Shift:
+    """One feature's shift from the training."""
+    from scipy.stats import chi2
+
+    found = psi(reference.counts, counts)
+    n, m = sum(reference.counts), sum(counts)
+    bins = sum(1 for a, b in zip(reference.counts, counts, strict=True) if a or b)
+    chance = float(chi2.ppf(SURE, max(bins - 1, 1))) * (1 / n + 1 / m) if n and m else 0.0
+    above = found > chance
+    level: Level = "same"
+    if above and found > settings.drift_notice:
+        level = "drifted" if found > settings.drift_warning else "shifted"
+    return Shift(name, found, chance, level)
+
+
+def drift_of_frame(
+    reference: Reference,
+    spec: FeatureSpec,
+    frames: Iterable["pd.DataFrame"],
+    score: Any,
+    settings: Settings,
+) -> Drift:
+    """The drift of flat rows, given in parts, and of their scores (None: not compared)."""
+    import numpy as np
+
+    rows = 0
+    counts: dict[str, Any] = {}
+    for frame in frames:
+        rows += len(frame)
+        for f in spec.features:
+            if f.label in reference.features:
+                found = reference.features[f.label].count(frame[f.name].to_numpy())
+                counts[f.label] = counts.get(f.label, 0) + found
+    shifts = [
+        compare(reference.features[label], found.tolist(), label, settings)
+        for label, found in counts.items()
+    ]
+    shifts.sort(key=lambda s: (-s.psi, s.feature))
+    own = None
+    if score is not None:
+        values = np.asarray(score, dtype=np.float64)
+        found = reference.score.count(values[~np.isnan(values)])
+        own = compare(reference.score, found.tolist(), SCORE, settings)
+    return Drift(rows, own, tuple(shifts))
+
+
+def measure(
+    engine: Engine,
+    relation: str,
+    model: "LoadedModel",
+    settings: Settings,
+    *,
+    scores: Any = None,
+    chunk_rows: int = CHUNK_ROWS,
+) -> Drift | None:
+    """The drift of rows that are scored from the training of the version that scores them.
+
+    Args:
+        engine: holds the relation.
+        relation: table or view with the feature columns.
+        model: the version, with its reference.
+        settings: the bounds.
+        scores: what the version gave the rows, shape (n,) in any order.
+        chunk_rows: rows in memory at once.
+
+    Returns:
+        None for a version that was registered without a reference.
+    """
+    if model.reference is None:
+        return None
+    import pyarrow as pa
+
+    types = engine.describe(f"select * from {relation}")
+    reader = engine.connection.sql(
+        f"select {model.spec.projection(types)} from {relation}"
+    ).to_arrow_reader(chunk_rows)
+    frames = (
+        flat_frame(pa.Table.from_batches([batch]), model.spec) for batch in reader if batch.num_rows
+    )
+    return drift_of_frame(model.reference, model.spec, frames, scores, settings)
+
+
+def unseen_share(feature: Feature, histogram: Histogram) -> float:
+    """Share of the training's known values of a category that fell into ``(other)``."""
+    from usergrowth_dagster.learning.encoding import MISSING, OTHER
+
+    counts = dict(zip(histogram.values, histogram.counts, strict=False))
+    known = sum(histogram.counts) - counts.get(MISSING, 0)
+    return counts.get(OTHER, 0) / known if known else 0.0
