@@ -9,6 +9,7 @@ from usergrowth_dagster.cli import (
     campaigns,
     chain,
     delivery,
+    effects,
     homes,
     kannel,
     people,
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (homes, campaigns, chain, delivery, people, audits, receive, kannel):
+for part in (homes, campaigns, chain, delivery, effects, people, audits, receive, kannel):
     app.add_typer(part.app)
 
 _INTERRUPTED = 130

@@ -20,9 +20,10 @@ def basis_of(
     models: Sequence[tuple[str, str]],
     uplift_versions: Sequence[str],
     global_share: float,
+    note: str,
     price: float,
     currency: str,
-    frozen: bool,
+    stands: str,
 ) -> Basis:
     """Tell what a decision was made by.
 
@@ -31,9 +32,10 @@ def basis_of(
         models: name and version of the models of the decision's rows.
         uplift_versions: versions of the uplift model of the decision's rows; empty: none.
         global_share: share of all users in the global control group.
+        note: a sentence when another policy decided than the campaign asks for.
         price: of one message segment.
         currency: of money.
-        frozen: whether the send plan is made, so that the decision stays.
+        stands: whether the decision may still change, and how it can be made again.
     """
     selection, effect = spec.selection, spec.effect
     scored = ", ".join(f"{name} version {version}" for name, version in models)
@@ -44,11 +46,10 @@ def basis_of(
     ]
     if selection.by_uplift:
         told = ", ".join(f"uplift version {version}" for version in uplift_versions)
-        if not told and selection.fallback:
-            told = (
-                f"none might be used, so the fallback decided: {policy_words(selection.fallback)}"
-            )
         facts.append(("Uplift model", told or "none might be used"))
+    if note:
+        by = f": {policy_words(selection.fallback, currency)}" if selection.fallback else ""
+        facts.append(("Decided otherwise", f"{note}{by}"))
     if selection.explore:
         facts.append(
             (
@@ -62,10 +63,10 @@ def basis_of(
         ("Counts as a return", _returns(spec)),
         ("A return is worth", _worth(spec, currency)),
         ("Channel", f"{spec.channel}, {price:g} {currency} a message"),
-        ("The decision", "stands: its send plan is made" if frozen else "may still be remade"),
+        ("The decision", stands),
     ]
     if effect.looks > 1:
-        facts.append(("Planned looks", f"{effect.looks}, before the window is complete"))
+        facts.append(("Planned looks", f"{effect.looks}, the last when the window is complete"))
     return Basis(facts)
 
 

@@ -16,13 +16,12 @@ from usergrowth_dagster.effects.report.figures import (
     daily_rows,
     decile_rows,
     funnel_rows,
-    meaning,
     money_rows,
     policy_rows,
     split_rows,
-    tiles,
 )
 from usergrowth_dagster.effects.report.funnel import check
+from usergrowth_dagster.effects.report.main_figures import meaning, tiles
 from usergrowth_dagster.effects.report.sources import sources_of
 from usergrowth_dagster.effects.report.words import VERDICT_WORDS, count, day, loss_words
 from usergrowth_dagster.effects.result import Effect, MoneyFigures

@@ -146,3 +146,12 @@ def day(value: date) -> str:
 def rate_interval(returned: int, users: int, level: float) -> tuple[float, float] | None:
     """Wilson's interval of a return rate; None without users."""
     return wilson(returned, users, quantile(level)) if users else None
+
+
+def cost_bounds(estimate: Estimate) -> str:
+    """Interval of a cost; one that may be endless, as when no effect is shown, has no bound."""
+    if estimate.low is None and estimate.high is None:
+        return ""
+    low = "0" if estimate.low is None else f"{estimate.low:,.2f}"
+    high = "no limit" if estimate.high is None else f"{estimate.high:,.2f}"
+    return signed(f"[{low}, {high}]")

@@ -1,0 +1,76 @@
+"""Reports of effects from the command line: the sentence, the main figures, where the page is."""
+
+from datetime import date
+from pathlib import Path
+
+from usergrowth_dagster.commands.home import open_home
+from usergrowth_dagster.commands.show import Say, ShowTable
+from usergrowth_dagster.control.codes import JobStatus
+from usergrowth_dagster.control.tasks import Task, all_tasks
+from usergrowth_dagster.control.tasks import task as one_task
+from usergrowth_dagster.effects.report.main_figures import figure_rows
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.report import Report, report_task
+
+
+def report(
+    home: Path | None,
+    task_id: str | None,
+    *,
+    campaign: str | None,
+    day: date | None,
+    every: bool,
+    say: Say,
+    table: ShowTable,
+) -> list[str]:
+    """Write the reports of the tasks that are asked for and show what they say.
+
+    Returns:
+        A sentence for each task that has no report.
+
+    Raises:
+        UserError: nothing, or more than one thing is asked for; no such task or campaign.
+    """
+    project = Project(open_home(home))
+    failures = []
+    for task in _asked(project, task_id, campaign, day, every):
+        try:
+            show_report(report_task(project, task), say, table)
+        except UserError as error:
+            failures.append(str(error))
+    return failures
+
+
+def _asked(
+    project: Project, task_id: str | None, campaign: str | None, day: date | None, every: bool
+) -> list[Task]:
+    if sum((task_id is not None, campaign is not None, every)) != 1:
+        raise UserError("name one task, or --campaign NAME with or without --date, or --all")
+    if day is not None and campaign is None:
+        raise UserError("--date goes with --campaign NAME")
+    if task_id is not None:
+        return [one_task(project.store, task_id)]
+    tasks = all_tasks(project.store)
+    if campaign is not None:
+        names = sorted({task.campaign for task in tasks})
+        tasks = [t for t in tasks if t.campaign == campaign and day in (None, t.execution_date)]
+        if not tasks:
+            when = f" of {day}" if day else ""
+            raise UserError(
+                f"campaign {campaign!r} has no task{when}; campaigns with tasks: "
+                f"{', '.join(names) or 'none'}"
+            )
+    decided = [task for task in tasks if task.status == JobStatus.SUCCESS]
+    if not decided:
+        raise UserError("no task has been decided yet; run its date first (usergrowth run --date)")
+    return sorted(decided, key=lambda task: (task.execution_date, task.task_id))
+
+
+def show_report(found: Report, say: Say, table: ShowTable) -> None:
+    """Print what a report says."""
+    effect = found.effect
+    say(f"{effect.execution_date} {effect.task_id} (campaign {effect.campaign}): {effect.sentence}")
+    say("")
+    table("", ("figure", "value", "interval or remark"), list(figure_rows(effect)))
+    say(f"{found.page}\n")

@@ -1,0 +1,175 @@
+"""The report of a task's effect: measured, with its funnel, written as a page and as JSON."""
+
+import json
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from usergrowth_dagster.audience.records import bind_decisions
+from usergrowth_dagster.control.codes import JobStatus
+from usergrowth_dagster.control.tasks import Task, all_tasks
+from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS
+from usergrowth_dagster.effects.report.basis import Basis, basis_of
+from usergrowth_dagster.effects.report.funnel import Fate, build_funnel
+from usergrowth_dagster.effects.report.page import render_json, render_page
+from usergrowth_dagster.effects.result import Effect, Funnel
+from usergrowth_dagster.messaging.texts.billing import price_of
+from usergrowth_dagster.tasks.choice import choice_of
+from usergrowth_dagster.tasks.effects import BEHAVIOR, OUTCOMES, measure, window_of
+from usergrowth_dagster.tasks.pins import read_pins
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.landing import QUARANTINE, scoped_counts
+from usergrowth_dagster.warehouse.population import quarantine_name
+
+FOLDER = "reports"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that is written; ``changed``: its files are not as they were."""
+
+    effect: Effect
+    basis: Basis
+    page: Path
+    data: Path
+    changed: bool
+
+
+def report_task(project: Project, task: Task) -> Report:
+    """Measure a task and write its report.
+
+    Files are written only when what they say has changed.
+
+    Raises:
+        UserError: the task has not been decided.
+    """
+    effect = measure(project, task)
+    with open_engine(project.settings) as engine:
+        effect = replace(effect, funnel=_funnel(engine, project, task, effect))
+        basis = _basis(engine, project, task)
+    page, data = report_paths(project, task.task_id)
+    changed = [
+        _write(page, render_page(effect, basis)),
+        _write(data, render_json(effect, basis)),
+    ]
+    return Report(effect, basis, page, data, any(changed))
+
+
+def report_paths(project: Project, task_id: str) -> tuple[Path, Path]:
+    """Where a task's page and its JSON are."""
+    folder = project.settings.home / FOLDER
+    return folder / f"{task_id}.html", folder / f"{task_id}.json"
+
+
+def reports_due(project: Project) -> list[Task]:
+    """Decided tasks of which more is known than their report says.
+
+    Those whose window has begun and that have no report, or one from before the newest landed day
+    of behavior; until the window has closed and late files and receipts had ``catch_up_days`` days
+    to come. What the reports say is read from their JSON, so this costs next to nothing.
+    """
+    days = project.warehouse.days(BEHAVIOR) if project.warehouse.exists(BEHAVIOR) else []
+    newest = max(days, default=None)
+    if newest is None:
+        return []
+    return [
+        task
+        for task in all_tasks(project.store)
+        if task.status == JobStatus.SUCCESS
+        and task.execution_date < newest
+        and _gained(project, task, newest)
+    ]
+
+
+def _gained(project: Project, task: Task, newest: date) -> bool:
+    told = read_report(project, task.task_id)
+    if told is None or told.get("landed_until") is None:
+        return True
+    seen = date.fromisoformat(told["landed_until"])
+    last = window_of(task.spec, task.execution_date).last
+    closed = last + timedelta(days=project.settings.catch_up_days)
+    return seen != newest and seen < closed
+
+
+def read_report(project: Project, task_id: str) -> dict[str, Any] | None:
+    """What a task's report says, as its JSON has it; None when there is none that can be read."""
+    path = report_paths(project, task_id)[1]
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def _write(path: Path, text: str) -> bool:
+    """Write a file at once, unless it says so already; whether it was written."""
+    content = text.encode()
+    if path.is_file() and path.read_bytes() == content:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_bytes(content)
+    fresh.replace(path)
+    return True
+
+
+def _funnel(engine: Engine, project: Project, task: Task, effect: Effect) -> Funnel:
+    """The funnel, from the task's decision, its texts in the ledger, and its outcomes."""
+    day = task.execution_date
+    kinds = {name: kind for name, (kind, _) in OUTCOME_COLUMNS.items()}
+    files = project.warehouse.files(OUTCOMES, first=day, last=day).get(day, [])
+    engine.bind_files("_measured", files, kinds)
+    engine.run(
+        "create or replace temp table measured as select outcome, holdout, arm, message_state, "
+        f"message_reason, sent, returned from _measured where task_id = '{task.task_id}'"
+    )
+    decided = engine.rows("select outcome, count(*) from measured group by outcome")
+    fates = engine.rows(
+        "select message_state, message_reason, sent, count(*), "
+        "count(*) filter (where returned) from measured "
+        "where arm = 'treatment' group by all order by all"
+    )
+    held = "select count(*) from measured where outcome = 'holdout' and holdout = 'global'"
+    rejects = {"table_name": quarantine_name(task.task_id)}
+    return build_funnel(
+        {str(outcome): int(rows) for outcome, rows in decided},
+        [Fate(*fate) for fate in fates],
+        unreadable=scoped_counts(project.warehouse, QUARANTINE, rejects).get(day, 0),
+        held_globally=int(engine.value(held)),
+        complete=effect.complete,
+        landed=effect.counted_until is not None,
+    )
+
+
+def _basis(engine: Engine, project: Project, task: Task) -> Basis:
+    settings, day = project.settings, task.execution_date
+    bind_decisions(engine, project.warehouse, day, task.task_id)
+    models = engine.rows(
+        "select distinct model_name, model_version from decisions "
+        "where model_name is not null order by all"
+    )
+    uplift = engine.rows(
+        "select distinct uplift_version from decisions where uplift_version is not null order by 1"
+    )
+    pins = read_pins(project.warehouse, task.task_id).get(day)
+    if pins is not None:
+        note = str(pins.choice.get("note") or "")
+        share = float(pins.choice["global_holdout"]["share"])
+    else:
+        choice = choice_of(settings, task, by_uplift=bool(uplift))
+        note, share = choice.note, choice.global_holdout.share
+    stands = "stands, since its send plan is made" if task.frozen else "may still be remade"
+    if pins is not None:
+        stands += f"; usergrowth replay {task.task_id} makes it again (hash {pins.hash[:12]})"
+    return basis_of(
+        task.spec,
+        models=[(str(name), str(version)) for name, version in models],
+        uplift_versions=[str(version) for (version,) in uplift],
+        global_share=share,
+        note=note,
+        price=price_of(settings, task.spec.channel),
+        currency=settings.currency,
+        stands=stands,
+    )
