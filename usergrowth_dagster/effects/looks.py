@@ -22,6 +22,7 @@ These are independent increments with the odds as information. A look's interval
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import ceil, log, pi, sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 FARTHEST = 7.5
 """No boundary is farther out: beyond it lies an error of 6e-14, which is none."""
-_NODES = 301
+_PANELS, _NODES = 15, 20
 _NOTHING = 1e-11  # an error step that the integration could not tell from none
 _SAME = 1e-4  # of two looks' information
 
@@ -82,10 +83,9 @@ def boundaries(
         The c_k, at most :data:`FARTHEST`. Numerical integration over the part of the plane that no
         look before has left (Armitage, McPherson and Rowe 1969, JRSS A 132:235-244).
     """
-    from numpy.polynomial.legendre import leggauss
     from scipy.special import ndtri
 
-    nodes, weights = leggauss(_NODES)
+    nodes, weights = _quadrature()
     found: list[float] = []
     state: _Kept | None = None  # the walk at the last look that stands for itself
     before: _Kept | None = None  # at the look before that one
@@ -103,6 +103,18 @@ def boundaries(
         before, spent_before = state, spent_then
         state, spent_then = _advance(state, info, c, nodes, weights), now
     return found
+
+
+@cache
+def _quadrature() -> tuple["Array", "Array"]:
+    """Points in [-1, 1] and their weights: Gauss and Legendre's, in equal panels."""
+    import numpy as np
+    from numpy.polynomial.legendre import leggauss
+
+    nodes, weights = leggauss(_NODES)
+    middles = (np.arange(_PANELS) + 0.5) * 2 / _PANELS - 1
+    points = (middles[:, None] + nodes[None, :] / _PANELS).ravel()
+    return points, np.tile(weights / _PANELS, _PANELS)
 
 
 @dataclass(frozen=True)
