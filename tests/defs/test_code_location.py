@@ -28,6 +28,7 @@ GROUPS = {
     "marts": {"daily_activity", "churn_summary"},
     "audience": {"scores", "decisions", "selection_output"},
     "messaging": {"send_batches", "dispatched_messages"},
+    "effects": {"effects"},
 }
 NOT_TABLES = {
     "churn_model",
@@ -92,7 +93,7 @@ def test_jobs_schedules_sensors(definitions: dg.Definitions) -> None:
     """A job that loses assets, or a sensor that is off, stops the daily chain without a word."""
     repository = definitions.get_repository_def()
     jobs = {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
-    assert jobs == {"ingest", "facts", "train", "labels", "decide", "dispatch"}
+    assert jobs == {"ingest", "facts", "train", "labels", "decide", "dispatch", "measure"}
     schedules = {
         s.name: (s.cron_schedule, s.default_status.value) for s in repository.schedule_defs
     }
@@ -100,6 +101,7 @@ def test_jobs_schedules_sensors(definitions: dg.Definitions) -> None:
         "daily": ("0 6 * * *", "STOPPED"),
         "weekly_training": ("0 5 * * 1", "STOPPED"),
         "dispatch": ("* * * * *", "STOPPED"),
+        "measure": ("0 8 * * *", "STOPPED"),
     }
     sensors = {s.name: s.default_status.value for s in repository.sensor_defs}
     assert sensors == {
@@ -123,9 +125,10 @@ def test_jobs_schedules_sensors(definitions: dg.Definitions) -> None:
     assert of_job["decide"] == uploads | (
         GROUPS["features"] | GROUPS["models"] | GROUPS["audience"] | GROUPS["messaging"]
     )
-    assert of_job["ingest"] | of_job["train"] | of_job["decide"] | of_job["labels"] == set(
-        specs(definitions)
-    )
+    assert of_job["measure"] == GROUPS["effects"]
+    assert of_job["ingest"] | of_job["train"] | of_job["decide"] | of_job["labels"] | of_job[
+        "measure"
+    ] == set(specs(definitions))
 
 
 def test_every_asset_is_described(definitions: dg.Definitions) -> None:
@@ -162,7 +165,7 @@ def test_upstreams_point_left(definitions: dg.Definitions) -> None:
     """A dependency drawn backwards, or lost, makes the graph unreadable and backfills wrong."""
     order = [
         *("landing", "staging", "facts", "features", "labels", "training", "models"),
-        *("audience", "messaging", "marts"),
+        *("audience", "messaging", "effects", "marts"),
     ]
     place = {name: order.index(group) for group, names in GROUPS.items() for name in names}
     for name, spec in specs(definitions).items():

@@ -16,6 +16,7 @@ class ChainReport:
 
     ingest: RunReport
     decide: RunReport | None
+    measure: RunReport | None = None
 
 
 def check_dates(settings: Settings, first: date, last: date) -> None:
@@ -54,7 +55,8 @@ def _ingest(first: date, last: date) -> RunReport:
 def run_date(settings: Settings, day: date) -> ChainReport:
     """Land the last days before an execution date, then decide it.
 
-    Uploads that a campaign decides on arrival are registered for the date.
+    Uploads that a campaign decides on arrival are registered for the date. Earlier tasks whose
+    windows gained days are measured again.
 
     Raises:
         UserError: a landing day failed, and nothing was decided; or every task failed.
@@ -70,7 +72,21 @@ def run_date(settings: Settings, day: date) -> ChainReport:
     except UserError as error:
         raise UserError(f"{error}; mend it and run again, {day} has not been decided") from None
     register_uploads(Project(settings), day)
-    return ChainReport(ingest, execute(DECIDE, partition=day.isoformat()))
+    decide = execute(DECIDE, partition=day.isoformat())
+    return ChainReport(ingest, decide, measure_due(settings))
+
+
+def measure_due(settings: Settings) -> RunReport | None:
+    """Measure the tasks of which more is known than their reports say; None: there are none.
+
+    Raises:
+        UserError: none of them could be measured.
+    """
+    from usergrowth_dagster.defs.jobs import MEASURE, range_tags
+    from usergrowth_dagster.tasks.report import reports_due
+
+    days = [task.execution_date for task in reports_due(Project(settings))]
+    return execute(MEASURE, tags=range_tags(min(days), max(days))) if days else None
 
 
 def train_date(settings: Settings, day: date) -> RunReport:

@@ -35,8 +35,11 @@ def execute(
     *,
     partition: str | None = None,
     tags: Mapping[str, str] | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> RunReport:
     """Run a job for one partition, or for the range that the tags give.
+
+    ``config`` is the job's run config, instead of the one that it has by default.
 
     Raises:
         UserError: a step failed; the sentences of all that did, as their assets gave them.
@@ -59,7 +62,7 @@ def execute(
                 instance=instance,
                 partition_key=partition,
                 tags={**(tags or {}), TAG: command},
-                run_config={**JOB_CONFIG.get(job, {}), **QUIET},
+                run_config={**(JOB_CONFIG.get(job, {}) if config is None else config), **QUIET},
                 raise_on_error=False,
             )
     report = _report(result)
@@ -84,7 +87,10 @@ def _report(result: "ExecuteInProcessResult") -> RunReport:
         if told is not None:
             report.failures.append(str(told.value))
         else:
-            report.warnings.append(f"{'/'.join(check.asset_key.path)}: {check.check_name}")
+            sentence = check.metadata.get("sentence")
+            more = f" ({sentence.value})" if sentence is not None else ""
+            name = f"{'/'.join(check.asset_key.path)}: {check.check_name}"
+            report.warnings.append(f"{name}{more}")
     return report
 
 

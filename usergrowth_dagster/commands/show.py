@@ -75,6 +75,11 @@ def show_chain(report: ChainReport, say: Say, show_table: ShowTable) -> list[str
     told = ", ".join(f"{k} {v}" for k, v in sent.items() if v and not k.startswith("dagster/"))
     if report.decide:
         say(f"\ndispatched now: {told or 'nothing was due'}")
+    if report.measure:
+        failures += report.measure.failures
+        warnings += report.measure.warnings
+        if told := report.measure.metadata.get("effects", {}).get("by_task"):
+            say(f"\neffects\n{told}")
     for warning in warnings:
         say(f"warning: {warning}")
     return failures

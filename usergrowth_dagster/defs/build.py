@@ -5,6 +5,7 @@ import warnings
 import dagster as dg
 
 from usergrowth_dagster.defs.dispatching import dispatch_job, dispatch_schedule, stall_sensor
+from usergrowth_dagster.defs.effect_assets import effects_asset
 from usergrowth_dagster.defs.jobs import build_jobs
 from usergrowth_dagster.defs.landing_assets import landing_assets
 from usergrowth_dagster.defs.learning_assets import learning_assets
@@ -12,7 +13,12 @@ from usergrowth_dagster.defs.messaging_assets import messaging_assets
 from usergrowth_dagster.defs.model_assets import model_assets
 from usergrowth_dagster.defs.partitions import daily_partitions
 from usergrowth_dagster.defs.resources import ProjectResource
-from usergrowth_dagster.defs.schedules import daily_schedule, decide_after_ingest, weekly_schedule
+from usergrowth_dagster.defs.schedules import (
+    daily_schedule,
+    decide_after_ingest,
+    measure_schedule,
+    weekly_schedule,
+)
 from usergrowth_dagster.defs.sensors import failure_sensor, upload_sensor
 from usergrowth_dagster.defs.task_assets import task_assets
 from usergrowth_dagster.settings import load_settings
@@ -36,12 +42,14 @@ def build_definitions(home: str = "") -> dg.Definitions:
             *learning_assets(partitions),
             *task_assets(partitions),
             *messaging_assets(partitions),
+            effects_asset(partitions, settings),
         ],
         jobs=[*jobs.values(), dispatch_job()],
         schedules=[
             daily_schedule(settings, home),
             weekly_schedule(settings, home),
             dispatch_schedule(settings, home),
+            measure_schedule(settings, home),
         ],
         sensors=[
             upload_sensor(jobs["decide"]),

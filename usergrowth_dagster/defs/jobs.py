@@ -11,6 +11,7 @@ TRAIN = "train"
 LABELS = "labels"
 FACTS = "facts"
 DECIDE = "decide"
+MEASURE = "measure"
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
@@ -23,7 +24,8 @@ JOB_CONFIG: dict[str, dict[str, Any]] = {
             f"{algorithm}_model": {"config": {"when": "missing"}}
             for algorithm in ("churn", "winback")
         }
-    }
+    },
+    MEASURE: {"ops": {"effects": {"config": {"when": "gained"}}}},
 }
 """Run config that a job has unless a run is given another."""
 
@@ -91,5 +93,12 @@ def build_jobs() -> list[Any]:
             config=JOB_CONFIG[DECIDE],
             description="Score, decide and batch the tasks of an execution date; a model is "
             "trained only where a task has none.",
+        ),
+        dg.define_asset_job(
+            MEASURE,
+            selection=dg.AssetSelection.groups("effects"),
+            config=JOB_CONFIG[MEASURE],
+            description="Measure what the texts brought back, and write the reports: for tasks "
+            "whose windows have gained days.",
         ),
     ]

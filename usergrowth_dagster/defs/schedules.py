@@ -1,14 +1,24 @@
-"""When jobs run by themselves. Both schedules are off until an operator turns them on."""
+"""When jobs run by themselves. All schedules are off until an operator turns them on."""
 
 from typing import Any
 
 import dagster as dg
 
-from usergrowth_dagster.defs.jobs import DAILY, DECIDE, INGEST, TRAIN, ingest_days, range_tags
+from usergrowth_dagster.defs.jobs import (
+    DAILY,
+    DECIDE,
+    INGEST,
+    MEASURE,
+    TRAIN,
+    ingest_days,
+    range_tags,
+)
+from usergrowth_dagster.defs.resources import ProjectResource
 from usergrowth_dagster.settings import Settings, load_settings
 
 DAILY_AT = "0 6 * * *"
 WEEKLY_AT = "0 5 * * 1"
+MEASURE_AT = "0 8 * * *"
 
 
 def daily_schedule(settings: Settings, home: str) -> dg.ScheduleDefinition:
@@ -50,6 +60,35 @@ def weekly_schedule(settings: Settings, home: str) -> dg.ScheduleDefinition:
         return dg.RunRequest(run_key=f"train:{day}", partition_key=day)
 
     return weekly
+
+
+def measure_schedule(settings: Settings, home: str) -> dg.ScheduleDefinition:
+    """Every morning, after the days have landed: measure the tasks whose windows gained days."""
+
+    @dg.schedule(
+        name="measure",
+        job_name=MEASURE,
+        cron_schedule=MEASURE_AT,
+        execution_timezone=settings.timezone,
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="Measure anew what the texts brought back, every morning: the tasks whose "
+        "windows are open, or have closed since.",
+    )
+    def measure(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        from usergrowth_dagster.tasks.report import reports_due
+
+        opened = ProjectResource(home=home).open()
+        if not opened.settings.home.is_dir():
+            return dg.SkipReason("there is no home folder yet")
+        days = [task.execution_date for task in reports_due(opened)]
+        if not days:
+            return dg.SkipReason("no window has gained a day")
+        return dg.RunRequest(
+            run_key=f"measure:{opened.settings.current_date()}",
+            tags=range_tags(min(days), max(days)),
+        )
+
+    return measure
 
 
 def decide_after_ingest(ingest: Any, decide: Any) -> dg.SensorDefinition:
