@@ -5,9 +5,9 @@ Run: .venv/bin/python benchmarks/coverage.py [--worlds 6] [--users 20000] [--rou
 Each world gives some two hundred campaigns with texts and as many without, of 300 to 1,200 users
 with 10, 30 or 50 % held out; tests/effects/campaign_world.py says what is simulated and what the
 true effect is. The table shows, by estimate: the share of 95 % intervals that hold the truth, the
-mean error, and the mean width. Then, of campaigns that text nobody, the share that is told to have an
-effect: at the end of the window, and at any of five planned looks; and the same of campaigns that
-do work, which is how often a true effect is found.
+mean error, and the mean width. Then, of campaigns that text nobody, the share that is told to have
+an effect: at the end of the window, and at any of five planned looks; and the same of campaigns
+that do work, which is how often a true effect is found.
 """
 
 import argparse
