@@ -12,6 +12,7 @@ from usergrowth_dagster.cli import (
     effects,
     homes,
     kannel,
+    models,
     people,
     receive,
 )
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (homes, campaigns, chain, delivery, effects, people, audits, receive, kannel):
+for part in (homes, campaigns, chain, delivery, effects, models, people, audits, receive, kannel):
     app.add_typer(part.app)
 
 _INTERRUPTED = 130

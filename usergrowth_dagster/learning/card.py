@@ -183,7 +183,7 @@ def _yardsticks(summary: Summary) -> str:
         f"The top 40 % by score hold {interval(forty['capture'], percent=True)} of the positives. "
         f"{interval(forty['response'], percent=True)} of them {word}, and "
         f"{interval(forty['rest'], percent=True)} of the others: "
-        f"{interval(forty['difference'], percent=True)} more, or "
+        f"{interval(forty['difference'], percent=True)} of all more, or "
         f"{interval(forty['ratio'], digits=2)} times as many. These are the figures that vendors "
         "quote. They tell how well people are ranked, **not what a text changes**: only a control "
         "group tells that.\n\n"

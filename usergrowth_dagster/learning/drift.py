@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from usergrowth_dagster.learning.encoding import Feature, FeatureSpec, flat_frame
+from usergrowth_dagster.learning.encoding import MISSING, OTHER, FeatureSpec, flat_frame
 from usergrowth_dagster.learning.leakage import binned, quantile_edges
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
@@ -256,10 +256,8 @@ def measure(
     return drift_of_frame(model.reference, model.spec, frames, scores, settings)
 
 
-def unseen_share(feature: Feature, histogram: Histogram) -> float:
+def unseen_share(known: Histogram) -> float:
     """Share of the training's known values of a category that fell into ``(other)``."""
-    from usergrowth_dagster.learning.encoding import MISSING, OTHER
-
-    counts = dict(zip(histogram.values, histogram.counts, strict=False))
-    known = sum(histogram.counts) - counts.get(MISSING, 0)
-    return counts.get(OTHER, 0) / known if known else 0.0
+    counts = dict(zip(known.values, known.counts, strict=False))
+    rows = sum(known.counts) - counts.get(MISSING, 0)
+    return counts.get(OTHER, 0) / rows if rows else 0.0

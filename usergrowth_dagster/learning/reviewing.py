@@ -117,10 +117,10 @@ def review(
         version: its number.
         approve: otherwise reject.
         actor: who says so.
-        why: the reason; a version that was rejected or retired is approved only with one.
+        why: the reason; to approve a version that waits none is needed.
 
     Raises:
-        UserError: there is no such version, or the reason is missing.
+        UserError: there is no such version, or a reason is missing.
     """
     settle(settings, name)
     ref = get_version(settings, name, version)
@@ -132,6 +132,8 @@ def review(
                 'same give the reason with --why "…"'
             )
         return _change(settings, ref, "approved", actor, why)
+    if not why.strip():
+        raise UserError(f'model {name}: rejecting version {version} needs a reason: --why "…"')
     return _change(settings, ref, "rejected", actor, why)
 
 
@@ -168,7 +170,7 @@ def rollback(
         raise UserError(
             f"model {name}: no other version of the label of version {ref.version} is approved, so "
             "nothing could take over; to let it score nobody all the same: usergrowth models "
-            f"reject {name} {ref.version}"
+            f'reject {name} {ref.version} --why "…"'
         )
     return _change(settings, ref, "retired", actor, why), heir
 

@@ -35,6 +35,7 @@ SPEC_FILE = "feature_spec.json"
 REFERENCE_FILE = "drift_reference.json"  # beside the spec, in the folder of the model
 CARD_FILE = "model_card.md"
 SUMMARY_FILE = "summary.json"
+NAMES = ("churn", "winback", "uplift")  # of registered models
 ALIAS = "champion"
 SET_TO = "champion_set_to"  # of the registered model: where the product last put the alias
 DESCRIPTION_LENGTH = 5000  # of MLflow's column

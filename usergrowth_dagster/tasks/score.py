@@ -2,21 +2,23 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from usergrowth_dagster.control.jobs import training_failure
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
+from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.tasks.features import bind_table
+from usergrowth_dagster.tasks.models import no_model, usable_model
 from usergrowth_dagster.tasks.pins import pin_scores
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.train import training_config
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 if TYPE_CHECKING:
-    from usergrowth_dagster.learning.registry import ModelRef
+    from usergrowth_dagster.learning.drift import Drift
+    from usergrowth_dagster.learning.store import LoadedModel, ModelRef
 
 SCORES = "scores"
 SCORE_COLUMNS = {
@@ -33,7 +35,10 @@ SCORE_COLUMNS = {
 
 @dataclass(frozen=True)
 class Scored:
-    """A scored population: rows, rows with a score, the model, and the files that were read."""
+    """A scored population: rows, rows with a score, the model, and how far it is from its training.
+
+    ``drift`` is None where nothing was scored anew, or the version has no record of its training.
+    """
 
     rows: int
     scored: int
@@ -41,6 +46,7 @@ class Scored:
     version: str
     unchanged: bool
     mean: float | None
+    drift: "Drift | None" = None
 
 
 def scoring_model(project: Project, task: Task) -> "ModelRef":
@@ -49,24 +55,10 @@ def scoring_model(project: Project, task: Task) -> "ModelRef":
     Raises:
         UserError: there is none; the sentence says what to do.
     """
-    from usergrowth_dagster.learning.registry import newest_model
-
     config = training_config(project, task.spec)
-    model = newest_model(
-        project.settings, config.algorithm, config.config_hash(), task.execution_date
-    )
+    model = usable_model(project, config, task.execution_date)
     if model is None:
-        told = training_failure(project.store, task.campaign)
-        raise UserError(
-            f"campaign {task.campaign!r}: no approved {config.algorithm} model learned from days "
-            f"before {task.execution_date}; "
-            + (
-                f"its training failed: {told}"
-                if told
-                else f"materialize {config.algorithm}_model for that date, or approve a version "
-                "that waits for review in MLflow (tag status: approved)"
-            )
-        )
+        raise UserError(no_model(project, task.campaign, config, task.execution_date))
     return model
 
 
@@ -130,9 +122,10 @@ def score_task(project: Project, task: Task) -> Scored:
         files = bind_scoring_rows(engine, project, task, config)
         _require_features(engine, task)
         mark = _fingerprint(population, files, model)
+        drift = None
         if known != mark:
             project.progress(f"score {task.task_id}", 0, 1)
-            make_scores(engine, task, model)
+            drift = _drift(engine, make_scores(engine, task, model), project.settings)
             project.warehouse.replace(
                 SCORES,
                 lambda: engine.stream('select * from _scores order by "row"'),
@@ -142,18 +135,29 @@ def score_task(project: Project, task: Task) -> Scored:
                 notes={task.execution_date: pin_scores(engine, project, task, {"response": model})},
             )
             project.progress(f"score {task.task_id}", 1, 1)
-        return _scored(engine, project, task, unchanged=known == mark)
+        return replace(_scored(engine, project, task, unchanged=known == mark), drift=drift)
 
 
-def make_scores(engine: Engine, task: Task, model: "ModelRef") -> None:
+def make_scores(engine: Engine, task: Task, model: "ModelRef") -> "LoadedModel":
     """Make the table ``_scores``: all rows of ``task_population``, by a model on ``scoring_rows``.
 
     A replay asks this again, of the version that scored then.
     """
     from usergrowth_dagster.learning.scoring import score
+    from usergrowth_dagster.learning.store import load
 
-    engine.bind_arrow("model_scores", score(engine, model, "scoring_rows"))
+    loaded = load(model)
+    engine.bind_arrow("model_scores", score(engine, loaded, "scoring_rows"))
     engine.run(f"create or replace temp table _scores as {_scores_sql(task, model)}")
+    return loaded
+
+
+def _drift(engine: Engine, model: "LoadedModel", settings: Settings) -> "Drift | None":
+    """How far the scored rows are from those that the model learned from."""
+    from usergrowth_dagster.learning.drift import measure
+
+    scores = engine.arrow("select score from model_scores").column("score").to_numpy()
+    return measure(engine, "scoring_rows", model, settings, scores=scores)
 
 
 def _scored(engine: Engine, project: Project, task: Task, *, unchanged: bool) -> Scored:

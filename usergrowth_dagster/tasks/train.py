@@ -21,6 +21,12 @@ from usergrowth_dagster.tasks.features import (
     build_training_set,
     training_days,
 )
+from usergrowth_dagster.tasks.models import (
+    serving_columns,
+    settle_models,
+    usable_model,
+    waiting_version,
+)
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.build import Build
 from usergrowth_dagster.warehouse.engine import open_engine
@@ -147,15 +153,17 @@ def _asked_by_tasks(
 def _usable(
     project: Project, config: TrainingConfig, names: list[str], execution_date: date
 ) -> Training | None:
-    """The model that stands for a training, when it may score the date."""
+    """The model that stands for a training, when it may score the date, or waits for a review."""
     from usergrowth_dagster.learning.lifecycle import Registered
-    from usergrowth_dagster.learning.registry import newest_model, read_artifacts
+    from usergrowth_dagster.learning.store import read_artifacts, read_card
 
-    ref = newest_model(project.settings, config.algorithm, config.config_hash(), execution_date)
+    ref = usable_model(project, config, execution_date)
+    ref = ref or waiting_version(project, config, execution_date)
     if ref is None:
         return None
     summary, figures = read_artifacts(ref)
-    return Training(config, tuple(names), [], Registered(ref, True, summary, figures))
+    known = Registered(ref, True, summary, figures, read_card(ref))
+    return Training(config, tuple(names), [], known)
 
 
 def train_one(
@@ -187,6 +195,7 @@ def _train(
 ) -> Training:
     from usergrowth_dagster.learning.lifecycle import train_and_register
 
+    settle_models(project, config.algorithm)
     days, warnings = training_days(project, config, execution_date)
     for name in names:
         for warning in warnings:
@@ -206,6 +215,7 @@ def _train(
             data_mark=_mark(files),
             code_version=training_code_version(config.algorithm),
             dagster_run_id=project.run_id,
+            serving=serving_columns(config.algorithm),
             progress=lambda stage: project.progress(f"{config.algorithm}: {stage}", 0, 0),
         )
     return Training(config, tuple(names), builds, registered)

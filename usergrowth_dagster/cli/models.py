@@ -1,0 +1,72 @@
+"""Commands of registered models: models list, show, approve, reject, rollback."""
+
+from typing import Annotated
+
+import typer
+
+from usergrowth_dagster.cli.common import Home, say, table
+
+app = typer.Typer()
+models = typer.Typer(
+    no_args_is_help=True, help="Registered model versions: what they are, and who may score."
+)
+app.add_typer(models, name="models")
+
+Name = Annotated[str, typer.Argument(help="churn, winback or uplift")]
+Version = Annotated[int, typer.Argument(help="its number")]
+Why = Annotated[str, typer.Option("--why", help="The reason, kept with the version.")]
+Json = Annotated[bool, typer.Option("--json", help="Everything, as JSON.")]
+
+
+@models.command("list")
+def list_(
+    name: Annotated[str | None, typer.Argument(help="only this model")] = None,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Every version: its status, whose word that is, and which of them score today."""
+    from usergrowth_dagster.commands.models import list_models
+
+    list_models(home, name, as_json=as_json, say=_plain if as_json else say, table=table)
+
+
+@models.command()
+def show(name: Name, version: Version, as_json: Json = False, home: Home = None) -> None:
+    """The model card of a version: what it answers, how good it is, for whom, its limits."""
+    from usergrowth_dagster.commands.models import show_model
+
+    show_model(home, name, version, as_json=as_json, say=_plain)
+
+
+@models.command()
+def approve(name: Name, version: Version, why: Why = "", home: Home = None) -> None:
+    """Let a version score; one that was rejected or retired needs --why."""
+    from usergrowth_dagster.commands.models import review_model
+
+    review_model(home, name, version, approve=True, why=why, say=say)
+
+
+@models.command()
+def reject(name: Name, version: Version, why: Why = "", home: Home = None) -> None:
+    """Never let a version score; needs --why."""
+    from usergrowth_dagster.commands.models import review_model
+
+    review_model(home, name, version, approve=False, why=why, say=say)
+
+
+@models.command()
+def rollback(
+    name: Name,
+    version: Annotated[int | None, typer.Argument(help="default: the one that scores")] = None,
+    why: Why = "",
+    home: Home = None,
+) -> None:
+    """Take an approved version back, so that the one before it scores again; needs --why."""
+    from usergrowth_dagster.commands.models import rollback_model
+
+    rollback_model(home, name, version, why=why, say=say)
+
+
+def _plain(text: str) -> None:
+    """A document as it is, whatever the width of the terminal."""
+    typer.echo(text)

@@ -1,0 +1,172 @@
+"""Registered model versions: list, show, approve, reject, rollback."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from usergrowth_dagster.commands.home import open_home
+from usergrowth_dagster.control.audit import whoami
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.tasks.models import record_change, settle_models
+from usergrowth_dagster.tasks.project import Project
+
+if TYPE_CHECKING:
+    from usergrowth_dagster.commands.show import Say, ShowTable
+    from usergrowth_dagster.learning.reviewing import Change
+    from usergrowth_dagster.learning.store import ModelRef
+
+HEADER = (
+    *("model", "version", "status", "scores today", "kind", "trained at", "last label day"),
+    *("label", "reviewed by", "why"),
+)
+
+
+def list_models(
+    home: Path | None, name: str | None, *, as_json: bool, say: "Say", table: "ShowTable"
+) -> None:
+    """Show every version of the registered models, and which of them score today.
+
+    Raises:
+        UserError: no model of that name.
+    """
+    from usergrowth_dagster.learning.reviewing import newest_model
+    from usergrowth_dagster.learning.store import NAMES, versions
+
+    project = Project(open_home(home))
+    if name is not None and name not in NAMES:
+        raise UserError(f"no model is called {name!r}; there are {', '.join(NAMES)}")
+    today = project.settings.current_date()
+    lines, records = [], []
+    for model in [name] if name else NAMES:
+        settle_models(project, model)
+        refs = versions(project.settings, model)
+        labels = {ref.config_hash for ref in refs}
+        best = [newest_model(project.settings, model, label, today) for label in labels]
+        scoring = {ref.version for ref in best if ref}
+        for ref in refs:
+            records.append(_record(ref) | {"scores_today": ref.version in scoring})
+            lines.append(_line(ref, ref.version in scoring))
+    if as_json:
+        say(json.dumps(records, indent=1))
+    elif lines:
+        table("Models", HEADER, lines)
+    else:
+        say("no version is registered; usergrowth train makes one")
+
+
+def show_model(home: Path | None, name: str, version: int, *, as_json: bool, say: "Say") -> None:
+    """Show where a version stands, and its model card.
+
+    Raises:
+        UserError: no such version.
+    """
+    from usergrowth_dagster.learning.reviewing import get_version
+    from usergrowth_dagster.learning.store import read_artifacts, read_card
+
+    project = Project(open_home(home))
+    settle_models(project, name)
+    ref = get_version(project.settings, name, version)
+    if as_json:
+        say(json.dumps(_record(ref) | {"summary": read_artifacts(ref)[0]}, indent=1))
+        return
+    say(_standing(ref) + "\n")
+    say(read_card(ref) or "It was registered without a model card.")
+
+
+def review_model(
+    home: Path | None, name: str, version: int, *, approve: bool, why: str, say: "Say"
+) -> None:
+    """Approve or reject a version, and say what scores now.
+
+    Raises:
+        UserError: no such version, or a reason is needed.
+    """
+    from usergrowth_dagster.learning.reviewing import newest_model, review
+
+    project = Project(open_home(home))
+    settle_models(project, name)
+    change = review(project.settings, name, version, approve=approve, actor=whoami(), why=why)
+    _recorded(project, change)
+    ref, today = change.ref, project.settings.current_date()
+    say(f"{name} version {version} is {ref.status.replace('_', ' ')}.")
+    now = newest_model(project.settings, name, ref.config_hash, today)
+    if now is None:
+        say(f"No version scores its label on {today} now.")
+    elif now.version != version:
+        say(
+            f"Version {now.version} scores its label on {today}"
+            + (f"; to let version {version} score: {_take_back(now)}" if approve else "")
+            + "."
+        )
+
+
+def rollback_model(
+    home: Path | None, name: str, version: int | None, *, why: str, say: "Say"
+) -> None:
+    """Retire a version, so that the approved one before it scores again.
+
+    Raises:
+        UserError: no reason, or nothing that could be rolled back.
+    """
+    from usergrowth_dagster.learning.reviewing import rollback
+
+    project = Project(open_home(home))
+    settle_models(project, name)
+    change, heir = rollback(project.settings, name, version, actor=whoami(), why=why)
+    _recorded(project, change)
+    ref = change.ref
+    say(
+        f"{name} version {ref.version} is retired. Dates after {ref.last_label_day} are scored by "
+        f"version {heir.version} now; earlier ones as before."
+    )
+
+
+def _recorded(project: Project, change: "Change") -> None:
+    if change.how != "unchanged":
+        record_change(project.store, change, whoami())
+
+
+def _take_back(ref: "ModelRef") -> str:
+    return f'usergrowth models rollback {ref.name} {ref.version} --why "…"'
+
+
+def _line(ref: "ModelRef", scores: bool) -> tuple[Any, ...]:
+    return (
+        ref.name,
+        ref.version,
+        ref.status.replace("_", " "),
+        "yes" if scores else "",
+        ref.champion,
+        ref.execution_date,
+        ref.last_label_day,
+        ref.config_hash,
+        ref.reviewed_by,
+        ref.why or _failed(ref),
+    )
+
+
+def _failed(ref: "ModelRef") -> str:
+    failed = [part.removesuffix(" failed") for part in ref.gates.split("; ") if "failed" in part]
+    return f"failed: {', '.join(failed)}" if failed else ""
+
+
+def _record(ref: "ModelRef") -> dict[str, Any]:
+    values = asdict(ref)
+    for hidden in ("tracking_uri", "settled"):
+        del values[hidden]
+    return {
+        key: value.isoformat() if hasattr(value, "isoformat") else value
+        for key, value in values.items()
+    }
+
+
+def _standing(ref: "ModelRef") -> str:
+    who = f", by the word of {ref.reviewed_by}" if ref.reviewed_by else ", by its gates"
+    why = f": {ref.why}" if ref.why else ""
+    told = f"{ref.name} version {ref.version} is {ref.status.replace('_', ' ')}{who}{why}."
+    if ref.status == "approved" and "failed" in ref.gates:
+        told += f" Its gates: {ref.gates}."
+    if ref.status == "waiting_review":
+        told += f" To approve it: usergrowth models approve {ref.name} {ref.version}"
+    return told

@@ -1,0 +1,153 @@
+"""Which model a task is scored by, whose word that needs, and the record of that word."""
+
+from datetime import date
+from typing import TYPE_CHECKING
+
+from usergrowth_dagster.control import audit
+from usergrowth_dagster.control.jobs import training_failure
+from usergrowth_dagster.control.tasks import campaigns
+from usergrowth_dagster.learning.config import TrainingConfig
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.warehouse.models import load_graph
+
+if TYPE_CHECKING:
+    from usergrowth_dagster.control.store import ControlStore
+    from usergrowth_dagster.learning.reviewing import Change
+    from usergrowth_dagster.learning.store import ModelRef
+
+SCORED_TABLES = {
+    "churn": ("user_features",),
+    "winback": ("user_features", "user_item_features"),
+}
+"""Tables whose columns a population is scored from, by algorithm."""
+
+
+def serving_columns(algorithm: str) -> dict[str, str]:
+    """Column → SQL type of the tables that a population is scored from."""
+    graph = load_graph()
+    found: dict[str, str] = {}
+    for table in SCORED_TABLES[algorithm]:
+        found |= graph.types(table)
+    return found
+
+
+def settle_models(project: Project, name: str) -> "list[Change]":
+    """Make whole what a person did in MLflow's pages, and write it into the audit log."""
+    from usergrowth_dagster.learning.reviewing import settle
+
+    changes = settle(project.settings, name)
+    for change in changes:
+        record_change(project.store, change, change.ref.reviewed_by)
+    return changes
+
+
+def record_change(store: "ControlStore", change: "Change", actor: str) -> None:
+    """Write a change of a version's status into the audit log."""
+    ref = change.ref
+    detail = f"{change.was} → {ref.status}"
+    if change.how != "command":
+        detail += f", {change.how}"
+    if change.was == "rejected" and ref.gates:
+        detail += f" ({ref.gates})"
+    if ref.why:
+        detail += f": {ref.why}"
+    with store.write() as connection:
+        audit.record(connection, actor, "model", f"{ref.name} version {ref.version}", detail)
+
+
+def usable_model(project: Project, config: TrainingConfig, day: date) -> "ModelRef | None":
+    """The version that scores a date for a training's question, if there is one."""
+    from usergrowth_dagster.learning.reviewing import newest_model
+
+    settle_models(project, config.algorithm)
+    return newest_model(
+        project.settings,
+        config.algorithm,
+        config.config_hash(),
+        day,
+        reviewed=config.require_review,
+    )
+
+
+def waiting_version(project: Project, config: TrainingConfig, day: date) -> "ModelRef | None":
+    """The newest version that a person's approval alone keeps from scoring a date.
+
+    For a campaign that requires a review that may be one that the gates have approved, for another
+    campaign of the same question.
+    """
+    from usergrowth_dagster.learning.reviewing import newest_model, waiting_model
+
+    label = config.config_hash()
+    waiting = waiting_model(project.settings, config.algorithm, label, day)
+    if waiting is None and config.require_review:
+        waiting = newest_model(project.settings, config.algorithm, label, day)
+        waiting = waiting if waiting and not waiting.reviewed_by else None
+    return waiting
+
+
+def how_to_approve(ref: "ModelRef") -> str:
+    """The sentence about a version that waits: which, and the commands to read and approve it."""
+    return (
+        f"{ref.name} version {ref.version} waits for review; read it with usergrowth models show "
+        f"{ref.name} {ref.version}, approve it with usergrowth models approve {ref.name} "
+        f"{ref.version}"
+    )
+
+
+def no_model(project: Project, campaign: str, config: TrainingConfig, day: date) -> str:
+    """Why no version may score a campaign's task of a date, and what to do."""
+    waiting = waiting_version(project, config, day)
+    if waiting is not None:
+        return f"campaign {campaign!r}: {how_to_approve(waiting)}"
+    told = training_failure(project.store, campaign)
+    return (
+        f"campaign {campaign!r}: no approved {config.algorithm} model learned from days before "
+        f"{day}; "
+        + (
+            f"its training failed: {told}"
+            if told
+            else _rejected(project, config, day)
+            or f"materialize {config.algorithm}_model for that date (usergrowth train)"
+        )
+    )
+
+
+def _rejected(project: Project, config: TrainingConfig, day: date) -> str:
+    """What became of the newest version that could have scored a date."""
+    from usergrowth_dagster.learning.store import versions
+
+    label = {"config_hash": config.config_hash()}
+    found = [
+        ref
+        for ref in versions(project.settings, config.algorithm, tags=label)
+        if ref.last_label_day < day
+    ]
+    if not found:
+        return ""
+    ref = max(found, key=lambda r: (r.last_label_day, r.version))
+    failed = [part for part in ref.gates.split("; ") if part.endswith(" failed")]
+    why = ref.why or ", ".join(f"gate {part}" for part in failed)
+    return (
+        f"version {ref.version} is {ref.status}"
+        + (f" ({why})" if why else "")
+        + "; see usergrowth "
+        f"models show {ref.name} {ref.version}"
+    )
+
+
+def waiting_campaigns(project: Project, day: date) -> "list[tuple[str, ModelRef]]":
+    """Campaigns for which a version waits that could score a date and is newer than what scores."""
+    from usergrowth_dagster.errors import UserError
+    from usergrowth_dagster.tasks.train import training_config
+
+    found = []
+    for name, spec in campaigns(project.store).items():
+        try:
+            config = training_config(project, spec)
+        except UserError:  # its training job says so
+            continue
+        waiting = waiting_version(project, config, day)
+        now = usable_model(project, config, day) if waiting else None
+        if waiting and (now is None or now.last_label_day < waiting.last_label_day):
+            found.append((name, waiting))
+    return found
