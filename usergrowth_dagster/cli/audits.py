@@ -1,4 +1,4 @@
-"""Commands that look back at decisions: replay."""
+"""Commands that look back at decisions: replay, what-if."""
 
 from typing import Annotated
 
@@ -20,3 +20,33 @@ def replay(
     from usergrowth_dagster.commands.replay import replay as run
 
     finish(run(home, task, every=every, as_json=as_json, say=say, table=table))
+
+
+@app.command()
+def what_if(
+    task: Annotated[str, typer.Argument(help="The task.")],
+    threshold: Annotated[float | None, typer.Option(help="Text whoever scores above it.")] = None,
+    top_n: Annotated[int | None, typer.Option(help="Text so many of the best.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Spend so much on the best.")] = None,
+    money: Annotated[
+        bool, typer.Option("--money", help="Text whoever is worth it by uplift.")
+    ] = False,
+    by: Annotated[str, typer.Option(help="Rank by score or uplift.")] = "score",
+    value: Annotated[
+        float | None, typer.Option(help="Worth of a return, for --money; default: the campaign's.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+    home: Home = None,
+) -> None:
+    """What another policy would have earned on a task's people; without one: the usual ones."""
+    from usergrowth_dagster.commands.what_if import what_if as run
+    from usergrowth_dagster.tasks.policies import Question
+
+    run(
+        home,
+        task,
+        Question(threshold, top_n, budget, money, by, value),
+        as_json=as_json,
+        say=say,
+        table=table,
+    )

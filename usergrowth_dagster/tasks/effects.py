@@ -21,6 +21,7 @@ from usergrowth_dagster.effects.rows import DRAWN, NEEDED, Plan
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.choice import global_holdout
 from usergrowth_dagster.tasks.features import bind_table
+from usergrowth_dagster.tasks.policies import task_policies
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
@@ -66,7 +67,7 @@ def measure(project: Project, task: Task, *, as_of: date | None = None) -> Effec
             all that has landed.
 
     Returns:
-        The effect; its funnel and policies are left to the report.
+        The effect; its funnel is left to the report.
 
     Raises:
         UserError: the task has not been decided.
@@ -97,7 +98,9 @@ def measure(project: Project, task: Task, *, as_of: date | None = None) -> Effec
         )
         _bind(engine, project, task, window, [*files, ledger], landed)
         rows = engine.arrow(drawn_sql())
-    return analyse(rows, replace(plan, decided=decided))
+        effect = analyse(rows, replace(plan, decided=decided))
+        valued = task_policies(engine, OUTCOMES, project, task, effect)
+    return replace(effect, policies=[one.value for one in valued])
 
 
 def drawn_sql() -> str:

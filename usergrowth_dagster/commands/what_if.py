@@ -1,0 +1,100 @@
+"""What another policy would have earned, as a page or as JSON."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from usergrowth_dagster.commands.home import open_home
+from usergrowth_dagster.control.tasks import task as read_task
+from usergrowth_dagster.effects.off_policy import Answer
+from usergrowth_dagster.effects.policies import Valued
+from usergrowth_dagster.effects.result import Estimate
+from usergrowth_dagster.tasks.effects import measure
+from usergrowth_dagster.tasks.policies import Question, ask, policy_asked, worth_of
+from usergrowth_dagster.tasks.project import Project
+
+if TYPE_CHECKING:
+    from usergrowth_dagster.commands.show import Say, ShowTable
+
+ESTIMATORS = {"dr": "doubly robust", "snips": "self-normalized", "ips": "inverse propensity"}
+
+
+def what_if(
+    home: Path | None,
+    task_id: str,
+    question: Question,
+    *,
+    as_json: bool,
+    say: "Say",
+    table: "ShowTable",
+) -> None:
+    """Tell what a policy would have earned beside the one that was used.
+
+    Raises:
+        UserError: no such task, it has not been decided, or the policy cannot be asked about.
+    """
+    project = Project(open_home(home))
+    task = read_task(project.store, task_id)
+    policy_asked(task, question)
+    effect = measure(project, task)
+    found = ask(project, task, effect, question)
+    if as_json:
+        say(json.dumps([asdict(one) for one in found], ensure_ascii=False, indent=1))
+        return
+    worth = worth_of(project, task)
+    say(
+        f"Task {task_id} of {task.execution_date}, returns in {effect.window_first} to "
+        f"{effect.window_last}: what each policy would have brought beyond texting nobody, "
+        f"{effect.level:.0%} intervals"
+    )
+    _show(found, worth.known, worth.currency, table)
+    reasons: dict[str, list[str]] = {}
+    for one in found:
+        if one.value.refused:
+            reasons.setdefault(one.value.refused, []).append(one.value.policy)
+    for reason, policies in reasons.items():
+        say(f"No answer for {', '.join(policies)}: {reason}.")
+    if len(found) == 3 and found[1].value.refused is None:
+        _show_estimators(found[1], worth.currency if worth.known else "", say, table)
+
+
+def _show(found: list[Valued], has_worth: bool, currency: str, table: "ShowTable") -> None:
+    header = ["policy", "texted", f"cost {currency}", "more returns"]
+    header += [f"profit {currency}"] if has_worth else []
+    lines = []
+    for one in found:
+        value = one.value
+        line: list[Any] = [value.policy, f"{value.texted:,.0f}", f"{value.cost:,.2f}"]
+        line.append(_figure(value.returns, 1))
+        if has_worth:
+            line.append(_figure(value.profit, 2))
+        beyond = None if value.refused else one.beyond_used.dr
+        line += [_figure(beyond, 2 if has_worth else 1), f"{value.effective_rows:,.0f}"]
+        lines.append(tuple(line))
+    what = f"profit {currency}" if has_worth else "returns"
+    table("", (*header, f"{what} beyond the used one", "effective rows"), lines)
+
+
+def _show_estimators(one: Valued, currency: str, say: "Say", table: "ShowTable") -> None:
+    """The asked policy by every estimator: where they agree, it is not the method that speaks."""
+    say("")
+    lines = []
+    for name, words in ESTIMATORS.items():
+        line = [words, _by(one.returns, name, 1)]
+        line += [_by(one.profit, name, 2)] if one.profit else []
+        lines.append((*line, _by(one.beyond_used, name, 2 if currency else 1)))
+    header = ["estimator", "more returns", *([f"profit {currency}"] if one.profit else [])]
+    table(one.value.policy, (*header, "beyond the used one"), lines)
+
+
+def _by(answer: Answer, name: str, digits: int) -> str:
+    return _figure(getattr(answer, name), digits)
+
+
+def _figure(found: Estimate | None, digits: int) -> str:
+    if found is None:
+        return "no answer"
+    if found.low is None or found.high is None:
+        return f"{found.value:,.{digits}f}"
+    return f"{found.value:,.{digits}f} [{found.low:,.{digits}f}, {found.high:,.{digits}f}]"

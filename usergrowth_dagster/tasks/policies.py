@@ -1,0 +1,157 @@
+"""What other policies would have earned on a task's people, from its outcomes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from usergrowth_dagster.audience.policy import Policy, parse_policy
+from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS
+from usergrowth_dagster.effects.outcomes import TABLE as OUTCOMES
+from usergrowth_dagster.effects.policies import (
+    Option,
+    People,
+    Valued,
+    Worth,
+    named,
+    policy_values,
+    usual_options,
+)
+from usergrowth_dagster.effects.result import Effect
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.tasks.choice import selection_policy
+from usergrowth_dagster.tasks.pins import read_pins
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
+
+
+@dataclass(frozen=True)
+class Question:
+    """A policy to ask about, one of the first four; none: the usual ones.
+
+    ``by`` ranks top_n and budget; ``money`` chooses by the campaign's worth of a return, or by
+    ``value``, within ``budget`` if that is given too.
+    """
+
+    threshold: float | None = None
+    top_n: int | None = None
+    budget: float | None = None
+    money: bool = False
+    by: str = "score"
+    value: float | None = None
+
+
+def used_policy(project: Project, task: Task) -> Policy:
+    """The policy that a task was decided by: as it was written down, else the campaign's."""
+    pins = read_pins(project.warehouse, task.task_id).get(task.execution_date)
+    if pins is None:
+        return selection_policy(task.spec)
+    return parse_policy(pins.choice["policy"])
+
+
+def worth_of(project: Project, task: Task) -> Worth:
+    """What a return of a task's campaign is worth."""
+    effect = task.spec.effect
+    return Worth(
+        effect.amount is not None,
+        effect.margin,
+        effect.value_per_return,
+        project.settings.currency,
+    )
+
+
+def task_policies(
+    engine: Engine,
+    relation: str,
+    project: Project,
+    task: Task,
+    effect: Effect,
+    asked: Sequence[Policy] = (),
+) -> list[Valued]:
+    """What policies would have earned on a task's people.
+
+    Args:
+        engine: holds the relation.
+        relation: the task's outcomes.
+        project: the home.
+        task: the task.
+        effect: what was measured of it; while nothing can be concluded from it, no answer is given.
+        asked: policies to ask about beside the one that was used; default: the usual ones.
+    """
+    people = People(engine, relation, task.task_id, task.execution_date)
+    worth, used = worth_of(project, task), used_policy(project, task)
+    options = usual_options(people, used, worth)
+    if asked:
+        options = [options[0], *(named(one, worth) for one in asked), Option("nobody")]
+    blocked = None
+    if effect.verdict in ("not_yet", "uneven_split", "nothing_sent"):
+        blocked = effect.sentence.rstrip(".")
+    return policy_values(people, options, worth, level=effect.level, blocked=blocked)
+
+
+def ask(project: Project, task: Task, effect: Effect, question: Question) -> list[Valued]:
+    """Ask about one policy, or about the usual ones, by the outcomes that are written.
+
+    Raises:
+        UserError: the policy is none, or it needs what the task does not have.
+    """
+    policy, day = policy_asked(task, question), task.execution_date
+    kinds = {name: kind for name, (kind, _) in OUTCOME_COLUMNS.items()}
+    with open_engine(project.settings) as engine:
+        files = project.warehouse.files(OUTCOMES, first=day, last=day).get(day, [])
+        engine.bind_files("_measured", files, kinds)
+        engine.run(
+            "create or replace temp table measured as "
+            f"select * from _measured where task_id = '{task.task_id}'"
+        )
+        if policy is None:
+            return task_policies(engine, "measured", project, task, effect)
+        if policy.by_uplift and not engine.value("select count(uplift) > 0 from measured"):
+            raise UserError(
+                f"task {task.task_id!r} was scored without an uplift model, so no policy can "
+                "choose by uplift; ask by score"
+            )
+        return task_policies(engine, "measured", project, task, effect, [policy])
+
+
+def policy_asked(task: Task, question: Question) -> Policy | None:
+    """The policy that a question is about; None for none.
+
+    Raises:
+        UserError: several are named, or it cannot be.
+    """
+    given = {
+        "--threshold": question.threshold is not None,
+        "--top-n": question.top_n is not None,
+        "--money": question.money,
+        "--budget": question.budget is not None and not question.money,
+    }
+    if not any(given.values()):
+        return None
+    if sum(given.values()) != 1:
+        raise UserError(
+            "what-if: give one of --threshold, --top-n, --budget and --money "
+            "(--money may have a --budget)"
+        )
+    if question.by not in ("score", "uplift"):
+        raise UserError(f"what-if: --by is score or uplift, not {question.by!r}")
+    if question.money:
+        return _money(task, question)
+    asked = {"threshold": question.threshold, "n": question.top_n, "budget": question.budget}
+    values = {name: value for name, value in asked.items() if value is not None}
+    kind = {"threshold": "threshold", "n": "top_n", "budget": "budget"}[next(iter(values))]
+    if kind != "threshold":
+        values["rank_by"] = question.by  # type: ignore[assignment]
+    elif question.by != "score":
+        raise UserError("what-if: a threshold is one of the score; use --top-n or --budget")
+    return parse_policy({"kind": kind, **values}, "what-if")
+
+
+def _money(task: Task, question: Question) -> Policy:
+    value = question.value or task.spec.effect.value_per_return
+    if value is None:
+        raise UserError(
+            f"what-if: --money needs the worth of a return: --value, or effect.value_per_return "
+            f"of campaign {task.campaign!r}"
+        )
+    values = {"kind": "money", "value_per_return": value, "budget": question.budget}
+    return parse_policy({k: v for k, v in values.items() if v is not None}, "what-if")
