@@ -123,7 +123,11 @@ def test_the_barred_are_left_out_before_anyone_is_chosen(home: Path) -> None:
     assert Counter(outcome for outcome, *_ in found.values()) == first.outcomes
     arms = Counter(arm for _, arm, _ in found.values())
     assert arms["treatment"] == first.outcomes["selected"] > 10
-    assert {c for _, arm, c in found.values() if arm == "treatment"} == {0.9}
+    chances = {(arm, round(chance, 12)) for _, arm, chance in found.values()}
+    # 0.1 are held out by the campaign, 0.02 for all campaigns
+    assert chances == {("treatment", 0.882), ("control", 0.118), ("none", 1)}
+    groups = rows(home, "decisions", "task_id = 'spring' and arm = 'control'", "holdout")
+    assert {group for (group,) in groups} == {"campaign", "global"}
     assert 0.02 < arms["control"] / (arms["control"] + arms["treatment"]) < 0.25
 
     assert decide(project).state == "unchanged"

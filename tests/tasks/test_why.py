@@ -66,7 +66,8 @@ def test_every_outcome_has_words(outcome: str) -> None:
     """An outcome is told by its code, or as if a message had been sent."""
     told = task_sentence(story(outcome), Contact(), ZONE)
     assert outcome not in told or outcome in ("duplicate", "selected", "suppressed")
-    assert told.startswith("was selected, but no" if outcome == "selected" else "got nothing: ")
+    starts = {"selected": "was selected, but no", "explored": "was chosen at random"}
+    assert told.startswith(starts.get(outcome, "got nothing: "))
     assert "_" not in told
 
 
