@@ -11,7 +11,7 @@ from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.warehouse.tables import Warehouse
 
-SYSTEM_MARKERS = ("postgres", "kannel")
+SYSTEM_MARKERS = ("postgres", "kannel", "chromium")
 NO_SKIPS = bool(os.environ.get("USERGROWTH_NO_SKIPS"))  # read before a test clears it
 
 

@@ -51,6 +51,8 @@ def funnel_rows(effect: Effect) -> list[Row]:
 
 def arm_rows(effect: Effect) -> list[Row]:
     """Arm, users, returned, rate with interval, amount, messages, delivered, cost."""
+    valued = any(arm.amount for arm in effect.arms)
+    reported = any(arm.delivered for arm in effect.arms)
     rows = []
     for arm in effect.arms:
         bounds = rate_interval(arm.returned, arm.users, effect.level)
@@ -63,9 +65,9 @@ def arm_rows(effect: Effect) -> list[Row]:
                     count(arm.returned),
                     percent(arm.rate) if arm.users else "",
                     interval,
-                    money(arm.amount, effect.currency),
+                    money(arm.amount, effect.currency) if valued else "not said",
                     count(arm.messages),
-                    count(arm.delivered),
+                    count(arm.delivered) if reported else "not reported",
                     money(arm.cost, effect.currency),
                 ],
                 "whole" if arm.name in ("treatment", "control") else "part",
@@ -77,30 +79,47 @@ def arm_rows(effect: Effect) -> list[Row]:
 def contrast_rows(effect: Effect) -> list[Row]:
     """A row a contrast: who, lift of 1,000, adjusted, relative, value a person, in all.
 
-    A cell has the estimate on its first line, its interval on the second.
+    A cell has the estimate on its first line, its interval on the second. The columns are those of
+    :func:`contrast_columns`.
     """
+    names = contrast_columns(effect)
     rows: list[Row] = []
     for view, words in VIEW_WORDS.items():
         mine = [contrast for contrast in effect.contrasts if contrast.view == view]
         if mine:
             rows.append(Row([f"{VIEW_NAMES[view]}: {words}"], "head"))
         for contrast in mine:
-            rows.append(
-                Row(
-                    [
-                        f"{contrast.treated} against {contrast.control}\n{_fine(contrast, effect)}",
-                        _cell(contrast.absolute, "{:+.1f}", 1000),
-                        _cell(contrast.adjusted, "{:+.1f}", 1000),
-                        _cell(contrast.relative, "{:+.0f}", 100),
-                        _cell(contrast.value, "{:+,.3f}"),
-                        _cell(contrast.value_adjusted, "{:+,.3f}"),
-                        _cell(contrast.returns, "{:+,.0f}"),
-                        _cell(contrast.worth, "{:+,.0f}"),
-                    ],
-                    "whole" if contrast.treated == "treatment" else "",
-                )
-            )
+            cells = [
+                f"{contrast.treated} against {contrast.control}\n{_fine(contrast, effect)}",
+                _cell(contrast.absolute, "{:+.1f}", 1000),
+                _cell(contrast.adjusted, "{:+.1f}", 1000),
+                _cell(contrast.relative, "{:+.0f}", 100),
+                _cell(contrast.returns, "{:+,.0f}"),
+                _cell(contrast.value, "{:+,.3f}"),
+                _cell(contrast.value_adjusted, "{:+,.3f}"),
+                _cell(contrast.worth, "{:+,.0f}"),
+            ]
+            kind = "whole" if contrast.treated == "treatment" else ""
+            rows.append(Row(cells[: len(names)], kind))
     return rows
+
+
+def contrast_columns(effect: Effect) -> list[str]:
+    """Headings of :func:`contrast_rows`; those of value only where a value is known."""
+    names = [
+        "who against whom",
+        "more of 1,000 came back",
+        "the same, adjusted for what they did before",
+        "relative, %",
+        "returns brought, in all",
+    ]
+    if any(contrast.value is not None for contrast in effect.contrasts):
+        names += [
+            f"more value a person, {effect.currency}",
+            "the same, adjusted",
+            f"value brought, in all, {effect.currency}",
+        ]
+    return names
 
 
 def _cell(estimate: Estimate | None, form: str, factor: float = 1.0) -> str:

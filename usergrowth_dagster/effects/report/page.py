@@ -11,6 +11,7 @@ from usergrowth_dagster.effects.report.drawing import DARK, LIGHT, css
 from usergrowth_dagster.effects.report.figures import (
     anyway,
     arm_rows,
+    contrast_columns,
     contrast_rows,
     crossover_rows,
     daily_rows,
@@ -77,6 +78,7 @@ def render_page(effect: Effect, basis: Basis) -> str:
         funnel=funnel_rows(effect),
         anyway=anyway(effect),
         arms=arm_rows(effect),
+        contrast_columns=contrast_columns(effect),
         contrasts=contrast_rows(effect),
         deciles=decile_rows(effect),
         crossover=crossover_rows(effect),
