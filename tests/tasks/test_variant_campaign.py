@@ -155,10 +155,11 @@ def test_deciding_again_keeps_everyones_text(home: Path) -> None:
     first = {row["user_id"]: row["variant"] for row in decisions(home)}
     assert decided(project) == "unchanged"
     edited = TEMPLATE.replace("waits", "is here")
-    applied(home, project, template=edited, selection="{top_n: 20}", holdout="{share: 0.5}")
+    other = {"selection": "{top_n: 20}", "holdout": "{share: 0.5}"}
+    applied(home, project, template=edited, **other)
     assert decided(project) == "changed"
     assert {row["user_id"]: row["variant"] for row in decisions(home)} == first
-    applied(home, project, template=edited.replace("share: 2", "share: 3"))
+    applied(home, project, template=edited.replace("share: 2", "share: 3"), **other)
     assert decided(project) == "changed"  # a share is an input of the decision
     assert {row["user_id"]: row["variant"] for row in decisions(home)} != first
     project.store.close()
