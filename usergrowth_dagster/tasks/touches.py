@@ -234,7 +234,8 @@ def _kvs(pairs: dict[str, str]) -> str:
 
 def _clean(column: str) -> str:
     """SQL of a text fit for a kvs value: what its grammar reserves becomes ``_``."""
-    return rf"nullif(regexp_replace(trim({column}), '[:,|\"\\s\\p{{C}}\\p{{Z}}]+', '_', 'g'), '')"
+    reserved = r"[:,|\p{C}\p{Z}\s\"]+"
+    return f"nullif(regexp_replace(trim({column}), '{reserved}', '_', 'g'), '')"
 
 
 def _rows_sql(day: date) -> str:

@@ -200,7 +200,8 @@ def live(
         Sessions (days, n) as int8, days of death (n,), candidates for a text, treated or not.
 
     Raises:
-        ValueError: a user is asked about, or texted from outside, in the window of another text.
+        ValueError: a user is asked about, or texted from outside, in the window of another text, or
+            before the day after registration.
     """
     n = len(users.index)
     everyone = np.arange(n)
@@ -216,6 +217,8 @@ def live(
         texted = outside["who"][outside["treated"]]
         if (spell.busy_until[outside["who"]] >= day).any() or len(np.unique(texted)) < len(texted):
             raise ValueError(f"day {day}: a user has a text already, whose window is not over")
+        if (users.registered[outside["who"]] >= day).any():
+            raise ValueError(f"day {day}: a user is not there yet, and cannot be texted")
         spell.hold(texted, day, window)
         free = (users.registered < day) & (spell.busy_until < day) & (day >= _FIRST_TOUCH)
         free &= own_until is None or day < own_until

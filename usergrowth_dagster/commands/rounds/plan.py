@@ -1,0 +1,124 @@
+"""When the rounds are, what world they meet, and what the two policies beside each other are."""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from usergrowth_dagster.data.examples.synthetic import SyntheticWorld
+
+START = date(2017, 1, 2)
+"""First day of the world."""
+
+HISTORY_DAYS = 120
+"""Days before the first round; the world texts at random in them, without a control group."""
+
+LEARN_DAYS = 75
+"""Days before the first round that the response model learns from."""
+
+RETURN_DAYS = 14
+"""A session within so many days after a text is a return."""
+
+EVERY_DAYS = RETURN_DAYS + 1
+"""Days from round to round: the window of one is over when the next begins."""
+
+VALUE_PER_RETURN = 2.0
+"""Worth of a return, in currency."""
+
+THRESHOLD = 0.5
+"""Of the fixed policy: everyone whose chance to return, if texted, is above it."""
+
+EXPLORE = 0.05
+"""Share of those below the cut whom our policy texts at random, to learn of them too."""
+
+HOLDOUT = 0.1
+"""Share of the chosen whom both policies hold out."""
+
+USERS = 20_000
+"""Users by default: enough that effects of some percent can be told from noise."""
+
+MIN_USERS = 200
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """The rounds of a demo.
+
+    Args:
+        users: users of the world.
+        campaigns: rounds.
+        seed: seed of the world.
+    """
+
+    users: int
+    campaigns: int
+    seed: int
+
+    @property
+    def first_day(self) -> date:
+        """First execution date: the first snapshots lie before the first event."""
+        return START - timedelta(days=7)
+
+    def day(self, number: int) -> date:
+        """Execution date of a round, counted from 1; of the one after the last: when all is in."""
+        return START + timedelta(days=HISTORY_DAYS + EVERY_DAYS * (number - 1))
+
+    @property
+    def numbers(self) -> range:
+        """The rounds, from 1."""
+        return range(1, self.campaigns + 1)
+
+    def task(self, number: int) -> str:
+        """Task of a round."""
+        return f"round-{number:02d}"
+
+    def stretch(self, number: int) -> tuple[date, date]:
+        """The days that pass before a round, since the one before it."""
+        first = self.first_day if number == 1 else self.day(number - 1)
+        return first, self.day(number) - timedelta(days=1)
+
+    def world(self, message_price: float) -> SyntheticWorld:
+        """The world of both policies; its own texts end a window before the first round."""
+        return SyntheticWorld(
+            users=self.users,
+            days=HISTORY_DAYS + EVERY_DAYS * self.campaigns,
+            start=START,
+            seed=self.seed,
+            return_days=RETURN_DAYS,
+            message_price=message_price,
+            texts_until=HISTORY_DAYS - RETURN_DAYS,
+        )
+
+    def campaign(self, selection: str) -> str:
+        """The campaign file with a selection."""
+        return _CAMPAIGN.format(
+            return_days=RETURN_DAYS,
+            learn_from=self.day(1) - timedelta(days=LEARN_DAYS),
+            learn_until=self.day(self.campaigns + 1),
+            selection=selection,
+            holdout=HOLDOUT,
+            every=EVERY_DAYS,
+            value=VALUE_PER_RETURN,
+        )
+
+
+MONEY = f"{{money: {{}}, fallback: {{threshold: {THRESHOLD}}}, explore: {EXPLORE}}}"
+"""Our policy: by what a text adds, as soon as that is known; until then the fixed threshold."""
+
+FIXED = f"{{threshold: {THRESHOLD}}}"
+"""The policy beside it: the first model and its threshold, round after round."""
+
+_CAMPAIGN = """\
+name: comeback
+algorithm: {{kind: winback, return_days: {return_days}}}
+training: {{start_date: {learn_from}, end_date: {learn_until}}}
+population: population/round-*
+execution_date: on upload
+selection: {selection}
+holdout: {{share: {holdout}, rotate_days: {every}}}
+effect: {{return_days: {return_days}, value_per_return: {value}}}
+signature: {{name: Example, description: Demonstration only}}
+template:
+  name: short
+  content: We miss you! A gift waits in the app. 拒收请回复R
+  type: promotion
+schedule: {{name: comeback}}
+"""

@@ -1,0 +1,128 @@
+"""One of the two policies: a home of its own, in a world of its own with the same luck."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from usergrowth_dagster.commands.campaigns import apply_files
+from usergrowth_dagster.commands.execute import RunReport, execute
+from usergrowth_dagster.commands.home import make_home, open_home
+from usergrowth_dagster.commands.rounds.plan import RoundPlan
+from usergrowth_dagster.data.examples.living import LivingWorld
+from usergrowth_dagster.data.examples.synthetic import write_population
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.settings import CONFIG_NAME
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.touches import HOLDOUT, bind_touches
+from usergrowth_dagster.warehouse.engine import open_engine
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Side:
+    """A policy at work: its home and the rounds that it plays."""
+
+    name: str
+    home: Path
+    plan: RoundPlan
+
+    def project(self) -> Project:
+        """The home, opened as it is today; Dagster is pointed at it."""
+        from usergrowth_dagster.defs.resources import tell
+
+        return Project(open_home(self.home), tell)
+
+    def world(self, project: Project) -> LivingWorld:
+        """The world, as it answers this policy."""
+        return LivingWorld(self.plan.world(project.settings.message_price), project.landing)
+
+    def live_on(self, number: int) -> None:
+        """Let the days before a round pass, with the texts of the rounds before it."""
+        project = self.project()
+        first, last = self.plan.stretch(number)
+        texts = sent_texts(project, self.plan.day(1), last)
+        self.world(project).live_on(texts, first, last, project.progress)
+        if number > self.plan.campaigns:
+            return
+        write_population(
+            self.world(project).world, project.landing, self.plan.task(number), last_after(last)
+        )
+
+    def ingest(self, number: int) -> RunReport:
+        """Land the days before a round; what this policy sent lands with them."""
+        from usergrowth_dagster.defs.jobs import INGEST, range_tags
+
+        turn_to(self.home, self.plan.day(number))
+        self.project()
+        return execute(INGEST, tags=range_tags(*self.plan.stretch(number)))
+
+    def decide(self, number: int, config: Mapping[str, Any]) -> RunReport:
+        """Score, decide and send a round.
+
+        Raises:
+            UserError: a task failed.
+        """
+        from usergrowth_dagster.defs.jobs import DECIDE
+        from usergrowth_dagster.tasks.uploads import register_uploads
+
+        day = self.plan.day(number)
+        register_uploads(self.project(), day)
+        report = execute(DECIDE, partition=day.isoformat(), config=config)
+        if report.failures:
+            raise UserError("; ".join(report.failures))
+        return report
+
+
+def last_after(day: date) -> date:
+    """The day after."""
+    return date.fromordinal(day.toordinal() + 1)
+
+
+def open_side(name: str, home: Path, plan: RoundPlan, selection: str, **values: Any) -> Side:
+    """Make a policy's home, with its campaign applied and its text approved.
+
+    A home in which these rounds were begun before is taken up where it stands.
+
+    Raises:
+        UserError: the home holds something else.
+    """
+    from usergrowth_dagster.control.review import review
+
+    made = {"start_date": plan.first_day.isoformat(), "seed": plan.seed, **values}
+    config = home / CONFIG_NAME
+    held = (
+        re.search(r'^today = "([0-9-]+)"$', config.read_text(), re.M) if config.exists() else None
+    )
+    today = held[1] if held else plan.day(1).isoformat()
+    settings = make_home(home, {"today": today, **made})
+    folder = home / "campaigns"
+    folder.mkdir(exist_ok=True)
+    path = folder / "comeback.yaml"
+    path.write_text(plan.campaign(selection), encoding="utf-8")
+    list(apply_files(home, [path]))
+    store = Project(settings).store
+    for kind, called in (("signature", "Example"), ("template", "short")):
+        review(store, kind, called, True, "demonstration", "demo")
+    return Side(name, home, plan)
+
+
+def turn_to(home: Path, day: date) -> None:
+    """Set the home's business clock to 10:00 of a day."""
+    path = home / CONFIG_NAME
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r'^today = ".*"$', f'today = "{day}"', text, flags=re.M), "utf-8")
+
+
+def sent_texts(project: Project, first: date, last: date) -> "pa.Table":
+    """What a home sent in [first, last], as texts of the living world."""
+    with open_engine(project.settings) as engine:
+        bind_touches(engine, project, first, max(first, last))
+        return engine.arrow(
+            "select user_id, day as ds, item_id, if(segments = 1, 'short', 'long') as copy "
+            f"from touches where target <> '{HOLDOUT}' order by ds, user_id"
+        )
