@@ -111,8 +111,8 @@ def _store(settings: Settings) -> str:
 
 
 def _mlflow(settings: Settings) -> str:
-    from usergrowth_dagster.learning.store import versions
+    from usergrowth_dagster.learning.store import NAMES, versions
 
     if not settings.home.is_dir():
         raise UserError(f"{settings.home}: no home folder; make one with usergrowth init")
-    return f"{sum(len(versions(settings, name)) for name in ('churn', 'winback'))} versions"
+    return f"{sum(len(versions(settings, name)) for name in NAMES)} versions"

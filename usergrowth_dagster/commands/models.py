@@ -147,8 +147,7 @@ def _line(ref: "ModelRef", scores: bool) -> tuple[Any, ...]:
 
 
 def _failed(ref: "ModelRef") -> str:
-    failed = [part.removesuffix(" failed") for part in ref.gates.split("; ") if "failed" in part]
-    return f"failed: {', '.join(failed)}" if failed else ""
+    return f"failed: {', '.join(ref.failed_gates)}" if ref.failed_gates else ""
 
 
 def _record(ref: "ModelRef") -> dict[str, Any]:
@@ -165,8 +164,8 @@ def _standing(ref: "ModelRef") -> str:
     who = f", by the word of {ref.reviewed_by}" if ref.reviewed_by else ", by its gates"
     why = f": {ref.why}" if ref.why else ""
     told = f"{ref.name} version {ref.version} is {ref.status.replace('_', ' ')}{who}{why}."
-    if ref.status == "approved" and "failed" in ref.gates:
-        told += f" Its gates: {ref.gates}."
+    if ref.failed_gates:
+        told += f" It failed the gates {', '.join(ref.failed_gates)}."
     if ref.status == "waiting_review":
         told += f" To approve it: usergrowth models approve {ref.name} {ref.version}"
     return told

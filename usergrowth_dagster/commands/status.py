@@ -18,7 +18,9 @@ def read_status(project: Project) -> Status:
     from usergrowth_dagster.commands.delivery import delivery_sections
 
     sending = delivery_sections(project.store, project.settings)
-    return Status([_tables(project), _models(project), _tasks(project), *sending])
+    return Status(
+        [_tables(project), _models(project), *_reviews(project), _tasks(project), *sending]
+    )
 
 
 def _tables(project: Project) -> tuple[str, tuple[str, ...], list[tuple[Any, ...]]]:
@@ -40,15 +42,30 @@ def _tables(project: Project) -> tuple[str, tuple[str, ...], list[tuple[Any, ...
 
 
 def _models(project: Project) -> tuple[str, tuple[str, ...], list[tuple[Any, ...]]]:
-    from usergrowth_dagster.learning.store import versions
+    from usergrowth_dagster.learning.store import NAMES, versions
+    from usergrowth_dagster.tasks.models import settle_models
 
+    for name in NAMES:
+        settle_models(project, name)
     lines = [
         (m.name, m.version, m.champion, m.status, m.execution_date, m.last_label_day)
-        for algorithm in ("churn", "winback")
-        for m in versions(project.settings, algorithm)
+        for name in NAMES
+        for m in versions(project.settings, name)
     ]
     header = ("model", "version", "champion", "status", "trained at", "last label day")
     return "Models", header, lines
+
+
+def _reviews(project: Project) -> list[tuple[str, tuple[str, ...], list[tuple[Any, ...]]]]:
+    """Campaigns that a version waits for, with the command to approve it; nothing when none."""
+    from usergrowth_dagster.tasks.models import waiting_campaigns
+
+    lines = [
+        (name, ref.name, ref.version, f"usergrowth models approve {ref.name} {ref.version}")
+        for name, ref in waiting_campaigns(project, project.settings.current_date())
+    ]
+    header = ("campaign", "model", "version", "to approve it")
+    return [("Models that wait for review", header, lines)] if lines else []
 
 
 def _tasks(project: Project) -> tuple[str, tuple[str, ...], list[tuple[Any, ...]]]:

@@ -10,6 +10,7 @@ from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 
 TRAINING_DAYS = 400
 CHECK = "every_campaign_has_its_model"
+REVIEW_CHECK = "no_version_waits_or_is_rejected"
 MEANINGS = {
     "churn": "How likely a user is to go silent from the execution date on.",
     "winback": "How likely a user is to come back when texted.",
@@ -22,7 +23,7 @@ class TrainConfig(dg.Config):
     when: str = "always"
 
 
-def _training_metadata(training: Any) -> dict[str, Any]:
+def training_metadata(training: Any) -> dict[str, Any]:
     """Metadata of one training: figures with intervals, slices, pictures."""
     if training.registered is None:
         return {"skipped": training.skipped}
@@ -36,10 +37,46 @@ def _training_metadata(training: Any) -> dict[str, Any]:
         "last_label_day": ref.last_label_day.isoformat(),
         "reused": training.registered.reused,
         "evaluation": _evaluation(summary["metrics"]),
-        "gates": dg.MetadataValue.json(summary["gates"]),
+        "gates": _gates(summary["gates"]),
+        "model_card": dg.MetadataValue.md(training.registered.card),
         "rows": dg.MetadataValue.json(summary["rows"]),
     }
     return found | {name: picture(png, name) for name, png in training.registered.figures.items()}
+
+
+def _gates(gates: list[dict[str, Any]]) -> Any:
+    rows = [(g["name"], "passed" if g["passed"] else "failed", g["reason"]) for g in gates]
+    return markdown_table(("gate", "", "why"), rows)
+
+
+def _left_out(trainings: list[Any]) -> list[str]:
+    """A sentence for each version that may not score: what it waits for, or what it failed."""
+    from usergrowth_dagster.tasks.models import how_to_approve
+
+    told = []
+    for training in trainings:
+        if training.registered is None:
+            continue
+        ref = training.registered.ref
+        needs = training.config.require_review and ref.status == "approved"
+        if ref.status == "waiting_review" or (needs and not ref.reviewed_by):
+            told.append(how_to_approve(ref))
+        elif ref.status != "approved":
+            failed = [g for g in training.registered.summary["gates"] if not g["passed"]]
+            why = ref.why or "; ".join(f"gate {g['name']}: {g['reason']}" for g in failed)
+            told.append(f"{ref.name} version {ref.version} is {ref.status}: {why}")
+    return told
+
+
+def _review_check(trainings: list[Any]) -> dg.AssetCheckResult:
+    told = _left_out(trainings)
+    return dg.AssetCheckResult(
+        check_name=REVIEW_CHECK,
+        passed=not told,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(told) or "every version may score",
+        metadata={"sentence": "; ".join(told) or "every version may score"},
+    )
 
 
 def _evaluation(metrics: dict[str, dict[str, dict[str, float | None]]]) -> Any:
@@ -61,7 +98,7 @@ def _interval(figure: dict[str, float | None] | None) -> str:
     return f"{figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}]"
 
 
-def _note_snapshots(context: dg.AssetExecutionContext, training: Any) -> None:
+def note_snapshots(context: dg.AssetExecutionContext, training: Any) -> None:
     """Say of the snapshot days that a training brought up to date which tables hold them."""
     for build in training.builds:
         for day in build.built:
@@ -93,7 +130,9 @@ def model_training_asset(
         "evaluated on later days; the better one by the rule is registered in MLflow. Learns only "
         "from labels that were closed before the execution date.",
         pool="training",
-        check_specs=[dg.AssetCheckSpec(CHECK, asset=f"{algorithm}_model")],
+        check_specs=[
+            dg.AssetCheckSpec(name, asset=f"{algorithm}_model") for name in (CHECK, REVIEW_CHECK)
+        ],
     )
     def trained(
         context: dg.AssetExecutionContext, config: TrainConfig, project: ProjectResource
@@ -115,13 +154,16 @@ def model_training_asset(
             raise dg.Failure("; ".join(failed), allow_retries=False)
         metadata: dict[str, Any] = {"trainings": len(trainings)}
         for place, training in enumerate(trainings):
-            _note_snapshots(context, training)
+            note_snapshots(context, training)
             prefix = f"{place + 1}: " if len(trainings) > 1 else ""
-            for name, value in _training_metadata(training).items():
+            for name, value in training_metadata(training).items():
                 metadata[prefix + name] = value
         told = {} if missing or not failed else {"failures": "; ".join(failed)}
         check = dg.AssetCheckResult(check_name=CHECK, passed=not failed, metadata=told)
-        return dg.MaterializeResult(metadata=metadata, check_results=[check])
+        review = _review_check(trainings)
+        if not review.passed:
+            context.log.warning(review.description)
+        return dg.MaterializeResult(metadata=metadata, check_results=[check, review])
 
     return trained
 

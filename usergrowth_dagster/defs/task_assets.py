@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import dagster as dg
 
+from usergrowth_dagster.defs.drift_checks import DRIFT_CHECK, drift_check, drift_metadata
 from usergrowth_dagster.defs.metadata import OWNER, markdown_table, table_schema
 from usergrowth_dagster.defs.partitions import day_mapping, partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
@@ -26,19 +27,26 @@ def run_step(
     *,
     first: bool = False,
     fails_task: bool = True,
+    more: Callable[[Mapping[str, T]], tuple[dict[str, Any], list[dg.AssetCheckResult]]]
+    | None = None,
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Run a step for the tasks of all the run's dates and tell what became of each."""
+    """Run a step for the tasks of all the run's dates and tell what became of each.
+
+    ``more`` gives further metadata and check results for the results by task.
+    """
     from usergrowth_dagster.tasks.each import each_task
 
     rows: list[list[Any]] = []
     failures: dict[str, str] = {}
     left: list[str] = []
     total = done = 0
+    results: dict[str, T] = {}
     for day in partition_days(context):
         outcome = each_task(project, day, step, include_failed=first, fails_task=fails_task)
         failures |= outcome.failures
         left += outcome.left
         done += len(outcome.results)
+        results |= outcome.results
         for task_id, result in outcome.results.items():
             rows.append([day, task_id, *row(result)])
             total += count(result)
@@ -56,7 +64,8 @@ def run_step(
     check = dg.AssetCheckResult(
         check_name=CHECK, passed=not failures, metadata={"failures": sentence or "none"}
     )
-    return dg.MaterializeResult(metadata=metadata, check_results=[check])
+    told, checks = more(results) if more else ({}, [])
+    return dg.MaterializeResult(metadata=metadata | told, check_results=[check, *checks])
 
 
 def task_asset(
@@ -68,6 +77,7 @@ def task_asset(
     description: str,
     run: Callable[[dg.AssetExecutionContext, Project], Any],
     columns: Columns | None = None,
+    checks: Sequence[str] = (),
 ) -> dg.AssetsDefinition:
     @dg.asset(
         name=name,
@@ -79,7 +89,7 @@ def task_asset(
         owners=[OWNER],
         description=description,
         metadata={"dagster/column_schema": table_schema(columns)} if columns else {},
-        check_specs=[dg.AssetCheckSpec(CHECK, asset=name)],
+        check_specs=[dg.AssetCheckSpec(check, asset=name) for check in (CHECK, *checks)],
     )
     def asset(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         with user_errors():
@@ -132,11 +142,17 @@ def scores_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
     """Scored populations."""
     models = [
         dg.AssetDep(name, partition_mapping=day_mapping(-MODEL_DAYS, 0))
-        for name in ("churn_model", "winback_model")
+        for name in ("churn_model", "winback_model", "uplift_model")
     ]
 
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:
-        from usergrowth_dagster.tasks.score import score_task
+        from usergrowth_dagster.tasks.score import Scored, score_task
+
+        def more(
+            results: Mapping[str, Scored],
+        ) -> tuple[dict[str, Any], list[dg.AssetCheckResult]]:
+            drifts = {name: s.drift for name, s in results.items() if s.drift}
+            return drift_metadata(drifts, project.settings), [drift_check(drifts)]
 
         return run_step(
             context,
@@ -145,6 +161,7 @@ def scores_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
             ("rows", "scored", "model", "version", "mean score", "unchanged"),
             lambda s: (s.rows, s.scored, s.model, s.version, _short(s.mean), s.unchanged),
             lambda s: s.rows,
+            more=more,
         )
 
     from usergrowth_dagster.tasks.score import SCORE_COLUMNS
@@ -159,6 +176,7 @@ def scores_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
         "training saw nothing of the execution date.",
         run,
         SCORE_COLUMNS,
+        (DRIFT_CHECK,),
     )
 
 

@@ -17,10 +17,11 @@ said to have drifted when its index is above the bound *and* above the 99.9 % po
 The training's bins and counts travel with the version (``model/drift_reference.json``), so that
 scoring needs no training data. Features are compared with the train slice, the score with that of
 the test slice: rows that the model was not fitted on. Some features grow with the age of the log
-(tenure, history) and must shift; whether it matters is shown by the score's own index.
+(tenure, history) and must shift. So a check warns when it matters: when the score has drifted, or
+when drifted features together carry more than ``drift_weight`` of what the model leans on.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -72,12 +73,17 @@ class Histogram(BaseModel):
 
 
 class Reference(BaseModel):
-    """The training's histograms, by feature label; ``score`` is that of the test slice."""
+    """The training's histograms by feature label, and what the model leans on.
+
+    ``score`` is the histogram of the test slice; ``weights`` are shares of the features' weights,
+    1 in all.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     features: dict[str, Histogram]
     score: Histogram
+    weights: dict[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -92,11 +98,17 @@ class Shift:
 
 @dataclass(frozen=True)
 class Drift:
-    """All indices, largest first with the score's own in front; ``rows`` were compared."""
+    """All indices, largest first; ``rows`` were compared.
+
+    ``weight`` is the share of the model's weight that drifted features carry, and ``warns`` whether
+    that or the score itself is beyond the bounds.
+    """
 
     rows: int
     score: Shift | None
     features: tuple[Shift, ...]
+    weight: float = 0.0
+    warns: bool = False
 
     @property
     def drifted(self) -> list[str]:
@@ -114,12 +126,12 @@ class Drift:
         score = f"the score's index is {self.score.psi:.3f}, " if self.score else ""
         if not self.drifted:
             return f"{self.rows:,} rows are like the training's: {score}no feature has drifted"
-        named = ", ".join(f"{s.feature} {s.psi:.2f}" for s in self.every() if s.level == "drifted")
-        parts = named.split(", ")
+        parts = [f"{s.feature} {s.psi:.2f}" for s in self.every() if s.level == "drifted"]
         more = f" and {len(parts) - 8} more" if len(parts) > 8 else ""
         return (
             f"{self.rows:,} rows differ from the training's: {score}drifted are "
-            f"{', '.join(parts[:8])}{more} (population stability index)"
+            f"{', '.join(parts[:8])}{more}; the drifted features carry {self.weight:.0%} of what "
+            "the model leans on"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -131,6 +143,8 @@ class Drift:
                 for s in self.every()[:30]
             ],
             "drifted": self.drifted,
+            "weight": self.weight,
+            "warns": self.warns,
             "sentence": self.sentence(),
         }
 
@@ -149,15 +163,23 @@ def histogram(column: Any, *, category: bool = False) -> Histogram:
 
 
 def make_reference(
-    spec: FeatureSpec, train: "pd.DataFrame", test_score: "NDArray[np.float64]"
+    spec: FeatureSpec,
+    train: "pd.DataFrame",
+    test_score: "NDArray[np.float64]",
+    weights: Mapping[str, float],
 ) -> Reference:
-    """What later rows are compared with: the flat train rows, and the scores of the test rows."""
+    """What later rows are compared with: the flat train rows, and the scores of the test rows.
+
+    ``weights`` tell how much the model leans on each feature.
+    """
+    total = sum(weights.values()) or 1.0
     return Reference(
         features={
             f.label: histogram(train[f.name].to_numpy(), category=f.kind == "category")
             for f in spec.features
         },
         score=histogram(test_score),
+        weights={name: weight / total for name, weight in weights.items()},
     )
 
 
@@ -217,7 +239,10 @@ def drift_of_frame(
         values = np.asarray(score, dtype=np.float64)
         found = reference.score.count(values[~np.isnan(values)])
         own = compare(reference.score, found.tolist(), SCORE, settings)
-    return Drift(rows, own, tuple(shifts))
+    moved = [s.feature for s in shifts if s.level == "drifted"]
+    weight = sum(reference.weights.get(name, 0.0) for name in moved)
+    warns = weight > settings.drift_weight or (own is not None and own.level == "drifted")
+    return Drift(rows, own, tuple(shifts), weight, warns)
 
 
 def measure(

@@ -126,7 +126,8 @@ def review(
     ref = get_version(settings, name, version)
     if approve:
         if ref.status in ("rejected", "retired") and not why.strip():
-            failed = f" ({ref.gates})" if ref.status == "rejected" and ref.gates else ""
+            told = ref.why or ", ".join(f"gate {name} failed" for name in ref.failed_gates)
+            failed = f" ({told})" if told else ""
             raise UserError(
                 f"model {name}: version {version} is {ref.status}{failed}; to approve it all the "
                 'same give the reason with --why "…"'

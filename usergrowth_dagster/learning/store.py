@@ -80,6 +80,12 @@ class ModelRef:
     settled: str = ""
 
     @property
+    def failed_gates(self) -> list[str]:
+        """Names of the gates it did not pass."""
+        parts = self.gates.split("; ")
+        return [part.removesuffix(" failed") for part in parts if part.endswith(" failed")]
+
+    @property
     def uri(self) -> str:
         """The MLflow URI of this version."""
         return f"models:/{self.name}/{self.version}"

@@ -185,16 +185,17 @@ def train(
     parts = by_slice(spec, early, test, own, least=least, seed=settings.seed)
     table = gains(test.label, own, test.user, resamples=RESAMPLES, seed=settings.seed)
     screening = screen(spec, slices["train"], test, settings)
-    reference = make_reference(spec, early, own)
+    leans = lean(chosen, spec, test.frame)
+    weights = {label: found.weight for label, found in leans.items()}
+    reference = make_reference(spec, early, own, weights)
     drift = _own_drift(reference, spec, test, chosen.score(early), own, settings)
     clock.start("pictures")
-    leans = lean(chosen, spec, test.frame)
     first: list[str] = [champion, *(k for k in models if k != champion)]
     title = f"{config.algorithm} on {execution_date}"
     figures = draw_all(
         test.label,
         {name: every[name] for name in [*first, *(n for n in every if n not in first)]},
-        {label: found.weight for label, found in leans.items()},
+        weights,
         ranking_only=RANKING_ONLY,
         title=title,
     )

@@ -40,5 +40,8 @@ class LearningSettings(BaseSettings):
         0.1, description="population stability index from which a feature is named as shifted"
     )
     drift_warning: Annotated[float, Field(gt=0)] = Field(
-        0.25, description="population stability index from which a check warns"
+        0.25, description="population stability index from which a feature has drifted"
+    )
+    drift_weight: Share = Field(
+        0.25, description="a check warns when drifted features carry so much of a model's weight"
     )

@@ -47,8 +47,8 @@ def record_change(store: "ControlStore", change: "Change", actor: str) -> None:
     detail = f"{change.was} → {ref.status}"
     if change.how != "command":
         detail += f", {change.how}"
-    if change.was == "rejected" and ref.gates:
-        detail += f" ({ref.gates})"
+    if ref.status == "approved" and ref.failed_gates:
+        detail += f" against the failed gates {', '.join(ref.failed_gates)}"
     if ref.why:
         detail += f": {ref.why}"
     with store.write() as connection:
@@ -125,8 +125,7 @@ def _rejected(project: Project, config: TrainingConfig, day: date) -> str:
     if not found:
         return ""
     ref = max(found, key=lambda r: (r.last_label_day, r.version))
-    failed = [part for part in ref.gates.split("; ") if part.endswith(" failed")]
-    why = ref.why or ", ".join(f"gate {part}" for part in failed)
+    why = ref.why or ", ".join(f"gate {name} failed" for name in ref.failed_gates)
     return (
         f"version {ref.version} is {ref.status}"
         + (f" ({why})" if why else "")
