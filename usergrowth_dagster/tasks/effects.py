@@ -107,7 +107,8 @@ def drawn_sql() -> str:
     """The rows and columns of ``outcomes`` that are analyzed."""
     columns = ", ".join(f'"{name}"' for name in NEEDED)
     wanted = ", ".join(f"'{outcome}'" for outcome in DRAWN)
-    return f"select {columns} from {OUTCOMES} where outcome in ({wanted})"
+    # in one order, so that sums of floats come out the same each time
+    return f'select {columns} from {OUTCOMES} where outcome in ({wanted}) order by "row"'
 
 
 def _plan(project: Project, task: Task, landed: list[date]) -> tuple[Window, Plan]:
