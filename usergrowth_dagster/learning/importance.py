@@ -49,14 +49,23 @@ def lean(model: CalibratedModel, spec: FeatureSpec, frame: "pd.DataFrame") -> di
     import numpy as np
 
     rows = frame.iloc[np.linspace(0, len(frame) - 1, min(SAMPLE, len(frame))).astype(int)]
-    fitted = model.pipeline
-    members = fitted.members if isinstance(fitted, Blend) else [fitted]
-    parts = np.mean([_parts(member, spec, rows) for member in members], axis=0)
+    parts = row_parts(model, spec, rows)
     found = {
         f.label: Lean(float(parts[:, i].std()), _direction(f.kind, rows[f.name], parts[:, i]))
         for i, f in enumerate(spec.features)
     }
     return dict(sorted(found.items(), key=lambda item: (-item[1].weight, item[0])))
+
+
+def row_parts(
+    model: CalibratedModel, spec: FeatureSpec, rows: "pd.DataFrame"
+) -> "NDArray[np.float64]":
+    """Each feature's part in the raw score of each row, shape (rows, features), in logits."""
+    import numpy as np
+
+    fitted = model.pipeline
+    members = fitted.members if isinstance(fitted, Blend) else [fitted]
+    return np.asarray(np.mean([_parts(member, spec, rows) for member in members], axis=0))
 
 
 def _direction(kind: str, value: "pd.Series[Any]", part: "NDArray[np.float64]") -> str:
