@@ -164,6 +164,7 @@ class LivingWorld:
                     world.return_days,
                     asked=_chunk(con, users),
                     own_until=world.texts_until,
+                    strength=world.strength,
                 )
             except ValueError as error:
                 raise UserError(f"synthetic world: {error}") from None

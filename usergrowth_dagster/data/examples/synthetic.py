@@ -59,6 +59,7 @@ class SyntheticWorld:
             texts to the end.
         held_out_rows: whether candidates who were not texted land too, as target ``holdout``, and
             touches with the propensity.
+        strength: how many times as often texts work, for good and bad, up to 95 of 100.
 
     Raises:
         UserError: a value is out of its range.
@@ -73,6 +74,7 @@ class SyntheticWorld:
     message_price: float = 0.045
     texts_until: int | None = None
     held_out_rows: bool = False
+    strength: float = 1.0
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -86,8 +88,9 @@ class SyntheticWorld:
                 raise UserError(
                     f"synthetic world: {name} must be from {low} to {high}, not {value}"
                 )
-        if self.message_price < 0:
-            raise UserError("synthetic world: message_price must not be negative")
+        for name in ("message_price", "strength"):
+            if getattr(self, name) < 0:
+                raise UserError(f"synthetic world: {name} must not be negative")
 
     @property
     def end(self) -> date:
@@ -232,7 +235,11 @@ def _write_chunk(
     bind(
         con,
         users,
-        live(users, calendar, world.items, world.return_days, own_until=world.texts_until),
+        live(
+            *(users, calendar, world.items, world.return_days),
+            own_until=world.texts_until,
+            strength=world.strength,
+        ),
         seed=world.seed,
         items=world.items,
         start=world.start,
