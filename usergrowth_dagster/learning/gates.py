@@ -119,8 +119,8 @@ def leakage_gate(
         fall = found.dependence.fall
         names = " and ".join(found.dependence.features)
         told.append(
-            f"{names} {'take' if ' and ' in names else 'takes'} {fall.value:.0%} "
-            f"[{fall.low:.0%}, {fall.high:.0%}] off the log-loss that all other features leave"
+            f"{names} {'know' if ' and ' in names else 'knows'} what no other feature does: "
+            f"{fall.value:.0%} [{fall.low:.0%}, {fall.high:.0%}] of the log-loss goes with it"
         )
     told += _jumps(trained, alone, before or {}, settings.leak_jump)
     if told:
