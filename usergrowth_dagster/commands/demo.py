@@ -17,6 +17,10 @@ from usergrowth_dagster.commands.summary import read_summary, show_summary
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.report import report_paths
+
+MEASURE_ALL = {"ops": {"effects": {"config": {"when": "always"}}}}
+"""Run config of the job ``measure``: tasks whose windows have not begun, too."""
 
 
 class Stages:
@@ -76,12 +80,17 @@ def _run_stages(
     if reports:
         with stages.stage("delivery reports", "Wait for the delivery reports"):
             await_receipts(project.store, say)
+    with stages.stage("report", "Write the reports of what the texts brought back"):
+        execute("measure", partition=chosen.execution_date.isoformat(), config=MEASURE_ALL)
     summary = read_summary(project, chosen, stages.seconds)
     path = settings.home / "demo" / "summary.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     show_summary(summary, say, show_table)
-    say(f"\nSummary: {path}\nLook around in the UI: make dev")
+    say(f"\nSummary: {path}")
+    for task_id in summary["tasks"]:
+        say(f"Report: {report_paths(project, task_id)[0]}")
+    say("Look around in the UI: make dev")
 
 
 def _ingest(chosen: Example) -> RunReport:
