@@ -26,6 +26,7 @@ from effect_rows import plan
 from usergrowth_dagster.effects.analysis import analyse
 
 ESTIMATES = {
+    "lift": "returns, as concluded from",
     "absolute": "returns, Newcombe",
     "adjusted": "returns, adjusted (CUPED)",
     "value": "value, Welch",

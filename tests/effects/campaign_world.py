@@ -98,13 +98,18 @@ def campaigns(seed: int, users: int, rounds: int, *, texted: bool) -> Iterator[C
 
 
 def _drawn(people: Users, rounds: int, rng: np.random.Generator) -> tuple[Any, ...]:
-    """Who is in a campaign, when, in which arm, in which campaign; and the campaigns' shares."""
+    """Who is in a campaign, when, in which arm, in which campaign; and the campaigns' shares.
+
+    Campaigns of every other round are well chosen, the others are not chosen at all.
+    """
     parts: list[tuple[Any, ...]] = []
     shares: list[float] = []
     for turn in range(rounds):
         day = _FIRST + _APART * turn
         there = np.flatnonzero(people.registered < day - WINDOW)
         rng.shuffle(there)
+        if turn % 2:  # as if a good model had chosen: those whom a text may well bring back
+            there = there[people.boost[there] > 0.1]
         start = 0
         while start + max(_SIZES) <= len(there):
             size, share = int(rng.choice(_SIZES)), float(rng.choice(_SHARES))

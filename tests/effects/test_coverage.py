@@ -13,14 +13,16 @@ from usergrowth_dagster.effects.analysis import analyse
 def test_intervals_hold_the_true_effect() -> None:
     """An interval that is too narrow, or so wide that it says nothing: 92 to 98 % hold the truth.
 
-    So do Newcombe's, the adjusted ones and those of amounts, and the estimates do not lean.
+    So do those that the conclusions rest on, Newcombe's, the adjusted ones and those of amounts; and
+    no estimate leans.
     """
     held: dict[str, list[bool]] = {}
     errors: dict[str, list[float]] = {}
     widths: dict[str, list[float]] = {}
-    for campaign in campaigns(41, 18_000, 12, texted=True):
+    for campaign in campaigns(41, 27_000, 12, texted=True):
         whole = analyse(campaign.table, plan(has_amount=True)).contrasts[0]
         for name, truth in (
+            ("lift", campaign.rate),
             ("absolute", campaign.rate),
             ("adjusted", campaign.rate),
             ("value", campaign.value),
@@ -40,16 +42,16 @@ def test_intervals_hold_the_true_effect() -> None:
 
 def test_no_effect_is_seldom_called_one() -> None:
     """Campaigns that text nobody and are told to work, at the end or at one of five planned looks."""
-    at_end, at_any, number = 0, 0, 0
-    for campaign in campaigns(42, 18_000, 12, texted=False):
+    at_end, at_any, uneven, number = 0, 0, 0, 0
+    for campaign in campaigns(42, 27_000, 12, texted=False):
         number += 1
         last = analyse(campaign.table, plan())
-        assert last.verdict in ("works", "harms", "no_effect_shown")
-        at_end += last.verdict != "no_effect_shown"
+        uneven += last.verdict == "uneven_split"
+        at_end += last.verdict in ("works", "harms")
         looks = [analyse(*campaign.at_look(k, 5)).verdict for k in range(1, 6)]
-        assert set(looks[:-1]) <= {"works", "harms", "not_yet"}
+        assert "no_effect_shown" not in looks[:-1] and "not_yet" not in looks[-1:]
         at_any += any(v in ("works", "harms") for v in looks)
-    assert number >= 200
+    assert number >= 200 and uneven <= 2  # one in a thousand by chance
     # 5 % of 220 are 11; three standard deviations more are 21
     assert at_end <= 0.08 * number, (at_end, number)
     assert at_any <= 0.08 * number, (at_any, number)

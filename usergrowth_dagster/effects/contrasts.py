@@ -6,13 +6,17 @@ How rates are compared follows from how the arms were drawn, never from how the 
 * strata: the difference within each, weighted by users (post-stratification), which also takes out
   that strata may have been drawn with different chances;
 * different chances otherwise: weights of 1 / chance.
+
+Conclusions rest on the adjusted difference where both arms are large enough for its normal interval
+to be trusted, :data:`USERS` users, :data:`EACH` of whom returned and :data:`EACH` of whom did not;
+else on the plain one. The rule is fixed beforehand and sees neither estimate.
 """
 
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.effects.cuped import adjusted_difference
+from usergrowth_dagster.effects.cuped import adjusted_estimates
 from usergrowth_dagster.effects.lift import (
     Counts,
     effect_on_reached,
@@ -34,8 +38,9 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 NEWCOMBE = "Newcombe"
-STRATIFIED = "stratified Newcombe"
+STRATIFIED = "Newcombe by strata (Yan and Su)"
 WEIGHTED = "inverse propensity weights"
+USERS, EACH = 100, 10
 
 
 def intention_to_treat(rows: Rows, plan: Plan) -> Contrast | None:
@@ -137,30 +142,39 @@ def _contrast(rows: Rows, plan: Plan, sides: _Sides, level: float) -> Contrast |
     own = rows.own_chance[inside] if rows.uneven_chances and sides.other == "control" else None
     returned = rows.returned[inside].astype(float)
     absolute, relative, method = _rates(rows, sides, own, level)
-    adjusted = adjusted_difference(returned, arm, before, own, level)
+    adjusted, change = adjusted_estimates(returned, arm, before, own, level)
+    large = _is_large(returned[arm]) and _is_large(returned[~arm])
+    trusted = large and change is not None  # else nothing was adjusted
     value = value_adjusted = None
     if plan.has_amount:
         amounts = rows.value[inside]
         value = _means(amounts, arm, own, level)
-        value_adjusted = adjusted_difference(amounts, arm, before, own, level)
+        value_adjusted, _ = adjusted_estimates(amounts, arm, before, own, level)
     elif plan.value_per_return is not None:  # a fixed worth: the rates say it all
         value = scaled(absolute, plan.value_per_return)
         value_adjusted = scaled(adjusted, plan.value_per_return)
+    gain = value_adjusted if trusted else value
     texted = int(sides.treated.sum())
     return Contrast(
         treated=sides.one,
         control=sides.other,
         view="intention_to_treat",
         absolute=absolute,
-        relative=relative,
+        relative=change if trusted else relative,
         adjusted=adjusted,
         value=value,
         value_adjusted=value_adjusted,
-        returns=scaled(absolute, texted),
-        worth=None if value is None else scaled(value, texted),
+        returns=scaled(adjusted if trusted else absolute, texted),
+        worth=None if gain is None else scaled(gain, texted),
         method=method,
         level=level,
+        rests_on="adjusted" if trusted else "absolute",
     )
+
+
+def _is_large(returned: "Array") -> bool:
+    came = int(returned.sum())
+    return len(returned) >= USERS and came >= EACH and len(returned) - came >= EACH
 
 
 def _means(values: "Array", treated: "Array", own: "Array | None", level: float) -> Estimate:

@@ -15,10 +15,15 @@ the arms' slopes, is added (Imbens, G. W. and Rubin, D. B. 2015, Causal Inferenc
 """
 
 from dataclasses import dataclass
-from math import sqrt
+from math import exp, log, sqrt
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.effects.lift import mean_difference, weighted_difference
+from usergrowth_dagster.effects.lift import (
+    mean_difference,
+    quantile,
+    two_sided,
+    weighted_difference,
+)
 from usergrowth_dagster.effects.result import Estimate
 
 if TYPE_CHECKING:
@@ -50,24 +55,55 @@ def adjusted_difference(
         The plain (or weighted) difference when the arms are too small for any covariate, or none
         varies.
     """
+    return adjusted_estimates(outcome, treated, covariates, chance, level)[0]
+
+
+def adjusted_estimates(
+    outcome: "Array",
+    treated: "Array",
+    covariates: "Array",
+    chance: "Array | None" = None,
+    level: float = 0.95,
+) -> tuple[Estimate, Estimate | None]:
+    """:func:`adjusted_difference`, and the same over the adjusted control mean.
+
+    The second has the interval of the logarithm of the ratio of means, by the delta method; it is
+    None where a mean is not above 0, or nothing was adjusted.
+    """
     smaller = int(min(treated.sum(), (~treated).sum()))
     table = _usable(covariates, treated, smaller // ROWS_PER_COVARIATE)
     if table.shape[1] == 0:
         if chance is None:
-            return mean_difference(outcome[treated], outcome[~treated], level)
-        return weighted_difference(outcome, treated, chance, level)
-    from scipy.stats import t
-
+            return mean_difference(outcome[treated], outcome[~treated], level), None
+        return weighted_difference(outcome, treated, chance, level), None
     sides = [
         _side(outcome[mask], table[mask], None if chance is None else 1 / chance[mask])
         for mask in (treated, ~treated)
     ]
+    freedom = len(outcome) - 2 * (table.shape[1] + 1)
+    return _difference(sides, table, freedom, level), _change(sides, level)
+
+
+def _change(sides: list["_Side"], level: float) -> Estimate | None:
+    one, other = sides
+    if not (one.mean > 0 and other.mean > 0):
+        return None
+    spread = sqrt(one.variance / one.mean**2 + other.variance / other.mean**2)
+    ratio = one.mean / other.mean
+    if not spread > 0:
+        return Estimate(ratio - 1)
+    reach = exp(quantile(level) * spread)
+    return Estimate(ratio - 1, ratio / reach - 1, ratio * reach - 1, two_sided(log(ratio) / spread))
+
+
+def _difference(sides: list["_Side"], table: "Array", freedom: int, level: float) -> Estimate:
+    from scipy.stats import t
+
     value = sides[0].mean - sides[1].mean
     slopes = table @ (sides[0].slopes - sides[1].slopes)  # the columns' means are 0
-    variance = sides[0].variance + sides[1].variance + float(slopes.var()) / len(outcome)
+    variance = sides[0].variance + sides[1].variance + float(slopes.var()) / len(table)
     if not variance > 0:
         return Estimate(value)
-    freedom = len(outcome) - 2 * (table.shape[1] + 1)
     half = float(t.ppf((1 + level) / 2, freedom)) * sqrt(variance)
     p_value = float(2 * t.sf(abs(value) / sqrt(variance), freedom))
     return Estimate(value, value - half, value + half, p_value)

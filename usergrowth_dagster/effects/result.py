@@ -57,18 +57,19 @@ class ArmFigures:
 class Contrast:
     """One arm against another, in one view.
 
-    ``absolute`` is the difference of return rates, ``relative`` the same over the control rate
-    (None when nobody of the control arm returned), ``adjusted`` the variance-reduced estimate of
-    ``absolute`` (CUPED). ``value`` and ``value_adjusted`` are the difference of mean values a user,
-    in currency after the margin; None when the campaign names neither an amount nor the worth of a
-    return. ``returns`` and ``worth`` are absolute and value times the users texted: incremental
-    returns, incremental value.
+    ``absolute`` is the difference of return rates as they are, ``adjusted`` the variance-reduced
+    estimate of the same (CUPED). ``rests_on`` names the one of the two that conclusions rest on,
+    and :attr:`lift` is that one; ``relative`` is it over the control rate (None when nobody of the
+    control arm returned). ``value`` and ``value_adjusted`` are the difference of mean values a
+    user, in currency after the margin; None when the campaign names neither an amount nor the worth
+    of a return. ``returns`` and ``worth`` are the lift and the gain in value, of the kind that
+    conclusions rest on, times the users texted: incremental returns, incremental value.
 
     ``method`` names the interval of ``absolute``, ``level`` is that of every interval here: several
     contrasts share their errors by Bonferroni, and their p-values are Holm's. ``per_delivered`` is
-    the effect on those whom the text reached (Wald: absolute over the share reached), which rests
-    on a text that did not arrive having no effect. In the view ``delivered_only`` those reached are
-    set against the whole control arm; they were not drawn at random, so it proves nothing.
+    the effect on those whom the text reached (Wald: absolute over the share reached), if a text
+    that did not arrive has no effect. In the view ``delivered_only`` those reached are set against
+    the whole control arm; they were not drawn at random, so it proves nothing.
     """
 
     treated: str
@@ -84,6 +85,12 @@ class Contrast:
     method: str = "Newcombe"
     level: float = 0.95
     per_delivered: Estimate | None = None
+    rests_on: Literal["absolute", "adjusted"] = "absolute"
+
+    @property
+    def lift(self) -> Estimate:
+        """The difference of return rates that conclusions rest on."""
+        return self.adjusted if self.rests_on == "adjusted" else self.absolute
 
 
 @dataclass(frozen=True)

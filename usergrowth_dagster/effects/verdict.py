@@ -1,8 +1,9 @@
 """What may be concluded, in one sentence of plain words, and what should be known beside it.
 
 The verdict rests on one comparison that was fixed beforehand: returns of everybody drawn for a text
-against everybody held out. The adjusted estimate, the amounts, the tenths and the texts stand
-beside it and decide nothing, so that not the best of many figures is picked.
+against everybody held out, adjusted where the arms are large enough
+(:mod:`usergrowth_dagster.effects.contrasts`). The amounts, the tenths and the texts stand beside it
+and decide nothing, so that not the best of many figures is picked.
 """
 
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ def conclude(
             "would have done so without the text cannot be told, since nobody was held out."
         )
     waits = not plan.complete and (plan.looks <= 1 or plan.look == 0)
-    if waits or not (plan.complete or whole.absolute.excludes_zero()):
+    if waits or not (plan.complete or whole.lift.excludes_zero()):
         return "not_yet", _not_yet(plan, treatment, control)
     return _shown(plan, whole, control)
 
@@ -72,40 +73,37 @@ def _not_yet(plan: Plan, treatment: ArmFigures, control: ArmFigures) -> str:
 
 def _shown(plan: Plan, whole: Contrast, control: ArmFigures) -> tuple[Verdict, str]:
     """The verdict of a look that may conclude."""
-    lift = whole.absolute
+    lift = whole.lift
     told = per_thousand(lift, plan)
     early = "" if plan.complete else f" by {plan.counted_until} (look {plan.look} of {plan.looks})"
     beyond = "whether the same holds for people who were not chosen is not shown"
     if plan.everything:
         beyond = "which of the campaigns that is due to is not shown"
-    if lift.low is not None and lift.low > 0:
-        verb = "The texts work" if plan.everything else "The text works"
-        return "works", f"{verb}: {told}{early}; {beyond}."
-    if lift.high is not None and lift.high < 0:
-        verb = "The texts do harm" if plan.everything else "The text does harm"
-        return "harms", f"{verb}: {told}{early}; {beyond}."
     if lift.low is None or lift.high is None:
         return "no_effect_shown", (
             f"No effect is shown: {control.users} users held out are too few for an interval."
         )
+    if lift.low > 0:
+        verb = "The texts work" if plan.everything else "The text works"
+        return "works", f"{verb}: {told} {_interval(lift.low, lift.high)}{early}; {beyond}."
+    if lift.high < 0:
+        verb = "The texts do harm" if plan.everything else "The text does harm"
+        return "harms", f"{verb}: {told} {_interval(-lift.high, -lift.low)}{early}; {beyond}."
     return "no_effect_shown", (
-        f"No effect is shown: {told}; with {control.users} users held out, neither no effect nor "
-        f"one from {_signed(lift.low)} to {_signed(lift.high)} of 1,000 can be ruled out."
+        f"No effect is shown: {told}; with {control.users} users held out, anything from "
+        f"{_signed(lift.low)} to {_signed(lift.high)} of 1,000 fits what was seen."
     )
 
 
 def per_thousand(lift: Estimate, plan: Plan) -> str:
-    """A lift as "12 more of 1,000 came back than without the text [3, 21]"."""
+    """A lift as "12 more of 1,000 came back than without the text"."""
     word = "more" if lift.value >= 0 else "fewer"
-    interval = ""
-    if lift.low is not None and lift.high is not None:
-        low, high = (lift.low, lift.high) if lift.value >= 0 else (-lift.high, -lift.low)
-        interval = f" [{_number(low)}, {_number(high)}]"
     without = "any text" if plan.everything else "the text"
-    return (
-        f"{_number(abs(lift.value))} {word} of 1,000 {_returned(plan)} than without {without}"
-        f"{interval}"
-    )
+    return f"{_number(abs(lift.value))} {word} of 1,000 {_returned(plan)} than without {without}"
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{_number(low)}, {_number(high)}]"
 
 
 def _returned(plan: Plan) -> str:

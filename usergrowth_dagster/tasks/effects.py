@@ -118,7 +118,7 @@ def _plan(project: Project, task: Task, landed: list[date]) -> tuple[Window, Pla
     newest = max(landed, default=None)
     reached = 0 if newest is None else max(0, (newest - task.execution_date).days)
     look = looks_reached(reached, effect.looks, window.return_days)
-    counted = newest
+    counted = None if newest is None else min(newest, window.last)
     if effect.looks > 1 and look:
         days = look_day(look, effect.looks, window.return_days)
         counted = task.execution_date + timedelta(days=days)

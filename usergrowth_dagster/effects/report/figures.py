@@ -130,7 +130,7 @@ def _cell(estimate: Estimate | None, form: str, factor: float = 1.0) -> str:
 
 def _fine(contrast: Contrast, effect: Effect) -> str:
     """In small: the p-value, and what is unlike the other rows."""
-    p = contrast.absolute.p_value
+    p = contrast.lift.p_value
     parts = [] if p is None else ["p < 0.001" if p < 0.001 else f"p = {p:.3f}"]
     if contrast.level != effect.level:
         parts.append(f"{100 * contrast.level:.3g} % intervals")

@@ -71,7 +71,7 @@ def tiles(effect: Effect) -> list[Tile]:
             if name in steps
         ]
         return [*found, cost]
-    lift, relative = contrast.absolute, contrast.relative
+    lift, relative = contrast.lift, contrast.relative
     found = [
         Tile(
             "Lift, of 1,000 texted",

@@ -1,0 +1,358 @@
+"""A task's effect from the tables and the ledger: what is read, written again, and left alone."""
+
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
+from usergrowth_dagster.audience.holdout import is_control_sql
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.apply import apply_campaign
+from usergrowth_dagster.control.campaign import parse_campaign
+from usergrowth_dagster.control.codes import MessageState, OccurrenceState, TemplateType
+from usergrowth_dagster.control.tasks import Task, register_task, task
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.tasks.choice import global_holdout
+from usergrowth_dagster.tasks.effects import OUTCOMES, measure, measure_all, window_of
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.warehouse.engine import open_engine
+
+D = date(2026, 3, 2)
+USERS = 400
+
+CAMPAIGN = """
+name: {name}
+algorithm: {algorithm}
+training: {{window_days: 60}}
+population: population/{name}
+execution_date: {day}
+selection: {{threshold: 0.3}}
+holdout: {{share: 0.25}}
+signature: {{name: Example}}
+template: {{name: {name}, content: 'Hello ${{name}}, come back. 拒收请回复R'}}
+schedule: {{name: {name}}}
+effect: {effect}
+"""
+
+
+def make(project: Project, name: str = "spring", day: date = D, **keys: str) -> Task:
+    """A campaign with one task."""
+    values = {"algorithm": "{kind: winback, return_days: 14}", "effect": "{amount: pay}"} | keys
+    text = CAMPAIGN.format(name=name, day=day, **values)
+    apply_campaign(project.store, parse_campaign(text), "test")
+    return task(project.store, name)
+
+
+def decide(project: Project, the_task: Task, arms: list[str], *, held: str = "holdout") -> None:
+    """Decisions for u0, u1, … with the arms given."""
+    n, ds = len(arms), the_task.execution_date
+    named = {"treatment": "selected", "control": held, "none": "below_threshold"}
+    chance = {"treatment": 0.75, "control": 0.25, "none": 1.0}
+    values: dict[str, Any] = {
+        "ds": [ds] * n,
+        "task_id": [the_task.task_id] * n,
+        "campaign": [the_task.campaign] * n,
+        "row": list(range(1, n + 1)),
+        "user_id": [f"u{i}" for i in range(n)],
+        "item_id": ["i1"] * n,
+        "score": [1 - i / n for i in range(n)],
+        "rank": list(range(1, n + 1)),
+        "cost": [0.1] * n,
+        "arm": arms,
+        "propensity": [chance[arm] for arm in arms],
+        "outcome": [named[arm] for arm in arms],
+    }
+    types = {
+        "DATE": pa.date32(),
+        "BIGINT": pa.int64(),
+        "DOUBLE": pa.float64(),
+        "INTEGER": pa.int32(),
+    }
+    columns = {
+        name: pa.array(values.get(name, [None] * n), types.get(kind, pa.string()))
+        for name, kind in DECISION_COLUMNS.items()
+    }
+    project.warehouse.replace(
+        "decisions", pa.table(columns), days=[ds], scope={"task_id": the_task.task_id}
+    )
+
+
+def behave(project: Project, lives: dict[date, list[tuple[str, float]]]) -> None:
+    """Landed behavior: by day, (user, amount) of each purchase."""
+    for ds, bought in lives.items():
+        n = len(bought)
+        table = pa.table(
+            {
+                "ds": pa.array([ds] * n, pa.date32()),
+                "user_id": pa.array([user for user, _ in bought], pa.string()),
+                "behavior": pa.array(["buy"] * n, pa.string()),
+                "item_id": pa.array(["i9"] * n, pa.string()),
+                "events": pa.array([1.0] * n, pa.float64()),
+                "hours": pa.array([None] * n, pa.map_(pa.string(), pa.float64())),
+                "amounts": pa.array(
+                    [[("pay", amount)] for _, amount in bought], pa.map_(pa.string(), pa.float64())
+                ),
+                "kvs_str": pa.array([None] * n, pa.map_(pa.string(), pa.string())),
+            }
+        )
+        project.warehouse.replace("stg_behavior", table, days=[ds])
+
+
+def text(
+    project: Project, the_task: Task, users: list[str], state: MessageState, sent: date | None
+) -> None:
+    """Rows of the ledger for a task's users, in an occurrence of their own."""
+    now = datetime(2026, 3, 2, 12, tzinfo=project.settings.zone)
+    with project.store.write() as connection:
+        schedule = connection.execute(
+            schema.schedule.select().where(schema.schedule.c.name == the_task.spec.schedule.name)
+        ).one()
+        made = connection.execute(
+            schema.occurrence.insert().values(
+                schedule_id=schedule.id,
+                name=f"{the_task.task_id} {state} {users[0]}",
+                task_id=the_task.task_id,
+                channel="sms",
+                state=OccurrenceState.SENDING,
+                due=now,
+                send_by=now,
+                signature="Example",
+                template_code="SMS_1",
+                template_type=TemplateType.PROMOTION,
+                content="",
+                price=0.05,
+                currency="CNY",
+                created_time=now,
+                updated_time=now,
+            )
+        )
+        moment = None
+        if sent is not None:
+            moment = datetime.combine(sent, now.timetz())
+        connection.execute(
+            schema.message.insert(),
+            [
+                {
+                    "occurrence_id": made.inserted_primary_key[0],
+                    "channel": "sms",
+                    "user_id": user,
+                    "template_params": "{}",
+                    "segments": 2,
+                    "state": state,
+                    "attempts": 1,
+                    "sent_time": moment,
+                    "updated_time": now,
+                }
+                for user in users
+            ],
+        )
+
+
+@pytest.fixture
+def project(settings: Settings) -> Project:
+    return Project(settings)
+
+
+def arms_of(seed: int = 1) -> list[str]:
+    rng = np.random.default_rng(seed)
+    drawn = ["treatment" if x >= 0.25 else "control" for x in rng.random(USERS)]
+    return [*drawn, *["none"] * 20]
+
+
+def lives_of(arms: list[str], days: int, seed: int = 2) -> dict[date, list[tuple[str, float]]]:
+    """From 30 days before D to ``days`` after it: one in ten buys; a text adds as many."""
+    rng = np.random.default_rng(seed)
+    lives = {}
+    for ahead in range(-30, days + 1):
+        chance = np.where((np.array(arms) == "treatment") & (ahead > 0), 0.04, 0.01)
+        who = np.flatnonzero(rng.random(len(arms)) < chance)
+        lives[D + timedelta(days=ahead)] = [(f"u{i}", 3.0) for i in who] or [("nobody", 1.0)]
+    return lives
+
+
+def test_a_task_from_its_tables(project: Project) -> None:
+    """A lift of other users, days, texts or prices than the task's own."""
+    the_task, arms = make(project), arms_of()
+    with pytest.raises(UserError, match="has not been decided"):
+        measure(project, the_task)
+    decide(project, the_task, arms)
+    lives = lives_of(arms, 20)
+    behave(project, lives)
+    treated = [f"u{i}" for i, arm in enumerate(arms) if arm == "treatment"]
+    control = [f"u{i}" for i, arm in enumerate(arms) if arm == "control"]
+    text(project, the_task, treated[:200], MessageState.DELIVERED, D)
+    text(project, the_task, treated[200:], MessageState.REJECTED, D)
+    other = make(project, "autumn")
+    text(project, other, [control[0], treated[0]], MessageState.ACCEPTED, D + timedelta(days=14))
+    text(project, other, [control[1]], MessageState.ACCEPTED, D + timedelta(days=15))
+    text(project, other, [control[2]], MessageState.SKIPPED, None)
+
+    found = measure(project, the_task)
+    came = {u for n in range(1, 15) for u, _ in lives[D + timedelta(days=n)]}
+    spent = sum(
+        a for n in range(1, 15) for u, a in lives[D + timedelta(days=n)] if u in set(treated)
+    )
+    treatment, held = found.arms
+    assert (treatment.users, held.users) == (len(treated), len(control))
+    assert treatment.returned == len(came & set(treated))
+    assert held.returned == len(came & set(control))
+    assert treatment.amount == pytest.approx(spent)
+    assert treatment.cost == pytest.approx(200 * 2 * 0.05) and treatment.messages == 400
+    assert treatment.delivered == 200 and held.cost == 0
+    assert found.crossover == {
+        "control_texted_by_others": 1,
+        "treated_texted_by_others": 1,
+        "control_texted_by_this": 0,
+    }
+    assert found.complete and found.verdict == "works", found.sentence
+    assert found.window_last == D + timedelta(days=14) == found.counted_until
+    assert found.landed_until == D + timedelta(days=20)
+    assert found.daily[-1].treated == treatment.returned and len(found.daily) == 14
+    assert [c.view for c in found.contrasts] == ["intention_to_treat", "delivered_only"]
+    assert project.warehouse.row_counts(OUTCOMES) == {D: len(arms)}
+
+
+def test_written_again_only_when_something_changed(project: Project) -> None:
+    """A commit a day for nothing; or old outcomes after a receipt, a landing or a changed window."""
+    the_task, arms = make(project), arms_of()
+    decide(project, the_task, arms)
+    behave(project, lives_of(arms, 10))
+    users = [f"u{i}" for i, arm in enumerate(arms) if arm == "treatment"]
+    text(project, the_task, users, MessageState.ACCEPTED, D)
+
+    def version() -> int | None:
+        measure(project, the_task)
+        return project.warehouse.version(OUTCOMES)
+
+    first = version()
+    assert version() == first
+    early = measure(project, the_task)
+    assert early.verdict == "not_yet" and not early.complete
+    with project.store.write() as connection:
+        connection.execute(
+            schema.message.update()
+            .where(schema.message.c.user_id == users[0])
+            .values(state=MessageState.DELIVERED)
+        )
+    receipt = version()
+    assert receipt is not None and first is not None and receipt > first
+    behave(project, lives_of(arms, 20))
+    landed = version()
+    assert landed is not None and landed > receipt
+    assert version() == landed
+    behave(project, {D + timedelta(days=21): [("u1", 1.0)]})
+    assert version() == landed, "a day after the window changes nothing"
+    # the morning of a day knows the days before it alone
+    assert not measure(project, the_task, as_of=D + timedelta(days=14)).complete
+    assert measure(project, the_task, as_of=D + timedelta(days=15)).complete
+
+
+def test_looks_are_counted_until_their_day(project: Project) -> None:
+    """A report between two planned looks that looks once more."""
+    the_task = make(project, effect="{looks: 2}")
+    arms = arms_of()
+    decide(project, the_task, arms)
+    behave(project, lives_of(arms, 20))
+    text(project, the_task, ["u0"], MessageState.ACCEPTED, D)
+    before = measure(project, the_task, as_of=D + timedelta(days=7))
+    assert before.verdict == "not_yet"
+    at_seven = measure(project, the_task, as_of=D + timedelta(days=8))
+    at_ten = measure(project, the_task, as_of=D + timedelta(days=11))
+    assert at_seven.counted_until == at_ten.counted_until == D + timedelta(days=7)
+    assert at_seven.arms == at_ten.arms and at_seven.level == at_ten.level > 0.99
+    last = measure(project, the_task)
+    assert last.complete and 0.95 < last.level < 0.96
+
+
+def test_what_counts_follows_the_campaign(project: Project) -> None:
+    """A churn campaign that waits for a kind of behavior, a win-back one that forgets its own."""
+    churn = make(project, "care", algorithm="churn", effect="{}")
+    window = window_of(churn.spec, D)
+    assert (window.return_days, window.behaviors, window.on_item) == (28, (), False)
+    decide(project, churn, arms_of())
+    behave(project, lives_of(arms_of(), 30))
+    text(project, churn, ["u0"], MessageState.ACCEPTED, D)
+    assert "stayed" in measure(project, churn).sentence
+    algorithm = "{kind: winback, return_days: 14, return_behaviors: [redeem], return_on_item: true}"
+    winback = make(project, "back", algorithm=algorithm, effect="{}")
+    window = window_of(winback.spec, D)
+    assert (window.return_days, window.behaviors, window.on_item) == (14, ("redeem",), True)
+    decide(project, winback, arms_of())
+    assert measure(project, winback).arms[0].returned == 0
+    own = make(
+        project,
+        "own",
+        algorithm=algorithm,
+        effect="{return_days: 7, return_behaviors: [buy], return_on_item: false}",
+    )
+    assert window_of(own.spec, D).behaviors == ("buy",)
+    decide(project, own, arms_of())
+    assert measure(project, own).arms[0].returned > 0
+
+
+def test_lost_decisions_of_one_arm_are_named(project: Project) -> None:
+    """Treated rows that are gone from the decision: the split is uneven, and nothing is concluded."""
+    the_task, arms = make(project), arms_of()
+    rng = np.random.default_rng(3)
+    lost = [arm for arm in arms if arm != "treatment" or rng.random() > 0.45]
+    decide(project, the_task, lost)
+    behave(project, lives_of(lost, 20))
+    text(project, the_task, ["u0"], MessageState.ACCEPTED, D)
+    found = measure(project, the_task)
+    assert found.verdict == "uneven_split" and found.sample_ratio is not None
+    assert found.sample_ratio.off in ("treatment", "control") and "arm" in found.sentence
+
+
+def test_all_campaigns_by_the_global_control_group(project: Project) -> None:
+    """Users counted twice, or who was chosen instead of who could be, or another draw than decided."""
+    settings = project.settings.model_copy(update={"global_holdout_share": 0.3})
+    project = Project(settings)
+    one, two = make(project), make(project, "second", D + timedelta(days=7))
+    with open_engine(settings) as engine:
+        engine.run(f"create table people as select 'u' || i as user_id from range({USERS}) t(i)")
+        held = {
+            user
+            for (user,) in engine.rows(
+                f"select user_id from people where {is_control_sql(global_holdout(settings, D), 'user_id')}"
+            )
+        }
+    arms = ["control" if f"u{i}" in held else "treatment" for i in range(USERS)]
+    decide(project, one, arms[:250])
+    decide(project, two, arms)
+    lives = lives_of(arms, 40)
+    behave(project, lives)
+    texted = [f"u{i}" for i, arm in enumerate(arms) if arm == "treatment"]
+    text(project, one, texted, MessageState.ACCEPTED, D)
+    text(project, two, texted, MessageState.ACCEPTED, D + timedelta(days=7))
+    found = measure_all(project, D, D + timedelta(days=7), return_days=21)
+    treatment, control = found.arms
+    assert (treatment.users, control.users) == (USERS - len(held), len(held))
+    assert found.window_last == D + timedelta(days=28) and found.complete
+    assert treatment.cost == pytest.approx(2 * len(texted) * 0.1)
+    first = {f"u{i}": D if i < 250 else D + timedelta(days=7) for i in range(USERS)}
+    spent = sum(
+        amount
+        for ds, bought in lives.items()
+        for user, amount in bought
+        if user in held and first[user] < ds <= D + timedelta(days=28)
+    )
+    assert control.amount == pytest.approx(spent)
+    assert found.sample_ratio is not None and found.sample_ratio.passed
+    assert found.verdict == "works" and "any text" in found.sentence and found.deciles == []
+    assert measure_all(project, D, D, as_of=D + timedelta(days=5)).verdict == "not_yet"
+    with pytest.raises(UserError, match="has been decided"):
+        measure_all(project, date(2025, 1, 1), date(2025, 2, 1))
+
+
+def test_registering_is_enough(project: Project) -> None:
+    """A task without any behavior landed since: no window, no figures, and no crash."""
+    the_task = make(project)
+    register_task(project.store, "spring", "spring", D, "test")
+    decide(project, the_task, arms_of())
+    found = measure(project, the_task)
+    assert found.landed_until is None and found.counted_until is None
+    assert found.verdict == "nothing_sent" and found.daily == []
