@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from usergrowth_dagster.commands.home import open_home
 from usergrowth_dagster.commands.show import Say, ShowTable
 from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.reasons import at
+from usergrowth_dagster.tasks.reasons import at, outcome_sentence
 from usergrowth_dagster.tasks.why import Story, Why, why
 
 
@@ -51,7 +51,7 @@ def _show(found: Why, zone: ZoneInfo, say: Say, table: ShowTable) -> None:
     for story in found.tasks:
         say("")
         say(f"{story.execution_date} {story.task_id} (campaign {story.campaign}): {story.sentence}")
-        _show_story(story, zone, table)
+        _show_story(story, zone, say, table)
     if found.elsewhere:
         say("")
         say(f"Not in the population of {found.elsewhere} more tasks.")
@@ -79,22 +79,13 @@ def _show(found: Why, zone: ZoneInfo, say: Say, table: ShowTable) -> None:
     say(_contact_line(found, zone))
 
 
-def _show_story(story: Story, zone: ZoneInfo, table: ShowTable) -> None:
+def _show_story(story: Story, zone: ZoneInfo, say: Say, table: ShowTable) -> None:
     if story.decisions:
-        names = ("row", "item_id", "outcome", "score", "rank", "arm", "messages", "cost")
-        table(
-            "",
-            (*names, "model", "policy", "features"),
-            [
-                (
-                    *(_short(row[name]) for name in names),
-                    f"{row['model_name']} {row['model_version']}" if row["model_name"] else "",
-                    (row["policy_hash"] or "")[:8],
-                    "yes" if story.features else "none",
-                )
-                for row in story.decisions
-            ],
-        )
+        _show_decisions(story, table)
+        say("")
+        _show_steps(story, table)
+        say("")
+        _show_mattered(story, say, table)
     lines = []
     for message in story.messages:
         lines.append(
@@ -113,8 +104,61 @@ def _show_story(story: Story, zone: ZoneInfo, table: ShowTable) -> None:
             )
         )
     if lines:
+        say("")
         header = ("occurrence", "address", "state", "reason", "code", "gateway")
         table("", (*header, "due", "not before", "sent", "final", "receipts"), lines)
+    if story.decisions:
+        say("")
+        say(f"Since then: {outcome_sentence(story)}.")
+
+
+def _show_decisions(story: Story, table: ShowTable) -> None:
+    """The decision's rows; columns without any value are left out."""
+    names = [
+        *("row", "item_id", "outcome", "score", "uplift", "rank", "arm", "propensity", "holdout"),
+        *("stratum", "variant", "variant_propensity", "messages", "cost", "net_value"),
+    ]
+    names = [name for name in names if any(row[name] is not None for row in story.decisions)]
+    words = {"propensity": "chance of the arm", "variant_propensity": "chance of the variant"}
+    table(
+        "",
+        tuple(words.get(name, name.replace("_", " ")) for name in names),
+        [tuple(_short(row[name]) for name in names) for row in story.decisions],
+    )
+
+
+def _show_steps(story: Story, table: ShowTable) -> None:
+    """What was asked, and what was answered."""
+    lines = [(step.question, step.answer, step.detail) for step in story.steps]
+    table("", ("asked", "answer", ""), lines)
+
+
+def _show_mattered(story: Story, say: Say, table: ShowTable) -> None:
+    if not story.mattered:
+        say(f"What moved the score: {story.mattered_note}.")
+        return
+    table(
+        "",
+        ("what moved the score", "here", "usual", "odds"),
+        [
+            (
+                one["meaning"],
+                _known(one["value"]),
+                _known(one["usual"]),
+                f"x {one['odds']:.2f}",
+            )
+            for one in story.mattered
+        ],
+    )
+
+
+def _known(value: Any) -> str:
+    """A feature's value in three digits; whole numbers in full."""
+    if value is None:
+        return "unknown"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value == round(value) else f"{value:,.3g}"
+    return str(value)
 
 
 def _receipt(row: Mapping[str, Any], zone: ZoneInfo) -> str:

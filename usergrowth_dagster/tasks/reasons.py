@@ -1,6 +1,6 @@
 """The plain sentence of what became of a person in a task."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -74,6 +74,25 @@ def task_sentence(story: "Story", contact: Contact, zone: ZoneInfo) -> str:
     score = decision["score"]
     place = f" (score {score:.4f})" if score is not None and outcome in _BELOW else ""
     return f"got nothing: {words}{place}"
+
+
+def outcome_sentence(story: "Story") -> str:
+    """What came after a decision, as far as it is measured."""
+    found = story.outcome
+    if found is None:
+        return "what came after is not measured yet (usergrowth report)"
+    if found["counted_until"] is None:
+        return "no behavior has landed since"
+    last, counted = found["window_last"], found["counted_until"]
+    if found["returned"]:
+        days = found["days_to_return"]
+        day = story.execution_date + timedelta(days=days)
+        told = f"came back after {days} day{'s' * (days > 1)}, on {day}"
+    elif counted >= last:
+        told = f"did not come back by {last}"
+    else:
+        told = f"has not come back by {counted}; counted until {last}"
+    return told + (f"; amount {found['amount']:,.2f}" if found["amount"] else "")
 
 
 def _message(message: dict[str, Any], contact: Contact, zone: ZoneInfo) -> str:

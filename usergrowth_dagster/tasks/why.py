@@ -6,17 +6,24 @@ from datetime import date, datetime
 from typing import Any
 
 from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
-from usergrowth_dagster.audience.eligibility import OUTCOMES
+from usergrowth_dagster.audience.eligibility import OUTCOMES as OUTCOMES_IN_ORDER
 from usergrowth_dagster.audience.records import TABLE as DECISIONS
+from usergrowth_dagster.audience.records import bind_decisions
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task, all_tasks
+from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS
+from usergrowth_dagster.effects.outcomes import TABLE as OUTCOMES
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.people.forget import forgotten_since
 from usergrowth_dagster.messaging.people.person import Contact, Record, read_person
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
+from usergrowth_dagster.tasks.pinned import pinned_task
+from usergrowth_dagster.tasks.pins import read_pins
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.reasons import task_sentence
+from usergrowth_dagster.tasks.why_features import what_mattered
+from usergrowth_dagster.tasks.why_steps import Cut, Step, sending_step, steps_of
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.population import POPULATION
 
@@ -30,9 +37,14 @@ _PEOPLE = {
     "variables": "MAP(VARCHAR, VARCHAR)",
 }
 _DECISION = (
-    *("row", "item_id", "outcome", "score", "rank", "arm", "propensity", "messages", "cost"),
-    *("model_name", "model_version", "policy_hash"),
+    *("row", "item_id", "outcome", "score", "uplift", "net_value", "rank", "arm", "propensity"),
+    *("holdout", "stratum", "variant", "variant_propensity", "messages", "cost"),
+    *("model_name", "model_version", "uplift_version", "policy_hash"),
 )
+_OUTCOME = {name: kind for name, (kind, _) in OUTCOME_COLUMNS.items()}
+_AFTER = ("returned", "days_to_return", "amount", "window_last", "counted_until", "sent")
+_FIRST_CHOSEN = OUTCOMES_IN_ORDER.index("below_threshold")
+_MATTERED = 3  # tasks, the newest, whose models are asked: each has to be loaded
 
 
 @dataclass
@@ -41,6 +53,9 @@ class Story:
 
     ``rows`` are their rows of the population, ``decisions`` those of the decision, the one that
     counts first; ``features`` says whether the user had any; ``sentence`` tells the end of it.
+    Of the first decision: ``eligible`` says whether the user could have been texted at all,
+    ``steps`` is all that was asked, ``mattered`` the features that moved the score (else
+    ``mattered_note`` why they are not told), ``outcome`` what came after, as far as it is measured.
     """
 
     task_id: str
@@ -52,6 +67,11 @@ class Story:
     decisions: list[dict[str, Any]] = field(default_factory=list)
     messages: list[dict[str, Any]] = field(default_factory=list)
     sentence: str = ""
+    eligible: bool | None = None
+    steps: list[Step] = field(default_factory=list)
+    mattered: list[dict[str, Any]] = field(default_factory=list)
+    mattered_note: str = ""
+    outcome: dict[str, Any] | None = None
 
 
 @dataclass
@@ -89,6 +109,7 @@ def why(
     with open_engine(project.settings) as engine:
         people = _rows(engine, project, POPULATION, _PEOPLE, days, user_id)
         decided = _rows(engine, project, DECISIONS, DECISION_COLUMNS, days, user_id)
+        measured = _rows(engine, project, OUTCOMES, _OUTCOME, days, user_id)
         known = _feature_days(engine, project, days, user_id)
     addresses = {row["phone"] for row in people if row["phone"]}
     addresses |= {e for row in people if (e := (row["variables"] or {}).get("email"))}
@@ -97,8 +118,11 @@ def why(
     stories = [_story(task, people, decided, record, known) for task in tasks]
     inside = [s for s in stories if s.rows or s.decisions or s.messages]
     zone = project.settings.zone
-    for story in inside:
+    by_name = {task.task_id: task for task in tasks}
+    for place, story in enumerate(inside):
         story.sentence = task_sentence(story, record.contact, zone)
+        if story.decisions:
+            _explain(project, by_name[story.task_id], story, measured, place < _MATTERED)
     forgotten = forgotten_since(project.store, vault, user_id)
     return Why(
         user_id,
@@ -168,7 +192,7 @@ def _story(
 
     rows = [row["row"] for row in people if mine(row)]
     decisions = [{name: row[name] for name in _DECISION} for row in decided if mine(row)]
-    decisions.sort(key=lambda row: OUTCOMES.index(row["outcome"]), reverse=True)
+    decisions.sort(key=lambda row: OUTCOMES_IN_ORDER.index(row["outcome"]), reverse=True)
     return Story(
         task_id=task.task_id,
         campaign=task.campaign,
@@ -179,6 +203,56 @@ def _story(
         decisions=decisions,
         messages=[m for m in record.messages if m["task_id"] == task.task_id],
     )
+
+
+def _explain(
+    project: Project,
+    task: Task,
+    story: Story,
+    measured: Sequence[dict[str, Any]],
+    deep: bool,
+) -> None:
+    """Tell what was asked of the decision that counts, what moved its score, and what came after.
+
+    Args:
+        project: the home.
+        task: the task.
+        story: of the person in the task; completed here.
+        measured: the person's rows of the outcomes.
+        deep: whether the model is asked.
+    """
+    row = story.decisions[0]
+    pins = read_pins(project.warehouse, task.task_id).get(task.execution_date)
+    spec = task.spec if pins is None else pinned_task(pins).spec
+    story.eligible = OUTCOMES_IN_ORDER.index(row["outcome"]) >= _FIRST_CHOSEN
+    cut = _cut(project, task)
+    story.steps = steps_of(row, spec, pins, cut, project.settings.active_days)
+    if row["arm"] == "treatment":
+        story.steps.append(sending_step(story.messages))
+    if row["score"] is None:
+        story.mattered_note = "there is no score"
+    elif deep:
+        story.mattered, story.mattered_note = what_mattered(project, pins, row["row"])
+    else:
+        story.mattered_note = "ask with --campaign or --date for the features of this task"
+    for found in measured:
+        if (found["task_id"], found["ds"], found["row"]) == (
+            task.task_id,
+            task.execution_date,
+            row["row"],
+        ):
+            story.outcome = {name: found[name] for name in _AFTER}
+
+
+def _cut(project: Project, task: Task) -> Cut:
+    """Where the task's choice ended."""
+    with open_engine(project.settings) as engine:
+        name = bind_decisions(engine, project.warehouse, task.execution_date, task.task_id)
+        rank, score = engine.rows(
+            f"select max(rank), arg_max(score, rank) from {name} "
+            "where outcome in ('selected', 'holdout')"
+        )[0]
+    return Cut(rank, score)
 
 
 def _answer(

@@ -1,0 +1,181 @@
+"""What a decision asked of one row, question by question, and the answers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from usergrowth_dagster.audience.eligibility import OUTCOMES
+from usergrowth_dagster.audience.policy import Money, Policy, Threshold, parse_policy
+from usergrowth_dagster.control.campaign import CampaignSpec
+from usergrowth_dagster.control.codes import MessageState
+from usergrowth_dagster.effects.policies import words
+from usergrowth_dagster.tasks.pins import Pins
+from usergrowth_dagster.tasks.reasons import SKIP_WORDS
+
+Reply = Literal["yes", "no", "not asked"]
+_CHOSEN = ("selected", "holdout")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One question and its answer; ``not asked``: an earlier answer settled it."""
+
+    question: str
+    answer: Reply
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a task's choice ended: the rank of the last one chosen, and that one's score."""
+
+    rank: int | None
+    score: float | None
+
+
+def steps_of(
+    row: Mapping[str, Any], spec: CampaignSpec, pins: Pins | None, cut: Cut, active_days: int
+) -> list[Step]:
+    """All that was asked of a row of a decision, in order.
+
+    Args:
+        row: with the columns of the decisions table.
+        spec: the campaign as the task sees it, used where nothing was pinned.
+        pins: what the decision was made from, if that was kept.
+        cut: of the task.
+        active_days: the setting, used where nothing was pinned.
+    """
+    return [
+        *_eligibility(row, spec, pins, active_days),
+        *_selection(row, pins, cut),
+        *_control(row, pins),
+    ]
+
+
+def _eligibility(
+    row: Mapping[str, Any], spec: CampaignSpec, pins: Pins | None, active_days: int
+) -> Iterator[Step]:
+    outcome = row["outcome"]
+    reached = OUTCOMES.index(outcome) if outcome in OUTCOMES else len(OUTCOMES)
+    for name, question in _questions(spec, pins, active_days).items():
+        place = OUTCOMES.index(name)
+        answer: Reply = "yes" if place < reached else "no" if place == reached else "not asked"
+        detail = ""
+        if name in ("suppressed", "capped") and answer == "no" and pins is not None:
+            detail = f"by the contact policy as of {pins.contact['moment'][:16]} UTC"
+        if name == "no_features" and row["score"] is not None:
+            detail = _scored(row)
+        yield Step(question, answer, detail)
+
+
+def _scored(row: Mapping[str, Any]) -> str:
+    what = {"churn": "chance of falling silent", "winback": "chance of coming back"}
+    told = what.get(row["model_name"], "score")
+    found = f"{told} {row['score']:.4f}, by {row['model_name']} version {row['model_version']}"
+    if row["uplift"] is not None:
+        found += f"; a text adds {row['uplift']:+.4f}, by uplift version {row['uplift_version']}"
+    return found
+
+
+def _questions(spec: CampaignSpec, pins: Pins | None, active_days: int) -> dict[str, str]:
+    """By the outcome that a no leads to, what is asked, in order."""
+    days = active_days if pins is None else pins.settings.get("active_days", active_days)
+    name = "phone" if spec.channel == "sms" else "email"
+    article = "a" if name == "phone" else "an"
+    address = "phone number" if spec.channel == "sms" else "e-mail address"
+    asked = {
+        "duplicate": "first row of this user and item in the upload",
+        "no_features": "known well enough to be scored",
+        f"no_{name}": f"has {article} {address}",
+        f"bad_{name}": f"the {address} can be one",
+        "suppressed": "not suppressed",
+        "capped": "has had fewer messages than one may get",
+        "no_consent": f"has given the consent {spec.contact.require_consent!r}",
+        "not_active": f"was active in the last {days} days",
+        "missing_variable": "every variable of the text has a value",
+        "too_long": "the text is short enough",
+        "other_item": "best row of this user",
+        f"shared_{name}": f"best user of this {address}",
+    }
+    if spec.contact.require_consent is None:
+        del asked["no_consent"]
+    if spec.algorithm.kind != "churn":
+        del asked["not_active"]
+    return asked
+
+
+def _selection(row: Mapping[str, Any], pins: Pins | None, cut: Cut) -> Iterator[Step]:
+    outcome = row["outcome"]
+    ranked = row["rank"] is not None
+    policy = None if pins is None else parse_policy(pins.choice["policy"])
+    if policy is None or pins is None:
+        question = "chosen by the campaign's policy"
+    else:
+        question = words(policy, pins.settings.get("currency", ""))
+        if pins.choice.get("note"):
+            question += " (the campaign's fallback)"
+    if not ranked:
+        yield Step(question, "not asked")
+        return
+    yield Step(question, "yes" if outcome in _CHOSEN else "no", _placed(row, policy, cut))
+    if policy is not None and policy.explore > 0 and outcome not in _CHOSEN:
+        explored = outcome == "explored"
+        chance = row["propensity"] if explored else 1 - row["propensity"]
+        yield Step(
+            "drawn at random from those not chosen",
+            "yes" if explored else "no",
+            f"the chance was {chance:.2%}",
+        )
+
+
+def _placed(row: Mapping[str, Any], policy: Policy | None, cut: Cut) -> str:
+    """Where the row stood."""
+    if isinstance(policy, Threshold):
+        return f"score {row['score']:.4f}"
+    told = f"rank {row['rank']:,}"
+    if cut.rank is not None:
+        told += f"; the last one chosen has rank {cut.rank:,}"
+    if isinstance(policy, Money) and row["net_value"] is not None:
+        told += f"; net value of the text {row['net_value']:.4f}"
+    return told
+
+
+def _control(row: Mapping[str, Any], pins: Pins | None) -> Iterator[Step]:
+    """Both control groups, the one of all campaigns first."""
+    outcome, by = row["outcome"], row["holdout"]
+    told = {} if pins is None else pins.choice
+    for kind, name, question in (
+        ("global", "global_holdout", "not in the control group of all campaigns"),
+        ("campaign", "holdout", "not in the campaign's control group"),
+    ):
+        answer: Reply = "not asked"
+        if outcome in ("selected", "explored"):
+            answer = "yes"
+        elif outcome == "holdout":
+            answer = "no" if by in (kind, None) else "yes" if kind == "global" else "not asked"
+        group = told.get(name)
+        detail = ""
+        if group is not None and answer != "not asked":
+            whom = "all" if kind == "global" else "the chosen"
+            detail = f"{group['share']:.1%} of {whom}, epoch {group['epoch']}"
+            if kind == "campaign" and row["stratum"] is not None:
+                detail += f", stratum {row['stratum']}"
+        yield Step(question, answer, detail)
+
+
+def sending_step(messages: Sequence[Mapping[str, Any]]) -> Step:
+    """What the contact policy said when the text's turn came, by the newest message."""
+    question = "the contact policy when the text's turn came"
+    if not messages:
+        return Step(question, "not asked", "no send plan has been made")
+    newest = messages[-1]
+    verdict = newest["verdict"]
+    if newest["sent_time"]:
+        return Step(question, "yes")
+    if newest["state"] is MessageState.SKIPPED or newest["state"] is MessageState.EXPIRED:
+        reason = newest["reason"] or newest["state"].value
+        return Step(question, "no", SKIP_WORDS.get(reason, reason.replace("_", " ")))
+    if verdict is not None:
+        told = SKIP_WORDS.get(verdict["reason"], verdict["reason"].replace("_", " "))
+        return Step(question, "not asked", f"now it would say: {told}")
+    return Step(question, "not asked", f"the text is {newest['state'].value}")
