@@ -47,10 +47,10 @@ def make(project: Project, name: str = "spring", day: date = D, **keys: str) -> 
     return task(project.store, name)
 
 
-def decide(project: Project, the_task: Task, arms: list[str], *, held: str = "holdout") -> None:
-    """Decisions for u0, u1, … with the arms given."""
+def decide(project: Project, the_task: Task, arms: list[str], *, group: str = "campaign") -> None:
+    """Decisions for u0, u1, … with the arms given, the control users held out by a group."""
     n, ds = len(arms), the_task.execution_date
-    named = {"treatment": "selected", "control": held, "none": "below_threshold"}
+    named = {"treatment": "selected", "control": "holdout", "none": "below_threshold"}
     chance = {"treatment": 0.75, "control": 0.25, "none": 1.0}
     values: dict[str, Any] = {
         "ds": [ds] * n,
@@ -63,6 +63,7 @@ def decide(project: Project, the_task: Task, arms: list[str], *, held: str = "ho
         "rank": list(range(1, n + 1)),
         "cost": [0.1] * n,
         "arm": arms,
+        "holdout": [group if arm == "control" else None for arm in arms],
         "propensity": [chance[arm] for arm in arms],
         "outcome": [named[arm] for arm in arms],
     }
@@ -249,6 +250,7 @@ def test_written_again_only_when_something_changed(project: Project) -> None:
     # the morning of a day knows the days before it alone
     assert not measure(project, the_task, as_of=D + timedelta(days=14)).complete
     assert measure(project, the_task, as_of=D + timedelta(days=15)).complete
+    assert version() == landed, "a look back has left the table alone"
 
 
 def test_looks_are_counted_until_their_day(project: Project) -> None:
@@ -321,8 +323,8 @@ def test_all_campaigns_by_the_global_control_group(project: Project) -> None:
             )
         }
     arms = ["control" if f"u{i}" in held else "treatment" for i in range(USERS)]
-    decide(project, one, arms[:250])
-    decide(project, two, arms)
+    decide(project, one, arms[:250], group="global")
+    decide(project, two, arms, group="global")
     lives = lives_of(arms, 40)
     behave(project, lives)
     texted = [f"u{i}" for i, arm in enumerate(arms) if arm == "treatment"]
@@ -344,6 +346,9 @@ def test_all_campaigns_by_the_global_control_group(project: Project) -> None:
     assert found.sample_ratio is not None and found.sample_ratio.passed
     assert found.verdict == "works" and "any text" in found.sentence and found.deciles == []
     assert measure_all(project, D, D, as_of=D + timedelta(days=5)).verdict == "not_yet"
+    other = Project(settings.model_copy(update={"global_holdout_epoch": "2"}))
+    with pytest.raises(UserError, match="another global control group"):
+        measure_all(other, D, D)
     with pytest.raises(UserError, match="has been decided"):
         measure_all(project, date(2025, 1, 1), date(2025, 2, 1))
 

@@ -16,15 +16,15 @@ from usergrowth_dagster.warehouse.engine import Engine
 ALL = "all campaigns"
 
 
-def bind_everyone(engine: Engine, draws: Mapping[date, Holdout]) -> str:
-    """Make the view ``decisions`` for :func:`usergrowth_dagster.effects.outcomes.bind_outcomes`.
+def bind_everyone(engine: Engine, draws: Mapping[date, Holdout]) -> list[date]:
+    """Make the table ``decisions``, one row a user, for :func:`.outcomes.bind_outcomes`.
 
     Args:
         engine: has the view ``all_decisions``, of every task of the period.
         draws: the global control group in force on each of its dates.
 
     Returns:
-        The view's name; it has one row a user.
+        The dates whose decisions name other users as held out by the global draw than it does.
     """
     held, share = "case", "case"
     for when, draw in draws.items():
@@ -45,4 +45,10 @@ def bind_everyone(engine: Engine, draws: Mapping[date, Holdout]) -> str:
         "case when is_held then 'global' end as holdout, null as stratum, null as variant, "
         "null as variant_propensity, null as score, null as uplift, null as cost from placed"
     )
-    return "decisions"
+    return [
+        when
+        for (when,) in engine.rows(
+            "select distinct ds from all_decisions where arm in ('treatment', 'control') "
+            f"and (holdout is not distinct from 'global') <> ({held} end) order by ds"
+        )
+    ]

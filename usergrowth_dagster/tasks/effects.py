@@ -28,7 +28,7 @@ from usergrowth_dagster.warehouse.engine import Engine, open_engine
 OUTCOMES = outcomes.TABLE
 BEHAVIOR = "stg_behavior"
 DEFAULT_RETURN_DAYS = 28
-_KINDS = {name: DECISION_COLUMNS[name] for name in ("ds", "task_id", "user_id", "rank")}
+_KINDS = {name: DECISION_COLUMNS[name] for name in ("ds", "user_id", "rank", "arm", "holdout")}
 
 
 def window_of(spec: CampaignSpec, execution_date: date, until: date | None = None) -> Window:
@@ -64,7 +64,7 @@ def measure(project: Project, task: Task, *, as_of: date | None = None) -> Effec
         project: the home.
         task: the task.
         as_of: measure as in the morning of that day, from behavior of the days before it; default:
-            all that has landed.
+            all that has landed. Outcomes that count more days stay in the table.
 
     Returns:
         The effect; its funnel is left to the report.
@@ -96,7 +96,7 @@ def measure(project: Project, task: Task, *, as_of: date | None = None) -> Effec
             window.last,
             project.settings.zone,
         )
-        _bind(engine, project, task, window, [*files, ledger], landed)
+        _bind(engine, project, task, window, [*files, ledger], landed, as_of is not None)
         rows = engine.arrow(drawn_sql())
         effect = analyse(rows, replace(plan, decided=decided))
         valued = task_policies(engine, OUTCOMES, project, task, effect)
@@ -152,8 +152,9 @@ def _bind(
     window: Window,
     made_from: list[str],
     landed: list[date],
+    looks_back: bool,
 ) -> None:
-    """Make the view or table ``outcomes``; write it when its inputs have changed."""
+    """Make the table ``outcomes``; record it when its inputs have changed."""
     scope = {"task_id": task.task_id}
     decisions = project.warehouse.files(
         DECISIONS, first=task.execution_date, last=task.execution_date
@@ -162,8 +163,10 @@ def _bind(
     mark = _mark([*own, *made_from], window)
     inside = [d for d in landed if window.first <= d <= window.counted]
     bind_outcomes(engine, window, len(inside))
-    known = project.warehouse.fingerprints(OUTCOMES, scope).get(task.execution_date)
-    if known != mark:
+    known = project.warehouse.fingerprints(OUTCOMES, scope).get(task.execution_date, "")
+    # a look back in time is no reason to forget what has been seen since
+    forgets = looks_back and known.partition("-")[0] > mark.partition("-")[0]
+    if known != mark and not forgets:
         project.warehouse.replace(
             OUTCOMES,
             lambda: engine.stream(f'select * from {OUTCOMES} order by "row"'),
@@ -174,14 +177,15 @@ def _bind(
 
 
 def _mark(inputs: list[str], window: Window) -> str:
-    """Hash of what the outcomes are made from: files, ledger, window, and this code."""
+    """What outcomes are made from: the day they count until; files, ledger, window and code."""
     parts = {
         "inputs": sorted(part.rsplit("/", 1)[-1] for part in inputs),
         "window": repr(window),
         "code": [inspect.getsource(module) for module in (outcomes, texts)],
         "columns": sorted(OUTCOME_COLUMNS),
     }
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+    return f"{window.counted:%Y%m%d}-{digest}"
 
 
 def measure_all(
@@ -206,7 +210,8 @@ def measure_all(
         as_of: measure as in the morning of that day; default: all that has landed.
 
     Raises:
-        UserError: no task of the period has been decided.
+        UserError: no task of the period has been decided, or some were under another global
+            control group than that of the settings.
     """
     landed = [d for d in project.warehouse.days(BEHAVIOR) if as_of is None or d < as_of]
     effects = [t.spec.effect for t in all_tasks(project.store) if first <= t.execution_date <= last]
@@ -218,11 +223,18 @@ def measure_all(
     with open_engine(project.settings) as engine:
         files = project.warehouse.files(DECISIONS, first=first, last=last)
         engine.bind_files("all_decisions", [f for day in files.values() for f in day], _KINDS)
-        bind_everyone(engine, {day: global_holdout(project.settings, day) for day in files})
+        draws = {day: global_holdout(project.settings, day) for day in files}
+        others = bind_everyone(engine, draws)
         if not engine.value("select count(*) from decisions"):
             raise UserError(
                 f"no task from {first} to {last} has been decided, or nobody could be texted; run "
                 "one of those dates first (usergrowth run --date)"
+            )
+        if others:
+            raise UserError(
+                f"tasks of {', '.join(map(str, others[:3]))} were decided under another global "
+                "control group than that of the settings now (global_holdout_share, _epoch, "
+                "_rotate_days); choose a period in which they were the same"
             )
         bind_table(engine, project, BEHAVIOR, window.days(landed))
         texts.bind_texts(engine, project.store, None, first, window.last, project.settings.zone)
