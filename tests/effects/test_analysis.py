@@ -168,6 +168,8 @@ def test_views_are_kept_apart() -> None:
     assert found.verdict == "no_effect_shown" and reached.absolute.excludes_zero()
     assert whole.per_delivered is not None and not whole.per_delivered.excludes_zero()
     assert whole.per_delivered.value == pytest.approx(whole.absolute.value / 0.7, rel=0.05)
+    lost = sound(analyse(outcomes(arm, came, sent=arm & home, delivered=arm & home), plan()))
+    assert any(f"of {arm.sum()} chosen users got no text" in note for note in lost.notes)
     silent = sound(analyse(outcomes(arm, came, delivered=np.zeros(n, bool)), plan()))
     assert [c.view for c in silent.contrasts] == ["intention_to_treat"]
     assert any("delivery" in note for note in silent.notes)

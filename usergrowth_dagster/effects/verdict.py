@@ -141,6 +141,12 @@ def notes_of(plan: Plan, rows: Rows, whole: Contrast | None) -> list[str]:
             f"The smaller arm has {smaller} users: means of amounts need more, their intervals are "
             "rough."
         )
+    unsent = int((rows.treated & ~rows.sent).sum())
+    if unsent and rows.sent.any():
+        found.append(
+            f"{unsent} of {int(rows.treated.sum())} chosen users got no text; they count as chosen "
+            "all the same, for of the control group it is not known who would have got none."
+        )
     if whole is not None and rows.sent.any() and not rows.has_receipts:
         found.append("No delivery was ever reported, so texts that went out count as delivered.")
     return found
