@@ -142,7 +142,7 @@ def _placed(row: Mapping[str, Any], policy: Policy | None, cut: Cut) -> str:
 
 def _control(row: Mapping[str, Any], pins: Pins | None) -> Iterator[Step]:
     """Both control groups, the one of all campaigns first."""
-    outcome, by = row["outcome"], row["holdout"]
+    outcome, by = row["outcome"], row["holdout"] or "campaign"
     told = {} if pins is None else pins.choice
     for kind, name, question in (
         ("global", "global_holdout", "not in the control group of all campaigns"),
@@ -152,7 +152,7 @@ def _control(row: Mapping[str, Any], pins: Pins | None) -> Iterator[Step]:
         if outcome in ("selected", "explored"):
             answer = "yes"
         elif outcome == "holdout":
-            answer = "no" if by in (kind, None) else "yes" if kind == "global" else "not asked"
+            answer = "no" if by == kind else "yes" if kind == "global" else "not asked"
         group = told.get(name)
         detail = ""
         if group is not None and answer != "not asked":

@@ -1,0 +1,198 @@
+"""The questions of a decision and their answers, the features that mattered, and what came after."""
+
+import json
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from chain_world import D, World, cli, copy_home, rows, succeeded
+
+from usergrowth_dagster.audience.eligibility import OUTCOMES
+from usergrowth_dagster.audience.policy import Policy, Threshold, TopN
+from usergrowth_dagster.control.tasks import task
+from usergrowth_dagster.learning.contributions import contributions
+from usergrowth_dagster.learning.encoding import flat_frame
+from usergrowth_dagster.learning.importance import row_parts
+from usergrowth_dagster.learning.model import Blend, positive_share
+from usergrowth_dagster.learning.store import load, versions
+from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.tasks import why as why_module
+from usergrowth_dagster.tasks.effects import measure
+from usergrowth_dagster.tasks.pinned import pinned_project, pinned_task
+from usergrowth_dagster.tasks.pins import Pins, read_pins
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.score import bind_population, bind_scoring_rows
+from usergrowth_dagster.tasks.train import training_config
+from usergrowth_dagster.tasks.why import Story
+from usergrowth_dagster.tasks.why_steps import Cut, steps_of
+from usergrowth_dagster.warehouse.engine import open_engine
+
+_CHOICE = ("the 40 best by score", "score above 0.3")
+
+
+def pins_of(project: Project, name: str) -> Pins:
+    return read_pins(project.warehouse, name)[D]
+
+
+def row_of(outcome: str, **changes: Any) -> dict[str, Any]:
+    """A row of a decision."""
+    ranked = OUTCOMES.index(outcome) >= OUTCOMES.index("below_threshold")
+    return {
+        "outcome": outcome,
+        "score": None if outcome in ("duplicate", "no_features") else 0.25,
+        "rank": 7 if ranked else None,
+        "model_name": "churn",
+        "model_version": "1",
+        "propensity": 0.9,
+        **dict.fromkeys(("uplift", "uplift_version", "net_value", "holdout", "stratum")),
+        **changes,
+    }
+
+
+def test_each_outcome_has_one_no(world: World) -> None:
+    """An outcome is told with another question's no, or with several, or with none."""
+    project = Project(load_settings(world.decided))
+    pins = pins_of(project, "care")
+    spec = pinned_task(pins).spec
+    email = spec.model_copy(update={"channel": "email"})
+    for outcome in OUTCOMES:
+        mine = email if outcome.endswith("email") else spec
+        if outcome == "no_consent":
+            contact = mine.contact.model_copy(update={"require_consent": "ok"})
+            mine = mine.model_copy(update={"contact": contact})
+        found = steps_of(row_of(outcome), mine, pins, Cut(40, 0.3), 28)
+        answers = [step.answer for step in found]
+        wanted = 0 if outcome == "selected" else 1
+        assert answers.count("no") == wanted, (outcome, found)
+        if "not asked" in answers:
+            assert answers.index("no") < answers.index("not asked"), outcome
+            if outcome not in ("explored", "holdout"):
+                assert set(answers[answers.index("no") + 1 :]) <= {"not asked"}, outcome
+        assert not any("_" in step.question for step in found)
+    for by, wanted_answers in (("global", ["no", "not asked"]), ("campaign", ["yes", "no"])):
+        found = steps_of(row_of("holdout", holdout=by), spec, pins, Cut(40, 0.3), 28)
+        assert [step.answer for step in found[-2:]] == wanted_answers
+
+    def asked(policy: Policy, **row: Any) -> list[str]:
+        choice = {**pins.choice, "policy": policy.model_dump(mode="json")}
+        made = steps_of(
+            row_of(**row), spec, pins.model_copy(update={"choice": choice}), Cut(40, 0.3), 28
+        )
+        return [f"{s.question}: {s.answer} {s.detail}".strip() for s in made][-4:-2]
+
+    policy = Threshold(threshold=0.3, explore=0.1)
+    assert asked(policy, outcome="below_threshold") == [
+        "score above 0.3: no score 0.2500",
+        "drawn at random from those not chosen: no the chance was 10.00%",
+    ]
+    assert asked(TopN(n=5, explore=0.1), outcome="explored", propensity=0.08) == [
+        "the 5 best by score: no rank 7; the last one chosen has rank 40",
+        "drawn at random from those not chosen: yes the chance was 8.00%",
+    ]
+    old = steps_of(row_of("below_threshold"), spec, None, Cut(40, 0.3), 28)
+    assert [s.question for s in old if s.answer == "no"] == ["chosen by the campaign's policy"]
+
+
+def test_parts_add_up_to_the_score(world: World) -> None:
+    """A feature is said to raise what it lowers: the parts are not those of the score."""
+    project = Project(load_settings(world.decided))
+    for name in ("care", "comeback"):
+        pins = pins_of(project, name)
+        then, the_task = pinned_project(project, pins, as_scored=True), pinned_task(pins)
+        assert pins.scored is not None
+        pin = pins.scored.models["response"]
+        model = load(next(r for r in versions(project.settings, pin.name)))
+        with open_engine(project.settings) as engine:
+            bind_population(engine, then, the_task)
+            bind_scoring_rows(engine, then, the_task, training_config(then, the_task.spec))
+            columns = model.spec.projection(engine.describe("select * from scoring_rows"))
+            table = engine.arrow(f'select {columns}, "row" from scoring_rows order by "row"')
+            frame = flat_frame(table, model.spec)
+            parts = row_parts(model.model, model.spec, frame).sum(axis=1)
+            pipeline = model.model.pipeline
+            members = pipeline.members if isinstance(pipeline, Blend) else [pipeline]
+            raw = np.mean(
+                [np.log(p / (1 - p)) for p in (positive_share(m, frame) for m in members)], axis=0
+            )
+            assert np.ptp(raw - parts) < 1e-6  # but for the intercept
+            place = int(np.argmax(raw))
+            row = int(table.column("row")[place].as_py())
+            every = contributions(engine, model, "scoring_rows", row, top=1000)
+            told = contributions(engine, model, "scoring_rows", row)
+            assert contributions(engine, model, "scoring_rows", 10**9) == []
+        assert told == every[: len(told)] and 0 < len(told) <= 6
+        strengths = [abs(np.log(one.odds)) for one in every]
+        assert strengths == sorted(strengths, reverse=True)
+        # a sample of 500 holds all others here
+        gap = raw[place] - np.delete(raw, place).mean()
+        assert sum(np.log(one.odds) for one in every) == pytest.approx(gap, abs=0.15)
+        assert gap > 0.5
+
+
+def story_of(project: Project, user: str, campaign: str) -> Story:
+    (found,) = why_module.why(project, user, campaign=campaign).tasks
+    return found
+
+
+def test_stories_agree_with_the_decision(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The story tells of other answers than the decision has, or of an outcome of others."""
+    home = copy_home(world.decided, tmp_path / "home")
+    project = Project(load_settings(home))
+    people = rows(home, "decisions", "task_id = 'comeback'", "outcome, user_id, score")
+    by_outcome = {outcome: user for outcome, user, _ in people}
+    assert {"selected", "holdout", "below_threshold"} <= set(by_outcome)
+    for outcome, user in by_outcome.items():
+        story = story_of(project, user, "comeback")
+        assert story.decisions[0]["outcome"] == outcome
+        no = [step.question for step in story.steps if step.answer == "no"]
+        assert len(no) == (outcome != "selected"), (outcome, story.steps)
+        assert story.mattered or story.mattered_note == "there is no score"
+        monkeypatch.setattr(why_module, "what_mattered", lambda *_: ([{"odds": 1.0}], ""))
+        assert story.eligible is (outcome in ("selected", "holdout", "below_threshold"))
+        assert story.outcome is None
+    sent = story_of(project, by_outcome["selected"], "comeback")
+    assert sent.steps[-1].answer == "yes" and "contact policy" in sent.steps[-1].question
+    assert [step.answer for step in sent.steps if step.question in _CHOICE] == ["yes"]
+
+    for day, folder in ((1, "ds=20170505"), (2, "ds=20170506")):
+        source = home / "landing" / "behavior" / f"ds={D - timedelta(days=7 - day):%Y%m%d}"
+        target = home / "landing" / "behavior" / folder
+        target.mkdir()
+        for path in source.glob("*.csv"):
+            text = path.read_text("utf-8")
+            (target / path.name).write_text(text, "utf-8")
+    land(project)
+    measure(project, task(project.store, "comeback"))
+    found = Counter()
+    for user in [user for outcome, user, _ in people if outcome == "selected"][:12]:
+        story = story_of(project, user, "comeback")
+        assert story.outcome is not None
+        found[story.outcome["returned"]] += 1
+        ((returned, days),) = rows(
+            home, "outcomes", f"user_id = '{user}'", "returned, days_to_return"
+        )
+        assert (story.outcome["returned"], story.outcome["days_to_return"]) == (returned, days)
+    assert len(found) == 2, found
+
+    monkeypatch.undo()
+    page = succeeded(cli(home, "why", by_outcome["selected"], "--campaign", "comeback"))
+    assert "Since then: " in page and "what moved the score" in page and "measured yet" not in page
+    told = json.loads(succeeded(cli(home, "why", by_outcome["holdout"], "--json")))
+    (story_told,) = [one for one in told["tasks"] if one["task_id"] == "comeback"]
+    assert {"question", "answer", "detail"} == set(story_told["steps"][0])
+    assert {"meaning", "value", "usual", "odds"} <= set(story_told["mattered"][0])
+    assert story_told["outcome"]["window_last"] == str(D + timedelta(days=14))
+
+
+def land(project: Project) -> None:
+    from usergrowth_dagster.warehouse.build import Builder
+    from usergrowth_dagster.warehouse.landing import land_days
+
+    wanted = [D + timedelta(days=n) for n in (1, 2)]
+    land_days(project.settings, project.landing, project.warehouse, "behavior", wanted)
+    Builder(project.settings, project.warehouse).build("stg_behavior", wanted)
