@@ -37,6 +37,13 @@ def short(name: str) -> str:
     return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
+def _brief(name: str) -> str:
+    """A name that fits a line of a picture beside its figures."""
+    return (
+        name if len(name) <= 2 * _LONGEST else name[: 2 * _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    )
+
+
 def _funnel(effect: Effect) -> Picture | None:
     steps = effect.funnel.steps
     if not steps or not max(steps.values()):
@@ -113,16 +120,38 @@ def _rates(effect: Effect) -> Picture | None:
     )
 
 
-def _lift_rows(contrasts: Sequence[Contrast]) -> list[tuple[str, Estimate, bool]]:
+def _lift_rows(contrasts: Sequence[Contrast]) -> list[tuple[str, Estimate, bool, bool]]:
+    """Name, estimate, whether it is the adjusted one, whether conclusions rest on it."""
     rows = []
-    several = len({c.treated for c in contrasts}) > 1
-    for contrast in contrasts:
+    several = len({contrast.treated for contrast in contrasts}) > 1
+    for place, contrast in enumerate(contrasts):
         name = VIEW_NAMES[contrast.view]
-        if several or contrast.treated not in ("treatment",):
-            name = f"{short(contrast.treated)}: {name.lower()}"
-        rows.append((name, contrast.absolute, False))
-        rows.append(("\N{EM DASH} adjusted", contrast.adjusted, True))
+        if several or contrast.treated != "treatment":
+            pair = "" if contrast.control == "control" else f" against {short(contrast.control)}"
+            name = f"{short(contrast.treated)}{pair}: {name.lower()}"
+        rests = contrast.rests_on if place == 0 else ""
+        rows.append((f"{name}, as counted", contrast.absolute, False, rests == "absolute"))
+        rows.append((f"{name}, adjusted", contrast.adjusted, True, rests == "adjusted"))
     return rows
+
+
+def _label(axes: Any, place: float, text: str, paper: str) -> None:
+    """A row's words, above its line, from the left edge: names may be long."""
+    axes.text(
+        0,
+        place + 0.22,
+        text,
+        transform=axes.get_yaxis_transform(),
+        va="bottom",
+        bbox={"facecolor": paper, "edgecolor": "none", "pad": 0.5},  # no grid through the words
+    )
+
+
+def _lines_only(axes: Any, rows: int) -> None:
+    axes.set_yticks([])
+    axes.set_ylim(0.6 - rows, 0.85)
+    axes.spines["left"].set_visible(False)
+    axes.margins(x=0.06)
 
 
 def lift_picture(effect: Effect) -> Picture | None:
@@ -135,42 +164,41 @@ def lift_picture(effect: Effect) -> Picture | None:
         axes = figure.add_subplot()
         axes.grid(axis="x")
         axes.axvline(0, color=c.ink, linewidth=1)
-        for place, (_, estimate, adjusted) in enumerate(rows):
+        for place, (name, estimate, adjusted, rests) in enumerate(rows):
             color = c.third if adjusted else c.treated
-            if estimate.low is not None and estimate.high is not None:
-                axes.plot(
-                    [1000 * estimate.low, 1000 * estimate.high],
-                    [-place, -place],
-                    color=color,
-                    linewidth=2,
-                    linestyle="--" if adjusted else "-",
-                )
+            _interval(axes, -place, estimate, 1000, color, "-" if rests else "--")
             axes.plot(
                 [1000 * estimate.value],
                 [-place],
                 "D" if adjusted else "o",
                 color=color,
+                markerfacecolor=color if rests else "none",
                 markersize=6,
             )
             told = f"{per_thousand(estimate.value)} {between(estimate, factor=1000)}"
-            axes.text(1000 * estimate.value, 0.2 - place, told, ha="center", va="bottom")
-        axes.set_yticks([-n for n in range(len(rows))], [name for name, _, _ in rows])
-        axes.set_ylim(0.4 - len(rows), 0.75)
-        axes.margins(x=0.2)
+            _label(axes, -place, f"{name}: {told}", c.paper)
+        _lines_only(axes, len(rows))
         axes.set_xlabel("more of 1,000 who came back")
-        axes.spines["left"].set_visible(False)
-        axes.tick_params(axis="y", length=0)
 
     told = "; ".join(
-        f"{name.lower()} {per_thousand(e.value)} {between(e, factor=1000)}" for name, e, _ in rows
+        f"{name.lower()} {per_thousand(e.value)} {between(e, factor=1000)}" for name, e, *_ in rows
     )
     return Picture(
         "lift",
-        f"Lift in returns of 1,000 with {effect.level:.0%} intervals; zero is no effect.",
+        f"Lift in returns of 1,000 with {effect.level:.0%} intervals; zero is no effect. Filled "
+        "and solid: what the conclusion rests on.",
         f"Lift in returns of 1,000 people: {told}.",
-        0.75 + 0.45 * len(rows),
+        0.6 + 0.46 * len(rows),
         draw,
     )
+
+
+def _interval(
+    axes: Any, place: float, estimate: Estimate, factor: float, color: str, style: str = "-"
+) -> None:
+    if estimate.low is not None and estimate.high is not None:
+        bounds = [factor * estimate.low, factor * estimate.high]
+        axes.plot(bounds, [place, place], color=color, linewidth=2, linestyle=style)
 
 
 def _deciles(effect: Effect) -> Picture | None:
@@ -281,22 +309,18 @@ def _policies(effect: Effect) -> Picture | None:
         for place, policy in enumerate(answered):
             profit = policy.profit
             assert profit is not None
-            if profit.low is not None and profit.high is not None:
-                axes.plot([profit.low, profit.high], [-place] * 2, color=c.treated, linewidth=2)
+            _interval(axes, -place, profit, 1, c.treated)
             axes.plot([profit.value], [-place], "o", color=c.treated, markersize=7)
-            axes.text(profit.value, 0.2 - place, count(profit.value), ha="center", va="bottom")
-        axes.set_yticks([-n for n in range(len(answered))], [short(p.policy) for p in answered])
-        axes.set_ylim(0.4 - len(answered), 0.75)
-        axes.margins(x=0.15)
+            told = f"{count(profit.value)} {between(profit, '{:,.0f}')}"
+            _label(axes, -place, f"{_brief(policy.policy)}: {told}", c.paper)
+        _lines_only(axes, len(answered))
         axes.set_xlabel(f"profit over texting nobody, {effect.currency}")
-        axes.spines["left"].set_visible(False)
-        axes.tick_params(axis="y", length=0)
 
     told = "; ".join(f"{p.policy} {count(p.profit.value)}" for p in answered if p.profit)
     return Picture(
         "policies",
         f"What each policy would have earned on these people, with {effect.level:.0%} intervals.",
         f"Profit of policies in {effect.currency}: {told}.",
-        0.75 + 0.45 * len(answered),
+        0.6 + 0.46 * len(answered),
         draw,
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from usergrowth_dagster.effects.crossover import MEANINGS
-from usergrowth_dagster.effects.report.main_figures import BLOCKED
+from usergrowth_dagster.effects.report.main_figures import BLOCKED, main_contrast
 from usergrowth_dagster.effects.report.words import (
     STEP_MEANINGS,
     STEP_WORDS,
@@ -89,10 +89,12 @@ def contrast_rows(effect: Effect) -> list[Row]:
         if mine:
             rows.append(Row([f"{VIEW_NAMES[view]}: {words}"], "head"))
         for contrast in mine:
+            first = contrast is effect.contrasts[0]
+            rests = {contrast.rests_on: "\nthe conclusion rests on this"} if first else {}
             cells = [
                 f"{contrast.treated} against {contrast.control}\n{_fine(contrast, effect)}",
-                _cell(contrast.absolute, "{:+.1f}", 1000),
-                _cell(contrast.adjusted, "{:+.1f}", 1000),
+                _cell(contrast.absolute, "{:+.1f}", 1000) + rests.get("absolute", ""),
+                _cell(contrast.adjusted, "{:+.1f}", 1000) + rests.get("adjusted", ""),
                 _cell(contrast.relative, "{:+.0f}", 100),
                 _cell(contrast.returns, "{:+,.0f}"),
                 _cell(contrast.value, "{:+,.3f}"),
@@ -101,6 +103,10 @@ def contrast_rows(effect: Effect) -> list[Row]:
             ]
             kind = "whole" if contrast.treated == "treatment" else ""
             rows.append(Row(cells[: len(names)], kind))
+            if contrast.per_delivered is not None:
+                title = "on those whom the text reached\nif one that did not arrive does nothing"
+                reached = _cell(contrast.per_delivered, "{:+.1f}", 1000)
+                rows.append(Row([title, reached, *[""] * (len(names) - 2)], "part"))
     return rows
 
 
@@ -108,7 +114,7 @@ def contrast_columns(effect: Effect) -> list[str]:
     """Headings of :func:`contrast_rows`; those of value only where a value is known."""
     names = [
         "who against whom",
-        "more of 1,000 came back",
+        "more of 1,000 came back, as counted",
         "the same, adjusted for what they did before",
         "relative, %",
         "returns brought, in all",
@@ -146,9 +152,16 @@ def anyway(effect: Effect) -> str:
         return ""
     treated, control = (1000 * arms[name].rate for name in ("treatment", "control"))
     so_far = "" if effect.complete else " so far"
+    contrast = main_contrast(effect)
+    adjusted = ""
+    if contrast is not None and contrast.rests_on == "adjusted":
+        adjusted = (
+            f" What both did before the date explains a part of that: adjusted for it, the texts "
+            f"brought {per_thousand(contrast.lift.value)} of 1,000, which the conclusion rests on."
+        )
     return (
         f"Of 1,000 people who were to be texted {treated:.1f} came back{so_far}; of 1,000 who were "
-        f"held out {control:.1f} came back without a text of this campaign."
+        f"held out {control:.1f} came back without a text of this campaign.{adjusted}"
     )
 
 

@@ -74,7 +74,7 @@ def tiles(effect: Effect) -> list[Tile]:
     lift, relative = contrast.lift, contrast.relative
     found = [
         Tile(
-            "Lift, of 1,000 texted",
+            "Lift of 1,000" + (", adjusted" if contrast.rests_on == "adjusted" else ""),
             per_thousand(lift.value),
             between(lift, factor=1000)
             + (f"; {_share(relative.value)} of the control group's rate" if relative else ""),
