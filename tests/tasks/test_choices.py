@@ -6,7 +6,16 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from chain_world import D, World, control_dump, copy_home, rows, write_campaign, write_people
+from chain_world import (
+    D,
+    World,
+    control_dump,
+    copy_home,
+    output,
+    rows,
+    write_campaign,
+    write_people,
+)
 from scipy import stats
 
 from usergrowth_dagster.audience.holdout import ORIGIN, arm
@@ -218,6 +227,10 @@ def test_the_global_group_is_out_of_every_campaign(home: Path) -> None:
         contact="{cap_messages: null}",
     )  # fmt: skip
     first = decide(project)
+    written = write_task_output(project, task(project.store, "spring"))
+    texted = first.outcomes["selected"] + first.outcomes["explored"]
+    assert written.rows == len(output(home, "spring").splitlines()) == texted
+    assert first.spend.messages >= texted > first.outcomes["selected"]
     group = choice_of(settings, task(project.store, "spring"), by_uplift=False).global_holdout
     everywhere = rows(home, "decisions", columns="user_id, arm, holdout, propensity, outcome")
     for user, arm_, holdout, propensity, outcome in everywhere:

@@ -97,6 +97,7 @@ def _task(project: Project, task: Task) -> dict[str, Any]:
         "selected": sum(outcomes.get(name, 0) for name in TEXTED_OUTCOMES),
         "explored": outcomes.get("explored", 0),
         "held_out": outcomes.get("holdout", 0),
+        "held_out_globally": decisions.column("holdout").to_pylist().count("global"),
         "skipped": {
             name: count
             for name, count in outcomes.items()
@@ -146,8 +147,8 @@ def show_summary(summary: dict[str, Any], say: Say, show_table: ShowTable) -> No
                 name,
                 f"{t['population']:,}",
                 f"{t['eligible']:,}",
-                f"{t['selected']:,}",
-                f"{t['held_out']:,}",
+                f"{t['selected']:,}" + (f" ({t['explored']:,} at random)" if t["explored"] else ""),
+                f"{t['held_out']:,} ({t['held_out_globally']:,} for all campaigns)",
                 f"{t['messages']:,}",
                 f"{t['cost']:.2f} {t['currency']}",
                 ", ".join(f"{state} {people}" for state, people in t["ledger"].items()),
