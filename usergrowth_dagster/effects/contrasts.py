@@ -8,8 +8,10 @@ How rates are compared follows from how the arms were drawn, never from how the 
 * different chances otherwise: weights of 1 / chance.
 
 Conclusions rest on the adjusted difference where both arms are large enough for its normal interval
-to be trusted, :data:`USERS` users, :data:`EACH` of whom returned and :data:`EACH` of whom did not;
-else on the plain one. The rule is fixed beforehand and sees neither estimate.
+to be trusted: :data:`USERS` users, of whom at the rate of both arms together :data:`EACH` would
+return and :data:`EACH` would not. Else they rest on the plain one, and so they do where several
+looks are planned, for whose correlation the boundaries are made. The rule is fixed beforehand and
+sees neither estimate.
 """
 
 from dataclasses import dataclass, replace
@@ -143,8 +145,8 @@ def _contrast(rows: Rows, plan: Plan, sides: _Sides, level: float) -> Contrast |
     returned = rows.returned[inside].astype(float)
     absolute, relative, method = _rates(rows, sides, own, level)
     adjusted, change = adjusted_estimates(returned, arm, before, own, level)
-    large = _is_large(returned[arm]) and _is_large(returned[~arm])
-    trusted = large and change is not None  # else nothing was adjusted
+    # without a change nothing was adjusted
+    trusted = plan.looks == 1 and change is not None and _are_large(returned, arm)
     value = value_adjusted = None
     if plan.has_amount:
         amounts = rows.value[inside]
@@ -172,9 +174,9 @@ def _contrast(rows: Rows, plan: Plan, sides: _Sides, level: float) -> Contrast |
     )
 
 
-def _is_large(returned: "Array") -> bool:
-    came = int(returned.sum())
-    return len(returned) >= USERS and came >= EACH and len(returned) - came >= EACH
+def _are_large(returned: "Array", treated: "Array") -> bool:
+    smaller, rate = int(min(treated.sum(), (~treated).sum())), float(returned.mean())
+    return smaller >= USERS and smaller * min(rate, 1 - rate) >= EACH
 
 
 def _means(values: "Array", treated: "Array", own: "Array | None", level: float) -> Estimate:
