@@ -24,7 +24,7 @@ GROUPS = {
     "features": {"user_features", "user_item_features"},
     "labels": {"churn_label", "winback_label"},
     "training": {"churn_training", "winback_training", "uplift_training"},
-    "models": {"churn_model", "winback_model"},
+    "models": {"churn_model", "winback_model", "uplift_model"},
     "marts": {"daily_activity", "churn_summary"},
     "audience": {"scores", "decisions", "selection_output"},
     "messaging": {"send_batches", "dispatched_messages"},
@@ -33,6 +33,7 @@ GROUPS = {
 NOT_TABLES = {
     "churn_model",
     "winback_model",
+    "uplift_model",
     "selection_output",
     "send_batches",
     "dispatched_messages",
@@ -182,6 +183,7 @@ def test_upstreams_point_left(definitions: dg.Definitions) -> None:
         "user_item_features",
         "churn_model",
         "winback_model",
+        "uplift_model",
     }
     assert deps["raw_user"] == deps["population"] == set()
 

@@ -22,7 +22,7 @@ JOB_CONFIG: dict[str, dict[str, Any]] = {
     DECIDE: {
         "ops": {
             f"{algorithm}_model": {"config": {"when": "missing"}}
-            for algorithm in ("churn", "winback")
+            for algorithm in ("churn", "winback", "uplift")
         }
     },
     MEASURE: {"ops": {"effects": {"config": {"when": "gained"}}}},

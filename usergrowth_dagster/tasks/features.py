@@ -12,10 +12,15 @@ from usergrowth_dagster.warehouse.models import load_graph
 TRAINING_CHAIN = {
     "churn": ("user_features", "churn_label", "churn_training"),
     "winback": ("user_features", "user_item_features", "winback_label", "winback_training"),
+    "uplift": ("user_features", "user_item_features", "winback_label", "uplift_training"),
 }
 """Tables that each algorithm's training set is made of, inputs first."""
 
-TRAINING_SET = {"churn": "churn_training", "winback": "winback_training"}
+TRAINING_SET = {
+    "churn": "churn_training",
+    "winback": "winback_training",
+    "uplift": "uplift_training",
+}
 
 
 def training_days(

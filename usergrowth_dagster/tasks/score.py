@@ -13,7 +13,7 @@ from usergrowth_dagster.tasks.features import bind_table
 from usergrowth_dagster.tasks.models import no_model, usable_model
 from usergrowth_dagster.tasks.pins import pin_scores
 from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.train import training_config
+from usergrowth_dagster.tasks.train import training_config, uplift_config
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ SCORE_COLUMNS = {
     "score": ("DOUBLE", "calibrated probability; null when nothing is known of the user"),
     "model_name": ("VARCHAR", "registered model"),
     "model_version": ("VARCHAR", "its version"),
+    "uplift": ("DOUBLE", "what a text adds to the chance of a return; null without such a model"),
+    "uplift_version": ("VARCHAR", "version of the registered model uplift, null without one"),
 }
 
 
@@ -37,7 +39,8 @@ SCORE_COLUMNS = {
 class Scored:
     """A scored population: rows, rows with a score, the model, and how far it is from its training.
 
-    ``drift`` is None where nothing was scored anew, or the version has no record of its training.
+    ``drift`` is None where nothing was scored anew, or the version has no record of its training;
+    ``uplift_version`` is empty when no model of effects may score the date.
     """
 
     rows: int
@@ -47,6 +50,7 @@ class Scored:
     unchanged: bool
     mean: float | None
     drift: "Drift | None" = None
+    uplift_version: str = ""
 
 
 def scoring_model(project: Project, task: Task) -> "ModelRef":
@@ -60,6 +64,15 @@ def scoring_model(project: Project, task: Task) -> "ModelRef":
     if model is None:
         raise UserError(no_model(project, task.campaign, config, task.execution_date))
     return model
+
+
+def effect_model(project: Project, task: Task) -> "ModelRef | None":
+    """The newest approved model of effects for the task's outcome from before D, if there is one.
+
+    Campaigns that choose by score get effects too, where another campaign has asked for them: the
+    report sets predicted against measured ones, and tells what other policies would have earned.
+    """
+    return usable_model(project, uplift_config(project, task.spec), task.execution_date)
 
 
 def bind_population(engine: Engine, project: Project, task: Task) -> list[str]:
@@ -78,26 +91,37 @@ def bind_population(engine: Engine, project: Project, task: Task) -> list[str]:
 
 
 def bind_scoring_rows(
-    engine: Engine, project: Project, task: Task, config: TrainingConfig
+    engine: Engine,
+    project: Project,
+    task: Task,
+    config: TrainingConfig,
+    *,
+    effects: bool = False,
 ) -> list[str]:
     """Make the view ``scoring_rows``: rows of ``task_population`` with features.
+
+    With ``effects`` the view ``effect_rows`` is made too, from features of users and of pairs.
 
     Returns:
         The feature files it reads.
     """
     day = [task.execution_date]
     files = bind_table(engine, project, "user_features", day)
-    pairs = ""
-    extra = ""
-    if config.algorithm == "winback":
+    if effects or config.algorithm == "winback":
         files += bind_table(engine, project, "user_item_features", day)
-        extra = ", x.* exclude (ds, user_id, item_id)"
-        pairs = "left join user_item_features as x using (user_id, item_id)"
-    engine.run(
-        f'create or replace view scoring_rows as select p."row", p.item_id, f.*{extra} '
-        f"from task_population as p inner join user_features as f using (user_id) {pairs}"
-    )
+    _bind_rows(engine, "scoring_rows", pairs=config.algorithm == "winback")
+    if effects:
+        _bind_rows(engine, "effect_rows", pairs=True)
     return files
+
+
+def _bind_rows(engine: Engine, view: str, *, pairs: bool) -> None:
+    extra = ", x.* exclude (ds, user_id, item_id)" if pairs else ""
+    join = "left join user_item_features as x using (user_id, item_id)" if pairs else ""
+    engine.run(
+        f'create or replace view {view} as select p."row", p.item_id, f.*{extra} '
+        f"from task_population as p inner join user_features as f using (user_id) {join}"
+    )
 
 
 def score_task(project: Project, task: Task) -> Scored:
@@ -114,32 +138,39 @@ def score_task(project: Project, task: Task) -> Scored:
         with open_engine(project.settings) as engine:
             return _scored(engine, project, task, unchanged=True)
     config = training_config(project, task.spec)
-    model = scoring_model(project, task)
+    model, effects = scoring_model(project, task), effect_model(project, task)
     with open_engine(project.settings) as engine:
         population = bind_population(engine, project, task)
         if not population:
             raise UserError(f"{task.population}: none of its rows was accepted; upload it anew")
-        files = bind_scoring_rows(engine, project, task, config)
+        files = bind_scoring_rows(engine, project, task, config, effects=effects is not None)
         _require_features(engine, task)
-        mark = _fingerprint(population, files, model)
+        mark = _fingerprint(population, files, model, effects)
         drift = None
         if known != mark:
             project.progress(f"score {task.task_id}", 0, 1)
-            drift = _drift(engine, make_scores(engine, task, model), project.settings)
+            drift = _drift(engine, make_scores(engine, task, model, effects), project.settings)
             project.warehouse.replace(
                 SCORES,
                 lambda: engine.stream('select * from _scores order by "row"'),
                 days=[task.execution_date],
                 scope=scope,
                 fingerprints={task.execution_date: mark},
-                notes={task.execution_date: pin_scores(engine, project, task, {"response": model})},
+                notes={
+                    task.execution_date: pin_scores(
+                        engine, project, task, {"response": model, "uplift": effects}
+                    )
+                },
             )
             project.progress(f"score {task.task_id}", 1, 1)
         return replace(_scored(engine, project, task, unchanged=known == mark), drift=drift)
 
 
-def make_scores(engine: Engine, task: Task, model: "ModelRef") -> "LoadedModel":
-    """Make the table ``_scores``: all rows of ``task_population``, by a model on ``scoring_rows``.
+def make_scores(
+    engine: Engine, task: Task, model: "ModelRef", effects: "ModelRef | None" = None
+) -> "LoadedModel":
+    """Make the table ``_scores``: all rows of ``task_population``, by a model on ``scoring_rows``,
+    and by a model of effects, if there is one, on ``effect_rows``.
 
     A replay asks this again, of the version that scored then.
     """
@@ -148,7 +179,9 @@ def make_scores(engine: Engine, task: Task, model: "ModelRef") -> "LoadedModel":
 
     loaded = load(model)
     engine.bind_arrow("model_scores", score(engine, loaded, "scoring_rows"))
-    engine.run(f"create or replace temp table _scores as {_scores_sql(task, model)}")
+    if effects is not None:
+        engine.bind_arrow("model_effects", score(engine, effects, "effect_rows"))
+    engine.run(f"create or replace temp table _scores as {_scores_sql(task, model, effects)}")
     return loaded
 
 
@@ -163,11 +196,13 @@ def _drift(engine: Engine, model: "LoadedModel", settings: Settings) -> "Drift |
 def _scored(engine: Engine, project: Project, task: Task, *, unchanged: bool) -> Scored:
     """What the table says of a task."""
     bind_scores(engine, project, task)
-    rows, scored, mean, name, version = engine.rows(
+    rows, scored, mean, name, version, uplift = engine.rows(
         "select count(*), count(score), avg(score), any_value(model_name), "
-        "any_value(model_version) from task_scores"
+        "any_value(model_version), any_value(uplift_version) from task_scores"
     )[0]
-    return Scored(rows, scored, name or "", version or "", unchanged, mean)
+    return Scored(
+        rows, scored, name or "", version or "", unchanged, mean, uplift_version=uplift or ""
+    )
 
 
 def bind_scores(engine: Engine, project: Project, task: Task) -> list[str]:
@@ -193,9 +228,14 @@ def _hash(parts: Iterable[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _fingerprint(population: list[str], files: list[str], model: "ModelRef") -> str:
+def _fingerprint(
+    population: list[str], files: list[str], model: "ModelRef", effects: "ModelRef | None"
+) -> str:
     """What scores are made from; it begins with the population, so that this can be asked alone."""
-    return f"{_hash(population)}-{_hash([*files, model.name, str(model.version)])}"
+    models = [model.name, str(model.version)]
+    if effects is not None:
+        models.append(f"{effects.name} {effects.version}")
+    return f"{_hash(population)}-{_hash([*files, *models])}"
 
 
 def is_scored(project: Project, task: Task, population: list[str]) -> bool:
@@ -204,12 +244,17 @@ def is_scored(project: Project, task: Task, population: list[str]) -> bool:
     return marks.get(task.execution_date, "").startswith(f"{_hash(population)}-")
 
 
-def _scores_sql(task: Task, model: "ModelRef") -> str:
+def _scores_sql(task: Task, model: "ModelRef", effects: "ModelRef | None") -> str:
+    found, joined = ("cast(null as double)", "cast(null as varchar)"), ""
+    if effects is not None:
+        found = ("e.score", f"'{effects.version}'")
+        joined = ' left join model_effects as e using ("row")'
     return (
         f"select date '{task.execution_date}' as ds, '{task.task_id}' as task_id, "
         'p."row", p.user_id, p.item_id, s.score, '
-        f"'{model.name}' as model_name, '{model.version}' as model_version "
-        'from task_population as p left join model_scores as s using ("row")'
+        f"'{model.name}' as model_name, '{model.version}' as model_version, "
+        f"{found[0]} as uplift, {found[1]} as uplift_version "
+        f'from task_population as p left join model_scores as s using ("row"){joined}'
     )
 
 

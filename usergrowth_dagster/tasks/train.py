@@ -1,8 +1,10 @@
 """Train the models that campaigns ask for, as of an execution date."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -14,6 +16,7 @@ from usergrowth_dagster.control.jobs import training_moved
 from usergrowth_dagster.control.tasks import campaigns, tasks_for
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import Algorithm, TrainingConfig
+from usergrowth_dagster.tasks.effects import window_of
 from usergrowth_dagster.tasks.features import (
     TRAINING_CHAIN,
     TRAINING_SET,
@@ -69,6 +72,10 @@ def training_config(project: Project, spec: CampaignSpec) -> TrainingConfig:
         values["return_days"] = algorithm.return_days
         values["return_behaviors"] = tuple(algorithm.return_behaviors or ())
         values["return_on_item"] = bool(algorithm.return_on_item)
+    return _checked(project, spec, values)
+
+
+def _checked(project: Project, spec: CampaignSpec, values: dict[str, object]) -> TrainingConfig:
     try:
         config = TrainingConfig.model_validate(values)
     except ValidationError as error:
@@ -86,19 +93,58 @@ def training_config(project: Project, spec: CampaignSpec) -> TrainingConfig:
     return config
 
 
+def uplift_config(project: Project, spec: CampaignSpec) -> TrainingConfig:
+    """What a model of effects learns for a campaign: its effect's outcome, by its channel.
+
+    The outcome is that of ``effect``, so that what is predicted is what is measured; keys that it
+    leaves out are those of the win-back label (see :func:`tasks.effects.window_of`).
+
+    Raises:
+        UserError: as of :func:`training_config`.
+    """
+    window = window_of(spec, date.min)
+    return _checked(
+        project,
+        spec,
+        {
+            "algorithm": "uplift",
+            "op_target": spec.channel,
+            "return_days": window.return_days,
+            "return_behaviors": window.behaviors,
+            "return_on_item": window.on_item,
+            **spec.training.model_dump(exclude_none=True),
+        },
+    )
+
+
+def asked_config(
+    project: Project, spec: CampaignSpec, algorithm: Algorithm
+) -> TrainingConfig | None:
+    """What a campaign wants learned by an algorithm; None when it does not ask for that.
+
+    An effect is asked for by campaigns that choose by it.
+
+    Raises:
+        UserError: as of :func:`training_config`.
+    """
+    if algorithm == "uplift":
+        return uplift_config(project, spec) if spec.selection.by_uplift else None
+    return training_config(project, spec) if spec.algorithm.kind == algorithm else None
+
+
 def configs(project: Project, algorithm: Algorithm) -> dict[TrainingConfig, list[str]]:
     """The distinct trainings that campaigns ask for, and which campaigns ask."""
     found: dict[TrainingConfig, list[str]] = {}
     for name, spec in campaigns(project.store).items():
-        if spec.algorithm.kind == algorithm and (config := _config(project, spec)) is not None:
+        if (config := _config(project, spec, algorithm)) is not None:
             found.setdefault(config, []).append(name)
     return found
 
 
-def _config(project: Project, spec: CampaignSpec) -> TrainingConfig | None:
+def _config(project: Project, spec: CampaignSpec, algorithm: Algorithm) -> TrainingConfig | None:
     """A campaign's training; None, with the reason in its training job, when it cannot be done."""
     try:
-        return training_config(project, spec)
+        return asked_config(project, spec, algorithm)
     except UserError as error:
         for status in (JobStatus.RUNNING, JobStatus.FAILED):
             training_moved(project.store, spec.name, status, note=str(error))
@@ -122,8 +168,7 @@ def train_all(
     if only_missing:
         wanted = _asked_by_tasks(project, algorithm, execution_date)
     else:
-        default = TrainingConfig(algorithm=algorithm, churn_days=project.settings.churn_days)
-        wanted = configs(project, algorithm) or {default: []}
+        wanted = configs(project, algorithm) or _default(project, algorithm)
     trainings = []
     for config, names in wanted.items():
         try:
@@ -136,15 +181,20 @@ def train_all(
     return trainings
 
 
+def _default(project: Project, algorithm: Algorithm) -> dict[TrainingConfig, list[str]]:
+    """What is trained when no campaign asks; no effect is, since that needs a control group."""
+    if algorithm == "uplift":
+        return {}
+    return {TrainingConfig(algorithm=algorithm, churn_days=project.settings.churn_days): []}
+
+
 def _asked_by_tasks(
     project: Project, algorithm: Algorithm, execution_date: date
 ) -> dict[TrainingConfig, list[str]]:
     """The trainings that the tasks of a date need."""
     found: dict[TrainingConfig, list[str]] = {}
     for task in tasks_for(project.store, execution_date):
-        if task.spec.algorithm.kind != algorithm:
-            continue
-        config = _config(project, task.spec)
+        config = _config(project, task.spec, algorithm)
         if config is not None:
             found.setdefault(config, []).append(task.campaign)
     return found
@@ -174,6 +224,8 @@ def train_one(
     Raises:
         UserError: too little has landed to learn from; the campaigns' training jobs say so too.
     """
+    if config.algorithm == "uplift":  # the campaign's training job is that of its response model
+        return _train(project, config, names, execution_date)
     for name in names:
         training_moved(project.store, name, JobStatus.RUNNING, note=f"as of {execution_date}")
     try:
@@ -193,11 +245,9 @@ def train_one(
 def _train(
     project: Project, config: TrainingConfig, names: list[str], execution_date: date
 ) -> Training:
-    from usergrowth_dagster.learning.lifecycle import train_and_register
-
     settle_models(project, config.algorithm)
     days, warnings = training_days(project, config, execution_date)
-    for name in names:
+    for name in names if config.algorithm != "uplift" else ():
         for warning in warnings:
             training_moved(project.store, name, JobStatus.RUNNING, note=warning)
     builds = build_training_set(project, config, days)
@@ -205,7 +255,7 @@ def _train(
     versions = {build.model: build.version for build in builds if build.version is not None}
     with open_engine(project.settings) as engine:
         files = bind_table(engine, project, table, days)
-        registered = train_and_register(
+        registered = _registering(config.algorithm)(
             engine,
             table,
             config,
@@ -215,10 +265,20 @@ def _train(
             data_mark=_mark(files),
             code_version=training_code_version(config.algorithm),
             dagster_run_id=project.run_id,
-            serving=serving_columns(config.algorithm),
             progress=lambda stage: project.progress(f"{config.algorithm}: {stage}", 0, 0),
         )
     return Training(config, tuple(names), builds, registered)
+
+
+def _registering(algorithm: Algorithm) -> "Callable[..., Registered]":
+    """What trains and registers a model of an algorithm."""
+    if algorithm == "uplift":
+        from usergrowth_dagster.learning.uplift.registering import train_and_register_uplift
+
+        return train_and_register_uplift
+    from usergrowth_dagster.learning.lifecycle import train_and_register
+
+    return partial(train_and_register, serving=serving_columns(algorithm))
 
 
 def _mark(files: list[str]) -> str:

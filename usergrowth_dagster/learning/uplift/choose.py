@@ -4,10 +4,13 @@ Everything happens on the rows to learn from. Every candidate is fitted on some 
 others, in repeated folds of users; its figure is the mean Qini coefficient over the held folds. The
 rule is the one-standard-error rule (Breiman, Friedman, Olshen & Stone 1984, section 3.4.3): of the
 candidates that are not worse than the best by more than one standard error of their paired
-difference, the simplest is taken. Simplest is a ranking by one feature, then one by who is likely
-to return, then a learner of the effect, then several of these together. The error is that of
-repeated cross-validation, ``sd * sqrt(1/m + 1/(k - 1))`` for m folds of which k make a round (Nadeau
-& Bengio 2003). Where no candidate is better than chance by more than its error, nobody is preferred.
+difference, the simplest is taken. A ranking is the simpler, the less of it is chosen by the effect,
+which is small and noisy: none of a model of who returns at all, which learns from the outcome; one
+feature and a direction among all, of the ranking by a single feature; all of a learner of the
+effect, fitted to it; and of several of those together. The error is that of
+repeated cross-validation, ``sd * sqrt(1/m + 1/(k - 1))`` for m folds of which k make a round
+(Nadeau & Bengio 2003). Where no candidate is better than chance by more than its error, nobody is
+preferred.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,14 +31,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 FOLDS, REPEATS = 5, 2
-NONE, FEATURE, RESPONSE, EFFECT, SEVERAL = range(5)  # how much a kind of ranking assumes
-FAMILY = {
-    NONE: "nobody in particular",
-    FEATURE: "one feature",
-    RESPONSE: "who is likely to return",
-    EFFECT: "a learner of the effect",
-    SEVERAL: "several learners",
-}
+NONE, RESPONSE, FEATURE, EFFECT, SEVERAL = range(5)  # kinds of rankings, simplest first
 
 
 class Mean(Learner):
@@ -69,7 +65,7 @@ class Mean(Learner):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A ranking that may be chosen, and how much it assumes."""
+    """A ranking that may be chosen, and its kind."""
 
     learner: Learner
     family: int
@@ -85,7 +81,6 @@ class Figure:
     """A candidate's cross-fitted Qini: mean over held folds and its standard error."""
 
     name: str
-    family: int
     qini: float
     error: float
     behind: float
@@ -114,11 +109,11 @@ class Choice:
 def candidates(seed: int, threads: int = 1) -> list[Candidate]:
     """Every ranking that is compared, simplest first."""
     rankings: list[Candidate] = [Candidate(Everyone(seed), NONE)]
-    rankings.append(Candidate(SingleFeature(seed), FEATURE))
-    for boosted in (False, True):
-        for on in ON:
+    for on in ON:
+        for boosted in (False, True):
             learner = Response(seed, threads=threads, on=on, boosted=boosted)
             rankings.append(Candidate(learner, RESPONSE))
+    rankings.append(Candidate(SingleFeature(seed), FEATURE))
     rankings += [Candidate(kind(seed, threads=threads), EFFECT) for kind in LEARNERS]
     rankings.append(Candidate(Mean(seed, threads=threads), SEVERAL))
     return rankings
@@ -187,7 +182,7 @@ def _cross_fit(
     users: "Ints",
     seed: int,
 ) -> "tuple[Floats, Floats]":
-    """Held-out places in [0, 1], mean of the rounds, (candidates, n); Qinis, (candidates, folds)."""
+    """Mean held-out places in [0, 1], (candidates, n), and Qinis, (candidates, folds)."""
     import numpy as np
 
     held = np.zeros((len(listed), len(y)))
@@ -213,7 +208,6 @@ def _figures(listed: Sequence[Candidate], qinis: "Floats") -> list[Figure]:
     return [
         Figure(
             name=candidate.name,
-            family=candidate.family,
             qini=float(own.mean()),
             error=float(own.std(ddof=1) * widen),
             behind=float((best - own).mean()),
@@ -224,11 +218,9 @@ def _figures(listed: Sequence[Candidate], qinis: "Floats") -> list[Figure]:
 
 
 def _by_rule(listed: Sequence[Candidate], figures: Sequence[Figure]) -> Candidate:
-    """The one-standard-error rule; within a family the one with the highest figure."""
-    near = [f for f in figures if f.behind <= f.behind_error]
-    simplest = min(f.family for f in near)
-    name = max((f for f in near if f.family == simplest), key=lambda f: f.qini).name
-    return next(c for c in listed if c.name == name)
+    """The one-standard-error rule: the first, and so simplest, that is near the best."""
+    near = (c for c, f in zip(listed, figures, strict=True) if f.behind <= f.behind_error)
+    return next(near)
 
 
 def _pseudo(

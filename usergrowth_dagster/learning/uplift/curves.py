@@ -18,6 +18,7 @@ With propensities that differ between rows a treated row counts ``q / e`` and a 
 inverse-propensity weights, Robins, Hernan & Brumback 2000): one each when all are equal to q.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -108,18 +109,27 @@ class Ranking:
 
     def curve(self, weights: "Floats", kind: Kind) -> "tuple[Floats, Floats]":
         """Rows seen and the curve's values, each (resamples, steps + 1)."""
-        nt, nc, yt, yc = self.points(weights)
-        if kind == "qini":
-            return nt + nc, yt - yc * _ratio(nt, nc)
-        return nt + nc, (_ratio(yt, nt) - _ratio(yc, nc)) * (nt + nc)
+        return curve_of(self.points(weights), kind)
 
     def area(self, weights: "Floats", kind: Kind) -> "Floats":
         """Area above the diagonal, one a resample."""
-        import numpy as np
+        return above_diagonal(*self.curve(weights, kind))
 
-        seen, value = self.curve(weights, kind)
-        whole = np.trapezoid(value, seen, axis=1)
-        return np.asarray(whole - seen[:, -1] * value[:, -1] / 2)
+
+def curve_of(points: "Sequence[Floats]", kind: Kind) -> "tuple[Floats, Floats]":
+    """Rows seen and the curve's values of :meth:`Ranking.points`."""
+    nt, nc, yt, yc = points
+    if kind == "qini":
+        return nt + nc, yt - yc * _ratio(nt, nc)
+    return nt + nc, (_ratio(yt, nt) - _ratio(yc, nc)) * (nt + nc)
+
+
+def above_diagonal(seen: "Floats", value: "Floats") -> "Floats":
+    """Area between curves and their diagonals, one a curve."""
+    import numpy as np
+
+    whole = np.trapezoid(value, seen, axis=1)
+    return np.asarray(whole - seen[:, -1] * value[:, -1] / 2)
 
 
 def _ratio(part: "Floats", whole: "Floats") -> "Floats":

@@ -8,7 +8,14 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.learning.metrics import Evaluation, Interval
-from usergrowth_dagster.learning.uplift.curves import Arms, Best, Kind, Ranking
+from usergrowth_dagster.learning.uplift.curves import (
+    Arms,
+    Best,
+    Kind,
+    Ranking,
+    above_diagonal,
+    curve_of,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,15 +93,16 @@ def _figures(
 
     found: dict[str, Floats] = {}
     people = weights.sum(axis=1)
+    points = ranking.points(weights)
     kinds: tuple[tuple[str, Kind], ...] = (("qini", "qini"), ("auuc", "uplift"))
     for name, kind in kinds:
-        whole = ranking.area(weights, kind)
+        seen, value = curve_of(points, kind)
+        whole = above_diagonal(seen, value)
         found[name] = np.divide(
             whole, best[kind], out=np.full_like(whole, np.nan), where=best[kind] != 0
         )
         found[f"{name}_area"] = whole / people**2
-    seen, value = ranking.curve(weights, "uplift")
-    for share in TOP_SHARES:
+    for share in TOP_SHARES:  # of the uplift curve, the last one
         wanted = people * share / 100
         at = np.array([np.interp(w, s, v) for w, s, v in zip(wanted, seen, value, strict=True)])
         found[f"uplift_top_{share}"] = at / wanted
