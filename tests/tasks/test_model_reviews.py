@@ -1,0 +1,114 @@
+"""A campaign that requires a review waits for it, and says which version and how to approve it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from chain_world import D, World, cli, copy_home, errors, succeeded, write_campaign, write_people
+
+from usergrowth_dagster.commands.campaigns import apply_files
+from usergrowth_dagster.commands.status import read_status
+from usergrowth_dagster.control.audit import entries
+from usergrowth_dagster.control.tasks import all_tasks
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.tasks.models import serving_columns
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.score import scoring_model
+from usergrowth_dagster.tasks.train import train_all
+
+APPROVE = "usergrowth models approve churn 1"
+
+
+@pytest.fixture
+def home(world: World, tmp_path: Path) -> Path:
+    """A home of its own, with one approved churn version that no person has seen."""
+    return copy_home(world.decided, tmp_path / "home")
+
+
+def _task(project, campaign):
+    return next(t for t in all_tasks(project.store) if t.campaign == campaign)
+
+
+def _reviews(project):
+    found = [s for s in read_status(project).sections if s[0].startswith("Models that wait")]
+    return found[0][2] if found else []
+
+
+def test_a_campaign_that_requires_a_review_waits_and_names_the_command(home: Path, here) -> None:
+    """Guards against a model nobody looked at scoring for a campaign that asked for a look."""
+    from usergrowth_dagster.defs.learning_assets import _review_check
+
+    path = write_campaign(home, "vip", training="{window_days: 60, require_review: true}")
+    write_people(home, "vip")
+    list(apply_files(home, [path]))
+    project = Project(load_settings(home))
+    vip, care = _task(project, "vip"), _task(project, "care")
+    with pytest.raises(UserError, match="churn version 1 waits for review") as told:
+        scoring_model(project, vip)
+    assert APPROVE in str(told.value) and "campaign 'vip'" in str(told.value)
+    assert scoring_model(project, care).version == 1, "the others go on"
+    assert _reviews(project) == [("vip", "churn", 1, APPROVE)]
+    trainings = train_all(project, "churn", D, only_missing=True)
+    assert all(t.registered.reused for t in trainings), "no new version a day while one waits"
+    check = _review_check(trainings)
+    assert not check.passed and APPROVE in str(check.metadata["sentence"].value)
+
+    assert "version 1 is approved" in succeeded(cli(home, "models", "approve", "churn", "1"))
+    assert scoring_model(project, vip).version == 1
+    assert _reviews(project) == []
+    assert _review_check(train_all(project, "churn", D, only_missing=True)).passed
+    (entry,) = entries(project.store, action="model")
+    assert (entry.subject, "@" in entry.actor) == ("churn version 1", True)
+
+
+def test_the_commands_tell_what_scores_and_why(home: Path) -> None:
+    """Guards against verdicts without a trace, and lists that hide who scores."""
+    listed = json.loads(succeeded(cli(home, "models", "list", "churn", "--json")))
+    assert [(m["version"], m["status"], m["scores_today"]) for m in listed] == [
+        (1, "approved", True)
+    ]
+    card = succeeded(cli(home, "models", "show", "churn", "1"))
+    for section in ("# Model card: churn", "## Gates", "## For whom", "## Drift", "## Limits"):
+        assert section in card, section
+    assert "999" not in card.replace("0.999", "")
+    shown = json.loads(succeeded(cli(home, "models", "show", "churn", "1", "--json")))
+    assert {g["name"] for g in shown["summary"]["gates"]} >= {"leakage", "positives", "features"}
+    told = errors(cli(home, "models", "rollback", "churn", "7", "--why", "x"))[0]
+    assert "no version 7; known are [1]" in told
+    told = errors(cli(home, "models", "rollback", "churn", "--why", "worse"))[0]
+    assert "nothing could take over" in told and "models reject churn 1" in told
+    said = succeeded(cli(home, "models", "reject", "churn", "1", "--why", "worse"))
+    assert "No version scores its label" in said
+    assert "worse" in errors(cli(home, "models", "approve", "churn", "1"))[0]
+    project = Project(load_settings(home))
+    with pytest.raises(UserError, match=r"version 1 is rejected \(worse\)"):
+        scoring_model(project, _task(project, "care"))
+    (entry,) = entries(project.store, action="model")
+    assert entry.detail == "approved → rejected: worse"
+
+
+def test_a_word_given_in_mlflow_is_in_the_audit_log(home: Path, here) -> None:
+    """Guards against a change that decides who is texted and that nobody can find later."""
+    from usergrowth_dagster.learning.store import client
+
+    project = Project(load_settings(home))
+    made = client(project.settings)
+    made.set_model_version_tag("churn", "1", "status", "rejected")
+    with pytest.raises(UserError, match="version 1 is rejected"):
+        scoring_model(project, _task(project, "care"))
+    (entry,) = entries(project.store, action="model")
+    assert (entry.actor, entry.detail) == (
+        "MLflow",
+        "approved → rejected, tag status was set in MLflow",
+    )
+
+
+def test_what_a_version_takes_is_what_people_are_scored_from(home: Path) -> None:
+    """Guards against a gate that compares with other tables than the ones that are scored."""
+    from usergrowth_dagster.learning.store import load, versions
+
+    project = Project(load_settings(home))
+    for name in ("churn", "winback"):
+        spec = load(versions(project.settings, name)[-1]).spec
+        assert {f.column for f in spec.features} <= set(serving_columns(name))
