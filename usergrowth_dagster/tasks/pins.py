@@ -10,26 +10,28 @@ Scores are pinned by the commit that wrote them, because features may be built a
 
 import hashlib
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import date
-from functools import cache
-from importlib import metadata, resources
-from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from usergrowth_dagster import __version__
 from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
 from usergrowth_dagster.audience.hashing import relation_hash
 from usergrowth_dagster.control.tasks import Task
-from usergrowth_dagster.data.storage import Storage
-from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.tasks.choice import Choice, choice_of, scored_by_uplift
 from usergrowth_dagster.tasks.people import contact_moment, rules_of
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.provenance import (
+    code_version,
+    file_hash,
+    is_of,
+    pinned_settings,
+    read_files,
+    read_versions,
+    relative,
+)
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.tables import Warehouse
 
@@ -40,19 +42,6 @@ if TYPE_CHECKING:
 
 BARRED = "barred"
 BARRED_COLUMNS = {"ds": "DATE", "task_id": "VARCHAR", "row": "BIGINT", "reason": "VARCHAR"}
-
-_ELSEWHERE = ("decisions", "outcomes")  # tables that a decision may look at, but is not made from
-_PLACES = ("home", "storage", "landing", "today", "memory_limit", "threads", "database_url")
-_PLACE_WORDS = ("url", "uri", "endpoint", "gateway", "smtp", "webhook", "port", "from", "callback")
-_KEPT = ("send_from",)
-_CODE = (
-    *("audience", "messaging/texts", "learning"),
-    *("tasks/candidates.py", "tasks/choice.py", "tasks/strata.py", "tasks/variants.py"),
-    *("tasks/decide.py", "tasks/features.py", "tasks/people.py"),
-    "tasks/score.py",
-)
-_LIBRARIES = ("duckdb", "lightgbm", "numpy", "scikit-learn", "pandas", "pyarrow")
-_BLOCK = 1 << 20
 
 
 class _Pinned(BaseModel):
@@ -135,8 +124,8 @@ def pin_scores(
     from usergrowth_dagster.learning.digest import model_digest
 
     pins = ScorePins(
-        files=_read_files(engine, project, task.task_id),
-        versions=_versions(project, engine),
+        files=read_files(engine, project, task.task_id),
+        versions=read_versions(project, engine),
         models={
             kind: ModelPin(
                 name=ref.name,
@@ -179,8 +168,8 @@ def pin_decision(
         output=task.output,
         spec=spec,
         settings=settings,
-        files=_read_files(engine, project, task.task_id) | barred_files,
-        versions=_versions(project, engine) | _told_versions(engine),
+        files=read_files(engine, project, task.task_id) | barred_files,
+        versions=read_versions(project, engine) | _told_versions(engine),
         scored=ScorePins.model_validate(scores) if scores else None,
         choice=choice_note(choice),
         barred=barred,
@@ -232,84 +221,6 @@ def part_marks(
     return {name: _sha(value) for name, value in parts.items()}
 
 
-def pinned_settings(settings: Settings) -> dict[str, Any]:
-    """Every setting that says what is done; none that says where, and no address or password."""
-    found = settings.model_dump(mode="json")
-    return {
-        name: value
-        for name, value in found.items()
-        if name in _KEPT or (name not in _PLACES and not set(_PLACE_WORDS) & set(name.split("_")))
-    }
-
-
-@cache
-def code_version() -> dict[str, str]:
-    """Versions of what decides: the package's own, a hash of its source, and libraries."""
-    package = resources.files("usergrowth_dagster")
-    digest = hashlib.sha256()
-    for part in _CODE:
-        for name, text in sorted(_sources(package.joinpath(part), part)):
-            digest.update(f"{name}\n".encode() + text)
-    libraries = {name: metadata.version(name) for name in _LIBRARIES}
-    return {
-        "usergrowth": __version__,
-        "source": digest.hexdigest()[:16],
-        "python": platform.python_version(),
-        **libraries,
-    }
-
-
-def _sources(place: Traversable, name: str) -> list[tuple[str, bytes]]:
-    if place.is_file():
-        return [(name, place.read_bytes())] if name.endswith(".py") else []
-    if not place.is_dir():
-        return []
-    return [pair for child in place.iterdir() for pair in _sources(child, f"{name}/{child.name}")]
-
-
-def relative(storage: Storage, uri: str) -> str:
-    """A data file's path below the storage root."""
-    root = storage.uri().rstrip("/") + "/"
-    return uri[len(root) :] if uri.startswith(root) else uri[uri.rindex("/tables/") + 1 :]
-
-
-def table_of(path: str) -> str:
-    """The table that a data file belongs to, by its path below the storage root."""
-    return path.split("/")[1]
-
-
-def file_hash(storage: Storage, path: str) -> str:
-    """SHA-256 of a data file's content."""
-    digest = hashlib.sha256()
-    with storage.open(path) as handle:
-        while block := handle.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _read_files(engine: Engine, project: Project, task_id: str) -> dict[str, str]:
-    """What an engine has read: paths and hashes, without other tasks' files of the same day."""
-    storage = project.warehouse.storage
-    paths = {relative(storage, uri) for files in engine.bound.values() for uri in files}
-    return {
-        path: file_hash(storage, path)
-        for path in sorted(paths)
-        if table_of(path) not in _ELSEWHERE and _is_of(path, task_id)
-    }
-
-
-def _is_of(path: str, task_id: str) -> bool:
-    scopes = [part for part in path.split("/") if part.startswith("task_id=")]
-    return scopes in ([], [f"task_id={task_id}"])
-
-
-def _versions(project: Project, engine: Engine) -> dict[str, int]:
-    storage = project.warehouse.storage
-    tables = {table_of(relative(storage, f)) for files in engine.bound.values() for f in files}
-    found = {name: project.warehouse.version(name) for name in sorted(tables - {*_ELSEWHERE})}
-    return {name: version for name, version in found.items() if version is not None}
-
-
 def _told_versions(engine: Engine) -> dict[str, int]:
     """The table versions that the decision's own rows tell."""
     names = {"population": "population_version", "user_features": "feature_version"}
@@ -335,7 +246,7 @@ def _keep_barred(engine: Engine, project: Project, task: Task) -> tuple[dict[str
     )
     landed = warehouse.files(BARRED, first=day, last=day, version=commit.version)
     paths = (relative(warehouse.storage, uri) for uri in landed.get(day, []))
-    mine = [path for path in paths if _is_of(path, task.task_id)]
+    mine = [path for path in paths if is_of(path, task.task_id)]
     return {path: file_hash(warehouse.storage, path) for path in mine}, rows
 
 

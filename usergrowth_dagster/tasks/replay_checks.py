@@ -13,16 +13,9 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.choice import choice_of, scored_by_uplift
 from usergrowth_dagster.tasks.decide import decide_rows
 from usergrowth_dagster.tasks.pinned import pinned_task
-from usergrowth_dagster.tasks.pins import (
-    BARRED,
-    ModelPin,
-    Pins,
-    code_version,
-    file_hash,
-    part_marks,
-    table_of,
-)
+from usergrowth_dagster.tasks.pins import BARRED, ModelPin, Pins, part_marks
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.provenance import code_version, file_hash, table_of
 from usergrowth_dagster.tasks.score import (
     bind_population,
     bind_scores,
@@ -134,30 +127,49 @@ def _model_check(
 def score_check(
     scored: Project, decided: Project, pins: Pins, models: "Mapping[str, ModelRef]"
 ) -> Check:
-    """Score again with the version that scored then, on the features that it read."""
+    """Score again with the versions that scored then, on the features that they read."""
     if "response" not in models:
         return Check("scores", "unknown", "not made again")
-    task = pinned_task(pins)
+    task, effects = pinned_task(pins), models.get("uplift")
     with open_engine(scored.settings) as engine:
         bind_population(engine, scored, task)
-        bind_scoring_rows(engine, scored, task, training_config(scored, task.spec))
-        make_scores(engine, task, models["response"])
+        config = training_config(scored, task.spec)
+        try:
+            if effects is None:
+                bind_scoring_rows(engine, scored, task, config)
+                make_scores(engine, task, models["response"])
+            else:
+                bind_scoring_rows(engine, scored, task, config, effects=True)
+                make_scores(engine, task, models["response"], effects)
+        except UserError as error:
+            return Check("scores", "differs", f"they cannot be made again: {error}")
         bind_scores(engine, decided, task)
-        rows, other, largest = engine.rows(
-            "select count(*), "
-            "count(*) filter (where (a.score is null) is distinct from (b.score is null) "
-            f'or abs(a.score - b.score) > {_ROUNDING} or a."row" is null or b."row" is null), '
-            "max(abs(a.score - b.score)) "
-            'from task_scores as a full join _scores as b on a."row" = b."row"'
-        )[0]
-    if other:
-        return Check(
-            "scores",
-            "differs",
-            f"{other} of {rows} are not what the model gives (largest difference {largest:.2g})",
-        )
+        names = ("score",) if effects is None else ("score", "uplift")
+        told = [_compare(engine, name) for name in names]
+    for rows, other, largest in told:
+        if other:
+            return Check(
+                "scores",
+                "differs",
+                f"{other} of {rows} are not what the model gives (largest difference "
+                f"{largest or 0:.2g})",
+            )
+    largest = max(found or 0.0 for _, _, found in told)
     exact = f"equal within {largest:.1g}" if largest else "equal to the last digit"
-    return Check("scores", "same", f"{rows} made again, {exact}")
+    return Check("scores", "same", f"{told[0][0]} made again, {exact}")
+
+
+def _compare(engine: Engine, column: str) -> tuple[int, int, float | None]:
+    """Rows, those whose score or uplift is another than in ``_scores``, the largest difference."""
+    rows, other, largest = engine.rows(
+        f"select count(*), "
+        f"count(*) filter (where (a.{column} is null) is distinct from (b.{column} is null) "
+        f"or abs(a.{column} - b.{column}) > {_ROUNDING} "
+        'or a."row" is null or b."row" is null), '
+        f"max(abs(a.{column} - b.{column})) "
+        'from task_scores as a full join _scores as b on a."row" = b."row"'
+    )[0]
+    return int(rows), int(other), largest
 
 
 def decide_again(engine: Engine, then: Project, task: Task, pins: Pins) -> str:
