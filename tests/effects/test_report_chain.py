@@ -108,6 +108,11 @@ def test_command(home: Path, tmp_path: Path) -> None:
     assert effect["sentence"] in told and str(page) in told
     assert "score not above the threshold" in told
     assert not PHONE.findall(told.encode())
+    period = ("--from", str(D), "--to", str(D))
+    told = succeeded(cli(home, "report", *period))
+    page = home / "reports" / f"all_{D:%Y%m%d}_{D:%Y%m%d}.html"
+    assert str(page) in told and "whom no campaign texts" in page.read_text(encoding="utf-8")
+    assert "name nothing else" in errors(cli(home, "report", "care", *period))[0]
     assert "no task is called 'nobody'" in errors(cli(home, "report", "nobody"))[0]
 
 

@@ -17,11 +17,17 @@ def report(
         str, typer.Option("--date", help="Only of this execution date; with --campaign.")
     ] = "",
     every: Annotated[bool, typer.Option("--all", help="All tasks that are decided.")] = False,
+    first: Annotated[
+        str, typer.Option("--from", help="All campaigns together, by the global control group.")
+    ] = "",
+    last: Annotated[str, typer.Option("--to", help="Last execution date; with --from.")] = "",
     home: Home = None,
 ) -> None:
     """What the texts of a task brought back, against its control group: a page to forward."""
     from usergrowth_dagster.commands.report import report as write_reports
 
+    if bool(first) != bool(last):
+        raise typer.BadParameter("--from and --to go together")
     finish(
         write_reports(
             home,
@@ -29,6 +35,7 @@ def report(
             campaign=campaign,
             day=day_of(day) if day else None,
             every=every,
+            period=(day_of(first), day_of(last)) if first else None,
             say=say,
             table=table,
         )

@@ -11,7 +11,7 @@ from usergrowth_dagster.control.tasks import task as one_task
 from usergrowth_dagster.effects.report.main_figures import figure_rows
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.report import Report, report_task
+from usergrowth_dagster.tasks.report import Report, report_period, report_task
 
 
 def report(
@@ -21,10 +21,13 @@ def report(
     campaign: str | None,
     day: date | None,
     every: bool,
+    period: tuple[date, date] | None = None,
     say: Say,
     table: ShowTable,
 ) -> list[str]:
     """Write the reports of the tasks that are asked for and show what they say.
+
+    With a ``period`` one report: all campaigns of its dates by the global control group.
 
     Returns:
         A sentence for each task that has no report.
@@ -33,6 +36,13 @@ def report(
         UserError: nothing, or more than one thing is asked for; no such task or campaign.
     """
     project = Project(open_home(home))
+    if period is not None:
+        if task_id is not None or campaign is not None or every or day is not None:
+            raise UserError("--from and --to report all campaigns together; name nothing else")
+        if period[0] > period[1]:
+            raise UserError(f"--from {period[0]} is after --to {period[1]}")
+        show_report(report_period(project, *period), say, table)
+        return []
     failures = []
     for task in _asked(project, task_id, campaign, day, every):
         try:
@@ -46,7 +56,9 @@ def _asked(
     project: Project, task_id: str | None, campaign: str | None, day: date | None, every: bool
 ) -> list[Task]:
     if sum((task_id is not None, campaign is not None, every)) != 1:
-        raise UserError("name one task, or --campaign NAME with or without --date, or --all")
+        raise UserError(
+            "name one task, or --campaign NAME with or without --date, or --all, or --from and --to"
+        )
     if day is not None and campaign is None:
         raise UserError("--date goes with --campaign NAME")
     if task_id is not None:
@@ -70,7 +82,10 @@ def _asked(
 def show_report(found: Report, say: Say, table: ShowTable) -> None:
     """Print what a report says."""
     effect = found.effect
-    say(f"{effect.execution_date} {effect.task_id} (campaign {effect.campaign}): {effect.sentence}")
+    named = f" {effect.task_id} (campaign {effect.campaign})"
+    if not effect.funnel.steps:
+        named = f" on, {effect.campaign}"
+    say(f"{effect.execution_date}{named}: {effect.sentence}")
     say("")
     table("", ("figure", "value", "interval or remark"), list(figure_rows(effect)))
     say(f"{found.page}\n")

@@ -13,10 +13,11 @@ from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS
 from usergrowth_dagster.effects.report.basis import Basis, basis_of
 from usergrowth_dagster.effects.report.funnel import Fate, build_funnel
 from usergrowth_dagster.effects.report.page import render_json, render_page
+from usergrowth_dagster.effects.report.words import day as day_words
 from usergrowth_dagster.effects.result import Effect, Funnel
 from usergrowth_dagster.messaging.texts.billing import price_of
 from usergrowth_dagster.tasks.choice import choice_of
-from usergrowth_dagster.tasks.effects import BEHAVIOR, OUTCOMES, measure, window_of
+from usergrowth_dagster.tasks.effects import BEHAVIOR, OUTCOMES, measure, measure_all, window_of
 from usergrowth_dagster.tasks.pins import read_pins
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
@@ -49,7 +50,37 @@ def report_task(project: Project, task: Task) -> Report:
     with open_engine(project.settings) as engine:
         effect = replace(effect, funnel=_funnel(engine, project, task, effect))
         basis = _basis(engine, project, task)
-    page, data = report_paths(project, task.task_id)
+    return _written(project, task.task_id, effect, basis)
+
+
+def report_period(project: Project, first: date, last: date) -> Report:
+    """Measure all campaigns of a period by the global control group, and write the report.
+
+    Args:
+        project: the home.
+        first: first execution date.
+        last: last execution date.
+
+    Raises:
+        UserError: no task of the period has been decided.
+    """
+    effect = measure_all(project, first, last)
+    tasks = [task for task in all_tasks(project.store) if first <= task.execution_date <= last]
+    campaigns = sorted({task.campaign for task in tasks})
+    share = project.settings.global_holdout_share
+    basis = Basis(
+        [
+            ("Execution dates", f"{day_words(first)} to {day_words(last)}"),
+            ("Campaigns", f"{', '.join(campaigns)}; {len(tasks)} tasks"),
+            ("Held out", f"{100 * share:g} % of all users, whom no campaign texts"),
+            ("Counts as a return", "any behavior in the window"),
+        ]
+    )
+    return _written(project, f"all_{first:%Y%m%d}_{last:%Y%m%d}", effect, basis)
+
+
+def _written(project: Project, name: str, effect: Effect, basis: Basis) -> Report:
+    page, data = report_paths(project, name)
     changed = [
         _write(page, render_page(effect, basis)),
         _write(data, render_json(effect, basis)),
