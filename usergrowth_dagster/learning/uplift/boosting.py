@@ -21,7 +21,7 @@ LEAVES = (3, 6)
 MAX_TREES, MIN_TREES = 150, 10
 RATE = 0.05
 LEAF_SHARE, MIN_LEAF = 100, 20  # a leaf holds at least 1 % of the rows, and never fewer than 20
-FOLDS = 4
+FOLDS = 3
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.learning.uplift.boosting import user_folds
+from usergrowth_dagster.learning.uplift.boosting import Boost, user_folds
 from usergrowth_dagster.learning.uplift.controls import ON, Everyone, Response, SingleFeature
 from usergrowth_dagster.learning.uplift.curves import area, arms
 from usergrowth_dagster.learning.uplift.learners import LEARNERS, Learner, doubly_robust
@@ -35,27 +35,28 @@ NONE, RESPONSE, FEATURE, EFFECT, SEVERAL = range(5)  # kinds of rankings, simple
 
 
 class Mean(Learner):
-    """The mean of all learners' effects; nothing of the weights is fitted."""
+    """The mean of all learners' effects; nothing of the weights is fitted.
+
+    Args:
+        seed, sizes, threads: as of every learner; not used.
+        members: fitted learners of the same rows.
+    """
 
     name = "mean of the learners"
 
-    def __init__(self, seed: int = 0, sizes: Any = None, threads: int = 1) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        sizes: dict[str, Boost] | None = None,
+        threads: int = 1,
+        *,
+        members: Sequence[Learner] = (),
+    ) -> None:
         super().__init__(seed, sizes, threads)
-        self.members: list[Learner] = []
+        self.members = list(members)
 
     def _fit(self, x: "Floats", y: "Floats", t: "Floats", e: "Floats", users: "Ints") -> None:
-        made = [kind(self.seed, self._sizes(kind.name), self.threads) for kind in LEARNERS]
-        self.members = [member.fit(x, y, t, e, users) for member in made]
-        self.keep()
-
-    def keep(self) -> None:
-        """Remember the members' sizes under names of their own."""
-        for member in self.members:
-            self.sizes |= {f"{member.name}: {part}": s for part, s in member.sizes.items()}
-
-    def _sizes(self, name: str) -> dict[str, Any]:
-        mine = f"{name}: "
-        return {k.removeprefix(mine): s for k, s in self.sizes.items() if k.startswith(mine)}
+        """The members are fitted."""
 
     def uplift(self, x: "Floats") -> "Floats":
         import numpy as np
@@ -107,7 +108,7 @@ class Choice:
 
 
 def candidates(seed: int, threads: int = 1) -> list[Candidate]:
-    """Every ranking that is compared, simplest first."""
+    """Every ranking that is compared, simplest first; the last is the mean of the learners."""
     rankings: list[Candidate] = [Candidate(Everyone(seed), NONE)]
     for on in ON:
         for boosted in (False, True):
@@ -115,8 +116,12 @@ def candidates(seed: int, threads: int = 1) -> list[Candidate]:
             rankings.append(Candidate(learner, RESPONSE))
     rankings.append(Candidate(SingleFeature(seed), FEATURE))
     rankings += [Candidate(kind(seed, threads=threads), EFFECT) for kind in LEARNERS]
-    rankings.append(Candidate(Mean(seed, threads=threads), SEVERAL))
+    rankings.append(Candidate(Mean(seed), SEVERAL))
     return rankings
+
+
+def _learners(listed: Sequence[Candidate]) -> list[Learner]:
+    return [c.learner for c in listed if c.family == EFFECT]
 
 
 def choose(
@@ -155,9 +160,10 @@ def choose(
     e = np.full(len(t), share) if propensity is None else np.asarray(propensity, np.float64)
     who = np.arange(len(t)) if users is None else np.unique(users, return_inverse=True)[1]
     listed = candidates(seed, threads)
-    for candidate in listed:
+    for candidate in listed[:-1]:
         progress(candidate.name)
         candidate.learner.fit(x, outcome, t, e, who)
+    listed[-1] = Candidate(Mean(seed, members=_learners(listed)), SEVERAL)
     held, qinis = _cross_fit(listed, x, outcome, t, e, who, seed)
     figures = _figures(listed, qinis)
     chosen = _by_rule(listed, figures)
@@ -190,11 +196,13 @@ def _cross_fit(
     for repeat in range(REPEATS):
         for fit, out in user_folds(users, FOLDS, seed + 1000 * (repeat + 1)):
             rows = arms(y[out], t[out], e[out])
-            for at, candidate in enumerate(listed):
-                made = candidate.learner.fresh().fit(x[fit], y[fit], t[fit], e[fit], users[fit])
-                score = made.uplift(x[out])
+            own = (x[fit], y[fit], t[fit], e[fit], users[fit])
+            again = [Candidate(c.learner.fresh().fit(*own), c.family) for c in listed[:-1]]
+            again.append(Candidate(Mean(seed, members=_learners(again)), SEVERAL))
+            for at, candidate in enumerate(again):
+                score = candidate.learner.uplift(x[out])
                 qinis[at].append(area(rows, score))
-                level, place = places_of(made.uplift(x[fit]))
+                level, place = places_of(candidate.learner.uplift(x[fit]))
                 held[at, out] += np.interp(score, level, place) / REPEATS
     return held, np.nan_to_num(np.array(qinis))
 

@@ -19,7 +19,6 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self
 
 from usergrowth_dagster.learning.uplift.boosting import (
-    FOLDS,
     Boost,
     Booster,
     choose_size,
@@ -32,6 +31,9 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
+
+
+NUISANCE_FOLDS = 3
 
 
 class Learner(ABC):
@@ -124,7 +126,7 @@ class Learner(ABC):
         for arm in (0, 1):
             own = np.flatnonzero(t == arm)
             self._boost(f"outcome {arm}", x[own], y[own], users[own])  # fixes the size
-        for fit, held in user_folds(users, FOLDS, self.seed):
+        for fit, held in user_folds(users, NUISANCE_FOLDS, self.seed):
             for arm in (0, 1):
                 own = fit[t[fit] == arm]
                 made = self._boost(f"outcome {arm}", x[own], y[own], users[own])
