@@ -91,7 +91,7 @@ ranking = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=45, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     rows=ranking,
     policy=st.sampled_from([TopN(n=1), TopN(n=5), Budget(budget=0.4), MONEY]),
@@ -122,7 +122,7 @@ def test_who_is_chosen_does_not_depend_on_their_own_arm(engine, rows, policy, sh
 
     stands = cut("is_held as is_held")
     for rank, draw in engine.rows("select rank, draw from drawn_rows where not is_global"):
-        for arms in ("true", "false", f"rank % 2 = {seed % 2}"):
+        for arms in ("true", "false"):
             mine = f"case when draw = '{draw}' then {arms} else is_held end as is_held"
             assert (rank < cut(mine)) == (rank < stands), (rank, draw, arms)
 
