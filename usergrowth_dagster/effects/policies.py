@@ -143,7 +143,7 @@ class People:
     def value(self, option: Option, worth: Worth, *, level: float) -> Valued:
         """What a policy would have earned."""
         texts = self.chosen_by(option)
-        cost = float((texts * self.cost).sum())
+        cost = round(float((texts * self.cost).sum()), 9)
         expected = self._expected
         returns = gain(self.logged, texts, level=level, expected=expected)
         money, worthy = self._money(worth)

@@ -190,7 +190,8 @@ def pin_decision(
 def read_pins(warehouse: Warehouse, task_id: str) -> dict[date, Pins]:
     """What a task's decisions that stand were made from, by date."""
     notes = warehouse.notes("decisions", {"task_id": task_id})
-    return {day: Pins.model_validate(note) for day, note in notes.items() if "hash" in note}
+    whole = {name for name, field in Pins.model_fields.items() if field.is_required()}
+    return {day: Pins.model_validate(note) for day, note in notes.items() if whole <= note.keys()}
 
 
 def choice_note(choice: Choice) -> dict[str, Any]:

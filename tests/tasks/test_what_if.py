@@ -1,0 +1,67 @@
+"""`usergrowth what-if` on a decided task: what it asks, what it refuses, and what it never shows."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+from chain_world import PHONE, D, World, cli, copy_home, errors, rows, succeeded
+
+from usergrowth_dagster.control.tasks import task
+from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.tasks.effects import measure
+from usergrowth_dagster.tasks.policies import Question, ask, used_policy
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.warehouse.build import Builder
+from usergrowth_dagster.warehouse.landing import land_days
+
+
+def live_on(home: Path, days: int) -> None:
+    """So many days after D on which people do what they did so many days before it."""
+    project, folder = Project(load_settings(home)), home / "landing" / "behavior"
+    wanted = [D + timedelta(days=n) for n in range(1, days + 1)]
+    for day in wanted:
+        target = folder / f"ds={day:%Y%m%d}"
+        target.mkdir(exist_ok=True)
+        source = folder / f"ds={day - timedelta(days=days + 1):%Y%m%d}"
+        for path in source.glob("*.csv"):
+            (target / path.name).write_bytes(path.read_bytes())
+    land_days(project.settings, project.landing, project.warehouse, "behavior", wanted)
+    Builder(project.settings, project.warehouse).build("stg_behavior", wanted)
+
+
+def test_what_if(world: World, tmp_path: Path) -> None:
+    """An answer comes before the window has closed, or without any ground, or is a traceback."""
+    home = copy_home(world.decided, tmp_path / "home")
+    page = succeeded(cli(home, "what-if", "comeback", "--threshold", "0.5"))
+    assert "as it was decided (score above 0.3)" in page and "score above 0.5" in page
+    assert "No answer for" in page and "before the end of the window" in page
+    assert errors(cli(home, "what-if", "comeback", "--threshold", "0.5", "--top-n", "3")) == [
+        "error: what-if: give one of --threshold, --top-n, --budget and --money "
+        "(--money may have a --budget)"
+    ]
+    assert "effect.value_per_return" in errors(cli(home, "what-if", "comeback", "--money"))[0]
+    assert "no task is called 'no'" in errors(cli(home, "what-if", "no", "--top-n", "3"))[0]
+    assert "threshold" in errors(cli(home, "what-if", "comeback", "--threshold", "1.5"))[0]
+
+    live_on(home, 14)
+    project = Project(load_settings(home))
+    the_task = task(project.store, "comeback")
+    effect = measure(project, the_task)
+    assert effect.complete
+    assert used_policy(project, the_task).policy_hash == effect_hash(home)
+    names = [value.policy for value in effect.policies]
+    assert names[0].startswith("as it was decided") and names[-1] == "nobody"
+    told = {
+        one.value.policy: one for one in ask(project, the_task, effect, Question(threshold=0.1))
+    }
+    lower = told["score above 0.1"]
+    assert "had no chance of being texted" in str(lower.value.refused)
+    assert lower.value.returns is None and lower.value.texted > 0
+    text = succeeded(cli(home, "what-if", "comeback", "--top-n", "25", "--json"))
+    assert [one["value"]["texted"] for one in json.loads(text)][1:] == [25.0, 0.0]
+    assert not PHONE.findall(page.encode()) and "+999" not in text
+    assert "u00000" not in page + text
+
+
+def effect_hash(home: Path) -> str:
+    return str(rows(home, "decisions", "task_id = 'comeback'", "distinct policy_hash")[0][0])
