@@ -183,7 +183,7 @@ def _yardsticks(summary: Summary) -> str:
         f"The top 40 % by score hold {interval(forty['capture'], percent=True)} of the positives. "
         f"{interval(forty['response'], percent=True)} of them {word}, and "
         f"{interval(forty['rest'], percent=True)} of the others: "
-        f"{interval(forty['difference'], percent=True)} of all more, or "
+        f"{_points(forty['difference'])} percentage points more, or "
         f"{interval(forty['ratio'], digits=2)} times as many. These are the figures that vendors "
         "quote. They tell how well people are ranked, **not what a text changes**: only a control "
         "group tells that.\n\n"
@@ -191,6 +191,12 @@ def _yardsticks(summary: Summary) -> str:
             ("top", "rows", "capture", "lift", "share among them", "share among the rest"), lines
         )
     )
+
+
+def _points(figure: Figure) -> str:
+    """A difference of shares in percentage points."""
+    hundred = {k: None if v is None else 100 * v for k, v in figure.items()} if figure else None
+    return interval(hundred, digits=1)
 
 
 def _calibration(summary: Summary) -> str:

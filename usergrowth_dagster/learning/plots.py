@@ -8,7 +8,7 @@ import io
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.learning.metrics import curves, reliability
+from usergrowth_dagster.learning.curves import curves, reliability
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,27 +187,26 @@ def _importance(importance: Mapping[str, float], title: str) -> bytes:
 
 
 def draw_drift(drift: "Drift", title: str, notice: float, warning: float) -> bytes:
-    """The largest population stability indices as bars, with the lines of notice and warning."""
+    """The largest population stability indices as bars, with the lines of notice and warning.
+
+    The axis ends at four times the warning at most, so that the lines can be told apart; a longer
+    bar is cut there, and every bar has its number.
+    """
     top = [*([drift.score] if drift.score else []), *drift.features[:20]][::-1]
     colors = {"same": "#999999", "shifted": "#E69F00", "drifted": "#D55E00"}
+    end = min(4 * warning, max(1.3 * warning, *(s.psi * 1.15 for s in top)))
 
     def draw(axes: Any) -> None:
-        axes.barh(
-            [s.feature for s in top], [s.psi for s in top], color=[colors[s.level] for s in top]
-        )
+        shown = [min(s.psi, end * 0.88) for s in top]
+        axes.barh([s.feature for s in top], shown, color=[colors[s.level] for s in top])
+        for place, (length, shift) in enumerate(zip(shown, top, strict=True)):
+            axes.text(length + end * 0.01, place, f"{shift.psi:.2f}", va="center", fontsize=7)
         for bound, style in ((notice, "--"), (warning, "-")):
             axes.axvline(bound, color="#333333", linestyle=style, linewidth=1)
-            axes.annotate(
-                f"{bound:g}",
-                (bound, 1),
-                xycoords=("data", "axes fraction"),
-                xytext=(2, -9),
-                textcoords="offset points",
-                fontsize=8,
-            )
-        axes.set_xlim(0, max(warning * 1.2, *(s.psi * 1.05 for s in top)))
+        axes.set_xlim(0, end)
+        axes.set_xticks([0, notice, warning, end], labels=["0", f"{notice:g}", f"{warning:g}", ""])
         axes.tick_params(axis="y", labelsize=8)
-        axes.grid(axis="y", visible=False)
-        axes.set_xlabel("population stability index (gray: no more than chance, or small)")
+        axes.grid(visible=False)
+        axes.set_xlabel("population stability index", fontsize=9)
 
-    return _picture(draw, f"{title}: drift from the training", height=1.4 + 0.2 * len(top))
+    return _picture(draw, f"{title}: drift", height=1.4 + 0.2 * len(top))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from usergrowth_dagster.learning.card import headline, write_card
+from usergrowth_dagster.learning.curves import reliability
 from usergrowth_dagster.learning.gates import (
     Gate,
     calibration_gate,
@@ -20,7 +21,7 @@ from usergrowth_dagster.learning.gates import (
     leakage_gate,
     positives_gate,
 )
-from usergrowth_dagster.learning.metrics import Interval, reliability
+from usergrowth_dagster.learning.metrics import Interval
 from usergrowth_dagster.learning.reviewing import newest_model, review, waiting_model
 from usergrowth_dagster.learning.runs import RunRecord, log_version, requirements
 from usergrowth_dagster.learning.store import (
