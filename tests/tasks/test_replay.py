@@ -46,6 +46,7 @@ from usergrowth_dagster.tasks.provenance import file_hash, pinned_settings
 from usergrowth_dagster.tasks.replay import replay, replay_task
 from usergrowth_dagster.tasks.replay_checks import Check
 from usergrowth_dagster.tasks.score import score_task, scoring_model
+from usergrowth_dagster.tasks.train import uplift_config
 from usergrowth_dagster.warehouse.build import Builder
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.landing import land_days
@@ -312,6 +313,51 @@ def test_barred_people_stay_barred_in_a_replay(world: World, tmp_path: Path) -> 
     assert first_of(project, "spring")[0] is None
     with altered(data_file(project, pins, "barred"), rewrite("select * from {} limit 3")):
         assert first_of(project, "spring")[0] == "barred"
+
+
+def test_effects_are_made_again_too(world: World, tmp_path: Path) -> None:
+    """A replay leaves the model of effects out, or takes the newest one."""
+    home = copy_home(world.decided, tmp_path / "home")
+    project = open_project(home)
+    made = client(project.settings)
+    (winback,) = versions(project.settings, "winback")
+    spec = task(project.store, "comeback").spec
+    tags = {
+        **made.get_model_version("winback", str(winback.version)).tags,
+        "config_hash": uplift_config(project, spec).config_hash(),
+    }
+    # what it says does not matter here, only that it is another model than that of the score
+    add_version(made, project.settings, "uplift", winback.run_id, tags)
+    source = home / "landing" / "population" / "care" / "population.csv"
+    write_people(home, "spring", source.read_text("utf-8").splitlines()[:200])
+    path = write_campaign(
+        home,
+        "spring",
+        algorithm="{kind: winback, return_days: 14}",
+        training="{window_days: 90}",
+        selection="{top_n: 60, rank_by: uplift}",
+    )
+    apply_campaign(project.store, load_campaign(path), "ann")
+    for step in (load_population, score_task, decide_task):
+        step(project, task(project.store, "spring"))  # type: ignore[operator]
+    pins = pins_of(project, "spring")
+    assert pins.scored is not None and set(pins.scored.models) == {"response", "uplift"}
+    assert pins.choice["note"] == "" and pins.choice["policy"]["rank_by"] == "uplift"
+    add_version(made, project.settings, "uplift", winback.run_id, {**tags, "fingerprint": "new"})
+    made.set_model_version_tag("uplift", "1", "status", "rejected")
+    (found,) = replay_task(project, "spring")
+    assert found.state == "equal", found.sentence
+    assert [c.detail for c in found.checks if c.part == "uplift model"] == [
+        "uplift version 1 (rejected now)"
+    ]
+    with altered(
+        data_file(project, pins, "scores"),
+        rewrite("select * replace (uplift * 0.9 as uplift) from {}"),
+    ):
+        relative = next(p for p in pins.files if p.startswith("tables/scores/"))
+        files = {**pins.files, relative: file_hash(project.warehouse.storage, relative)}
+        found = replay(project, pins.model_copy(update={"files": files}))
+        assert found.first == "scores" and "are not what the model gives" in found.sentence
 
 
 def test_what_cannot_be_replayed_says_why(world: World, tmp_path: Path) -> None:
