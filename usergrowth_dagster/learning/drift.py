@@ -18,7 +18,9 @@ The training's bins and counts travel with the version (``model/drift_reference.
 scoring needs no training data. Features are compared with the train slice, the score with that of
 the test slice: rows that the model was not fitted on. Some features grow with the age of the log
 (tenure, history) and must shift. So a check warns when it matters: when the score has drifted, or
-when drifted features together carry more than ``drift_weight`` of what the model leans on.
+when drifted features together carry more than ``drift_weight`` of what the model leans on. Columns
+that tell of the day or the item (``as_of_*``, ``item_*``) are left out: a population is scored on
+one day and often for one item, so they always differ, and say nothing of the people.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,6 +45,7 @@ BINS = 10
 SURE = 0.999  # of a shift being more than chance
 CHUNK_ROWS = 50_000
 SCORE = "score"
+NOT_PEOPLE = ("as_of_", "item_")
 Level = Literal["same", "shifted", "drifted"]
 
 
@@ -222,10 +225,11 @@ def drift_of_frame(
     import numpy as np
 
     rows = 0
+    compared = [f for f in spec.features if not f.column.startswith(NOT_PEOPLE)]
     counts: dict[str, Any] = {}
     for frame in frames:
         rows += len(frame)
-        for f in spec.features:
+        for f in compared:
             if f.label in reference.features:
                 found = reference.features[f.label].count(frame[f.name].to_numpy())
                 counts[f.label] = counts.get(f.label, 0) + found
