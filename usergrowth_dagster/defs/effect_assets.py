@@ -102,7 +102,7 @@ def _measured(
 
 
 def _metadata(reports: "dict[str, Report]") -> dict[str, Any]:
-    from usergrowth_dagster.effects.report.charts import lift_picture
+    from usergrowth_dagster.effects.report.intervals import lift_picture
     from usergrowth_dagster.effects.report.main_figures import figure_rows
     from usergrowth_dagster.effects.report.page import concealed
 

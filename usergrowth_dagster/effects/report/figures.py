@@ -146,7 +146,7 @@ def _fine(contrast: Contrast, effect: Effect) -> str:
 
 
 def anyway(effect: Effect) -> str:
-    """What the rates of the two arms say, side by side; empty without two arms, or before its time."""
+    """What the two arms' rates say, side by side; empty without two arms, or before its time."""
     arms = {arm.name: arm for arm in effect.arms if arm.users}
     if "treatment" not in arms or "control" not in arms or effect.verdict == "not_yet":
         return ""
