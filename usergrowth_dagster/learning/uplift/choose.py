@@ -3,14 +3,13 @@
 Everything happens on the rows to learn from. Every candidate is fitted on some users and ranks the
 others, in repeated folds of users; its figure is the mean Qini coefficient over the held folds. The
 rule is the one-standard-error rule (Breiman, Friedman, Olshen & Stone 1984, section 3.4.3): of the
-candidates that are not worse than the best by more than one standard error of their paired
-difference, the simplest is taken. A ranking is the simpler, the less of it is chosen by the effect,
-which is small and noisy: none of a model of who returns at all, which learns from the outcome; one
-feature and a direction among all, of the ranking by a single feature; all of a learner of the
-effect, fitted to it; and of several of those together. The error is that of
-repeated cross-validation, ``sd * sqrt(1/m + 1/(k - 1))`` for m folds of which k make a round
-(Nadeau & Bengio 2003). Where no candidate is better than chance by more than its error, nobody is
-preferred.
+candidates whose figure is within one standard error of the best one's, the simplest is taken. A
+ranking is the simpler, the less of it is chosen by the effect, which is small and noisy: nothing of
+a model of who returns at all, which learns from the outcome; one feature and a direction of a
+ranking by a single feature; all of a learner of the effect, which is fitted to it. The error is
+that of repeated cross-validation, ``sd * sqrt(1/m + 1/(k - 1))`` for m folds of which k make a
+round (Nadeau & Bengio 2003). Where the best is not better than chance by more than its error,
+nobody is preferred.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from usergrowth_dagster.learning.uplift.boosting import Boost, user_folds
 from usergrowth_dagster.learning.uplift.controls import ON, Everyone, Response, SingleFeature
 from usergrowth_dagster.learning.uplift.curves import area, arms
-from usergrowth_dagster.learning.uplift.learners import LEARNERS, Learner, doubly_robust
+from usergrowth_dagster.learning.uplift.learners import LEARNERS, Learner, TLearner, doubly_robust
 from usergrowth_dagster.learning.uplift.scale import EffectScale, fit_scale, places_of
 
 if TYPE_CHECKING:
@@ -84,8 +83,6 @@ class Figure:
     name: str
     qini: float
     error: float
-    behind: float
-    behind_error: float
 
 
 @dataclass(frozen=True)
@@ -208,18 +205,14 @@ def _cross_fit(
 
 
 def _figures(listed: Sequence[Candidate], qinis: "Floats") -> list[Figure]:
-    import numpy as np
 
     rounds = qinis.shape[1]
     widen = (1 / rounds + 1 / (FOLDS - 1)) ** 0.5
-    best = qinis[int(np.argmax(qinis.mean(axis=1)))]
     return [
         Figure(
             name=candidate.name,
             qini=float(own.mean()),
             error=float(own.std(ddof=1) * widen),
-            behind=float((best - own).mean()),
-            behind_error=float((best - own).std(ddof=1) * widen),
         )
         for candidate, own in zip(listed, qinis, strict=True)
     ]
@@ -227,15 +220,16 @@ def _figures(listed: Sequence[Candidate], qinis: "Floats") -> list[Figure]:
 
 def _by_rule(listed: Sequence[Candidate], figures: Sequence[Figure]) -> Candidate:
     """The one-standard-error rule: the first, and so simplest, that is near the best."""
-    near = (c for c, f in zip(listed, figures, strict=True) if f.behind <= f.behind_error)
-    return next(near)
+    best = max(figures, key=lambda f: f.qini)
+    near = (f.qini >= best.qini - best.error for f in figures)
+    return next(c for c, close in zip(listed, near, strict=True) if close)
 
 
 def _pseudo(
     x: "Floats", y: "Floats", t: "Floats", e: "Floats", users: "Ints", seed: int, threads: int
 ) -> "Floats":
     """Doubly robust pseudo-outcomes by cross-fitted models of the outcome."""
-    learner = LEARNERS[1](seed, threads=threads)
+    learner = TLearner(seed, threads=threads)
     return doubly_robust(y, t, e, *learner.outcomes(x, y, t, users))
 
 
@@ -245,15 +239,14 @@ def _sentence(chosen: Candidate, figures: Sequence[Figure], names: Sequence[str]
     if chosen.family == NONE:
         return (
             f"No ranking is better than chance by more than its standard error: the best, "
-            f"{best.name}, has a cross-fitted Qini of {best.qini:.4f} ± {best.behind_error:.4f}."
+            f"{best.name}, has a cross-fitted Qini of {best.qini:.4f} ± {best.error:.4f}."
         )
     told = _named(chosen, names)
     if own.name == best.name:
         return f"{told} has the highest cross-fitted Qini, {own.qini:.4f} ± {own.error:.4f}."
     return (
         f"{told} is the simplest of those within one standard error of the best: cross-fitted "
-        f"Qini {own.qini:.4f} against {best.qini:.4f} of {best.name}, {own.behind:.4f} ± "
-        f"{own.behind_error:.4f} behind."
+        f"Qini {own.qini:.4f} against {best.qini:.4f} ± {best.error:.4f} of {best.name}."
     )
 
 

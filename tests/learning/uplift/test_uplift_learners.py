@@ -1,0 +1,108 @@
+"""Learners find a planted effect, keep to their seed, undo unequal draws; the choice is honest."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from usergrowth_dagster.learning.uplift.boosting import user_folds
+from usergrowth_dagster.learning.uplift.choose import choose
+from usergrowth_dagster.learning.uplift.curves import qini
+from usergrowth_dagster.learning.uplift.learners import (
+    LEARNERS,
+    DRLearner,
+    Learner,
+    TLearner,
+    doubly_robust,
+)
+
+
+def world(rows: int, seed: int, effect: Any, chance: Any = None) -> tuple[Any, ...]:
+    """Five features, the first of which a text works by, the second of which all return by."""
+    rng = np.random.default_rng(seed)
+    x = rng.random((rows, 5))
+    x[rng.random(rows) < 0.05, 4] = np.nan
+    e = np.full(rows, 0.5) if chance is None else chance(x)
+    t = (rng.random(rows) < e).astype(float)
+    true = effect(x)
+    y = (rng.random(rows) < 0.1 + 0.3 * x[:, 1] + t * true).astype(float)
+    return x, y, t, e, true
+
+
+@pytest.mark.parametrize("kind", LEARNERS, ids=lambda kind: kind.name)
+def test_a_learner_finds_the_effect_and_keeps_to_its_seed(kind: type[Learner]) -> None:
+    """A learner that ranks by who returns anyway, or gives other effects on the same rows."""
+    x, y, t, e, true = world(6_000, 1, lambda x: 0.5 * (x[:, 0] > 0.5))
+    made = kind(seed=3).fit(x, y, t, e)
+    found = made.uplift(x)
+    assert np.corrcoef(found, true)[0, 1] > 0.7
+    assert found.mean() == pytest.approx(true.mean(), abs=0.05)
+    again = made.fresh().fit(x, y, t, e)
+    np.testing.assert_array_equal(found, again.uplift(x))
+    np.testing.assert_array_equal(found[:50], made.uplift(x[:50]))
+
+
+@pytest.mark.parametrize("kind", [k for k in LEARNERS if k.name in ("DR", "class transformation")])
+def test_unequal_propensities_do_not_pass_for_effects(kind: type[Learner]) -> None:
+    """Texting those most who return anyway looks like a large effect on them."""
+    x, y, t, e, true = world(12_000, 2, lambda x: 0.2 + 0 * x[:, 0], lambda x: 0.1 + 0.8 * x[:, 1])
+    with_chances = kind(seed=0).fit(x, y, t, e).uplift(x)
+    assert abs(np.corrcoef(with_chances, x[:, 1])[0, 1]) < 0.9
+    assert with_chances.mean() == pytest.approx(0.2, abs=0.05)
+    assert abs(with_chances - true).mean() < 0.1
+    if kind.name == "class transformation":
+        without = kind(seed=0).fit(x, y, t).uplift(x)
+        assert abs(without - true).mean() > 2 * abs(with_chances - true).mean()
+
+
+def test_outcome_models_never_see_their_rows_user() -> None:
+    """Cross-fitting by rows lets a user's other rows give the answer away."""
+    users = np.random.default_rng(0).integers(0, 300, 2_000)
+    seen = np.zeros(len(users), int)
+    for fit, held in user_folds(users, 3, 5):
+        assert not set(users[fit]) & set(users[held])
+        seen[held] += 1
+    assert (seen == 1).all()
+
+
+def test_pseudo_outcomes_have_the_effect_as_mean_with_wrong_models() -> None:
+    """Kennedy's pseudo-outcome with a sign or a weight wrong is biased when the models are."""
+    x, y, t, e, true = world(200_000, 4, lambda x: 0.3 * x[:, 0], lambda x: 0.2 + 0.6 * x[:, 1])
+    pseudo = doubly_robust(y, t, e, np.full(len(y), 0.7), np.full(len(y), 0.1))
+    for low in (0.0, 0.5):
+        part = (x[:, 0] >= low) & (x[:, 0] < low + 0.5)
+        assert pseudo[part].mean() == pytest.approx(true[part].mean(), abs=0.02)
+
+
+def test_one_arm_alone_is_refused() -> None:
+    """An effect learned from one arm is the other arm's absence."""
+    with pytest.raises(ValueError, match="both arms"):
+        TLearner().fit(np.zeros((5, 1)), np.ones(5), np.ones(5))
+    assert DRLearner(seed=1).fresh().seed == 1
+
+
+def test_the_choice_prefers_what_is_simple_and_says_when_there_is_nothing() -> None:
+    """A learner chosen over the feature it learned, or noise chosen over nobody in particular."""
+    x, y, t, e, _ = world(5_000, 5, lambda x: 0.4 * (x[:, 1] < 0.5))
+    found = choose(x, y, t, e, names=list("abcde"))
+    assert found.chosen.name == "single feature"
+    assert "single feature b (lowest first)" in found.sentence
+    effects = found.scale(found.chosen.learner.uplift(x))
+    assert effects[x[:, 1] < 0.1].mean() > 0.3 > 0.1 > effects[x[:, 1] > 0.9].mean()
+    assert {"S", "T", "X", "DR", "random"} <= {f.name for f in found.figures}
+
+    x, y, t, e, _ = world(3_000, 7, lambda x: 0 * x[:, 0])
+    none = choose(x, y, t, e)
+    best = none.figures[0]
+    assert (none.chosen.name == "random") == (best.qini <= best.error)
+    level = none.scale(none.chosen.learner.uplift(x))
+    assert abs(level).max() < 0.1
+
+
+def test_the_choice_takes_a_learner_where_no_simple_ranking_will_do() -> None:
+    """A rule so fond of simplicity that what is truly there is not used."""
+    x, y, t, e, _ = world(8_000, 8, lambda x: 0.5 * ((x[:, 0] > 0.5) != (x[:, 2] > 0.5)))
+    found = choose(x, y, t, e)
+    assert found.chosen.name in {kind.name for kind in LEARNERS}
+    fresh = world(8_000, 9, lambda x: 0.5 * ((x[:, 0] > 0.5) != (x[:, 2] > 0.5)))
+    assert qini(fresh[1], found.chosen.learner.uplift(fresh[0]), fresh[2]) > 0.1

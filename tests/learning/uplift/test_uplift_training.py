@@ -1,0 +1,125 @@
+"""A model of effects from rows to a registered version, and the gates that keep a bad one out."""
+
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.config import TrainingConfig
+from usergrowth_dagster.learning.reviewing import newest_model
+from usergrowth_dagster.learning.scoring import score
+from usergrowth_dagster.learning.uplift.learners import TLearner
+from usergrowth_dagster.learning.uplift.registering import train_and_register_uplift
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse.engine import Engine
+
+sys.path.insert(0, str(Path(__file__).parent))
+from uplift_frames import make_uplift
+
+DAY = date(2024, 6, 1)
+CONFIG = TrainingConfig(algorithm="uplift", op_target="sms", return_days=5, window_days=300)
+TABLE = "uplift_training"
+
+
+@pytest.fixture(autouse=True)
+def one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer folds and resamples: their number is a matter of precision, not of what is tested."""
+    monkeypatch.setattr("usergrowth_dagster.learning.uplift.choose.REPEATS", 1)
+    monkeypatch.setattr("usergrowth_dagster.learning.uplift.choose.LEARNERS", (TLearner,))
+    monkeypatch.setattr("usergrowth_dagster.learning.uplift.training.RESAMPLES", 60)
+
+
+def run(engine: Engine, settings: Settings, config: TrainingConfig = CONFIG) -> Any:
+    return train_and_register_uplift(
+        engine, TABLE, config, DAY, settings, data_versions={}, code_version="1"
+    )
+
+
+def gates(found: Any) -> dict[str, bool]:
+    return {gate["name"]: gate["passed"] for gate in found.summary["gates"]}
+
+
+def test_an_effect_is_learned_registered_and_scored(engine: Engine, settings: Settings) -> None:
+    """A version that cannot be loaded, scores with its labels, or is made twice from one input."""
+    make_uplift(engine)
+    found = run(engine, settings)
+    assert found.ref.status == "approved", found.summary["gates"]
+    assert "uplift is shown" in found.summary["sentence"]
+    assert {"chosen", "random"} <= set(found.summary["metrics"])
+    assert set(found.figures) == {"qini", "uplift_by_decile"}
+    assert all(png.startswith(b"\x89PNG") for png in found.figures.values())
+    assert not {"treated", "propensity", "channel", "target"} & set(found.summary["importance"])
+    again = run(engine, settings)
+    assert (again.reused, again.ref.version) == (True, 1)
+    usable = newest_model(settings, "uplift", CONFIG.config_hash(), DAY)
+    assert usable is not None
+    assert newest_model(settings, "uplift", CONFIG.config_hash(), usable.last_label_day) is None
+    engine.run(
+        "create view people as select row_number() over (order by user_id) as row, user_id, "
+        f"item_id, recency_days, events_30d, user_type, kind_events_30d from {TABLE} "
+        "where ds = '2024-03-04'"
+    )
+    scores = score(engine, usable, "people")
+    engine.bind_arrow("found", scores)
+    low, high = engine.rows(
+        "select avg(score) filter (where recency_days < 8), "
+        'avg(score) filter (where recency_days > 32) from found join people using ("row")'
+    )[0]
+    assert low < 0.15 < 0.3 < high
+    assert engine.value("select min(score) from found") > -0.3
+
+
+def test_no_effect_is_not_approved_and_says_so(engine: Engine, settings: Settings) -> None:
+    """A text that changes nothing gets a model that chooses people by chance."""
+    make_uplift(engine, effect="0")
+    found = run(engine, settings)
+    assert found.ref.status == "rejected"
+    assert not gates(found)["uplift"]
+    assert "no uplift is shown" in found.summary["sentence"]
+
+
+def test_rows_that_did_not_land_are_caught(engine: Engine, settings: Settings) -> None:
+    """A third of one arm lost on its way makes every comparison of arms a guess."""
+    make_uplift(engine, missing="not treated and u % 3 = 0")
+    found = run(engine, settings)
+    assert not gates(found)["sample_ratio"]
+    told = next(g["reason"] for g in found.summary["gates"] if g["name"] == "sample_ratio")
+    assert "held-out rows are missing" in told
+    assert found.ref.status == "rejected"
+
+
+def test_unknown_and_certain_chances_are_left_out(engine: Engine, settings: Settings) -> None:
+    """Someone who could not have been held out compared with those who were."""
+    make_uplift(engine, drawn="case when u % 4 = 0 then 1.0 else 0.6 end", users=800)
+    engine.run(f"update {TABLE} set propensity = null where not treated and ds = '2024-02-12'")
+    found = run(engine, settings)
+    assert found.summary["left_out"]["certain"] == 200 * 10
+    assert found.summary["left_out"]["unknown_held_out"] > 0
+    assert not gates(found)["propensities"]
+    rows = engine.value(f"select count(*) from {TABLE} where propensity < 1")
+    assert sum(part["rows"] for part in found.summary["rows"].values()) <= rows
+
+
+def test_other_channels_are_not_learned_from(engine: Engine, settings: Settings) -> None:
+    """People held out from an e-mail set against those who got a text message."""
+    make_uplift(engine)
+    engine.run(f"update {TABLE} set target = 'email' where treated and user_id < 'u000300'")
+    engine.run(f"update {TABLE} set channel = 'email' where not treated and user_id < 'u000300'")
+    found = run(engine, settings)
+    own = engine.value(f"select count(*) from {TABLE} where user_id >= 'u000300'")
+    used = sum(part["rows"] for part in found.summary["rows"].values())
+    assert own * 0.7 < used <= own
+    assert gates(found)["sample_ratio"]
+
+
+def test_too_little_is_a_sentence(engine: Engine, settings: Settings) -> None:
+    """A home without a control group gets a traceback from deep inside a learner."""
+    make_uplift(engine, missing="not treated")
+    with pytest.raises(UserError, match="control group"):
+        run(engine, settings)
+    make_uplift(engine, drawn="1.0")
+    with pytest.raises(UserError, match="no training row"):
+        run(engine, settings)
