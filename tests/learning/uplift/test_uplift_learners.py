@@ -17,7 +17,9 @@ from usergrowth_dagster.learning.uplift.learners import (
 )
 
 
-def world(rows: int, seed: int, effect: Any, chance: Any = None) -> tuple[Any, ...]:
+def world(
+    rows: int, seed: int, effect: Any, chance: Any = None, base: float = 0.3
+) -> tuple[Any, ...]:
     """Five features, the first of which a text works by, the second of which all return by."""
     rng = np.random.default_rng(seed)
     x = rng.random((rows, 5))
@@ -25,7 +27,7 @@ def world(rows: int, seed: int, effect: Any, chance: Any = None) -> tuple[Any, .
     e = np.full(rows, 0.5) if chance is None else chance(x)
     t = (rng.random(rows) < e).astype(float)
     true = effect(x)
-    y = (rng.random(rows) < 0.1 + 0.3 * x[:, 1] + t * true).astype(float)
+    y = (rng.random(rows) < 0.1 + base * x[:, 1] + t * true).astype(float)
     return x, y, t, e, true
 
 
@@ -83,7 +85,7 @@ def test_one_arm_alone_is_refused() -> None:
 
 def test_the_choice_prefers_what_is_simple_and_says_when_there_is_nothing() -> None:
     """A learner chosen over the feature it learned, or noise chosen over nobody in particular."""
-    x, y, t, e, _ = world(5_000, 5, lambda x: 0.4 * (x[:, 1] < 0.5))
+    x, y, t, e, _ = world(5_000, 5, lambda x: 0.4 * (x[:, 1] < 0.5), base=0.7)
     found = choose(x, y, t, e, names=list("abcde"))
     assert found.chosen.name == "single feature"
     assert "single feature b (lowest first)" in found.sentence
