@@ -103,7 +103,7 @@ def test_the_choice_prefers_what_is_simple_and_says_when_there_is_nothing() -> N
 
 def test_the_choice_takes_a_learner_where_no_simple_ranking_will_do() -> None:
     """A rule so fond of simplicity that what is truly there is not used."""
-    x, y, t, e, _ = world(8_000, 8, lambda x: 0.5 * ((x[:, 0] > 0.5) != (x[:, 2] > 0.5)))
+    x, y, t, e, _ = world(6_000, 8, lambda x: 0.5 * ((x[:, 0] > 0.5) != (x[:, 2] > 0.5)))
     found = choose(x, y, t, e)
     assert found.chosen.name in {kind.name for kind in LEARNERS}
     fresh = world(8_000, 9, lambda x: 0.5 * ((x[:, 0] > 0.5) != (x[:, 2] > 0.5)))

@@ -1,11 +1,10 @@
 """A model of effects from rows to a registered version, and the gates that keep a bad one out."""
 
-import sys
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
+from uplift_frames import make_uplift
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
@@ -16,18 +15,14 @@ from usergrowth_dagster.learning.uplift.registering import train_and_register_up
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
 
-sys.path.insert(0, str(Path(__file__).parent))
-from uplift_frames import make_uplift
-
 DAY = date(2024, 6, 1)
 CONFIG = TrainingConfig(algorithm="uplift", op_target="sms", return_days=5, window_days=300)
 TABLE = "uplift_training"
 
 
 @pytest.fixture(autouse=True)
-def one_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer folds and resamples: their number is a matter of precision, not of what is tested."""
-    monkeypatch.setattr("usergrowth_dagster.learning.uplift.choose.REPEATS", 1)
+def few_learners(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One learner and few resamples: the others are tested on their own."""
     monkeypatch.setattr("usergrowth_dagster.learning.uplift.choose.LEARNERS", (TLearner,))
     monkeypatch.setattr("usergrowth_dagster.learning.uplift.training.RESAMPLES", 60)
 

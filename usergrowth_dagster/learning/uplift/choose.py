@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 FOLDS, REPEATS = 5, 2
+PLACED = 4_000  # rows that quantiles of a fold's scores are taken from
+MANY_ROWS = 50_000  # from which one round of folds is precise enough
 NONE, RESPONSE, FEATURE, EFFECT, SEVERAL = range(5)  # kinds of rankings, simplest first
 
 
@@ -157,15 +159,17 @@ def choose(
     e = np.full(len(t), share) if propensity is None else np.asarray(propensity, np.float64)
     who = np.arange(len(t)) if users is None else np.unique(users, return_inverse=True)[1]
     listed = candidates(seed, threads)
+    nuisance = TLearner(seed, threads=threads)
+    known = nuisance.outcomes(x, outcome, t, who)
     for candidate in listed[:-1]:
         progress(candidate.name)
-        candidate.learner.fit(x, outcome, t, e, who)
+        candidate.learner.fit(x, outcome, t, e, who, outcomes=known)
     listed[-1] = Candidate(Mean(seed, members=_learners(listed)), SEVERAL)
-    held, qinis = _cross_fit(listed, x, outcome, t, e, who, seed)
+    held, qinis = _cross_fit(listed, nuisance, x, outcome, t, e, who, seed)
     figures = _figures(listed, qinis)
     chosen = _by_rule(listed, figures)
     place = [c.name for c in listed].index(chosen.name)
-    pseudo = _pseudo(x, outcome, t, e, who, seed, threads)
+    pseudo = doubly_robust(outcome, t, e, *known)
     scale = fit_scale(chosen.learner.uplift(x), held[place], pseudo, who)
     return Choice(
         chosen=chosen,
@@ -178,6 +182,7 @@ def choose(
 
 def _cross_fit(
     listed: Sequence[Candidate],
+    nuisance: Learner,
     x: "Floats",
     y: "Floats",
     t: "Floats",
@@ -190,22 +195,36 @@ def _cross_fit(
 
     held = np.zeros((len(listed), len(y)))
     qinis: list[list[float]] = [[] for _ in listed]
-    for repeat in range(REPEATS):
+    repeats = REPEATS if len(y) < MANY_ROWS else 1
+    for repeat in range(repeats):
         for fit, out in user_folds(users, FOLDS, seed + 1000 * (repeat + 1)):
             rows = arms(y[out], t[out], e[out])
             own = (x[fit], y[fit], t[fit], e[fit], users[fit])
-            again = [Candidate(c.learner.fresh().fit(*own), c.family) for c in listed[:-1]]
-            again.append(Candidate(Mean(seed, members=_learners(again)), SEVERAL))
-            for at, candidate in enumerate(again):
-                score = candidate.learner.uplift(x[out])
-                qinis[at].append(area(rows, score))
-                level, place = places_of(candidate.learner.uplift(x[fit]))
-                held[at, out] += np.interp(score, level, place) / REPEATS
+            who = np.unique(users[fit], return_inverse=True)[1]
+            known = nuisance.fresh().outcomes(x[fit], y[fit], t[fit], who)
+            again = [
+                Candidate(c.learner.fresh().fit(*own, outcomes=known), c.family)
+                for c in listed[:-1]
+            ]
+            some = fit[:: max(1, len(fit) // PLACED)]
+            seen = _scores_of(again, np.vstack([x[out], x[some]]))
+            for at, score in enumerate(seen):
+                qinis[at].append(area(rows, score[: len(out)]))
+                level, place = places_of(score[len(out) :])
+                held[at, out] += np.interp(score[: len(out)], level, place) / repeats
     return held, np.nan_to_num(np.array(qinis))
 
 
-def _figures(listed: Sequence[Candidate], qinis: "Floats") -> list[Figure]:
+def _scores_of(fitted: Sequence[Candidate], x: "Floats") -> "list[Floats]":
+    """Scores of every candidate, that of the mean of the learners last."""
+    import numpy as np
 
+    scores = [candidate.learner.uplift(x) for candidate in fitted]
+    effects = [s for s, c in zip(scores, fitted, strict=True) if c.family == EFFECT]
+    return [*scores, np.mean(effects, axis=0)]
+
+
+def _figures(listed: Sequence[Candidate], qinis: "Floats") -> list[Figure]:
     rounds = qinis.shape[1]
     widen = (1 / rounds + 1 / (FOLDS - 1)) ** 0.5
     return [
@@ -223,14 +242,6 @@ def _by_rule(listed: Sequence[Candidate], figures: Sequence[Figure]) -> Candidat
     best = max(figures, key=lambda f: f.qini)
     near = (f.qini >= best.qini - best.error for f in figures)
     return next(c for c, close in zip(listed, near, strict=True) if close)
-
-
-def _pseudo(
-    x: "Floats", y: "Floats", t: "Floats", e: "Floats", users: "Ints", seed: int, threads: int
-) -> "Floats":
-    """Doubly robust pseudo-outcomes by cross-fitted models of the outcome."""
-    learner = TLearner(seed, threads=threads)
-    return doubly_robust(y, t, e, *learner.outcomes(x, y, t, users))
 
 
 def _sentence(chosen: Candidate, figures: Sequence[Figure], names: Sequence[str]) -> str:

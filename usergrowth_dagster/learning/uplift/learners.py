@@ -55,6 +55,7 @@ class Learner(ABC):
         self.threads = threads
         self.sizes = dict(sizes or {})
         self.boosters: dict[str, Booster] = {}
+        self._known: tuple[Floats, Floats] | None = None
 
     def fit(
         self,
@@ -63,6 +64,8 @@ class Learner(ABC):
         treated: "NDArray[Any]",
         propensity: "NDArray[Any] | None" = None,
         users: "NDArray[Any] | None" = None,
+        *,
+        outcomes: "tuple[Floats, Floats] | None" = None,
     ) -> Self:
         """Learn.
 
@@ -72,9 +75,12 @@ class Learner(ABC):
             treated: 1 where texted, shape (n,).
             propensity: chance of treatment, shape (n,); None: the treated share of the rows.
             users: user of each row, shape (n,); None makes every row a user of its own.
+            outcomes: cross-fitted probabilities of a return untreated and treated, as of
+                :meth:`outcomes` on these rows, so that several learners need them only once.
         """
         import numpy as np
 
+        self._known = outcomes
         t = np.asarray(treated, dtype=np.float64)
         share = float(t.mean())
         if not 0 < share < 1:
@@ -82,6 +88,7 @@ class Learner(ABC):
         e = np.full(len(t), share) if propensity is None else np.asarray(propensity, float)
         who = np.arange(len(t)) if users is None else np.unique(users, return_inverse=True)[1]
         self._fit(np.asarray(x, float), np.asarray(y, float), t, e, who)
+        self._known = None
         return self
 
     @abstractmethod
@@ -107,6 +114,19 @@ class Learner(ABC):
         binary: bool = True,
     ) -> Booster:
         """A booster of some part of the method, of the size that stands or is chosen now."""
+        self._choose(part, x, target, users, weight, binary=binary)
+        return Booster(binary).fit(x, target, weight, self.sizes[part], self.seed, self.threads)
+
+    def _choose(
+        self,
+        part: str,
+        x: "Floats",
+        target: "Floats",
+        users: "Ints",
+        weight: "Floats | None" = None,
+        *,
+        binary: bool = True,
+    ) -> None:
         import numpy as np
 
         if part not in self.sizes:
@@ -114,7 +134,6 @@ class Learner(ABC):
             self.sizes[part] = choose_size(
                 x, target, weight, who, binary=binary, seed=self.seed, threads=self.threads
             )
-        return Booster(binary).fit(x, target, weight, self.sizes[part], self.seed, self.threads)
 
     def outcomes(
         self, x: "Floats", y: "Floats", t: "Floats", users: "Ints"
@@ -122,10 +141,12 @@ class Learner(ABC):
         """Cross-fitted probabilities of a return untreated and treated, each (n,)."""
         import numpy as np
 
+        if self._known is not None:
+            return self._known
         found = np.empty((2, len(y)))
         for arm in (0, 1):
             own = np.flatnonzero(t == arm)
-            self._boost(f"outcome {arm}", x[own], y[own], users[own])  # fixes the size
+            self._choose(f"outcome {arm}", x[own], y[own], users[own])
         for fit, held in user_folds(users, NUISANCE_FOLDS, self.seed):
             for arm in (0, 1):
                 own = fit[t[fit] == arm]
