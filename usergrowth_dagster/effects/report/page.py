@@ -34,18 +34,24 @@ TEMPLATE = "report.html.j2"
 
 
 @cache
-def _template() -> "Template":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def template(name: str, *packages: str) -> "Template":
+    """A page's template, which may share the report's head and macros.
+
+    Args:
+        name: of the template.
+        packages: where to look for it before the report's own folder.
+    """
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("usergrowth_dagster.effects.report", "."),
+        loader=ChoiceLoader([PackageLoader(one, ".") for one in (*packages, __package__)]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["count"] = count
-    return environment.get_template(TEMPLATE)
+    return environment.get_template(name)
 
 
 def render_page(effect: Effect, basis: Basis) -> str:
@@ -67,7 +73,7 @@ def render_page(effect: Effect, basis: Basis) -> str:
         name: {"svg": Markup(picture.svg()), "caption": picture.caption}
         for name, picture in pictures(effect).items()
     }
-    return _template().render(
+    return template(TEMPLATE).render(
         effect=effect,
         basis=basis.facts,
         verdict=VERDICT_WORDS[effect.verdict],
