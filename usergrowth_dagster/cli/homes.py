@@ -75,13 +75,34 @@ def dev(
 @app.command()
 def demo(
     dataset: Annotated[str, typer.Option(help="completejourney or synthetic")] = "completejourney",
-    users: Annotated[int, typer.Option(help="Users of the synthetic world.")] = 2_000,
+    users: Annotated[
+        int | None,
+        typer.Option(help="Users of the synthetic world; default 2000, with --campaigns 8000."),
+    ] = None,
+    campaigns: Annotated[
+        int | None,
+        typer.Option(
+            help="synthetic only: so many campaign rounds, each decided by what the earlier ones "
+            "measured, beside a fixed threshold policy."
+        ),
+    ] = None,
     gateway: Annotated[
         str, typer.Option(help="kannel: send through a Kannel on this machine; default by setting.")
     ] = "",
     home: Home = None,
 ) -> None:
     """Run the whole chain on an example data set and show what came out."""
-    from usergrowth_dagster.commands.demo import run_demo
+    from usergrowth_dagster.commands.demo import DEFAULT_USERS, run_demo
+    from usergrowth_dagster.errors import UserError
 
-    run_demo(home, dataset, users, say, table, gateway)
+    if campaigns is None:
+        run_demo(home, dataset, DEFAULT_USERS if users is None else users, say, table, gateway)
+        return
+    from usergrowth_dagster.commands.rounds.loop import run_rounds
+
+    if dataset != "synthetic" or gateway not in ("", "file"):
+        raise UserError(
+            "--campaigns: only the synthetic world can answer texts, and nothing is really sent to "
+            "it; add --dataset synthetic, and leave --gateway out"
+        )
+    run_rounds(home, users, campaigns, say, table)

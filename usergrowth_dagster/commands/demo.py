@@ -22,6 +22,9 @@ from usergrowth_dagster.tasks.report import report_paths
 MEASURE_ALL = {"ops": {"effects": {"config": {"when": "always"}}}}
 """Run config of the job ``measure``: tasks whose windows have not begun, too."""
 
+DEFAULT_USERS = 2_000
+"""Users of the synthetic world, unless asked for others."""
+
 
 class Stages:
     """Times the stages of a demo and says when each begins."""

@@ -6,7 +6,7 @@ ones included, times the worth of a return, over the messages that they took. *B
 the same of whoever knows every user's effect and has as many messages.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
@@ -117,7 +117,18 @@ class Trend:
     fixed_first: float
     fixed_last: float
     rises: bool
-    sentence: str = field(default="")
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A training of effects: the ranking that won, and whether its version may choose."""
+
+    day: str
+    version: int
+    ranking: str
+    status: str
+    failed: str
+    sentence: str
 
 
 def true_rounds(side: Side) -> list[Truth]:
@@ -170,6 +181,68 @@ def _bind_decided(engine: Engine, project: "Project", side: Side) -> None:
     engine.run(
         f"create or replace view decided as select * from _decided where task_id in ({tasks})"
     )
+
+
+def measured_rounds(side: Side, ours: list[Truth], fixed: list[Truth]) -> list[Round]:
+    """The rounds of our policy as its campaign measured them, beside the truth."""
+    from usergrowth_dagster.control.tasks import task
+    from usergrowth_dagster.learning.store import versions
+    from usergrowth_dagster.tasks.effects import measure
+
+    project = side.project()
+    rankings = {str(ref.version): ref.champion for ref in versions(project.settings, "uplift")}
+    chosen_by = _chosen_by(project, side)
+    rounds = []
+    for number, mine, theirs in zip(side.plan.numbers, ours, fixed, strict=True):
+        name = side.plan.task(number)
+        effect = measure(project, task(project.store, name))
+        lift = lift_of(effect)
+        version = chosen_by.get(name)
+        rounds.append(
+            Round(
+                number=number,
+                day=side.plan.day(number).isoformat(),
+                chosen_by=f"uplift version {version}" if version else "threshold",
+                ranking=rankings.get(version, "") if version else "",
+                ours=mine,
+                fixed=theirs,
+                measured=lift.absolute if lift else None,
+                adjusted=lift.adjusted if lift else None,
+                verdict=effect.verdict,
+            )
+        )
+    return rounds
+
+
+def learned_models(side: Side) -> list[Learned]:
+    """The models of effects that were trained, oldest first."""
+    from usergrowth_dagster.learning.store import read_artifacts, versions
+
+    return [
+        Learned(
+            day=ref.execution_date.isoformat(),
+            version=ref.version,
+            ranking=ref.champion,
+            status=str(ref.status),
+            failed=", ".join(ref.failed_gates),
+            sentence=str(read_artifacts(ref)[0]["sentence"]),
+        )
+        for ref in versions(side.project().settings, "uplift")
+    ]
+
+
+def _chosen_by(project: "Project", side: Side) -> dict[str, str]:
+    """Version of the model of effects by task, where that chose."""
+    names = ("task_id", "uplift_version", "net_value")
+    files = [name for found in project.warehouse.files(DECISIONS).values() for name in found]
+    with open_engine(project.settings) as engine:
+        engine.bind_files("_decided", files, {name: DECISION_COLUMNS[name] for name in names})
+        return dict(
+            engine.rows(
+                "select task_id, any_value(uplift_version) from _decided "
+                "group by task_id having count(net_value) > 0"
+            )
+        )
 
 
 def lift_of(effect: Effect) -> Contrast | None:

@@ -11,8 +11,16 @@ START = date(2017, 1, 2)
 HISTORY_DAYS = 120
 """Days before the first round; the world texts at random in them, without a control group."""
 
-LEARN_DAYS = 75
+LEARN_DAYS = 60
 """Days before the first round that the response model learns from."""
+
+SEEN_DAYS = 90
+"""The people of a round were seen within so many days, had nobody texted them: the same people for
+both policies."""
+
+STRENGTH = 2.0
+"""Texts of this world work twice as often as by default, for good and bad: effects that some
+thousand users can show."""
 
 RETURN_DAYS = 14
 """A session within so many days after a text is a return."""
@@ -23,16 +31,16 @@ EVERY_DAYS = RETURN_DAYS + 1
 VALUE_PER_RETURN = 2.0
 """Worth of a return, in currency."""
 
-THRESHOLD = 0.5
+THRESHOLD = 0.8
 """Of the fixed policy: everyone whose chance to return, if texted, is above it."""
 
-EXPLORE = 0.05
+EXPLORE = 0.15
 """Share of those below the cut whom our policy texts at random, to learn of them too."""
 
-HOLDOUT = 0.1
+HOLDOUT = 0.2
 """Share of the chosen whom both policies hold out."""
 
-USERS = 20_000
+USERS = 8_000
 """Users by default: enough that effects of some percent can be told from noise."""
 
 MIN_USERS = 200
@@ -85,6 +93,7 @@ class RoundPlan:
             return_days=RETURN_DAYS,
             message_price=message_price,
             texts_until=HISTORY_DAYS - RETURN_DAYS,
+            strength=STRENGTH,
         )
 
     def campaign(self, selection: str) -> str:

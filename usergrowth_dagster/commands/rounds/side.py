@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from usergrowth_dagster.commands.campaigns import apply_files
 from usergrowth_dagster.commands.execute import RunReport, execute
 from usergrowth_dagster.commands.home import make_home, open_home
-from usergrowth_dagster.commands.rounds.plan import RoundPlan
+from usergrowth_dagster.commands.rounds.plan import SEEN_DAYS, RoundPlan
 from usergrowth_dagster.data.examples.living import LivingWorld
 from usergrowth_dagster.data.examples.synthetic import write_population
 from usergrowth_dagster.errors import UserError
@@ -41,17 +41,23 @@ class Side:
         """The world, as it answers this policy."""
         return LivingWorld(self.plan.world(project.settings.message_price), project.landing)
 
+    def has_sent(self, number: int) -> bool:
+        """Whether a round's texts went out already."""
+        from usergrowth_dagster.control.tasks import all_tasks
+
+        tasks = {task.task_id: task for task in all_tasks(self.project().store)}
+        return self.plan.task(number) in tasks and tasks[self.plan.task(number)].frozen
+
     def live_on(self, number: int) -> None:
         """Let the days before a round pass, with the texts of the rounds before it."""
         project = self.project()
         first, last = self.plan.stretch(number)
+        world, day = self.world(project), self.plan.day(number)
         texts = sent_texts(project, self.plan.day(1), last)
-        self.world(project).live_on(texts, first, last, project.progress)
-        if number > self.plan.campaigns:
-            return
-        write_population(
-            self.world(project).world, project.landing, self.plan.task(number), last_after(last)
-        )
+        world.live_on(texts, first, last, project.progress)
+        if number in self.plan.numbers:
+            people = world.seen(day, SEEN_DAYS)
+            write_population(world.world, project.landing, self.plan.task(number), day, people)
 
     def ingest(self, number: int) -> RunReport:
         """Land the days before a round; what this policy sent lands with them."""
@@ -76,11 +82,6 @@ class Side:
         if report.failures:
             raise UserError("; ".join(report.failures))
         return report
-
-
-def last_after(day: date) -> date:
-    """The day after."""
-    return date.fromordinal(day.toordinal() + 1)
 
 
 def open_side(name: str, home: Path, plan: RoundPlan, selection: str, **values: Any) -> Side:

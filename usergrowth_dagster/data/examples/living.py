@@ -14,7 +14,7 @@ import numpy as np
 
 from usergrowth_dagster.data.examples._chain import Calendar
 from usergrowth_dagster.data.examples._landing import Progress, write_days
-from usergrowth_dagster.data.examples._population import Users, draw_users
+from usergrowth_dagster.data.examples._population import Array, Users, draw_users
 from usergrowth_dagster.data.examples._simulation import COPIES, Asked, Lives, live
 from usergrowth_dagster.data.examples._synthetic_rows import (
     USER_ID,
@@ -100,6 +100,21 @@ class LivingWorld:
                 if progress:
                     progress("users", int(users.index[-1]) + 1, world.users)
         return rows
+
+    def seen(self, day: date, days: int) -> Array:
+        """Numbers of the users with a session in the days before ``day``, had nobody texted them.
+
+        Args:
+            day: a day of the world.
+            days: how many days before it count.
+        """
+        end = self.world.day_of(day)
+        with connect() as con:
+            found = [
+                users.index[(lives.sessions[max(0, end - days) :] > 0).any(axis=0)]
+                for users, lives in self._lives(con, no_texts(), end)
+            ]
+        return np.concatenate(found)
 
     def chances(self, asked: "pa.Table", texts: "pa.Table") -> "pa.Table":
         """What texts would do, exactly: in the world in which ``texts`` were sent.

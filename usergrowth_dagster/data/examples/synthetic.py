@@ -34,6 +34,8 @@ from usergrowth_dagster.errors import UserError
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+    from usergrowth_dagster.data.examples._population import Array
+
 MOST_USERS = 10_000_000
 """Largest world."""
 
@@ -262,7 +264,11 @@ def _write_chunk(
 
 
 def write_population(
-    world: SyntheticWorld, landing: Storage, task: str, execution_date: date
+    world: SyntheticWorld,
+    landing: Storage,
+    task: str,
+    execution_date: date,
+    among: "Array | None" = None,
 ) -> int:
     """Write the population of a task: all users registered before the execution date.
 
@@ -275,6 +281,7 @@ def write_population(
         landing: root of the landing files.
         task: name of the task, the folder below ``population``.
         execution_date: only users registered before it are in.
+        among: numbers of the users who may be in; default: all.
 
     Returns:
         Rows written.
@@ -299,7 +306,10 @@ def write_population(
         handle.write(b"user_id,item_id,phone,name,offer\n")
         for first in range(0, world.users, chunk):
             users = draw_users(world.seed, first, min(first + chunk, world.users), world.days)
-            who = np.flatnonzero(users.registered < day)
+            there = users.registered < day
+            if among is not None:
+                there &= np.isin(users.index, among)
+            who = np.flatnonzero(there)
             item = draw_items(users, who, np.full(len(who), max(day, 0)), world.items, offered_by)
             index = users.index[who]
             con.register("incoming", pa.table({"n": index, "item": item, "phone": phones(index)}))

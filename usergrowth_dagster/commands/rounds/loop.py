@@ -1,0 +1,139 @@
+"""The loop: campaign rounds one after the other, each decided by what the earlier ones measured.
+
+Ours and a fixed policy are run beside each other through the real chain, each in a home of its own
+(``<home>`` and ``<home>/fixed-threshold``), on the same people. Each lives in the same synthetic
+world with the same luck, which answers the texts that it was really sent. Before a round the days
+since the last one land, what was sent among them; then our model of effects learns from both arms
+of all earlier rounds, and chooses as soon as it is approved. The response model of the first round
+serves all rounds of both: the fixed policy keeps to it and its threshold, ours needs it until then.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from usergrowth_dagster.commands.rounds.figures import (
+    Round,
+    learned_models,
+    measured_rounds,
+    trend_of,
+    true_rounds,
+)
+from usergrowth_dagster.commands.rounds.plan import FIXED, MIN_USERS, MONEY, USERS, RoundPlan
+from usergrowth_dagster.commands.rounds.side import Side, open_side
+from usergrowth_dagster.commands.show import Say, ShowTable, chain_progress
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.settings import load_settings
+
+MOST_ROUNDS = 40
+_LEARN = {"churn_model": "missing", "winback_model": "missing", "uplift_model": "always"}
+_USE = dict.fromkeys(_LEARN, "missing")
+
+
+def run_rounds(
+    home: Path | None, users: int | None, campaigns: int, say: Say, show_table: ShowTable
+) -> list[Round]:
+    """Run campaign rounds and write the last page, ``<home>/reports/rounds.html``.
+
+    Run again, it goes on where it stopped; a finished one only writes its page anew.
+
+    Args:
+        home: our home folder; the fixed policy's is inside it.
+        users: users of the world; default :data:`USERS`.
+        campaigns: rounds.
+        say: prints a line.
+        show_table: prints a table.
+
+    Returns:
+        What each round came to.
+
+    Raises:
+        UserError: a size out of its range, a home that holds something else, or a task failed.
+    """
+    if not 1 <= campaigns <= MOST_ROUNDS:
+        raise UserError(f"--campaigns {campaigns}: from 1 to {MOST_ROUNDS} rounds can be run")
+    size = USERS if users is None else users
+    if size < MIN_USERS:
+        raise UserError(f"--users {size}: rounds need at least {MIN_USERS} users to choose from")
+    root = load_settings(home).home
+    plan = RoundPlan(size, campaigns, load_settings(root).seed)
+    ours = open_side("ours", root, plan, MONEY)
+    shared = ours.project().settings.tracking_uri
+    fixed = open_side(
+        "fixed threshold", root / "fixed-threshold", plan, FIXED, mlflow_tracking_uri=shared
+    )
+    say(
+        f"{campaigns} rounds on a synthetic world of {size:,} users, {plan.day(1)} to "
+        f"{plan.day(campaigns)}, home {root}\n"
+    )
+    seconds: dict[str, float] = {}
+    for number in plan.numbers:
+        began = time.perf_counter()
+        with chain_progress():
+            told = _play(ours, fixed, number)
+        seconds[f"round {number}"] = round(time.perf_counter() - began, 1)
+        say(f"round {number}, {plan.day(number)}: {told} ({seconds[f'round {number}']:.0f} s)")
+    began = time.perf_counter()
+    with chain_progress():
+        for side in (ours, fixed):
+            side.live_on(campaigns + 1)
+            side.ingest(campaigns + 1)
+        rounds = measured_rounds(ours, true_rounds(ours), true_rounds(fixed))
+    seconds["last window and figures"] = round(time.perf_counter() - began, 1)
+    _tell(ours, rounds, seconds, say, show_table)
+    return rounds
+
+
+def _play(ours: Side, fixed: Side, number: int) -> str:
+    """One round of both policies; says how ours was chosen."""
+    told = ""
+    for side, training in ((ours, _LEARN), (fixed, _USE)):
+        if side.has_sent(number):  # by an earlier call: what went out is not decided again
+            told = told or "went out before"
+            continue
+        side.live_on(number)
+        side.ingest(number)
+        report = side.decide(number, _config(training))
+        if side is ours:
+            told = _learned(report.metadata.get("uplift_model", {}))
+    return told
+
+
+def _config(when: dict[str, str]) -> dict[str, Any]:
+    return {"ops": {name: {"config": {"when": value}} for name, value in when.items()}}
+
+
+def _learned(found: dict[str, Any]) -> str:
+    """What the training of effects came to, from its metadata."""
+    if "model" in found:
+        return f"{found['model']}, by {found['champion']}"
+    return "no effect can be learned yet" if found else "decided"
+
+
+def _tell(
+    ours: Side, rounds: list[Round], seconds: dict[str, float], say: Say, show_table: ShowTable
+) -> None:
+    """Write the page and the figures, and print them."""
+    from usergrowth_dagster.commands.rounds.page import render_rounds, round_table, trend_sentence
+
+    settings = ours.project().settings
+    trend, learned = trend_of(rounds), learned_models(ours)
+    sentence = trend_sentence(rounds, trend, settings.currency)
+    folder = settings.home / "reports"
+    folder.mkdir(exist_ok=True)
+    page = folder / "rounds.html"
+    page.write_text(
+        render_rounds(ours.plan, rounds, trend, learned, settings.currency), encoding="utf-8"
+    )
+    figures = {
+        "users": ours.plan.users,
+        "rounds": [one.as_dict() for one in rounds],
+        "trend": vars(trend) | {"sentence": sentence},
+        "learned": [vars(one) for one in learned],
+        "seconds": seconds,
+    }
+    (folder / "rounds.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    say("")
+    show_table(*round_table(rounds, settings.currency))
+    say(f"\n{sentence}\n\nPage: {page}")

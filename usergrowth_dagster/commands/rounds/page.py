@@ -1,0 +1,237 @@
+"""The last page of campaign rounds: estimated against true effect, and whether the loop pays."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from usergrowth_dagster.commands.rounds.figures import Learned, Round, Trend
+from usergrowth_dagster.commands.rounds.pictures import pictures
+from usergrowth_dagster.commands.rounds.plan import (
+    EVERY_DAYS,
+    EXPLORE,
+    HOLDOUT,
+    RETURN_DAYS,
+    THRESHOLD,
+    VALUE_PER_RETURN,
+    RoundPlan,
+)
+from usergrowth_dagster.effects.report.drawing import DARK, LIGHT, css
+from usergrowth_dagster.effects.report.page import template
+from usergrowth_dagster.effects.report.words import between, count, money, per_thousand, signed
+from usergrowth_dagster.effects.result import Estimate
+
+TEMPLATE = "rounds.html.j2"
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def round_table(
+    rounds: Sequence[Round], currency: str
+) -> tuple[str, tuple[str, ...], list[tuple[Any, ...]]]:
+    """Title, header and lines of the rounds for a terminal."""
+    return (
+        f"Rounds: true incremental value a message in {currency}; lift in returns of 1,000",
+        ("round", "chosen by", "texted", "ours", "fixed", "best", "lift measured", "true"),
+        [
+            (
+                one.number,
+                one.chosen_by,
+                f"{one.ours.texted:,}",
+                _each(one.ours.per_message),
+                _each(one.fixed.per_message),
+                _each(one.ours.best_per_message),
+                _lift(one.measured),
+                "" if one.ours.effect is None else per_thousand(one.ours.effect),
+            )
+            for one in rounds
+        ],
+    )
+
+
+def trend_sentence(rounds: Sequence[Round], trend: Trend, currency: str) -> str:
+    """What became of the value of a message, in one sentence that says it straight."""
+    if len(rounds) < 2:
+        return "One round shows no trend; run more (--campaigns)."
+    half = _word((len(rounds) + 1) // 2)
+    verb = "rose" if trend.rises else "did not rise"
+    test = (
+        f"Kendall's tau of the lead with the round {trend.tau:.2f}, one-sided p = "
+        f"{trend.p_value:.4f}"
+        if trend.tau is not None and trend.p_value is not None
+        else "too few rounds for a test"
+    )
+    return signed(
+        f"Against the fixed threshold on the same people, the incremental value of a message "
+        f"{verb}: ours was worth {trend.ours_first:.4f} {currency} in the first {half} rounds and "
+        f"{trend.ours_last:.4f} in the last {half}, the fixed policy's {trend.fixed_first:.4f} and "
+        f"{trend.fixed_last:.4f} ({test})."
+    )
+
+
+def render_rounds(
+    plan: RoundPlan,
+    rounds: Sequence[Round],
+    trend: Trend,
+    learned: Sequence[Learned],
+    currency: str,
+) -> str:
+    """The page as HTML: one self-contained file.
+
+    Args:
+        plan: the rounds as they were planned.
+        rounds: what they came to.
+        trend: of our lead over the fixed policy.
+        learned: the trainings of effects, oldest first.
+        currency: of the money.
+    """
+    from markupsafe import Markup
+
+    drawn = {
+        picture.name: {"svg": Markup(picture.svg()), "caption": picture.caption}
+        for picture in pictures(rounds, currency)
+    }
+    return template(TEMPLATE, "usergrowth_dagster.commands.rounds").render(
+        pictures=drawn,
+        light=css(LIGHT),
+        dark=css(DARK),
+        users=count(plan.users),
+        rounds=len(rounds),
+        rises=trend.rises,
+        sentence=trend_sentence(rounds, trend, currency),
+        currency=currency,
+        tiles=_tiles(rounds, currency),
+        facts=_facts(plan, currency),
+        effects=_effect_rows(rounds),
+        covered=_covered(rounds),
+        values=_value_rows(rounds),
+        learned=[_learned_row(one) for one in learned],
+    )
+
+
+def _word(number: int) -> str:
+    return _NUMBERS[number] if number < len(_NUMBERS) else str(number)
+
+
+def _each(value: float | None) -> str:
+    return "none" if value is None else signed(f"{value:.4f}")
+
+
+def _lift(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "no control group"
+    return f"{per_thousand(estimate.value)} {between(estimate, factor=1000)}"
+
+
+def _row(*cells: str, kind: str = "") -> dict[str, Any]:
+    return {"kind": kind, "cells": list(cells)}
+
+
+def _tiles(rounds: Sequence[Round], currency: str) -> list[dict[str, str]]:
+    def sums(name: str) -> tuple[int, float, float]:
+        sides = [getattr(one, name) for one in rounds]
+        messages = sum(side.messages for side in sides)
+        return messages, sum(side.value for side in sides), sum(side.profit for side in sides)
+
+    tiles = []
+    for name, called in (("ours", "Ours, all rounds"), ("fixed", "Fixed threshold, all rounds")):
+        messages, value, profit = sums(name)
+        each = f"{_each(value / messages if messages else None)} a message"
+        tiles.append(
+            {
+                "name": called,
+                "value": money(profit, currency),
+                "remark": f"profit: value {money(value, currency)} of {count(messages)} messages, "
+                f"{each}",
+            }
+        )
+    held = [one.covered for one in rounds if one.covered is not None]
+    tiles.append(
+        {
+            "name": "Intervals that hold the true effect",
+            "value": f"{sum(held)} of {len(held)}",
+            "remark": "95 % of them should",
+        }
+    )
+    return tiles
+
+
+def _facts(plan: RoundPlan, currency: str) -> list[tuple[str, str]]:
+    return [
+        (
+            "The world",
+            f"{count(plan.users)} synthetic users, the same people and the same luck for both "
+            "policies; what each text adds to the chance of a return is known exactly",
+        ),
+        (
+            "Ours",
+            f"by money: the expected value of a text, {VALUE_PER_RETURN:g} {currency} times its "
+            "effect, must exceed its cost; until a model of effects is approved, score above "
+            f"{THRESHOLD:g}. {HOLDOUT:.0%} of the chosen are held out, {EXPLORE:.0%} of the others "
+            "texted at random",
+        ),
+        (
+            "Fixed threshold",
+            f"score above {THRESHOLD:g} by the response model of the first round, in every round; "
+            f"{HOLDOUT:.0%} are held out as well",
+        ),
+        (
+            "Rounds",
+            f"every {EVERY_DAYS} days from {plan.day(1)} on; a session within {RETURN_DAYS} days "
+            "is a return",
+        ),
+        (
+            "Value of a message",
+            "the sum of the true effects of all texts of a round, the random ones included, times "
+            "the worth of a return, over the messages; best possible: the same number of messages "
+            "to those whose true effects are largest",
+        ),
+    ]
+
+
+def _effect_rows(rounds: Sequence[Round]) -> list[dict[str, Any]]:
+    words = {True: "yes", False: "no", None: ""}
+    return [
+        _row(
+            f"{one.number}, {one.day}",
+            count(one.ours.chosen),
+            _lift(one.measured),
+            _lift(one.adjusted),
+            "" if one.ours.effect is None else per_thousand(one.ours.effect),
+            words[one.covered],
+        )
+        for one in rounds
+    ]
+
+
+def _covered(rounds: Sequence[Round]) -> str:
+    held = [one.covered for one in rounds if one.covered is not None]
+    return f"{sum(held)} of {len(held)} intervals hold the true effect." if held else ""
+
+
+def _value_rows(rounds: Sequence[Round]) -> list[dict[str, Any]]:
+    rows = []
+    for one in rounds:
+        ours, fixed = one.ours, one.fixed
+        rows.append(
+            _row(
+                f"{one.number}, by {one.chosen_by}",
+                f"{count(ours.texted)}\n{count(ours.explored)} at random",
+                f"{ours.cost:,.2f}",
+                _each(ours.per_message),
+                _each(ours.best_per_message),
+                signed(f"{ours.profit:,.2f}"),
+                count(fixed.texted),
+                _each(fixed.per_message),
+                signed(f"{fixed.profit:,.2f}"),
+            )
+        )
+    return rows
+
+
+def _learned_row(one: Learned) -> dict[str, Any]:
+    return _row(
+        str(one.day),
+        str(one.version),
+        one.ranking,
+        one.status.replace("_", " "),
+        one.failed or "all passed",
+        one.sentence,
+    )
