@@ -45,6 +45,8 @@ def test_an_effect_is_learned_registered_and_scored(engine: Engine, settings: Se
     assert "uplift is shown" in found.summary["sentence"]
     assert {"chosen", "random"} <= set(found.summary["metrics"])
     assert set(found.figures) == {"qini", "uplift_by_decile"}
+    assert "| chosen |" in found.card
+    assert "## Limits" in found.card
     assert all(png.startswith(b"\x89PNG") for png in found.figures.values())
     assert not {"treated", "propensity", "channel", "target"} & set(found.summary["importance"])
     again = run(engine, settings)

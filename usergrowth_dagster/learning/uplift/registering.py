@@ -16,9 +16,16 @@ from usergrowth_dagster.learning.registry import (
     read_artifacts,
 )
 from usergrowth_dagster.learning.runs import RunRecord, log_version, requirements
-from usergrowth_dagster.learning.store import SPEC_FILE, SUMMARY_FILE, ModelRef
+from usergrowth_dagster.learning.store import (
+    CARD_FILE,
+    SPEC_FILE,
+    SUMMARY_FILE,
+    ModelRef,
+    read_card,
+)
 from usergrowth_dagster.learning.training import Progress, fingerprint
 from usergrowth_dagster.learning.uplift import model as saved
+from usergrowth_dagster.learning.uplift.card import write_uplift_card
 from usergrowth_dagster.learning.uplift.training import (
     CHOSEN,
     TrainedUplift,
@@ -68,7 +75,7 @@ def train_and_register_uplift(
         progress("register")
         ref = register_uplift(trained, settings)
     summary, figures = read_artifacts(ref)
-    return Registered(ref, known is not None, summary, figures)
+    return Registered(ref, known is not None, summary, figures, read_card(ref))
 
 
 def register_uplift(trained: TrainedUplift, settings: Settings) -> ModelRef:
@@ -190,6 +197,6 @@ def _save(trained: TrainedUplift, summary: dict[str, Any], folder: Path) -> None
     pictures.mkdir()
     for name, content in trained.figures.items():
         (pictures / f"{name}.png").write_bytes(content)
-    (folder / SUMMARY_FILE).write_text(
-        json.dumps(summary, indent=1, default=vars), encoding="utf-8"
-    )
+    text = json.dumps(summary, indent=1)
+    (folder / SUMMARY_FILE).write_text(text, encoding="utf-8")
+    (folder / CARD_FILE).write_text(write_uplift_card(json.loads(text)), encoding="utf-8")
