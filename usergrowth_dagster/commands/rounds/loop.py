@@ -10,6 +10,8 @@ serves all rounds of both: the fixed policy keeps to it and its threshold, ours 
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,14 @@ from usergrowth_dagster.commands.rounds.figures import (
     trend_of,
     true_rounds,
 )
-from usergrowth_dagster.commands.rounds.plan import FIXED, MIN_USERS, MONEY, USERS, RoundPlan
+from usergrowth_dagster.commands.rounds.plan import (
+    FIXED,
+    MIN_USERS,
+    MONEY,
+    TRAINING_ROWS,
+    USERS,
+    RoundPlan,
+)
 from usergrowth_dagster.commands.rounds.side import Side, open_side
 from usergrowth_dagster.commands.show import Say, ShowTable, chain_progress
 from usergrowth_dagster.errors import UserError
@@ -58,7 +67,7 @@ def run_rounds(
         raise UserError(f"--users {size}: rounds need at least {MIN_USERS} users to choose from")
     root = load_settings(home).home
     plan = RoundPlan(size, campaigns, load_settings(root).seed)
-    ours = open_side("ours", root, plan, MONEY)
+    ours = open_side("ours", root, plan, MONEY, max_training_rows=TRAINING_ROWS)
     shared = ours.project().settings.tracking_uri
     fixed = open_side(
         "fixed threshold", root / "fixed-threshold", plan, FIXED, mlflow_tracking_uri=shared
@@ -70,7 +79,7 @@ def run_rounds(
     seconds: dict[str, float] = {}
     for number in plan.numbers:
         began = time.perf_counter()
-        with chain_progress():
+        with chain_progress(), _one_thread():
             told = _play(ours, fixed, number)
         seconds[f"round {number}"] = round(time.perf_counter() - began, 1)
         say(f"round {number}, {plan.day(number)}: {told} ({seconds[f'round {number}']:.0f} s)")
@@ -83,6 +92,15 @@ def run_rounds(
     seconds["last window and figures"] = round(time.perf_counter() - began, 1)
     _tell(ours, rounds, seconds, say, show_table)
     return rounds
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Linear algebra on one thread: the rounds' matrices are so small that more only wait."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
 
 
 def _play(ours: Side, fixed: Side, number: int) -> str:

@@ -52,17 +52,16 @@ def trend_sentence(rounds: Sequence[Round], trend: Trend, currency: str) -> str:
         return "One round shows no trend; run more (--campaigns)."
     half = _word((len(rounds) + 1) // 2)
     verb = "rose" if trend.rises else "did not rise"
-    test = (
-        f"Kendall's tau of the lead with the round {trend.tau:.2f}, one-sided p = "
-        f"{trend.p_value:.4f}"
-        if trend.tau is not None and trend.p_value is not None
-        else "too few rounds for a test"
-    )
-    return signed(
+    means = (trend.ours_first, trend.ours_last, trend.fixed_first, trend.fixed_last)
+    first, last, fixed_first, fixed_last = (_each(value) for value in means)
+    test = "too few rounds for a test"
+    if trend.tau is not None and trend.p_value is not None:
+        tau = signed(f"{trend.tau:.2f}")
+        test = f"Kendall's tau of the lead with the round {tau}, one-sided p = {trend.p_value:.4f}"
+    return (
         f"Against the fixed threshold on the same people, the incremental value of a message "
-        f"{verb}: ours was worth {trend.ours_first:.4f} {currency} in the first {half} rounds and "
-        f"{trend.ours_last:.4f} in the last {half}, the fixed policy's {trend.fixed_first:.4f} and "
-        f"{trend.fixed_last:.4f} ({test})."
+        f"{verb}: ours was worth {first} {currency} in the first {half} rounds and {last} in the "
+        f"last {half}, the fixed policy's {fixed_first} and {fixed_last} ({test})."
     )
 
 

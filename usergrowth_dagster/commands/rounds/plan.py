@@ -40,8 +40,11 @@ EXPLORE = 0.15
 HOLDOUT = 0.2
 """Share of the chosen whom both policies hold out."""
 
-USERS = 8_000
+USERS = 4_000
 """Users by default: enough that effects of some percent can be told from noise."""
+
+TRAINING_ROWS = 10_000
+"""Rows that a model of our rounds learns from at most, so that a training takes about a minute."""
 
 MIN_USERS = 200
 
