@@ -5,6 +5,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from usergrowth_dagster.data.storage import Storage
@@ -12,6 +13,10 @@ from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.warehouse.tables import Warehouse
 
 SYSTEM_MARKERS = ("postgres", "kannel", "chromium")
+# How long one example takes says nothing on a busy machine.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
+
 NO_SKIPS = bool(os.environ.get("USERGROWTH_NO_SKIPS"))  # read before a test clears it
 
 
