@@ -105,9 +105,9 @@ class Trend:
     """Whether our lead a message over the fixed policy rises from round to round.
 
     ``tau`` is Kendall's rank correlation of the lead with the round's number, ``p_value`` its
-    exact one-sided p-value (Kendall 1938); None with fewer than four rounds. The means are of value
-    per message over the first and the last half of the rounds, ours and the fixed policy's, each
-    over all its messages.
+    one-sided p-value (Kendall 1938), exact unless two leads are equal; None with fewer than four
+    rounds. The means are of value a message over the first and the last half of the rounds, ours
+    and the fixed policy's, each over all its messages.
     """
 
     tau: float | None
@@ -265,8 +265,8 @@ def trend_of(rounds: list[Round]) -> Trend:
         for part in (rounds[:half], rounds[-half:])
     ]
     tau = p_value = None
-    if len(rounds) >= 4:
-        found = kendalltau(range(len(leads)), leads, method="exact", alternative="greater")
+    if len(rounds) >= 4 and len(set(leads)) > 1:
+        found = kendalltau(range(len(leads)), leads, alternative="greater")
         tau, p_value = float(found.statistic), float(found.pvalue)
     lead_first, lead_last = means[0] - means[2], means[1] - means[3]
     rises = lead_last > lead_first and (p_value is None or p_value < 0.05)

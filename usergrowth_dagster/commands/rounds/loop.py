@@ -23,9 +23,8 @@ from usergrowth_dagster.commands.rounds.figures import (
     true_rounds,
 )
 from usergrowth_dagster.commands.rounds.plan import (
-    FIXED,
     MIN_USERS,
-    MONEY,
+    MOST_ROUNDS,
     TRAINING_ROWS,
     USERS,
     RoundPlan,
@@ -35,7 +34,6 @@ from usergrowth_dagster.commands.show import Say, ShowTable, chain_progress
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import load_settings
 
-MOST_ROUNDS = 40
 _LEARN = {"churn_model": "missing", "winback_model": "missing", "uplift_model": "always"}
 _USE = dict.fromkeys(_LEARN, "missing")
 
@@ -45,7 +43,8 @@ def run_rounds(
 ) -> list[Round]:
     """Run campaign rounds and write the last page, ``<home>/reports/rounds.html``.
 
-    Run again, it goes on where it stopped; a finished one only writes its page anew.
+    Run again, it goes on where it stopped, and with more rounds it adds to those that were; a
+    finished one only writes its page anew.
 
     Args:
         home: our home folder; the fixed policy's is inside it.
@@ -67,10 +66,11 @@ def run_rounds(
         raise UserError(f"--users {size}: rounds need at least {MIN_USERS} users to choose from")
     root = load_settings(home).home
     plan = RoundPlan(size, campaigns, load_settings(root).seed)
-    ours = open_side("ours", root, plan, MONEY, max_training_rows=TRAINING_ROWS)
+    _same_world(root, plan)
+    ours = open_side("ours", root, plan, plan.ours, max_training_rows=TRAINING_ROWS)
     shared = ours.project().settings.tracking_uri
     fixed = open_side(
-        "fixed threshold", root / "fixed-threshold", plan, FIXED, mlflow_tracking_uri=shared
+        "fixed threshold", root / "fixed-threshold", plan, plan.fixed, mlflow_tracking_uri=shared
     )
     say(
         f"{campaigns} rounds on a synthetic world of {size:,} users, {plan.day(1)} to "
@@ -92,6 +92,21 @@ def run_rounds(
     seconds["last window and figures"] = round(time.perf_counter() - began, 1)
     _tell(ours, rounds, seconds, say, show_table)
     return rounds
+
+
+def _same_world(root: Path, plan: RoundPlan) -> None:
+    """Note the world of a home's rounds; refuse to go on in another one."""
+    path = root / "rounds.json"
+    known = {"users": plan.users, "seed": plan.seed}
+    if not path.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(known) + "\n", encoding="utf-8")
+    held = json.loads(path.read_text(encoding="utf-8"))
+    if held != known:
+        raise UserError(
+            f"{root}: its rounds are of a world of {held['users']:,} users (seed {held['seed']}); "
+            f"go on with --users {held['users']}, or choose another home folder (--home)"
+        )
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from usergrowth_dagster.commands.rounds.pictures import pictures
 from usergrowth_dagster.commands.rounds.plan import (
     EVERY_DAYS,
     EXPLORE,
+    EXPLORE_FIRST,
+    FIRST_ROUNDS,
     HOLDOUT,
     RETURN_DAYS,
     THRESHOLD,
@@ -163,8 +165,9 @@ def _facts(plan: RoundPlan, currency: str) -> list[tuple[str, str]]:
             "Ours",
             f"by money: the expected value of a text, {VALUE_PER_RETURN:g} {currency} times its "
             "effect, must exceed its cost; until a model of effects is approved, score above "
-            f"{THRESHOLD:g}. {HOLDOUT:.0%} of the chosen are held out, {EXPLORE:.0%} of the others "
-            "texted at random",
+            f"{THRESHOLD:g}. {HOLDOUT:.0%} of the chosen are held out; of the others "
+            f"{EXPLORE_FIRST:.0%} are texted at random in the first {_word(FIRST_ROUNDS)} rounds, "
+            f"{EXPLORE:.0%} from then on",
         ),
         (
             "Fixed threshold",

@@ -11,7 +11,7 @@ START = date(2017, 1, 2)
 HISTORY_DAYS = 120
 """Days before the first round; the world texts at random in them, without a control group."""
 
-LEARN_DAYS = 60
+LEARN_DAYS = 45
 """Days before the first round that the response model learns from."""
 
 SEEN_DAYS = 90
@@ -32,19 +32,27 @@ VALUE_PER_RETURN = 2.0
 """Worth of a return, in currency."""
 
 THRESHOLD = 0.8
-"""Of the fixed policy: everyone whose chance to return, if texted, is above it."""
+"""Of the fixed policy, and of ours until it knows what a text adds: everyone whose chance to
+return, if texted, is above it."""
 
-EXPLORE = 0.15
-"""Share of those below the cut whom our policy texts at random, to learn of them too."""
+EXPLORE_FIRST, EXPLORE = 0.3, 0.1
+"""Share of those below the cut whom our policy texts at random, to learn of them too: in its first
+rounds, and from then on."""
+
+FIRST_ROUNDS = 4
+"""Rounds that explore more: a model of effects needs three to learn from and to be tested on."""
 
 HOLDOUT = 0.2
 """Share of the chosen whom both policies hold out."""
 
-USERS = 4_000
+USERS = 6_000
 """Users by default: enough that effects of some percent can be told from noise."""
 
-TRAINING_ROWS = 10_000
+TRAINING_ROWS = 14_000
 """Rows that a model of our rounds learns from at most, so that a training takes about a minute."""
+
+MOST_ROUNDS = 40
+"""Rounds that the world is long enough for; any number of them can be added to those before."""
 
 MIN_USERS = 200
 
@@ -87,10 +95,13 @@ class RoundPlan:
         return first, self.day(number) - timedelta(days=1)
 
     def world(self, message_price: float) -> SyntheticWorld:
-        """The world of both policies; its own texts end a window before the first round."""
+        """The world of both policies; its own texts end a window before the first round.
+
+        It is the same whatever the number of rounds, so more can be added.
+        """
         return SyntheticWorld(
             users=self.users,
-            days=HISTORY_DAYS + EVERY_DAYS * self.campaigns,
+            days=HISTORY_DAYS + EVERY_DAYS * MOST_ROUNDS,
             start=START,
             seed=self.seed,
             return_days=RETURN_DAYS,
@@ -99,12 +110,20 @@ class RoundPlan:
             strength=STRENGTH,
         )
 
-    def campaign(self, selection: str) -> str:
-        """The campaign file with a selection."""
+    def ours(self, number: int) -> str:
+        """Our campaign file for a round."""
+        explore = EXPLORE_FIRST if number <= FIRST_ROUNDS else EXPLORE
+        return self._campaign(_MONEY.format(threshold=THRESHOLD, explore=explore))
+
+    def fixed(self, number: int) -> str:
+        """The fixed policy's campaign file, the same for all rounds."""
+        return self._campaign(_FIXED.format(threshold=THRESHOLD))
+
+    def _campaign(self, selection: str) -> str:
         return _CAMPAIGN.format(
             return_days=RETURN_DAYS,
             learn_from=self.day(1) - timedelta(days=LEARN_DAYS),
-            learn_until=self.day(self.campaigns + 1),
+            learn_until=self.day(MOST_ROUNDS + 1),
             selection=selection,
             holdout=HOLDOUT,
             every=EVERY_DAYS,
@@ -112,12 +131,8 @@ class RoundPlan:
         )
 
 
-MONEY = f"{{money: {{}}, fallback: {{threshold: {THRESHOLD}}}, explore: {EXPLORE}}}"
-"""Our policy: by what a text adds, as soon as that is known; until then the fixed threshold."""
-
-FIXED = f"{{threshold: {THRESHOLD}}}"
-"""The policy beside it: the first model and its threshold, round after round."""
-
+_MONEY = "{{money: {{}}, fallback: {{threshold: {threshold}}}, explore: {explore}}}"
+_FIXED = "{{threshold: {threshold}}}"
 _CAMPAIGN = """\
 name: comeback
 algorithm: {{kind: winback, return_days: {return_days}}}

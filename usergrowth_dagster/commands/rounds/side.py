@@ -1,7 +1,7 @@
 """One of the two policies: a home of its own, in a world of its own with the same luck."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Side:
-    """A policy at work: its home and the rounds that it plays."""
+    """A policy at work: its home, the rounds that it plays, and its campaign file by round."""
 
     name: str
     home: Path
     plan: RoundPlan
+    campaign: Callable[[int], str]
 
     def project(self) -> Project:
         """The home, opened as it is today; Dagster is pointed at it."""
@@ -67,6 +68,19 @@ class Side:
         self.project()
         return execute(INGEST, tags=range_tags(*self.plan.stretch(number)))
 
+    def apply(self, number: int) -> None:
+        """Apply the campaign file of a round, and approve its text."""
+        from usergrowth_dagster.control.review import review
+
+        folder = self.home / "campaigns"
+        folder.mkdir(exist_ok=True)
+        path = folder / "comeback.yaml"
+        path.write_text(self.campaign(number), encoding="utf-8")
+        list(apply_files(self.home, [path]))
+        store = self.project().store
+        for kind, called in (("signature", "Example"), ("template", "short")):
+            review(store, kind, called, True, "demonstration", "demo")
+
     def decide(self, number: int, config: Mapping[str, Any]) -> RunReport:
         """Score, decide and send a round.
 
@@ -77,6 +91,7 @@ class Side:
         from usergrowth_dagster.tasks.uploads import register_uploads
 
         day = self.plan.day(number)
+        self.apply(number)
         register_uploads(self.project(), day)
         report = execute(DECIDE, partition=day.isoformat(), config=config)
         if report.failures:
@@ -84,32 +99,25 @@ class Side:
         return report
 
 
-def open_side(name: str, home: Path, plan: RoundPlan, selection: str, **values: Any) -> Side:
-    """Make a policy's home, with its campaign applied and its text approved.
-
-    A home in which these rounds were begun before is taken up where it stands.
+def open_side(
+    name: str, home: Path, plan: RoundPlan, campaign: Callable[[int], str], **values: Any
+) -> Side:
+    """Make a policy's home; one in which these rounds were begun is taken up where it stands.
 
     Raises:
         UserError: the home holds something else.
     """
-    from usergrowth_dagster.control.review import review
-
-    made = {"start_date": plan.first_day.isoformat(), "seed": plan.seed, **values}
     config = home / CONFIG_NAME
-    held = (
-        re.search(r'^today = "([0-9-]+)"$', config.read_text(), re.M) if config.exists() else None
-    )
-    today = held[1] if held else plan.day(1).isoformat()
-    settings = make_home(home, {"today": today, **made})
-    folder = home / "campaigns"
-    folder.mkdir(exist_ok=True)
-    path = folder / "comeback.yaml"
-    path.write_text(plan.campaign(selection), encoding="utf-8")
-    list(apply_files(home, [path]))
-    store = Project(settings).store
-    for kind, called in (("signature", "Example"), ("template", "short")):
-        review(store, kind, called, True, "demonstration", "demo")
-    return Side(name, home, plan)
+    text = config.read_text(encoding="utf-8") if config.exists() else ""
+    held = re.search(r'^today = "([0-9-]+)"$', text, re.MULTILINE)
+    made = {
+        "today": held[1] if held else plan.day(1).isoformat(),
+        "start_date": plan.first_day.isoformat(),
+        "seed": plan.seed,
+        **values,
+    }
+    make_home(home, made)
+    return Side(name, home, plan, campaign)
 
 
 def turn_to(home: Path, day: date) -> None:
