@@ -95,6 +95,7 @@ def test_figures_are_those_of_the_tables(home: Path) -> None:
     assert lost["holdout"] + lost.get("global_holdout", 0) == outcomes["holdout"]
     assert told["decided"]["Model"] == "winback version 1"
     assert "score is above 0.3" in told["decided"]["Chosen"]
+    assert "dry run" in told["decided"]["Sent through"]  # or a reader takes "sent" for arrived
     assert told["verdict"] in ("works", "no_effect_shown")
     care = json.loads(report_task(project, task(project.store, "care")).data.read_text())
     assert care["verdict"] == "not_yet" and care["contrasts"] == []

@@ -6,7 +6,10 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from usergrowth_dagster.audience.records import bind_decisions
+from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task, all_tasks
 from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS
@@ -203,4 +206,19 @@ def _basis(engine: Engine, project: Project, task: Task) -> Basis:
         price=price_of(settings, task.spec.channel),
         currency=settings.currency,
         stands=stands,
+        gateways=_gateways(project, task),
     )
+
+
+def _gateways(project: Project, task: Task) -> list[str]:
+    """Names of the gateways that texts of a task were given to."""
+    used, made = schema.batch, schema.occurrence
+    query = (
+        select(used.c.gateway)
+        .join(made, made.c.id == used.c.occurrence_id)
+        .where(made.c.task_id == task.task_id)
+        .distinct()
+        .order_by(used.c.gateway)
+    )
+    with project.store.read() as connection:
+        return list(connection.scalars(query))

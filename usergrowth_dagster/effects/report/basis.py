@@ -24,6 +24,7 @@ def basis_of(
     price: float,
     currency: str,
     stands: str,
+    gateways: Sequence[str] = (),
 ) -> Basis:
     """Tell what a decision was made by.
 
@@ -36,6 +37,7 @@ def basis_of(
         price: of one message segment.
         currency: of money.
         stands: whether the decision may still change, and how it can be made again.
+        gateways: names of those that took texts of the task.
     """
     selection, effect = spec.selection, spec.effect
     scored = ", ".join(f"{name} version {version}" for name, version in models)
@@ -63,6 +65,7 @@ def basis_of(
         ("Counts as a return", _returns(spec)),
         ("A return is worth", _worth(spec, currency)),
         ("Channel", f"{spec.channel}, {price:g} {currency} a message"),
+        *([("Sent through", ", ".join(map(_gateway, gateways)))] if gateways else []),
         ("The decision", stands),
     ]
     if effect.looks > 1:
@@ -74,6 +77,10 @@ _QUESTIONS = {
     "churn": "who is about to fall silent",
     "winback": "who comes back after a text",
 }
+
+
+def _gateway(name: str) -> str:
+    return "a dry run: texts were written to files and reached nobody" if name == "file" else name
 
 
 def _share(share: float) -> str:
