@@ -57,7 +57,8 @@ def draw_all(
     }
 
 
-def _picture(draw: Callable[[Any], None], title: str, height: float = _SIZE[1]) -> bytes:
+def picture(draw: Callable[[Any], None], title: str, height: float = _SIZE[1]) -> bytes:
+    """A PNG of one pair of axes in the house's style, ``height`` inches high."""
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -79,7 +80,7 @@ def _picture(draw: Callable[[Any], None], title: str, height: float = _SIZE[1]) 
     return out.getvalue()
 
 
-def _thinned(*arrays: "NDArray[Any]") -> list["NDArray[Any]"]:
+def thinned(*arrays: "NDArray[Any]") -> list["NDArray[Any]"]:
     """At most 400 points of a curve: more than the picture's pixels can show."""
     import numpy as np
 
@@ -90,12 +91,14 @@ def _thinned(*arrays: "NDArray[Any]") -> list["NDArray[Any]"]:
     return [array[at] for array in arrays]
 
 
-def _lines(axes: Any, drawn: Mapping[str, tuple[Any, Any]], marker: str = "") -> None:
+def lines(axes: Any, drawn: Mapping[str, tuple[Any, Any]], marker: str = "") -> None:
+    """Lines by the name that the legend shows, told apart by color and style."""
     for (name, (x, y)), (color, style) in zip(drawn.items(), STYLES, strict=False):
         axes.plot(x, y, color=color, linestyle=style, linewidth=1.8, marker=marker, label=name)
 
 
-def _finish(axes: Any, x: str, y: str, place: str) -> None:
+def finish(axes: Any, x: str, y: str, place: str) -> None:
+    """Names of the axes, and the legend at its place."""
     axes.set(xlabel=x, ylabel=y)
     axes.legend(loc=place, fontsize=8, frameon=False)
 
@@ -109,14 +112,14 @@ def _roc(label: "NDArray[Any]", scores: "Scores", title: str) -> bytes:
             c = curves(label, score)
             x, y = np.r_[0, c["fall_out"]], np.r_[0, c["recall"]]
             area = float(np.trapezoid(y, x))
-            drawn[f"{name} (AUC {area:.3f})"] = tuple(_thinned(x, y))
-        _lines(axes, drawn)  # type: ignore[arg-type]
+            drawn[f"{name} (AUC {area:.3f})"] = tuple(thinned(x, y))
+        lines(axes, drawn)  # type: ignore[arg-type]
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=1)
-        _finish(
+        finish(
             axes, "share of negatives above the score", "share of positives found", "lower right"
         )
 
-    return _picture(draw, f"{title}: ROC")
+    return picture(draw, f"{title}: ROC")
 
 
 def _precision_recall(label: "NDArray[Any]", scores: "Scores", title: str) -> bytes:
@@ -124,15 +127,15 @@ def _precision_recall(label: "NDArray[Any]", scores: "Scores", title: str) -> by
         drawn = {}
         for name, score in scores.items():
             c = curves(label, score)
-            drawn[name] = tuple(_thinned(c["recall"], c["precision"]))
-        _lines(axes, drawn)  # type: ignore[arg-type]
+            drawn[name] = tuple(thinned(c["recall"], c["precision"]))
+        lines(axes, drawn)  # type: ignore[arg-type]
         base = float(label.mean())
         axes.axhline(base, color="#999999", linewidth=1)
         axes.annotate(f"everyone: {base:.3f}", (1, base), ha="right", va="bottom", fontsize=8)
         axes.set_ylim(0, 1.02)
-        _finish(axes, "share of positives found (recall)", "share that is positive", "upper right")
+        finish(axes, "share of positives found (recall)", "share that is positive", "upper right")
 
-    return _picture(draw, f"{title}: precision and recall")
+    return picture(draw, f"{title}: precision and recall")
 
 
 def _calibration(label: "NDArray[Any]", scores: "Scores", title: str) -> bytes:
@@ -145,10 +148,10 @@ def _calibration(label: "NDArray[Any]", scores: "Scores", title: str) -> bytes:
             top = max(top, float(r["mean_score"].max()), float(r["share"].max()))
         top = min(1.0, top * 1.05)
         axes.plot([0, top], [0, top], color="#999999", linewidth=1)
-        _lines(axes, drawn, marker="o")
-        _finish(axes, "mean score of the bin", "share that is positive", "upper left")
+        lines(axes, drawn, marker="o")
+        finish(axes, "mean score of the bin", "share that is positive", "upper left")
 
-    return _picture(draw, f"{title}: calibration (10 bins of equal size)")
+    return picture(draw, f"{title}: calibration (10 bins of equal size)")
 
 
 def _gains(label: "NDArray[Any]", scores: "Scores", title: str) -> bytes:
@@ -159,19 +162,19 @@ def _gains(label: "NDArray[Any]", scores: "Scores", title: str) -> bytes:
         for name, score in scores.items():
             c = curves(label, score)
             x, y = np.r_[0, c["seen"]], np.r_[0, c["recall"]]
-            drawn[f"{name} ({np.interp(0.4, x, y):.0%} in the top 40 %)"] = tuple(_thinned(x, y))
-        _lines(axes, drawn)  # type: ignore[arg-type]
+            drawn[f"{name} ({np.interp(0.4, x, y):.0%} in the top 40 %)"] = tuple(thinned(x, y))
+        lines(axes, drawn)  # type: ignore[arg-type]
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=1)
         for share in (0.1, 0.2, 0.4):
             axes.axvline(share, color="#bbbbbb", linewidth=0.8)
-        _finish(
+        finish(
             axes,
             "share of users texted, best first",
             "share of positives among them",
             "lower right",
         )
 
-    return _picture(draw, f"{title}: capture and lift")
+    return picture(draw, f"{title}: capture and lift")
 
 
 def _importance(importance: Mapping[str, float], title: str) -> bytes:
@@ -183,7 +186,7 @@ def _importance(importance: Mapping[str, float], title: str) -> bytes:
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("standard deviation of the feature's part of the logit")
 
-    return _picture(draw, f"{title}: what the model leans on", height=1.4 + 0.2 * len(top))
+    return picture(draw, f"{title}: what the model leans on", height=1.4 + 0.2 * len(top))
 
 
 def draw_drift(drift: "Drift", title: str, notice: float, warning: float) -> bytes:
@@ -209,4 +212,4 @@ def draw_drift(drift: "Drift", title: str, notice: float, warning: float) -> byt
         axes.grid(visible=False)
         axes.set_xlabel("population stability index", fontsize=9)
 
-    return _picture(draw, f"{title}: drift", height=1.4 + 0.2 * len(top))
+    return picture(draw, f"{title}: drift", height=1.4 + 0.2 * len(top))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.learning.plots import STYLES, _finish, _lines, _picture, _thinned
+from usergrowth_dagster.learning.plots import STYLES, finish, lines, picture, thinned
 from usergrowth_dagster.learning.uplift.curves import Arms, area, curve
 from usergrowth_dagster.learning.uplift.deciles import UpliftBin
 
@@ -23,17 +23,17 @@ def draw_qini(rows: Arms, scores: "Mapping[str, NDArray[np.float64]]", title: st
             seen, value = curve(rows, score)
             end = float(value[-1]) / people * 1000
             label = f"{name} (Qini {area(rows, score):.3f})"
-            drawn[label] = tuple(_thinned(seen / people, value / people * 1000))
-        _lines(axes, drawn)  # type: ignore[arg-type]
+            drawn[label] = tuple(thinned(seen / people, value / people * 1000))
+        lines(axes, drawn)  # type: ignore[arg-type]
         axes.plot([0, 1], [0, end], color="#999999", linewidth=1, label="random")
-        _finish(
+        finish(
             axes,
             "share of people texted, best ranked first",
             "more returns than without the text, per 1,000",
             "lower right",
         )
 
-    return _picture(draw, f"{title}: Qini curves")
+    return picture(draw, f"{title}: Qini curves")
 
 
 def draw_deciles(bins: Sequence[UpliftBin], title: str) -> bytes:
@@ -56,8 +56,8 @@ def draw_deciles(bins: Sequence[UpliftBin], title: str) -> bytes:
             axes.plot(*zip(*told, strict=True), "o--", color=STYLES[1][0], label="predicted")
         axes.axhline(0, color="#999999", linewidth=1)
         axes.set_xticks([b.place for b in bins])
-        _finish(
+        finish(
             axes, "tenth by predicted effect, 1 the highest", "effect, percentage points", "best"
         )
 
-    return _picture(draw, f"{title}: effect by decile")
+    return picture(draw, f"{title}: effect by decile")
