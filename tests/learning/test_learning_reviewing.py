@@ -12,6 +12,7 @@ from usergrowth_dagster.learning.reviewing import (
     review,
     rollback,
     settle,
+    taken_back,
     waiting_model,
 )
 from usergrowth_dagster.learning.store import add_version, client, experiment
@@ -164,3 +165,65 @@ def test_two_labels_make_a_bare_rollback_ask_which(registry):
     change, heir = rollback(settings, name, 2, actor="ann", why="x")
     assert (change.ref.version, heir.version) == (2, 1)
     assert scores(settings, name, learned(9), OTHER) == 4
+
+
+def held(settings, name, label=LABEL):
+    found = taken_back(settings, name, label)
+    return found.version if found else None
+
+
+def test_what_a_person_took_back_stays_so_until_a_person_approves(registry):
+    """Guards against a rejection that the next training undoes, and a hold that nobody can end."""
+    settings, _, name, add = registry
+    for status in ("approved", "approved", "rejected"):
+        add(status, gates="leakage failed" if status == "rejected" else "leakage passed")
+    add(label=OTHER)
+    assert held(settings, name) is None, "the gates' own verdicts hold nothing back"
+    rollback(settings, name, 2, actor="ann", why="sold out")
+    assert (held(settings, name), held(settings, name, OTHER)) == (2, None)
+    assert scores(settings, name, learned(9)) == 1, "the version before scores on"
+    review(settings, name, 1, approve=True, actor="ann")
+    assert held(settings, name) is None
+    review(settings, name, 2, approve=False, actor="bob", why="worse")
+    assert held(settings, name) == 2 and scores(settings, name, learned(9)) == 1
+    waits = add("waiting_review")
+    review(settings, name, waits.version, approve=False, actor="bob", why="no better")
+    assert held(settings, name) == waits.version
+    assert review(settings, name, 1, approve=True, actor="ann").how == "command"
+    assert held(settings, name) is None, "an approval repeated after it is a word too"
+    assert review(settings, name, 1, approve=True, actor="ann").how == "unchanged"
+
+
+def test_the_gates_alone_approve_nothing_after_a_rejection(registry):
+    """Guards against a status that forgets a person's word, or that lets a failed gate wait."""
+    from usergrowth_dagster.learning.config import TrainingConfig
+    from usergrowth_dagster.learning.gates import Gate
+    from usergrowth_dagster.learning.registry import decide
+
+    settings, made, _, _ = registry
+    config = TrainingConfig(algorithm="churn", churn_days=28)
+    run = made.create_run(experiment(made, settings, "reviewing"))
+    days = ("last_label_day", "fit_last_label_day", "execution_date")
+    tags = dict.fromkeys(days, learned(1).isoformat()) | {"fingerprint": "f", "champion": "x"}
+    tags |= {"config_hash": config.config_hash(), "status": "approved"}
+    ref = add_version(made, settings, "churn", run.info.run_id, tags)
+    good, bad = Gate("leakage", True, ""), Gate("leakage", False, "")
+    assert decide([good], config, settings)[0] == "approved"
+    review(settings, "churn", ref.version, approve=False, actor="ann", why="calls everybody")
+    status, verdict = decide([good], config, settings)
+    assert status == verdict["status"] == "waiting_review"
+    assert verdict["held"] == f"version {ref.version} was rejected by ann: calls everybody"
+    assert decide([bad], config, settings)[0] == "rejected"
+    other = config.model_copy(update={"churn_days": 14})
+    assert decide([good], other, settings)[0] == "approved", "another label is another question"
+
+
+def test_an_alias_moved_back_in_mlflow_holds_as_a_rollback_does(registry):
+    """Guards against a word in MLflow's pages that lasts until the next morning only."""
+    settings, made, name, add = registry
+    for status in ("approved", "approved", "waiting_review"):
+        add(status)
+    made.set_registered_model_alias(name, "champion", "1")
+    assert held(settings, name) == 2 and scores(settings, name, learned(9)) == 1
+    made.set_registered_model_alias(name, "champion", "3")
+    assert held(settings, name) is None and scores(settings, name, learned(9)) == 3

@@ -4,7 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
-from chain_world import D, World, cli, copy_home, errors, succeeded, write_campaign, write_people
+from chain_world import (
+    D,
+    World,
+    cli,
+    copy_home,
+    day,
+    errors,
+    succeeded,
+    write_campaign,
+    write_people,
+)
 
 from usergrowth_dagster.commands.campaigns import apply_files
 from usergrowth_dagster.commands.status import read_status
@@ -112,3 +122,49 @@ def test_what_a_version_takes_is_what_people_are_scored_from(home: Path) -> None
     for name in ("churn", "winback"):
         spec = load(versions(project.settings, name)[-1]).spec
         assert {f.column for f in spec.features} <= set(serving_columns(name))
+
+
+def test_the_training_after_a_rejection_waits_for_a_person(home: Path, here) -> None:
+    """Guards against a run that brings back what a person rejected, and texts by it."""
+    from usergrowth_dagster.defs.learning_assets import _review_check
+
+    said = succeeded(cli(home, "models", "reject", "churn", "1", "--why", "calls everybody"))
+    assert "next versions wait until a person approves one" in said
+    path = write_campaign(home, "vip")
+    write_people(home, "vip")
+    list(apply_files(home, [path]))
+    project = Project(load_settings(home))
+    asked = [t.asked_by for t in train_all(project, "churn", D, only_missing=True)]
+    assert asked == [("vip",)], "nothing is trained for a task whose send plan is made"
+    (training,) = train_all(project, "churn", day(7))
+    ref = training.registered.ref
+    assert (ref.version, ref.status) == (2, "waiting_review")
+    assert "version 1 was rejected by" in ref.held and "calls everybody" in ref.held
+    approve = "usergrowth models approve churn 2"
+    with pytest.raises(UserError, match="version 1 was rejected by .*: calls everybody") as told:
+        scoring_model(project, _task(project, "vip"))
+    assert approve in str(told.value)
+    assert ("vip", "churn", 2, approve) in _reviews(project)
+    assert approve in _training_note(project, "vip")
+    assert approve in str(_review_check([training]).metadata["sentence"].value)
+    assert approve in succeeded(cli(home, "models", "show", "churn", "2"))
+    again = train_all(project, "churn", D, only_missing=True)
+    assert [t.registered.ref.version for t in again] == [2], "no new version a day while one waits"
+
+    succeeded(cli(home, "models", "approve", "churn", "2"))
+    assert scoring_model(project, _task(project, "vip")).version == 2
+    said = succeeded(cli(home, "models", "reject", "churn", "2", "--why", "no"))
+    assert "No version scores its label" in said
+
+
+def _training_note(project, campaign):
+    """What the history of a campaign's training job says last."""
+    from sqlalchemy import select
+
+    from usergrowth_dagster.control import schema
+    from usergrowth_dagster.control.codes import Kind
+
+    with project.store.read() as connection:
+        job = schema.training_job
+        found = connection.scalar(select(job.c.id).where(job.c.name == f"{campaign}-training"))
+    return project.store.history(Kind.TRAINING_JOB, found)[-1].note

@@ -20,6 +20,7 @@ HEADER = (
     *("model", "version", "status", "scores today", "kind", "trained at", "last label day"),
     *("label", "reviewed by", "why"),
 )
+_NEXT_WAIT = "Its label's next versions wait until a person approves one."
 
 
 def list_models(
@@ -99,6 +100,8 @@ def review_model(
             + (f"; to let version {version} score: {_take_back(now)}" if approve else "")
             + "."
         )
+    if not approve:
+        say(_NEXT_WAIT)
 
 
 def rollback_model(
@@ -118,7 +121,7 @@ def rollback_model(
     ref = change.ref
     say(
         f"{name} version {ref.version} is retired. Dates after {ref.last_label_day} are scored by "
-        f"version {heir.version} now; earlier ones as before."
+        f"version {heir.version} now; earlier ones as before. {_NEXT_WAIT}"
     )
 
 
@@ -142,7 +145,7 @@ def _line(ref: "ModelRef", scores: bool) -> tuple[Any, ...]:
         ref.last_label_day,
         ref.config_hash,
         ref.reviewed_by,
-        ref.why or _failed(ref),
+        ref.why or _failed(ref) or ref.held,
     )
 
 
@@ -167,5 +170,6 @@ def _standing(ref: "ModelRef") -> str:
     if ref.failed_gates:
         told += f" It failed the gates {', '.join(ref.failed_gates)}."
     if ref.status == "waiting_review":
+        told += f" It waits since {ref.held}." if ref.held else ""
         told += f" To approve it: usergrowth models approve {ref.name} {ref.version}"
     return told

@@ -1,8 +1,9 @@
 """The model registry: what a training made is judged, logged and registered; what may score.
 
 A version's life: registered as ``approved`` when it passes every gate of :mod:`gates`,
-``waiting_review`` when the job wants a person's word first, ``rejected`` otherwise. The same
-inputs make a version once: their fingerprint is one of its tags.
+``waiting_review`` when the job wants a person's word first or a person took the label's version
+back, ``rejected`` otherwise. The same inputs make a version once: their fingerprint is one of its
+tags.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from usergrowth_dagster.learning.card import headline, write_card
+from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.curves import reliability
 from usergrowth_dagster.learning.gates import (
     Gate,
@@ -22,7 +24,12 @@ from usergrowth_dagster.learning.gates import (
     positives_gate,
 )
 from usergrowth_dagster.learning.metrics import Interval
-from usergrowth_dagster.learning.reviewing import newest_model, review, waiting_model
+from usergrowth_dagster.learning.reviewing import (
+    newest_model,
+    review,
+    taken_back,
+    waiting_model,
+)
 from usergrowth_dagster.learning.runs import RunRecord, log_version, requirements
 from usergrowth_dagster.learning.store import (
     CARD_FILE,
@@ -107,11 +114,19 @@ def find_fingerprint(settings: Settings, name: str, fingerprint: str) -> ModelRe
     return found[-1] if found else None
 
 
-def decide(gates: list[Gate], require_review: bool) -> Status:
-    """Status of a new version by its gates."""
+def decide(
+    gates: list[Gate], config: TrainingConfig, settings: Settings
+) -> tuple[Status, dict[str, str]]:
+    """Status of a new version by its gates, and its tags ``status``, ``gates`` and ``held``."""
+    status: Status = "waiting_review" if config.require_review else "approved"
+    held = ""
     if not all(gate.passed for gate in gates):
-        return "rejected"
-    return "waiting_review" if require_review else "approved"
+        status = "rejected"
+    elif back := taken_back(settings, config.algorithm, config.config_hash()):
+        status = "waiting_review"
+        why = f": {back.why}" if back.why else ""
+        held = f"version {back.version} was {back.status} by {back.reviewed_by}{why}"
+    return status, {"status": status, "gates": in_words(gates), "held": held}
 
 
 def summarize(trained: TrainedModels, gates: list[Gate]) -> dict[str, Any]:
@@ -181,7 +196,7 @@ def _register(trained: TrainedModels, gates: list[Gate], settings: Settings) -> 
     """Log one run and register its model."""
     name = trained.config.algorithm
     summary = summarize(trained, gates)
-    status = decide(gates, trained.config.require_review)
+    status, verdict = decide(gates, trained.config, settings)
     tags = {
         "algorithm": name,
         "config_hash": trained.config.config_hash(),
@@ -189,8 +204,7 @@ def _register(trained: TrainedModels, gates: list[Gate], settings: Settings) -> 
         "fit_last_label_day": trained.fit_last_label_day.isoformat(),
         "execution_date": trained.execution_date.isoformat(),
         "champion": trained.champion,
-        "status": status,
-        "gates": in_words(gates),
+        **verdict,
         "fingerprint": trained.fingerprint,
     }
     return log_version(

@@ -11,14 +11,19 @@ word of a person is a change of the tag ``status``:
   version before it scores again. A date that the retired version could not have scored anyway
   keeps its model.
 
+A rejection and a rollback hold for the versions to come as well: until a person approves a version
+of the label, those that the gates would approve wait for a person (:func:`taken_back`). An approved
+version that is older goes on scoring.
+
 In MLflow's pages the same is done by hand, and :func:`settle` makes it whole the next time anything
 asks for a model:
 
 * **Tag ``status``** set to ``approved``, ``rejected``, ``retired`` or ``waiting_review`` means just
   that. A tag ``why`` beside it is the reason; MLflow does not tell who did it.
 * **Alias ``champion``** moved to another version means "this one scores": the version is approved,
-  and the approved ones of the same label that learned later days are retired. A training that comes
-  after is judged and takes over as always, unless the campaign requires a review.
+  and the approved ones of the same label that learned later days are retired, as by a rollback.
+  Where there are none, a training that comes after is judged and takes over as always, unless the
+  campaign requires a review.
 * Removing the alias means nothing: it shows which version is newest, and the next one gets it.
 
 Whoever may write in MLflow has the last word: the gates are not asked again there. The lists show
@@ -92,6 +97,24 @@ def waiting_model(settings: Settings, name: str, config_hash: str, before: date)
     return _newest([r for r in found if r.status == "waiting_review" and r.last_label_day < before])
 
 
+def taken_back(settings: Settings, name: str, config_hash: str) -> ModelRef | None:
+    """The version of a label that a person rejected or retired, if no approval came later.
+
+    While there is one, the gates alone approve no other version of the label: the person would find
+    their word undone by the next training.
+    """
+    settle(settings, name)
+    words = [
+        ref
+        for ref in versions(settings, name, tags={"config_hash": config_hash})
+        if ref.reviewed_at and ref.status in ("approved", "rejected", "retired")
+    ]
+    last = max(
+        words, key=lambda r: (datetime.fromisoformat(r.reviewed_at), r.version), default=None
+    )
+    return last if last is not None and last.status != "approved" else None
+
+
 def get_version(settings: Settings, name: str, version: int) -> ModelRef:
     """One version, whatever its status.
 
@@ -110,6 +133,9 @@ def review(
     settings: Settings, name: str, version: int, *, approve: bool, actor: str, why: str = ""
 ) -> Change:
     """Approve or reject a version; repeating a verdict changes nothing.
+
+    Only an approval that is repeated after another version of the label was taken back is a word of
+    its own: it ends the waiting of the versions to come.
 
     Args:
         settings: where MLflow is.
@@ -230,7 +256,7 @@ def _follow_alias(
 def _noticed(made: "MlflowClient", ref: ModelRef, status: str, was: str, how: str) -> Change:
     """Write down a change that was made in MLflow's pages."""
     why = ref.why if how.startswith("tag") else how
-    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    moment = datetime.now(UTC).isoformat(timespec="microseconds")
     _tag(
         made,
         ref,
@@ -247,10 +273,11 @@ def _noticed(made: "MlflowClient", ref: ModelRef, status: str, was: str, how: st
 
 def _change(settings: Settings, ref: ModelRef, status: Status, actor: str, why: str) -> Change:
     """Give a version a status in a person's name, and the alias to whom it belongs then."""
-    if ref.status == status and (ref.reviewed_by or status != "approved"):
+    repeated = ref.status == status and (ref.reviewed_by or status != "approved")
+    if repeated and not (status == "approved" and taken_back(settings, ref.name, ref.config_hash)):
         return Change(ref, ref.status, "unchanged")
     made = client(settings)
-    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    moment = datetime.now(UTC).isoformat(timespec="microseconds")
     values = {"reviewed_by": actor, "reviewed_at": moment, "why": why.strip()}
     # The status goes last: a process killed before it has changed nothing that decides.
     _tag(made, ref, {**values, SETTLED: status, "status": status})

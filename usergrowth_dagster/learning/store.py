@@ -61,6 +61,9 @@ class ModelRef:
         reviewed_by: the person whose word its status is; empty when the gates alone decided.
         why: the reason that person gave.
         settled: the status the product last knew of; another one was set in MLflow's pages.
+        reviewed_at: when that word was given, UTC; empty when the gates alone decided.
+        held: why it had to wait for a person although the gates would have approved it and the job
+            wants no review: the version that a person took back.
     """
 
     name: str
@@ -78,6 +81,8 @@ class ModelRef:
     reviewed_by: str = ""
     why: str = ""
     settled: str = ""
+    reviewed_at: str = ""
+    held: str = ""
 
     @property
     def failed_gates(self) -> list[str]:
@@ -313,4 +318,6 @@ def as_ref(made: "MlflowClient", version: "ModelVersion") -> ModelRef:
         reviewed_by=tags.get("reviewed_by", ""),
         why=tags.get("why", ""),
         settled=tags.get(SETTLED, ""),
+        reviewed_at=tags.get("reviewed_at", ""),
+        held=tags.get("held", ""),
     )

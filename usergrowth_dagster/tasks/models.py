@@ -87,9 +87,10 @@ def waiting_version(project: Project, config: TrainingConfig, day: date) -> "Mod
 
 def how_to_approve(ref: "ModelRef") -> str:
     """The sentence about a version that waits: which, and the commands to read and approve it."""
+    held = f", since {ref.held}" if ref.held else ""
     return (
-        f"{ref.name} version {ref.version} waits for review; read it with usergrowth models show "
-        f"{ref.name} {ref.version}, approve it with usergrowth models approve {ref.name} "
+        f"{ref.name} version {ref.version} waits for review{held}; read it with usergrowth models "
+        f"show {ref.name} {ref.version}, approve it with usergrowth models approve {ref.name} "
         f"{ref.version}"
     )
 
@@ -137,16 +138,19 @@ def _rejected(project: Project, config: TrainingConfig, day: date) -> str:
 def waiting_campaigns(project: Project, day: date) -> "list[tuple[str, ModelRef]]":
     """Campaigns for which a version waits that could score a date and is newer than what scores."""
     from usergrowth_dagster.errors import UserError
-    from usergrowth_dagster.tasks.train import training_config
+    from usergrowth_dagster.tasks.train import asked_config
 
     found = []
     for name, spec in campaigns(project.store).items():
-        try:
-            config = training_config(project, spec)
-        except UserError:  # its training job says so
-            continue
-        waiting = waiting_version(project, config, day)
-        now = usable_model(project, config, day) if waiting else None
-        if waiting and (now is None or now.last_label_day < waiting.last_label_day):
-            found.append((name, waiting))
+        for algorithm in (spec.algorithm.kind, "uplift"):
+            try:
+                config = asked_config(project, spec, algorithm)
+            except UserError:  # its training job says so
+                continue
+            if config is None:
+                continue
+            waiting = waiting_version(project, config, day)
+            now = usable_model(project, config, day) if waiting else None
+            if waiting and (now is None or now.last_label_day < waiting.last_label_day):
+                found.append((name, waiting))
     return found

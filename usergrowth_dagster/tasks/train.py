@@ -25,6 +25,7 @@ from usergrowth_dagster.tasks.features import (
     training_days,
 )
 from usergrowth_dagster.tasks.models import (
+    how_to_approve,
     serving_columns,
     settle_models,
     usable_model,
@@ -191,9 +192,11 @@ def _default(project: Project, algorithm: Algorithm) -> dict[TrainingConfig, lis
 def _asked_by_tasks(
     project: Project, algorithm: Algorithm, execution_date: date
 ) -> dict[TrainingConfig, list[str]]:
-    """The trainings that the tasks of a date need."""
+    """The trainings that the tasks of a date need; one whose send plan is made needs no more."""
     found: dict[TrainingConfig, list[str]] = {}
     for task in tasks_for(project.store, execution_date):
+        if task.frozen:
+            continue
         config = _config(project, task.spec, algorithm)
         if config is not None:
             found.setdefault(config, []).append(task.campaign)
@@ -237,6 +240,8 @@ def train_one(
         raise
     ref = training.registered.ref if training.registered else None
     note = f"{ref.name} version {ref.version}: {ref.status}" if ref else ""
+    if ref and ref.status == "waiting_review":
+        note = how_to_approve(ref)
     for name in names:
         training_moved(project.store, name, JobStatus.SUCCESS, note=note, has_model_info=True)
     return training

@@ -12,7 +12,6 @@ from usergrowth_dagster.learning.registry import (
     TRUSTED,
     decide,
     find_fingerprint,
-    in_words,
     read_artifacts,
 )
 from usergrowth_dagster.learning.runs import RunRecord, log_version, requirements
@@ -88,8 +87,7 @@ def register_uplift(trained: TrainedUplift, settings: Settings) -> ModelRef:
         "fit_last_label_day": trained.fit_last_label_day.isoformat(),
         "execution_date": trained.execution_date.isoformat(),
         "champion": trained.choice.chosen.name,
-        "status": decide(trained.gates, trained.config.require_review),
-        "gates": in_words(trained.gates),
+        **decide(trained.gates, trained.config, settings)[1],
         "fingerprint": trained.fingerprint,
     }
     return log_version(
