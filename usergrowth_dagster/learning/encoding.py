@@ -147,7 +147,7 @@ class FeatureSpec(BaseModel):
         columns: source column → feature kind, as seen at training.
         keys: map column → keys kept.
         constant: labels of what was left out because it never varied.
-        ignored: source columns whose type is no feature.
+        ignored: source columns whose type is no feature, or that were excluded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

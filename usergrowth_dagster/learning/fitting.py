@@ -47,7 +47,8 @@ def fit_spec(
         UserError: nothing varies, so there is nothing to learn from.
     """
     types = engine.describe(f"select * from {relation}")
-    out = {*KEYS, *LABELS, *exclude}
+    left_out = {*exclude}
+    out = {*KEYS, *LABELS, *left_out}
     kinds = {c: kind_of(t) for c, t in types.items() if c not in out}
     columns = {c: kind for c, kind in kinds.items() if kind is not None}
     maps = [c for c, kind in columns.items() if kind.endswith("_map")]
@@ -72,7 +73,7 @@ def fit_spec(
         columns=columns,
         keys={c: tuple(found) for c, found in keys.items()},
         constant=tuple(constant),
-        ignored=tuple(c for c, kind in kinds.items() if kind is None),
+        ignored=tuple(c for c in types if c in left_out or (c in kinds and kinds[c] is None)),
     )
 
 

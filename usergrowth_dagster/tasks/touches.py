@@ -14,6 +14,11 @@ Each day's file ``operation/ds=<day>/usergrowth-touches.csv`` has
 ``propensity`` is the chance of the row's own arm as it was drawn. So both arms land beside any
 other operation files of the day, and become rows of the training sets like anyone's.
 
+Limit: the arms are not counted alike. A touch is a message that was accepted, on the day it went
+out; a person held out counts whether or not a message to them would have been accepted, on the day
+it was due. So an effect learned from these rows is one of accepted messages, and is off where many
+are refused or late; the effect of a campaign is measured from its decision, by intention to treat.
+
 A person who was forgotten is in no file. A file with the same content is left alone, so the day is
 not landed again; one that would be empty is removed.
 """

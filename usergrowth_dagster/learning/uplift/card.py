@@ -13,6 +13,13 @@ LIMITS = """## Limits
 - A person's own effect is never seen, so figures are of many people: of a decile, of a ranking.
 - Rows count by the inverse of their recorded chance. A draw of which one arm did not land, or whose
   chances were recorded wrongly, spoils them; the gate `sample_ratio` finds only what is large.
+- What the user's own touches were is not learned from, though it may matter to the effect: where
+  the same people are held out in every round it tells the arm instead. The gate `assignment`
+  looks for other features that do. Behavior that earlier texts caused is such a feature too, a
+  weak one; a control group that is drawn anew (`holdout.rotate_days`) has less of it.
+- Treated rows are the messages that the provider accepted, dated the day they were sent; held-out
+  rows are everyone who was held out, dated the day they were due. Where many messages are not
+  accepted, or go out days later, the arms are not quite alike.
 - Someone held out by this campaign may have been texted by another: effects are those of this text
   on top of all else that went on."""
 

@@ -209,7 +209,7 @@ def _cross_fit(
             some = fit[:: max(1, len(fit) // PLACED)]
             seen = _scores_of(again, np.vstack([x[out], x[some]]))
             for at, score in enumerate(seen):
-                qinis[at].append(area(rows, score[: len(out)]))
+                qinis[at].append(area(rows, score[: len(out)], guarded=True))
                 level, place = places_of(score[len(out) :])
                 held[at, out] += np.interp(score[: len(out)], level, place) / repeats
     return held, np.nan_to_num(np.array(qinis))

@@ -110,7 +110,8 @@ def strongest_features(
                 found.append((abs(slope), column, 1 if slope > 0 else -1))
     rows = Arms(y, t, np.where(t == 1, share / e, (1 - share) / (1 - e)))
     looked_at = [(column, sign) for _, column, sign in sorted(found, reverse=True)[:10]]
-    ranked = sorted(looked_at, key=lambda f: -area(rows, directed(x, *f), normalized=False))
+    qinis = {f: area(rows, directed(x, *f), normalized=False, guarded=True) for f in looked_at}
+    ranked = sorted(looked_at, key=lambda f: -qinis[f])
     return ranked[:count] or [(0, 1)]
 
 

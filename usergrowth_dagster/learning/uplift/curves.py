@@ -13,6 +13,11 @@ Nt, Nc be the rows of either arm and Yt, Yc their returns.
   uplift curve, by scikit-uplift's order of outcome and arm. Equal to scikit-uplift 0.5.1's
   ``qini_auc_score`` and ``uplift_auc_score``, ties included.
 
+A prefix that holds one arm alone compares nobody: as they are, these curves credit it with every
+return of its treated rows, which a ranking that foretells the arm can live on. ``guarded`` curves
+take such a prefix as the straight line to the first point with rows of both arms, as chance would
+have it there; they are what rankings are chosen and judged by, with the best ranking as it is.
+
 With propensities that differ between rows a treated row counts ``q / e`` and a control row
 ``(1 - q) / (1 - e)``, where e is the row's chance of treatment and q the treated share (stabilized
 inverse-propensity weights, Robins, Hernan & Brumback 2000): one each when all are equal to q.
@@ -107,21 +112,40 @@ class Ranking:
             for part in self.parts
         ]
 
-    def curve(self, weights: "Floats", kind: Kind) -> "tuple[Floats, Floats]":
+    def curve(
+        self, weights: "Floats", kind: Kind, *, guarded: bool = False
+    ) -> "tuple[Floats, Floats]":
         """Rows seen and the curve's values, each (resamples, steps + 1)."""
-        return curve_of(self.points(weights), kind)
+        return curve_of(self.points(weights), kind, guarded=guarded)
 
-    def area(self, weights: "Floats", kind: Kind) -> "Floats":
+    def area(self, weights: "Floats", kind: Kind, *, guarded: bool = False) -> "Floats":
         """Area above the diagonal, one a resample."""
-        return above_diagonal(*self.curve(weights, kind))
+        return above_diagonal(*self.curve(weights, kind, guarded=guarded))
 
 
-def curve_of(points: "Sequence[Floats]", kind: Kind) -> "tuple[Floats, Floats]":
+def curve_of(
+    points: "Sequence[Floats]", kind: Kind, *, guarded: bool = False
+) -> "tuple[Floats, Floats]":
     """Rows seen and the curve's values of :meth:`Ranking.points`."""
     nt, nc, yt, yc = points
     if kind == "qini":
-        return nt + nc, yt - yc * _ratio(nt, nc)
-    return nt + nc, (_ratio(yt, nt) - _ratio(yc, nc)) * (nt + nc)
+        value = yt - yc * _ratio(nt, nc)
+    else:
+        value = (_ratio(yt, nt) - _ratio(yc, nc)) * (nt + nc)
+    return nt + nc, _straight_until_both(points, value) if guarded else value
+
+
+def _straight_until_both(points: "Sequence[Floats]", value: "Floats") -> "Floats":
+    """Curves whose points before both arms are there lie on the line to the first with both."""
+    import numpy as np
+
+    nt, nc = points[:2]
+    both = (nt > 0) & (nc > 0)
+    first = both.argmax(axis=1)[:, None]
+    steep = _ratio(
+        np.take_along_axis(value, first, axis=1), np.take_along_axis(nt + nc, first, axis=1)
+    )
+    return np.where(both, value, steep * (nt + nc))
 
 
 def above_diagonal(seen: "Floats", value: "Floats") -> "Floats":
@@ -174,9 +198,11 @@ def _ones(rows: Arms) -> "Floats":
     return rows.weight[None, :]
 
 
-def curve(rows: Arms, score: "NDArray[Any]", kind: Kind = "qini") -> "tuple[Floats, Floats]":
+def curve(
+    rows: Arms, score: "NDArray[Any]", kind: Kind = "qini", *, guarded: bool = False
+) -> "tuple[Floats, Floats]":
     """Points of a curve: rows seen and value, each (steps + 1,), beginning with (0, 0)."""
-    seen, value = Ranking(rows, score).curve(_ones(rows), kind)
+    seen, value = Ranking(rows, score).curve(_ones(rows), kind, guarded=guarded)
     return seen[0], value[0]
 
 
@@ -187,6 +213,7 @@ def area(
     *,
     normalized: bool = True,
     negative_effect: bool = True,
+    guarded: bool = False,
 ) -> float:
     """Qini coefficient or AUUC of a ranking; not normalized: the area itself.
 
@@ -196,8 +223,9 @@ def area(
         kind: ``qini`` or ``uplift``.
         normalized: over the best ranking's area; NaN where that is 0.
         negative_effect: whether the best Qini ranking may know whom a text drives away.
+        guarded: whether a prefix of one arm alone counts as chance.
     """
-    found = float(Ranking(rows, score).area(_ones(rows), kind)[0])
+    found = float(Ranking(rows, score).area(_ones(rows), kind, guarded=guarded)[0])
     if not normalized:
         return found
     best = float(Best(rows, kind, negative_effect).area(_ones(rows))[0])

@@ -8,12 +8,15 @@ from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.gates import Gate
 from usergrowth_dagster.learning.metrics import Interval
 from usergrowth_dagster.learning.splits import TimeSplit
+from usergrowth_dagster.learning.uplift.assignment import Foretold
 from usergrowth_dagster.learning.uplift.choose import NONE, Choice
 from usergrowth_dagster.learning.uplift.deciles import UpliftCalibration
 from usergrowth_dagster.learning.uplift.rows import LeftOut, UpliftRows
 from usergrowth_dagster.settings import Settings
 
 RATIO_P = 0.001  # a true split fails so seldom
+FORETOLD_P = 0.001  # and so seldom do fresh draws
+FORETOLD_FLOOR = 0.02  # correlation below which it is a trifle: a chance of .9 wanders by .006
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Judged:
     qini: Interval
     chance: Interval
     calibration: UpliftCalibration
+    foretold: Foretold
 
 
 def judge(found: Judged, settings: Settings) -> list[Gate]:
@@ -38,6 +42,7 @@ def judge(found: Judged, settings: Settings) -> list[Gate]:
         arms_gate(found, settings),
         propensity_gate(found),
         ratio_gate(found.train, found.test),
+        assignment_gate(found.foretold),
         leakage_gate(found),
         uplift_gate(found),
         calibration_gate(found, settings),
@@ -90,6 +95,23 @@ def ratio_gate(*slices: UpliftRows) -> Gate:
         off = "treated" if gap < 0 else "held-out"
         said += f"; {off} rows are missing, so the arms cannot be compared"
     return Gate("sample_ratio", p >= RATIO_P, said)
+
+
+def assignment_gate(found: Foretold) -> Gate:
+    """No feature foretells who was held out, beyond the recorded chance."""
+    said = (
+        f"features foretell the arm of unseen users by a correlation of {found.correlation:.4f} "
+        f"(p = {found.p:.4f}), up to {FORETOLD_FLOOR} is a trifle"
+    )
+    passed = found.p >= FORETOLD_P or found.correlation < FORETOLD_FLOOR
+    if not passed:
+        said += (
+            f"; {found.feature} most, on average {found.treated:.4g} for treated rows and "
+            f"{found.control:.4g} for held-out ones: it tells who was texted before, or the "
+            "chances were recorded wrongly, so draw the control group anew more often "
+            "(holdout.rotate_days)"
+        )
+    return Gate("assignment", passed, said)
 
 
 def leakage_gate(found: Judged) -> Gate:

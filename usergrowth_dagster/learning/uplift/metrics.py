@@ -1,7 +1,8 @@
 """Figures of rankings with intervals, the effect by decile, and whether predicted effects are true.
 
-The curves are those of :mod:`curves`. Intervals are 95 % percentile intervals of a bootstrap that
-draws whole users with replacement; all rankings see the same draws, so differences are paired.
+The curves are the guarded ones of :mod:`curves`. Intervals are 95 % percentile intervals of a
+bootstrap that draws whole users with replacement; all rankings see the same draws, so differences
+are paired.
 """
 
 from collections.abc import Iterator, Mapping
@@ -96,7 +97,7 @@ def _figures(
     points = ranking.points(weights)
     kinds: tuple[tuple[str, Kind], ...] = (("qini", "qini"), ("auuc", "uplift"))
     for name, kind in kinds:
-        seen, value = curve_of(points, kind)
+        seen, value = curve_of(points, kind, guarded=True)
         whole = above_diagonal(seen, value)
         found[name] = np.divide(
             whole, best[kind], out=np.full_like(whole, np.nan), where=best[kind] != 0

@@ -20,9 +20,9 @@ def draw_qini(rows: Arms, scores: "Mapping[str, NDArray[np.float64]]", title: st
         people = float(rows.weight.sum())
         end = 0.0
         for name, score in list(scores.items())[: len(STYLES)]:
-            seen, value = curve(rows, score)
+            seen, value = curve(rows, score, guarded=True)
             end = float(value[-1]) / people * 1000
-            label = f"{name} (Qini {area(rows, score):.3f})"
+            label = f"{name} (Qini {area(rows, score, guarded=True):.3f})"
             drawn[label] = tuple(thinned(seen / people, value / people * 1000))
         lines(axes, drawn)  # type: ignore[arg-type]
         axes.plot([0, 1], [0, end], color="#999999", linewidth=1, label="random")

@@ -1,4 +1,8 @@
-"""One training of a model of effects: rows, choice, figures on later days. Nothing is written."""
+"""One training of a model of effects: rows, choice, figures on later days. Nothing is written.
+
+Features made from a user's own touches are left out: the same people may be held out in every
+round, and then those features tell the arm and not the effect (:mod:`assignment`).
+"""
 
 import math
 import time
@@ -15,6 +19,7 @@ from usergrowth_dagster.learning.gates import Gate
 from usergrowth_dagster.learning.metrics import Evaluation, Interval
 from usergrowth_dagster.learning.splits import TimeSplit
 from usergrowth_dagster.learning.training import Progress, fingerprint
+from usergrowth_dagster.learning.uplift.assignment import Foretold, foretold, touch_features
 from usergrowth_dagster.learning.uplift.choose import Choice, choose
 from usergrowth_dagster.learning.uplift.controls import SingleFeature, strongest_features
 from usergrowth_dagster.learning.uplift.curves import arms
@@ -128,7 +133,7 @@ def train_uplift(
     snaps, counts, scope = job_rows(engine, relation, config, execution_date, settings)
     split = split_days(counts, config)
     where = f"{scope} and {on_days(split.train)}"
-    spec = fit_spec(engine, relation, where=where, top_n=settings.top_n)
+    spec = fit_spec(engine, relation, where=where, exclude=touch_features(), top_n=settings.top_n)
     slices = {
         name: load_rows(engine, relation, spec, config, scope, days)
         for name, days in (("train", split.train), ("test", split.test))
@@ -160,10 +165,11 @@ def train_uplift(
     bins = uplift_by_bin(tested, effects, test.user, predicted=effects)
     without = left_out(engine, relation, snaps.days)
     own, chance = evaluation.metrics[CHOSEN]["qini"], evaluation.metrics[RANDOM]["qini"]
+    told = _foretold(columns, names, train, test, settings)
     gates = judge(
         Judged(
             *(config, execution_date, split, train, test, without),
-            *(choice, own, chance, calibrated),
+            *(choice, own, chance, calibrated, told),
         ),
         settings,
     )
@@ -200,6 +206,24 @@ def train_uplift(
         fingerprint=fingerprint(
             config, execution_date, settings, data_mark or data_versions or {}, code_version
         ),
+    )
+
+
+def _foretold(
+    columns: Any, names: list[str], train: UpliftRows, test: UpliftRows, settings: Settings
+) -> Foretold:
+    """How well the features of both slices foretell the arm."""
+    import numpy as np
+
+    many = len(train.y) + len(test.y) >= MANY_THREADS
+    return foretold(
+        np.vstack([matrix(columns, rows.frame) for rows in (train, test)]),
+        np.concatenate([train.treated, test.treated]),
+        np.concatenate([train.propensity, test.propensity]),
+        np.concatenate([train.user, test.user]),
+        names,
+        seed=settings.seed,
+        threads=settings.threads if many else 1,
     )
 
 
