@@ -60,6 +60,7 @@ def analyse(rows: "pa.Table", plan: Plan) -> Effect:
         variant_chance=drawn.variant_chance,
         decided=plan.decided,
         repeated=drawn.repeated,
+        altered=plan.altered,
     )
     verdict, sentence = conclude(plan, arms, whole, ratio, bool(drawn.sent[drawn.treated].any()))
     return Effect(

@@ -95,12 +95,24 @@ class Contrast:
 
 @dataclass(frozen=True)
 class SampleRatio:
-    """Whether the arms are as large as they were drawn; ``off`` names the arm that is not."""
+    """Whether the arms are as large as they were drawn; ``off`` names the arm that is not.
+
+    ``altered``: rows of the decision itself were changed since it was made.
+    """
 
     passed: bool
     p_value: float
     expected: dict[str, float]
     observed: dict[str, int]
+    off: str | None
+    sentence: str
+    altered: bool = False
+
+
+@dataclass(frozen=True)
+class Altered:
+    """The decision is not the one that was made: which arm (None: not known), and what is off."""
+
     off: str | None
     sentence: str
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from usergrowth_dagster.effects.result import Altered
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -42,6 +44,7 @@ class Plan:
         has_amount: whether the rows' amounts mean anything.
         value_per_return: worth of a return, used without amounts; None: unknown.
         decided: rows of each arm in the decision, so that lost outcomes show; None: not known.
+        altered: what of the decision is not as it was decided; None: nothing.
         gaps: days of the counted window without any landed behavior.
         stays: whether a return means that an active user did not fall silent (churn).
         everything: whether the texts of all campaigns are measured, not those of one task.
@@ -62,6 +65,7 @@ class Plan:
     has_amount: bool = False
     value_per_return: float | None = None
     decided: dict[str, int] | None = None
+    altered: Altered | None = None
     gaps: int = 0
     stays: bool = False
     everything: bool = False

@@ -11,13 +11,14 @@ in online controlled experiments, KDD) recommend a threshold far below the usual
 test is made on every report and a mismatch voids the result. The tests of strata and of texts share
 the threshold (Bonferroni).
 
-What needs no chance is asked first: every decided row must have its outcome, and only one.
+What needs no chance is asked first: the decision must be the one that was made, and every decided
+row must have its outcome, and only one.
 """
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.effects.result import SampleRatio
+from usergrowth_dagster.effects.result import Altered, SampleRatio
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,6 +39,7 @@ def sample_ratio(
     variant_chance: "Array | None" = None,
     decided: Mapping[str, int] | None = None,
     repeated: Mapping[str, int] | None = None,
+    altered: Altered | None = None,
 ) -> SampleRatio | None:
     """Compare the arms' sizes with the chances that were recorded.
 
@@ -49,14 +51,19 @@ def sample_ratio(
         variant_chance: the chance of that text, shape (n,).
         decided: rows of each arm that were decided; None: not known.
         repeated: rows of each arm that are there more than once; None: not known.
+        altered: what of the decision is not as it was decided; None: nothing.
 
     Returns:
-        The result, or None without rows.
+        The result, or None without rows to compare.
     """
-    if not len(treated):
-        return None
     expected = {"treatment": float(chance.sum()), "control": float((1 - chance).sum())}
     observed = {"treatment": int(treated.sum()), "control": int((~treated).sum())}
+    if altered is not None:
+        return SampleRatio(
+            False, 0.0, expected, observed, altered.off, altered.sentence, altered=True
+        )
+    if not len(treated):
+        return None
     broken = _incomplete(observed, decided, repeated)
     if broken is not None:
         off, sentence = broken
@@ -87,7 +94,7 @@ def _told(tests: list[_Test], expected: dict[str, float], observed: dict[str, in
         return SampleRatio(False, p_value, expected, observed, off, sentence)
     sentence = (
         f"the arms are as large as they were drawn: {got['control']} users in the control group, "
-        f"{want['control']:.1f} expected (p = {_p(p_value)})"
+        f"{want['control']:.1f} expected ({_p(p_value)})"
     )
     return SampleRatio(True, p_value, expected, observed, None, sentence)
 
@@ -97,13 +104,13 @@ def _uneven(off: str, where: str, got: int, want: float, p_value: float) -> str:
     place = f" in {where}" if where else ""
     return (
         f"the arm {off}{place} has {got} users, {more} than the {want:.1f} that were drawn "
-        f"(p = {_p(p_value)}): something has added or lost people of one arm, so the arms cannot "
+        f"({_p(p_value)}): something has added or lost people of one arm, so the arms cannot "
         "be compared"
     )
 
 
 def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else "< .001"
+    return f"p = {value:.3f}" if value >= 0.001 else "p < 0.001"
 
 
 def _incomplete(

@@ -16,11 +16,12 @@ from usergrowth_dagster.effects.analysis import analyse
 from usergrowth_dagster.effects.everyone import ALL, bind_everyone
 from usergrowth_dagster.effects.looks import look_day, looks_reached
 from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS, Window, bind_outcomes
-from usergrowth_dagster.effects.result import Effect
+from usergrowth_dagster.effects.result import Altered, Effect
 from usergrowth_dagster.effects.rows import DRAWN, NEEDED, Plan
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.choice import global_holdout
 from usergrowth_dagster.tasks.features import bind_table
+from usergrowth_dagster.tasks.intact import altered_arms, altered_decision
 from usergrowth_dagster.tasks.policies import task_policies
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
@@ -28,7 +29,9 @@ from usergrowth_dagster.warehouse.engine import Engine, open_engine
 OUTCOMES = outcomes.TABLE
 BEHAVIOR = "stg_behavior"
 DEFAULT_RETURN_DAYS = 28
-_KINDS = {name: DECISION_COLUMNS[name] for name in ("ds", "user_id", "rank", "arm", "holdout")}
+_KINDS = {
+    name: DECISION_COLUMNS[name] for name in ("ds", "task_id", "user_id", "rank", "arm", "holdout")
+}
 
 
 def window_of(spec: CampaignSpec, execution_date: date, until: date | None = None) -> Window:
@@ -97,8 +100,9 @@ def measure(project: Project, task: Task, *, as_of: date | None = None) -> Effec
             project.settings.zone,
         )
         _bind(engine, project, task, window, [*files, ledger], landed, as_of is not None)
+        altered = altered_decision(engine, project, task)
         rows = engine.arrow(drawn_sql())
-        effect = analyse(rows, replace(plan, decided=decided))
+        effect = analyse(rows, replace(plan, decided=decided, altered=altered))
         valued = task_policies(engine, OUTCOMES, project, task, effect)
     return replace(effect, policies=[one.value for one in valued])
 
@@ -241,6 +245,7 @@ def measure_all(
         inside = [d for d in landed if window.first <= d <= window.counted]
         bind_outcomes(engine, window, len(inside))
         rows = engine.arrow(drawn_sql())
+        altered = _altered(engine, project, first, last)
     counted = None if newest is None or newest <= first else window.counted
     return analyse(
         rows,
@@ -258,5 +263,21 @@ def measure_all(
             has_amount=amount is not None,
             gaps=(window.counted - first).days - len(inside),
             everything=True,
+            altered=altered,
         ),
     )
+
+
+def _altered(engine: Engine, project: Project, first: date, last: date) -> Altered | None:
+    """The first task of a period whose decision has other rows than were decided."""
+    standing: dict[str, dict[str, int]] = {}
+    for name, arm, rows in engine.rows(
+        "select task_id, arm, count(*) from all_decisions group by task_id, arm"
+    ):
+        standing.setdefault(name, {})[arm] = rows
+    for task in all_tasks(project.store):
+        if first <= task.execution_date <= last:
+            found = altered_arms(project, task, standing.get(task.task_id, {}))
+            if found is not None:
+                return replace(found, sentence=f"task {task.task_id}: {found.sentence}")
+    return None

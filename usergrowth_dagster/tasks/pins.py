@@ -15,7 +15,7 @@ from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
 from usergrowth_dagster.audience.hashing import relation_hash
@@ -88,6 +88,8 @@ class Pins(_Pinned):
         columns: those that the hash is over, in order.
         rows: rows of the decision.
         hash: of the decision, see :mod:`usergrowth_dagster.audience.hashing`.
+        arms: rows by arm; empty for decisions from before this was kept.
+        erased: of those, rows of persons who were forgotten since.
     """
 
     task_id: str
@@ -108,6 +110,8 @@ class Pins(_Pinned):
     columns: list[str]
     rows: int
     hash: str
+    arms: dict[str, int] = Field(default_factory=dict)
+    erased: dict[str, int] = Field(default_factory=dict)
 
 
 def pin_scores(
@@ -182,6 +186,7 @@ def pin_decision(
         columns=columns,
         rows=rows,
         hash=digest,
+        arms=dict(engine.rows("select arm, count(*) from _pinned group by arm order by arm")),
     )
     engine.run("drop table _pinned")
     return pins.model_dump(mode="json")

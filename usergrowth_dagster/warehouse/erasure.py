@@ -207,7 +207,7 @@ class _Erasure:
         self, base: "DeltaTable", by_day: Mapping[date, list[str]], scope: Mapping[str, str]
     ) -> None:
         marks = self.warehouse.fingerprints(self.table, scope)
-        notes = self.warehouse.notes(self.table, scope)
+        notes = self._told(by_day, scope, base)
         source = self._source([f for files in by_day.values() for f in files], self._keys(base))
         held = set(self.engine.describe(f"select * from {source}"))
         names = [f.name for f in base.schema().fields if f.name in held]
@@ -228,8 +228,23 @@ class _Erasure:
             days=by_day,
             scope=scope,
             fingerprints={day: marks[day] for day in by_day if day in marks},
-            notes={day: notes[day] for day in by_day if day in notes},
+            notes=notes,
         )
+
+    def _told(
+        self, by_day: Mapping[date, list[str]], scope: Mapping[str, str], base: "DeltaTable"
+    ) -> dict[date, dict[str, Any]]:
+        """The days' notes; where rows have an arm, with how many were erased of each so far."""
+        notes = self.warehouse.notes(self.table, scope)
+        kept = {day: dict(notes[day]) for day in by_day if day in notes}
+        if kept and "arm" in {field.name for field in base.schema().fields}:
+            source = self._source([f for day in kept for f in by_day[day]], self._keys(base))
+            for day, arm, rows in self.engine.rows(
+                f"select ds, arm, count(*) from {source} where {self.mine} group by ds, arm"
+            ):
+                erased = dict(kept[day].get("erased", {}))
+                kept[day]["erased"] = erased | {arm: erased.get(arm, 0) + rows}
+        return kept
 
     def remove(self, held: Sequence[str]) -> int:
         """Remove files that the present version does not need; returns how many."""

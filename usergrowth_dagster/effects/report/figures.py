@@ -14,6 +14,7 @@ from usergrowth_dagster.effects.report.words import (
     count,
     loss_words,
     money,
+    p_words,
     per_thousand,
     percent,
     rate,
@@ -137,7 +138,7 @@ def _cell(estimate: Estimate | None, form: str, factor: float = 1.0) -> str:
 def _fine(contrast: Contrast, effect: Effect) -> str:
     """In small: the p-value, and what is unlike the other rows."""
     p = contrast.lift.p_value
-    parts = [] if p is None else ["p < 0.001" if p < 0.001 else f"p = {p:.3f}"]
+    parts = [] if p is None else [p_words(p)]
     if contrast.level != effect.level:
         parts.append(f"{100 * contrast.level:.3g} % intervals")
     if contrast.method != "Newcombe":

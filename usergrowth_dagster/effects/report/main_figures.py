@@ -36,6 +36,11 @@ _MEANINGS = {
     "the text. Find out why before anybody uses a figure of the lift.",
 }
 
+_ALTERED = (
+    "Rows of the decision were changed or lost since it was made, by another program than this. "
+    "Find out by which before anybody uses a figure of this page."
+)
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -48,6 +53,8 @@ class Tile:
 
 def meaning(effect: Effect) -> str:
     """What the verdict means, and what to do about it."""
+    if effect.sample_ratio is not None and effect.sample_ratio.altered:
+        return _ALTERED
     return _MEANINGS[effect.verdict]
 
 

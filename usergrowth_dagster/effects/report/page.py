@@ -24,7 +24,7 @@ from usergrowth_dagster.effects.report.figures import (
 from usergrowth_dagster.effects.report.funnel import check
 from usergrowth_dagster.effects.report.main_figures import meaning, tiles
 from usergrowth_dagster.effects.report.sources import sources_of
-from usergrowth_dagster.effects.report.words import VERDICT_WORDS, count, day, loss_words
+from usergrowth_dagster.effects.report.words import count, day, loss_words, p_words, verdict_words
 from usergrowth_dagster.effects.result import Effect, MoneyFigures
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def render_page(effect: Effect, basis: Basis) -> str:
     return template(TEMPLATE).render(
         effect=effect,
         basis=basis.facts,
-        verdict=VERDICT_WORDS[effect.verdict],
+        verdict=verdict_words(effect),
         meaning=meaning(effect),
         window=_window(effect),
         day=day(effect.execution_date),
@@ -92,6 +92,7 @@ def render_page(effect: Effect, basis: Basis) -> str:
         money=money_rows(effect),
         policies=policy_rows(effect),
         ratio=_sentence(effect.sample_ratio.sentence) if effect.sample_ratio else "",
+        ratio_p=_ratio_p(effect),
         split=split_rows(effect),
         pictures=drawn,
         sources=sources_of(effect),
@@ -119,6 +120,12 @@ def concealed(effect: Effect) -> Effect:
         return effect
     money = MoneyFigures(effect.money.cost, effect.money.cost_per_return, None, None)
     return replace(effect, contrasts=[], deciles=[], daily=[], policies=[], money=money)
+
+
+def _ratio_p(effect: Effect) -> str:
+    """The p-value of the sizes in brackets, where they were tested."""
+    ratio = effect.sample_ratio
+    return "" if ratio is None or ratio.altered else f" ({p_words(ratio.p_value)})"
 
 
 def _sentence(text: str) -> str:

@@ -84,6 +84,18 @@ VERDICT_WORDS: dict[Verdict, str] = {
 }
 
 
+def verdict_words(effect: Effect) -> str:
+    """The verdict's headline."""
+    if effect.sample_ratio is not None and effect.sample_ratio.altered:
+        return "The decision was altered: no conclusion"
+    return VERDICT_WORDS[effect.verdict]
+
+
+def p_words(value: float) -> str:
+    """A p-value: ``p = 0.012`` or ``p < 0.001``."""
+    return f"p = {value:.3f}" if value >= 0.001 else "p < 0.001"
+
+
 def loss_words(loss: Loss) -> str:
     """The reason of a loss in plain words."""
     return LOSS_WORDS.get(loss.reason, loss.reason.replace("_", " "))
