@@ -268,3 +268,12 @@ def test_explored_rows_are_left_out() -> None:
     assert analyse(both, plan()).as_dict() == analyse(rows, plan()).as_dict()
     assert "user_id" not in NEEDED
     assert sound(analyse(rows.select(NEEDED), plan())).verdict == "works"
+
+
+@pytest.mark.parametrize(("rate", "kind"), [(0.75, "adjusted"), (0.78, "absolute")])
+def test_few_who_do_not_return(rate: float, kind: str) -> None:
+    """An adjusted interval where the smaller arm is skewed: it would err more often than it says."""
+    users = np.array([1080, 120])  # 30 and 26 of the smaller arm do not return
+    treated, control = (int(n) for n in np.round(users * rate))
+    found = analyse(counts((treated, 1080), (control, 120), share=0.1), plan())
+    assert found.contrasts[0].rests_on == kind

@@ -8,10 +8,15 @@ How rates are compared follows from how the arms were drawn, never from how the 
 * different chances otherwise: weights of 1 / chance.
 
 Conclusions rest on the adjusted difference where both arms are large enough for its normal interval
-to be trusted: :data:`USERS` users, of whom at the rate of both arms together :data:`EACH` would
-return and :data:`EACH` would not. Else they rest on the plain one, and so they do where several
-looks are planned, for whose correlation the boundaries are made. The rule is fixed beforehand and
-sees neither estimate.
+to be trusted: :data:`USERS` users in the smaller one, of whom at the rate of both together
+:data:`EACH` would return and :data:`EACH` would not. Else they rest on the plain one, and so they
+do where several looks are planned, for whose correlation the boundaries are made. The rule is fixed
+beforehand and sees neither estimate, nor which arm did better: it counts with the rate of both.
+
+With fewer the normal interval is too sure of itself, since the smaller arm's mean is skewed. Of
+20,000 simulated campaigns without an effect (1 control user for 9 treated, 92 of 100 return) the
+adjusted interval called 6.3 % with ten of the smaller arm expected not to return, 5.4 % with
+thirty; Newcombe's 5.1 % in both.
 """
 
 from dataclasses import dataclass, replace
@@ -42,7 +47,7 @@ if TYPE_CHECKING:
 NEWCOMBE = "Newcombe"
 STRATIFIED = "Newcombe by strata (Yan and Su)"
 WEIGHTED = "inverse propensity weights"
-USERS, EACH = 100, 10
+USERS, EACH = 100, 30
 
 
 def intention_to_treat(rows: Rows, plan: Plan) -> Contrast | None:
