@@ -141,7 +141,7 @@ def test_the_training_after_a_rejection_waits_for_a_person(home: Path, here) -> 
     assert (ref.version, ref.status) == (2, "waiting_review")
     assert "version 1 was rejected by" in ref.held and "calls everybody" in ref.held
     approve = "usergrowth models approve churn 2"
-    with pytest.raises(UserError, match="version 1 was rejected by .*: calls everybody") as told:
+    with pytest.raises(UserError, match=r"version 1 was rejected by .*: calls everybody") as told:
         scoring_model(project, _task(project, "vip"))
     assert approve in str(told.value)
     assert ("vip", "churn", 2, approve) in _reviews(project)

@@ -10,7 +10,6 @@ person changes the status, with a command or in MLflow's own pages, is told in :
 
 import json
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.drift import Reference
 from usergrowth_dagster.learning.encoding import FeatureSpec
+from usergrowth_dagster.learning.tracking import (
+    require_reachable,
+    set_defaults,
+    told_in_a_sentence,
+)
 from usergrowth_dagster.settings import Settings
 
 if TYPE_CHECKING:
@@ -110,19 +114,22 @@ def client(settings: Settings) -> "MlflowClient":
     """The client of the configured MLflow; makes the local database and folders when missing.
 
     Processes that start at once wait for each other while the database is made.
+
+    Raises:
+        UserError: MLflow cannot be reached, or refuses.
     """
     uri = settings.tracking_uri
+    require_reachable(uri)
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
-    with only_one(settings):
+    with only_one(settings), told_in_a_sentence(uri):
         made = _open(uri)
         made.search_experiments(max_results=1)  # opens the store, which makes its tables
     return made
 
 
 def _open(uri: str) -> "MlflowClient":
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    set_defaults()
     from mlflow import MlflowClient
 
     # It tells of making its tables on the terminal, in the middle of a progress bar.

@@ -1,0 +1,71 @@
+"""An MLflow that does not answer, on real sockets."""
+
+import contextlib
+import http.server
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.store import client
+from usergrowth_dagster.learning.tracking import require_reachable, shown
+from usergrowth_dagster.settings import load_settings
+
+
+@pytest.fixture
+def closed():
+    """A local port that nothing listens at: bound, so that no other process takes it."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+def test_a_tracking_server_that_refuses_is_told_soon(closed, tmp_path):
+    """Guards against a command that is silent for minutes, and a password on the terminal."""
+    uri = f"http://ann:s3cret@127.0.0.1:{closed}/"
+    kept = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    kept |= {"USERGROWTH_HOME": str(tmp_path), "USERGROWTH_MLFLOW_TRACKING_URI": uri}
+    for command in (["list"], ["approve", "churn", "1"]):
+        began = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "usergrowth_dagster", "models", *command],
+            env=kept,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        taken = time.monotonic() - began
+        assert done.returncode == 2, done.stderr
+        (told,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert f"MLflow at http://127.0.0.1:{closed}/ cannot be used" in told
+        assert "mlflow_tracking_uri" in told
+        assert "s3cret" not in done.stderr + done.stdout and "Traceback" not in done.stderr
+        assert taken < 30, "four seconds of patience, and a slow start"
+
+
+def test_a_server_that_is_no_mlflow_is_told(tmp_path, monkeypatch):
+    """Guards against a traceback for the address of another program, and its password in it."""
+    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    with contextlib.closing(served.socket):
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        place = f"127.0.0.1:{served.server_address[1]}"
+        monkeypatch.setenv("USERGROWTH_MLFLOW_TRACKING_URI", f"http://ann:s3cret@{place}")
+        with pytest.raises(UserError, match="cannot be used") as told:
+            client(load_settings(tmp_path))
+        served.shutdown()
+    assert place in str(told.value) and "s3cret" not in str(told.value)
+
+
+def test_only_servers_are_asked():
+    """Guards against a local database that is taken for a host, and a URI without one."""
+    for uri in ("sqlite:////home/x/mlflow.db", "databricks", "/home/x/mlruns"):
+        require_reachable(uri)
+    with pytest.raises(UserError, match="names no server"):
+        require_reachable("http://:80x/")
+    assert shown("https://u:p@host:5000/a?token=t") == "https://host:5000/a"
+    assert shown("sqlite:////home/x/mlflow.db") == "sqlite:////home/x/mlflow.db"
