@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from report_effects import BASIS, bare, works
 
 from usergrowth_dagster.effects.report.basis import Basis
+from usergrowth_dagster.effects.report.figures import arm_rows
 from usergrowth_dagster.effects.report.page import render_json, render_page
 from usergrowth_dagster.effects.report.words import count
 from usergrowth_dagster.effects.result import Estimate, SampleRatio
@@ -183,3 +184,19 @@ def test_an_endless_or_missing_figure_says_why() -> None:
     assert "too few for an interval" in text
     assert "not known" in text and "an arm is empty" in text
     assert "the campaign does not say what a return is worth" in text
+
+
+def test_an_uneven_split_tells_no_profit_and_rests_on_nothing() -> None:
+    """A profit with its interval, or a lift to rest on, beside the word that nothing may be used."""
+    effect = replace(works(), verdict="uneven_split")
+    page, told = render_page(effect, BASIS), json.loads(render_json(effect, BASIS))
+    assert "conclusion rests on" not in page
+    assert told["money"]["profit"] is None
+    assert "nothing may be concluded about the lift" in page
+
+
+def test_no_rates_before_a_day_has_landed() -> None:
+    """Nobody is back because nobody can be known to be, and it reads as a rate of 0 %."""
+    effect = replace(works(), verdict="not_yet", complete=False, landed_until=None)
+    assert {row.cells[3] for row in arm_rows(effect)} == {""}
+    assert {arm["rate"] for arm in json.loads(render_json(effect, BASIS))["arms"]} == {None}

@@ -1,5 +1,6 @@
 """A task's effect from the tables and the ledger: what is read, written again, and left alone."""
 
+import json
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.tasks.choice import global_holdout
 from usergrowth_dagster.tasks.effects import OUTCOMES, measure, measure_all, window_of
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.report import report_task
 from usergrowth_dagster.warehouse.engine import open_engine
 
 D = date(2026, 3, 2)
@@ -50,8 +52,13 @@ def make(project: Project, name: str = "spring", day: date = D, **keys: str) -> 
 def decide(project: Project, the_task: Task, arms: list[str], *, group: str = "campaign") -> None:
     """Decisions for u0, u1, … with the arms given, the control users held out by a group."""
     n, ds = len(arms), the_task.execution_date
-    named = {"treatment": "selected", "control": "holdout", "none": "below_threshold"}
-    chance = {"treatment": 0.75, "control": 0.25, "none": 1.0}
+    named = {
+        "treatment": "selected",
+        "control": "holdout",
+        "none": "below_threshold",
+        "explored": "explored",
+    }
+    chance = {"treatment": 0.75, "control": 0.25, "none": 1.0, "explored": 0.1}
     values: dict[str, Any] = {
         "ds": [ds] * n,
         "task_id": [the_task.task_id] * n,
@@ -62,7 +69,7 @@ def decide(project: Project, the_task: Task, arms: list[str], *, group: str = "c
         "score": [1 - i / n for i in range(n)],
         "rank": list(range(1, n + 1)),
         "cost": [0.1] * n,
-        "arm": arms,
+        "arm": ["treatment" if arm == "explored" else arm for arm in arms],
         "holdout": [group if arm == "control" else None for arm in arms],
         "propensity": [chance[arm] for arm in arms],
         "outcome": [named[arm] for arm in arms],
@@ -307,6 +314,45 @@ def test_lost_decisions_of_one_arm_are_named(project: Project) -> None:
     found = measure(project, the_task)
     assert found.verdict == "uneven_split" and found.sample_ratio is not None
     assert found.sample_ratio.off in ("treatment", "control") and "arm" in found.sentence
+
+
+def test_texted_users_without_a_row_block_the_verdict(project: Project) -> None:
+    """A decision without the commit's note that lost people whom the ledger says were texted."""
+    the_task, arms = make(project), arms_of()
+    decide(project, the_task, arms)
+    behave(project, lives_of(arms, 20))
+    users = [f"u{i}" for i, arm in enumerate(arms) if arm == "treatment"]
+    text(project, the_task, users, MessageState.ACCEPTED, D)
+    text(project, the_task, ["forgotten-1"], MessageState.ACCEPTED, D)
+    assert measure(project, the_task).verdict == "works"
+    project.warehouse.open("decisions").delete(f"user_id in ('{users[3]}', '{users[8]}')")
+    found = measure(project, the_task)
+    assert found.verdict == "uneven_split"
+    assert "2 users were texted because of the decision and are not in it" in found.sentence
+
+
+def test_explored_texts_are_paid_for(project: Project) -> None:
+    """A cost of fewer texts than the funnel says were sent, or a lift of people texted at random."""
+    the_task, arms = make(project), arms_of()
+    arms = [*arms, *["explored"] * 15]
+    decide(project, the_task, arms)
+    behave(project, lives_of(arms, 20))
+    users = [f"u{i}" for i, arm in enumerate(arms) if arm in ("treatment", "explored")]
+    text(project, the_task, users, MessageState.ACCEPTED, D)
+    done = report_task(project, the_task)
+    found = done.effect
+    assert found.funnel.steps["sent"] == len(users)
+    assert found.arms[0].users == len(users) - 15
+    assert found.explored is not None and found.explored.users == 15
+    assert found.explored.messages == 30 and found.explored.cost == pytest.approx(1.5)
+    assert found.messages_in_all == 2 * len(users)
+    assert found.cost_in_all == pytest.approx(0.1 * len(users))
+    assert found.money.cost == pytest.approx(0.1 * (len(users) - 15))
+    page, told = done.page.read_text("utf-8"), json.loads(done.data.read_text("utf-8"))
+    assert "explored: texted at random" in page and "all texts" in page
+    assert (
+        told["cost_in_all"] == pytest.approx(0.1 * len(users)) and told["explored"]["users"] == 15
+    )
 
 
 def test_all_campaigns_by_the_global_control_group(project: Project) -> None:

@@ -9,6 +9,7 @@ from usergrowth_dagster.commands.home import open_home
 from usergrowth_dagster.control.tasks import task as read_task
 from usergrowth_dagster.effects.off_policy import Answer
 from usergrowth_dagster.effects.policies import Valued
+from usergrowth_dagster.effects.report.words import money, signed
 from usergrowth_dagster.effects.result import Estimate
 from usergrowth_dagster.tasks.effects import measure
 from usergrowth_dagster.tasks.policies import Question, ask, policy_asked, worth_of
@@ -47,6 +48,10 @@ def what_if(
         f"Task {task_id} of {task.execution_date}, returns in {effect.window_first} to "
         f"{effect.window_last}: what each policy would have brought beyond texting nobody, "
         f"{effect.level:.0%} intervals"
+    )
+    say(
+        f"Spent was {money(effect.cost_in_all, worth.currency)} on {effect.messages_in_all:,} "
+        "messages; the costs below are of each policy with nobody held out, so that they compare"
     )
     _show(found, worth.known, worth.currency, table)
     reasons: dict[str, list[str]] = {}
@@ -96,5 +101,5 @@ def _figure(found: Estimate | None, digits: int) -> str:
     if found is None:
         return "no answer"
     if found.low is None or found.high is None:
-        return f"{found.value:,.{digits}f}"
-    return f"{found.value:,.{digits}f} [{found.low:,.{digits}f}, {found.high:,.{digits}f}]"
+        return signed(f"{found.value:,.{digits}f}")
+    return signed(f"{found.value:,.{digits}f} [{found.low:,.{digits}f}, {found.high:,.{digits}f}]")

@@ -45,7 +45,7 @@ def notes(found: dict[str, int]) -> list[str]:
             f"{found[CONTROL_HERE]} users of the control group got this task's text, which must "
             "never be: the effect is underrated."
         )
-    if found[CONTROL_ELSEWHERE]:
+    if found[CONTROL_ELSEWHERE] or found[TREATED_ELSEWHERE]:
         told.append(
             f"{found[CONTROL_ELSEWHERE]} users of the control group and {found[TREATED_ELSEWHERE]} "
             "of the chosen got texts of other campaigns in the window; the effect is that of this "

@@ -9,11 +9,11 @@ Returns are those beyond texting nobody. The profit is their worth less the pric
 which is known for everybody, sent or not.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.audience.decision_sql import LAST
@@ -33,6 +33,7 @@ COULD_BE_TEXTED = OUTCOMES[OUTCOMES.index("below_threshold") :]
 """Outcomes of the rows that a policy chose among."""
 METHOD = "doubly robust"
 _OPTIONS = "_policy_options"
+_TWINS = 0.005  # policies that differ in fewer of those they text are one
 
 
 @dataclass(frozen=True)
@@ -240,19 +241,30 @@ def usual_options(people: People, used: Policy, worth: Worth) -> list[Option]:
         if texted:
             options.append(named(TopN(n=texted, rank_by=by), worth))
         if spent > 0:
-            options.append(named(Budget(budget=round(spent, 2) or spent, rank_by=by), worth))
+            options.append(named(Budget(budget=_cents(spent), rank_by=by), worth))
     if people.has_uplift and worth.value_per_return is not None:
         options.append(named(Money(value_per_return=worth.value_per_return), worth))
     return [*_different(people, options), Option("nobody")]
 
 
 def _different(people: People, options: Sequence[Option]) -> list[Option]:
-    """Those that text different people: of several that text the same, the first."""
-    found: dict[str, Option] = {}
+    """Those that text different people: of several that text nearly the same, the first."""
+    found: list[tuple[Option, Array]] = []
     for option in options:
-        mark = hashlib.sha256(people.chosen_by(option).tobytes()).hexdigest()
-        found.setdefault(mark, option)
-    return list(found.values())
+        texts = people.chosen_by(option)
+        if not any(_nearly(texts, other) for _, other in found):
+            found.append((option, texts))
+    return [option for option, _ in found]
+
+
+def _nearly(one: "Array", other: "Array") -> bool:
+    """Whether two policies text the same but for a few, as rounding a price or a score makes."""
+    return bool(abs(one - other).sum() <= _TWINS * max(one.sum(), other.sum()))
+
+
+def _cents(amount: float) -> float:
+    """A budget that is no less than an amount, in whole cents."""
+    return ceil(round(amount * 100, 6)) / 100
 
 
 def _thresholds(people: People) -> list[float]:

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import date
 from typing import Any, Literal
 
+EVERY_TASK = "*"
+"""Task id of an effect of all campaigns together."""
+
 View = Literal["intention_to_treat", "delivered_only"]
 Verdict = Literal[
     "works",
@@ -197,7 +200,8 @@ class Effect:
     intervals; above 95 % at an early look. The first of the ``contrasts`` is the whole treatment
     arm against the control arm by intention to treat, which the verdict rests on; without both arms
     there is none. ``crossover`` counts users by what they got besides (see
-    :mod:`usergrowth_dagster.effects.crossover`).
+    :mod:`usergrowth_dagster.effects.crossover`). ``explored`` are those who were texted at random
+    although they were not chosen: paid for, and in no arm.
     """
 
     task_id: str
@@ -223,10 +227,41 @@ class Effect:
     notes: list[str] = field(default_factory=list)
     daily: list[DailyReturns] = field(default_factory=list)
     counted_until: date | None = None
+    explored: ArmFigures | None = None
+
+    @property
+    def everything(self) -> bool:
+        """Whether the campaigns of a period are measured together."""
+        return self.task_id == EVERY_TASK
+
+    @property
+    def landed(self) -> bool:
+        """Whether any day of the window has landed, so that somebody may be known to be back."""
+        return self.landed_until is not None and self.landed_until >= self.window_first
+
+    @property
+    def texted_groups(self) -> list[ArmFigures]:
+        """Those whose texts are paid for: both arms, and whoever was texted at random."""
+        found = [arm for arm in self.arms if arm.name in ("treatment", "control")]
+        return [*found, self.explored] if self.explored is not None else found
+
+    @property
+    def cost_in_all(self) -> float:
+        """Price of every text that went out, in currency; ``money`` is of the treatment arm's."""
+        return sum(arm.cost for arm in self.texted_groups)
+
+    @property
+    def messages_in_all(self) -> int:
+        """Billed segments of every text that went out."""
+        return sum(arm.messages for arm in self.texted_groups)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: dates as ISO text."""
         found = asdict(self)
+        found |= {"cost_in_all": self.cost_in_all, "messages_in_all": self.messages_in_all}
+        if not self.landed:  # nobody can be known to be back, so a rate would say what is not known
+            for arm in [*found["arms"], *([found["explored"]] if self.explored else [])]:
+                arm["rate"] = None
         for key, value in found.items():
             if isinstance(value, date):
                 found[key] = value.isoformat()

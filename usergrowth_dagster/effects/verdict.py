@@ -43,12 +43,13 @@ def conclude(
     if ratio is not None and not ratio.passed:
         return "uneven_split", f"Nothing can be concluded: {ratio.sentence}."
     if treatment.users == 0:
-        return "nothing_sent", "Nothing can be concluded: nobody was chosen for a text."
+        nobody = "could be texted" if plan.everything else "was chosen for a text"
+        return "nothing_sent", f"Nothing can be concluded: nobody {nobody}."
     if not anything_sent:
         return "nothing_sent", "Nothing can be concluded: no text has gone out."
     if whole is None:
         return "no_control", (
-            f"{treatment.returned} of {treatment.users} chosen users {_returned(plan)}; how many "
+            f"{treatment.returned} of {treatment.users} {_drawn(plan)} {_returned(plan)}; how many "
             "would have done so without the text cannot be told, since nobody was held out."
         )
     waits = not plan.complete and (plan.looks <= 1 or plan.look == 0)
@@ -64,8 +65,8 @@ def _not_yet(plan: Plan, treatment: ArmFigures, control: ArmFigures) -> str:
     so_far = ""
     if plan.counted_until is not None:
         so_far = (
-            f"; by {plan.counted_until}, {treatment.returned} of {treatment.users} chosen and "
-            f"{control.returned} of {control.users} held-out users {_returned(plan)}"
+            f"; by {plan.counted_until}, {treatment.returned} of {treatment.users} {_drawn(plan)} "
+            f"and {control.returned} of {control.users} held-out users {_returned(plan)}"
         )
     what = f"look {plan.look + 1} of {plan.looks}" if plan.looks > 1 else "the end of the window"
     return f"Nothing can be concluded before {what}, when {due} has landed{so_far}."
@@ -106,6 +107,11 @@ def _interval(low: float, high: float) -> str:
     return f"[{_number(low)}, {_number(high)}]"
 
 
+def _drawn(plan: Plan) -> str:
+    """Who is in the treatment arm: of all campaigns together, also whom none of them chose."""
+    return "users who could be texted" if plan.everything else "chosen users"
+
+
 def _returned(plan: Plan) -> str:
     return "stayed" if plan.stays else "came back"
 
@@ -144,7 +150,7 @@ def notes_of(plan: Plan, rows: Rows, whole: Contrast | None) -> list[str]:
     unsent = int((rows.treated & ~rows.sent).sum())
     if unsent and rows.sent.any():
         found.append(
-            f"{unsent} of {int(rows.treated.sum())} chosen users got no text; they count as chosen "
+            f"{unsent} of {int(rows.treated.sum())} {_drawn(plan)} got no text; they count "
             "all the same, for of the control group it is not known who would have got none."
         )
     if whole is not None and rows.sent.any() and not rows.has_receipts:

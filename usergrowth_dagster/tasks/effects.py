@@ -16,7 +16,7 @@ from usergrowth_dagster.effects.analysis import analyse
 from usergrowth_dagster.effects.everyone import ALL, bind_everyone
 from usergrowth_dagster.effects.looks import look_day, looks_reached
 from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS, Window, bind_outcomes
-from usergrowth_dagster.effects.result import Altered, Effect
+from usergrowth_dagster.effects.result import EVERY_TASK, Altered, ArmFigures, Effect
 from usergrowth_dagster.effects.rows import DRAWN, NEEDED, Plan
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.choice import global_holdout
@@ -104,7 +104,30 @@ def measure(project: Project, task: Task, *, as_of: date | None = None) -> Effec
         rows = engine.arrow(drawn_sql())
         effect = analyse(rows, replace(plan, decided=decided, altered=altered))
         valued = task_policies(engine, OUTCOMES, project, task, effect)
-    return replace(effect, policies=[one.value for one in valued])
+        explored = _explored(engine, plan)
+    return replace(effect, policies=[one.value for one in valued], explored=explored)
+
+
+def _explored(engine: Engine, plan: Plan) -> ArmFigures | None:
+    """Those who were texted at random below the cut; None without any."""
+    users, returned, amount, messages, cost, delivered = engine.rows(
+        "select count(*), count(*) filter (where returned), coalesce(sum(amount), 0), "
+        "coalesce(sum(messages), 0), coalesce(sum(cost), 0), count(*) filter (where delivered) "
+        f"from {OUTCOMES} where outcome = 'explored'"
+    )[0]
+    if not users:
+        return None
+    value = amount * plan.margin if plan.has_amount else returned * (plan.value_per_return or 0.0)
+    return ArmFigures(
+        name="explored",
+        users=int(users),
+        returned=int(returned),
+        rate=returned / users,
+        amount=float(value),
+        messages=int(messages),
+        cost=float(cost),
+        delivered=int(delivered),
+    )
 
 
 def drawn_sql() -> str:
@@ -250,7 +273,7 @@ def measure_all(
     return analyse(
         rows,
         Plan(
-            task_id="*",
+            task_id=EVERY_TASK,
             campaign=ALL,
             execution_date=first,
             return_days=span,

@@ -55,16 +55,19 @@ def arm_rows(effect: Effect) -> list[Row]:
     valued = any(arm.amount for arm in effect.arms)
     reported = any(arm.delivered for arm in effect.arms)
     rows = []
-    for arm in effect.arms:
+    explored = [] if effect.explored is None else [effect.explored]
+    for arm in [*effect.arms, *explored]:
         bounds = rate_interval(arm.returned, arm.users, effect.level)
         interval = f"[{percent(bounds[0])}, {percent(bounds[1])}]" if bounds else "no users"
+        if not effect.landed:
+            interval = "no day has landed"
         rows.append(
             Row(
                 [
-                    arm.name,
+                    "explored: texted at random" if arm is effect.explored else arm.name,
                     count(arm.users),
                     count(arm.returned),
-                    percent(arm.rate) if arm.users else "",
+                    percent(arm.rate) if arm.users and effect.landed else "",
                     interval,
                     money(arm.amount, effect.currency) if valued else "not said",
                     count(arm.messages),
@@ -86,11 +89,13 @@ def contrast_rows(effect: Effect) -> list[Row]:
     names = contrast_columns(effect)
     rows: list[Row] = []
     for view, words in VIEW_WORDS.items():
+        if effect.everything and view == "intention_to_treat":
+            words = "everybody who could be texted, whether a text went out or not"
         mine = [contrast for contrast in effect.contrasts if contrast.view == view]
         if mine:
             rows.append(Row([f"{VIEW_NAMES[view]}: {words}"], "head"))
         for contrast in mine:
-            first = contrast is effect.contrasts[0]
+            first = contrast is effect.contrasts[0] and effect.verdict not in BLOCKED
             rests = {contrast.rests_on: "\nthe conclusion rests on this"} if first else {}
             cells = [
                 f"{contrast.treated} against {contrast.control}\n{_fine(contrast, effect)}",
@@ -149,19 +154,26 @@ def _fine(contrast: Contrast, effect: Effect) -> str:
 def anyway(effect: Effect) -> str:
     """What the two arms' rates say, side by side; empty without two arms, or before its time."""
     arms = {arm.name: arm for arm in effect.arms if arm.users}
-    if "treatment" not in arms or "control" not in arms or effect.verdict == "not_yet":
+    if (
+        "treatment" not in arms
+        or "control" not in arms
+        or effect.verdict == "not_yet"
+        or not effect.landed
+    ):
         return ""
     treated, control = (1000 * arms[name].rate for name in ("treatment", "control"))
     so_far = "" if effect.complete else " so far"
     contrast = main_contrast(effect)
     adjusted = ""
-    if contrast is not None and contrast.rests_on == "adjusted":
+    trusted = contrast is not None and effect.verdict not in BLOCKED
+    if trusted and contrast is not None and contrast.rests_on == "adjusted":
         adjusted = (
             f" What both did before the date explains a part of that: adjusted for it, the texts "
             f"brought {per_thousand(contrast.lift.value)} of 1,000, which the conclusion rests on."
         )
+    who = "could be texted" if effect.everything else "were to be texted"
     return (
-        f"Of 1,000 people who were to be texted {treated:.1f} came back{so_far}; of 1,000 who were "
+        f"Of 1,000 people who {who} {treated:.1f} came back{so_far}; of 1,000 who were "
         f"held out {control:.1f} came back without a text of this campaign.{adjusted}"
     )
 
@@ -189,7 +201,8 @@ def decile_rows(effect: Effect) -> list[Row]:
 def money_rows(effect: Effect) -> list[Row]:
     """What the texts cost, a return, an incremental return, and the profit."""
     found, currency = effect.money, effect.currency
-    rows = [Row(["the texts", money(found.cost, currency), "as billed, so no interval"])]
+    blocked = effect.verdict in BLOCKED
+    rows = _cost_rows(effect)
     if found.cost_per_return is not None:
         rows.append(
             Row(
@@ -211,9 +224,8 @@ def money_rows(effect: Effect) -> list[Row]:
         ]
     rows.append(Row(told))
     if found.profit is None:
-        rows.append(
-            Row(["profit", "not known", "the campaign does not say what a return is worth"])
-        )
+        why = "the campaign does not say what a return is worth"
+        rows.append(Row(["profit", "not known", _no_price(effect) if blocked else why]))
     else:
         profit = found.profit
         interval = between(profit, "{:+,.2f}")
@@ -221,6 +233,32 @@ def money_rows(effect: Effect) -> list[Row]:
             Row(["profit: value brought less cost", money(profit.value, currency), interval])
         )
     return rows
+
+
+def _cost_rows(effect: Effect) -> list[Row]:
+    """What the texts cost; in all, where not only those who were chosen got one."""
+    currency, billed = effect.currency, "as billed, so no interval"
+    others = [arm for arm in effect.texted_groups if arm.name != "treatment" and arm.cost]
+    if not others:
+        return [Row(["the texts", money(effect.money.cost, currency), billed])]
+    treated = effect.arms[0].messages
+    rows = [
+        Row(
+            [
+                "the texts to those chosen",
+                money(effect.money.cost, currency),
+                f"{count(treated)} messages; what is below is of these alone",
+            ]
+        )
+    ]
+    for arm in others:
+        who = "people drawn at random (explore)" if arm.name == "explored" else "held-out users"
+        told = f"{count(arm.messages)} messages to {count(arm.users)} people, who are in no lift"
+        if arm.name == "control":
+            told = f"{count(arm.messages)} messages, which must never be"
+        rows.append(Row([f"the texts to {who}", money(arm.cost, currency), told]))
+    told = f"{count(effect.messages_in_all)} messages, {billed}"
+    return [*rows, Row(["all texts", money(effect.cost_in_all, currency), told])]
 
 
 def _no_price(effect: Effect) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from usergrowth_dagster.effects.report.drawing import Palette, Picture
+from usergrowth_dagster.effects.report.main_figures import BLOCKED
 from usergrowth_dagster.effects.report.words import (
     VIEW_NAMES,
     between,
@@ -129,13 +130,14 @@ def lift_picture(effect: Effect) -> Picture | None:
         _lines_only(axes, len(rows))
         axes.set_xlabel("more of 1,000 who came back")
 
+    concludes = effect.verdict not in BLOCKED
     told = "; ".join(
         f"{name.lower()} {per_thousand(e.value)} {between(e, factor=1000)}" for name, e, *_ in rows
     )
     return Picture(
         "lift",
-        f"Lift in returns of 1,000 with {effect.level:.0%} intervals; zero is no effect. Filled "
-        "and solid: what the conclusion rests on.",
+        f"Lift in returns of 1,000 with {effect.level:.0%} intervals; zero is no effect."
+        + (" Filled and solid: what the conclusion rests on." if concludes else ""),
         f"Lift in returns of 1,000 people: {told}.",
         0.6 + 0.46 * len(rows),
         draw,

@@ -13,7 +13,7 @@ from usergrowth_dagster.effects.report.words import (
     per_thousand,
     signed,
 )
-from usergrowth_dagster.effects.result import ArmFigures, Contrast, Effect
+from usergrowth_dagster.effects.result import Contrast, Effect
 
 BLOCKED = ("uneven_split", "not_yet", "nothing_sent", "no_control")
 """Verdicts that let no lift be concluded."""
@@ -68,7 +68,7 @@ def main_contrast(effect: Effect) -> Contrast | None:
 
 def tiles(effect: Effect) -> list[Tile]:
     """The three or four figures at the top; no lift where none may be concluded."""
-    cost = Tile("Cost of the texts", money(effect.money.cost, effect.currency), _messages(effect))
+    cost = Tile("Cost of the texts", money(effect.cost_in_all, effect.currency), _messages(effect))
     contrast = main_contrast(effect)
     if contrast is None or effect.verdict in BLOCKED:
         steps = effect.funnel.steps
@@ -112,12 +112,10 @@ def tiles(effect: Effect) -> list[Tile]:
 
 
 def _messages(effect: Effect) -> str:
-    return f"{count(sum(a.messages for a in _whole(effect)))} messages"
-
-
-def _whole(effect: Effect) -> list[ArmFigures]:
-    """The arms that do not overlap: variants are parts of ``treatment``."""
-    return [arm for arm in effect.arms if arm.name in ("treatment", "control")]
+    told = f"{count(effect.messages_in_all)} messages"
+    if effect.explored is not None:
+        told += f", {count(effect.explored.messages)} of them to people drawn at random"
+    return told
 
 
 def _share(value: float) -> str:
@@ -139,6 +137,10 @@ def figure_rows(effect: Effect) -> list[tuple[str, str, str]]:
         (STEP_WORDS.get(name, name).lower(), count(people), _lost_words(effect, name))
         for name, people in effect.funnel.steps.items()
     ]
+    if effect.explored is not None:
+        one = effect.explored
+        remark = f"{count(one.messages)} messages for {money(one.cost, effect.currency)}; in no arm"
+        rows.append(("texted at random", count(one.users), remark))
     told = {STEP_WORDS[name] for name in effect.funnel.steps}
     rows += [
         (tile.name[:1].lower() + tile.name[1:], tile.value, tile.remark)

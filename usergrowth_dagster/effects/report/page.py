@@ -24,7 +24,14 @@ from usergrowth_dagster.effects.report.figures import (
 from usergrowth_dagster.effects.report.funnel import check
 from usergrowth_dagster.effects.report.main_figures import meaning, tiles
 from usergrowth_dagster.effects.report.sources import sources_of
-from usergrowth_dagster.effects.report.words import count, day, loss_words, p_words, verdict_words
+from usergrowth_dagster.effects.report.words import (
+    count,
+    day,
+    loss_words,
+    money,
+    p_words,
+    verdict_words,
+)
 from usergrowth_dagster.effects.result import Effect, MoneyFigures
 
 if TYPE_CHECKING:
@@ -92,6 +99,8 @@ def render_page(effect: Effect, basis: Basis) -> str:
         money=money_rows(effect),
         policies=policy_rows(effect),
         ratio=_sentence(effect.sample_ratio.sentence) if effect.sample_ratio else "",
+        texted="could be texted" if effect.everything else "to be texted",
+        spent=money(effect.cost_in_all, effect.currency),
         ratio_p=_ratio_p(effect),
         split=split_rows(effect),
         pictures=drawn,
@@ -113,13 +122,17 @@ def render_json(effect: Effect, basis: Basis) -> str:
 def concealed(effect: Effect) -> Effect:
     """The effect without what may not be looked at: a lift, before its time or with nothing sent.
 
+    Of an uneven split no profit is told.
+
     A sample whose interval is looked at every day shows an effect that is none sooner or later, so
     a report that is made early holds counts alone, in its page and in its JSON.
     """
+    told = MoneyFigures(effect.money.cost, effect.money.cost_per_return, None, None)
+    if effect.verdict == "uneven_split":  # the lift is shown to those who look for the cause
+        return replace(effect, money=told)
     if effect.verdict not in ("not_yet", "nothing_sent"):
         return effect
-    money = MoneyFigures(effect.money.cost, effect.money.cost_per_return, None, None)
-    return replace(effect, contrasts=[], deciles=[], daily=[], policies=[], money=money)
+    return replace(effect, contrasts=[], deciles=[], daily=[], policies=[], money=told)
 
 
 def _ratio_p(effect: Effect) -> str:

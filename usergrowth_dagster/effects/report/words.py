@@ -1,5 +1,6 @@
 """Numbers and codes of an effect in words that need no explanation."""
 
+import re
 from datetime import date
 
 from usergrowth_dagster.effects.lift import quantile, wilson
@@ -117,8 +118,8 @@ def rate(value: float | None) -> str:
 
 
 def signed(text: str) -> str:
-    """A number with a real minus sign."""
-    return text.replace("-", "\N{MINUS SIGN}")
+    """A number with a real minus sign; nothing is not negative."""
+    return re.sub(r"-(0(?:\.0+)?)(?![\d.])", r"\1", text).replace("-", "\N{MINUS SIGN}")
 
 
 def money(value: float, currency: str) -> str:
