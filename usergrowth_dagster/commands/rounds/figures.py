@@ -269,7 +269,7 @@ def trend_of(rounds: list[Round]) -> Trend:
         found = kendalltau(range(len(leads)), leads, alternative="greater")
         tau, p_value = float(found.statistic), float(found.pvalue)
     lead_first, lead_last = means[0] - means[2], means[1] - means[3]
-    rises = lead_last > lead_first and (p_value is None or p_value < 0.05)
+    rises = lead_last > lead_first and p_value is not None and p_value < 0.05
     return Trend(tau, p_value, means[0], means[1], means[2], means[3], rises)
 
 

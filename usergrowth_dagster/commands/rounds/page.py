@@ -50,20 +50,20 @@ def round_table(
 
 def trend_sentence(rounds: Sequence[Round], trend: Trend, currency: str) -> str:
     """What became of the value of a message, in one sentence that says it straight."""
-    if len(rounds) < 2:
-        return "One round shows no trend; run more (--campaigns)."
-    half = _word((len(rounds) + 1) // 2)
-    verb = "rose" if trend.rises else "did not rise"
     means = (trend.ours_first, trend.ours_last, trend.fixed_first, trend.fixed_last)
     first, last, fixed_first, fixed_last = (_each(value) for value in means)
-    test = "too few rounds for a test"
-    if trend.tau is not None and trend.p_value is not None:
-        tau = signed(f"{trend.tau:.2f}")
-        test = f"Kendall's tau of the lead with the round {tau}, one-sided p = {trend.p_value:.4f}"
+    if trend.tau is None or trend.p_value is None:
+        return (
+            f"Too few rounds to show a trend; in the last of them a message of ours was worth "
+            f"{last} {currency}, one of the fixed policy {fixed_last}."
+        )
+    half = _word((len(rounds) + 1) // 2)
+    verb = "rose" if trend.rises else "did not rise"
     return (
         f"Against the fixed threshold on the same people, the incremental value of a message "
         f"{verb}: ours was worth {first} {currency} in the first {half} rounds and {last} in the "
-        f"last {half}, the fixed policy's {fixed_first} and {fixed_last} ({test})."
+        f"last {half}, the fixed policy's {fixed_first} and {fixed_last} (Kendall's tau of the "
+        f"lead with the round {signed(f'{trend.tau:.2f}')}, one-sided p = {trend.p_value:.4f})."
     )
 
 
