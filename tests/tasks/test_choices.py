@@ -187,6 +187,22 @@ def test_strata_are_of_the_date_and_their_shares_are_exact(home: Path) -> None:
         assert abs(sum(held) - 0.2 * len(held)) < 1, stratum
 
 
+def test_a_stratum_that_nobody_has_is_refused(home: Path) -> None:
+    """Guards against a mistyped attribute: all are unknown then, and nothing is balanced."""
+    project, _ = registered(
+        home, selection="{top_n: 150}", holdout="{share: 0.2, strata: [activity, nosuchattr]}"
+    )
+    with pytest.raises(
+        UserError, match=r"'spring': holdout.strata\[1\]: nobody .*'nosuchattr'"
+    ) as told:
+        decide(project)
+    known = str(told.value).partition("known are ")[2].split(", ")
+    assert {"activity", "tenure", "user_type"} <= set(known) and len(known) > 3, told.value
+    other = next(name for name in known if name not in ("activity", "tenure", "user_type", "…"))
+    registered(home, selection="{top_n: 150}", holdout=f"{{share: 0.2, strata: [{other}]}}")
+    assert decide(project).state == "new"
+
+
 def _bands(engine: Engine, files: list[str]) -> list[dict[str, Any]]:
     """Bands of the users, counted in Python from the features."""
     people = engine.rows(f"select user_id, recency_days, tenure_days from read_parquet({files})")

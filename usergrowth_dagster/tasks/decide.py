@@ -26,6 +26,7 @@ from usergrowth_dagster.tasks.people import bind_attributes, bind_barred
 from usergrowth_dagster.tasks.pins import pin_decision
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.score import bind_population, bind_scores, feature_version, is_scored
+from usergrowth_dagster.tasks.strata_known import require_known_strata
 from usergrowth_dagster.tasks.variants import texts_mark
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
@@ -115,6 +116,7 @@ def decide_task(project: Project, task: Task) -> Decided:
 
     Raises:
         NotReadyError: the population has not been scored as it is now.
+        UserError: a stratum of the control group that nobody has.
     """
     warehouse, day = project.warehouse, task.execution_date
     with open_engine(project.settings) as engine:
@@ -124,6 +126,7 @@ def decide_task(project: Project, task: Task) -> Decided:
             mark = f"{mark}{_BARRED}{hashlib.sha256(barred.encode()).hexdigest()[:16]}"
             state = decision_state(warehouse, day, task.task_id, mark, frozen=task.frozen)
         if state in ("new", "changed"):
+            require_known_strata(engine, task)
             table = decide_rows(engine, project, task)
             note = pin_decision(engine, project, task, table)
         else:

@@ -8,6 +8,8 @@ ACTIVITY = ((7, "1-7 days"), (28, "8-28 days"), (90, "29-90 days"))
 """Days since the last event, up to and with the first figure; else over 90 days, or none known."""
 TENURE = ((29, "0-29 days"), (89, "30-89 days"), (364, "90-364 days"))
 """Days since registration; else a year and more, or not known."""
+BANDED = ("activity", "tenure", "user_type")
+"""Strata of the features as of the date; any other one is a column or an attribute."""
 
 
 def stratum_sql(strata: Sequence[str], features: str = "f") -> str:
