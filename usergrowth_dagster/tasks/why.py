@@ -24,6 +24,7 @@ from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.reasons import task_sentence
 from usergrowth_dagster.tasks.why_features import what_mattered
 from usergrowth_dagster.tasks.why_steps import Cut, Step, sending_step, steps_of
+from usergrowth_dagster.tasks.why_unknown import require_known_user
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.population import POPULATION
 
@@ -101,7 +102,7 @@ def why(
         day: only tasks of this execution date.
 
     Raises:
-        UserError: no such campaign, or no task of that date.
+        UserError: no such campaign, no task of that date, or nothing is known of the user.
     """
     tasks = _asked(project, campaign, day)
     vault = open_vault(project.settings.home)
@@ -124,13 +125,17 @@ def why(
         if story.decisions:
             _explain(project, by_name[story.task_id], story, measured, place < _MATTERED)
     forgotten = forgotten_since(project.store, vault, user_id)
+    contact = record.contact
+    told = forgotten or record.messages or contact.suppressed or contact.lifted
+    if not (inside or told):
+        require_known_user(project, user_id)
     return Why(
         user_id,
-        _answer(user_id, inside, forgotten, record.contact, len(tasks), project),
+        _answer(user_id, inside, forgotten, contact, len(tasks), project),
         forgotten,
         inside,
         len(stories) - len(inside),
-        record.contact,
+        contact,
     )
 
 
