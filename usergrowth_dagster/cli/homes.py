@@ -77,7 +77,7 @@ def demo(
     dataset: Annotated[str, typer.Option(help="completejourney or synthetic")] = "completejourney",
     users: Annotated[
         int | None,
-        typer.Option(help="Users of the synthetic world; default 2000, with --campaigns 6000."),
+        typer.Option(help="Users of the synthetic world; default 2000, with --campaigns 4000."),
     ] = None,
     campaigns: Annotated[
         int | None,

@@ -45,7 +45,7 @@ FIRST_ROUNDS = 4
 HOLDOUT = 0.2
 """Share of the chosen whom both policies hold out."""
 
-USERS = 6_000
+USERS = 4_000
 """Users by default: enough that effects of some percent can be told from noise."""
 
 TRAINING_ROWS = 10_000
