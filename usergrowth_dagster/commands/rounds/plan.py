@@ -11,7 +11,7 @@ START = date(2017, 1, 2)
 HISTORY_DAYS = 120
 """Days before the first round; the world texts at random in them, without a control group."""
 
-LEARN_DAYS = 60
+LEARN_DAYS = 45
 """Days before the first round that the response model learns from."""
 
 SEEN_DAYS = 90
@@ -48,7 +48,7 @@ HOLDOUT = 0.2
 USERS = 4_000
 """Users by default: enough that effects of some percent can be told from noise."""
 
-TRAINING_ROWS = 10_000
+TRAINING_ROWS = 14_000
 """Rows that a model of our rounds learns from at most, so that a training takes about a minute."""
 
 MOST_ROUNDS = 40
