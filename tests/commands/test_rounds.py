@@ -14,7 +14,7 @@ from usergrowth_dagster.commands.rounds.plan import RoundPlan
 from usergrowth_dagster.control.campaign import parse_campaign
 from usergrowth_dagster.effects.result import Estimate
 
-PLAN = RoundPlan(1_500, 10, 1)
+PLAN = RoundPlan(2_000, 10, 1)
 TRUTH = Truth(
     population=900,
     chosen=500,
@@ -93,7 +93,7 @@ def test_both_policies_begin_alike() -> None:
     last_own = world.texts_until - 1 + world.return_days
     assert last_own < world.day_of(PLAN.day(1))  # nobody has two texts in one window
     assert (PLAN.day(2) - PLAN.day(1)).days > world.return_days
-    longest = RoundPlan(1_500, 40, 1)
+    longest = RoundPlan(2_000, 40, 1)
     assert longest.world(0.045) == world and world.day_of(longest.day(41)) == world.days
     assert longest.ours(1) == PLAN.ours(1)  # rounds can be added
 
@@ -105,7 +105,7 @@ def test_both_policies_begin_alike() -> None:
         (["--dataset", "synthetic", "--campaigns", "0"], "from 1 to 40 rounds can be run"),
         (
             ["--dataset", "synthetic", "--campaigns", "2", "--users", "9"],
-            "rounds need at least 1500 users",
+            "rounds need at least 2000 users",
         ),
     ],
 )

@@ -54,7 +54,7 @@ TRAINING_ROWS = 14_000
 MOST_ROUNDS = 40
 """Rounds that the world is long enough for; any number of them can be added to those before."""
 
-MIN_USERS = 1_500
+MIN_USERS = 2_000
 
 
 @dataclass(frozen=True)
