@@ -209,7 +209,7 @@ class World:
 def build(root: Path) -> None:
     """Make both homes below a folder."""
     from usergrowth_dagster.commands.home import make_home
-    from usergrowth_dagster.data.examples import synthetic
+    from usergrowth_dagster.data.examples import offers, synthetic
 
     landed = root / "landed"
     settings = make_home(landed, {"today": str(D), "start_date": str(FIRST)})
@@ -217,7 +217,7 @@ def build(root: Path) -> None:
     project = Project(settings)
     synthetic.write_landing(world, project.landing)
     for task in ("care", "comeback"):
-        synthetic.write_population(world, project.landing, task, D)
+        offers.write_population(world, project.landing, task, D)
     (landed / "landing" / "population" / "comeback" / "_SUCCESS").touch()
     succeeded(cli(landed, "backfill", "--from", str(FIRST), "--to", str(day(1)), "--only-ingest"))
     decided = copy_home(landed, root / "decided")

@@ -8,11 +8,11 @@ import duckdb
 import landing_grammar
 import pytest
 
+from usergrowth_dagster.data.examples.offers import write_population
 from usergrowth_dagster.data.examples.synthetic import (
     SyntheticWorld,
     truth_of,
     write_landing,
-    write_population,
 )
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError

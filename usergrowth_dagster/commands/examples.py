@@ -36,7 +36,7 @@ class Example:
         return rows
 
     def _write_synthetic(self, project: Project) -> dict[str, int]:
-        from usergrowth_dagster.data.examples import synthetic
+        from usergrowth_dagster.data.examples import offers, synthetic
 
         world = synthetic.SyntheticWorld(
             users=self.users,
@@ -46,7 +46,7 @@ class Example:
         )
         rows = synthetic.write_landing(world, project.landing, progress=project.progress)
         for task in ("comeback", "care"):
-            synthetic.write_population(world, project.landing, task, self.execution_date)
+            offers.write_population(world, project.landing, task, self.execution_date)
         return rows
 
 

@@ -12,7 +12,7 @@ from usergrowth_dagster.commands.execute import RunReport, execute
 from usergrowth_dagster.commands.home import make_home, open_home
 from usergrowth_dagster.commands.rounds.plan import SEEN_DAYS, RoundPlan
 from usergrowth_dagster.data.examples.living import LivingWorld
-from usergrowth_dagster.data.examples.synthetic import write_population
+from usergrowth_dagster.data.examples.offers import write_population
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import CONFIG_NAME
 from usergrowth_dagster.tasks.project import Project
