@@ -37,7 +37,6 @@ def _columns() -> None:
     }
     op.create_index("ix_message_sent_time", "message", ["sent_time"], **sent)
     op.create_index("ix_message_user_id", "message", ["user_id"])
-    op.create_index("ix_message_user_hash", "message", ["user_hash"])
 
 
 def _people() -> None:

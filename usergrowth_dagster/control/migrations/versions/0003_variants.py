@@ -1,4 +1,4 @@
-"""Several texts of one campaign: which a message has, those an occurrence froze, a schedule's."""
+"""Several texts of one campaign, by message, occurrence and schedule; an index by person."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Add two columns and a table; what was planned before has one text and stays as it is."""
+    """Add two columns, a table and an index; what was planned before has one text and stays."""
     op.add_column("message", sa.Column("variant", sa.String(length=64)))
     op.add_column("occurrence", sa.Column("variants", sa.JSON()))
     op.create_table(
@@ -26,3 +26,5 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("schedule_id", "template_id", name=op.f("pk_schedule_variant")),
     )
     op.create_index("ix_schedule_variant_template_id", "schedule_variant", ["template_id"])
+    # databases made while 0002 had this index too are in use
+    op.create_index("ix_message_user_hash", "message", ["user_hash"], if_not_exists=True)
