@@ -76,22 +76,27 @@ def logistic_pipeline(spec: FeatureSpec, c: float) -> Any:
     return make_pipeline(columns, LogisticRegression(C=c, max_iter=300, tol=1e-4))
 
 
-def lightgbm_pipeline(spec: FeatureSpec, trees: int, leaves: int, seed: int, threads: int) -> Any:
-    """LightGBM on the numeric columns as they are (NULL stays missing) and one-hot categories.
-
-    Deterministic for a seed and a number of threads.
-    """
-    from lightgbm import LGBMClassifier
+def matrix_columns(spec: FeatureSpec) -> Any:
+    """The transformer to a matrix: numbers as they are (NULL stays missing), categories one-hot."""
     from sklearn.compose import ColumnTransformer
-    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder
 
     onehot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    columns = ColumnTransformer(
+    return ColumnTransformer(
         [("number", "passthrough", spec.numbers), ("category", onehot, spec.categories)],
         sparse_threshold=0.0,
         verbose_feature_names_out=False,
     )
+
+
+def lightgbm_pipeline(spec: FeatureSpec, trees: int, leaves: int, seed: int, threads: int) -> Any:
+    """LightGBM on :func:`matrix_columns`.
+
+    Deterministic for a seed and a number of threads.
+    """
+    from lightgbm import LGBMClassifier
+    from sklearn.pipeline import make_pipeline
+
     booster = LGBMClassifier(
         n_estimators=trees,
         learning_rate=0.03,
@@ -108,7 +113,7 @@ def lightgbm_pipeline(spec: FeatureSpec, trees: int, leaves: int, seed: int, thr
         force_col_wise=True,
         verbosity=-1,
     )
-    return make_pipeline(columns, booster)
+    return make_pipeline(matrix_columns(spec), booster)
 
 
 @dataclass(frozen=True)

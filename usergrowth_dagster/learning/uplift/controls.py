@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from usergrowth_dagster.learning.model import quiet
 from usergrowth_dagster.learning.uplift.boosting import Boost
-from usergrowth_dagster.learning.uplift.curves import Arms, area
+from usergrowth_dagster.learning.uplift.curves import area, arms
 from usergrowth_dagster.learning.uplift.learners import Learner
 
 if TYPE_CHECKING:
@@ -95,7 +95,6 @@ def strongest_features(
     """
     import numpy as np
 
-    share = float(t.mean())
     transformed = y * (t - e) / (e * (1 - e))
     filled = np.where(np.isfinite(x), x, np.nan)
     found = []
@@ -108,7 +107,7 @@ def strongest_features(
             if spread > 0:
                 slope = float(ranks @ transformed) / spread**0.5
                 found.append((abs(slope), column, 1 if slope > 0 else -1))
-    rows = Arms(y, t, np.where(t == 1, share / e, (1 - share) / (1 - e)))
+    rows = arms(y, t, e)
     looked_at = [(column, sign) for _, column, sign in sorted(found, reverse=True)[:10]]
     qinis = {f: area(rows, directed(x, *f), normalized=False, guarded=True) for f in looked_at}
     ranked = sorted(looked_at, key=lambda f: -qinis[f])

@@ -8,7 +8,12 @@ are paired.
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.learning.metrics import Evaluation, Interval
+from usergrowth_dagster.learning.metrics import (
+    TOP_SHARES,
+    Evaluation,
+    as_interval,
+    resample_weights,
+)
 from usergrowth_dagster.learning.uplift.curves import (
     Arms,
     Best,
@@ -25,8 +30,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 RANDOM = "random"
-TOP_SHARES = (10, 20, 40)
-_CELLS = 2_000_000  # rows x resamples held at once
 
 
 def evaluate_uplift(
@@ -80,7 +83,7 @@ def evaluate_uplift(
         m: float(np.nanmean(d)) if len(d) else float("nan") for m, d in stacked[RANDOM].items()
     }
     metrics = {
-        name: {m: percentiles(values[name][m], stacked[name][m]) for m in metrics_of}
+        name: {m: as_interval(values[name][m], stacked[name][m]) for m in metrics_of}
         for name in [*rankings, RANDOM]
     }
     return Evaluation(metrics, stacked)
@@ -134,27 +137,6 @@ def _weightings(
     import numpy as np
 
     yield rows.weight[None, :]
-    count = len(rows.y)
-    cluster = np.arange(count) if users is None else np.unique(users, return_inverse=True)[1]
-    size = int(cluster.max()) + 1
-    block = max(1, min(resamples, _CELLS // count))
-    rng = np.random.default_rng(seed)
-    for done in range(0, resamples, block):
-        times = np.array(
-            [
-                np.bincount(rng.integers(0, size, size), minlength=size)
-                for _ in range(min(block, resamples - done))
-            ]
-        )
-        yield times[:, cluster] * rows.weight
-
-
-def percentiles(value: float, draws: "Floats") -> Interval:
-    """A figure with the 2.5 and 97.5 percentiles of its resamples; NaN with too few of them."""
-    import numpy as np
-
-    usable = draws[np.isfinite(draws)]
-    if len(usable) < 20:
-        return Interval(value, float("nan"), float("nan"))
-    low, high = np.percentile(usable, [2.5, 97.5])
-    return Interval(value, float(low), float(high))
+    who = np.arange(len(rows.y)) if users is None else np.unique(users, return_inverse=True)[1]
+    for times in resample_weights(who, resamples, seed):
+        yield times * rows.weight

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.learning.encoding import FeatureSpec
 from usergrowth_dagster.learning.model import quiet
 from usergrowth_dagster.learning.uplift.learners import Learner
 from usergrowth_dagster.learning.uplift.scale import EffectScale
@@ -56,19 +55,6 @@ class UpliftModel:
     def predict(self, frame: "pd.DataFrame") -> "NDArray[np.float64]":
         """The same, under the name that MLflow asks for."""
         return self.score(frame)
-
-
-def matrix_columns(spec: FeatureSpec) -> Any:
-    """The transformer to a matrix: numbers as they are (NaN stays), categories one-hot."""
-    from sklearn.compose import ColumnTransformer
-    from sklearn.preprocessing import OneHotEncoder
-
-    onehot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    return ColumnTransformer(
-        [("number", "passthrough", spec.numbers), ("category", onehot, spec.categories)],
-        sparse_threshold=0.0,
-        verbose_feature_names_out=False,
-    )
 
 
 def matrix(columns: Any, frame: "pd.DataFrame") -> "NDArray[np.float64]":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from usergrowth_dagster.learning.config import TrainingConfig, last_label_day
 from usergrowth_dagster.learning.dataset import job_rows, on_days
 from usergrowth_dagster.learning.encoding import FeatureSpec
+from usergrowth_dagster.learning.estimators import matrix_columns
 from usergrowth_dagster.learning.fitting import fit_spec
 from usergrowth_dagster.learning.gates import Gate
 from usergrowth_dagster.learning.metrics import Evaluation, Interval
@@ -31,7 +32,7 @@ from usergrowth_dagster.learning.uplift.deciles import (
 )
 from usergrowth_dagster.learning.uplift.gates import Judged, judge
 from usergrowth_dagster.learning.uplift.metrics import RANDOM, evaluate_uplift
-from usergrowth_dagster.learning.uplift.model import UpliftModel, matrix, matrix_columns
+from usergrowth_dagster.learning.uplift.model import UpliftModel, matrix
 from usergrowth_dagster.learning.uplift.plots import draw_deciles, draw_qini
 from usergrowth_dagster.learning.uplift.rows import (
     LeftOut,
