@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from usergrowth_dagster.control.values import Strict, Word
+from usergrowth_dagster.control.values import Strict, Word, key_error
 
 POLICIES = ("threshold", "top_n", "budget", "money")
 
@@ -47,9 +47,10 @@ class SelectionSpec(Strict):
     def _one(self) -> Self:
         _exactly_one(self, POLICIES)
         if self.rank_by == "uplift" and self.threshold is not None:
-            raise ValueError("rank_by: a threshold is one of the score; use top_n, budget or money")
+            rule = "a threshold is one of the score; use top_n, budget or money"
+            raise key_error("rank_by", rule)
         if self.fallback is not None and not self.by_uplift:
-            raise ValueError("fallback: only a choice by uplift has one; remove it")
+            raise key_error("fallback", "only a choice by uplift has one; remove it")
         return self
 
     @property
@@ -89,7 +90,7 @@ def block_of(share: float) -> Fraction:
     found = Fraction(share).limit_denominator(LARGEST_BLOCK)
     if abs(float(found) - share) > 1e-12:
         raise ValueError(
-            f"share: with strata it is so many of a block of at most {LARGEST_BLOCK} people, such "
+            f"with strata it is so many of a block of at most {LARGEST_BLOCK} people, such "
             f"as 0.1, 0.15 or 0.125, which {share!r} is not"
         )
     return found
@@ -111,9 +112,12 @@ class HoldoutSpec(Strict):
     @model_validator(mode="after")
     def _drawable(self) -> Self:
         if self.strata:
-            block_of(self.share)
+            try:
+                block_of(self.share)
+            except ValueError as error:
+                raise key_error("share", str(error)) from None
         if len(set(self.strata)) < len(self.strata):
-            raise ValueError("strata: names each of them once")
+            raise key_error("strata", "names each of them once")
         return self
 
     @field_validator("namespace", "epoch", mode="before")
