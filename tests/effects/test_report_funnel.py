@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_effects import FUNNEL
+from report_effects import FUNNEL, works
 
 from usergrowth_dagster.audience.eligibility import OUTCOMES
 from usergrowth_dagster.control.codes import MessageState
@@ -72,7 +72,9 @@ def test_every_mixture_adds_up(
             assert funnel.steps["returned"] == sum(fate.returned for fate in delivered)
     elif landed:
         assert funnel.steps["returned"] == sum(fate.returned for fate in went)
-    assert all(loss.rows > 0 and loss.reason and loss_words(loss) for loss in funnel.losses)
+    assert all(
+        loss.rows > 0 and loss.reason and loss_words(loss, works()) for loss in funnel.losses
+    )
 
 
 def test_unexplained_loss_is_impossible() -> None:

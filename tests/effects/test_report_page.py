@@ -13,8 +13,8 @@ from report_effects import BASIS, bare, works
 from usergrowth_dagster.effects.report.basis import Basis
 from usergrowth_dagster.effects.report.figures import arm_rows
 from usergrowth_dagster.effects.report.page import render_json, render_page
-from usergrowth_dagster.effects.report.words import count
-from usergrowth_dagster.effects.result import Estimate, SampleRatio
+from usergrowth_dagster.effects.report.words import VERDICT_WORDS, count
+from usergrowth_dagster.effects.result import Estimate, SampleRatio, Verdict
 
 
 class Reader(HTMLParser):
@@ -200,3 +200,16 @@ def test_no_rates_before_a_day_has_landed() -> None:
     effect = replace(works(), verdict="not_yet", complete=False, landed_until=None)
     assert {row.cells[3] for row in arm_rows(effect)} == {""}
     assert {arm["rate"] for arm in json.loads(render_json(effect, BASIS))["arms"]} == {None}
+
+
+@pytest.mark.parametrize("verdict", VERDICT_WORDS)
+def test_a_churn_campaign_tells_who_stayed(verdict: Verdict) -> None:
+    """A sentence that says "stayed" above tables and pictures that say "came back"."""
+    back, stayed = re.compile(r"\b(come|came) back\b"), re.compile(r"\bstay(ed)?\b")
+    effect = replace(works(), verdict=verdict, sentence="The one sentence")
+    for stays, said, unsaid in ((False, back, stayed), (True, stayed, back)):
+        mine = replace(effect, stays=stays)
+        page, data = render_page(mine, BASIS), render_json(mine, BASIS)
+        assert said.search(page) and not unsaid.search(page)
+        assert said.search(data) and not unsaid.search(data)
+        assert "{" not in page.split("</style>")[1]  # a word that was not put in its place

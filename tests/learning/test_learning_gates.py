@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import date
+from types import SimpleNamespace
 
 import pytest
 from learning_frames import make_churn
@@ -19,6 +20,7 @@ from usergrowth_dagster.learning.splits import split_by_time
 from usergrowth_dagster.learning.store import client, load
 from usergrowth_dagster.learning.training import train
 from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.tasks.score import make_scores
 from usergrowth_dagster.warehouse.engine import open_engine
 
 D = date(2024, 7, 8)
@@ -207,3 +209,23 @@ def test_rows_that_the_model_cannot_read_are_not_scored(world, version):
     assert score(engine, version, f"(select {half} from {people})").num_rows == 250
     handful = f"(select {CHANGED['new categories'][0]} from {people} limit 20)"
     assert score(engine, version, handful).num_rows == 20, "too few to tell"
+
+
+def test_how_many_values_may_be_new_is_the_setting(world, version):
+    """Guards against a setting that says when scoring fails, and that scoring never asks."""
+    settings, engine, _ = world
+    engine.run(
+        'create or replace view task_population as select row_number() over () as "row", '
+        "user_id, 'offer' as item_id from churn_training where ds = '2024-06-24'"
+    )
+    engine.run(
+        'create or replace view scoring_rows as select p."row", f.* '
+        "replace (concat('new', user_id) as user_type) from task_population as p "
+        "inner join churn_training as f using (user_id) where f.ds = '2024-06-24'"
+    )
+    task = SimpleNamespace(task_id="spring", execution_date=D)
+    with pytest.raises(UserError, match="values of user_type are new"):
+        make_scores(engine, settings, task, version.ref, None)
+    lax = settings.model_copy(update={"max_unseen_share": 1.0})
+    make_scores(engine, lax, task, version.ref, None)
+    assert engine.value("select count(score) from _scores") == 250

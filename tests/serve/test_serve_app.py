@@ -259,8 +259,8 @@ def test_trouble_of_ours(
     with store.write() as connection:
         connection.execute(text("alter table away rename to receipt"))
     # somebody holds the database for longer than a provider waits
-    monkeypatch.setattr(app_module, "_ANSWER_SECONDS", 0.3)
-    with store.write():
+    with monkeypatch.context() as hurried, store.write():
+        hurried.setattr(app_module, "_ANSWER_SECONDS", 0.3)
         assert client.post(good, json=body).status_code == 503
         assert client.get("/healthz").status_code == 200
     assert client.post(good, json=body).status_code == 200

@@ -102,7 +102,7 @@ def test_a_choice_follows_the_file(world: World, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"holdout": "{share: 0.123, strata: [city]}"}, "holdout: share: with strata"),
+        ({"holdout": "{share: 0.123, strata: [city]}"}, "holdout.share: with strata"),
         ({"holdout": "{share: 0.1, strata: [city, city]}"}, "strata: names each"),
         ({"selection": "{money: {}}"}, "effect.value_per_return"),
         ({"selection": "{top_n: 3, explore: 0.6}"}, "selection.explore"),

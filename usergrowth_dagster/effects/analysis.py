@@ -86,6 +86,7 @@ def analyse(rows: "pa.Table", plan: Plan) -> Effect:
         notes=notes_of(plan, drawn, whole),
         daily=_daily(drawn, plan),
         counted_until=plan.counted_until,
+        stays=plan.stays,
     )
 
 

@@ -24,6 +24,20 @@ Verdict = Literal[
 
 
 @dataclass(frozen=True)
+class ReturnWords:
+    """What a return is called: users *came back*, had *come back*, may *come back*."""
+
+    past: str
+    participle: str
+    infinitive: str
+
+
+CAME_BACK = ReturnWords("came back", "come back", "come back")
+STAYED = ReturnWords("stayed", "stayed", "stay")
+"""Of a churn campaign, whose users are active when they are texted."""
+
+
+@dataclass(frozen=True)
 class Estimate:
     """A figure with its interval; bounds and p-value are None where there is too little data."""
 
@@ -201,7 +215,8 @@ class Effect:
     arm against the control arm by intention to treat, which the verdict rests on; without both arms
     there is none. ``crossover`` counts users by what they got besides (see
     :mod:`usergrowth_dagster.effects.crossover`). ``explored`` are those who were texted at random
-    although they were not chosen: paid for, and in no arm.
+    although they were not chosen: paid for, and in no arm. ``stays`` tells whether a return means
+    that an active user did not fall silent (churn).
     """
 
     task_id: str
@@ -228,6 +243,12 @@ class Effect:
     daily: list[DailyReturns] = field(default_factory=list)
     counted_until: date | None = None
     explored: ArmFigures | None = None
+    stays: bool = False
+
+    @property
+    def words(self) -> ReturnWords:
+        """What a return is called."""
+        return STAYED if self.stays else CAME_BACK
 
     @property
     def everything(self) -> bool:

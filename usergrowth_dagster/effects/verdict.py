@@ -12,6 +12,8 @@ from datetime import timedelta
 from usergrowth_dagster.effects import crossover
 from usergrowth_dagster.effects.looks import look_day
 from usergrowth_dagster.effects.result import (
+    CAME_BACK,
+    STAYED,
     ArmFigures,
     Contrast,
     Estimate,
@@ -113,7 +115,7 @@ def _drawn(plan: Plan) -> str:
 
 
 def _returned(plan: Plan) -> str:
-    return "stayed" if plan.stays else "came back"
+    return (STAYED if plan.stays else CAME_BACK).past
 
 
 def _number(rate: float) -> str:

@@ -135,12 +135,8 @@ def score_check(
         bind_population(engine, scored, task)
         config = training_config(scored, task.spec)
         try:
-            if effects is None:
-                bind_scoring_rows(engine, scored, task, config)
-                make_scores(engine, task, models["response"])
-            else:
-                bind_scoring_rows(engine, scored, task, config, effects=True)
-                make_scores(engine, task, models["response"], effects)
+            bind_scoring_rows(engine, scored, task, config, effects=effects is not None)
+            make_scores(engine, scored.settings, task, models["response"], effects)
         except UserError as error:
             return Check("scores", "differs", f"they cannot be made again: {error}")
         bind_scores(engine, decided, task)

@@ -149,7 +149,8 @@ def score_task(project: Project, task: Task) -> Scored:
         drift = None
         if known != mark:
             project.progress(f"score {task.task_id}", 0, 1)
-            drift = _drift(engine, make_scores(engine, task, model, effects), project.settings)
+            made_by = make_scores(engine, project.settings, task, model, effects)
+            drift = _drift(engine, made_by, project.settings)
             project.warehouse.replace(
                 SCORES,
                 lambda: engine.stream('select * from _scores order by "row"'),
@@ -167,20 +168,30 @@ def score_task(project: Project, task: Task) -> Scored:
 
 
 def make_scores(
-    engine: Engine, task: Task, model: "ModelRef", effects: "ModelRef | None" = None
+    engine: Engine,
+    settings: Settings,
+    task: Task,
+    model: "ModelRef",
+    effects: "ModelRef | None",
 ) -> "LoadedModel":
     """Make the table ``_scores``: all rows of ``task_population``, by a model on ``scoring_rows``,
     and by a model of effects, if there is one, on ``effect_rows``.
 
     A replay asks this again, of the version that scored then.
+
+    Raises:
+        UserError: a model cannot read the rows, or ``max_unseen_share`` of a column's values are
+            new to it.
     """
     from usergrowth_dagster.learning.scoring import score
     from usergrowth_dagster.learning.store import load
 
-    loaded = load(model)
-    engine.bind_arrow("model_scores", score(engine, loaded, "scoring_rows"))
+    loaded, most = load(model), settings.max_unseen_share
+    found = score(engine, loaded, "scoring_rows", max_unseen_share=most)
+    engine.bind_arrow("model_scores", found)
     if effects is not None:
-        engine.bind_arrow("model_effects", score(engine, effects, "effect_rows"))
+        found = score(engine, effects, "effect_rows", max_unseen_share=most)
+        engine.bind_arrow("model_effects", found)
     engine.run(f"create or replace temp table _scores as {_scores_sql(task, model, effects)}")
     return loaded
 

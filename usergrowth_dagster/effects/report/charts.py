@@ -83,7 +83,7 @@ def _deciles(effect: Effect) -> Picture | None:
         if control:
             top.plot(*zip(*control, strict=True), "s--", color=c.control, label="control group")
         top.set_ylim(bottom=0)
-        top.set_ylabel("came back, %")
+        top.set_ylabel(f"{effect.words.past}, %")
         top.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
         bottom.axhline(0, color=c.ink, linewidth=1)
         for place, lift in lifts:
@@ -144,7 +144,7 @@ def _daily(effect: Effect) -> Picture | None:
             )
         axes.set_ylim(bottom=0)
         axes.set_xlim(0, days[-1])
-        axes.set_ylabel("had come back, %")
+        axes.set_ylabel(f"had {effect.words.participle}, %")
         axes.set_xlabel("day after the execution date")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(loc="lower right")
@@ -155,7 +155,7 @@ def _daily(effect: Effect) -> Picture | None:
         told += f" and {percent(last.control / control)} of the control group"
     return Picture(
         "daily",
-        "Share of each arm that had come back by the end of a day of the window.",
+        f"Share of each arm that had {effect.words.participle} by the end of a day of the window.",
         f"Returns by day of the window: {told}.",
         2.7,
         draw,

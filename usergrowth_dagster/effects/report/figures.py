@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from usergrowth_dagster.effects.crossover import MEANINGS
 from usergrowth_dagster.effects.report.main_figures import BLOCKED, main_contrast
 from usergrowth_dagster.effects.report.words import (
-    STEP_MEANINGS,
     STEP_WORDS,
     VIEW_NAMES,
     VIEW_WORDS,
@@ -20,6 +19,7 @@ from usergrowth_dagster.effects.report.words import (
     rate,
     rate_interval,
     signed,
+    step_meaning,
 )
 from usergrowth_dagster.effects.result import Contrast, Effect, Estimate
 
@@ -41,10 +41,13 @@ def funnel_rows(effect: Effect) -> list[Row]:
             if loss.step == name:
                 share = percent(loss.rows / before) if before else ""
                 rows.append(
-                    Row([loss_words(loss), "\N{MINUS SIGN}" + count(loss.rows), share], "loss")
+                    Row(
+                        [loss_words(loss, effect), "\N{MINUS SIGN}" + count(loss.rows), share],
+                        "loss",
+                    )
                 )
         share = percent(people / before) if before else ""
-        title = f"{STEP_WORDS.get(name, name)}: {STEP_MEANINGS.get(name, '')}"
+        title = f"{STEP_WORDS.get(name, name)}: {step_meaning(name, effect)}"
         rows.append(Row([title, count(people), share], "step"))
         before = people
     return rows
@@ -120,7 +123,7 @@ def contrast_columns(effect: Effect) -> list[str]:
     """Headings of :func:`contrast_rows`; those of value only where a value is known."""
     names = [
         "who against whom",
-        "more of 1,000 came back, as counted",
+        f"more of 1,000 {effect.words.past}, as counted",
         "the same, adjusted for what they did before",
         "relative, %",
         "returns brought, in all",
@@ -172,9 +175,10 @@ def anyway(effect: Effect) -> str:
             f"brought {per_thousand(contrast.lift.value)} of 1,000, which the conclusion rests on."
         )
     who = "could be texted" if effect.everything else "were to be texted"
+    past = effect.words.past
     return (
-        f"Of 1,000 people who {who} {treated:.1f} came back{so_far}; of 1,000 who were "
-        f"held out {control:.1f} came back without a text of this campaign.{adjusted}"
+        f"Of 1,000 people who {who} {treated:.1f} {past}{so_far}; of 1,000 who were "
+        f"held out {control:.1f} {past} without a text of this campaign.{adjusted}"
     )
 
 
@@ -200,16 +204,16 @@ def decile_rows(effect: Effect) -> list[Row]:
 
 def money_rows(effect: Effect) -> list[Row]:
     """What the texts cost, a return, an incremental return, and the profit."""
-    found, currency = effect.money, effect.currency
+    found, currency, returned = effect.money, effect.currency, effect.words.participle
     blocked = effect.verdict in BLOCKED
     rows = _cost_rows(effect)
     if found.cost_per_return is not None:
         rows.append(
             Row(
                 [
-                    "a return, had all come because of the text",
+                    f"a return, had all {returned} because of the text",
                     money(found.cost_per_return, currency),
-                    "a plain ratio: it flatters, as some would have come anyway",
+                    f"a plain ratio: it flatters, as some would have {returned} anyway",
                 ]
             )
         )
@@ -314,5 +318,5 @@ def crossover_rows(effect: Effect) -> list[Row]:
 
 
 def daily_rows(effect: Effect) -> list[Row]:
-    """Day of the window, and how many of each arm had come back by its end."""
+    """Day of the window, and how many of each arm had returned by its end."""
     return [Row([str(d.day), count(d.treated), count(d.control)]) for d in effect.daily]

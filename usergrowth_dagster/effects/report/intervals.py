@@ -56,7 +56,7 @@ def rates_picture(effect: Effect) -> Picture | None:
         axes.set_yticks([-n for n in range(len(arms))], [short(arm.name) for arm in arms])
         axes.set_ylim(0.4 - len(arms), 0.7)
         axes.set_xlim(0, 105 * top if top else 1)
-        axes.set_xlabel("came back in the window, % of the arm")
+        axes.set_xlabel(f"{effect.words.past} in the window, % of the arm")
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
 
@@ -128,7 +128,7 @@ def lift_picture(effect: Effect) -> Picture | None:
             told = f"{per_thousand(estimate.value)} {between(estimate, factor=1000)}"
             _label(axes, -place, f"{name}: {told}", c.paper)
         _lines_only(axes, len(rows))
-        axes.set_xlabel("more of 1,000 who came back")
+        axes.set_xlabel(f"more of 1,000 who {effect.words.past}")
 
     concludes = effect.verdict not in BLOCKED
     told = "; ".join(

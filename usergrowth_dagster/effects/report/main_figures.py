@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 
 from usergrowth_dagster.effects.report.words import (
-    STEP_MEANINGS,
     STEP_WORDS,
     between,
     cost_bounds,
     count,
+    in_words,
     loss_words,
     money,
     per_thousand,
     signed,
+    step_meaning,
 )
 from usergrowth_dagster.effects.result import Contrast, Effect
 
@@ -21,17 +22,17 @@ BLOCKED = ("uneven_split", "not_yet", "nothing_sent", "no_control")
 _MEANINGS = {
     "works": "The whole interval lies above zero: a difference this large would be rare if the "
     "texts did nothing.",
-    "harms": "The whole interval lies below zero: more people would have come back without the "
+    "harms": "The whole interval lies below zero: more people would have {participle} without the "
     "texts.",
     "no_effect_shown": "The interval holds zero: the texts may have done nothing, a little good or "
     "a little harm. That is not proof that they did nothing; a larger control group or "
     "more people would narrow it.",
-    "not_yet": "The days in which people may come back have not all landed. Figures below are "
+    "not_yet": "The days in which people may {infinitive} have not all landed. Figures below are "
     "counts so far, and nothing may be concluded from them.",
     "nothing_sent": "No provider took a text, so there is no effect to look for. The funnel below "
     "says what became of everybody.",
-    "no_control": "Nobody was held out, so nobody knows who would have come back anyway. Set "
-    "holdout.share in the campaign.",
+    "no_control": "Nobody was held out, so nobody knows who would have {participle} anyway. "
+    "It takes a holdout.share in the campaign, and people enough to draw from.",
     "uneven_split": "The arms are not as large as they were drawn, so they may differ by more than "
     "the text. Find out why before anybody uses a figure of the lift.",
 }
@@ -55,7 +56,7 @@ def meaning(effect: Effect) -> str:
     """What the verdict means, and what to do about it."""
     if effect.sample_ratio is not None and effect.sample_ratio.altered:
         return _ALTERED
-    return _MEANINGS[effect.verdict]
+    return in_words(_MEANINGS[effect.verdict], effect)
 
 
 def main_contrast(effect: Effect) -> Contrast | None:
@@ -73,7 +74,7 @@ def tiles(effect: Effect) -> list[Tile]:
     if contrast is None or effect.verdict in BLOCKED:
         steps = effect.funnel.steps
         found = [
-            Tile(STEP_WORDS[name], count(steps[name]), STEP_MEANINGS[name])
+            Tile(STEP_WORDS[name], count(steps[name]), step_meaning(name, effect))
             for name in ("chosen", "sent", "returned")
             if name in steps
         ]
@@ -153,7 +154,7 @@ def figure_rows(effect: Effect) -> list[tuple[str, str, str]]:
 def _lost_words(effect: Effect, step: str) -> str:
     """Everybody lost at a step, in words."""
     return "; ".join(
-        f"{count(loss.rows)} {loss_words(loss)}"
+        f"{count(loss.rows)} {loss_words(loss, effect)}"
         for loss in effect.funnel.losses
         if loss.step == step
     )

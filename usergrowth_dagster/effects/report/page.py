@@ -115,7 +115,7 @@ def render_json(effect: Effect, basis: Basis) -> str:
     effect = concealed(effect)
     found: dict[str, Any] = {**effect.as_dict(), "decided": dict(basis.facts)}
     for loss, told in zip(effect.funnel.losses, found["funnel"]["losses"], strict=True):
-        told["words"] = loss_words(loss)
+        told["words"] = loss_words(loss, effect)
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 
 

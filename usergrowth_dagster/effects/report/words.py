@@ -1,6 +1,7 @@
 """Numbers and codes of an effect in words that need no explanation."""
 
 import re
+from dataclasses import asdict
 from datetime import date
 
 from usergrowth_dagster.effects.lift import quantile, wilson
@@ -22,8 +23,9 @@ STEP_MEANINGS = {
     "planned": "are in the send plan",
     "sent": "the provider took the text",
     "delivered": "the provider reported the text as delivered",
-    "returned": "came back in the window",
+    "returned": "{past} in the window",
 }
+"""``{past}`` and the like stand for the words of :class:`~.result.ReturnWords`."""
 LOSS_WORDS = {
     "unreadable": "row that could not be taken in, now in quarantine",
     "duplicate": "repeated an earlier row of the upload",
@@ -63,8 +65,8 @@ LOSS_WORDS = {
     "undelivered": "the provider could not deliver the text",
     "no_report": "the provider has not reported on the text",
     "never_reported": "went out, and the provider never reported on it",
-    "not_returned": "did not come back in the window",
-    "not_returned_yet": "have not come back so far; the window is still open",
+    "not_returned": "did not {infinitive} in the window",
+    "not_returned_yet": "not known to have {participle} so far; the window is still open",
 }
 VIEW_WORDS: dict[View, str] = {
     "intention_to_treat": "everybody who was to be texted, whether the text arrived or not",
@@ -97,9 +99,20 @@ def p_words(value: float) -> str:
     return f"p = {value:.3f}" if value >= 0.001 else "p < 0.001"
 
 
-def loss_words(loss: Loss) -> str:
+def in_words(text: str, effect: Effect) -> str:
+    """A text with what a return is called in place of ``{past}`` and the like."""
+    return text.format(**asdict(effect.words))
+
+
+def step_meaning(step: str, effect: Effect) -> str:
+    """What a step of the funnel means."""
+    return in_words(STEP_MEANINGS.get(step, ""), effect)
+
+
+def loss_words(loss: Loss, effect: Effect) -> str:
     """The reason of a loss in plain words."""
-    return LOSS_WORDS.get(loss.reason, loss.reason.replace("_", " "))
+    known = LOSS_WORDS.get(loss.reason)
+    return loss.reason.replace("_", " ") if known is None else in_words(known, effect)
 
 
 def count(value: float) -> str:
@@ -139,16 +152,6 @@ def between(estimate: Estimate, form: str = "{:+.1f}", factor: float = 1.0) -> s
         return "too few for an interval"
     low, high = (form.format(factor * bound) for bound in (estimate.low, estimate.high))
     return signed(f"[{low}, {high}]")
-
-
-def more_or_fewer(effect: Effect, estimate: Estimate) -> str:
-    """What a difference of rates means: ``12 more of 1,000 came back than without the text``."""
-    people = round(1000 * abs(estimate.value), 1)
-    number = f"{people:g}"
-    if number == "0":
-        return "as many of 1,000 came back as without the text"
-    word = "more" if estimate.value > 0 else "fewer"
-    return f"{number} {word} of 1,000 came back than without the text"
 
 
 def day(value: date) -> str:
