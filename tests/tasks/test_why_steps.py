@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from datetime import timedelta
+from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from usergrowth_dagster.tasks.effects import measure
 from usergrowth_dagster.tasks.pinned import pinned_project, pinned_task
 from usergrowth_dagster.tasks.pins import Pins, read_pins
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.reasons import outcome_sentence
 from usergrowth_dagster.tasks.score import bind_population, bind_scoring_rows
 from usergrowth_dagster.tasks.train import training_config
 from usergrowth_dagster.tasks.why import Story
@@ -171,13 +173,15 @@ def test_stories_agree_with_the_decision(
     found = Counter()
     for user in [user for outcome, user, _ in people if outcome == "selected"][:12]:
         story = story_of(project, user, "comeback")
-        assert story.outcome is not None
+        assert story.outcome is not None and not story.stays
         found[story.outcome["returned"]] += 1
         ((returned, days),) = rows(
             home, "outcomes", f"user_id = '{user}'", "returned, days_to_return"
         )
         assert (story.outcome["returned"], story.outcome["days_to_return"]) == (returned, days)
     assert len(found) == 2, found
+    ((user,), *_) = rows(home, "decisions", "task_id = 'care'", "user_id")
+    assert story_of(project, user, "care").stays  # a churn model decided
 
     monkeypatch.undo()
     page = succeeded(cli(home, "why", by_outcome["selected"], "--campaign", "comeback"))
@@ -196,3 +200,26 @@ def land(project: Project) -> None:
     wanted = [D + timedelta(days=n) for n in (1, 2)]
     land_days(project.settings, project.landing, project.warehouse, "behavior", wanted)
     Builder(project.settings, project.warehouse).build("stg_behavior", wanted)
+
+
+def test_what_came_after_is_told_by_what_a_return_is() -> None:
+    """Someone who never fell silent is said to have come back, or days to come are told as over."""
+    told = []
+    for days, counted in ((3, 20), (None, 20), (None, 9)):
+        outcome = {
+            "returned": days is not None,
+            "days_to_return": days,
+            "amount": 0.0,
+            "window_last": date(2024, 7, 15),
+            "counted_until": date(2024, 7, counted),
+        }
+        story = Story("spring", "spring", date(2024, 7, 1), "sent", outcome=outcome)
+        told += [outcome_sentence(story), outcome_sentence(replace(story, stays=True))]
+    assert told == [
+        "came back after 3 days, on 2024-07-04",
+        "stayed: was active after 3 days, on 2024-07-04",
+        "did not come back by 2024-07-15",
+        "did not stay: not active by 2024-07-15",
+        "has not come back by 2024-07-09; counted until 2024-07-15",
+        "has not been active by 2024-07-09; counted until 2024-07-15",
+    ]

@@ -87,11 +87,13 @@ def outcome_sentence(story: "Story") -> str:
     if found["returned"]:
         days = found["days_to_return"]
         day = story.execution_date + timedelta(days=days)
-        told = f"came back after {days} day{'s' * (days > 1)}, on {day}"
+        past = "stayed: was active" if story.stays else "came back"
+        told = f"{past} after {days} day{'s' * (days > 1)}, on {day}"
     elif counted >= last:
-        told = f"did not come back by {last}"
+        told = f"did not {'stay: not active' if story.stays else 'come back'} by {last}"
     else:
-        told = f"has not come back by {counted}; counted until {last}"
+        past = "not been active" if story.stays else "not come back"
+        told = f"has {past} by {counted}; counted until {last}"
     return told + (f"; amount {found['amount']:,.2f}" if found["amount"] else "")
 
 

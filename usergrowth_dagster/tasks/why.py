@@ -57,6 +57,7 @@ class Story:
     Of the first decision: ``eligible`` says whether the user could have been texted at all,
     ``steps`` is all that was asked, ``mattered`` the features that moved the score (else
     ``mattered_note`` why they are not told), ``outcome`` what came after, as far as it is measured.
+    ``stays`` tells whether a return means that an active user did not fall silent (churn).
     """
 
     task_id: str
@@ -73,6 +74,7 @@ class Story:
     mattered: list[dict[str, Any]] = field(default_factory=list)
     mattered_note: str = ""
     outcome: dict[str, Any] | None = None
+    stays: bool = False
 
 
 @dataclass
@@ -207,6 +209,7 @@ def _story(
         features=task.execution_date in known if rows else None,
         decisions=decisions,
         messages=[m for m in record.messages if m["task_id"] == task.task_id],
+        stays=task.spec.algorithm.kind == "churn",
     )
 
 
