@@ -14,6 +14,7 @@ from usergrowth_dagster.learning.fitting import fit_spec
 from usergrowth_dagster.learning.gates import features_gate, leakage_gate, positives_gate
 from usergrowth_dagster.learning.leakage import Screening, screen
 from usergrowth_dagster.learning.lifecycle import train_and_register
+from usergrowth_dagster.learning.origin import MadeFrom
 from usergrowth_dagster.learning.registry import newest_model
 from usergrowth_dagster.learning.scoring import score
 from usergrowth_dagster.learning.splits import split_by_time
@@ -113,7 +114,7 @@ def test_a_version_that_leaks_is_rejected_by_name_and_scores_nobody(world):
     settings, engine, _ = world
     plant(engine, PLANTS["key of a map"])
     found = train_and_register(
-        engine, "planted", CONFIG, D, settings, data_versions={"t": 1}, code_version="leak"
+        engine, "planted", CONFIG, D, settings, made_from=MadeFrom({"t": 1}, code_version="leak")
     )
     gate = next(g for g in found.summary["gates"] if g["name"] == "leakage")
     assert not gate["passed"] and "attribute_num[quota]" in gate["reason"]
@@ -189,7 +190,12 @@ def version(world):
     settings, engine, _ = world
     strict = settings.model_copy(update={"leak_auc": 0.991})  # a fingerprint of its own
     found = train_and_register(
-        engine, "churn_training", CONFIG, D, strict, data_versions={"t": 1}, code_version="honest"
+        engine,
+        "churn_training",
+        CONFIG,
+        D,
+        strict,
+        made_from=MadeFrom({"t": 1}, code_version="honest"),
     )
     assert found.ref.status == "approved"
     return load(found.ref)

@@ -12,6 +12,7 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.gates import calibration_gate, champion_gate, leakage_gate
 from usergrowth_dagster.learning.lifecycle import train_and_register
+from usergrowth_dagster.learning.origin import MadeFrom
 from usergrowth_dagster.learning.registry import (
     find_fingerprint,
     load,
@@ -30,11 +31,7 @@ from usergrowth_dagster.warehouse.engine import open_engine
 D = date(2024, 7, 29)
 CONFIG = TrainingConfig(algorithm="churn", start_date=date(2024, 1, 1))
 HASH = CONFIG.config_hash()
-MADE_FROM = {
-    "data_versions": {"churn_training": 3},
-    "code_version": "abc",
-    "dagster_run_id": "run-1",
-}
+MADE_FROM = MadeFrom({"churn_training": 3}, code_version="abc", dagster_run_id="run-1")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +40,7 @@ def world(tmp_path_factory):
     settings = load_settings(tmp_path_factory.mktemp("registry") / "home")
     with open_engine(settings) as engine:
         make_churn(engine, weeks=34)
-        trained = train(engine, "churn_training", CONFIG, D, settings, **MADE_FROM)
+        trained = train(engine, "churn_training", CONFIG, D, settings, made_from=MADE_FROM)
         ref = register(engine, "churn_training", trained, settings)
         yield settings, engine, trained, ref
 
@@ -118,7 +115,7 @@ def test_training_the_same_again_adds_nothing(world):
     assert register(engine, "churn_training", trained, settings) == ref
     stages = []
     again = train_and_register(
-        engine, "churn_training", CONFIG, D, settings, progress=stages.append, **MADE_FROM
+        engine, "churn_training", CONFIG, D, settings, progress=stages.append, made_from=MADE_FROM
     )
     assert again.reused and again.ref == ref and stages == [] and again.figures == trained.figures
     assert [v for v in versions(settings, "churn") if v.fingerprint == ref.fingerprint] == [ref]
@@ -142,7 +139,9 @@ def test_a_version_that_waits_scores_nobody_until_a_person_approves_it(world):
     settings, engine, _, _ = world
     careful = CONFIG.model_copy(update={"churn_days": 6, "require_review": True})
     label = careful.config_hash()
-    waiting = train_and_register(engine, "churn_training", careful, D, settings, **MADE_FROM).ref
+    waiting = train_and_register(
+        engine, "churn_training", careful, D, settings, made_from=MADE_FROM
+    ).ref
     assert waiting.status == "waiting_review" and newest_model(settings, "churn", label, D) is None
     approved = review(settings, "churn", waiting.version, approve=True, actor="ann").ref
     assert approved.status == "approved" and newest_model(settings, "churn", label, D) == approved
@@ -157,7 +156,9 @@ def test_a_later_training_is_compared_with_the_champion_on_rows_it_never_saw(wor
     """Guards against a comparison on rows the current version was fitted on."""
     settings, engine, _, first = world
     later = D + timedelta(days=28)
-    found = train_and_register(engine, "churn_training", CONFIG, later, settings, **MADE_FROM)
+    found = train_and_register(
+        engine, "churn_training", CONFIG, later, settings, made_from=MADE_FROM
+    )
     gates = {gate["name"]: gate for gate in found.summary["gates"]}
     assert set(gates) == {"positives", "features", "leakage", "calibration", "champion"}
     assert "of version 1" in gates["champion"]["reason"]

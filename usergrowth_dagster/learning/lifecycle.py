@@ -1,14 +1,15 @@
 """From a training job to a registered version, without training the same thing twice."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
 from usergrowth_dagster.learning.config import TrainingConfig
+from usergrowth_dagster.learning.origin import MadeFrom, Progress
 from usergrowth_dagster.learning.registry import find_fingerprint, read_artifacts, register
 from usergrowth_dagster.learning.store import ModelRef, read_card
-from usergrowth_dagster.learning.training import Progress, fingerprint, train
+from usergrowth_dagster.learning.training import train
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
 
@@ -42,39 +43,34 @@ def train_and_register(
     execution_date: date,
     settings: Settings,
     *,
-    data_versions: Mapping[str, int],
-    data_mark: str = "",
-    code_version: str,
-    dagster_run_id: str | None = None,
+    made_from: MadeFrom,
     serving: Mapping[str, str] | None = None,
     progress: Progress = lambda _: None,
 ) -> Registered:
     """Train, judge and register, or return the version made before from the same inputs.
 
     Arguments as in :func:`training.train` and :func:`registry.register`; the same inputs are the
-    same job, execution date, data mark, code version and settings.
+    same job, execution date, data, code version and settings.
 
     Raises:
         UserError: too little to learn from; nothing is registered then.
     """
-    mark = fingerprint(config, execution_date, settings, data_mark or data_versions, code_version)
-    known = find_fingerprint(settings, config.algorithm, mark)
-    if known is None:
-        trained = train(
-            engine,
-            relation,
-            config,
-            execution_date,
-            settings,
-            data_versions=data_versions,
-            data_mark=data_mark,
-            code_version=code_version,
-            dagster_run_id=dagster_run_id,
-            progress=progress,
-        )
+
+    def make() -> ModelRef:
+        job = (engine, relation, config, execution_date, settings)
+        trained = train(*job, made_from=made_from, progress=progress)
         progress("register")
-        ref = register(engine, relation, trained, settings, serving=serving)
-    else:
-        ref = known
+        return register(engine, relation, trained, settings, serving=serving)
+
+    mark = made_from.fingerprint(config, execution_date, settings)
+    return made_once(settings, config.algorithm, mark, make)
+
+
+def made_once(
+    settings: Settings, name: str, fingerprint: str, make: Callable[[], ModelRef]
+) -> Registered:
+    """The version of a fingerprint, made now if there is none yet."""
+    known = find_fingerprint(settings, name, fingerprint)
+    ref = known or make()
     summary, figures = read_artifacts(ref)
     return Registered(ref, known is not None, summary, figures, read_card(ref))

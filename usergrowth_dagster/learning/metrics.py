@@ -25,6 +25,7 @@ replacement (Efron & Tibshirani 1993, ch. 13; clusters as in Field & Welsh 2007)
 the same draws, so differences are paired.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,11 @@ class Interval:
     def excludes_zero(self) -> bool:
         """Whether the whole interval lies on one side of zero."""
         return self.low > 0 or self.high < 0
+
+    def as_dict(self) -> dict[str, float | None]:
+        """For records; what is not finite is None, since JSON has no word for it."""
+        parts = {"value": self.value, "low": self.low, "high": self.high}
+        return {key: value if math.isfinite(value) else None for key, value in parts.items()}
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,8 @@ back, ``rejected`` otherwise. The same inputs make a version once: their fingerp
 tags.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from usergrowth_dagster.learning.card import headline, write_card
@@ -23,19 +21,15 @@ from usergrowth_dagster.learning.gates import (
     leakage_gate,
     positives_gate,
 )
-from usergrowth_dagster.learning.metrics import Interval
+from usergrowth_dagster.learning.recording import SavedModel, record
 from usergrowth_dagster.learning.reviewing import (
     newest_model,
     review,
     taken_back,
     waiting_model,
 )
-from usergrowth_dagster.learning.runs import RunRecord, log_version, requirements
 from usergrowth_dagster.learning.store import (
-    CARD_FILE,
     REFERENCE_FILE,
-    SPEC_FILE,
-    SUMMARY_FILE,
     LoadedModel,
     ModelRef,
     Status,
@@ -61,14 +55,10 @@ __all__ = [
     "waiting_model",
 ]
 
-TRUSTED = [  # the types outside scikit-learn's own that a saved model is made of
-    "collections.OrderedDict",
-    "lightgbm.basic.Booster",
-    "lightgbm.sklearn.LGBMClassifier",
-    "numpy.dtype",
+TRUSTED = (  # the types of this package that a saved model may be made of
     "usergrowth_dagster.learning.model.Blend",
     "usergrowth_dagster.learning.model.CalibratedModel",
-]
+)
 
 
 def register(
@@ -132,25 +122,13 @@ def decide(
 def summarize(trained: TrainedModels, gates: list[Gate]) -> dict[str, Any]:
     """What a training found out, as JSON-ready values."""
     return {
-        "algorithm": trained.config.algorithm,
-        "config": trained.config.model_dump(mode="json"),
-        "config_hash": trained.config.config_hash(),
-        "execution_date": trained.execution_date.isoformat(),
-        "last_label_day": trained.last_label_day.isoformat(),
-        "champion": trained.champion,
-        "metrics": {
-            name: {metric: _plain(figure) for metric, figure in found.items()}
-            for name, found in trained.evaluation.metrics.items()
-        },
-        "paired": {metric: _plain(figure) for metric, figure in trained.paired.items()},
-        "sentence": trained.sentence,
+        **trained.summary(trained.champion),
+        "paired": {metric: figure.as_dict() for metric, figure in trained.paired.items()},
         "params": {kind: fitted.params for kind, fitted in trained.models.items()},
-        "slices": trained.split.as_dict(),
         "rows": {
             name: {"rows": rows, "positives": positives}
             for name, (rows, positives) in trained.counts.items()
         },
-        "features": len(trained.spec.features),
         "test": {"users": len(set(trained.test.user.tolist()))},
         "importance": dict(list(trained.importance.items())[:50]),
         "directions": {n: found.direction for n, found in list(trained.leans.items())[:50]},
@@ -160,11 +138,6 @@ def summarize(trained: TrainedModels, gates: list[Gate]) -> dict[str, Any]:
         "drift": trained.drift.as_dict(),
         "alone": {n: round(auc, 4) for n, auc in trained.screening.alone.items()},
         "gates": [gate.as_dict() for gate in gates],
-        "data_versions": trained.data_versions,
-        "code_version": trained.code_version,
-        "dagster_run_id": trained.dagster_run_id,
-        "warnings": list(trained.warnings),
-        "seconds": trained.seconds,
     }
 
 
@@ -187,32 +160,26 @@ def _reliability(trained: TrainedModels) -> list[dict[str, float]]:
     ]
 
 
-def _plain(figure: Interval) -> dict[str, float | None]:
-    values = {"value": figure.value, "low": figure.low, "high": figure.high}
-    return {key: value if math.isfinite(value) else None for key, value in values.items()}
-
-
 def _register(trained: TrainedModels, gates: list[Gate], settings: Settings) -> ModelRef:
     """Log one run and register its model."""
-    name = trained.config.algorithm
     summary = summarize(trained, gates)
     status, verdict = decide(gates, trained.config, settings)
-    tags = {
-        "algorithm": name,
-        "config_hash": trained.config.config_hash(),
-        "last_label_day": trained.last_label_day.isoformat(),
-        "fit_last_label_day": trained.fit_last_label_day.isoformat(),
-        "execution_date": trained.execution_date.isoformat(),
-        "champion": trained.champion,
-        **verdict,
-        "fingerprint": trained.fingerprint,
-    }
-    return log_version(
+    fitted = trained.models
+    return record(
         settings,
-        name,
-        tags=tags,
-        record=_record(trained, summary),
-        write=lambda folder: _save(trained, summary, folder),
+        trained,
+        SavedModel(
+            model=fitted[trained.champion].model,
+            example=trained.test.frame.head(5),
+            predict="predict_proba",
+            trusted=TRUSTED,
+            files={f"model/{REFERENCE_FILE}": trained.reference.model_dump_json()},
+        ),
+        summary,
+        verdict=verdict,
+        own=trained.champion,
+        params={f"{k}.{n}": str(v) for k, one in fitted.items() for n, v in one.params.items()},
+        card=write_card(summary),
         description=headline(summary, status),
     )
 
@@ -220,62 +187,3 @@ def _register(trained: TrainedModels, gates: list[Gate], settings: Settings) -> 
 def in_words(gates: Sequence[Gate]) -> str:
     """Which gates were passed and failed, as the tag ``gates`` holds it."""
     return "; ".join(f"{g.name} {'passed' if g.passed else 'failed'}" for g in gates)
-
-
-def _record(trained: TrainedModels, summary: dict[str, Any]) -> RunRecord:
-    flat: dict[str, float] = {}
-    for scorer, found in summary["metrics"].items():
-        prefixes = [f"{scorer}/", *([""] if scorer == trained.champion else [])]
-        for metric, parts in found.items():
-            for part, value in parts.items():
-                if value is not None:
-                    suffix = "" if part == "value" else f"_{part}"
-                    flat |= {f"{prefix}{metric}{suffix}": value for prefix in prefixes}
-    params = {key: str(value) for key, value in summary["config"].items()}
-    params |= {"execution_date": summary["execution_date"], "champion": trained.champion}
-    params |= {"features": str(len(trained.spec.features))}
-    for kind, fitted in trained.models.items():
-        params |= {f"{kind}.{key}": str(value) for key, value in fitted.params.items()}
-    tags = {
-        "dagster_run_id": trained.dagster_run_id or "",
-        "code_version": trained.code_version,
-        "config_hash": summary["config_hash"],
-        "data_versions": json.dumps(trained.data_versions, sort_keys=True),
-        "mlflow.note.content": trained.sentence,
-    }
-    return RunRecord(f"{trained.config.algorithm} {trained.execution_date}", flat, params, tags)
-
-
-def _save(trained: TrainedModels, summary: dict[str, Any], folder: Path) -> None:
-    """Write everything that is logged: the model, its features, the pictures, the summary."""
-    import mlflow.sklearn
-    from mlflow.models import infer_signature
-
-    model = trained.models[trained.champion].model
-    example = trained.test.frame.head(5)
-    mlflow.sklearn.save_model(
-        model,
-        str(folder / "model"),
-        signature=infer_signature(example, model.predict_proba(example)),
-        input_example=example,
-        pyfunc_predict_fn="predict_proba",
-        serialization_format="skops",
-        skops_trusted_types=TRUSTED,
-        pip_requirements=requirements(
-            ["usergrowth-dagster", "scikit-learn", "lightgbm", "skops", "pandas", "numpy"]
-        ),
-    )
-    (folder / "model" / SPEC_FILE).write_text(
-        trained.spec.model_dump_json(indent=1), encoding="utf-8"
-    )
-    (folder / "model" / REFERENCE_FILE).write_text(
-        trained.reference.model_dump_json(), encoding="utf-8"
-    )
-    (folder / CARD_FILE).write_text(write_card(summary), encoding="utf-8")
-    pictures = folder / "figures"
-    pictures.mkdir()
-    for name, content in trained.figures.items():
-        (pictures / f"{name}.png").write_bytes(content)
-    (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=1), encoding="utf-8")
-    listed = [{"name": f.name, "feature": f.label, "kind": f.kind} for f in trained.spec.features]
-    (folder / "features.json").write_text(json.dumps(listed, indent=1), encoding="utf-8")

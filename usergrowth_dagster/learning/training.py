@@ -1,9 +1,6 @@
 """One training: rows, slices, models, figures, champion. Nothing is written anywhere."""
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import pairwise
@@ -16,7 +13,7 @@ from usergrowth_dagster.learning.candidates import (
     fit_candidates,
 )
 from usergrowth_dagster.learning.champion import choose_champion
-from usergrowth_dagster.learning.config import TrainingConfig, last_label_day
+from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.dataset import TestRows, job_rows, load_slices, on_days
 from usergrowth_dagster.learning.drift import (
     Drift,
@@ -30,76 +27,49 @@ from usergrowth_dagster.learning.fitting import fit_spec
 from usergrowth_dagster.learning.gains import Gain, gains
 from usergrowth_dagster.learning.importance import Lean, lean
 from usergrowth_dagster.learning.leakage import Screening, screen
-from usergrowth_dagster.learning.metrics import Evaluation, Interval, evaluate
+from usergrowth_dagster.learning.metrics import Interval, evaluate
+from usergrowth_dagster.learning.origin import NOT_TOLD, MadeFrom, Progress, Trained
 from usergrowth_dagster.learning.plots import draw_all, draw_drift
 from usergrowth_dagster.learning.slices import Part, by_slice
-from usergrowth_dagster.learning.splits import TimeSplit, split_by_time
+from usergrowth_dagster.learning.splits import split_by_time
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.settings.learning import LearningSettings
 from usergrowth_dagster.warehouse.engine import Engine
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Progress = Callable[[str], None]
 RESAMPLES = 500
 
 
-@dataclass(frozen=True)
-class TrainedModels:
-    """Everything one training found out.
+@dataclass(frozen=True, kw_only=True)
+class TrainedModels(Trained):
+    """Everything that a training of propensities found out.
 
     Attributes:
-        config, execution_date, code_version, data_versions, dagster_run_id: what it was made from.
-        split: snapshot days of the slices.
-        spec: the features.
         models: the fitted candidates by kind; ``champion`` names the best by the rule.
-        evaluation: figures with intervals of the candidates and the baselines.
         paired: LightGBM minus logistic, by metric, with intervals.
-        sentence: what boosting gained and what blending gained, in words.
         leans: feature → how the champion leans on it, largest first.
         parts: the champion's figures by part of the users.
         gains: the champion's capture, lift and response from the top tenth to everyone.
         screening: what single features tell, for the leakage gate.
         reference: the histograms that scored rows will be compared with.
         drift: of the test slice from the train slice.
-        figures: picture name → PNG bytes.
         counts: slice → (rows, positive rows).
-        last_label_day: last day any label looked at.
-        fit_last_label_day: the same without the test slice.
-        warnings: sentences for the job's history.
-        seconds: wall time of each stage.
         test: the test rows, for comparing with other models.
-        fingerprint: of everything the result depends on.
     """
 
-    config: TrainingConfig
-    execution_date: date
-    data_versions: dict[str, int]
-    code_version: str
-    dagster_run_id: str | None
-    split: TimeSplit
-    spec: FeatureSpec
     champion: ModelKind
     models: dict[ModelKind, FittedModel]
-    evaluation: Evaluation
     paired: dict[str, Interval]
-    sentence: str
     leans: dict[str, Lean]
     parts: list[Part]
     gains: list[Gain]
     screening: Screening
     reference: Reference
     drift: Drift
-    figures: dict[str, bytes] = field(repr=False)
     counts: dict[str, tuple[int, int]]
-    last_label_day: date
-    fit_last_label_day: date
-    warnings: tuple[str, ...]
-    seconds: dict[str, float]
     test: TestRows = field(repr=False)
-    fingerprint: str
 
     @property
     def metrics(self) -> dict[str, Interval]:
@@ -119,10 +89,7 @@ def train(
     execution_date: date,
     settings: Settings,
     *,
-    data_versions: Mapping[str, int] | None = None,
-    data_mark: str = "",
-    code_version: str = "",
-    dagster_run_id: str | None = None,
+    made_from: MadeFrom = NOT_TOLD,
     progress: Progress = lambda _: None,
 ) -> TrainedModels:
     """Train, calibrate and evaluate the models and the baselines at an execution date.
@@ -134,10 +101,7 @@ def train(
         config: the job.
         execution_date: D.
         settings: seed, threads, top_n and max_training_rows are used.
-        data_versions: table → Delta version the relation was built from.
-        data_mark: hash of the rows' files, which tells the same data from other data.
-        code_version: hash of the code and SQL.
-        dagster_run_id: the orchestrator's run, for the record.
+        made_from: the rows and the code, for the record.
         progress: told what is being done.
 
     Raises:
@@ -197,13 +161,10 @@ def train(
     bounds = settings.drift_notice, settings.drift_warning
     figures["drift"] = draw_drift(drift, f"{title}, test slice", *bounds)
     clock.stop()
-    fitted_days = [*split.train, *split.calibrate]
     return TrainedModels(
         config=config,
         execution_date=execution_date,
-        data_versions=dict(data_versions or {}),
-        code_version=code_version,
-        dagster_run_id=dagster_run_id,
+        made_from=made_from,
         split=split,
         spec=spec,
         champion=champion,
@@ -219,14 +180,10 @@ def train(
         drift=drift,
         figures=figures,
         counts={n: (len(s.label), int(s.label.sum())) for n, s in slices.items()},
-        last_label_day=last_label_day(config, split.test),
-        fit_last_label_day=last_label_day(config, fitted_days),
         warnings=snaps.warnings,
         seconds=clock.seconds,
         test=test,
-        fingerprint=fingerprint(
-            config, execution_date, settings, data_mark or data_versions or {}, code_version
-        ),
+        fingerprint=made_from.fingerprint(config, execution_date, settings),
     )
 
 
@@ -241,36 +198,6 @@ def _own_drift(
     """The test slice against the train slice; for this the score's bins are the train slice's."""
     known = reference.model_copy(update={"score": histogram(early_score)})
     return drift_of_frame(known, spec, [test.frame], score, settings)
-
-
-def fingerprint(
-    config: TrainingConfig,
-    execution_date: date,
-    settings: Settings,
-    data: str | Mapping[str, int],
-    code_version: str,
-) -> str:
-    """Hash of everything a training's result depends on.
-
-    ``data`` says which rows: a hash of the files read, else the versions of their tables. Versions
-    also change when other days are written.
-    """
-    text = json.dumps(
-        {
-            "config": config.model_dump(mode="json"),
-            "execution_date": execution_date.isoformat(),
-            "data": data if isinstance(data, str) else dict(sorted(data.items())),
-            "code_version": code_version,
-            "settings": [settings.seed, settings.top_n, settings.max_training_rows],
-            "bounds": {
-                name: value
-                for name, value in settings.model_dump(mode="json").items()
-                if name in LearningSettings.model_fields
-            },
-        },
-        sort_keys=True,
-    )
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 class _Clock:

@@ -43,18 +43,24 @@ def pinned_settings(settings: Settings) -> dict[str, Any]:
 @cache
 def code_version() -> dict[str, str]:
     """Versions of what decides: the package's own, a hash of its source, and libraries."""
-    package = resources.files("usergrowth_dagster")
-    digest = hashlib.sha256()
-    for part in _CODE:
-        for name, text in sorted(_sources(package.joinpath(part), part)):
-            digest.update(f"{name}\n".encode() + text)
     libraries = {name: metadata.version(name) for name in _LIBRARIES}
     return {
         "usergrowth": __version__,
-        "source": digest.hexdigest()[:16],
+        "source": source_hash(*_CODE),
         "python": platform.python_version(),
         **libraries,
     }
+
+
+@cache
+def source_hash(*parts: str) -> str:
+    """Hash of the Python source below some folders and files of the package."""
+    package = resources.files("usergrowth_dagster")
+    digest = hashlib.sha256()
+    for part in parts:
+        for name, text in sorted(_sources(package.joinpath(part), part)):
+            digest.update(f"{name}\n".encode() + text)
+    return digest.hexdigest()[:16]
 
 
 def _sources(place: Traversable, name: str) -> list[tuple[str, bytes]]:

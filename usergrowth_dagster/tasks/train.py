@@ -16,6 +16,7 @@ from usergrowth_dagster.control.jobs import training_moved
 from usergrowth_dagster.control.tasks import campaigns, tasks_for
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import Algorithm, TrainingConfig
+from usergrowth_dagster.learning.origin import MadeFrom
 from usergrowth_dagster.tasks.effects import window_of
 from usergrowth_dagster.tasks.features import (
     TRAINING_CHAIN,
@@ -32,6 +33,7 @@ from usergrowth_dagster.tasks.models import (
     waiting_version,
 )
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.provenance import source_hash
 from usergrowth_dagster.warehouse.build import Build
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.models import load_graph
@@ -266,10 +268,12 @@ def _train(
             config,
             execution_date,
             project.settings,
-            data_versions=versions,
-            data_mark=_mark(files),
-            code_version=training_code_version(config.algorithm),
-            dagster_run_id=project.run_id,
+            made_from=MadeFrom(
+                data_versions=versions,
+                data_mark=_mark(files),
+                code_version=training_code_version(config.algorithm),
+                dagster_run_id=project.run_id,
+            ),
             progress=lambda stage: project.progress(f"{config.algorithm}: {stage}", 0, 0),
         )
     return Training(config, tuple(names), builds, registered)
@@ -293,7 +297,11 @@ def _mark(files: list[str]) -> str:
 
 
 def training_code_version(algorithm: Algorithm) -> str:
-    """Hash of the package's version and of the SQL that the training set is made by."""
+    """Hash of the package's version, of what learns, and of the SQL of the training set."""
     graph = load_graph()
-    parts = [__version__, *(graph.code_version(model) for model in TRAINING_CHAIN[algorithm])]
+    parts = [
+        __version__,
+        source_hash("learning"),
+        *(graph.code_version(model) for model in TRAINING_CHAIN[algorithm]),
+    ]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]

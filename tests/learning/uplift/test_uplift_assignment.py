@@ -9,6 +9,7 @@ from uplift_frames import make_uplift
 
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.encoding import KEYS
+from usergrowth_dagster.learning.origin import MadeFrom
 from usergrowth_dagster.learning.uplift.assignment import TOUCHES, foretold, touch_features
 from usergrowth_dagster.learning.uplift.controls import strongest_features
 from usergrowth_dagster.learning.uplift.curves import area, arms, curve, qini
@@ -162,7 +163,12 @@ def test_a_training_leaves_touches_out_and_judges_the_draw(
 
     def trained() -> Any:
         return train_uplift(
-            engine, "uplift_training", CONFIG, date(2024, 6, 1), settings, code_version="1"
+            engine,
+            "uplift_training",
+            CONFIG,
+            date(2024, 6, 1),
+            settings,
+            made_from=MadeFrom(code_version="1"),
         )
 
     found = trained()

@@ -8,6 +8,7 @@ from uplift_frames import make_uplift
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
+from usergrowth_dagster.learning.origin import MadeFrom
 from usergrowth_dagster.learning.reviewing import newest_model
 from usergrowth_dagster.learning.scoring import score
 from usergrowth_dagster.learning.uplift.learners import TLearner
@@ -29,7 +30,7 @@ def few_learners(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(engine: Engine, settings: Settings, config: TrainingConfig = CONFIG) -> Any:
     return train_and_register_uplift(
-        engine, TABLE, config, DAY, settings, data_versions={}, code_version="1"
+        engine, TABLE, config, DAY, settings, made_from=MadeFrom({}, code_version="1")
     )
 
 

@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.learning.config import TrainingConfig, last_label_day
+from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.dataset import job_rows, on_days
 from usergrowth_dagster.learning.encoding import FeatureSpec
 from usergrowth_dagster.learning.estimators import matrix_columns
 from usergrowth_dagster.learning.fitting import fit_spec
 from usergrowth_dagster.learning.gates import Gate
-from usergrowth_dagster.learning.metrics import Evaluation, Interval
-from usergrowth_dagster.learning.splits import TimeSplit
-from usergrowth_dagster.learning.training import Progress, fingerprint
+from usergrowth_dagster.learning.metrics import Evaluation
+from usergrowth_dagster.learning.origin import NOT_TOLD, MadeFrom, Progress, Trained
 from usergrowth_dagster.learning.uplift.assignment import Foretold, foretold, touch_features
 from usergrowth_dagster.learning.uplift.choose import Choice, choose
 from usergrowth_dagster.learning.uplift.controls import SingleFeature, strongest_features
@@ -47,6 +46,7 @@ from usergrowth_dagster.warehouse.engine import Engine
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
 
 CHOSEN = "chosen"
@@ -55,57 +55,33 @@ SHOWN_FEATURES = 3
 MANY_THREADS = 100_000  # rows from which LightGBM's threads are worth their waiting
 
 
-@dataclass(frozen=True)
-class TrainedUplift:
-    """Everything one training found out.
+@dataclass(frozen=True, kw_only=True)
+class TrainedUplift(Trained):
+    """Everything that a training of effects found out.
+
+    The figures of the chosen one's effects are named ``chosen`` in the evaluation, beside those of
+    every candidate, the strongest features and a random ranking.
 
     Attributes:
-        config, execution_date, code_version, data_versions, dagster_run_id: what it was made from.
-        split: days learned from and tested on.
-        spec, model: the features, and the model of effects.
+        model: the model of effects.
         choice: what was compared where it was learned, and chosen.
-        evaluation: figures on the test slice of every candidate, the strongest features and a
-            random ranking; those of the chosen one's effects are named ``chosen``.
         bins, calibration: its effects by decile, predicted and measured.
         gates: what it passed and failed.
-        sentence: what was chosen, why, and what the test slice says.
         importance: feature → rank correlation with the predicted effect, strongest first.
         rows: slice → arm → rows and returns.
         without: rows that could not be learned from.
+        example: some rows of the flat frame.
     """
 
-    config: TrainingConfig
-    execution_date: date
-    data_versions: dict[str, int]
-    code_version: str
-    dagster_run_id: str | None
-    split: TimeSplit
-    spec: FeatureSpec
     model: UpliftModel
     choice: Choice
-    evaluation: Evaluation
     bins: list[UpliftBin]
     calibration: UpliftCalibration
     gates: list[Gate]
-    sentence: str
     importance: dict[str, float]
     rows: dict[str, dict[str, dict[str, int]]]
     without: LeftOut
-    figures: dict[str, bytes] = field(repr=False)
-    example: Any = field(repr=False)
-    warnings: tuple[str, ...]
-    seconds: dict[str, float]
-    fingerprint: str
-
-    @property
-    def last_label_day(self) -> date:
-        """Last day any label looked at."""
-        return last_label_day(self.config, self.split.test)
-
-    @property
-    def fit_last_label_day(self) -> date:
-        """The same without the test slice."""
-        return last_label_day(self.config, self.split.train)
+    example: "pd.DataFrame" = field(repr=False)
 
 
 def train_uplift(
@@ -115,10 +91,7 @@ def train_uplift(
     execution_date: date,
     settings: Settings,
     *,
-    data_versions: Mapping[str, int] | None = None,
-    data_mark: str = "",
-    code_version: str = "",
-    dagster_run_id: str | None = None,
+    made_from: MadeFrom = NOT_TOLD,
     progress: Progress = lambda _: None,
 ) -> TrainedUplift:
     """Choose among learners and controls on earlier days, and measure the choice on later ones.
@@ -179,9 +152,7 @@ def train_uplift(
     return TrainedUplift(
         config=config,
         execution_date=execution_date,
-        data_versions=dict(data_versions or {}),
-        code_version=code_version,
-        dagster_run_id=dagster_run_id,
+        made_from=made_from,
         split=split,
         spec=spec,
         model=model,
@@ -204,9 +175,7 @@ def train_uplift(
             "choose": round(chosen_at - began, 2),
             "evaluate": round(time.perf_counter() - chosen_at, 2),
         },
-        fingerprint=fingerprint(
-            config, execution_date, settings, data_mark or data_versions or {}, code_version
-        ),
+        fingerprint=made_from.fingerprint(config, execution_date, settings),
     )
 
 
@@ -298,9 +267,3 @@ def _importance(
         size = math.sqrt(float(own @ own)) * spread
         found[name] = float(own @ ranked) / size if size else 0.0
     return dict(sorted(found.items(), key=lambda pair: -abs(pair[1])))
-
-
-def interval(figure: Interval) -> dict[str, float | None]:
-    """An interval for records; what is not finite is null."""
-    parts = {"value": figure.value, "low": figure.low, "high": figure.high}
-    return {key: value if math.isfinite(value) else None for key, value in parts.items()}

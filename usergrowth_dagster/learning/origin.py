@@ -1,0 +1,120 @@
+"""What a training was made from, and what every kind of training can tell of itself."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from usergrowth_dagster.learning.config import TrainingConfig, last_label_day
+from usergrowth_dagster.learning.encoding import FeatureSpec
+from usergrowth_dagster.learning.metrics import Evaluation
+from usergrowth_dagster.learning.splits import TimeSplit
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.settings.learning import LearningSettings
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class MadeFrom:
+    """Which data and which code a training goes by, and who runs it.
+
+    Attributes:
+        data_versions: table → Delta version that the rows were built from.
+        data_mark: hash of the rows' files, which tells the same data from other data; versions
+            also change when other days are written.
+        code_version: hash of the code and SQL.
+        dagster_run_id: the orchestrator's run, for the record.
+    """
+
+    data_versions: Mapping[str, int] = field(default_factory=dict)
+    data_mark: str = ""
+    code_version: str = ""
+    dagster_run_id: str | None = None
+
+    def fingerprint(self, config: TrainingConfig, execution_date: date, settings: Settings) -> str:
+        """Hash of everything that a training's result depends on."""
+        text = json.dumps(
+            {
+                "config": config.model_dump(mode="json"),
+                "execution_date": execution_date.isoformat(),
+                "data": self.data_mark or dict(sorted(self.data_versions.items())),
+                "code_version": self.code_version,
+                "settings": [settings.seed, settings.top_n, settings.max_training_rows],
+                "bounds": {
+                    name: value
+                    for name, value in settings.model_dump(mode="json").items()
+                    if name in LearningSettings.model_fields
+                },
+            },
+            sort_keys=True,
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+NOT_TOLD = MadeFrom()
+"""Of a training that is not kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What every training found out, whatever the kind of model.
+
+    Attributes:
+        config, execution_date, made_from: what it was made from.
+        split: snapshot days of the slices.
+        spec: the features.
+        evaluation: figures with intervals on the test slice, of the candidates and of baselines.
+        sentence: what was chosen and why, in words.
+        figures: picture name → PNG bytes.
+        warnings: sentences for the job's history.
+        seconds: wall time of each stage.
+        fingerprint: of everything the result depends on.
+    """
+
+    config: TrainingConfig
+    execution_date: date
+    made_from: MadeFrom
+    split: TimeSplit
+    spec: FeatureSpec
+    evaluation: Evaluation
+    sentence: str
+    figures: dict[str, bytes] = field(repr=False)
+    warnings: tuple[str, ...]
+    seconds: dict[str, float]
+    fingerprint: str
+
+    @property
+    def last_label_day(self) -> date:
+        """Last day that any label looked at."""
+        return last_label_day(self.config, self.split.test)
+
+    @property
+    def fit_last_label_day(self) -> date:
+        """The same without the test slice."""
+        return last_label_day(self.config, [*self.split.train, *self.split.calibrate])
+
+    def summary(self, champion: str) -> dict[str, Any]:
+        """What it tells of itself, as JSON-ready values; a kind of model adds its own."""
+        return {
+            "algorithm": self.config.algorithm,
+            "config": self.config.model_dump(mode="json"),
+            "config_hash": self.config.config_hash(),
+            "execution_date": self.execution_date.isoformat(),
+            "last_label_day": self.last_label_day.isoformat(),
+            "champion": champion,
+            "metrics": {
+                name: {metric: figure.as_dict() for metric, figure in found.items()}
+                for name, found in self.evaluation.metrics.items()
+            },
+            "sentence": self.sentence,
+            "slices": self.split.as_dict(),
+            "features": len(self.spec.features),
+            "data_versions": dict(self.made_from.data_versions),
+            "code_version": self.made_from.code_version,
+            "dagster_run_id": self.made_from.dagster_run_id,
+            "warnings": list(self.warnings),
+            "seconds": self.seconds,
+        }
