@@ -9,6 +9,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from learning_frames import make_churn
 
+from usergrowth_dagster.learning.artifacts import LoadedModel
 from usergrowth_dagster.learning.drift import (
     Reference,
     compare,
@@ -21,7 +22,6 @@ from usergrowth_dagster.learning.drift import (
 from usergrowth_dagster.learning.encoding import flat_frame
 from usergrowth_dagster.learning.fitting import fit_spec
 from usergrowth_dagster.learning.plots import draw_drift
-from usergrowth_dagster.learning.store import LoadedModel
 
 
 def test_the_index_equals_a_hand_computed_one():

@@ -8,6 +8,7 @@ import pytest
 from learning_frames import make_churn
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.artifacts import load
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.dataset import job_rows, load_slices, on_days
 from usergrowth_dagster.learning.fitting import fit_spec
@@ -15,10 +16,10 @@ from usergrowth_dagster.learning.gates import features_gate, leakage_gate, posit
 from usergrowth_dagster.learning.leakage import Screening, screen
 from usergrowth_dagster.learning.lifecycle import train_and_register
 from usergrowth_dagster.learning.origin import MadeFrom
-from usergrowth_dagster.learning.registry import newest_model
+from usergrowth_dagster.learning.reviewing import newest_model
 from usergrowth_dagster.learning.scoring import score
 from usergrowth_dagster.learning.splits import split_by_time
-from usergrowth_dagster.learning.store import client, load
+from usergrowth_dagster.learning.store import client
 from usergrowth_dagster.learning.training import train
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.tasks.score import make_scores

@@ -9,21 +9,15 @@ import pytest
 from learning_frames import make_churn
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.artifacts import load, read_artifacts
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.gates import calibration_gate, champion_gate, leakage_gate
 from usergrowth_dagster.learning.lifecycle import train_and_register
 from usergrowth_dagster.learning.origin import MadeFrom
-from usergrowth_dagster.learning.registry import (
-    find_fingerprint,
-    load,
-    newest_model,
-    read_artifacts,
-    register,
-    review,
-    versions,
-)
+from usergrowth_dagster.learning.registry import find_fingerprint, register
+from usergrowth_dagster.learning.reviewing import newest_model, review
 from usergrowth_dagster.learning.scoring import feature_mismatch, score
-from usergrowth_dagster.learning.store import client
+from usergrowth_dagster.learning.store import client, versions
 from usergrowth_dagster.learning.training import train
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.engine import open_engine

@@ -11,10 +11,10 @@ from usergrowth_dagster.learning.reviewing import (
     newest_model,
     review,
     rollback,
-    settle,
     taken_back,
     waiting_model,
 )
+from usergrowth_dagster.learning.settling import settle
 from usergrowth_dagster.learning.store import add_version, client, experiment
 
 LABEL, OTHER = "a" * 12, "b" * 12

@@ -26,14 +26,17 @@ def closed():
 
 
 def test_a_tracking_server_that_refuses_is_told_soon(closed, tmp_path):
-    """Guards against a command that is silent for minutes, and a password on the terminal."""
+    """Guards against a command that is silent for minutes, and a password on the terminal.
+
+    What does not need MLflow is shown all the same.
+    """
     uri = f"http://ann:s3cret@127.0.0.1:{closed}/"
     kept = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
     kept |= {"USERGROWTH_HOME": str(tmp_path), "USERGROWTH_MLFLOW_TRACKING_URI": uri}
-    for command in (["list"], ["approve", "churn", "1"]):
+    for command in (["models", "list"], ["models", "approve", "churn", "1"], ["status"]):
         began = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-m", "usergrowth_dagster", "models", *command],
+            [sys.executable, "-m", "usergrowth_dagster", *command],
             env=kept,
             capture_output=True,
             text=True,
@@ -45,6 +48,7 @@ def test_a_tracking_server_that_refuses_is_told_soon(closed, tmp_path):
         assert f"MLflow at http://127.0.0.1:{closed}/ cannot be used" in told
         assert "mlflow_tracking_uri" in told
         assert "s3cret" not in done.stderr + done.stdout and "Traceback" not in done.stderr
+        assert ("Tables" in done.stdout and "Messages" in done.stdout) == (command == ["status"])
         assert taken < 30, "four seconds of patience, and a slow start"
 
 

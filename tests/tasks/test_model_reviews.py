@@ -116,7 +116,8 @@ def test_a_word_given_in_mlflow_is_in_the_audit_log(home: Path, here) -> None:
 
 def test_what_a_version_takes_is_what_people_are_scored_from(home: Path) -> None:
     """Guards against a gate that compares with other tables than the ones that are scored."""
-    from usergrowth_dagster.learning.store import load, versions
+    from usergrowth_dagster.learning.artifacts import load
+    from usergrowth_dagster.learning.store import versions
 
     project = Project(load_settings(home))
     for name in ("churn", "winback"):

@@ -78,7 +78,7 @@ def test_a_score_never_uses_a_model_of_its_future(world: World, tmp_path: Path) 
 
 def models_of(home: Path) -> list[tuple[str, str]]:
     """Versions of the churn model with the last day that their labels saw."""
-    from usergrowth_dagster.learning.registry import versions
+    from usergrowth_dagster.learning.store import versions
     from usergrowth_dagster.settings import load_settings
 
     found = versions(load_settings(home), "churn")

@@ -14,11 +14,12 @@ from chain_world import D, World, cli, copy_home, rows, succeeded
 from usergrowth_dagster.audience.eligibility import OUTCOMES
 from usergrowth_dagster.audience.policy import Policy, Threshold, TopN
 from usergrowth_dagster.control.tasks import task
+from usergrowth_dagster.learning.artifacts import load
 from usergrowth_dagster.learning.contributions import contributions
 from usergrowth_dagster.learning.encoding import flat_frame
 from usergrowth_dagster.learning.importance import row_parts
 from usergrowth_dagster.learning.model import Blend, positive_share
-from usergrowth_dagster.learning.store import load, versions
+from usergrowth_dagster.learning.store import versions
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.tasks import why as why_module
 from usergrowth_dagster.tasks.effects import measure

@@ -35,9 +35,11 @@ def status(home: Home = None) -> None:
     from usergrowth_dagster.commands.status import read_status
     from usergrowth_dagster.tasks.project import Project
 
-    for title, header, lines in read_status(Project(open_home(home))).sections:
+    found = read_status(Project(open_home(home)))
+    for title, header, lines in found.sections:
         table(title, header, lines)
         say("")
+    finish(found.failures)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from usergrowth_dagster.tasks.project import Project
 
 if TYPE_CHECKING:
     from usergrowth_dagster.commands.show import Say, ShowTable
-    from usergrowth_dagster.learning.reviewing import Change
+    from usergrowth_dagster.learning.settling import Change
     from usergrowth_dagster.learning.store import ModelRef
 
 HEADER = (
@@ -35,8 +35,8 @@ def list_models(
     from usergrowth_dagster.learning.store import NAMES, versions
 
     project = Project(open_home(home))
-    if name is not None and name not in NAMES:
-        raise UserError(f"no model is called {name!r}; there are {', '.join(NAMES)}")
+    if name is not None:
+        _require_known(name)
     today = project.settings.current_date()
     lines, records = [], []
     for model in [name] if name else NAMES:
@@ -60,12 +60,13 @@ def show_model(home: Path | None, name: str, version: int, *, as_json: bool, say
     """Show where a version stands, and its model card.
 
     Raises:
-        UserError: no such version.
+        UserError: no such model or version.
     """
+    from usergrowth_dagster.learning.artifacts import read_artifacts, read_card
     from usergrowth_dagster.learning.reviewing import get_version
-    from usergrowth_dagster.learning.store import read_artifacts, read_card
 
     project = Project(open_home(home))
+    _require_known(name)
     settle_models(project, name)
     ref = get_version(project.settings, name, version)
     if as_json:
@@ -81,11 +82,12 @@ def review_model(
     """Approve or reject a version, and say what scores now.
 
     Raises:
-        UserError: no such version, or a reason is needed.
+        UserError: no such model or version, or a reason is needed.
     """
     from usergrowth_dagster.learning.reviewing import newest_model, review
 
     project = Project(open_home(home))
+    _require_known(name)
     settle_models(project, name)
     change = review(project.settings, name, version, approve=approve, actor=whoami(), why=why)
     _recorded(project, change)
@@ -110,11 +112,12 @@ def rollback_model(
     """Retire a version, so that the approved one before it scores again.
 
     Raises:
-        UserError: no reason, or nothing that could be rolled back.
+        UserError: no such model, no reason, or nothing that could be rolled back.
     """
     from usergrowth_dagster.learning.reviewing import rollback
 
     project = Project(open_home(home))
+    _require_known(name)
     settle_models(project, name)
     change, heir = rollback(project.settings, name, version, actor=whoami(), why=why)
     _recorded(project, change)
@@ -123,6 +126,13 @@ def rollback_model(
         f"{name} version {ref.version} is retired. Dates after {ref.last_label_day} are scored by "
         f"version {heir.version} now; earlier ones as before. {_NEXT_WAIT}"
     )
+
+
+def _require_known(name: str) -> None:
+    from usergrowth_dagster.learning.store import NAMES
+
+    if name not in NAMES:
+        raise UserError(f"no model is called {name!r}; there are {', '.join(NAMES)}")
 
 
 def _recorded(project: Project, change: "Change") -> None:

@@ -3,27 +3,37 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.project import Project
+
+Section = tuple[str, tuple[str, ...], list[tuple[Any, ...]]]
 
 
 @dataclass
 class Status:
-    """Rows for people, section by section: a title, a header, and lines."""
+    """Rows for people, section by section: a title, a header, and lines.
 
-    sections: list[tuple[str, tuple[str, ...], list[tuple[Any, ...]]]] = field(default_factory=list)
+    ``failures`` are sentences about what could not be asked.
+    """
+
+    sections: list[Section] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
 
 def read_status(project: Project) -> Status:
-    """Everything of a home at a glance."""
+    """Everything of a home at a glance; without MLflow everything but its models."""
     from usergrowth_dagster.commands.delivery import delivery_sections
 
-    sending = delivery_sections(project.store, project.settings)
-    return Status(
-        [_tables(project), _models(project), *_reviews(project), _tasks(project), *sending]
-    )
+    found = Status([_tables(project)])
+    try:
+        found.sections += [_models(project), *_reviews(project)]
+    except UserError as error:
+        found.failures.append(str(error))
+    found.sections += [_tasks(project), *delivery_sections(project.store, project.settings)]
+    return found
 
 
-def _tables(project: Project) -> tuple[str, tuple[str, ...], list[tuple[Any, ...]]]:
+def _tables(project: Project) -> Section:
     lines = []
     for table in project.warehouse.tables():
         counts = project.warehouse.row_counts(table)
@@ -41,7 +51,7 @@ def _tables(project: Project) -> tuple[str, tuple[str, ...], list[tuple[Any, ...
     return "Tables", ("table", "rows", "days", "first", "last", "version"), lines
 
 
-def _models(project: Project) -> tuple[str, tuple[str, ...], list[tuple[Any, ...]]]:
+def _models(project: Project) -> Section:
     from usergrowth_dagster.learning.store import NAMES, versions
     from usergrowth_dagster.tasks.models import settle_models
 
@@ -56,7 +66,7 @@ def _models(project: Project) -> tuple[str, tuple[str, ...], list[tuple[Any, ...
     return "Models", header, lines
 
 
-def _reviews(project: Project) -> list[tuple[str, tuple[str, ...], list[tuple[Any, ...]]]]:
+def _reviews(project: Project) -> list[Section]:
     """Campaigns that a version waits for, with the command to approve it; nothing when none."""
     from usergrowth_dagster.tasks.models import waiting_campaigns
 
@@ -68,7 +78,7 @@ def _reviews(project: Project) -> list[tuple[str, tuple[str, ...], list[tuple[An
     return [("Models that wait for review", header, lines)] if lines else []
 
 
-def _tasks(project: Project) -> tuple[str, tuple[str, ...], list[tuple[Any, ...]]]:
+def _tasks(project: Project) -> Section:
     from usergrowth_dagster.control.tasks import all_tasks
 
     lines = [

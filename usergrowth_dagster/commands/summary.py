@@ -62,7 +62,7 @@ def _rows(project: Project) -> dict[str, dict[str, int]]:
 
 
 def _model(project: Project, task: Task) -> dict[str, Any]:
-    from usergrowth_dagster.learning.store import read_artifacts
+    from usergrowth_dagster.learning.artifacts import read_artifacts
 
     ref = scoring_model(project, task)
     summary, _ = read_artifacts(ref)

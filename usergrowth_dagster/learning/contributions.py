@@ -9,9 +9,9 @@ them. The calibration map is monotone, so the direction is that of the calibrate
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from usergrowth_dagster.learning.artifacts import LoadedModel
 from usergrowth_dagster.learning.encoding import MISSING, OTHER, Feature, flat_frame
 from usergrowth_dagster.learning.importance import row_parts
-from usergrowth_dagster.learning.store import LoadedModel
 from usergrowth_dagster.warehouse.engine import Engine
 
 if TYPE_CHECKING:

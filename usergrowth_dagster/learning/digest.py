@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.learning.store import ModelRef, _open
+from usergrowth_dagster.learning.store import ModelRef, open_client
 
 _BLOCK = 1 << 20
 _STAMPED = {"registered_model_meta"}
@@ -22,7 +22,9 @@ def model_digest(ref: ModelRef) -> str:
 
     with TemporaryDirectory(prefix="usergrowth-model-") as folder:
         try:
-            path = Path(_open(ref.tracking_uri).download_artifacts(ref.run_id, "model", folder))
+            path = Path(
+                open_client(ref.tracking_uri).download_artifacts(ref.run_id, "model", folder)
+            )
         except (MlflowException, OSError) as error:
             raise UserError(
                 f"model {ref.name} version {ref.version}: its files are gone from MLflow "

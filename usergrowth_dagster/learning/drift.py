@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from usergrowth_dagster.learning.store import LoadedModel
+    from usergrowth_dagster.learning.artifacts import LoadedModel
 
 BINS = 10
 SURE = 0.999  # of a shift being more than chance

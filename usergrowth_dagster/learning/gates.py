@@ -18,7 +18,7 @@ from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
 
 if TYPE_CHECKING:
-    from usergrowth_dagster.learning.store import LoadedModel
+    from usergrowth_dagster.learning.artifacts import LoadedModel
 
 MIN_COMPARED = 200
 SURE = 3.0  # standard errors: many features are looked at

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+from usergrowth_dagster.learning.artifacts import read_artifacts, read_card
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.origin import MadeFrom, Progress
-from usergrowth_dagster.learning.registry import find_fingerprint, read_artifacts, register
-from usergrowth_dagster.learning.store import ModelRef, read_card
+from usergrowth_dagster.learning.registry import find_fingerprint, register
+from usergrowth_dagster.learning.store import ModelRef
 from usergrowth_dagster.learning.training import train
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine

@@ -12,16 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from usergrowth_dagster.learning.artifacts import CARD_FILE, SPEC_FILE, SUMMARY_FILE
 from usergrowth_dagster.learning.origin import Trained
-from usergrowth_dagster.learning.store import (
-    CARD_FILE,
-    SPEC_FILE,
-    SUMMARY_FILE,
-    ModelRef,
-    add_version,
-    client,
-    experiment,
-)
+from usergrowth_dagster.learning.store import ModelRef, add_version, client, experiment
 from usergrowth_dagster.settings import Settings
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from usergrowth_dagster.learning.artifacts import REFERENCE_FILE, load, read_artifacts
 from usergrowth_dagster.learning.card import headline, write_card
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.curves import reliability
@@ -22,38 +23,11 @@ from usergrowth_dagster.learning.gates import (
     positives_gate,
 )
 from usergrowth_dagster.learning.recording import SavedModel, record
-from usergrowth_dagster.learning.reviewing import (
-    newest_model,
-    review,
-    taken_back,
-    waiting_model,
-)
-from usergrowth_dagster.learning.store import (
-    REFERENCE_FILE,
-    LoadedModel,
-    ModelRef,
-    Status,
-    load,
-    read_artifacts,
-    versions,
-)
+from usergrowth_dagster.learning.reviewing import newest_model, taken_back
+from usergrowth_dagster.learning.store import ModelRef, Status, versions
 from usergrowth_dagster.learning.training import TrainedModels
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
-
-__all__ = [
-    "LoadedModel",
-    "ModelRef",
-    "find_fingerprint",
-    "load",
-    "newest_model",
-    "read_artifacts",
-    "register",
-    "review",
-    "summarize",
-    "versions",
-    "waiting_model",
-]
 
 TRUSTED = (  # the types of this package that a saved model may be made of
     "usergrowth_dagster.learning.model.Blend",

@@ -15,56 +15,30 @@ A rejection and a rollback hold for the versions to come as well: until a person
 of the label, those that the gates would approve wait for a person (:func:`taken_back`). An approved
 version that is older goes on scoring.
 
-In MLflow's pages the same is done by hand, and :func:`settle` makes it whole the next time anything
-asks for a model:
-
-* **Tag ``status``** set to ``approved``, ``rejected``, ``retired`` or ``waiting_review`` means just
-  that. A tag ``why`` beside it is the reason; MLflow does not tell who did it.
-* **Alias ``champion``** moved to another version means "this one scores": the version is approved,
-  and the approved ones of the same label that learned later days are retired, as by a rollback.
-  Where there are none, a training that comes after is judged and takes over as always, unless the
-  campaign requires a review.
-* Removing the alias means nothing: it shows which version is newest, and the next one gets it.
-
-Whoever may write in MLflow has the last word: the gates are not asked again there. The lists show
-which gates such a version had failed, and that no reason was given.
+The same can be done by hand in MLflow's pages (:mod:`settling`).
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.settling import (
+    Change,
+    mend_alias,
+    newest,
+    order,
+    read_again,
+    set_tags,
+    settle,
+)
 from usergrowth_dagster.learning.store import (
-    ALIAS,
-    SET_TO,
     SETTLED,
     ModelRef,
     Status,
-    as_ref,
     client,
     move_alias,
-    only_one,
-    set_alias,
     versions,
 )
 from usergrowth_dagster.settings import Settings
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-IN_MLFLOW = "MLflow"
-KNOWN: tuple[Status, ...] = ("approved", "waiting_review", "rejected", "retired")
-
-
-@dataclass(frozen=True)
-class Change:
-    """A change of a version's status: what it is now, what it was, and how it came about."""
-
-    ref: ModelRef
-    was: str
-    how: str
 
 
 def newest_model(
@@ -87,14 +61,14 @@ def newest_model(
         and ref.last_label_day < before
         and (ref.reviewed_by or not reviewed)
     ]
-    return _newest(usable)
+    return newest(usable)
 
 
 def waiting_model(settings: Settings, name: str, config_hash: str, before: date) -> ModelRef | None:
     """The newest version for a label that waits for a person's word and could score a date."""
     settle(settings, name)
     found = versions(settings, name, tags={"config_hash": config_hash})
-    return _newest([r for r in found if r.status == "waiting_review" and r.last_label_day < before])
+    return newest([r for r in found if r.status == "waiting_review" and r.last_label_day < before])
 
 
 def taken_back(settings: Settings, name: str, config_hash: str) -> ModelRef | None:
@@ -192,7 +166,7 @@ def rollback(
             "be rolled back"
         )
     label = versions(settings, name, tags={"config_hash": ref.config_hash})
-    heir = _newest([r for r in label if r.status == "approved" and r.version != ref.version])
+    heir = newest([r for r in label if r.status == "approved" and r.version != ref.version])
     if heir is None:
         raise UserError(
             f"model {name}: no other version of the label of version {ref.version} is approved, so "
@@ -200,75 +174,6 @@ def rollback(
             f'reject {name} {ref.version} --why "…"'
         )
     return _change(settings, ref, "retired", actor, why), heir
-
-
-def settle(settings: Settings, name: str) -> list[Change]:
-    """Make whole what a person did to tags and the alias in MLflow's pages; see the module.
-
-    Returns:
-        What has changed since the last time; usually nothing.
-    """
-    from mlflow.exceptions import MlflowException
-
-    made = client(settings)
-    try:
-        model = made.get_registered_model(name)
-    except MlflowException:
-        return []
-    found = {ref.version: ref for ref in versions(settings, name)}
-    by_tag = [r for r in found.values() if r.settled and r.status != r.settled]
-    known = [r for r in by_tag if r.status in KNOWN]
-    at, put = model.aliases.get(ALIAS), model.tags.get(SET_TO)
-    moved = found.get(int(at)) if at and put and str(at) != str(put) else None
-    if not known and moved is None:
-        return []
-    changes = []
-    with only_one(settings):
-        for ref in known:
-            changes.append(_noticed(made, ref, ref.status, ref.settled, "tag status was set"))
-        if moved is not None:
-            changes += _follow_alias(made, found, moved, {r.version for r in known})
-    _mend_alias(made, settings, name)
-    for change in changes:
-        if change.ref.status == "approved" and moved is None:
-            move_alias(made, settings, change.ref)
-    return changes
-
-
-def _follow_alias(
-    made: "MlflowClient", found: dict[int, ModelRef], target: ModelRef, tagged: set[int]
-) -> list[Change]:
-    """The alias was moved to ``target``: it scores, and later ones of its label are retired."""
-    how = f"alias {ALIAS} was moved to version {target.version}"
-    changes = []
-    if target.status != "approved":
-        if target.version in tagged:  # taken back by its tag at the same time
-            return []
-        changes.append(_noticed(made, target, "approved", target.status, how))
-    for ref in found.values():
-        later = ref.config_hash == target.config_hash and _order(ref) > _order(target)
-        if later and ref.status == "approved" and ref.version not in tagged:
-            changes.append(_noticed(made, ref, "retired", "approved", how))
-    made.set_registered_model_tag(target.name, SET_TO, str(target.version))
-    return changes
-
-
-def _noticed(made: "MlflowClient", ref: ModelRef, status: str, was: str, how: str) -> Change:
-    """Write down a change that was made in MLflow's pages."""
-    why = ref.why if how.startswith("tag") else how
-    moment = datetime.now(UTC).isoformat(timespec="microseconds")
-    _tag(
-        made,
-        ref,
-        {
-            "status": status,
-            SETTLED: status,
-            "reviewed_by": IN_MLFLOW,
-            "reviewed_at": moment,
-            "why": why,
-        },
-    )
-    return Change(_again(made, ref), was, f"{how} in MLflow")
 
 
 def _change(settings: Settings, ref: ModelRef, status: Status, actor: str, why: str) -> Change:
@@ -280,34 +185,13 @@ def _change(settings: Settings, ref: ModelRef, status: Status, actor: str, why: 
     moment = datetime.now(UTC).isoformat(timespec="microseconds")
     values = {"reviewed_by": actor, "reviewed_at": moment, "why": why.strip()}
     # The status goes last: a process killed before it has changed nothing that decides.
-    _tag(made, ref, {**values, SETTLED: status, "status": status})
-    decided = _again(made, ref)
+    set_tags(made, ref, {**values, SETTLED: status, "status": status})
+    decided = read_again(made, ref)
     if status == "approved":
         move_alias(made, settings, decided)
     else:
-        _mend_alias(made, settings, ref.name)
+        mend_alias(made, settings, ref.name)
     return Change(decided, ref.status, "command")
-
-
-def _mend_alias(made: "MlflowClient", settings: Settings, name: str) -> None:
-    """Take the alias from a version that may not score, for the approved one before it."""
-    from mlflow.exceptions import MlflowException
-
-    found = {ref.version: ref for ref in versions(settings, name)}
-    with only_one(settings):
-        try:
-            held = found.get(int(made.get_model_version_by_alias(name, ALIAS).version))
-        except MlflowException:
-            return
-        if held is None or held.status == "approved":
-            return
-        usable = [r for r in found.values() if r.status == "approved"]
-        label = [r for r in usable if r.config_hash == held.config_hash]
-        heir = _newest(label) or _newest(usable)
-        if heir is None:
-            made.delete_registered_model_alias(name, ALIAS)
-        else:
-            set_alias(made, heir)
 
 
 def _only(settings: Settings, name: str) -> ModelRef:
@@ -317,26 +201,9 @@ def _only(settings: Settings, name: str) -> ModelRef:
         raise UserError(f"model {name}: no version is approved, so there is none to roll back")
     labels = {ref.config_hash for ref in approved}
     if len(labels) > 1:
-        newest = [_newest([r for r in approved if r.config_hash == label]) for label in labels]
+        newest = [newest([r for r in approved if r.config_hash == label]) for label in labels]
         named = ", ".join(sorted(str(r.version) for r in newest if r))
         raise UserError(
             f"model {name}: versions {named} score for different labels; name the one to roll back"
         )
-    return max(approved, key=_order)
-
-
-def _order(ref: ModelRef) -> tuple[date, int]:
-    return ref.last_label_day, ref.version
-
-
-def _newest(found: Iterable[ModelRef]) -> ModelRef | None:
-    return max(found, key=_order, default=None)
-
-
-def _tag(made: "MlflowClient", ref: ModelRef, values: dict[str, str]) -> None:
-    for key, value in values.items():
-        made.set_model_version_tag(ref.name, str(ref.version), key, value)
-
-
-def _again(made: "MlflowClient", ref: ModelRef) -> ModelRef:
-    return as_ref(made, made.get_model_version(ref.name, str(ref.version)))
+    return max(approved, key=order)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.artifacts import LoadedModel, load
 from usergrowth_dagster.learning.config import quote_text
 from usergrowth_dagster.learning.drift import unseen_share
 from usergrowth_dagster.learning.encoding import (
@@ -22,7 +23,7 @@ from usergrowth_dagster.learning.encoding import (
     map_keys,
     quoted,
 )
-from usergrowth_dagster.learning.store import LoadedModel, ModelRef, load
+from usergrowth_dagster.learning.store import ModelRef
 from usergrowth_dagster.warehouse.engine import Engine
 
 if TYPE_CHECKING:

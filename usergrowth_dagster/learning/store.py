@@ -8,19 +8,14 @@ champion, status (approved | waiting_review | rejected | retired), gates, finger
 person changes the status, with a command or in MLflow's own pages, is told in :mod:`reviewing`.
 """
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.learning.drift import Reference
-from usergrowth_dagster.learning.encoding import FeatureSpec
 from usergrowth_dagster.learning.tracking import (
     require_reachable,
     set_defaults,
@@ -32,13 +27,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-    from usergrowth_dagster.learning.model import CalibratedModel
-
 Status = Literal["approved", "waiting_review", "rejected", "retired"]
-SPEC_FILE = "feature_spec.json"
-REFERENCE_FILE = "drift_reference.json"  # beside the spec, in the folder of the model
-CARD_FILE = "model_card.md"
-SUMMARY_FILE = "summary.json"
 NAMES = ("churn", "winback", "uplift")  # of registered models
 ALIAS = "champion"
 SET_TO = "champion_set_to"  # of the registered model: where the product last put the alias
@@ -100,16 +89,6 @@ class ModelRef:
         return f"models:/{self.name}/{self.version}"
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    """A version ready to score: the model, the features it takes, and those it was trained on."""
-
-    ref: ModelRef
-    model: "CalibratedModel"
-    spec: FeatureSpec
-    reference: Reference | None = None
-
-
 def client(settings: Settings) -> "MlflowClient":
     """The client of the configured MLflow; makes the local database and folders when missing.
 
@@ -123,12 +102,13 @@ def client(settings: Settings) -> "MlflowClient":
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
     with only_one(settings), told_in_a_sentence(uri):
-        made = _open(uri)
+        made = open_client(uri)
         made.search_experiments(max_results=1)  # opens the store, which makes its tables
     return made
 
 
-def _open(uri: str) -> "MlflowClient":
+def open_client(uri: str) -> "MlflowClient":
+    """A client of an MLflow that is known to be there."""
     set_defaults()
     from mlflow import MlflowClient
 
@@ -228,56 +208,6 @@ def versions(
     wanted = (tags or {}).items()
     ours = [v for v in found if "fingerprint" in v.tags and wanted <= v.tags.items()]
     return sorted((as_ref(made, v) for v in ours), key=lambda ref: ref.version)
-
-
-def load(ref: ModelRef) -> LoadedModel:
-    """Load a version's model, feature spec, and the training's histograms if it has them.
-
-    Raises:
-        UserError: its files are gone from the artifact store.
-    """
-    made = _open(ref.tracking_uri)
-    from mlflow.exceptions import MlflowException
-
-    with TemporaryDirectory(prefix="usergrowth-model-") as folder:
-        try:
-            path = Path(made.download_artifacts(ref.run_id, "model", folder))
-        except (MlflowException, OSError) as error:
-            raise UserError(
-                f"model {ref.name} version {ref.version}: its files are gone from MLflow "
-                f"({type(error).__name__}); train again"
-            ) from None
-        import mlflow.sklearn
-
-        model = mlflow.sklearn.load_model(str(path))
-        spec = FeatureSpec.model_validate_json((path / SPEC_FILE).read_text(encoding="utf-8"))
-        drawn = path / REFERENCE_FILE
-        text = drawn.read_text(encoding="utf-8") if drawn.exists() else None
-        reference = Reference.model_validate_json(text) if text else None
-    return LoadedModel(ref, model, spec, reference)
-
-
-def read_artifacts(ref: ModelRef) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """A version's summary and its pictures, as logged at training."""
-    made = _open(ref.tracking_uri)
-    with TemporaryDirectory(prefix="usergrowth-model-") as folder:
-        summary = Path(made.download_artifacts(ref.run_id, SUMMARY_FILE, folder))
-        pictures = Path(made.download_artifacts(ref.run_id, "figures", folder))
-        figures = {p.stem: p.read_bytes() for p in sorted(pictures.glob("*.png"))}
-        return json.loads(summary.read_text(encoding="utf-8")), figures
-
-
-def read_card(ref: ModelRef) -> str:
-    """A version's model card as it was written at training; empty for one without a card."""
-    from mlflow.exceptions import MlflowException
-
-    made = _open(ref.tracking_uri)
-    with TemporaryDirectory(prefix="usergrowth-model-") as folder:
-        try:
-            path = Path(made.download_artifacts(ref.run_id, CARD_FILE, folder))
-        except (MlflowException, OSError):
-            return ""
-        return path.read_text(encoding="utf-8")
 
 
 def move_alias(made: "MlflowClient", settings: Settings, ref: ModelRef) -> None:

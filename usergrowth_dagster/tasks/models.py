@@ -12,7 +12,7 @@ from usergrowth_dagster.warehouse.models import load_graph
 
 if TYPE_CHECKING:
     from usergrowth_dagster.control.store import ControlStore
-    from usergrowth_dagster.learning.reviewing import Change
+    from usergrowth_dagster.learning.settling import Change
     from usergrowth_dagster.learning.store import ModelRef
 
 SCORED_TABLES = {
@@ -33,7 +33,7 @@ def serving_columns(algorithm: str) -> dict[str, str]:
 
 def settle_models(project: Project, name: str) -> "list[Change]":
     """Make whole what a person did in MLflow's pages, and write it into the audit log."""
-    from usergrowth_dagster.learning.reviewing import settle
+    from usergrowth_dagster.learning.settling import settle
 
     changes = settle(project.settings, name)
     for change in changes:

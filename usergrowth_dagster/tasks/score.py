@@ -17,8 +17,9 @@ from usergrowth_dagster.tasks.train import training_config, uplift_config
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 if TYPE_CHECKING:
+    from usergrowth_dagster.learning.artifacts import LoadedModel
     from usergrowth_dagster.learning.drift import Drift
-    from usergrowth_dagster.learning.store import LoadedModel, ModelRef
+    from usergrowth_dagster.learning.store import ModelRef
 
 SCORES = "scores"
 SCORE_COLUMNS = {
@@ -183,8 +184,8 @@ def make_scores(
         UserError: a model cannot read the rows, or ``max_unseen_share`` of a column's values are
             new to it.
     """
+    from usergrowth_dagster.learning.artifacts import load
     from usergrowth_dagster.learning.scoring import score
-    from usergrowth_dagster.learning.store import load
 
     loaded, most = load(model), settings.max_unseen_share
     found = score(engine, loaded, "scoring_rows", max_unseen_share=most)

@@ -209,8 +209,8 @@ def _usable(
     project: Project, config: TrainingConfig, names: list[str], execution_date: date
 ) -> Training | None:
     """The model that stands for a training, when it may score the date, or waits for a review."""
+    from usergrowth_dagster.learning.artifacts import read_artifacts, read_card
     from usergrowth_dagster.learning.lifecycle import Registered
-    from usergrowth_dagster.learning.store import read_artifacts, read_card
 
     ref = usable_model(project, config, execution_date)
     ref = ref or waiting_version(project, config, execution_date)

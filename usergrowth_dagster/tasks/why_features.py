@@ -29,8 +29,9 @@ def what_mattered(
         row: the row's place in the upload.
         top: how many at most.
     """
+    from usergrowth_dagster.learning.artifacts import load
     from usergrowth_dagster.learning.contributions import contributions
-    from usergrowth_dagster.learning.store import load, versions
+    from usergrowth_dagster.learning.store import versions
 
     if pins is None or pins.scored is None or "response" not in pins.scored.models:
         return [], "what the score was made from was not written down then"

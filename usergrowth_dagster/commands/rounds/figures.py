@@ -216,7 +216,8 @@ def measured_rounds(side: Side, ours: list[Truth], fixed: list[Truth]) -> list[R
 
 def learned_models(side: Side) -> list[Learned]:
     """The models of effects that were trained, oldest first."""
-    from usergrowth_dagster.learning.store import read_artifacts, versions
+    from usergrowth_dagster.learning.artifacts import read_artifacts
+    from usergrowth_dagster.learning.store import versions
 
     return [
         Learned(

@@ -1,0 +1,80 @@
+"""What a version left in MLflow's artifact store, read again: model, summary, pictures, card."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.drift import Reference
+from usergrowth_dagster.learning.encoding import FeatureSpec
+from usergrowth_dagster.learning.store import ModelRef, open_client
+
+if TYPE_CHECKING:
+    from usergrowth_dagster.learning.model import CalibratedModel
+
+SPEC_FILE = "feature_spec.json"
+REFERENCE_FILE = "drift_reference.json"  # beside the spec, in the folder of the model
+CARD_FILE = "model_card.md"
+SUMMARY_FILE = "summary.json"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A version ready to score: the model, the features it takes, and those it was trained on."""
+
+    ref: ModelRef
+    model: "CalibratedModel"
+    spec: FeatureSpec
+    reference: Reference | None = None
+
+
+def load(ref: ModelRef) -> LoadedModel:
+    """Load a version's model, feature spec, and the training's histograms if it has them.
+
+    Raises:
+        UserError: its files are gone from the artifact store.
+    """
+    made = open_client(ref.tracking_uri)
+    from mlflow.exceptions import MlflowException
+
+    with TemporaryDirectory(prefix="usergrowth-model-") as folder:
+        try:
+            path = Path(made.download_artifacts(ref.run_id, "model", folder))
+        except (MlflowException, OSError) as error:
+            raise UserError(
+                f"model {ref.name} version {ref.version}: its files are gone from MLflow "
+                f"({type(error).__name__}); train again"
+            ) from None
+        import mlflow.sklearn
+
+        model = mlflow.sklearn.load_model(str(path))
+        spec = FeatureSpec.model_validate_json((path / SPEC_FILE).read_text(encoding="utf-8"))
+        drawn = path / REFERENCE_FILE
+        text = drawn.read_text(encoding="utf-8") if drawn.exists() else None
+        reference = Reference.model_validate_json(text) if text else None
+    return LoadedModel(ref, model, spec, reference)
+
+
+def read_artifacts(ref: ModelRef) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """A version's summary and its pictures, as logged at training."""
+    made = open_client(ref.tracking_uri)
+    with TemporaryDirectory(prefix="usergrowth-model-") as folder:
+        summary = Path(made.download_artifacts(ref.run_id, SUMMARY_FILE, folder))
+        pictures = Path(made.download_artifacts(ref.run_id, "figures", folder))
+        figures = {p.stem: p.read_bytes() for p in sorted(pictures.glob("*.png"))}
+        return json.loads(summary.read_text(encoding="utf-8")), figures
+
+
+def read_card(ref: ModelRef) -> str:
+    """A version's model card as it was written at training; empty for one without a card."""
+    from mlflow.exceptions import MlflowException
+
+    made = open_client(ref.tracking_uri)
+    with TemporaryDirectory(prefix="usergrowth-model-") as folder:
+        try:
+            path = Path(made.download_artifacts(ref.run_id, CARD_FILE, folder))
+        except (MlflowException, OSError):
+            return ""
+        return path.read_text(encoding="utf-8")
