@@ -6,7 +6,6 @@ import pytest
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.reviewing import (
-    IN_MLFLOW,
     get_version,
     newest_model,
     review,
@@ -14,7 +13,7 @@ from usergrowth_dagster.learning.reviewing import (
     taken_back,
     waiting_model,
 )
-from usergrowth_dagster.learning.settling import settle
+from usergrowth_dagster.learning.settling import IN_MLFLOW, settle
 from usergrowth_dagster.learning.store import add_version, client, experiment
 
 LABEL, OTHER = "a" * 12, "b" * 12

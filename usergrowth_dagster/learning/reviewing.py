@@ -201,8 +201,8 @@ def _only(settings: Settings, name: str) -> ModelRef:
         raise UserError(f"model {name}: no version is approved, so there is none to roll back")
     labels = {ref.config_hash for ref in approved}
     if len(labels) > 1:
-        newest = [newest([r for r in approved if r.config_hash == label]) for label in labels]
-        named = ", ".join(sorted(str(r.version) for r in newest if r))
+        heads = [newest(r for r in approved if r.config_hash == label) for label in labels]
+        named = ", ".join(sorted(str(head.version) for head in heads if head))
         raise UserError(
             f"model {name}: versions {named} score for different labels; name the one to roll back"
         )
