@@ -1,8 +1,9 @@
 """A person's word on versions: by command, by tag and by alias, on a real MLflow in SQLite."""
 
-from datetime import date, timedelta
+from datetime import timedelta
 
 import pytest
+from registered import LABEL, OTHER, learned
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.reviewing import (
@@ -14,40 +15,7 @@ from usergrowth_dagster.learning.reviewing import (
     waiting_model,
 )
 from usergrowth_dagster.learning.settling import IN_MLFLOW, settle
-from usergrowth_dagster.learning.store import add_version, client, experiment
-
-LABEL, OTHER = "a" * 12, "b" * 12
-FIRST = date(2024, 3, 1)
-
-
-def learned(number: int) -> date:
-    """Last label day of the version of a number."""
-    return FIRST + timedelta(days=7 * number)
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory):
-    """A new MLflow is made once, since its tables take seconds; each test has a model name."""
-    from usergrowth_dagster.settings import load_settings
-
-    return load_settings(tmp_path_factory.mktemp("reviewing") / "home")
-
-
-@pytest.fixture
-def registry(database, request):
-    """Registers versions 1, 2, … of a model of this test's own: status, label."""
-    made, name = client(database), request.node.name
-
-    def add(status="approved", label=LABEL, gates="leakage passed"):
-        run = made.create_run(experiment(made, database, "reviewing"))
-        number = len(made.search_model_versions(f"name = '{name}'")) + 1
-        days = ("last_label_day", "fit_last_label_day", "execution_date")
-        tags = {"config_hash": label, "champion": "x", "status": status, "gates": gates}
-        tags |= dict.fromkeys(days, learned(number).isoformat())
-        tags |= {"fingerprint": f"{name}{number}"}
-        return add_version(made, database, name, run.info.run_id, tags)
-
-    return database, made, name, add
+from usergrowth_dagster.learning.store import add_version, experiment
 
 
 def scores(settings, name, day, label=LABEL):

@@ -25,7 +25,6 @@ from usergrowth_dagster.learning.settling import (
     Change,
     mend_alias,
     newest,
-    order,
     read_again,
     set_tags,
     settle,
@@ -36,6 +35,8 @@ from usergrowth_dagster.learning.store import (
     Status,
     client,
     move_alias,
+    only_one,
+    order,
     versions,
 )
 from usergrowth_dagster.settings import Settings
@@ -184,8 +185,10 @@ def _change(settings: Settings, ref: ModelRef, status: Status, actor: str, why: 
     made = client(settings)
     moment = datetime.now(UTC).isoformat(timespec="microseconds")
     values = {"reviewed_by": actor, "reviewed_at": moment, "why": why.strip()}
-    # The status goes last: a process killed before it has changed nothing that decides.
-    set_tags(made, ref, {**values, SETTLED: status, "status": status})
+    # The status goes first and the note that it is known last: a process killed between the two has
+    # decided, and the next to ask takes it for a word given in MLflow.
+    with only_one(settings):
+        set_tags(made, ref, {"status": status, **values, SETTLED: status})
     decided = read_again(made, ref)
     if status == "approved":
         move_alias(made, settings, decided)

@@ -5,10 +5,10 @@ next time anything asks for a model:
 
 * **Tag ``status``** set to ``approved``, ``rejected``, ``retired`` or ``waiting_review`` means just
   that. A tag ``why`` beside it is the reason; MLflow does not tell who did it.
-* **Alias ``champion``** moved to another version means "this one scores": the version is approved,
-  and the approved ones of the same label that learned later days are retired, as by a rollback.
-  Where there are none, a training that comes after is judged and takes over as always, unless the
-  campaign requires a review.
+* **Alias ``champion``** moved to another version means "this one scores": it is approved by a person,
+  though the gates may have approved it before, and the approved ones of the same label that learned
+  later days are retired, as by a rollback. Where there are none, a training that comes after is
+  judged and takes over as always, unless the campaign requires a review.
 * Removing the alias means nothing: it shows which version is newest, and the next one gets it.
 
 Whoever may write in MLflow has the last word: the gates are not asked again there. The lists show
@@ -17,7 +17,7 @@ which gates such a version had failed, and that no reason was given.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from usergrowth_dagster.learning.store import (
@@ -30,8 +30,9 @@ from usergrowth_dagster.learning.store import (
     client,
     move_alias,
     only_one,
+    order,
+    read_versions,
     set_alias,
-    versions,
 )
 from usergrowth_dagster.settings import Settings
 
@@ -57,25 +58,17 @@ def settle(settings: Settings, name: str) -> list[Change]:
     Returns:
         What has changed since the last time; usually nothing.
     """
-    from mlflow.exceptions import MlflowException
-
     made = client(settings)
-    try:
-        model = made.get_registered_model(name)
-    except MlflowException:
-        return []
-    found = {ref.version: ref for ref in versions(settings, name)}
-    by_tag = [r for r in found.values() if r.settled and r.status != r.settled]
-    known = [r for r in by_tag if r.status in KNOWN]
-    at, put = model.aliases.get(ALIAS), model.tags.get(SET_TO)
-    moved = found.get(int(at)) if at and put and str(at) != str(put) else None
-    if not known and moved is None:
+    if not any(_words(made, name)):
         return []
     changes = []
     with only_one(settings):
+        # Read again: what was seen may have been a command at work.
+        known, moved = _words(made, name)
         for ref in known:
             changes.append(_noticed(made, ref, ref.status, ref.settled, "tag status was set"))
         if moved is not None:
+            found = read_versions(made, name)
             changes += _follow_alias(made, found, moved, {r.version for r in known})
     mend_alias(made, settings, name)
     for change in changes:
@@ -84,17 +77,39 @@ def settle(settings: Settings, name: str) -> list[Change]:
     return changes
 
 
+def _words(made: "MlflowClient", name: str) -> tuple[list[ModelRef], ModelRef | None]:
+    """Versions whose tag ``status`` was set by hand, and the one that the alias was moved to."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        model = made.get_registered_model(name)
+    except MlflowException:
+        return [], None
+    found = {ref.version: ref for ref in read_versions(made, name)}
+    by_tag = [
+        ref
+        for ref in found.values()
+        if ref.settled and ref.status != ref.settled and ref.status in KNOWN
+    ]
+    at, put = model.aliases.get(ALIAS), model.tags.get(SET_TO)
+    moved = found.get(int(at)) if at and put and str(at) not in put.split(",") else None
+    return by_tag, moved
+
+
 def _follow_alias(
-    made: "MlflowClient", found: dict[int, ModelRef], target: ModelRef, tagged: set[int]
+    made: "MlflowClient", found: list[ModelRef], target: ModelRef, tagged: set[int]
 ) -> list[Change]:
-    """The alias was moved to ``target``: it scores, and later ones of its label are retired."""
+    """The alias was moved to ``target``: it scores, and later ones of its label are retired.
+
+    Of a version that the gates had approved already this is a person's approval.
+    """
     how = f"alias {ALIAS} was moved to version {target.version}"
     changes = []
-    if target.status != "approved":
-        if target.version in tagged:  # taken back by its tag at the same time
-            return []
+    if target.version not in tagged:
         changes.append(_noticed(made, target, "approved", target.status, how))
-    for ref in found.values():
+    elif target.status != "approved":  # taken back by its tag at the same time
+        return []
+    for ref in found:
         later = ref.config_hash == target.config_hash and order(ref) > order(target)
         if later and ref.status == "approved" and ref.version not in tagged:
             changes.append(_noticed(made, ref, "retired", "approved", how))
@@ -124,8 +139,8 @@ def mend_alias(made: "MlflowClient", settings: Settings, name: str) -> None:
     """Take the alias from a version that may not score, for the approved one before it."""
     from mlflow.exceptions import MlflowException
 
-    found = {ref.version: ref for ref in versions(settings, name)}
     with only_one(settings):
+        found = {ref.version: ref for ref in read_versions(made, name)}
         try:
             held = found.get(int(made.get_model_version_by_alias(name, ALIAS).version))
         except MlflowException:
@@ -139,11 +154,6 @@ def mend_alias(made: "MlflowClient", settings: Settings, name: str) -> None:
             made.delete_registered_model_alias(name, ALIAS)
         else:
             set_alias(made, heir)
-
-
-def order(ref: ModelRef) -> tuple[date, int]:
-    """Versions of a label by what they learned, then by number."""
-    return ref.last_label_day, ref.version
 
 
 def newest(found: Iterable[ModelRef]) -> ModelRef | None:

@@ -33,6 +33,11 @@ ALIAS = "champion"
 SET_TO = "champion_set_to"  # of the registered model: where the product last put the alias
 DESCRIPTION_LENGTH = 5000  # of MLflow's column
 SETTLED = "settled"  # of a version: the status that the product last knew of
+KNOWN_BY = (  # tags without which a version says nothing
+    *("config_hash", "last_label_day", "fit_last_label_day", "execution_date", "champion"),
+    "fingerprint",
+)
+_log = logging.getLogger("usergrowth.learning")
 
 
 @dataclass(frozen=True)
@@ -195,7 +200,17 @@ def versions(
     settings: Settings, name: str, *, tags: dict[str, str] | None = None
 ) -> list[ModelRef]:
     """All versions of a registered model with these tags, oldest first."""
-    made = client(settings)
+    return read_versions(client(settings), name, tags=tags)
+
+
+def read_versions(
+    made: "MlflowClient", name: str, *, tags: dict[str, str] | None = None
+) -> list[ModelRef]:
+    """The same by a client that is open, as who holds :func:`only_one` has to ask.
+
+    A version that lacks a tag it is known by is left out with a warning: somebody deleted it in
+    MLflow's pages.
+    """
     condition = f"name = '{name}'"
     found: list[ModelVersion] = []
     token = None
@@ -206,8 +221,17 @@ def versions(
         if not token:
             break
     wanted = (tags or {}).items()
-    ours = [v for v in found if "fingerprint" in v.tags and wanted <= v.tags.items()]
-    return sorted((as_ref(made, v) for v in ours), key=lambda ref: ref.version)
+    ours = []
+    for version in found:
+        missing = [tag for tag in KNOWN_BY if tag not in version.tags]
+        if missing and len(missing) < len(KNOWN_BY):
+            _log.warning(
+                "model %s version %s lacks the tag %s and is left out; set it again in MLflow",
+                *(name, version.version, missing[0]),
+            )
+        if not missing and wanted <= version.tags.items():
+            ours.append(as_ref(made, version))
+    return sorted(ours, key=lambda ref: ref.version)
 
 
 def move_alias(made: "MlflowClient", settings: Settings, ref: ModelRef) -> None:
@@ -219,9 +243,9 @@ def move_alias(made: "MlflowClient", settings: Settings, ref: ModelRef) -> None:
             held = made.get_model_version_by_alias(ref.name, ALIAS)
         except MlflowException:
             held = None
-        if held is not None and "fingerprint" in held.tags:
+        if held is not None and set(KNOWN_BY) <= set(held.tags):
             other = as_ref(made, held)
-            if other.status == "approved" and other.last_label_day > ref.last_label_day:
+            if other.status == "approved" and order(other) > order(ref):
                 return
         set_alias(made, ref)
 
@@ -229,11 +253,18 @@ def move_alias(made: "MlflowClient", settings: Settings, ref: ModelRef) -> None:
 def set_alias(made: "MlflowClient", ref: ModelRef) -> None:
     """Point ``champion`` at a version and note it; to be called under :func:`only_one`.
 
-    The note comes last: were the process killed between the two, the alias would seem to have been
-    moved by a person to a version that is approved and newest, which changes nothing.
+    The note names the old place and the new one while the alias moves: a process that is killed on
+    the way leaves no alias that a person would seem to have moved.
     """
+    old = made.get_registered_model(ref.name).aliases.get(ALIAS, "")
+    made.set_registered_model_tag(ref.name, SET_TO, f"{old},{ref.version}")
     made.set_registered_model_alias(ref.name, ALIAS, str(ref.version))
     made.set_registered_model_tag(ref.name, SET_TO, str(ref.version))
+
+
+def order(ref: ModelRef) -> tuple[date, int]:
+    """Versions of a label by what they learned, then by number."""
+    return ref.last_label_day, ref.version
 
 
 def as_ref(made: "MlflowClient", version: "ModelVersion") -> ModelRef:
@@ -248,7 +279,7 @@ def as_ref(made: "MlflowClient", version: "ModelVersion") -> ModelRef:
         fit_last_label_day=date.fromisoformat(tags["fit_last_label_day"]),
         execution_date=date.fromisoformat(tags["execution_date"]),
         champion=tags["champion"],
-        status=tags["status"].strip().lower().replace(" ", "_"),
+        status=tags.get("status", "missing").strip().lower().replace(" ", "_"),
         fingerprint=tags["fingerprint"],
         tracking_uri=made.tracking_uri,
         gates=tags.get("gates", ""),
