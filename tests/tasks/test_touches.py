@@ -24,8 +24,9 @@ from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.tasks.forget import forget
 from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.touch_files import FILE_NAME
+from usergrowth_dagster.tasks.touch_files import FILE_NAME, erase_from_touches, write_rows
 from usergrowth_dagster.tasks.touches import ExportedDay, export_touches
+from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.landing import land_days
 
 D = date(2026, 3, 2)
@@ -267,3 +268,43 @@ def test_forgotten_people_leave_the_files(
     assert [(d.touches, d.held_out) for d in export_touches(project, [D])] == [(0, 1)]
     text = "".join(p.read_text() for p in Path(project.settings.landing_root).rglob("*.csv"))
     assert "u1" not in text and "forgotten" not in text
+
+
+ASCII = [chr(number) for number in range(1, 128)]
+NAMES = ["\\N", "NULL", "", " ", "user_id", "a,sms", "#1007", "a#", "\n#", '"', '""', "7,\n8"]
+
+
+def test_no_id_hides_from_being_forgotten(settings: Settings, project: Project) -> None:
+    """Guards against an id that stays since the file quotes it and the search did not (``#1007``).
+
+    Each id with each character of ASCII, alone and within others, has two rows, one of them with an
+    item that looks like another row. Erasing it takes those two and leaves every other row, and the
+    header, as they were.
+    """
+    ids = sorted({*NAMES, *ASCII, *(f"u{c}7" for c in ASCII), *(f"{c}u" for c in ASCII)} - {""})
+    with open_engine(settings) as engine:
+        engine.bind_arrow("people", pa.table({"user_id": ids, "next": [*ids[1:], ids[0]]}))
+        rows = (
+            "select user_id, target, item_id from people, (values ('sms', 'x'), ('holdout', null)) "
+            "as t (target, item) , lateral (select case when item is null then null else "
+            "chr(10) || next || ',sms' end as item_id) order by all"
+        )
+        write_rows(engine, project.landing, D, rows)
+    path = f"operation/ds={D:%Y%m%d}/{FILE_NAME}"
+
+    def kept() -> list[list[str]]:
+        if not project.landing.exists(path):
+            return []
+        with project.landing.open(path) as handle:
+            text = io.TextIOWrapper(handle, "utf-8", newline="").read()
+        return list(csv.reader(io.StringIO(text, newline="")))
+
+    left = kept()
+    assert len(left) == 1 + 2 * len(ids)
+    for name in ids[:-1]:
+        assert erase_from_touches(project.landing, name, dry_run=True) == 2, name
+        assert erase_from_touches(project.landing, name) == 2, name
+        left = [row for number, row in enumerate(left) if not number or row[0] != name]
+        assert kept() == left, name
+    assert erase_from_touches(project.landing, ids[-1]) == 2
+    assert kept() == []

@@ -1,6 +1,7 @@
 """The landing files of our own touches: written when their content changes, and a person erased."""
 
 import tempfile
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import IO
@@ -85,26 +86,47 @@ def erase_from_touches(landing: Storage, user_id: str, *, dry_run: bool = False)
         user_id: the user.
         dry_run: count only.
     """
-    quotes = any(c in user_id for c in ',"\r\n')
-    name = '"' + user_id.replace('"', '""') + '"' if quotes else user_id
-    start = f"{name},".encode()
+    starts = _starts(user_id)
     found = 0
     for entry in landing.files("operation", deep=True):
         if entry.name == FILE_NAME:
-            found += _erase_lines(landing, entry.path, start, dry_run)
+            found += _erase_lines(landing, entry.path, starts, dry_run)
     return found
 
 
-def _erase_lines(landing: Storage, path: str, start: bytes, dry_run: bool) -> int:
+def _starts(user_id: str) -> tuple[bytes, ...]:
+    """What a user's rows may begin with: the id in quotes, and bare where that can be read.
+
+    Which ids are quoted is the writer's affair: besides separators, DuckDB quotes what holds ``#``
+    and what reads as NULL, and another version may quote others.
+    """
+    escaped = user_id.replace('"', '""')
+    quoted = f'"{escaped}",'.encode()
+    return (quoted,) if any(c in user_id for c in ',"\r\n') else (quoted, f"{user_id},".encode())
+
+
+def _rows(handle: IO[bytes]) -> Iterator[bytes]:
+    """The rows of a CSV file, the header first; a cell in quotes may go over several lines."""
+    row = b""
+    for line in handle:
+        row += line
+        if row.count(b'"') % 2 == 0:
+            yield row
+            row = b""
+    if row:
+        yield row
+
+
+def _erase_lines(landing: Storage, path: str, starts: tuple[bytes, ...], dry_run: bool) -> int:
     found = kept = 0
     with tempfile.TemporaryFile() as content:
         with landing.open(path) as handle:
-            for line in handle:
-                if line.startswith(start):
+            for row in _rows(handle):
+                if kept and row.startswith(starts):  # the first is the header
                     found += 1
                     continue
                 kept += 1
-                content.write(line)
+                content.write(row)
         if dry_run or not found:
             return found
         if kept == 1:  # the header alone
