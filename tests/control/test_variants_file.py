@@ -73,11 +73,17 @@ def test_texts_are_read_and_kept() -> None:
         ("december joke:", "december offer:", ["variants.december offer: the template's own text"]),
         ("december joke:", "1:", ["template.variants: a variant's name is a text: write 1 in"]),
         ("december joke:", f"{'x' * 31}:", [f"variants.{'x' * 31}: a variant's name has 1 to 30"]),
+        ("name: december offer", "name: treatment", ["template.name: a report calls a group of"]),
+        ("december joke:", "control:", ["template.variants.control: a report calls a group of"]),
+        ("december joke:", "explored:", ["template.variants.explored: a report calls a group of"]),
         ("  variants:\n", "  other:\n", ["template.other: unknown key", "known keys are"]),
     ],
 )
 def test_mistakes_in_one_sentence(old: str, new: str, parts: list[str]) -> None:
-    """Guards against a sentence that does not say which of the texts is meant."""
+    """Guards against a sentence that does not say which of the texts is meant.
+
+    And against a text with the name of an arm, whose figures took the arm's place on the report.
+    """
     with pytest.raises(UserError) as caught:
         parse_campaign(YAML.replace(old, new), "x.yaml")
     text = str(caught.value)

@@ -2,6 +2,7 @@
 
 A template's own ``content`` is the text that is called as the template; ``variants`` are further
 ones by name. Each is a template record of its own, with its own provider's code and review.
+A report has the figures of each text beside those of the arms, by name: no text is called like one.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from usergrowth_dagster.control.values import Strict, key_error
 MAX_NAME = 30
 MAX_VARIANTS = 9
 """Beside the template's own text; with more, each is too seldom sent to say anything."""
+
+ARM_NAMES = ("treatment", "control", "explored")
+"""What a report calls groups of people; a text of that name would take the group's place."""
 
 ProviderCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
@@ -70,6 +74,10 @@ class TemplateSpec(Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
+        for name, key in ((self.name, "name"), *((n, f"variants.{n}") for n in self.variants)):
+            if name in ARM_NAMES:
+                rule = f"a report calls a group of people {name}; choose another name for the text"
+                raise key_error(key, rule)
         if self.share is not None and not self.variants:
             raise key_error("share", "only a template with variants shares its people; remove it")
         codes: dict[str, str] = {self.code: self.name} if self.code else {}
