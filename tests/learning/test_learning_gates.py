@@ -132,19 +132,18 @@ def test_a_version_that_leaks_is_rejected_by_name_and_scores_nobody(world):
 def test_a_plain_leak_and_a_jump_are_named(world):
     """Guards against the label itself passing, and a feature that learned the future meanwhile."""
     settings, _, trained = world
-    alone = dict(trained.screening.alone)
-    told = replace(trained, screening=Screening({**alone, "events_30d": 0.995}, None))
+    alone, seen = dict(trained.screening.alone), trained.screening.seen
+    told = replace(trained, screening=Screening({**alone, "events_30d": 0.995}, seen, None))
     gate = leakage_gate(told, settings)
     assert not gate.passed and gate.reason.startswith("events_30d gives away")
-    before = {
-        "alone": {**alone, "events_30d": 0.5},
-        "rows": {"test": {"rows": 5000, "positives": 900}},
-    }
-    risen = replace(trained, screening=Screening({**alone, "events_30d": 0.8}, None))
+    before = {"alone": {**alone, "events_30d": 0.5}, "screened": [5000, 900]}
+    risen = replace(trained, screening=Screening({**alone, "events_30d": 0.8}, seen, None))
     gate = leakage_gate(risen, settings, before)
     assert not gate.passed and "events_30d has AUC 0.800" in gate.reason
-    few = {**before, "rows": {"test": {"rows": 60, "positives": 20}}}
+    few = {**before, "screened": [60, 20]}
     assert leakage_gate(risen, settings, few).passed, "a jump that chance explains"
+    rare = Screening({**alone, "events_30d": 0.64}, (10_000, 12), None)  # of millions of rows
+    assert leakage_gate(replace(trained, screening=rare), settings, before).passed
     assert leakage_gate(trained, settings, {**before, "alone": alone}).passed
 
 

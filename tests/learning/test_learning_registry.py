@@ -220,15 +220,20 @@ def test_processes_that_start_at_once_share_one_new_database(tmp_path):
     assert [results.get(timeout=5) for _ in started] == [1, 1]
 
 
-def test_a_version_whose_files_are_gone_is_one_sentence(world, tmp_path):
-    """Guards against a traceback when the artifact folder was cleaned."""
+def test_a_version_whose_files_are_gone_can_be_made_anew(world, tmp_path):
+    """Guards against a cleaned artifact folder that ends the very training it asks for."""
     import shutil
 
-    settings, _, _, ref = world
+    settings, engine, trained, ref = world
     folder = settings.home / "mlflow" / "artifacts" / "churn" / ref.run_id
     shutil.move(folder, tmp_path / "away")
     try:
-        with pytest.raises(UserError, match="train again"):
-            load(ref)
+        for read in (load, read_artifacts):
+            with pytest.raises(UserError, match="train again"):
+                read(ref)
+        again = register(engine, "churn_training", trained, settings)
+        assert (again.status, again.fingerprint) == ("approved", ref.fingerprint)
+        assert again.version > ref.version and load(again).spec == trained.spec
+        assert register(engine, "churn_training", trained, settings) == again
     finally:
         shutil.move(tmp_path / "away", folder)

@@ -92,7 +92,7 @@ def test_boosting_wins_only_where_it_has_something_to_find(engine, settings):
 def test_the_blend_is_the_mean_of_the_log_odds(churn_rows, settings):
     """Guards against a blend of other models than those beside it."""
     from usergrowth_dagster.learning.calibration import logit
-    from usergrowth_dagster.learning.importance import importance
+    from usergrowth_dagster.learning.importance import lean
     from usergrowth_dagster.learning.model import Blend, positive_share
 
     found = train(churn_rows, "churn_training", CHURN, D, settings)
@@ -102,7 +102,7 @@ def test_the_blend_is_the_mean_of_the_log_odds(churn_rows, settings):
     assert blend.pipeline.members == [logistic.pipeline, boosted.pipeline]
     parts = [logit(positive_share(m.pipeline, frame)) for m in (logistic, boosted)]
     assert np.allclose(logit(positive_share(blend.pipeline, frame)), sum(parts) / 2)
-    weights = importance(blend, found.spec, frame)
+    weights = lean(blend, found.spec, frame)
     assert next(iter(weights)) == "recency_days" and len(weights) == len(found.spec.features)
 
 

@@ -15,6 +15,7 @@ from usergrowth_dagster.audience.eligibility import OUTCOMES
 from usergrowth_dagster.audience.policy import Policy, Threshold, TopN
 from usergrowth_dagster.control.tasks import task
 from usergrowth_dagster.learning.artifacts import load
+from usergrowth_dagster.learning.calibration import apply_knots, logit
 from usergrowth_dagster.learning.contributions import contributions
 from usergrowth_dagster.learning.encoding import flat_frame
 from usergrowth_dagster.learning.importance import row_parts
@@ -130,7 +131,8 @@ def test_parts_add_up_to_the_score(world: World) -> None:
         strengths = [abs(np.log(one.odds)) for one in every]
         assert strengths == sorted(strengths, reverse=True)
         # a sample of 500 holds all others here
-        gap = raw[place] - np.delete(raw, place).mean()
+        ends = 1 / (1 + np.exp(-np.array([raw[place], np.delete(raw, place).mean()])))
+        gap = np.subtract(*logit(apply_knots(ends, model.model.knots)))
         assert sum(np.log(one.odds) for one in every) == pytest.approx(gap, abs=0.15)
         assert gap > 0.5
 

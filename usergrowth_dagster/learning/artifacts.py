@@ -36,17 +36,8 @@ def load(ref: ModelRef) -> LoadedModel:
     Raises:
         UserError: its files are gone from the artifact store.
     """
-    made = open_client(ref.tracking_uri)
-    from mlflow.exceptions import MlflowException
-
     with TemporaryDirectory(prefix="usergrowth-model-") as folder:
-        try:
-            path = Path(made.download_artifacts(ref.run_id, "model", folder))
-        except (MlflowException, OSError) as error:
-            raise UserError(
-                f"model {ref.name} version {ref.version}: its files are gone from MLflow "
-                f"({type(error).__name__}); train again"
-            ) from None
+        path = _fetch(ref, "model", folder)
         import mlflow.sklearn
 
         model = mlflow.sklearn.load_model(str(path))
@@ -58,23 +49,35 @@ def load(ref: ModelRef) -> LoadedModel:
 
 
 def read_artifacts(ref: ModelRef) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """A version's summary and its pictures, as logged at training."""
-    made = open_client(ref.tracking_uri)
+    """A version's summary and its pictures, as logged at training.
+
+    Raises:
+        UserError: its files are gone from the artifact store.
+    """
     with TemporaryDirectory(prefix="usergrowth-model-") as folder:
-        summary = Path(made.download_artifacts(ref.run_id, SUMMARY_FILE, folder))
-        pictures = Path(made.download_artifacts(ref.run_id, "figures", folder))
+        summary, pictures = (_fetch(ref, name, folder) for name in (SUMMARY_FILE, "figures"))
         figures = {p.stem: p.read_bytes() for p in sorted(pictures.glob("*.png"))}
         return json.loads(summary.read_text(encoding="utf-8")), figures
 
 
 def read_card(ref: ModelRef) -> str:
     """A version's model card as it was written at training; empty for one without a card."""
-    from mlflow.exceptions import MlflowException
-
-    made = open_client(ref.tracking_uri)
     with TemporaryDirectory(prefix="usergrowth-model-") as folder:
         try:
-            path = Path(made.download_artifacts(ref.run_id, CARD_FILE, folder))
-        except (MlflowException, OSError):
+            return _fetch(ref, CARD_FILE, folder).read_text(encoding="utf-8")
+        except UserError:
             return ""
-        return path.read_text(encoding="utf-8")
+
+
+def _fetch(ref: ModelRef, name: str, folder: str) -> Path:
+    """Download a file or folder of a version's run."""
+    made = open_client(ref.tracking_uri)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return Path(made.download_artifacts(ref.run_id, name, folder))
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"model {ref.name} version {ref.version}: its files are gone from MLflow "
+            f"({type(error).__name__}); train again"
+        ) from None

@@ -3,19 +3,24 @@
 The score on the logit scale is a sum of one part a feature
 (:func:`usergrowth_dagster.learning.importance.lean`). A row's part less the mean part of the others
 says how much the row's value, where the others have theirs, changes the odds: exp(0.7) doubles
-them. The calibration map is monotone, so the direction is that of the calibrated score too.
+them. The calibration map stretches that by its slope from the others' mean score to the row's, so
+that all factors together lead from the calibrated odds there to those of the row.
 """
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.learning.artifacts import LoadedModel
+from usergrowth_dagster.learning.calibration import apply_knots, logit
 from usergrowth_dagster.learning.encoding import MISSING, OTHER, Feature, flat_frame
 from usergrowth_dagster.learning.importance import row_parts
+from usergrowth_dagster.learning.model import positive_share
 from usergrowth_dagster.warehouse.engine import Engine
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from usergrowth_dagster.learning.model import CalibratedModel
 
 SAMPLE = 500
 _MARGIN = 0.01  # logits: a part that moves the odds by less than 1 % is not told
@@ -31,7 +36,8 @@ class Contribution:
         key: of a map column; None for another.
         value: the row's value; None: unknown.
         usual: the median of the others, or their most frequent category; None: mostly unknown.
-        odds: what the odds of the label are multiplied by, against the others' mean part.
+        odds: what the calibrated odds of the label are multiplied by, against the others' mean
+            part.
     """
 
     feature: str
@@ -72,12 +78,28 @@ def contributions(
     frame = flat_frame(mine, spec)
     rest = flat_frame(others, spec) if others.num_rows else frame
     moved = row_parts(model.model, spec, frame)[0] - row_parts(model.model, spec, rest).mean(axis=0)
+    moved = moved * _slope(model.model, frame, rest)
     order = np.argsort(-np.abs(moved), kind="stable")[:top]
     return [
         _contribution(spec.features[i], frame, rest, float(moved[i]))
         for i in order
         if abs(moved[i]) > _MARGIN
     ]
+
+
+def _slope(model: "CalibratedModel", mine: "pd.DataFrame", rest: "pd.DataFrame") -> float:
+    """Slope of the calibration map, logits over logits, from the others' mean to the row."""
+    import numpy as np
+
+    if model.knots is None:
+        return 1.0
+    raw = logit(positive_share(model.pipeline, mine))[0]
+    mean = logit(positive_share(model.pipeline, rest)).mean()
+    if abs(raw - mean) < _MARGIN:
+        return 1.0
+    ends = 1 / (1 + np.exp(-np.array([raw, mean])))
+    after = logit(apply_knots(ends, model.knots))
+    return float((after[0] - after[1]) / (raw - mean))
 
 
 def _contribution(

@@ -52,8 +52,8 @@ Level = Literal["same", "shifted", "drifted"]
 class Histogram(BaseModel):
     """Rows by bin: upper bounds of all bins but the last (numbers) or values (categories).
 
-    ``counts`` has one more number than bounds or values plus one: numbers end with the last bin
-    and the missing ones, categories with every other value.
+    ``counts`` of numbers has two more than the bounds, the last bin and the missing ones; of
+    categories one more than the values, every other one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

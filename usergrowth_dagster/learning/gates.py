@@ -143,11 +143,10 @@ def _jumps(
 ) -> list[str]:
     """Features that tell far more by themselves than in the version before, beyond chance."""
     told = []
-    rows = before.get("rows", {}).get("test", {})
+    seen, then = trained.screening.seen, before.get("screened") or [0, 0]
     for name, known in before.get("alone", {}).items():
         now = alone.get(name, 0.0)
-        error = _error(now, *trained.counts["test"]) ** 2
-        error += _error(known, rows["rows"], rows["positives"]) ** 2
+        error = _error(now, *seen) ** 2 + _error(known, *then) ** 2
         if now - known > bound + SURE * error**0.5:
             told.append(
                 f"{name} has AUC {now:.3f} by itself, and had {known:.3f} in the version before"
@@ -178,13 +177,14 @@ def champion_gate(
     Only test rows after the last day the current version was fitted on are compared.
     """
     if current is None:
-        return Gate("champion", True, "there is no approved version of this label to beat")
+        return Gate("champion", True, "there is no approved version of this label to compare with")
     version = current.ref.version
     where = f"{trained.test.where} and ds > '{current.ref.fit_last_label_day}'"
     frame, keys = flat_rows(engine, relation, current.spec, trained.config, where)
     label = keys.column("_label").to_numpy().astype(int)
     if len(label) < MIN_COMPARED or not 0 < label.sum() < len(label):
-        reason = f"version {version} saw the test slice, so the two cannot be compared on it"
+        kept = f"{len(label):,} test rows, {label.sum():,} of them positive, are of days that"
+        reason = f"{kept} version {version} has not seen: too few to compare the two"
         return Gate("champion", True, reason)
     own, _ = flat_rows(engine, relation, trained.spec, trained.config, where)
     found = evaluate(

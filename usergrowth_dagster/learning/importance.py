@@ -29,13 +29,6 @@ class Lean:
     direction: str
 
 
-def importance(
-    model: CalibratedModel, spec: FeatureSpec, frame: "pd.DataFrame"
-) -> dict[str, float]:
-    """Feature label → spread of its part in the score in logits, largest first."""
-    return {label: found.weight for label, found in lean(model, spec, frame).items()}
-
-
 def lean(model: CalibratedModel, spec: FeatureSpec, frame: "pd.DataFrame") -> dict[str, Lean]:
     """How much a model leans on each feature, and in which direction, largest first.
 

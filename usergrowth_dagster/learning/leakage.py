@@ -71,10 +71,12 @@ class Screening:
 
     Attributes:
         alone: feature label → AUC on the test slice of the feature by itself, largest first.
+        seen: rows and positive rows of the test slice that were looked at.
         dependence: the features that the stand-in cannot do without; None when there are none.
     """
 
     alone: dict[str, float]
+    seen: tuple[int, int]
     dependence: Dependence | None
 
 
@@ -92,10 +94,11 @@ def screen(spec: FeatureSpec, train: Slice, test: TestRows, settings: Settings) 
     frame, label, user = test.frame.iloc[late], test.label[late], test.user[late]
     alone = {f.label: auc(label, own_score(f, rows, frame)) for f in spec.features}
     alone = dict(sorted(alone.items(), key=lambda item: (-item[1], item[0])))
+    seen = len(label), int(label.sum())
     if not rows.both_classes() or not 0 < label.sum() < len(label):
-        return Screening(alone, None)
+        return Screening(alone, seen, None)
     losses = _Losses(spec, rows, frame, label, user, settings)
-    return Screening(alone, losses.dependence(settings))
+    return Screening(alone, seen, losses.dependence(settings))
 
 
 def is_trusted(feature: Feature, settings: Settings) -> bool:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.artifacts import REFERENCE_FILE, load, read_artifacts
 from usergrowth_dagster.learning.card import headline, write_card
 from usergrowth_dagster.learning.config import TrainingConfig
@@ -61,21 +62,33 @@ def register(
     known = find_fingerprint(settings, config.algorithm, trained.fingerprint)
     if known is not None:
         return known
-    before = read_artifacts(current)[0] if current else None
+    before = loaded = None
+    if current is not None and _has_files(current):
+        before, loaded = read_artifacts(current)[0], load(current)
     gates = [
         positives_gate(trained, settings),
         features_gate(trained, serving),
         leakage_gate(trained, settings, before),
         calibration_gate(trained, settings),
-        champion_gate(engine, relation, trained, load(current) if current else None, settings),
+        champion_gate(engine, relation, trained, loaded, settings),
     ]
     return _register(trained, gates, settings)
 
 
 def find_fingerprint(settings: Settings, name: str, fingerprint: str) -> ModelRef | None:
-    """The version made from exactly the same inputs, if there is one."""
+    """The version made from exactly the same inputs, if there is one and its files are there."""
     found = versions(settings, name, tags={"fingerprint": fingerprint})
-    return found[-1] if found else None
+    return found[-1] if found and _has_files(found[-1]) else None
+
+
+def _has_files(ref: ModelRef) -> bool:
+    """Whether a version can still be loaded; one without its files can only be made anew."""
+    try:
+        load(ref)
+        read_artifacts(ref)
+    except UserError:
+        return False
+    return True
 
 
 def decide(
@@ -111,6 +124,7 @@ def summarize(trained: TrainedModels, gates: list[Gate]) -> dict[str, Any]:
         "reliability": _reliability(trained),
         "drift": trained.drift.as_dict(),
         "alone": {n: round(auc, 4) for n, auc in trained.screening.alone.items()},
+        "screened": list(trained.screening.seen),
         "gates": [gate.as_dict() for gate in gates],
     }
 

@@ -5,8 +5,8 @@ next time anything asks for a model:
 
 * **Tag ``status``** set to ``approved``, ``rejected``, ``retired`` or ``waiting_review`` means just
   that. A tag ``why`` beside it is the reason; MLflow does not tell who did it.
-* **Alias ``champion``** moved to another version means "this one scores": it is approved by a person,
-  though the gates may have approved it before, and the approved ones of the same label that learned
+* **Alias ``champion``** moved to another version means "this one scores": a person approves it,
+  though the gates may have done so before, and the approved ones of the same label that learned
   later days are retired, as by a rollback. Where there are none, a training that comes after is
   judged and takes over as always, unless the campaign requires a review.
 * Removing the alias means nothing: it shows which version is newest, and the next one gets it.

@@ -43,12 +43,16 @@ def pinned_settings(settings: Settings) -> dict[str, Any]:
 @cache
 def code_version() -> dict[str, str]:
     """Versions of what decides: the package's own, a hash of its source, and libraries."""
-    libraries = {name: metadata.version(name) for name in _LIBRARIES}
+    return {"source": source_hash(*_CODE), **installed()}
+
+
+@cache
+def installed() -> dict[str, str]:
+    """Versions of the package, of Python, and of the libraries that results depend on."""
     return {
         "usergrowth": __version__,
-        "source": source_hash(*_CODE),
         "python": platform.python_version(),
-        **libraries,
+        **{name: metadata.version(name) for name in _LIBRARIES},
     }
 
 

@@ -1,6 +1,7 @@
 """Train the models that campaigns ask for, as of an execution date."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from usergrowth_dagster import __version__
 from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.jobs import training_moved
@@ -33,7 +33,7 @@ from usergrowth_dagster.tasks.models import (
     waiting_version,
 )
 from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.provenance import source_hash
+from usergrowth_dagster.tasks.provenance import installed, source_hash
 from usergrowth_dagster.warehouse.build import Build
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.models import load_graph
@@ -164,7 +164,7 @@ def train_all(
 
     Args:
         project: the home.
-        algorithm: churn or winback.
+        algorithm: churn, winback or uplift.
         execution_date: D; nothing from D on is used.
         only_missing: train just what the tasks of D cannot be scored without.
     """
@@ -297,10 +297,10 @@ def _mark(files: list[str]) -> str:
 
 
 def training_code_version(algorithm: Algorithm) -> str:
-    """Hash of the package's version, of what learns, and of the SQL of the training set."""
+    """Hash of what learns and what it learns with, and of the SQL of the training set."""
     graph = load_graph()
     parts = [
-        __version__,
+        json.dumps(installed()),
         source_hash("learning"),
         *(graph.code_version(model) for model in TRAINING_CHAIN[algorithm]),
     ]
