@@ -162,6 +162,45 @@ def test_strata_cover_and_one_stratum_is_newcombe() -> None:
     assert narrower > 1400
 
 
+@pytest.mark.parametrize(
+    ("strata", "rates"),
+    [
+        ([(18, 2)] * 40, (0.3, 0.3)),
+        ([(9, 1)] * 40, (0.5, 0.5)),
+        ([(18, 2)] * 60, (0.1, 0.1)),
+        ([(18, 2)] * 40, (0.05, 0.95)),
+        ([(2, 2)] * 100, (0.1, 0.5)),
+        ([(270, 30)] * 30, (0.02, 0.02)),
+        ([(900, 100), (90, 90), *[(9, 1)] * 20], (0.05, 0.4)),
+    ],
+)
+def test_small_strata(strata: list[tuple[int, int]], rates: tuple[float, float]) -> None:
+    """An interval that misses up to 40 % of differences where many strata have few held out."""
+    rng = np.random.default_rng(6)
+    missed, rounds = 0, 1200
+    for _ in range(rounds):
+        drawn = [
+            Counts(int(rng.binomial(m, p)), m, int(rng.binomial(n, p)), n)
+            for (m, n), p in zip(strata, np.linspace(*rates, len(strata)), strict=True)
+        ]
+        found = stratified_difference(drawn)
+        assert found.low is not None and found.high is not None
+        missed += not found.low <= 0 <= found.high
+        assert found.p_value is not None and 0 <= found.p_value <= 1
+    assert 0.02 * rounds <= missed <= 0.068 * rounds
+
+
+def test_strata_of_all_or_nobody() -> None:
+    """A root of less than nothing, where rounding takes a rate beyond 1."""
+    for came in (0, 1):
+        sizes = [(3, 1), (7, 2), (11, 3), (1, 1)] * 7
+        strata = [Counts(came * m, m, came * n, n) for m, n in sizes]
+        found = stratified_difference(strata)
+        assert found.value == pytest.approx(0) and found.p_value == 1.0
+        assert found.low is not None and found.low < -0.01
+        assert found.high is not None and found.high > 0.01
+
+
 def test_effect_on_those_reached() -> None:
     """The effect on those reached taken from those reached alone, who are not like the others."""
     rng = np.random.default_rng(4)

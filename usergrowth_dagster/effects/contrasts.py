@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 NEWCOMBE = "Newcombe"
-STRATIFIED = "Newcombe by strata (Yan and Su)"
+STRATIFIED = "Newcombe by strata"
 WEIGHTED = "inverse propensity weights"
 USERS, EACH = 100, 30
 

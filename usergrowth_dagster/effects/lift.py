@@ -4,9 +4,8 @@
   for the difference between independent proportions, Statistics in Medicine 17:873-890, method 10,
   without continuity correction); it never leaves [-1, 1] and holds its level in small arms and near
   0 and 1, where the usual normal interval does not.
-* Several strata: the stratified Newcombe interval (Yan, X. and Su, X. G. 2010, Stratified Wilson
-  and Newcombe confidence intervals for multiple binomial proportions, Statistics in
-  Biopharmaceutical Research 2:329-335), strata weighted by their users.
+* Several strata: the difference of rates weighted by the strata's users, each rate with Wilson's
+  interval at its effective users, put together as Newcombe does (:func:`stratified_difference`).
 * Ratio of rates: the log interval with half a return added to each arm (Walter 1975; statsmodels
   calls it ``log-adjusted``), finite unless the control arm has no return at all.
 * Difference of means: Welch (1947), unequal variances and his degrees of freedom.
@@ -75,9 +74,9 @@ def wilson(returns: float, users: float, z: float) -> tuple[float, float]:
     rate = returns / users
     shrink = 1 + z * z / users
     middle = (rate + z * z / (2 * users)) / shrink
-    half = z / shrink * sqrt(rate * (1 - rate) / users + z * z / (4 * users * users))
+    half = z / shrink * sqrt(max(0.0, rate * (1 - rate)) / users + z * z / (4 * users * users))
     low = 0.0 if returns == 0 else max(0.0, middle - half)
-    high = 1.0 if returns == users else min(1.0, middle + half)
+    high = 1.0 if returns >= users else min(1.0, middle + half)
     return low, high
 
 
@@ -116,54 +115,58 @@ def rate_change(counts: Counts, level: float = 0.95) -> Estimate | None:
 
 
 def stratified_difference(strata: Sequence[Counts], level: float = 0.95) -> Estimate:
-    """The mean of the strata's differences, weighted by users, with Yan and Su's interval.
+    """The mean of the strata's differences, weighted by users, with a stratified Newcombe interval.
+
+    Each arm's weighted rate has Wilson's interval at its effective users, those of a simple random
+    sample whose rate would vary as much (Korn, E. L. and Graubard, B. I. 1998, Survey Methodology
+    24:193-201; Dean, N. and Pagano, M. 2015, Journal of Survey Statistics and Methodology
+    3:484-503); then come Newcombe's bounds. What varies within strata is reckoned from both arms
+    together, without bias in small strata (Mantel, N. and Haenszel, W. 1959, JNCI 22:719-748), so
+    that no arm seems surer because few of it happened to return.
+
+    The strata's own Wilson intervals put together (Yan, X. and Su, X. G. 2010) are far too narrow
+    where strata are small: those in which nobody returned add next to nothing to the width.
 
     Args:
         strata: the arms' counts in each stratum; every arm has users in every stratum.
         level: of the interval.
     """
     z = quantile(level)
-    users = sum(s.treated_users + s.control_users for s in strata)
-    weights = [(s.treated_users + s.control_users) / users for s in strata]
-    p1 = sum(w * s.treated_rate for w, s in zip(weights, strata, strict=True))
-    p0 = sum(w * s.control_rate for w, s in zip(weights, strata, strict=True))
-    ones = [(s.treated_returns, s.treated_users) for s in strata]
-    zeros = [(s.control_returns, s.control_users) for s in strata]
-    low1, high1 = _stratified_wilson(ones, weights, z)
-    low0, high0 = _stratified_wilson(zeros, weights, z)
+    sizes = [s.treated_users + s.control_users for s in strata]
+    weights = [size / sum(sizes) for size in sizes]
+    pooled = [
+        (s.treated_returns + s.control_returns) / n for s, n in zip(strata, sizes, strict=True)
+    ]
+    within = [q * (1 - q) * n / (n - 1) for q, n in zip(pooled, sizes, strict=True)]
+    whole = _weighted(weights, pooled)
+    whole *= 1 - whole
+    p1 = _weighted(weights, [s.treated_rate for s in strata])
+    p0 = _weighted(weights, [s.control_rate for s in strata])
+    variance, bounds = 0.0, []
+    for rate, users in (
+        (p1, [s.treated_users for s in strata]),
+        (p0, [s.control_users for s in strata]),
+    ):
+        shares = [w * w / n for w, n in zip(weights, users, strict=True)]
+        own = sum(share * v for share, v in zip(shares, within, strict=True))
+        effective = 1 / sum(shares)
+        if own > 0:  # never fewer than with all strata alike
+            effective = max(effective, whole / own)
+        bounds.append(wilson(rate * effective, effective, z))
+        variance += own
+    (low1, high1), (low0, high0) = bounds
     value = p1 - p0
-    low = value - sqrt((p1 - low1) ** 2 + (high0 - p0) ** 2)
-    high = value + sqrt((high1 - p1) ** 2 + (p0 - low0) ** 2)
-    return Estimate(value, low, high, _stratified_p(strata, weights, value))
+    return Estimate(
+        value,
+        value - sqrt((p1 - low1) ** 2 + (high0 - p0) ** 2),
+        value + sqrt((high1 - p1) ** 2 + (p0 - low0) ** 2),
+        two_sided(value / sqrt(variance)) if variance > 0 else 1.0,
+    )
 
 
-def _stratified_wilson(
-    arms: Sequence[tuple[int, int]], weights: Sequence[float], z: float
-) -> tuple[float, float]:
-    """A weighted rate's interval: each stratum's Wilson interval at a quantile that, put together,
-    is as wide as the whole's (Yan and Su, eq. 3 to 5, with the weights given)."""
-    spread = [w * sqrt(_wilson_variance(x, n)) for w, (x, n) in zip(weights, arms, strict=True)]
-    shared = z * sqrt(sum(s * s for s in spread)) / sum(spread)
-    bounds = [wilson(x, n, shared) for x, n in arms]
-    low = sum(w * b[0] for w, b in zip(weights, bounds, strict=True))
-    high = sum(w * b[1] for w, b in zip(weights, bounds, strict=True))
-    return low, high
-
-
-def _wilson_variance(returns: int, users: int) -> float:
-    """Variance of a rate, kept above 0 as Agresti and Coull (1998) do: two of each added."""
-    rate = (returns + 2) / (users + 4)
-    return rate * (1 - rate) / users
-
-
-def _stratified_p(strata: Sequence[Counts], weights: Sequence[float], value: float) -> float:
-    variance = 0.0
-    for weight, s in zip(weights, strata, strict=True):
-        users = s.treated_users + s.control_users
-        pooled = (s.treated_returns + s.control_returns) / users
-        each = 1 / s.treated_users + 1 / s.control_users
-        variance += weight**2 * pooled * (1 - pooled) * each
-    return two_sided(value / sqrt(variance)) if variance > 0 else 1.0
+def _weighted(weights: Sequence[float], rates: Sequence[float]) -> float:
+    """A mean of rates; rounding must not take it out of [0, 1]."""
+    return min(1.0, sum(w * rate for w, rate in zip(weights, rates, strict=True)))
 
 
 def mean_difference(treated: "Array", control: "Array", level: float = 0.95) -> Estimate:

@@ -41,8 +41,9 @@ _SEVERAL = (
 )
 _STRATA = (
     "Interval of the difference when the control group was drawn within strata",
-    "X. Yan, X. G. Su, Stratified Wilson and Newcombe confidence intervals for multiple binomial "
-    "proportions, Statistics in Biopharmaceutical Research 2 (2010), 329-335.",
+    "Wilson's intervals at the effective users, put together as R. G. Newcombe does: N. Dean, "
+    "M. Pagano, Evaluating confidence interval methods for binomial proportions in clustered "
+    "surveys, Journal of Survey Statistics and Methodology 3 (2015), 484-503.",
 )
 
 
@@ -51,7 +52,7 @@ def sources_of(effect: Effect) -> list[tuple[str, str]]:
     found = [_RATE] if effect.arms else []
     if effect.contrasts:
         found += [_LIFT, _ADJUSTED]
-        if any("Yan" in contrast.method for contrast in effect.contrasts):
+        if any("strata" in contrast.method for contrast in effect.contrasts):
             found.append(_STRATA)
         if any(contrast.level != effect.level for contrast in effect.contrasts):
             found.append(_SEVERAL)
