@@ -48,7 +48,8 @@ amounts as (
             b.ds,
             b.user_id,
             k.amount_key,
-            sum(b.amounts[k.amount_key]) as amount
+            -- Sums of fractions depend on the order of the rows; their ninth decimal does not.
+            round(sum(b.amounts[k.amount_key]), 9) as amount
         from behaviors as b
         cross join unnest(map_keys(b.amounts)) as k (amount_key)
         group by b.ds, b.user_id, k.amount_key

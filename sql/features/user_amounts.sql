@@ -33,21 +33,24 @@ named as (
     inner join ranked as r on a.ds = r.ds and a.amount_key = r.amount_key
 ),
 
+-- Sums of fractions depend on the order of the rows; their ninth decimal does not.
 summed as (
     select
         ds,
         user_id,
         amount_key as k,
-        coalesce(sum(amount) filter (where age <= 1), 0) as amount_1d,
-        coalesce(sum(amount) filter (where age <= 3), 0) as amount_3d,
-        coalesce(sum(amount) filter (where age <= 7), 0) as amount_7d,
-        coalesce(sum(amount) filter (where age <= 14), 0) as amount_14d,
-        coalesce(sum(amount) filter (where age <= 30), 0) as amount_30d,
-        coalesce(sum(amount) filter (where age <= 60), 0) as amount_60d,
-        coalesce(sum(amount) filter (where age <= 90), 0) as amount_90d,
-        coalesce(sum(amount) filter (where age <= 30), 0)
-        - coalesce(sum(amount) filter (where age between 31 and 60), 0) as amount_trend_30d,
-        avg(amount) as amount_per_day
+        round(coalesce(sum(amount) filter (where age <= 1), 0), 9) as amount_1d,
+        round(coalesce(sum(amount) filter (where age <= 3), 0), 9) as amount_3d,
+        round(coalesce(sum(amount) filter (where age <= 7), 0), 9) as amount_7d,
+        round(coalesce(sum(amount) filter (where age <= 14), 0), 9) as amount_14d,
+        round(coalesce(sum(amount) filter (where age <= 30), 0), 9) as amount_30d,
+        round(coalesce(sum(amount) filter (where age <= 60), 0), 9) as amount_60d,
+        round(coalesce(sum(amount) filter (where age <= 90), 0), 9) as amount_90d,
+        round(
+            coalesce(sum(amount) filter (where age <= 30), 0)
+            - coalesce(sum(amount) filter (where age between 31 and 60), 0), 9
+        ) as amount_trend_30d,
+        round(sum(amount), 9) / count(amount) as amount_per_day
     from named
     group by ds, user_id, amount_key
 ),

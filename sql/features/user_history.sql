@@ -61,7 +61,7 @@ amount_sums as (
         a.ds,
         a.user_id,
         case when r.place <= s.top_n then a.amount_key else 'other' end as k,
-        sum(a.amount) * max(l.scale) as total,
+        round(sum(a.amount), 9) * max(l.scale) as total,
         cast(count(distinct a.age) as double) as days,
         cast(1.0 / min(a.age) as double) as freshness
     from amount_days as a
