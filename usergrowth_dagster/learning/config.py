@@ -128,15 +128,17 @@ class TrainingConfig(BaseModel):
         those that would have had this kind of touch.
         """
         if self.algorithm == "uplift":
-            kept = "propensity > 0 and propensity < 1"
-            if self.op_target is None:
-                return kept
-            kind = quote_text(self.op_target)
-            meant = f"case when treated then target else coalesce(channel, {kind}) end"
-            return f"{kept} and {meant} = {kind}"
-        if self.algorithm == "winback" and self.op_target is not None:
-            return f"target = {quote_text(self.op_target)}"
-        return "true"
+            return f"propensity > 0 and propensity < 1 and {self.kind_sql()}"
+        return self.kind_sql()
+
+    def kind_sql(self) -> str:
+        """The boolean SQL expression that keeps the rows of this job's kind of touch."""
+        if self.algorithm == "churn" or self.op_target is None:
+            return "true"
+        kind = quote_text(self.op_target)
+        if self.algorithm == "uplift":
+            return f"case when treated then target else coalesce(channel, {kind}) end = {kind}"
+        return f"target = {kind}"
 
 
 def quote_text(text: str) -> str:

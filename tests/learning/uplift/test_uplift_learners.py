@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from usergrowth_dagster.learning.uplift.boosting import user_folds
 from usergrowth_dagster.learning.uplift.choose import choose
@@ -65,6 +67,39 @@ def test_outcome_models_never_see_their_rows_user() -> None:
         assert not set(users[fit]) & set(users[held])
         seen[held] += 1
     assert (seen == 1).all()
+
+
+@given(
+    arms=st.tuples(*[st.integers(5, 12)] * 2),
+    both=st.integers(0, 6),
+    seed=st.integers(0, 99),
+)
+def test_every_fold_of_users_has_both_arms(arms: tuple[int, int], both: int, seed: int) -> None:
+    """Guards against a fold without anybody held out, where no effect can be learned or seen."""
+    treated, control = arms
+    users = np.r_[np.arange(treated), treated - both + np.arange(control)]
+    t = np.r_[np.ones(treated), np.zeros(control)]
+    order = np.random.default_rng(seed).permutation(len(t))
+    users, t = np.unique(users[order], return_inverse=True)[1], t[order]
+    seen = np.zeros(len(t), int)
+    for fit, held in user_folds(users, 5, seed, t):
+        assert set(t[fit]) == set(t[held]) == {0, 1}
+        assert not set(users[fit]) & set(users[held])
+        seen[held] += 1
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ten_held_out_are_enough_to_compare_rankings(seed: int) -> None:
+    """Guards against learners and figures that fail on folds of two users of an arm."""
+    rng = np.random.default_rng(seed)
+    users = np.repeat(np.arange(80), 3)
+    t = (users >= 10).astype(float)
+    x, y = rng.normal(size=(240, 3)), (rng.random(240) < 0.3).astype(float)
+    y[users < 10] = np.arange(30) % 3 == 0
+    found = choose(x, y, t, np.full(240, 0.875), users, seed=seed)
+    assert np.isfinite([figure.qini for figure in found.figures]).all()
+    assert np.isfinite(found.scale(found.chosen.learner.uplift(x))).all()
 
 
 def test_pseudo_outcomes_have_the_effect_as_mean_with_wrong_models() -> None:

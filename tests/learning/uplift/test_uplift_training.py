@@ -11,8 +11,9 @@ from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.origin import MadeFrom
 from usergrowth_dagster.learning.reviewing import newest_model
 from usergrowth_dagster.learning.scoring import score
-from usergrowth_dagster.learning.uplift.learners import TLearner
+from usergrowth_dagster.learning.uplift.learners import DRLearner, TLearner, XLearner
 from usergrowth_dagster.learning.uplift.registering import train_and_register_uplift
+from usergrowth_dagster.learning.uplift.rows import LeftOut, left_out
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
 
@@ -113,6 +114,26 @@ def test_other_channels_are_not_learned_from(engine: Engine, settings: Settings)
     assert gates(found)["sample_ratio"]
 
 
+def test_only_people_of_the_channel_count_as_left_out(engine: Engine) -> None:
+    """Guards against e-mails without a chance that keep every version for text messages back."""
+    make_uplift(engine)
+    for channel, users in (("email", 40), (None, 20), ("sms", 10)):  # of None it may be this one
+        engine.run(
+            f"insert into {TABLE} by name select * replace ($1 as channel, null as propensity, "
+            f"concat('x', user_id) as user_id) from {TABLE} "
+            f"where not treated and propensity > 0 limit {users}",
+            [channel],
+        )
+    engine.run(
+        f"insert into {TABLE} by name select * replace ('email' as target, null as propensity) "
+        f"from {TABLE} where treated limit 7"
+    )
+    days = [day for (day,) in engine.rows(f"select distinct ds from {TABLE}")]
+    assert left_out(engine, TABLE, CONFIG, days) == LeftOut(30, 0, 0)
+    every = CONFIG.model_copy(update={"op_target": None})
+    assert left_out(engine, TABLE, every, days) == LeftOut(70, 7, 0)
+
+
 def test_too_little_is_a_sentence(engine: Engine, settings: Settings) -> None:
     """A home without a control group gets a traceback from deep inside a learner."""
     make_uplift(engine, missing="not treated")
@@ -121,3 +142,24 @@ def test_too_little_is_a_sentence(engine: Engine, settings: Settings) -> None:
     make_uplift(engine, drawn="1.0")
     with pytest.raises(UserError, match="no training row"):
         run(engine, settings)
+
+
+def test_few_held_out_train_or_are_one_sentence(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against folds without a control user, which end a training in a traceback."""
+    learners = (TLearner, XLearner, DRLearner)
+    monkeypatch.setattr("usergrowth_dagster.learning.uplift.choose.LEARNERS", learners)
+    monkeypatch.setattr("usergrowth_dagster.learning.uplift.boosting.MAX_TREES", 10)
+    trained = []
+    for held_out in (3, 20, 25, 40):  # of 80 users, in every round
+        make_uplift(engine, drawn=f"if(u < {held_out}, 0.001, 0.999)", users=80)
+        try:
+            found = run(engine, settings)
+        except UserError as error:
+            assert "control users of a known chance" in str(error)
+            assert "holdout.share" in str(error) and "\n" not in str(error)
+        else:
+            assert found.summary["rows"]["train"]["control"]["returns"] >= 10
+            trained.append(held_out)
+    assert 3 not in trained and 40 in trained

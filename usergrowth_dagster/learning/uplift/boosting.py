@@ -142,17 +142,29 @@ def _both(*targets: "Floats") -> bool:
     return all(0 < target.sum() < len(target) for target in targets)
 
 
-def user_folds(users: "Ints", folds: int, seed: int) -> "Iterator[tuple[Ints, Ints]]":
+def user_folds(
+    users: "Ints", folds: int, seed: int, treated: "NDArray[Any] | None" = None
+) -> "Iterator[tuple[Ints, Ints]]":
     """Rows to fit on and rows held, by users drawn at random into folds of like size.
 
     Args:
         users: number of the user of each row, 0 … count - 1.
         folds: how many; each row is held once.
         seed: of the draw.
+        treated: 1 where texted, shape (n,); then the users of either arm are dealt out evenly, and
+            each fold has both arms where each arm has as many users as there are folds.
     """
     import numpy as np
 
     count = int(users.max()) + 1
-    fold = np.random.default_rng(seed).permutation(np.arange(count) % folds)[users]
+    rng = np.random.default_rng(seed)
+    if treated is None:
+        fold = rng.permutation(np.arange(count) % folds)
+    else:
+        order = rng.permutation(count)
+        share = np.bincount(users, weights=treated) / np.bincount(users)
+        kind = np.sign(share[order]) + (share[order] == 1)  # held out, either by turns, texted
+        fold = np.empty(count, dtype=np.int64)
+        fold[order[np.argsort(kind, kind="stable")]] = np.arange(count) % folds
     for held in range(folds):
-        yield np.flatnonzero(fold != held), np.flatnonzero(fold == held)
+        yield np.flatnonzero(fold[users] != held), np.flatnonzero(fold[users] == held)

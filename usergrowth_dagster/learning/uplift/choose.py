@@ -1,15 +1,15 @@
 """Which ranking is used: learners of the effect and naive controls, compared where none was fitted.
 
 Everything happens on the rows to learn from. Every candidate is fitted on some users and ranks the
-others, in repeated folds of users; its figure is the mean Qini coefficient over the held folds. The
-rule is the one-standard-error rule (Breiman, Friedman, Olshen & Stone 1984, section 3.4.3): of the
-candidates whose figure is within one standard error of the best one's, the simplest is taken. A
-ranking is the simpler, the less of it is chosen by the effect, which is small and noisy: nothing of
-a model of who returns at all, which learns from the outcome; one feature and a direction of a
-ranking by a single feature; all of a learner of the effect, which is fitted to it. The error is
-that of repeated cross-validation, ``sd * sqrt(1/m + 1/(k - 1))`` for m folds of which k make a
-round (Nadeau & Bengio 2003). Where the best is not better than chance by more than its error,
-nobody is preferred.
+others, in repeated folds of users, each with both arms; its figure is the mean Qini coefficient
+over the held folds. The rule is the one-standard-error rule (Breiman, Friedman, Olshen & Stone
+1984, section 3.4.3): of the candidates whose figure is within one standard error of the best one's,
+the simplest is taken. A ranking is the simpler, the less of it is chosen by the effect, which is
+small and noisy: nothing of a model of who returns at all, which learns from the outcome; one
+feature and a direction of a ranking by a single feature; all of a learner of the effect, which is
+fitted to it. The error is that of repeated cross-validation, ``sd * sqrt(1/m + 1/(k - 1))`` for m
+folds of which k make a round (Nadeau & Bengio 2003). Where the best is not better than chance by
+more than its error, nobody is preferred.
 """
 
 from collections.abc import Callable, Sequence
@@ -197,7 +197,7 @@ def _cross_fit(
     qinis: list[list[float]] = [[] for _ in listed]
     repeats = REPEATS if len(y) < MANY_ROWS else 1
     for repeat in range(repeats):
-        for fit, out in user_folds(users, FOLDS, seed + 1000 * (repeat + 1)):
+        for fit, out in user_folds(users, FOLDS, seed + 1000 * (repeat + 1), t):
             rows = arms(y[out], t[out], e[out])
             own = (x[fit], y[fit], t[fit], e[fit], users[fit])
             who = np.unique(users[fit], return_inverse=True)[1]

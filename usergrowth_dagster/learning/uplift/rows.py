@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+LEAST_RETURNED = 10  # users of an arm: two for each fold that rankings are compared in
+
 
 @dataclass(frozen=True)
 class UpliftRows:
@@ -96,27 +98,40 @@ def load_rows(
     )
 
 
-def left_out(engine: Engine, relation: str, days: Sequence[date]) -> LeftOut:
-    """Count what cannot be learned from."""
+def left_out(
+    engine: Engine, relation: str, config: TrainingConfig, days: Sequence[date]
+) -> LeftOut:
+    """Count what cannot be learned from, among touches of the config's kind and people held out
+    from one."""
     unknown, touched, certain = engine.rows(
         "select count(*) filter (where propensity is null and not treated), "
         "count(*) filter (where propensity is null and treated), "
         "count(*) filter (where propensity <= 0 or propensity >= 1) "
-        f"from {relation} where {on_days(days)}"
+        f"from {relation} where {on_days(days)} and {config.kind_sql()}"
     )[0]
     return LeftOut(unknown, touched, certain)
 
 
 def require_arms(rows: UpliftRows, what: str) -> None:
-    """Both arms with somebody who returned.
+    """Both arms with as many users who returned as folds and figures need.
 
     Raises:
-        UserError: an arm is empty, or nobody of it returned.
+        UserError: too few users of an arm returned; the sentence says what to change.
     """
-    for name, found in rows.counts().items():
-        if min(found.values()) == 0:
+    import numpy as np
+
+    for name, arm in (("treated", 1), ("control", 0)):
+        own = rows.treated == arm
+        users = len(np.unique(rows.user[own]))
+        returned = len(np.unique(rows.user[own & (rows.y == 1)]))
+        if returned < LEAST_RETURNED:
+            change = (
+                "keep a control group, or a larger one (holdout.share), and let more rounds land"
+                if name == "control"
+                else "let more rounds land"
+            )
             raise UserError(
-                f"training: the {what} slice has {found['rows']} {name} rows of a known chance "
-                f"with {found['returns']} returns; an effect is learned from both arms, so keep a "
-                "control group (holdout.share) and let more rounds land"
+                f"training: the {what} slice has {users} {name} users of a known chance, "
+                f"{returned} of whom returned, and an effect is learned from both arms with at "
+                f"least {LEAST_RETURNED} users who returned in each; {change}"
             )

@@ -137,7 +137,7 @@ def train_uplift(
     evaluation = evaluate_uplift(tested, scores, test.user, resamples=RESAMPLES, seed=settings.seed)
     calibrated = calibration(tested, effects, test.user)
     bins = uplift_by_bin(tested, effects, test.user, predicted=effects)
-    without = left_out(engine, relation, snaps.days)
+    without = left_out(engine, relation, config, snaps.days)
     own, chance = evaluation.metrics[CHOSEN]["qini"], evaluation.metrics[RANDOM]["qini"]
     told = _foretold(columns, names, train, test, settings)
     gates = judge(
