@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 import pytest
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.learning.store import client
+from usergrowth_dagster.learning.store import client, experiment
 from usergrowth_dagster.learning.tracking import require_reachable, shown
 from usergrowth_dagster.settings import load_settings
 
@@ -73,3 +74,22 @@ def test_only_servers_are_asked():
         require_reachable("http://:80x/")
     assert shown("https://u:p@host:5000/a?token=t") == "https://host:5000/a"
     assert shown("sqlite:////home/x/mlflow.db") == "sqlite:////home/x/mlflow.db"
+
+
+def test_a_home_that_was_moved_keeps_its_models(tmp_path):
+    """Guards against a renamed folder after which every model's files are said to be gone."""
+    old, new = tmp_path / "old place", tmp_path / "new" / "place"
+    made = client(load_settings(old))
+    run = made.create_run(experiment(made, load_settings(old), "churn"))
+    made.log_text(run.info.run_id, "as it was", "card.md")
+    copied = shutil.copytree(old, tmp_path / "copy")
+    still = client(load_settings(copied))
+    assert "old%20place" in still.get_run(run.info.run_id).info.artifact_uri, "a copy beside it"
+    new.parent.mkdir()
+    old.rename(new)
+    made = client(load_settings(new))
+    assert made.download_artifacts(run.info.run_id, "card.md", str(tmp_path))
+    later = made.create_run(experiment(made, load_settings(new), "churn"))
+    for one in (run, later):
+        place = made.get_run(one.info.run_id).info.artifact_uri
+        assert place.startswith(f"{new.as_uri()}/mlflow/artifacts/churn/")

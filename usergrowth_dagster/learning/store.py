@@ -16,6 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from usergrowth_dagster.learning.moved import follow_move
 from usergrowth_dagster.learning.tracking import (
     require_reachable,
     set_defaults,
@@ -108,7 +109,10 @@ def client(settings: Settings) -> "MlflowClient":
         Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
     with only_one(settings), told_in_a_sentence(uri):
         made = open_client(uri)
-        made.search_experiments(max_results=1)  # opens the store, which makes its tables
+        # Opens the store, which makes its tables.
+        found = made.search_experiments(max_results=20)
+        places = [(one.name, one.artifact_location) for one in found]
+        follow_move(uri, settings.home.absolute(), places)
     return made
 
 
