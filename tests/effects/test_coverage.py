@@ -13,8 +13,8 @@ from usergrowth_dagster.effects.analysis import analyse
 def test_intervals_hold_the_true_effect() -> None:
     """An interval that is too narrow, or so wide that it says nothing: 92 to 98 % hold the truth.
 
-    So do those that the conclusions rest on, Newcombe's, the adjusted ones and those of amounts; and
-    no estimate leans.
+    So do those that the conclusions rest on, Newcombe's and the adjusted ones; those of amounts, where
+    there are any, at least as often; and no estimate leans.
     """
     held: dict[str, list[bool]] = {}
     errors: dict[str, list[float]] = {}
@@ -29,15 +29,18 @@ def test_intervals_hold_the_true_effect() -> None:
             ("value_adjusted", campaign.value),
         ):
             found = getattr(whole, name)
+            if found.low is None:  # too few who paid
+                continue
             held.setdefault(name, []).append(found.low <= truth <= found.high)
             errors.setdefault(name, []).append((found.value - truth) / (found.high - found.low))
             widths.setdefault(name, []).append(found.high - found.low)
-    assert len(held["absolute"]) >= 200
+    assert len(held["absolute"]) >= 200 and len(held["value_adjusted"]) >= 190
     for name, hits in held.items():
-        assert 0.92 <= np.mean(hits) <= 0.98, (name, np.mean(hits))
+        most = 0.998 if name.startswith("value") else 0.98  # amounts are told with caution
+        assert 0.92 <= np.mean(hits) <= most, (name, np.mean(hits))
         assert abs(np.mean(errors[name])) < 3.5 * np.std(errors[name]) / np.sqrt(len(hits)), name
     assert np.mean(np.divide(widths["adjusted"], widths["absolute"])) < 0.85
-    assert np.mean(np.divide(widths["value_adjusted"], widths["value"])) < 0.97
+    assert np.mean(widths["value_adjusted"]) < 0.97 * np.mean(widths["value"])
 
 
 def test_no_effect_is_seldom_called_one() -> None:

@@ -23,11 +23,11 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.effects.cuped import adjusted_estimates
+from usergrowth_dagster.effects.amounts import amount_difference
+from usergrowth_dagster.effects.cuped import adjusted_amounts, adjusted_estimates
 from usergrowth_dagster.effects.lift import (
     Counts,
     effect_on_reached,
-    mean_difference,
     rate_change,
     rate_difference,
     scaled,
@@ -155,8 +155,8 @@ def _contrast(rows: Rows, plan: Plan, sides: _Sides, level: float) -> Contrast |
     value = value_adjusted = None
     if plan.has_amount:
         amounts = rows.value[inside]
-        value = _means(amounts, arm, own, level)
-        value_adjusted, _ = adjusted_estimates(amounts, arm, before, own, level)
+        value = amount_difference(amounts, arm, own, level)
+        value_adjusted = adjusted_amounts(amounts, arm, before, own, level)
     elif plan.value_per_return is not None:  # a fixed worth: the rates say it all
         value = scaled(absolute, plan.value_per_return)
         value_adjusted = scaled(adjusted, plan.value_per_return)
@@ -182,12 +182,6 @@ def _contrast(rows: Rows, plan: Plan, sides: _Sides, level: float) -> Contrast |
 def _are_large(returned: "Array", treated: "Array") -> bool:
     smaller, rate = int(min(treated.sum(), (~treated).sum())), float(returned.mean())
     return smaller >= USERS and smaller * min(rate, 1 - rate) >= EACH
-
-
-def _means(values: "Array", treated: "Array", own: "Array | None", level: float) -> Estimate:
-    if own is None:
-        return mean_difference(values[treated], values[~treated], level)
-    return weighted_difference(values, treated, own, level)
 
 
 def _rates(

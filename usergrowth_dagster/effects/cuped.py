@@ -15,15 +15,11 @@ the arms' slopes, is added (Imbens, G. W. and Rubin, D. B. 2015, Causal Inferenc
 """
 
 from dataclasses import dataclass
-from math import exp, log, sqrt
+from math import sqrt
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.effects.lift import (
-    mean_difference,
-    quantile,
-    two_sided,
-    weighted_difference,
-)
+from usergrowth_dagster.effects.amounts import amount_difference, between_means
+from usergrowth_dagster.effects.lift import mean_difference, ratio, weighted_difference
 from usergrowth_dagster.effects.result import Estimate
 
 if TYPE_CHECKING:
@@ -70,38 +66,72 @@ def adjusted_estimates(
     The second has the interval of the logarithm of the ratio of means, by the delta method; it is
     None where a mean is not above 0, or nothing was adjusted.
     """
-    smaller = int(min(treated.sum(), (~treated).sum()))
-    table = _usable(covariates, treated, smaller // ROWS_PER_COVARIATE)
-    if table.shape[1] == 0:
+    fitted = _fitted(outcome, treated, covariates, chance)
+    if fitted is None:
         if chance is None:
             return mean_difference(outcome[treated], outcome[~treated], level), None
         return weighted_difference(outcome, treated, chance, level), None
-    sides = [
-        _side(outcome[mask], table[mask], None if chance is None else 1 / chance[mask])
-        for mask in (treated, ~treated)
-    ]
+    sides, table = fitted
     freedom = len(outcome) - 2 * (table.shape[1] + 1)
     return _difference(sides, table, freedom, level), _change(sides, level)
 
 
-def _change(sides: list["_Side"], level: float) -> Estimate | None:
+def adjusted_amounts(
+    amounts: "Array",
+    treated: "Array",
+    covariates: "Array",
+    chance: "Array | None" = None,
+    level: float = 0.95,
+) -> Estimate:
+    """:func:`adjusted_difference` of amounts, of which few are not 0, with their own interval."""
+    import numpy as np
+
+    fitted = _fitted(amounts, treated, covariates, chance)
+    if fitted is None:
+        return amount_difference(amounts, treated, chance, level)
+    (one, other), table = fitted
+    means = (one.mean, one.variance), (other.mean, other.variance)
+    even = np.ones(len(amounts)) if chance is None else chance
+    besides = _of_slopes((one, other), table)
+    return between_means(means, amounts, treated, even, level, besides)
+
+
+def _fitted(
+    outcome: "Array", treated: "Array", covariates: "Array", chance: "Array | None"
+) -> "tuple[tuple[_Side, _Side], Array] | None":
+    """Both arms' regressions and the covariates in them; None without any."""
+    smaller = int(min(treated.sum(), (~treated).sum()))
+    table = _usable(covariates, treated, smaller // ROWS_PER_COVARIATE)
+    if table.shape[1] == 0:
+        return None
+    one, other = (
+        _side(outcome[mask], table[mask], None if chance is None else 1 / chance[mask])
+        for mask in (treated, ~treated)
+    )
+    return (one, other), table
+
+
+def _change(sides: "tuple[_Side, _Side]", level: float) -> Estimate | None:
     one, other = sides
     if not (one.mean > 0 and other.mean > 0):
         return None
     spread = sqrt(one.variance / one.mean**2 + other.variance / other.mean**2)
-    ratio = one.mean / other.mean
-    if not spread > 0:
-        return Estimate(ratio - 1)
-    reach = exp(quantile(level) * spread)
-    return Estimate(ratio - 1, ratio / reach - 1, ratio * reach - 1, two_sided(log(ratio) / spread))
+    return ratio(one.mean / other.mean, spread, level)
 
 
-def _difference(sides: list["_Side"], table: "Array", freedom: int, level: float) -> Estimate:
+def _of_slopes(sides: "tuple[_Side, _Side]", table: "Array") -> float:
+    """What the covariates' mean varies by, times the difference of the slopes: a variance."""
+    slopes = table @ (sides[0].slopes - sides[1].slopes)  # the columns' means are 0
+    return float(slopes.var()) / len(table)
+
+
+def _difference(
+    sides: "tuple[_Side, _Side]", table: "Array", freedom: int, level: float
+) -> Estimate:
     from scipy.stats import t
 
     value = sides[0].mean - sides[1].mean
-    slopes = table @ (sides[0].slopes - sides[1].slopes)  # the columns' means are 0
-    variance = sides[0].variance + sides[1].variance + float(slopes.var()) / len(table)
+    variance = sides[0].variance + sides[1].variance + _of_slopes(sides, table)
     if not variance > 0:
         return Estimate(value)
     half = float(t.ppf((1 + level) / 2, freedom)) * sqrt(variance)

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
+WIDEST = log(1000)
+"""Intervals of logarithms that reach farther to a side tell nothing, so there are none."""
+
+
 @dataclass(frozen=True)
 class Counts:
     """Returns and users of two arms; ``control_users`` and ``treated_users`` above 0."""
@@ -200,7 +204,7 @@ def weighted_difference(
         chance: the chance of the arm that the row is in, shape (n,), above 0.
         level: of the interval.
     """
-    (one, one_variance), (other, other_variance) = _weighted_means(outcome, treated, chance)
+    (one, one_variance), (other, other_variance) = weighted_means(outcome, treated, chance)
     return _normal(one - other, one_variance + other_variance, level)
 
 
@@ -211,18 +215,29 @@ def weighted_change(
 
     The interval is that of the logarithm of the ratio, by the delta method.
     """
-    (one, one_variance), (other, other_variance) = _weighted_means(outcome, treated, chance)
+    (one, one_variance), (other, other_variance) = weighted_means(outcome, treated, chance)
     if not other > 0:
         return None
     if not one > 0:
         return Estimate(-1.0)
-    found = _normal(log(one / other), one_variance / one**2 + other_variance / other**2, level)
-    if found.low is None or found.high is None:
-        return Estimate(one / other - 1)
-    return Estimate(one / other - 1, exp(found.low) - 1, exp(found.high) - 1, found.p_value)
+    spread = sqrt(one_variance / one**2 + other_variance / other**2)
+    return ratio(one / other, spread, level)
 
 
-def _weighted_means(
+def ratio(value: float, spread: float, level: float) -> Estimate:
+    """A ratio less 1, with the interval of its logarithm, whose standard error is ``spread``.
+
+    Without an interval where nothing varies, and where it would reach from a thousandth to
+    a thousandfold of the ratio: a mean that may as well be none has no ratio that could be told.
+    """
+    reach = quantile(level) * spread
+    if not 0 < reach <= WIDEST:
+        return Estimate(value - 1)
+    p_value = two_sided(log(value) / spread)
+    return Estimate(value - 1, value * exp(-reach) - 1, value * exp(reach) - 1, p_value)
+
+
+def weighted_means(
     outcome: "Array", treated: "Array", chance: "Array"
 ) -> list[tuple[float, float]]:
     """Mean and variance of both arms; a variance of 0 for an arm of one row."""

@@ -106,9 +106,10 @@ def tiles(effect: Effect) -> list[Tile]:
         found.append(cost)
     if effect.money.profit is not None:
         profit = effect.money.profit
-        found.append(
-            Tile("Profit", money(profit.value, effect.currency), between(profit, "{:+,.0f}"))
-        )
+        told = between(profit, "{:+,.0f}")
+        if profit.low is None:
+            told = "too few returned, or brought too unlike amounts, for an interval"
+        found.append(Tile("Profit", money(profit.value, effect.currency), told))
     return found
 
 
