@@ -158,8 +158,8 @@ def scores_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
             context,
             project,
             score_task,
-            ("rows", "scored", "model", "version", "mean score", "unchanged"),
-            lambda s: (s.rows, s.scored, s.model, s.version, _short(s.mean), s.unchanged),
+            ("rows", "scored", "model", "version", "mean score", "unchanged", "note"),
+            lambda s: (s.rows, s.scored, s.model, s.version, _short(s.mean), s.unchanged, s.note),
             lambda s: s.rows,
             more=more,
         )

@@ -41,7 +41,8 @@ class Scored:
     """A scored population: rows, rows with a score, the model, and how far it is from its training.
 
     ``drift`` is None where nothing was scored anew, or the version has no record of its training;
-    ``uplift_version`` is empty when no model of effects may score the date.
+    ``uplift_version`` is empty when no model of effects may score the date; ``note`` says why one
+    that may did not.
     """
 
     rows: int
@@ -52,6 +53,7 @@ class Scored:
     mean: float | None
     drift: "Drift | None" = None
     uplift_version: str = ""
+    note: str = ""
 
 
 def scoring_model(project: Project, task: Task) -> "ModelRef":
@@ -130,8 +132,11 @@ def score_task(project: Project, task: Task) -> Scored:
 
     A task whose send plan is made keeps the scores that it was decided by.
 
+    A model of effects that cannot read the rows is as good as none, unless the campaign chooses by
+    effects and names no fallback.
+
     Raises:
-        UserError: no usable model, or no features of the date.
+        UserError: no usable model, no features of the date, or rows that the model cannot read.
     """
     scope = {"task_id": task.task_id}
     known = project.warehouse.fingerprints(SCORES, scope).get(task.execution_date)
@@ -147,7 +152,14 @@ def score_task(project: Project, task: Task) -> Scored:
         files = bind_scoring_rows(engine, project, task, config, effects=effects is not None)
         _require_features(engine, task)
         mark = _fingerprint(population, files, model, effects)
-        drift = None
+        drift, note = None, ""
+        if effects is not None and known != mark:
+            note = _unreadable(engine, project.settings, task, effects)
+            if note:
+                effects = None
+                engine.bound.pop("user_item_features", None)  # scores of users are not made from it
+                files = bind_scoring_rows(engine, project, task, config)
+                mark = _fingerprint(population, files, model, effects)
         if known != mark:
             project.progress(f"score {task.task_id}", 0, 1)
             made_by = make_scores(engine, project.settings, task, model, effects)
@@ -165,7 +177,30 @@ def score_task(project: Project, task: Task) -> Scored:
                 },
             )
             project.progress(f"score {task.task_id}", 1, 1)
-        return replace(_scored(engine, project, task, unchanged=known == mark), drift=drift)
+        scored = _scored(engine, project, task, unchanged=known == mark)
+        return replace(scored, drift=drift, note=note)
+
+
+def _unreadable(engine: Engine, settings: Settings, task: Task, effects: "ModelRef") -> str:
+    """Why a model of effects cannot score ``effect_rows``; empty when it can.
+
+    Raises:
+        UserError: it cannot, and the campaign cannot do without.
+    """
+    from usergrowth_dagster.learning.artifacts import load
+    from usergrowth_dagster.learning.scoring import require_features
+
+    try:
+        require_features(engine, load(effects), "effect_rows", most=settings.max_unseen_share)
+    except UserError as error:
+        asked = task.spec.selection
+        if asked.by_uplift and asked.fallback is None:
+            raise UserError(
+                f"campaign {task.campaign!r} chooses by uplift, but {error}; or name a policy by "
+                "score at selection.fallback"
+            ) from None
+        return f"no effect was scored: {error}"
+    return ""
 
 
 def make_scores(

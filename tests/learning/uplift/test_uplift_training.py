@@ -40,8 +40,13 @@ def gates(found: Any) -> dict[str, bool]:
 
 
 def test_an_effect_is_learned_registered_and_scored(engine: Engine, settings: Settings) -> None:
-    """A version that cannot be loaded, scores with its labels, or is made twice from one input."""
+    """A version that cannot be loaded, scores with its labels, or is made twice from one input.
+
+    A column with many values, of which the training knew few by name, stops no scoring.
+    """
     make_uplift(engine)
+    zips = "concat('zip', md5_number_lower(user_id) % 400)"
+    engine.run(f"create or replace table {TABLE} as select *, {zips} as zip from {TABLE}")
     found = run(engine, settings)
     assert found.ref.status == "approved", found.summary["gates"]
     assert "uplift is shown" in found.summary["sentence"]
@@ -58,7 +63,7 @@ def test_an_effect_is_learned_registered_and_scored(engine: Engine, settings: Se
     assert newest_model(settings, "uplift", CONFIG.config_hash(), usable.last_label_day) is None
     engine.run(
         "create view people as select row_number() over (order by user_id) as row, user_id, "
-        f"item_id, recency_days, events_30d, user_type, kind_events_30d from {TABLE} "
+        f"item_id, recency_days, events_30d, user_type, kind_events_30d, {zips} as zip from {TABLE} "
         "where ds = '2024-03-04'"
     )
     scores = score(engine, usable, "people")

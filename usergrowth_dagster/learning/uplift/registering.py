@@ -3,6 +3,7 @@
 from datetime import date
 from typing import Any
 
+from usergrowth_dagster.learning.artifacts import REFERENCE_FILE
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.lifecycle import Registered, made_once
 from usergrowth_dagster.learning.origin import MadeFrom, Progress
@@ -48,7 +49,13 @@ def register_uplift(trained: TrainedUplift, settings: Settings) -> ModelRef:
     return record(
         settings,
         trained,
-        SavedModel(trained.model, trained.example, "predict", saved.TRUSTED),
+        SavedModel(
+            model=trained.model,
+            example=trained.example,
+            predict="predict",
+            trusted=saved.TRUSTED,
+            files={f"model/{REFERENCE_FILE}": trained.reference.model_dump_json()},
+        ),
         summary,
         verdict=decide(trained.gates, trained.config, settings)[1],
         own=CHOSEN,

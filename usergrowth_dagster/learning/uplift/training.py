@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.dataset import job_rows, on_days
+from usergrowth_dagster.learning.drift import Reference, make_reference
 from usergrowth_dagster.learning.encoding import FeatureSpec
 from usergrowth_dagster.learning.estimators import matrix_columns
 from usergrowth_dagster.learning.fitting import fit_spec
@@ -70,6 +71,8 @@ class TrainedUplift(Trained):
         importance: feature → rank correlation with the predicted effect, strongest first.
         rows: slice → arm → rows and returns.
         without: rows that could not be learned from.
+        reference: the train slice's features and the test slice's effects, which rows to be scored
+            are held against.
         example: some rows of the flat frame.
     """
 
@@ -81,6 +84,7 @@ class TrainedUplift(Trained):
     importance: dict[str, float]
     rows: dict[str, dict[str, dict[str, int]]]
     without: LeftOut
+    reference: Reference
     example: "pd.DataFrame" = field(repr=False)
 
 
@@ -165,6 +169,7 @@ def train_uplift(
         importance=_importance(matrix(columns, test.frame), names, effects),
         rows={name: rows.counts() for name, rows in slices.items()},
         without=without,
+        reference=make_reference(spec, train.frame, effects, weights={}),
         figures={
             "qini": draw_qini(tested, _drawn(evaluation, scores), title),
             "uplift_by_decile": draw_deciles(bins, title),
