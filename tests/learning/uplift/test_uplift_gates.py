@@ -34,7 +34,7 @@ def thinned(rows: UpliftRows, keep: Any) -> UpliftRows:
 @pytest.mark.parametrize("kept", [1, 5, 60])
 def test_a_true_draw_passes_however_long_it_is_kept(kept: int, rounds: int, share: float) -> None:
     """Guards against rows of a user who is held out for good counted as independent draws: after
-    52 rounds of the default control group half of all honest histories would be refused."""
+    52 rounds of a kept control group half of all honest histories would be refused."""
     rng = np.random.default_rng(rounds * 100 + kept)
     failed = 0
     for _ in range(400):
