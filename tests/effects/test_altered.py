@@ -10,8 +10,9 @@ from test_report_chain import WINDOW, later
 from usergrowth_dagster.control.tasks import task
 from usergrowth_dagster.effects.result import Effect
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.effects import measure, measure_all
+from usergrowth_dagster.tasks.effects import measure
 from usergrowth_dagster.tasks.forget import forget
+from usergrowth_dagster.tasks.period import measure_all
 from usergrowth_dagster.tasks.pins import read_pins
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.report import report_task

@@ -1,12 +1,16 @@
 """Arms that are not as large as they were drawn."""
 
+from datetime import date, timedelta
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from effect_rows import outcomes, plan
 
+from usergrowth_dagster.audience.holdout import epoch_in_force
+from usergrowth_dagster.control.selection import HoldoutSpec
 from usergrowth_dagster.effects.analysis import analyse
-from usergrowth_dagster.effects.sample_ratio import THRESHOLD, sample_ratio
+from usergrowth_dagster.effects.sample_ratio import THRESHOLD, Refused, sample_ratio
 
 
 def drawn(n: int, share: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -103,3 +107,44 @@ def test_small_and_empty() -> None:
     assert impossible is not None and not impossible.passed
     never = sample_ratio(np.ones(300, bool), np.full(300, 0.9))
     assert never is not None and not never.passed and never.off == "control"
+
+
+def test_refusals_are_named_where_they_are_the_cause() -> None:
+    """A kept draw that has lost those who refused, told as a mistake of whoever reads the report;
+    and a mistake that is put down to a few refusals."""
+    arm, chance = drawn(20_000, 0.1)
+    out = arm & (np.random.default_rng(7).random(20_000) < 0.2)
+    args = (arm[~out], chance[~out])
+    keys = "holdout.rotate_days: null"
+    found = sample_ratio(*args, refused=Refused(int(out.sum()), date(2026, 3, 2), keys))
+    assert found is not None and not found.passed
+    assert f"{out.sum()} people of the upload have refused" in found.sentence
+    assert "drawn on 2026-03-02" in found.sentence and keys in found.sentence
+    kept = sample_ratio(*args, refused=Refused(int(out.sum()), None, keys))
+    assert kept is not None and "was drawn, and only who is texted" in kept.sentence
+    for few in (Refused(0, None, keys), Refused(30, None, keys)):
+        told = sample_ratio(*args, refused=few)
+        assert told is not None and "something has added or lost people" in told.sentence
+    short = ~arm & (np.random.default_rng(8).random(20_000) < 0.5)  # of the control group
+    told = sample_ratio(arm[~short], chance[~short], refused=Refused(5_000, None, keys))
+    assert told is not None and "something has added or lost people" in told.sentence
+
+
+@pytest.mark.parametrize(("rotate", "blocked"), [(7, (0, 8)), (28, (0, 40)), (None, (600, 1040))])
+def test_a_year_of_weekly_campaigns(rotate: int | None, blocked: tuple[int, int]) -> None:
+    """Reports that are blocked since a draw is kept: 1 of 100 refuses each text, no text does
+    anything. With the default 7 days about one of 1,000 reports is blocked, as the threshold says.
+    """
+    assert HoldoutSpec().rotate_days == 7
+    rng, n, share, alarms = np.random.default_rng(1), 20_000, 0.1, 0
+    for _ in range(20):
+        out, held, epoch = np.zeros(n, bool), rng.random(n) < share, ""
+        for week in range(52):
+            now = epoch_in_force("1", rotate, date(2026, 1, 7) + timedelta(days=7 * week))
+            held, epoch = (rng.random(n) < share, now) if now != epoch else (held, epoch)
+            left = ~held[~out]
+            found = sample_ratio(left, np.full(len(left), 1 - share))
+            assert found is not None
+            alarms += not found.passed
+            out |= ~held & (rng.random(n) < 0.01)
+    assert blocked[0] <= alarms <= blocked[1]

@@ -18,15 +18,16 @@ from chain_world import (
 )
 from scipy import stats
 
-from usergrowth_dagster.audience.holdout import ORIGIN, arm
+from usergrowth_dagster.audience.holdout import ORIGIN, arm, drawn_on, epoch_in_force
 from usergrowth_dagster.audience.policy import Budget, Money, Threshold, TopN
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import load_campaign
+from usergrowth_dagster.control.selection import HoldoutSpec
 from usergrowth_dagster.control.tasks import Task, task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.tasks import score
-from usergrowth_dagster.tasks.choice import choice_of
+from usergrowth_dagster.tasks.choice import choice_of, drawn_since
 from usergrowth_dagster.tasks.decide import Decided, decide_task, write_task_output
 from usergrowth_dagster.tasks.populate import load_population
 from usergrowth_dagster.tasks.project import Project
@@ -170,7 +171,9 @@ def test_strata_are_of_the_date_and_their_shares_are_exact(home: Path) -> None:
     )
     assert decide(project).state == "new"
     found = decisions(home, "stratum, user_id, outcome, holdout, holdout_epoch, global_epoch")
-    assert {(epoch, everybody) for *_, epoch, everybody in found} == {("1", "1")}
+    assert {(epoch, everybody) for *_, epoch, everybody in found} == {
+        (f"1/{(D - ORIGIN).days // 7}", f"1/{(D - ORIGIN).days // 91}")
+    }
     with open_engine(project.settings) as engine:
         features = project.warehouse.files("user_features")[D]
         engine.bind_arrow("f", pa.Table.from_pylist(_bands(engine, features)))
@@ -264,7 +267,7 @@ def test_the_global_group_is_out_of_every_campaign(home: Path) -> None:
     more = Project(load_settings(home, global_holdout_epoch="2", global_holdout_share=0.3))
     assert decide_task(more, task(more.store, "spring")).state == "changed"
     epochs = {epoch for (epoch,) in decisions(home, "global_epoch")}
-    assert epochs == {"2"}
+    assert epochs == {f"2/{(D - ORIGIN).days // 91}"}
 
 
 def test_a_day_has_the_epoch_of_its_period() -> None:
@@ -275,3 +278,33 @@ def test_a_day_has_the_epoch_of_its_period() -> None:
     monday = date(2017, 5, 1)
     week = [global_holdout(settings, monday + timedelta(days=n)).epoch for n in range(8)]
     assert len(set(week[:7])) == 1 and week[7] != week[0]
+
+
+def test_a_draw_is_not_kept_for_ever(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against the same people left alone for ever by default: they cannot refuse, those who
+    are texted can, and campaign after campaign the arms drift apart. Both draws are kept when the
+    file, the toml or the environment says null; weeks fit into the global draw."""
+    spec = HoldoutSpec()
+    assert (spec.rotate_days, Settings().global_holdout_rotate_days) == (7, 91)
+    assert HoldoutSpec(rotate_days=None).rotate_days is None
+    (home / "usergrowth.toml").write_text('global_holdout_rotate_days = "null"\n')
+    kept = load_settings(home)
+    assert kept.global_holdout_rotate_days is None
+    monkeypatch.setenv("USERGROWTH_GLOBAL_HOLDOUT_ROTATE_DAYS", "null")
+    assert Settings().global_holdout_rotate_days is None
+    project, found = registered(home, holdout="{share: 0.1}")
+    assert drawn_since(Settings(global_holdout_rotate_days=91), found) == (
+        drawn_on(91, D),
+        "holdout.rotate_days: 7, setting global_holdout_rotate_days: 91",
+    )
+    assert drawn_since(kept, found)[0] is None  # one of them is kept
+    project.store.close()
+    for days in (7, 91, 10):
+        starts = {drawn_on(days, D + timedelta(days=n)) for n in range(days + 1)}
+        assert len(starts) == 2 and all(start is not None for start in starts)
+        for start in starts:
+            assert start is not None
+            before, after = (
+                epoch_in_force("1", days, start + timedelta(days=n)) for n in (-1, days)
+            )
+            assert len({before, epoch_in_force("1", days, start), after}) == 3

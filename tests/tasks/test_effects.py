@@ -9,18 +9,22 @@ import pyarrow as pa
 import pytest
 
 from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
-from usergrowth_dagster.audience.holdout import is_control_sql
+from usergrowth_dagster.audience.holdout import arm, drawn_on, is_control_sql
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import parse_campaign
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState, TemplateType
 from usergrowth_dagster.control.tasks import Task, register_task, task
+from usergrowth_dagster.effects.report.words import day as day_words
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.messaging.policy.suppression import suppress
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.tasks.choice import global_holdout
-from usergrowth_dagster.tasks.effects import OUTCOMES, measure, measure_all, window_of
+from usergrowth_dagster.tasks.effects import OUTCOMES, measure, window_of
+from usergrowth_dagster.tasks.period import measure_all, parts_of
 from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.report import report_task
+from usergrowth_dagster.tasks.report import report_period, report_task
 from usergrowth_dagster.warehouse.engine import open_engine
 
 D = date(2026, 3, 2)
@@ -49,7 +53,14 @@ def make(project: Project, name: str = "spring", day: date = D, **keys: str) -> 
     return task(project.store, name)
 
 
-def decide(project: Project, the_task: Task, arms: list[str], *, group: str = "campaign") -> None:
+def decide(
+    project: Project,
+    the_task: Task,
+    arms: list[str],
+    *,
+    group: str = "campaign",
+    epoch: str | None = None,
+) -> None:
     """Decisions for u0, u1, … with the arms given, the control users held out by a group."""
     n, ds = len(arms), the_task.execution_date
     named = {
@@ -72,6 +83,7 @@ def decide(project: Project, the_task: Task, arms: list[str], *, group: str = "c
         "arm": ["treatment" if arm == "explored" else arm for arm in arms],
         "holdout": [group if arm == "control" else None for arm in arms],
         "propensity": [chance[arm] for arm in arms],
+        "global_epoch": [epoch] * n,
         "outcome": [named[arm] for arm in arms],
     }
     types = {
@@ -122,7 +134,7 @@ def text(
         made = connection.execute(
             schema.occurrence.insert().values(
                 schedule_id=schedule.id,
-                name=f"{the_task.task_id} {state} {users[0]}",
+                name=f"{the_task.task_id} {state} {users[0]} {sent}",
                 task_id=the_task.task_id,
                 channel="sms",
                 state=OccurrenceState.SENDING,
@@ -397,6 +409,116 @@ def test_all_campaigns_by_the_global_control_group(project: Project) -> None:
         measure_all(other, D, D)
     with pytest.raises(UserError, match="has been decided"):
         measure_all(project, date(2025, 1, 1), date(2025, 2, 1))
+
+
+def test_texts_after_the_window_are_not_in_it(project: Project) -> None:
+    """A repeat's cost that is charged to the first window, and texts that are said to have brought
+    back people who were back before they got one."""
+    the_task, arms = make(project), arms_of()
+    decide(project, the_task, arms)
+    behave(project, lives_of(arms, 60))
+    users = [f"u{i}" for i, arm in enumerate(arms) if arm == "treatment"]
+    text(project, the_task, users[:5], MessageState.DELIVERED, D + timedelta(days=15))
+    late = report_task(project, the_task)
+    assert late.effect.verdict == "nothing_sent" and late.effect.cost_in_all == 0
+    assert f"no text had gone out by the end of {D + timedelta(days=14)}" in late.effect.sentence
+    assert late.effect.funnel.steps["sent"] == 0
+    assert ("after_window", 5) in {(x.reason, x.rows) for x in late.effect.funnel.losses}
+    text(project, the_task, users, MessageState.DELIVERED, D + timedelta(days=14))
+    once = measure(project, the_task)
+    for week in range(3, 9):  # the same people again, by a schedule with a frozen audience
+        text(project, the_task, users, MessageState.DELIVERED, D + timedelta(days=7 * week))
+    found = report_task(project, the_task).effect
+    assert found.verdict == once.verdict == "works"
+    assert found.arms == once.arms and found.cost_in_all == pytest.approx(0.1 * len(users))
+    assert found.funnel.steps["sent"] == len(users)
+    assert any(f"{len(users)} users got a text of this task after" in note for note in found.notes)
+    assert project.warehouse.row_counts(OUTCOMES) == {D: len(arms)}
+
+
+def test_a_period_over_several_draws_is_cut(project: Project) -> None:
+    """A person's arm by the draw of their first date, with texts by another draw told as mistakes:
+    a period in which the global group was drawn afresh gives a report for each draw."""
+    settings = project.settings.model_copy(update={"global_holdout_share": 0.3})
+    project = Project(settings)
+    second = drawn_on(settings.global_holdout_rotate_days, D + timedelta(days=91))
+    assert second is not None and second > D
+    tasks = [make(project), make(project, "second", second + timedelta(days=3))]
+    behave(project, lives_of(["none"] * USERS, 140))
+    for one in tasks:
+        draw = global_holdout(settings, one.execution_date)
+        arms = [arm(draw, f"u{i}") for i in range(USERS)]
+        decide(project, one, list(arms), group="global", epoch=draw.epoch)
+        texted = [f"u{i}" for i in range(USERS) if arms[i] == "treatment"]
+        text(project, one, texted, MessageState.ACCEPTED, one.execution_date)
+    # a repeat of the first, with its audience frozen, when the group has been drawn afresh
+    frozen = [
+        f"u{i}" for i in range(USERS) if arm(global_holdout(settings, D), f"u{i}") != "control"
+    ]
+    text(project, tasks[0], frozen, MessageState.DELIVERED, second + timedelta(days=5))
+    last = second + timedelta(days=20)
+    parts = parts_of(project, D, last)
+    assert [(part.first, part.last) for part in parts] == [
+        (D, second - timedelta(days=1)),
+        (second, last),
+    ]
+    with pytest.raises(UserError, match=f"ask for {D} to {second - timedelta(days=1)}, {second}"):
+        measure_all(project, D, last)
+    reports = report_period(project, D, last)
+    assert [one.effect.execution_date for one in reports] == [D, second]
+    assert f"drawn on {day_words(second)}" in dict(reports[1].basis.facts)["Held out"]
+    for one in reports:
+        treatment, control = one.effect.arms
+        assert one.effect.crossover["control_texted_by_this"] == 0
+        assert control.cost == 0 and treatment.cost >= 0.1 * treatment.users - 1e-9
+    later = reports[1].effect
+    assert later.crossover["control_texted_by_others"] > 0
+    assert any("decided under another draw" in note for note in later.notes)
+    assert later.arms[0].cost == pytest.approx(0.1 * later.arms[0].users)
+    # what was decided counts, not what the settings say by now
+    kept = Project(settings.model_copy(update={"global_holdout_rotate_days": None}))
+    cut = parts_of(kept, D, last)
+    assert [part.first for part in cut] == [D, tasks[1].execution_date]
+    again = measure_all(kept, D, cut[0].last)
+    assert [a.users for a in again.arms] == [a.users for a in reports[0].effect.arms]
+    assert parts_of(project, date(2020, 1, 1), date(2020, 1, 2))[0].drawn is None
+
+
+def test_people_who_refused_are_counted_as_the_cause(project: Project) -> None:
+    """A kept draw whose report blames something unknown for those who refused since."""
+    days = 90  # D is the 12th day of the draw
+    project = Project(project.settings.model_copy(update={"global_holdout_rotate_days": days}))
+    the_task = make(project)
+    arms = ["control"] * 150 + ["treatment"] * 250 + ["none"] * 200
+    decide(project, the_task, arms)
+    behave(project, lives_of(arms, 20))
+    earlier = make(project, "earlier", D - timedelta(days=1))
+    gone = [f"u{i}" for i in range(400, 600)]
+    text(project, earlier, [*gone, "u3"], MessageState.DELIVERED, D - timedelta(days=1))
+    project.warehouse.open("decisions").update(
+        predicate="arm = 'none'", updates={"outcome": "'suppressed'"}
+    )
+    vault = open_vault(project.settings.home)
+    with project.store.write() as connection:
+        for user in [*gone, "u3"]:
+            connection.execute(
+                schema.message.update()
+                .where(schema.message.c.user_id == user)
+                .values(user_hash=vault.user_digest(user))
+            )
+    blamed = measure(project, the_task)
+    assert blamed.verdict == "uneven_split" and "something has added" in blamed.sentence
+    for user in gone:
+        suppress(
+            project.store, vault, user_id=user, reason="reply", source="test",
+            now=datetime(2026, 3, 1, 20, tzinfo=project.settings.zone),
+        )  # fmt: skip
+    known = measure(project, the_task)
+    assert known.verdict == "uneven_split"
+    assert "200 people of the upload have refused texts since the control group was drawn" in (
+        known.sentence
+    )
+    assert "holdout.rotate_days: 7, setting global_holdout_rotate_days: 90" in known.sentence
 
 
 def test_registering_is_enough(project: Project) -> None:

@@ -10,7 +10,9 @@ whose users no campaign texts. A user who could be texted with chances 1 - h and
 treatment arm with (1 - g)(1 - h).
 
 A draw that rotates is made afresh every so many days, counted from :data:`ORIGIN` and not from the
-first use: so it is the same all over a period, on any machine and for any campaign.
+first use: so it is the same all over a period, on any machine and for any campaign. A draw that
+does not rotate loses people of one arm: only who is texted can refuse, and who refused is chosen no
+more.
 
 With ``strata`` the campaign's draw is not by user, but by place in the ranking; see
 :mod:`usergrowth_dagster.audience.draw`.
@@ -18,7 +20,7 @@ With ``strata`` the campaign's draw is not by user, but by place in the ranking;
 
 import hashlib
 import json
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -72,6 +74,17 @@ def epoch_in_force(epoch: str, rotate_days: int | None, day: date) -> str:
     if rotate_days is None:
         return epoch
     return f"{epoch}/{(day - ORIGIN).days // rotate_days}"
+
+
+def drawn_on(rotate_days: int | None, day: date) -> date | None:
+    """First day of the draw that is in force on a day; None for a draw that does not rotate.
+
+    >>> drawn_on(7, date(2001, 1, 7)), drawn_on(None, date(2001, 1, 7))
+    (datetime.date(2001, 1, 1), None)
+    """
+    if rotate_days is None:
+        return None
+    return day - timedelta(days=(day - ORIGIN).days % rotate_days)
 
 
 def salt(*parts: str) -> str:

@@ -27,7 +27,8 @@ def report(
 ) -> list[str]:
     """Write the reports of the tasks that are asked for and show what they say.
 
-    With a ``period`` one report: all campaigns of its dates by the global control group.
+    With a ``period`` all campaigns of its dates by the global control group: one report for each
+    draw of that group.
 
     Returns:
         A sentence for each task that has no report.
@@ -41,7 +42,14 @@ def report(
             raise UserError("--from and --to report all campaigns together; name nothing else")
         if period[0] > period[1]:
             raise UserError(f"--from {period[0]} is after --to {period[1]}")
-        show_report(report_period(project, *period), say, table)
+        made = report_period(project, *period)
+        if len(made) > 1:
+            say(
+                "The control group of all campaigns was drawn afresh within the period: there is "
+                "a report for each draw.\n"
+            )
+        for one in made:
+            show_report(one, say, table)
         return []
     failures = []
     for task in _asked(project, task_id, campaign, day, every):

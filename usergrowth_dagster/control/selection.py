@@ -97,13 +97,17 @@ def block_of(share: float) -> Fraction:
 
 
 class HoldoutSpec(Strict):
-    """The control group that is chosen but not texted, so that the effect can be measured."""
+    """The control group that is chosen but not texted, so that the effect can be measured.
+
+    Only who is texted can refuse, and who refused is not chosen again: a draw that is kept loses
+    people of one arm, campaign after campaign. So by default each week has its own.
+    """
 
     share: float = Field(0.1, ge=0, lt=1)
     namespace: Word = "global"
     epoch: Word = "1"
     rotate_days: PositiveInt | None = Field(
-        None, description="the draw is made afresh every so many days; null: only with the epoch"
+        7, description="the draw is made afresh every so many days; null: only with the epoch"
     )
     strata: list[Word] = Field(
         [], max_length=3, description="activity, tenure, user_type, or an attribute of the users"

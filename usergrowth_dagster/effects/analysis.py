@@ -61,6 +61,7 @@ def analyse(rows: "pa.Table", plan: Plan) -> Effect:
         decided=plan.decided,
         repeated=drawn.repeated,
         altered=plan.altered,
+        refused=plan.refused,
     )
     verdict, sentence = conclude(plan, arms, whole, ratio, bool(drawn.sent[drawn.treated].any()))
     return Effect(

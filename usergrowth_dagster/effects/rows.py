@@ -5,6 +5,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.effects.result import Altered
+from usergrowth_dagster.effects.sample_ratio import Refused
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,6 +49,9 @@ class Plan:
         gaps: days of the counted window without any landed behavior.
         stays: whether a return means that an active user did not fall silent (churn).
         everything: whether the texts of all campaigns are measured, not those of one task.
+        sent_until: last day whose texts are counted; None: the whole window's.
+        sent_later: users who got a text of the task after that.
+        refused: people of the upload who refused since the arms were drawn; None: not asked.
     """
 
     task_id: str
@@ -69,6 +73,9 @@ class Plan:
     gaps: int = 0
     stays: bool = False
     everything: bool = False
+    sent_until: date | None = None
+    sent_later: int = 0
+    refused: Refused | None = None
 
 
 @dataclass(frozen=True)

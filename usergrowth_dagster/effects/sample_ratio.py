@@ -11,11 +11,16 @@ in online controlled experiments, KDD) recommend a threshold far below the usual
 test is made on every report and a mismatch voids the result. The tests of strata and of texts share
 the threshold (Bonferroni).
 
+Only who is texted can refuse, so a draw that is kept loses people of the treatment arm to the
+suppression list. Where that is enough to explain the gap, the sentence says so.
+
 What needs no chance is asked first: the decision must be the one that was made, and every decided
 row must have its outcome, and only one.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.effects.result import Altered, SampleRatio
@@ -26,8 +31,21 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 THRESHOLD = 0.001
+_FAR = 3.29  # standard deviations: what THRESHOLD allows to either side
 _SMALL = 5.0
 _ARMS = ("treatment", "control")
+
+
+@dataclass(frozen=True)
+class Refused:
+    """People whom the arms' draw has lost: texted since it was made, refused, chosen no more.
+
+    ``since`` is the first day of the draw (None: it is kept), ``keys`` what says how long it lasts.
+    """
+
+    users: int
+    since: date | None
+    keys: str
 
 
 def sample_ratio(
@@ -40,6 +58,7 @@ def sample_ratio(
     decided: Mapping[str, int] | None = None,
     repeated: Mapping[str, int] | None = None,
     altered: Altered | None = None,
+    refused: Refused | None = None,
 ) -> SampleRatio | None:
     """Compare the arms' sizes with the chances that were recorded.
 
@@ -52,6 +71,7 @@ def sample_ratio(
         decided: rows of each arm that were decided; None: not known.
         repeated: rows of each arm that are there more than once; None: not known.
         altered: what of the decision is not as it was decided; None: nothing.
+        refused: people of the upload who refused since the arms were drawn; None: not asked.
 
     Returns:
         The result, or None without rows to compare.
@@ -71,13 +91,16 @@ def sample_ratio(
     tests = [("", _two_arms(treated, chance), _smaller(observed, expected), expected, observed)]
     tests += _by_stratum(treated, chance, strata)
     tests += _by_variant(treated, variants, variant_chance)
-    return _told(tests, expected, observed)
+    cause = _refusals(treated, chance, refused) if refused is not None else ""
+    return _told(tests, expected, observed, cause)
 
 
 _Test = tuple[str, float, str, dict[str, float], dict[str, int]]
 
 
-def _told(tests: list[_Test], expected: dict[str, float], observed: dict[str, int]) -> SampleRatio:
+def _told(
+    tests: list[_Test], expected: dict[str, float], observed: dict[str, int], cause: str
+) -> SampleRatio:
     """The whole's result: that of all rows, unless a part of them is off."""
     parts = len(tests) - 1
     whole = tests[0]
@@ -90,7 +113,7 @@ def _told(tests: list[_Test], expected: dict[str, float], observed: dict[str, in
         return SampleRatio(False, p_value, expected | want, observed | got, name, sentence)
     _, p_value, off, want, got = whole
     if p_value < THRESHOLD:
-        sentence = _uneven(off, "", got[off], want[off], p_value)
+        sentence = _uneven(off, "", got[off], want[off], p_value, cause)
         return SampleRatio(False, p_value, expected, observed, off, sentence)
     sentence = (
         f"the arms are as large as they were drawn: {got['control']} users in the control group, "
@@ -99,13 +122,30 @@ def _told(tests: list[_Test], expected: dict[str, float], observed: dict[str, in
     return SampleRatio(True, p_value, expected, observed, None, sentence)
 
 
-def _uneven(off: str, where: str, got: int, want: float, p_value: float) -> str:
+def _uneven(off: str, where: str, got: int, want: float, p_value: float, cause: str = "") -> str:
     more = "more" if got > want else "fewer"
     place = f" in {where}" if where else ""
+    cause = cause or (
+        "something has added or lost people of one arm, so the arms cannot be compared"
+    )
     return (
         f"the arm {off}{place} has {got} users, {more} than the {want:.1f} that were drawn "
-        f"({_p(p_value)}): something has added or lost people of one arm, so the arms cannot "
-        "be compared"
+        f"({_p(p_value)}): {cause}"
+    )
+
+
+def _refusals(treated: "Array", chance: "Array", refused: Refused) -> str:
+    """The cause in words, where the treatment arm would not be short with those who refused."""
+    short = float((chance - treated).sum())
+    spread = float((chance * (1 - chance)).sum()) ** 0.5
+    back = refused.users * (1 - float(chance.mean())) if len(chance) else 0.0
+    if not refused.users or short <= 0 or short - back > _FAR * spread:
+        return ""
+    since = f" on {refused.since}" if refused.since is not None else ""
+    return (
+        f"{refused.users} people of the upload have refused texts since the control group was "
+        f"drawn{since}, and only who is texted can refuse, so the arms cannot be compared; draw "
+        f"it afresh more often ({refused.keys})"
     )
 
 

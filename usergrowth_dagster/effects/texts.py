@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _M, _O = schema.message, schema.occurrence
 _ROWS = 50_000
+LATER = "after_window"
+"""Why a text is told as skipped that went out when the counted window was over."""
+
 _FURTHEST = (
     MessageState.DELIVERED,
     MessageState.ACCEPTED,
@@ -42,39 +45,47 @@ _FURTHEST = (
 def bind_texts(
     engine: Engine,
     store: ControlStore,
-    task_ids: Sequence[str] | None,
+    task_ids: Sequence[str],
     first: date,
     last: date,
     zone: ZoneInfo,
+    *,
+    until: date | None = None,
+    in_days: bool = False,
 ) -> str:
     """Make the tables ``own_texts`` (of tasks) and ``other_texts`` (of all others, in some days).
 
-    ``own_texts`` has, for each user, state, reason, messages (billed segments), cost, sent and
-    delivered; ``other_texts`` the number of texts that went out.
+    ``own_texts`` has, for each user, state, reason, messages (billed segments), cost, sent,
+    delivered and later; ``other_texts`` the number of texts that went out. A text of the tasks that
+    went out after ``until`` has brought back nobody who is counted: it is no ``sent`` one and costs
+    nothing here, and a user who got no other is told as skipped with the reason :data:`LATER`.
 
     Args:
         engine: where the tables are made.
         store: the ledger's.
-        task_ids: whose texts are the own ones; None: every text that went out in the days.
+        task_ids: whose texts are the own ones.
         first: first day of the others.
         last: last day of the others.
         zone: the business time zone, that days are of.
+        until: last day of the own texts; default: ``last``.
+        in_days: of the own ones only those that went out from ``first`` to ``last``.
 
     Returns:
         A hash of what was found: changes whenever the ledger says something else.
     """
     engine.run(
         "create or replace temp table _own (user_id varchar, state varchar, reason varchar, "
-        "messages bigint, cost double, went_out boolean)"
+        "messages bigint, cost double, went_out boolean, later boolean)"
     )
     engine.run("create or replace temp table _others (user_id varchar, texts bigint)")
     sent = and_(_M.c.state.in_(SENT_STATES), _M.c.sent_time.is_not(None))
-    in_days = and_(
+    within = and_(
         sent,
         _M.c.sent_time >= _midnight(first, zone),
         _M.c.sent_time < _midnight(last + timedelta(days=1), zone),
     )
-    mine = in_days if task_ids is None else _O.c.task_id.in_(task_ids)
+    closed = _midnight((last if until is None else until) + timedelta(days=1), zone)
+    mine = [_O.c.task_id.in_(task_ids), *([within] if in_days else [])]
     own = (
         select(
             _M.c.user_id,
@@ -82,26 +93,28 @@ def bind_texts(
             _M.c.reason,
             _M.c.segments,
             _O.c.price,
-            sent.label("went_out"),
+            and_(sent, _M.c.sent_time < closed).label("went_out"),
+            and_(sent, _M.c.sent_time >= closed).label("later"),
         )
         .join(_O, _O.c.id == _M.c.occurrence_id)
-        .where(mine)
+        .where(*mine)
     )
     others = (
         select(_M.c.user_id, func.count().label("texts"))
         .join(_O, _O.c.id == _M.c.occurrence_id)
-        .where(_O.c.task_id.not_in(task_ids or []), in_days)
+        .where(_O.c.task_id.not_in(task_ids), within)
         .group_by(_M.c.user_id)
     )
     with store.read() as connection:
         for part in _parts(connection, own):
             engine.bind_arrow("_part", part)
             engine.run(
-                "insert into _own select user_id, state, reason, "
+                f"insert into _own select user_id, if(later, '{MessageState.SKIPPED}', state), "
+                f"if(later, '{LATER}', reason), "
                 "case when went_out then segments else 0 end, "
-                "case when went_out then segments * price else 0 end, went_out from _part"
+                "case when went_out then segments * price else 0 end, went_out, later from _part"
             )
-        for part in _parts(connection, others) if task_ids is not None else ():
+        for part in _parts(connection, others):
             engine.bind_arrow("_part", part)
             engine.run("insert into _others select user_id, texts from _part")
     return _fold(engine)
@@ -112,10 +125,11 @@ def _fold(engine: Engine) -> str:
     place = f"list_position([{ranked}], state)"
     engine.run(
         "create or replace temp table own_texts as select user_id, told.state, told.reason, "
-        "messages, cost, sent, delivered from (select user_id, "
+        "messages, cost, sent, delivered, later from (select user_id, "
         f"arg_min(struct_pack(state := state, reason := reason), {place}) as told, "
         "cast(sum(messages) as bigint) as messages, sum(cost) as cost, "
-        "bool_or(went_out) as sent, bool_or(state = 'delivered') as delivered "
+        "bool_or(went_out) as sent, bool_or(state = 'delivered') as delivered, "
+        "bool_or(later) as later "
         "from _own group by user_id)"
     )
     engine.run("create or replace temp table other_texts as select * from _others")

@@ -47,6 +47,11 @@ def conclude(
     if treatment.users == 0:
         nobody = "could be texted" if plan.everything else "was chosen for a text"
         return "nothing_sent", f"Nothing can be concluded: nobody {nobody}."
+    if not anything_sent and plan.sent_later:
+        return "nothing_sent", (
+            f"Nothing can be concluded: no text had gone out by the end of {plan.sent_until}, the "
+            "last day that counts; all went out later."
+        )
     if not anything_sent:
         return "nothing_sent", "Nothing can be concluded: no text has gone out."
     if whole is None:
@@ -132,7 +137,13 @@ def _signed(rate: float) -> str:
 
 def notes_of(plan: Plan, rows: Rows, whole: Contrast | None) -> list[str]:
     """What a reader should know beside the verdict; without a word about a person."""
-    found = crossover.notes(crossover.crossover(rows.treated, rows.sent, rows.others))
+    crossed = crossover.crossover(rows.treated, rows.sent, rows.others)
+    found = _redrawn(crossed) if plan.everything else crossover.notes(crossed)
+    if plan.sent_later and rows.sent.any():
+        found.append(
+            f"{plan.sent_later} users got a text of this task after {plan.sent_until}, the last "
+            "day that counts; neither its cost nor what it brought is in these figures."
+        )
     if plan.gaps > 0:
         found.append(
             f"{plan.gaps} of the counted days of the window hold no behavior at all: if they have "
@@ -158,3 +169,18 @@ def notes_of(plan: Plan, rows: Rows, whole: Contrast | None) -> list[str]:
     if whole is not None and rows.sent.any() and not rows.has_receipts:
         found.append("No delivery was ever reported, so texts that went out count as delivered.")
     return found
+
+
+def _redrawn(crossed: dict[str, int]) -> list[str]:
+    """What a period's arms got by decisions of another draw of the global control group."""
+    one, other = crossed[crossover.CONTROL_ELSEWHERE], crossed[crossover.TREATED_ELSEWHERE]
+    never = crossover.notes(
+        crossed | {crossover.CONTROL_ELSEWHERE: 0, crossover.TREATED_ELSEWHERE: 0}
+    )
+    if not one and not other:
+        return never
+    return [
+        *never,
+        f"{one} users of the control group and {other} of the others got texts in the window that "
+        "were decided under another draw of the control group; the effect is on top of those.",
+    ]

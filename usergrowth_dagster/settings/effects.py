@@ -1,8 +1,8 @@
 """Settings of measuring effects: the control group of all campaigns, the way back to training."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 from pydantic_settings import BaseSettings
 
 
@@ -16,10 +16,15 @@ class EffectSettings(BaseSettings):
         "1", min_length=1, description="another epoch draws the global control group afresh"
     )
     global_holdout_rotate_days: PositiveInt | None = Field(
-        None, description="draws it afresh every so many days; default: only with the epoch"
+        91, description='draws it afresh every so many days; "null": only with the epoch'
     )
     export_touches: bool = Field(
         True,
         description="what our own campaigns sent, and whom they held out, lands as operation rows; "
         "false where another system lands the same touches already",
     )
+
+    @field_validator("global_holdout_rotate_days", mode="before")
+    @classmethod
+    def _never(cls, value: Any) -> Any:
+        return None if value == "null" else value  # TOML and the environment have no null

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import date
 
-from usergrowth_dagster.audience.holdout import Holdout, epoch_in_force
+from usergrowth_dagster.audience.holdout import Holdout, drawn_on, epoch_in_force
 from usergrowth_dagster.audience.policy import Budget, Money, Policy, Threshold, TopN
 from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.tasks import Task
@@ -64,6 +64,23 @@ def global_holdout(settings: Settings, day: date) -> Holdout:
         ),
         share=settings.global_holdout_share,
     )
+
+
+def drawn_since(settings: Settings, task: Task) -> tuple[date | None, str]:
+    """First day of the older of a task's two draws (None: it is kept), and the keys of both."""
+    own, days = task.spec.holdout, settings.global_holdout_rotate_days
+    lasts = [own.rotate_days] if own.share and not own.strata else []  # strata: each task its own
+    lasts += [days] if settings.global_holdout_share else []
+    starts = [drawn_on(last, task.execution_date) for last in lasts]
+    told = [f"{name}: {_days(last)}" for name, last in (
+        ("holdout.rotate_days", own.rotate_days), ("setting global_holdout_rotate_days", days)
+    )]  # fmt: skip
+    known = [start for start in starts if start is not None]
+    return min(known) if known and len(known) == len(starts) else None, ", ".join(told)
+
+
+def _days(rotate_days: int | None) -> str:
+    return "null" if rotate_days is None else str(rotate_days)
 
 
 def selection_policy(spec: CampaignSpec) -> Policy:

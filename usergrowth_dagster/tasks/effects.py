@@ -6,32 +6,29 @@ import json
 from dataclasses import replace
 from datetime import date, timedelta
 
-from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
 from usergrowth_dagster.audience.records import TABLE as DECISIONS
 from usergrowth_dagster.audience.records import bind_decisions
 from usergrowth_dagster.control.campaign import CampaignSpec
-from usergrowth_dagster.control.tasks import Task, all_tasks
+from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.effects import outcomes, texts
 from usergrowth_dagster.effects.analysis import analyse
-from usergrowth_dagster.effects.everyone import ALL, bind_everyone
 from usergrowth_dagster.effects.looks import look_day, looks_reached
 from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS, Window, bind_outcomes
-from usergrowth_dagster.effects.result import EVERY_TASK, Altered, ArmFigures, Effect
+from usergrowth_dagster.effects.result import ArmFigures, Effect
 from usergrowth_dagster.effects.rows import DRAWN, NEEDED, Plan
+from usergrowth_dagster.effects.sample_ratio import Refused
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.tasks.choice import global_holdout
+from usergrowth_dagster.tasks.choice import drawn_since
 from usergrowth_dagster.tasks.features import bind_table
-from usergrowth_dagster.tasks.intact import altered_arms, altered_decision
+from usergrowth_dagster.tasks.intact import altered_decision
 from usergrowth_dagster.tasks.policies import task_policies
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.refusals import refused_since
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 OUTCOMES = outcomes.TABLE
 BEHAVIOR = "stg_behavior"
 DEFAULT_RETURN_DAYS = 28
-_KINDS = {
-    name: DECISION_COLUMNS[name] for name in ("ds", "task_id", "user_id", "rank", "arm", "holdout")
-}
 
 
 def window_of(spec: CampaignSpec, execution_date: date, until: date | None = None) -> Window:
@@ -98,14 +95,31 @@ def measure(project: Project, task: Task, *, as_of: date | None = None) -> Effec
             task.execution_date,
             window.last,
             project.settings.zone,
+            until=plan.sent_until,
         )
         _bind(engine, project, task, window, [*files, ledger], landed, as_of is not None)
         altered = altered_decision(engine, project, task)
+        later = int(engine.value("select count(*) from own_texts where later"))
         rows = engine.arrow(drawn_sql())
-        effect = analyse(rows, replace(plan, decided=decided, altered=altered))
+        plan = replace(plan, decided=decided, altered=altered, sent_later=later)
+        effect = analyse(rows, plan)
+        if lost_by_chance(effect):
+            effect = analyse(rows, replace(plan, refused=_refused(engine, project, task)))
         valued = task_policies(engine, OUTCOMES, project, task, effect)
         explored = _explored(engine, plan)
     return replace(effect, policies=[one.value for one in valued], explored=explored)
+
+
+def lost_by_chance(effect: Effect) -> bool:
+    """Whether the arms are of other sizes than drawn, of a decision that is as it was made."""
+    ratio = effect.sample_ratio
+    return ratio is not None and not ratio.passed and not ratio.altered
+
+
+def _refused(engine: Engine, project: Project, task: Task) -> Refused:
+    since, keys = drawn_since(project.settings, task)
+    left_out = "select user_id from decisions where outcome = 'suppressed'"
+    return refused_since(engine, project, since, task.execution_date, left_out=left_out, keys=keys)
 
 
 def _explored(engine: Engine, plan: Plan) -> ArmFigures | None:
@@ -169,6 +183,8 @@ def _plan(project: Project, task: Task, landed: list[date]) -> tuple[Window, Pla
         value_per_return=effect.value_per_return,
         gaps=(window.counted - task.execution_date).days - len(inside),
         stays=task.spec.algorithm.kind == "churn",
+        # an open window has texts to come; a planned look concludes from what was sent before it
+        sent_until=window.counted if effect.looks > 1 and look else window.last,
     )
 
 
@@ -213,94 +229,3 @@ def _mark(inputs: list[str], window: Window) -> str:
     }
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
     return f"{window.counted:%Y%m%d}-{digest}"
-
-
-def measure_all(
-    project: Project,
-    first: date,
-    last: date,
-    *,
-    return_days: int = DEFAULT_RETURN_DAYS,
-    as_of: date | None = None,
-) -> Effect:
-    """Measure all campaigns of a period together, by the global control group.
-
-    A return is any behavior from the day after a user's first date in the period to ``return_days``
-    after its last; the amount is that of the campaigns, where those that name one agree. Every text
-    that went out in that time is paid for.
-
-    Args:
-        project: the home.
-        first: first execution date.
-        last: last execution date.
-        return_days: days after the last date that count too.
-        as_of: measure as in the morning of that day; default: all that has landed.
-
-    Raises:
-        UserError: no task of the period has been decided, or some were under another global
-            control group than that of the settings.
-    """
-    landed = [d for d in project.warehouse.days(BEHAVIOR) if as_of is None or d < as_of]
-    effects = [t.spec.effect for t in all_tasks(project.store) if first <= t.execution_date <= last]
-    amounts = {(e.amount, e.margin) for e in effects if e.amount is not None}
-    amount, margin = amounts.pop() if len(amounts) == 1 else (None, 1.0)
-    newest = max(landed, default=None)
-    span = (last - first).days + return_days
-    window = Window(first, span, amount=amount, until=newest)
-    with open_engine(project.settings) as engine:
-        files = project.warehouse.files(DECISIONS, first=first, last=last)
-        engine.bind_files("all_decisions", [f for day in files.values() for f in day], _KINDS)
-        draws = {day: global_holdout(project.settings, day) for day in files}
-        others = bind_everyone(engine, draws)
-        if not engine.value("select count(*) from decisions"):
-            raise UserError(
-                f"no task from {first} to {last} has been decided, or nobody could be texted; run "
-                "one of those dates first (usergrowth run --date)"
-            )
-        if others:
-            raise UserError(
-                f"tasks of {', '.join(map(str, others[:3]))} were decided under another global "
-                "control group than that of the settings now (global_holdout_share, _epoch, "
-                "_rotate_days); choose a period in which they were the same"
-            )
-        bind_table(engine, project, BEHAVIOR, window.days(landed))
-        texts.bind_texts(engine, project.store, None, first, window.last, project.settings.zone)
-        inside = [d for d in landed if window.first <= d <= window.counted]
-        bind_outcomes(engine, window, len(inside))
-        rows = engine.arrow(drawn_sql())
-        altered = _altered(engine, project, first, last)
-    counted = None if newest is None or newest <= first else window.counted
-    return analyse(
-        rows,
-        Plan(
-            task_id=EVERY_TASK,
-            campaign=ALL,
-            execution_date=first,
-            return_days=span,
-            landed_until=newest,
-            counted_until=counted,
-            complete=window.counted == window.last,
-            look=int(window.counted == window.last),
-            currency=project.settings.currency,
-            margin=margin,
-            has_amount=amount is not None,
-            gaps=(window.counted - first).days - len(inside),
-            everything=True,
-            altered=altered,
-        ),
-    )
-
-
-def _altered(engine: Engine, project: Project, first: date, last: date) -> Altered | None:
-    """The first task of a period whose decision has other rows than were decided."""
-    standing: dict[str, dict[str, int]] = {}
-    for name, arm, rows in engine.rows(
-        "select task_id, arm, count(*) from all_decisions group by task_id, arm"
-    ):
-        standing.setdefault(name, {})[arm] = rows
-    for task in all_tasks(project.store):
-        if first <= task.execution_date <= last:
-            found = altered_arms(project, task, standing.get(task.task_id, {}))
-            if found is not None:
-                return replace(found, sentence=f"task {task.task_id}: {found.sentence}")
-    return None

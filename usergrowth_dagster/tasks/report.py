@@ -20,7 +20,8 @@ from usergrowth_dagster.effects.report.words import day as day_words
 from usergrowth_dagster.effects.result import Effect, Funnel
 from usergrowth_dagster.messaging.texts.billing import price_of
 from usergrowth_dagster.tasks.choice import choice_of
-from usergrowth_dagster.tasks.effects import BEHAVIOR, OUTCOMES, measure, measure_all, window_of
+from usergrowth_dagster.tasks.effects import BEHAVIOR, OUTCOMES, measure, window_of
+from usergrowth_dagster.tasks.period import Part, measure_all, parts_of
 from usergrowth_dagster.tasks.pins import read_pins
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
@@ -56,8 +57,10 @@ def report_task(project: Project, task: Task) -> Report:
     return _written(project, task.task_id, effect, basis)
 
 
-def report_period(project: Project, first: date, last: date) -> Report:
+def report_period(project: Project, first: date, last: date) -> list[Report]:
     """Measure all campaigns of a period by the global control group, and write the report.
+
+    Where the group was drawn afresh within the period there is one report for each draw.
 
     Args:
         project: the home.
@@ -67,15 +70,22 @@ def report_period(project: Project, first: date, last: date) -> Report:
     Raises:
         UserError: no task of the period has been decided.
     """
+    return [_report_part(project, part) for part in parts_of(project, first, last)]
+
+
+def _report_part(project: Project, part: Part) -> Report:
+    """The report of a period within one draw."""
+    first, last = part.first, part.last
     effect = measure_all(project, first, last)
     tasks = [task for task in all_tasks(project.store) if first <= task.execution_date <= last]
     campaigns = sorted({task.campaign for task in tasks})
     share = project.settings.global_holdout_share
+    since = f", drawn on {day_words(part.drawn)}" if part.drawn else ""
     basis = Basis(
         [
             ("Execution dates", f"{day_words(first)} to {day_words(last)}"),
             ("Campaigns", f"{', '.join(campaigns)}; {len(tasks)} tasks"),
-            ("Held out", f"{100 * share:g} % of all users, whom no campaign texts"),
+            ("Held out", f"{100 * share:g} % of all users, whom no campaign texts{since}"),
             ("Counts as a return", "any behavior in the window"),
         ]
     )

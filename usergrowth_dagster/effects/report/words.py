@@ -62,6 +62,7 @@ LOSS_WORDS = {
     "number_cap": "the provider's limit for the number was reached",
     "quiet_hours": "it was never day where they are before the deadline",
     "skipped": "left out of the send plan",
+    "after_window": "the text went out after the last day that counts",
     "undelivered": "the provider could not deliver the text",
     "no_report": "the provider has not reported on the text",
     "never_reported": "went out, and the provider never reported on it",
