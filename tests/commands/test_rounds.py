@@ -48,21 +48,31 @@ def made(returns: list[float]) -> list[Round]:
 
 
 def test_a_rise_is_claimed_only_where_there_is_one() -> None:
-    """A page that says "rises" whatever the rounds came to."""
+    """A page that says "rises" whatever the rounds came to, or of a value that fell: the lead does."""
     rising, level = made([1, 3, 5, 6, 9, 11, 14, 15, 18, 20]), made([9, 2, 7, 4, 8, 8, 2, 5, 7, 4])
     up, none = trend_of(rising), trend_of(level)
     assert up.rises and up.p_value is not None and up.p_value < 0.001
     assert up.ours_first == pytest.approx(2 * (1 + 3 + 5 + 6 + 9) / 2_000)
     assert up.fixed_last == pytest.approx(2 * 12 / 2_000)
     assert not none.rises
-    assert "of a message rose: ours" in trend_sentence(rising, up, "CNY")
-    assert "of a message did not rise: ours" in trend_sentence(level, none, "CNY")
+    falling = [
+        replace(
+            one,
+            ours=replace(one.ours, returns=30.0 - n),
+            fixed=replace(one.fixed, returns=30.0 - 2 * n),
+        )
+        for n, one in enumerate(made([1] * 10))
+    ]
+    told = trend_sentence(falling, trend_of(falling), "CNY")
+    assert trend_of(falling).rises and told.startswith("Our lead over the fixed threshold")
+    assert "value a message, rose: ours" in trend_sentence(rising, up, "CNY")
+    assert "value a message, did not rise: ours" in trend_sentence(level, none, "CNY")
     few = trend_of(made([1, 9]))
     assert few.p_value is None and not few.rises
     assert trend_sentence(made([1, 9]), few, "CNY").startswith("Too few rounds to show a trend")
     for rounds, trend in ((rising, up), (level, none)):
         page = render_rounds(PLAN, rounds, trend, [], "CNY")
-        assert ("the value of a message rises</h1>" in page) == trend.rises
+        assert ("our lead a message rises</h1>" in page) == trend.rises
 
 
 def test_the_page_stands_alone_and_tells_every_round() -> None:

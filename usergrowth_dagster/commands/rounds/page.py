@@ -49,7 +49,10 @@ def round_table(
 
 
 def trend_sentence(rounds: Sequence[Round], trend: Trend, currency: str) -> str:
-    """What became of the value of a message, in one sentence that says it straight."""
+    """What became of our lead in the value of a message, in one sentence that says it straight.
+
+    The test is of the lead: where it rises, both values may have fallen.
+    """
     means = (trend.ours_first, trend.ours_last, trend.fixed_first, trend.fixed_last)
     first, last, fixed_first, fixed_last = (_each(value) for value in means)
     if trend.tau is None or trend.p_value is None:
@@ -60,7 +63,7 @@ def trend_sentence(rounds: Sequence[Round], trend: Trend, currency: str) -> str:
     half = _word((len(rounds) + 1) // 2)
     verb = "rose" if trend.rises else "did not rise"
     return (
-        f"Against the fixed threshold on the same people, the incremental value of a message "
+        f"Our lead over the fixed threshold on the same people, in incremental value a message, "
         f"{verb}: ours was worth {first} {currency} in the first {half} rounds and {last} in the "
         f"last {half}, the fixed policy's {fixed_first} and {fixed_last} (Kendall's tau of the "
         f"lead with the round {signed(f'{trend.tau:.2f}')}, one-sided p = {trend.p_value:.4f})."
