@@ -94,7 +94,8 @@ def _texted_strangers(engine: Engine) -> Altered | None:
     """
     strangers = int(
         engine.value(
-            "select count(*) from own_texts as m where (m.sent or m.later) and m.user_id not like 'forgotten-%' "
+            "select count(*) from own_texts as m where (m.sent or m.later) "
+            "and m.user_id not like 'forgotten-%' "
             "and not exists (select 1 from decisions as d where d.user_id = m.user_id "
             "and d.arm in ('treatment', 'control'))"
         )
