@@ -1,5 +1,6 @@
 """A model of effects from rows to a registered version, and the gates that keep a bad one out."""
 
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from uplift_frames import make_uplift
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.artifacts import load
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.origin import MadeFrom
 from usergrowth_dagster.learning.reviewing import newest_model
@@ -45,7 +47,7 @@ def test_an_effect_is_learned_registered_and_scored(engine: Engine, settings: Se
     A column with many values, of which the training knew few by name, stops no scoring.
     """
     make_uplift(engine)
-    zips = "concat('zip', md5_number_lower(user_id) % 400)"
+    zips = "concat('zip', md5_number_lower(user_id) % 5000)"
     engine.run(f"create or replace table {TABLE} as select *, {zips} as zip from {TABLE}")
     found = run(engine, settings)
     assert found.ref.status == "approved", found.summary["gates"]
@@ -66,6 +68,8 @@ def test_an_effect_is_learned_registered_and_scored(engine: Engine, settings: Se
         f"item_id, recency_days, events_30d, user_type, kind_events_30d, {zips} as zip from {TABLE} "
         "where ds = '2024-03-04'"
     )
+    with pytest.raises(UserError, match="values of zip are new"):
+        score(engine, replace(load(usable), reference=None), "people")
     scores = score(engine, usable, "people")
     engine.bind_arrow("found", scores)
     low, high = engine.rows(
