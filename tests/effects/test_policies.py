@@ -112,6 +112,25 @@ def test_a_policy_texts_whom_a_decision_by_it_would(engine: Engine) -> None:
     assert len(set(names)) == len(names) and any("best by uplift" in name for name in names)
 
 
+def test_a_used_budget_is_asked_like_any_other(engine: Engine) -> None:
+    """Held-out people, whose texts cost nothing, make the used policy overrun its own budget."""
+    engine.bind_arrow("candidates", pa.table(candidates(np.random.default_rng(8))))
+    used = Budget(budget=50.0)
+    log = decided(engine, used, Holdout(share=0.3), Holdout(scope="global", share=0))
+    bind_outcomes(engine, log, np.random.default_rng(9).uniform(size=PEOPLE) < 0.3)
+    people = People(engine, "outcomes", "t", D)
+    assert (people.chosen * people.cost).sum() > 60
+    options = usual_options(people, used, WORTH)
+    found = policy_values(people, [options[0], named(used, WORTH)], WORTH)
+    assert found[0].value.texted == found[1].value.texted
+    assert 49 < found[0].value.cost <= 50
+    beyond = found[1].beyond_used.dr
+    assert beyond is not None and beyond.value == pytest.approx(0)
+    for option in options[:-1]:
+        if isinstance(option.policy, TopN | Budget):
+            assert (people.chosen_by(option) * people.cost).sum() <= 50.01
+
+
 def test_profit_is_that_of_the_world(engine: Engine) -> None:
     """The profit of a policy that was not used is off, or that of nobody is not nothing."""
     rng = np.random.default_rng(2)

@@ -1,15 +1,19 @@
 """`usergrowth what-if` on a decided task: what it asks, what it refuses, and what it never shows."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from chain_world import PHONE, D, World, cli, copy_home, errors, rows, succeeded
 
+from usergrowth_dagster.audience.policy import Money
 from usergrowth_dagster.control.tasks import task
+from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.tasks.effects import measure
-from usergrowth_dagster.tasks.policies import Question, ask, used_policy
+from usergrowth_dagster.tasks.policies import Question, ask, policy_asked, used_policy
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.build import Builder
 from usergrowth_dagster.warehouse.landing import land_days
@@ -61,6 +65,34 @@ def test_what_if(world: World, tmp_path: Path) -> None:
     assert [one["value"]["texted"] for one in json.loads(text)][1:] == [25.0, 0.0]
     assert not PHONE.findall(page.encode()) and "+999" not in text
     assert "u00000" not in page + text
+    profits_follow_the_value(home, project)
+
+
+def profits_follow_the_value(home: Path, project: Project) -> None:
+    """--value 0 means the campaign's worth, or profit is reckoned by another worth than is asked."""
+    for value in ("0", "-2", "nan"):
+        told = errors(cli(home, "what-if", "comeback", "--money", "--value", value))
+        assert told == [f"error: what-if: --value must be above 0, not {value}"]
+    page = succeeded(cli(home, "what-if", "comeback", "--value", "3", "--top-n", "25"))
+    assert "A return is taken to be worth 3 " in page and "profit" in page
+    the_task = task(project.store, "comeback")
+    spec = the_task.spec.model_copy(
+        update={"effect": the_task.spec.effect.model_copy(update={"value_per_return": 5.0})}
+    )
+    valued = replace(the_task, spec=spec)
+    policy = policy_asked(valued, Question(money=True, value=0.5))
+    assert isinstance(policy, Money) and policy.value_per_return == 0.5
+    policy = policy_asked(valued, Question(money=True))
+    assert isinstance(policy, Money) and policy.value_per_return == 5.0
+    with pytest.raises(UserError, match="--value must be above 0"):
+        policy_asked(valued, Question(money=True, value=0.0))
+    effect = measure(project, valued)
+    for value, worth in ((0.5, 0.5), (None, 5.0)):
+        for one in ask(project, valued, effect, Question(top_n=25, value=value)):
+            if one.value.profit is None or one.value.returns is None:
+                continue
+            expected = worth * one.value.returns.value - one.value.cost
+            assert one.value.profit.value == pytest.approx(expected)
 
 
 def effect_hash(home: Path) -> str:

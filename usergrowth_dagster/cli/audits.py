@@ -33,7 +33,11 @@ def what_if(
     ] = False,
     by: Annotated[str, typer.Option(help="Rank by score or uplift.")] = "score",
     value: Annotated[
-        float | None, typer.Option(help="Worth of a return, for --money; default: the campaign's.")
+        float | None,
+        typer.Option(
+            help="Worth of a return, for --money and for profit; default: the campaign's. Where "
+            "the campaign names an amount, profit is reckoned by that all the same."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
     home: Home = None,

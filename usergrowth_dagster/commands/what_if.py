@@ -43,7 +43,7 @@ def what_if(
     if as_json:
         say(json.dumps([asdict(one) for one in found], ensure_ascii=False, indent=1))
         return
-    worth = worth_of(project, task)
+    worth = worth_of(project, task, question)
     say(
         f"Task {task_id} of {task.execution_date}, returns in {effect.window_first} to "
         f"{effect.window_last}: what each policy would have brought beyond texting nobody, "
@@ -53,6 +53,11 @@ def what_if(
         f"Spent was {money(effect.cost_in_all, worth.currency)} on {effect.messages_in_all:,} "
         "messages; the costs below are of each policy with nobody held out, so that they compare"
     )
+    if question.value is not None:
+        by = f"A return is taken to be worth {question.value:g} {worth.currency}"
+        if worth.has_amount:
+            by += " in choosing; profit is reckoned by the amounts that people brought"
+        say(by)
     _show(found, worth.known, worth.currency, table)
     reasons: dict[str, list[str]] = {}
     for one in found:
@@ -101,5 +106,5 @@ def _figure(found: Estimate | None, digits: int) -> str:
     if found is None:
         return "no answer"
     if found.low is None or found.high is None:
-        return signed(f"{found.value:,.{digits}f}")
+        return signed(f"{found.value:,.{digits}f}") + " (too few for an interval)"
     return signed(f"{found.value:,.{digits}f} [{found.low:,.{digits}f}, {found.high:,.{digits}f}]")

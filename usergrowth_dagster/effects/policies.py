@@ -2,7 +2,9 @@
 
 Every policy is asked whom it would text, without a control group and without exploring, of the
 people who could be texted then (those who passed the checks of
-:mod:`usergrowth_dagster.audience.eligibility`), by the very rules that a decision follows. What
+:mod:`usergrowth_dagster.audience.eligibility`), by the very rules that a decision follows. So is
+the policy that was used: whom it held out cost nothing then, so that its budget reached further
+than it does here, and those whom it chose with them are not those whom it would text without. What
 that would have brought is answered by :mod:`usergrowth_dagster.effects.off_policy`.
 
 Returns are those beyond texting nobody. The profit is their worth less the price of the texts,
@@ -132,17 +134,17 @@ class People:
         """Whom a policy would text: 1 or 0 for each row, shape (n,)."""
         import numpy as np
 
-        if option.used:
-            return self.chosen
         if option.everybody:
             return np.ones(len(self))
         if option.policy is None:
             return np.zeros(len(self))
+        if option.used and option.policy.by_uplift and not self.has_uplift:
+            return self.chosen  # its uplift is not known any more
         self.engine.run(f"create or replace temp table _chosen as {_chosen_sql(option.policy)}")
         return self._column("cast(chosen as double)", "_chosen")
 
-    def value(self, option: Option, worth: Worth, *, level: float) -> Valued:
-        """What a policy would have earned."""
+    def value(self, option: Option, worth: Worth, used: "Array", *, level: float) -> Valued:
+        """What a policy would have earned; ``used``: whom the policy that was used texts."""
         texts = self.chosen_by(option)
         cost = round(float((texts * self.cost).sum()), 9)
         expected = self._expected
@@ -150,10 +152,10 @@ class People:
         money, worthy = self._money(worth)
         profit = None if money is None else gain(money, texts, level=level, expected=worthy)
         if money is None:
-            beyond = gain(self.logged, texts, self.chosen, level=level, expected=expected)
+            beyond = gain(self.logged, texts, used, level=level, expected=expected)
         else:
-            beyond = gain(money, texts, self.chosen, level=level, expected=worthy)
-            beyond = _less(beyond, cost - float((self.chosen * self.cost).sum()))
+            beyond = gain(money, texts, used, level=level, expected=worthy)
+            beyond = _less(beyond, cost - float((used * self.cost).sum()))
         net = None if profit is None or profit.dr is None else _shift(profit.dr, -cost)
         value = PolicyValue(
             policy=option.name,
@@ -229,10 +231,11 @@ def _less(answer: Answer, cost: float) -> Answer:
 
 def usual_options(people: People, used: Policy, worth: Worth) -> list[Option]:
     """The policies that are set beside the one that was used, comparable with it in size."""
-    texted = int(people.chosen.sum())
-    spent = float((people.chosen * people.cost).sum())
+    decided = Option(f"as it was decided ({words(used, worth.currency)})", used, used=True)
+    chosen = people.chosen_by(decided)
+    texted, spent = int(chosen.sum()), float((chosen * people.cost).sum())
     options = [
-        Option(f"as it was decided ({words(used, worth.currency)})", used, used=True),
+        decided,
         Option("everybody who could be texted", everybody=True),
         *(named(Threshold(threshold=t), worth) for t in _thresholds(people)),
     ]
@@ -305,12 +308,13 @@ def policy_values(
 
     Args:
         people: of the task.
-        options: the policies.
+        options: the policies; they are set against the one that was used.
         worth: of a return.
         level: of the intervals.
         blocked: a sentence why nothing may be concluded yet; every answer is refused with it.
     """
-    found = [people.value(option, worth, level=level) for option in options]
+    used = next((people.chosen_by(one) for one in options if one.used), people.chosen)
+    found = [people.value(option, worth, used, level=level) for option in options]
     return found if blocked is None else [_block(one, blocked) for one in found]
 
 

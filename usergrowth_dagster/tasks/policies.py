@@ -1,7 +1,8 @@
 """What other policies would have earned on a task's people, from its outcomes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 
 from usergrowth_dagster.audience.policy import Policy, parse_policy
 from usergrowth_dagster.control.tasks import Task
@@ -28,8 +29,9 @@ from usergrowth_dagster.warehouse.engine import Engine, open_engine
 class Question:
     """A policy to ask about, one of the first four; none: the usual ones.
 
-    ``by`` ranks top_n and budget; ``money`` chooses by the campaign's worth of a return, or by
-    ``value``, within ``budget`` if that is given too.
+    ``by`` ranks top_n and budget; ``money`` chooses by what a return is worth, within ``budget`` if
+    that is given too. ``value`` is that worth instead of the campaign's; profit is reckoned by it
+    too, unless the campaign names an amount: then it is what people brought.
     """
 
     threshold: float | None = None
@@ -48,15 +50,18 @@ def used_policy(project: Project, task: Task) -> Policy:
     return parse_policy(pins.choice["policy"])
 
 
-def worth_of(project: Project, task: Task) -> Worth:
-    """What a return of a task's campaign is worth."""
+def worth_of(project: Project, task: Task, question: Question | None = None) -> Worth:
+    """What a return of a task's campaign is worth, or is asked to be."""
     effect = task.spec.effect
-    return Worth(
+    worth = Worth(
         effect.amount is not None,
         effect.margin,
         effect.value_per_return,
         project.settings.currency,
     )
+    if question is None or question.value is None:
+        return worth
+    return replace(worth, value_per_return=question.value)
 
 
 def task_policies(
@@ -66,6 +71,7 @@ def task_policies(
     task: Task,
     effect: Effect,
     asked: Sequence[Policy] = (),
+    question: Question | None = None,
 ) -> list[Valued]:
     """What policies would have earned on a task's people.
 
@@ -76,9 +82,10 @@ def task_policies(
         task: the task.
         effect: what was measured of it; while nothing can be concluded from it, no answer is given.
         asked: policies to ask about beside the one that was used; default: the usual ones.
+        question: may say what a return is worth.
     """
     people = People(engine, relation, task.task_id, task.execution_date)
-    worth, used = worth_of(project, task), used_policy(project, task)
+    worth, used = worth_of(project, task, question), used_policy(project, task)
     options = usual_options(people, used, worth)
     if asked:
         options = [options[0], *(named(one, worth) for one in asked), Option("nobody")]
@@ -110,7 +117,7 @@ def ask(project: Project, task: Task, effect: Effect, question: Question) -> lis
                 f"task {task.task_id!r} was scored without an uplift model, so no policy can "
                 "choose by uplift; ask by score"
             )
-        return task_policies(engine, "measured", project, task, effect, [policy])
+        return task_policies(engine, "measured", project, task, effect, [policy], question)
 
 
 def policy_asked(task: Task, question: Question) -> Policy | None:
@@ -125,6 +132,8 @@ def policy_asked(task: Task, question: Question) -> Policy | None:
         "--money": question.money,
         "--budget": question.budget is not None and not question.money,
     }
+    if question.value is not None and not 0 < question.value < inf:
+        raise UserError(f"what-if: --value must be above 0, not {question.value:g}")
     if not any(given.values()):
         return None
     if sum(given.values()) != 1:
@@ -147,7 +156,7 @@ def policy_asked(task: Task, question: Question) -> Policy | None:
 
 
 def _money(task: Task, question: Question) -> Policy:
-    value = question.value or task.spec.effect.value_per_return
+    value = task.spec.effect.value_per_return if question.value is None else question.value
     if value is None:
         raise UserError(
             f"what-if: --money needs the worth of a return: --value, or effect.value_per_return "
