@@ -149,6 +149,25 @@ def test_no_answer_from_too_few() -> None:
     assert told is not None and "of those who were not texted, 0 returned" in told
 
 
+def test_profit_of_few_payers_has_no_interval() -> None:
+    """A few amounts of explored people make an interval of profit that misses every tenth truth."""
+    rng = np.random.default_rng(11)
+    missed, shown = 0, 0
+    for people, rate, some in ((1500, 0.1, False), (6000, 0.3, True)):
+        for _ in range(120):
+            logged, score, _ = campaign(rng, people)
+            paid = rng.uniform(size=people) < rate
+            money = replace(logged, outcome=paid * rng.lognormal(3, 0.8, people), amounts=True)
+            found = gain(money, (score > 0.3).astype(float))
+            assert found.refused is None and found.dr is not None
+            assert (found.dr.low is not None) == some
+            if found.dr.low is not None and found.dr.high is not None:
+                shown, missed = shown + 1, missed + (not found.dr.low <= 0 <= found.dr.high)
+    assert shown == 120 and missed <= 14  # of 6; three standard deviations more are 13
+    returns = gain(replace(money, outcome=paid * 2.0, amounts=False), (score > 0.3).astype(float))
+    assert returns.dr is not None and returns.dr.low is not None
+
+
 def test_rows_of_one_person_are_not_independent() -> None:
     """Every person logged four times halves the interval."""
     logged, score, _ = campaign(np.random.default_rng(5))

@@ -89,11 +89,11 @@ def _doubts(amounts: "Array", treated: "Array", chance: "Array") -> tuple[float,
     import numpy as np
 
     paid = amounts != 0
-    together = _inequality(amounts[paid])
+    together = unequal_payers(amounts[paid])
     fewest = inf
     found = []
     for arm in (treated, ~treated):
-        weight, own = 1 / chance[arm], _inequality(amounts[arm & paid])
+        weight, own = 1 / chance[arm], unequal_payers(amounts[arm & paid])
         fewest = min(fewest, float(weight.sum() ** 2 / np.square(weight).sum()))
         share = float(paid[arm].mean())
         if own is None or together is None or not own > share:
@@ -104,7 +104,7 @@ def _doubts(amounts: "Array", treated: "Array", chance: "Array") -> tuple[float,
     return found[0], found[1]
 
 
-def _inequality(amounts: "Array") -> float | None:
+def unequal_payers(amounts: "Array") -> float | None:
     """The mean square of payers' amounts over their squared mean: 1 when all pay the same."""
     if len(amounts) < 2 or not amounts.mean() > 0:
         return None

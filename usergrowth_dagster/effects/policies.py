@@ -186,7 +186,7 @@ class People:
             expected = self._expected
         else:
             return None, self._expected
-        logged = replace(self.logged, outcome=outcome * scale)
+        logged = replace(self.logged, outcome=outcome * scale, amounts=worth.has_amount)
         return logged, (expected[0] * scale, expected[1] * scale)
 
 
