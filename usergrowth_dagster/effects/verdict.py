@@ -157,8 +157,8 @@ def notes_of(plan: Plan, rows: Rows, whole: Contrast | None) -> list[str]:
     smaller = min(int(rows.treated.sum()), int((~rows.treated).sum()))
     if 0 < smaller < _SMALL_ARM and whole is not None:
         found.append(
-            f"The smaller arm has {smaller} users: means of amounts need more, their intervals are "
-            "rough."
+            f"The smaller arm has {smaller} users: a mean of amounts has an interval only where "
+            "enough of them paid."
         )
     unsent = int((rows.treated & ~rows.sent).sum())
     if unsent and rows.sent.any():
