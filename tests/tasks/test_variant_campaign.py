@@ -22,6 +22,7 @@ from chain_world import (
     write_people,
 )
 
+from usergrowth_dagster.audience.holdout import epoch_in_force
 from usergrowth_dagster.audience.variants import VariantDraw, variant
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import load_campaign
@@ -49,7 +50,7 @@ TEMPLATE = (
     f"gift: {{content: '{TEXTS['gift']}', share: 2, code: SMS_77}}, "
     f"long: {{content: '{TEXTS['long']}'}}}}}}"
 )
-DRAW = VariantDraw(campaign="spring", epoch="1", weights=SHARES)
+DRAW = VariantDraw(campaign="spring", epoch=epoch_in_force("1", 7, day(0)), weights=SHARES)
 PEOPLE = 300
 
 
@@ -209,7 +210,7 @@ def test_smart_send_and_a_budget_go_by_the_persons_text(home: Path) -> None:
     applied(
         home,
         project,
-        selection=f"{{budget: {60 * price}}}",
+        selection=f"{{budget: {round(60 * price, 3)}}}",
         schedule=f"{{name: spring, {window}}}",
     )
     decided(project)
