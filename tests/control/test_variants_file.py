@@ -1,5 +1,6 @@
 """Several texts in a campaign file: the sentences for mistakes, the records, and their review."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -54,6 +55,8 @@ def test_texts_are_read_and_kept() -> None:
     ]
     stored = load_spec(spec.model_dump(mode="json"))
     assert stored == spec and stored.template.texts == texts and stored.digest == spec.digest
+    taken = json.loads(json.dumps(spec.model_dump(mode="json")).replace("december joke", "control"))
+    assert "control" in load_spec(taken).template.variants  # on record since before the rule
     check_content(spec, "x.yaml", OPT_OUT)
     mail = YAML.replace("schedule:", "channel: email\nschedule:")
     mail = mail.replace("  share: 2", "  subject: 新年好").replace("share: 0.5", "subject: 礼物")

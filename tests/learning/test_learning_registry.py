@@ -232,8 +232,29 @@ def test_a_version_whose_files_are_gone_can_be_made_anew(world, tmp_path):
             with pytest.raises(UserError, match="train again"):
                 read(ref)
         again = register(engine, "churn_training", trained, settings)
-        assert (again.status, again.fingerprint) == ("approved", ref.fingerprint)
+        assert (again.status, again.fingerprint) == ("waiting_review", ref.fingerprint)
+        assert "are gone from MLflow, so the two could not be compared" in again.held
         assert again.version > ref.version and load(again).spec == trained.spec
         assert register(engine, "churn_training", trained, settings) == again
     finally:
         shutil.move(tmp_path / "away", folder)
+
+
+def test_a_store_that_cannot_be_read_is_no_missing_file(world, monkeypatch):
+    """Guards against a version that is approved unseen while the artifact store is down."""
+    from mlflow.exceptions import MlflowException
+
+    settings, engine, trained, ref = world
+    other = replace(trained, fingerprint="not made yet")
+    made = type(client(settings))
+
+    def down(*_, **__):
+        raise MlflowException("503")
+
+    before = versions(settings, "churn")
+    monkeypatch.setattr(made, "download_artifacts", down)
+    with pytest.raises(UserError, match="artifact store cannot be read"):
+        register(engine, "churn_training", other, settings)
+    with pytest.raises(UserError, match="artifact store cannot be read"):
+        find_fingerprint(settings, "churn", ref.fingerprint)
+    assert versions(settings, "churn") == before

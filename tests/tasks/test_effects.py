@@ -496,7 +496,7 @@ def test_people_who_refused_are_counted_as_the_cause(project: Project) -> None:
     gone = [f"u{i}" for i in range(400, 600)]
     text(project, earlier, [*gone, "u3"], MessageState.DELIVERED, D - timedelta(days=1))
     project.warehouse.open("decisions").update(
-        predicate="arm = 'none'", updates={"outcome": "'suppressed'"}
+        predicate="arm = 'none'", updates={"outcome": "'suppressed'", "score": "0.99"}
     )
     vault = open_vault(project.settings.home)
     with project.store.write() as connection:
@@ -519,6 +519,11 @@ def test_people_who_refused_are_counted_as_the_cause(project: Project) -> None:
         known.sentence
     )
     assert "holdout.rotate_days: 7, setting global_holdout_rotate_days: 90" in known.sentence
+    project.warehouse.open("decisions").update(
+        predicate="outcome = 'suppressed'", updates={"score": "0.001"}
+    )
+    unlikely = measure(project, the_task)
+    assert "something has added" in unlikely.sentence, "they would not have been chosen"
 
 
 def test_registering_is_enough(project: Project) -> None:

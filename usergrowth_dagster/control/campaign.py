@@ -25,7 +25,7 @@ from usergrowth_dagster.control.contact import ContactSpec
 from usergrowth_dagster.control.effect import EffectSpec
 from usergrowth_dagster.control.schedule import ScheduleSpec
 from usergrowth_dagster.control.selection import HoldoutSpec, SelectionSpec
-from usergrowth_dagster.control.template import TemplateSpec
+from usergrowth_dagster.control.template import FROM_FILE, TemplateSpec
 from usergrowth_dagster.control.values import (
     ON_UPLOAD,
     Day,
@@ -236,7 +236,7 @@ def parse_campaign(text: str, source: str = "campaign") -> CampaignSpec:
         UserError: one sentence with ``source``, line and column or key path, and the rule.
     """
     try:
-        return CampaignSpec.model_validate(read_mapping(text, source))
+        return CampaignSpec.model_validate(read_mapping(text, source), context=FROM_FILE)
     except ValidationError as error:
         raise explain(error, CampaignSpec, source) from None
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from usergrowth_dagster.control.template import ARM_NAMES
 from usergrowth_dagster.effects.result import Altered
 from usergrowth_dagster.effects.sample_ratio import Refused
 
@@ -172,7 +173,7 @@ def read_rows(table: "pa.Table", plan: Plan) -> Rows:
         decile=numbers("decile"),
         covariates=np.column_stack([_filled(numbers(name, np.nan)) for name in COVARIATES]),
         strata=words("stratum"),
-        variants=words("variant"),
+        variants=_called(words("variant")),
         variant_chance=numbers("variant_propensity", 1.0),
         messages=numbers("messages"),
         cost=numbers("cost"),
@@ -198,3 +199,13 @@ def _filled(values: "Array") -> "Array":
 
     known = np.isfinite(values)
     return np.where(known, values, values[known].mean() if known.any() else 0.0)
+
+
+def _called(variants: "Array | None") -> "Array | None":
+    """Names of texts as reports call them: one of an arm's name, on record, is told apart."""
+    import numpy as np
+
+    if variants is None:
+        return None
+    names = [f"text {name}" if name in ARM_NAMES else name for name in variants]
+    return np.array(names, dtype=object)

@@ -40,12 +40,14 @@ _ARMS = ("treatment", "control")
 class Refused:
     """People whom the arms' draw has lost: texted since it was made, refused, chosen no more.
 
-    ``since`` is the first day of the draw (None: it is kept), ``keys`` what says how long it lasts.
+    ``since`` is the first day of the draw (None: it is kept), ``keys`` what says how long it lasts,
+    ``share`` how many of them would have been chosen, at a guess.
     """
 
     users: int
     since: date | None
     keys: str
+    share: float = 1.0
 
 
 def sample_ratio(
@@ -138,8 +140,9 @@ def _refusals(treated: "Array", chance: "Array", refused: Refused) -> str:
     """The cause in words, where the treatment arm would not be short with those who refused."""
     short = float((chance - treated).sum())
     spread = float((chance * (1 - chance)).sum()) ** 0.5
-    back = refused.users * (1 - float(chance.mean())) if len(chance) else 0.0
-    if not refused.users or short <= 0 or short - back > _FAR * spread:
+    lost = refused.users * refused.share
+    back = lost * (1 - float(chance.mean())) if len(chance) else 0.0
+    if lost < 1 or short <= 0 or short - back > _FAR * spread:
         return ""
     since = f" on {refused.since}" if refused.since is not None else ""
     return (

@@ -20,6 +20,10 @@ CARD_FILE = "model_card.md"
 SUMMARY_FILE = "summary.json"
 
 
+class FilesGoneError(UserError):
+    """A version's files are not in the artifact store any more."""
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A version ready to score: the model, the features it takes, and those it was trained on."""
@@ -34,7 +38,8 @@ def load(ref: ModelRef) -> LoadedModel:
     """Load a version's model, feature spec, and the training's histograms if it has them.
 
     Raises:
-        UserError: its files are gone from the artifact store.
+        FilesGoneError: its files are gone from the artifact store.
+        UserError: the artifact store cannot be read.
     """
     with TemporaryDirectory(prefix="usergrowth-model-") as folder:
         path = _fetch(ref, "model", folder)
@@ -52,7 +57,8 @@ def read_artifacts(ref: ModelRef) -> tuple[dict[str, Any], dict[str, bytes]]:
     """A version's summary and its pictures, as logged at training.
 
     Raises:
-        UserError: its files are gone from the artifact store.
+        FilesGoneError: its files are gone from the artifact store.
+        UserError: the artifact store cannot be read.
     """
     with TemporaryDirectory(prefix="usergrowth-model-") as folder:
         summary, pictures = (_fetch(ref, name, folder) for name in (SUMMARY_FILE, "figures"))
@@ -74,10 +80,17 @@ def _fetch(ref: ModelRef, name: str, folder: str) -> Path:
     made = open_client(ref.tracking_uri)
     from mlflow.exceptions import MlflowException
 
+    which = f"model {ref.name} version {ref.version}"
     try:
         return Path(made.download_artifacts(ref.run_id, name, folder))
     except (MlflowException, OSError) as error:
+        try:
+            there = name in {one.path for one in made.list_artifacts(ref.run_id)}
+        except (MlflowException, OSError):
+            there = True
+        if not there:
+            raise FilesGoneError(f"{which}: its files are gone from MLflow; train again") from None
         raise UserError(
-            f"model {ref.name} version {ref.version}: its files are gone from MLflow "
-            f"({type(error).__name__}); train again"
+            f"{which}: MLflow's artifact store cannot be read ({type(error).__name__}); look after "
+            "it and try again"
         ) from None

@@ -143,7 +143,9 @@ def _jumps(
 ) -> list[str]:
     """Features that tell far more by themselves than in the version before, beyond chance."""
     told = []
-    seen, then = trained.screening.seen, before.get("screened") or [0, 0]
+    rows = before.get("rows", {}).get("test", {})
+    seen = trained.screening.seen
+    then = before.get("screened") or (rows.get("rows", 0), rows.get("positives", 0))
     for name, known in before.get("alone", {}).items():
         now = alone.get(name, 0.0)
         error = _error(now, *seen) ** 2 + _error(known, *then) ** 2

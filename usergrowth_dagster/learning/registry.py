@@ -10,8 +10,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.learning.artifacts import REFERENCE_FILE, load, read_artifacts
+from usergrowth_dagster.learning.artifacts import (
+    REFERENCE_FILE,
+    FilesGoneError,
+    load,
+    read_artifacts,
+)
 from usergrowth_dagster.learning.card import headline, write_card
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.curves import reliability
@@ -63,7 +67,8 @@ def register(
     if known is not None:
         return known
     before = loaded = None
-    if current is not None and _has_files(current):
+    lost = current is not None and not _has_files(current)
+    if current is not None and not lost:
         before, loaded = read_artifacts(current)[0], load(current)
     gates = [
         positives_gate(trained, settings),
@@ -72,7 +77,13 @@ def register(
         calibration_gate(trained, settings),
         champion_gate(engine, relation, trained, loaded, settings),
     ]
-    return _register(trained, gates, settings)
+    held = ""
+    if current is not None and lost:
+        held = (
+            f"the files of version {current.version}, which scored, are gone from MLflow, so "
+        )
+        held += "the two could not be compared"
+    return _register(trained, gates, settings, held)
 
 
 def find_fingerprint(settings: Settings, name: str, fingerprint: str) -> ModelRef | None:
@@ -86,17 +97,19 @@ def _has_files(ref: ModelRef) -> bool:
     try:
         load(ref)
         read_artifacts(ref)
-    except UserError:
+    except FilesGoneError:
         return False
     return True
 
 
 def decide(
-    gates: list[Gate], config: TrainingConfig, settings: Settings
+    gates: list[Gate], config: TrainingConfig, settings: Settings, held: str = ""
 ) -> tuple[Status, dict[str, str]]:
-    """Status of a new version by its gates, and its tags ``status``, ``gates`` and ``held``."""
-    status: Status = "waiting_review" if config.require_review else "approved"
-    held = ""
+    """Status of a new version by its gates, and its tags ``status``, ``gates`` and ``held``.
+
+    ``held`` is a reason to wait for a person that no gate knows; empty when there is none.
+    """
+    status: Status = "waiting_review" if config.require_review or held else "approved"
     if not all(gate.passed for gate in gates):
         status = "rejected"
     elif back := taken_back(settings, config.algorithm, config.config_hash()):
@@ -148,10 +161,10 @@ def _reliability(trained: TrainedModels) -> list[dict[str, float]]:
     ]
 
 
-def _register(trained: TrainedModels, gates: list[Gate], settings: Settings) -> ModelRef:
+def _register(trained: TrainedModels, gates: list[Gate], settings: Settings, held: str) -> ModelRef:
     """Log one run and register its model."""
     summary = summarize(trained, gates)
-    status, verdict = decide(gates, trained.config, settings)
+    status, verdict = decide(gates, trained.config, settings, held)
     fitted = trained.models
     return record(
         settings,

@@ -117,9 +117,23 @@ def lost_by_chance(effect: Effect) -> bool:
 
 
 def _refused(engine: Engine, project: Project, task: Task) -> Refused:
+    """Those who refused, and how many of them would have been chosen: as of everybody else.
+
+    By a score they would have had to reach the lowest that was chosen.
+    """
     since, keys = drawn_since(project.settings, task)
-    left_out = "select user_id from decisions where outcome = 'suppressed'"
-    return refused_since(engine, project, since, task.execution_date, left_out=left_out, keys=keys)
+    drawn = f"outcome in ({', '.join(repr(name) for name in DRAWN)})"
+    left_out, share = "select user_id from decisions where outcome = 'suppressed'", 1.0
+    if task.spec.selection.by_uplift:
+        chosen, ranked = engine.rows(
+            f"select count(*) filter (where {drawn}), count(rank) from decisions"
+        )[0]
+        share = chosen / ranked if ranked else 0.0
+    else:
+        left_out += f" and score >= (select min(score) from decisions where {drawn})"
+    return refused_since(
+        engine, project, since, task.execution_date, left_out=left_out, keys=keys, share=share
+    )
 
 
 def _explored(engine: Engine, plan: Plan) -> ArmFigures | None:

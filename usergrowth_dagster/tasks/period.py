@@ -4,10 +4,10 @@ The comparison holds within one draw of that group: a user's arm is that of the 
 were decided under another one fell on both arms alike. A period over several draws is cut.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from sqlalchemy import func, select
 
@@ -62,12 +62,17 @@ def parts_of(project: Project, first: date, last: date) -> list[Part]:
         return _parts(project, _draws(engine, project, first, last), first, last)
 
 
-def _draws(engine: Engine, project: Project, first: date, last: date) -> dict[date, Holdout]:
+def _draws(
+    engine: Engine, project: Project, first: date, last: date, only: Collection[date] | None = None
+) -> dict[date, Holdout]:
     """Make the view ``all_decisions`` of some dates; the global draw in force on each of them.
 
     It is the one that the decisions name. Of decisions that name none, that of the settings.
+    ``only`` leaves out the other dates between the first and the last.
     """
     files = project.warehouse.files(DECISIONS, first=first, last=last)
+    if only is not None:
+        files = {day: names for day, names in files.items() if day in only}
     engine.bind_files("all_decisions", [f for day in files.values() for f in day], _KINDS)
     named = dict(engine.rows("select ds, min(global_epoch) from all_decisions group by ds"))
     draws = {}
@@ -78,9 +83,15 @@ def _draws(engine: Engine, project: Project, first: date, last: date) -> dict[da
 
 
 def _parts(project: Project, draws: Mapping[date, Holdout], first: date, last: date) -> list[Part]:
-    days = [next(days) for _, days in groupby(draws, lambda day: draws[day].epoch)]
-    drawn = [_drawn(project, day, draws[day]) for day in days] or [None]
-    starts = [first] + [begun or day for day, begun in zip(days[1:], drawn[1:], strict=True)]
+    """Each part begins where its draw did, or, where dates since were decided under the one before
+    (the setting was changed), after the last of them; then nobody knows when it was drawn."""
+    runs = [list(days) for _, days in groupby(draws, lambda day: draws[day].epoch)]
+    starts, drawn = [first], [_drawn(project, runs[0][0], draws[runs[0][0]]) if runs else None]
+    for before, days in pairwise(runs):
+        begun, after = _drawn(project, days[0], draws[days[0]]), before[-1] + timedelta(days=1)
+        fresh = begun is not None and begun >= after
+        starts.append(begun if begun is not None and fresh else days[0])
+        drawn.append(begun if fresh else None)
     ends = [start - timedelta(days=1) for start in starts[1:]] + [last]
     return [Part(*part) for part in zip(starts, ends, drawn, strict=True)]
 
@@ -202,7 +213,7 @@ def _epochs(project: Project, days: Sequence[date]) -> dict[date, str]:
     if not days:
         return {}
     with open_engine(project.settings) as engine:
-        draws = _draws(engine, project, days[0], days[-1])
+        draws = _draws(engine, project, days[0], days[-1], only=days)
     return {day: (draws.get(day) or global_holdout(project.settings, day)).epoch for day in days}
 
 

@@ -1,8 +1,7 @@
 """Who of an upload refused texts since the control group was drawn: only who is texted can.
 
-They are known by the ledger and the suppression list together: somebody who was texted when the
-draw had been made was not suppressed then. Imported lists hold people of both arms, so they are no
-cause.
+They are known by the ledger and the suppression list together: a text since the draw was made, and
+a refusal after it. Imported lists hold people of both arms, so they are no cause.
 """
 
 from datetime import date, datetime, time
@@ -23,7 +22,14 @@ _ROWS = 50_000
 
 
 def refused_since(
-    engine: Engine, project: Project, since: date | None, before: date, *, left_out: str, keys: str
+    engine: Engine,
+    project: Project,
+    since: date | None,
+    before: date,
+    *,
+    left_out: str,
+    keys: str,
+    share: float = 1.0,
 ) -> Refused:
     """Count the refusals among the people who could not be chosen.
 
@@ -34,6 +40,7 @@ def refused_since(
         before: the execution date.
         left_out: SELECT of the user_id of the people who were left out before anyone was chosen.
         keys: the keys that say how long the draws last.
+        share: how many of the people in ``left_out`` would have been chosen.
     """
     import pyarrow as pa
 
@@ -49,7 +56,11 @@ def refused_since(
         return (
             select(_M.c.user_id)
             .join(_S, _S.c[name] == _M.c[name])
-            .where(*went_out, _S.c.reason.in_((REPLY, PROVIDER, BY_HAND)))
+            .where(
+                *went_out,
+                _S.c.reason.in_((REPLY, PROVIDER, BY_HAND)),
+                _S.c.created_time >= _M.c.sent_time,
+            )
         )
 
     engine.run("create or replace temp table _refused (user_id varchar)")
@@ -63,4 +74,4 @@ def refused_since(
     users = engine.value(
         f"select count(distinct user_id) from _refused where user_id in ({left_out})"
     )
-    return Refused(int(users), since, keys)
+    return Refused(int(users), since, keys, share)
