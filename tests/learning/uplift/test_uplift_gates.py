@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from usergrowth_dagster.learning.uplift.gates import ratio_gate
+from usergrowth_dagster.learning.metrics import Interval
+from usergrowth_dagster.learning.uplift.choose import EFFECT, NONE, Candidate, Choice, Figure
+from usergrowth_dagster.learning.uplift.gates import ratio_gate, shown_by
+from usergrowth_dagster.learning.uplift.learners import TLearner
 from usergrowth_dagster.learning.uplift.rows import UpliftRows
 
 USERS = 600
@@ -76,3 +79,22 @@ def test_one_row_a_user_is_the_plain_test() -> None:
     treated = np.r_[np.ones(1_030), np.zeros(970)]
     found = ratio_gate(rows_of(np.arange(2_000), treated, np.full(2_000, 0.5)))
     assert "1030 rows were treated, 1000 by the recorded chances (p = 0.1797)" in found.reason
+
+
+def chosen(z: float, family: int = EFFECT, others: int = 11) -> Choice:
+    """A choice whose figure is so many standard errors above zero, among others."""
+    figures = [Figure("T", 0.01 * z, 0.01, 10), *(Figure("x", 0.0, 0.01, 10),) * others]
+    return Choice(Candidate(TLearner(), family), None, tuple(figures), {}, "")  # type: ignore[arg-type]
+
+
+def test_what_shows_that_a_ranking_is_better_than_chance() -> None:
+    """Guards against approving what only seems best of many, what later days contradict, and
+    against refusing for months what every fold shows, as one late slice is short."""
+    chance = Interval(0.005, -0.03, 0.04)
+    sure, likely, worse = Interval(0.04, 0.01, 0.07), Interval(0.03, -0.01, 0.07), chance
+    assert shown_by(chosen(0.5), sure, chance) == "later days"
+    assert shown_by(chosen(6), likely, chance) == "folds"
+    assert shown_by(chosen(6), worse, chance) == ""
+    assert shown_by(chosen(3), likely, chance) == "", "the best of twelve is often so far above"
+    assert shown_by(chosen(3, others=0), likely, chance) == "folds"
+    assert shown_by(chosen(6, NONE), sure, chance) == ""

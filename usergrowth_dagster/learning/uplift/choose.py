@@ -80,11 +80,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Figure:
-    """A candidate's cross-fitted Qini: mean over held folds and its standard error."""
+    """A candidate's cross-fitted Qini: mean over held folds, its standard error, their number."""
 
     name: str
     qini: float
     error: float
+    folds: int
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,7 @@ def _figures(listed: Sequence[Candidate], qinis: "Floats") -> list[Figure]:
             name=candidate.name,
             qini=float(own.mean()),
             error=float(own.std(ddof=1) * widen),
+            folds=rounds,
         )
         for candidate, own in zip(listed, qinis, strict=True)
     ]

@@ -18,7 +18,7 @@ from usergrowth_dagster.learning.encoding import FeatureSpec
 from usergrowth_dagster.learning.estimators import matrix_columns
 from usergrowth_dagster.learning.fitting import fit_spec
 from usergrowth_dagster.learning.gates import Gate
-from usergrowth_dagster.learning.metrics import Evaluation
+from usergrowth_dagster.learning.metrics import Evaluation, Interval
 from usergrowth_dagster.learning.origin import NOT_TOLD, MadeFrom, Progress, Trained
 from usergrowth_dagster.learning.uplift.assignment import Foretold, foretold, touch_features
 from usergrowth_dagster.learning.uplift.choose import Choice, choose
@@ -30,7 +30,7 @@ from usergrowth_dagster.learning.uplift.deciles import (
     calibration,
     uplift_by_bin,
 )
-from usergrowth_dagster.learning.uplift.gates import Judged, judge
+from usergrowth_dagster.learning.uplift.gates import Judged, judge, shown_by
 from usergrowth_dagster.learning.uplift.metrics import RANDOM, evaluate_uplift
 from usergrowth_dagster.learning.uplift.model import UpliftModel, matrix
 from usergrowth_dagster.learning.uplift.plots import draw_deciles, draw_qini
@@ -165,7 +165,7 @@ def train_uplift(
         bins=bins,
         calibration=calibrated,
         gates=gates,
-        sentence=f"{choice.sentence} {_verdict(evaluation)}",
+        sentence=f"{choice.sentence} {_verdict(choice, own, chance)}",
         importance=_importance(matrix(columns, test.frame), names, effects),
         rows={name: rows.counts() for name, rows in slices.items()},
         without=without,
@@ -246,13 +246,15 @@ def _drawn(
     return {name: scores[name] for name in (CHOSEN, *others[:4])}
 
 
-def _verdict(evaluation: Evaluation) -> str:
-    own, chance = evaluation.metrics[CHOSEN]["qini"], evaluation.metrics[RANDOM]["qini"]
-    shown = own.low > max(0.0, chance.value)
+def _verdict(choice: Choice, own: Interval, chance: Interval) -> str:
+    verdict = {
+        "later days": "uplift is shown.",
+        "folds": "uplift is shown by the folds, and later days do not speak against it.",
+        "": "no uplift is shown.",
+    }[shown_by(choice, own, chance)]
     return (
         f"On later days its Qini is {own.value:.4f} [{own.low:.4f}, {own.high:.4f}], that of a "
-        f"random ranking {chance.value:.4f} [{chance.low:.4f}, {chance.high:.4f}]: "
-        + ("uplift is shown." if shown else "no uplift is shown.")
+        f"random ranking {chance.value:.4f} [{chance.low:.4f}, {chance.high:.4f}]: {verdict}"
     )
 
 
