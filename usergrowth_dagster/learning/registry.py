@@ -79,9 +79,7 @@ def register(
     ]
     held = ""
     if current is not None and lost:
-        held = (
-            f"the files of version {current.version}, which scored, are gone from MLflow, so "
-        )
+        held = f"the files of version {current.version}, which scored, are gone from MLflow, so "
         held += "the two could not be compared"
     return _register(trained, gates, settings, held)
 
