@@ -6,7 +6,7 @@ import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from usergrowth_dagster.effects.cuped import ROWS_PER_COVARIATE, adjusted_difference
+from usergrowth_dagster.effects.cuped import ROWS_PER_COVARIATE, adjusted_estimates
 from usergrowth_dagster.effects.lift import mean_difference
 
 
@@ -23,7 +23,7 @@ def test_equals_lins_regression(seed: int, k: int) -> None:
     x = rng.normal(size=(n, k)) * [1, 10, 0.1, 5][:k] + 3
     arm = rng.random(n) < 0.6
     y = x @ rng.normal(size=k) + arm * (1 + x[:, 0]) + rng.normal(size=n) * (1 + arm)
-    found = adjusted_difference(y, arm, x)
+    found = adjusted_estimates(y, arm, x)[0]
     c = x - x.mean(0)
     design = sm.add_constant(np.column_stack([arm, c, c * arm[:, None]]).astype(float))
     fit = sm.OLS(y, design).fit(cov_type="HC2", use_t=True)
@@ -53,7 +53,7 @@ def test_unbiased_narrower_and_covering() -> None:
             luck = rng.random(n)
             came = (luck < np.where(arm, base + effect * (1 - base), base)).astype(float)
             truth = (effect * (1 - base)).mean()
-            found = adjusted_difference(came, arm, np.column_stack([before, other]))
+            found = adjusted_estimates(came, arm, np.column_stack([before, other]))[0]
             plain = mean_difference(came[arm], came[~arm])
             errors.append(found.value - truth)
             ratios.append(width(found) / width(plain))
@@ -76,7 +76,7 @@ def test_different_chances() -> None:
         came = (rng.random(1000) < 0.3 + effect * arm).astype(float)
         noise = rng.normal(size=(1000, 1))  # says nothing of who is busy
         own = np.where(arm, chance, 1 - chance)
-        found.append(adjusted_difference(came, arm, noise, own).value)
+        found.append(adjusted_estimates(came, arm, noise, own)[0].value)
     assert np.mean(found) == pytest.approx(0.1, abs=0.01)
 
 
@@ -91,10 +91,10 @@ def test_useless_covariates_are_left_out() -> None:
     nothing = np.column_stack(
         [np.zeros(n), np.full(n, 7.0), arm * 1.0, arm * x, np.full(n, np.nan)]
     )
-    found = adjusted_difference(y, arm, nothing)
+    found = adjusted_estimates(y, arm, nothing)[0]
     assert (found.value, found.low) == (plain.value, plain.low)
-    once = adjusted_difference(y, arm, x[:, None])
-    twice = adjusted_difference(y, arm, np.column_stack([np.zeros(n), x, 2 * x + 1]))
+    once = adjusted_estimates(y, arm, x[:, None])[0]
+    twice = adjusted_estimates(y, arm, np.column_stack([np.zeros(n), x, 2 * x + 1]))[0]
     assert (once.value, once.high) == pytest.approx((twice.value, twice.high))
 
 
@@ -104,7 +104,7 @@ def test_small_arms(control: int) -> None:
     rng = np.random.default_rng(control)
     arm = np.arange(100 + control) < 100
     y, x = rng.random(100 + control), rng.normal(size=(100 + control, 4))
-    found = adjusted_difference(y, arm, x)
+    found = adjusted_estimates(y, arm, x)[0]
     plain = mean_difference(y[arm], y[~arm])
     if control < ROWS_PER_COVARIATE:
         assert found == plain
@@ -116,5 +116,5 @@ def test_small_arms(control: int) -> None:
 def test_nobody_returned_at_all() -> None:
     """A perfect fit taken for certainty."""
     arm = np.arange(100) < 50
-    found = adjusted_difference(np.zeros(100), arm, np.arange(100.0)[:, None])
+    found = adjusted_estimates(np.zeros(100), arm, np.arange(100.0)[:, None])[0]
     assert found.value == pytest.approx(0) and found.low is None

@@ -16,7 +16,7 @@ from usergrowth_dagster.learning.lifecycle import train_and_register
 from usergrowth_dagster.learning.origin import MadeFrom
 from usergrowth_dagster.learning.registry import find_fingerprint, register
 from usergrowth_dagster.learning.reviewing import newest_model, review
-from usergrowth_dagster.learning.scoring import feature_mismatch, score
+from usergrowth_dagster.learning.scoring import score
 from usergrowth_dagster.learning.store import client, versions
 from usergrowth_dagster.learning.training import train
 from usergrowth_dagster.settings import load_settings
@@ -196,7 +196,7 @@ def test_scores_do_not_depend_on_chunks_or_order(world):
     rows = [r for r in whole.to_pylist() if (r["user_id"], r["ds"]) == at]
     assert rows[0]["score"] == expected
     assert score(engine, ref, "(from people limit 0)").num_rows == 0
-    assert not feature_mismatch(engine, ref, "people").any
+    assert not load(ref).spec.mismatch(engine, "people").any
     engine.run("create or replace table bare as select 'u' as user_id")
     with pytest.raises(UserError, match="none of its features"):
         score(engine, ref, "bare")

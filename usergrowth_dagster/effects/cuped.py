@@ -31,14 +31,15 @@ ROWS_PER_COVARIATE = 20
 """A covariate is used for every so many rows of the smaller arm, the first ones first."""
 
 
-def adjusted_difference(
+def adjusted_estimates(
     outcome: "Array",
     treated: "Array",
     covariates: "Array",
     chance: "Array | None" = None,
     level: float = 0.95,
-) -> Estimate:
-    """The difference of means, adjusted for covariates from before the draw.
+) -> tuple[Estimate, Estimate | None]:
+    """The difference of means, adjusted for covariates from before the draw, and the same over the
+    adjusted control mean.
 
     Args:
         outcome: of each row, shape (n,).
@@ -49,22 +50,8 @@ def adjusted_difference(
 
     Returns:
         The plain (or weighted) difference when the arms are too small for any covariate, or none
-        varies.
-    """
-    return adjusted_estimates(outcome, treated, covariates, chance, level)[0]
-
-
-def adjusted_estimates(
-    outcome: "Array",
-    treated: "Array",
-    covariates: "Array",
-    chance: "Array | None" = None,
-    level: float = 0.95,
-) -> tuple[Estimate, Estimate | None]:
-    """:func:`adjusted_difference`, and the same over the adjusted control mean.
-
-    The second has the interval of the logarithm of the ratio of means, by the delta method; it is
-    None where a mean is not above 0, or nothing was adjusted.
+        varies. The second has the interval of the logarithm of the ratio of means, by the delta
+        method; it is None where a mean is not above 0, or nothing was adjusted.
     """
     fitted = _fitted(outcome, treated, covariates, chance)
     if fitted is None:
@@ -83,7 +70,10 @@ def adjusted_amounts(
     chance: "Array | None" = None,
     level: float = 0.95,
 ) -> Estimate:
-    """:func:`adjusted_difference` of amounts, of which few are not 0, with their own interval."""
+    """The adjusted difference of mean amounts, of which few are not 0, with their own interval.
+
+    Arguments as of :func:`adjusted_estimates`; shape (n,) and (n, k), amounts in currency.
+    """
     import numpy as np
 
     fitted = _fitted(amounts, treated, covariates, chance)

@@ -119,7 +119,7 @@ def _told(
         return SampleRatio(False, p_value, expected, observed, off, sentence)
     sentence = (
         f"the arms are as large as they were drawn: {got['control']} users in the control group, "
-        f"{want['control']:.1f} expected ({_p(p_value)})"
+        f"{want['control']:.1f} expected ({p_words(p_value)})"
     )
     return SampleRatio(True, p_value, expected, observed, None, sentence)
 
@@ -132,7 +132,7 @@ def _uneven(off: str, where: str, got: int, want: float, p_value: float, cause: 
     )
     return (
         f"the arm {off}{place} has {got} users, {more} than the {want:.1f} that were drawn "
-        f"({_p(p_value)}): {cause}"
+        f"({p_words(p_value)}): {cause}"
     )
 
 
@@ -152,7 +152,8 @@ def _refusals(treated: "Array", chance: "Array", refused: Refused) -> str:
     )
 
 
-def _p(value: float) -> str:
+def p_words(value: float) -> str:
+    """A p-value in words: ``p = 0.012`` or ``p < 0.001``."""
     return f"p = {value:.3f}" if value >= 0.001 else "p < 0.001"
 
 

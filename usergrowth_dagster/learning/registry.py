@@ -13,6 +13,7 @@ from typing import Any
 from usergrowth_dagster.learning.artifacts import (
     REFERENCE_FILE,
     FilesGoneError,
+    LoadedModel,
     load,
     read_artifacts,
 )
@@ -66,10 +67,8 @@ def register(
     known = find_fingerprint(settings, config.algorithm, trained.fingerprint)
     if known is not None:
         return known
-    before = loaded = None
-    lost = current is not None and not _has_files(current)
-    if current is not None and not lost:
-        before, loaded = read_artifacts(current)[0], load(current)
+    kept = _kept(current) if current else None
+    before, loaded = kept or (None, None)
     gates = [
         positives_gate(trained, settings),
         features_gate(trained, serving),
@@ -78,7 +77,7 @@ def register(
         champion_gate(engine, relation, trained, loaded, settings),
     ]
     held = ""
-    if current is not None and lost:
+    if current is not None and kept is None:
         held = f"the files of version {current.version}, which scored, are gone from MLflow, so "
         held += "the two could not be compared"
     return _register(trained, gates, settings, held)
@@ -87,17 +86,15 @@ def register(
 def find_fingerprint(settings: Settings, name: str, fingerprint: str) -> ModelRef | None:
     """The version made from exactly the same inputs, if there is one and its files are there."""
     found = versions(settings, name, tags={"fingerprint": fingerprint})
-    return found[-1] if found and _has_files(found[-1]) else None
+    return found[-1] if found and _kept(found[-1]) else None
 
 
-def _has_files(ref: ModelRef) -> bool:
-    """Whether a version can still be loaded; one without its files can only be made anew."""
+def _kept(ref: ModelRef) -> tuple[dict[str, Any], LoadedModel] | None:
+    """A version's summary and model; None of one whose files are gone, which can be made anew."""
     try:
-        load(ref)
-        read_artifacts(ref)
+        return read_artifacts(ref)[0], load(ref)
     except FilesGoneError:
-        return False
-    return True
+        return None
 
 
 def decide(

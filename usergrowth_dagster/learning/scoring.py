@@ -16,7 +16,6 @@ from usergrowth_dagster.learning.encoding import (
     MISSING,
     OTHER,
     Feature,
-    FeatureMismatch,
     Kind,
     flat_frame,
     kind_of,
@@ -178,11 +177,3 @@ def _mostly_other(model: LoadedModel, feature: Feature) -> bool:
     """Whether the training, too, knew few of a category's values by name."""
     known = model.reference.features.get(feature.label) if model.reference else None
     return known is not None and unseen_share(known) > HALF
-
-
-def feature_mismatch(
-    engine: Engine, model: ModelRef | LoadedModel, relation: str
-) -> FeatureMismatch:
-    """What a relation's features have less or more than those the version was trained on."""
-    loaded = load(model) if isinstance(model, ModelRef) else model
-    return loaded.spec.mismatch(engine, relation)

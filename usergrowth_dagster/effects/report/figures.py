@@ -13,7 +13,6 @@ from usergrowth_dagster.effects.report.words import (
     count,
     loss_words,
     money,
-    p_words,
     per_thousand,
     percent,
     rate,
@@ -22,6 +21,7 @@ from usergrowth_dagster.effects.report.words import (
     step_meaning,
 )
 from usergrowth_dagster.effects.result import Contrast, Effect, Estimate
+from usergrowth_dagster.effects.sample_ratio import p_words
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,10 @@ from usergrowth_dagster.effects.report.words import (
     day,
     loss_words,
     money,
-    p_words,
     verdict_words,
 )
 from usergrowth_dagster.effects.result import Effect, MoneyFigures
+from usergrowth_dagster.effects.sample_ratio import p_words
 
 if TYPE_CHECKING:
     from jinja2 import Template

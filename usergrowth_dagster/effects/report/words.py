@@ -95,11 +95,6 @@ def verdict_words(effect: Effect) -> str:
     return VERDICT_WORDS[effect.verdict]
 
 
-def p_words(value: float) -> str:
-    """A p-value: ``p = 0.012`` or ``p < 0.001``."""
-    return f"p = {value:.3f}" if value >= 0.001 else "p < 0.001"
-
-
 def in_words(text: str, effect: Effect) -> str:
     """A text with what a return is called in place of ``{past}`` and the like."""
     return text.format(**asdict(effect.words))
