@@ -271,5 +271,5 @@ def test_not_a_date(world: World) -> None:
     """A date that is none is taken as another one."""
     done = cli(world.decided, "run", "--date", "2017-02-30")
     assert done.returncode == 2
-    assert "'2017-02-30' is no date such as 2017-12-28" in done.stderr
+    assert "must be a day such as 2017-12-28 or 20171228, not '2017-02-30'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,10 +1,12 @@
 """What all commands share: the home option, dates, printing, and how they end."""
 
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from usergrowth_dagster.days import check_day, read_day
 
 Home = Annotated[
     Path | None,
@@ -14,12 +16,10 @@ Home = Annotated[
 
 def day_of(text: str) -> date:
     """A day from a command's option."""
-    for form in ("%Y-%m-%d", "%Y%m%d"):
-        try:
-            return datetime.strptime(text, form).date()
-        except ValueError:
-            continue
-    raise typer.BadParameter(f"{text!r} is no date such as 2017-12-28")
+    try:
+        return check_day(read_day(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def say(text: str) -> None:

@@ -63,13 +63,14 @@ def delivery(
     home: Home = None,
 ) -> None:
     """What is under way: occurrences with their window, people by state and reason."""
-    from usergrowth_dagster.commands.delivery import delivery_sections, opened
+    from usergrowth_dagster.commands.delivery import opened, read_deliveries
 
     with opened(home) as (store, settings):
-        sections = delivery_sections(store, settings, name)
-    for title, header, lines in sections:
+        found = read_deliveries(store, settings, name)
+    for title, header, lines in found.sections:
         table(title, header, lines)
         say("")
+    finish(found.failures)
 
 
 @app.command()

@@ -29,6 +29,19 @@ from usergrowth_dagster.messaging.schedules.upcoming import upcoming
 from usergrowth_dagster.settings import Settings, load_settings
 
 Section = tuple[str, tuple[str, ...], list[tuple[Any, ...]]]
+
+
+@dataclass
+class Overview:
+    """Rows for people, section by section: a title, a header, and lines.
+
+    ``failures`` are sentences about what could not be read.
+    """
+
+    sections: list[Section] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
 _ROUND = timedelta(seconds=60)
 _LISTED = 500
 
@@ -145,14 +158,15 @@ def _sentence(action: str, one: controls.Controlled) -> str:
     )
 
 
-def delivery_sections(
-    store: ControlStore, settings: Settings, name: str | None = None
-) -> list[Section]:
+def read_deliveries(store: ControlStore, settings: Settings, name: str | None = None) -> Overview:
     """Occurrences with their window and what holds them up, and people by state and reason."""
     found = deliveries(store, settings, business_now(settings), name)
 
     def local(moment: datetime) -> str:
-        return moment.astimezone(settings.zone).strftime("%Y-%m-%d %H:%M")
+        try:
+            return moment.astimezone(settings.zone).strftime("%Y-%m-%d %H:%M")
+        except OverflowError:  # at the end of the calendar
+            return f"{moment:%Y-%m-%d %H:%M} UTC"
 
     runs = [
         (d.schedule, d.occurrence, d.state, local(d.due), local(d.send_by), d.note) for d in found
@@ -163,16 +177,18 @@ def delivery_sections(
         for count in d.counts
     ]
     names = {d.schedule for d in found}
+    following = upcoming(store, settings, business_now(settings))
     later = [
         (schedule, local(moment))
-        for schedule, moment in upcoming(store, settings, business_now(settings))
+        for schedule, moment in following.times
         if name is None or schedule in names
     ]
-    return [
+    sections: list[Section] = [
         ("Deliveries", ("schedule", "occurrence", "state", "due", "send by", "note"), runs),
         ("Messages", ("schedule", "occurrence", "state", "reason", "people"), people),
         *([("Next", ("schedule", "due"), later)] if later else []),
     ]
+    return Overview(sections, following.unreadable)
 
 
 @dataclass

@@ -1,39 +1,43 @@
 """What a home holds: tables, models, campaigns, tasks and messages."""
 
-from dataclasses import dataclass, field
-from typing import Any
-
+from usergrowth_dagster.commands.delivery import Overview
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.project import Project
 
-Section = tuple[str, tuple[str, ...], list[tuple[Any, ...]]]
 
-
-@dataclass
-class Status:
-    """Rows for people, section by section: a title, a header, and lines.
-
-    ``failures`` are sentences about what could not be asked.
-    """
-
-    sections: list[Section] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-
-
-def read_status(project: Project) -> Status:
-    """Everything of a home at a glance; without MLflow everything but its models."""
-    from usergrowth_dagster.commands.delivery import delivery_sections
-
-    found = Status([_tables(project)])
-    try:
-        found.sections += [_models(project), *_reviews(project)]
-    except UserError as error:
-        found.failures.append(str(error))
-    found.sections += [_tasks(project), *delivery_sections(project.store, project.settings)]
+def read_status(project: Project) -> Overview:
+    """Everything of a home at a glance; what cannot be read is a failure and hides nothing else."""
+    found = Overview()
+    for title, read in (
+        ("Tables", _tables),
+        ("Models", _models),
+        ("Models that wait for review", _reviews),
+        ("Tasks", _tasks),
+        ("Deliveries", _deliveries),
+    ):
+        try:
+            part = read(project)
+        except UserError as error:
+            found.failures.append(str(error))
+        except (ValueError, ArithmeticError, LookupError, TypeError) as error:
+            found.failures.append(
+                f"{title}: a record holds what cannot be shown "
+                f"({type(error).__name__}: {' '.join(str(error).split())})"
+            )
+        else:
+            found.sections += part.sections
+            found.failures += part.failures
+    found.failures = list(dict.fromkeys(found.failures))
     return found
 
 
-def _tables(project: Project) -> Section:
+def _deliveries(project: Project) -> Overview:
+    from usergrowth_dagster.commands.delivery import read_deliveries
+
+    return read_deliveries(project.store, project.settings)
+
+
+def _tables(project: Project) -> Overview:
     lines = []
     for table in project.warehouse.tables():
         counts = project.warehouse.row_counts(table)
@@ -48,10 +52,11 @@ def _tables(project: Project) -> Section:
                     project.warehouse.version(table),
                 )
             )
-    return "Tables", ("table", "rows", "days", "first", "last", "version"), lines
+    header = ("table", "rows", "days", "first", "last", "version")
+    return Overview([("Tables", header, lines)])
 
 
-def _models(project: Project) -> Section:
+def _models(project: Project) -> Overview:
     from usergrowth_dagster.learning.store import NAMES, versions
     from usergrowth_dagster.tasks.models import settle_models
 
@@ -63,10 +68,10 @@ def _models(project: Project) -> Section:
         for m in versions(project.settings, name)
     ]
     header = ("model", "version", "champion", "status", "trained at", "last label day")
-    return "Models", header, lines
+    return Overview([("Models", header, lines)])
 
 
-def _reviews(project: Project) -> list[Section]:
+def _reviews(project: Project) -> Overview:
     """Campaigns that a version waits for, with the command to approve it; nothing when none."""
     from usergrowth_dagster.tasks.models import waiting_campaigns
 
@@ -75,14 +80,14 @@ def _reviews(project: Project) -> list[Section]:
         for name, ref in waiting_campaigns(project, project.settings.current_date())
     ]
     header = ("campaign", "model", "version", "to approve it")
-    return [("Models that wait for review", header, lines)] if lines else []
+    return Overview([("Models that wait for review", header, lines)] if lines else [])
 
 
-def _tasks(project: Project) -> Section:
-    from usergrowth_dagster.control.tasks import all_tasks
+def _tasks(project: Project) -> Overview:
+    from usergrowth_dagster.control.tasks import listed_tasks
 
     lines = [
-        (task.task_id, task.campaign, task.execution_date, task.status.name.lower(), task.output)
-        for task in all_tasks(project.store)
+        (task.task_id, task.campaign, task.execution_date, task.status, task.output)
+        for task in listed_tasks(project.store)
     ]
-    return "Tasks", ("task", "campaign", "date", "status", "output"), lines
+    return Overview([("Tasks", ("task", "campaign", "date", "status", "output"), lines)])

@@ -25,12 +25,14 @@ from usergrowth_dagster.control.contact import ContactSpec
 from usergrowth_dagster.control.effect import EffectSpec
 from usergrowth_dagster.control.schedule import ScheduleSpec
 from usergrowth_dagster.control.selection import HoldoutSpec, SelectionSpec
-from usergrowth_dagster.control.template import FROM_FILE, TemplateSpec
+from usergrowth_dagster.control.template import TemplateSpec
 from usergrowth_dagster.control.values import (
+    FROM_FILE,
     ON_UPLOAD,
     Day,
     Execution,
     Folder,
+    Name,
     Strict,
     key_error,
 )
@@ -114,7 +116,7 @@ class TrainingSpec(Strict):
 class SignatureSpec(Strict):
     """The sender's name, shown in 【】 before the text; its rules are checked in messaging."""
 
-    name: str = Field(min_length=1, max_length=64)
+    name: Name = Field(min_length=1, max_length=64)
     description: str = Field("", max_length=1000)
 
 

@@ -13,7 +13,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from usergrowth_dagster.control.values import Day, Moment, Start, Strict, key_error
+from usergrowth_dagster.control.values import Day, Moment, Name, Start, Strict, key_error
 
 SMART_DAYS = 31
 """Longest window of a smart send, in days."""
@@ -37,7 +37,7 @@ class SmartSendSpec(Strict):
 class ScheduleSpec(Strict):
     """When the texts go out."""
 
-    name: str = Field(min_length=2, max_length=30)
+    name: Name = Field(min_length=2, max_length=30)
     execute_time: Start | None = Field(None, description='a time, or "now"; null = the task\'s day')
     end_time: Moment | None = Field(None, description="nothing is sent from it on")
     repeat_unit: Literal["never", "hour", "day", "week", "month"] = "never"

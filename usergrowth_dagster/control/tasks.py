@@ -6,7 +6,7 @@ from datetime import date
 from fnmatch import fnmatchcase
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, exists, select
+from sqlalchemy import Connection, RowMapping, String, cast, exists, select
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.campaign import TASK_ID, CampaignSpec
@@ -328,6 +328,39 @@ def tasks_for(store: ControlStore, execution_date: date) -> list[Task]:
 def all_tasks(store: ControlStore) -> list[Task]:
     """Every task, by task id."""
     return _tasks(store)
+
+
+@dataclass(frozen=True)
+class ListedTask:
+    """A task as its record shows it to a person: nothing in it is understood yet."""
+
+    task_id: str
+    campaign: str
+    execution_date: str
+    status: str
+    output: str
+
+
+def listed_tasks(store: ControlStore) -> list[ListedTask]:
+    """Every task by id, also one whose settings or date this version cannot work with."""
+    job, owner = schema.inference_job, schema.campaign
+    query = (
+        select(
+            job.c.name,
+            owner.c.name,
+            cast(job.c.execution_date, String),
+            job.c.status,
+            job.c.target_path,
+        )
+        .join(owner, owner.c.id == job.c.campaign_id)
+        .order_by(job.c.name)
+    )
+    with store.read() as connection:
+        rows = connection.execute(query).tuples().all()
+    return [
+        ListedTask(task_id, campaign, day, status.name.lower(), output)
+        for task_id, campaign, day, status, output in rows
+    ]
 
 
 def task(store: ControlStore, task_id: str) -> Task:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
-from usergrowth_dagster.control.values import Strict, key_error
+from usergrowth_dagster.control.values import FROM_FILE, Name, Strict, check_name, key_error
 
 MAX_NAME = 30
 MAX_VARIANTS = 9
@@ -18,9 +18,6 @@ MAX_VARIANTS = 9
 
 ARM_NAMES = ("treatment", "control", "explored")
 """What a report calls groups of people; a text of that name would take the group's place."""
-
-FROM_FILE = "file"
-"""Validation context of what a person writes; specs on record were valid when they were written."""
 
 ProviderCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
@@ -53,7 +50,7 @@ class VariantSpec(Strict):
 class TemplateSpec(Strict):
     """The text with its ``${variables}``; its rules are checked in messaging."""
 
-    name: str = Field(min_length=1, max_length=MAX_NAME)
+    name: Name = Field(min_length=1, max_length=MAX_NAME)
     content: str = Field(min_length=1, max_length=20_000)
     type: Literal["code", "notification", "promotion"] = "promotion"
     subject: str | None = Field(None, min_length=1, max_length=200, description="of an e-mail")
@@ -82,6 +79,10 @@ class TemplateSpec(Strict):
             if name in ARM_NAMES:
                 rule = f"a report calls a group of people {name}; choose another name for the text"
                 raise key_error(key, rule)
+            try:
+                check_name(name)
+            except ValueError as error:
+                raise key_error(key, str(error)) from None
         if self.share is not None and not self.variants:
             raise key_error("share", "only a template with variants shares its people; remove it")
         codes: dict[str, str] = {self.code: self.name} if self.code else {}

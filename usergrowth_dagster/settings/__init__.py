@@ -17,6 +17,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from usergrowth_dagster.days import check_day
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings.delivery import DeliverySettings
 from usergrowth_dagster.settings.effects import EffectSettings
@@ -92,6 +93,11 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings):
         except (KeyError, ValueError, OSError) as error:
             raise ValueError(f"{value!r} is not an IANA time zone such as Asia/Shanghai") from error
         return value
+
+    @field_validator("start_date", "today")
+    @classmethod
+    def _known_day(cls, value: date | None) -> date | None:
+        return None if value is None else check_day(value)
 
     @property
     def storage_root(self) -> str:

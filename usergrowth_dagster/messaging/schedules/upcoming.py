@@ -1,5 +1,6 @@
 """When schedules are due next, for a person who looks."""
 
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, exists, func, select
@@ -42,13 +43,39 @@ def next_due(
     return min((moment for moment in times if moment > now), default=None)
 
 
-def upcoming(store: ControlStore, settings: Settings, now: datetime) -> list[tuple[str, datetime]]:
-    """Schedules that are due after ``now``, the next one first."""
+@dataclass(frozen=True)
+class Upcoming:
+    """Schedules with the time (UTC) at which each is due next, the next one first.
+
+    ``unreadable`` are sentences about schedules whose records hold what no time can be made from.
+    """
+
+    times: list[tuple[str, datetime]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def upcoming(store: ControlStore, settings: Settings, now: datetime) -> Upcoming:
+    """When schedules are due after ``now``; a record that cannot be read hides no other one."""
     with store.read() as connection:
         names = connection.scalars(select(_S.c.name)).all()
-    found = [(name, next_due(store, settings, name, now)) for name in names]
-    known = [(name, moment) for name, moment in found if moment is not None]
-    return sorted(known, key=lambda one: (one[1], one[0]))
+    found = Upcoming()
+    for name in names:
+        try:
+            moment = next_due(store, settings, name, now)
+        except (ValueError, ArithmeticError) as error:  # a date at the end of the calendar
+            found.unreadable.append(
+                f"schedule {name!r}: when it is due next cannot be said ({_short(error)}); see "
+                "the dates of its campaign's file and apply it again"
+            )
+            continue
+        if moment is not None:
+            found.times.append((name, moment))
+    found.times.sort(key=lambda one: (one[1], one[0]))
+    return found
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
 
 
 def _planned(connection: Connection, schedule: RowMapping, now: datetime) -> list[datetime]:
