@@ -8,7 +8,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from usergrowth_dagster.messaging.policy.hours import is_open, next_open, zones_of
-from usergrowth_dagster.messaging.policy.zones import phone_zone, recipient_zone
+from usergrowth_dagster.messaging.policy.zones import (
+    UnknownZoneError,
+    is_unknown,
+    known_zone,
+    phone_zone,
+    recipient_zone,
+)
 
 MINUTE = timedelta(minutes=1)
 ZONES = [
@@ -90,7 +96,51 @@ def test_zones_too_far_apart_never_open() -> None:
     """Guards against an endless search, and against a text at night rather than none."""
     zones = zones_of("Asia/Shanghai|America/New_York", ZoneInfo("UTC"))
     assert next_open(datetime(2026, 1, 5, tzinfo=UTC), zones, time(10), time(12)) is None
-    assert zones_of("Mars/Base", ZoneInfo("UTC")) == (ZoneInfo("UTC"),)
+
+
+def test_a_zone_that_this_machine_does_not_know_is_never_open() -> None:
+    """Guards against a text at night by the business zone, where a ledger row's own is not known."""
+    for names in ("Mars/Base", "Europe/London|Mars/Base", "../etc/passwd"):
+        zones = zones_of(names, ZoneInfo("UTC"))
+        assert next_open(datetime(2026, 1, 5, 12, tzinfo=UTC), zones, time(8), time(22)) is None
+        assert not is_open(datetime(2026, 1, 5, 12, tzinfo=UTC), zones, time(8), time(22))
+    assert zones_of(None, ZoneInfo("UTC")) == (ZoneInfo("UTC"),)
+
+
+@pytest.mark.parametrize(
+    ("name", "zone"),
+    [
+        ("Europe/London", "Europe/London"),
+        ("europe/london", "Europe/London"),
+        ("AMERICA/NEW YORK", "America/New_York"),
+        ("GMT Standard Time", "Europe/London"),
+        ("pacific standard time", "America/Los_Angeles"),
+        ("China Standard Time", "Asia/Shanghai"),
+        ("utc", "UTC"),
+        *((name, None) for name in ("London", "UTC+1", "GMT+8", "UTC-08", "EST", "IST", "8")),
+        *((name, None) for name in ("NULL", "nan", "localtime", "Factory", "posixrules")),
+        *((name, None) for name in ("../etc/passwd", "Mars/Base", "Europe/London|Asia/Shanghai")),
+    ],
+)
+def test_a_zone_is_resolved_only_where_it_is_certain(name: str, zone: str | None) -> None:
+    """A zone in other letters, or as Windows calls it, counted as none; so did every wrong one."""
+    if zone is None:
+        assert is_unknown(name)
+        with pytest.raises(UnknownZoneError):
+            recipient_zone(name, "+441214960123")
+    else:
+        assert recipient_zone(name, "+8610000000000") == zone
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=40) | st.sampled_from(ZONES), st.booleans())
+def test_what_is_resolved_is_a_zone_and_the_same_in_any_case(name: str, upper: bool) -> None:
+    """Guards against a zone that stops a plan, or depends on how it is written."""
+    zone = known_zone(name)
+    assert zone == known_zone(name.upper() if upper else f" {name.lower()} ")
+    assert is_unknown(name) == (zone is None and bool(name.strip()))
+    if zone is not None:
+        assert ZoneInfo(zone) and len(zone) <= 96
 
 
 @pytest.mark.parametrize(
@@ -113,9 +163,8 @@ def test_zone_of_a_number(phone: str, zone: str | None) -> None:
     """Guards against a region read from a number that does not tell it."""
     assert phone_zone(phone) == zone
     assert recipient_zone(None, phone) == zone
+    assert recipient_zone("", phone) == recipient_zone(" \t", phone) == zone
     assert recipient_zone(" Europe/London ", phone) == "Europe/London"
-    assert recipient_zone("../etc/passwd", phone) == zone
-    assert recipient_zone("nowhere", phone) == zone
 
 
 @settings(max_examples=200, deadline=None)

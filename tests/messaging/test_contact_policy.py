@@ -176,7 +176,7 @@ JUMPS = [
 ]
 PLACES = [
     *("America/New_York", "Asia/Shanghai", "Europe/London", "Australia/Lord_Howe"),
-    *("America/Los_Angeles", "Asia/Kolkata", None, "Mars/Base"),
+    *("America/Los_Angeles", "Asia/Kolkata", None, " ", "eastern standard time"),
 ]
 
 
@@ -204,8 +204,28 @@ def test_quiet_hours_hold_across_a_jump_of_the_clock(tmp_path: Path, eve: dateti
     named = {row["user_id"]: row["zone"] for row in rows}
     assert (named["ny"], named["uk"]) == ("America/New_York", "Europe/London")
     assert named["au"] == "Australia/Lord_Howe|Indian/Cocos"
-    assert named[f"u{len(PLACES) - 1}"] is None  # nobody lives there: the business's hours
+    assert named["u7"] is None  # blank: nothing is given, so the business's hours hold
+    assert named["u8"] == "America/New_York"  # by what Windows calls it
     desk.store.close()
+
+
+def test_nobody_is_texted_by_the_business_zone_when_theirs_is_not_understood(desk: Desk) -> None:
+    """People with the zone ``London`` were texted by the clock of Shanghai, at night, unreported."""
+    desk.campaign("world", schedule="execute_time: 2026-03-04 10:00:00")
+    zones = ["Europe/London", "London", "UTC+1", "GMT Standard Time", "europe/london"]
+    people = [(f"z{n}", f"+4477009001{n}0") for n in range(1, 6)]
+    made = desk.plan("world", people, NOON - hours(4), zones)
+    assert made.reasons == {"unknown_zone": 2}
+    found = {row["user_id"]: (row["zone"], row["reason"]) for row in desk.rows()}
+    london, held = ("Europe/London", None), (None, "unknown_zone")
+    assert found == {"z1": london, "z2": held, "z3": held, "z4": london, "z5": london}
+    sent = Counting()
+    for hour in range(24):
+        now = NOON - hours(2) + hours(hour)  # 10:00 in Shanghai, 02:00 in London
+        for user, *_ in send(desk, now).sent:
+            sent.sent.append((user, "", ""))
+            assert 8 <= now.astimezone(ZoneInfo("Europe/London")).hour < 22
+    assert sorted(user for user, *_ in sent.sent) == ["z1", "z4", "z5"]
 
 
 def test_an_own_window_of_a_campaign_and_a_night_too_late(desk: Desk) -> None:

@@ -35,7 +35,7 @@ from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.score import score_task
 from usergrowth_dagster.tasks.send import plan_task
 
-ZONES = ["America/New_York", "Europe/London", "", "nowhere"]
+ZONES = ["America/New_York", "Europe/London", "", "china standard time"]
 
 
 @pytest.fixture
@@ -229,6 +229,33 @@ def test_a_preview_says_what_is_then_planned(home: Path) -> None:
         [forecast.longest.length, *(one.length for one in forecast.samples)]
     )
     assert people[0][2] not in str([one.text for one in forecast.samples])
+    project.store.close()
+
+
+def test_people_whose_zone_is_not_understood_are_held_and_counted(home: Path) -> None:
+    """A zone such as ``London`` counted as none: texted by another clock, and nothing said so."""
+    zones = ["London", "europe/london", "UTC+1", "GMT Standard Time", ""]
+    header, *people = people_of(home)[:61]
+    lines = [[*header, "timezone"], *([*p, zones[n % 5]] for n, p in enumerate(people))]
+    write_people(home, "spring", [",".join(line) for line in lines])
+    path = write_campaign(home, "spring", selection="{top_n: 50}", holdout="{share: 0}")
+    told = succeeded(cli(home, "apply", "-f", str(path)))
+    sentence = "24 people are held, since no time zone is known by the name that is given for them"
+    assert f"population/spring: {sentence} ('London' 12, 'UTC+1' 12)" in told
+    project = project_of(home)
+    approve(home, "spring")
+    decide(project)
+    held = {u for u, (outcome, *_) in outcomes(home).items() if outcome == "unknown_zone"}
+    named = {person[0]: zones[n % 5] for n, person in enumerate(people)}
+    assert held and {named[user] for user in held} == {"London", "UTC+1"}
+    chosen = {u for u, (outcome, *_) in outcomes(home).items() if outcome == "selected"}
+    assert chosen and not {named[user] for user in chosen} & {"London", "UTC+1"}
+    shown = succeeded(cli(home, "preview", "spring"))
+    assert sentence in shown and re.search(rf"unknown_zone +{len(held)} ", shown)
+    told = succeeded(cli(home, "why", min(held)))
+    assert "the time zone given for the user is not known" in told.splitlines()[0]
+    planned = plan_task(project, task(project.store, "spring"))
+    assert planned.people == len(chosen) and "unknown_zone" not in planned.reasons
     project.store.close()
 
 

@@ -13,7 +13,8 @@ A row that fails gets the outcome of the first check it fails, in the order of :
    for the person: for each row of that user, and for each row with that phone.
 6. ``no_consent``: the campaign asks for a consent that the user has not given.
 7. ``not_active``: the model speaks of active users only, and the user is not one.
-8. ``missing_variable``, ``too_long`` or another code of the message builder: no text can be made.
+8. ``unknown_zone``: the user's time zone names none for certain, so the night there is not known.
+9. ``missing_variable``, ``too_long`` or another code of the message builder: no text can be made.
 """
 
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ OUTCOMES = (
     "capped",
     "no_consent",
     "not_active",
+    "unknown_zone",
     "missing_variable",
     "too_long",
     "other_item",
@@ -46,7 +48,7 @@ OUTCOMES = (
     "selected",
 )
 TEXTED_OUTCOMES = ("selected", "explored")
-CONTENT_OUTCOMES = ("no_consent", "not_active", "missing_variable", "too_long")
+CONTENT_OUTCOMES = ("no_consent", "not_active", "unknown_zone", "missing_variable", "too_long")
 
 PHONE_PATTERN = r"^\+?[0-9]{6,15}$"
 EMAIL_PATTERN = (

@@ -9,6 +9,7 @@ from usergrowth_dagster.control.audit import whoami
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.train import training_config
+from usergrowth_dagster.tasks.zones import unknown_zones_of_uploads, unknown_zones_sentence
 
 if TYPE_CHECKING:
     from usergrowth_dagster.commands.show import ShowTable
@@ -38,6 +39,8 @@ def apply_files(home: Path | None, files: Sequence[Path]) -> Iterator[str]:
         told = [f"created {name}" for name in applied.created]
         told += [f"changed {change}" for change in applied.changed] + list(applied.notes)
         yield f"{path}: {'; '.join(told) or 'nothing to change'}"
+        for name, zones in unknown_zones_of_uploads(project, spec).items():
+            yield f"population/{name}: {unknown_zones_sentence(zones)}"
 
 
 def review_record(

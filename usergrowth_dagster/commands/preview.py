@@ -11,6 +11,7 @@ from usergrowth_dagster.messaging.plans.forecast import Forecast, Sample
 from usergrowth_dagster.tasks.preview import Preview, preview_task, tasks_of
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.variants import variant_draw
+from usergrowth_dagster.tasks.zones import unknown_zones_sentence
 
 if TYPE_CHECKING:
     from usergrowth_dagster.commands.show import Say, ShowTable
@@ -53,6 +54,8 @@ def show_preview(project: Project, found: Preview, say: "Say", show_table: "Show
         say(f"run `usergrowth run --date {task.execution_date}` first; it sends nothing that waits")
     if found.decided:
         _show_outcomes(found.decided, show_table)
+    if found.unknown_zones:
+        say(unknown_zones_sentence(found.unknown_zones))
     if found.forecast is not None:
         _show_forecast(found, found.forecast, project.settings.zone, say, show_table)
     say("")

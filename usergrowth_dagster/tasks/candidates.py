@@ -3,22 +3,28 @@
 One view, ``candidates``, with the columns that
 :func:`usergrowth_dagster.audience.decisions.decide` asks for. Each group of columns has a function
 of its own, which says what views it reads by these aliases: ``p`` is ``task_population``, ``s``
-``task_scores``, ``f`` ``user_features``, ``a`` ``user_attributes`` and ``b`` ``barred``.
+``task_scores``, ``f`` ``user_features``, ``a`` ``user_attributes`` and ``b`` ``barred``. Time zones
+that nobody knows are in ``unknown_zones``.
 """
 
 from collections.abc import Container
 
 from usergrowth_dagster.audience.variants import chance_sql
 from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.messaging.policy.zones import UNKNOWN_ZONE
 from usergrowth_dagster.messaging.texts.billing import billing_of, price_of
 from usergrowth_dagster.messaging.texts.by_variant import by_variant_sql
 from usergrowth_dagster.messaging.texts.content import reason_sql, segments_sql
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.tasks.features import bind_table
-from usergrowth_dagster.tasks.people import address_column_sql, consent_sql
+from usergrowth_dagster.tasks.people import (
+    address_column_sql,
+    consent_sql,
+)
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.strata import stratum_sql
 from usergrowth_dagster.tasks.variants import contents_of, people_sql, variant_draw
+from usergrowth_dagster.tasks.zones import bind_unknown_zones, unknown_zone_sql
 from usergrowth_dagster.warehouse.engine import Engine
 
 CANDIDATES = "candidates"
@@ -30,8 +36,9 @@ def bind_candidates(engine: Engine, project: Project, task: Task) -> str:
     """Make the view ``candidates`` over views that are bound already; returns its name.
 
     Bound must be ``task_population``, ``task_scores``, ``user_attributes`` and ``barred``; the
-    features of the date are bound here.
+    features of the date and ``unknown_zones`` are bound here.
     """
+    bind_unknown_zones(engine, project.settings)
     bind_table(engine, project, "user_features", [task.execution_date])
     scored = engine.describe("select * from task_scores")
     sql = candidates_sql(project.settings, task, scored)
@@ -79,6 +86,8 @@ def _text_columns(settings: Settings, task: Task) -> list[str]:
         f"{segments} as messages",
         f"{segments} * {price_of(settings, spec.channel)!r} as cost",
         f"case when not {consent_sql(spec.contact.require_consent)} then 'no_consent' "
-        f"when {silent} then 'not_active' else {problem} end as content_problem",
+        f"when {silent} then 'not_active' "
+        f"when {unknown_zone_sql(settings)} then '{UNKNOWN_ZONE}' "
+        f"else {problem} end as content_problem",
         *(["p.variant", f"{chance_sql(draw, 'p.variant')} as variant_propensity"] if draw else []),
     ]

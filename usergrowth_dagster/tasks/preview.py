@@ -34,6 +34,7 @@ from usergrowth_dagster.tasks.each import NotReadyError
 from usergrowth_dagster.tasks.people import contact_moment, rules_of
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.send import plan_task
+from usergrowth_dagster.tasks.zones import bind_unknown_zones
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 _ANY_AGE = 36_500
@@ -45,7 +46,8 @@ class Preview:
 
     ``decided`` counts population rows by outcome, empty while the task is not decided;
     ``forecast`` is None then, or when it cannot be planned; ``problems`` are sentences that say
-    why it would not be sent. ``committed`` is what the schedule's other occurrences cost.
+    why it would not be sent. ``committed`` is what the schedule's other occurrences cost;
+    ``unknown_zones`` counts rows by a time zone that names none for certain.
     """
 
     task: Task
@@ -55,6 +57,7 @@ class Preview:
     reviews: list[Review]
     committed: Decimal = Decimal(0)
     problems: list[str] = field(default_factory=list)
+    unknown_zones: dict[str, int] = field(default_factory=dict)
 
 
 def tasks_of(project: Project, campaign: str, day: date | None) -> list[Task]:
@@ -81,7 +84,9 @@ def preview_task(project: Project, task: Task, samples: int) -> Preview:
     with open_engine(project.settings) as engine:
         decided = _decided(engine, project, task)
         opened = find_occurrence(project.store, task)
+        zones = bind_unknown_zones(engine, project.settings) if decided else {}
         bare = Preview(task, False, decided, None, reviews(project.store, task.campaign))
+        bare = replace(bare, unknown_zones=zones)
         if opened is not None and opened.state is not OccurrenceState.PLANNING:
             found = _forecast(project, engine, opened, samples)
             paid = _committed(project, opened)

@@ -21,6 +21,7 @@ OUTCOME_WORDS = {
     "capped": "had as many messages as one may get",
     "no_consent": "has not given the consent that the campaign asks for",
     "not_active": "was silent already, and the model speaks of active users only",
+    "unknown_zone": "the time zone given for the user is not known, so neither is the night there",
     "missing_variable": "a variable of the text has no value for the user",
     "too_long": "the text would be too long",
     "other_item": "another item of the same user was better",

@@ -8,14 +8,19 @@ from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.messaging.dispatching.dispatch import DispatchCounts, dispatch
 from usergrowth_dagster.messaging.plans.plan import SendPlan, plan_send
+from usergrowth_dagster.messaging.policy.zones import UNKNOWN_ZONE
 from usergrowth_dagster.messaging.texts.billing import billing_of
 from usergrowth_dagster.messaging.texts.by_variant import message_columns_by_variant_sql
 from usergrowth_dagster.tasks.decide import bind_standing_decision
 from usergrowth_dagster.tasks.each import NotReadyError
-from usergrowth_dagster.tasks.people import attribute_sql, consent_sql
+from usergrowth_dagster.tasks.people import (
+    attribute_sql,
+    consent_sql,
+)
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.smart import bind_smart_times
 from usergrowth_dagster.tasks.variants import contents_of
+from usergrowth_dagster.tasks.zones import bind_unknown_zones, unknown_zone_sql
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 if TYPE_CHECKING:
@@ -49,12 +54,15 @@ def _recipients(engine: Engine, project: Project, task: Task) -> "Iterator[pa.Re
     columns = message_columns_by_variant_sql(
         texts, spec.signature.name, billing, "p.variables", "d.variant"
     )
+    bind_unknown_zones(engine, settings)
     engine.run(
-        "create or replace temp view recipients as select * exclude (consents) replace ("
-        "case when consents then reason else 'no_consent' end as reason) from ("
+        "create or replace temp view recipients as select * exclude (consents, nowhere) replace ("
+        f"case when not consents then 'no_consent' when nowhere then '{UNKNOWN_ZONE}' "
+        "else reason end as reason) from ("
         "select d.\"row\", d.rank, p.user_id, p.item_id, p.phone, p.variables['email'] as email, "
         f"{attribute_sql(settings.timezone_key)} as zone, "
-        f"{consent_sql(spec.contact.require_consent)} as consents, d.variant, {columns} "
+        f"{consent_sql(spec.contact.require_consent)} as consents, "
+        f"{unknown_zone_sql(settings)} as nowhere, d.variant, {columns} "
         'from decisions as d inner join task_population as p using ("row") '
         "left join user_attributes as a on a.user_id = p.user_id "
         "where d.arm = 'treatment')"

@@ -92,6 +92,7 @@ def _questions(spec: CampaignSpec, pins: Pins | None, active_days: int) -> dict[
         "capped": "has had fewer messages than one may get",
         "no_consent": f"has given the consent {spec.contact.require_consent!r}",
         "not_active": f"was active in the last {days} days",
+        "unknown_zone": "the time zone is one that is known, or none is given",
         "missing_variable": "every variable of the text has a value",
         "too_long": "the text is short enough",
         "other_item": "best row of this user",

@@ -38,6 +38,7 @@ LOSS_WORDS = {
     "capped": "had as many texts already as one may get",
     "no_consent": "without the consent that the campaign asks for",
     "not_active": "silent already, while the model speaks of active users only",
+    "unknown_zone": "the time zone given for them is not known, so neither is the night there",
     "missing_variable": "a variable of the text had no value",
     "too_long": "the text would have been too long",
     "other_item": "another item of the same user was better",

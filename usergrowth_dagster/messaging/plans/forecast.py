@@ -140,7 +140,7 @@ def _local(
 ) -> datetime:
     """When a row may go at first, on the clock of its (first) zone."""
     first = max(opened.due, not_before or opened.due)
-    return first.astimezone(zones_of(name, zone)[0])
+    return first.astimezone(next(iter(zones_of(name, zone)), zone))
 
 
 def _every(

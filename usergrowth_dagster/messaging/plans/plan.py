@@ -19,7 +19,7 @@ from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.plans.planning import finish_planning, segments_for
 from usergrowth_dagster.messaging.policy.contact import contact_rules
-from usergrowth_dagster.messaging.policy.zones import recipient_zone
+from usergrowth_dagster.messaging.policy.zones import UNKNOWN_ZONE, is_unknown, recipient_zone
 from usergrowth_dagster.messaging.schedules.occurrences import (
     Occurrence,
     business_now,
@@ -35,8 +35,8 @@ COLUMNS = ("user_id", "item_id", "phone", "params", "segments", "reason")
 """Columns of the rows that a plan reads; the last three by ``content.message_columns_sql``.
 
 ``email`` is read too when that is the channel, ``variant`` (the name of the row's text) when the
-campaign has several, and if they are there ``zone`` (an IANA time zone)
-and ``not_before`` (a row's own time, UTC).
+campaign has several, and if they are there ``zone`` (the time zone attribute, as it was given) and
+``not_before`` (a row's own time, UTC).
 """
 
 _PATTERNS = {channel: re.compile(address.pattern) for channel, address in ADDRESSES.items()}
@@ -175,6 +175,7 @@ def _recipient(opened: Occurrence, row: Mapping[str, Any]) -> dict[str, Any]:
         address, why = None, f"bad_{name}"
     else:
         why = row["reason"] or ("missing_variable" if row["segments"] is None else None)
+        why = why or (UNKNOWN_ZONE if is_unknown(row.get("zone")) else None)
     return {
         "user_id": row["user_id"],
         "item_id": row["item_id"],

@@ -18,7 +18,9 @@ _NEVER = timedelta(days=8)
 
 @lru_cache(maxsize=4096)
 def zones_of(names: str | None, business: ZoneInfo) -> tuple[ZoneInfo, ...]:
-    """The zones that a ledger row names, joined by ``|``; none or an unknown one: the business's.
+    """The zones that a ledger row names, joined by ``|``; the business's where it names none.
+
+    Empty when this machine does not know one of them: then it is never open there.
 
     Args:
         names: a row's ``zone``.
@@ -27,12 +29,12 @@ def zones_of(names: str | None, business: ZoneInfo) -> tuple[ZoneInfo, ...]:
     try:
         return tuple(ZoneInfo(name) for name in names.split("|")) if names else (business,)
     except (KeyError, ValueError, OSError):
-        return (business,)
+        return ()
 
 
 def is_open(moment: datetime, zones: Sequence[ZoneInfo], start: time, end: time) -> bool:
-    """Whether the window is open in all zones at an aware moment."""
-    return all(_open_in(moment, zone, start, end) for zone in zones)
+    """Whether the window is open in all zones at an aware moment; not where no zone is known."""
+    return bool(zones) and all(_open_in(moment, zone, start, end) for zone in zones)
 
 
 def next_open(
@@ -40,8 +42,11 @@ def next_open(
 ) -> datetime | None:
     """The first time from ``moment`` on, in UTC, at which the window is open in all zones.
 
-    None when there is no such time in the next eight days: the zones are too far apart.
+    None when there is no such time in the next eight days (the zones are too far apart), and where
+    no zone is known.
     """
+    if not zones:
+        return None
     time_ = moment.astimezone(UTC)
     while time_ - moment < _NEVER:
         later = max(_next_in(time_, zone, start, end) for zone in zones)

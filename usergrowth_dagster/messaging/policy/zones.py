@@ -1,5 +1,8 @@
 """Where a recipient is: an attribute, else the region of the phone number, else nothing.
 
+An attribute that is there but names no zone for certain (``London``, ``UTC+1``) is never replaced
+by a guess: the person is held with the reason :data:`UNKNOWN_ZONE`.
+
 A number tells a zone only when it has its country code. Fixed lines tell it by their area; a mobile
 number does so in a few countries (North America, mainland China, Brazil …) and elsewhere means the
 whole country. Of a country with many zones the outermost are kept, in winter and in summer: when a
@@ -7,13 +10,16 @@ window is open in those, it is open in those between. A number that could be alm
 toll-free one of North America, from Guam to Newfoundland) tells nothing.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from zoneinfo import ZoneInfo
 
 JOIN = "|"
 MAX_LENGTH = 96
 """Characters of ``message.zone``."""
+UNKNOWN_ZONE = "unknown_zone"
+"""Reason code of a person whose time zone attribute names no zone for certain."""
 
 _PREFIX = 9
 _SHORT_PREFIX = 7
@@ -21,30 +27,75 @@ _SHORT_PREFIX = 7
 countries 1 and 86, whose numbers would be the most to look up."""
 _WIDEST = timedelta(hours=10)
 _SEASONS = (datetime(2025, 1, 15, tzinfo=UTC), datetime(2025, 7, 15, tzinfo=UTC))
+_NOT_PLACES = ("Factory", "localtime")
+_AMBIGUOUS = ("EST", "MST")
+"""IANA has them as offsets without summer time (Panama, Phoenix). People who write them mostly mean
+New York or Denver, where it is an hour later in summer; Sydney and Kuala Lumpur use them too."""
+
+
+class UnknownZoneError(ValueError):
+    """A time zone attribute is there and names no zone for certain."""
 
 
 def recipient_zone(attribute: str | None, phone: str | None) -> str | None:
     """The zone of a ledger row; None: not known, so the business time zone holds.
 
     Args:
-        attribute: what the population or the user's attributes say, if anything; no known IANA
-            name counts as nothing.
+        attribute: what the population or the user's attributes say; None or blank: nothing.
         phone: a clean phone number, with its country code where it has one.
+
+    Raises:
+        UnknownZoneError: the attribute names no zone for certain.
     """
+    if is_unknown(attribute):
+        raise UnknownZoneError(attribute)
     if attribute and (named := known_zone(attribute)):
         return named
     return phone_zone(phone) if phone else None
 
 
+def is_unknown(attribute: str | None) -> bool:
+    """Whether a time zone attribute is there and names no zone for certain."""
+    return bool(attribute and attribute.strip()) and known_zone(attribute) is None
+
+
 @lru_cache(maxsize=4096)
 def known_zone(name: str) -> str | None:
-    """An IANA zone name without blanks around it; None when there is no such zone."""
-    name = name.strip()
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        return None
-    return name if len(name) <= MAX_LENGTH else None
+    """The IANA name of the one zone that a name means; None: it means none, or one of several.
+
+    Known are IANA names in any case, with blanks or underscores, and the names that Windows gives
+    to zones, by the Unicode CLDR.
+
+    >>> known_zone("europe/london"), known_zone("GMT Standard Time"), known_zone("London")
+    ('Europe/London', 'Europe/London', None)
+    """
+    key = name.strip().casefold()
+    return _iana_names().get(key.replace(" ", "_")) or _windows_names().get(key)
+
+
+@cache
+def _iana_names() -> Mapping[str, str]:
+    """Zones by their name in lower case; those of the package tzdata, on every machine alike."""
+    from importlib.resources import files
+
+    names = (files("tzdata") / "zones").read_text("utf-8").split()
+    left_out = {*_NOT_PLACES, *_AMBIGUOUS}
+    return {name.casefold(): name for name in names if name not in left_out}
+
+
+@cache
+def _windows_names() -> Mapping[str, str]:
+    """Zones by what Windows calls them, in lower case.
+
+    ``UTC-08`` and the like are left out: an offset does not say whether there is summer time.
+    """
+    from tzlocal.windows_tz import win_tz
+
+    return {
+        name.casefold(): zone
+        for name, zone in win_tz.items()
+        if not name.startswith(("UTC+", "UTC-"))
+    }
 
 
 def phone_zone(phone: str) -> str | None:

@@ -135,6 +135,8 @@ def _slot_table(window: SmartWindow, names: list[str]) -> "pa.Table":
     found = []
     for name in names:
         zones = zones_of(name or None, window.zone)
+        if not zones:
+            continue
         taken = set()
         for slot, start, day, hour in window.slots():
             low = max(0.0, (window.opens - start).total_seconds())
