@@ -1,6 +1,6 @@
 """What a provider's answers mean: for each row of the ledger, and for the sums of a round."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -55,16 +55,18 @@ class DispatchCounts:
 
 
 def sort_answers(
-    messages: Sequence[OutMessage], results: Sequence[Result], counts: DispatchCounts
+    messages: Sequence[OutMessage], answers: Mapping[str, Result], counts: DispatchCounts
 ) -> tuple[list[Settled], str]:
     """How each message of a batch ended, and the code of a stop, if any.
 
-    A message without an answer is in doubt; of two answers the first counts.
+    Args:
+        messages: those of the batch.
+        answers: what :func:`one_answer_each` made of the provider's answers.
+        counts: added to.
     """
-    answers = {result.out_id: result for result in reversed(results)}
     settled, stop = [], ""
     for message in messages:
-        result = answers.get(message.out_id) or Result(message.out_id, Answer.IN_DOUBT, "no_answer")
+        result = answers[message.out_id]
         settled.append(_settled(result))
         counts.add(result.answer)
         if result.answer is Answer.STOP:

@@ -10,7 +10,8 @@ from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.store import utc_now
 from usergrowth_dagster.messaging.dispatching import failpoints
 from usergrowth_dagster.messaging.dispatching.results import Settled, record
-from usergrowth_dagster.messaging.gateways.protocol import Finding, Found, Gateway, Inquiry
+from usergrowth_dagster.messaging.gateways.cleaning import one_finding_each
+from usergrowth_dagster.messaging.gateways.protocol import Finding, Gateway, Inquiry
 from usergrowth_dagster.messaging.ledger import Ledger
 
 FIRST_AGAIN = timedelta(minutes=1)
@@ -56,16 +57,15 @@ def settle(
             # The address of a forgotten person is gone: only a report can settle such a row.
             asked = [row for row in rows if row["phone_number"]]
             findings = gateway.look_up([_inquiry(ledger, row) for row in asked]) if asked else []
+            known = one_finding_each((str(row["id"]) for row in asked), findings)
         except Exception as error:
             why = type(error).__name__  # its text might hold a number
             done.failed.append(f"gateway {gateway.name}: the look-up failed with {why}")
             ledger.ask_again(_again(rows, first_again))  # a provider in trouble is not pressed
             return done
         failpoints.reach(failpoints.LOOKED_UP)
-        known = [_found(finding) for finding in findings if finding.found is not Found.NOT_FOUND]
-        done.settled += record(ledger.store, None, known)
-        named = {one.message_id for one in known}
-        unknown = [row for row in rows if row["id"] not in named]
+        done.settled += record(ledger.store, None, [_found(one) for one in known.values()])
+        unknown = [row for row in rows if str(row["id"]) not in known]
         done.unknown += len(unknown)
         ledger.ask_again(_again(unknown, first_again))
         failpoints.reach(failpoints.SETTLED)

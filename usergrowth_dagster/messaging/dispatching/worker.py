@@ -7,7 +7,7 @@ meanwhile. So a crash leaves at most two batches that may have gone out, and one
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +26,7 @@ from usergrowth_dagster.messaging.dispatching.outgoing import calls_of, made_bat
 from usergrowth_dagster.messaging.dispatching.probes import has_failed, mark_answering, mark_failed
 from usergrowth_dagster.messaging.dispatching.results import Settled, record, record_in
 from usergrowth_dagster.messaging.dispatching.throttle import Bucket
+from usergrowth_dagster.messaging.gateways.cleaning import one_answer_each
 from usergrowth_dagster.messaging.gateways.protocol import (
     Gateway,
     OutBatch,
@@ -201,17 +202,18 @@ class Sender:
         if self.probing:
             mark_answering(self.ledger.store, self.gateway.name)
             self.probing = False
-        settled, stop = sort_answers(batch.messages, results, self.counts)
+        answers = one_answer_each((m.out_id for m in batch.messages), results)
+        settled, stop = sort_answers(batch.messages, answers, self.counts)
         self.answered.append((batch_id, settled))
-        self._suppress(batch, results)
+        self._suppress(batch, answers)
         if stop:
             self._write_down()
             self.stop(f"the gateway {self.gateway.name} stopped the campaign with code {stop}")
         return not stop
 
-    def _suppress(self, batch: OutBatch, results: Sequence[Result]) -> None:
+    def _suppress(self, batch: OutBatch, answers: Mapping[str, Result]) -> None:
         """Suppress whom the provider knows as opted out."""
-        refused = {result.out_id for result in results if result.opted_out}
+        refused = {out_id for out_id, result in answers.items() if result.opted_out}
         if not refused:
             return
         addresses = [message.phone for message in batch.messages if message.out_id in refused]

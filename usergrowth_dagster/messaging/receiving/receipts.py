@@ -42,10 +42,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MESSAGE_TRANSITIONS, MessageState
 from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.messaging.gateways.cleaning import clean_receipt
 from usergrowth_dagster.messaging.gateways.protocol import Found, Receipt
 from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.policy.opted_out import suppress_refused
-from usergrowth_dagster.messaging.receiving.incoming import plain_text, sane_time
 
 KEEP = timedelta(days=7)
 """How long a report waits for its message."""
@@ -93,7 +93,7 @@ def take_receipts(
     """
     new = changed = waiting = 0
     for start in range(0, len(receipts), _CHUNK):
-        some = receipts[start : start + _CHUNK]
+        some = [clean_receipt(one) for one in receipts[start : start + _CHUNK]]
         pairs = [(_row(vault, gateway, receipt, received), receipt) for receipt in some]
         rows = {row["digest"]: row for row, _ in pairs}
         refused = {row["digest"]: r.phone for row, r in pairs if r.opted_out and r.phone}
@@ -157,27 +157,26 @@ def _alone(connection: Connection) -> bool:
 
 
 def _row(vault: PhoneVault, gateway: str, receipt: Receipt, received: datetime) -> dict[str, Any]:
-    """A report for the table; the same one again, at whatever time, has the same digest."""
-    out_id = plain_text(receipt.out_id, 256)
+    """A cleaned report for the table; the same one again, at whatever time, has the same digest."""
     row = {
         "gateway": gateway,
-        "out_id": out_id,
+        "out_id": receipt.out_id,
         "batch_id": _own_id(receipt.batch_id),
-        "request_id": plain_text(receipt.request_id, 128),
+        "request_id": receipt.request_id,
         "phone_hash": vault.digest(receipt.phone) if receipt.phone else None,
         "status": str(receipt.status),
-        "code": plain_text(receipt.code, 128) or "",
+        "code": receipt.code,
     }
     about: list[Any] = list(row.values())
-    if not (out_id or row["batch_id"] or row["request_id"]):
-        about.append(sane_time(receipt.time))  # nothing else tells two of them apart
+    if not (receipt.out_id or row["batch_id"] or row["request_id"]):
+        about.append(receipt.time)  # nothing else tells two of them apart
     digest = hashlib.sha256(repr(about).encode()).digest()[:16]
     return {
         **row,
         "digest": digest,
-        "report_time": sane_time(receipt.time),
+        "report_time": receipt.time,
         "received_time": received,
-        "row_id": _own_id(out_id),
+        "row_id": _own_id(receipt.out_id),
         "message_id": None,
         "pending": True,
     }

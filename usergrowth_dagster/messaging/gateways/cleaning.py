@@ -1,0 +1,225 @@
+"""The one place where what a provider returns is made fit for the ledger, a log and a page.
+
+Every answer, finding, report and reply passes through here before it is used, whatever gateway it
+came from. A provider may send lone surrogates, NUL, control and direction characters, megabytes,
+NaN, numbers of any size and values of any type. None of these raises an error: text is cut and
+cleaned, and a number that makes no sense is replaced by a default.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from usergrowth_dagster.messaging.gateways.protocol import (
+    Answer,
+    Finding,
+    Found,
+    Receipt,
+    Reply,
+    Result,
+)
+
+CODE_SIZE = 128
+"""Characters of a code or a request id that the ledger holds."""
+OUT_ID_SIZE = 256
+ADDRESS_SIZE = 320
+CONTENT_SIZE = 10_000
+LONGEST_WAIT = 32 * 86_400.0
+"""Seconds; the longest wait that a provider may ask for: a monthly limit."""
+_LONG_BITS = 1_000
+_YEARS = range(2000, 2101)
+_UNFIT = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]"
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def clean_text(value: object, size: int, *, lines: bool = False) -> str:
+    r"""A text of at most ``size`` characters that any database, log and page can hold.
+
+    Lone surrogates become U+FFFD; NUL, control and direction characters are left out. Bytes are
+    read as UTF-8, and finite numbers of up to 300 digits are written out; every other value is the
+    empty text.
+
+    Args:
+        value: what the provider returned.
+        size: most characters. The value is cut first, so that a huge one costs nothing.
+        lines: whether line ends and tabs are kept; otherwise white space is folded to one space.
+
+    >>> clean_text("a\x00b\ud800\r\n c", 10)
+    'ab\ufffd c'
+    """
+    if isinstance(value, bytes | bytearray):
+        value = bytes(value[: 16 * size]).decode("utf-8", "replace")
+    elif isinstance(value, bool) or not isinstance(value, str | int | float):
+        return ""
+    elif isinstance(value, int):
+        value = str(value) if value.bit_length() <= _LONG_BITS else ""
+    elif isinstance(value, float):
+        value = str(value) if math.isfinite(value) else ""
+    text = _SURROGATE.sub("\ufffd", value[: 4 * size])
+    text = text.replace("\r\n", "\n") if lines else " ".join(text.split())
+    return _UNFIT.sub("", text)[:size].strip()
+
+
+def clean_id(value: object, size: int) -> str | None:
+    r"""An id as it was given, or None; what is unfit becomes U+FFFD, so that it stays another id.
+
+    >>> clean_id(" 31", 10), clean_id("31\x00", 10), clean_id(31, 10), clean_id("", 10)
+    (' 31', '31\ufffd', '31', None)
+    """
+    if not isinstance(value, str):
+        return clean_text(value, size) or None
+    return _UNFIT.sub("\ufffd", _SURROGATE.sub("\ufffd", value[:size])) or None
+
+
+def clean_number(value: object, low: float, high: float, default: float) -> float:
+    """A finite number within ``low`` and ``high``; ``default`` for what is no number.
+
+    Numbers out of range become the nearest bound, infinity included. NaN, booleans, texts that are
+    no number, and every other type are no numbers.
+
+    >>> clean_number("1e999", 1, 60, 30), clean_number(float("nan"), 1, 60, 30)
+    (60.0, 30.0)
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return float(default)
+    if isinstance(value, str) and len(value) > 64:
+        return float(default)
+    try:
+        number = float(value)
+    except ValueError:
+        return float(default)
+    except OverflowError:  # an integer that no float holds
+        number = math.inf if isinstance(value, int) and value > 0 else -math.inf
+    return float(default) if math.isnan(number) else float(min(max(number, low), high))
+
+
+def clean_time(value: object) -> datetime | None:
+    """A time of this century, in UTC where it has no zone, or None."""
+    if not isinstance(value, datetime) or value.year not in _YEARS:
+        return None
+    try:
+        return value.replace(tzinfo=UTC) if value.utcoffset() is None else value.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def clean_result(result: Result) -> Result:
+    """An answer with clean fields; one whose meaning is not known is in doubt."""
+    wait = result.retry_after
+    return Result(
+        clean_text(result.out_id, OUT_ID_SIZE),
+        _answer(result.answer),
+        clean_text(result.code, CODE_SIZE),
+        clean_id(result.request_id, CODE_SIZE),
+        None if wait is None else clean_number(wait, 0.0, LONGEST_WAIT, 0.0) or None,
+        result.opted_out is True,
+    )
+
+
+def clean_finding(finding: Finding) -> Finding:
+    """A finding with clean fields; one whose meaning is not known counts as not found."""
+    return Finding(
+        clean_text(finding.out_id, OUT_ID_SIZE),
+        _found(finding.found),
+        clean_text(finding.code, CODE_SIZE),
+        clean_id(finding.request_id, CODE_SIZE),
+    )
+
+
+def clean_receipt(receipt: Receipt) -> Receipt:
+    """A report with clean fields; None for those that hold nothing."""
+    return replace(
+        receipt,
+        status=_found(receipt.status),
+        out_id=clean_id(receipt.out_id, OUT_ID_SIZE),
+        request_id=clean_id(receipt.request_id, CODE_SIZE),
+        phone=clean_text(receipt.phone, ADDRESS_SIZE) or None,
+        code=clean_text(receipt.code, CODE_SIZE),
+        time=clean_time(receipt.time),
+        batch_id=clean_id(receipt.batch_id, OUT_ID_SIZE),
+        opted_out=receipt.opted_out is True,
+    )
+
+
+def clean_reply(reply: Reply) -> Reply:
+    """A reply with clean fields; its content keeps its lines."""
+    return Reply(
+        clean_text(reply.phone, ADDRESS_SIZE),
+        clean_text(reply.content, CONTENT_SIZE, lines=True),
+        clean_text(reply.signature, CODE_SIZE) or None,
+        clean_id(reply.sequence_id, CODE_SIZE),
+        clean_time(reply.send_time),
+    )
+
+
+def one_answer_each(out_ids: Iterable[str], results: object) -> dict[str, Result]:
+    """The answer for each message that was asked for, by its id as it was given.
+
+    A message without an answer is in doubt, and so is one with contrary answers: the provider may
+    have taken it. Answers that agree count once. Answers for other ids are passed over.
+
+    Args:
+        out_ids: the messages of the call.
+        results: what the gateway returned, supposed to be :class:`Result` objects.
+    """
+    given: dict[str, list[Result]] = {}
+    for result in results if isinstance(results, Sequence) else ():
+        if isinstance(result, Result):
+            one = clean_result(result)
+            given.setdefault(_same_id(one.out_id), []).append(one)
+    return {out_id: _agreed(out_id, given.get(_same_id(out_id), [])) for out_id in out_ids}
+
+
+def one_finding_each(out_ids: Iterable[str], findings: object) -> dict[str, Finding]:
+    """What the provider knows about each message that was asked for; see :func:`one_answer_each`.
+
+    Messages without a finding, or with contrary ones, are missing: they stay in doubt.
+    """
+    given: dict[str, list[Finding]] = {}
+    for finding in findings if isinstance(findings, Sequence) else ():
+        if isinstance(finding, Finding):
+            one = clean_finding(finding)
+            given.setdefault(_same_id(one.out_id), []).append(one)
+    agreed = {}
+    for out_id in out_ids:
+        found = {one.found: one for one in given.get(_same_id(out_id), [])}
+        if found.keys() & {Found.DELIVERED, Found.UNDELIVERED}:
+            found.pop(Found.ACCEPTED, None)  # a step on the way, not a contrary finding
+        if len(found) == 1:
+            (one,) = found.values()
+            if one.found is not Found.NOT_FOUND:
+                agreed[out_id] = replace(one, out_id=out_id)
+    return agreed
+
+
+def _agreed(out_id: str, results: list[Result]) -> Result:
+    if not results:
+        return Result(out_id, Answer.IN_DOUBT, "no_answer")
+    if len({result.answer for result in results}) > 1:
+        known = next((result.request_id for result in results if result.request_id), None)
+        return Result(out_id, Answer.IN_DOUBT, "contrary_answers", known)
+    return replace(results[0], out_id=out_id)
+
+
+def _same_id(out_id: str) -> str:
+    """What is equal for two writings of one id, such as ``31``, ``031`` and ``+31``."""
+    digits = out_id.removeprefix("+")
+    return digits.lstrip("0") or "0" if digits.isascii() and digits.isdigit() else out_id
+
+
+def _answer(value: object) -> Answer:
+    try:
+        return Answer(value)  # type: ignore[arg-type]
+    except (ValueError, TypeError):
+        return Answer.IN_DOUBT
+
+
+def _found(value: object) -> Found:
+    try:
+        return Found(value)  # type: ignore[arg-type]
+    except (ValueError, TypeError):
+        return Found.NOT_FOUND
