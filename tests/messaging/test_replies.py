@@ -19,7 +19,7 @@ from usergrowth_dagster.messaging.gateways.file import FileGateway
 from usergrowth_dagster.messaging.gateways.protocol import OutBatch, Reply, Result
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.suppression import FORGOTTEN, is_suppressed, lift, suppress
-from usergrowth_dagster.messaging.receiving.replies import Action, Answered, action_of, take_replies
+from usergrowth_dagster.messaging.receiving.replies import Answered, take_replies
 from usergrowth_dagster.settings import Settings, load_settings
 
 LATER = [NOW + timedelta(minutes=n) for n in range(10)]
@@ -34,29 +34,6 @@ def held_back(store: ControlStore, signature: str = SIGNATURE) -> set[str]:
     with store.read() as connection:
         query = select(schema.message.c.user_id).where(is_suppressed("sms", signature))
         return set(connection.scalars(query))
-
-
-@pytest.mark.parametrize(
-    ("content", "action"),
-    [
-        ("TD", Action.OPT_OUT),
-        (" td. ", Action.OPT_OUT),
-        ("ＴＤ！", Action.OPT_OUT),
-        ("“退订”", Action.OPT_OUT),
-        ("\u200bR\n", Action.OPT_OUT),
-        ("Stop 🛑", Action.OPT_OUT),
-        ("start", Action.OPT_IN),
-        ("TD please", Action.NONE),
-        ("STOPPED", Action.NONE),
-        ("t d", Action.NONE),
-        ("!!", Action.NONE),
-        ("", Action.NONE),
-        ("不要退订", Action.NONE),
-    ],
-)
-def test_words(settings: Settings, content: str, action: Action) -> None:
-    """Guards against a refusal that is missed for its width, case or marks, or read into a text."""
-    assert action_of(content, settings) is action
 
 
 def test_refusal_everywhere(database_url: str, settings: Settings) -> None:
@@ -142,6 +119,66 @@ def test_what_a_reply_cannot_do(database_url: str, settings: Settings) -> None:
     assert lift(store, VAULT, phone=phone(0), now=NOW) == 0
     assert lift(store, VAULT, phone=phone(0), forgotten=True, now=NOW) == 1
     assert held_back(store) == {"u1"}
+
+
+@pytest.mark.parametrize("words", [("TD", "START"), ("START", "TD")])
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize("together", [True, False])
+def test_same_second(
+    sqlite_store: ControlStore,
+    settings: Settings,
+    words: tuple[str, str],
+    timed: bool,
+    together: bool,
+) -> None:
+    """Guards against a START that wins over a STOP of the same second, in whatever order."""
+    messages(sqlite_store, occurrence(sqlite_store), [MessageState.PLANNED])
+    moments = [NOW.replace(microsecond=part) for part in (100_000, 900_000)]
+    sent = [
+        Reply(phone(0), word, None, word, moment if timed else None)
+        for word, moment in zip(words, moments, strict=True)
+    ]
+    for call in [sent] if together else [[one] for one in sent]:
+        take_replies(sqlite_store, VAULT, settings, "a", call, moments[1])
+    assert held_back(sqlite_store) == {"u0"}
+    later = Reply(phone(0), "START", None, "x", None)
+    take_replies(sqlite_store, VAULT, settings, "a", [later], NOW + timedelta(seconds=2))
+    assert held_back(sqlite_store) == set()
+
+
+def test_time_ahead_means_now(sqlite_store: ControlStore, settings: Settings) -> None:
+    """Guards against a START with a wrong time ahead that undoes every later refusal."""
+    messages(sqlite_store, occurrence(sqlite_store), [MessageState.PLANNED])
+    ahead = Reply(phone(0), "START", None, None, NOW + timedelta(days=300))
+    for _ in range(2):
+        take_replies(sqlite_store, VAULT, settings, "a", [ahead], NOW)
+    (kept,) = rows(sqlite_store, schema.reply)
+    assert kept["send_time"] is None
+    stop = Reply(phone(0), "TD", None, "s", NOW + timedelta(minutes=1))
+    take_replies(sqlite_store, VAULT, settings, "a", [stop], NOW + timedelta(minutes=1))
+    take_replies(sqlite_store, VAULT, settings, "a", [ahead], NOW + timedelta(minutes=2))
+    assert held_back(sqlite_store) == {"u0"}
+
+
+def test_word_that_a_text_promised(database_url: str, settings: Settings) -> None:
+    """Guards against a refusal by the very word that the text named, which no setting knows."""
+    store = open_store(database_url)
+    place = occurrence(store)
+    messages(store, place, [MessageState.ACCEPTED] * 3)
+    variants = {"b": {"content": "退订请回复9", "template_code": "x", "subject": None}}
+    with store.write() as connection:
+        connection.execute(
+            schema.occurrence.update().values(content="回7退订；回START恢复", variants=variants)
+        )
+        second = schema.message.c.user_id == "u1"
+        connection.execute(schema.message.update().where(second).values(variant="b"))
+    sent = [Reply(phone(n), word, None, f"{n}{word}") for n, word in enumerate(("７！", "7", "9"))]
+    sent += [Reply(phone(50), "7", None, "x"), Reply(phone(2), "START", None, "y")]
+    done = take_replies(store, VAULT, settings, "aliyun", sent, NOW)
+    assert (done.opt_outs, done.opt_ins) == (1, 1)
+    assert held_back(store) == {"u0"}
+    take_replies(store, VAULT, settings, "aliyun", [Reply(phone(1), "9", None, "z")], NOW)
+    assert held_back(store) == {"u0", "u1"}
 
 
 def test_without_id_and_time(database_url: str, settings: Settings) -> None:

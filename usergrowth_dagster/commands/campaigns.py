@@ -25,12 +25,13 @@ def apply_files(home: Path | None, files: Sequence[Path]) -> Iterator[str]:
     from usergrowth_dagster.control.campaign import load_campaign
     from usergrowth_dagster.messaging.schedules.windows import check_audience_age
     from usergrowth_dagster.messaging.texts.content import check_content
+    from usergrowth_dagster.messaging.texts.refusals import words_of
 
     project = Project(open_home(home))
     specs = []
     for path in files:
         spec = load_campaign(path)
-        check_content(spec, str(path), project.settings.opt_out_texts)
+        check_content(spec, str(path), project.settings.opt_out_texts, words_of(project.settings))
         training_config(project, spec)
         check_audience_age(project.settings, spec, str(path))
         specs.append((path, spec))
@@ -48,6 +49,7 @@ def review_record(
 ) -> str:
     """Approve, reject or reopen a signature or template; says how it stands."""
     from usergrowth_dagster.control.review import reopen, review
+    from usergrowth_dagster.messaging.policy.checks import check_promise
 
     if kind not in ("signature", "template"):
         raise UserError(f"{kind!r}: only a signature or a template is reviewed")
@@ -55,6 +57,8 @@ def review_record(
     if again:
         status = reopen(project.store, kind, name, reason, whoami())
     else:
+        if kind == "template" and approve:
+            check_promise(project.store, project.settings, name)
         status = review(project.store, kind, name, approve, reason, whoami())
     return f"{kind} {name!r} is {status.name.lower()}"
 

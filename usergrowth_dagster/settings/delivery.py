@@ -7,10 +7,16 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings
 
 OPT_OUT_TEXTS = ["拒收请回复R", "回T退订", "Reply STOP"]
+_CHINESE_LETTERS = ("T", "TD", "N", "R")
 OPT_OUT_WORDS = [
-    *("T", "TD", "R", "N", "退订"),
-    *("STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT"),
+    *("STOP", "STOPALL", "STOP ALL", "UNSUBSCRIBE", "UNSUB", "CANCEL", "END", "QUIT", "REVOKE"),
+    *("OPT OUT", "OPTOUT", "REMOVE", "ARRET"),
+    *_CHINESE_LETTERS,
+    *("退订", "退訂", "拒收", "取消", "取消订阅", "取消訂閱", "QX", "0000", "00000"),
+    *(f"回{letter}" for letter in _CHINESE_LETTERS),
+    *(f"{letter}退订" for letter in _CHINESE_LETTERS),
 ]
+"""Replies that refuse: the words of carriers and of the FCC, and those of mainland China."""
 OPT_IN_WORDS = ["START", "UNSTOP"]
 
 
@@ -67,7 +73,12 @@ class DeliverySettings(BaseSettings):
     opt_out_texts: list[str] = Field(
         OPT_OUT_TEXTS, min_length=1, description="a promotion must hold one of these"
     )
-    opt_out_words: list[str] = Field(OPT_OUT_WORDS, description="replies that refuse")
+    opt_out_words: list[str] = Field(
+        OPT_OUT_WORDS, description="replies that refuse, beside the built-in ones (these here)"
+    )
+    opt_out_contained: bool = Field(
+        True, description="a longer reply that holds a refusal refuses too (Stop. Thank you)"
+    )
     opt_in_words: list[str] = Field(OPT_IN_WORDS, description="replies that lift a refusal")
     opt_out_scope: Literal["everywhere", "signature"] = Field(
         "everywhere", description="what a refusal holds for"

@@ -1,10 +1,12 @@
 """Texts that recipients send back: a refusal holds from the moment that it is stored.
 
-A reply refuses when, after Unicode NFKC, without punctuation and in lower case, it is exactly one
-of ``opt_out_words``: ``TD``, `` td. `` and full-width ``ＴＤ！`` do, ``TD, please`` does not. It
-lifts a refusal when it is one of ``opt_in_words``. The reply and what it does to the suppression
-list are one transaction, so what a provider was answered for holds in every later transaction that
-commits a message as submitting.
+What refuses is said in :mod:`~usergrowth_dagster.messaging.texts.refusals`; beside it, each word
+that a text to this very number promised. A reply lifts a refusal when it is one of
+``opt_in_words``. The reply and what it does to the suppression list are one transaction, so what a
+provider was answered for holds in every later transaction that commits a message as submitting.
+
+The reply that was sent last holds; a refusal and a lift of the same second leave the refusal. A
+time that is missing, unreadable or more than ten minutes ahead means now.
 
 With ``opt_out_scope = "everywhere"`` a refusal holds for all signatures, and a lift ends all
 refusals of the number. With ``"signature"`` both concern the signature that the reply was to: the
@@ -14,12 +16,11 @@ lifted by a reply.
 """
 
 import os
-import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
+from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -32,22 +33,22 @@ from usergrowth_dagster.messaging.gateways.protocol import Reply
 from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.policy import suppression
 from usergrowth_dagster.messaging.receiving.incoming import plain_text, sane_time
+from usergrowth_dagster.messaging.texts.refusals import (
+    Action,
+    action_of,
+    normal_forms,
+    promised_words,
+    words_of,
+)
 from usergrowth_dagster.settings import Settings
 
 _CHUNK = 500
+_AHEAD = timedelta(minutes=10)  # that a provider's clock may differ from ours
 _LONGEST = 10_000
 _ORDER_LOCK = 0x75677272  # advisory lock of replies: "ugrr"
 _P = schema.reply
 _M = schema.message
 _O = schema.occurrence
-
-
-class Action(StrEnum):
-    """What a reply does."""
-
-    OPT_OUT = "opt_out"
-    OPT_IN = "opt_in"
-    NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -60,29 +61,6 @@ class Answered:
     opt_outs: int = 0
     opt_ins: int = 0
     unusable: int = 0
-
-
-def normal_word(text: str) -> str:
-    """A reply as it is compared with the words.
-
-    >>> [normal_word(text) for text in (" ＴＤ！ ", "退订。", "Stop", "T D")]
-    ['td', '退订', 'stop', 't d']
-    """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = (c for c in folded if unicodedata.category(c)[0] not in "PCSM" or c.isspace())
-    return " ".join("".join(kept).split())
-
-
-def action_of(content: str, settings: Settings) -> Action:
-    """What a reply does, by the settings' words; a word on both lists refuses."""
-    word = normal_word(content)
-    if not word:
-        return Action.NONE
-    if word in {normal_word(known) for known in settings.opt_out_words}:
-        return Action.OPT_OUT
-    if word in {normal_word(known) for known in settings.opt_in_words}:
-        return Action.OPT_IN
-    return Action.NONE
 
 
 def take_replies(
@@ -109,7 +87,7 @@ def take_replies(
         Counts of this call; what it returns for is on disk.
     """
     done = Answered(received=len(replies))
-    in_order = sorted(replies, key=lambda reply: sane_time(reply.send_time) or received)
+    in_order = sorted(replies, key=lambda reply: _sent(reply, received) or received)
     for start in range(0, len(in_order), _CHUNK):
         known = [
             one
@@ -117,6 +95,9 @@ def take_replies(
             if (one := _known(vault, settings, gateway, reply, received)) is not None
         ]
         unusable = len(in_order[start : start + _CHUNK]) - len(known)
+        _heed_promises(store, settings, known)
+        for one in known:
+            one.row["digest"] = _digest(vault, one)
         with store.write() as connection:
             if not store.is_sqlite:  # STOP and START of one number, in two calls at once
                 connection.execute(select(func.pg_advisory_xact_lock(_ORDER_LOCK)))
@@ -136,8 +117,18 @@ class _Known:
     """A reply as it is stored, with what it does and the number in the clear."""
 
     row: dict[str, Any]
-    action: Action
+    reply: Reply = field(repr=False)
     phone: str = field(repr=False)
+
+    @property
+    def action(self) -> Action:
+        return Action(self.row["action"])
+
+    @property
+    def second(self) -> datetime:
+        """When it was sent; providers name seconds."""
+        sent: datetime = self.row["send_time"] or self.row["received_time"]
+        return sent.replace(microsecond=0)
 
 
 def _known(
@@ -148,25 +139,58 @@ def _known(
         phone = suppression.clean_address(reply.phone)
     except UserError:
         return None
-    action = action_of(reply.content, settings)
     row: dict[str, Any] = {
         "gateway": gateway,
         "phone_hash": vault.digest(phone),
         "content": vault.seal(plain_text(reply.content, _LONGEST) or ""),
         "signature": plain_text((reply.signature or "").strip("【】[] "), 64),
-        "action": str(action),
-        "send_time": sane_time(reply.send_time),
+        "action": str(action_of(reply.content, words_of(settings))),
+        "send_time": _sent(reply, received),
         "received_time": received,
     }
-    return _Known({**row, "digest": _digest(vault, reply, row)}, action, phone)
+    return _Known(row, reply, phone)
 
 
-def _digest(vault: PhoneVault, reply: Reply, row: Mapping[str, Any]) -> bytes:
+def _sent(reply: Reply, received: datetime) -> datetime | None:
+    """When a reply was sent; None, which means now, where that cannot be true."""
+    sent = sane_time(reply.send_time)
+    return None if sent is None or sent > received + _AHEAD else sent
+
+
+def _heed_promises(store: ControlStore, settings: Settings, known: Sequence[_Known]) -> None:
+    """Take as refusals the words that texts to the very number named as such."""
+    silent = [one for one in known if one.action is Action.NONE]
+    if not silent:
+        return
+    query = (
+        select(_M.c.phone_hash, _M.c.variant, _O.c.content, _O.c.variants)
+        .join(_O, _M.c.occurrence_id == _O.c.id)
+        .where(_M.c.phone_hash.in_([one.row["phone_hash"] for one in silent]), _M.c.attempts > 0)
+    )
+    promised: dict[bytes, set[str]] = {}
+    with store.read() as connection:
+        for phone_hash, variant, content, variants in connection.execute(query):
+            text = (variants or {}).get(variant, {}).get("content") or content
+            promised.setdefault(phone_hash, set()).update(_promised(text))
+    for one in silent:
+        if named := promised.get(one.row["phone_hash"]):
+            action = action_of(one.reply.content, words_of(settings), named)
+            one.row["action"] = str(action)
+
+
+@lru_cache(maxsize=256)
+def _promised(content: str) -> frozenset[str]:
+    return normal_forms(promised_words(content))
+
+
+def _digest(vault: PhoneVault, one: _Known) -> bytes:
     """What tells two replies apart; one without the provider's id and time is always new."""
+    row, reply = one.row, one.reply
+    sent = sane_time(reply.send_time)  # also one that is not believed tells it from others
     if reply.sequence_id:
         told: Any = reply.sequence_id
-    elif row["send_time"] is not None:
-        told = (row["send_time"].isoformat(), reply.content)
+    elif sent is not None:
+        told = (sent.isoformat(), reply.content)
     else:
         told = (row["received_time"].isoformat(), os.urandom(16))
     return vault.user_digest(repr((row["gateway"], row["phone_hash"], row["action"], told)))
@@ -235,7 +259,7 @@ def _store(connection: Connection, known: Sequence[_Known]) -> list[_Known]:
 def _not_outdated(
     connection: Connection, acting: Sequence[_Known], everywhere: bool
 ) -> list[_Known]:
-    """Those of which the contrary was not sent later; a reply without a time counts as now."""
+    """Those of which the contrary was not sent later; within a second the refusal wins."""
     if not acting:
         return []
     moment = func.max(func.coalesce(_P.c.send_time, _P.c.received_time), type_=_P.c.send_time.type)
@@ -254,8 +278,12 @@ def _not_outdated(
         contrary = Action.OPT_IN if one.action is Action.OPT_OUT else Action.OPT_OUT
         scope = None if everywhere else one.row["signature"]
         later = newest.get((one.row["phone_hash"], scope, str(contrary)))
-        sent = one.row["send_time"]
-        if sent is None or later is None or later <= sent:
+        second = later.replace(microsecond=0) if later else None
+        if (
+            second is None
+            or second < one.second
+            or (second == one.second and one.action is Action.OPT_OUT)
+        ):
             kept.append(one)
     return kept
 

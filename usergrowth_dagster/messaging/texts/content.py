@@ -20,6 +20,7 @@ from usergrowth_dagster.messaging.texts.billing import (
     characters_sql,
     segments_of_sql,
 )
+from usergrowth_dagster.messaging.texts.refusals import Words, built_in_words, promise_problems
 
 EMAIL_OPT_OUT = re.compile("unsubscribe|退订", re.IGNORECASE)
 """What tells how to refuse in an e-mail, beside the texts of the setting ``opt_out_texts``."""
@@ -67,7 +68,12 @@ def tells_how_to_refuse(content: str, opt_out_texts: Sequence[str], channel: str
 
 
 def template_problems(
-    name: str, content: str, kind: str, opt_out_texts: Sequence[str], channel: str = "sms"
+    name: str,
+    content: str,
+    kind: str,
+    opt_out_texts: Sequence[str],
+    channel: str = "sms",
+    words: Words | None = None,
 ) -> list[str]:
     """The rules that a template breaks, each as a clause of a sentence.
 
@@ -77,6 +83,7 @@ def template_problems(
         kind: ``code``, ``notification`` or ``promotion``.
         opt_out_texts: a promotion must hold one of them (the setting of that name).
         channel: ``sms`` or ``email``.
+        words: those that are recognized as refusals; default: the built-in ones.
     """
     problems = []
     if not 1 <= characters(name) <= 30:
@@ -92,7 +99,7 @@ def template_problems(
     if kind == "promotion" and not tells_how_to_refuse(content, opt_out_texts, channel):
         listed = " or ".join(repr(text) for text in opt_out_texts)
         problems.append(f"a promotion template must tell how to refuse: add {listed}")
-    return problems
+    return problems + promise_problems(content, words or built_in_words())
 
 
 def _variable_problems(content: str, channel: str) -> list[str]:
@@ -130,15 +137,23 @@ def subject_problems(subject: str) -> list[str]:
     return problems
 
 
-def check_content(spec: CampaignSpec, source: str, opt_out_texts: Sequence[str]) -> None:
+def check_content(
+    spec: CampaignSpec, source: str, opt_out_texts: Sequence[str], words: Words | None = None
+) -> None:
     """Refuse a campaign whose signature, or any of whose texts, breaks a rule.
+
+    Args:
+        spec: the campaign.
+        source: its file, which begins the sentence.
+        opt_out_texts: the setting of that name.
+        words: those that are recognized as refusals; default: the built-in ones.
 
     Raises:
         UserError: names ``source``, the key path and the rule, and how many more are broken.
     """
     found = [("signature.name", text) for text in signature_problems(spec.signature.name)]
     for text in spec.template.texts:
-        found += _text_problems(spec, text, opt_out_texts)
+        found += _text_problems(spec, text, opt_out_texts, words)
     if found:
         key, rule = found[0]
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
@@ -146,14 +161,14 @@ def check_content(spec: CampaignSpec, source: str, opt_out_texts: Sequence[str])
 
 
 def _text_problems(
-    spec: CampaignSpec, text: CampaignText, opt_out_texts: Sequence[str]
+    spec: CampaignSpec, text: CampaignText, opt_out_texts: Sequence[str], words: Words | None
 ) -> list[tuple[str, str]]:
     """Key paths and broken rules of one of a campaign's texts."""
     name_key = f"{text.key}.name" if text.key == "template" else text.key
     found = [
         (name_key if "name has" in rule else f"{text.key}.content", rule)
         for rule in template_problems(
-            text.name, text.content, spec.template.type, opt_out_texts, spec.channel
+            text.name, text.content, spec.template.type, opt_out_texts, spec.channel, words
         )
     ]
     found += [(f"{text.key}.subject", rule) for rule in subject_problems(text.subject or "")]
