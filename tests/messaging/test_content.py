@@ -14,7 +14,9 @@ from usergrowth_dagster.messaging.texts.billing import (
     GSM_TWICE,
     Billing,
     characters,
+    characters_sql,
     segments,
+    segments_of_sql,
 )
 from usergrowth_dagster.messaging.texts.content import (
     check_content,
@@ -60,11 +62,57 @@ def test_mainland_edges(length: int, parts: int) -> None:
         ("a" * 70 + "ç", 2),
         ("😀" * 35, 1),
         ("😀" * 36, 2),
+        ("]" * 153, 3),  # 76 to a message, since none is split
+        ("a" * 152 + "]" + "a" * 152, 3),
+        ("字" * 66 + "😀" + "字" * 66, 3),
+        ("a" * 66 + "😎" + "a" * 66, 3),
+        ("a" * 151 + "]" + "a" * 153, 2),
+        ("a" * 65 + "😎" + "a" * 67, 2),
     ],
 )
 def test_international_edges(text: str, parts: int) -> None:
     """Guards against counting a text in the wrong alphabet."""
     assert segments(text, Billing.INTERNATIONAL) == parts
+
+
+def least_messages(sizes: list[int], single: int, joined: int) -> int:
+    """The least number of messages that hold all, by trying every length of each message."""
+    if sum(sizes) <= single:
+        return 1
+    least = [0] + [len(sizes)] * len(sizes)
+    for end in range(1, len(sizes) + 1):
+        for begin in range(end):
+            if sum(sizes[begin:end]) <= joined:
+                least[end] = min(least[end], least[begin] + 1)
+    return least[-1]
+
+
+RUNS = st.lists(
+    st.tuples(st.sampled_from("a字😀]€𠮷\né"), st.integers(1, 80)), min_size=1, max_size=5
+).map(lambda runs: "".join(letter * number for letter, number in runs)[:230])
+
+
+@settings(max_examples=60, deadline=None)
+@given(RUNS)
+@example("]" * 153)
+@example("字" * 66 + "😀" + "字" * 66)
+@example("a" * 66 + "😎" + "a" * 66)
+@example("a" * 152 + "]" + "a" * 152)
+def test_a_bill_is_never_larger_than_said(text: str) -> None:
+    """Two halves of a character cannot go into two messages: a text was billed as one more."""
+    gsm = set(text) <= set(GSM_BASIC + GSM_TWICE)
+    wide = [2 if (letter in GSM_TWICE if gsm else ord(letter) > 0xFFFF) else 1 for letter in text]
+    operator = least_messages(wide, *((160, 153) if gsm else (70, 67)))
+    assert segments(text, Billing.INTERNATIONAL) == operator
+    # mainland: by units that are not split, and at least by either way to count a character
+    ucs2 = [2 if ord(letter) > 0xFFFF else 1 for letter in text]
+    said = segments(text)
+    assert said == least_messages(ucs2, 70, 67)
+    length, value = characters_sql("$1::varchar"), "$1::varchar"
+    both = ", ".join(segments_of_sql(length, value, billing) for billing in list(Billing)[:2])
+    assert CONNECTION.execute(f"select {both}", [text]).fetchall() == [(said, operator)]
+    for size in (sum(ucs2), len(text)):
+        assert said >= (1 if size <= 70 else -(-size // 67))
 
 
 def test_gsm_alphabet_is_whole() -> None:
@@ -183,6 +231,9 @@ CONNECTION = duckdb.connect(config={"threads": 1})
 @example("您好${a}!", {"a": "😀" * 18}, "店铺")
 @example("字" * 62 + "${a}-", {"a": "😀"}, "店铺")
 @example("it's ${a}\\n", {"a": "'; --"}, "o'shop")
+@example("]" * 150 + "${a}", {"a": "]]]"}, None)
+@example("字" * 66 + "${a}" + "字" * 66, {"a": "😀"}, None)
+@example("a" * 152 + "${a}" + "a" * 152, {"a": "]"}, None)
 @example("字" * 500, {}, None)
 @example("字" * 497, {}, "店铺")
 def test_sql_equals_python(
