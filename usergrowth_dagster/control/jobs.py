@@ -59,11 +59,15 @@ def task_succeeded(
 ) -> None:
     """The task is decided: rows of its population and people selected go to its groups.
 
+    A second run of the date that finds the task decided by the first changes nothing.
+
     Raises:
         UserError: no such task, or it is not running.
     """
     with store.write() as connection:
         job = _job(connection, task_id)
+        if job["status"] is JobStatus.SUCCESS:
+            return
         store.move(connection, Kind.INFERENCE_JOB, job["id"], JobStatus.SUCCESS, actor, note=note)
         passed = GroupStatus.PASSED
         _group(store, connection, job["group_id"], passed, actor, population)

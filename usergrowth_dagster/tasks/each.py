@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.jobs import task_failed
 from usergrowth_dagster.control.tasks import Task, tasks_for
+from usergrowth_dagster.control.tasks import task as one_task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.project import Project
 
@@ -40,18 +41,24 @@ def each_task(
     A user's mistake fails its task with the reason in the control records, and the next task goes
     on. Later steps leave failed tasks out; the first step tries them again (``include_failed``).
     A task that is decided keeps its success when a later step fails (``fails_task`` false). A task
-    that another run has begun meanwhile is left to that run.
+    that another run has begun meanwhile is left to that run. Two runs of one date take turns at
+    each task, so that the second one finds done what the first one did.
     """
     outcome: Outcome[T] = Outcome()
-    for task in tasks_for(project.store, execution_date):
-        if task.status == JobStatus.FAILED and not include_failed:
-            continue
-        try:
-            outcome.results[task.task_id] = step(project, task)
-        except NotReadyError:
-            outcome.left.append(task.task_id)
-        except UserError as error:
-            outcome.failures[task.task_id] = str(error)
-            if fails_task and not task.frozen:
-                task_failed(project.store, task.task_id, str(error))
+    for listed in tasks_for(project.store, execution_date):
+        with project.alone(listed.task_id):
+            task = one_task(project.store, listed.task_id)  # as the other run has left it
+            if task.status == JobStatus.FAILED and not include_failed:
+                continue
+            if task.execution_date != execution_date:
+                outcome.left.append(task.task_id)
+                continue
+            try:
+                outcome.results[task.task_id] = step(project, task)
+            except NotReadyError:
+                outcome.left.append(task.task_id)
+            except UserError as error:
+                outcome.failures[task.task_id] = str(error)
+                if fails_task and not task.frozen:
+                    task_failed(project.store, task.task_id, str(error))
     return outcome

@@ -1,6 +1,8 @@
 """One opened home folder: settings, landing files, tables, and the control store."""
 
-from collections.abc import Callable
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +41,18 @@ class Project:
     def open(cls, home: Path | str | None = None, progress: Progress = silent) -> "Project":
         """The project of a home folder."""
         return cls(load_settings(home), progress)
+
+    @contextmanager
+    def alone(self, task_id: str) -> Iterator[None]:
+        """Keep the other runs of this home off a task until the end; waits for them first.
+
+        The system frees the lock of a process that ends, however it ends.
+        """
+        folder = self.settings.home / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{task_id}.lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
 
     @cached_property
     def landing(self) -> Storage:
