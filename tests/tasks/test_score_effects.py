@@ -13,6 +13,7 @@ from usergrowth_dagster.learning.artifacts import SPEC_FILE
 from usergrowth_dagster.learning.store import add_version, client, experiment, versions
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.tasks.decide import decide_task
+from usergrowth_dagster.tasks.models import vouch_for
 from usergrowth_dagster.tasks.populate import load_population
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.replay import replay_task
@@ -50,7 +51,7 @@ def add_effects(project: Project, folder: Path, gone: str = "") -> None:
     config = uplift_config(project, task(project.store, "spring").spec)
     tags = made.get_model_version("winback", str(winback.version)).tags
     tags |= {"config_hash": config.config_hash(), "fingerprint": gone}
-    add_version(made, project.settings, "uplift", run.info.run_id, tags)
+    vouch_for(project, add_version(made, project.settings, "uplift", run.info.run_id, tags))
 
 
 def scored(project: Project) -> Scored:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from usergrowth_dagster.commands.home import open_home
 from usergrowth_dagster.control.audit import whoami
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.tasks.models import record_change, settle_models
+from usergrowth_dagster.tasks.models import record_change, settle_models, vouch_for
 from usergrowth_dagster.tasks.project import Project
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def review_model(
     settle_models(project, name)
     change = review(project.settings, name, version, approve=approve, actor=whoami(), why=why)
     _recorded(project, change)
+    if approve:
+        vouch_for(project, change.ref)
     ref, today = change.ref, project.settings.current_date()
     say(f"{name} version {version} is {ref.status.replace('_', ' ')}.")
     now = newest_model(project.settings, name, ref.config_hash, today)

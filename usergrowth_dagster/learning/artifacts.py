@@ -7,9 +7,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.digest import folder_digest
 from usergrowth_dagster.learning.drift import Reference
 from usergrowth_dagster.learning.encoding import FeatureSpec
 from usergrowth_dagster.learning.store import ModelRef, open_client
+from usergrowth_dagster.learning.trusted import load_trusted
 
 if TYPE_CHECKING:
     from usergrowth_dagster.learning.model import CalibratedModel
@@ -22,6 +24,10 @@ SUMMARY_FILE = "summary.json"
 
 class FilesGoneError(UserError):
     """A version's files are not in the artifact store any more."""
+
+
+class FilesChangedError(UserError):
+    """A version's files are not those that were registered, or nobody knows what those were."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +43,42 @@ class LoadedModel:
 def load(ref: ModelRef) -> LoadedModel:
     """Load a version's model, feature spec, and the training's histograms if it has them.
 
+    The files are first held against the version's digest. Nothing of them is executed: neither
+    MLflow nor the files themselves choose how they are loaded (:mod:`trusted`).
+
     Raises:
         FilesGoneError: its files are gone from the artifact store.
-        UserError: the artifact store cannot be read.
+        FilesChangedError: its files are not those of its digest, or it has none.
+        UserError: the artifact store cannot be read, or the file is none of ours.
     """
     with TemporaryDirectory(prefix="usergrowth-model-") as folder:
         path = _fetch(ref, "model", folder)
-        import mlflow.sklearn
-
-        model = mlflow.sklearn.load_model(str(path))
+        _require_registered(ref, path)
+        model = load_trusted(path, _called(ref))
         spec = FeatureSpec.model_validate_json((path / SPEC_FILE).read_text(encoding="utf-8"))
         drawn = path / REFERENCE_FILE
         text = drawn.read_text(encoding="utf-8") if drawn.exists() else None
         reference = Reference.model_validate_json(text) if text else None
     return LoadedModel(ref, model, spec, reference)
+
+
+def _require_registered(ref: ModelRef, folder: Path) -> None:
+    if not ref.digest:
+        raise FilesChangedError(
+            f"{_called(ref)}: no digest of its files is on record here, so it was registered by "
+            "another home or by hand; nothing was loaded; if you know where it comes from, approve "
+            f'it here: usergrowth models approve {ref.name} {ref.version} --why "…"'
+        )
+    if folder_digest(folder) != ref.digest:
+        raise FilesChangedError(
+            f"{_called(ref)}: its files are not those that were registered; nothing was loaded; "
+            "find out who can write MLflow's artifact store, then reject it (usergrowth models "
+            f'reject {ref.name} {ref.version} --why "…") and train again (usergrowth train)'
+        )
+
+
+def _called(ref: ModelRef) -> str:
+    return f"model {ref.name} version {ref.version}"
 
 
 def read_artifacts(ref: ModelRef) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -80,7 +108,7 @@ def _fetch(ref: ModelRef, name: str, folder: str) -> Path:
     made = open_client(ref.tracking_uri)
     from mlflow.exceptions import MlflowException
 
-    which = f"model {ref.name} version {ref.version}"
+    which = _called(ref)
     try:
         return Path(made.download_artifacts(ref.run_id, name, folder))
     except (MlflowException, OSError) as error:

@@ -30,10 +30,11 @@ def model_digest(ref: ModelRef) -> str:
                 f"model {ref.name} version {ref.version}: its files are gone from MLflow "
                 f"({type(error).__name__})"
             ) from None
-        return _folder_digest(path)
+        return folder_digest(path)
 
 
-def _folder_digest(folder: Path) -> str:
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the paths and contents of a folder's files."""
     digest = hashlib.sha256()
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in _STAMPED)
     for file in files:

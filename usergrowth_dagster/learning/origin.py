@@ -27,12 +27,15 @@ class MadeFrom:
             also change when other days are written.
         code_version: hash of the code and SQL.
         dagster_run_id: the orchestrator's run, for the record.
+        vouch: called with the MLflow run and the digest of its model's files before a version is
+            made of them, so that whoever trains can put them on record.
     """
 
     data_versions: Mapping[str, int] = field(default_factory=dict)
     data_mark: str = ""
     code_version: str = ""
     dagster_run_id: str | None = None
+    vouch: Callable[[str, str], None] = lambda _run, _digest: None
 
     def fingerprint(self, config: TrainingConfig, execution_date: date, settings: Settings) -> str:
         """Hash of everything that a training's result depends on."""

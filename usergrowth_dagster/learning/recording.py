@@ -13,8 +13,16 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.learning.artifacts import CARD_FILE, SPEC_FILE, SUMMARY_FILE
+from usergrowth_dagster.learning.digest import folder_digest
 from usergrowth_dagster.learning.origin import Trained
-from usergrowth_dagster.learning.store import ModelRef, add_version, client, experiment
+from usergrowth_dagster.learning.store import (
+    DIGEST,
+    ModelRef,
+    add_version,
+    client,
+    experiment,
+)
+from usergrowth_dagster.learning.trusted import TRUSTED
 from usergrowth_dagster.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,12 +31,6 @@ if TYPE_CHECKING:
 
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}  # that MLflow takes at once
 PACKAGES = ("usergrowth-dagster", "scikit-learn", "lightgbm", "skops", "pandas", "numpy")
-TRUSTED = (  # the types outside scikit-learn's own that saved models share
-    "collections.OrderedDict",
-    "lightgbm.basic.Booster",
-    "lightgbm.sklearn.LGBMClassifier",
-    "numpy.dtype",
-)
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,12 @@ class SavedModel:
         model: what is saved, by skops.
         example: some rows that it takes.
         predict: the method that MLflow asks.
-        trusted: types of this package that it is made of, beside :data:`TRUSTED`.
         files: further files, path below the run's folder → text.
     """
 
     model: Any
     example: "pd.DataFrame"
     predict: str
-    trusted: Sequence[str]
     files: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -91,12 +91,14 @@ def record(
         )
         with TemporaryDirectory(prefix="usergrowth-model-") as folder:
             _write(trained, saved, summary, card, Path(folder))
+            digest = folder_digest(Path(folder) / "model")
             made.log_artifacts(run_id, folder)
         made.set_terminated(run_id, "FINISHED")
     except BaseException:
         made.set_terminated(run_id, "FAILED")
         raise
-    tags = _version_tags(trained, summary, verdict)
+    trained.made_from.vouch(run_id, digest)
+    tags = _version_tags(trained, summary, verdict) | {DIGEST: digest}
     return add_version(made, settings, name, run_id, tags, description)
 
 
@@ -148,20 +150,7 @@ def _write(
     trained: Trained, saved: SavedModel, summary: Mapping[str, Any], card: str, folder: Path
 ) -> None:
     """Write everything that is logged: model, features, pictures, summary, card."""
-    import mlflow.sklearn
-    from mlflow.models import infer_signature
-
-    answer = getattr(saved.model, saved.predict)(saved.example)
-    mlflow.sklearn.save_model(
-        saved.model,
-        str(folder / "model"),
-        signature=infer_signature(saved.example, answer),
-        input_example=saved.example,
-        pyfunc_predict_fn=saved.predict,
-        serialization_format="skops",
-        skops_trusted_types=[*TRUSTED, *saved.trusted],
-        pip_requirements=requirements(PACKAGES),
-    )
+    save_model(saved, folder / "model")
     spec = trained.spec
     listed = [{"name": f.name, "feature": f.label, "kind": f.kind} for f in spec.features]
     texts = {
@@ -176,6 +165,24 @@ def _write(
     (folder / "figures").mkdir()
     for name, content in trained.figures.items():
         (folder / "figures" / f"{name}.png").write_bytes(content)
+
+
+def save_model(saved: SavedModel, folder: Path) -> None:
+    """Write a model into a new folder, as MLflow keeps it."""
+    import mlflow.sklearn
+    from mlflow.models import infer_signature
+
+    answer = getattr(saved.model, saved.predict)(saved.example)
+    mlflow.sklearn.save_model(
+        saved.model,
+        str(folder),
+        signature=infer_signature(saved.example, answer),
+        input_example=saved.example,
+        pyfunc_predict_fn=saved.predict,
+        serialization_format="skops",
+        skops_trusted_types=list(TRUSTED),
+        pip_requirements=requirements(PACKAGES),
+    )
 
 
 def _log(

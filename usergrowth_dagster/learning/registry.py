@@ -12,6 +12,7 @@ from typing import Any
 
 from usergrowth_dagster.learning.artifacts import (
     REFERENCE_FILE,
+    FilesChangedError,
     FilesGoneError,
     LoadedModel,
     load,
@@ -34,11 +35,6 @@ from usergrowth_dagster.learning.store import ModelRef, Status, versions
 from usergrowth_dagster.learning.training import TrainedModels
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
-
-TRUSTED = (  # the types of this package that a saved model may be made of
-    "usergrowth_dagster.learning.model.Blend",
-    "usergrowth_dagster.learning.model.CalibratedModel",
-)
 
 
 def register(
@@ -78,22 +74,24 @@ def register(
     ]
     held = ""
     if current is not None and kept is None:
-        held = f"the files of version {current.version}, which scored, are gone from MLflow, so "
-        held += "the two could not be compared"
+        held = f"the files of version {current.version}, which scored, are gone from MLflow or "
+        held += "were altered, so the two could not be compared"
     return _register(trained, gates, settings, held)
 
 
 def find_fingerprint(settings: Settings, name: str, fingerprint: str) -> ModelRef | None:
-    """The version made from exactly the same inputs, if there is one and its files are there."""
+    """The version made from exactly the same inputs, if there is one and its files are its own."""
     found = versions(settings, name, tags={"fingerprint": fingerprint})
     return found[-1] if found and _kept(found[-1]) else None
 
 
 def _kept(ref: ModelRef) -> tuple[dict[str, Any], LoadedModel] | None:
-    """A version's summary and model; None of one whose files are gone, which can be made anew."""
+    """A version's summary and model; None of one that can be made anew: its files are gone, or are
+    others than were registered.
+    """
     try:
         return read_artifacts(ref)[0], load(ref)
-    except FilesGoneError:
+    except (FilesGoneError, FilesChangedError):
         return None
 
 
@@ -168,7 +166,6 @@ def _register(trained: TrainedModels, gates: list[Gate], settings: Settings, hel
             model=fitted[trained.champion].model,
             example=trained.test.frame.head(5),
             predict="predict_proba",
-            trusted=TRUSTED,
             files={f"model/{REFERENCE_FILE}": trained.reference.model_dump_json()},
         ),
         summary,

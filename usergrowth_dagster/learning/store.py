@@ -33,6 +33,7 @@ NAMES = ("churn", "winback", "uplift")  # of registered models
 ALIAS = "champion"
 SET_TO = "champion_set_to"  # of the registered model: where the product last put the alias
 DESCRIPTION_LENGTH = 5000  # of MLflow's column
+DIGEST = "digest"  # of a version: SHA-256 of its files, see :mod:`digest`
 SETTLED = "settled"  # of a version: the status that the product last knew of
 KNOWN_BY = (  # tags without which a version says nothing
     *("config_hash", "last_label_day", "fit_last_label_day", "execution_date", "champion"),
@@ -63,6 +64,8 @@ class ModelRef:
         reviewed_at: when that word was given, UTC; empty when the gates alone decided.
         held: why it had to wait for a person although the gates would have approved it and the job
             wants no review: the version that a person took back.
+        digest: SHA-256 that its files must have to be loaded: MLflow's tag, or what the caller has
+            on record instead; empty when there is none.
     """
 
     name: str
@@ -82,6 +85,7 @@ class ModelRef:
     settled: str = ""
     reviewed_at: str = ""
     held: str = ""
+    digest: str = ""
 
     @property
     def failed_gates(self) -> list[str]:
@@ -292,4 +296,5 @@ def as_ref(made: "MlflowClient", version: "ModelVersion") -> ModelRef:
         settled=tags.get(SETTLED, ""),
         reviewed_at=tags.get("reviewed_at", ""),
         held=tags.get("held", ""),
+        digest=tags.get(DIGEST, ""),
     )

@@ -1,11 +1,14 @@
 """Which model a task is scored by, whose word that needs, and the record of that word."""
 
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING
 
 from usergrowth_dagster.control import audit
 from usergrowth_dagster.control.jobs import training_failure
+from usergrowth_dagster.control.model_digests import begin, begun, keep_digest, read_digest
 from usergrowth_dagster.control.tasks import campaigns
+from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.models import load_graph
@@ -35,10 +38,46 @@ def settle_models(project: Project, name: str) -> "list[Change]":
     """Make whole what a person did in MLflow's pages, and write it into the audit log."""
     from usergrowth_dagster.learning.settling import settle
 
+    if not begun(project.store, name):
+        _adopt(project, name)
     changes = settle(project.settings, name)
     for change in changes:
         record_change(project.store, change, change.ref.reviewed_by)
     return changes
+
+
+def _adopt(project: Project, name: str) -> None:
+    """Keep digests of a model from now on; versions made before have the files they have now."""
+    from usergrowth_dagster.learning.digest import model_digest
+    from usergrowth_dagster.learning.settling import set_tags
+    from usergrowth_dagster.learning.store import DIGEST, client, versions
+
+    digests = {}
+    for ref in versions(project.settings, name):
+        try:
+            digests[ref.run_id] = model_digest(ref)
+        except UserError:  # its files are gone, so it cannot score
+            continue
+        if not ref.digest:
+            set_tags(client(project.settings), ref, {DIGEST: digests[ref.run_id]})
+    begin(project.store, name, digests)
+
+
+def vouch_for(project: Project, ref: "ModelRef") -> None:
+    """Put the digest of an approved version's files on record, unless one is on record.
+
+    Raises:
+        UserError: its files are gone.
+    """
+    from usergrowth_dagster.learning.digest import model_digest
+    from usergrowth_dagster.learning.settling import set_tags
+    from usergrowth_dagster.learning.store import DIGEST, client
+
+    if ref.status != "approved" or read_digest(project.store, ref.run_id):
+        return
+    digest = model_digest(ref)
+    set_tags(client(project.settings), ref, {DIGEST: digest})
+    keep_digest(project.store, ref.run_id, digest)
 
 
 def record_change(store: "ControlStore", change: "Change", actor: str) -> None:
@@ -56,17 +95,21 @@ def record_change(store: "ControlStore", change: "Change", actor: str) -> None:
 
 
 def usable_model(project: Project, config: TrainingConfig, day: date) -> "ModelRef | None":
-    """The version that scores a date for a training's question, if there is one."""
+    """The version that scores a date for a training's question, if there is one.
+
+    Its digest is the one on record in the control database, whatever MLflow says.
+    """
     from usergrowth_dagster.learning.reviewing import newest_model
 
     settle_models(project, config.algorithm)
-    return newest_model(
+    ref = newest_model(
         project.settings,
         config.algorithm,
         config.config_hash(),
         day,
         reviewed=config.require_review,
     )
+    return replace(ref, digest=read_digest(project.store, ref.run_id)) if ref else None
 
 
 def waiting_version(project: Project, config: TrainingConfig, day: date) -> "ModelRef | None":
@@ -137,7 +180,6 @@ def _rejected(project: Project, config: TrainingConfig, day: date) -> str:
 
 def waiting_campaigns(project: Project, day: date) -> "list[tuple[str, ModelRef]]":
     """Campaigns for which a version waits that could score a date and is newer than what scores."""
-    from usergrowth_dagster.errors import UserError
     from usergrowth_dagster.tasks.train import asked_config
 
     found = []

@@ -125,8 +125,6 @@ def pin_scores(
         task: the task.
         models: by what it says (``response``, ``uplift``), the version that scored.
     """
-    from usergrowth_dagster.learning.digest import model_digest
-
     pins = ScorePins(
         files=read_files(engine, project, task.task_id),
         versions=read_versions(project, engine),
@@ -135,7 +133,7 @@ def pin_scores(
                 name=ref.name,
                 version=ref.version,
                 fingerprint=ref.fingerprint,
-                digest=model_digest(ref),
+                digest=ref.digest,
             )
             for kind, ref in models.items()
             if ref is not None

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from usergrowth_dagster.audience.hashing import differing_columns, relation_hash
@@ -119,7 +119,7 @@ def _model_check(
         return Check(part, "gone", str(error))
     if digest != pin.digest:
         return Check(part, "differs", f"the files of {named} are not those that scored")
-    models[kind] = found[0]
+    models[kind] = replace(found[0], digest=pin.digest)
     status = found[0].status.replace("_", " ")
     return Check(part, "same", named + ("" if status == "approved" else f" ({status} now)"))
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.jobs import training_moved
+from usergrowth_dagster.control.model_digests import keep_digest
 from usergrowth_dagster.control.tasks import campaigns, tasks_for
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import Algorithm, TrainingConfig
@@ -273,6 +274,7 @@ def _train(
                 data_mark=_mark(files),
                 code_version=training_code_version(config.algorithm),
                 dagster_run_id=project.run_id,
+                vouch=partial(keep_digest, project.store),
             ),
             progress=lambda stage: project.progress(f"{config.algorithm}: {stage}", 0, 0),
         )

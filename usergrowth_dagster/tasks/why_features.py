@@ -1,6 +1,6 @@
 """Which features mattered for one row's score, read from what the score was made from."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from usergrowth_dagster.errors import UserError
@@ -43,7 +43,7 @@ def what_mattered(
     if not refs:
         return [], f"{pin.name} version {pin.version} is not in MLflow any more"
     try:
-        model = load(refs[0])
+        model = load(replace(refs[0], digest=pin.digest))
     except UserError as error:
         return [], str(error)
     then, task = pinned_project(project, pins, as_scored=True), pinned_task(pins)

@@ -11,28 +11,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-TRUSTED = [  # the types of this package that a saved model may be made of
-    *(
-        f"usergrowth_dagster.learning.uplift.{name}"
-        for name in (
-            "boosting.Boost",
-            "boosting.Booster",
-            "choose.Mean",
-            "controls.Everyone",
-            "controls.Response",
-            "controls.SingleFeature",
-            "learners.ClassTransformation",
-            "learners.DRLearner",
-            "learners.SLearner",
-            "learners.TLearner",
-            "learners.XLearner",
-            "model.UpliftModel",
-            "scale.EffectScale",
-        )
-    ),
-    "lightgbm.sklearn.LGBMRegressor",
-]
-
 
 class UpliftModel:
     """Effects of a text on the rows of a flat frame.

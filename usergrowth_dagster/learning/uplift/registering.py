@@ -10,7 +10,6 @@ from usergrowth_dagster.learning.origin import MadeFrom, Progress
 from usergrowth_dagster.learning.recording import SavedModel, record
 from usergrowth_dagster.learning.registry import decide
 from usergrowth_dagster.learning.store import ModelRef
-from usergrowth_dagster.learning.uplift import model as saved
 from usergrowth_dagster.learning.uplift.card import write_uplift_card
 from usergrowth_dagster.learning.uplift.training import CHOSEN, TrainedUplift, train_uplift
 from usergrowth_dagster.settings import Settings
@@ -53,7 +52,6 @@ def register_uplift(trained: TrainedUplift, settings: Settings) -> ModelRef:
             model=trained.model,
             example=trained.example,
             predict="predict",
-            trusted=saved.TRUSTED,
             files={f"model/{REFERENCE_FILE}": trained.reference.model_dump_json()},
         ),
         summary,
