@@ -111,6 +111,11 @@ def dispatch_forever(home: Path | None, interval: float, say: Callable[[str], No
                 counts = dispatch(store, settings, patience=_ROUND, stop=stop)
             except DBAPIError as error:
                 say(f"{_clock(settings)} the control store cannot be used: {_short(error)}")
+            except UserError:
+                raise
+            except Exception as error:  # its text might hold a number
+                why = type(error).__name__
+                say(f"{_clock(settings)} a round failed with {why}; the next one goes on")
             else:
                 for line in filter(None, (told(counts), *counts.stopped, *counts.failed)):
                     say(f"{_clock(settings)} {line}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, bindparam, exists, func, or_, select
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from usergrowth_dagster.control import schema
@@ -37,6 +37,16 @@ RUN = select(_O.c.state, _O.c.due, _O.c.send_by, _O.c.schedule_id).where(
 PAUSED = select(_S.c.paused).where(_S.c.id == bindparam("one"))
 RUN_LOCKED, PAUSED_LOCKED = RUN.with_for_update(read=True), PAUSED.with_for_update(read=True)
 BATCH = schema.batch.insert()
+NOT_REPORTED = or_(
+    _M.c.attempts == 0,
+    ~exists(
+        select(schema.receipt.c.id).where(
+            schema.receipt.c.message_id == _M.c.id, schema.receipt.c.pending
+        )
+    ),
+)
+"""A report that waits for a row says that the provider has it, whatever its answer was."""
+
 MOVE = (
     _M.update()
     .where(
@@ -44,6 +54,7 @@ MOVE = (
         _M.c.state == MessageState.CLAIMED,
         _M.c.claimed_by == bindparam("worker"),
         _M.c.lease_until > bindparam("clock"),
+        NOT_REPORTED,
     )
     .values(
         state=MessageState.SUBMITTING,
@@ -73,6 +84,7 @@ def ready(
         _M.c.id > after,
         (_M.c.not_before.is_(None)) | (_M.c.not_before <= now),
         (_M.c.retry_at.is_(None)) | (_M.c.retry_at <= clock),
+        NOT_REPORTED,
     )
 
 

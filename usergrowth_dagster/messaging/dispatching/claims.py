@@ -3,6 +3,7 @@
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -51,7 +52,8 @@ class Claimed:
 class Cleared:
     """The rows of a batch that may be submitted, and how many were skipped or must wait.
 
-    Not ``open``: the occurrence was paused, stopped or ended meanwhile.
+    Not ``open``: the occurrence was paused, stopped or ended meanwhile. ``since`` is when the lease
+    began, in seconds of ``time.monotonic``.
     """
 
     open: bool = True
@@ -59,6 +61,7 @@ class Cleared:
     mine: frozenset[int] = frozenset()
     skipped: int = 0
     waiting: int = 0
+    since: float = 0.0
 
 
 class Claims:
@@ -157,7 +160,7 @@ class Claims:
             if not is_open(connection, occurrence_id, now, lock=True):
                 return Cleared(open=False)
             objections = screen(connection, message_ids) if screen else ()
-            clock = utc_now()  # after any wait for rivals
+            clock, since = utc_now(), time.monotonic()  # after any wait for rivals
             mine = (
                 _M.c.state == MessageState.CLAIMED,
                 _M.c.claimed_by == self.worker,
@@ -172,7 +175,7 @@ class Claims:
             if bucket is not None:
                 bucket.spend(connection, len(moved) - len(message_ids))
             failpoints.reach(failpoints.WRITING)
-        return Cleared(True, batch_id, moved, skipped, waiting)
+        return Cleared(True, batch_id, moved, skipped, waiting, since)
 
     def _move(
         self,

@@ -7,7 +7,7 @@ never sent again by themselves. Any number of dispatchers may run at once.
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime, timedelta
 
@@ -18,6 +18,7 @@ from usergrowth_dagster.messaging.dispatching import failpoints
 from usergrowth_dagster.messaging.dispatching.answers import DispatchCounts
 from usergrowth_dagster.messaging.dispatching.claims import LEASE, Claims
 from usergrowth_dagster.messaging.dispatching.look_ups import FIRST_AGAIN, settle
+from usergrowth_dagster.messaging.dispatching.results import is_of_the_values
 from usergrowth_dagster.messaging.dispatching.worker import READY, GatewayBrokenError, Sender
 from usergrowth_dagster.messaging.gateways.protocol import Gateway
 from usergrowth_dagster.messaging.gateways.registry import gateway_named, make_gateway
@@ -215,6 +216,16 @@ class _Round:
             self.gateways.failed(gateway, str(error))
             self.over.add(occurrence.id)
             return 0, 0.0
+        except Exception as error:
+            if isinstance(error, UserError) or not is_of_the_values(error):
+                raise
+            self.claims.give_back()
+            self.counts.failed.append(
+                f"schedule {occurrence.schedule}, occurrence {occurrence.name}: the dispatcher "
+                f"failed with {type(error).__name__}; other campaigns go on"
+            )
+            self.over.add(occurrence.id)
+            return 0, 0.0
         if step.over:
             self.over.add(occurrence.id)
             sender.finish()
@@ -236,24 +247,37 @@ class _Round:
         now = self.now()
         self.counts.lost += self.claims.recover()
         failpoints.reach(failpoints.RECOVERED)
-        self.counts.matched += match_receipts(self.store)
-        self._settle()
+        with self._holding_up_nothing("reports that wait for their message"):
+            self.counts.matched += match_receipts(self.store)
+        for name in self.ledger.doubtful():
+            with self._holding_up_nothing(f"gateway {name}, look-ups"):
+                self._settle(name)
         self.ledger.skip_cancelled()
         for late in late_occurrences(self.store, now):
             self._expire(late)
         open_due_repeats(self.store, self.settings, now)
-        report_stalls(self.store, self.settings, now)
+        with self._holding_up_nothing("the search for stalls"):
+            report_stalls(self.store, self.settings, now)
         self.house_kept = time.monotonic()
         return due_occurrences(self.store, now)
 
-    def _settle(self) -> None:
-        """Look doubtful rows up at the gateways that were given them."""
-        for name in self.ledger.doubtful():
-            gateway = self.gateways.named(name)
-            if gateway is not None:
-                found = settle(self.ledger, gateway, first_again=self.look_up_again)
-                self.counts.settled += found.settled
-                self.counts.failed += found.failed
+    @contextlib.contextmanager
+    def _holding_up_nothing(self, what: str) -> Iterator[None]:
+        """A step whose failure is reported, and keeps nothing else from going out."""
+        try:
+            yield
+        except Exception as error:
+            if not is_of_the_values(error):
+                raise
+            self.counts.failed.append(f"{what}: failed with {type(error).__name__}")
+
+    def _settle(self, name: str) -> None:
+        """Look doubtful rows up at the gateway that was given them."""
+        gateway = self.gateways.named(name)
+        if gateway is not None:
+            found = settle(self.ledger, gateway, first_again=self.look_up_again)
+            self.counts.settled += found.settled
+            self.counts.failed += found.failed
 
     def _expire(self, occurrence: Occurrence) -> None:
         """Close an occurrence past its send-by."""

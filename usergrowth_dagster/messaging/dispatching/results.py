@@ -6,7 +6,8 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Update, bindparam, func, or_, select
+from sqlalchemy import Connection, Update, and_, bindparam, func, or_, select
+from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MESSAGE_TRANSITIONS, MessageState
@@ -14,6 +15,7 @@ from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.messaging.dispatching import failpoints
 
 _M = schema.message
+_TAKEN = (MessageState.ACCEPTED, MessageState.DELIVERED, MessageState.UNDELIVERED)
 
 
 @dataclass(frozen=True)
@@ -56,32 +58,55 @@ def record_in(connection: Connection, batch_id: int | None, results: Sequence[Se
     for (state, reason, code, retry_at), group in alike.items():
         numbers = {one.request_id for one in group}
         values = {"why": reason, "code": code, "again": retry_at, "clock": clock}
-        if len(numbers) == 1:
+        of_batch = batch_id is not None and state not in _TAKEN
+        if of_batch:
+            values["batch"] = batch_id
+        together = len(numbers) == 1
+        update = _update(state, together=together, of_batch=of_batch)
+        if together:
             values |= {"rows": [one.message_id for one in group], "number": group[0].request_id}
-            changed += connection.execute(_update(state, together=True), values).rowcount
+            changed += connection.execute(update, values).rowcount
         else:
             rows = [{**values, "row": one.message_id, "number": one.request_id} for one in group]
-            changed += connection.execute(_update(state, together=False), rows).rowcount
+            changed += connection.execute(update, rows).rowcount
     if batch_id is not None:
         connection.execute(_ANSWERED, {"batch": batch_id, "clock": clock})
     failpoints.reach(failpoints.RECORDING)
     return changed
 
 
+def is_of_the_values(error: Exception) -> bool:
+    """Whether a step failed because of the values at hand, and not because the database failed."""
+    return not isinstance(error, DBAPIError) or isinstance(error, DataError | ProgrammingError)
+
+
 @cache
-def _update(state: MessageState, *, together: bool) -> Update:
-    """The statement that ends rows alike: a list of them at once, or many times one."""
+def _update(state: MessageState, *, together: bool, of_batch: bool) -> Update:
+    """The statement that ends rows alike: a list of them at once, or many times one.
+
+    An answer to a batch ends the rows whose last batch it is: a worker that was stopped for long
+    may bring it when a person has released the rows and another worker is submitting them. That
+    the provider has taken a message holds for whatever batch, even for a row that is planned anew.
+    """
     sources = [s for s, to in MESSAGE_TRANSITIONS.items() if state in to]
     if state is MessageState.PLANNED:
         sources.remove(MessageState.IN_DOUBT)  # only a person releases it
+    elif state is MessageState.REJECTED and not of_batch:
+        sources.remove(MessageState.SUBMITTING)  # a look-up was about an earlier batch
+    # not as a list, which cannot be bound many times over
+    moves = or_(*(_M.c.state == source for source in sources))
+    if state in _TAKEN:
+        again = or_(_M.c.state == MessageState.PLANNED, _M.c.state == MessageState.CLAIMED)
+        moves = or_(moves, and_(again, _M.c.attempts > 0))
+    elif of_batch:
+        moves = and_(moves, _M.c.batch_id == bindparam("batch"))
     rows = (
         _M.c.id.in_(bindparam("rows", expanding=True)) if together else _M.c.id == bindparam("row")
     )
     unsent = {"sent_time": None} if state is MessageState.PLANNED else {}
     return (
         _M.update()
-        # not as a list, which cannot be bound many times over
-        .where(rows, or_(*(_M.c.state == source for source in sources)))
+        .where(rows, moves)
         .values(
             state=state,
             reason=bindparam("why"),

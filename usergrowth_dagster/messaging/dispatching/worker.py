@@ -24,7 +24,12 @@ from usergrowth_dagster.messaging.dispatching.answers import DispatchCounts, sor
 from usergrowth_dagster.messaging.dispatching.claims import Claims, Cleared, Screen
 from usergrowth_dagster.messaging.dispatching.outgoing import calls_of, made_batch, made_messages
 from usergrowth_dagster.messaging.dispatching.probes import has_failed, mark_answering, mark_failed
-from usergrowth_dagster.messaging.dispatching.results import Settled, record, record_in
+from usergrowth_dagster.messaging.dispatching.results import (
+    Settled,
+    is_of_the_values,
+    record,
+    record_in,
+)
 from usergrowth_dagster.messaging.dispatching.throttle import Bucket
 from usergrowth_dagster.messaging.gateways.cleaning import one_answer_each
 from usergrowth_dagster.messaging.gateways.protocol import (
@@ -33,6 +38,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     OutMessage,
     Result,
 )
+from usergrowth_dagster.messaging.gateways.wire import not_begun
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.policy.contact import ContactRules, contact_rules, screen
 from usergrowth_dagster.messaging.policy.opted_out import suppress_refused
@@ -155,7 +161,6 @@ class Sender:
         if not messages:
             return True
         ahead, seen = self._write_ahead(messages, clock())
-        written = time.monotonic()
         try:
             goes_on = self._land()
         except GatewayBrokenError:
@@ -164,7 +169,8 @@ class Sender:
         if not goes_on:
             self._take_back(ahead)
             return False
-        late = time.monotonic() - written > _FRESH  # its lease has to last for the call
+        lease = self.claims.lease.total_seconds()  # which has to last for the call
+        late = time.monotonic() - ahead.since > min(_FRESH, lease / 3)
         if late or (self.landed and self.claims.seen(self.occurrence.id) != seen):
             # whoever refused, paused or cancelled during that call is obeyed
             self._take_back(ahead, keep=True)
@@ -179,8 +185,16 @@ class Sender:
             [message for message in messages if int(message.out_id) in ahead.mine],
         )
         self.counts.batches += 1
-        self.flight = (ahead.batch_id, batch, self.caller.submit(self.gateway.submit, batch))
+        until = ahead.since + lease / 2
+        self.flight = (ahead.batch_id, batch, self.caller.submit(self._hand_over, batch, until))
         return True
+
+    def _hand_over(self, batch: OutBatch, until: float) -> Sequence[Result]:
+        """Call the provider, unless this process was stopped for so long that the rows may be
+        another worker's by now."""
+        if time.monotonic() > until:
+            return [not_begun(message.out_id) for message in batch.messages]
+        return self.gateway.submit(batch)
 
     def _land(self) -> bool:
         """Wait for the answer to the batch that is out; says whether the occurrence goes on."""
@@ -190,7 +204,7 @@ class Sender:
             return True
         batch_id, batch, future = flight
         try:
-            results = future.result()
+            answers = one_answer_each((m.out_id for m in batch.messages), future.result())
         except Exception as error:
             why = type(error).__name__[:64]  # the text of the error might hold a number
             doubt = [Settled(int(m.out_id), MessageState.IN_DOUBT, why) for m in batch.messages]
@@ -202,7 +216,6 @@ class Sender:
         if self.probing:
             mark_answering(self.ledger.store, self.gateway.name)
             self.probing = False
-        answers = one_answer_each((m.out_id for m in batch.messages), results)
         settled, stop = sort_answers(batch.messages, answers, self.counts)
         self.answered.append((batch_id, settled))
         self._suppress(batch, answers)
@@ -222,10 +235,22 @@ class Sender:
 
     def _write_down(self) -> None:
         """Record what was answered; mostly that is done together with the next write-ahead."""
-        if self.answered:
+        if not self.answered:
+            return
+        try:
             with self.ledger.store.write() as connection:
                 self._record(connection)
-            self._written()
+        except Exception as error:
+            if not is_of_the_values(error):
+                raise
+            why = f"unwritable_{type(error).__name__}"[:64]
+            self.answered = [
+                (batch_id, [Settled(one.message_id, MessageState.IN_DOUBT, why) for one in settled])
+                for batch_id, settled in self.answered
+            ]
+            with self.ledger.store.write() as connection:
+                self._record(connection)
+        self._written()
 
     def _record(self, connection: Connection) -> None:
         for batch_id, settled in self.answered:

@@ -29,6 +29,7 @@ from usergrowth_dagster.messaging.gateways.aliyun_reports import (
     read_replies,
     read_reports,
 )
+from usergrowth_dagster.messaging.gateways.cleaning import clean_number
 from usergrowth_dagster.messaging.gateways.marks import Marks
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
@@ -141,6 +142,9 @@ class AliyunGateway:
                 body = client.send_batch_sms_with_options(request, _runtime(deadline)).body
             code, message = str(body.code or ""), str(body.message or "")
             what = meaning(code, message, 200, datetime.now(UTC))
+            if body.biz_id and what.answer is not Answer.ACCEPTED:
+                # the id of a call that was taken, so nothing of it may be submitted again
+                return Meaning(Answer.IN_DOUBT), "contrary_answers", body.biz_id
             return what, code or "no_code", body.biz_id or body.request_id
         except Exception as error:  # of the SDK; its text holds the request
             return _failed(error)
@@ -229,8 +233,10 @@ class AliyunGateway:
             details = (listed.sms_send_detail_dto or []) if listed else []
             yield from details
             seen += len(details)
-            if not details or seen >= int(body.total_count or 0):
+            if not details or seen >= clean_number(body.total_count, 0, 1e6, 0):
                 return
+            if not deadline.may_begin:
+                raise LookUpError("Aliyun's list of a number's messages has no end in time")
             page += 1
 
     def parse_receipts(self, callback: Callback) -> Sequence[Receipt]:

@@ -76,6 +76,8 @@ def sort_answer(status: int, body: str, segments: int = 1) -> tuple[Answer, str]
     said = body.strip().lower()
     if status in (200, 202) and said.startswith(("0:", "3:", "sent.")):
         return Answer.ACCEPTED, said[0] if said[0].isdigit() else "sent"
+    if said.startswith(("0:", "3:", "sent.")):
+        return Answer.IN_DOUBT, "contrary_answers"  # a refusal over an acceptance
     if status == 503 and said.startswith("temporal failure"):
         return (Answer.DEFERRED if segments == 1 else Answer.IN_DOUBT), "503"
     if status == 403 and said.startswith("not routable"):

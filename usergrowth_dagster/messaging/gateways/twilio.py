@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 
 from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.messaging.credentials import credential
+from usergrowth_dagster.messaging.gateways.cleaning import clean_number, clean_text
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
     Callback,
@@ -108,7 +109,7 @@ class TwilioGateway:
                 )
             return Result(message.out_id, Answer.ACCEPTED, str(made.status or ""), made.sid)
         except TwilioRestException as error:
-            return sort_refusal(message.out_id, error.status, int(error.code or 0))
+            return sort_refusal(message.out_id, error.status, _code(error.code))
         except Exception as error:  # its text holds the address or the request
             answer, code = sort_error(error)
             wait = _NO_CONNECTION_WAIT if answer is Answer.DEFERRED else None
@@ -178,10 +179,11 @@ class TwilioGateway:
             status = next((getattr(one, "status_code", None) for one in error.args[1:]), None)
             why = f"status {status}" if status else sort_error(error)[1]
             raise LookUpError(f"Twilio's look-up failed: {why}") from None
-        if len(candidates) != 1 or candidates[0].status not in STATUS:
+        found = STATUS.get(clean_text(candidates[0].status, 32)) if len(candidates) == 1 else None
+        if found is None:
             return Finding(inquiry.out_id, Found.NOT_FOUND)
         (one,) = candidates
-        return Finding(inquiry.out_id, STATUS[one.status], str(one.error_code or ""), one.sid)
+        return Finding(inquiry.out_id, found, str(one.error_code or ""), one.sid)
 
     def _made_then(self, client: Any, inquiry: Inquiry) -> list[Any]:
         """Messages to the number that our account made while the row was being submitted.
@@ -267,6 +269,11 @@ class TwilioGateway:
                 "that callback_url is the address that Twilio was told"
             )
         return form
+
+
+def _code(value: object) -> int:
+    """A provider's code; 0 where it is none."""
+    return int(clean_number(value, 0, 999_999, 0))
 
 
 def _international(phone: str) -> str:

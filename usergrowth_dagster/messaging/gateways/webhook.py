@@ -49,6 +49,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.credentials import credential
+from usergrowth_dagster.messaging.gateways.cleaning import one_finding_each
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
     Callback,
@@ -148,6 +149,9 @@ class WebhookGateway:
             answer, wait = Answer.DEFERRED, wait_seconds(headers.get("retry-after"))
         elif 300 <= status < 500 and status not in (408, 409):
             answer = Answer.STOP
+        taken = [one for one in results_of(batch, body) if one.answer is Answer.ACCEPTED]
+        if taken:  # a status that says "nothing" over a body that says "accepted"
+            return [Result(m.out_id, Answer.IN_DOUBT, "contrary_answers") for m in batch.messages]
         return [Result(m.out_id, answer, str(status), retry_after=wait) for m in batch.messages]
 
     def look_up(self, inquiries: Sequence[Inquiry]) -> Sequence[Finding]:
@@ -174,16 +178,14 @@ class WebhookGateway:
             raise LookUpError(f"the webhook's look-up failed: {sort_error(error)[1]}") from None
         if status != 200:
             raise LookUpError(f"the webhook answered a look-up with {status}")
-        told = entries_of(body, "results")
         findings = []
-        for inquiry in inquiries:
-            entry = told.get(inquiry.out_id, {})
+        for entry in entries_of(body, "results"):
             try:
                 found = Found(str(entry.get("found", Found.NOT_FOUND)))
             except ValueError:
-                continue
-            findings.append(Finding(inquiry.out_id, found, *code_and_id(entry)))
-        return findings
+                found = Found.NOT_FOUND
+            findings.append(Finding(entry["out_id"], found, *code_and_id(entry)))
+        return list(one_finding_each((one.out_id for one in inquiries), findings).values())
 
     def _url(self) -> str:
         url = self.settings.webhook_url

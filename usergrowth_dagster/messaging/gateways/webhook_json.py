@@ -6,6 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.gateways.cleaning import (
+    CODE_SIZE,
+    clean_id,
+    clean_number,
+    clean_text,
+    one_answer_each,
+)
 from usergrowth_dagster.messaging.gateways.protocol import Answer, OutBatch, Result
 
 _WAIT = 30.0
@@ -40,47 +47,52 @@ def batch_json(batch: OutBatch) -> dict[str, Any]:
 
 def results_of(batch: OutBatch, body: bytes) -> list[Result]:
     """One result a message; one that the receiver did not give, or not rightly, is in doubt."""
-    told = entries_of(body, "results")
     results = []
-    for message in batch.messages:
-        entry = told.get(message.out_id, {})
+    for entry in entries_of(body, "results"):
         try:
             answer = Answer(str(entry.get("answer")))
         except ValueError:
-            results.append(Result(message.out_id, Answer.IN_DOUBT, "no_answer"))
-            continue
+            answer = Answer.IN_DOUBT
         wait = wait_seconds(entry.get("retry_after")) if answer is Answer.DEFERRED else None
         code, request_id = code_and_id(entry)
-        results.append(Result(message.out_id, answer, code, request_id, wait))
-    return results
+        code = code or ("no_answer" if answer is Answer.IN_DOUBT else "")
+        results.append(Result(entry["out_id"], answer, code, request_id, wait))
+    return list(one_answer_each((message.out_id for message in batch.messages), results).values())
 
 
-def entries_of(body: bytes, key: str) -> dict[str, Mapping[str, Any]]:
-    """The objects under a key of the receiver's answer by ``out_id``; none in a wrong form."""
+def entries_of(body: bytes, key: str) -> list[dict[str, Any]]:
+    """The objects with an ``out_id`` under a key of the receiver's answer; none in a wrong form.
+
+    An object in which a key comes twice says two things at once, so that nothing is believed.
+    """
     try:
-        content = json.loads(body)
+        content = json.loads(body, object_pairs_hook=_object)
     except (ValueError, RecursionError):
-        return {}
+        return []
     entries = content.get(key) if isinstance(content, dict) else None
-    return {
-        entry["out_id"]: entry
+    return [
+        entry
         for entry in (entries if isinstance(entries, list) else [])
         if isinstance(entry, dict) and isinstance(entry.get("out_id"), str)
-    }
+    ]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a key comes twice")
+    return made
 
 
 def code_and_id(entry: Mapping[str, Any]) -> tuple[str, str | None]:
     """Code and request id, as long as the ledger holds."""
-    request_id = str(entry.get("request_id") or "")
-    return str(entry.get("code") or "")[:128], request_id[:128] or None
+    request_id = clean_id(entry.get("request_id"), CODE_SIZE)
+    return clean_text(entry.get("code"), CODE_SIZE), request_id
 
 
 def wait_seconds(value: Any) -> float:
     """A wait between a second and a day."""
-    try:
-        return min(max(float(value), 1.0), _DAY)
-    except (TypeError, ValueError):
-        return _WAIT
+    return clean_number(value, 1.0, _DAY, _WAIT)
 
 
 def text_of(entry: Mapping[str, Any], key: str, where: str, *, empty: bool = False) -> str:
