@@ -1,4 +1,4 @@
-"""Commands of what comes back: the service that providers report to, and the suppression list."""
+"""Commands of what comes back: the service for providers, replies, and the suppression list."""
 
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +31,36 @@ def serve(
 
     settings = load_settings(home)
     listen(settings, host, port or settings.serve_port, say)
+
+
+@app.command()
+def replies(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also those that refused or lifted a refusal.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="So many of the newest.")] = 50,
+    mark: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Take this reply for a refusal; may be given repeatedly."),
+    ] = None,
+    reveal: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Show one reply with its number; the audit log keeps it."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+    home: Home = None,
+) -> None:
+    """Read the replies that no word explains, numbers masked, and mark those that refuse."""
+    from usergrowth_dagster.commands.replies import mark_replies, reveal_reply, show_replies
+
+    if mark:
+        mark_replies(home, mark, say)
+    elif reveal:
+        reveal_reply(home, reveal, say)
+    else:
+        show_replies(
+            home, everything=everything, limit=limit, as_json=as_json, say=say, table=table
+        )
 
 
 @suppress.command()

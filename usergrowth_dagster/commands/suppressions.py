@@ -17,13 +17,14 @@ from usergrowth_dagster.messaging.policy.suppression_files import (
     export_csv,
     import_csv,
 )
+from usergrowth_dagster.settings import Settings
 
 
 @contextmanager
-def _ledger(home: Path | None) -> Iterator[Ledger]:
-    """The ledger, whose secret key the hashes must be made with."""
+def open_ledger(home: Path | None) -> Iterator[tuple[Ledger, Settings]]:
+    """The ledger, whose secret key the hashes must be made with, and the settings."""
     with opened(home) as (store, settings):
-        yield Ledger(store, open_vault(settings.home))
+        yield Ledger(store, open_vault(settings.home)), settings
 
 
 def add(
@@ -35,7 +36,7 @@ def add(
     note: str,
 ) -> bool:
     """Suppress a person by hand; whether that is new."""
-    with _ledger(home) as ledger:
+    with open_ledger(home) as (ledger, _):
         return suppression.suppress(
             ledger.store,
             ledger.vault,
@@ -59,7 +60,7 @@ def lift(
     forgotten: bool,
 ) -> int:
     """Lift a person's suppressions; how many."""
-    with _ledger(home) as ledger:
+    with open_ledger(home) as (ledger, _):
         return suppression.lift(
             ledger.store,
             ledger.vault,
@@ -78,7 +79,7 @@ def load(home: Path | None, path: Path, channel: str, scope: str, skip_bad: bool
     if channel not in suppression.CHANNELS:
         known = ", ".join(suppression.CHANNELS)
         raise UserError(f"channel {channel!r} is not known; known are: {known}")
-    with _ledger(home) as ledger:
+    with open_ledger(home) as (ledger, _):
         return import_csv(
             ledger.store,
             ledger.vault,
@@ -93,7 +94,7 @@ def load(home: Path | None, path: Path, channel: str, scope: str, skip_bad: bool
 
 def save(home: Path | None, path: Path, force: bool) -> Exported:
     """Export to a file."""
-    with _ledger(home) as ledger:
+    with open_ledger(home) as (ledger, _):
         return export_csv(ledger.store, ledger.vault, path, force=force, actor=whoami())
 
 

@@ -379,6 +379,22 @@ reply = Table(
     Column("action", String(16), nullable=False),  # opt_out, opt_in, none
     Column("send_time", UtcTime),
     Column("received_time", UtcTime, nullable=False),
+    Column("phone_number", LargeBinary),  # encrypted; absent once the person is forgotten
+)
+
+unread = Table(
+    "unread",  # an entry of a provider's post that could not be read, kept for a person
+    metadata,
+    _id(),
+    Column("digest", LargeBinary, nullable=False, unique=True),  # the same entry again
+    Column("gateway", String(32), nullable=False),
+    Column("kind", String(16), nullable=False),  # receipt, reply
+    Column("why", String(300), nullable=False),
+    Column("content", LargeBinary, nullable=False),  # encrypted, as it came
+    Column("phone_hash", LargeBinary, index=True),  # of the number, where that could be read
+    Column("phone_number", LargeBinary),  # encrypted
+    Column("action", String(16), nullable=False),  # none; opt_out: marked as a refusal
+    Column("received_time", UtcTime, nullable=False),
 )
 
 audit = Table(

@@ -2,12 +2,19 @@
 
 import hmac
 import json
+from collections.abc import Sequence
 from html import escape
 
 from fastapi import Response
 
 from usergrowth_dagster.messaging.credentials import credential
-from usergrowth_dagster.messaging.gateways.protocol import Callback, UnsignedError
+from usergrowth_dagster.messaging.gateways.protocol import (
+    Callback,
+    Receipt,
+    Reply,
+    Unread,
+    UnsignedError,
+)
 from usergrowth_dagster.settings import Settings
 
 TOKEN = "callback_token"
@@ -22,8 +29,10 @@ _PAGE = """<!doctype html>
 _FORM = '<form method="post"><button style="font: inherit">Unsubscribe · 退订</button></form>'
 
 
-def taken(gateway: str, *, replies: bool, count: int) -> Response:
-    """All is stored."""
+def taken(
+    gateway: str, items: Sequence[Receipt | Unread] | Sequence[Reply | Unread], *, replies: bool
+) -> Response:
+    """All is stored; what could not be read is kept, so that nothing need come again."""
     if gateway == "twilio":
         # an empty TwiML: no text is sent back
         return Response('<?xml version="1.0"?><Response></Response>', media_type="text/xml")
@@ -31,7 +40,14 @@ def taken(gateway: str, *, replies: bool, count: int) -> Response:
         return Response("", media_type="text/plain")  # what stands here would be texted back
     if gateway == "smtp" and replies:
         return page("Unsubscribed", "You will get no more of these e-mails. 已退订。", "")
-    return said(200, 0, f"{count} {'replies' if replies else 'receipts'} taken")
+    bad = [item for item in items if isinstance(item, Unread)]
+    foreign = sum(1 for item in bad if item.raw is None)
+    parts = [f"{len(items) - len(bad)} {'replies' if replies else 'receipts'} taken"]
+    if len(bad) > foreign:
+        parts.append(f"{len(bad) - foreign} could not be read and are kept")
+    if foreign:
+        parts.append(f"{foreign} of other systems passed over")
+    return said(200, 0, ", ".join(parts))
 
 
 def unsubscribe_form() -> Response:

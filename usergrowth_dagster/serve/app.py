@@ -33,6 +33,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Gateway,
     Receipt,
     Reply,
+    Unread,
     UnsignedError,
 )
 from usergrowth_dagster.messaging.gateways.registry import gateway_named
@@ -151,11 +152,11 @@ class _Receiver:
             raise _Refused(503, "too much is waiting; come again") from None
         except TimeoutError:
             raise _Refused(503, "the database takes long; come again") from None
-        return answers.taken(gateway, replies=replies, count=len(items))
+        return answers.taken(gateway, items, replies=replies)
 
     def _parse(
         self, name: str, token: str | None, callback: Callback, replies: bool
-    ) -> Sequence[Receipt] | Sequence[Reply]:
+    ) -> Sequence[Receipt | Unread] | Sequence[Reply | Unread]:
         """What the request says.
 
         Raises:
@@ -178,6 +179,9 @@ class _Receiver:
             raise not_ready from None
         except UserError as error:
             raise _Refused(400, str(error)) from None
+        except Exception as error:  # the same request again would not be read any better
+            LOG.error("a request to %s cannot be read: %s", name, type(error).__name__)
+            raise _Refused(400, "this cannot be read") from None
 
     def _public_url(self, request: Request) -> str:
         """The address as the provider knows it, whatever a proxy made of it."""

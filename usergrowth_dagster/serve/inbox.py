@@ -19,10 +19,11 @@ from typing import Any
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from usergrowth_dagster.control.store import ControlStore, utc_now
-from usergrowth_dagster.messaging.gateways.protocol import Receipt, Reply
+from usergrowth_dagster.messaging.gateways.protocol import Receipt, Reply, Unread
 from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.receiving.receipts import match_receipts, take_receipts
 from usergrowth_dagster.messaging.receiving.replies import take_replies
+from usergrowth_dagster.messaging.receiving.unread import RECEIPT, REPLY, keep_unread
 from usergrowth_dagster.settings import Settings
 
 LOG = logging.getLogger("usergrowth.serve")
@@ -40,7 +41,7 @@ class _Parcel:
     """The reports or replies of one request, and the promise of its answer."""
 
     gateway: str
-    items: Sequence[Receipt] | Sequence[Reply]
+    items: Sequence[Receipt | Unread] | Sequence[Reply | Unread]
     replies: bool
     done: "Future[None]" = field(default_factory=Future)
 
@@ -61,7 +62,11 @@ class Inbox:
         self._thread.start()
 
     def put(
-        self, gateway: str, items: Sequence[Receipt] | Sequence[Reply], *, replies: bool
+        self,
+        gateway: str,
+        items: Sequence[Receipt | Unread] | Sequence[Reply | Unread],
+        *,
+        replies: bool,
     ) -> "Future[None]":
         """Hand over what one request brought; the future is done when it is on disk.
 
@@ -141,7 +146,15 @@ class Inbox:
 
     def _store_items(self, parcels: list[_Parcel]) -> None:
         gateway, now = parcels[0].gateway, utc_now()
-        items: list[Any] = [item for parcel in parcels for item in parcel.items]
+        posted: list[Any] = [item for parcel in parcels for item in parcel.items]
+        unread = [item for item in posted if isinstance(item, Unread)]
+        items = [item for item in posted if not isinstance(item, Unread)]
+        if unread:
+            kind = REPLY if parcels[0].replies else RECEIPT
+            kept = keep_unread(self._store, self._vault, gateway, kind, unread, now)
+            foreign = sum(1 for one in unread if one.raw is None)
+            line = (gateway, kept, kind, foreign)
+            LOG.warning("%s: kept %d unreadable %s entries, passed over %d of others", *line)
         if not items:
             return
         if not parcels[0].replies:

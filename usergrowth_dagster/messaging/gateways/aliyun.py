@@ -42,6 +42,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Receipt,
     Reply,
     Result,
+    Unread,
 )
 from usergrowth_dagster.messaging.gateways.wire import (
     Deadline,
@@ -239,7 +240,7 @@ class AliyunGateway:
                 raise LookUpError("Aliyun's list of a number's messages has no end in time")
             page += 1
 
-    def parse_receipts(self, callback: Callback) -> Sequence[Receipt]:
+    def parse_receipts(self, callback: Callback) -> Sequence[Receipt | Unread]:
         """SmsReport: a JSON array, of single and batch messages alike.
 
         Raises:
@@ -247,7 +248,7 @@ class AliyunGateway:
         """
         return read_reports(callback, self._marks)
 
-    def parse_replies(self, callback: Callback) -> Sequence[Reply]:
+    def parse_replies(self, callback: Callback) -> Sequence[Reply | Unread]:
         """SmsUp: a JSON array, posted to :func:`~.aliyun_reports.reply_url`.
 
         Raises:

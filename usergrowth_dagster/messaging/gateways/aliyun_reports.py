@@ -8,18 +8,24 @@ Times without an offset are in Shanghai's time.
 """
 
 import hmac
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.gateways.aliyun_codes import ZONE
 from usergrowth_dagster.messaging.gateways.marks import Marks
+from usergrowth_dagster.messaging.gateways.posted import (
+    Entry,
+    moment_of,
+    read_entries,
+    text_of,
+)
 from usergrowth_dagster.messaging.gateways.protocol import (
     Callback,
     Found,
     Receipt,
     Reply,
+    Unread,
     UnsignedError,
 )
 from usergrowth_dagster.messaging.gateways.wire import read_json
@@ -45,88 +51,65 @@ def mark_batch(marks: Marks, batch_id: str) -> str:
     return f"{batch_id}.{marks.mark(batch_id)}"
 
 
-def read_reports(callback: Callback, marks: Marks) -> Sequence[Receipt]:
-    """The reports of an SmsReport that are about batches of this home.
+def read_reports(callback: Callback, marks: Marks) -> Sequence[Receipt | Unread]:
+    """The reports of an SmsReport; those about batches of another system are passed over.
 
     Raises:
-        UserError: not such an array.
+        UserError: not a JSON array.
     """
-    receipts = []
-    for number, entry in _entries(callback, "SmsReport"):
-        where = f"SmsReport: entry {number}"
-        phone, success = _text(entry, "phone_number", where), entry.get("success")
-        if not isinstance(success, bool):
-            raise UserError(f"{where}: 'success' must be true or false")
+
+    def read(entry: Entry, where: str) -> Receipt | None:
         batch_id, _, mark = str(entry.get("out_id") or "").partition(".")
         if not batch_id.isascii() or not _same(mark, marks.mark(batch_id)):
-            continue
-        receipts.append(
-            Receipt(
-                status=Found.DELIVERED if success else Found.UNDELIVERED,
-                request_id=str(entry.get("biz_id") or "") or None,
-                phone=phone,
-                code=str(entry.get("err_code") or ""),
-                time=_moment(entry, "report_time", where),
-                batch_id=batch_id,
-            )
+            return None
+        phone, success = text_of(entry, "phone_number", where), entry.get("success")
+        if not isinstance(success, bool):
+            raise UserError(f"{where}: 'success' must be true or false")
+        return Receipt(
+            status=Found.DELIVERED if success else Found.UNDELIVERED,
+            request_id=str(entry.get("biz_id") or "") or None,
+            phone=phone,
+            code=str(entry.get("err_code") or ""),
+            time=moment_of(entry, "report_time", ZONE),
+            batch_id=batch_id,
         )
-    return receipts
+
+    # anybody can post here: only entries with a mark of ours are believed, or kept
+    entries = [one if isinstance(one, dict) else {} for one in _entries(callback, "SmsReport")]
+    return read_entries(entries, "SmsReport", read)
 
 
-def read_replies(callback: Callback, marks: Marks) -> Sequence[Reply]:
+def read_replies(callback: Callback, marks: Marks) -> Sequence[Reply | Unread]:
     """The replies of an SmsUp, posted to :func:`reply_url`.
 
     Raises:
         UnsignedError: the address has not the mark.
-        UserError: not such an array.
+        UserError: not a JSON array.
     """
     if not _same(callback.query.get("mark", ""), marks.mark(_REPLIES)):
         raise UnsignedError(
             "SmsUp: the address has not the mark of this home; enter the one that "
             "`usergrowth serve` shows in the provider's console"
         )
-    replies = []
-    for number, entry in _entries(callback, "SmsUp"):
-        where = f"SmsUp: entry {number}"
-        replies.append(
-            Reply(
-                phone=_text(entry, "phone_number", where),
-                content=_text(entry, "content", where, empty=True),
-                signature=str(entry.get("sign_name") or "") or None,
-                sequence_id=str(entry.get("sequence_id") or "") or None,
-                send_time=_moment(entry, "send_time", where),
-            )
+
+    def read(entry: Entry, where: str) -> Reply:
+        return Reply(
+            phone=text_of(entry, "phone_number", where),
+            content=text_of(entry, "content", where, empty=True),
+            signature=str(entry.get("sign_name") or "") or None,
+            sequence_id=str(entry.get("sequence_id") or "") or None,
+            send_time=moment_of(entry, "send_time", ZONE),
         )
-    return replies
+
+    return read_entries(_entries(callback, "SmsUp"), "SmsUp", read)
 
 
 def _same(mark: str, right: str) -> bool:
     return hmac.compare_digest(mark.encode("utf-8", "replace"), right.encode())
 
 
-def _entries(callback: Callback, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _entries(callback: Callback, what: str) -> list[Any]:
     entries = read_json(callback.body, what)
     if not isinstance(entries, list):
         raise UserError(f"{what}: expected a JSON array of objects")
-    for number, entry in enumerate(entries, 1):
-        if not isinstance(entry, dict):
-            raise UserError(f"{what}: entry {number} must be an object")
-        yield number, entry
-
-
-def _text(entry: dict[str, Any], key: str, where: str, *, empty: bool = False) -> str:
-    value = entry.get(key)
-    if not isinstance(value, str) or not (value or empty):
-        raise UserError(f"{where}: {key!r} must be a text")
-    return value
-
-
-def _moment(entry: dict[str, Any], key: str, where: str) -> datetime | None:
-    value = entry.get(key)
-    if value in (None, ""):
-        return None
-    try:
-        found = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise UserError(f"{where}: {key!r} must be a time such as 2026-01-01 10:00:00") from None
-    return found if found.tzinfo else found.replace(tzinfo=ZONE)
+    return entries

@@ -13,11 +13,17 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import IO, Any
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.gateways.posted import (
+    Entry,
+    moment_of,
+    read_entries,
+    text_of,
+)
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
     Callback,
@@ -28,6 +34,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Receipt,
     Reply,
     Result,
+    Unread,
 )
 
 _UNSAFE = re.compile(r"[/\\%\x00-\x1f\x7f]|^\.")
@@ -131,7 +138,7 @@ class FileGateway:
             for i in inquiries
         ]
 
-    def parse_receipts(self, callback: Callback) -> Sequence[Receipt]:
+    def parse_receipts(self, callback: Callback) -> Sequence[Receipt | Unread]:
         """A JSON array of ``{"out_id", "success", "err_code", "report_time"}``.
 
         The keys are those of the SmsReport callback, so that delivery can be tried by hand.
@@ -139,9 +146,9 @@ class FileGateway:
         Raises:
             UserError: not such an array.
         """
-        return [_receipt(entry, n) for n, entry in enumerate(_entries(callback, "receipts"), 1)]
+        return read_entries(_entries(callback, "receipts"), "receipts", _receipt)
 
-    def parse_replies(self, callback: Callback) -> Sequence[Reply]:
+    def parse_replies(self, callback: Callback) -> Sequence[Reply | Unread]:
         """A JSON array of ``{"phone_number", "content", "sign_name", "sequence_id", "send_time"}``.
 
         The keys are those of the SmsUp callback; the last three may be missing.
@@ -149,7 +156,7 @@ class FileGateway:
         Raises:
             UserError: not such an array.
         """
-        return [_reply(entry, n) for n, entry in enumerate(_entries(callback, "replies"), 1)]
+        return read_entries(_entries(callback, "replies"), "replies", _reply)
 
 
 def _entries(callback: Callback, what: str) -> list[Any]:
@@ -162,46 +169,25 @@ def _entries(callback: Callback, what: str) -> list[Any]:
     return entries
 
 
-def _receipt(entry: Any, number: int) -> Receipt:
-    if not isinstance(entry, dict) or not isinstance(entry.get("success"), bool):
-        raise UserError(f"receipts: entry {number}: 'success' must be true or false")
-    if not isinstance(entry.get("out_id"), str):
-        raise UserError(f"receipts: entry {number}: 'out_id' must be a text")
+def _receipt(entry: Entry, where: str) -> Receipt:
+    if not isinstance(entry.get("success"), bool):
+        raise UserError(f"{where}: 'success' must be true or false")
     return Receipt(
         status=Found.DELIVERED if entry["success"] else Found.UNDELIVERED,
-        out_id=entry["out_id"],
+        out_id=text_of(entry, "out_id", where, empty=True),
         code=str(entry.get("err_code") or ""),
-        time=_moment(entry, "report_time", f"receipts: entry {number}"),
+        time=moment_of(entry, "report_time", UTC),
     )
 
 
-def _reply(entry: Any, number: int) -> Reply:
-    where = f"replies: entry {number}"
-    if not isinstance(entry, dict):
-        raise UserError(f"{where}: expected an object")
-    for key in ("phone_number", "content"):
-        if not isinstance(entry.get(key), str):
-            raise UserError(f"{where}: {key!r} must be a text")
-    for key in ("sign_name", "sequence_id"):
-        if not isinstance(entry.get(key, ""), str):
-            raise UserError(f"{where}: {key!r} must be a text")
+def _reply(entry: Entry, where: str) -> Reply:
     return Reply(
-        phone=entry["phone_number"],
-        content=entry["content"],
-        signature=entry.get("sign_name") or None,
-        sequence_id=entry.get("sequence_id") or None,
-        send_time=_moment(entry, "send_time", where),
+        phone=text_of(entry, "phone_number", where),
+        content=text_of(entry, "content", where, empty=True),
+        signature=str(entry.get("sign_name") or "") or None,
+        sequence_id=str(entry.get("sequence_id") or "") or None,
+        send_time=moment_of(entry, "send_time", UTC),
     )
-
-
-def _moment(entry: dict[str, Any], key: str, where: str) -> datetime | None:
-    """A time; one without an offset is in UTC."""
-    moment = entry.get(key)
-    try:
-        found = datetime.fromisoformat(moment) if moment else None
-        return found.replace(tzinfo=found.tzinfo or UTC) if found else None
-    except (TypeError, ValueError):
-        raise UserError(f"{where}: {key!r} must be a time such as 2017-12-28T10:00:00") from None
 
 
 def _after_last_line(file: IO[bytes], end: int) -> int:

@@ -31,7 +31,7 @@ comes without it is refused.
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -40,6 +40,11 @@ from urllib.parse import urlencode, urlsplit
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.credentials import credential
 from usergrowth_dagster.messaging.gateways.marks import Marks
+from usergrowth_dagster.messaging.gateways.posted import (
+    Entry,
+    read_entries,
+    text_of,
+)
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
     Callback,
@@ -51,6 +56,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Receipt,
     Reply,
     Result,
+    Unread,
 )
 from usergrowth_dagster.messaging.texts.billing import GSM_BASIC, GSM_TWICE
 from usergrowth_dagster.settings import Settings
@@ -203,57 +209,48 @@ class KannelGateway:
         """Nothing is ever found: Kannel cannot be asked (see the module's text)."""
         return [Finding(inquiry.out_id, Found.NOT_FOUND) for inquiry in inquiries]
 
-    def parse_receipts(self, callback: Callback) -> Sequence[Receipt]:
+    def parse_receipts(self, callback: Callback) -> Sequence[Receipt | Unread]:
         """The one report of a request to our ``dlr-url``.
 
         Raises:
             UnsignedError: the mark is not ours.
-            UserError: the status is missing or not known.
+            UserError: the query cannot be read.
         """
         query = callback.query
         out_id = query.get("out_id", "")
         self._marks.check(query.get("mark", ""), out_id, "Kannel's delivery report")
-        try:
-            status = int(query.get("status", ""))
-        except ValueError:
-            raise UserError("Kannel's delivery report: 'status' must be a number") from None
-        if status & DELIVERED:
-            found = Found.DELIVERED
-        elif status & (FAILED | REFUSED):
-            found = Found.UNDELIVERED
-        elif status & (BUFFERED | AT_OPERATOR):
-            found = Found.ACCEPTED
-        else:
-            raise UserError(f"Kannel's delivery report: status {status} is not known")
-        return [
-            Receipt(
+
+        def read(query: Entry, where: str) -> Receipt:
+            found, status = _status(query.get("status", ""), where)
+            return Receipt(
                 status=found,
                 out_id=out_id,
-                code=_error_code(query.get("answer", "")) or str(status),
+                code=_error_code(query.get("answer", "")) or status,
                 time=_moment(query.get("time", "")),
             )
-        ]
 
-    def parse_replies(self, callback: Callback) -> Sequence[Reply]:
+        return read_entries([_unmarked(query)], "Kannel's delivery report", read, "to")
+
+    def parse_replies(self, callback: Callback) -> Sequence[Reply | Unread]:
         """The one reply of a request to :func:`reply_url`.
 
         Raises:
             UnsignedError: the mark is not ours.
-            UserError: the sender is missing, or the text is not hexadecimal.
+            UserError: the query cannot be read.
         """
         query = callback.query
         self._marks.check(query.get("mark", ""), _REPLIES, "Kannel's reply")
-        if not query.get("from"):
-            raise UserError("Kannel's reply: 'from' is missing")
-        return [
-            Reply(
-                phone=query["from"],
-                content=_text(query.get("hex", ""), query.get("coding", "")),
+
+        def read(query: Entry, where: str) -> Reply:
+            return Reply(
+                phone=text_of(query, "from", where),
+                content=_text(query.get("hex", ""), query.get("coding", ""), where),
                 signature=None,
                 sequence_id=query.get("id") or None,
                 send_time=_moment(query.get("time", "")),
             )
-        ]
+
+        return read_entries([_unmarked(query)], "Kannel's reply", read, "from")
 
 
 class _Call:
@@ -273,11 +270,30 @@ def _error_code(answer: str) -> str:
     return (found.group(1) or found.group(2)) if found else ""
 
 
-def _text(digits: str, coding: str) -> str:
+def _unmarked(query: Mapping[str, str]) -> dict[str, str]:
+    """What a request says, without the mark that proves its origin."""
+    return {key: value for key, value in query.items() if key != "mark"}
+
+
+def _status(given: str, where: str) -> tuple[Found, str]:
+    """What a report's status means, and the status as it is kept."""
+    if not (given.isascii() and given.isdigit() and len(given) < 10):
+        raise UserError(f"{where}: 'status' must be a number")
+    status = int(given)
+    if status & DELIVERED:
+        return Found.DELIVERED, str(status)
+    if status & (FAILED | REFUSED):
+        return Found.UNDELIVERED, str(status)
+    if status & (BUFFERED | AT_OPERATOR):
+        return Found.ACCEPTED, str(status)
+    raise UserError(f"{where}: status {status} is not known")
+
+
+def _text(digits: str, coding: str, where: str) -> str:
     try:
         data = bytes.fromhex(digits)
     except ValueError:
-        raise UserError("Kannel's reply: 'hex' must be hexadecimal (%e)") from None
+        raise UserError(f"{where}: 'hex' must be hexadecimal (%e)") from None
     return data.decode("utf-16-be" if coding == "2" else "utf-8", "replace")
 
 

@@ -2,15 +2,15 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email import message_from_bytes
-from email.message import EmailMessage, Message
-from email.policy import default
-from email.utils import parsedate_to_datetime
+from datetime import datetime
+from email.message import Message
 from typing import cast
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.gateways import mails
+from usergrowth_dagster.messaging.gateways.mails import moment, read_mail
 from usergrowth_dagster.messaging.gateways.protocol import Found, Reply
+from usergrowth_dagster.messaging.texts.refusals import Action, Words, action_of, built_in_words
 
 MARK = re.compile(r"ug\.\d{1,19}\.[0-9a-f]{32}", re.IGNORECASE)
 """A ledger row's id with a keyed hash of it, as Message-ID and envelope id hold it."""
@@ -26,31 +26,33 @@ _STATUS = re.compile(r"^\s*([245]\.\d{1,3}\.\d{1,3})")
 
 @dataclass(frozen=True)
 class Notification:
-    """One notification: the e-mail's mark, when it was tried, and what became of it."""
+    """One notification: what became of the e-mail, the server's code, and when it was tried."""
 
-    mark: str
     status: Found
     code: str
     time: datetime | None
 
 
-def read_mail(body: bytes, what: str) -> EmailMessage:
-    """A posted e-mail.
+def find_mark(body: bytes) -> str:
+    """The mark of the e-mail of ours that a notification is about.
+
+    It is looked for in the raw bytes, before anything of the e-mail is parsed. Where it stands does
+    not matter: nobody else can make one.
 
     Raises:
-        UserError: the body is none; ``what`` begins the sentence.
+        UserError: there is none.
     """
-    mail = message_from_bytes(body, policy=default)
-    if not mail.keys() or not body.strip():
-        raise UserError(f"{what}: the body is no e-mail; post the whole one, headers first")
-    return mail
+    for text in mails.raw_texts(body):
+        if found := MARK.search(text):
+            return found.group().lower()  # some servers write it in upper case
+    raise UserError("notification: it does not say which of our e-mails it is about")
 
 
 def parse_notification(body: bytes) -> Notification:
     """What a whole ``multipart/report`` e-mail says; ours have one recipient each.
 
     Raises:
-        UserError: not a delivery status notification, or none of an e-mail of ours.
+        UserError: not a delivery status notification.
     """
     mail = read_mail(body, "notification")
     parts = [p for p in mail.walk() if p.get_content_type() == "message/delivery-status"]
@@ -66,59 +68,29 @@ def parse_notification(body: bytes) -> Notification:
         raise UserError(f"notification: Action {action[:20]!r} is not known")
     status = _STATUS.match(str(field.get("Status", "")))
     return Notification(
-        mark=_mark(mail, body, blocks),
         status=_ACTIONS[action],
         code=status.group(1) if status else action,
         time=moment(str(field.get("Last-Attempt-Date") or mail.get("Date") or "")),
     )
 
 
-def _mark(mail: EmailMessage, body: bytes, blocks: "list[Message[str, str]]") -> str:
-    """The mark, from the envelope id, else from the e-mail that is told of.
-
-    Where it stands does not matter: nobody else can make one.
-    """
-    said = [str(block.get("Original-Envelope-Id", "")) for block in blocks]
-    said.append(body.decode("latin-1"))
-    for part in mail.walk():
-        if not part.is_multipart():
-            said.append(cast(bytes, part.get_payload(decode=True) or b"").decode("latin-1"))
-    for text in said:
-        if found := MARK.search(text):
-            return found.group().lower()  # some servers write it in upper case
-    raise UserError("notification: it does not say which of our e-mails it is about")
-
-
 def parse_reply(body: bytes) -> Reply:
-    """Who answered, and the words: the subject ``unsubscribe``, else the first line.
+    """Who answered, and the words: a subject that refuses, else the first line, else the subject.
 
     Raises:
         UserError: the body is no e-mail, or has no sender.
     """
     mail = read_mail(body, "reply")
-    sender = mail.get("From")
-    addresses = getattr(sender, "addresses", ())
-    if not addresses or "@" not in addresses[0].addr_spec:
+    address = mails.sender(mail)
+    if not address:
         raise UserError("reply: the e-mail has no sender")
-    subject = str(mail.get("Subject", "")).strip()
-    content = subject
-    if subject.lower() != "unsubscribe":
-        text = mail.get_body(("plain",))
-        lines = str(text.get_content()).splitlines() if text else []
-        content = next((line.strip() for line in lines if line.strip()), subject)
+    subject = mails.header(mail, "Subject")
+    whole = Words(built_in_words().refuse, frozenset(), contained=False)
+    refuses = action_of(subject, whole) is Action.OPT_OUT
     return Reply(
-        phone=addresses[0].addr_spec,
-        content=content,
+        phone=address,
+        content=subject if refuses else mails.first_line(mail) or subject,
         signature=None,
-        sequence_id=str(mail.get("Message-ID", "")).strip()[:200] or None,
+        sequence_id=mails.header(mail, "Message-ID")[:200] or None,
         send_time=moment(str(mail.get("Date") or "")),
     )
-
-
-def moment(text: str) -> datetime | None:
-    """A time of RFC 5322 in UTC; None where it is none."""
-    try:
-        found = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
-        return None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)

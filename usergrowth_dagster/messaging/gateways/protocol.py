@@ -157,6 +157,20 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class Unread:
+    """An entry of a post that brings neither a report nor a reply.
+
+    ``why`` is a sentence without numbers. ``raw`` is the entry as it came, kept for a person; None:
+    the entry belongs to another system on the same account and is only counted. ``phone`` is the
+    number that it is from or about, as far as it could be read.
+    """
+
+    why: str
+    raw: str | None = field(repr=False)
+    phone: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
 class Callback:
     """A request that a provider made to us, as it came.
 
@@ -181,8 +195,15 @@ class Callback:
 
     @cached_property
     def query(self) -> Mapping[str, str]:
-        """The address's query; of a key that comes twice, the first value."""
-        return _first(urlsplit(self.url).query)
+        """The address's query; of a key that comes twice, the first value.
+
+        Raises:
+            UserError: the address is none, or its query holds too many fields.
+        """
+        try:
+            return _first(urlsplit(self.url).query)
+        except ValueError:
+            raise UserError("callback: the address or its query cannot be read") from None
 
     @cached_property
     def form(self) -> Mapping[str, str]:
@@ -242,8 +263,8 @@ class Gateway(Protocol):
         """
         ...
 
-    def parse_receipts(self, callback: Callback) -> Sequence[Receipt]:
-        """Read the delivery reports that the provider posts.
+    def parse_receipts(self, callback: Callback) -> Sequence[Receipt | Unread]:
+        """Read the delivery reports that the provider posts; one that cannot be read is Unread.
 
         Raises:
             UnsignedError: the provider did not sign it.
@@ -251,8 +272,8 @@ class Gateway(Protocol):
         """
         ...
 
-    def parse_replies(self, callback: Callback) -> Sequence[Reply]:
-        """Read the replies that the provider posts.
+    def parse_replies(self, callback: Callback) -> Sequence[Reply | Unread]:
+        """Read the replies that the provider posts; one that cannot be read is Unread.
 
         Raises:
             UnsignedError: the provider did not sign it.

@@ -24,8 +24,14 @@ from email.utils import format_datetime, parseaddr
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.credentials import credential
+from usergrowth_dagster.messaging.gateways.mails import check_mail
 from usergrowth_dagster.messaging.gateways.marks import Marks
-from usergrowth_dagster.messaging.gateways.notifications import parse_notification, parse_reply
+from usergrowth_dagster.messaging.gateways.notifications import (
+    find_mark,
+    parse_notification,
+    parse_reply,
+)
+from usergrowth_dagster.messaging.gateways.posted import read_one
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
     Callback,
@@ -37,11 +43,13 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Receipt,
     Reply,
     Result,
+    Unread,
 )
 from usergrowth_dagster.messaging.gateways.smtp_session import DoubtError, Refusal, Session
 from usergrowth_dagster.settings import Settings
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
+_HEAD = 10_000
 _LINK = "the unsubscribe link"
 
 
@@ -166,19 +174,23 @@ class SmtpGateway:
         """Nothing is ever found: a mail server cannot be asked."""
         return [Finding(inquiry.out_id, Found.NOT_FOUND) for inquiry in inquiries]
 
-    def parse_receipts(self, callback: Callback) -> Sequence[Receipt]:
+    def parse_receipts(self, callback: Callback) -> Sequence[Receipt | Unread]:
         """The report of a delivery status notification, posted as a whole e-mail.
 
         Raises:
             UnsignedError: not about an e-mail of ours.
-            UserError: not a notification.
+            UserError: it names no e-mail of ours.
         """
-        told = parse_notification(callback.body)
-        _, out_id, mark = told.mark.split(".")
+        _, out_id, mark = find_mark(callback.body).split(".")
         self._marks.check(mark, out_id, "notification")
-        return [Receipt(told.status, out_id=out_id, code=told.code, time=told.time)]
 
-    def parse_replies(self, callback: Callback) -> Sequence[Reply]:
+        def read() -> Receipt:
+            one = parse_notification(callback.body)
+            return Receipt(one.status, out_id=out_id, code=one.code, time=one.time)
+
+        return [read_one(read, lambda: _beginning(callback.body), None, "notification")]
+
+    def parse_replies(self, callback: Callback) -> Sequence[Reply | Unread]:
         """A refusal by the List-Unsubscribe link, or a whole e-mail that somebody sent back.
 
         Raises:
@@ -187,7 +199,15 @@ class SmtpGateway:
         """
         token = callback.query.get("token")
         if not token:
-            return [parse_reply(callback.body)]
+            check_mail(callback.body, "reply")
+            return [
+                read_one(
+                    lambda: parse_reply(callback.body),
+                    lambda: _beginning(callback.body),
+                    None,
+                    "reply",
+                )
+            ]
         address, _, signature = self._marks.open(token, _LINK).partition("\n")
         return [
             Reply(
@@ -198,6 +218,11 @@ class SmtpGateway:
                 send_time=datetime.now(UTC),
             )
         ]
+
+
+def _beginning(body: bytes) -> str:
+    """What is kept of an e-mail that cannot be read."""
+    return body[:_HEAD].decode("utf-8", "replace")
 
 
 def _ascii_domain(address: str) -> str:

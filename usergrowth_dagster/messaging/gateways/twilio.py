@@ -20,6 +20,11 @@ from urllib.parse import urlencode
 from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.messaging.credentials import credential
 from usergrowth_dagster.messaging.gateways.cleaning import clean_number, clean_text
+from usergrowth_dagster.messaging.gateways.posted import (
+    Entry,
+    read_entries,
+    text_of,
+)
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
     Callback,
@@ -31,6 +36,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Receipt,
     Reply,
     Result,
+    Unread,
     UnsignedError,
 )
 from usergrowth_dagster.messaging.gateways.twilio_codes import OPTED_OUT, STATUS, sort_refusal
@@ -211,48 +217,47 @@ class TwilioGateway:
                 found.append(message)
         return found
 
-    def parse_receipts(self, callback: Callback) -> Sequence[Receipt]:
+    def parse_receipts(self, callback: Callback) -> Sequence[Receipt | Unread]:
         """One status callback; it does not say when.
 
         Raises:
             UnsignedError: Twilio did not sign it.
-            UserError: a field is missing, or the status is not known.
+            UserError: the body is no form.
         """
         form = self._signed(callback)
-        status = form.get("MessageStatus", "")
-        if status not in STATUS:
-            raise UserError("Twilio's status callback: 'MessageStatus' is missing or not known")
-        if not form.get("MessageSid"):
-            raise UserError("Twilio's status callback: 'MessageSid' is missing")
-        return [
-            Receipt(
+
+        def read(form: Entry, where: str) -> Receipt:
+            status = form.get("MessageStatus", "")
+            if status not in STATUS:
+                raise UserError(f"{where}: 'MessageStatus' is missing or not known")
+            return Receipt(
                 status=STATUS[status],
                 out_id=callback.query.get("out_id") or None,
-                request_id=form["MessageSid"],
+                request_id=text_of(form, "MessageSid", where),
                 phone=form.get("To") or None,
                 code=form.get("ErrorCode", ""),
                 opted_out=form.get("ErrorCode") == str(OPTED_OUT),
             )
-        ]
 
-    def parse_replies(self, callback: Callback) -> Sequence[Reply]:
+        return read_entries([form], "Twilio's status callback", read, "To")
+
+    def parse_replies(self, callback: Callback) -> Sequence[Reply | Unread]:
         """One incoming message; an opt-out word that Twilio itself knew is told as STOP or START.
 
         Raises:
             UnsignedError: Twilio did not sign it.
-            UserError: a field is missing.
+            UserError: the body is no form.
         """
-        form = self._signed(callback)
-        if not form.get("From"):
-            raise UserError("Twilio's incoming message: 'From' is missing")
-        kind = form.get("OptOutType", "").upper()
-        return [
-            Reply(
-                phone=form["From"],
+
+        def read(form: Entry, where: str) -> Reply:
+            kind = form.get("OptOutType", "").upper()
+            return Reply(
+                phone=text_of(form, "From", where),
                 content=kind if kind in ("STOP", "START") else form.get("Body", ""),
                 sequence_id=form.get("MessageSid") or None,
             )
-        ]
+
+        return read_entries([self._signed(callback)], "Twilio's incoming message", read, "From")
 
     def _signed(self, callback: Callback) -> dict[str, str]:
         """The callback's form, once its signature has been checked."""

@@ -43,6 +43,7 @@ import hmac
 import json
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -50,6 +51,12 @@ from urllib.parse import urlsplit, urlunsplit
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.credentials import credential
 from usergrowth_dagster.messaging.gateways.cleaning import one_finding_each
+from usergrowth_dagster.messaging.gateways.posted import (
+    Entry,
+    moment_of,
+    read_entries,
+    text_of,
+)
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
     Callback,
@@ -60,15 +67,14 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Receipt,
     Reply,
     Result,
+    Unread,
     UnsignedError,
 )
 from usergrowth_dagster.messaging.gateways.webhook_json import (
     batch_json,
     code_and_id,
     entries_of,
-    moment_of,
     results_of,
-    text_of,
     wait_seconds,
 )
 from usergrowth_dagster.messaging.gateways.wire import (
@@ -230,54 +236,25 @@ class WebhookGateway:
 
         return httpx.create_ssl_context()
 
-    def parse_receipts(self, callback: Callback) -> Sequence[Receipt]:
+    def parse_receipts(self, callback: Callback) -> Sequence[Receipt | Unread]:
         """``{"receipts": […]}``; see the module's text.
 
         Raises:
             UnsignedError: the signature is missing, wrong or too old.
             UserError: not of that form.
         """
-        receipts = []
-        for where, entry in self._told(callback, "receipts"):
-            try:
-                status = Found(str(entry.get("status")))
-            except ValueError:
-                status = Found.NOT_FOUND
-            if status is Found.NOT_FOUND:
-                raise UserError(
-                    f"{where}: 'status' must be accepted, delivered, undelivered or rejected"
-                )
-            code, request_id = code_and_id(entry)
-            receipts.append(
-                Receipt(
-                    status=status,
-                    out_id=text_of(entry, "out_id", where),
-                    code=code,
-                    request_id=request_id,
-                    time=moment_of(entry, where),
-                )
-            )
-        return receipts
+        return read_entries(self._told(callback, "receipts"), "receipts", _receipt)
 
-    def parse_replies(self, callback: Callback) -> Sequence[Reply]:
+    def parse_replies(self, callback: Callback) -> Sequence[Reply | Unread]:
         """``{"replies": […]}``; see the module's text.
 
         Raises:
             UnsignedError: the signature is missing, wrong or too old.
             UserError: not of that form.
         """
-        return [
-            Reply(
-                phone=text_of(entry, "from", where),
-                content=text_of(entry, "content", where, empty=True),
-                signature=str(entry.get("signature") or "") or None,
-                sequence_id=str(entry.get("id") or "") or None,
-                send_time=moment_of(entry, where),
-            )
-            for where, entry in self._told(callback, "replies")
-        ]
+        return read_entries(self._told(callback, "replies"), "replies", _reply, "from")
 
-    def _told(self, callback: Callback, what: str) -> list[tuple[str, Mapping[str, Any]]]:
+    def _told(self, callback: Callback, what: str) -> list[Any]:
         """The entries of a callback whose signature holds."""
         timestamp = callback.header(TIMESTAMP)
         right = sign(self._secret, timestamp, callback.body)
@@ -288,6 +265,33 @@ class WebhookGateway:
             raise UnsignedError(f"{what}: {TIMESTAMP} is more than five minutes from now")
         content = read_json(callback.body, what)
         entries = content.get(what) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        if not isinstance(entries, list):
             raise UserError(f'{what}: expected {{"{what}": [objects]}}')
-        return [(f"{what}: entry {number}", entry) for number, entry in enumerate(entries, 1)]
+        return entries
+
+
+def _receipt(entry: Entry, where: str) -> Receipt:
+    try:
+        status = Found(str(entry.get("status")))
+    except ValueError:
+        status = Found.NOT_FOUND
+    if status is Found.NOT_FOUND:
+        raise UserError(f"{where}: 'status' must be accepted, delivered, undelivered or rejected")
+    code, request_id = code_and_id(entry)
+    return Receipt(
+        status=status,
+        out_id=text_of(entry, "out_id", where),
+        code=code,
+        request_id=request_id,
+        time=moment_of(entry, "time", UTC),
+    )
+
+
+def _reply(entry: Entry, where: str) -> Reply:
+    return Reply(
+        phone=text_of(entry, "from", where),
+        content=text_of(entry, "content", where, empty=True),
+        signature=str(entry.get("signature") or "") or None,
+        sequence_id=str(entry.get("id") or "") or None,
+        send_time=moment_of(entry, "time", UTC),
+    )

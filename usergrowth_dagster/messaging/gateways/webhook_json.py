@@ -2,10 +2,8 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.gateways.cleaning import (
     CODE_SIZE,
     clean_id,
@@ -93,31 +91,3 @@ def code_and_id(entry: Mapping[str, Any]) -> tuple[str, str | None]:
 def wait_seconds(value: Any) -> float:
     """A wait between a second and a day."""
     return clean_number(value, 1.0, _DAY, _WAIT)
-
-
-def text_of(entry: Mapping[str, Any], key: str, where: str, *, empty: bool = False) -> str:
-    """A text of an entry.
-
-    Raises:
-        UserError: it is missing, no text, or empty where it must not be.
-    """
-    value = entry.get(key)
-    if not isinstance(value, str) or not (value or empty):
-        raise UserError(f"{where}: {key!r} must be a text")
-    return value
-
-
-def moment_of(entry: Mapping[str, Any], where: str) -> datetime | None:
-    """An entry's ``time``, in UTC where it has no offset.
-
-    Raises:
-        UserError: it is no time.
-    """
-    value = entry.get("time")
-    if value in (None, ""):
-        return None
-    try:
-        found = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise UserError(f"{where}: 'time' must be such as 2026-01-01T10:00:00+08:00") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

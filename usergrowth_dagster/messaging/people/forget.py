@@ -21,9 +21,11 @@ from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.policy import suppression
+from usergrowth_dagster.messaging.receiving.unread import mentioning
 
 UNSENT = (MessageState.PLANNED, MessageState.CLAIMED)
 _M, _S, _R = schema.message, schema.suppression, schema.reply
+_U = schema.unread
 
 
 def tombstone_id(user_hash: bytes) -> str:
@@ -124,6 +126,8 @@ def erase_in_store(
         "audit": (schema.audit, of_audit),
     }
     with store.write() as connection:
+        unread = mentioning(connection, vault, person.addresses)
+        conditions["unread"] = (_U, _U.c.id.in_(unread) & (func.length(_U.c.content) > 0))
         counts = {
             name: connection.scalar(select(func.count()).select_from(table).where(condition)) or 0  # type: ignore[arg-type]
             for name, (table, condition) in conditions.items()
@@ -136,7 +140,12 @@ def erase_in_store(
         connection.execute(
             _S.update().where(_suppressions(vault, person)).values(phone_number=None, user_id=None)
         )
-        connection.execute(_R.update().where(_replies(vault, person)).values(content=b""))
+        connection.execute(
+            _R.update().where(_replies(vault, person)).values(content=b"", phone_number=None)
+        )
+        connection.execute(
+            _U.update().where(_U.c.id.in_(unread)).values(content=b"", phone_number=None)
+        )
         name = tombstone_id(vault.user_digest(person.user_id))
         connection.execute(schema.audit.update().where(of_audit).values(subject=name))
     _clean(store)
@@ -202,7 +211,7 @@ def _clean(store: ControlStore) -> None:
             connection.exec_driver_sql("begin")  # what the pool rolls back
         return
     with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for table in (_M, _S, _R, schema.audit):
+        for table in (_M, _S, _R, _U, schema.audit):
             connection.exec_driver_sql(f"vacuum {table.name}")
 
 

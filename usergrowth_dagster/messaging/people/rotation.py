@@ -34,6 +34,9 @@ SEALED: tuple[tuple[Table, Column[Any]], ...] = (
     (schema.message, schema.message.c.phone_number),
     (schema.suppression, schema.suppression.c.phone_number),
     (schema.reply, schema.reply.c.content),
+    (schema.reply, schema.reply.c.phone_number),
+    (schema.unread, schema.unread.c.content),
+    (schema.unread, schema.unread.c.phone_number),
 )
 """Every column that holds sealed values."""
 

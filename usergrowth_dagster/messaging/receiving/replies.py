@@ -15,10 +15,11 @@ e-mail refuses e-mails, another one texts. What was suppressed for a forgotten p
 lifted by a reply.
 """
 
+import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -29,10 +30,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.gateways.protocol import Reply
+from usergrowth_dagster.messaging.gateways.cleaning import clean_reply
+from usergrowth_dagster.messaging.gateways.protocol import Reply, Unread
 from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.policy import suppression
-from usergrowth_dagster.messaging.receiving.incoming import plain_text, sane_time
+from usergrowth_dagster.messaging.receiving.unread import REPLY, keep_unread
 from usergrowth_dagster.messaging.texts.refusals import (
     Action,
     action_of,
@@ -44,7 +46,6 @@ from usergrowth_dagster.settings import Settings
 
 _CHUNK = 500
 _AHEAD = timedelta(minutes=10)  # that a provider's clock may differ from ours
-_LONGEST = 10_000
 _ORDER_LOCK = 0x75677272  # advisory lock of replies: "ugrr"
 _P = schema.reply
 _M = schema.message
@@ -54,7 +55,7 @@ _O = schema.occurrence
 @dataclass(frozen=True)
 class Answered:
     """What became of replies: those that came, those not seen before, refusals and lifts among the
-    new, and those whose sender's number cannot be one."""
+    new, and those whose sender's number cannot be one, which are kept as unread."""
 
     received: int = 0
     new: int = 0
@@ -87,14 +88,17 @@ def take_replies(
         Counts of this call; what it returns for is on disk.
     """
     done = Answered(received=len(replies))
+    replies = [clean_reply(reply) for reply in replies]
     in_order = sorted(replies, key=lambda reply: _sent(reply, received) or received)
     for start in range(0, len(in_order), _CHUNK):
+        some = in_order[start : start + _CHUNK]
         known = [
             one
-            for reply in in_order[start : start + _CHUNK]
+            for reply in some
             if (one := _known(vault, settings, gateway, reply, received)) is not None
         ]
-        unusable = len(in_order[start : start + _CHUNK]) - len(known)
+        unusable = [_unusable(reply) for reply in some if not _has_sender(reply)]
+        keep_unread(store, vault, gateway, REPLY, unusable, received)
         _heed_promises(store, settings, known)
         for one in known:
             one.row["digest"] = _digest(vault, one)
@@ -107,7 +111,7 @@ def take_replies(
             done.new + new,
             done.opt_outs + outs,
             done.opt_ins + ins,
-            done.unusable + unusable,
+            done.unusable + len(unusable),
         )
     return done
 
@@ -142,8 +146,9 @@ def _known(
     row: dict[str, Any] = {
         "gateway": gateway,
         "phone_hash": vault.digest(phone),
-        "content": vault.seal(plain_text(reply.content, _LONGEST) or ""),
-        "signature": plain_text((reply.signature or "").strip("【】[] "), 64),
+        "phone_number": vault.seal(phone),
+        "content": vault.seal(reply.content),
+        "signature": (reply.signature or "").strip("【】[] ")[:64] or None,
         "action": str(action_of(reply.content, words_of(settings))),
         "send_time": _sent(reply, received),
         "received_time": received,
@@ -151,9 +156,24 @@ def _known(
     return _Known(row, reply, phone)
 
 
+def _has_sender(reply: Reply) -> bool:
+    try:
+        return bool(suppression.clean_address(reply.phone))
+    except UserError:
+        return False
+
+
+def _unusable(reply: Reply) -> Unread:
+    """A reply as it is kept for a person, since nobody can be suppressed for it."""
+    return Unread(
+        "the sender is neither a phone number nor an e-mail address",
+        json.dumps(asdict(reply), ensure_ascii=False, default=str),
+    )
+
+
 def _sent(reply: Reply, received: datetime) -> datetime | None:
     """When a reply was sent; None, which means now, where that cannot be true."""
-    sent = sane_time(reply.send_time)
+    sent = reply.send_time
     return None if sent is None or sent > received + _AHEAD else sent
 
 
@@ -186,7 +206,7 @@ def _promised(content: str) -> frozenset[str]:
 def _digest(vault: PhoneVault, one: _Known) -> bytes:
     """What tells two replies apart; one without the provider's id and time is always new."""
     row, reply = one.row, one.reply
-    sent = sane_time(reply.send_time)  # also one that is not believed tells it from others
+    sent = reply.send_time  # also one that is not believed tells it from others
     if reply.sequence_id:
         told: Any = reply.sequence_id
     elif sent is not None:

@@ -1,0 +1,188 @@
+"""Replies as a person reads them: numbers masked, and a mark for those that refuse after all."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, RowMapping, Table, select
+
+from usergrowth_dagster.control import audit, schema
+from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.people.phones import PhoneVault, mask
+from usergrowth_dagster.messaging.policy import suppression
+from usergrowth_dagster.messaging.receiving.unread import REPLY
+from usergrowth_dagster.messaging.texts.refusals import Action
+from usergrowth_dagster.settings import Settings
+
+_P, _U, _M = schema.reply, schema.unread, schema.message
+_PREFIX = "u"
+_NUMBER = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){5,}")
+_EMAIL = re.compile(r"[^\s@\"'<>]{1,64}@[^\s@\"'<>]{1,253}")
+_ERASED = "(erased)"
+
+
+@dataclass(frozen=True)
+class ShownReply:
+    """One reply, or one entry that could not be read (its id begins with ``u``).
+
+    ``sender`` is masked, and so are the numbers and e-mail addresses in ``text``; ``note`` says why
+    an entry could not be read. ``action`` is ``opt_out``, ``opt_in`` or ``none``.
+    """
+
+    id: str
+    received: datetime
+    gateway: str
+    sender: str
+    action: str
+    text: str
+    note: str = ""
+
+
+def hide_numbers(text: str) -> str:
+    """A text without numbers of six digits or more and without e-mail addresses.
+
+    >>> hide_numbers("call +1 212 555 0128 or li@shop.example")
+    'call +1 2*********28 or li@s*********le'
+    """
+    return _NUMBER.sub(lambda m: mask(m.group()), _EMAIL.sub(lambda m: mask(m.group()), text))
+
+
+def read_replies(
+    store: ControlStore, vault: PhoneVault, *, everything: bool = False, limit: int = 50
+) -> list[ShownReply]:
+    """The newest replies that a person should read, newest first.
+
+    Args:
+        store: the control store.
+        vault: opens what is sealed.
+        everything: also the replies that refused or lifted a refusal, and reports that could not be
+            read.
+        limit: at most so many.
+    """
+    replies = select(_P).order_by(_P.c.received_time.desc(), _P.c.id.desc()).limit(limit)
+    unread = select(_U).order_by(_U.c.received_time.desc(), _U.c.id.desc()).limit(limit)
+    if not everything:
+        replies = replies.where(_P.c.action == str(Action.NONE))
+        unread = unread.where(_U.c.action == str(Action.NONE), _U.c.kind == REPLY)
+    with store.read() as connection:
+        shown = [
+            ShownReply(
+                str(row["id"]),
+                row["received_time"],
+                row["gateway"],
+                mask(_address(connection, vault, row)) or "unknown",
+                row["action"],
+                hide_numbers(_content(vault, row)),
+            )
+            for row in connection.execute(replies).mappings()
+        ]
+        shown += [
+            ShownReply(
+                f"{_PREFIX}{row['id']}",
+                row["received_time"],
+                row["gateway"],
+                mask(_address(connection, vault, row)) or "unknown",
+                row["action"],
+                hide_numbers(_content(vault, row)),
+                row["why"],
+            )
+            for row in connection.execute(unread).mappings()
+        ]
+    return sorted(shown, key=lambda one: one.received, reverse=True)[:limit]
+
+
+def mark_refusal(
+    store: ControlStore, vault: PhoneVault, settings: Settings, given: str, actor: str
+) -> str:
+    """Take a reply for the refusal that it is; the audit log gets an entry.
+
+    Args:
+        store: the control store.
+        vault: opens and seals.
+        settings: ``opt_out_scope``.
+        given: id of the reply, as :func:`read_replies` shows it.
+        actor: who marks it.
+
+    Returns:
+        A sentence that says what was done.
+
+    Raises:
+        UserError: there is no such reply, it refuses already, or nobody knows who sent it.
+    """
+    table, number = _place(given)
+    with store.write(alone=True) as connection:
+        row = connection.execute(select(table).where(table.c.id == number)).mappings().first()
+        if row is None:
+            raise UserError(f"there is no reply {given}; usergrowth replies --all lists them")
+        if row["action"] == str(Action.OPT_OUT):
+            raise UserError(f"reply {given} refuses already")
+        if row["phone_hash"] is None:
+            raise UserError(
+                f"nobody knows who sent {given}: read it with usergrowth replies --reveal {given}, "
+                "then suppress the number with usergrowth suppress add --phone -"
+            )
+        new = suppression.add(connection, [_suppression(connection, vault, settings, row)])
+        connection.execute(
+            table.update().where(table.c.id == number).values(action=str(Action.OPT_OUT))
+        )
+        told = f"was {row['action']}{'' if new else ', was suppressed already'}"
+        audit.record(connection, actor, "mark-refusal", f"reply {given}", told)
+    return f"Reply {given} refuses: its sender {'is' if new else 'was already'} suppressed."
+
+
+def reveal(store: ControlStore, vault: PhoneVault, given: str, actor: str) -> str:
+    """A reply in the clear, numbers included; the audit log gets an entry.
+
+    Raises:
+        UserError: there is no such reply.
+    """
+    table, number = _place(given)
+    with store.write() as connection:
+        row = connection.execute(select(table).where(table.c.id == number)).mappings().first()
+        if row is None:
+            raise UserError(f"there is no reply {given}; usergrowth replies --all lists them")
+        audit.record(connection, actor, "reveal", f"reply {given}", "")
+        address = _address(connection, vault, row) or "unknown"
+    return f"{address}: {_content(vault, row)}"
+
+
+def _place(given: str) -> tuple[Table, int]:
+    digits = given.removeprefix(_PREFIX)
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
+        raise UserError(f"{given!r} is no id of a reply, such as 12 or u3")
+    return (_U if given.startswith(_PREFIX) else _P), int(digits)
+
+
+def _content(vault: PhoneVault, row: RowMapping) -> str:
+    return vault.open(row["content"]) if row["content"] else _ERASED
+
+
+def _address(connection: Connection, vault: PhoneVault, row: RowMapping) -> str | None:
+    """The sender: as it was kept, else as the ledger knows it."""
+    sealed = row["phone_number"]
+    if sealed is None and row["phone_hash"] is not None and row["content"]:
+        known = (_M.c.phone_hash == row["phone_hash"]) & _M.c.phone_number.is_not(None)
+        sealed = connection.scalar(select(_M.c.phone_number).where(known).limit(1))
+    return vault.open(sealed) if sealed else None
+
+
+def _suppression(
+    connection: Connection, vault: PhoneVault, settings: Settings, row: RowMapping
+) -> dict[str, object]:
+    """A row of ``suppression`` for the sender, whose number may be known by its hash alone."""
+    address = _address(connection, vault, row)
+    mail = "@" in address if address else row["gateway"] == "smtp"
+    everywhere = settings.opt_out_scope == "everywhere"
+    return {
+        "channel": "email" if mail else "sms",
+        "scope": suppression.ALL if everywhere else row.get("signature") or suppression.ALL,
+        "phone_hash": row["phone_hash"],
+        "user_hash": None,
+        "phone_number": vault.seal(address) if address else None,
+        "user_id": None,
+        "reason": suppression.REPLY,
+        "source": f"reply by {row['gateway']}, marked by a person",
+        "created_time": utc_now(),
+        "lifted_time": None,
+    }
