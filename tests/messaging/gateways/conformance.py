@@ -15,6 +15,7 @@ logs or prints may hold a recipient's address.
 
 import contextlib
 import logging
+import resource
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -45,6 +46,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Result,
     Unread,
 )
+from usergrowth_dagster.messaging.gateways.wire import LookUpError
 from usergrowth_dagster.messaging.people.phones import phone_key
 from usergrowth_dagster.settings import Settings
 
@@ -65,6 +67,16 @@ class Mood(StrEnum):
     RESET = "reset"  # cuts the connection, having taken nothing
     ERROR = "error"  # HTTP 500 or the like, having taken nothing
     NONSENSE = "nonsense"  # takes all, and answers with what nobody understands
+    FLOOD = "flood"  # takes all, and answers with a body that has no end
+    FLOOD_HEAD = "flood_head"  # takes all, and answers with a head that has no end
+    DRIP = "drip"  # takes all, and answers byte by byte
+    DRIP_HEAD = "drip_head"  # the same from the first byte of the head on
+    PACKED = "packed"  # takes all, and answers with a few bytes that become many
+    AWAY = "away"  # takes all, and names another address to submit to
+
+
+HOSTILE = (Mood.FLOOD, Mood.FLOOD_HEAD, Mood.DRIP, Mood.DRIP_HEAD, Mood.PACKED)
+"""Moods of a peer from which a gateway must get away in time, with everything in doubt."""
 
 
 class Case(ABC):
@@ -341,6 +353,37 @@ class Conformance:
                 assert found in (Found.ACCEPTED, Found.DELIVERED)
             else:
                 assert found in (Found.NOT_FOUND, None)
+
+    @pytest.mark.parametrize("mood", HOSTILE)
+    def test_an_answer_without_end_is_in_doubt_in_time(self, case: Case, mood: Mood) -> None:
+        """Guards against an answer that hangs a dispatcher or fills its memory: without end, byte
+        by byte, or packed."""
+        if mood in case.lacks:
+            return
+        batch = make_batch(case, 3)
+        case.set_mood(mood)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        began = time.monotonic()
+        results = in_doubt(case, batch)
+        assert time.monotonic() - began < 3 * TIMEOUT + 1
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+        assert all(result.code for result in results)
+        assert max(Counter(case.attempts()).values()) == 1, "it was submitted again"
+        began = time.monotonic()
+        with contextlib.suppress(LookUpError):
+            assert not case.gateway.look_up(inquiries(batch, results)) or not case.looks_up
+        assert time.monotonic() - began < 3 * TIMEOUT + 1
+
+    def test_a_redirect_is_not_followed(self, case: Case) -> None:
+        """Guards against a library that submits again to the address of a redirect, when what it
+        came from has taken the batch."""
+        if Mood.AWAY in case.lacks:
+            return
+        batch = make_batch(case, 3)
+        case.set_mood(Mood.AWAY)
+        found = answers(batch, case.gateway.submit(batch))
+        assert set(found.values()) <= {Answer.IN_DOUBT, Answer.STOP}
+        assert max(Counter(case.attempts()).values()) == 1
 
     @pytest.mark.parametrize("mood", [Mood.RESET, Mood.ERROR])
     def test_failures_are_in_doubt_and_not_repeated(self, case: Case, mood: Mood) -> None:

@@ -1,18 +1,21 @@
 """A provider's HTTP endpoint in a thread of the test, which counts, checks, and can misbehave."""
 
+import contextlib
 import json
 import socket
 import ssl
 import struct
 import threading
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from conformance import TIMEOUT, Case, Mood
+from conformance import HOSTILE, TIMEOUT, Case, Mood
 
 from usergrowth_dagster.settings import Settings
 
@@ -81,7 +84,7 @@ class Provider:
         """Whether submissions are taken in this mood."""
         return self.mood in (
             *(Mood.TAKE, Mood.REFUSE_ONE),
-            *(Mood.TAKE_AND_HANG, Mood.TAKE_AND_RESET, Mood.NONSENSE),
+            *(Mood.TAKE_AND_HANG, Mood.TAKE_AND_RESET, Mood.NONSENSE, Mood.AWAY, *HOSTILE),
         )
 
 
@@ -106,7 +109,11 @@ def serving(provider: Provider, tls: ssl.SSLContext | None = None) -> Iterator[N
                 self.rfile.read(length),
             )
             answered = provider.answer(request)
-            mood = provider.mood if answered.submission else Mood.TAKE
+            hostile = provider.mood in HOSTILE
+            mood = provider.mood if answered.submission or hostile else Mood.TAKE
+            if hostile or mood is Mood.AWAY:
+                self.be_hostile(mood, answered)
+                return
             if mood is Mood.TAKE_AND_HANG:
                 hanging.wait(6 * TIMEOUT)
                 self.close_connection = True
@@ -127,6 +134,38 @@ def serving(provider: Provider, tls: ssl.SSLContext | None = None) -> Iterator[N
                 self.reset()
 
         do_GET = do_POST
+
+        def be_hostile(self, mood: Mood, answered: Answered) -> None:
+            self.close_connection = True
+            head = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\n" % answered.status
+            with contextlib.suppress(OSError):
+                if mood is Mood.AWAY:
+                    there = provider.url + self.path
+                    self.connection.sendall(
+                        b"HTTP/1.1 307 X\r\nContent-Length: 0\r\nLocation: %b\r\n\r\n"
+                        % there.encode()
+                    )
+                elif mood is Mood.PACKED:
+                    body = packed()
+                    self.connection.sendall(
+                        head + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+                    )
+                    self.connection.sendall(body)
+                elif mood in (Mood.FLOOD, Mood.FLOOD_HEAD):
+                    self.connection.sendall(head if mood is Mood.FLOOD_HEAD else head + b"\r\n")
+                    while not hanging.is_set():
+                        self.connection.sendall(b"X-More: 1\r\n" * 5_000)
+                else:
+                    whole = head + b"Content-Length: %d\r\n\r\n" % len(answered.body)
+                    whole += answered.body
+                    if mood is Mood.DRIP:
+                        at = whole.index(b"\r\n\r\n") + 4
+                        self.connection.sendall(whole[:at])
+                        whole = whole[at:]
+                    for byte in whole:
+                        if hanging.wait(0.1):
+                            return
+                        self.connection.sendall(bytes([byte]))
 
         def reset(self) -> None:
             self.wfile.flush()
@@ -162,6 +201,13 @@ def serving(provider: Provider, tls: ssl.SSLContext | None = None) -> Iterator[N
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@cache
+def packed() -> bytes:
+    """Blanks that gzip packs a thousandfold."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return b"".join(packer.compress(b" " * 1_000_000) for _ in range(400)) + packer.flush()
 
 
 def closed_port() -> int:

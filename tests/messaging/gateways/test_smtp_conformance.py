@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from conformance import TIMEOUT, Case, Conformance, Mood
+from conformance import HOSTILE, TIMEOUT, Case, Conformance, Mood
 from http_provider import closed_port
 from smtp_server import MailBox, mail_server
 
@@ -57,6 +57,7 @@ class SmtpCase(Case):
         self.lacks = {
             Mood.ERROR: "a server's own trouble is a 4xx: the mood DEFER",
             Mood.NONSENSE: "a reply has a code or is none",
+            **dict.fromkeys((*HOSTILE, Mood.AWAY), "see test_smtp_hostile"),
         }
         self.box = box
         self.settings = settings.model_copy(

@@ -17,8 +17,10 @@ Credentials: ``aliyun_access_key_id`` and ``aliyun_access_key_secret``.
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from usergrowth_dagster.errors import SetUpError
@@ -139,7 +141,7 @@ class AliyunGateway:
             template_param_json=_json(values) if any(values) else None,
         )
         try:
-            with quiet():
+            with quiet(), _bounded():
                 body = client.send_batch_sms_with_options(request, _runtime(deadline)).body
             code, message = str(body.code or ""), str(body.message or "")
             what = meaning(code, message, 200, datetime.now(UTC))
@@ -169,6 +171,7 @@ class AliyunGateway:
                 "the gateway aliyun needs its SDK: pip install 'usergrowth-dagster[aliyun]'"
             ) from None
         _hush()
+        _bind_sdk()
         scheme, _, host = self.settings.aliyun_endpoint.rpartition("://")
         not_in_the_clear(f"{scheme or 'https'}://{host}", "aliyun_endpoint")
         return Client(
@@ -223,7 +226,7 @@ class AliyunGateway:
                 phone_number=phone, send_date=day, page_size=_PAGE, current_page=page
             )
             try:
-                with quiet():
+                with quiet(), _bounded():
                     body = client.query_send_details_with_options(request, _runtime(deadline)).body
                 code = str(body.code or "no_code")
             except Exception as error:
@@ -294,6 +297,34 @@ def _failed(error: Exception) -> tuple[Meaning, str, str | None]:
     answer, code = sort_error(error)
     wait = _NO_CONNECTION_WAIT if answer is Answer.DEFERRED else None
     return Meaning(answer, retry_after=wait), code, None
+
+
+_ours: ContextVar[bool] = ContextVar("ours", default=False)
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """What the SDK connects to meanwhile is under the bounds of our own calls."""
+    token = _ours.set(True)
+    try:
+        yield
+    finally:
+        _ours.reset(token)
+
+
+@cache
+def _bind_sdk() -> None:
+    """Give the SDK's sessions a bounded adapter, where it is this gateway that uses it."""
+    from darabonba.core import DaraCore
+
+    from usergrowth_dagster.messaging.gateways.bounded_requests import BoundedAdapter
+
+    usual = DaraCore.get_adapter
+
+    def get_adapter(*args: Any, **named: Any) -> Any:
+        return BoundedAdapter() if _ours.get() else usual(*args, **named)
+
+    DaraCore.get_adapter = staticmethod(get_adapter)
 
 
 def _hush() -> None:

@@ -58,11 +58,12 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Result,
     Unread,
 )
+from usergrowth_dagster.messaging.gateways.wire import quiet
 from usergrowth_dagster.messaging.texts.billing import GSM_BASIC, GSM_TWICE
 from usergrowth_dagster.settings import Settings
 
 if TYPE_CHECKING:
-    import httpx
+    from usergrowth_dagster.messaging.gateways.bounded_http import BoundedClient
 
 DELIVERED, FAILED, BUFFERED, AT_OPERATOR, REFUSED = 1, 2, 4, 8, 16
 """Kinds of delivery report; an expired message is 34 and one of unknown fate 66 (both FAILED)."""
@@ -149,18 +150,19 @@ class KannelGateway:
 
         What could not be begun in that time, or after a stop, was certainly not taken.
         """
-        import httpx
+        from usergrowth_dagster.messaging.gateways.bounded_http import BoundedClient
 
         call = _Call(self.settings.gateway_timeout)
         with (
+            quiet(),
             # no proxy of the environment: it would see every number
-            httpx.Client(trust_env=False, limits=httpx.Limits(max_connections=_AT_ONCE)) as client,
+            BoundedClient(_AT_ONCE, proxies=False) as client,
             ThreadPoolExecutor(min(_AT_ONCE, len(batch.messages))) as pool,
         ):
             return list(pool.map(lambda m: self._send(client, call, m), batch.messages))
 
-    def _send(self, client: "httpx.Client", call: "_Call", message: OutMessage) -> Result:
-        import httpx
+    def _send(self, client: "BoundedClient", call: "_Call", message: OutMessage) -> Result:
+        import httpcore
 
         if call.stop:
             return Result(message.out_id, Answer.STOP, call.stop)
@@ -168,20 +170,22 @@ class KannelGateway:
         if left < _RESERVE * self.settings.gateway_timeout:
             return Result(message.out_id, Answer.DEFERRED, "not_begun", retry_after=1.0)
         try:
-            answer = client.post(
-                self.settings.kannel_url,
-                content=message.text.encode("utf-8", "replace"),
-                headers=self._headers(message),
-                timeout=left,
-            )
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            with quiet():
+                answer = client.exchange(
+                    "POST",
+                    self.settings.kannel_url,
+                    self._headers(message),
+                    message.text.encode("utf-8", "replace"),
+                    left,
+                )
+        except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
             why = type(error).__name__  # nothing had been said yet
             return Result(message.out_id, Answer.DEFERRED, why, retry_after=_RETRY_SECONDS)
-        except httpx.UnsupportedProtocol:
+        except httpcore.UnsupportedProtocol:
             raise UserError("setting 'kannel_url' must begin with http:// or https://") from None
-        except httpx.TransportError as error:
+        except Exception as error:  # its text may hold the address
             return Result(message.out_id, Answer.IN_DOUBT, type(error).__name__)
-        meaning, code = sort_answer(answer.status_code, answer.text, message.segments)
+        meaning, code = sort_answer(answer.status, answer.text, message.segments)
         if meaning is Answer.STOP:
             call.stop = code
         wait = _RETRY_SECONDS if meaning is Answer.DEFERRED else None

@@ -6,6 +6,7 @@ A :class:`Refusal` always means that the message at hand was certainly not taken
 
 import re
 import smtplib
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -20,6 +21,10 @@ _TAKEN = (250, 251, 252, 354)
 _LOGIN_WANTED = (530, 535, 538)
 _GOING_AWAY = 421
 _ENHANCED = re.compile(rb"^([245]\.\d{1,3}\.\d{1,3})\b")
+_MOST_BYTES = 65_536
+"""Of one reply."""
+_QUIT_SECONDS = 2.0
+_PIECE = 4_096
 T = TypeVar("T")
 
 
@@ -38,6 +43,86 @@ class Refusal(Exception):
 
 class DoubtError(Exception):
     """The connection was lost after the text had begun to go out."""
+
+
+class _Lines:
+    """The lines that a server sends, until a moment of ``time.monotonic`` and so many bytes a
+    reply, however slowly they come; a time-out of each read would begin anew with each byte."""
+
+    def __init__(self, connection: socket.socket, end: float) -> None:
+        self.end, self._socket = end, connection
+        self.begin()
+        self.ahead = b""
+
+    def begin(self) -> None:
+        """A new reply."""
+        self.codes: set[bytes] = set()
+        self._bytes = 0
+
+    def readline(self, limit: int) -> bytes:
+        """As a file's; smtplib calls it.
+
+        Raises:
+            OSError: the time is over, or the reply has no end.
+        """
+        while b"\n" not in self.ahead and len(self.ahead) < limit:
+            left = self.end - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the reply came too slowly")
+            self._socket.settimeout(left)
+            if not (piece := self._socket.recv(_PIECE)):
+                break
+            self.ahead += piece
+        size = min(self.ahead.find(b"\n") + 1 or len(self.ahead), limit)
+        line, self.ahead = self.ahead[:size], self.ahead[size:]
+        self.codes.add(line[:3])
+        self._bytes += size
+        if self._bytes > _MOST_BYTES:
+            raise OSError("the reply has no end")
+        return line
+
+    def close(self) -> None:
+        """The socket is closed by itself."""
+
+
+class _Bounded(smtplib.SMTP):
+    """A client whose replies all come from :class:`_Lines`."""
+
+    end: float
+    file: _Lines | None
+
+    def getreply(self) -> tuple[int, bytes]:
+        """One reply; -1 as its code where its lines have different ones."""
+        if self.file is None and self.sock is not None:
+            self.file = _Lines(self.sock, self.end)
+        lines = self.file
+        if lines is not None:
+            lines.begin()
+        code, said = super().getreply()
+        return (-1 if lines is not None and len(lines.codes) > 1 else code), said
+
+    @property
+    def in_step(self) -> bool:
+        """Whether nothing has come that was not asked for."""
+        return self.file is None or not self.file.ahead
+
+    def until(self, end: float) -> None:
+        """Set another end."""
+        self.end = end
+        if self.file is not None:
+            self.file.end = end
+
+
+class _Plain(_Bounded):
+    def __init__(self, end: float, *args: Any, **named: Any) -> None:
+        self.end = end
+        super().__init__(*args, **named)
+
+
+class _Tls(_Bounded, smtplib.SMTP_SSL):
+    def __init__(self, end: float, *args: Any, **named: Any) -> None:
+        self.end = end
+        super().__init__(*args, **named)
 
 
 class Session:
@@ -76,11 +161,11 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self, host: str, port: int, encryption: str) -> smtplib.SMTP:
+    def _open(self, host: str, port: int, encryption: str) -> _Bounded:
         if encryption == "tls":
             context = ssl.create_default_context()
-            return smtplib.SMTP_SSL(host, port, timeout=self._left(), context=context)
-        return smtplib.SMTP(host, port, timeout=self._left())
+            return _Tls(self._end, host, port, timeout=self._left(), context=context)
+        return _Plain(self._end, host, port, timeout=self._left())
 
     def _prepare(self, encryption: str, login: tuple[str, str] | None) -> None:
         if encryption == "starttls":
@@ -148,12 +233,24 @@ class Session:
         if code // 100 == 2:
             return str(code)
         if code // 100 in (4, 5):
+            if not self._client.in_step:
+                self._drop()
+                raise DoubtError("contrary_answers")
             self._after(code)
             raise Refusal(sort_reply(code, Answer.REJECTED), reply_code(code, said))
         self._drop()
         raise DoubtError("no_reply_code")
 
     def _allow(self) -> None:
+        """Give the next step the time that is left.
+
+        Raises:
+            Refusal: the server has said more than it was asked, so its next reply might be that to
+                an earlier command.
+        """
+        if not self._client.in_step:
+            self._drop()
+            raise Refusal(Answer.DEFERRED, "out_of_step")
         if self._client.sock is not None:
             self._client.sock.settimeout(self._left())
 
@@ -165,7 +262,7 @@ class Session:
         try:
             self._allow()
             self._client.rset()
-        except (smtplib.SMTPException, OSError):
+        except (smtplib.SMTPException, OSError, Refusal):
             self._drop()
 
     def _drop(self) -> None:
@@ -175,7 +272,8 @@ class Session:
         """Say goodbye if the connection stands, and close it."""
         try:
             if self._client.sock is not None:
-                self._client.sock.settimeout(2)
+                self._client.until(time.monotonic() + _QUIT_SECONDS)
+                self._client.sock.settimeout(_QUIT_SECONDS)
                 self._client.quit()
         except (smtplib.SMTPException, OSError):
             pass

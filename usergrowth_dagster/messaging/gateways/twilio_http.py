@@ -5,18 +5,16 @@ The SDK's own client logs addresses with numbers and keeps the last request in m
 
 import logging
 import threading
-import time
 from typing import Any
 from urllib.parse import urlsplit
 
 from requests import Session
-from requests.adapters import HTTPAdapter
 from twilio.http import HttpClient
 from twilio.http.response import Response
 
+from usergrowth_dagster.messaging.gateways.bounded_requests import BoundedAdapter
 from usergrowth_dagster.messaging.gateways.wire import Idle
 
-_CONNECT_SECONDS = 5.0
 _silent = logging.Logger("silent", logging.CRITICAL)  # nobody's child, so nothing gets out
 
 
@@ -35,9 +33,7 @@ class OneTry(HttpClient):  # type: ignore[misc]
         self._local, self._idle = threading.local(), Idle()
         self.session = Session()
         for scheme in ("https://", "http://"):
-            self.session.mount(
-                scheme, HTTPAdapter(max_retries=0, pool_maxsize=connections, pool_block=True)
-            )
+            self.session.mount(scheme, BoundedAdapter(connections))
 
     def limit(self, seconds: float) -> None:
         """Let this thread's next requests take at most so long, instead of the time-out."""
@@ -62,7 +58,6 @@ class OneTry(HttpClient):  # type: ignore[misc]
         seconds = limit if timeout is None else timeout
         if self._idle.too_long():
             self.session.close()  # its connections; it opens new ones
-        began = time.monotonic()
         with self.session.request(
             method.upper(),
             uri,
@@ -70,14 +65,8 @@ class OneTry(HttpClient):  # type: ignore[misc]
             data=data,
             headers=headers,
             auth=auth,
-            timeout=(min(_CONNECT_SECONDS, seconds), seconds),
+            timeout=seconds,
             allow_redirects=False,
-            stream=True,
         ) as answer:
-            body = bytearray()
-            for part in answer.iter_content(65_536):  # the time-out of a read starts anew each time
-                body += part
-                if time.monotonic() - began > 2 * seconds:
-                    raise TimeoutError("the answer came too slowly")
-            text = body.decode("utf-8", "replace")
+            text = answer.content.decode("utf-8", "replace")
             return Response(answer.status_code, text, dict(answer.headers))

@@ -91,7 +91,6 @@ if TYPE_CHECKING:
 
 TIMESTAMP, SIGNATURE = "X-Usergrowth-Timestamp", "X-Usergrowth-Signature"
 _OLD_SECONDS = 300
-_CONNECT_SECONDS = 5.0
 _WAIT = 30.0
 _MIN_SECRET = 16
 
@@ -205,36 +204,44 @@ class WebhookGateway:
     ) -> tuple[int, Mapping[str, str], bytes]:
         import httpx
 
+        from usergrowth_dagster.messaging.gateways.bounded_http import BoundedClient
+
         url = self._url()
         parts = urlsplit(url)
         body = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
         timestamp = str(int(time.time()))
-        seconds = self.settings.gateway_timeout
+        request = httpx.Request(  # reads the address as people write it
+            "POST",
+            urlunsplit(parts._replace(path=parts.path.rstrip("/") + path)) if path else url,
+            headers={
+                "Content-Type": "application/json",
+                TIMESTAMP: timestamp,
+                SIGNATURE: sign(self._secret, timestamp, body),
+                **headers,
+            },
+        )
+        if request.url.userinfo:
+            login = httpx.BasicAuth(request.url.username, request.url.password)
+            request = next(login.auth_flow(request))
         with (
             quiet(),
-            httpx.Client(  # a new connection each time: an idle one may be dead without a sign
-                verify=self._trust,
-                timeout=httpx.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds)),
-                follow_redirects=False,
-            ) as client,
+            # a new connection each time: an idle one may be dead without a sign
+            BoundedClient(1, trust=self._trust) as client,
         ):
-            answer = client.post(
-                urlunsplit(parts._replace(path=parts.path.rstrip("/") + path)) if path else url,
-                content=body,
-                headers={
-                    "Content-Type": "application/json",
-                    TIMESTAMP: timestamp,
-                    SIGNATURE: sign(self._secret, timestamp, body),
-                    **headers,
-                },
+            answer = client.exchange(
+                "POST",
+                str(request.url.copy_with(username=None, password=None, fragment=None)),
+                request.headers,
+                body,
+                self.settings.gateway_timeout,
             )
-            return answer.status_code, answer.headers, answer.content
+            return answer.status, answer.headers, answer.body
 
     @cached_property
     def _trust(self) -> "ssl.SSLContext":
-        import httpx
+        from usergrowth_dagster.messaging.gateways.bounded_http import trusted
 
-        return httpx.create_ssl_context()
+        return trusted()
 
     def parse_receipts(self, callback: Callback) -> Sequence[Receipt | Unread]:
         """``{"receipts": […]}``; see the module's text.
