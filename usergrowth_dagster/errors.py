@@ -1,4 +1,9 @@
-"""The one exception for a mistake that the user can mend."""
+"""The one exception for a mistake that the user can mend, and lists of sentences."""
+
+from collections.abc import Sequence
+
+LISTED = 20
+"""Sentences of one list that are printed at most."""
 
 
 class UserError(Exception):
@@ -12,3 +17,15 @@ class UserError(Exception):
 
 class SetUpError(UserError):
     """Something that the operator must set up first: a credential, or a provider's SDK."""
+
+
+def listed(sentences: Sequence[str], where: str) -> str:
+    """Sentences one a line, at most :data:`LISTED`, then how many more there are and ``where``.
+
+    >>> listed(["a", "b"], "see the log")
+    'a\\nb'
+    """
+    lines = list(sentences[:LISTED])
+    if len(sentences) > LISTED:
+        lines.append(f"and {len(sentences) - LISTED:,} more; {where}")
+    return "\n".join(lines)

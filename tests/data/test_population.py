@@ -17,6 +17,7 @@ from usergrowth_dagster.data.contracts import CONTRACTS
 from usergrowth_dagster.data.population import complete_uploads, population_uploads
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.texts.content import reason
 from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.population import LandedPopulation, land_population
@@ -129,6 +130,24 @@ def test_an_upload_lands_once_a_date_and_tasks_keep_apart(
     assert [row[0] for row in read(settings, warehouse, "quarantine")] == ["population.two"] * 2
 
 
+def test_a_word_for_no_value_is_a_missing_variable(
+    settings: Settings, warehouse: Warehouse, root: Path
+) -> None:
+    """``Dear nan`` was texted; a name such as Nan or O'Brien stays a name."""
+    words = ["nan", "None", "NULL", "undefined", "#N/A", " null ", "Nan", "O'Brien", "Null", ""]
+    body = "".join(f"u{n},i0,,{word}\n" for n, word in enumerate(words))
+    put(root, "a.csv", f"user_id,item_id,phone,name\n{body}")
+    landed = land(settings, root, warehouse)
+    assert len(landed.warnings) == 1 and "column name says" in landed.warnings[0]
+    content = "Dear ${name}, reply STOP"
+    names = [row[6].get("name") for row in read(settings, warehouse, "population")]
+    reasons = [reason(content, {"name": name}) for name in names]
+    assert reasons == ["missing_variable"] * 6 + [None] * 3 + ["missing_variable"]
+    kept = settings.model_copy(update={"missing_values": ()})
+    assert not land(kept, root, warehouse).unchanged  # another setting reads the files again
+    assert read(settings, warehouse, "population")[0][6] == {"name": "nan"}
+
+
 def test_too_many_rejects_keep_the_earlier_upload(
     settings: Settings, warehouse: Warehouse, root: Path
 ) -> None:
@@ -155,7 +174,7 @@ FAULTS = [
     ),
     ("a.csv", "user_id,item_id,phone,\n", "column 4: expected a name, found ''"),
     ("a.csv", "user_id,item_id\n", "column 3: expected 'phone', found the end of the header"),
-    ("a.xlsx", f"{PHONE}", "a.xlsx: landing files end in .csv or .parquet"),
+    ("a.xlsx", f"{PHONE}", "a.xlsx: landing files end in .csv, .csv.gz, .csv.zst or .parquet"),
     ("a.parquet", f"{PHONE}", "the Parquet file is cut short or damaged"),
     ("_SUCCESS", "", "population/spring: holds no CSV or Parquet file"),
 ]

@@ -128,7 +128,7 @@ def test_a_bad_day_keeps_its_earlier_rows_and_the_good_days_land(
         in text
     )
     assert "part-0.csv: line 1, column 2: expected 'behavior', found 'behaviour'" in text
-    assert "notes.txt: landing files end in .csv or .parquet" in text
+    assert "notes.txt: landing files end in .csv, .csv.gz, .csv.zst or .parquet" in text
     assert users(warehouse, settings) == {0: "new0", 1: "old1", 2: "old2", 3: "old3"}
     assert [(row[0], row[2], row[3]) for row in table(warehouse, settings, "quarantine")] == [
         (day(1), 2, "field_count"), (day(1), 3, "field_count"), (day(1), 4, "field_count"), (day(1), 5, "kvs"),
@@ -154,7 +154,7 @@ def test_the_reject_share_is_a_limit_not_a_rounding(
     put(root, 0, events(*"x" * 98) + bad)
     with pytest.raises(
         UserError,
-        match=r"1 of 99 rows .*rule kvs_key \(a key occurs once .*part-0\.csv:100:kvs_num;",
+        match=r"1 of 99 rows .*rule kvs_key \(a key occurs once .*part-0\.csv:100:kvs_num \(kvs_num: kvs_key 'a:1 a:2'\);",
     ):
         land(settings, root, warehouse, [0])
 

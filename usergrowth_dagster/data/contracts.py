@@ -3,8 +3,10 @@
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.settings import MISSING_VALUES, Settings
 
 NULL_TEXT = r"\N"
 """How a CSV cell says that there is no value."""
@@ -12,8 +14,33 @@ NULL_TEXT = r"\N"
 LONGEST_LINE = 1 << 20
 """Bytes of the longest line that is read; a longer one is a reject."""
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Raised when the same files would land differently, so that landed days are read again."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How landing files are read.
+
+    Args:
+        encoding: of CSV files, as Python names it.
+        missing: values that say that there is none.
+    """
+
+    encoding: str = "utf-8"
+    missing: tuple[str, ...] = MISSING_VALUES
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """As the settings say."""
+        return cls(settings.encoding, settings.missing_values)
+
+    @property
+    def mark(self) -> str:
+        """Text that changes whenever the same file could land differently; "" by default."""
+        if self == Reading():
+            return ""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -253,6 +280,11 @@ QUARANTINE_TYPES = {
     "line": "BIGINT",
     "column_name": "VARCHAR",
     "rule": "VARCHAR",
+    "broken": "VARCHAR",
     "raw_row": "VARCHAR",
 }
-"""DuckDB types of the quarantine table, in order."""
+"""DuckDB types of the quarantine table, in order: one row a reject.
+
+``column_name`` and ``rule`` are the first rule that the row breaks; ``broken`` names every one with
+the value seen.
+"""

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from usergrowth_dagster.data.contracts import Contract, contract_of
+from usergrowth_dagster.data.contracts import Contract, Reading, contract_of
 from usergrowth_dagster.data.lines import data_files
 from usergrowth_dagster.data.storage import Storage, StoredFile
 from usergrowth_dagster.errors import UserError
@@ -94,13 +94,17 @@ class FileSet:
         return sum(file.size for file in self.files)
 
 
-def find_files(landing: Storage, folder: str, contract: Contract) -> FileSet:
+def find_files(
+    landing: Storage, folder: str, contract: Contract, reading: Reading | None = None
+) -> FileSet:
     """The landing files of a folder.
 
-    The fingerprint changes when a file is added, removed or rewritten, and when the contract does.
+    The fingerprint changes when a file is added, removed or rewritten, and when the contract or
+    how files are read does.
 
     Raises:
         UserError: a file is neither CSV nor Parquet.
     """
     files = data_files(landing, folder)
-    return FileSet(tuple(files), f"{contract.version}-{landing.fingerprint(files)}")
+    version = contract.version + (reading.mark if reading else "")
+    return FileSet(tuple(files), f"{version}-{landing.fingerprint(files)}")

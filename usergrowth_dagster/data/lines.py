@@ -5,12 +5,14 @@ No more than a block of a file is in memory.
 """
 
 import csv
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from usergrowth_dagster.data.contracts import LONGEST_LINE
+from usergrowth_dagster.data.encodings import UTF8_BOM, advice, as_utf8
 from usergrowth_dagster.data.storage import Storage, StoredFile
 from usergrowth_dagster.errors import UserError
 
@@ -20,8 +22,17 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 8 << 20
 """Bytes of a file that are parsed at once."""
 
-_BOM = b"\xef\xbb\xbf"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+SUFFIXES = (".csv", ".csv.gz", ".csv.zst", ".parquet")
+"""How the names of landing files end, in either case."""
+
+_COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
+_OTHER_FORMATS = {
+    b"\x1f\x8b": "compressed; name it .csv.gz",
+    b"\x28\xb5\x2f\xfd": "compressed; name it .csv.zst",
+    b"PK\x03\x04": "a spreadsheet or an archive; save it as CSV",
+}
+_NO_ROW = r"\A[,\s\x1a]*\z"  # blank, commas only, or the end-of-file mark of DOS
+_END_OF_FILE = b"\x1a"
 _SHOWN = 60  # characters of a wrong header that a message repeats
 
 
@@ -48,16 +59,17 @@ def data_files(storage: Storage, folder: str) -> list[StoredFile]:
     """The landing files in and below a folder, by path; hidden and underscore names are skipped.
 
     Raises:
-        UserError: a file is neither CSV nor Parquet.
+        UserError: a file is neither CSV (plain, gzip or Zstandard) nor Parquet.
     """
     found = []
     for file in storage.files(folder, deep=True):
         below = file.path[len(folder) :].strip("/").split("/")
         if any(part.startswith(("_", ".")) for part in below):
             continue
-        if not file.name.lower().endswith((".csv", ".parquet")):
+        if not file.name.lower().endswith(SUFFIXES):
             raise UserError(
-                f"{file.path}: landing files end in .csv or .parquet; convert or remove this one"
+                f"{file.path}: landing files end in .csv, .csv.gz, .csv.zst or .parquet; convert "
+                "or remove this one"
             )
         found.append(file)
     return found
@@ -65,9 +77,23 @@ def data_files(storage: Storage, folder: str) -> list[StoredFile]:
 
 @contextmanager
 def _opened(storage: Storage, file: StoredFile) -> Iterator[IO[Any]]:
+    """A landing file as bytes; a compressed one is unpacked as it is read."""
+    import pyarrow as pa
+
+    codec = _COMPRESSED.get(file.name.lower()[file.name.rfind(".") :])
     try:
         with storage.open(file.path) as handle:
-            yield handle
+            if codec is None:
+                yield handle
+                return
+            try:
+                yield pa.CompressedInputStream(pa.PythonFile(handle, mode="r"), codec)
+            except OSError as error:
+                if error.errno is not None:
+                    raise
+                raise UserError(
+                    f"{file.path}: the compressed file is cut short or damaged; write it again"
+                ) from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise UserError(
@@ -75,8 +101,13 @@ def _opened(storage: Storage, file: StoredFile) -> Iterator[IO[Any]]:
         ) from None
 
 
-def read_header(storage: Storage, file: StoredFile) -> list[str]:
-    """Column names of a landing file.
+def _chunks(handle: IO[bytes], size: int) -> Iterator[bytes]:
+    while chunk := handle.read(size):
+        yield chunk
+
+
+def read_header(storage: Storage, file: StoredFile, encoding: str = "utf-8") -> list[str]:
+    """Column names of a landing file; ``encoding`` is that of a CSV.
 
     Raises:
         UserError: the file is gone, empty, or not what its name says.
@@ -85,50 +116,72 @@ def read_header(storage: Storage, file: StoredFile) -> list[str]:
         with _opened(storage, file) as handle:
             return list(_open_parquet(handle, file).schema_arrow.names)
     with _opened(storage, file) as handle:
-        start = handle.read(LONGEST_LINE + len(_BOM))
-    if start.startswith(_UTF16):
-        raise UserError(f"{file.path}: line 1: the file is UTF-16; save it as UTF-8")
-    line, _, _ = start.removeprefix(_BOM).partition(b"\n")
+        start = handle.read(LONGEST_LINE + len(UTF8_BOM))
+    for magic, what in _OTHER_FORMATS.items():
+        if start.startswith(magic):
+            raise UserError(f"{file.path}: the file is {what}")
+    whole = b"".join(as_utf8([start], encoding))
+    line, _, _ = whole.removeprefix(UTF8_BOM).partition(b"\n")
     line = line.removesuffix(b"\r")
     if not line:
         raise UserError(f"{file.path}: line 1 is empty; the first line must be the header")
-    if len(line) >= LONGEST_LINE or b"\0" in line:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        raise UserError(f"{file.path}: line 1 is not UTF-8 text: {advice(start)}") from None
+    if len(line) >= LONGEST_LINE or "\0" in text:
         raise UserError(f"{file.path}: line 1 is not a header; the file is not CSV text")
     try:
-        return next(csv.reader([line.decode()]))
-    except UnicodeDecodeError:
-        raise UserError(f"{file.path}: line 1 is not UTF-8 text; save the file as UTF-8") from None
+        return next(csv.reader([text]))
     except csv.Error:
         raise UserError(f"{file.path}: line 1 is not a header of comma-separated names") from None
 
 
-def read_blocks(storage: Storage, file: StoredFile, names: list[str]) -> Iterator[Block]:
+def read_blocks(
+    storage: Storage,
+    file: StoredFile,
+    names: list[str],
+    encoding: str = "utf-8",
+    digest: "hashlib._Hash | None" = None,
+) -> Iterator[Block]:
     """Stream a landing file after its header.
 
     Args:
         storage: where the file is.
         file: the file.
         names: its columns.
+        encoding: of a CSV.
+        digest: takes in the lines of a CSV that are read, in UTF-8 and without line ends.
 
     Raises:
-        UserError: a Parquet file is damaged or has a column of a type that cannot be a cell.
+        UserError: a file is damaged, or a Parquet column is of a type that cannot be a cell.
     """
     with _opened(storage, file) as handle:
         if is_parquet(file):
             yield from _parquet_blocks(handle, file, names)
         else:
-            yield from _line_blocks(handle)
+            yield from _line_blocks(as_utf8(_chunks(handle, BLOCK_BYTES), encoding), digest)
 
 
-def _line_blocks(handle: IO[bytes]) -> Iterator[Block]:
+def are_rows(lines: "pa.Array") -> "pa.Array":
+    """Which lines are rows: not those that are blank or hold commas only (BOOLEAN)."""
+    import pyarrow.compute as pc
+
+    return pc.invert(pc.match_substring_regex(lines, _NO_ROW))
+
+
+def _line_blocks(chunks: Iterator[bytes], digest: "hashlib._Hash | None") -> Iterator[Block]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     line = 1
-    for piece in _pieces(handle):
+    for piece in _pieces(chunks):
         # The header is blanked, not cut off, so that numbers stay those of the file.
         whole = b"" if line > 1 else piece.partition(b"\n")[0]
-        lines = pc.split_pattern(pa.array([piece[len(whole) :]], pa.binary()), b"\n").flatten()
+        rest = piece[len(whole) :]
+        if digest is not None:
+            digest.update(rest)
+        lines = pc.split_pattern(pa.array([rest], pa.binary()), b"\n").flatten()
         try:
             yield Block(line, [lines.cast(pa.string())], True)
         except pa.ArrowInvalid:
@@ -136,18 +189,21 @@ def _line_blocks(handle: IO[bytes]) -> Iterator[Block]:
         line += len(lines)
 
 
-def _pieces(handle: IO[bytes]) -> Iterator[bytes]:
-    """Whole lines, about a block at a time, without the last newline; CRLF has become LF."""
+def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Whole lines, about a block at a time, without the last newline; CRLF has become LF.
+
+    The end-of-file mark of DOS behind the last line is no part of it.
+    """
     carry = b""
-    while block := handle.read(BLOCK_BYTES):
-        data = carry + block
+    for chunk in chunks:
+        data = carry + chunk
         cut = data.rfind(b"\n") + 1
         # What is too long for a line is a reject whatever follows: its start is enough.
         carry = data[cut:][: LONGEST_LINE + 1]
         if cut:
             yield data[:cut].replace(b"\r\n", b"\n")[:-1]
     if carry:
-        yield carry
+        yield carry.rstrip(_END_OF_FILE)
 
 
 def _open_parquet(handle: IO[bytes], file: StoredFile) -> Any:

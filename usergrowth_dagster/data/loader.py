@@ -1,37 +1,46 @@
 """Reads landing files into accepted and rejected rows, set-based and in bounded memory.
 
-A blank line is not a row. Line numbers are those of the file: the header of a CSV is line 1; rows
-of a Parquet file count from 1.
+Lines that are blank or hold commas only, a footer such as ``2 rows exported`` and a file that is
+there twice are no rows; they are counted. Line numbers are those of the file: the header of a CSV
+is line 1; rows of a Parquet file count from 1.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.data.contracts import FORGOTTEN, Contract
+from usergrowth_dagster.data.contracts import FORGOTTEN, NULL_TEXT, Contract, Reading
+from usergrowth_dagster.data.encodings import advice
 from usergrowth_dagster.data.forgotten import Forgotten, forgotten_ids_sql
-from usergrowth_dagster.data.lines import BLOCK_BYTES, is_parquet, read_blocks, read_header, shown
+from usergrowth_dagster.data.header import Header, read_checked
+from usergrowth_dagster.data.lines import BLOCK_BYTES, Block, are_rows, is_parquet, read_blocks
+from usergrowth_dagster.data.notices import drop_footers, missing_words, unread_columns
 from usergrowth_dagster.data.rules import BLOCK, parse_sql
 from usergrowth_dagster.data.storage import Storage, StoredFile
-from usergrowth_dagster.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
 PARSED = "_parsed"
-"""Name of the loader's table: day, file, line, reject, raw and the contract's columns."""
+"""The loader's table: day, file, line, reject, broken, person, raw and the contract's columns."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows of one day: all, accepted and rejected; of the latter, those of forgotten persons."""
+    """What one day's files hold: rows, and lines that are no rows.
+
+    ``rows_in`` are ``accepted`` + ``quarantined``; ``forgotten`` are those of the latter that are
+    of forgotten persons. ``no_rows`` are all other lines behind the headers.
+    """
 
     rows_in: int = 0
     accepted: int = 0
     quarantined: int = 0
     forgotten: int = 0
+    no_rows: int = 0
 
 
 class CountMismatchError(RuntimeError):
@@ -46,6 +55,10 @@ class Loader:
         landing: where the files are.
         contract: the table's contract.
         forgotten: persons whose rows are rejected, without keeping what is in them.
+        reading: encoding of the files, and words that stand for no value.
+
+    Attributes:
+        notices: by day, sentences about what is not as it should be and yet is taken.
     """
 
     def __init__(
@@ -54,13 +67,18 @@ class Loader:
         landing: Storage,
         contract: Contract,
         forgotten: Forgotten | None = None,
+        reading: Reading | None = None,
     ) -> None:
+        self.reading = reading or Reading()
+        self.notices: dict[date, list[str]] = {}
         self.connection = connection
         self.landing = landing
         self.contract = contract
         self.forgotten = forgotten if contract.has_people else None
         self.files: list[str] = []
         self._rows: dict[date, int] = {}
+        self._no_rows: dict[date, int] = {}
+        self._advice: dict[int, str] = {}
         self._pending: list[pa.Table] = []
         self._pending_kind: tuple[tuple[str, ...], bool, bool] | None = None
         self._pending_bytes = 0
@@ -70,7 +88,7 @@ class Loader:
         columns = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
         self._run(
             f"create or replace table {PARSED} (day date, file integer, line bigint, "
-            f"reject smallint, raw varchar, {columns})"
+            f"reject smallint, broken varchar, person varchar, raw varchar, {columns})"
         )
 
     def load(self, day: date, files: Sequence[StoredFile]) -> None:
@@ -80,11 +98,19 @@ class Loader:
             UserError: a header breaks the contract, or a file cannot be read.
         """
         # All headers first: a wrong one costs no reading.
-        headers = [self._checked_header(file) for file in files]
-        self._rows[day] = 0
+        headers = [
+            read_checked(self.landing, file, self.contract, self.reading.encoding) for file in files
+        ]
+        self._rows[day] = self._no_rows[day] = 0
+        self.notices[day] = unread_columns(files, headers)
+        sizes = [file.size for file in files if is_parquet(file)]
+        seen: dict[bytes, str] = {}
         try:
-            for file, names in zip(files, headers, strict=True):
-                self._load_file(day, file, names)
+            for file, header in zip(files, headers, strict=True):
+                digest = self._load_file(day, file, header)
+                if is_parquet(file) and sizes.count(file.size) > 1:
+                    self._hash_file(file, digest)
+                self._take_once(day, file, digest.digest(), seen)
         except BaseException:
             self.drop(day)
             raise
@@ -94,14 +120,19 @@ class Loader:
         self._flush()
         self._run(f"delete from {PARSED} where day = ?", [day])
         self._rows.pop(day, None)
+        self.notices.pop(day, None)
 
     def finish(self) -> dict[date, Counts]:
-        """Reject forgotten persons and repeated keys, and count every loaded day.
+        """Take footers out, reject forgotten persons and repeated keys, and count every day.
 
         Raises:
             CountMismatchError: rows in are not accepted + rejected.
         """
         self._flush()
+        for day, sentence in drop_footers(self.connection, PARSED, self.contract, self.files):
+            self._rows[day] -= 1
+            self._no_rows[day] += 1
+            self.notices[day].append(sentence)
         self._reject_forgotten()
         self._reject_duplicates()
         counted = {
@@ -111,13 +142,20 @@ class Loader:
                 f"count(*) filter (reject = {self._forgotten_code}) from {PARSED} group by day"
             )
         }
-        counts = {day: Counts(n, *counted.get(day, ())) for day, n in self._rows.items()}
+        counts = {
+            day: Counts(n, good, bad, of_forgotten, self._no_rows[day])
+            for day, n in self._rows.items()
+            for good, bad, of_forgotten in [counted.get(day, [0, 0, 0])]
+        }
         for day, count in counts.items():
             if count.rows_in != count.accepted + count.quarantined:
                 raise CountMismatchError(
                     f"{self.contract.table} {day}: {count.rows_in} rows read, but "
                     f"{count.accepted} accepted and {count.quarantined} quarantined"
                 )
+        self._notice_no_rows()
+        for day, sentence in missing_words(self.connection, PARSED, self.contract, self.reading):
+            self.notices[day].append(f"{self._where(day)}: {sentence}")
         return counts
 
     def rejects_sql(self, table_name: str) -> str:
@@ -130,9 +168,34 @@ class Loader:
             select '{table_name}' as table_name, day as ds,
                 ([{files}]::varchar[])[file + 1] as file, line,
                 ([{columns}]::varchar[])[reject] as column_name,
-                ([{rules}]::varchar[])[reject] as rule, raw as raw_row
+                ([{rules}]::varchar[])[reject] as rule, {self._broken} as broken,
+                {self._raw} as raw_row
             from {PARSED} where reject > 0
         """
+
+    @property
+    def _broken(self) -> str:
+        """What a reject breaks; repeated keys and forgotten persons are found after parsing."""
+        repeated = (
+            f"when reject = {len(self.contract.rejections)} "
+            f"then concat('{self.contract.key[0]}: duplicate ''', {self.contract.key[0]}, '''')"
+            if self.contract.key
+            else ""
+        )
+        return (
+            f"case when reject = {self._forgotten_code} then 'user_id: forgotten' {repeated} "
+            "else broken end"
+        )
+
+    @property
+    def _raw(self) -> str:
+        """The row of a reject; a repeated key's is written again from its values."""
+        if not self.contract.key:
+            return "raw"
+        cells = ", ',', ".join(_csv_cell(name) for name in self.contract.names)
+        return (
+            f"case when reject = {len(self.contract.rejections)} then concat({cells}) else raw end"
+        )
 
     def complaint(self, day: date, where: str, counts: Counts, limit: float) -> str | None:
         """The sentence of a day with too large a share of rejects, or None.
@@ -148,51 +211,84 @@ class Loader:
         bad, rows_in = counts.quarantined - counts.forgotten, counts.rows_in - counts.forgotten
         if bad == 0 or bad / rows_in <= limit:
             return None
-        reject, times, file, line = self._rows_of(
+        reject, times, file, line, broken = self._rows_of(
             "select reject, count(*) as times, arg_min(file, (file, line)), "
-            f"arg_min(line, (file, line)) from {PARSED} where day = ? and reject > 0 "
+            f"arg_min(line, (file, line)), arg_min({self._broken}, (file, line)) "
+            f"from {PARSED} where day = ? and reject > 0 "
             f"and reject <> {self._forgotten_code} "
             "group by reject order by times desc, reject limit 1",
             [day],
         )[0]
         column, rule = self.contract.rejections[reject - 1]
         place = f"{self.files[file]}:{line}" + (f":{column}" if column else "")
+        seen = f" ({broken})" if column else ""
+        todo = self._advice.get(file) if rule.code == "bad_utf8" else None
         return (
             f"{where}: {bad:,} of {rows_in:,} rows break the contract, more "
             f"than the {limit:.2%} that max_reject_share allows; most often rule {rule.code} "
-            f"({rule.sentence}), {times:,} times, first at {place}; mend the files and land them "
-            "again, all rejects are in the quarantine table"
+            f"({rule.sentence}), {times:,} times, first at {place}{seen}; "
+            + (todo if todo else "mend the files and land them again")
+            + ", all rejects are in the quarantine table (usergrowth quarantine)"
         )
 
-    def _checked_header(self, file: StoredFile) -> tuple[str, ...]:
-        names = tuple(read_header(self.landing, file))
-        problem = header_problem(self.contract, names)
-        if problem is not None:
-            raise UserError(f"{file.path}: line 1, {problem}")
-        return names
-
-    def _load_file(self, day: date, file: StoredFile, names: tuple[str, ...]) -> None:
-        import numpy as np
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
+    def _load_file(self, day: date, file: StoredFile, header: Header) -> "hashlib._Hash":
+        """Read one file; returns the hash of the lines behind its header."""
         number = len(self.files)
         self.files.append(file.path)
-        lines = not is_parquet(file)
-        for block in read_blocks(self.landing, file, list(names)):
-            size = len(block.columns[0])
-            blank = pc.sum(pc.equal(pc.binary_length(block.columns[0]), 0)).as_py() if lines else 0
-            self._rows[day] += size - (blank or 0)
-            head = {
-                "day": pa.repeat(pa.scalar(day, pa.date32()), size),
-                "file": pa.repeat(pa.scalar(number, pa.int32()), size),
-                "line": pa.array(np.arange(block.first_line, block.first_line + size)),
-            }
-            cells = ["t"] if lines else [f"c{place + 1}" for place in range(len(names))]
-            self._add(
-                pa.table({**head, **dict(zip(cells, block.columns, strict=True))}),
-                (names, lines, block.text),
-            )
+        lines, digest = not is_parquet(file), hashlib.sha256()
+        for block in read_blocks(
+            self.landing, file, list(header.names), self.reading.encoding, digest
+        ):
+            table, left_out = self._placed(day, number, block, lines)
+            self._rows[day] += table.num_rows
+            self._no_rows[day] += left_out
+            if lines and not block.text and number not in self._advice:
+                self._advice[number] = _advice(block)
+                self.notices[day].append(
+                    f"{file.path}: a row is not UTF-8 text: {self._advice[number]}"
+                )
+            self._add(table, (header.names, lines, block.text))
+        return digest
+
+    def _placed(self, day: date, number: int, block: Block, lines: bool) -> "tuple[pa.Table, int]":
+        """A block's rows with their day, file and line; and how many lines are no rows."""
+        import numpy as np
+        import pyarrow as pa
+
+        size = len(block.columns[0])
+        names = ["t"] if lines else [f"c{place + 1}" for place in range(len(block.columns))]
+        table = pa.table({
+            "day": pa.repeat(pa.scalar(day, pa.date32()), size),
+            "file": pa.repeat(pa.scalar(number, pa.int32()), size),
+            "line": pa.array(np.arange(block.first_line, block.first_line + size)),
+            **dict(zip(names, block.columns, strict=True)),
+        })  # fmt: skip
+        if lines:
+            table = table.filter(are_rows(block.columns[0]))
+        header = lines and block.first_line == 1  # blanked, and no line to be counted
+        return table, size - table.num_rows - header
+
+    def _hash_file(self, file: StoredFile, digest: "hashlib._Hash") -> None:
+        with self.landing.open(file.path) as handle:
+            while part := handle.read(BLOCK_BYTES):
+                digest.update(part)
+
+    def _take_once(
+        self, day: date, file: StoredFile, digest: bytes, seen: dict[bytes, str]
+    ) -> None:
+        """Take the rows of a file out again when an earlier one of the day has the same content."""
+        number = len(self.files) - 1
+        first = seen.setdefault(digest, file.path)
+        if first == file.path or digest == hashlib.sha256().digest():
+            return
+        self._flush()
+        gone = self._rows_of(f"delete from {PARSED} where file = ?", [number])[0][0]
+        self._rows[day] -= gone
+        self._no_rows[day] += gone
+        self.notices[day].append(
+            f"{file.path}: has the same content as {first}, so its {gone:,} rows are taken once; "
+            "remove one of the two"
+        )
 
     def _add(self, table: "pa.Table", kind: tuple[tuple[str, ...], bool, bool]) -> None:
         """Collect small files of one kind, so that a year of small days is few statements."""
@@ -225,6 +321,20 @@ class Loader:
         rules = [rule for _, rule in self.contract.rejections]
         return rules.index(FORGOTTEN) + 1 if FORGOTTEN in rules else -1
 
+    def _notice_no_rows(self) -> None:
+        for day, lines in self._no_rows.items():
+            if lines and day in self.notices:
+                self.notices[day].append(
+                    f"{self._where(day)}: {lines:,} lines are no rows: blank, commas only, a "
+                    "footer, or of a file that is there twice"
+                )
+
+    def _where(self, day: date) -> str:
+        """The folder of a day's files."""
+        number = self._rows_of(f"select min(file) from {PARSED} where day = ?", [day])[0][0]
+        path = self.files[number] if number is not None else self.files[0]
+        return path.rpartition("/")[0]
+
     def _reject_forgotten(self) -> None:
         """Reject the rows of forgotten persons; also what is kept of rows that are bad anyway."""
         if self.forgotten is None:
@@ -233,12 +343,12 @@ class Loader:
         columns = ", ".join(f"{name} = null" for name in self.contract.names)
         if self.contract.table == "population":
             columns += ", variables = null"
-        # A reject has no typed values, but its raw text begins with the user id.
-        person = "coalesce(user_id, trim(split_part(raw, ',', 1), '\"'))"
-        found = forgotten_ids_sql(f"select {person} as person from {PARSED}")
+        who = "coalesce(user_id, person)"
+        found = forgotten_ids_sql(f"select {who} as person from {PARSED}")
         self._run(f"""
-            update {PARSED} set reject = {self._forgotten_code}, raw = null, {columns}
-            where {person} in ({found})
+            update {PARSED} set reject = {self._forgotten_code}, raw = null, broken = null,
+                person = null, {columns}
+            where {who} in ({found})
         """)
 
     def _reject_duplicates(self) -> None:
@@ -266,27 +376,22 @@ class Loader:
         return self.connection.execute(sql, parameters).fetchall()
 
 
-def header_problem(contract: Contract, found: Sequence[str]) -> str | None:
-    """What is wrong with a header, naming column, expected and found; None when nothing is.
+def _advice(block: Block) -> str:
+    """What to do about the first line of a block that is not UTF-8."""
+    for value in block.columns[0]:
+        raw = value.as_py() or b""
+        try:
+            raw.decode()
+        except UnicodeDecodeError:
+            return advice(raw)
+    return advice(b"")
 
-    The names and their order must be the contract's; a population may have more after them.
-    """
-    own = contract.table != "population"
-    for place, expected in enumerate(contract.names):
-        if place >= len(found):
-            return f"column {place + 1}: expected {expected!r}, found the end of the header"
-        if found[place] != expected:
-            # A population without a header has a phone number where a name should be.
-            return (
-                f"column {place + 1}: expected {expected!r}, "
-                f"found {shown(found[place], digits=own)}"
-            )
-    extra = list(found[len(contract.names) :])
-    if own and extra:
-        return f"column {len(contract.names) + 1}: expected no more, found {shown(extra[0])}"
-    for place, name in enumerate(extra, len(contract.names) + 1):
-        if not name.strip():
-            return f"column {place}: expected a name, found {shown(name)}"
-        if name in found[: place - 1]:
-            return f"column {place}: expected a new name, found {shown(name, digits=own)} again"
-    return None
+
+def _csv_cell(name: str) -> str:
+    """SQL of a value as a CSV has it."""
+    text = f"cast({name} as varchar)"
+    quoted = f"""concat('"', replace({text}, '"', '""'), '"')"""
+    return (
+        f"case when {name} is null then '{NULL_TEXT}' "
+        f"when regexp_matches({text}, '[\",]') then {quoted} else {text} end"
+    )

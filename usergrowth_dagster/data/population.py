@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from usergrowth_dagster.data.contracts import CONTRACTS
+from usergrowth_dagster.data.contracts import CONTRACTS, Reading
+from usergrowth_dagster.data.header import extra_names
 from usergrowth_dagster.data.landing import FileSet, find_files
 from usergrowth_dagster.data.lines import read_header
 from usergrowth_dagster.data.storage import Storage
@@ -52,27 +53,31 @@ def task_folder(task_id: str) -> str:
     return f"{FOLDER}/{task_id}"
 
 
-def population_files(landing: Storage, task_id: str) -> FileSet:
+def population_files(landing: Storage, task_id: str, reading: Reading | None = None) -> FileSet:
     """The files of an upload.
 
     Raises:
         UserError: the task id is malformed, a file is neither CSV nor Parquet, or there is none.
     """
     folder = task_folder(task_id)
-    found = find_files(landing, folder, CONTRACTS["population"])
+    found = find_files(landing, folder, CONTRACTS["population"], reading)
     if not found.files:
         raise UserError(f"{folder}: holds no CSV or Parquet file; upload the population there")
     return found
 
 
-def variable_names(landing: Storage, found: FileSet) -> list[str]:
+def variable_names(landing: Storage, found: FileSet, encoding: str = "utf-8") -> list[str]:
     """Names of the extra columns of an upload's files, in order of appearance.
 
     Raises:
         UserError: a file is empty or not what its name says.
     """
-    width = len(CONTRACTS[FOLDER].columns)
-    names = (name for file in found.files for name in read_header(landing, file)[width:])
+    contract = CONTRACTS[FOLDER]
+    names = (
+        name
+        for file in found.files
+        for name in extra_names(contract, read_header(landing, file, encoding))
+    )
     return list(dict.fromkeys(names))
 
 

@@ -43,7 +43,8 @@ _GOOD = {
     "list_transform(string_split($x, ' '), lambda p: split_part(p, ':', 1))))",
 }
 
-_BLANK_IS_NULL = {"kvs_num", "kvs_str", "phone"}  # no pairs, no number: nothing was said
+SHOWN_CHARACTERS = 40
+"""Characters of a broken value that are repeated beside its rule."""
 
 
 def parse_sql(contract: Contract, header: Sequence[str], *, lines: bool, text: bool) -> str:
@@ -51,17 +52,18 @@ def parse_sql(contract: Contract, header: Sequence[str], *, lines: bool, text: b
 
     Args:
         contract: the table's contract.
-        header: all column names of the files in the block.
+        header: all column names of the files in the block, in any order.
         lines: the block holds whole CSV lines, otherwise one column a cell (``c1``, ``c2`` …).
         text: the block is known to be valid UTF-8 (``VARCHAR``), otherwise it is ``BLOB``.
 
     Returns:
-        A SELECT of day, file, line, reject, raw, the contract's columns, typed (NULL in a
-        reject), and for a population ``variables``.
+        A SELECT of day, file, line, reject, broken, person, raw (these three NULL in an accepted
+        row), the contract's columns, typed (NULL in a reject), and for a population ``variables``.
     """
     source = _line_source(text) if lines else _cell_source(len(header), text)
-    cells = [f"cells[{place}]" for place in range(1, len(header) + 1)]
-    values = [_value(column, cell) for column, cell in zip(contract.columns, cells, strict=False)]
+    places = {name: place for place, name in enumerate(header, 1)}
+    cells = [f"cells[{places[column.name]}]" for column in contract.columns]
+    values = [_value(column, cell) for column, cell in zip(contract.columns, cells, strict=True)]
     names = [f"v{place}" for place in range(len(values))]
     valued = ", ".join(f"{value} as {name}" for value, name in zip(values, names, strict=True))
     typed = ", ".join(
@@ -70,7 +72,8 @@ def parse_sql(contract: Contract, header: Sequence[str], *, lines: bool, text: b
     )
     extra = ""
     if contract.table == "population":
-        extra = f", {_variables(header[len(values) :], cells[len(values) :])} as variables"
+        others = [name for name in header if name not in contract.names]
+        extra = f", {_variables(others, [f'cells[{places[n]}]' for n in others])} as variables"
     return f"""
         with source as ({source}),
         coded as (
@@ -93,7 +96,9 @@ def parse_sql(contract: Contract, header: Sequence[str], *, lines: bool, text: b
             from coded
         )
         select day, file, line, cast(reject as smallint) as reject,
-            {_kept_raw(contract)} as raw, {typed}{extra}
+            case when reject > 0 then {_broken(contract, names, len(header))} end as broken,
+            {_person(contract, names[0], places[contract.names[0]])} as person,
+            case when reject > 0 then {_kept_raw(contract)} end as raw, {typed}{extra}
         from judged
     """
 
@@ -104,12 +109,11 @@ def _code(rule: str) -> int:
 
 def _line_source(text: bool) -> str:
     body = (
-        f"select day, file, line, t as text, t as raw, strlen(t) as size, false as bad "
-        f"from {BLOCK} where t <> ''"
+        f"select day, file, line, t as text, t as raw, strlen(t) as size, false as bad from {BLOCK}"
         if text
         else "select day, file, line, try(decode(t)) as text, "
         f"{_shown('t')} as raw, octet_length(t) as size, "
-        f"try(decode(t)) is null as bad from {BLOCK} where octet_length(t) > 0"
+        f"try(decode(t)) is null as bad from {BLOCK}"
     )
     unquoted = f"""list_transform(regexp_extract_all(',' || text, ',({_FIELD})', 1), lambda f:
         case when starts_with(f, '"') then replace(f[2:-2], '""', '"') else f end)"""
@@ -145,7 +149,7 @@ def _cell_source(width: int, text: bool) -> str:
 
 def _value(column: Column, cell: str) -> str:
     value = f"nullif({cell}, '{NULL_TEXT}')"
-    return f"nullif({value}, '')" if column.name in _BLANK_IS_NULL else value
+    return f"nullif({value}, '')" if column.nullable else value
 
 
 def _cell_cases(contract: Contract, names: Sequence[str]) -> str:
@@ -168,16 +172,53 @@ def _cell_cases(contract: Contract, names: Sequence[str]) -> str:
     return " ".join(cases)
 
 
-def _kept_raw(contract: Contract) -> str:
-    """The raw row of a reject, and of every row that may still turn out to be a duplicate."""
-    shown = (
-        f"case when strlen(raw) > {RAW_CHARACTERS} then left(raw, {RAW_CHARACTERS}) else raw end"
-    )
+def _broken(contract: Contract, names: Sequence[str], width: int) -> str:
+    """Every rule that a reject breaks, with the value seen; of the whole row, only the first."""
+    clauses = []
+    for column, name in zip(contract.columns, names, strict=True):
+        good = {rule.code: _GOOD.get(rule.code, "").replace("$x", name) for rule in column.rules}
+        implied = ""  # a value that is no number is not asked for its range, and so on
+        for rule in column.rules:
+            if rule.code == "not_null":
+                clauses.append(f"case when {name} is null then '{column.name}: not_null' end")
+                continue
+            test = f"{implied}{name} is not null and not ({good[rule.code]})"
+            seen = _masked(contract, f"left({name}, {SHOWN_CHARACTERS})")
+            said = f"concat('{column.name}: {rule.code} ''', {seen}, '''')"
+            clauses.append(f"case when {test} then {said} end")
+            if rule.code in ("bigint", "kvs"):
+                implied = f"({good[rule.code]}) and "
+    cells = f"list_filter([{', '.join(clauses)}], lambda one: one is not null)"
+    return f"""case
+        when row_code = 0 then array_to_string({cells}, '; ')
+        when row_code = {_code("field_count")}
+            then concat('field_count: ', len(cells), ' values for {width} columns')
+        else ([{", ".join(f"'{rule.code}'" for rule in LINE_RULES)}])[row_code]
+    end"""
+
+
+def _masked(contract: Contract, shown: str) -> str:
+    """A text as it may be kept: a broken row of a population does not say which digits are a phone
+    number, so none may leave the upload."""
     shown = rf"replace({shown}, chr(0), '\x00')"
-    if contract.table == "population":
-        # A broken row does not tell which digits are the phone: none may leave the upload.
-        shown = rf"regexp_replace({shown}, '\p{{Nd}}', '*', 'g')"
-    return shown if contract.key else f"case when reject > 0 then {shown} end"
+    if contract.table != "population":
+        return shown
+    return rf"regexp_replace({shown}, '\p{{Nd}}', '*', 'g')"
+
+
+def _person(contract: Contract, name: str, place: int) -> str:
+    """Whom a reject is about: as far as can be seen in it, since it has no typed values."""
+    if not contract.has_people:
+        return "cast(null as varchar)"
+    cell = f"trim(split_part(coalesce(text, raw), ',', {place}), '\"')"
+    return f"case when reject > 0 then coalesce({name}, {cell}) end"
+
+
+def _kept_raw(contract: Contract) -> str:
+    return _masked(
+        contract,
+        f"case when strlen(raw) > {RAW_CHARACTERS} then left(raw, {RAW_CHARACTERS}) else raw end",
+    )
 
 
 def _variables(names: Sequence[str], cells: Sequence[str]) -> str:

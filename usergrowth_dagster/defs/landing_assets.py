@@ -3,6 +3,7 @@
 Before the day's operation files land, what our own campaigns sent on it is written beside them.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -11,12 +12,15 @@ from usergrowth_dagster.data.contracts import CONTRACTS, LANDING_TABLES, Contrac
 from usergrowth_dagster.defs.metadata import OWNER, day_list, markdown_table, table_schema
 from usergrowth_dagster.defs.partitions import partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
+from usergrowth_dagster.errors import listed
 from usergrowth_dagster.tasks.forget import forgotten_people
 from usergrowth_dagster.tasks.touches import export_touches
 from usergrowth_dagster.warehouse.landing import LandedDay, land_days
 
 FORMATS = {"csv", "parquet", "deltalake"}
 OWN_TOUCHES = "own_touches"
+NOTICES = "no_notices"
+"""Check that warns of what was taken though it is not as it should be."""
 
 
 def contract_schema(contract: Contract) -> dg.TableSchema:
@@ -35,6 +39,7 @@ def _metadata(landed: list[LandedDay]) -> dict[str, Any]:
         "files": sum(entry.files for entry in new),
         "days_landed": len(new),
         "days_unchanged": sum(entry.status == "unchanged" for entry in landed),
+        "lines_that_are_no_rows": sum(entry.no_rows for entry in new),
     }
     if versions:
         found["delta_version"] = max(versions)
@@ -53,6 +58,17 @@ def _metadata(landed: list[LandedDay]) -> dict[str, Any]:
     return found
 
 
+def notice_check(notices: Sequence[str]) -> dg.AssetCheckResult:
+    """The check that warns of what was taken though it is not as it should be."""
+    more = "run fewer days at once to see them"
+    return dg.AssetCheckResult(
+        check_name=NOTICES,
+        passed=not notices,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"sentence": listed(notices, more)} if notices else {},
+    )
+
+
 def raw_asset(table: str, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     """The asset of one landing table."""
     contract = CONTRACTS[table]
@@ -60,6 +76,11 @@ def raw_asset(table: str, partitions: dg.PartitionsDefinition[str]) -> dg.Assets
         "no_rejects",
         asset=contract.raw_table,
         description="Rows that break the contract are set aside in the table quarantine.",
+    )
+    notices = dg.AssetCheckSpec(
+        NOTICES,
+        asset=contract.raw_table,
+        description="No words such as NULL as values, no unread columns, no file twice, no footer.",
     )
 
     @dg.asset(
@@ -74,7 +95,7 @@ def raw_asset(table: str, partitions: dg.PartitionsDefinition[str]) -> dg.Assets
         f"{table}/ds=yyyymmdd. Rows that break the contract go to the table quarantine.",
         metadata={"dagster/column_schema": contract_schema(contract)},
         code_version=contract.version,
-        check_specs=[check],
+        check_specs=[check, notices],
     )
     def landed(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         opened = project.open(context)
@@ -97,7 +118,8 @@ def raw_asset(table: str, partitions: dg.PartitionsDefinition[str]) -> dg.Assets
                     passed=rejects == 0,
                     severity=dg.AssetCheckSeverity.WARN,
                     metadata={"rows_quarantined": rejects},
-                )
+                ),
+                notice_check([notice for day in days for notice in day.notices]),
             ],
         )
 

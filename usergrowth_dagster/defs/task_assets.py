@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import dagster as dg
 
 from usergrowth_dagster.defs.drift_checks import DRIFT_CHECK, drift_check, drift_metadata
+from usergrowth_dagster.defs.landing_assets import NOTICES, notice_check
 from usergrowth_dagster.defs.metadata import OWNER, markdown_table, table_schema
 from usergrowth_dagster.defs.partitions import day_mapping, partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
@@ -120,10 +121,14 @@ def population_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefin
             ("rows in", "accepted", "quarantined", "forgotten", "unchanged", "warnings"),
             lambda p: (
                 *(p.rows_in, p.accepted, p.quarantined, p.forgotten, p.unchanged),
-                " ".join(p.warnings),
+                len(p.warnings),
             ),
             lambda p: p.accepted,
             first=True,
+            more=lambda results: (
+                {},
+                [notice_check([one for p in results.values() for one in p.warnings])],
+            ),
         )
 
     return task_asset(
@@ -135,6 +140,7 @@ def population_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefin
         "Who may be contacted: the uploads of the tasks of the execution date.",
         run,
         {name: (kind, meanings.get(name, "")) for name, kind in contract.raw_types().items()},
+        (NOTICES,),
     )
 
 

@@ -4,6 +4,7 @@ A value is taken from the environment (``USERGROWTH_<NAME>``), else from ``<home
 else from the default here.
 """
 
+import codecs
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,11 @@ from usergrowth_dagster.settings.effects import EffectSettings
 from usergrowth_dagster.settings.learning import LearningSettings
 
 CONFIG_NAME = "usergrowth.toml"
+MISSING_VALUES = (
+    *("NULL", "null", "None", "nan", "NaN", "<NA>", "NaT", "undefined"),
+    *("#N/A", "#VALUE!", "#REF!", "#NAME?", "#DIV/0!", "#NULL!"),
+)
+"""What programs and spreadsheets write where there is no value, as they spell it."""
 
 
 class Settings(DeliverySettings, EffectSettings, LearningSettings):
@@ -72,6 +78,13 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings):
     max_reject_share: float = Field(
         0.01, ge=0, le=1, description="a landing day with a larger share of rejects fails"
     )
+    encoding: str = Field(
+        "utf-8", description="encoding of landing CSV files, such as utf-8, gbk or latin-1"
+    )
+    missing_values: tuple[str, ...] = Field(
+        MISSING_VALUES,
+        description="words that mean no value: counted in landing files, missing in a text",
+    )
     max_training_rows: PositiveInt = Field(
         500_000, description="training sets are sampled by user down to so many rows"
     )
@@ -84,6 +97,16 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings):
     memory_limit: str = Field("4GB", description="memory of one DuckDB connection")
     threads: PositiveInt = Field(2, description="threads of one DuckDB connection")
     seed: int = Field(20170101, description="seed of everything that draws at random")
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            codecs.getincrementaldecoder(value)
+            "".encode(value)
+        except LookupError as error:
+            raise ValueError(f"{value!r} is not an encoding such as utf-8 or gbk") from error
+        return value
 
     @field_validator("timezone")
     @classmethod

@@ -213,8 +213,8 @@ class _Erasure:
         names = [f.name for f in base.schema().fields if f.name in held]
         blank = self.table == QUARANTINE
         listed = ", ".join(
-            f"case when {self.mine} then null else raw_row end as raw_row"
-            if blank and name == "raw_row"
+            f"case when {self.mine} then null else {name} end as {name}"
+            if blank and name in ("raw_row", "broken")
             else f'"{name}"'
             for name in names
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Literal
 
-from usergrowth_dagster.data.contracts import QUARANTINE_TYPES, Contract, contract_of
+from usergrowth_dagster.data.contracts import QUARANTINE_TYPES, Contract, Reading, contract_of
 from usergrowth_dagster.data.forgotten import Forgotten
 from usergrowth_dagster.data.landing import FileSet, day_folder, find_files, landing_folders
 from usergrowth_dagster.data.loader import PARSED, CountMismatchError, Counts, Loader
@@ -44,6 +44,8 @@ class LandedDay:
         forgotten: those of them that were set aside now, unread, as rows of forgotten persons.
         files: number of landing files.
         version: Delta version of the raw table that holds the day; None when never written.
+        no_rows: lines that were no rows now: blank, commas only, a footer, of a repeated file.
+        notices: sentences about what was taken now, but is not as it should be.
     """
 
     day: date
@@ -54,6 +56,8 @@ class LandedDay:
     files: int
     version: int | None
     forgotten: int = 0
+    no_rows: int = 0
+    notices: tuple[str, ...] = ()
 
 
 class LandingError(UserError):
@@ -139,6 +143,7 @@ class _Run:
         self.landing = landing
         self.warehouse = warehouse
         self.contract = contract
+        self.reading = Reading.of(settings)
         self.results: dict[date, LandedDay] = {}
         self.failures: dict[date, str] = {}
         self._scope = {"table_name": contract.table}
@@ -171,7 +176,8 @@ class _Run:
         return todo
 
     def _files(self, day: date) -> FileSet:
-        return find_files(self.landing, day_folder(self.contract.table, day), self.contract)
+        folder = day_folder(self.contract.table, day)
+        return find_files(self.landing, folder, self.contract, self.reading)
 
     def _settle_unchanged(self, same: dict[date, FileSet], version: int | None) -> None:
         if not same:
@@ -187,7 +193,9 @@ class _Run:
     def land(self, group: dict[date, FileSet]) -> None:
         """Read some days and write them in one commit each of rejects and of rows."""
         with open_engine(self.settings) as engine:
-            loader = Loader(engine.connection, self.landing, self.contract, self.forgotten)
+            loader = Loader(
+                engine.connection, self.landing, self.contract, self.forgotten, self.reading
+            )
             for day, found in group.items():
                 try:
                     loader.load(day, found.files)
@@ -207,7 +215,10 @@ class _Run:
         if commit is not None:
             check_written(commit, sum(counts[day].accepted for day in good))
             for day in good:
-                self.results[day] = _landed(day, counts[day], len(group[day].files), commit.version)
+                self.results[day] = _landed(
+                    *(day, counts[day], len(group[day].files), commit.version),
+                    tuple(loader.notices[day]),
+                )
 
     def _write_rejects(self, engine: Engine, loader: Loader, marks: dict[date, str]) -> None:
         if marks:
@@ -226,7 +237,9 @@ class _Run:
         )
 
 
-def _landed(day: date, count: Counts, files: int, version: int | None) -> LandedDay:
+def _landed(
+    day: date, count: Counts, files: int, version: int | None, notices: tuple[str, ...]
+) -> LandedDay:
     return LandedDay(
         day,
         "landed",
@@ -236,6 +249,8 @@ def _landed(day: date, count: Counts, files: int, version: int | None) -> Landed
         files,
         version,
         count.forgotten,
+        count.no_rows,
+        notices,
     )
 
 

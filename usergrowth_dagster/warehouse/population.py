@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from datetime import date
 
-from usergrowth_dagster.data.contracts import CONTRACTS
+from usergrowth_dagster.data.contracts import CONTRACTS, Reading
 from usergrowth_dagster.data.forgotten import Forgotten
 from usergrowth_dagster.data.landing import FileSet
 from usergrowth_dagster.data.loader import PARSED, Loader
+from usergrowth_dagster.data.notices import variables_sql
 from usergrowth_dagster.data.population import (
     VENDOR_VARIABLES,
     population_files,
@@ -86,9 +87,9 @@ def land_population(
             an earlier landing stays as it was.
         CountMismatchError: rows in are not accepted + quarantined.
     """
-    upload = upload or task_id
-    found = population_files(landing, upload)
-    warnings = _warnings(landing, upload, found)
+    upload, reading = upload or task_id, Reading.of(settings)
+    found = population_files(landing, upload, reading)
+    warnings = _warnings(landing, upload, found, reading)
     version = warehouse.version(POPULATION)
     scope = {"table_name": quarantine_name(task_id)}
     marks = {execution_date: found.fingerprint}
@@ -97,7 +98,7 @@ def land_population(
     if version is not None and accepted == rejected == found.fingerprint:
         return _landed(warehouse, task_id, execution_date, warnings, version)
     with open_engine(settings) as engine:
-        loader = Loader(engine.connection, landing, CONTRACTS[POPULATION], forgotten)
+        loader = Loader(engine.connection, landing, CONTRACTS[POPULATION], forgotten, reading)
         loader.load(execution_date, found.files)
         counts = loader.finish()[execution_date]
         rejects = loader.rejects_sql(quarantine_name(task_id))
@@ -109,7 +110,7 @@ def land_population(
             raise UserError(problem)
         commit = warehouse.replace(
             POPULATION,
-            row_stream(engine, _rows_sql(task_id)),
+            row_stream(engine, _rows_sql(task_id, reading)),
             days=marks,
             scope={"task_id": task_id},
             fingerprints=marks,
@@ -119,7 +120,7 @@ def land_population(
         counts.rows_in,
         counts.accepted,
         counts.quarantined,
-        warnings,
+        (*warnings, *loader.notices[execution_date]),
         commit.version,
         False,
         counts.forgotten,
@@ -147,7 +148,9 @@ def kept_population(
         return None
     warnings: tuple[str, ...] = ()
     try:
-        changed = population_files(landing, upload or task_id).fingerprint != mark
+        # The contract, and how files are read, may have changed since: the files alone count.
+        now = population_files(landing, upload or task_id).fingerprint
+        changed = now.rpartition("-")[2] != mark.rpartition("-")[2]
     except UserError:
         changed = True
     if changed:
@@ -172,9 +175,9 @@ def _landed(
     return LandedPopulation(good + bad, good, bad, warnings, version, True)
 
 
-def _rows_sql(task_id: str) -> str:
+def _rows_sql(task_id: str, reading: Reading) -> str:
     contract = CONTRACTS[POPULATION]
-    own = {"ds": "day", "task_id": f"'{task_id}'"}
+    own = {"ds": "day", "task_id": f"'{task_id}'", "variables": variables_sql(reading)}
     columns = ", ".join(
         f"cast({own.get(name, name)} as {kind}) as {name}"
         for name, kind in contract.raw_types().items()
@@ -187,8 +190,8 @@ def _rows_sql(task_id: str) -> str:
     """
 
 
-def _warnings(landing: Storage, upload: str, found: FileSet) -> tuple[str, ...]:
-    names = variable_names(landing, found)
+def _warnings(landing: Storage, upload: str, found: FileSet, reading: Reading) -> tuple[str, ...]:
+    names = variable_names(landing, found, reading.encoding)
     if len(names) <= VENDOR_VARIABLES:
         return ()
     return (

@@ -1,0 +1,76 @@
+"""The header of a landing file against its contract: columns are found by name, in any order."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from usergrowth_dagster.data.contracts import Contract
+from usergrowth_dagster.data.lines import read_header, shown
+from usergrowth_dagster.data.storage import Storage, StoredFile
+from usergrowth_dagster.errors import UserError
+
+
+@dataclass(frozen=True)
+class Header:
+    """The column names of a file in its order, and those of them that are not read."""
+
+    names: tuple[str, ...]
+    unread: tuple[str, ...] = ()
+
+
+def read_checked(
+    landing: Storage, file: StoredFile, contract: Contract, encoding: str = "utf-8"
+) -> Header:
+    """The header of a landing file.
+
+    Raises:
+        UserError: a column is missing or there twice, or the file cannot be read.
+    """
+    names = tuple(read_header(landing, file, encoding))
+    problem = header_problem(contract, names)
+    if problem is not None:
+        raise UserError(f"{file.path}: line 1, {problem}")
+    return Header(names, () if _takes_more(contract) else extra_names(contract, names))
+
+
+def extra_names(contract: Contract, names: Sequence[str]) -> tuple[str, ...]:
+    """The columns of a file beyond those of its contract, in order; of a population: variables."""
+    return tuple(name for name in names if name not in contract.names)
+
+
+def _takes_more(contract: Contract) -> bool:
+    return contract.table == "population"
+
+
+def header_problem(contract: Contract, found: Sequence[str]) -> str | None:
+    """What is wrong with a header, naming column, expected and found; None when nothing is.
+
+    Every name of the contract must be there once, in any order, and may have others beside it.
+    """
+    # A population without a header has a phone number where a name should be.
+    digits = not _takes_more(contract)
+    extra = extra_names(contract, found)
+    for expected in contract.names:
+        if expected not in found:
+            return _missing(contract, expected, found, digits)
+    for place, name in enumerate(found, 1):
+        if _takes_more(contract) and not name.strip():
+            return f"column {place}: expected a name, found {shown(name)}"
+        if name in found[: place - 1] and (name.strip() or name not in extra):
+            return f"column {place}: expected a new name, found {shown(name, digits=digits)} again"
+    return None
+
+
+def _missing(contract: Contract, expected: str, found: Sequence[str], digits: bool) -> str:
+    """The sentence of a column that is missing, with what seems to stand in its place."""
+    extra = extra_names(contract, found)
+    by_likeness = {name.strip().casefold(): name for name in extra}
+    close = difflib.get_close_matches(expected, by_likeness, n=1)
+    place = contract.names.index(expected)
+    if close:
+        place = found.index(by_likeness[close[0]])
+    elif place >= len(found) or found[place] in contract.names:
+        place = next((n for n, name in enumerate(found) if name in extra), len(found))
+    if place == len(found):
+        return f"column {place + 1}: expected {expected!r}, found the end of the header"
+    return f"column {place + 1}: expected {expected!r}, found {shown(found[place], digits=digits)}"

@@ -1,0 +1,112 @@
+"""What is odd about landed files and yet taken: each is counted, and noticed in a sentence."""
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import TYPE_CHECKING
+
+from usergrowth_dagster.data.contracts import NULL_TEXT, Contract, Reading
+from usergrowth_dagster.data.header import Header
+from usergrowth_dagster.data.lines import shown
+from usergrowth_dagster.data.storage import StoredFile
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_COUNTED = "rows?|records?|lines?|entries|results?|items?|users?|行|条|笔|个|项|记录"
+_TOTAL = "total|number of|count|fetched|exported|共|共计|总共|总计|合计|总数|导出"
+FOOTER = (
+    r"(?i)[-=_#\s]+|"
+    rf"[^\pL\pN*]*(({_TOTAL})[\s:：=]*)*[0-9*][0-9*.,]*\s*({_COUNTED})\b?[^,0-9]{{0,40}}|"
+    rf"[^\pL\pN*]*({_TOTAL})(\s*({_COUNTED}))*[\s:：=,]*[0-9*][0-9*.,]*[^\pL\pN*]*"
+)
+"""The last line of an export that counts its rows, or the rule above it; digits may be masked."""
+
+_FOOTER_LINES = 3
+_SPELLINGS = 5  # words that a notice names
+
+
+def unread_columns(files: Sequence[StoredFile], headers: Sequence[Header]) -> list[str]:
+    """A sentence for each set of columns that files have beyond their contract."""
+    by_columns: dict[tuple[str, ...], list[str]] = {}
+    for file, header in zip(files, headers, strict=True):
+        if header.unread:
+            by_columns.setdefault(header.unread, []).append(file.path)
+    return [
+        f"{paths[0]}{f' and {len(paths) - 1} more files' if len(paths) > 1 else ''}: columns that "
+        f"are not read: {', '.join(shown(name) for name in names)}"
+        for names, paths in by_columns.items()
+    ]
+
+
+def drop_footers(
+    connection: "DuckDBPyConnection", parsed: str, contract: Contract, files: Sequence[str]
+) -> Iterator[tuple[date, str]]:
+    """Take the last lines of files out that only count the rows above them.
+
+    Args:
+        connection: holds the table ``parsed`` of the loader.
+        parsed: its name.
+        contract: the contract of its rows.
+        files: paths by number.
+
+    Yields:
+        Day and sentence of each line that was taken out.
+    """
+    code = [rule.code for _, rule in contract.rejections].index("field_count") + 1
+    last = f"select file, max(line) from {parsed} group by file"
+    for _ in range(_FOOTER_LINES):
+        lines = connection.execute(
+            f"select rowid, day, file, line, raw from {parsed} where reject = {code} "
+            f"and regexp_full_match(raw, '{FOOTER}') and (file, line) in ({last})"
+        ).fetchall()
+        for row, day, file, line, raw in lines:
+            connection.execute(f"delete from {parsed} where rowid = ?", [row]).fetchall()
+            yield day, f"{files[file]}:{line}: the last line {shown(raw)} counts rows and is none"
+        if not lines:
+            return
+
+
+def missing_words(
+    connection: "DuckDBPyConnection", parsed: str, contract: Contract, reading: Reading
+) -> Iterator[tuple[date, str]]:
+    """Day and sentence for each column of accepted rows with words that say there is no value."""
+    words = _listed(reading.missing)
+    if not words:
+        return
+    parts = [
+        f"select day, '{column.name}' as name, trim({column.name}) as word from {parsed} "
+        f"where reject = 0 and trim({column.name}) in ({words})"
+        for column in contract.columns
+        if column.kind == "VARCHAR" and column.check in ("text", "id")
+    ]
+    if contract.table == "population":
+        parts.append(
+            "select day, entry.key as name, trim(entry.value) as word from (select day, "
+            f"unnest(map_entries(variables)) as entry from {parsed} where reject = 0) "
+            f"where trim(entry.value) in ({words})"
+        )
+    for day, name, times, spelt in connection.execute(
+        "select day, name, count(*), list_sort(list(distinct word)) from "
+        f"({' union all '.join(parts)}) group by day, name order by day, name"
+    ).fetchall():
+        more = ", …" if len(spelt) > _SPELLINGS else ""
+        yield (
+            day,
+            f"column {name} says {', '.join(spelt[:_SPELLINGS])}{more} {times:,} times; no value "
+            f"is written {NULL_TEXT}",
+        )
+
+
+def variables_sql(reading: Reading) -> str:
+    """SQL of a population's template variables, without those that say that there is no value."""
+    words = _listed(reading.missing)
+    if not words:
+        return "variables"
+    return (
+        "map_from_entries(list_filter(map_entries(variables), "
+        f"lambda e: trim(e.value) not in ({words})))"
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join("'" + word.replace("'", "''") + "'" for word in words)
