@@ -123,6 +123,7 @@ def test_partitions_of_tasks_and_quarantine(warehouse: Warehouse, settings: Sett
                 "table_name": [name] * size,
                 "line": list(range(size)),
                 "rule": ["age"] * size,
+                "broken": [f"age: age '{text}'" for text in raw],
                 "raw_row": raw,
             }
         )
