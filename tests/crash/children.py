@@ -24,7 +24,9 @@ from usergrowth_dagster.control.store import utc_now
 from usergrowth_dagster.messaging.dispatching import failpoints
 from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
 from usergrowth_dagster.messaging.dispatching.look_ups import settle
-from usergrowth_dagster.messaging.gateways.protocol import Found, Receipt
+from usergrowth_dagster.messaging.gateways import webhook_json
+from usergrowth_dagster.messaging.gateways.protocol import Found, Gateway, Receipt
+from usergrowth_dagster.messaging.gateways.webhook import WebhookGateway
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.receiving.receipts import take_receipts
 
@@ -33,16 +35,31 @@ LEASE = timedelta(seconds=0.7)
 TIMEOUT = 0.3
 """Of one call; shorter than the lease, as it must be, and than the provider's slow answers."""
 
+FROZEN = 2 * LEASE.total_seconds()
+"""Seconds for which a dispatcher is stopped."""
+
 MAX_BATCH = 5
+
+
+SECRET = "secret-of-the-crash-test"
+WAIT = 0.05
+"""Seconds after which a deferral without a sensible wait is tried again."""
 
 
 @dataclass
 class Child:
-    """A running process: where it dies (a fail point, or a random moment at ``deadline``)."""
+    """A running process: where it dies (a fail point, or a random moment at ``deadline``).
+
+    ``freeze`` is when it is stopped (SIGSTOP), if it does not stop itself; ``wake`` when it is
+    waked (SIGCONT), once it is stopped.
+    """
 
     pid: int
     place: str
     deadline: float | None
+    freeze: float | None = None
+    wake: float | None = None
+    waked: int = 0
 
 
 def fork(work: Callable[[], int], place: str, deadline: float | None, log: Path) -> Child:
@@ -77,16 +94,52 @@ def killed_at(place: str, passes: int) -> None:
     failpoints.ACTIONS[place] = die
 
 
+def stopped_at(place: str, passes: int) -> None:
+    """Stop by SIGSTOP, once, when a place is reached for the n-th time."""
+    left = [passes]
+
+    def stop() -> None:
+        left[0] -= 1
+        if left[0] == -1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    failpoints.ACTIONS[place] = stop
+
+
+def gateway_of(world: World, port: int) -> Gateway:
+    """The provider's gateway: the product's own where the provider is hostile."""
+    if world.kind != "hostile":
+        return HttpGateway(port, world.name, MAX_BATCH, TIMEOUT)
+    os.environ["USERGROWTH_WEBHOOK_SECRET"] = SECRET
+    webhook_json._WAIT = WAIT
+    gateway = WebhookGateway(
+        world.settings.model_copy(
+            update={
+                "webhook_url": f"http://127.0.0.1:{port}/{world.name}/hook",
+                "gateway_timeout": TIMEOUT,
+            }
+        )
+    )
+    gateway.max_batch = MAX_BATCH
+    return gateway
+
+
 def dispatcher(
-    world: World, port: int, *, place: str = "", passes: int = 0, now: datetime = NOON
+    world: World,
+    port: int,
+    *,
+    place: str = "",
+    passes: int = 0,
+    now: datetime = NOON,
+    at: Callable[[str, int], None] = killed_at,
 ) -> Callable[[], int]:
     """A dispatcher that works until nothing is left, unless it dies before."""
 
     def work() -> int:
         if place:
-            killed_at(place, passes)
+            at(place, passes)
         store = world.open()
-        gateway = HttpGateway(port, world.name, MAX_BATCH, TIMEOUT)
+        gateway = gateway_of(world, port)
         while True:
             dispatch(
                 store,
@@ -109,8 +162,11 @@ def reconciler(world: World, port: int) -> Callable[[], int]:
     def work() -> int:
         store = world.open()
         ledger = Ledger(store, world.vault)
-        gateway = HttpGateway(port, world.name, MAX_BATCH, TIMEOUT)
-        while settle(ledger, gateway, everything=True).failed:
+        gateway = gateway_of(world, port)
+        quiet = 0
+        while quiet < (6 if world.kind == "hostile" else 1):  # one that lies says it in the end
+            found = settle(ledger, gateway, everything=True)
+            quiet = 0 if found.failed or found.settled else quiet + 1
             time.sleep(0.02)
         return DONE
 
@@ -135,6 +191,7 @@ def receiver(world: World, accepted: Path, seed: int) -> Callable[[], int]:
     def work() -> int:
         rng = random.Random(seed)
         store, vault = world.open(), world.vault
+        name = "webhook" if world.kind == "hostile" else NAME
         while True:
             reports = [
                 Receipt(
@@ -149,7 +206,7 @@ def receiver(world: World, accepted: Path, seed: int) -> Callable[[], int]:
             some = rng.sample(reports, len(reports) * 2 // 3)
             some += rng.sample(some, len(some) // 3)
             rng.shuffle(some)
-            take_receipts(store, vault, NAME, some, utc_now())
+            take_receipts(store, vault, name, some, utc_now())
             time.sleep(0.1)
 
     return work
@@ -177,7 +234,16 @@ def reap(child: Child) -> int | None:
     if child.deadline is not None and time.monotonic() >= child.deadline:
         os.kill(child.pid, signal.SIGKILL)
         child.deadline = None
-    pid, status = os.waitpid(child.pid, os.WNOHANG)
+    if child.freeze is not None and time.monotonic() >= child.freeze:
+        os.kill(child.pid, signal.SIGSTOP)
+        child.freeze = None
+    if child.wake is not None and time.monotonic() >= child.wake:
+        os.kill(child.pid, signal.SIGCONT)
+        child.wake, child.waked = None, child.waked + 1
+    pid, status = os.waitpid(child.pid, os.WNOHANG | os.WUNTRACED)
+    if pid and os.WIFSTOPPED(status):
+        child.wake = time.monotonic() + FROZEN
+        return None
     return os.waitstatus_to_exitcode(status) if pid else None
 
 

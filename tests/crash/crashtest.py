@@ -8,7 +8,10 @@ its own that fails in every way it can. Kinds of world:
 
 * ``plain``; ``stop``: the provider stops campaigns, an operator resumes them; ``late``: the
   send-by passes; ``full``: the disk is full for a while (SQLite); ``restart``: the database server
-  is stopped in a crash and started again (PostgreSQL).
+  is stopped in a crash and started again (PostgreSQL);
+* ``hostile``: the receiver of the webhook gateway contradicts itself, answers without end or byte by
+  byte, with NaN, surrogates, NUL, doubled ids; ``frozen``: dispatchers are stopped (SIGSTOP) for
+  longer than their lease and waked (SIGCONT).
 
 At the end of each: no recipient was accepted twice, and each was sent their own text; everybody has
 a terminal state, or is in doubt with a reason; ledger and provider agree on every row.
@@ -16,6 +19,7 @@ a terminal state, or is in doubt with a reason; ledger and provider agree on eve
 
 import argparse
 import contextlib
+import json
 import random
 import shutil
 import subprocess
@@ -30,6 +34,7 @@ from audit_world import audit_world
 from children import (
     DATABASE_FAILED,
     DONE,
+    FROZEN,
     Child,
     dispatcher,
     end,
@@ -38,6 +43,7 @@ from children import (
     reap,
     receiver,
     reconciler,
+    stopped_at,
 )
 from databases import Postgres, SmallDisk
 from worlds import RANDOM, RECEIVER, SEND_BY, World, make_world
@@ -67,9 +73,11 @@ OFTEN = (CLAIMING, CLAIMED, WRITING, SUBMITTING, ANSWERED, RECORDING, RECORDED)
 """Places that a dispatcher passes with each claim or call."""
 
 KINDS = {
-    "sqlite": ("plain", "stop", "late", "plain", "full"),
-    "postgres": ("plain", "stop", "late", "restart"),
+    "sqlite": ("hostile", "stop", "frozen", "late", "plain", "full"),
+    "postgres": ("frozen", "hostile", "plain", "stop", "late", "restart"),
 }
+SHORT = 80
+"""With fewer kills than these, worlds are smaller, so that several kinds of them come."""
 
 
 class Run:
@@ -82,7 +90,8 @@ class Run:
         self.kills: Counter[str] = Counter()
         self.states: Counter[str] = Counter()
         self.worlds: Counter[str] = Counter()
-        self.database_errors = 0
+        self.faults: Counter[str] = Counter()  # how often the provider went wrong in each way
+        self.database_errors = self.frozen = 0
         self.unprovoked = 0
         self.postgres: Postgres | None = None
         self.provider, self.port = self._provider(seed)
@@ -101,6 +110,9 @@ class Run:
 
     def close(self) -> None:
         """End the provider and the database server."""
+        path = self.accepted.with_name(self.accepted.name + ".faults")
+        if path.exists():
+            self.faults.update(json.loads(path.read_text()))
         self.provider.kill()
         self.provider.wait()
         if self.postgres:
@@ -187,6 +199,8 @@ class Run:
         if self.random.random() < 0.3:
             wait = time.monotonic() + self.random.uniform(0.005, 0.4)
             return fork(dispatcher(world, self.port, **now), RANDOM, wait, self.log)
+        if world.kind == "frozen" and self.random.random() < 0.5:
+            return self._freezing(world)
         place = self._place(world, late)
         passes = self.random.choice((0, 0, 1, 2)) if place in OFTEN else 0
         work = dispatcher(world, self.port, place=place, passes=passes, **now)
@@ -194,6 +208,17 @@ class Run:
             work = on_small_disk(work, self.random.choice((0, 8192)), disk.folder / "control.db")
         # one whose place is never reached must not go on for ever
         return fork(work, place, time.monotonic() + 2.5, self.log)
+
+    def _freezing(self, world: World) -> Child:
+        """A dispatcher that stops for longer than its lease, at a place or at a random moment."""
+        end = time.monotonic() + FROZEN + 2.5
+        if self.random.random() < 0.3:
+            child = fork(dispatcher(world, self.port), RANDOM, end, self.log)
+            child.freeze = time.monotonic() + self.random.uniform(0.005, 0.4)
+            return child
+        place, passes = self.random.choice(OFTEN), self.random.choice((0, 0, 1, 2))
+        work = dispatcher(world, self.port, place=place, passes=passes, at=stopped_at)
+        return fork(work, RANDOM, end, self.log)
 
     def _place(self, world: World, late: bool) -> str:
         """A fail point: those that were the least often reached come first."""
@@ -218,7 +243,9 @@ class Run:
         finished = False
         for child in list(children):
             aimed = child.deadline is not None
+            waked = child.waked
             code = reap(child)
+            self.frozen += child.waked - waked
             if code is None:
                 continue
             children.remove(child)
@@ -286,7 +313,8 @@ def crashtest(kills: int, seed: int, databases: list[str], say: Callable[[str], 
         for index, database in enumerate(databases):
             number, share = 0, kills * (index + 1) // len(databases)
             while (left := share - run.dispatchers_killed) > 0:
-                run.world(database, number, min(left, KILLS_A_WORLD))
+                most = KILLS_A_WORLD if kills >= SHORT else max(8, kills // 6)
+                run.world(database, number, min(left, most))
                 number += 1
     except BaseException:
         if run.log.exists():
@@ -305,10 +333,13 @@ def report(run: Run, seconds: float, say: Callable[[str], None]) -> None:
     say(f"dispatchers killed by SIGKILL: {run.dispatchers_killed}")
     for place in (*PLACES, RANDOM, RECEIVER):
         say(f"  {run.kills[place]:5} at {place}")
+    say(f"dispatchers stopped for longer than their lease and waked: {run.frozen}")
+    faults = ", ".join(f"{name} {count}" for name, count in sorted(run.faults.items()))
+    say(f"calls that the provider let go wrong: {faults}")
     say(f"database failures met: {run.database_errors}")
     say("people by state: " + ", ".join(f"{n} {s}" for s, n in sorted(run.states.items())))
     say(
-        f"accepted twice: 0; without an end or a reason: 0; ledger and provider agree on all "
+        f"accepted twice: 0; lost: 0; without an end or a reason: 0; ledger and provider agree on all "
         f"{run.states.total()} people ({seconds:.0f} s)"
     )
 

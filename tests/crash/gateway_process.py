@@ -9,6 +9,10 @@ takes at least, as it does over a network.
 
     POST /<world>/submit   {"batch_id", "code", "messages": [{"out_id", "phone"}]} → {"results"}
     POST /<world>/look_up  {"out_ids": [...]}                                    → {"accepted"}
+
+Worlds whose name begins with ``hostile`` speak the webhook gateway's format, at ``/<world>/hook``
+and ``/<world>/hook/lookup``, and have answers of :mod:`hostile_answers` besides. How often each
+fault came is kept in ``<file>.faults``.
 """
 
 import contextlib
@@ -24,6 +28,8 @@ from collections import Counter, defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from hostile_answers import HOSTILE, hostile_findings, hostile_response
 
 SLOW = 0.8
 """Seconds after which a call that times out is answered; clients of the crash test wait less."""
@@ -44,18 +50,21 @@ class Provider:
         self.lock = threading.Lock()
         self.accepted: defaultdict[str, set[str]] = defaultdict(set)
         self.faults: Counter[str] = Counter()
+        self.faults_file = path.with_name(path.name + ".faults")
 
     def fault(self, world: str) -> str:
         """The next call's fault, or ""."""
         with self.lock:
-            if self.random.random() >= self.trouble:
+            hostile = world.startswith("hostile")
+            if self.random.random() >= self.trouble * (1.5 if hostile else 1):
                 return ""
-            found = self.random.choice(_CALLS)
+            found = self.random.choice((*_CALLS, *HOSTILE, *HOSTILE) if hostile else _CALLS)
             if found.startswith("error") and world.startswith("stop"):
                 found = "stopped"
             elif found == "stopped" and not world.startswith("stop"):
                 found = "throttled"
             self.faults[found] += 1
+            self.faults_file.write_text(json.dumps(self.faults))
             return found
 
     def accept(self, world: str, batch: dict[str, str], messages: list[dict[str, str]]) -> None:
@@ -106,15 +115,52 @@ def handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             time.sleep(provider.seconds)
-            _, world, action = self.path.split("/")
+            _, world, action = self.path.split("/", 2)
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             fault = provider.fault(world)
+            if action.startswith("hook"):
+                return self.hook(world, body, fault, asks=action.endswith("lookup"))
             if action == "look_up":
                 if fault:
                     return self.answer({"error": fault}, 503)
                 known = provider.accepted[world]
                 return self.answer({"accepted": [o for o in body["out_ids"] if o in known]})
             return self.submit(world, body, body["messages"], fault)
+
+        def hook(self, world: str, body: Any, fault: str, *, asks: bool) -> None:
+            """The webhook gateway's format."""
+            if asks:
+                known = provider.accepted[world]
+                honest = [
+                    {"out_id": out_id, "found": "accepted" if out_id in known else "not_found"}
+                    for out_id in (one["out_id"] for one in body["messages"])
+                ]
+                if fault in HOSTILE:
+                    return self.raw(hostile_findings(fault, honest))
+                return self.answer({"results": honest}, 503 if fault else 200)
+            messages = [{"out_id": m["out_id"], "phone": m["to"]} for m in body["messages"]]
+            batch = {"batch_id": body["batch_id"], "code": body["template_code"]}
+            if fault in ("throttled", "stopped"):
+                return self.answer({"error": fault}, 429)
+            if fault.endswith("_before"):
+                return self.misbehave(fault, None)
+            some = messages[: len(messages) // 2] if fault == "reset_half" else messages
+            told = provider.results(world, batch, some)
+            honest = [
+                {"out_id": out_id, "answer": answer, "code": code, "request_id": request}
+                for out_id, answer, code, request in told
+            ]
+            if fault not in HOSTILE:
+                return self.misbehave(fault, {"results": honest})
+            return self.raw(hostile_response(fault, honest))
+
+        def raw(self, pieces: Any) -> None:
+            """Bytes as they come, until the client has enough."""
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                self.connection.settimeout(5)
+                for piece in pieces:
+                    self.connection.sendall(piece)
 
         def submit(
             self, world: str, batch: dict[str, str], messages: list[Any], fault: str

@@ -27,3 +27,4 @@ def test_killed_dispatchers_send_nothing_twice(tmp_path: Path) -> None:
     killed = re.search(r"dispatchers killed by SIGKILL: (\d+)", done.stdout)
     assert killed is not None
     assert int(killed[1]) >= 8
+    assert "accepted twice: 0; lost: 0" in done.stdout
