@@ -1,6 +1,8 @@
 """The campaign file: what it accepts, and the one sentence it gives for a mistake."""
 
 from datetime import date, time, timedelta
+from pathlib import Path
+from time import process_time
 
 import pytest
 
@@ -258,3 +260,50 @@ def test_unreadable_files(tmp_path) -> None:
     (tmp_path / "gbk.yaml").write_bytes("name: 商店".encode("gbk"))
     with pytest.raises(UserError, match="not UTF-8"):
         load_campaign(tmp_path / "gbk.yaml")
+
+
+HOSTILE = {
+    "aliases of aliases": "a: &a [x, x]\n" + "".join(f"b{n}: &b{n} [*{'a' if not n else f'b{n - 1}'}, *{'a' if not n else f'b{n - 1}'}]\n" for n in range(60)),
+    "brackets": "name: " + "[" * 20_000,
+    "braces": "{a: " * 20_000,
+    "dashes": "- " * 20_000,
+    "large": "remark: " + "x" * (30 << 20),
+    "quotes": '"' * 200_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_file_is_one_sentence_at_once(tmp_path: Path, text: str) -> None:
+    """A few lines of aliases took all memory, and nested brackets ended in a traceback."""
+    path = tmp_path / "c.yaml"
+    path.write_text(text, encoding="utf-8")
+    started = process_time()
+    with pytest.raises(UserError) as error:
+        load_campaign(path)
+    assert process_time() - started < 2
+    assert str(error.value).startswith(f"{path}") and len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("name：spring\nalgorithm: churn\n", "line 1, column 5: the colon ： is full-width"),
+        ("name: spring\nalgorithm：churn\n", "line 2, column 10: the colon ： is full-width"),
+        ("name: spring\nselection: {threshold：0.3}\n", "selection.threshold：0.3: the colon ： is full-width"),
+        ("selection:\n  threshold：0.3\n  top_n: 3\n", "line 2, column 12: the colon ： is full-width"),
+        ("selection:\n\u3000threshold: 0.3\n", "the line begins with a full-width space"),
+    ],
+)  # fmt: skip
+def test_a_full_width_mark_is_named(text: str, sentence: str) -> None:
+    """A Chinese keyboard's colon looks like the right one: the parser's own words do not help."""
+    with pytest.raises(UserError) as error:
+        parse_campaign(text, "c.yaml")
+    assert sentence in str(error.value)
+
+
+def test_a_file_that_is_not_utf8_names_the_line(tmp_path: Path) -> None:
+    """A byte number is of no use to a person with an editor."""
+    path = tmp_path / "c.yaml"
+    path.write_bytes("name: spring\nremark: 春天\n".encode("gbk"))
+    with pytest.raises(UserError, match=r"c\.yaml: line 2: not UTF-8 .*save it as UTF-8"):
+        load_campaign(path)

@@ -147,6 +147,18 @@ def test_signature_rules_are_named(name: str, rule: str) -> None:
         ("您好${a" + OPT_OUT, "one is not closed"),
         ("您好${}" + OPT_OUT, "a variable's name"),
         ("您好${姓名}" + OPT_OUT, "a variable's name"),
+        ("您好{{name}}" + OPT_OUT, "a variable is written ${name}, not {{name}}"),
+        (
+            "您好{{ user.name }}" + OPT_OUT,
+            "a variable is written ${user_name}, not {{ user.name }}",
+        ),
+        ("验证码{code}，" + OPT_OUT, "a variable is written ${code}, not {code}"),
+        ("您好%name%，${a}" + OPT_OUT, "a variable is written ${name}, not %name%"),
+        ("您好{姓名}，" + OPT_OUT, "a variable is written ${name}, not {姓名}"),
+        ("您好{0}，" + OPT_OUT, "a variable is written ${name}, not {0}"),
+        ("您好%(name)s，" + OPT_OUT, "a variable is written ${name}, not %(name)s"),
+        ("您好[[name]]，" + OPT_OUT, "a variable is written ${name}, not [[name]]"),
+        ("Hi $name, " + OPT_OUT, "a variable is written ${name}, not $name"),
         ("【店】您好" + OPT_OUT, "holds no 【】"),
         ("字" * 500 + OPT_OUT, "1 to 500 characters, this one 506"),
         ("-".join(f"${{v{i}}}" for i in range(11)) + OPT_OUT, "at most 10 variables"),
@@ -162,6 +174,8 @@ def test_template_rules_are_named(content: str, rule: str) -> None:
 def test_template_edges() -> None:
     """Guards against rules that are too strict: opt-out only where it is due, and in set words."""
     assert template_problems("offer", "${a}，您好" + OPT_OUT, "promotion", REFUSALS) == []
+    for plain in ("50%off 20%more", "US$20 or $5", "{}", "[1]", "5%、10%", "a%b", "^_^ {-_-}"):
+        assert template_problems("offer", plain + OPT_OUT, "promotion", REFUSALS) == []
     assert template_problems("code", "您的验证码${code}", "code", REFUSALS) == []
     assert template_problems("offer", "您好 回TD退订", "promotion", ["回TD退订"]) == []
     assert (

@@ -8,6 +8,7 @@ from usergrowth_dagster.commands.home import open_home
 from usergrowth_dagster.control.audit import whoami
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.text_notices import notices_of_texts, notices_of_uploads
 from usergrowth_dagster.tasks.train import training_config
 from usergrowth_dagster.tasks.zones import unknown_zones_of_uploads, unknown_zones_sentence
 
@@ -40,6 +41,8 @@ def apply_files(home: Path | None, files: Sequence[Path]) -> Iterator[str]:
         told = [f"created {name}" for name in applied.created]
         told += [f"changed {change}" for change in applied.changed] + list(applied.notes)
         yield f"{path}: {'; '.join(told) or 'nothing to change'}"
+        for notice in (*notices_of_texts(spec), *notices_of_uploads(project, spec)):
+            yield f"warning: {notice}"
         for name, zones in unknown_zones_of_uploads(project, spec).items():
             yield f"population/{name}: {unknown_zones_sentence(zones)}"
 

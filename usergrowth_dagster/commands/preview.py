@@ -54,6 +54,8 @@ def show_preview(project: Project, found: Preview, say: "Say", show_table: "Show
         say(f"run `usergrowth run --date {task.execution_date}` first; it sends nothing that waits")
     if found.decided:
         _show_outcomes(found.decided, show_table)
+    for notice in found.notices:
+        say(f"warning: {notice}")
     if found.unknown_zones:
         say(unknown_zones_sentence(found.unknown_zones))
     if found.forecast is not None:

@@ -1,6 +1,7 @@
 """YAML read strictly, and pydantic's findings told as one sentence."""
 
 import difflib
+import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from types import UnionType
@@ -11,16 +12,52 @@ from pydantic import BaseModel, ValidationError
 
 from usergrowth_dagster.errors import UserError
 
+MAX_BYTES = 1 << 20
+"""Bytes of the largest file that a person writes; all known ones are under a hundredth of it."""
+
+MAX_DEPTH = 40
+"""Groups inside groups that are read; a campaign has five."""
+
+_WIDE_KEY = re.compile(r"^(?:[\s\-]*|.*[{,]\s*)[\w.]+(：)")
+_WIDE_INDENT = re.compile(r"^ *(\u3000)")
+
+
+class _RefusedError(yaml.MarkedYAMLError):
+    """YAML that is valid and yet not taken; its problem is a whole clause."""
+
 
 class _StrictLoader(yaml.SafeLoader):
-    """The safe loader, refusing a key that appears twice in one mapping."""
+    """The safe loader, refusing aliases, deep nesting, and a key twice in one mapping.
+
+    Aliases of aliases make a few lines into millions of values, and no file here needs one.
+    """
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+            raise _RefusedError(
+                problem=f"*{event.anchor} repeats a value by its name; write the value out",
+                problem_mark=event.start_mark,
+            )
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise _RefusedError(
+                problem=f"nested more than {MAX_DEPTH} deep; is a bracket not closed?",
+                problem_mark=mark,
+            )
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[str, int] = {}
         for key, _ in node.value:
             name = str(key.value)
             if name in seen:
-                raise yaml.MarkedYAMLError(
+                raise _RefusedError(
                     problem=f"the key {name!r} appears twice, first on line {seen[name]}; keep one",
                     problem_mark=key.start_mark,
                 )
@@ -38,22 +75,46 @@ def read_mapping(text: str, source: str) -> dict[str, Any]:
     Raises:
         UserError: bad syntax or a repeated key (with line and column), or not a mapping.
     """
+    if len(text) > MAX_BYTES:
+        raise UserError(
+            f"{source}: {len(text):,} characters, and at most {MAX_BYTES:,} are read; is it the "
+            "right file?"
+        )
     try:
         found = yaml.load(text, Loader=_StrictLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(f"{source}{place}: {_rule(error)}") from None
+        wide = None if isinstance(error, _RefusedError) else _full_width(text)
+        raise UserError(f"{source}{wide or f'{place}: {_rule(error)}'}") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2017-02-30
         raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
+        if wide := _full_width(text):
+            raise UserError(f"{source}{wide}")
         raise UserError(f"{source}: expected keys with values, such as 'name: spring', at the top")
     return found
 
 
+def _full_width(text: str) -> str | None:
+    """Line, column and remedy of the first full-width mark where YAML needs a plain one."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if found := _WIDE_KEY.match(line):
+            return (
+                f", line {number}, column {found.start(1) + 1}: the colon ： is full-width; write "
+                "a plain ':' and a space"
+            )
+        if found := _WIDE_INDENT.match(line):
+            return (
+                f", line {number}, column {found.start(1) + 1}: the line begins with a full-width "
+                "space; indent it with plain ones"
+            )
+    return None
+
+
 def _rule(error: yaml.MarkedYAMLError) -> str:
     problem = error.problem or "not valid YAML"
-    if error.problem_mark is None or problem.startswith("the key "):
+    if error.problem_mark is None or isinstance(error, _RefusedError):
         return problem
     return f"not valid YAML: {problem}"
 
@@ -65,9 +126,19 @@ def read_text(path: Path) -> str:
         UserError: the file is missing, a folder, or not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as handle:
+            content = handle.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise UserError(
+                f"{path}: larger than {MAX_BYTES:,} bytes, more than any such file; is it the "
+                "right one?"
+            )
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path}: line {line}: not UTF-8 at byte {error.start}; save it as UTF-8"
+        ) from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 
@@ -91,6 +162,10 @@ def explain(error: ValidationError, model: type[BaseModel], source: str) -> User
 
 def _problem(problem: Mapping[str, Any], model: type[BaseModel], path: list[str]) -> str:
     kind = problem["type"]
+    if kind == "extra_forbidden" and "：" in path[-1]:
+        return "the colon ： is full-width; write a plain ':' and a space"
+    if kind == "extra_forbidden" and "\u3000" in path[-1]:
+        return "the line begins with a full-width space; indent it with plain ones"
     if kind == "extra_forbidden":
         keys = _keys(model, path[:-1])
         close = difflib.get_close_matches(path[-1], keys, n=1)

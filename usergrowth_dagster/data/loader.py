@@ -16,7 +16,7 @@ from usergrowth_dagster.data.encodings import advice
 from usergrowth_dagster.data.forgotten import Forgotten, forgotten_ids_sql
 from usergrowth_dagster.data.header import Header, read_checked
 from usergrowth_dagster.data.lines import BLOCK_BYTES, Block, are_rows, is_parquet, read_blocks
-from usergrowth_dagster.data.notices import drop_footers, missing_words, unread_columns
+from usergrowth_dagster.data.notices import drop_footers, html_codes, missing_words, unread_columns
 from usergrowth_dagster.data.rules import BLOCK, parse_sql
 from usergrowth_dagster.data.storage import Storage, StoredFile
 
@@ -156,6 +156,9 @@ class Loader:
         self._notice_no_rows()
         for day, sentence in missing_words(self.connection, PARSED, self.contract, self.reading):
             self.notices[day].append(f"{self._where(day)}: {sentence}")
+        if self.contract.table == "population":
+            for day, sentence in html_codes(self.connection, f"{PARSED} where reject = 0"):
+                self.notices[day].append(f"{self._where(day)}: {sentence}")
         return counts
 
     def rejects_sql(self, table_name: str) -> str:

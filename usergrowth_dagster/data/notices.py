@@ -21,6 +21,9 @@ FOOTER = (
 )
 """The last line of an export that counts its rows, or the rule above it; digits may be masked."""
 
+HTML_CODE = "&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|amp|lt|gt|quot|apos|nbsp);"
+"""Pattern of an HTML code: a text is no HTML, so it would be read as it stands."""
+
 _FOOTER_LINES = 3
 _SPELLINGS = 5  # words that a notice names
 
@@ -94,6 +97,28 @@ def missing_words(
             day,
             f"column {name} says {', '.join(spelt[:_SPELLINGS])}{more} {times:,} times; no value "
             f"is written {NULL_TEXT}",
+        )
+
+
+def html_codes(
+    connection: "DuckDBPyConnection", relation: str, day: str = "day"
+) -> Iterator[tuple[date, str]]:
+    """Day and sentence for each template variable with HTML codes in its values.
+
+    Args:
+        connection: holds ``relation``.
+        relation: what stands in FROM; it has a column ``variables``.
+        day: the SQL expression of a row's day.
+    """
+    for found, name, times, example in connection.execute(
+        f"select day, entry.key as name, count(*), min(regexp_extract(entry.value, '{HTML_CODE}')) "
+        f"from (select {day} as day, unnest(map_entries(variables)) as entry from {relation}) "
+        f"where regexp_matches(entry.value, '{HTML_CODE}') group by day, name order by day, name"
+    ).fetchall():
+        yield (
+            found,
+            f"column {name} has HTML codes such as {example} in {times:,} values, which a text "
+            "shows as they are; write the characters themselves",
         )
 
 

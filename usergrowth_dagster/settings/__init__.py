@@ -13,9 +13,9 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, PositiveInt, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 from usergrowth_dagster.days import check_day
@@ -23,6 +23,7 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings.delivery import DeliverySettings
 from usergrowth_dagster.settings.effects import EffectSettings
 from usergrowth_dagster.settings.learning import LearningSettings
+from usergrowth_dagster.settings.toml_file import line_of, read_toml
 
 CONFIG_NAME = "usergrowth.toml"
 MISSING_VALUES = (
@@ -35,9 +36,7 @@ MISSING_VALUES = (
 class Settings(DeliverySettings, EffectSettings, LearningSettings):
     """The product's settings; build one with :func:`load_settings`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="USERGROWTH_", extra="forbid", frozen=True, toml_file=None
-    )
+    model_config = SettingsConfigDict(env_prefix="USERGROWTH_", extra="forbid", frozen=True)
 
     home: Path = Field(Path(".usergrowth"), description="folder of all state")
     storage: str | None = Field(
@@ -151,18 +150,6 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings):
         """Today's execution date in the business time zone, or the pinned one."""
         return self.today or datetime.now(self.zone).date()
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments win over the environment, the environment over the toml file."""
-        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
-
 
 def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
     """Read the settings of a home folder (default: ``USERGROWTH_HOME``, else ``./.usergrowth``).
@@ -171,24 +158,33 @@ def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
         UserError: a setting is unknown or out of its range; the sentence names it.
     """
     import os
-    import tomllib
 
     root = Path(home or os.environ.get("USERGROWTH_HOME") or ".usergrowth").absolute()
     toml = root / CONFIG_NAME
 
+    written = read_toml(toml, Settings.model_fields)
+
     class FromHome(Settings):
-        model_config = SettingsConfigDict(
-            env_prefix="USERGROWTH_", extra="forbid", frozen=True, toml_file=toml
-        )
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            """Arguments win over the environment, the environment over the settings file."""
+            return (init_settings, env_settings, InitSettingsSource(settings_cls, written))
 
     try:
         return FromHome(**{"home": root, **overrides})
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{toml}: not valid TOML: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         rule = first["msg"].removeprefix("Value error, ")
-        raise UserError(
-            f"setting {key!r} (from USERGROWTH_{key.upper()} or {toml}): {rule}"
-        ) from None
+        variable = f"USERGROWTH_{key.upper()}"
+        source = variable if variable in os.environ else str(toml)
+        if variable not in os.environ and key in written and key not in overrides:
+            source += f", line {line_of(toml.read_text('utf-8-sig'), key)}"
+        raise UserError(f"setting {key!r} (from {source}): {rule}") from None

@@ -34,6 +34,7 @@ from usergrowth_dagster.tasks.each import NotReadyError
 from usergrowth_dagster.tasks.people import contact_moment, rules_of
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.send import plan_task
+from usergrowth_dagster.tasks.text_notices import notices_of_population, notices_of_texts
 from usergrowth_dagster.tasks.zones import bind_unknown_zones
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
@@ -47,7 +48,8 @@ class Preview:
     ``decided`` counts population rows by outcome, empty while the task is not decided;
     ``forecast`` is None then, or when it cannot be planned; ``problems`` are sentences that say
     why it would not be sent. ``committed`` is what the schedule's other occurrences cost;
-    ``unknown_zones`` counts rows by a time zone that names none for certain.
+    ``unknown_zones`` counts rows by a time zone that names none for certain; ``notices`` are
+    sentences about what would look odd in the texts.
     """
 
     task: Task
@@ -58,6 +60,7 @@ class Preview:
     committed: Decimal = Decimal(0)
     problems: list[str] = field(default_factory=list)
     unknown_zones: dict[str, int] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
 
 
 def tasks_of(project: Project, campaign: str, day: date | None) -> list[Task]:
@@ -86,7 +89,8 @@ def preview_task(project: Project, task: Task, samples: int) -> Preview:
         opened = find_occurrence(project.store, task)
         zones = bind_unknown_zones(engine, project.settings) if decided else {}
         bare = Preview(task, False, decided, None, reviews(project.store, task.campaign))
-        bare = replace(bare, unknown_zones=zones)
+        odd = notices_of_population(engine) if decided else []
+        bare = replace(bare, unknown_zones=zones, notices=[*notices_of_texts(task.spec), *odd])
         if opened is not None and opened.state is not OccurrenceState.PLANNING:
             found = _forecast(project, engine, opened, samples)
             paid = _committed(project, opened)

@@ -4,7 +4,7 @@ from fnmatch import fnmatchcase
 
 from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.tasks import all_tasks
-from usergrowth_dagster.data.contracts import CONTRACTS
+from usergrowth_dagster.data.contracts import CONTRACTS, Reading
 from usergrowth_dagster.data.loader import PARSED, Loader
 from usergrowth_dagster.data.population import (
     FOLDER,
@@ -63,12 +63,12 @@ def unknown_zones_of_uploads(project: Project, spec: CampaignSpec) -> dict[str, 
 
 
 def _of_upload(project: Project, name: str) -> dict[str, int]:
-    files = population_files(project.landing, name)
+    files, reading = population_files(project.landing, name), Reading.of(project.settings)
     key = project.settings.timezone_key
-    if key not in variable_names(project.landing, files):
+    if key not in variable_names(project.landing, files, reading.encoding):
         return {}
     with open_engine(project.settings) as engine:
-        loader = Loader(engine.connection, project.landing, CONTRACTS[FOLDER])
+        loader = Loader(engine.connection, project.landing, CONTRACTS[FOLDER], None, reading)
         loader.load(project.settings.current_date(), files.files)
         loader.finish()
         values = engine.rows(

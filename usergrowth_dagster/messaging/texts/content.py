@@ -20,6 +20,7 @@ from usergrowth_dagster.messaging.texts.billing import (
     characters_sql,
     segments_of_sql,
 )
+from usergrowth_dagster.messaging.texts.placeholders import placeholder_problems
 from usergrowth_dagster.messaging.texts.refusals import Words, built_in_words, promise_problems
 
 EMAIL_OPT_OUT = re.compile("unsubscribe|退订", re.IGNORECASE)
@@ -108,6 +109,9 @@ def _variable_problems(content: str, channel: str) -> list[str]:
     names = variables(content)
     if "${" in "".join(part for part, is_variable in parts if not is_variable):
         problems.append("a variable is written ${name}; one is not closed")
+    problems += placeholder_problems(
+        "\n".join(part for part, is_variable in parts if not is_variable)
+    )
     for name in names:
         if not _NAME.fullmatch(name):
             problems.append(
@@ -134,6 +138,8 @@ def subject_problems(subject: str) -> list[str]:
         problems.append("a subject holds no line breaks or control characters")
     if "${" in subject:
         problems.append("a subject is the same for everybody and holds no variables")
+    elif placeholder_problems(subject):
+        problems.append("a subject is the same for everybody and holds no variables, in no form")
     return problems
 
 
