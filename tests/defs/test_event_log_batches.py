@@ -220,7 +220,8 @@ def test_a_run_on_the_homes_instance(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """The dagster.yaml that a home gets names a log that Dagster cannot make or that loses events."""
     home = tmp_path / "dagster"
     home.mkdir()
-    (home / "dagster.yaml").write_text(DAGSTER_YAML.format(folder=home), encoding="utf-8")
+    (home / "dagster.yaml").write_text(DAGSTER_YAML, encoding="utf-8")
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
     monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "500")
 
     @dg.asset(partitions_def=PARTITIONS, backfill_policy=dg.BackfillPolicy.single_run())

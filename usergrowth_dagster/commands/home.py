@@ -1,6 +1,8 @@
 """Home folders: their settings file, Dagster's folder, and making a new one."""
 
 import os
+import re
+import secrets
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,11 +13,13 @@ from usergrowth_dagster.settings import CONFIG_NAME, Settings, load_settings
 
 DAGSTER_YAML = """\
 # Written by usergrowth; edits are kept.
-event_log_storage:
-  module: usergrowth_dagster.defs.event_log
-  class: BatchingSqliteEventLogStorage
-  config:
-    base_dir: {folder}/history/runs
+storage:
+  custom:
+    module: usergrowth_dagster.defs.home_storage
+    class: HomeStorage
+    config:
+      base_dir:
+        env: DAGSTER_HOME
 telemetry:
   enabled: false
 nux:
@@ -38,6 +42,13 @@ run_retries:
   max_retries: 1
   retry_on_asset_or_op_failure: false
 """
+
+_FIXED_FOLDER = re.compile(
+    r"^event_log_storage:\n  module: usergrowth_dagster\.defs\.event_log\n"
+    r"  class: BatchingSqliteEventLogStorage\n  config:\n    base_dir: .*/history/runs\n",
+    re.MULTILINE,
+)
+"""What earlier versions wrote: in a copied home it names the folder of the original."""
 
 BATCH_EVENTS = 500
 """Events that Dagster writes down in one transaction."""
@@ -62,11 +73,24 @@ def prepare_dagster(home: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "dagster.yaml"
     if not config.exists():
-        config.write_text(DAGSTER_YAML.format(folder=folder), encoding="utf-8")
+        config.write_text(DAGSTER_YAML, encoding="utf-8")
+    else:
+        _name_no_folder(config)
     os.environ["DAGSTER_HOME"] = str(folder)
     os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(BATCH_EVENTS))
     os.environ["USERGROWTH_HOME"] = str(home)
     return folder
+
+
+def _name_no_folder(config: Path) -> None:
+    """Take the absolute folder out of a dagster.yaml of an earlier version; edits are kept."""
+    text = config.read_text(encoding="utf-8")
+    block = DAGSTER_YAML[DAGSTER_YAML.index("storage:") : DAGSTER_YAML.index("telemetry:")]
+    mended = _FIXED_FOLDER.sub(block, text)
+    if mended != text:
+        draft = config.with_name(f".{config.name}.{secrets.token_hex(8)}")
+        draft.write_text(mended, encoding="utf-8")
+        draft.replace(config)
 
 
 def write_settings(home: Path, values: Mapping[str, Any]) -> Path:

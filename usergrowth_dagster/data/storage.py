@@ -2,6 +2,7 @@
 
 import hashlib
 import posixpath
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -161,3 +162,8 @@ class Storage:
         """One hash of paths and tags: changes when any file is added, removed or rewritten."""
         lines = "\n".join(f"{entry.path}\t{entry.tag}" for entry in files)
         return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+
+def file_literal(path: str) -> str:
+    """SQL of a file's path or URI that stands for this one file: DuckDB reads ``*`` as any name."""
+    return "'" + re.sub(r"[*?\[]", r"[\g<0>]", path).replace("'", "''") + "'"

@@ -1,21 +1,28 @@
-"""A home that was moved: MLflow's database names the folders of its files by absolute paths.
+"""A home that was moved or copied: MLflow's database names its files by absolute paths.
 
 MLflow has no call that changes them, so they are changed in its tables.
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-_NAMED = (("experiments", "artifact_location"), ("runs", "artifact_uri"))
+from usergrowth_dagster.settings.places import local_path, sqlite_file
+
+_NAMED = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 
 
 def follow_move(tracking_uri: str, home: Path, experiments: Iterable[tuple[str, str]]) -> bool:
-    """Let the home's own MLflow database name the files where they lie now.
+    """Let the home's own MLflow database name the files that lie beside it.
 
-    Nothing is done while the old folder is there: the database is then a copy, or shared.
+    Otherwise the models of a copied home would go into the original.
 
     Args:
         tracking_uri: of MLflow.
@@ -26,19 +33,15 @@ def follow_move(tracking_uri: str, home: Path, experiments: Iterable[tuple[str, 
         Whether something was changed.
     """
     own = home / "mlflow"
-    database = Path(tracking_uri.removeprefix("sqlite:///"))
-    if not tracking_uri.startswith("sqlite:///") or database.parent != own:
+    database = sqlite_file(tracking_uri)
+    if database is None or database.parent != own:
         return False
-    moved = [
-        (location, (own / "artifacts" / name).as_uri())
-        for name, location in experiments
-        if location.startswith("file:")
-        and _is_lost(location)
-        and (own / "artifacts" / name).is_dir()
-    ]
+    moved = list(_moved(own / "artifacts", experiments))
+    if not moved:
+        return False
     with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
-        for old, new in moved:
-            for table, column in _NAMED:
+        for table, column in _present(connection):
+            for old, new in moved:
                 connection.execute(
                     f"update {table} set {column} = ? || substr({column}, ?) "
                     f"where {column} = ? or substr({column}, 1, ?) = ?",
@@ -47,6 +50,21 @@ def follow_move(tracking_uri: str, home: Path, experiments: Iterable[tuple[str, 
     return True
 
 
-def _is_lost(location: str) -> bool:
-    """Whether a location is a folder of this machine that is not there."""
-    return location.startswith("file:") and not Path(unquote(urlsplit(location).path)).exists()
+def _moved(artifacts: Path, experiments: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Old and new location of the experiments that keep their files beside the database."""
+    for _, location in experiments:
+        old = local_path(location) if location.startswith("file:") else None
+        # Only what we placed ourselves; a person's own folder stays where it is.
+        if old is None or old.parent == artifacts or old.parts[-3:-1] != artifacts.parts[-2:]:
+            continue
+        here = artifacts / old.name
+        if not (old.is_dir() and here.is_dir() and old.samefile(here)):  # one home, two names
+            yield location, here.as_uri()
+
+
+def _present(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    return [
+        (table, column)
+        for table, column in _NAMED
+        if column in {row[1] for row in connection.execute(f"pragma table_info({table})")}
+    ]

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from usergrowth_dagster.learning.moved import follow_move
@@ -23,6 +22,7 @@ from usergrowth_dagster.learning.tracking import (
     told_in_a_sentence,
 )
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.settings.places import sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -109,8 +109,9 @@ def client(settings: Settings) -> "MlflowClient":
     """
     uri = settings.tracking_uri
     require_reachable(uri)
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite_file(uri)
+    if database is not None:
+        database.absolute().parent.mkdir(parents=True, exist_ok=True)
     with only_one(settings), told_in_a_sentence(uri):
         made = open_client(uri)
         # Opens the store, which makes its tables.

@@ -5,6 +5,7 @@ else from the default here.
 """
 
 import codecs
+from collections.abc import Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings.delivery import DeliverySettings
 from usergrowth_dagster.settings.effects import EffectSettings
 from usergrowth_dagster.settings.learning import LearningSettings
+from usergrowth_dagster.settings.places import refusal, sqlite_url, table_refusal
 from usergrowth_dagster.settings.toml_file import line_of, read_toml
 
 CONFIG_NAME = "usergrowth.toml"
@@ -134,12 +136,12 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings):
     @property
     def database(self) -> str:
         """SQLAlchemy URL of the control store and ledger."""
-        return self.database_url or f"sqlite:///{self.home / 'control.db'}"
+        return self.database_url or sqlite_url(self.home / "control.db")
 
     @property
     def tracking_uri(self) -> str:
         """MLflow tracking URI."""
-        return self.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
+        return self.mlflow_tracking_uri or sqlite_url(self.home / "mlflow" / "mlflow.db")
 
     @property
     def zone(self) -> ZoneInfo:
@@ -155,13 +157,14 @@ def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
     """Read the settings of a home folder (default: ``USERGROWTH_HOME``, else ``./.usergrowth``).
 
     Raises:
-        UserError: a setting is unknown or out of its range; the sentence names it.
+        UserError: a setting is unknown or out of its range, or a folder cannot be used; the
+            sentence names it.
     """
     import os
 
     root = Path(home or os.environ.get("USERGROWTH_HOME") or ".usergrowth").absolute()
     toml = root / CONFIG_NAME
-
+    _check_places({"the home folder": str(root)})
     written = read_toml(toml, Settings.model_fields)
 
     class FromHome(Settings):
@@ -178,7 +181,7 @@ def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
             return (init_settings, env_settings, InitSettingsSource(settings_cls, written))
 
     try:
-        return FromHome(**{"home": root, **overrides})
+        made = FromHome(**{"home": root, **overrides})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -188,3 +191,18 @@ def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
         if variable not in os.environ and key in written and key not in overrides:
             source += f", line {line_of(toml.read_text('utf-8-sig'), key)}"
         raise UserError(f"setting {key!r} (from {source}): {rule}") from None
+    _check_places({"storage": made.storage_root, "landing": made.landing_root})
+    problem = table_refusal(made.storage_root)
+    if problem is not None:
+        raise UserError(
+            f"storage {made.storage_root} {problem}; choose another home folder (--home or "
+            "USERGROWTH_HOME), or another place for the tables (USERGROWTH_STORAGE)"
+        )
+    return made
+
+
+def _check_places(places: Mapping[str, str]) -> None:
+    for name, place in places.items():
+        problem = refusal(place)
+        if problem is not None:
+            raise UserError(f"{name} {place!r} {problem}")

@@ -29,6 +29,7 @@ from usergrowth_dagster.messaging.schedules.occurrences import (
     business_now,
     find_occurrence,
 )
+from usergrowth_dagster.settings.places import sqlite_url
 from usergrowth_dagster.tasks.decide import bind_standing_decision
 from usergrowth_dagster.tasks.each import NotReadyError
 from usergrowth_dagster.tasks.people import contact_moment, rules_of
@@ -131,7 +132,7 @@ def _rehearsal(project: Project, task: Task) -> Iterator[Project]:
     span = max(rules.cap_window, rules.min_gap, NUMBER_CAP_WINDOW) + timedelta(days=1)
     first = min(contact_moment(project.settings, task), business_now(project.settings))
     with tempfile.TemporaryDirectory(prefix="usergrowth-preview-") as folder:
-        database = f"sqlite:///{Path(folder) / 'rehearsal.db'}"
+        database = sqlite_url(Path(folder) / "rehearsal.db")
         settings = project.settings.model_copy(update={"database_url": database})
         rehearsed = Project(settings, project.progress)
         try:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from usergrowth_dagster.data.storage import file_literal
 from usergrowth_dagster.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Engine:
             body = ", ".join(f"cast(null as {kind}) as {_q(c)}" for c, kind in columns.items())
             self.run(f"create or replace view {_q(name)} as select {body} where false")
             return
-        listed = ", ".join("'" + path.replace("'", "''") + "'" for path in files)
+        listed = ", ".join(file_literal(path) for path in files)
         source = (
             f"read_parquet([{listed}], hive_partitioning=true, union_by_name=true, "
             "hive_types={'ds': DATE})"

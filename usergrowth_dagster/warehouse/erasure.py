@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from usergrowth_dagster.data.storage import file_literal
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
@@ -129,7 +130,7 @@ class _Erasure:
         self.folder = f"tables/{table}"
 
     def _source(self, files: Sequence[str], keys: Sequence[str] = ()) -> str:
-        listed = ", ".join(_literal(name) for name in files)
+        listed = ", ".join(file_literal(name) for name in files)
         kinds = ", ".join(f"'{key}': {'DATE' if key == 'ds' else 'VARCHAR'}" for key in keys)
         return (
             f"read_parquet([{listed}], union_by_name=true, filename=true, "
@@ -172,11 +173,10 @@ class _Erasure:
         keys = [key for key in self._keys(base) if key != "ds"]
         actions = base.get_add_actions(flatten=True)
         columns = [actions.column(f"partition.{key}").to_pylist() for key in ("ds", *keys)]
-        root = base.table_uri.rstrip("/")
         found: dict[tuple[str, ...], dict[date, list[str]]] = {}
         for path, day, *values in zip(actions.column("path").to_pylist(), *columns, strict=True):
             where = found.setdefault(tuple(values), {})
-            where.setdefault(day, []).append(f"{root}/{path}".removeprefix("file://"))
+            where.setdefault(day, []).append(self.warehouse.storage.uri(f"{self.folder}/{path}"))
         return found
 
     def _counts(self, files: Sequence[str], base: "DeltaTable") -> dict[date, int]:
@@ -249,7 +249,7 @@ class _Erasure:
     def remove(self, held: Sequence[str]) -> int:
         """Remove files that the present version does not need; returns how many."""
         storage = self.warehouse.storage
-        present = set(self.warehouse.open(self.table).file_uris())
+        present = {f for files in self.warehouse.files(self.table).values() for f in files}
         named = self._named() if held else set()
         removed = 0
         for path in held:

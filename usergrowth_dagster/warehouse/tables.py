@@ -1,8 +1,9 @@
 """Delta tables partitioned by ``ds``: replaced by day in one commit, read at a pinned version."""
 
 import json
+import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 RowStream = Callable[[], "pa.RecordBatchReader"]
 
 _META_KEY = "usergrowth"
+_COMMIT = re.compile(r"\d{20}\.json")
 _CONFIGURATION = {
     # pinned versions must stay readable for replays
     "delta.logRetentionDuration": "interval 36500 days",
@@ -195,11 +197,28 @@ class Warehouse:
     def _written(self, table: str, properties: Any) -> tuple[int, int]:
         """Version and rows of the commit just made, found by its own mark: others may follow it."""
         mark = properties.custom_metadata[_META_KEY]
-        for entry in self.open(table).history(64):
+        for version, entry in self._commits(table, 64):
             if entry.get(_META_KEY) == mark:
-                rows = int(entry.get("operationMetrics", {}).get("num_added_rows", 0))
-                return int(entry["version"]), rows
+                return version, int(entry.get("operationMetrics", {}).get("num_added_rows", 0))
         raise RuntimeError(f"{table}: the commit just made is not in the table's history")
+
+    def _commits(
+        self, table: str, limit: int | None = None
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Version and information of the table's commits, newest first.
+
+        deltalake's own history is empty where the path has ``#`` or ``?``.
+        """
+        folder = f"tables/{table}/_delta_log"
+        if not self.storage.is_local:
+            for entry in self.open(table).history(limit):
+                yield int(entry["version"]), entry
+            return
+        names = [file for file in self.storage.files(folder) if _COMMIT.fullmatch(file.name)]
+        for file in names[::-1][:limit]:
+            for line in self.storage.read_bytes(file.path).splitlines():
+                if line.startswith(b'{"commitInfo"'):
+                    yield int(file.name.removesuffix(".json")), json.loads(line)["commitInfo"]
 
     def fingerprints(self, table: str, scope: Mapping[str, str] | None = None) -> dict[date, str]:
         """What each written day was made from, by the newest commit that wrote it."""
@@ -220,10 +239,15 @@ class Warehouse:
     def _scoped(self, table: str, scope: Mapping[str, str] | None) -> dict[date, dict[str, Any]]:
         """Our own metadata of the newest commit that wrote each day of a scope."""
         newest: dict[date, dict[str, Any]] = {}
-        for meta in _metas(self.open(table)) if self.exists(table) else []:
+        for meta in self._metas(table) if self.exists(table) else []:
             if meta.get("scope", {}) == dict(scope or {}):
                 newest |= {date.fromisoformat(day): meta for day in meta["days"]}
         return newest
+
+    def _metas(self, table: str) -> list[dict[str, Any]]:
+        """Our own commit metadata, oldest first."""
+        found = (entry.get(_META_KEY) for _, entry in self._commits(table))
+        return [json.loads(text) for text in found if text is not None][::-1]
 
     def files(
         self,
@@ -237,9 +261,13 @@ class Warehouse:
         if version is None and not self.exists(table):
             return {}
         by_day: dict[date, list[str]] = {}
-        for day, uri in _day_files(self.open(table, version)):
+        actions = self.open(table, version).get_add_actions(flatten=True)
+        paths = actions.column("path").to_pylist()
+        for path, day in sorted(
+            zip(paths, actions.column("partition.ds").to_pylist(), strict=True)
+        ):
             if (first is None or day >= first) and (last is None or day <= last):
-                by_day.setdefault(day, []).append(uri)
+                by_day.setdefault(day, []).append(self.storage.uri(f"tables/{table}/{path}"))
         return dict(sorted(by_day.items()))
 
     def row_counts(self, table: str) -> dict[date, int]:
@@ -292,19 +320,3 @@ def _replacement(
         ),
         "writer_properties": WriterProperties(compression="ZSTD"),
     }
-
-
-def _metas(table: "DeltaTable") -> list[dict[str, Any]]:
-    """Our own commit metadata, oldest first."""
-    entries = [json.loads(entry[_META_KEY]) for entry in table.history() if _META_KEY in entry]
-    return entries[::-1]
-
-
-def _day_files(table: "DeltaTable") -> list[tuple[date, str]]:
-    root = table.table_uri.rstrip("/")
-    found = []
-    for uri in table.file_uris():
-        relative = uri[len(root) :] if uri.startswith(root) else uri
-        part = next(p for p in relative.split("/") if p.startswith("ds="))
-        found.append((date.fromisoformat(part[3:]), uri))
-    return sorted(found)

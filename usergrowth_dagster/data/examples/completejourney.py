@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 
 from usergrowth_dagster.data.examples._completejourney_rows import SOURCES, STATEMENTS
 from usergrowth_dagster.data.examples._landing import COLUMNS, Marker, Progress, put, write_days
-from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.data.storage import Storage, file_literal
 from usergrowth_dagster.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def _connect() -> Iterator["DuckDBPyConnection"]:
     con = duckdb.connect(config={"threads": 2, "memory_limit": "2GB"})
     try:
         for name in SOURCES:
-            file = str(data / f"{name}.parquet").replace("'", "''")
-            con.execute(f"create view {name} as from read_parquet('{file}')").fetchall()
+            file = file_literal(str(data / f"{name}.parquet"))
+            con.execute(f"create view {name} as from read_parquet({file})").fetchall()
         for statement in STATEMENTS:
             con.execute(statement).fetchall()
         yield con
