@@ -52,6 +52,7 @@ def serve(settings: Settings, host: str, port: int, say: Callable[[str], None]) 
     import uvicorn
 
     from usergrowth_dagster.serve.app import make_app
+    from usergrowth_dagster.serve.connections import Limits, guarded
 
     if not settings.home.is_dir():
         raise UserError(f"{settings.home}: no home folder; make one with usergrowth init")
@@ -69,6 +70,7 @@ def serve(settings: Settings, host: str, port: int, say: Callable[[str], None]) 
         make_app(settings),
         host=host,
         port=port,
+        http=guarded(Limits(most_open=settings.serve_connections)),
         access_log=False,
         log_config=None,
         ws="none",

@@ -200,7 +200,7 @@ async def _body(request: Request) -> bytes:
     """
     too_long = _Refused(413, f"a body has at most {BODY_LIMIT:,} bytes")
     told = request.headers.get("content-length", "0")
-    if told.isdigit() and int(told) > BODY_LIMIT:
+    if told.isascii() and told.isdigit() and int(told[:20]) > BODY_LIMIT:
         raise too_long
     body = bytearray()
     try:

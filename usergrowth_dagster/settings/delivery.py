@@ -89,6 +89,9 @@ class DeliverySettings(BaseSettings):
     serve_port: Annotated[PositiveInt, Field(le=65535)] = Field(
         8321, description="port of `usergrowth serve`"
     )
+    serve_connections: Annotated[PositiveInt, Field(ge=20, le=100_000)] = Field(
+        500, description="connections that `usergrowth serve` holds open at once"
+    )
     stall_minutes: PositiveInt = Field(
         15, description="a due occurrence without any progress for so long is reported as stalled"
     )

@@ -6,19 +6,20 @@ others again.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Any, TypeVar
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.gateways.protocol import Unread, UnsignedError
 
+MOST_ENTRIES = 20_000
 T = TypeVar("T")
 Entry = Mapping[str, Any]
 
 
 def read_entries(
-    entries: Iterable[object],
+    entries: Sequence[object],
     what: str,
     read: Callable[[Entry, str], T | None],
     phone: str = "phone_number",
@@ -31,7 +32,12 @@ def read_entries(
         read: reads an object, given where it stands, or returns None when it belongs to another
             system; raises ``UserError`` when it cannot.
         phone: key of the number that an object is from or about.
+
+    Raises:
+        UserError: the array is longer than any provider makes it.
     """
+    if len(entries) > MOST_ENTRIES:
+        raise UserError(f"{what}: at most {MOST_ENTRIES:,} entries may be posted at once")
     return [
         _read_entry(entry, f"{what}: entry {number}", read, phone)
         for number, entry in enumerate(entries, 1)
@@ -47,7 +53,14 @@ def _read_entry(
         return read(entry, where)
 
     given = entry.get(phone) if isinstance(entry, dict) else None
-    return read_one(said, lambda: json.dumps(entry, ensure_ascii=False), given, where)
+    return read_one(said, lambda: _written(entry), given, where)
+
+
+def _written(entry: object) -> str:
+    try:
+        return json.dumps(entry, ensure_ascii=False)
+    except RecursionError:
+        return "(nested too deeply to be kept)"
 
 
 def read_one(

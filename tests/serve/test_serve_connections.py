@@ -1,0 +1,216 @@
+"""Connections that bring nothing, little by little, or too much, at a really listening server."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from ledger_rows import open_store
+from serving import Server, free_port
+
+from usergrowth_dagster.serve.connections import Limits, guarded
+
+SMALL = Limits(
+    most_open=12,
+    most_half_open=5,
+    head_seconds=0.6,
+    request_seconds=1.2,
+    head_bytes=4096,
+    most_headers=20,
+    most_pieces=50,
+)
+GOOD = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """An application that reads the body, and answers with its size."""
+    size, more = 0, True
+    while more and scope["path"] != "/early":
+        message = await receive()
+        size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+        if message["type"] == "http.disconnect":
+            return
+    if scope["path"] == "/slow":
+        await asyncio.sleep(0.9)
+    body = str(size).encode()
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@contextmanager
+def listening(limits: Limits) -> Iterator[int]:
+    """A server with limits; its port."""
+    port = free_port()
+    config = uvicorn.Config(
+        echo, port=port, http=guarded(limits), lifespan="off", log_config=None, ws="none"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield port
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with listening(SMALL) as found:
+        yield found
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+def said(line: socket.socket, until: bytes = b"") -> bytes:
+    """What comes until the connection ends, or until a text."""
+    found = b""
+    try:
+        while not (until and until in found):
+            some = line.recv(65_536)
+            if not some:
+                return found
+            found += some
+    except ConnectionError:
+        return found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("first", "piece"),
+    [
+        (b"", b""),
+        (b"GET /x HTTP/1.1\r\n", b""),
+        (b"GET /x HTTP/1.1\r\n", b"A"),
+        (b"GET /x HTTP/1.1\r\n", b"A: b\r\n"),
+        (b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n", b"x"),
+        (b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n", b"x"),
+        (b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (GOOD, b""),
+        (GOOD, b"G"),
+    ],
+)
+def test_slow_connections_end(port: int, first: bytes, piece: bytes) -> None:
+    """Guards against a connection that is held for ever, silent or byte by byte."""
+    began = time.monotonic()
+    with connect(port) as line:
+        line.sendall(first)
+        ended = threading.Event()
+
+        def drip() -> None:
+            while piece and not ended.wait(0.05):
+                try:
+                    line.sendall(piece)
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        said(line)
+        took = time.monotonic() - began
+        ended.set()
+        thread.join()
+    assert took < 6.0
+
+
+def test_good_connections_go_on(port: int) -> None:
+    """Guards against limits that cut a client which asks again and again, or waits for an answer."""
+    with connect(port) as line:
+        for _ in range(4):
+            time.sleep(0.3)
+            line.sendall(GOOD)
+            assert b"200 OK" in said(line, b"\r\n\r\n0")
+        line.sendall(GOOD.replace(b"/x", b"/slow") * 2)  # each answer takes longer than a head may
+        assert said(line, b"\r\n\r\n0").count(b"200 OK") == 1
+        assert said(line, b"\r\n\r\n0").count(b"200 OK") == 1
+        body = b"x" * 200_000
+        line.sendall(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n" + body)
+        assert b"200000" in said(line, b"200000")
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /x HTTP/1.1\r\n" + b"A: b\r\n" * 30 + b"\r\n", b"400"),
+        (b"GET /x HTTP/1.1\r\nA: " + b"b" * 100_000, b""),
+        (b"GET /" + b"x" * 100_000, b""),
+        (b"\0" * 100_000, b"400"),
+        (
+            b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + b"1\r\nx\r\n" * 99,
+            b"",
+        ),
+    ],
+)
+def test_too_much_is_refused(port: int, request_: bytes, status: bytes) -> None:
+    """Guards against heads without end, and bodies of a million pieces."""
+    with connect(port) as line:
+        try:
+            line.sendall(request_)
+        except ConnectionError:
+            return
+        answer = said(line)
+    assert status in answer.partition(b"\r\n")[0] and b"200" not in answer
+
+
+def test_half_open_connections_of_one_peer() -> None:
+    """Guards against one peer that takes all connections and sends nothing."""
+    with listening(SMALL) as port:
+        silent = [connect(port) for _ in range(SMALL.most_half_open + 3)]
+        try:
+            ended = 0
+            for line in silent[SMALL.most_half_open :]:
+                ended += said(line) == b""
+            assert ended == 3
+            for line in silent[: SMALL.most_half_open]:
+                line.sendall(GOOD)  # those that came first are still served
+                assert b"200 OK" in said(line, b"\r\n\r\n0")
+            with connect(port) as another:
+                another.sendall(GOOD)
+                assert b"200 OK" in said(another, b"\r\n\r\n0")
+        finally:
+            for line in silent:
+                line.close()
+
+
+def test_a_full_server_makes_room() -> None:
+    """Guards against a service that is out of reach while silent connections fill it."""
+    limits = Limits(most_open=6, most_half_open=100, head_seconds=30)
+    with listening(limits) as port:
+        silent = [connect(port) for _ in range(30)]
+        try:
+            for _ in range(5):
+                with connect(port) as line:
+                    line.sendall(GOOD)
+                    assert b"200 OK" in said(line, b"\r\n\r\n0")
+            assert said(silent[0]) == b""
+        finally:
+            for line in silent:
+                line.close()
+
+
+def test_the_service_has_limits(tmp_path: Path) -> None:
+    """Guards against limits that the command does not use."""
+    url = f"sqlite:///{tmp_path / 'control.db'}"
+    open_store(url).close()
+    server = Server(tmp_path / "home", url)
+    server.start()
+    silent = [connect(server.port) for _ in range(Limits().most_half_open + 10)]
+    try:
+        assert sum(said(line) == b"" for line in silent[Limits().most_half_open :]) == 10
+    finally:
+        for line in silent:
+            line.close()
+    assert server.get("/healthz")[0] == 200
+    assert server.stop() in (0, -15)

@@ -1,0 +1,169 @@
+"""Limits of what a stranger's connection may cost, beneath the application.
+
+uvicorn waits without end for a request that does not come, or comes byte by byte. Here a connection
+
+* that has not brought a whole request head within ``head_seconds`` is cut, as is an idle one;
+* that has not brought the whole request within ``request_seconds`` is cut;
+* that brings more than ``head_bytes`` of head, ``most_headers`` headers or ``most_pieces`` pieces
+  of body (chunks of a byte each cost much time) is refused or cut.
+
+At most ``most_half_open`` connections of one peer may wait without ever having brought a request.
+When ``most_open`` connections are open, a new one takes the place of the one that has waited
+longest for its first request; if all have brought one, the new one is cut.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+LOG = logging.getLogger("usergrowth.serve")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of connections; see the module's text."""
+
+    most_open: int = 500
+    most_half_open: int = 50
+    head_seconds: float = 10.0
+    request_seconds: float = 60.0
+    head_bytes: int = 32 << 10
+    most_headers: int = 100
+    most_pieces: int = 20_000
+
+
+class Door:
+    """Who has not brought a request yet, the longest-waiting first."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._half_open: dict[GuardedProtocol, str] = {}
+        self._by_peer: Counter[str] = Counter()
+
+    def admit(self, one: "GuardedProtocol", peer: str, others: int) -> bool:
+        """Whether a new connection may stay, beside so many others that are open."""
+        if self._by_peer[peer] >= self.limits.most_half_open:
+            return False
+        if others >= self.limits.most_open:
+            if not self._half_open:
+                return False
+            oldest = next(iter(self._half_open))
+            oldest.cut("a newer connection took its place")
+        self._half_open[one] = peer
+        self._by_peer[peer] += 1
+        return True
+
+    def has_asked(self, one: "GuardedProtocol") -> None:
+        """A connection has brought a request, or is gone."""
+        peer = self._half_open.pop(one, None)
+        if peer is not None:
+            self._by_peer[peer] -= 1
+            if not self._by_peer[peer]:
+                del self._by_peer[peer]
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """A connection that keeps to the limits of its door."""
+
+    door: ClassVar[Door]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Let a connection in, or cut it."""
+        super().connection_made(transport)
+        self._timer: asyncio.TimerHandle | None = None
+        self._received = self._pieces = 0
+        self._within = False  # a request whose head has come and whose end has not
+        limits = self.door.limits
+        if self.door.admit(self, _peer(self.client), len(self.connections) - 1):
+            self._wait(limits.head_seconds, "no request came")
+        else:
+            self.cut("too many connections wait")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self.door.has_asked(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
+    def cut(self, why: str) -> None:
+        """End the connection at once."""
+        LOG.info("a connection was cut: %s", why)
+        self.door.has_asked(self)
+        self.transport.abort()
+
+    def _wait(self, seconds: float, why: str) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, self.cut, why)
+
+    def data_received(self, data: bytes) -> None:
+        """Read what came, unless the connection has been cut."""
+        if self.parser is None or self.transport.is_closing():
+            return
+        super().data_received(data)
+        if not self._within:
+            self._received += len(data)
+            if self._received > self.door.limits.head_bytes:
+                self.cut("the head of a request is too long")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; too many make the request invalid."""
+        if len(self.headers) >= self.door.limits.most_headers:
+            raise ValueError("too many headers")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head has come: from now on the whole request has its time."""
+        self._within, self._received, self._pieces = True, 0, 0
+        self.door.has_asked(self)
+        self._wait(self.door.limits.request_seconds, "a request did not end")
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._pieces += 1
+        if self._pieces == self.door.limits.most_pieces:
+            self.cut("a body comes in too many pieces")
+        if not self.transport.is_closing():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole; the application sees to it that its answer comes in time."""
+        self._within = False
+        self._received = 0
+        super().on_message_complete()
+        self._rest()
+
+    def on_response_complete(self) -> None:
+        """Answered: the next request has its time, once this one is whole."""
+        super().on_response_complete()
+        self._rest()
+
+    def _rest(self) -> None:
+        """Wait for the next request, once the last one is whole and answered."""
+        if self._within or self.transport.is_closing():
+            return
+        if self.cycle.response_complete:
+            self._wait(self.door.limits.head_seconds, "no further request came")
+        elif self._timer is not None:
+            self._timer.cancel()
+
+
+def guarded(limits: Limits) -> type[Any]:
+    """The protocol of one server: the argument ``http`` of ``uvicorn.Config``."""
+    return type("Guarded", (GuardedProtocol,), {"door": Door(limits)})
+
+
+def _peer(client: tuple[str, int] | None) -> str:
+    """Whose connection it is: an address, of IPv6 the network of 64 bits."""
+    try:
+        address = ip_address(client[0] if client else "")
+    except ValueError:
+        return ""
+    return str(int(address) >> 64) if isinstance(address, IPv6Address) else str(address)
