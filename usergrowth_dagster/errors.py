@@ -11,7 +11,7 @@ class UserError(Exception):
 
     Its text is one sentence that names the file, line, column and rule (or the key path in a YAML)
     and says what to do next. The command line prints it without a traceback and exits with 2;
-    an asset fails with it as its only message.
+    an asset fails with it as its only message. Several mistakes are a sentence a line.
     """
 
 

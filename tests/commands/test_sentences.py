@@ -28,6 +28,21 @@ def fails_with(error: BaseException) -> Callable[..., None]:
             2,
             "error: No such file or directory: /x/y",
         ),
+        (
+            UserError("the file x is bad\nthe file y too"),
+            2,
+            "error: the file x is bad\nerror: the file y too",
+        ),
+        (
+            UserError("\n".join(f"file {n}" for n in range(30))),
+            2,
+            "\n".join(
+                [
+                    *(f"error: file {n}" for n in range(20)),
+                    "error: and 10 more; usergrowth dev shows all of them",
+                ]
+            ),
+        ),
         (OSError("the disk is odd"), 2, "error: the disk is odd"),
         (OSError(28, "No space left on device"), 2, "error: No space left on device"),
         (
@@ -59,7 +74,7 @@ def test_the_end_of_a_command(
         cli.main()
     told = capsys.readouterr()
     assert ended.value.code == code
-    assert told.err.splitlines() == [sentence]
+    assert told.err.splitlines() == sentence.splitlines()
     assert told.out == ""
 
 

@@ -12,10 +12,12 @@ from usergrowth_dagster.cli import (
     effects,
     homes,
     kannel,
+    landing,
     models,
     people,
     receive,
 )
+from usergrowth_dagster.cli.common import print_errors
 from usergrowth_dagster.errors import UserError
 
 app = typer.Typer(
@@ -26,7 +28,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (homes, campaigns, chain, delivery, effects, models, people, audits, receive, kannel):
+PARTS = (
+    *(
+        homes,
+        campaigns,
+        chain,
+        landing,
+        delivery,
+        effects,
+        models,
+        people,
+        audits,
+        receive,
+        kannel,
+    ),
+    *(),
+)
+for part in PARTS:
     app.add_typer(part.app)
 
 _INTERRUPTED = 130
@@ -37,7 +55,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        typer.echo(f"error: {error}", err=True)
+        print_errors(str(error))
         sys.exit(2)
     except SystemExit as ended:
         if ended.code == _INTERRUPTED:  # what typer makes of Ctrl-C

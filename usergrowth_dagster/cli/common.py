@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from usergrowth_dagster.days import check_day, read_day
+from usergrowth_dagster.errors import listed
 
 Home = Annotated[
     Path | None,
@@ -42,9 +43,15 @@ def table(title: str, header: tuple[str, ...], lines: list[tuple[Any, ...]]) -> 
     Console(width=max(console.width, 150) if not console.is_terminal else None).print(table)
 
 
+def print_errors(*sentences: str) -> None:
+    """Print errors, one a line, at most twenty, and how many more there are."""
+    lines = [line for sentence in sentences for line in sentence.splitlines() if line.strip()]
+    for line in listed(lines, "usergrowth dev shows all of them").splitlines():
+        typer.echo(f"error: {line}", err=True)
+
+
 def finish(failures: list[str]) -> None:
     """Exit with 2 when something failed, each in its own sentence."""
-    for sentence in failures:
-        typer.echo(f"error: {sentence}", err=True)
+    print_errors(*failures)
     if failures:
         raise typer.Exit(2)

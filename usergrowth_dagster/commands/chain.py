@@ -70,7 +70,9 @@ def run_date(settings: Settings, day: date) -> ChainReport:
     except InterruptedRunError:
         raise
     except UserError as error:
-        raise UserError(f"{error}; mend it and run again, {day} has not been decided") from None
+        raise UserError(
+            f"{error}\n{day} has not been decided; mend what is named and run again"
+        ) from None
     register_uploads(Project(settings), day)
     decide = execute(DECIDE, partition=day.isoformat())
     return ChainReport(ingest, decide, measure_due(settings))

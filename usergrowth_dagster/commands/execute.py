@@ -67,7 +67,7 @@ def execute(
             )
     report = _report(result)
     if not result.success:
-        raise UserError("; ".join(_failures(result)))
+        raise UserError("\n".join(_failures(result)))
     return report
 
 

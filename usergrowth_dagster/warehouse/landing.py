@@ -10,7 +10,7 @@ from usergrowth_dagster.data.forgotten import Forgotten
 from usergrowth_dagster.data.landing import FileSet, day_folder, find_files, landing_folders
 from usergrowth_dagster.data.loader import PARSED, CountMismatchError, Counts, Loader
 from usergrowth_dagster.data.storage import Storage
-from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.errors import LISTED, UserError
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.tables import Commit, RowStream, Warehouse
@@ -25,7 +25,7 @@ COMMIT_BYTES = 128 << 20
 COMMIT_DAYS = 400
 """Days that share a commit at most."""
 
-_SENTENCES = 10  # bad days whose whole sentence a failure repeats; the others are named
+_SENTENCES = LISTED - 1  # bad days whose whole sentence a failure repeats; the others are named
 
 Progress = Callable[[str, int, int], None]
 
@@ -61,7 +61,7 @@ class LandedDay:
 
 
 class LandingError(UserError):
-    """Some days could not be landed; the others were.
+    """Some days could not be landed; the others were. Its text is a sentence a line.
 
     Attributes:
         failures: the sentence of every failed day.
@@ -75,7 +75,7 @@ class LandingError(UserError):
         untold = [f"{day:%Y%m%d}" for day in self.failures][_SENTENCES:]
         if untold:
             told.append(f"{len(untold)} more days fail: {', '.join(untold)}")
-        super().__init__("; ".join(told))
+        super().__init__("\n".join(told))
 
 
 def land_days(
