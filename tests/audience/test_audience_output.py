@@ -11,7 +11,7 @@ from test_audience_decisions import DAY, SCHEMA, person
 
 from usergrowth_dagster.audience.decisions import decide
 from usergrowth_dagster.audience.holdout import Holdout
-from usergrowth_dagster.audience.output import check_output_folder, write_output
+from usergrowth_dagster.audience.output import check_output_folder, erase_from_output, write_output
 from usergrowth_dagster.audience.policy import Threshold
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
@@ -200,3 +200,32 @@ def test_a_population_uploaded_again_is_noticed(engine, landing, state):
         write(engine, landing, state)
     assert "999" not in str(caught.value)
     assert not landing.exists(PATH)
+
+
+def test_formulas_are_quoted_for_spreadsheets_by_setting(engine, landing, state):
+    """A user id that an attacker chose runs as a formula where the file is opened in a spreadsheet."""
+    names = ['=cmd|"/c x"!A1', "+1", "-1", "@sum(a)", "\tx", "plain", "a=b"]
+    phone = "+999 000-1111111"
+    prepare(
+        engine,
+        [person(n, f"{name}", 0.9 - n / 100, phone=phone) for n, name in enumerate(names)],
+    )
+
+    def written(**setting):
+        write_output(
+            engine, landing, PATH, state=state, task_id="spring", execution_date=DAY, **setting
+        )
+        content = landing.read_bytes(f"{PATH}/output.csv").decode()
+        return list(csv.reader(io.StringIO(content, newline="")))
+
+    as_they_are = [row[0] for row in written()]
+    assert set(as_they_are) <= set(names) and '=cmd|"/c x"!A1' in as_they_are
+    quoted = written(for_spreadsheets=True)
+    assert [row[0] for row in quoted] == [
+        name if name in ("plain", "a=b") else f"'{name}" for name in as_they_are
+    ]
+    assert all(cell[:1] not in ("=", "+", "-", "@", "\t") for row in quoted for cell in row)
+    for name in as_they_are:
+        erased = erase_from_output(landing, PATH, name, state=state, task_id="spring")
+        assert erased == 1, name
+    assert landing.read_bytes(f"{PATH}/output.csv") == b""

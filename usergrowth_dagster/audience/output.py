@@ -2,7 +2,8 @@
 
 The file has no header; its lines are ``user_id,item_id,phone,score`` by rank. A phone is written
 without white space and hyphens, a score with the digits that give the same double back, a field
-with a comma, quote or line break in double quotes.
+with a comma, quote or line break in double quotes. By setting, what a spreadsheet would take for a
+formula has an apostrophe before it.
 
 Which file is our own is remembered in the product's state (``outputs/<task>.json`` under the
 storage root), never in the folder: the hashes of what was written there. The hash of a new file is
@@ -13,6 +14,7 @@ recognized.
 import hashlib
 import json
 import posixpath
+import re
 import tempfile
 from dataclasses import dataclass
 from datetime import date
@@ -85,6 +87,7 @@ def write_output(
     execution_date: date,
     decisions: str = "decisions",
     population: str = "population",
+    for_spreadsheets: bool = False,
 ) -> OutputFile:
     """Write those whom a decision texts to ``<path>/output.csv``, whole or not at all.
 
@@ -97,6 +100,7 @@ def write_output(
         execution_date: D; other dates' rows of the relations are left out.
         decisions: name of a relation with the columns of the decisions table.
         population: name of a relation with ds, task_id, row, user_id, item_id, phone.
+        for_spreadsheets: put an apostrophe before what a spreadsheet would take for a formula.
 
     Returns:
         The file. An equal file that is there already is not touched (``unchanged``).
@@ -115,6 +119,7 @@ def write_output(
                 execution_date,
                 quoted(decisions),
                 quoted(population),
+                for_spreadsheets=for_spreadsheets,
             )
         )
         try:
@@ -165,14 +170,14 @@ def erase_from_output(
     own = f"{folder}/{FILE_NAME}"
     if not landing.exists(own):
         return 0
-    quotes = any(c in user_id for c in ',"\r\n')
-    name = '"' + user_id.replace('"', '""') + '"' if quotes else user_id
-    start = f"{name},".encode()
+    starts = tuple(f"{_csv_field(name)},".encode() for name in (user_id, f"'{user_id}"))
+    if re.match(_FORMULA, user_id) is None:
+        starts = starts[:1]  # the other may be another user's
     found, digest = 0, hashlib.sha256()
     with tempfile.TemporaryFile() as content:
         with landing.open(own) as handle:
             for line in handle:
-                if line.startswith(start):
+                if line.startswith(starts):
                     found += 1
                     continue
                 digest.update(line)
@@ -200,15 +205,39 @@ def erase_from_output(
 _LINE_TABLE = "_audience_lines"
 
 
+_FORMULA = r"[=+\-@\t\r]"
+"""How a value begins that a spreadsheet takes for a formula."""
+
+
+def _csv_field(value: str) -> str:
+    """A value as :func:`_field` writes it."""
+    quotes = any(c in value for c in ',"\r\n')
+    return '"' + value.replace('"', '""') + '"' if quotes else value
+
+
+def _no_formula(value: str) -> str:
+    return f"concat(case when regexp_matches({value}, '^{_FORMULA}') then chr(39) end, {value})"
+
+
 def _field(value: str) -> str:
     quoted_value = f"""'"' || replace({value}, '"', '""') || '"'"""
     return f"case when regexp_matches({value}, '[\",\\r\\n]') then {quoted_value} else {value} end"
 
 
-def _lines_sql(task: str, execution_date: date, decisions: str, population: str) -> str:
+def _lines_sql(
+    task: str,
+    execution_date: date,
+    decisions: str,
+    population: str,
+    *,
+    for_spreadsheets: bool = False,
+) -> str:
     """rank, line, whether the population's row is the one decided upon, whether digits suffice."""
     mine = f"task_id = {task} and ds = date '{execution_date.isoformat()}'"
-    fields = [_field("d.user_id"), _field("d.item_id"), _field(phone_sql("p.phone"))]
+    values = ["d.user_id", "d.item_id", phone_sql("p.phone")]
+    if for_spreadsheets:
+        values = [f"({_no_formula(value)})" for value in values]
+    fields = [_field(value) for value in values]
     return f"""
 with d as (
     select "row", rank, user_id, item_id, score, cast(score as varchar) as digits

@@ -86,6 +86,9 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings):
         MISSING_VALUES,
         description="words that mean no value: counted in landing files, missing in a text",
     )
+    output_for_spreadsheets: bool = Field(
+        False, description="output.csv has ' before values that begin like a formula: = + - @"
+    )
     max_training_rows: PositiveInt = Field(
         500_000, description="training sets are sampled by user down to so many rows"
     )

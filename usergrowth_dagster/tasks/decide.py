@@ -198,6 +198,7 @@ def write_task_output(project: Project, task: Task) -> OutputFile:
             task_id=task.task_id,
             execution_date=task.execution_date,
             population="task_population",
+            for_spreadsheets=project.settings.output_for_spreadsheets,
         )
         rows = engine.value("select count(*) from decisions")
         note = _choice(engine, project, task).note
