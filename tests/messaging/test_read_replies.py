@@ -14,9 +14,14 @@ from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.gateways.protocol import Reply, Unread
-from usergrowth_dagster.messaging.operations.replies import mark_refusal, read_replies, reveal
+from usergrowth_dagster.messaging.operations.replies import (
+    mark_refusal,
+    read_replies,
+    reread_replies,
+    reveal,
+)
 from usergrowth_dagster.messaging.people.forget import Person, bury, erase_in_store
-from usergrowth_dagster.messaging.policy.suppression import is_suppressed
+from usergrowth_dagster.messaging.policy.suppression import is_suppressed, lift, suppress
 from usergrowth_dagster.messaging.receiving.replies import take_replies
 from usergrowth_dagster.messaging.receiving.unread import RECEIPT, REPLY, keep_unread
 from usergrowth_dagster.settings import Settings
@@ -163,3 +168,30 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Sett
     assert "no replies that" in run("replies") and "opt out" in run("replies", "--all")
     assert phone(1) in run("replies", "--reveal", "1")
     assert "mark-refusal" in run("audit")
+
+
+def test_earlier_replies_are_read_by_the_words_of_now(
+    store: ControlStore, settings: Settings
+) -> None:
+    """Guards against a refusal that came before its word was known, and is never looked at again."""
+    place = occurrence(store, name="b")
+    messages(store, place, [MessageState.PLANNED] * 14)
+    early = NOW - timedelta(days=1)
+    sent = [
+        Reply(phone(10), "BAJA", None, "10", early),
+        Reply(phone(11), "BAJA", None, "11", early),
+        Reply(phone(12), "BAJA", None, "12", early),
+        Reply(phone(13), "hola", None, "13", early),
+        Reply(phone(11), "START", None, "11s", NOW),
+    ]
+    take_replies(store, VAULT, settings, "aliyun", sent, NOW)
+    suppress(store, VAULT, phone=phone(12), reason="by_hand", source="s", now=NOW)
+    lift(store, VAULT, phone=phone(12), now=NOW + timedelta(minutes=1))
+    assert reread_replies(store, VAULT, settings) == 0
+    knows = settings.model_copy(update={"opt_out_words": ["BAJA"]})
+    assert reread_replies(store, VAULT, knows) == 1
+    assert reread_replies(store, VAULT, knows) == 0
+    assert held_back(store) == {"u0", "u10"}
+    take_replies(store, VAULT, knows, "aliyun", [Reply(phone(10), "START", None, "x", NOW)], NOW)
+    assert reread_replies(store, VAULT, settings) == 0
+    assert held_back(store) == {"u0"}

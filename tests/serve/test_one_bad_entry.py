@@ -183,3 +183,16 @@ def test_single_entries(client: TestClient, store: ControlStore, home: Settings)
     assert marks.mark("replies") not in repr(
         [VAULT.open(row["content"]) for row in rows(store, schema.unread)]
     )
+
+
+def test_a_mail_with_a_large_attachment(client: TestClient, store: ControlStore) -> None:
+    """Guards against a refusal by e-mail that is turned away for the picture below it."""
+    picture = b"--b\r\nContent-Type: image/png\r\n\r\n" + b"QUFB\r\n" * 1_000_000
+    mail = (
+        b'From: li@shop.example\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n'
+        b"--b\r\n\r\nunsubscribe\r\n" + picture
+    )
+    assert client.post("/smtp/unguessable/mo", content=mail).status_code == 200
+    assert [row["action"] for row in rows(store, schema.reply)] == ["opt_out"]
+    endless = (b"x" * 65_536 for _ in range(600))
+    assert client.post("/smtp/unguessable/mo", content=endless).status_code == 413

@@ -38,6 +38,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
 )
 from usergrowth_dagster.messaging.gateways.registry import gateway_named
 from usergrowth_dagster.messaging.ledger import Ledger
+from usergrowth_dagster.messaging.operations.replies import reread_replies
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.serve import answers
 from usergrowth_dagster.serve.inbox import Busy, Inbox
@@ -48,6 +49,9 @@ REPLIES = ("replies", "up", "reply", "mo")
 GATEWAYS = ("aliyun", "twilio", "kannel", "smtp", "webhook", "file")
 BODY_LIMIT = 2 << 20
 """Bytes of the longest body that is read."""
+
+MAIL_LIMIT, MAIL_KEPT = 32 << 20, 512 << 10
+"""Bytes of the longest e-mail that is taken, with what is attached to it, and of what is read."""
 
 _BODY_SECONDS = 20.0
 _ANSWER_SECONDS = 12.0  # providers hang up after some 15 seconds, and come again
@@ -89,6 +93,8 @@ class _Receiver:
     def open(self) -> None:
         self.store = open_store(self.settings)
         ledger = Ledger(self.store, open_vault(self.settings.home))  # checks the key
+        if late := reread_replies(self.store, ledger.vault, self.settings):
+            LOG.warning("%d earlier replies refuse by the words of now", late)
         self.inbox = Inbox(self.store, ledger.vault, self.settings)
 
     def close(self) -> None:
@@ -134,8 +140,9 @@ class _Receiver:
         return answer
 
     async def _take(self, request: Request, gateway: str, replies: bool) -> Response:
+        keeps = MAIL_KEPT if gateway == "smtp" else BODY_LIMIT
         callback = Callback(
-            body=await _body(request),
+            body=await _body(request, MAIL_LIMIT if gateway == "smtp" else BODY_LIMIT, keeps),
             headers=dict(request.headers),
             url=self._public_url(request),
         )
@@ -192,23 +199,24 @@ class _Receiver:
         return f"{root}{path}?{query}" if query else f"{root}{path}"
 
 
-async def _body(request: Request) -> bytes:
-    """The body, up to BODY_LIMIT.
+async def _body(request: Request, limit: int, keeps: int) -> bytes:
+    """The first ``keeps`` bytes of a body of at most ``limit``.
 
     Raises:
         _Refused: it is longer, or does not come.
     """
-    too_long = _Refused(413, f"a body has at most {BODY_LIMIT:,} bytes")
+    too_long = _Refused(413, f"a body has at most {limit:,} bytes")
     told = request.headers.get("content-length", "0")
-    if told.isascii() and told.isdigit() and int(told[:20]) > BODY_LIMIT:
+    if told.isascii() and told.isdigit() and int(told[:20]) > limit:
         raise too_long
-    body = bytearray()
+    body, size = bytearray(), 0
     try:
         async with asyncio.timeout(_BODY_SECONDS):
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > BODY_LIMIT:
+                size += len(chunk)
+                if size > limit:
                     raise too_long
+                body += chunk[: keeps - len(body)]
     except TimeoutError:
         raise _Refused(408, f"the body did not come within {_BODY_SECONDS:.0f} seconds") from None
     return bytes(body)

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, Table, select
+from sqlalchemy import Connection, RowMapping, Table, func, select
 
 from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.store import ControlStore, utc_now
@@ -12,10 +12,12 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.people.phones import PhoneVault, mask
 from usergrowth_dagster.messaging.policy import suppression
 from usergrowth_dagster.messaging.receiving.unread import REPLY
-from usergrowth_dagster.messaging.texts.refusals import Action
+from usergrowth_dagster.messaging.texts.refusals import Action, action_of, words_of
 from usergrowth_dagster.settings import Settings
 
-_P, _U, _M = schema.reply, schema.unread, schema.message
+_P, _U, _M, _S = schema.reply, schema.unread, schema.message, schema.suppression
+_REREAD = "reply_words"  # what the replies were last read by, in the table meta
+_CHUNK = 500
 _PREFIX = "u"
 _NUMBER = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){5,}")
 _EMAIL = re.compile(r"[^\s@\"'<>]{1,64}@[^\s@\"'<>]{1,253}")
@@ -131,6 +133,62 @@ def mark_refusal(
     return f"Reply {given} refuses: its sender {'is' if new else 'was already'} suppressed."
 
 
+def reread_replies(store: ControlStore, vault: PhoneVault, settings: Settings) -> int:
+    """Obey the replies that were kept before as talk and that refuse by the words of now.
+
+    Nothing is read again until the words, or the rules for them, have changed. A sender who has
+    sent START since, or whose suppression was lifted since, is left as he is.
+
+    Returns:
+        How many senders are suppressed by it.
+    """
+    words, name = words_of(settings), schema.meta.c.name == _REREAD
+    with store.read() as connection:
+        if connection.scalar(select(schema.meta.c.value).where(name)) == words.digest:
+            return 0
+        last = connection.scalar(select(func.max(_P.c.id))) or 0
+    done = start = 0
+    talk = (_P.c.action == str(Action.NONE)) & (func.length(_P.c.content) > 0)
+    while start < last:
+        with store.write(alone=True) as connection:
+            query = select(_P).where(talk, _P.c.id > start, _P.c.id <= last)
+            rows = connection.execute(query.order_by(_P.c.id).limit(_CHUNK)).mappings().all()
+            start = rows[-1]["id"] if len(rows) == _CHUNK else last
+            for row in rows:
+                if action_of(_readable(vault, row), words) is Action.OPT_OUT:
+                    done += _obey_late(connection, vault, settings, row)
+    with store.write(alone=True) as connection:
+        connection.execute(schema.meta.delete().where(name))
+        connection.execute(schema.meta.insert().values(name=_REREAD, value=words.digest))
+    return done
+
+
+def _readable(vault: PhoneVault, row: RowMapping) -> str:
+    try:
+        return _content(vault, row)
+    except UserError:
+        return ""  # damaged
+
+
+def _obey_late(
+    connection: Connection, vault: PhoneVault, settings: Settings, row: RowMapping
+) -> int:
+    """Take an earlier reply for a refusal, unless it was lifted since; whether it is new."""
+    sent = row["send_time"] or row["received_time"]
+    lift = select(_P.c.id).where(
+        _P.c.phone_hash == row["phone_hash"],
+        _P.c.action == str(Action.OPT_IN),
+        func.coalesce(_P.c.send_time, _P.c.received_time) > sent,
+    )
+    lifted = select(_S.c.id).where(
+        _S.c.phone_hash == row["phone_hash"], _S.c.lifted_time >= row["received_time"]
+    )
+    connection.execute(_P.update().where(_P.c.id == row["id"]).values(action=str(Action.OPT_OUT)))
+    if connection.scalar(lift.limit(1)) or connection.scalar(lifted.limit(1)):
+        return 0
+    return suppression.add(connection, [_suppression(connection, vault, settings, row)])
+
+
 def reveal(store: ControlStore, vault: PhoneVault, given: str, actor: str) -> str:
     """A reply in the clear, numbers included; the audit log gets an entry.
 
@@ -182,7 +240,7 @@ def _suppression(
         "phone_number": vault.seal(address) if address else None,
         "user_id": None,
         "reason": suppression.REPLY,
-        "source": f"reply by {row['gateway']}, marked by a person",
+        "source": f"reply by {row['gateway']}, understood later",
         "created_time": utc_now(),
         "lifted_time": None,
     }

@@ -12,6 +12,7 @@ The last two are switched by the setting ``opt_out_contained``. A word that lift
 only when it is the whole reply, and then no looser rule overrides it.
 """
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
@@ -69,6 +70,9 @@ class Action(StrEnum):
     NONE = "none"
 
 
+_RULES = 1  # to be raised when a rule here changes: what was kept before is then read again
+
+
 @dataclass(frozen=True)
 class Words:
     """Normal forms of the words that refuse, and of those that lift a refusal."""
@@ -76,6 +80,12 @@ class Words:
     refuse: frozenset[str]
     lift: frozenset[str]
     contained: bool = True
+
+    @property
+    def digest(self) -> str:
+        """Changes whenever a reply may come to refuse that did not before."""
+        about = (_RULES, sorted(self.refuse), sorted(self.lift), self.contained)
+        return hashlib.sha256(repr(about).encode()).hexdigest()[:32]
 
 
 def words_of(settings: Settings) -> Words:
