@@ -1,6 +1,7 @@
 """Pictures of how good a model is, as PNG bytes.
 
-Explicit figures on matplotlib's Agg canvas, never pyplot: no global state, safe in any thread.
+Explicit figures on matplotlib's Agg canvas, never pyplot: no global state but the
+fonts, safe in any thread.
 Colors are from the Okabe-Ito set, told apart by line style too.
 """
 
@@ -8,6 +9,7 @@ import io
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from usergrowth_dagster.fonts import use_fonts
 from usergrowth_dagster.learning.curves import curves, reliability
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ def picture(draw: Callable[[Any], None], title: str, height: float = _SIZE[1]) -
     from matplotlib.figure import Figure
     from PIL import Image
 
+    use_fonts()
     figure = Figure(figsize=(_SIZE[0], height), dpi=_DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from usergrowth_dagster.fonts import use_fonts
+
 WIDTH = 5.0
 """Inches, 72 units each: a picture that fills a phone of 400 px keeps its letters legible."""
 FONT = 9.5
@@ -86,6 +88,7 @@ class _style:
     def __init__(self, colors: Palette, name: str) -> None:
         from matplotlib import rc_context
 
+        use_fonts()
         self.context = rc_context(
             {
                 "svg.fonttype": "none",
@@ -126,7 +129,7 @@ def _save(picture: Picture, colors: Palette, kind: str) -> bytes:
     FigureCanvasAgg(figure)
     out = io.BytesIO()
     with warnings.catch_warnings():
-        # a Chinese name: the page's own font has the letters that matplotlib's lacks
+        # a letter of a third script: the page's own font has what these fonts lack
         warnings.filterwarnings("ignore", message="Glyph")
         picture.draw(figure, colors)
         if kind == "svg":
