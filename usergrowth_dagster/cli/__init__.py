@@ -1,9 +1,11 @@
 """The `usergrowth` command: everything that the UI does, without a UI."""
 
 import sys
+from typing import Annotated
 
 import typer
 
+from usergrowth_dagster import __version__
 from usergrowth_dagster.cli import (
     audits,
     campaigns,
@@ -24,25 +26,38 @@ app = typer.Typer(
     name="usergrowth",
     help="Decide every day whom to text, send the texts safely, and prove what they brought back.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"usergrowth {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
 PARTS = (
-    *(
-        homes,
-        campaigns,
-        chain,
-        landing,
-        delivery,
-        effects,
-        models,
-        people,
-        audits,
-        receive,
-        kannel,
-    ),
-    *(),
+    homes,
+    campaigns,
+    chain,
+    landing,
+    delivery,
+    effects,
+    models,
+    people,
+    audits,
+    receive,
+    kannel,
 )
 for part in PARTS:
     app.add_typer(part.app)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, finish, say, table
+from usergrowth_dagster.cli.common import Home, Json, Page
 
 app = typer.Typer()
 
@@ -13,13 +13,14 @@ app = typer.Typer()
 def replay(
     task: Annotated[str | None, typer.Argument(help="The task.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every task with a decision.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+    as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Rebuild a decision from what it was made from; fails when it is not what was decided."""
     from usergrowth_dagster.commands.replay import replay as run
 
-    finish(run(home, task, every=every, as_json=as_json, say=say, table=table))
+    page = Page(as_json)
+    page.finish(run(home, task, every=every, page=page))
 
 
 @app.command()
@@ -39,18 +40,13 @@ def what_if(
             "the campaign names an amount, profit is reckoned by that all the same."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+    as_json: Json = False,
     home: Home = None,
 ) -> None:
     """What another policy would have earned on a task's people; without one: the usual ones."""
     from usergrowth_dagster.commands.what_if import what_if as run
     from usergrowth_dagster.tasks.policies import Question
 
-    run(
-        home,
-        task,
-        Question(threshold, top_n, budget, money, by, value),
-        as_json=as_json,
-        say=say,
-        table=table,
-    )
+    page = Page(as_json)
+    run(home, task, Question(threshold, top_n, budget, money, by, value), page)
+    page.finish()

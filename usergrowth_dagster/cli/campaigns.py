@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, day_of, finish, say, table
+from usergrowth_dagster.cli.common import Home, Json, Page, day_of, say
 
 app = typer.Typer()
 
@@ -15,13 +15,16 @@ def apply(
     files: Annotated[
         list[Path], typer.Option("--file", "-f", help="Campaign YAML; may be given repeatedly.")
     ],
+    as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Create or update campaigns from their YAML files; the same file twice changes nothing."""
     from usergrowth_dagster.commands.campaigns import apply_files
 
+    page = Page(as_json)
     for line in apply_files(home, files):
-        say(line)
+        page.say(line)
+    page.finish()
 
 
 @app.command()
@@ -44,12 +47,15 @@ def review(
 @app.command()
 def reviews(
     name: Annotated[str | None, typer.Argument(help="show the history of this one")] = None,
+    as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Show where signatures and templates stand in the review, or what happened to one of them."""
     from usergrowth_dagster.commands.campaigns import show_reviews
 
-    show_reviews(home, name, table)
+    page = Page(as_json)
+    show_reviews(home, name, page.table)
+    page.finish()
 
 
 @app.command()
@@ -59,10 +65,12 @@ def preview(
         str | None, typer.Option(help="execution date; default: the campaign's newest")
     ] = None,
     samples: Annotated[int, typer.Option(min=0, max=100, help="messages to show")] = 5,
+    as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Show what a campaign would send, to how many, when and for how much; changes nothing."""
     from usergrowth_dagster.commands.preview import preview_campaign
 
     day = day_of(date) if date else None
-    finish(preview_campaign(home, campaign, day, samples, say, table))
+    page = Page(as_json)
+    page.finish(preview_campaign(home, campaign, day, samples, page))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, day_of, finish, say, table
+from usergrowth_dagster.cli.common import Home, Json, Page, day_of
 
 app = typer.Typer()
 
@@ -12,6 +12,7 @@ app = typer.Typer()
 @app.command()
 def run(
     day: Annotated[str, typer.Option("--date", help="Execution date; default today.")] = "",
+    as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Land the last days, then score, decide and batch the tasks of an execution date."""
@@ -22,7 +23,8 @@ def run(
     settings = open_home(home)
     with chain_progress():
         report = run_date(settings, day_of(day) if day else settings.current_date())
-    finish(show_chain(report, say, table))
+    page = Page(as_json)
+    page.finish(show_chain(report, page.say, page.table))
 
 
 @app.command()
@@ -32,6 +34,7 @@ def backfill(
     only_ingest: Annotated[
         bool, typer.Option("--only-ingest", help="Land and make facts, decide nothing.")
     ] = False,
+    as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Land and compute a range of dates; what is up to date is left alone, nothing is sent late."""
@@ -42,12 +45,14 @@ def backfill(
     settings = open_home(home)
     with chain_progress():
         report = backfill_range(settings, day_of(first), day_of(last), only_ingest=only_ingest)
-    finish(show_chain(report, say, table))
+    page = Page(as_json)
+    page.finish(show_chain(report, page.say, page.table))
 
 
 @app.command()
 def train(
     day: Annotated[str, typer.Option("--date", help="Execution date; default today.")] = "",
+    as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Train the models that campaigns ask for, on what was known before an execution date."""
@@ -58,4 +63,5 @@ def train(
     settings = open_home(home)
     with chain_progress():
         report = train_date(settings, day_of(day) if day else settings.current_date())
-    finish(show_training(report, say))
+    page = Page(as_json)
+    page.finish(show_training(report, page.say, page.table))

@@ -1,5 +1,6 @@
-"""What all commands share: the home option, dates, printing, and how they end."""
+"""What all commands share: the options --home and --json, dates, printing, and how they end."""
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,10 @@ from usergrowth_dagster.errors import listed
 Home = Annotated[
     Path | None,
     typer.Option("--home", help="Home folder; default USERGROWTH_HOME, else ./.usergrowth."),
+]
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document to standard output instead.")
 ]
 
 
@@ -30,14 +35,17 @@ def say(text: str) -> None:
     Console(soft_wrap=True, highlight=False).print(text, markup=False)
 
 
-def table(title: str, header: tuple[str, ...], lines: list[tuple[Any, ...]]) -> None:
+def table(title: str, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
     """Print a table for a person."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from usergrowth_dagster.commands.cells import shown
 
     table = Table(*header, title=title, title_justify="left", box=None, pad_edge=False)
     for line in lines:
-        table.add_row(*("" if cell is None else str(cell) for cell in line))
+        table.add_row(*(Text(shown(cell)) for cell in line))
     console = Console()
     # A log file has no width; a table cut to 80 columns cannot be read.
     Console(width=max(console.width, 150) if not console.is_terminal else None).print(table)
@@ -50,7 +58,65 @@ def print_errors(*sentences: str) -> None:
         typer.echo(f"error: {line}", err=True)
 
 
-def finish(failures: list[str]) -> None:
+class Page:
+    """What a command shows: printed at once for a person, or as one JSON document at the end.
+
+    The document holds each table under its title (``rows`` without one) as a list of objects, the
+    sentences as ``notes``, and as ``failures`` those of :meth:`finish`. A command that has more to
+    say than its tables gives its own value to :meth:`document` instead.
+    """
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self._notes: list[str] = []
+        self._tables: dict[str, list[dict[str, Any]]] = {}
+        self._document: Any = None
+
+    def say(self, text: str) -> None:
+        """A sentence; a blank one is a blank line for a person."""
+        if not self.as_json:
+            say(text)
+        elif text.strip():
+            self._notes.append(text.strip())
+
+    def table(self, title: str, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
+        """A table of values; :mod:`usergrowth_dagster.commands.cells` says how each is written."""
+        if not self.as_json:
+            table(title, header, lines)
+            return
+        from usergrowth_dagster.commands.cells import key, records
+
+        self._tables.setdefault(key(title) or "rows", []).extend(records(header, lines))
+
+    def markdown(self, text: str) -> None:
+        """A document in markdown: laid out on a terminal, as it is in a file."""
+        import sys
+
+        if self.as_json:
+            self._notes.append(text)
+        elif sys.stdout.isatty():
+            from rich.console import Console
+            from rich.markdown import Markdown
+
+            Console().print(Markdown(text))
+        else:
+            typer.echo(text)
+
+    def document(self, value: Any) -> None:
+        """The JSON document, instead of tables and sentences; a person does not see it."""
+        self._document = value
+
+    def finish(self, failures: Sequence[str] = ()) -> None:
+        """Print the document where one is wanted; exit with 2 when something failed."""
+        if self.as_json:
+            from usergrowth_dagster.commands.cells import document
+
+            made = {**self._tables, "notes": self._notes, "failures": list(failures)}
+            typer.echo(document(made if self._document is None else self._document))
+        finish(failures)
+
+
+def finish(failures: Sequence[str]) -> None:
     """Exit with 2 when something failed, each in its own sentence."""
     print_errors(*failures)
     if failures:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, finish, say, table
+from usergrowth_dagster.cli.common import Home, Json, Page, say
 
 app = typer.Typer()
 
@@ -14,20 +14,26 @@ Ids = Annotated[list[int] | None, typer.Option(metavar="ID", help="May be given 
 
 @app.command()
 def dispatch(
-    once: Annotated[bool, typer.Option("--once", help="Send what is due and end.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Send what is due and end (the default).")
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on until interrupted.")] = False,
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between rounds.")] = 10.0,
+    as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Send the messages that are due; any number of these may run at once."""
     from usergrowth_dagster.commands.delivery import dispatch_forever, dispatch_once
 
-    if once == watch:
-        raise typer.BadParameter("give --once or --watch")
+    if once and watch:
+        raise typer.BadParameter("--once and --watch exclude each other; give one of them")
+    if watch and as_json:
+        raise typer.BadParameter("--json goes with --once: --watch has no end to report at")
     if watch:
         dispatch_forever(home, interval, say)
-    else:
-        finish(dispatch_once(home, say))
+        return
+    page = Page(as_json)
+    page.finish(dispatch_once(home, page.say))
 
 
 @app.command()
@@ -60,6 +66,7 @@ def delivery(
     name: Annotated[
         str | None, typer.Argument(help="Only a schedule, campaign or task of this name.")
     ] = None,
+    as_json: Json = False,
     home: Home = None,
 ) -> None:
     """What is under way: occurrences with their window, people by state and reason."""
@@ -67,10 +74,11 @@ def delivery(
 
     with opened(home) as (store, settings):
         found = read_deliveries(store, settings, name)
+    page = Page(as_json)
     for title, header, lines in found.sections:
-        table(title, header, lines)
-        say("")
-    finish(found.failures)
+        page.table(title, header, lines)
+        page.say("")
+    page.finish(found.failures)
 
 
 @app.command()
@@ -82,6 +90,7 @@ def reconcile(
     release: Ids = None,
     close: Ids = None,
     why: Annotated[str, typer.Option(help="Why, kept with who; release and close need it.")] = "",
+    as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Settle messages in doubt: release those that surely never went out, close the others."""
@@ -90,9 +99,10 @@ def reconcile(
     done = reconcile_doubts(
         home, look_up=look_up, release=release or [], close=close or [], why=why
     )
+    page = Page(as_json)
     for line in done.told:
-        say(line)
-    if listed or done.lines or not done.told:
+        page.say(line)
+    if as_json or listed or done.lines or not done.told:
         header = ("id", "schedule", "occurrence", "user", "address", "gateway", "reason", "at")
-        table(f"In doubt: {len(done.lines)}", header, done.lines)
-    finish(done.failed)
+        page.table("In doubt", header, done.lines)
+    page.finish(done.failed)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, day_of, finish, say, table
+from usergrowth_dagster.cli.common import Home, Json, Page, day_of
 
 app = typer.Typer()
 
@@ -21,6 +21,7 @@ def report(
         str, typer.Option("--from", help="All campaigns together, by the global control group.")
     ] = "",
     last: Annotated[str, typer.Option("--to", help="Last execution date; with --from.")] = "",
+    as_json: Json = False,
     home: Home = None,
 ) -> None:
     """What the texts of a task brought back, against its control group: a page to forward."""
@@ -28,7 +29,8 @@ def report(
 
     if bool(first) != bool(last):
         raise typer.BadParameter("--from and --to go together")
-    finish(
+    page = Page(as_json)
+    page.finish(
         write_reports(
             home,
             task,
@@ -36,7 +38,6 @@ def report(
             day=day_of(day) if day else None,
             every=every,
             period=(day_of(first), day_of(last)) if first else None,
-            say=say,
-            table=table,
+            page=page,
         )
     )

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, day_of, finish, say, table
+from usergrowth_dagster.cli.common import Home, Json, Page, day_of, say, table
 
 app = typer.Typer()
 
@@ -29,21 +29,22 @@ def init(
 
 
 @app.command()
-def status(home: Home = None) -> None:
+def status(as_json: Json = False, home: Home = None) -> None:
     """Tables, models, tasks and messages of a home."""
     from usergrowth_dagster.commands.home import open_home
     from usergrowth_dagster.commands.status import read_status
     from usergrowth_dagster.tasks.project import Project
 
     found = read_status(Project(open_home(home)))
+    page = Page(as_json)
     for title, header, lines in found.sections:
-        table(title, header, lines)
-        say("")
-    finish(found.failures)
+        page.table(title, header, lines)
+        page.say("")
+    page.finish(found.failures)
 
 
 @app.command()
-def doctor(home: Home = None) -> None:
+def doctor(as_json: Json = False, home: Home = None) -> None:
     """Check the machine and the home, and say what to do about what is not well."""
     from usergrowth_dagster.commands.doctor import examine
     from usergrowth_dagster.commands.home import prepare_dagster
@@ -53,12 +54,13 @@ def doctor(home: Home = None) -> None:
     if settings.home.is_dir():
         prepare_dagster(settings.home)
     findings = examine(settings)
-    table(
-        "",
-        ("check", "", "seen"),
+    page = Page(as_json)
+    page.table(
+        "Checks",
+        ("check", "result", "seen"),
         [(f.name, "ok" if f.well else "FAILS", f.detail) for f in findings],
     )
-    finish([f"{f.name}: {f.detail}" for f in findings if not f.well])
+    page.finish([f"{f.name}: {f.detail}" for f in findings if not f.well])
 
 
 @app.command()

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, say, table
+from usergrowth_dagster.cli.common import Home, Json, Page, say
 
 app = typer.Typer()
 models = typer.Typer(
@@ -15,7 +15,6 @@ app.add_typer(models, name="models")
 Name = Annotated[str, typer.Argument(help="churn, winback or uplift")]
 Version = Annotated[int, typer.Argument(help="its number")]
 Why = Annotated[str, typer.Option("--why", help="The reason, kept with the version.")]
-Json = Annotated[bool, typer.Option("--json", help="Everything, as JSON.")]
 
 
 @models.command("list")
@@ -27,7 +26,9 @@ def list_(
     """Every version: its status, whose word that is, and which of them score today."""
     from usergrowth_dagster.commands.models import list_models
 
-    list_models(home, name, as_json=as_json, say=_plain if as_json else say, table=table)
+    page = Page(as_json)
+    list_models(home, name, page)
+    page.finish()
 
 
 @models.command()
@@ -35,7 +36,9 @@ def show(name: Name, version: Version, as_json: Json = False, home: Home = None)
     """The model card of a version: what it answers, how good it is, for whom, its limits."""
     from usergrowth_dagster.commands.models import show_model
 
-    show_model(home, name, version, as_json=as_json, say=_plain)
+    page = Page(as_json)
+    show_model(home, name, version, page)
+    page.finish()
 
 
 @models.command()
@@ -65,8 +68,3 @@ def rollback(
     from usergrowth_dagster.commands.models import rollback_model
 
     rollback_model(home, name, version, why=why, say=say)
-
-
-def _plain(text: str) -> None:
-    """A document as it is, whatever the width of the terminal."""
-    typer.echo(text)

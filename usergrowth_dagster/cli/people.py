@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, day_of, finish, say, table
+from usergrowth_dagster.cli.common import Home, Json, Page, day_of, say
 
 app = typer.Typer()
 
@@ -14,21 +14,15 @@ def why(
     user: Annotated[str, typer.Argument(help="User id.")],
     campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
     day: Annotated[str, typer.Option("--date", help="Only this execution date.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+    as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Why a person got a message, or got nothing: decision, ledger, receipts, rules."""
     from usergrowth_dagster.commands.why import explain
 
-    explain(
-        home,
-        user,
-        campaign=campaign,
-        day=day_of(day) if day else None,
-        as_json=as_json,
-        say=say,
-        table=table,
-    )
+    page = Page(as_json)
+    explain(home, user, campaign=campaign, day=day_of(day) if day else None, page=page)
+    page.finish()
 
 
 @app.command()
@@ -46,12 +40,16 @@ def forget(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be erased, change nothing.")
     ] = False,
+    as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Erase a person everywhere, for good, and keep them suppressed in every channel."""
     from usergrowth_dagster.commands.people import forget_person
 
-    finish(forget_person(home, user, address or [], dry_run=dry_run, say=say, table=table))
+    page = Page(as_json)
+    page.finish(
+        forget_person(home, user, address or [], dry_run=dry_run, say=page.say, table=page.table)
+    )
 
 
 @app.command()
@@ -67,13 +65,16 @@ def audit(
     since: Annotated[str, typer.Option(help="Only from this day on.")] = "",
     actor: Annotated[str | None, typer.Option(help="Only of who begins so: ann, ann@host.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="So many of the newest.")] = 200,
+    as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Who did what: reviews, pauses, suppressions, erasures, keys."""
     from usergrowth_dagster.commands.people import audit_log
 
     lines = audit_log(home, day_of(since) if since else None, actor, limit)
-    if lines:
-        table("", ("time", "who", "what", "to what", "detail"), list(lines))
+    page = Page(as_json)
+    if lines or as_json:
+        page.table("", ("time", "who", "what", "to what", "detail"), lines)
     else:
-        say("no entries")
+        page.say("no entries")
+    page.finish()

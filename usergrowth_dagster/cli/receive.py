@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, say, table
+from usergrowth_dagster.cli.common import Home, Json, Page, say
 
 app = typer.Typer()
 suppress = typer.Typer(help="People who may not be texted.", no_args_is_help=True)
@@ -135,12 +135,13 @@ def export(
 
 
 @suppress.command()
-def count(home: Home = None) -> None:
+def count(as_json: Json = False, home: Home = None) -> None:
     """Count the suppressions in force."""
     from usergrowth_dagster.commands import suppressions
 
-    lines = suppressions.count(home)
-    table("", ("channel", "scope", "reason", "suppressions"), [tuple(line) for line in lines])
+    page = Page(as_json)
+    page.table("", ("channel", "scope", "reason", "suppressions"), suppressions.count(home))
+    page.finish()
 
 
 def _asked(phone: str | None) -> str | None:

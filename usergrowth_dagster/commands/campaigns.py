@@ -80,7 +80,7 @@ def show_reviews(home: Path | None, name: str | None, show_table: "ShowTable") -
         return
     zone = project.settings.zone
     lines = [
-        (f"{e.time.astimezone(zone):%Y-%m-%d %H:%M}", kind, e.actor, e.source, e.target, e.note)
+        (e.time.astimezone(zone), kind, e.actor, e.source, e.target, e.note)
         for kind, e in review_history(project.store, name)
     ]
     show_table(f"History of {name}", ("time", "kind", "who", "from", "to", "note"), lines)

@@ -14,8 +14,10 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
+from usergrowth_dagster.commands.cells import Count
 from usergrowth_dagster.control.audit import whoami
 from usergrowth_dagster.control.store import ControlStore, open_store
+from usergrowth_dagster.control.wall_clock import shown_moment
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.dispatching.dispatch import DispatchCounts, dispatch
 from usergrowth_dagster.messaging.dispatching.look_ups import settle
@@ -129,7 +131,7 @@ def _short(error: DBAPIError) -> str:
 
 
 def _clock(settings: Settings) -> str:
-    return datetime.now(settings.zone).strftime("%Y-%m-%d %H:%M:%S")
+    return shown_moment(datetime.now(settings.zone))
 
 
 def _wait(seconds: float, stop: Callable[[], bool]) -> None:
@@ -167,17 +169,17 @@ def read_deliveries(store: ControlStore, settings: Settings, name: str | None = 
     """Occurrences with their window and what holds them up, and people by state and reason."""
     found = deliveries(store, settings, business_now(settings), name)
 
-    def local(moment: datetime) -> str:
+    def local(moment: datetime) -> datetime:
         try:
-            return moment.astimezone(settings.zone).strftime("%Y-%m-%d %H:%M")
+            return moment.astimezone(settings.zone)
         except OverflowError:  # at the end of the calendar
-            return f"{moment:%Y-%m-%d %H:%M} UTC"
+            return moment
 
     runs = [
         (d.schedule, d.occurrence, d.state, local(d.due), local(d.send_by), d.note) for d in found
     ]
     people = [
-        (d.schedule, d.occurrence, str(count.state), count.reason or "", count.rows)
+        (d.schedule, d.occurrence, str(count.state), count.reason, Count(count.rows))
         for d in found
         for count in d.counts
     ]
@@ -267,7 +269,7 @@ def _doubtful(ledger: Ledger, settings: Settings) -> list[tuple[Any, ...]]:
             mask(ledger.vault.open(row["phone_number"])),
             row["gateway"],
             row["reason"],
-            row["submitted_time"].astimezone(settings.zone).strftime("%Y-%m-%d %H:%M:%S"),
+            row["submitted_time"].astimezone(settings.zone),
         )
         for row in rows
     ]

@@ -15,9 +15,20 @@ class InterruptedRunError(UserError):
     """A person stopped the run; the same command goes on where it stopped."""
 
 
+@dataclass(frozen=True)
+class Rows:
+    """A small table that an asset reported."""
+
+    header: list[str]
+    lines: list[list[Any]]
+
+
 @dataclass
 class RunReport:
-    """What a run told: rows by asset, metadata by asset, sentences of failed tasks."""
+    """What a run told: rows by asset, metadata by asset, sentences of failed tasks.
+
+    A table in the metadata is a :class:`Rows`.
+    """
 
     run_id: str
     rows: dict[str, int] = field(default_factory=dict)
@@ -76,7 +87,7 @@ def _report(result: "ExecuteInProcessResult") -> RunReport:
     for event in result.get_asset_materialization_events():
         found = event.step_materialization_data.materialization
         name = "/".join(found.asset_key.path)
-        values = {key: getattr(value, "value", value) for key, value in found.metadata.items()}
+        values = {key: _value(value) for key, value in found.metadata.items()}
         if values:
             report.metadata[name] = values
             report.rows[name] = int(str(values.get("dagster/row_count") or 0))
@@ -92,6 +103,15 @@ def _report(result: "ExecuteInProcessResult") -> RunReport:
             name = f"{'/'.join(check.asset_key.path)}: {check.check_name}"
             report.warnings.append(f"{name}{more}")
     return report
+
+
+def _value(found: Any) -> Any:
+    from dagster import TableMetadataValue
+
+    if isinstance(found, TableMetadataValue):
+        names = [column.name for column in found.schema.columns]
+        return Rows(names, [[row.data[name] for name in names] for row in found.records])
+    return getattr(found, "value", found)
 
 
 def _failures(result: "ExecuteInProcessResult") -> list[str]:

@@ -1,6 +1,5 @@
 """Registered model versions: list, show, approve, reject, rollback."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from usergrowth_dagster.tasks.models import record_change, settle_models, vouch_
 from usergrowth_dagster.tasks.project import Project
 
 if TYPE_CHECKING:
-    from usergrowth_dagster.commands.show import Say, ShowTable
+    from usergrowth_dagster.commands.show import Say, Shows
     from usergrowth_dagster.learning.settling import Change
     from usergrowth_dagster.learning.store import ModelRef
 
@@ -23,9 +22,7 @@ HEADER = (
 _NEXT_WAIT = "Its label's next versions wait until a person approves one."
 
 
-def list_models(
-    home: Path | None, name: str | None, *, as_json: bool, say: "Say", table: "ShowTable"
-) -> None:
+def list_models(home: Path | None, name: str | None, page: "Shows") -> None:
     """Show every version of the registered models, and which of them score today.
 
     Raises:
@@ -48,15 +45,14 @@ def list_models(
         for ref in refs:
             records.append(_record(ref) | {"scores_today": ref.version in scoring})
             lines.append(_line(ref, ref.version in scoring))
-    if as_json:
-        say(json.dumps(records, indent=1))
-    elif lines:
-        table("Models", HEADER, lines)
+    page.document(records)
+    if lines:
+        page.table("Models", HEADER, lines)
     else:
-        say("no version is registered; usergrowth train makes one")
+        page.say("no version is registered; usergrowth train makes one")
 
 
-def show_model(home: Path | None, name: str, version: int, *, as_json: bool, say: "Say") -> None:
+def show_model(home: Path | None, name: str, version: int, page: "Shows") -> None:
     """Show where a version stands, and its model card.
 
     Raises:
@@ -69,11 +65,11 @@ def show_model(home: Path | None, name: str, version: int, *, as_json: bool, say
     _require_known(name)
     settle_models(project, name)
     ref = get_version(project.settings, name, version)
-    if as_json:
-        say(json.dumps(_record(ref) | {"summary": read_artifacts(ref)[0]}, indent=1))
+    if page.as_json:
+        page.document(_record(ref) | {"summary": read_artifacts(ref)[0]})
         return
-    say(_standing(ref) + "\n")
-    say(read_card(ref) or "It was registered without a model card.")
+    page.say(_standing(ref) + "\n")
+    page.markdown(read_card(ref) or "It was registered without a model card.")
 
 
 def review_model(
@@ -169,10 +165,7 @@ def _record(ref: "ModelRef") -> dict[str, Any]:
     values = asdict(ref)
     for hidden in ("tracking_uri", "settled"):
         del values[hidden]
-    return {
-        key: value.isoformat() if hasattr(value, "isoformat") else value
-        for key, value in values.items()
-    }
+    return values
 
 
 def _standing(ref: "ModelRef") -> str:

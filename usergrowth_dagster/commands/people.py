@@ -80,14 +80,14 @@ def rotate_key(home: Path | None, say: Say, progress: Progress | None = None) ->
 
 def audit_log(
     home: Path | None, since: date | None, actor: str | None, limit: int
-) -> list[tuple[str, str, str, str, str]]:
+) -> list[tuple[datetime, str, str, str, str]]:
     """Lines of the audit log: time in the business time zone, who, what, to what, detail."""
     settings = open_home(home)
     start = datetime.combine(since, time(), settings.zone).astimezone(UTC) if since else None
     found = entries(Project(settings).store, since=start, actor=actor, limit=limit)
     return [
         (
-            f"{entry.time.astimezone(settings.zone):%Y-%m-%d %H:%M:%S}",
+            entry.time.astimezone(settings.zone),
             entry.actor,
             entry.action,
             entry.subject,

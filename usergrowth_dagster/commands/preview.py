@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from usergrowth_dagster.commands.cells import Count, Money, Share
 from usergrowth_dagster.commands.home import open_home
+from usergrowth_dagster.control.wall_clock import shown_moment
 from usergrowth_dagster.messaging.plans.forecast import Forecast, Sample
 from usergrowth_dagster.tasks.preview import Preview, preview_task, tasks_of
 from usergrowth_dagster.tasks.project import Project
@@ -14,7 +16,7 @@ from usergrowth_dagster.tasks.variants import variant_draw
 from usergrowth_dagster.tasks.zones import unknown_zones_sentence
 
 if TYPE_CHECKING:
-    from usergrowth_dagster.commands.show import Say, ShowTable
+    from usergrowth_dagster.commands.show import Say, Shows, ShowTable
 
 
 def preview_campaign(
@@ -22,8 +24,7 @@ def preview_campaign(
     campaign: str,
     day: date | None,
     samples: int,
-    say: "Say",
-    show_table: "ShowTable",
+    page: "Shows",
 ) -> list[str]:
     """Print what each task of a campaign and date would send.
 
@@ -34,12 +35,52 @@ def preview_campaign(
         UserError: the campaign has no task on the date.
     """
     project = Project(open_home(home))
-    problems = []
+    problems, found_all = [], []
     for task in tasks_of(project, campaign, day):
         found = preview_task(project, task, samples)
-        show_preview(project, found, say, show_table)
+        show_preview(project, found, page.say, page.table)
+        found_all.append(_record(found))
         problems += found.problems
+    page.document(found_all)
     return problems
+
+
+def _record(found: Preview) -> dict[str, Any]:
+    """A task's preview as JSON; addresses are masked as in the samples."""
+    forecast = found.forecast
+    made: dict[str, Any] = {
+        "task": found.task.task_id,
+        "campaign": found.task.campaign,
+        "execution_date": found.task.execution_date,
+        "planned": found.planned,
+        "decided": found.decided,
+        "reviews": found.reviews,
+        "unknown_zones": found.unknown_zones,
+        "problems": found.problems,
+        "forecast": None,
+    }
+    if forecast is not None:
+        plan = forecast.plan
+        made["forecast"] = {
+            "due": plan.occurrence.due,
+            "send_by": plan.occurrence.send_by,
+            "people": plan.people,
+            "messages": plan.messages,
+            "cost": plan.cost,
+            "currency": plan.currency,
+            "committed": found.committed,
+            "states": plan.states,
+            "skipped": plan.reasons,
+            "sizes": forecast.sizes,
+            "hours": [
+                {"zone": zone, "hour": hour, "people": people}
+                for (zone, hour), people in forecast.hours.items()
+            ],
+            "texts": {variant or "": text for variant, text in forecast.texts.items()},
+            "longest": forecast.longest,
+            "samples": forecast.samples,
+        }
+    return made
 
 
 def show_preview(project: Project, found: Preview, say: "Say", show_table: "ShowTable") -> None:
@@ -65,8 +106,8 @@ def show_preview(project: Project, found: Preview, say: "Say", show_table: "Show
 
 def _show_outcomes(decided: dict[str, int], show_table: "ShowTable") -> None:
     total = sum(decided.values())
-    lines = [(name, f"{rows:,}", _share(rows, total)) for name, rows in decided.items()]
-    show_table("Decision", ("outcome", "rows", "share"), [*lines, ("all", f"{total:,}", "")])
+    lines = [(name, Count(rows), _share(rows, total)) for name, rows in decided.items()]
+    show_table("Decision", ("outcome", "rows", "share"), [*lines, ("all", Count(total), None)])
 
 
 def _show_forecast(
@@ -76,27 +117,26 @@ def _show_forecast(
     people = sum(plan.states.values())
     if plan.reasons:
         lines: list[tuple[Any, ...]] = [
-            (reason, f"{count:,}", _share(count, people)) for reason, count in plan.reasons.items()
+            (reason, Count(count), _share(count, people)) for reason, count in plan.reasons.items()
         ]
         show_table("Skipped by the plan", ("reason", "people", "share"), lines)
     due, send_by = (
-        f"{moment.astimezone(zone):%Y-%m-%d %H:%M}"
-        for moment in (plan.occurrence.due, plan.occurrence.send_by)
+        shown_moment(moment, zone) for moment in (plan.occurrence.due, plan.occurrence.send_by)
     )
     say(
         f"{plan.people:,} of {people:,} people get {plan.messages:,} messages for "
-        f"{plan.cost:,.2f} {plan.currency}, from {due} to {send_by} {zone.key}"
+        f"{plan.cost:,.2f} {plan.currency}, from {due} to {send_by} ({zone.key})"
     )
     _show_budget(found, forecast, say)
     show_table(
         "Sizes",
         ("messages a person", "people"),
-        [(size, f"{count:,}") for size, count in forecast.sizes.items()],
+        [(size, Count(count)) for size, count in forecast.sizes.items()],
     )
     show_table(
         "Hours",
         ("zone", "first local hour", "people"),
-        [(zone, f"{hour:%Y-%m-%d %H}h", f"{n:,}") for (zone, hour), n in forecast.hours.items()],
+        [(zone, hour, Count(n)) for (zone, hour), n in forecast.hours.items()],
     )
     if forecast.plan.occurrence.variants:
         _show_texts(found, forecast, show_table)
@@ -115,11 +155,11 @@ def _show_texts(found: Preview, forecast: Forecast, show_table: "ShowTable") -> 
         [
             (
                 name,
-                f"{chances[name]:.1%}" if name in chances else "",
-                f"{one.people:,}",
-                f"{one.messages:,}",
-                f"{one.cost:,.2f}",
-                one.longest or "",
+                Share(chances[name]) if name in chances else None,
+                Count(one.people),
+                Count(one.messages),
+                Money(one.cost),
+                one.longest,
                 one.content,
             )
             for name, one in forecast.texts.items()
@@ -155,7 +195,7 @@ def _show_samples(samples: Sequence[Sample], show_table: "ShowTable") -> None:
                 (
                     one.user_id,
                     one.address,
-                    f"{one.at:%m-%d %H:%M}",
+                    one.at,
                     one.segments,
                     one.length,
                     *([one.variant] if several else []),
@@ -166,5 +206,5 @@ def _show_samples(samples: Sequence[Sample], show_table: "ShowTable") -> None:
         )
 
 
-def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else ""
+def _share(part: int, whole: int) -> Share | None:
+    return Share(part / whole) if whole else None

@@ -1,7 +1,5 @@
 """Replays of decisions, as a page or as JSON."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +9,7 @@ from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.replay import Replayed, decided_tasks, replay_task
 
 if TYPE_CHECKING:
-    from usergrowth_dagster.commands.show import Say, ShowTable
+    from usergrowth_dagster.commands.show import Say, Shows, ShowTable
 
 
 def replay(
@@ -19,9 +17,7 @@ def replay(
     task_id: str | None,
     *,
     every: bool,
-    as_json: bool,
-    say: "Say",
-    table: "ShowTable",
+    page: "Shows",
 ) -> list[str]:
     """Replay one task's decisions, or those of all tasks.
 
@@ -39,12 +35,10 @@ def replay(
     for name in names:
         for one in replay_task(project, name):
             found.append(one)
-            if not as_json:
-                _show(one, task_id is not None, say, table)
-    if as_json:
-        say(json.dumps([asdict(one) for one in found], ensure_ascii=False, indent=1, default=str))
-    elif not found:
-        say("nothing has been decided yet")
+            _show(one, task_id is not None, page.say, page.table)
+    page.document(found)
+    if not found:
+        page.say("nothing has been decided yet")
     return [one.sentence for one in found if one.state != "equal"]
 
 

@@ -1,14 +1,17 @@
 """Reports of effects from the command line: the sentence, the main figures, where the page is."""
 
+import json
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from usergrowth_dagster.commands.home import open_home
-from usergrowth_dagster.commands.show import Say, ShowTable
+from usergrowth_dagster.commands.show import Say, Shows, ShowTable
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task, all_tasks
 from usergrowth_dagster.control.tasks import task as one_task
 from usergrowth_dagster.effects.report.main_figures import figure_rows
+from usergrowth_dagster.effects.report.page import render_json
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.report import Report, report_period, report_task
@@ -22,8 +25,7 @@ def report(
     day: date | None,
     every: bool,
     period: tuple[date, date] | None = None,
-    say: Say,
-    table: ShowTable,
+    page: Shows,
 ) -> list[str]:
     """Write the reports of the tasks that are asked for and show what they say.
 
@@ -44,20 +46,30 @@ def report(
             raise UserError(f"--from {period[0]} is after --to {period[1]}")
         made = report_period(project, *period)
         if len(made) > 1:
-            say(
+            page.say(
                 "The control group of all campaigns was drawn afresh within the period: there is "
                 "a report for each draw.\n"
             )
         for one in made:
-            show_report(one, say, table)
+            show_report(one, page.say, page.table)
+        page.document([_record(one) for one in made])
         return []
-    failures = []
+    failures, written = [], []
     for task in _asked(project, task_id, campaign, day, every):
         try:
-            show_report(report_task(project, task), say, table)
+            made_one = report_task(project, task)
         except UserError as error:
             failures.append(str(error))
+            continue
+        show_report(made_one, page.say, page.table)
+        written.append(_record(made_one))
+    page.document(written)
     return failures
+
+
+def _record(found: Report) -> dict[str, Any]:
+    """The report as JSON, as its file has it, and where the page is."""
+    return {**json.loads(render_json(found.effect, found.basis)), "page": found.page}
 
 
 def _asked(

@@ -1,17 +1,38 @@
 """Progress and results on a terminal."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from usergrowth_dagster.commands.cells import Count
 from usergrowth_dagster.commands.chain import ChainReport
-from usergrowth_dagster.commands.execute import RunReport
+from usergrowth_dagster.commands.execute import Rows, RunReport
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 Say = Callable[[str], None]
-ShowTable = Callable[[str, tuple[str, ...], list[tuple[Any, ...]]], None]
+ShowTable = Callable[[str, Sequence[str], Sequence[Sequence[Any]]], None]
+
+
+class Shows(Protocol):
+    """Where a command shows what it found; see ``Page`` of the command line."""
+
+    @property
+    def as_json(self) -> bool:
+        """Whether only a JSON document is wanted."""
+
+    def say(self, text: str) -> None:
+        """A sentence."""
+
+    def table(self, title: str, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
+        """A table of values."""
+
+    def markdown(self, text: str) -> None:
+        """A document in markdown."""
+
+    def document(self, value: Any) -> None:
+        """The JSON document."""
 
 
 class StageBars:
@@ -59,18 +80,22 @@ def chain_progress() -> Iterator[None]:
 
 def show_chain(report: ChainReport, say: Say, show_table: ShowTable) -> list[str]:
     """Show what a chain of runs did; the sentences of what failed."""
-    lines = [(name, _rows(found)) for name, found in report.ingest.metadata.items()]
+    lines = _written(report.ingest)
     failures = list(report.ingest.failures)
     warnings = list(report.ingest.warnings)
     if report.decide:
-        lines += [(name, _rows(found)) for name, found in report.decide.metadata.items()]
+        lines += _written(report.decide)
         failures += report.decide.failures
         warnings += report.decide.warnings
-    show_table("Tables", ("table", "rows written"), lines)
+    if lines:
+        show_table("Tables", ("table", "rows written"), lines)
+    else:
+        say("Every table is up to date.")
     for name in ("population", "scores", "decisions", "selection_output", "send_batches"):
         told = report.decide.metadata.get(name, {}).get("by_task") if report.decide else None
         if told:
-            say(f"\n{name}\n{told}")
+            say("")
+            show_table(name, told.header, told.lines)
     sent = report.decide.metadata.get("dispatched_messages", {}) if report.decide else {}
     told = ", ".join(f"{k} {v}" for k, v in sent.items() if v and not k.startswith("dagster/"))
     if report.decide:
@@ -79,24 +104,35 @@ def show_chain(report: ChainReport, say: Say, show_table: ShowTable) -> list[str
         failures += report.measure.failures
         warnings += report.measure.warnings
         if told := report.measure.metadata.get("effects", {}).get("by_task"):
-            say(f"\neffects\n{told}")
+            say("")
+            show_table("effects", told.header, told.lines)
     for warning in warnings:
         say(f"warning: {warning}")
     return failures
 
 
-def show_training(report: RunReport, say: Say) -> list[str]:
+def show_training(report: RunReport, say: Say, show_table: ShowTable) -> list[str]:
     """Show what a training came to; the sentences of what failed."""
     for name, found in report.metadata.items():
-        told = [
-            str(found[key])
-            for key in found
+        told = {
+            key: value
+            for key, value in found.items()
             if key.rsplit(": ", 1)[-1] in ("model", "gain", "skipped", "evaluation")
-        ]
+        }
         if told:
-            say(f"\n{name}\n" + "\n".join(told))
+            say(f"\n{name}")
+        for key, value in told.items():
+            if isinstance(value, Rows):
+                show_table(key, value.header, value.lines)
+            else:
+                say(str(value))
     return report.failures
 
 
-def _rows(metadata: dict[str, Any]) -> str:
-    return f"{int(metadata.get('dagster/row_count') or 0):,}"
+def _written(report: RunReport) -> list[tuple[str, Count]]:
+    """The steps that wrote rows, and how many; not those that found all up to date."""
+    return [
+        (name, Count(found["dagster/row_count"]))
+        for name, found in report.metadata.items()
+        if found.get("dagster/row_count") and 0 not in map(found.get, ("days_built", "days_landed"))
+    ]

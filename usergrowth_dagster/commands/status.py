@@ -1,5 +1,6 @@
 """What a home holds: tables, models, campaigns, tasks and messages."""
 
+from usergrowth_dagster.commands.cells import Count
 from usergrowth_dagster.commands.delivery import Overview
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.project import Project
@@ -45,7 +46,7 @@ def _tables(project: Project) -> Overview:
             lines.append(
                 (
                     table,
-                    f"{sum(counts.values()):,}",
+                    Count(sum(counts.values())),
                     len(counts),
                     min(counts),
                     max(counts),

@@ -1,7 +1,5 @@
 """What another policy would have earned, as a page or as JSON."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +14,7 @@ from usergrowth_dagster.tasks.policies import Question, ask, policy_asked, worth
 from usergrowth_dagster.tasks.project import Project
 
 if TYPE_CHECKING:
-    from usergrowth_dagster.commands.show import Say, ShowTable
+    from usergrowth_dagster.commands.show import Say, Shows, ShowTable
 
 ESTIMATORS = {"dr": "doubly robust", "snips": "self-normalized", "ips": "inverse propensity"}
 
@@ -25,10 +23,7 @@ def what_if(
     home: Path | None,
     task_id: str,
     question: Question,
-    *,
-    as_json: bool,
-    say: "Say",
-    table: "ShowTable",
+    page: "Shows",
 ) -> None:
     """Tell what a policy would have earned beside the one that was used.
 
@@ -40,9 +35,8 @@ def what_if(
     policy_asked(task, question)
     effect = measure(project, task)
     found = ask(project, task, effect, question)
-    if as_json:
-        say(json.dumps([asdict(one) for one in found], ensure_ascii=False, indent=1))
-        return
+    page.document(found)
+    say, table = page.say, page.table
     worth = worth_of(project, task, question)
     say(
         f"Task {task_id} of {task.execution_date}, returns in {effect.window_first} to "

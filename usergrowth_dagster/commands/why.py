@@ -1,16 +1,13 @@
 """Why a person got a message, or did not, as a page or as JSON."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
-from datetime import date, datetime
-from enum import Enum
+from datetime import date
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from usergrowth_dagster.commands.home import open_home
-from usergrowth_dagster.commands.show import Say, ShowTable
+from usergrowth_dagster.commands.show import Say, Shows, ShowTable
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.reasons import at, outcome_sentence
 from usergrowth_dagster.tasks.why import Story, Why, why
@@ -22,28 +19,14 @@ def explain(
     *,
     campaign: str | None,
     day: date | None,
-    as_json: bool,
-    say: Say,
-    table: ShowTable,
+    page: Shows,
 ) -> None:
     """Say why; no address is shown unmasked."""
     project = Project(open_home(home))
     found = why(project, user_id, campaign=campaign, day=day)
-    if as_json:
-        say(json.dumps(_plain(asdict(found)), ensure_ascii=False, indent=1))
-    else:
-        _show(found, project.settings.zone, say, table)
-
-
-def _plain(value: Any) -> Any:
-    """As JSON has it; times in UTC."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    return value.value if isinstance(value, Enum) else value
+    page.document(found)
+    if not page.as_json:
+        _show(found, project.settings.zone, page.say, page.table)
 
 
 def _show(found: Why, zone: ZoneInfo, say: Say, table: ShowTable) -> None:

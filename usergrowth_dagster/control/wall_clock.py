@@ -1,8 +1,26 @@
-"""From the time that a wall clock shows to a moment, also on days when the clock jumps."""
+"""From the time that a wall clock shows to a moment, also on days when it jumps, and back."""
 
 from datetime import UTC, datetime, timedelta, tzinfo
 
 _SECOND = timedelta(seconds=1)
+
+
+def shown_moment(moment: datetime, zone: tzinfo | None = None) -> str:
+    """A moment for people, with the offset of its zone from UTC: ``2026-03-04 10:00 +08:00``.
+
+    Seconds stand there when there are any.
+
+    Args:
+        moment: with a zone.
+        zone: whose clock shows it; by default the moment's own.
+    """
+    try:
+        local = moment.astimezone(zone) if zone else moment
+    except OverflowError:  # at the ends of the calendar
+        local = moment
+    offset = local.strftime("%z")
+    clock = "%H:%M:%S" if local.second else "%H:%M"
+    return f"{local:%Y-%m-%d} {local.strftime(clock)} {offset[:3]}:{offset[3:5]}"
 
 
 def moment_of(wall: datetime, zone: tzinfo) -> datetime:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from usergrowth_dagster.defs.metadata import markdown_table, picture
+from usergrowth_dagster.defs.metadata import data_table, picture
 from usergrowth_dagster.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def drift_metadata(drifts: "Mapping[str, Drift]", settings: Settings) -> dict[st
             (s.feature, f"{s.psi:.3f}", f"{s.chance:.3f}", s.level) for s in drift.every()[:SHOWN]
         ]
         header = ("feature", "index", "chance gives up to", "")
-        found[f"drift: {task}"] = markdown_table(header, rows)
+        found[f"drift: {task}"] = data_table(header, rows)
         found[f"drift picture: {task}"] = picture(draw_drift(drift, task, *bounds), "drift")
     return found
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
-from usergrowth_dagster.defs.metadata import OWNER, markdown_table, picture, table_schema
+from usergrowth_dagster.defs.metadata import OWNER, data_table, picture, table_schema
 from usergrowth_dagster.defs.partitions import day_mapping, partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 from usergrowth_dagster.settings import Settings
@@ -114,12 +114,12 @@ def _metadata(reports: "dict[str, Report]") -> dict[str, Any]:
     found: dict[str, Any] = {"dagster/row_count": measured, "tasks": len(rows)}
     if rows:
         header = ("date", "task", "verdict", "what can be concluded", "page")
-        found["by_task"] = markdown_table(header, rows)
+        found["by_task"] = data_table(header, rows)
     newest = sorted(reports.items(), key=lambda item: item[1].effect.execution_date)[-_TOLD:]
     for name, report in newest:
         effect = concealed(report.effect)
         found[f"{name}: sentence"] = effect.sentence
-        found[f"{name}: figures"] = markdown_table(
+        found[f"{name}: figures"] = data_table(
             ("figure", "value", "interval or remark"), figure_rows(effect)
         )
         found[f"{name}: report"] = dg.MetadataValue.path(str(report.page))

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from usergrowth_dagster.data.contracts import CONTRACTS, LANDING_TABLES, Contract
-from usergrowth_dagster.defs.metadata import OWNER, day_list, markdown_table, table_schema
+from usergrowth_dagster.defs.metadata import OWNER, data_table, day_list, table_schema
 from usergrowth_dagster.defs.partitions import partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 from usergrowth_dagster.errors import listed
@@ -51,7 +51,7 @@ def _metadata(landed: list[LandedDay]) -> dict[str, Any]:
         found["rows_of_forgotten_persons"] = forgotten
     rejects = [entry for entry in new if entry.quarantined > entry.forgotten]
     if rejects:
-        found["rejects_by_day"] = markdown_table(
+        found["rejects_by_day"] = data_table(
             ("day", "rows in", "accepted", "quarantined"),
             [(e.day, e.rows_in, e.accepted, e.quarantined) for e in rejects[-50:]],
         )

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from usergrowth_dagster.defs.metadata import OWNER, markdown_table, picture
+from usergrowth_dagster.defs.metadata import OWNER, data_table, picture
 from usergrowth_dagster.defs.partitions import day_mapping, partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 
@@ -46,7 +46,7 @@ def training_metadata(training: Any) -> dict[str, Any]:
 
 def _gates(gates: list[dict[str, Any]]) -> Any:
     rows = [(g["name"], "passed" if g["passed"] else "failed", g["reason"]) for g in gates]
-    return markdown_table(("gate", "", "why"), rows)
+    return data_table(("gate", "result", "why"), rows)
 
 
 def _left_out(trainings: list[Any]) -> list[str]:
@@ -81,7 +81,7 @@ def _review_check(trainings: list[Any]) -> dg.AssetCheckResult:
 
 def _evaluation(metrics: dict[str, dict[str, dict[str, float | None]]]) -> Any:
     names = list(dict.fromkeys(name for found in metrics.values() for name in found))
-    return markdown_table(
+    return data_table(
         ("model", *names),
         [
             (kind, *(_interval(found.get(name)) for name in names))

@@ -64,13 +64,15 @@ def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{data})")
 
 
-def markdown_table(
-    header: Sequence[str], rows: Sequence[Sequence[Any]]
-) -> dg.MarkdownMetadataValue:
-    """A small table as markdown."""
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
-    return dg.MetadataValue.md("\n".join(lines))
+def data_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> dg.TableMetadataValue:
+    """A small table, which the UI shows as one and the command line prints."""
+    lines = [dg.TableRecord(dict(zip(header, map(_cell, row), strict=True))) for row in rows]
+    columns = [dg.TableColumn(name=name) for name in header]
+    return dg.MetadataValue.table(lines, dg.TableSchema(columns=columns))
+
+
+def _cell(value: Any) -> str | int | float | bool | None:
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def day_list(days: Sequence[date]) -> str:

@@ -7,7 +7,7 @@ import dagster as dg
 
 from usergrowth_dagster.defs.drift_checks import DRIFT_CHECK, drift_check, drift_metadata
 from usergrowth_dagster.defs.landing_assets import NOTICES, notice_check
-from usergrowth_dagster.defs.metadata import OWNER, markdown_table, table_schema
+from usergrowth_dagster.defs.metadata import OWNER, data_table, table_schema
 from usergrowth_dagster.defs.partitions import day_mapping, partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 from usergrowth_dagster.tasks.project import Project
@@ -56,7 +56,7 @@ def run_step(
         raise dg.Failure(sentence, allow_retries=False)
     metadata: dict[str, Any] = {"dagster/row_count": total, "tasks": len(rows)}
     if rows:
-        metadata["by_task"] = markdown_table(("date", "task", *header), rows)
+        metadata["by_task"] = data_table(("date", "task", *header), rows)
     if failures:
         context.log.error(sentence)
         metadata["failures"] = sentence

@@ -10,7 +10,7 @@ from usergrowth_dagster.defs.learning_assets import (
     note_snapshots,
     training_metadata,
 )
-from usergrowth_dagster.defs.metadata import OWNER, markdown_table
+from usergrowth_dagster.defs.metadata import OWNER, data_table
 from usergrowth_dagster.defs.partitions import day_mapping, partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 
@@ -71,7 +71,7 @@ def _effects(training: Any) -> dict[str, Any]:
         return {}
     deciles = training.registered.summary["deciles"]
     return {
-        "effect by decile": markdown_table(
+        "effect by decile": data_table(
             ("decile", "treated", "control", "predicted", "measured"),
             [
                 (

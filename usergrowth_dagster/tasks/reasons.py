@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
+from usergrowth_dagster.control.wall_clock import shown_moment
 from usergrowth_dagster.messaging.people.person import Contact
 
 if TYPE_CHECKING:
@@ -168,4 +169,4 @@ def _suppressed(contact: Contact, zone: ZoneInfo) -> str:
 
 def at(moment: datetime | None, zone: ZoneInfo) -> str:
     """A time for people, in the business time zone."""
-    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M}" if moment else "at an unknown time"
+    return shown_moment(moment, zone) if moment else "at an unknown time"
