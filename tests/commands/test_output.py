@@ -261,3 +261,23 @@ def test_any_value_is_a_document_that_any_parser_reads(value: Any) -> None:
     assert document(found) == document(value)
     if isinstance(value, float | Decimal):
         assert found is None if not math.isfinite(value) else found == float(value)
+
+
+def test_a_new_user_gets_an_example_that_can_be_applied(tmp_path: Path) -> None:
+    """Guards against a first hour spent on writing files from the documentation."""
+    home = tmp_path / "my home"
+    told = succeeded(cli(home, "init", "--example"))
+    file = home / "campaigns" / "example.yaml"
+    assert f"usergrowth apply -f '{file}'" in told and file.read_text("utf-8").count("#") > 10
+    assert (home / "landing/population/example/population.csv").stat().st_size > 1000
+    before = sorted(home.rglob("*.csv"))
+    calls = {
+        "again": ["init", "--example"],
+        "apply": ["apply", "-f", str(file), "--json"],
+        "doctor": ["doctor", "--json"],
+    }
+    done = run_all(home, calls)
+    assert done["again"]["error"] and sorted(home.rglob("*.csv")) == before
+    assert "created campaign 'example'" in str(json.loads(done["apply"]["out"])["notes"])
+    landing = {row["check"]: row for row in json.loads(done["doctor"]["out"])["checks"]}
+    assert landing["landing files"]["result"] == "ok"

@@ -1,5 +1,6 @@
 """Commands of a home: make it, look at it, show it, try it."""
 
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -14,11 +15,37 @@ def init(
     home: Home = None,
     timezone: Annotated[str, typer.Option(help="Business time zone.")] = "Asia/Shanghai",
     start_date: Annotated[str, typer.Option(help="First execution date.")] = "",
+    example: Annotated[
+        bool,
+        typer.Option(
+            "--example", help="Add a commented campaign file and tiny landing files to try it on."
+        ),
+    ] = False,
 ) -> None:
     """Make a home folder with settings, landing folders and an empty control store."""
     from usergrowth_dagster.commands.home import make_home
 
     values: dict[str, Any] = {"timezone": timezone}
+    if example and start_date:
+        raise typer.BadParameter("--example has its own dates; leave --start-date out")
+    if example:
+        from usergrowth_dagster.commands.examples import TINY_DAY, TINY_SETTINGS, write_tiny_example
+        from usergrowth_dagster.tasks.project import Project
+
+        settings = make_home(home, values | TINY_SETTINGS)
+        path = write_tiny_example(settings.home, Project(settings))
+        file = shlex.quote(str(path))
+        say(
+            f"Made {settings.home} with example files below {settings.landing_root}. The clock of "
+            f"this home stands on {TINY_DAY} (setting today). Read {path}, then:\n\n"
+            f"  usergrowth backfill --from {settings.start_date} --to {TINY_DAY} --only-ingest\n"
+            f"  usergrowth apply -f {file}\n"
+            "  usergrowth review signature Example\n"
+            '  usergrowth review template "example text"\n'
+            f"  usergrowth run --date {TINY_DAY}\n"
+            "  usergrowth preview example"
+        )
+        return
     if start_date:
         values["start_date"] = day_of(start_date).isoformat()
     settings = make_home(home, values)

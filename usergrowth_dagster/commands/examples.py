@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from usergrowth_dagster.errors import UserError
@@ -97,6 +98,43 @@ def _synthetic(users: int) -> Example:
         },
         users,
     )
+
+
+TINY_USERS, TINY_DAYS = 300, 120
+TINY_DAY = SYNTHETIC_START + timedelta(days=TINY_DAYS - 1)
+TINY_SETTINGS = {
+    "today": TINY_DAY.isoformat(),
+    "start_date": (SYNTHETIC_START - timedelta(days=7)).isoformat(),
+}
+"""Settings of a home with the tiny example: its clock stands on the example's execution date."""
+
+
+def write_tiny_example(home: Path, project: Project) -> Path:
+    """Write a tiny synthetic landing folder and a commented campaign file; returns the file.
+
+    Raises:
+        UserError: landing files or the campaign file are there already; nothing is written.
+    """
+    from usergrowth_dagster.data.examples import offers, synthetic
+
+    path = home / "campaigns" / "example.yaml"
+    if path.exists():
+        raise UserError(f"{path}: is there already; --example goes with a new home")
+    for folder in ("user", "item", "behavior", "operation", "population"):
+        if project.landing.files(folder, deep=True):
+            raise UserError(
+                f"{project.landing.root}/{folder}: holds files already; --example goes with a new "
+                "home"
+            )
+    world = synthetic.SyntheticWorld(
+        users=TINY_USERS, days=TINY_DAYS, start=SYNTHETIC_START, items=60
+    )
+    synthetic.write_landing(world, project.landing)
+    offers.write_population(world, project.landing, "example", TINY_DAY)
+    source = files("usergrowth_dagster.commands") / "example_campaigns" / "example.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(source.read_text("utf-8").format(day=TINY_DAY), encoding="utf-8")
+    return path
 
 
 _CAMPAIGN = """\

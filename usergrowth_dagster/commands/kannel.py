@@ -161,7 +161,7 @@ def _words(kannel: LocalKannel) -> Iterator[str]:
     yield f"receiver   {callback_root(kannel.settings)}"
     yield f"files      {kannel.boxes.folder}"
     yield ""
-    yield "Send through it: USERGROWTH_GATEWAY=kannel usergrowth dispatch --once"
+    yield "Send through it: USERGROWTH_GATEWAY=kannel usergrowth dispatch"
     yield f"Every number gets its text, except that {UNROUTED}… is not routable."
     yield "Type a number and a text, such as  +9990000000001 TD,  and the phone sends it as a reply"
     yield f"(to {SENDER}). Ctrl-C stops everything."
