@@ -47,20 +47,20 @@ def replies(
         str | None,
         typer.Option(metavar="ID", help="Show one reply with its number; the audit log keeps it."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+    as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Read the replies that no word explains, numbers masked, and mark those that refuse."""
     from usergrowth_dagster.commands.replies import mark_replies, reveal_reply, show_replies
 
+    page = Page(as_json)
     if mark:
-        mark_replies(home, mark, say)
+        mark_replies(home, mark, page.say)
     elif reveal:
-        reveal_reply(home, reveal, say)
+        reveal_reply(home, reveal, page.say)
     else:
-        show_replies(
-            home, everything=everything, limit=limit, as_json=as_json, say=say, table=table
-        )
+        show_replies(home, page, everything=everything, limit=limit)
+    page.finish()
 
 
 @suppress.command()

@@ -1,10 +1,10 @@
 """Replies for a person to read, and the mark of those that refuse."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
-from usergrowth_dagster.commands.show import Say, ShowTable
+from usergrowth_dagster.commands.show import Say, Shows
 from usergrowth_dagster.commands.suppressions import open_ledger
 from usergrowth_dagster.control.audit import whoami
 from usergrowth_dagster.messaging.operations.replies import (
@@ -17,45 +17,29 @@ from usergrowth_dagster.messaging.operations.replies import (
 _WIDTH = 120
 
 
-def show_replies(
-    home: Path | None,
-    *,
-    everything: bool,
-    limit: int,
-    as_json: bool,
-    say: Say,
-    table: ShowTable,
-) -> None:
+def show_replies(home: Path | None, page: Shows, *, everything: bool, limit: int) -> None:
     """Print the newest replies, with numbers masked."""
-    import json
-
-    from rich.markup import escape
-
     with open_ledger(home) as (ledger, settings):
         replies = read_replies(ledger.store, ledger.vault, everything=everything, limit=limit)
         zone = settings.zone
-    if as_json:
-        lines = [
-            {**asdict(one), "received": one.received.astimezone(zone).isoformat()}
-            for one in replies
-        ]
-        say(json.dumps(lines, ensure_ascii=False, indent=2))
-        return
+    replies = [replace(one, received=one.received.astimezone(zone)) for one in replies]
+    page.document(replies)
     if not replies:
-        say("no replies" if everything else "no replies that a person should read; --all shows all")
+        nothing = "no replies that a person should read; --all shows all"
+        page.say("no replies" if everything else nothing)
         return
-    header = ("id", f"received ({zone.key})", "gateway", "from", "did", "text")
-    table(
+    header = ("id", "received", "gateway", "from", "did", "text")
+    page.table(
         f"Replies: {len(replies)}",
         header,
         [
             (
                 one.id,
-                f"{one.received.astimezone(zone):%Y-%m-%d %H:%M:%S}",
+                one.received,
                 one.gateway,
                 one.sender,
                 one.action.replace("_", " "),
-                escape(_short(one)),
+                _short(one),
             )
             for one in replies
         ],
