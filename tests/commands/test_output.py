@@ -33,6 +33,7 @@ SHOWS: dict[str, list[str]] = {
     "models list": [],
     "models show": ["churn", "1"],
     "preview": ["care"],
+    "quarantine": [],
     "reconcile": [],
     "replay": ["care"],
     "replies": [],

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, day_of, say, table
+from usergrowth_dagster.cli.common import Home, Json, Page, day_of
 
 app = typer.Typer()
 
@@ -18,19 +18,13 @@ def quarantine(
     day: Annotated[str, typer.Option("--date", help="Landing day, or execution date.")] = "",
     rule: Annotated[str | None, typer.Option(help="Only rows that break this rule.")] = None,
     limit: Annotated[int, typer.Option(min=0, help="Rows that are listed at most.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+    as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Rows that were rejected: file, line, every rule they break, and the value seen."""
     from usergrowth_dagster.commands.quarantine import show_quarantine
 
-    show_quarantine(
-        home,
-        table=name,
-        day=day_of(day) if day else None,
-        rule=rule,
-        limit=limit,
-        as_json=as_json,
-        say=say,
-        show_table=table,
-    )
+    page = Page(as_json)
+    chosen = day_of(day) if day else None
+    show_quarantine(home, page, table=name, day=chosen, rule=rule, limit=limit)
+    page.finish()

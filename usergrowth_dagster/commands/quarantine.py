@@ -1,12 +1,11 @@
 """Rejected rows of landing files, for a person who mends them."""
 
-import dataclasses
-import json
 from datetime import date
 from pathlib import Path
 
+from usergrowth_dagster.commands.cells import Count
 from usergrowth_dagster.commands.home import open_home
-from usergrowth_dagster.commands.show import Say, ShowTable
+from usergrowth_dagster.commands.show import Say, Shows, ShowTable
 from usergrowth_dagster.data.contracts import CONTRACTS
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.project import Project
@@ -18,14 +17,12 @@ _RULES = sorted({rule.code for one in CONTRACTS.values() for _, rule in one.reje
 
 def show_quarantine(
     home: Path | None,
+    page: Shows,
     *,
     table: str | None,
     day: date | None,
     rule: str | None,
     limit: int,
-    as_json: bool,
-    say: Say,
-    show_table: ShowTable,
 ) -> None:
     """Print how many rows were rejected by what, and the first of them.
 
@@ -38,12 +35,11 @@ def show_quarantine(
         rejects = read_rejects(
             engine, project.warehouse, table=table, day=day, rule=rule, limit=limit
         )
-    if as_json:
-        say(json.dumps(dataclasses.asdict(rejects), ensure_ascii=False, default=str, indent=1))
-    elif rejects.total:
-        _show(rejects, say, show_table)
+    page.document(rejects)
+    if rejects.total:
+        _show(rejects, page.say, page.table)
     else:
-        say("no rejected rows" + (" match" if table or day or rule else ""))
+        page.say("no rejected rows" + (" match" if table or day or rule else ""))
 
 
 def _check(table: str | None, rule: str | None) -> None:
@@ -57,7 +53,7 @@ def _show(rejects: Rejects, say: Say, show_table: ShowTable) -> None:
     show_table(
         "Rejected rows",
         ("date", "table", "column", "rule", "rows"),
-        [(one.day, one.table, one.column, one.rule, f"{one.rows:,}") for one in rejects.counts],
+        [(one.day, one.table, one.column, one.rule, Count(one.rows)) for one in rejects.counts],
     )
     say("")
     for one in rejects.rows:
