@@ -397,6 +397,18 @@ unread = Table(
     Column("received_time", UtcTime, nullable=False),
 )
 
+failure_score = Table(
+    "failure_score",  # how much more than nine of ten messages fail with one cause
+    metadata,
+    Column("occurrence_id", BigId, ForeignKey("occurrence.id"), primary_key=True),
+    Column("stage", String(16), primary_key=True),  # submission, report
+    Column("cause", String(128), primary_key=True),  # the provider's code; empty: whatever cause
+    Column("score", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("told_time", UtcTime),  # when a person was told of one that is done
+    Column("updated_time", UtcTime, nullable=False),
+)
+
 audit = Table(
     "audit",  # who did what, beyond the history of single records
     metadata,

@@ -3,7 +3,7 @@
 from datetime import time
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings
 
 OPT_OUT_TEXTS = ["拒收请回复R", "回T退订", "Reply STOP"]
@@ -91,6 +91,12 @@ class DeliverySettings(BaseSettings):
     )
     serve_connections: Annotated[PositiveInt, Field(ge=20, le=100_000)] = Field(
         500, description="connections that `usergrowth serve` holds open at once"
+    )
+    stop_after_failures: NonNegativeInt = Field(
+        50,
+        description="messages that fail with one cause (rejected, or reported as undelivered) "
+        "after which a campaign is stopped, where more than nine of ten fail; ten times as many "
+        "where the causes differ or belong to each person; 0: never",
     )
     stall_minutes: PositiveInt = Field(
         15, description="a due occurrence without any progress for so long is reported as stalled"

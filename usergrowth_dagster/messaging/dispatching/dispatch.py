@@ -20,6 +20,7 @@ from usergrowth_dagster.messaging.dispatching.claims import LEASE, Claims
 from usergrowth_dagster.messaging.dispatching.look_ups import FIRST_AGAIN, settle
 from usergrowth_dagster.messaging.dispatching.results import is_of_the_values
 from usergrowth_dagster.messaging.dispatching.worker import READY, GatewayBrokenError, Sender
+from usergrowth_dagster.messaging.failures import report_failing
 from usergrowth_dagster.messaging.gateways.protocol import Gateway
 from usergrowth_dagster.messaging.gateways.registry import gateway_named, make_gateway
 from usergrowth_dagster.messaging.ledger import Ledger
@@ -256,6 +257,8 @@ class _Round:
         for late in late_occurrences(self.store, now):
             self._expire(late)
         open_due_repeats(self.store, self.settings, now)
+        with self._holding_up_nothing("the search for failing campaigns"):
+            self.counts.failed += [str(one) for one in report_failing(self.store, self.settings)]
         with self._holding_up_nothing("the search for stalls"):
             report_stalls(self.store, self.settings, now)
         self.house_kept = time.monotonic()

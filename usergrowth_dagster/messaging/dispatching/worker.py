@@ -31,6 +31,7 @@ from usergrowth_dagster.messaging.dispatching.results import (
     record_in,
 )
 from usergrowth_dagster.messaging.dispatching.throttle import Bucket
+from usergrowth_dagster.messaging.failures import Outcomes, Stage, failing
 from usergrowth_dagster.messaging.gateways.cleaning import one_answer_each
 from usergrowth_dagster.messaging.gateways.protocol import (
     Gateway,
@@ -48,6 +49,9 @@ from usergrowth_dagster.settings import Settings
 READY = (OccurrenceState.READY, OccurrenceState.SENDING)
 _FRESH = 5.0
 """Seconds after which a batch that was written ahead is judged anew."""
+
+_EARLY = 4
+"""Failures are counted at once when they are this part of what stops an occurrence."""
 
 _CLAIM_BATCHES = 10
 _CLAIM_ROWS = 1_000
@@ -106,6 +110,7 @@ class Sender:
         self.answered: list[tuple[int, list[Settled]]] = []  # not written down yet
         self.flight: tuple[int, OutBatch, Future[Sequence[Result]]] | None = None
         self.landed = False
+        self.outcomes = Outcomes()
         self.probing = has_failed(ledger.store, gateway.name)
 
     def begin(self) -> None:
@@ -122,6 +127,8 @@ class Sender:
             GatewayBrokenError: the gateway raised; the batch that it was given is in doubt, and
                 what was claimed beyond it is planned again.
         """
+        if not self._goes_well():
+            return Step(over=True)
         claimed = self.claims.claim(
             self.occurrence.id,
             1 if self.probing else self.claim_rows,
@@ -147,6 +154,7 @@ class Sender:
             raise
         finally:
             self._write_down()
+        self.outcomes.count(self.ledger.store)
         if over:
             self.claims.give_back()
         return Step(handled=len(claimed.rows), over=over)
@@ -218,11 +226,30 @@ class Sender:
             self.probing = False
         settled, stop = sort_answers(batch.messages, answers, self.counts)
         self.answered.append((batch_id, settled))
+        for one in settled:
+            cause = one.error_code or one.reason
+            self.outcomes.add(self.occurrence.id, Stage.SUBMISSION, one.state, cause)
         self._suppress(batch, answers)
         if stop:
             self._write_down()
             self.stop(f"the gateway {self.gateway.name} stopped the campaign with code {stop}")
-        return not stop
+            return False
+        return self._goes_well()
+
+    def _goes_well(self) -> bool:
+        """Stop the occurrence where nearly everything fails with one cause, by the answers that
+        dispatchers got or the reports that came meanwhile."""
+        if not self.settings.stop_after_failures:
+            return True
+        tally = self.outcomes.tallies[self.occurrence.id, Stage.SUBMISSION]
+        if tally.most * _EARLY >= self.settings.stop_after_failures:
+            self.outcomes.count(self.ledger.store)
+        found = failing(self.ledger.store, self.settings, self.occurrence.id)
+        if found is None:
+            return True
+        self._write_down()
+        self.stop(str(found))
+        return False
 
     def _suppress(self, batch: OutBatch, answers: Mapping[str, Result]) -> None:
         """Suppress whom the provider knows as opted out."""

@@ -15,6 +15,7 @@ from usergrowth_dagster.control.codes import (
 )
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.failures import forget
 from usergrowth_dagster.messaging.schedules.occurrences import move_schedule
 
 _M = schema.message
@@ -77,6 +78,7 @@ def resume(store: ControlStore, name: str, actor: str) -> list[Controlled]:
             .returning(_O.c.id)
         ).all()
         for occurrence_id in reopened:
+            forget(connection, occurrence_id)
             store.note(
                 connection,
                 Kind.OCCURRENCE,

@@ -17,6 +17,7 @@ State only moves forward, whatever comes twice, late or in the wrong order:
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -42,6 +43,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MESSAGE_TRANSITIONS, MessageState
 from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.messaging.failures import Outcomes, Stage
 from usergrowth_dagster.messaging.gateways.cleaning import clean_receipt
 from usergrowth_dagster.messaging.gateways.protocol import Found, Receipt
 from usergrowth_dagster.messaging.people.phones import PhoneVault
@@ -92,6 +94,7 @@ def take_receipts(
         Counts of this call.
     """
     new = changed = waiting = 0
+    outcomes = Outcomes()
     for start in range(0, len(receipts), _CHUNK):
         some = [clean_receipt(one) for one in receipts[start : start + _CHUNK]]
         pairs = [(_row(vault, gateway, receipt, received), receipt) for receipt in some]
@@ -105,7 +108,7 @@ def take_receipts(
                 addresses = [refused[digest] for digest in fresh if digest in refused]
                 suppress_refused(connection, vault, gateway, addresses, received)
             _find(connection, mine)
-            changed += _apply(connection, _same_messages(ids))
+            changed += _apply(connection, _same_messages(ids), outcomes)
             _finish(connection, mine)
         new += len(ids)
         for _ in range(_ROUNDS):  # rows that another transaction held for a moment
@@ -116,11 +119,12 @@ def take_receipts(
             with store.write() as connection:
                 if not _alone(connection):
                     continue
-                changed += _apply(connection, _same_messages(ids))
+                changed += _apply(connection, _same_messages(ids), outcomes)
                 _finish(connection, mine)
         with store.read() as connection:
             count = select(func.count()).select_from(_R).where(mine, _R.c.pending)
             waiting += connection.scalar(count) or 0
+    outcomes.count(store)
     return Taken(len(receipts), new, changed, waiting)
 
 
@@ -132,7 +136,7 @@ def match_receipts(store: ControlStore, now: datetime | None = None) -> int:
     Returns:
         How many messages changed.
     """
-    clock = now or utc_now()
+    clock, outcomes = now or utc_now(), Outcomes()
     with store.read() as connection:
         if connection.scalar(select(_R.c.id).where(_R.c.pending).limit(1)) is None:
             return 0
@@ -140,11 +144,13 @@ def match_receipts(store: ControlStore, now: datetime | None = None) -> int:
         if not _alone(connection):
             return 0
         _find(connection, true())
-        changed = _apply(connection, and_(_R.c.pending, _R.c.message_id.is_not(None)))
+        about = and_(_R.c.pending, _R.c.message_id.is_not(None))
+        changed = _apply(connection, about, outcomes)
         _finish(connection, true())
         connection.execute(
             _R.update().where(_R.c.pending, _R.c.received_time < clock - KEEP).values(pending=False)
         )
+    outcomes.count(store)
     return changed
 
 
@@ -259,8 +265,8 @@ def _counting(which: ColumnElement[bool]) -> Select[Any]:
     ).where(which, _R.c.status != Found.NOT_FOUND)
 
 
-def _apply(connection: Connection, which: ColumnElement[bool]) -> int:
-    """Move the messages of reports on; returns how many moved.
+def _apply(connection: Connection, which: ColumnElement[bool], outcomes: Outcomes) -> int:
+    """Move the messages of reports on, and note how they ended; returns how many moved.
 
     Rows that another transaction holds are passed over, so that nobody can be waited for in a
     circle; their reports stay pending.
@@ -301,9 +307,12 @@ def _apply(connection: Connection, which: ColumnElement[bool]) -> int:
             claimed_by=None,
             lease_until=None,
             updated_time=utc_now(),
-        )
+        ).returning(_M.c.occurrence_id, _M.c.state, _M.c.error_code)
     )
-    return int(done.rowcount)
+    ended = Counter(tuple(row) for row in done)
+    for (occurrence_id, state, cause), number in ended.items():
+        outcomes.add(occurrence_id, Stage.REPORT, state, cause, number)
+    return ended.total()
 
 
 def _finish(connection: Connection, which: ColumnElement[bool]) -> None:

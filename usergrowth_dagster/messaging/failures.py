@@ -1,0 +1,217 @@
+"""Failures alike: when nearly every message of an occurrence fails with one cause, it is stopped.
+
+For each occurrence, stage (submissions, reports) and cause there is a score in the database, which
+all dispatchers and receivers share. A failure adds one to it, and a success of the same stage takes
+nine away, never below zero: it grows only while more than nine of ten fail. At the setting
+``stop_after_failures`` the occurrence is stopped.
+
+Causes that belong to each person (a bad number, a refusal) count only towards the score of failures
+for whatever cause, which takes ten times as many. So does what comes when an occurrence has many
+causes already, such as codes that differ by message.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.codes import MessageState, OccurrenceState
+from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.messaging.dispatching.alerts import post
+from usergrowth_dagster.messaging.gateways.personal import is_personal
+from usergrowth_dagster.settings import Settings
+
+ANY = ""
+"""The cause of the score for whatever cause."""
+TIMES_FOR_ANY = 10
+_TAKEN_AWAY = 9
+_MOST_CAUSES = 20
+_F = schema.failure_score
+_O = schema.occurrence
+
+
+class Stage(StrEnum):
+    """Where a provider says no: in its answer, or in a delivery report."""
+
+    SUBMISSION = "submission"
+    REPORT = "report"
+
+
+@dataclass
+class Tally:
+    """Outcomes that are not counted in the database yet."""
+
+    successes: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def most(self) -> int:
+        """Failures with the most frequent cause."""
+        return max(self.failures.values(), default=0)
+
+
+class Outcomes:
+    """Outcomes by occurrence and stage, on their way to the database."""
+
+    def __init__(self) -> None:
+        self.tallies: defaultdict[tuple[int, Stage], Tally] = defaultdict(Tally)
+
+    def add(
+        self,
+        occurrence_id: int,
+        stage: Stage,
+        state: MessageState,
+        cause: str | None,
+        number: int = 1,
+    ) -> None:
+        """Note how messages ended; states that say neither yes nor no do not count."""
+        tally = self.tallies[occurrence_id, stage]
+        if state is _GOOD[stage]:
+            tally.successes += number
+        elif state in _BAD[stage] or cause == "contrary_answers":
+            tally.failures[cause or str(state)] += number
+
+    def count(self, store: ControlStore) -> None:
+        """Add everything to the scores; a transaction of its own for each occurrence and stage, so
+        that nothing else is locked meanwhile."""
+        tallies, self.tallies = self.tallies, defaultdict(Tally)
+        for (occurrence_id, stage), tally in sorted(tallies.items()):
+            if tally.failures or _has_scores(store, occurrence_id):
+                with store.write() as connection:
+                    _count(connection, occurrence_id, stage, tally)
+
+
+_GOOD = {Stage.SUBMISSION: MessageState.ACCEPTED, Stage.REPORT: MessageState.DELIVERED}
+_BAD = {
+    Stage.SUBMISSION: (MessageState.REJECTED,),
+    Stage.REPORT: (MessageState.UNDELIVERED, MessageState.REJECTED),
+}
+
+
+def _has_scores(store: ControlStore, occurrence_id: int) -> bool:
+    query = select(_F.c.score).where(_F.c.occurrence_id == occurrence_id, _F.c.score > 0)
+    with store.read() as connection:
+        return connection.scalar(query.limit(1)) is not None
+
+
+def _count(connection: Connection, occurrence_id: int, stage: Stage, tally: Tally) -> None:
+    mine = (_F.c.occurrence_id == occurrence_id, _F.c.stage == str(stage))
+    held = dict(
+        connection.execute(
+            select(_F.c.cause, _F.c.score).where(*mine).order_by(_F.c.cause).with_for_update()
+        )
+        .tuples()
+        .all()
+    )
+    added = Counter({cause: n for cause, n in tally.failures.items() if not is_personal(cause)})
+    room = _MOST_CAUSES - len(held)
+    known = {cause: n for cause, n in added.items() if cause in held}
+    fresh = {cause: n for cause, n in added.most_common() if cause not in held}
+    added = Counter(known | dict(list(fresh.items())[: max(room, 0)]))
+    added[ANY] = tally.failures.total()
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    clock = utc_now()
+    for cause in sorted(held.keys() | added.keys()):
+        score = max(held.get(cause, 0) + added[cause] - _TAKEN_AWAY * tally.successes, 0)
+        if score == held.get(cause) and not added[cause]:
+            continue
+        if cause in held:
+            connection.execute(
+                _F.update()
+                .where(*mine, _F.c.cause == cause)
+                .values(score=score, failures=_F.c.failures + added[cause], updated_time=clock)
+            )
+        elif added[cause]:
+            row = insert(_F).values(
+                occurrence_id=occurrence_id,
+                stage=str(stage),
+                cause=cause,
+                score=score,
+                failures=added[cause],
+                updated_time=clock,
+            )
+            again = {name: _F.c[name] + row.excluded[name] for name in ("score", "failures")}
+            connection.execute(
+                row.on_conflict_do_update(
+                    index_elements=["occurrence_id", "stage", "cause"], set_=again
+                )
+            )
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A cause with which nearly every message of an occurrence fails."""
+
+    occurrence_id: int
+    stage: Stage
+    cause: str
+    failures: int
+
+    def __str__(self) -> str:
+        """One sentence for a person."""
+        how = "is rejected" if self.stage is Stage.SUBMISSION else "is reported as undelivered"
+        cause = f"with {self.cause}" if self.cause != ANY else "for various causes"
+        return (
+            f"nearly every message {how} {cause} ({self.failures:,} so far); mend that at the "
+            "provider, then let the campaign go on with usergrowth resume"
+        )
+
+
+def failing(store: ControlStore, settings: Settings, occurrence_id: int) -> Failing | None:
+    """The cause for which an occurrence must stop, if there is one."""
+    return next(iter(_over(store, settings, [_F.c.occurrence_id == occurrence_id])), None)
+
+
+def _over(store: ControlStore, settings: Settings, conditions: Iterable[object]) -> list[Failing]:
+    threshold = settings.stop_after_failures
+    if not threshold:
+        return []
+    query = (
+        select(_F.c.occurrence_id, _F.c.stage, _F.c.cause, _F.c.failures)
+        .where(
+            *conditions,  # type: ignore[arg-type]
+            (_F.c.score >= threshold)
+            & ((_F.c.cause != ANY) | (_F.c.score >= threshold * TIMES_FOR_ANY)),
+        )
+        .order_by(_F.c.occurrence_id, _F.c.score.desc(), _F.c.cause.desc())
+    )
+    with store.read() as connection:
+        rows = connection.execute(query).all()
+    return [Failing(row[0], Stage(row[1]), row[2], row[3]) for row in rows]
+
+
+def forget(connection: Connection, occurrence_id: int) -> None:
+    """Count anew: a person has looked into it and lets the occurrence go on."""
+    connection.execute(_F.delete().where(_F.c.occurrence_id == occurrence_id))
+
+
+def report_failing(store: ControlStore, settings: Settings) -> list[str]:
+    """Post to the failure webhook, once, which occurrences are sent already and fail in their
+    reports: there is nothing left to stop, but somebody must know.
+
+    Returns:
+        A sentence for each that was not reported before.
+    """
+    done = select(_O.c.id).where(_O.c.state == OccurrenceState.DONE)
+    fresh = []
+    for one in _over(store, settings, [_F.c.occurrence_id.in_(done), _F.c.told_time.is_(None)]):
+        with store.write() as connection:
+            changed = connection.execute(
+                _F.update()
+                .where(_F.c.occurrence_id == one.occurrence_id, _F.c.told_time.is_(None))
+                .values(told_time=utc_now())
+            ).rowcount
+            if not changed:  # another cause of the same occurrence, or another dispatcher
+                continue
+            name = connection.execute(
+                select(schema.schedule.c.name, _O.c.name)
+                .join(_O, _O.c.schedule_id == schema.schedule.c.id)
+                .where(_O.c.id == one.occurrence_id)
+            ).one()
+        fresh.append(f"{name[0]}: {name[1]}: {one}")
+        post(settings, "campaign_failing", schedule=name[0], occurrence=name[1], message=str(one))
+    return fresh
