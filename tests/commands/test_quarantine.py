@@ -1,6 +1,7 @@
 """The rejected rows of landing files, as the command line shows them."""
 
 import json
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from chain_world import write_people
 
+from usergrowth_dagster.commands.cells import document
 from usergrowth_dagster.commands.home import make_home
 from usergrowth_dagster.commands.quarantine import show_quarantine
 from usergrowth_dagster.errors import UserError
@@ -37,24 +39,49 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return settings.home
 
 
-def shown(home: Path, **chosen: Any) -> tuple[list[str], list[tuple[Any, ...]]]:
+class Recorder:
+    """A page that keeps what it is given."""
+
+    as_json = False
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.rows: list[Sequence[Any]] = []
+        self.value: Any = None
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def table(self, _title: str, _header: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
+        self.rows.extend(lines)
+
+    def markdown(self, text: str) -> None:
+        self.said.append(text)
+
+    def document(self, value: Any) -> None:
+        self.value = value
+
+
+def recorded(home: Path, **chosen: Any) -> Recorder:
+    """What the command shows."""
+    page = Recorder()
+    show_quarantine(home, page, **{"table": None, "day": None, "rule": None, "limit": 20} | chosen)
+    return page
+
+
+def shown(home: Path, **chosen: Any) -> tuple[list[str], list[Sequence[Any]]]:
     """Lines and table rows that the command prints."""
-    said: list[str] = []
-    rows: list[tuple[Any, ...]] = []
-    asked = {"table": None, "day": None, "rule": None, "limit": 20, "as_json": False} | chosen
-    show_quarantine(
-        home, say=said.append, show_table=lambda _title, _header, lines: rows.extend(lines), **asked
-    )
-    return said, rows
+    page = recorded(home, **chosen)
+    return page.said, page.rows
 
 
 def test_rejects_are_shown_with_rules_and_values(home: Path) -> None:
     """A person had to read a Parquet file to learn which cell was wrong; phones stay masked."""
     said, rows = shown(home)
     assert rows == [
-        (DAY, "population.care", "user_id", "empty", "1"),
-        (DAY, "user", "age", "age", "1"),
-        (DAY, "user", "gender", "bigint", "1"),
+        (DAY, "population.care", "user_id", "empty", 1),
+        (DAY, "user", "age", "age", 1),
+        (DAY, "user", "gender", "bigint", 1),
     ]
     assert said[1:] == [
         "population/care/population.csv:2  user_id: empty ''",
@@ -69,11 +96,11 @@ def test_rejects_are_shown_with_rules_and_values(home: Path) -> None:
 def test_rejects_are_chosen_by_table_date_and_rule(home: Path) -> None:
     """A rule that is not the first one of a row must find the row too."""
     assert [line[:4] for line in shown(home, rule="age")[0][1:]] == ["user", "    "] * 2
-    assert shown(home, table="population")[1] == [(DAY, "population.care", "user_id", "empty", "1")]
+    assert shown(home, table="population")[1] == [(DAY, "population.care", "user_id", "empty", 1)]
     assert shown(home, day=date(2024, 1, 8))[0] == ["no rejected rows match"]
     said, _ = shown(home, limit=1)
     assert said[-1].startswith("and 2 more; ")
-    found = json.loads(shown(home, table="user", as_json=True)[0][0])
+    found = json.loads(document(recorded(home, table="user").value))
     assert [row["line"] for row in found["rows"]] == [3, 4]
     with pytest.raises(UserError, match="--table 'users': choose from user, item"):
         shown(home, table="users")
