@@ -4,23 +4,24 @@ uvicorn waits without end for a request that does not come, or comes byte by byt
 
 * that has not brought a whole request head within ``head_seconds`` is cut, as is an idle one;
 * that has not brought the whole request within ``request_seconds`` is cut;
-* that brings more than ``head_bytes`` of head, ``most_headers`` headers or ``most_pieces`` pieces
-  of body (chunks of a byte each cost much time) is refused or cut.
+* that brings more than ``head_bytes`` of head, ``most_headers`` headers or ``most_pieces`` small
+  pieces of body (chunks of a byte each cost much time) is refused or cut.
 
-At most ``most_half_open`` connections of one peer may wait without ever having brought a request.
-When ``most_open`` connections are open, a new one takes the place of the one that has waited
-longest for its first request; if all have brought one, the new one is cut.
+When one peer has ``most_half_open`` connections that never brought a whole request, each further
+one ends those that have waited for more than ``grace_seconds``: a burst of good ones passes. When
+``most_open`` connections are open, a new one takes the place of the one that has waited longest for
+a request; if all are being answered, the new one is cut.
 """
 
 import asyncio
 import logging
-from collections import Counter
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+_PIECE = 100  # bytes; smaller pieces are no network's doing
 LOG = logging.getLogger("usergrowth.serve")
 
 
@@ -30,6 +31,7 @@ class Limits:
 
     most_open: int = 500
     most_half_open: int = 50
+    grace_seconds: float = 2.0
     head_seconds: float = 10.0
     request_seconds: float = 60.0
     head_bytes: int = 32 << 10
@@ -38,33 +40,41 @@ class Limits:
 
 
 class Door:
-    """Who has not brought a request yet, the longest-waiting first."""
+    """The connections that wait for a request, the longest-waiting first."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._half_open: dict[GuardedProtocol, str] = {}
-        self._by_peer: Counter[str] = Counter()
+        self._waiting: dict[GuardedProtocol, float] = {}
+        self._new: dict[str, dict[GuardedProtocol, None]] = {}
 
-    def admit(self, one: "GuardedProtocol", peer: str, others: int) -> bool:
+    def admit(self, one: "GuardedProtocol", others: int) -> bool:
         """Whether a new connection may stay, beside so many others that are open."""
-        if self._by_peer[peer] >= self.limits.most_half_open:
-            return False
+        long_ago = one.loop.time() - self.limits.grace_seconds
+        of_peer = self._new.setdefault(one.peer, {})
+        while len(of_peer) >= self.limits.most_half_open:
+            oldest = next(iter(of_peer))
+            if self._waiting.get(oldest, 0.0) > long_ago:
+                break
+            oldest.cut("its peer holds too many")
         if others >= self.limits.most_open:
-            if not self._half_open:
+            if not self._waiting:
                 return False
-            oldest = next(iter(self._half_open))
-            oldest.cut("a newer connection took its place")
-        self._half_open[one] = peer
-        self._by_peer[peer] += 1
+            next(iter(self._waiting)).cut("a newer connection took its place")
+        self._new.setdefault(one.peer, {})[one] = None
+        self.waits(one)
         return True
 
+    def waits(self, one: "GuardedProtocol") -> None:
+        """A connection waits for a request, or for the rest of one."""
+        self._waiting.setdefault(one, one.loop.time())
+
     def has_asked(self, one: "GuardedProtocol") -> None:
-        """A connection has brought a request, or is gone."""
-        peer = self._half_open.pop(one, None)
-        if peer is not None:
-            self._by_peer[peer] -= 1
-            if not self._by_peer[peer]:
-                del self._by_peer[peer]
+        """A connection has brought a whole request, or is gone."""
+        self._waiting.pop(one, None)
+        if of_peer := self._new.get(one.peer):
+            of_peer.pop(one, None)
+            if not of_peer:
+                del self._new[one.peer]
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -76,10 +86,11 @@ class GuardedProtocol(HttpToolsProtocol):
         """Let a connection in, or cut it."""
         super().connection_made(transport)
         self._timer: asyncio.TimerHandle | None = None
-        self._received = self._pieces = 0
+        self._received = self._pieces = self._size = 0
         self._within = False  # a request whose head has come and whose end has not
         limits = self.door.limits
-        if self.door.admit(self, _peer(self.client), len(self.connections) - 1):
+        self.peer = _peer(self.client)
+        if self.door.admit(self, len(self.connections) - 1):
             self._wait(limits.head_seconds, "no request came")
         else:
             self.cut("too many connections wait")
@@ -120,15 +131,17 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head has come: from now on the whole request has its time."""
-        self._within, self._received, self._pieces = True, 0, 0
-        self.door.has_asked(self)
+        self._within = True
+        self._received = self._pieces = self._size = 0
+        self.door.waits(self)
         self._wait(self.door.limits.request_seconds, "a request did not end")
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         self._pieces += 1
-        if self._pieces == self.door.limits.most_pieces:
+        self._size += len(body)
+        if self._pieces >= self.door.limits.most_pieces and self._size < _PIECE * self._pieces:
             self.cut("a body comes in too many pieces")
         if not self.transport.is_closing():
             super().on_body(body)
@@ -137,6 +150,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """The request is whole; the application sees to it that its answer comes in time."""
         self._within = False
         self._received = 0
+        self.door.has_asked(self)
         super().on_message_complete()
         self._rest()
 
@@ -150,6 +164,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._within or self.transport.is_closing():
             return
         if self.cycle.response_complete:
+            self.door.waits(self)
             self._wait(self.door.limits.head_seconds, "no further request came")
         elif self._timer is not None:
             self._timer.cancel()
