@@ -16,6 +16,7 @@ from chain_world import (
     approve,
     copy_home,
     outbox,
+    warehouse,
     write_campaign,
     write_people,
 )
@@ -173,12 +174,17 @@ def test_a_copied_home_leaves_its_original_alone(world: World, tmp_path: Path, h
     open_home(original)
     before = contents(original)
     home = copy_home(original, tmp_path / ODD)
+    for path in (home / "landing").rglob("*.csv"):  # as cp -r does
+        path.touch()
+    versions = {name: warehouse(home).version(name) for name in ("raw_behavior", "raw_user")}
     write_people(home, "short")
     path = write_campaign(home, "short", training="{window_days: 45}", selection="{top_n: 20}")
     assert run(home, "apply", "-f", str(path))[0] == 0
     approve(home, "short")
     code, told = run(home, "run", "--date", str(D))
     assert code == 0, told
+    assert "has changed since" not in told
+    assert versions == {name: warehouse(home).version(name) for name in versions}
     assert sum('"schedule": "short"' in line for line in outbox(home)) > 5
     for command in (["status"], ["models"], ["doctor"], ["delivery"], ["why", "1"]):
         run(home, *command)

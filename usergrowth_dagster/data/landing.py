@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from usergrowth_dagster.data.contracts import Contract, Reading, contract_of
+from usergrowth_dagster.data.fingerprints import Fingerprint
 from usergrowth_dagster.data.lines import data_files
 from usergrowth_dagster.data.storage import Storage, StoredFile
 from usergrowth_dagster.errors import UserError
@@ -83,15 +84,40 @@ def _folder_day(name: str) -> date | None:
 
 @dataclass(frozen=True)
 class FileSet:
-    """The landing files of one folder as found, and a fingerprint of their content."""
+    """The landing files of one folder as found, and what they are known by.
+
+    Args:
+        files: the files.
+        version: of the contract and of how files are read.
+        known_by: the files' own fingerprint.
+    """
 
     files: tuple[StoredFile, ...]
-    fingerprint: str
+    version: str
+    known_by: Fingerprint
 
     @property
     def size(self) -> int:
         """Bytes of all files."""
         return sum(file.size for file in self.files)
+
+    @property
+    def fingerprint(self) -> str:
+        """The text to keep of the files as they are now; reads them all.
+
+        It is to be asked for before the rows are read: a file that is written in between is then
+        found to be another one the next time.
+        """
+        return f"{self.version}-{self.known_by}"
+
+    def matches(self, kept: str | None) -> bool:
+        """Whether a kept fingerprint is of these files and this contract."""
+        version, _, _ = (kept or "").rpartition("-")
+        return version == self.version and self.same_files(kept)
+
+    def same_files(self, kept: str | None) -> bool:
+        """Whether a kept fingerprint is of these files, whatever the contract was."""
+        return self.known_by.matches((kept or "").rpartition("-")[2])
 
 
 def find_files(
@@ -99,12 +125,12 @@ def find_files(
 ) -> FileSet:
     """The landing files of a folder.
 
-    The fingerprint changes when a file is added, removed or rewritten, and when the contract or
-    how files are read does.
+    The fingerprint changes when a file is added, removed or gets another content, and when the
+    contract or how files are read does.
 
     Raises:
         UserError: a file is neither CSV nor Parquet.
     """
-    files = data_files(landing, folder)
+    files = tuple(data_files(landing, folder))
     version = contract.version + (reading.mark if reading else "")
-    return FileSet(tuple(files), f"{version}-{landing.fingerprint(files)}")
+    return FileSet(files, version, Fingerprint(landing, files))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from usergrowth_dagster.data.contracts import CONTRACTS, Reading
+from usergrowth_dagster.data.fingerprints import Fingerprint
 from usergrowth_dagster.data.header import extra_names
 from usergrowth_dagster.data.landing import FileSet, find_files
 from usergrowth_dagster.data.lines import read_header
@@ -29,14 +30,19 @@ class Upload:
     """An upload as it is now.
 
     Args:
-        fingerprint: changes whenever a file is added, removed or rewritten; the marker is no part.
+        known_by: the data files' fingerprint; the marker is no part.
         complete_marker: whether a file ``_SUCCESS`` is there.
         size: bytes of the data files.
     """
 
-    fingerprint: str
+    known_by: Fingerprint
     complete_marker: bool
     size: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever a file is added, removed or written again; nothing is read."""
+        return self.known_by.tags
 
 
 def task_folder(task_id: str) -> str:
@@ -96,7 +102,7 @@ def population_uploads(landing: Storage) -> dict[str, Upload]:
         data = [file for file in files if not file.name.startswith("_")]
         if data or marked:
             size = sum(file.size for file in data)
-            uploads[task] = Upload(landing.fingerprint(data), marked, size)
+            uploads[task] = Upload(Fingerprint(landing, tuple(data)), marked, size)
     return uploads
 
 

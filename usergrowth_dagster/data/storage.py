@@ -1,5 +1,6 @@
 """The one module that knows whether files are on a disk or in an object store."""
 
+import contextlib
 import hashlib
 import posixpath
 import re
@@ -38,10 +39,12 @@ class Storage:
     Args:
         root: directory or URI.
         options: keyword arguments of the fsspec file system (keys, endpoint …).
+        memory: file that keeps what the content of files was found to be, so that it is read once.
     """
 
     root: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    memory: Path | None = None
 
     @property
     def is_local(self) -> bool:
@@ -162,6 +165,31 @@ class Storage:
         """One hash of paths and tags: changes when any file is added, removed or rewritten."""
         lines = "\n".join(f"{entry.path}\t{entry.tag}" for entry in files)
         return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+    def sha256(self, path: str) -> str:
+        """Hash of a file's content, read in blocks; empty for a file that cannot be read."""
+        digest = hashlib.sha256()
+        try:
+            with self.open(path) as handle:
+                while block := handle.read(1 << 20):
+                    digest.update(block)
+        except OSError:  # who lands the file says so
+            return ""
+        return digest.hexdigest()
+
+    def known_contents(self) -> dict[str, str]:
+        """By fingerprint of tags, the fingerprint of the content that was read earlier."""
+        if self.memory is None or not self.memory.exists():
+            return {}
+        lines = (line.split() for line in self.memory.read_text(encoding="ascii").splitlines())
+        return {line[0]: line[1] for line in lines if len(line) == 2}
+
+    def remember_content(self, tags: str, content: str) -> None:
+        """Keep what the content of files was found to be, where that can be kept."""
+        if self.memory is None or tags in self.known_contents():
+            return
+        with contextlib.suppress(OSError), self.memory.open("a", encoding="ascii") as file:
+            file.write(f"{tags} {content}\n")
 
 
 def file_literal(path: str) -> str:

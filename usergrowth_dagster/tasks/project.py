@@ -15,6 +15,9 @@ from usergrowth_dagster.warehouse.tables import Warehouse
 if TYPE_CHECKING:
     from usergrowth_dagster.control.store import ControlStore
 
+CONTENTS = "contents.txt"
+"""File of a home that keeps what the content of landing files was found to be."""
+
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done, and the steps in all."""
 
@@ -57,7 +60,7 @@ class Project:
     @cached_property
     def landing(self) -> Storage:
         """Root of the landing files."""
-        return Storage(self.settings.landing_root)
+        return Storage(self.settings.landing_root, memory=self.settings.home / CONTENTS)
 
     @cached_property
     def state(self) -> Storage:

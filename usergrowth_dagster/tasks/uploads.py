@@ -20,7 +20,7 @@ UPLOADS_PER_LOOK = 20
 
 @dataclass(frozen=True)
 class Cursor:
-    """What earlier looks found: fingerprints by task id, handled and merely seen."""
+    """What earlier looks found by task id: what handled uploads are known by, and tags of all."""
 
     handled: dict[str, str] = field(default_factory=dict)
     seen: dict[str, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ def due_uploads(
     due = {
         task: upload
         for task, upload in sorted(complete.items())
-        if cursor.handled.get(task) != upload.fingerprint
+        if not upload.known_by.matches(cursor.handled.get(task))
     }
     return dict(list(due.items())[:limit])
 
@@ -86,7 +86,7 @@ def look_at_uploads(project: Project, cursor: Cursor) -> Look:
         except UserError as error:
             notes.append(str(error))
             continue
-        handled[task_id] = upload.fingerprint
+        handled[task_id] = str(upload.known_by)
         by_day.setdefault(day, []).append(task_id)
     requests = [
         Request(day, ",".join(f"{t}:{uploads[t].fingerprint}" for t in tasks), tuple(tasks))

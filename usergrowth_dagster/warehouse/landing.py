@@ -168,7 +168,7 @@ class _Run:
                 self.failures[day] = stray
             elif found is None or not found.files:
                 self.results[day] = LandedDay(day, "missing", 0, 0, 0, 0, version)
-            elif accepted.get(day) == rejected.get(day) == found.fingerprint:
+            elif accepted.get(day) == rejected.get(day) and found.matches(accepted.get(day)):
                 same[day] = found
             else:
                 todo[day] = found
@@ -196,8 +196,10 @@ class _Run:
             loader = Loader(
                 engine.connection, self.landing, self.contract, self.forgotten, self.reading
             )
+            known_by = {}
             for day, found in group.items():
                 try:
+                    known_by[day] = found.fingerprint
                     loader.load(day, found.files)
                 except UserError as error:
                     self.failures[day] = str(error)
@@ -207,7 +209,7 @@ class _Run:
                 problem = loader.complaint(day, where, count, self.settings.max_reject_share)
                 if problem is not None:
                     self.failures[day] = problem
-            marks = {day: group[day].fingerprint for day in counts}
+            marks = {day: known_by[day] for day in counts}
             # Rejects first: only the raw table's mark says that a day is done.
             self._write_rejects(engine, loader, marks)
             good = {day: mark for day, mark in marks.items() if day not in self.failures}

@@ -92,11 +92,11 @@ def land_population(
     warnings = _warnings(landing, upload, found, reading)
     version = warehouse.version(POPULATION)
     scope = {"table_name": quarantine_name(task_id)}
-    marks = {execution_date: found.fingerprint}
     accepted = warehouse.fingerprints(POPULATION, {"task_id": task_id}).get(execution_date)
     rejected = warehouse.fingerprints(QUARANTINE, scope).get(execution_date)
-    if version is not None and accepted == rejected == found.fingerprint:
+    if version is not None and accepted == rejected and found.matches(accepted):
         return _landed(warehouse, task_id, execution_date, warnings, version)
+    marks = {execution_date: found.fingerprint}
     with open_engine(settings) as engine:
         loader = Loader(engine.connection, landing, CONTRACTS[POPULATION], forgotten, reading)
         loader.load(execution_date, found.files)
@@ -149,8 +149,7 @@ def kept_population(
     warnings: tuple[str, ...] = ()
     try:
         # The contract, and how files are read, may have changed since: the files alone count.
-        now = population_files(landing, upload or task_id).fingerprint
-        changed = now.rpartition("-")[2] != mark.rpartition("-")[2]
+        changed = not population_files(landing, upload or task_id).same_files(mark)
     except UserError:
         changed = True
     if changed:
