@@ -73,13 +73,13 @@ def status(as_json: Json = False, home: Home = None) -> None:
 @app.command()
 def doctor(as_json: Json = False, home: Home = None) -> None:
     """Check the machine and the home, and say what to do about what is not well."""
+    import os
+
     from usergrowth_dagster.commands.doctor import examine
-    from usergrowth_dagster.commands.home import prepare_dagster
     from usergrowth_dagster.settings import load_settings
 
     settings = load_settings(home)
-    if settings.home.is_dir():
-        prepare_dagster(settings.home)
+    os.environ["USERGROWTH_HOME"] = str(settings.home)  # the code location's
     findings = examine(settings)
     page = Page(as_json)
     page.table(

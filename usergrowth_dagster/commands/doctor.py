@@ -1,14 +1,25 @@
 """Checks of a machine and a home, each with what to do when it fails."""
 
 import importlib
+import json
 import shutil
+import sqlite3
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from usergrowth_dagster.commands import doctor_home, doctor_stores
+from usergrowth_dagster.data.contracts import LANDING_TABLES
+from usergrowth_dagster.data.landing import landing_folders
+from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.data.strays import stray_files
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.gateways.registry import CHANNELS
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.settings.places import sqlite_file
 
 FREE_BYTES = 2 << 30
 
@@ -23,17 +34,28 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """All checks of a home; none changes anything."""
+    """All checks of a home; none changes anything, so that a read-only home can be looked at."""
     checks: list[tuple[str, Callable[[], str]]] = [
         ("Python", _python),
         ("LightGBM", _lightgbm),
-        ("disk", lambda: _disk(settings)),
         ("models' SQL", _models),
         ("code location", _code_location),
-        ("landing files", lambda: _landing(settings)),
-        ("control store", lambda: _store(settings)),
-        ("MLflow", lambda: _mlflow(settings)),
+        ("clock", lambda: doctor_home.clock(settings)),
+        ("zone", lambda: doctor_home.zone(settings)),
+        ("home", lambda: _home(settings)),
     ]
+    if settings.home.is_dir():
+        checks += [
+            ("disk", lambda: _disk(settings)),
+            ("folders", lambda: doctor_home.writable(settings)),
+            ("privacy", lambda: doctor_home.private(settings)),
+            ("other homes", lambda: doctor_home.shared(settings)),
+            ("landing files", lambda: _landing(settings)),
+            ("control store", lambda: doctor_stores.control_store(settings)),
+            ("secret", lambda: doctor_stores.secret(settings)),
+            ("MLflow", lambda: doctor_stores.mlflow(settings)),
+            *((f"gateway, {c}", partial(doctor_stores.gateway, settings, c)) for c in CHANNELS),
+        ]
     return list(_run(checks))
 
 
@@ -59,12 +81,24 @@ def _lightgbm() -> str:
         ) from None
 
 
+def _home(settings: Settings) -> str:
+    if not settings.home.is_dir():
+        raise UserError(f"{settings.home}: no home folder; make one with usergrowth init")
+    return str(settings.home)
+
+
 def _disk(settings: Settings) -> str:
-    folder = settings.home if settings.home.exists() else Path.cwd()
-    free = shutil.disk_usage(folder).free
-    if free < FREE_BYTES:
-        raise UserError(f"{free / 1e9:.1f} GB free at {folder}; make room, 2 GB at least")
-    return f"{free / 1e9:.0f} GB free"
+    """Free bytes of every file system that is written to, also the one of temporary files."""
+    places = [settings.home, Path(tempfile.gettempdir())]
+    places += [Path(p) for p in (settings.storage_root, settings.landing_root) if "://" not in p]
+    free: dict[int, tuple[int, Path]] = {}
+    for place in places:
+        if place.exists():
+            free.setdefault(place.stat().st_dev, (shutil.disk_usage(place).free, place))
+    least, where = min(free.values(), key=lambda one: one[0])
+    if least < FREE_BYTES:
+        raise UserError(f"{least / 1e9:.1f} GB free at {where}; make room, 2 GB at least")
+    return ", ".join(f"{size / 1e9:.0f} GB free at {place}" for size, place in free.values())
 
 
 def _models() -> str:
@@ -84,35 +118,22 @@ def _code_location() -> str:
 
 
 def _landing(settings: Settings) -> str:
-    from usergrowth_dagster.data.contracts import LANDING_TABLES
-    from usergrowth_dagster.data.landing import landing_folders
-    from usergrowth_dagster.data.storage import Storage
-
+    """Days by table; every file that nothing reads is a finding."""
     landing = Storage(settings.landing_root)
-    told = []
-    for table in LANDING_TABLES:
-        found = landing_folders(landing, table)
-        if found.strays:
-            raise UserError("; ".join(found.strays.values()))
-        told.append(f"{table} {len(found.days)} days")
-    return ", ".join(told)
+    strays = stray_files(landing, _outputs(settings))
+    if strays:
+        raise UserError("\n".join(strays))
+    days = {table: len(landing_folders(landing, table).days) for table in LANDING_TABLES}
+    return ", ".join(f"{table} {count} days" for table, count in days.items())
 
 
-def _store(settings: Settings) -> str:
-    from usergrowth_dagster.control.store import open_store
-
-    if not settings.home.is_dir():
-        raise UserError(f"{settings.home}: no home folder; make one with usergrowth init")
-    store = open_store(settings)
+def _outputs(settings: Settings) -> list[str]:
+    """Output folders of the campaigns that are on record, as far as that can be read."""
+    file = sqlite_file(settings.database)
+    if file is None or not file.exists():
+        return []
     try:
-        return f"revision {store.revision()}"
-    finally:
-        store.close()
-
-
-def _mlflow(settings: Settings) -> str:
-    from usergrowth_dagster.learning.store import NAMES, versions
-
-    if not settings.home.is_dir():
-        raise UserError(f"{settings.home}: no home folder; make one with usergrowth init")
-    return f"{sum(len(versions(settings, name)) for name in NAMES)} versions"
+        specs = doctor_stores.read_rows(file, "select spec from campaign")
+    except sqlite3.Error:  # the control store's own check says so
+        return []
+    return [str(json.loads(spec).get("output") or "") for (spec,) in specs]

@@ -10,6 +10,7 @@ from typing import Any
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import CONFIG_NAME, Settings, load_settings
+from usergrowth_dagster.settings.places import keep_private
 
 DAGSTER_YAML = """\
 # Written by usergrowth; edits are kept.
@@ -69,6 +70,7 @@ def _toml_value(value: Any) -> str:
 
 def prepare_dagster(home: Path) -> Path:
     """Make Dagster's folder of a home and point this process at it."""
+    keep_private()
     folder = home / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "dagster.yaml"
@@ -143,7 +145,11 @@ def make_home(home: Path | None, values: Mapping[str, Any]) -> Settings:
     """
     root = load_settings(home).home if home is None else home.absolute()
     load_settings(root, **values)  # a bad value must not be written
+    keep_private()
+    fresh = not (root / CONFIG_NAME).exists()
     write_settings(root, values)
+    if fresh:
+        root.chmod(0o700)
     settings = load_settings(root)
     prepare_dagster(root)
     if "://" not in settings.landing_root:

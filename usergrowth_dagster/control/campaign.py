@@ -82,6 +82,10 @@ class AlgorithmSpec(Strict):
         return self
 
 
+LANDING_FOLDERS = ("user", "item", "behavior", "operation", "population")
+"""Folders below the landing root that are read; a test holds them against the contracts."""
+
+
 class TrainingSpec(Strict):
     """Which snapshots a model learns from: fixed dates, or a window that rolls with the date."""
 
@@ -169,6 +173,12 @@ class CampaignSpec(Strict):
         if self.contact.ignore_cap and self.template.type == "promotion":
             raise ValueError(
                 "contact.ignore_cap: only codes and notifications may ignore caps, not promotions"
+            )
+        if self.output and self.output.split("/")[0].casefold() in LANDING_FOLDERS:
+            raise key_error(
+                "output",
+                f"{self.output!r} lies among the landing files, which would be read as data; "
+                "choose another folder, such as population_output/{task}",
             )
         if self.output and self.is_glob and "{task}" not in self.output:
             raise ValueError(

@@ -1,5 +1,6 @@
 """The control database: connections, migrations, guarded status changes and their history."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -235,7 +236,7 @@ def _open(database_url: str) -> Engine:
                 "setting 'database_url' (USERGROWTH_DATABASE_URL) is a database in memory, which "
                 "would forget what was sent; name a file: sqlite:///<file>"
             )
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        _make_private(Path(url.database))
     try:
         engine = create_engine(url, pool_pre_ping=kind == "postgresql", pool_size=4)
     except (ImportError, NoSuchModuleError) as error:
@@ -247,6 +248,13 @@ def _open(database_url: str) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _make_private(file: Path) -> None:
+    """Make an SQLite file that is not there yet readable by its owner alone; it holds numbers."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600))
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -134,7 +134,9 @@ class Storage:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         try:
-            with temporary.open("wb") as handle:
+            # Its owner's alone: many of these files hold numbers.
+            made = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(made, "wb") as handle:
                 produce(handle)
                 handle.flush()
                 os.fsync(handle.fileno())

@@ -7,6 +7,7 @@ import dagster as dg
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.settings.places import keep_private
 from usergrowth_dagster.tasks.project import Progress, Project
 
 _LISTENERS: list[Progress] = []
@@ -44,6 +45,7 @@ class ProjectResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 context.log.info(f"{stage}: {done:,} of {total:,}")
             tell(stage, done, total)
 
+        keep_private()  # Dagster may have started this process itself
         run_id = context.run_id if context else None
         return Project(load_settings(self.home or None), progress, run_id)
 

@@ -1,5 +1,6 @@
 """Where things lie: which folders can be used, and how paths become URLs and URIs become paths."""
 
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -11,6 +12,11 @@ RESERVED_COLUMNS = ("ds", "as_of", "task_id", "table_name", "user_id", "item_id"
 _UNREADABLE = {"Cc", "Cs", "Zl", "Zp"}  # control characters, bytes that are no UTF-8, line ends
 _NOT_FOR_TABLES = re.compile(r"[\[\]^|\\]|%[0-9A-Fa-f]{2}")
 _COLUMN = re.compile(rf"(?:{'|'.join(RESERVED_COLUMNS)})=.*", re.IGNORECASE)
+
+
+def keep_private() -> None:
+    """What this process writes from now on is for its own user alone, whatever the umask was."""
+    os.umask(0o077)
 
 
 def sqlite_url(path: Path | str) -> str:

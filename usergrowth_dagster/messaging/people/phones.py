@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.people import keys
 from usergrowth_dagster.messaging.people.keys import ENVIRONMENT, FILE_NAME, Ring
+from usergrowth_dagster.settings import load_settings
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -171,16 +172,34 @@ def open_vault(home: Path) -> PhoneVault:
     """The vault of a home folder.
 
     Raises:
-        UserError: the secret is too short, or others may read its file.
+        UserError: the secret is too short, others may read its file, or it is gone although the
+            ledger holds numbers that were sealed with it.
     """
     given = keys.from_environment()
     if given is not None:
         return PhoneVault(given)
     path = home / FILE_NAME
     if not path.exists():
+        _require_nothing_sealed(home)
         keys.write_file(path, keys.new_secret().decode(), first=True)
     seen = _mark(path)
     return PhoneVault(keys.read_file(path), path, seen)
+
+
+def _require_nothing_sealed(home: Path) -> None:
+    """Refuse to make a new secret where the old one is needed: no number would be found again."""
+    from usergrowth_dagster.messaging.people.sealed import holds_sealed
+
+    if holds_sealed(load_settings(home)):
+        raise UserError(secret_is_gone(home))
+
+
+def secret_is_gone(home: Path) -> str:
+    """The sentence on a secret that is missing although the ledger needs it."""
+    return (
+        f"{home / FILE_NAME} is gone, but the ledger holds numbers or refusals that only it can "
+        f"read: restore your copy of it, or set {ENVIRONMENT}"
+    )
 
 
 def _mark(path: Path) -> object:
