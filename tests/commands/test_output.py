@@ -21,7 +21,10 @@ from typer.main import get_command
 
 from usergrowth_dagster import __version__
 from usergrowth_dagster.cli import app
+from usergrowth_dagster.cli.common import Page
 from usergrowth_dagster.commands.cells import Count, Money, Share, document, shown
+from usergrowth_dagster.commands.execute import Rows, RunReport
+from usergrowth_dagster.commands.show import show_training
 
 SHOWS: dict[str, list[str]] = {
     "apply": ["-f", "{home}/campaigns/care.yaml"],
@@ -149,6 +152,30 @@ def test_a_run_prints_one_document_or_tables_and_no_idle_step(world: World, tmp_
     # all but the features of the next date and the like is up to date
     assert all(row["rows_written"] > 0 for row in found.get("tables", []))
     assert not {"raw_behavior", "user_day"} & {row["table"] for row in found.get("tables", [])}
+
+
+def test_a_document_is_utf8_whatever_the_terminal(capfdbinary: Any) -> None:
+    """Guards against a command that ends in a traceback at a name that a terminal cannot show."""
+    page = Page(True)
+    page.table("Names", ("name",), [("示例",), ("half \ud83d",)])
+    page.finish()
+    out = capfdbinary.readouterr().out
+    assert "示例".encode() in out
+    assert json.loads(out)["names"] == [{"name": "示例"}, {"name": "half \ud83d"}]
+
+
+def test_a_training_shows_tables_by_model_and_no_markdown() -> None:
+    """Two models' figures stood in one list, and tables were printed as markdown."""
+    figures = Rows(["model", "auc"], [["logistic", ".8"]])
+    report = RunReport("run")
+    report.metadata = {
+        name: {"model": name, "evaluation": figures} for name in ("churn", "winback")
+    }
+    tables: dict[str, Any] = {}
+    said: list[str] = []
+    show_training(report, said.append, lambda title, _, lines: tables.update({title: lines}))
+    assert tables == {f"{name}: evaluation": [["logistic", ".8"]] for name in ("churn", "winback")}
+    assert not any("|" in line for line in said)
 
 
 def test_a_mistake_leaves_standard_output_empty(tmp_path: Path) -> None:

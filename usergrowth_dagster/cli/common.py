@@ -112,7 +112,9 @@ class Page:
             from usergrowth_dagster.commands.cells import document
 
             made = {**self._tables, "notes": self._notes, "failures": list(failures)}
-            typer.echo(document(made if self._document is None else self._document))
+            text = document(made if self._document is None else self._document)
+            # JSON is UTF-8 whatever the terminal's encoding; half a character becomes its escape
+            typer.echo(text.encode("utf-8", "backslashreplace"))
         finish(failures)
 
 

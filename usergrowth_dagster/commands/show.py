@@ -123,7 +123,7 @@ def show_training(report: RunReport, say: Say, show_table: ShowTable) -> list[st
             say(f"\n{name}")
         for key, value in told.items():
             if isinstance(value, Rows):
-                show_table(key, value.header, value.lines)
+                show_table(f"{name}: {key}", value.header, value.lines)
             else:
                 say(str(value))
     return report.failures
