@@ -21,6 +21,7 @@ from usergrowth_dagster.messaging.operations.replies import (
     reveal,
 )
 from usergrowth_dagster.messaging.people.forget import Person, bury, erase_in_store
+from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.suppression import is_suppressed, lift, suppress
 from usergrowth_dagster.messaging.receiving.replies import take_replies
 from usergrowth_dagster.messaging.receiving.unread import RECEIPT, REPLY, keep_unread
@@ -168,6 +169,10 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Sett
     assert "no replies that" in run("replies") and "opt out" in run("replies", "--all")
     assert phone(1) in run("replies", "--reveal", "1")
     assert "mark-refusal" in run("audit")
+    assert "unreadable" not in run("delivery")
+    vault = open_vault(home)
+    keep_unread(opened, vault, "twilio", REPLY, [Unread("why", "{}"), Unread("why", "[]")], NOW)
+    assert "unreadable" in (said := run("delivery")) and "twilio" in said
 
 
 def test_earlier_replies_are_read_by_the_words_of_now(

@@ -26,6 +26,7 @@ from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.operations import controls, reconcile
 from usergrowth_dagster.messaging.operations.deliveries import deliveries
 from usergrowth_dagster.messaging.people.phones import mask, open_vault
+from usergrowth_dagster.messaging.receiving.unread import count_unread
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.messaging.schedules.upcoming import upcoming
 from usergrowth_dagster.settings import Settings, load_settings
@@ -195,6 +196,10 @@ def read_deliveries(store: ControlStore, settings: Settings, name: str | None = 
         ("Messages", ("schedule", "occurrence", "state", "reason", "people"), people),
         *([("Next", ("schedule", "due"), later)] if later else []),
     ]
+    if name is None and (unread := count_unread(store)):
+        told = [(gateway, kind, Count(entries)) for gateway, kind, entries in unread]
+        title = "Posted by providers and unreadable: see usergrowth replies --all"
+        sections.append((title, ("gateway", "kind", "entries"), told))
     return Overview(sections, following.unreadable)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from usergrowth_dagster.control import schema
@@ -81,6 +81,15 @@ def _row(
         "action": "none",
         "received_time": received,
     }
+
+
+def count_unread(store: ControlStore) -> list[tuple[str, str, int]]:
+    """How many entries wait for a person: gateway, kind, entries."""
+    waits = (_U.c.action == "none") & (func.length(_U.c.content) > 0)
+    names = (_U.c.gateway, _U.c.kind)
+    query = select(*names, func.count()).where(waits).group_by(*names).order_by(*names)
+    with store.read() as connection:
+        return [(row[0], row[1], int(row[2])) for row in connection.execute(query)]
 
 
 def mentioning(connection: Connection, vault: PhoneVault, addresses: Sequence[str]) -> list[int]:
