@@ -6,6 +6,7 @@ taken, every message has a state and a reason, and other campaigns go out.
 
 import json
 import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ import pytest
 from dispatch_desk import Desk, Provider, row_ids, second_campaign, states, tuned
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sending import crowd, plan, ready
+from sending import crowd, phone, plan, ready
 from sqlalchemy import select
 
 from usergrowth_dagster.control import schema
@@ -28,7 +29,7 @@ from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import utc_now
 from usergrowth_dagster.messaging.dispatching import claims as claims_module
 from usergrowth_dagster.messaging.dispatching import failpoints
-from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
+from usergrowth_dagster.messaging.dispatching.dispatch import DispatchCounts, dispatch
 from usergrowth_dagster.messaging.dispatching.results import Settled, record
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
@@ -478,3 +479,26 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Desk, Re
     finally:
         del os.environ["USERGROWTH_WEBHOOK_SECRET"]
         store.close()
+
+
+def test_watching_survives_a_round_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against `dispatch --watch` that ends, and sends nothing any more, after one error."""
+    from usergrowth_dagster.commands import delivery
+
+    rounds: list[int] = []
+
+    def failing(*_: object, **__: object) -> DispatchCounts:
+        rounds.append(1)
+        if len(rounds) == 1:
+            raise ValueError(f"a number such as {phone(1)}")
+        os.kill(os.getpid(), signal.SIGTERM)
+        return DispatchCounts(accepted=7)
+
+    monkeypatch.setattr(delivery, "dispatch", failing)
+    said: list[str] = []
+    delivery.dispatch_forever(tmp_path, 0.01, said.append)
+    assert "a round failed with ValueError" in said[1]
+    assert "accepted 7" in said[2]
+    assert phone(1) not in "".join(said)
