@@ -20,9 +20,7 @@ from usergrowth_dagster.messaging.dispatching import claims as claims_module
 from usergrowth_dagster.messaging.dispatching import throttle
 from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
 from usergrowth_dagster.messaging.dispatching.throttle import Bucket
-from usergrowth_dagster.messaging.gateways.protocol import (
-    OutBatch,
-)
+from usergrowth_dagster.messaging.gateways.protocol import Answer, OutBatch
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 
 HEAVY = (
@@ -166,9 +164,24 @@ def test_an_outage_puts_few_in_doubt(desk: Desk) -> None:
     for _ in range(4):
         assert dispatch(*desk, down).failed == ["gateway provider: TimeoutError"]
     assert [size for _, size in down.batches] == [100, 1, 1, 1]
+    lost = Provider(answer=Answer.IN_DOUBT)  # as gateways answer that catch their time-outs
+    for _ in range(3):
+        assert dispatch(*desk, lost).in_doubt == 1
     up = Provider()
-    assert dispatch(*desk, up).accepted == 297
-    assert [size for _, size in up.batches] == [1, 100, 100, 96]
+    assert dispatch(*desk, up).accepted == 294
+    assert [size for _, size in up.batches] == [1, 100, 100, 93]
+    assert dispatch(*desk, up).batches == 0
+
+
+def test_a_gateway_that_answers_nothing_but_doubt_gets_one_message(desk: Desk) -> None:
+    """Guards against the same outage where the gateway catches its time-outs, as those that speak
+    HTTP do: batch after batch in doubt."""
+    plan(*desk, crowd(400))
+    lost = Provider(answer=Answer.IN_DOUBT)
+    for _ in range(3):
+        dispatch(*desk, lost)
+    assert [size for _, size in lost.batches] == [100, 1, 1]
+    assert dispatch(*desk, Provider()).accepted == 298
 
 
 def test_slow_calls_leave_no_batch_behind(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,7 +228,10 @@ def test_poison_in_any_field_ends_nothing(desk: Desk, receiver: Receiver, answer
     found: Counter[str] = Counter()
     for (name, _), number in states(desk).items():
         found[name] += number
-    assert found == {state: len(POISON) + 30}
+    if answer == "in_doubt":  # from then on one message goes first
+        assert found.pop("planned") == 28
+        assert found.pop("in_doubt") == 1
+    assert set(found) == {state}
     assert max(Counter(receiver.attempts).values()) == 1
 
 

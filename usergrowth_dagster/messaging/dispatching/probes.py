@@ -1,5 +1,7 @@
 """After a gateway has failed, one message goes first: an outage must not put thousands in doubt.
 
+A gateway has failed when it raised, or when a call left all its messages in doubt.
+
 The mark is a row of ``token_bucket``, so that all dispatchers heed it and the next process too.
 """
 

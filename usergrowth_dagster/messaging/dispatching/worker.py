@@ -34,6 +34,7 @@ from usergrowth_dagster.messaging.dispatching.throttle import Bucket
 from usergrowth_dagster.messaging.failures import Outcomes, Stage, failing
 from usergrowth_dagster.messaging.gateways.cleaning import one_answer_each
 from usergrowth_dagster.messaging.gateways.protocol import (
+    Answer,
     Gateway,
     OutBatch,
     OutMessage,
@@ -221,9 +222,12 @@ class Sender:
             mark_failed(self.ledger.store, self.gateway.name)
             raise GatewayBrokenError(f"gateway {self.gateway.name}: {why}") from None
         failpoints.reach(failpoints.ANSWERED)
-        if self.probing:
+        lost = all(one.answer is Answer.IN_DOUBT for one in answers.values())
+        if lost:
+            mark_failed(self.ledger.store, self.gateway.name)
+        elif self.probing:
             mark_answering(self.ledger.store, self.gateway.name)
-            self.probing = False
+        self.probing = lost
         settled, stop = sort_answers(batch.messages, answers, self.counts)
         self.answered.append((batch_id, settled))
         for one in settled:
@@ -234,7 +238,7 @@ class Sender:
             self._write_down()
             self.stop(f"the gateway {self.gateway.name} stopped the campaign with code {stop}")
             return False
-        return self._goes_well()
+        return self._goes_well() and not lost
 
     def _goes_well(self) -> bool:
         """Stop the occurrence where nearly everything fails with one cause, by the answers that
