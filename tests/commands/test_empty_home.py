@@ -39,12 +39,12 @@ def test_every_command_in_an_empty_home(tmp_path: Path) -> None:
     doctor = cli(home, "doctor")
     told = succeeded(doctor)
     assert "FAILS" not in told and "31 assets" in told and "0 versions" in told
-    ran = succeeded(cli(home, "run", "--date", "2019-04-01"))
-    assert "raw_behavior" in ran
-    filled = succeeded(
-        cli(home, "backfill", "--from", "2019-04-01", "--to", "2019-04-03", "--only-ingest")
-    )
-    assert "user_day" in filled
+    ran = cli(home, "run", "--date", "2019-04-01")
+    assert "2019-04-01 has no task, since there is no campaign yet" in errors(ran)[0]
+    assert "raw_behavior" in ran.stdout
+    filled = cli(home, "backfill", "--from", "2019-04-01", "--to", "2019-04-03", "--only-ingest")
+    assert "nothing has landed from 2019-03-31 to 2019-04-03" in errors(filled)[0]
+    assert "user_day" in filled.stdout
     assert [line for line in control_dump(home) if 'INTO "meta"' not in line] == before
     assert not (home / "outbox").exists()
 

@@ -94,7 +94,9 @@ def test_jobs_schedules_sensors(definitions: dg.Definitions) -> None:
     """A job that loses assets, or a sensor that is off, stops the daily chain without a word."""
     repository = definitions.get_repository_def()
     jobs = {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
-    assert jobs == {"ingest", "facts", "train", "labels", "decide", "dispatch", "measure"}
+    assert jobs == {
+        *("ingest", "facts", "train", "labels", "decide", "choose", "dispatch", "measure")
+    }
     schedules = {
         s.name: (s.cron_schedule, s.default_status.value) for s in repository.schedule_defs
     }
@@ -126,6 +128,7 @@ def test_jobs_schedules_sensors(definitions: dg.Definitions) -> None:
     assert of_job["decide"] == uploads | (
         GROUPS["features"] | GROUPS["models"] | GROUPS["audience"] | GROUPS["messaging"]
     )
+    assert of_job["choose"] == of_job["decide"] - GROUPS["messaging"]
     assert of_job["measure"] == GROUPS["effects"]
     assert of_job["ingest"] | of_job["train"] | of_job["decide"] | of_job["labels"] | of_job[
         "measure"

@@ -66,7 +66,11 @@ def test_a_score_never_uses_a_model_of_its_future(world: World, tmp_path: Path) 
     approve(home, "past")
     models = models_of(home)
     assert [version for version, seen in models if seen < str(past)] == []
-    succeeded(cli(home, "run", "--date", str(past)))
+    done = cli(home, "run", "--date", str(past))
+    succeeded(done)
+    # said before the plan is made, since it freezes the decision
+    (said,) = [line for line in done.stderr.splitlines() if "has passed for past" in line]
+    assert "nobody is texted" in said and f"run --date {past} --rehearse" in said
     used = rows(home, "scores", "task_id = 'past'", "distinct model_name, model_version")
     assert len(used) == 1
     assert dict(models_of(home))[used[0][1]] < str(past)
@@ -74,6 +78,12 @@ def test_a_score_never_uses_a_model_of_its_future(world: World, tmp_path: Path) 
     assert {row[2] for row in ledger(home) if row[0] == "past"} == {"expired"}
     kept = rows(home, "scores", "task_id = 'care'", "distinct model_version")
     assert kept == rows(world.decided, "scores", "task_id = 'care'", "distinct model_version")
+    # the plan can be thrown away, and made again by whoever replays the date
+    assert "thrown away" in succeeded(cli(home, "redecide", "past", "--why", "ran too late"))
+    assert not [row for row in ledger(home) if row[0] == "past"]
+    succeeded(cli(home, "run", "--date", str(past), USERGROWTH_TODAY=str(past)))
+    assert {row[2] for row in ledger(home) if row[0] == "past"} <= {"accepted", "skipped"}
+    assert [row for row in ledger(home) if row[0] == "past" and row[2] == "accepted"]
 
 
 def models_of(home: Path) -> list[tuple[str, str]]:

@@ -1,10 +1,10 @@
-"""Commands of the chain: run, backfill, train."""
+"""Commands of the chain: run, backfill, train, redecide."""
 
 from typing import Annotated
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, Json, Page, day_of
+from usergrowth_dagster.cli.common import Home, Json, Page, day_of, say, warn
 
 app = typer.Typer()
 
@@ -12,6 +12,13 @@ app = typer.Typer()
 @app.command()
 def run(
     day: Annotated[str, typer.Option("--date", help="Execution date; default today.")] = "",
+    rehearse: Annotated[
+        bool,
+        typer.Option(
+            "--rehearse",
+            help="Plan and send to files as of the date; the ledger stays as it is.",
+        ),
+    ] = False,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
@@ -22,7 +29,13 @@ def run(
 
     settings = open_home(home)
     with chain_progress():
-        report = run_date(settings, day_of(day) if day else settings.current_date())
+        report = run_date(
+            settings,
+            day_of(day) if day else settings.current_date(),
+            asked=bool(day),
+            rehearse=rehearse,
+            warn=warn,
+        )
     page = Page(as_json)
     page.finish(show_chain(report, page.say, page.table))
 
@@ -44,7 +57,9 @@ def backfill(
 
     settings = open_home(home)
     with chain_progress():
-        report = backfill_range(settings, day_of(first), day_of(last), only_ingest=only_ingest)
+        report = backfill_range(
+            settings, day_of(first), day_of(last), only_ingest=only_ingest, warn=warn
+        )
     page = Page(as_json)
     page.finish(show_chain(report, page.say, page.table))
 
@@ -65,3 +80,16 @@ def train(
         report = train_date(settings, day_of(day) if day else settings.current_date())
     page = Page(as_json)
     page.finish(show_training(report, page.say, page.table))
+
+
+@app.command()
+def redecide(
+    task: Annotated[str, typer.Argument(help="Task id.")],
+    why: Annotated[str, typer.Option("--why", help="The reason, kept in history and audit.")] = "",
+    home: Home = None,
+) -> None:
+    """Throw away a send plan of which nothing ever went out, so that its date decides it anew."""
+    from usergrowth_dagster.commands.redecide import redecide_task
+
+    for line in redecide_task(home, task, why):
+        say(line)

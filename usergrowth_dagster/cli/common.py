@@ -35,6 +35,11 @@ def say(text: str) -> None:
     Console(soft_wrap=True, highlight=False).print(text, markup=False)
 
 
+def warn(text: str) -> None:
+    """Print a sentence that should be read before the work goes on."""
+    typer.echo(f"warning: {text}", err=True)
+
+
 def table(title: str, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
     """Print a table for a person."""
     from rich.console import Console
@@ -43,6 +48,9 @@ def table(title: str, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> 
 
     from usergrowth_dagster.commands.cells import shown
 
+    if not lines:
+        say(f"{title}: none" if title else "none")
+        return
     table = Table(*header, title=title, title_justify="left", box=None, pad_edge=False)
     for line in lines:
         table.add_row(*(Text(shown(cell)) for cell in line))

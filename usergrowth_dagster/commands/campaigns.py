@@ -1,19 +1,24 @@
 """Campaign files and reviews."""
 
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.commands.home import open_home
 from usergrowth_dagster.control.audit import whoami
+from usergrowth_dagster.control.tasks import tasks_for
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.tasks.nothing import late_tasks
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.text_notices import notices_of_texts, notices_of_uploads
 from usergrowth_dagster.tasks.train import training_config
+from usergrowth_dagster.tasks.uploads import move_tasks, register_uploads
 from usergrowth_dagster.tasks.zones import unknown_zones_of_uploads, unknown_zones_sentence
 
 if TYPE_CHECKING:
     from usergrowth_dagster.commands.show import ShowTable
+    from usergrowth_dagster.control.campaign import CampaignSpec
 
 
 def apply_files(home: Path | None, files: Sequence[Path]) -> Iterator[str]:
@@ -35,16 +40,54 @@ def apply_files(home: Path | None, files: Sequence[Path]) -> Iterator[str]:
         check_content(spec, str(path), project.settings.opt_out_texts, words_of(project.settings))
         training_config(project, spec)
         check_audience_age(project.settings, spec, str(path))
+        _check_ever_decided(project, spec, str(path))
         specs.append((path, spec))
     for path, spec in specs:
         applied = apply_campaign(project.store, spec, whoami())
         told = [f"created {name}" for name in applied.created]
         told += [f"changed {change}" for change in applied.changed] + list(applied.notes)
+        told += _tasks_of_date(project, spec)
         yield f"{path}: {'; '.join(told) or 'nothing to change'}"
         for notice in (*notices_of_texts(spec), *notices_of_uploads(project, spec)):
             yield f"warning: {notice}"
         for name, zones in unknown_zones_of_uploads(project, spec).items():
             yield f"population/{name}: {unknown_zones_sentence(zones)}"
+
+
+def _check_ever_decided(project: Project, spec: "CampaignSpec", source: str) -> None:
+    """Refuse a date that no run can decide.
+
+    Raises:
+        UserError: names the file, the key and the setting.
+    """
+    first = project.settings.start_date
+    if isinstance(spec.execution_date, date) and spec.execution_date < first:
+        raise UserError(
+            f"{source}: execution_date: {spec.execution_date} is before the first execution date "
+            f"{first} (setting start_date), so it would never be decided"
+        )
+
+
+def _tasks_of_date(project: Project, spec: "CampaignSpec") -> list[str]:
+    """Make the tasks of the folders that match the population of a fixed date, and say it.
+
+    Returns:
+        Sentences: the tasks that were made, that no folder matches yet, and that the date has
+        passed.
+    """
+    day = spec.execution_date
+    if not isinstance(day, date):
+        return []
+    told = []
+    if spec.is_glob:
+        made = register_uploads(project, day, campaign=spec.name, actor=whoami())
+        told += [f"created task {name!r}" for name in made.registered]
+        told += move_tasks(project, spec.name, day, whoami())
+        if not any(task.campaign == spec.name for task in tasks_for(project.store, day)):
+            told.append(
+                f"no folder matches {spec.population} yet; each that does becomes a task of {day}"
+            )
+    return told + late_tasks(project, [day], campaign=spec.name)
 
 
 def review_record(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from usergrowth_dagster.commands.cells import Count
 from usergrowth_dagster.commands.chain import ChainReport
 from usergrowth_dagster.commands.execute import Rows, RunReport
+from usergrowth_dagster.tasks.rehearse import Rehearsed
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -81,12 +82,14 @@ def chain_progress() -> Iterator[None]:
 def show_chain(report: ChainReport, say: Say, show_table: ShowTable) -> list[str]:
     """Show what a chain of runs did; the sentences of what failed."""
     lines = _written(report.ingest)
-    failures = list(report.ingest.failures)
-    warnings = list(report.ingest.warnings)
+    failures = [*report.failures, *report.ingest.failures]
+    warnings = [*report.warnings, *report.ingest.warnings]
     if report.decide:
         lines += _written(report.decide)
         failures += report.decide.failures
         warnings += report.decide.warnings
+        withdrawn = report.decide.metadata.get("population", {}).get("withdrawn")
+        warnings += [str(withdrawn)] if withdrawn else []
     if lines:
         show_table("Tables", ("table", "rows written"), lines)
     else:
@@ -98,7 +101,9 @@ def show_chain(report: ChainReport, say: Say, show_table: ShowTable) -> list[str
             show_table(name, told.header, told.lines)
     sent = report.decide.metadata.get("dispatched_messages", {}) if report.decide else {}
     told = ", ".join(f"{k} {v}" for k, v in sent.items() if v and not k.startswith("dagster/"))
-    if report.decide:
+    if report.rehearsed is not None:
+        show_rehearsal(report.rehearsed, say, show_table)
+    elif report.decide:
         say(f"\ndispatched now: {told or 'nothing was due'}")
     if report.measure:
         failures += report.measure.failures
@@ -109,6 +114,27 @@ def show_chain(report: ChainReport, say: Say, show_table: ShowTable) -> list[str
     for warning in warnings:
         say(f"warning: {warning}")
     return failures
+
+
+def show_rehearsal(rehearsed: Sequence[Rehearsed], say: Say, show_table: ShowTable) -> None:
+    """Show what the tasks of a date would have sent."""
+    say("\nRehearsal: nobody was texted, and nothing of it is in the ledger.")
+    words = {"accepted": "would be texted"}
+    for one in rehearsed:
+        plan = one.plan
+        counts = [
+            (words.get(state, state), "", Count(people))
+            for state, people in plan.states.items()
+            if state != "skipped"
+        ]
+        counts += [("skipped", reason, Count(people)) for reason, people in plan.reasons.items()]
+        show_table(f"Task {one.task.task_id}", ("would become", "reason", "people"), counts)
+        say(
+            f"{plan.people:,} people would get {plan.messages:,} messages for "
+            f"{plan.cost:,.2f} {plan.currency}"
+        )
+        if one.file is not None:
+            say(f"texts, with the real numbers: {one.file}")
 
 
 def show_training(report: RunReport, say: Say, show_table: ShowTable) -> list[str]:
@@ -131,8 +157,8 @@ def show_training(report: RunReport, say: Say, show_table: ShowTable) -> list[st
 
 def _written(report: RunReport) -> list[tuple[str, Count]]:
     """The steps that wrote rows, and how many; not those that found all up to date."""
-    return [
-        (name, Count(found["dagster/row_count"]))
-        for name, found in report.metadata.items()
-        if found.get("dagster/row_count") and 0 not in map(found.get, ("days_built", "days_landed"))
-    ]
+    found = {
+        name: one.get("rows_written", one.get("dagster/row_count"))
+        for name, one in report.metadata.items()
+    }
+    return [(name, Count(rows)) for name, rows in found.items() if rows]

@@ -284,15 +284,37 @@ def refresh_tasks(
     return kept, removed
 
 
-def _remove(store: ControlStore, connection: Connection, job: RowMapping, actor: str) -> None:
-    """Delete an undecided task with its groups; the history stays."""
+def withdraw_task(store: ControlStore, task_id: str, actor: str, note: str) -> None:
+    """Remove a task without a send plan, with the reason in its history; its record's id stays.
+
+    Raises:
+        UserError: there is no such task, or its send plan is made.
+    """
+    job = schema.inference_job
+    with store.write(alone=True) as connection:
+        row = connection.execute(select(job).where(job.c.name == task_id)).mappings().first()
+        if row is None:
+            raise UserError(f"no task is called {task_id!r}")
+        if _is_frozen(connection, task_id):
+            raise UserError(f"task {task_id!r} has its send plan already and stays")
+        _remove(store, connection, row, actor, note)
+
+
+def _remove(
+    store: ControlStore,
+    connection: Connection,
+    job: RowMapping,
+    actor: str,
+    note: str = "removed",
+) -> None:
+    """Delete a task without a plan, with its groups; the history stays."""
     groups = (job["group_id"], job["target_group_id"])
     connection.execute(
         schema.schedule.update().where(schema.schedule.c.group_id.in_(groups)).values(group_id=None)
     )
     connection.execute(schema.inference_job.delete().where(schema.inference_job.c.id == job["id"]))
     connection.execute(schema.group.delete().where(schema.group.c.id.in_(groups)))
-    store.note(connection, Kind.INFERENCE_JOB, job["id"], actor, note="removed")
+    store.note(connection, Kind.INFERENCE_JOB, job["id"], actor, note=note)
 
 
 def _tasks(store: ControlStore, *conditions: Any) -> list[Task]:

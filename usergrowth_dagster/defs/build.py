@@ -31,7 +31,9 @@ def build_definitions(home: str = "") -> dg.Definitions:
     # Backfill policies and asset checks are marked beta; the pinned version is tested with them.
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
     # The models of the job "decide" run one date at a time; the job then does so as well.
-    warnings.filterwarnings("ignore", message="Asset job decide materializes assets with varying")
+    warnings.filterwarnings(
+        "ignore", message="Asset job (decide|choose) materializes assets with varying"
+    )
     settings = load_settings(home or None)
     graph = load_graph()
     partitions = daily_partitions(settings)

@@ -11,6 +11,7 @@ TRAIN = "train"
 LABELS = "labels"
 FACTS = "facts"
 DECIDE = "decide"
+CHOOSE = "choose"
 MEASURE = "measure"
 
 RANGE_START = "dagster/asset_partition_range_start"
@@ -18,13 +19,16 @@ RANGE_END = "dagster/asset_partition_range_end"
 DAILY = "usergrowth/daily_execution_date"
 """Tag of the morning's ingest: the execution date to decide when it has succeeded."""
 
+_MISSING_MODELS = {
+    "ops": {
+        f"{algorithm}_model": {"config": {"when": "missing"}}
+        for algorithm in ("churn", "winback", "uplift")
+    }
+}
+
 JOB_CONFIG: dict[str, dict[str, Any]] = {
-    DECIDE: {
-        "ops": {
-            f"{algorithm}_model": {"config": {"when": "missing"}}
-            for algorithm in ("churn", "winback", "uplift")
-        }
-    },
+    DECIDE: _MISSING_MODELS,
+    CHOOSE: _MISSING_MODELS,
     MEASURE: {"ops": {"effects": {"config": {"when": "gained"}}}},
 }
 """Run config that a job has unless a run is given another."""
@@ -93,6 +97,14 @@ def build_jobs() -> list[Any]:
             config=JOB_CONFIG[DECIDE],
             description="Score, decide and batch the tasks of an execution date; a model is "
             "trained only where a task has none.",
+        ),
+        dg.define_asset_job(
+            CHOOSE,
+            selection=dg.AssetSelection.assets("population", "user_features", "user_item_features")
+            | dg.AssetSelection.groups("models", "audience"),
+            config=JOB_CONFIG[CHOOSE],
+            description="Score and decide the tasks of an execution date as the job decide does, "
+            "but plan and send nothing.",
         ),
         dg.define_asset_job(
             MEASURE,

@@ -33,7 +33,8 @@ def _metadata(landed: list[LandedDay]) -> dict[str, Any]:
     new = [entry for entry in landed if entry.status == "landed"]
     versions = [entry.version for entry in landed if entry.version is not None]
     found: dict[str, Any] = {
-        "dagster/row_count": sum(entry.accepted for entry in new),
+        "dagster/row_count": sum(entry.accepted + entry.kept for entry in landed),
+        "rows_written": sum(entry.accepted for entry in new),
         "rows_in": sum(entry.rows_in for entry in new),
         "rows_quarantined": sum(entry.quarantined for entry in new),
         "files": sum(entry.files for entry in new),

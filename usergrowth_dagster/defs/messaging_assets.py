@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from usergrowth_dagster.defs.metadata import OWNER
+from usergrowth_dagster.defs.partitions import partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 from usergrowth_dagster.defs.task_assets import run_step, task_asset
 from usergrowth_dagster.tasks.project import Project
@@ -14,8 +15,11 @@ def batches_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefiniti
     """Send batches."""
 
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:
+        from usergrowth_dagster.tasks.nothing import late_tasks
         from usergrowth_dagster.tasks.send import plan_task
 
+        for sentence in late_tasks(project, partition_days(context)):
+            context.log.warning(sentence)
         return run_step(
             context,
             project,

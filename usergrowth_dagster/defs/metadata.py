@@ -46,7 +46,8 @@ def lineage_metadata(graph: ModelGraph, model: str) -> dg.TableColumnLineage:
 def build_metadata(graph: ModelGraph, build: Build) -> dict[str, Any]:
     """Metadata of one build of a SQL model."""
     found: dict[str, Any] = {
-        "dagster/row_count": build.rows,
+        "dagster/row_count": build.rows_in_all,
+        "rows_written": build.rows,
         "dagster/column_lineage": lineage_metadata(graph, build.model),
         "dagster/code_version": build.code_version,
         "days_built": len(build.built),

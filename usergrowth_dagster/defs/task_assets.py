@@ -110,10 +110,16 @@ def population_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefin
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:
         from usergrowth_dagster.tasks.again import register_repeats
         from usergrowth_dagster.tasks.populate import load_population
+        from usergrowth_dagster.tasks.uploads import withdraw_deleted
 
+        withdrawn = []
         for day in partition_days(context):
             for problem in register_repeats(project, day):
                 context.log.error(problem)
+            withdrawn += withdraw_deleted(project, day)
+        for sentence in withdrawn:
+            context.log.warning(sentence)
+        metadata = {"withdrawn": "; ".join(withdrawn)} if withdrawn else {}
         return run_step(
             context,
             project,
@@ -126,7 +132,7 @@ def population_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefin
             lambda p: p.accepted,
             first=True,
             more=lambda results: (
-                {},
+                metadata,
                 [notice_check([one for p in results.values() for one in p.warnings])],
             ),
         )

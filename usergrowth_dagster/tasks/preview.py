@@ -4,13 +4,9 @@ A task without a plan is planned in a throw-away copy of the database, by the co
 it: so the figures are those of the plan, and nothing is changed.
 """
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date
 from decimal import Decimal
-from pathlib import Path
 
 from usergrowth_dagster.audience.eligibility import OUTCOMES
 from usergrowth_dagster.control.codes import JobStatus, OccurrenceState
@@ -21,19 +17,12 @@ from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.plans.forecast import Forecast, forecast
 from usergrowth_dagster.messaging.plans.planning import committed
-from usergrowth_dagster.messaging.plans.rehearsal import copy_for_planning
 from usergrowth_dagster.messaging.policy.checks import check_fresh
-from usergrowth_dagster.messaging.policy.contact_sql import NUMBER_CAP_WINDOW
-from usergrowth_dagster.messaging.schedules.occurrences import (
-    Occurrence,
-    business_now,
-    find_occurrence,
-)
-from usergrowth_dagster.settings.places import sqlite_url
+from usergrowth_dagster.messaging.schedules.occurrences import Occurrence, find_occurrence
 from usergrowth_dagster.tasks.decide import bind_standing_decision
 from usergrowth_dagster.tasks.each import NotReadyError
-from usergrowth_dagster.tasks.people import contact_moment, rules_of
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.rehearse import rehearsal
 from usergrowth_dagster.tasks.send import plan_task
 from usergrowth_dagster.tasks.text_notices import notices_of_population, notices_of_texts
 from usergrowth_dagster.tasks.zones import bind_unknown_zones
@@ -98,7 +87,7 @@ def preview_task(project: Project, task: Task, samples: int) -> Preview:
             return replace(bare, planned=True, forecast=found, committed=paid)
         if not decided:
             return bare
-        with _rehearsal(project, task) as rehearsed:
+        with rehearsal(project, task) as rehearsed:
             try:
                 plan = plan_task(rehearsed, _any_age(task))
             except UserError as error:
@@ -123,23 +112,6 @@ def _decided(engine: Engine, project: Project, task: Task) -> dict[str, int]:
 
 def _place(outcome: str) -> int:
     return OUTCOMES.index(outcome) if outcome in OUTCOMES else len(OUTCOMES)
-
-
-@contextmanager
-def _rehearsal(project: Project, task: Task) -> Iterator[Project]:
-    """The project with a throw-away control store, in which the task may be planned."""
-    rules = rules_of(project.settings, task)
-    span = max(rules.cap_window, rules.min_gap, NUMBER_CAP_WINDOW) + timedelta(days=1)
-    first = min(contact_moment(project.settings, task), business_now(project.settings))
-    with tempfile.TemporaryDirectory(prefix="usergrowth-preview-") as folder:
-        database = sqlite_url(Path(folder) / "rehearsal.db")
-        settings = project.settings.model_copy(update={"database_url": database})
-        rehearsed = Project(settings, project.progress)
-        try:
-            copy_for_planning(project.store, rehearsed.store, task, first - span)
-            yield rehearsed
-        finally:
-            rehearsed.store.close()
 
 
 def _any_age(task: Task) -> Task:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from usergrowth_dagster.data.contracts import NULL_TEXT
-from usergrowth_dagster.data.landing import day_folder
+from usergrowth_dagster.data.landing import day_folder, folder_of
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.warehouse.engine import Engine
 
@@ -29,14 +29,17 @@ def write_rows(engine: Engine, landing: Storage, day: date, rows: str | None) ->
     Returns:
         What was done: written, unchanged, removed, none.
     """
-    path = f"{day_folder('operation', day)}/{FILE_NAME}"
+    folder = folder_of(landing, "operation", day)
+    path = f"{folder}/{FILE_NAME}"
+    if folder != (first := day_folder("operation", day)):  # the day's files came after our own
+        landing.remove(f"{first}/{FILE_NAME}")
     there = landing.exists(path)
     if rows is None:
         if there:
             landing.remove(path)
         return "removed" if there else "none"
-    with tempfile.TemporaryDirectory(prefix="usergrowth-") as folder:
-        local = Path(folder) / FILE_NAME
+    with tempfile.TemporaryDirectory(prefix="usergrowth-") as work:
+        local = Path(work) / FILE_NAME
         engine.run(
             f"copy ({rows}) to '{local}' "
             f"(format csv, header, delimiter ',', quote '\"', nullstr '{NULL_TEXT}')"

@@ -6,14 +6,18 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from usergrowth_dagster.control.tasks import (
+    Task,
     all_tasks,
     campaigns,
     campaigns_for_upload,
     register_task,
+    tasks_for,
+    withdraw_task,
 )
-from usergrowth_dagster.data.population import Upload, complete_uploads, population_uploads
+from usergrowth_dagster.data.population import FOLDER, Upload, complete_uploads, population_uploads
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.warehouse.population import POPULATION
 
 UPLOADS_PER_LOOK = 20
 
@@ -96,25 +100,109 @@ def look_at_uploads(project: Project, cursor: Cursor) -> Look:
     return Look(requests, notes, Cursor(handled, seen))
 
 
-def register_uploads(project: Project, execution_date: date) -> list[str]:
-    """Register, for a date, the uploads that a campaign decides on arrival and that no task is yet.
+@dataclass(frozen=True)
+class Arrivals:
+    """Uploads that became tasks, and a sentence for each that no campaign can have."""
 
-    What the sensor does as files arrive, for a person who runs a date by hand: the uploads are
-    taken to be complete.
+    registered: list[str]
+    notes: list[str]
+
+
+def register_uploads(
+    project: Project, execution_date: date, *, campaign: str | None = None, actor: str = "run"
+) -> Arrivals:
+    """Register the uploads that are to be decided on a date and are no task yet.
+
+    Those are the uploads of campaigns that decide on arrival, and the folders that match the
+    population of a campaign whose date this is. It is what the sensor does as files arrive, for a
+    person who runs a date by hand: the uploads are taken to be complete.
+
+    Args:
+        project: the home.
+        execution_date: the date.
+        campaign: register only the uploads of this one; its name.
+        actor: who does it.
     """
-    known = {task.task_id for task in all_tasks(project.store)}
+    known = {task.upload for task in all_tasks(project.store)}
     specs = campaigns(project.store)
-    registered = []
+    registered, notes = [], []
     for task_id in population_uploads(project.landing):
-        wanting = campaigns_for_upload(project.store, f"population/{task_id}")
-        if task_id in known or len(wanting) != 1 or not specs[wanting[0]].on_upload:
+        if task_id in known:
             continue
-        register_task(project.store, wanting[0], task_id, execution_date, "run")
-        registered.append(task_id)
-    return registered
+        try:
+            spec = specs[_campaign_of(project, task_id)]
+            if campaign not in (None, spec.name):
+                continue
+            if spec.on_upload or spec.execution_date == execution_date:
+                register_task(project.store, spec.name, task_id, execution_date, actor)
+                registered.append(task_id)
+        except UserError as error:
+            notes.append(str(error))
+    return Arrivals(registered, notes)
 
 
-def _register(project: Project, task_id: str) -> str:
+def move_tasks(project: Project, campaign: str, execution_date: date, actor: str) -> list[str]:
+    """Move a campaign's unplanned tasks to its new fixed date.
+
+    Returns:
+        A sentence for each task that moved, or that cannot since its send plan is made.
+    """
+    told = []
+    for task in all_tasks(project.store):
+        if task.campaign != campaign or task.upload != task.task_id:
+            continue
+        if task.execution_date == execution_date:
+            continue
+        try:
+            register_task(project.store, campaign, task.task_id, execution_date, actor)
+            told.append(f"changed task {task.task_id!r}: its date is {execution_date} now")
+        except UserError as error:
+            told.append(str(error))
+    return told
+
+
+def withdraw_deleted(project: Project, execution_date: date) -> list[str]:
+    """Withdraw the tasks of a date whose upload was deleted before anything was planned.
+
+    That is said once, and does not fail the date: whoever deletes an upload wants it no more. An
+    upload that a fixed campaign still waits for was never there, and stays a failure.
+
+    Returns:
+        A sentence for each task that was withdrawn.
+    """
+    told: list[str] = []
+    if not project.landing.exists(FOLDER):  # a store that is away deletes nothing
+        return told
+    uploads = population_uploads(project.landing)
+    for task in tasks_for(project.store, execution_date):
+        if task.frozen or task.upload in uploads or not _was_there(project, task):
+            continue
+        reason = f"{task.population} was deleted before its send plan was made"
+        with project.alone(task.task_id):
+            withdraw_task(project.store, task.task_id, "run", f"withdrawn: {reason}")
+        again = (
+            "upload it again to have it decided"
+            if task.spec.on_upload
+            else "upload it and apply the campaign again to have it decided"
+        )
+        told.append(f"task {task.task_id}: withdrawn, since {reason}; {again}")
+    return told
+
+
+def _was_there(project: Project, task: Task) -> bool:
+    """Whether a task's upload had ever arrived."""
+    if task.spec.on_upload or task.spec.is_glob or task.upload != task.task_id:
+        return True
+    known = project.warehouse.fingerprints(POPULATION, {"task_id": task.task_id})
+    return task.execution_date in known
+
+
+def _campaign_of(project: Project, task_id: str) -> str:
+    """Name of the one campaign whose population an upload is.
+
+    Raises:
+        UserError: none has it, or several have.
+    """
     folder = f"population/{task_id}"
     wanting = campaigns_for_upload(project.store, folder)
     if not wanting:
@@ -124,7 +212,11 @@ def _register(project: Project, task_id: str) -> str:
             f"{folder}: the campaigns {', '.join(sorted(wanting))} all have this population; "
             "give each its own folder name"
         )
-    spec = campaigns(project.store)[wanting[0]]
+    return wanting[0]
+
+
+def _register(project: Project, task_id: str) -> str:
+    spec = campaigns(project.store)[_campaign_of(project, task_id)]
     day = spec.execution_date
     if isinstance(day, str):
         day = project.settings.current_date()

@@ -42,6 +42,7 @@ class Build:
     """What building one model did.
 
     ``immature`` days lack landed days that the model must have (a label not yet complete).
+    ``rows`` were written now, ``rows_in_all`` are those of all the days asked for.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Build:
     unchanged: list[date] = field(default_factory=list)
     immature: list[date] = field(default_factory=list)
     rows: int = 0
+    rows_in_all: int = 0
     version: int | None = None
     code_version: str = ""
     inputs: dict[str, int] = field(default_factory=dict)
@@ -149,6 +151,9 @@ class Builder:
         result.inputs = {table: v for table, v in versions.items() if v is not None}
         if result.version is None:
             result.version = self.warehouse.version(model)
+        if result.version is not None:
+            held = self._row_counts(model)
+            result.rows_in_all = sum(held.get(day, 0) for day in wanted)
         return result
 
     def build_with_inputs(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from usergrowth_dagster.data.contracts import QUARANTINE_TYPES, Contract, Reading, contract_of
 from usergrowth_dagster.data.forgotten import Forgotten
-from usergrowth_dagster.data.landing import FileSet, day_folder, find_files, landing_folders
+from usergrowth_dagster.data.landing import FileSet, find_files, landing_folders
 from usergrowth_dagster.data.loader import PARSED, CountMismatchError, Counts, Loader
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import LISTED, UserError
@@ -42,6 +42,7 @@ class LandedDay:
         accepted: rows in the raw table.
         quarantined: rows in the quarantine table.
         forgotten: those of them that were set aside now, unread, as rows of forgotten persons.
+        kept: rows that the table keeps of a day without files.
         files: number of landing files.
         version: Delta version of the raw table that holds the day; None when never written.
         no_rows: lines that were no rows now: blank, commas only, a footer, of a repeated file.
@@ -58,6 +59,7 @@ class LandedDay:
     forgotten: int = 0
     no_rows: int = 0
     notices: tuple[str, ...] = ()
+    kept: int = 0
 
 
 class LandingError(UserError):
@@ -147,14 +149,17 @@ class _Run:
         self.results: dict[date, LandedDay] = {}
         self.failures: dict[date, str] = {}
         self._scope = {"table_name": contract.table}
+        self._folders: dict[date, str] = {}
 
     def plan(self, days: Sequence[date]) -> dict[date, FileSet]:
         """Settle the days that need no reading; return the others with their files."""
         folders = landing_folders(self.landing, self.contract.table)
+        self._folders = folders.days
         raw = self.contract.raw_table
         version = self.warehouse.version(raw)
         accepted = self.warehouse.fingerprints(raw)
         rejected = self.warehouse.fingerprints(QUARANTINE, self._scope)
+        rows = self.warehouse.row_counts(raw) if version is not None else {}
         todo: dict[date, FileSet] = {}
         same: dict[date, FileSet] = {}
         for day in days:
@@ -167,7 +172,8 @@ class _Run:
             if stray is not None:
                 self.failures[day] = stray
             elif found is None or not found.files:
-                self.results[day] = LandedDay(day, "missing", 0, 0, 0, 0, version)
+                kept = rows.get(day, 0)
+                self.results[day] = LandedDay(day, "missing", 0, 0, 0, 0, version, kept=kept)
             elif accepted.get(day) == rejected.get(day) and found.matches(accepted.get(day)):
                 same[day] = found
             else:
@@ -176,8 +182,7 @@ class _Run:
         return todo
 
     def _files(self, day: date) -> FileSet:
-        folder = day_folder(self.contract.table, day)
-        return find_files(self.landing, folder, self.contract, self.reading)
+        return find_files(self.landing, self._folders[day], self.contract, self.reading)
 
     def _settle_unchanged(self, same: dict[date, FileSet], version: int | None) -> None:
         if not same:
@@ -205,7 +210,7 @@ class _Run:
                     self.failures[day] = str(error)
             counts = loader.finish()
             for day, count in counts.items():
-                where = day_folder(self.contract.table, day)
+                where = self._folders[day]
                 problem = loader.complaint(day, where, count, self.settings.max_reject_share)
                 if problem is not None:
                     self.failures[day] = problem

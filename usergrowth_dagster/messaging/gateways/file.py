@@ -54,14 +54,17 @@ class FileGateway:
 
     Args:
         home: the product's home folder.
+        below: a folder below the outbox for the files, such as those of a rehearsal.
     """
 
     name = "file"
     max_batch = 100
     rate: float | None = None
 
-    def __init__(self, home: Path) -> None:
-        self.outbox = home / "outbox"
+    def __init__(self, home: Path, below: Path | None = None) -> None:
+        self.outbox = home / "outbox" / (below or "")
+        parents = self.outbox.parents
+        self._folders = [one for one in reversed(parents) if one.is_relative_to(home / "outbox")]
 
     def path(self, schedule: str, occurrence: str) -> Path:
         """The file of one occurrence."""
@@ -110,7 +113,7 @@ class FileGateway:
     @contextmanager
     def _locked(self, path: Path) -> Iterator[IO[bytes]]:
         """The file, open at its end, ours alone; a line torn by a crash is cut off first."""
-        for folder in (self.outbox, path.parent):
+        for folder in (*self._folders, self.outbox, path.parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         with os.fdopen(handle, "r+b") as file:

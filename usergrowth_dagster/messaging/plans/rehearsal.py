@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Table, or_, select, update
 
 from usergrowth_dagster.control import schema
-from usergrowth_dagster.control.codes import GroupStatus, ReviewStatus
+from usergrowth_dagster.control.codes import GroupStatus, OccurrenceState, ReviewStatus
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.tasks import Task
 
@@ -65,6 +65,26 @@ def copy_for_planning(
         for table in (schema.signature, schema.template):
             writer.execute(update(table).values(status=ReviewStatus.APPROVED))
         writer.execute(update(schema.group).values(status=GroupStatus.PASSED))
+
+
+def as_of_morning(copy: ControlStore, task: Task, moment: datetime) -> None:
+    """Leave in a copy what held at a moment: of the task nothing, of the others nothing to send.
+
+    Args:
+        copy: a store that :func:`copy_for_planning` has filled.
+        task: is planned anew in the copy, also where it has a plan.
+        moment: messages submitted after it are left out.
+    """
+    campaign, schedule = schema.campaign, schema.schedule
+    runs = select(_O.c.id).where(_O.c.task_id == task.task_id)
+    mine = select(campaign.c.id).where(campaign.c.name == task.campaign)
+    with copy.write() as writer:
+        writer.execute(
+            _M.delete().where(or_(_M.c.occurrence_id.in_(runs), _M.c.sent_time > moment))
+        )
+        writer.execute(_O.delete().where(_O.c.task_id == task.task_id))
+        writer.execute(update(_O).values(state=OccurrenceState.DONE))
+        writer.execute(update(schedule).values(paused=schedule.c.campaign_id.not_in(mine)))
 
 
 def _chunks(

@@ -1,0 +1,31 @@
+"""Throwing a plan away from the command line."""
+
+from pathlib import Path
+
+from usergrowth_dagster.commands.home import open_home
+from usergrowth_dagster.control.audit import whoami
+from usergrowth_dagster.control.tasks import task as one_task
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.redecide import redecide
+
+
+def redecide_task(home: Path | None, task_id: str, why: str) -> list[str]:
+    """Throw a task's send plan away; what it held, and what to do next.
+
+    Raises:
+        UserError: no such task or plan, no reason, or a message of it may have gone out.
+    """
+    project = Project(open_home(home))
+    done = redecide(project, task_id, whoami(), why)
+    people = ", ".join(f"{rows:,} {what}" for what, rows in done.people.items()) or "nobody"
+    day = one_task(project.store, task_id).execution_date
+    told = [
+        f"task {task_id!r}: its send plan is thrown away ({people}); nobody was ever texted by it",
+        f"usergrowth run --date {day} decides it anew",
+    ]
+    if day < project.settings.current_date():
+        told.append(
+            f"{day} has passed: to text these people, give the campaign a later execution_date "
+            "and apply it first, or its texts expire again"
+        )
+    return told
