@@ -259,6 +259,13 @@ def test_people_whose_zone_is_not_understood_are_held_and_counted(home: Path) ->
     project.store.close()
 
 
+def test_an_upload_that_cannot_be_read_does_not_hold_up_its_campaign(home: Path) -> None:
+    """Counting time zones at apply refused a campaign for the header of its upload."""
+    write_people(home, "spring", ["user_id,item,phone,timezone", "u1,none,+447700900141,London"])
+    told = succeeded(cli(home, "apply", "-f", str(write_campaign(home, "spring"))))
+    assert "created campaign 'spring'" in told and "held" not in told
+
+
 def test_a_preview_says_why_nothing_would_go_out(home: Path) -> None:
     """Guards against a preview that is well, of a campaign that is then refused."""
     upload(home)

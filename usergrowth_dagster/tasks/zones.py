@@ -1,5 +1,6 @@
 """People whose time zone is given and names none for certain: who they are, and how many."""
 
+import contextlib
 from fnmatch import fnmatchcase
 
 from usergrowth_dagster.control.campaign import CampaignSpec
@@ -12,6 +13,7 @@ from usergrowth_dagster.data.population import (
     population_uploads,
     variable_names,
 )
+from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.policy.zones import is_unknown
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.tasks.people import attribute_sql
@@ -46,19 +48,18 @@ def unknown_zone_sql(settings: Settings) -> str:
 def unknown_zones_of_uploads(project: Project, spec: CampaignSpec) -> dict[str, dict[str, int]]:
     """What a campaign's uploads have in their time zone column that names none for certain.
 
-    Uploads without such a column, and those whose send plan is made, are not read.
+    Uploads without such a column, and those whose send plan is made, are not read. One that cannot
+    be read is passed over: its task fails with the reason, and the campaign may come first.
 
     Returns:
         Rows by zone, by name of the upload; only uploads with any.
-
-    Raises:
-        UserError: an upload cannot be read.
     """
     planned = {task.upload for task in all_tasks(project.store) if task.frozen}
     found = {}
     for name in population_uploads(project.landing):
         if name not in planned and fnmatchcase(f"{FOLDER}/{name}", spec.population):
-            found[name] = _of_upload(project, name)
+            with contextlib.suppress(UserError):
+                found[name] = _of_upload(project, name)
     return {name: zones for name, zones in found.items() if zones}
 
 
