@@ -169,10 +169,10 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Sett
     assert "no replies that" in run("replies") and "opt out" in run("replies", "--all")
     assert phone(1) in run("replies", "--reveal", "1")
     assert "mark-refusal" in run("audit")
-    assert "unreadable" not in run("delivery")
+    assert "Unreadable" not in run("delivery")
     vault = open_vault(home)
     keep_unread(opened, vault, "twilio", REPLY, [Unread("why", "{}"), Unread("why", "[]")], NOW)
-    assert "unreadable" in (said := run("delivery")) and "twilio" in said
+    assert "Unreadable" in (said := run("delivery")) and "twilio" in said
 
 
 def test_earlier_replies_are_read_by_the_words_of_now(

@@ -198,8 +198,7 @@ def read_deliveries(store: ControlStore, settings: Settings, name: str | None = 
     ]
     if name is None and (unread := count_unread(store)):
         told = [(gateway, kind, Count(entries)) for gateway, kind, entries in unread]
-        title = "Posted by providers and unreadable: see usergrowth replies --all"
-        sections.append((title, ("gateway", "kind", "entries"), told))
+        sections.append(("Unreadable: usergrowth replies", ("gateway", "kind", "entries"), told))
     return Overview(sections, following.unreadable)
 
 

@@ -15,6 +15,7 @@ a request; if all are being answered, the new one is cut.
 
 import asyncio
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from typing import Any, ClassVar
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _PIECE = 100  # bytes; smaller pieces are no network's doing
+_TELL_SECONDS = 60.0
 LOG = logging.getLogger("usergrowth.serve")
 
 
@@ -46,6 +48,17 @@ class Door:
         self.limits = limits
         self._waiting: dict[GuardedProtocol, float] = {}
         self._new: dict[str, dict[GuardedProtocol, None]] = {}
+        self._cut: Counter[str] = Counter()
+        self._told = -_TELL_SECONDS
+
+    def note(self, why: str, now: float) -> None:
+        """Count a connection that is cut; the log gets a line a minute at most."""
+        self._cut[why] += 1
+        if now - self._told >= _TELL_SECONDS:
+            for reason, number in self._cut.items():
+                LOG.warning("connections cut: %d, %s", number, reason)
+            self._cut.clear()
+            self._told = now
 
     def admit(self, one: "GuardedProtocol", others: int) -> bool:
         """Whether a new connection may stay, beside so many others that are open."""
@@ -104,7 +117,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def cut(self, why: str) -> None:
         """End the connection at once."""
-        LOG.info("a connection was cut: %s", why)
+        self.door.note(why, self.loop.time())
         self.door.has_asked(self)
         self.transport.abort()
 
