@@ -1,5 +1,6 @@
 """DuckDB in memory: one short-lived connection a step, inputs bound as views over data files."""
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -87,15 +88,29 @@ def _q(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+_SIZE = re.compile(r"\s*([0-9.]+)\s*([KMGT]i?B)\s*", re.IGNORECASE)
+
+
+def _part_of(limit: str, share: float) -> str:
+    """A part of a memory size such as 4GB; a size in another form is left as it is."""
+    match = _SIZE.fullmatch(limit)
+    return f"{float(match[1]) * share:.3f}{match[2]}" if match else limit
+
+
 @contextmanager
-def open_engine(settings: Settings) -> Iterator[Engine]:
-    """A fresh in-memory engine that spills to a temporary folder and is gone afterwards."""
+def open_engine(settings: Settings, memory_share: float = 1.0) -> Iterator[Engine]:
+    """A fresh in-memory engine that spills to a temporary folder and is gone afterwards.
+
+    Args:
+        settings: ``memory_limit`` and ``threads``.
+        memory_share: the engine's part of the limit, where others in the process need theirs.
+    """
     import duckdb
 
     with tempfile.TemporaryDirectory(prefix="usergrowth-") as spill:
         connection = duckdb.connect(
             config={
-                "memory_limit": settings.memory_limit,
+                "memory_limit": _part_of(settings.memory_limit, memory_share),
                 "threads": settings.threads,
                 "temp_directory": spill,
                 "preserve_insertion_order": False,

@@ -22,6 +22,9 @@ QUARANTINE = "quarantine"
 COMMIT_BYTES = 128 << 20
 """Landing bytes of the small days that share a commit; a larger day has its own."""
 
+MEMORY_SHARE = 0.6
+"""DuckDB's part of ``memory_limit``: the writer of the table's files needs the rest."""
+
 COMMIT_DAYS = 400
 """Days that share a commit at most."""
 
@@ -197,7 +200,7 @@ class _Run:
 
     def land(self, group: dict[date, FileSet]) -> None:
         """Read some days and write them in one commit each of rejects and of rows."""
-        with open_engine(self.settings) as engine:
+        with open_engine(self.settings, MEMORY_SHARE) as engine:
             loader = Loader(
                 engine.connection, self.landing, self.contract, self.forgotten, self.reading
             )

@@ -19,6 +19,7 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.landing import (
+    MEMORY_SHARE,
     QUARANTINE,
     check_written,
     row_stream,
@@ -97,7 +98,7 @@ def land_population(
     if version is not None and accepted == rejected and found.matches(accepted):
         return _landed(warehouse, task_id, execution_date, warnings, version)
     marks = {execution_date: found.fingerprint}
-    with open_engine(settings) as engine:
+    with open_engine(settings, MEMORY_SHARE) as engine:
         loader = Loader(engine.connection, landing, CONTRACTS[POPULATION], forgotten, reading)
         loader.load(execution_date, found.files)
         counts = loader.finish()[execution_date]

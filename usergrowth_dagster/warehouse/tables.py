@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 RowStream = Callable[[], "pa.RecordBatchReader"]
 
+ROW_GROUP_ROWS = 131_072
+"""Rows that the writer of a data file holds at once."""
+
 _META_KEY = "usergrowth"
 _COMMIT = re.compile(r"\d{20}\.json")
 _CONFIGURATION = {
@@ -318,5 +321,7 @@ def _replacement(
         "commit_properties": CommitProperties(
             custom_metadata={_META_KEY: json.dumps(meta)}, max_commit_retries=30
         ),
-        "writer_properties": WriterProperties(compression="ZSTD"),
+        "writer_properties": WriterProperties(
+            compression="ZSTD", max_row_group_size=ROW_GROUP_ROWS
+        ),
     }
