@@ -25,6 +25,9 @@ COMMIT_BYTES = 128 << 20
 MEMORY_SHARE = 0.6
 """DuckDB's part of ``memory_limit``: the writer of the table's files needs the rest."""
 
+STREAM_ROWS = 8_192
+"""Rows of a batch on the way to the writer, which takes many batches in before it writes."""
+
 COMMIT_DAYS = 400
 """Days that share a commit at most."""
 
@@ -287,7 +290,7 @@ def row_stream(engine: Engine, sql: str) -> RowStream:
     """A query as a stream that can be opened again: a cursor each time, so none is left busy."""
 
     def start() -> "pa.RecordBatchReader":
-        return engine.connection.cursor().sql(sql).to_arrow_reader(65_536)
+        return engine.connection.cursor().sql(sql).to_arrow_reader(STREAM_ROWS)
 
     return start
 
