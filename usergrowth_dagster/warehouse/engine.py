@@ -91,7 +91,7 @@ def _q(name: str) -> str:
 _SIZE = re.compile(r"\s*([0-9.]+)\s*([KMGT]i?B)\s*", re.IGNORECASE)
 
 
-def _part_of(limit: str, share: float) -> str:
+def part_of(limit: str, share: float) -> str:
     """A part of a memory size such as 4GB; a size in another form is left as it is."""
     match = _SIZE.fullmatch(limit)
     return f"{float(match[1]) * share:.3f}{match[2]}" if match else limit
@@ -110,7 +110,7 @@ def open_engine(settings: Settings, memory_share: float = 1.0) -> Iterator[Engin
     with tempfile.TemporaryDirectory(prefix="usergrowth-") as spill:
         connection = duckdb.connect(
             config={
-                "memory_limit": _part_of(settings.memory_limit, memory_share),
+                "memory_limit": part_of(settings.memory_limit, memory_share),
                 "threads": settings.threads,
                 "temp_directory": spill,
                 "preserve_insertion_order": False,
