@@ -1,6 +1,7 @@
 """Delta tables partitioned by ``ds``: replaced by day in one commit, read at a pinned version."""
 
 import json
+import os
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,19 @@ RowStream = Callable[[], "pa.RecordBatchReader"]
 
 ROW_GROUP_ROWS = 131_072
 """Rows that the writer of a data file holds at once."""
+
+WRITER_ENVIRONMENT = {
+    # A partition's rows all pass one writer; the queue before it has no limit otherwise, so a
+    # fast reader would put a whole table into memory.
+    "DELTARS_MAX_CONCURRENCY_TASKS": "1",
+    "DELTARS_MAX_CONCURRENT_WRITERS": "1",
+    "DELTARS_WRITER_BATCH_CHANNEL_SIZE": "1",
+    "DELTARS_MAX_IN_FLIGHT_UPLOAD_BYTES": str(16 << 20),
+}
+"""What bounds the memory of delta-rs, which reads it when it first writes; may be overridden."""
+
+for _name, _value in WRITER_ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
 
 _META_KEY = "usergrowth"
 _COMMIT = re.compile(r"\d{20}\.json")
