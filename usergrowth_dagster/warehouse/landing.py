@@ -22,7 +22,7 @@ QUARANTINE = "quarantine"
 COMMIT_BYTES = 128 << 20
 """Landing bytes of the small days that share a commit; a larger day has its own."""
 
-MEMORY_SHARE = 0.6
+MEMORY_SHARE = 0.5
 """DuckDB's part of ``memory_limit``: the writer of the table's files needs the rest."""
 
 STREAM_ROWS = 8_192
