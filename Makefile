@@ -23,10 +23,10 @@ help: ## Show what can be made
 	@touch $@
 
 demo: .venv/installed ## Run the whole chain on a public data set (DATASET=synthetic USERS=2000 for the simulator)
-	$(BIN)/usergrowth demo --dataset $(DATASET) --users $(USERS)
+	$(BIN)/python -m usergrowth_dagster demo --dataset $(DATASET) --users $(USERS)
 
 dev: .venv/installed ## Dagster UI and MLflow UI on the demo's data
-	$(BIN)/usergrowth dev
+	$(BIN)/python -m usergrowth_dagster dev
 
 test: .venv/installed ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -37,9 +37,9 @@ crashtest: .venv/installed ## Kill dispatchers KILLS times and count what the pr
 lint: .venv/installed ## Check style, types, layers and SQL
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python -m mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/sqlfluff lint --disable-progress-bar sql dbt_like_models
+	$(BIN)/python -m sqlfluff lint --disable-progress-bar sql dbt_like_models
 
 format: .venv/installed ## Format the Python
 	$(BIN)/ruff check --fix .
