@@ -13,7 +13,9 @@ from pathlib import Path
 from usergrowth_dagster.commands.show import Say
 from usergrowth_dagster.commands.unfinished import open_instance
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.store import client
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.settings.places import sqlite_file
 
 
 def free_port(wanted: int) -> int:
@@ -72,6 +74,8 @@ def serve_uis(settings: Settings, dagster_port: int, mlflow_port: int, say: Say)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with open_instance():  # makes its databases, before several processes open them at once
         pass
+    if sqlite_file(settings.tracking_uri) is not None:
+        client(settings)  # makes its database, and takes a copied home's for its own
     first, second = free_port(dagster_port), free_port(mlflow_port)
     log = settings.home / "mlflow-ui.log"
     with _running(_commands(settings, first, second), log) as processes:
