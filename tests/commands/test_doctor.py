@@ -75,14 +75,14 @@ def put(home: Path, path: str) -> None:
 
 
 STRAYS = {
-    "behaviour/ds=20240101/a.csv": "behaviour/: 1 files that nothing reads; rename it to 'behavior'",
-    "exports/a.csv": "exports/: 1 files that nothing reads; tables are user, item",
-    "a.csv": "a.csv: lies in no table's folder",
+    "behaviour/ds=20240101/a.csv": "behaviour/: nothing reads this folder; did you mean behavior/?",
+    "exports/a.csv": "exports/: nothing reads this folder; tables are user, item",
+    "a.csv": "a.csv: nothing reads a file here",
     "behavior/a.csv": "behavior/a.csv: landing files lie in a folder ds=yyyymmdd",
-    "user/2024/a.csv": "user/2024: a day's folder is named ds=yyyymmdd",
+    "user/2024/a.csv": "user/2024: ",
     "item/ds=20240101/a.xlsx": "item/ds=20240101/a.xlsx: ",
     "operation/ds=20240101/_only.csv": "operation/ds=20240101: holds no landing file",
-    "population/a.csv": "population/a.csv: an upload is a folder population/<task>",
+    "population/a.csv": "population/a.csv: nothing reads a file here",
     "population/spring sale/a.csv": "population/spring sale: a task's name is",
     "population/spring/a.json": "population/spring/a.json: ",
 }
