@@ -14,7 +14,6 @@ from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.text_notices import notices_of_texts, notices_of_uploads
 from usergrowth_dagster.tasks.train import training_config
 from usergrowth_dagster.tasks.uploads import move_tasks, register_uploads
-from usergrowth_dagster.tasks.zones import unknown_zones_of_uploads, unknown_zones_sentence
 
 if TYPE_CHECKING:
     from usergrowth_dagster.commands.show import ShowTable
@@ -50,8 +49,6 @@ def apply_files(home: Path | None, files: Sequence[Path]) -> Iterator[str]:
         yield f"{path}: {'; '.join(told) or 'nothing to change'}"
         for notice in (*notices_of_texts(spec), *notices_of_uploads(project, spec)):
             yield f"warning: {notice}"
-        for name, zones in unknown_zones_of_uploads(project, spec).items():
-            yield f"population/{name}: {unknown_zones_sentence(zones)}"
 
 
 def _check_ever_decided(project: Project, spec: "CampaignSpec", source: str) -> None:

@@ -8,8 +8,10 @@ from usergrowth_dagster.data.contracts import CONTRACTS, Reading
 from usergrowth_dagster.data.loader import Loader
 from usergrowth_dagster.data.notices import html_codes
 from usergrowth_dagster.data.population import FOLDER, population_files, population_uploads
+from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.texts import placeholders
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.zones import unknown_zones_loaded, unknown_zones_sentence
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 
@@ -26,21 +28,29 @@ def notices_of_texts(spec: CampaignSpec) -> list[str]:
 def notices_of_uploads(project: Project, spec: CampaignSpec) -> list[str]:
     """What is odd about the uploads of a campaign that are there and not yet planned.
 
-    Raises:
-        UserError: an upload cannot be read.
+    For one that cannot be read that is the reason: its task fails with it, unless it is mended.
     """
     planned = {task.upload for task in all_tasks(project.store) if task.frozen}
     reading, notices = Reading.of(project.settings), []
     for name in population_uploads(project.landing):
         if name in planned or not fnmatchcase(f"{FOLDER}/{name}", spec.population):
             continue
-        day = project.settings.current_date()
-        with open_engine(project.settings) as engine:
-            loader = Loader(engine.connection, project.landing, CONTRACTS[FOLDER], None, reading)
-            loader.load(day, population_files(project.landing, name, reading).files)
-            loader.finish()
-            notices += loader.notices[day]
+        try:
+            notices += _notices_of_upload(project, name, reading)
+        except UserError as error:
+            notices.append(str(error))
     return notices
+
+
+def _notices_of_upload(project: Project, name: str, reading: Reading) -> list[str]:
+    day = project.settings.current_date()
+    with open_engine(project.settings) as engine:
+        loader = Loader(engine.connection, project.landing, CONTRACTS[FOLDER], None, reading)
+        loader.load(day, population_files(project.landing, name, reading).files)
+        loader.finish()
+        zones = unknown_zones_loaded(engine, project.settings)
+        held = [f"{FOLDER}/{name}: {unknown_zones_sentence(zones)}"] if zones else []
+        return [*loader.notices[day], *held]
 
 
 def notices_of_population(engine: Engine) -> list[str]:
