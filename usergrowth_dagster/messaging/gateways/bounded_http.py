@@ -7,12 +7,13 @@ bounded as well, and taken as it comes: an encoding would let a few bytes become
 The vendors' SDKs are built on ``requests``; they get :class:`BoundedAdapter`.
 """
 
+import os
 import ssl
 import time
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -52,15 +53,11 @@ class BoundedClient:
         connections: most at once.
         proxies: whether the environment's proxies are used, which see the host, or with ``http``
             all that is sent.
-        trust: whose certificates are trusted; default :func:`trusted`.
     """
 
-    def __init__(
-        self, connections: int = 10, *, proxies: bool = True, trust: ssl.SSLContext | None = None
-    ) -> None:
+    def __init__(self, connections: int = 10, *, proxies: bool = True) -> None:
         self._connections, self._proxies = connections, proxies
-        self._given = trust
-        self._pools: dict[str | None, httpcore.ConnectionPool] = {}
+        self._pools: dict[tuple[str | None, bool], httpcore.ConnectionPool] = {}
 
     def __enter__(self) -> "BoundedClient":
         return self
@@ -100,7 +97,8 @@ class BoundedClient:
                 NetworkError and ProtocolError.
             BadAnswerError: as those.
         """
-        pool = self._pool(proxy or (proxy_of(url) if self._proxies else None))
+        proxy = proxy or (proxy_of(url) if self._proxies else None)
+        pool = self._pool(proxy, url.lower().startswith("https:"))
         limits = {"connect": min(CONNECT_SECONDS, seconds)}
         limits |= dict.fromkeys(("read", "write", "pool"), seconds)
         sent = [(name, value) for name, value in headers.items() if name.lower() not in _OURS]
@@ -124,29 +122,26 @@ class BoundedClient:
         finally:
             _end.reset(token)
 
-    def _pool(self, proxy: str | None) -> httpcore.ConnectionPool:
-        if proxy not in self._pools:
+    def _pool(self, proxy: str | None, tls: bool) -> httpcore.ConnectionPool:
+        key = proxy, tls
+        if key not in self._pools:
             shared: dict[str, Any] = {
-                "ssl_context": self._trust,
+                "ssl_context": trusted() if tls else None,
                 "max_connections": self._connections,
                 "keepalive_expiry": _IDLE_SECONDS,
                 "network_backend": _Backend(),
             }
             if proxy is None:
-                self._pools[proxy] = httpcore.ConnectionPool(**shared)
+                self._pools[key] = httpcore.ConnectionPool(**shared)
             else:
                 parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
                 login = (unquote(parts.username or ""), unquote(parts.password or ""))
-                self._pools[proxy] = httpcore.HTTPProxy(
+                self._pools[key] = httpcore.HTTPProxy(
                     f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
                     proxy_auth=login if parts.username else None,
                     **shared,
                 )
-        return self._pools[proxy]
-
-    @cached_property
-    def _trust(self) -> ssl.SSLContext:
-        return self._given or trusted()
+        return self._pools[key]
 
 
 _OURS = ("content-length", "transfer-encoding", "accept-encoding")
@@ -163,14 +158,23 @@ def _bounded(parts: Iterable[bytes]) -> bytes:
 
 
 def trusted() -> ssl.SSLContext:
-    """The authorities of this system, of certifi, and of the file that requests is told to use."""
-    import os
+    """The authorities of this system, of certifi, and of the file that requests is told to use.
 
+    Reading them takes a tenth of a second, so that is done once for each setting of the variables.
+    """
+    return _trusted(tuple(os.environ.get(name) for name in _BUNDLES))
+
+
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+@cache
+def _trusted(named: tuple[str | None, ...]) -> ssl.SSLContext:
     import httpx
 
     context = httpx.create_ssl_context()
     context.load_default_certs()
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    bundle = named[0] or named[1]
     if bundle and os.path.isdir(bundle):  # noqa: PTH112
         context.load_verify_locations(capath=bundle)
     elif bundle:

@@ -44,7 +44,6 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -87,7 +86,7 @@ from usergrowth_dagster.messaging.gateways.wire import (
 from usergrowth_dagster.settings import Settings
 
 if TYPE_CHECKING:
-    import ssl
+    pass
 
 TIMESTAMP, SIGNATURE = "X-Usergrowth-Timestamp", "X-Usergrowth-Signature"
 _OLD_SECONDS = 300
@@ -226,7 +225,7 @@ class WebhookGateway:
         with (
             quiet(),
             # a new connection each time: an idle one may be dead without a sign
-            BoundedClient(1, trust=self._trust) as client,
+            BoundedClient(1) as client,
         ):
             answer = client.exchange(
                 "POST",
@@ -236,12 +235,6 @@ class WebhookGateway:
                 self.settings.gateway_timeout,
             )
             return answer.status, answer.headers, answer.body
-
-    @cached_property
-    def _trust(self) -> "ssl.SSLContext":
-        from usergrowth_dagster.messaging.gateways.bounded_http import trusted
-
-        return trusted()
 
     def parse_receipts(self, callback: Callback) -> Sequence[Receipt | Unread]:
         """``{"receipts": […]}``; see the module's text.
