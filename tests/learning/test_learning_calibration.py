@@ -1,11 +1,20 @@
 """Maps from raw scores to probabilities."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from usergrowth_dagster.learning.calibration import apply_knots, choose_method, fit_knots, logit
+from usergrowth_dagster.learning.calibration import (
+    apply_knots,
+    choose_method,
+    fit_knots,
+    level_of,
+    logit,
+)
+from usergrowth_dagster.learning.closing import AGAIN, LEVEL, RAW, Held, replayed
 from usergrowth_dagster.learning.metrics import evaluate
 
 
@@ -17,7 +26,7 @@ def _ece(label, p):
 @given(
     seed=st.integers(0, 1000),
     rows=st.integers(30, 5000),
-    method=st.sampled_from(["identity", "sigmoid", "isotonic"]),
+    method=st.sampled_from(["identity", "offset", "sigmoid", "isotonic"]),
 )
 def test_a_map_keeps_the_order_and_stays_within_bounds(seed, rows, method):
     """Guards against calibration that ties or reorders users, which a top-n selection would feel."""
@@ -57,6 +66,64 @@ def test_a_small_but_sure_shift_is_mapped_and_a_stand_ins_is_not():
     assert choose_method(flat, label) == "sigmoid"
     assert choose_method(flat, label, same_model=False) == "identity"
     assert choose_method(truth, label) == "identity"
+
+
+def _drifting(levels, rows=1500, slope=1.0, seed=7):
+    """Weekly blocks of held rows, each with a level of its own: raw scores, labels, days."""
+    rng = np.random.default_rng(seed)
+    raw = rng.beta(2, 3, (len(levels), rows))
+    p = 1 / (1 + np.exp(-(slope * logit(raw) + np.array(levels)[:, None])))
+    label = (rng.random(p.shape) < p).astype(int)
+    first = np.datetime64("2024-01-01", "D")
+    day = np.repeat(first + np.arange(len(levels)) * np.timedelta64(7, "D"), rows)
+    return raw.ravel(), label.ravel(), day
+
+
+@pytest.mark.parametrize(
+    ("levels", "slope", "expected"),
+    [
+        ([0.5, -0.4, 0.45, -0.5, 0.4, -0.45], 1.0, "identity"),  # it comes and goes
+        ([0.0, 0.0, 0.0, 0.0, 0.0, 0.0], 1.0, "identity"),
+        ([0.5, 0.5, 0.5, 0.5, 0.5, 0.5], 1.0, "offset"),
+        ([0.3, 0.4, 0.5, 0.6, 0.7, 0.8], 1.0, "offset"),  # activity falls apart
+        ([0.2, 0.2, 0.2, 0.2, 0.2, 0.2], 0.5, "sigmoid"),
+    ],
+)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_level_that_moves_between_stretches_is_no_map(levels, slope, expected, seed):
+    """Guards against a map that copies what one stretch of time shows and the next does not."""
+    raw, label, day = _drifting(levels, slope=slope, seed=seed)
+    assert choose_method(raw, label, day, horizon_days=7) == expected
+
+
+def test_a_map_never_sees_labels_that_were_open():
+    """Guards against figures of maps that know the days that they are judged on."""
+    raw, label, day = _drifting([0.6] * 8)
+    weeks = np.unique(day)
+    before = day < weeks[4]
+    held = Held(raw[before], label[before], day[before])
+    test = Held(raw[~before], label[~before], day[~before])
+    keys = {"horizon_days": 14, "level_days": 7}
+    first = replayed(held, test, "offset", **keys)
+    late = test.day >= weeks[6]  # their labels are open on the last stretch's first morning
+    other = replace(test, label=np.where(late, 1 - test.label, test.label))
+    again = replayed(held, other, "offset", **keys)
+    for way in (AGAIN, LEVEL):
+        assert np.array_equal(first[way], again[way])
+        assert _ece(test.label, first[way]) < 0.03 < _ece(test.label, first[RAW])
+    early = replace(held, label=1 - held.label)
+    assert not np.array_equal(replayed(early, test, "offset", **keys)[AGAIN], first[AGAIN])
+
+
+def test_the_level_is_that_of_the_newest_labels_of_both_classes():
+    """Guards against a level of three labels, and of a whole year where a week is enough."""
+    raw, label, day = _drifting([0.0] * 5 + [1.0], rows=400)
+    rows = Held(raw, label, day)
+    assert len(rows.newest(8).label) == 800 and len(rows.newest(7).label) == 400
+    assert len(rows.newest(1).label) == 400
+    assert level_of(rows.newest(1).score, rows.newest(1).label) == pytest.approx(1.0, abs=0.25)
+    one_sided = replace(rows, label=np.zeros_like(label))
+    assert len(one_sided.newest(7).label) == 0
 
 
 def test_isotonic_heals_what_a_sigmoid_cannot():

@@ -10,9 +10,11 @@ from learning_frames import make_churn
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.artifacts import load, read_artifacts
+from usergrowth_dagster.learning.closing import AGAIN
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.gates import calibration_gate, champion_gate, leakage_gate
 from usergrowth_dagster.learning.lifecycle import train_and_register
+from usergrowth_dagster.learning.metrics import Interval
 from usergrowth_dagster.learning.origin import MadeFrom
 from usergrowth_dagster.learning.registry import find_fingerprint, register
 from usergrowth_dagster.learning.reviewing import newest_model, review
@@ -54,7 +56,9 @@ def test_a_version_comes_back_as_it_was_trained(world):
     assert ref.last_label_day == trained.last_label_day > ref.fit_last_label_day
     loaded = load(ref)
     expected = trained.models[trained.champion].model.score(trained.test.frame)
-    assert np.array_equal(loaded.model.score(trained.test.frame), expected)
+    assert np.array_equal(loaded.model.as_judged().score(trained.test.frame), expected)
+    final = trained.closed.score(trained.test.frame)
+    assert np.array_equal(loaded.model.score(trained.test.frame), final)
     assert loaded.spec == trained.spec
     summary, figures = read_artifacts(ref)
     assert figures == trained.figures and summary["sentence"] == trained.sentence
@@ -78,7 +82,8 @@ def test_a_blend_is_registered_and_scores_like_any_model(world, tmp_path):
     engine.run("create or replace view day as select * from churn_training where ds = '2024-07-22'")
     got = score(engine, ref, "day").column("score").to_numpy()
     last = trained.test.frame[-len(got) :]
-    assert np.array_equal(got, trained.models["blend"].model.score(last))
+    blend = replace(trained, champion="blend").closed
+    assert np.array_equal(got, blend.score(last))
     summary, _ = read_artifacts(ref)
     assert {"logistic", "lightgbm", "blend"} <= set(summary["metrics"])
     assert summary["params"]["blend"]["calibrated_on"] == "later slice"
@@ -97,7 +102,7 @@ def test_the_version_loads_with_mlflow_alone(world, monkeypatch):
         general = mlflow.pyfunc.load_model(ref.uri)
     finally:
         mlflow.set_tracking_uri(previous)
-    expected = trained.models[trained.champion].model.score(frame)
+    expected = trained.closed.score(frame)
     assert np.array_equal(own.predict_proba(frame)[:, 1], expected)
     assert np.allclose(np.asarray(general.predict(frame))[:, 1], expected)
     assert {c.name for c in general.metadata.signature.inputs.inputs} == set(trained.spec.names)
@@ -171,10 +176,14 @@ def test_gates_hold_back_what_must_not_score(world):
     settings, engine, trained, ref = world
     assert calibration_gate(trained, settings).passed and leakage_gate(trained, settings).passed
     bad = copy.deepcopy(trained)
-    champion = bad.evaluation.metrics[bad.champion]
-    champion["ace"] = type(champion["ace"])(0.2, 0.1, 0.3)
+    bad.upkeep[AGAIN]["ace"] = Interval(0.2, 0.1, 0.3)
     gate = calibration_gate(bad, settings)
     assert not gate.passed and "exceeds" in gate.reason
+    refreshed = settings.model_copy(update={"refresh_level_days": 7})
+    assert calibration_gate(bad, refreshed).passed, "judged as it would score"
+    stale = copy.deepcopy(trained)
+    stale.evaluation.metrics[stale.champion]["ace"] = Interval(0.2, 0.1, 0.3)
+    assert calibration_gate(stale, settings).passed, "a map that nobody will score by"
     worse = copy.deepcopy(trained)
     worse.models[worse.champion].model.knots = (np.array([-14.0, 14.0]), np.array([-12.0, 16.0]))
     gate = champion_gate(engine, "churn_training", worse, load(ref), settings)

@@ -48,7 +48,9 @@ def test_the_signal_is_found_with_honest_figures(churn_rows, settings):
         "pictures",
     ]
     assert label_gap_holds(found) and found.last_label_day < D
-    assert f"[{found.paired['auc'].low:+.4f}" in found.sentence
+    assert found.champion == "rfm" and found.sentence.startswith("A baseline scores: RFM")
+    rival = found.evaluation.difference("auc", "logistic", "rfm")
+    assert f"[{rival.low:+.4f}" in found.sentence
     late = replace(found, execution_date=found.last_label_day)
     assert not label_gap_holds(late), "a label that closes on D is not closed at D"
 
@@ -83,10 +85,10 @@ def test_boosting_wins_only_where_it_has_something_to_find(engine, settings):
     make_churn(engine, nonlinear=True)
     found = train(engine, "churn_training", CHURN, D, settings)
     assert found.champion == "lightgbm" and found.paired["log_loss"].high < 0
-    assert "LightGBM beats the logistic" in found.sentence
+    assert "LightGBM beats recency alone" in found.sentence
     make_churn(engine)
     found = train(engine, "churn_training", CHURN, D, settings)
-    assert found.champion == "logistic" and found.sentence.count("the simpler model stands") == 2
+    assert found.champion == "rfm" and found.sentence.count("the simpler model stands") == 3
 
 
 def test_the_blend_is_the_mean_of_the_log_odds(churn_rows, settings):

@@ -1,20 +1,21 @@
-"""What anyone could do without a model: the figures a model must beat.
+"""What anyone could do without a model of many features: the figures that a model must beat.
 
-Each baseline takes a few columns by name and is left out where the data has none of them.
+``recency`` and ``rfm`` are candidates like the others (:mod:`candidates`): a logistic regression of
+few columns. ``past_response`` only ranks. Each is left out where the data has none of its columns.
 """
 
 from typing import TYPE_CHECKING
 
-from usergrowth_dagster.learning.config import Algorithm, TrainingConfig
+from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.encoding import Feature, FeatureSpec
-from usergrowth_dagster.learning.estimators import Slice, logistic_pipeline
-from usergrowth_dagster.learning.model import positive_share, quiet
+from usergrowth_dagster.learning.estimators import Slice
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-RANKING_ONLY = ("recency", "past_response")
+RANKING_ONLY = ("past_response",)
+RECENCY_COLUMNS = ("recency_days",)
 RFM_COLUMNS = (
     "recency_days",
     "events_30d",
@@ -26,45 +27,33 @@ RFM_COLUMNS = (
 )
 
 
-def baseline_scores(
-    config: TrainingConfig, spec: FeatureSpec, train: Slice, test: Slice
-) -> "dict[str, NDArray[np.float64]]":
-    """Scores of the test rows by baseline name.
+def simple_specs(spec: FeatureSpec) -> dict[str, FeatureSpec]:
+    """The features of the candidates of few columns, those that the data has.
 
-    * ``recency``: days since the last behavior alone (long means churn; short means return)
-    * ``rfm``: logistic regression on recency, frequency and money of 30 and 90 days
-    * ``past_response`` (win-back): share of the user's past touches that were answered
+    * ``recency``: days since the last behavior alone
+    * ``rfm``: recency, frequency and money of 30 and 90 days
     """
-    found = {
-        "recency": _recency(config.algorithm, spec, test),
-        "rfm": _rfm(spec, train, test),
-        "past_response": _past_response(config, spec, test),
-    }
-    return {name: scores for name, scores in found.items() if scores is not None}
+    found: dict[str, FeatureSpec] = {}
+    for name, columns in (("recency", RECENCY_COLUMNS), ("rfm", RFM_COLUMNS)):
+        kept = tuple(f for f in spec.features if f.column in columns)
+        if kept and kept not in [known.features for known in found.values()]:
+            found[name] = spec.model_copy(update={"features": kept})
+    return found
+
+
+def baseline_scores(
+    config: TrainingConfig, spec: FeatureSpec, test: Slice
+) -> "dict[str, NDArray[np.float64]]":
+    """Scores of the test rows by the name of what only ranks.
+
+    ``past_response`` (win-back): share of the user's past touches that were answered.
+    """
+    found = _past_response(config, spec, test)
+    return {} if found is None else {"past_response": found}
 
 
 def _column(spec: FeatureSpec, column: str, key: str | None = None) -> Feature | None:
     return next((f for f in spec.features if f.column == column and f.key == key), None)
-
-
-def _recency(algorithm: Algorithm, spec: FeatureSpec, test: Slice) -> "NDArray[np.float64] | None":
-    import numpy as np
-
-    feature = _column(spec, "recency_days")
-    if feature is None:
-        return None
-    days: NDArray[np.float64] = test.frame[feature.name].to_numpy(dtype=np.float64, copy=True)
-    days[np.isnan(days)] = np.nanmax(days, initial=0) + 1
-    return days if algorithm == "churn" else -days
-
-
-def _rfm(spec: FeatureSpec, train: Slice, test: Slice) -> "NDArray[np.float64] | None":
-    kept = tuple(f for f in spec.features if f.column in RFM_COLUMNS)
-    if not kept:
-        return None
-    with quiet():
-        pipeline = logistic_pipeline(spec.model_copy(update={"features": kept}), 0.1)
-        return positive_share(pipeline.fit(train.frame, train.label), test.frame)
 
 
 def _past_response(

@@ -1,16 +1,17 @@
 """Probabilities that mean what they say: a monotone map from a model's raw score.
 
 The map is fitted on rows the model was not fitted on: a later slice of time, or forward folds. It
-works on the logit scale, z = log(p / (1 − p)):
+works on the logit scale, z = log(p / (1 − p)), simplest first:
 
 * ``identity``: z' = z; the model is calibrated as it is.
+* ``offset``: z' = a + z; the level has moved, the order and the spread are right.
+* ``sigmoid``: z' = a + b z with b > 0 (Platt 1999, on the logit).
 * ``isotonic``: pool-adjacent-violators on z (Zadrozny & Elkan 2002), blocks merged until each holds
   a fair number of rows of both classes, then **centered** (Oron & Flournoy 2017): linear between
   block centers instead of a staircase, so that rows keep their order and few scores tie. Beyond the
   outermost centers the map goes on parallel to the identity.
-* ``sigmoid``: z' = a + b z with b > 0 (Platt 1999, on the logit).
 
-:func:`choose_method` takes the simplest that is not clearly worse.
+:func:`choose_method` takes the simplest that later rows do not clearly speak against.
 """
 
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-Method = Literal["identity", "sigmoid", "isotonic"]
+Method = Literal["identity", "offset", "sigmoid", "isotonic"]
+METHODS: tuple[Method, ...] = ("identity", "offset", "sigmoid", "isotonic")  # simplest first
 ISOTONIC_MIN = 1000  # rows of each class from which the isotonic map is trusted
 BLOCK_ROWS, BLOCK_CLASS = 200, 20  # least rows, and least rows of each class, of one block
-CHI2_99 = 9.21  # of two degrees of freedom
+BLOCKS = 5  # stretches of time that a choice compares
 CLIP = 1e-6
 END = 14.0  # beyond the logit of CLIP
 
@@ -38,48 +40,97 @@ def logit(p: "NDArray[Any]") -> "Floats":
     return out
 
 
-def choose_method(p: "NDArray[Any]", label: "NDArray[Any]", *, same_model: bool = True) -> Method:
-    """The simplest map that is not clearly worse on held-out rows.
+def choose_method(
+    p: "NDArray[Any]",
+    label: "NDArray[Any]",
+    day: "NDArray[np.datetime64] | None" = None,
+    *,
+    horizon_days: int = 1,
+    same_model: bool = True,
+) -> Method:
+    """The simplest map that is not clearly worse on later held-out rows.
 
-    A model fitted by log-loss is often calibrated already, and a map then only adds noise.
+    The rule is fixed beforehand. The rows are cut by time into at most five blocks. Each map is
+    fitted on the rows whose labels were closed before a block and scored by log-loss on the block,
+    so a shift of the level that one stretch of time shows and the next does not is no map. Of the
+    maps within one standard error of the best the simplest is taken; within two of it where the
+    rows were scored by stand-ins, the models of forward folds, whose shift is partly their own. The
+    error is that of the paired difference: the larger one of rows, taken as independent, and of
+    blocks. The isotonic map is a candidate from 1,000 rows of each class on.
 
-    * The sigmoid has just two parameters, so on rows scored by the very model that is mapped a
-      likelihood-ratio test against the identity decides (Wilks 1938), at 1 % since the rows of one
-      user are not independent. On rows scored by stand-ins (the models of forward folds, fitted on
-      fewer rows, whose shift is partly their own) it has to win as the isotonic map has to.
-    * The isotonic map is a candidate from 1,000 rows of each class on. Each candidate is fitted on
-      four fifths of the rows and scored by log-loss on the rest, five times over runs of
-      consecutive rows (rows come in order of time, so a run is a stretch of time). It wins when its
-      gain over the simpler one is more than two standard errors.
+    Where the labels leave fewer than two blocks with closed rows before them, each block is scored
+    by maps that were fitted on all others.
 
     Args:
         p: raw scores, shape (n,), in order of time.
         label: 0/1, shape (n,).
+        day: of each row, rising, shape (n,) as datetime64[D]; None takes rows of equal days.
+        horizon_days: days until a row's label is closed.
         same_model: whether the scores are of the model that the map is for.
     """
     import numpy as np
 
-    candidates: list[Method] = ["identity", "sigmoid"]
-    if min(int(label.sum()), len(label) - int(label.sum())) >= ISOTONIC_MIN:
-        candidates.append("isotonic")
-    fold = np.arange(len(label)) * 5 // len(label)
-    loss = {method: np.zeros(len(label)) for method in candidates}
-    for held in range(5):
-        out = fold == held
-        if len(np.unique(label[~out])) < 2:
-            return "identity"
-        for method in candidates:
-            knots = fit_knots(p[~out], label[~out], method)
-            loss[method][out] = _losses(apply_knots(p[out], knots), label[out])
-    best = candidates[0]
-    for method in candidates[1:]:
-        gain = loss[best] - loss[method]
-        wins = bool(gain.mean() > 2 * gain.std() / np.sqrt(len(gain)))
-        if method == "sigmoid" and same_model:
-            mapped = apply_knots(p, fit_knots(p, label, "sigmoid"))
-            wins = 2 * float((_losses(p, label) - _losses(mapped, label)).sum()) > CHI2_99
-        best = method if wins else best
+    pairs = _forward_pairs(len(label), day, horizon_days)
+    if min((_rarer(label[fit]) for fit, _ in pairs), default=0) < 1:
+        return "identity"
+    block = np.concatenate([np.full(len(held), i) for i, (_, held) in enumerate(pairs)])
+    losses: dict[Method, Floats] = {}
+    for method in METHODS:
+        if method == "isotonic" and _rarer(label) < ISOTONIC_MIN:
+            continue
+        parts = [
+            _losses(apply_knots(p[held], fit_knots(p[fit], label[fit], method)), label[held])
+            for fit, held in pairs
+        ]
+        losses[method] = np.concatenate(parts)
+    best = min(losses, key=lambda method: losses[method].mean())
+    errors = 1 if same_model else 2
+    for method, loss in losses.items():
+        behind = loss - losses[best]
+        if behind.mean() <= errors * _error(behind, block):
+            return method
     return best
+
+
+def _forward_pairs(
+    rows: int, day: "NDArray[np.datetime64] | None", horizon_days: int
+) -> "list[tuple[NDArray[np.int64], NDArray[np.int64]]]":
+    """Pairs (rows to fit on, later rows) of the rule of :func:`choose_method`."""
+    import numpy as np
+
+    if day is None:
+        part = np.arange(rows) * BLOCKS // rows
+        ends = range(1, BLOCKS)
+        before = [(np.flatnonzero(part < b), np.flatnonzero(part == b)) for b in ends]
+        return [(fit, later) for fit, later in before if len(fit) and len(later)]
+    days = np.unique(day)
+    chunks = [chunk for chunk in np.array_split(days, BLOCKS) if len(chunk)]
+    held = [np.flatnonzero((day >= chunk[0]) & (day <= chunk[-1])) for chunk in chunks]
+    closed = [np.flatnonzero(day + np.timedelta64(horizon_days, "D") <= c[0]) for c in chunks]
+    pairs = [(fit, later) for fit, later in zip(closed, held, strict=True) if len(fit)]
+    if len(pairs) >= 2:
+        return pairs
+    block = np.arange(rows) * BLOCKS // rows
+    return [(np.flatnonzero(block != b), np.flatnonzero(block == b)) for b in range(BLOCKS)]
+
+
+def _error(values: "Floats", block: "NDArray[np.int64]") -> float:
+    """Standard error of a mean: the larger one of rows and of blocks, if there are three."""
+    import numpy as np
+
+    of_rows = float(values.std() / np.sqrt(len(values)))
+    count = int(block.max()) + 1
+    if count < 3:
+        return of_rows
+    sums = np.bincount(block, weights=values - values.mean())
+    of_blocks = float(np.sqrt((sums**2).sum() * count / (count - 1)) / len(values))
+    return max(of_rows, of_blocks)
+
+
+def _rarer(label: "NDArray[Any]") -> int:
+    """Rows of the rarer class."""
+    positives = int(label.sum())
+    return min(positives, len(label) - positives)
 
 
 def _losses(p: "Floats", label: "NDArray[Any]") -> "Floats":
@@ -109,7 +160,9 @@ def fit_knots(
 
     z, y = logit(p), np.asarray(label, dtype=np.float64)
     if method != "isotonic":
-        shift, slope = _sigmoid(z, y) if method == "sigmoid" else (0.0, 1.0)
+        shift, slope = 0.0, 1.0
+        if method != "identity":
+            shift, slope = _sigmoid(z, y, slope_fixed=method == "offset")
         ends = np.array([-END, END])
         return ends, shift + slope * ends
     return _centered_isotonic(z, y)
@@ -126,7 +179,27 @@ def apply_knots(p: "NDArray[Any]", knots: tuple["Floats", "Floats"]) -> "Floats"
     return out
 
 
-def _sigmoid(z: "Floats", y: "Floats") -> tuple[float, float]:
+def level_of(p: "NDArray[Any]", label: "NDArray[Any]") -> float:
+    """The shift of the log-odds that brings the mean score to the share of positives.
+
+    Args:
+        p: scores in [0, 1], shape (n,).
+        label: 0/1, shape (n,), both classes present.
+    """
+    import numpy as np
+
+    return _sigmoid(logit(p), np.asarray(label, dtype=np.float64), slope_fixed=True)[0]
+
+
+def shift_level(p: "NDArray[Any]", level: float) -> "Floats":
+    """Scores with their log-odds shifted."""
+    import numpy as np
+
+    out: Floats = 1 / (1 + np.exp(-(logit(p) + level)))
+    return out
+
+
+def _sigmoid(z: "Floats", y: "Floats", *, slope_fixed: bool = False) -> tuple[float, float]:
     """Intercept and slope of the logistic regression of y on z, by Newton's method.
 
     Labels are softened to (n₊ + 1) / (n₊ + 2) and 1 / (n₋ + 2), as Platt (1999) does against
@@ -137,14 +210,14 @@ def _sigmoid(z: "Floats", y: "Floats") -> tuple[float, float]:
     positives = y.sum()
     negatives = len(y) - positives
     t = np.where(y > 0, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    for slope_fixed in (False, True):
+    for fixed in (True,) if slope_fixed else (False, True):
         beta = np.array([0.0, 1.0])
         for _ in range(50):
             p = 1 / (1 + np.exp(-np.clip(beta[0] + beta[1] * z, -35, 35)))
             w = p * (1 - p)
             gradient = np.array([(p - t).sum(), ((p - t) * z).sum()])
             hessian = np.array([[w.sum(), (w * z).sum()], [(w * z).sum(), (w * z * z).sum()]])
-            if slope_fixed:
+            if fixed:
                 step = np.array([gradient[0] / max(hessian[0, 0], 1e-12), 0.0])
             else:
                 step = np.linalg.solve(hessian + 1e-9 * np.eye(2), gradient)

@@ -1,14 +1,18 @@
-"""The candidate models of a training: logistic regression, LightGBM, and the blend of both.
+"""The candidate models of a training, from recency alone to the blend of two rich models.
 
-Each is fitted on the train slice and calibrated on rows it was not fitted on. Whatever is chosen is
-chosen there; the test slice only compares the finished candidates.
+Recency and RFM are logistic regressions of few columns, which are hard to beat on few rows or where
+the world changes. Each candidate is fitted on the train slice and calibrated on rows it was not
+fitted on. Whatever is chosen is chosen there; the test slice only compares the finished candidates.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
 
+from usergrowth_dagster.learning.baselines import simple_specs
 from usergrowth_dagster.learning.calibration import choose_method, fit_knots
+from usergrowth_dagster.learning.closing import Held
 from usergrowth_dagster.learning.encoding import FeatureSpec
 from usergrowth_dagster.learning.estimators import (
     LEAVES,
@@ -24,35 +28,30 @@ from usergrowth_dagster.learning.estimators import (
 )
 from usergrowth_dagster.learning.model import Blend, CalibratedModel, positive_share, quiet
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-ModelKind = Literal["logistic", "lightgbm", "blend"]
+ModelKind = Literal["recency", "rfm", "logistic", "lightgbm", "blend"]
 LATER, FOLDS = "later slice", "forward folds"  # what a calibration map may be fitted on
-KINDS: tuple[ModelKind, ...] = ("logistic", "lightgbm", "blend")  # simplest first
+SIMPLE: tuple[ModelKind, ...] = ("recency", "rfm")  # those that the data has the columns of
+KINDS: tuple[ModelKind, ...] = (*SIMPLE, "logistic", "lightgbm", "blend")  # simplest first
+SIMPLE_PENALTY = 0.1  # of a few columns, which need no more
 
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A calibrated model and how it came to be."""
+    """A calibrated model and how it came to be; ``held`` is what its map was fitted on."""
 
     kind: ModelKind
     model: CalibratedModel
     params: dict[str, Any]
+    held: Held | None = None
 
 
 @dataclass(frozen=True)
 class _Uncalibrated:
-    """A fitted pipeline, and its raw scores of ``held_label`` rows that it was not fitted on.
-
-    Both are None where there were no such rows.
-    """
+    """A fitted pipeline, and its raw scores of rows that it was not fitted on, if there are any."""
 
     pipeline: Any
     params: dict[str, Any]
-    held_score: "NDArray[np.float64] | None" = None
-    held_label: "NDArray[np.int64] | None" = None
+    held: Held | None = None
 
 
 def fit_candidates(
@@ -80,6 +79,16 @@ def fit_candidates(
     folds = time_folds(train, horizon_days, 4)
     chosen_on = folds[-1:] if len(train.label) >= MANY_ROWS else folds
     threads = threads if len(train.label) >= MANY_THREADS else 1
+    few = simple_specs(spec)
+    simple = {
+        kind: _fit(
+            partial(logistic_pipeline, few[kind], SIMPLE_PENALTY),
+            *(train, calibrate, folds),
+            {"C": SIMPLE_PENALTY, "columns": len(few[kind].features)},
+        )
+        for kind in SIMPLE
+        if kind in few
+    }
     started("logistic")
     c = choose_penalty(spec, chosen_on)
     logistic = _fit(lambda: logistic_pipeline(spec, c), train, calibrate, folds, {"C": c})
@@ -95,8 +104,13 @@ def fit_candidates(
     )
     started("blend")
     source = FOLDS if calibrate is None else LATER
-    found = {"logistic": logistic, "lightgbm": boosted, "blend": _blend(logistic, boosted)}
-    return {kind: _calibrated(kind, found[kind], source) for kind in KINDS}
+    found: dict[ModelKind, _Uncalibrated] = {
+        **simple,
+        "logistic": logistic,
+        "lightgbm": boosted,
+        "blend": _blend(logistic, boosted),
+    }
+    return {kind: _calibrated(kind, one, source, horizon_days) for kind, one in found.items()}
 
 
 def _fit(
@@ -112,13 +126,17 @@ def _fit(
     with quiet():
         pipeline = made().fit(train.frame, train.label)
         if calibrate is not None:
-            held = positive_share(pipeline, calibrate.frame)
-            return _Uncalibrated(pipeline, params, held, calibrate.label)
+            score = positive_share(pipeline, calibrate.frame)
+            return _Uncalibrated(pipeline, params, Held(score, calibrate.label, calibrate.day))
         if not folds:
             return _Uncalibrated(pipeline, params)
         scores = [positive_share(made().fit(a.frame, a.label), b.frame) for a, b in folds]
-    labels = np.concatenate([later.label for _, later in folds])
-    return _Uncalibrated(pipeline, params, np.concatenate(scores), labels)
+    held = Held(
+        np.concatenate(scores),
+        np.concatenate([later.label for _, later in folds]),
+        np.concatenate([later.day for _, later in folds]),
+    )
+    return _Uncalibrated(pipeline, params, held)
 
 
 def _blend(first: _Uncalibrated, second: _Uncalibrated) -> _Uncalibrated:
@@ -128,18 +146,24 @@ def _blend(first: _Uncalibrated, second: _Uncalibrated) -> _Uncalibrated:
     averaging log-odds is the logarithmic opinion pool (Genest & Zidek 1986).
     """
     pipeline = Blend([first.pipeline, second.pipeline])
-    if first.held_score is None or second.held_score is None:
+    if first.held is None or second.held is None:
         return _Uncalibrated(pipeline, {})
-    held = Blend.pool([first.held_score, second.held_score])
-    return _Uncalibrated(pipeline, {}, held, first.held_label)
+    pooled = Blend.pool([first.held.score, second.held.score])
+    return _Uncalibrated(pipeline, {}, replace(first.held, score=pooled))
 
 
-def _calibrated(kind: ModelKind, fitted: _Uncalibrated, source: str) -> FittedModel:
-    if fitted.held_score is None or fitted.held_label is None:
+def _calibrated(
+    kind: ModelKind, fitted: _Uncalibrated, source: str, horizon_days: int
+) -> FittedModel:
+    held = fitted.held
+    if held is None:
         model = CalibratedModel(fitted.pipeline)
         return FittedModel(kind, model, fitted.params | {"calibration": "none"})
-    method = choose_method(fitted.held_score, fitted.held_label, same_model=source == LATER)
-    knots = fit_knots(fitted.held_score, fitted.held_label, method)
-    rows = len(fitted.held_label)
-    how = {"calibration": method, "calibrated_on": source, "calibration_rows": rows}
-    return FittedModel(kind, CalibratedModel(fitted.pipeline, knots), fitted.params | how)
+    method = choose_method(
+        *(held.score, held.label, held.day),
+        horizon_days=horizon_days,
+        same_model=source == LATER,
+    )
+    knots = fit_knots(held.score, held.label, method)
+    how = {"calibration": method, "calibrated_on": source, "calibration_rows": len(held.label)}
+    return FittedModel(kind, CalibratedModel(fitted.pipeline, knots), fitted.params | how, held)

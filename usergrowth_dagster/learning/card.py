@@ -97,6 +97,8 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def _title(summary: Summary) -> str:
     kinds = {
+        "recency": "days since the last behavior alone, a baseline",
+        "rfm": "logistic regression on recency, frequency and money, a baseline",
         "logistic": "logistic regression on one-hot features",
         "lightgbm": "LightGBM",
         "blend": "the mean of the log-odds of a logistic regression and LightGBM",
@@ -208,7 +210,26 @@ def _calibration(summary: Summary) -> str:
     on = f", fitted on the {params['calibrated_on']}" if "calibrated_on" in params else ""
     return (
         f"## Calibration\n\nMap: {params.get('calibration', 'none')}{on}. Test rows by tenth of "
-        "the score, the highest first:\n\n" + markdown(("rows", "score", "came true"), lines)
+        "the score, the highest first:\n\n"
+        + markdown(("rows", "score", "came true"), lines)
+        + _upkeep(summary)
+    )
+
+
+def _upkeep(summary: Summary) -> str:
+    """How the test slice would have fared with other maps; empty for a version without it."""
+    found = summary.get("upkeep")
+    if not found:
+        return ""
+    names = ("log_loss", "ece", "ace")
+    lines = [(way, *(interval(figures[name]) for name in names)) for way, figures in found.items()]
+    return (
+        "\n\nThe version scores with its map fitted again on all labels closed by "
+        f"{summary['execution_date']}, the test slice included. What that habit is worth shows "
+        "within the test slice, each stretch scored by what was known on its first morning:\n\n"
+        + markdown(("", *(METRICS[name] for name in names)), lines)
+        + "\n\nThe last is the setting `refresh_level_days`: scoring then moves the level to the "
+        "newest closed labels. It pays where activity rises or falls for weeks."
     )
 
 

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TestRows:
-    """The test slice: which rows, their labels, users and items, each of shape (n,)."""
+    """The test slice: which rows, their labels, days, users and items, each of shape (n,)."""
 
     where: str
     label: "NDArray[np.int64]" = field(repr=False)
+    day: "NDArray[np.datetime64]" = field(repr=False)
     user: "NDArray[Any]" = field(repr=False)
     item: "NDArray[Any] | None" = field(repr=False)
     frame: "pd.DataFrame" = field(repr=False)
@@ -91,7 +92,7 @@ def load_slices(
         slices[name] = Slice(frame, label, day)
         if name == "test":
             item = keys.column("_item").to_numpy() if config.algorithm == "winback" else None
-            test = TestRows(where, label, keys.column("_user").to_numpy(), item, frame)
+            test = TestRows(where, label, day, keys.column("_user").to_numpy(), item, frame)
     assert test is not None
     return slices, test
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from usergrowth_dagster.learning.closing import AGAIN, LEVEL
 from usergrowth_dagster.learning.dataset import flat_rows
 from usergrowth_dagster.learning.encoding import kind_of
 from usergrowth_dagster.learning.leakage import is_trusted
@@ -79,6 +80,10 @@ def _taken(trained: TrainedModels) -> set[str]:
 def calibration_gate(trained: TrainedModels, settings: Settings) -> Gate:
     """The calibration error on the test slice is at most the bound plus twice what chance gives.
 
+    It is that of the map as it is kept: fitted again as labels close, and with its level refreshed
+    where the setting is on. A map that went stale within the test slice says nothing of the
+    version, which scores with a newer one.
+
     The error is that of equal-mass bins (``ace``), since chance's part in it is known: with n rows
     and base rate b, ten bins of n / 10 perfectly calibrated rows show a mean gap of about
     sqrt(2 / π) · sqrt(b (1 − b) / (n / 10)), the mean of a half-normal.
@@ -89,9 +94,10 @@ def calibration_gate(trained: TrainedModels, settings: Settings) -> Gate:
     base = positives / rows
     chance = math.sqrt(2 / math.pi) * math.sqrt(base * (1 - base) * 10 / rows)
     bound = settings.max_calibration_error + 2 * chance
-    ace = trained.metrics["ace"].value
+    kept = LEVEL if settings.refresh_level_days else AGAIN
+    ace = trained.upkeep[kept]["ace"].value
     verb = "is within" if ace <= bound else "exceeds"
-    reason = f"calibration error {ace:.4f} on the test slice {verb} the bound {bound:.4f}"
+    reason = f"calibration error {ace:.4f} on the test slice, {kept}, {verb} the bound {bound:.4f}"
     return Gate("calibration", ace <= bound, reason)
 
 
@@ -193,7 +199,7 @@ def champion_gate(
         label,
         {
             "new": trained.models[trained.champion].model.score(own),
-            "old": current.model.score(frame),
+            "old": current.model.as_judged().score(frame),
         },
         keys.column("_user").to_numpy(),
         resamples=RESAMPLES,

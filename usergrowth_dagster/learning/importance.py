@@ -107,12 +107,14 @@ def _membership(owners: "NDArray[np.int64]", features: int) -> "NDArray[np.float
     return one
 
 
-def _positions(spec: FeatureSpec, kind: str) -> list[int]:
-    return [i for i, f in enumerate(spec.features) if f.kind == kind]
+def _positions(columns: Any, spec: FeatureSpec, part: str) -> list[int]:
+    """Places in the spec of the features that a part of the column transformer takes."""
+    place = {name: i for i, name in enumerate(spec.names)}
+    return [place[name] for key, _, names in columns.transformers_ if key == part for name in names]
 
 
 def _category_owners(columns: Any, spec: FeatureSpec) -> list[int]:
-    positions = _positions(spec, "category")
+    positions = _positions(columns, spec, "category")
     if not positions:
         return []
     sizes = [len(c) for c in columns.named_transformers_["category"].categories_]
@@ -122,14 +124,16 @@ def _category_owners(columns: Any, spec: FeatureSpec) -> list[int]:
 def tree_owners(columns: Any, spec: FeatureSpec) -> "NDArray[np.int64]":
     import numpy as np
 
-    return np.array(_positions(spec, "number") + _category_owners(columns, spec), dtype=np.int64)
+    return np.array(
+        _positions(columns, spec, "number") + _category_owners(columns, spec), dtype=np.int64
+    )
 
 
 def _logistic_owners(columns: Any, spec: FeatureSpec) -> "NDArray[np.int64]":
     """Owners in the order of :func:`estimators.logistic_pipeline`'s columns."""
     import numpy as np
 
-    numbers = _positions(spec, "number")
+    numbers = _positions(columns, spec, "scaled")
     owners: list[int] = []
     if numbers:
         imputer = columns.named_transformers_["scaled"][0]

@@ -19,20 +19,34 @@ class CalibratedModel:
     Attributes:
         pipeline: the scikit-learn pipeline, or the :class:`Blend`, on the flat frame.
         knots: the calibration map of :mod:`calibration`; None leaves raw probabilities.
+        judged: the map from before the test slice, which the figures are of; a later training
+            compares itself with that one. None where it is ``knots``.
         classes_: 0 and 1, as scikit-learn classifiers have them.
     """
 
-    def __init__(self, pipeline: Any, knots: "tuple[Any, Any] | None" = None) -> None:
+    judged: "tuple[Any, Any] | None" = None  # versions saved before there were two maps have none
+
+    def __init__(
+        self,
+        pipeline: Any,
+        knots: "tuple[Any, Any] | None" = None,
+        judged: "tuple[Any, Any] | None" = None,
+    ) -> None:
         import numpy as np
 
         self.pipeline = pipeline
         self.knots = knots
+        self.judged = judged
         self.classes_ = np.array([0, 1])
 
     def score(self, frame: "pd.DataFrame") -> "NDArray[np.float64]":
         """Calibrated probability of the label, shape (n,)."""
         raw = positive_share(self.pipeline, frame)
         return raw if self.knots is None else apply_knots(raw, self.knots)
+
+    def as_judged(self) -> "CalibratedModel":
+        """The model with the map that its figures on the test slice are of."""
+        return self if self.judged is None else CalibratedModel(self.pipeline, self.judged)
 
     def predict_proba(self, frame: "pd.DataFrame") -> "NDArray[np.float64]":
         """Probabilities of 0 and 1, shape (n, 2)."""

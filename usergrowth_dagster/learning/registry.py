@@ -128,6 +128,10 @@ def summarize(trained: TrainedModels, gates: list[Gate]) -> dict[str, Any]:
         "parts": [_finite(part.as_dict()) for part in trained.parts],
         "gains": [_finite(gain.as_dict()) for gain in trained.gains],
         "reliability": _reliability(trained),
+        "upkeep": {
+            way: {name: figure.as_dict() for name, figure in found.items()}
+            for way, found in trained.upkeep.items()
+        },
         "drift": trained.drift.as_dict(),
         "alone": {n: round(auc, 4) for n, auc in trained.screening.alone.items()},
         "screened": list(trained.screening.seen),
@@ -163,7 +167,7 @@ def _register(trained: TrainedModels, gates: list[Gate], settings: Settings, hel
         settings,
         trained,
         SavedModel(
-            model=fitted[trained.champion].model,
+            model=trained.closed,
             example=trained.test.frame.head(5),
             predict="predict_proba",
             files={f"model/{REFERENCE_FILE}": trained.reference.model_dump_json()},

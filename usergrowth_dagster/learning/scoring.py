@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.artifacts import LoadedModel, load
+from usergrowth_dagster.learning.calibration import shift_level
 from usergrowth_dagster.learning.config import quote_text
 from usergrowth_dagster.learning.drift import unseen_share
 from usergrowth_dagster.learning.encoding import (
@@ -41,6 +42,7 @@ def score(
     *,
     chunk_rows: int = CHUNK_ROWS,
     max_unseen_share: float = 0.95,
+    level: float = 0.0,
 ) -> "pa.Table":
     """Score every row of a relation.
 
@@ -53,6 +55,7 @@ def score(
             are to be left out by the caller (they have no score).
         chunk_rows: rows in memory at once, beside the scores themselves.
         max_unseen_share: as the setting of that name.
+        level: shift of the scores' log-odds; 0 leaves them bit for bit.
 
     Returns:
         Those of the columns ds, task_id, row, user_id and item_id that the relation has, and
@@ -83,7 +86,8 @@ def score(
     for batch in reader:
         if batch.num_rows:
             chunk = pa.Table.from_batches([batch])
-            values = pa.array(loaded.model.score(flat_frame(chunk, spec)), pa.float64())
+            found = loaded.model.score(flat_frame(chunk, spec))
+            values = pa.array(shift_level(found, level) if level else found, pa.float64())
             parts.append(
                 pa.table([*(chunk.column(i) for i in range(len(keys))), values], schema=schema)
             )

@@ -13,6 +13,7 @@ from usergrowth_dagster.learning.candidates import (
     fit_candidates,
 )
 from usergrowth_dagster.learning.champion import choose_champion
+from usergrowth_dagster.learning.closing import BEFORE, Held, refitted, replayed
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.dataset import TestRows, job_rows, load_slices, on_days
 from usergrowth_dagster.learning.drift import (
@@ -28,6 +29,7 @@ from usergrowth_dagster.learning.gains import Gain, gains
 from usergrowth_dagster.learning.importance import Lean, lean
 from usergrowth_dagster.learning.leakage import Screening, screen
 from usergrowth_dagster.learning.metrics import Interval, evaluate
+from usergrowth_dagster.learning.model import CalibratedModel, positive_share
 from usergrowth_dagster.learning.origin import NOT_TOLD, MadeFrom, Progress, Trained
 from usergrowth_dagster.learning.plots import draw_all, draw_drift
 from usergrowth_dagster.learning.slices import Part, by_slice
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RESAMPLES = 500
+LEVEL_DAYS = 7  # of the newest closed labels, for the figure where the setting is off
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,7 @@ class TrainedModels(Trained):
 
     Attributes:
         models: the fitted candidates by kind; ``champion`` names the best by the rule.
+        upkeep: the champion's figures by the way its calibration map is kept (:mod:`closing`).
         paired: LightGBM minus logistic, by metric, with intervals.
         leans: feature → how the champion leans on it, largest first.
         parts: the champion's figures by part of the users.
@@ -61,6 +65,7 @@ class TrainedModels(Trained):
 
     champion: ModelKind
     models: dict[ModelKind, FittedModel]
+    upkeep: dict[str, dict[str, Interval]]
     paired: dict[str, Interval]
     leans: dict[str, Lean]
     parts: list[Part]
@@ -75,6 +80,11 @@ class TrainedModels(Trained):
     def metrics(self) -> dict[str, Interval]:
         """The champion's figures with intervals."""
         return self.evaluation.metrics[self.champion]
+
+    @property
+    def closed(self) -> CalibratedModel:
+        """The champion as it is saved: its map fitted again on every closed label."""
+        return closed_model(self.models[self.champion], self.test)
 
     @property
     def importance(self) -> dict[str, float]:
@@ -126,7 +136,7 @@ def train(
     )
     clock.start("evaluate")
     every = {str(kind): fitted.model.score(test.frame) for kind, fitted in models.items()}
-    every |= baseline_scores(config, spec, slices["train"], slices["test"])
+    every |= baseline_scores(config, spec, slices["test"])
     evaluation = evaluate(
         test.label,
         every,
@@ -140,13 +150,15 @@ def train(
     chosen, early = models[champion].model, slices["train"].frame
     clock.start("look closer")
     own = every[champion]
+    upkeep = _upkeep(models[champion], test, own, config, settings)
+    now = closed_model(models[champion], test).score(test.frame)
     least = settings.min_positives_slice
     parts = by_slice(spec, early, test, own, least=least, seed=settings.seed)
     table = gains(test.label, own, test.user, resamples=RESAMPLES, seed=settings.seed)
     screening = screen(spec, slices["train"], test, settings)
     leans = lean(chosen, spec, test.frame)
     weights = {label: found.weight for label, found in leans.items()}
-    reference = make_reference(spec, early, own, weights)
+    reference = make_reference(spec, early, now, weights)
     drift = _own_drift(reference, spec, test, chosen.score(early), own, settings)
     clock.start("pictures")
     first: list[str] = [champion, *(k for k in models if k != champion)]
@@ -170,6 +182,7 @@ def train(
         champion=champion,
         models=models,
         evaluation=evaluation,
+        upkeep=upkeep,
         paired=paired,
         sentence=sentence,
         leans=leans,
@@ -185,6 +198,35 @@ def train(
         test=test,
         fingerprint=made_from.fingerprint(config, execution_date, settings),
     )
+
+
+def closed_model(fitted: FittedModel, test: TestRows) -> CalibratedModel:
+    """A candidate with its map fitted again on its held-out rows and the test slice."""
+    pipeline, judged = fitted.model.pipeline, fitted.model.knots
+    rows = Held(positive_share(pipeline, test.frame), test.label, test.day)
+    knots = refitted(fitted.held, rows, str(fitted.params["calibration"]))
+    return fitted.model if knots is None else CalibratedModel(pipeline, knots, judged)
+
+
+def _upkeep(
+    fitted: FittedModel,
+    test: TestRows,
+    score: "NDArray[np.float64]",
+    config: TrainingConfig,
+    settings: Settings,
+) -> dict[str, dict[str, Interval]]:
+    """Figures of the test slice by the way the calibration map is kept."""
+    rows = Held(positive_share(fitted.model.pipeline, test.frame), test.label, test.day)
+    ways = replayed(
+        fitted.held,
+        rows,
+        str(fitted.params["calibration"]),
+        horizon_days=config.horizon_days,
+        level_days=settings.refresh_level_days or LEVEL_DAYS,
+    )
+    ways = {BEFORE: score, **ways}
+    found = evaluate(test.label, ways, test.user, resamples=RESAMPLES, seed=settings.seed)
+    return found.metrics
 
 
 def _own_drift(

@@ -21,6 +21,11 @@ class LearningSettings(BaseSettings):
     max_calibration_error: Share = Field(
         0.02, description="calibration error that is allowed beyond what chance alone shows"
     )
+    refresh_level_days: Annotated[int, Field(ge=0, le=90)] = Field(
+        0,
+        description="days of the newest closed labels that scoring takes the level of its "
+        "probabilities from; 0 keeps the level of the training",
+    )
     leak_auc: Annotated[float, Field(ge=0.5, le=1)] = Field(
         0.99, description="a feature that alone ranks the label so well is taken for a leak"
     )

@@ -58,12 +58,16 @@ class ModelPin(_Pinned):
 
 
 class ScorePins(_Pinned):
-    """What scores were made from; ``files`` are paths below the storage root and their SHA-256."""
+    """What scores were made from; ``files`` are paths below the storage root and their SHA-256.
+
+    ``level`` is the shift of the log-odds to the newest closed labels.
+    """
 
     files: dict[str, str]
     versions: dict[str, int]
     models: dict[str, ModelPin]
     code: dict[str, str]
+    level: float = 0.0
 
 
 class Pins(_Pinned):
@@ -115,7 +119,11 @@ class Pins(_Pinned):
 
 
 def pin_scores(
-    engine: Engine, project: Project, task: Task, models: Mapping[str, "ModelRef | None"]
+    engine: Engine,
+    project: Project,
+    task: Task,
+    models: Mapping[str, "ModelRef | None"],
+    level: float = 0.0,
 ) -> dict[str, Any]:
     """The note of a commit of scores.
 
@@ -124,6 +132,7 @@ def pin_scores(
         project: the home.
         task: the task.
         models: by what it says (``response``, ``uplift``), the version that scored.
+        level: the shift of the response's log-odds.
     """
     pins = ScorePins(
         files=read_files(engine, project, task.task_id),
@@ -138,6 +147,7 @@ def pin_scores(
             for kind, ref in models.items()
             if ref is not None
         },
+        level=level,
         code=code_version(),
     )
     return pins.model_dump(mode="json")

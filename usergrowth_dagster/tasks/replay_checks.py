@@ -136,7 +136,8 @@ def score_check(
         config = training_config(scored, task.spec)
         try:
             bind_scoring_rows(engine, scored, task, config, effects=effects is not None)
-            make_scores(engine, scored.settings, task, models["response"], effects)
+            level = pins.scored.level if pins.scored else 0.0
+            make_scores(engine, scored.settings, task, models["response"], effects, level)
         except UserError as error:
             return Check("scores", "differs", f"they cannot be made again: {error}")
         bind_scores(engine, decided, task)

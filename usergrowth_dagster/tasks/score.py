@@ -10,6 +10,7 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.tasks.features import bind_table
+from usergrowth_dagster.tasks.level import refreshed_level
 from usergrowth_dagster.tasks.models import no_model, usable_model
 from usergrowth_dagster.tasks.pins import pin_scores
 from usergrowth_dagster.tasks.project import Project
@@ -42,7 +43,7 @@ class Scored:
 
     ``drift`` is None where nothing was scored anew, or the version has no record of its training;
     ``uplift_version`` is empty when no model of effects may score the date; ``note`` says why one
-    that may did not.
+    that may did not, and by how much the level was moved.
     """
 
     rows: int
@@ -151,7 +152,8 @@ def score_task(project: Project, task: Task) -> Scored:
             raise UserError(f"{task.population}: none of its rows was accepted; upload it anew")
         files = bind_scoring_rows(engine, project, task, config, effects=effects is not None)
         _require_features(engine, task)
-        mark = _fingerprint(population, files, model, effects)
+        level = refreshed_level(project, task, model)
+        mark = _fingerprint(population, files, model, effects, level.shift)
         drift, note = None, ""
         if effects is not None and known != mark:
             note = _unreadable(engine, project.settings, task, effects)
@@ -159,10 +161,10 @@ def score_task(project: Project, task: Task) -> Scored:
                 effects = None
                 engine.bound.pop("user_item_features", None)  # scores of users are not made from it
                 files = bind_scoring_rows(engine, project, task, config)
-                mark = _fingerprint(population, files, model, effects)
+                mark = _fingerprint(population, files, model, effects, level.shift)
         if known != mark:
             project.progress(f"score {task.task_id}", 0, 1)
-            made_by = make_scores(engine, project.settings, task, model, effects)
+            made_by = make_scores(engine, project.settings, task, model, effects, level.shift)
             drift = _drift(engine, made_by, project.settings)
             project.warehouse.replace(
                 SCORES,
@@ -172,12 +174,15 @@ def score_task(project: Project, task: Task) -> Scored:
                 fingerprints={task.execution_date: mark},
                 notes={
                     task.execution_date: pin_scores(
-                        engine, project, task, {"response": model, "uplift": effects}
+                        *(engine, project, task),
+                        {"response": model, "uplift": effects},
+                        level.shift,
                     )
                 },
             )
             project.progress(f"score {task.task_id}", 1, 1)
         scored = _scored(engine, project, task, unchanged=known == mark)
+        note = "; ".join(part for part in (note, str(level)) if part)
         return replace(scored, drift=drift, note=note)
 
 
@@ -209,11 +214,13 @@ def make_scores(
     task: Task,
     model: "ModelRef",
     effects: "ModelRef | None",
+    level: float = 0.0,
 ) -> "LoadedModel":
     """Make the table ``_scores``: all rows of ``task_population``, by a model on ``scoring_rows``,
     and by a model of effects, if there is one, on ``effect_rows``.
 
-    A replay asks this again, of the version that scored then.
+    ``level`` shifts the log-odds of the model's scores. A replay asks this again, of the version
+    that scored then.
 
     Raises:
         UserError: a model cannot read the rows, or ``max_unseen_share`` of a column's values are
@@ -223,7 +230,7 @@ def make_scores(
     from usergrowth_dagster.learning.scoring import score
 
     loaded, most = load(model), settings.max_unseen_share
-    found = score(engine, loaded, "scoring_rows", max_unseen_share=most)
+    found = score(engine, loaded, "scoring_rows", max_unseen_share=most, level=level)
     engine.bind_arrow("model_scores", found)
     if effects is not None:
         found = score(engine, effects, "effect_rows", max_unseen_share=most)
@@ -276,12 +283,18 @@ def _hash(parts: Iterable[str]) -> str:
 
 
 def _fingerprint(
-    population: list[str], files: list[str], model: "ModelRef", effects: "ModelRef | None"
+    population: list[str],
+    files: list[str],
+    model: "ModelRef",
+    effects: "ModelRef | None",
+    level: float,
 ) -> str:
     """What scores are made from; it begins with the population, so that this can be asked alone."""
     models = [model.name, str(model.version)]
     if effects is not None:
         models.append(f"{effects.name} {effects.version}")
+    if level:
+        models.append(f"level {level:.9f}")
     return f"{_hash(population)}-{_hash([*files, *models])}"
 
 

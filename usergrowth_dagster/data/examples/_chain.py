@@ -18,6 +18,9 @@ STATES = ("active", "cooling", "dormant", "dead")
 PACE = np.array([1.0, 0.33, 0.0, 0.0, 0.0])
 """Sessions relative to the active state; the last one is not registered yet."""
 
+FADE_DAYS = 30
+"""Days in which the activity of a fading world falls to half."""
+
 _UNBORN = 4
 _MOST_SESSIONS = 6  # a day
 _PURPOSE = {"start": 20, "move": 21}
@@ -25,20 +28,28 @@ _PURPOSE = {"start": 20, "move": 21}
 
 @dataclass(frozen=True)
 class Calendar:
-    """Days of the world: weekday of its first day (Monday is 0), day of the year, length."""
+    """Days of the world: weekday of its first day (Monday is 0), day of the year, length.
+
+    From the day ``fades_from`` on, all users' activity falls to half within :data:`FADE_DAYS` days,
+    and stays there; None: it does not.
+    """
 
     weekday: int
     day_of_year: int
     days: int
+    fades_from: int | None = None
 
     def weekend(self, day: Array | int) -> Array:
         """Whether days are a Saturday or Sunday."""
         return np.asarray((np.asarray(day) + self.weekday) % 7 >= 5)
 
     def season(self, day: Array | int) -> Array:
-        """Yearly factor of sessions: 1.15 in mid-December, 0.85 in mid-June."""
+        """Factor of sessions: by the year 1.15 in mid-December and 0.85 in mid-June, and fading."""
         phase = 2 * np.pi * (np.asarray(day) + self.day_of_year - 350) / 365.25
-        return np.asarray(1 + 0.15 * np.cos(phase))
+        yearly = np.asarray(1 + 0.15 * np.cos(phase))
+        if self.fades_from is None:
+            return yearly
+        return np.asarray(yearly * 0.5 ** np.clip((day - self.fades_from) / FADE_DAYS, 0, 1))
 
 
 def sessions_mean(users: Users, calendar: Calendar, who: Array, day: Array | int) -> Array:

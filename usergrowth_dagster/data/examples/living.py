@@ -168,7 +168,8 @@ class LivingWorld:
                 f"{world.start + timedelta(days=end - 1)}"
             )
         self._bind(con, texts, asked)
-        calendar = Calendar(world.start.weekday(), world.start.timetuple().tm_yday, end)
+        first_day = world.start.timetuple().tm_yday
+        calendar = Calendar(world.start.weekday(), first_day, end, world.fades_from)
         for first in range(0, world.users, _CHUNK):
             users = draw_users(world.seed, first, min(first + _CHUNK, world.users), world.days)
             try:

@@ -60,6 +60,8 @@ class SyntheticWorld:
         held_out_rows: whether candidates who were not texted land too, as target ``holdout``, and
             touches with the propensity.
         strength: how many times as often texts work, for good and bad, up to 95 of 100.
+        fades_from: first day of the world, counted from 0, of the 30 days in which all users'
+            activity falls to half, to stay there; None: it does not.
 
     Raises:
         UserError: a value is out of its range.
@@ -75,6 +77,7 @@ class SyntheticWorld:
     texts_until: int | None = None
     held_out_rows: bool = False
     strength: float = 1.0
+    fades_from: int | None = None
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -231,7 +234,8 @@ def _write_chunk(
     from usergrowth_dagster.data.examples._synthetic_rows import bind
 
     users = draw_users(world.seed, first, last, world.days)
-    calendar = Calendar(world.start.weekday(), world.start.timetuple().tm_yday, world.days)
+    first_day = world.start.timetuple().tm_yday
+    calendar = Calendar(world.start.weekday(), first_day, world.days, world.fades_from)
     bind(
         con,
         users,
