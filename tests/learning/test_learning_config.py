@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from learning_frames import make_winback
 from pydantic import ValidationError
 
 from usergrowth_dagster.errors import UserError
@@ -129,3 +130,59 @@ def test_sql_labels_equal_a_plain_reference(tmp_path_factory, rows, horizon, kin
         assert churned == (next_day is None or next_day >= horizon)
         wanted = [d for k, d in (found or {}).items() if not kinds or k in kinds]
         assert returned == any(d <= horizon for d in wanted)
+
+
+@pytest.mark.parametrize(
+    ("job", "day", "told"),
+    [
+        (
+            {"algorithm": "winback", "return_days": 28, "start_date": date(2024, 3, 10)},
+            date(2024, 4, 1),
+            "the first touch that counts is of 2024-03-10, and on the execution date 2024-04-01 "
+            "labels are closed up to 2024-03-03 only",
+        ),
+        (
+            {"algorithm": "churn", "start_date": date(2024, 3, 30)},
+            date(2024, 4, 1),
+            "labels are closed up to 2024-03-25 only",
+        ),
+        (
+            {"algorithm": "winback", "window_days": 7, "end_date": date(2024, 3, 1)},
+            date(2024, 4, 30),
+            "after the end_date 2024-03-01; move end_date later",
+        ),
+    ],
+)
+def test_a_window_without_closed_labels_is_told_in_the_order_of_time(job, day, told):
+    """Guards against "no day between" a later and an earlier day, and advice that cannot help."""
+    with pytest.raises(UserError) as error:
+        snapshots(TrainingConfig(**job), day)
+    said = str(error.value)
+    assert told in said and "no day between" not in said and "\n" not in said
+
+
+def test_the_advice_on_when_labels_close_is_right():
+    """Guards against a date to wait for on which there is still nothing to learn from."""
+    job = TrainingConfig(algorithm="winback", return_days=28, start_date=date(2024, 3, 10))
+    with pytest.raises(UserError) as error:
+        snapshots(job, date(2024, 4, 1))
+    told = date.fromisoformat(str(error.value).rsplit(" ", 1)[1])
+    assert snapshots(job, told).days == (date(2024, 3, 10),)
+    with pytest.raises(UserError):
+        snapshots(job, told - timedelta(days=1))
+
+
+def test_the_advice_of_a_job_that_learns_from_touches_speaks_of_touches(engine, settings):
+    """Guards against "land the days before and after them" where no touch was landed."""
+    from usergrowth_dagster.learning.dataset import job_rows
+    from usergrowth_dagster.learning.splits import split_by_time
+
+    make_winback(engine)
+    job = TrainingConfig(algorithm="winback", op_target="email", return_behaviors=("buy",))
+    with pytest.raises(UserError, match=r"land the touches .* 28 days after them; its op_target"):
+        job_rows(engine, "winback_training", job, date(2024, 9, 1), settings)
+    counts = {date(2024, 1, 1): (100, 50)}
+    with pytest.raises(UserError, match=r"touches of more campaign days"):
+        split_by_time(counts, job)
+    with pytest.raises(UserError, match=r"every_days"):
+        split_by_time(counts, TrainingConfig(algorithm="churn"))

@@ -189,12 +189,26 @@ def snapshots(
     if first_day is not None and first_day > start:
         start += timedelta(days=-(-(first_day - start).days // step) * step)
     if start > last:
-        raise UserError(
-            f"training.start_date: no day between {start} and {last} has a closed label on the "
-            f"execution date {execution_date}; move start_date earlier or the execution date later"
-        )
+        raise UserError(_nothing_closed(config, start, last, execution_date))
     count = (last - start).days // step + 1
     return Snapshots(tuple(start + timedelta(days=step * i) for i in range(count)), tuple(warnings))
+
+
+def _nothing_closed(config: TrainingConfig, start: date, last: date, day: date) -> str:
+    """Why no snapshot of a job is usable, and what to change."""
+    shorter = "churn_days" if config.algorithm == "churn" else "return_days"
+    what = "the first snapshot" if config.algorithm == "churn" else "the first touch that counts"
+    if config.end_date is not None and last == config.end_date:
+        return (
+            f"training.end_date: {what} is of {start}, after the end_date {last}; move end_date "
+            "later, or land earlier days"
+        )
+    return (
+        f"training.start_date: {what} is of {start}, and on the execution date {day} labels are "
+        f"closed up to {last} only (they look {config.horizon_days} days ahead); move start_date "
+        f"earlier, land earlier days, choose a shorter {shorter}, or wait until "
+        f"{start + (day - last)}"
+    )
 
 
 def last_label_day(config: TrainingConfig, days: Sequence[date]) -> date:

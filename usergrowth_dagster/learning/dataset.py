@@ -43,7 +43,7 @@ def job_rows(
             f"training: no training row for {config.algorithm} between {snaps.days[0]} and "
             f"{snaps.days[-1]}"
             + (f" with op_target {config.op_target!r}" if config.op_target else "")
-            + "; land the days before and after them, or change the training dates"
+            + _advice(config)
         )
     if total > settings.max_training_rows:
         share = settings.max_training_rows / total
@@ -56,6 +56,22 @@ def job_rows(
         f"from {relation} where {scope} group by ds order by ds"
     )
     return snaps, {day: (rows, hits) for day, rows, hits in counted}, scope
+
+
+def _advice(config: TrainingConfig) -> str:
+    """What to do where no row was found."""
+    if config.algorithm == "churn":
+        return "; land the behavior of the days before and after them, or change the training dates"
+    held = ", and the people held out from them with their chances," if _is_effect(config) else ""
+    kind = "; its op_target must be one of the file's targets" if config.op_target else ""
+    return (
+        f"; a row is a touch, so land the touches of those days{held} as operation files, and the "
+        f"behavior of the {config.return_days} days after them{kind}"
+    )
+
+
+def _is_effect(config: TrainingConfig) -> bool:
+    return config.algorithm == "uplift"
 
 
 def on_days(days: Sequence[date]) -> str:

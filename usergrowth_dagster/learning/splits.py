@@ -67,7 +67,7 @@ def split_by_time(counts: Counts, config: TrainingConfig) -> TimeSplit:
     if len(days) < 3:
         raise UserError(
             f"training.start_date: only {len(days)} days hold training rows with closed labels, at "
-            "least 3 are needed; start earlier, or land more history first"
+            f"least 3 are needed; {_more_days(config)}"
         )
     horizon = timedelta(days=config.horizon_days)
     test_from = config.test_from or _cut(counts, days, 1 - TEST_SHARE)
@@ -89,6 +89,17 @@ def split_by_time(counts: Counts, config: TrainingConfig) -> TimeSplit:
         split = TimeSplit(train=tuple(fit), calibrate=(), test=split.test)
     _check(split, counts, config)
     return split
+
+
+def _more_days(config: TrainingConfig) -> str:
+    """How a job gets more days with rows."""
+    if config.algorithm == "churn":
+        return "start earlier, land more history, or take snapshots more often (every_days)"
+    return (
+        "its rows are touches, so land the touches of more campaign days, or wait until the "
+        f"{config.return_days} days after more of them have landed (a shorter return_days waits "
+        "less)"
+    )
 
 
 def _cut(counts: Counts, days: Sequence[date], share: float) -> date:

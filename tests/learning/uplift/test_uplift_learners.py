@@ -17,6 +17,7 @@ from usergrowth_dagster.learning.uplift.learners import (
     TLearner,
     doubly_robust,
 )
+from usergrowth_dagster.learning.uplift.scale import EffectScale, fit_scale
 
 
 def world(
@@ -143,3 +144,45 @@ def test_the_choice_takes_a_learner_where_no_simple_ranking_will_do() -> None:
     assert found.chosen.name in {kind.name for kind in LEARNERS}
     fresh = world(8_000, 9, lambda x: 0.5 * ((x[:, 0] > 0.5) != (x[:, 2] > 0.5)))
     assert qini(fresh[1], found.chosen.learner.uplift(fresh[0]), fresh[2]) > 0.1
+
+
+def _ranked(effect, rows=24_000, seed=0):
+    """Cross-fitted places, doubly robust pseudo-outcomes of an effect of the place, users."""
+    rng = np.random.default_rng(seed)
+    place = rng.random(rows)
+    treated = rng.random(rows) < 0.5
+    chance = 0.1 + np.where(treated, effect(place), 0.0)
+    y = rng.random(rows) < chance
+    pseudo = 0.1 + effect(place) * 0  # outcomes known to be 0.1 in both arms, then the correction
+    pseudo = np.where(treated, 1, -1) * (y - pseudo) / 0.5
+    return place, pseudo, np.arange(rows) // 2
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_an_effect_of_a_few_is_scaled_as_a_step_and_a_line_as_a_line(seed):
+    """Guards against a cut that comes too early where a few attributes decide, and against a curve
+    that copies noise where a line is right."""
+
+    def step(place):
+        return np.where(place > 0.7, 0.12, 0.0)
+
+    place, pseudo, users = _ranked(step, seed=seed)
+    scale = fit_scale(place, place, pseudo, users)
+    grid = np.linspace(0.01, 0.99, 99)
+    assert scale.curve is not None and (np.diff(scale(grid)) > 0).all()
+    line = scale.base + scale.gain * grid
+    assert np.abs(scale(grid) - step(grid)).mean() < 0.5 * np.abs(line - step(grid)).mean()
+    # what a text costs: whoever gains more is worth it
+    worth, by_line = scale(grid) > 0.05, line > 0.05
+    assert abs(worth.mean() - 0.3) < 0.06 < abs(by_line.mean() - 0.3)
+
+    place, pseudo, users = _ranked(lambda p: 0.1 * p, seed=seed)
+    assert fit_scale(place, place, pseudo, users).curve is None
+
+
+def test_a_scale_from_before_curves_scores_as_it_did():
+    """Guards against an upgrade that changes or breaks the effects of saved versions."""
+    scale = EffectScale.__new__(EffectScale)
+    known = {"scores": np.array([0.0, 1.0]), "places": np.array([0.0, 1.0])}
+    scale.__dict__.update(known, base=0.01, gain=0.2)
+    assert np.allclose(scale(np.array([0.0, 0.5, 1.0])), [0.01, 0.11, 0.21])

@@ -15,7 +15,8 @@ from usergrowth_dagster.learning.reviewing import newest_model
 from usergrowth_dagster.learning.scoring import score
 from usergrowth_dagster.learning.uplift.learners import DRLearner, TLearner, XLearner
 from usergrowth_dagster.learning.uplift.registering import train_and_register_uplift
-from usergrowth_dagster.learning.uplift.rows import LeftOut, left_out
+from usergrowth_dagster.learning.uplift.rows import LeftOut, left_out, user_scopes
+from usergrowth_dagster.learning.uplift.training import train_uplift
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
 
@@ -172,3 +173,23 @@ def test_few_held_out_train_or_are_one_sentence(
             assert found.summary["rows"]["train"]["control"]["returns"] >= 10
             trained.append(held_out)
     assert 3 not in trained and 40 in trained
+
+
+def test_rows_of_one_day_are_split_by_user(engine: Engine, settings: Settings) -> None:
+    """Guards against a single campaign from which nothing can be learned, and against people who
+    are judged on what was learned from themselves."""
+    make_uplift(engine, users=6000, rounds=1)
+    found = train_uplift(engine, "uplift_training", CONFIG, date(2024, 3, 1), settings)
+    rows = {name: sum(arm["rows"] for arm in arms.values()) for name, arms in found.rows.items()}
+    assert sum(rows.values()) == 6000 and 0.2 < rows["test"] / 6000 < 0.3
+    passed = {gate.name: gate for gate in found.gates}
+    assert passed["leakage"].passed and "different users" in passed["leakage"].reason
+    assert "On users that it did not learn from" in found.sentence
+    assert any("not later days" in warning for warning in found.warnings)
+    split = found.split
+    scopes = user_scopes("true", split, settings.seed)
+    both = engine.value(
+        f"select count(*) from (select user_id from uplift_training where {scopes['train']} "
+        f"intersect select user_id from uplift_training where {scopes['test']})"
+    )
+    assert both == 0

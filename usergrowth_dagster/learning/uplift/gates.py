@@ -12,7 +12,7 @@ from usergrowth_dagster.learning.splits import TimeSplit
 from usergrowth_dagster.learning.uplift.assignment import Foretold
 from usergrowth_dagster.learning.uplift.choose import NONE, Choice
 from usergrowth_dagster.learning.uplift.deciles import UpliftCalibration
-from usergrowth_dagster.learning.uplift.rows import LeftOut, UpliftRows
+from usergrowth_dagster.learning.uplift.rows import LeftOut, UpliftRows, is_by_user
 from usergrowth_dagster.settings import Settings
 
 if TYPE_CHECKING:
@@ -158,6 +158,15 @@ def leakage_gate(found: Judged) -> Gate:
     """Labels were closed between the slices and before the execution date."""
     horizon = timedelta(days=found.config.horizon_days)
     last, first = max(found.split.train), min(found.split.test)
+    if is_by_user(found.split):
+        closed = last + horizon <= found.execution_date
+        verb = "were closed" if closed else "were not closed"
+        return Gate(
+            "leakage",
+            closed,
+            f"all rows are of one day, the slices hold different users, and labels {verb} before "
+            "the date",
+        )
     closed = last + horizon <= first and max(found.split.test) + horizon <= found.execution_date
     verb = "were closed" if closed else "were not closed"
     return Gate("leakage", closed, f"labels {verb} before the next slice and before the date")

@@ -20,6 +20,7 @@ from usergrowth_dagster.learning.fitting import fit_spec
 from usergrowth_dagster.learning.gates import Gate
 from usergrowth_dagster.learning.metrics import Evaluation, Interval
 from usergrowth_dagster.learning.origin import NOT_TOLD, MadeFrom, Progress, Trained
+from usergrowth_dagster.learning.splits import TimeSplit
 from usergrowth_dagster.learning.uplift.assignment import Foretold, foretold, touch_features
 from usergrowth_dagster.learning.uplift.choose import Choice, choose
 from usergrowth_dagster.learning.uplift.controls import SingleFeature, strongest_features
@@ -37,10 +38,12 @@ from usergrowth_dagster.learning.uplift.plots import draw_deciles, draw_qini
 from usergrowth_dagster.learning.uplift.rows import (
     LeftOut,
     UpliftRows,
+    is_by_user,
     left_out,
     load_rows,
     require_arms,
     split_days,
+    user_scopes,
 )
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
@@ -53,6 +56,10 @@ if TYPE_CHECKING:
 CHOSEN = "chosen"
 RESAMPLES = 200
 SHOWN_FEATURES = 3
+ONE_DAY = (
+    "all rows are of one day, so the test slice holds other users and not later days: nothing "
+    "shows that the ranking holds later"
+)
 MANY_THREADS = 100_000  # rows from which LightGBM's threads are worth their waiting
 
 
@@ -110,10 +117,11 @@ def train_uplift(
     progress("rows")
     snaps, counts, scope = job_rows(engine, relation, config, execution_date, settings)
     split = split_days(counts, config)
-    where = f"{scope} and {on_days(split.train)}"
+    scopes = user_scopes(scope, split, settings.seed)
+    where = f"{scopes['train']} and {on_days(split.train)}"
     spec = fit_spec(engine, relation, where=where, exclude=touch_features(), top_n=settings.top_n)
     slices = {
-        name: load_rows(engine, relation, spec, config, scope, days)
+        name: load_rows(engine, relation, spec, config, scopes[name], days)
         for name, days in (("train", split.train), ("test", split.test))
     }
     for name, rows in slices.items():
@@ -165,7 +173,7 @@ def train_uplift(
         bins=bins,
         calibration=calibrated,
         gates=gates,
-        sentence=f"{choice.sentence} {_verdict(choice, own, chance)}",
+        sentence=f"{choice.sentence} {_verdict(choice, own, chance, split)}",
         importance=_importance(matrix(columns, test.frame), names, effects),
         rows={name: rows.counts() for name, rows in slices.items()},
         without=without,
@@ -175,7 +183,7 @@ def train_uplift(
             "uplift_by_decile": draw_deciles(bins, title),
         },
         example=test.frame.head(5),
-        warnings=snaps.warnings,
+        warnings=(*snaps.warnings, *((ONE_DAY,) if is_by_user(split) else ())),
         seconds={
             "choose": round(chosen_at - began, 2),
             "evaluate": round(time.perf_counter() - chosen_at, 2),
@@ -246,14 +254,15 @@ def _drawn(
     return {name: scores[name] for name in (CHOSEN, *others[:4])}
 
 
-def _verdict(choice: Choice, own: Interval, chance: Interval) -> str:
+def _verdict(choice: Choice, own: Interval, chance: Interval, split: TimeSplit) -> str:
+    where = "users that it did not learn from" if is_by_user(split) else "later days"
     verdict = {
         "later days": "uplift is shown.",
-        "folds": "uplift is shown by the folds, and later days do not speak against it.",
+        "folds": f"uplift is shown by the folds, and {where} do not speak against it.",
         "": "no uplift is shown.",
     }[shown_by(choice, own, chance)]
     return (
-        f"On later days its Qini is {own.value:.4f} [{own.low:.4f}, {own.high:.4f}], that of a "
+        f"On {where} its Qini is {own.value:.4f} [{own.low:.4f}, {own.high:.4f}], that of a "
         f"random ranking {chance.value:.4f} [{chance.low:.4f}, {chance.high:.4f}]: {verdict}"
     )
 
