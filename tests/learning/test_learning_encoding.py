@@ -139,3 +139,23 @@ def test_a_slice_without_variation_is_one_sentence(engine):
     engine.run("create table t as select 'u' as user_id, 1 as a from range(5)")
     with pytest.raises(UserError, match="no feature varies"):
         fit_spec(engine, "t")
+
+
+def test_what_is_gone_by_the_newest_rows_is_no_feature(engine):
+    """Guards against trees that lean on keys, columns and categories of earlier days only, which
+    say nothing of the days that are scored."""
+    engine.run("""
+        create or replace table t as
+        select date '2024-01-01' + (w * 7)::integer as ds, u as user_id, u % 7 as kept,
+            case when w < 6 then u % 5 end as old_column,
+            case when w < 6 then concat('c', u % 3) end as old_category,
+            map {if(w < 6, 'old', 'new'): (u % 4)::double, 'both': (u % 3)::double} as kind_events_30d
+        from range(100) a(u), range(8) b(w)
+    """)
+    train = "ds < '2024-02-26'"
+    spec = fit_spec(engine, "t", where=train, newest="ds in ('2024-02-12', '2024-02-19')")
+    labels = {f.label for f in spec.features}
+    gone = {"old_column", "old_category", "kind_events_30d[old]"}
+    assert not labels & gone and {"kept", "kind_events_30d[new]"} <= labels
+    assert {"old_column", "old_category"} <= set(spec.constant)
+    assert gone <= {f.label for f in fit_spec(engine, "t", where=train).features}

@@ -146,7 +146,8 @@ class FeatureSpec(BaseModel):
         features: the columns, in the model's order.
         columns: source column → feature kind, as seen at training.
         keys: map column → keys kept.
-        constant: labels of what was left out because it never varied.
+        constant: labels of what was left out because it never varied, or had vanished by the newest
+            rows of the train slice.
         ignored: source columns whose type is no feature, or that were excluded.
     """
 

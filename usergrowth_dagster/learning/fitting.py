@@ -10,6 +10,7 @@ from usergrowth_dagster.learning.encoding import (
     ABSENT_IS_NULL,
     KEYS,
     LABELS,
+    MISSING,
     OTHER,
     Feature,
     FeatureSpec,
@@ -26,6 +27,7 @@ def fit_spec(
     relation: str,
     *,
     where: str = "true",
+    newest: str | None = None,
     exclude: Iterable[str] = (),
     top_n: int = 12,
     max_keys: int = 64,
@@ -36,12 +38,15 @@ def fit_spec(
         engine: holds the relation.
         relation: table or view name, or a parenthesised query.
         where: SQL condition of the train slice.
+        newest: SQL condition of its newest rows; what is there no more is left out: it says
+            something of earlier days, and nothing of those that are scored. None: every key counts.
         exclude: further columns that are no features (keys and labels never are).
         top_n: categories kept by name in each categorical feature, most frequent first.
         max_keys: keys kept by name in each map, most frequent first.
 
     Returns:
-        The spec; columns that do not vary within the slice are left out.
+        The spec; columns that do not vary within the slice, or have vanished by its newest rows,
+        are left out.
 
     Raises:
         UserError: nothing varies, so there is nothing to learn from.
@@ -52,7 +57,7 @@ def fit_spec(
     kinds = {c: kind_of(t) for c, t in types.items() if c not in out}
     columns = {c: kind for c, kind in kinds.items() if kind is not None}
     maps = [c for c, kind in columns.items() if kind.endswith("_map")]
-    keys = _kept_keys(map_keys(engine, relation, maps, where), maps, max_keys)
+    keys = _kept_keys(map_keys(engine, relation, maps, newest or where), maps, max_keys)
     candidates = _candidates(columns, keys)
     categories = _categories(engine, relation, where, candidates, top_n)
     features, constant = [], []
@@ -61,6 +66,8 @@ def fit_spec(
             feature = feature.model_copy(update={"values": categories[feature.name]})
         features.append(feature)
     varying = _varying(engine, relation, where, features)
+    if newest is not None:
+        varying &= _present(engine, relation, newest, features)
     constant = [f.label for f in features if f.name not in varying]
     features = [f for f in features if f.name in varying]
     if not features:
@@ -148,6 +155,24 @@ def _categories(
     for name, value in rows:
         found[name].append(value)
     return {name: tuple(values) for name, values in found.items()}
+
+
+def _present(engine: Engine, relation: str, where: str, features: Sequence[Feature]) -> set[str]:
+    """Names of the flat columns that say something in some row: not unknown, not an absent key."""
+    usable = [f for f in features if f.kind == "number" or f.values]
+    if not usable:
+        return set()
+    flat = ", ".join(f"{f.sql(True)} as {quoted(f.name)}" for f in usable)
+    tests = ", ".join(
+        f"count(*) filter (where {quoted(f.name)} <> {quote_text(MISSING)}) > 0"
+        if f.kind == "category"
+        else f"count({quoted(f.name)}) > 0"
+        if f.key is None
+        else f"count(*) filter (where {quoted(f.name)} <> 0) > 0"
+        for f in usable
+    )
+    row = engine.rows(f"select {tests} from (select {flat} from {relation} where {where})")[0]
+    return {f.name for f, there in zip(usable, row, strict=True) if there}
 
 
 def _varying(engine: Engine, relation: str, where: str, features: Sequence[Feature]) -> set[str]:

@@ -14,6 +14,7 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
 
 CALIBRATE_SHARE, TEST_SHARE = 0.15, 0.25
+NEWEST_SHARE, NEWEST_ROWS = 0.25, 500  # of the train slice, by which a feature must still be there
 MIN_CALIBRATE = 200  # positives and negatives that a derived calibration slice must hold
 MIN_CLASS = {"train": 30, "calibrate": 10, "test": 10}
 
@@ -140,6 +141,19 @@ def _check(split: TimeSplit, counts: Counts, config: TrainingConfig) -> None:
                 "training window, or choose a label that is less one-sided (churn_days, "
                 "return_days, return_behaviors, op_target)"
             )
+
+
+def newest_days(days: Sequence[date], counts: Counts) -> tuple[date, ...]:
+    """The last days of a slice that hold a quarter of its rows, and 500 at least."""
+    ordered = sorted(days)
+    wanted = max(NEWEST_ROWS, NEWEST_SHARE * sum(counts[day][0] for day in ordered))
+    kept: list[date] = []
+    for day in reversed(ordered):
+        kept.append(day)
+        wanted -= counts[day][0]
+        if wanted <= 0:
+            break
+    return tuple(reversed(kept))
 
 
 def forward_folds(

@@ -33,7 +33,7 @@ from usergrowth_dagster.learning.model import CalibratedModel, positive_share
 from usergrowth_dagster.learning.origin import NOT_TOLD, MadeFrom, Progress, Trained
 from usergrowth_dagster.learning.plots import draw_all, draw_drift
 from usergrowth_dagster.learning.slices import Part, by_slice
-from usergrowth_dagster.learning.splits import split_by_time
+from usergrowth_dagster.learning.splits import newest_days, split_by_time
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
 
@@ -122,7 +122,11 @@ def train(
     snaps, counts, scope = job_rows(engine, relation, config, execution_date, settings)
     split = split_by_time(counts, config)
     spec = fit_spec(
-        engine, relation, where=f"{scope} and {on_days(split.train)}", top_n=settings.top_n
+        engine,
+        relation,
+        where=f"{scope} and {on_days(split.train)}",
+        newest=f"{scope} and {on_days(newest_days(split.train, counts))}",
+        top_n=settings.top_n,
     )
     slices, test = load_slices(engine, relation, config, spec, split, scope)
     models = fit_candidates(
