@@ -147,7 +147,7 @@ class FeatureSpec(BaseModel):
         columns: source column → feature kind, as seen at training.
         keys: map column → keys kept.
         constant: labels of what was left out because it never varied, or had vanished by the newest
-            rows of the train slice.
+            days of the train slice.
         ignored: source columns whose type is no feature, or that were excluded.
     """
 

@@ -14,7 +14,7 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
 
 CALIBRATE_SHARE, TEST_SHARE = 0.15, 0.25
-NEWEST_SHARE, NEWEST_ROWS = 0.25, 500  # of the train slice, by which a feature must still be there
+STRETCHES = 4  # of the train slice, through which a feature must last
 MIN_CALIBRATE = 200  # positives and negatives that a derived calibration slice must hold
 MIN_CLASS = {"train": 30, "calibrate": 10, "test": 10}
 
@@ -143,17 +143,17 @@ def _check(split: TimeSplit, counts: Counts, config: TrainingConfig) -> None:
             )
 
 
-def newest_days(days: Sequence[date], counts: Counts) -> tuple[date, ...]:
-    """The last days of a slice that hold a quarter of its rows, and 500 at least."""
-    ordered = sorted(days)
-    wanted = max(NEWEST_ROWS, NEWEST_SHARE * sum(counts[day][0] for day in ordered))
-    kept: list[date] = []
-    for day in reversed(ordered):
-        kept.append(day)
-        wanted -= counts[day][0]
-        if wanted <= 0:
-            break
-    return tuple(reversed(kept))
+def stretches(days: Sequence[date], counts: Counts) -> list[tuple[date, ...]]:
+    """The days of a slice cut by time into up to four parts of about equal rows, oldest first."""
+    total = sum(counts[day][0] for day in days)
+    parts: list[list[date]] = []
+    before = 0
+    for day in sorted(days):
+        if len(parts) * total <= before * STRETCHES:
+            parts.append([])
+        parts[-1].append(day)
+        before += counts[day][0]
+    return [tuple(part) for part in parts]
 
 
 def forward_folds(

@@ -33,7 +33,7 @@ from usergrowth_dagster.learning.model import CalibratedModel, positive_share
 from usergrowth_dagster.learning.origin import NOT_TOLD, MadeFrom, Progress, Trained
 from usergrowth_dagster.learning.plots import draw_all, draw_drift
 from usergrowth_dagster.learning.slices import Part, by_slice
-from usergrowth_dagster.learning.splits import newest_days, split_by_time
+from usergrowth_dagster.learning.splits import split_by_time, stretches
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
 
@@ -125,7 +125,7 @@ def train(
         engine,
         relation,
         where=f"{scope} and {on_days(split.train)}",
-        newest=f"{scope} and {on_days(newest_days(split.train, counts))}",
+        stretches=[f"{scope} and {on_days(part)}" for part in stretches(split.train, counts)],
         top_n=settings.top_n,
     )
     slices, test = load_slices(engine, relation, config, spec, split, scope)
