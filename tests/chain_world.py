@@ -199,7 +199,9 @@ def build(root: Path) -> None:
     from usergrowth_dagster.data.examples import offers, synthetic
 
     landed = root / "landed"
-    settings = make_home(landed, {"today": str(D), "start_date": str(FIRST)})
+    settings = make_home(
+        landed, {"today": str(D), "start_date": str(FIRST), "simulated_people": True}
+    )
     world = synthetic.SyntheticWorld(users=USERS, days=(D - START).days + 1, start=START, items=60)
     project = Project(settings)
     synthetic.write_landing(world, project.landing)

@@ -78,6 +78,7 @@ def test_page_asks_nobody() -> None:
     [
         ("not_yet", "Too early to conclude"),
         ("nothing_sent", "Nothing was sent"),
+        ("dry_run", "Dry run: nobody was texted"),
         ("no_control", "No control group"),
         ("no_effect_shown", "No effect shown"),
         ("harms", "The texts did harm"),
@@ -88,7 +89,7 @@ def test_pages_name_their_verdict(verdict: str, says: str) -> None:
     effect = replace(works(), verdict=verdict, sentence="The one sentence")  # type: ignore[arg-type]
     text = Reader(render_page(effect, BASIS)).text
     assert says in text and "The one sentence" in text
-    blocked = verdict in ("not_yet", "nothing_sent")
+    blocked = verdict in ("not_yet", "nothing_sent", "dry_run")
     assert ("Returns the texts brought" in text) == (verdict in ("no_effect_shown", "harms"))
     assert ("Intention to treat" in text) != blocked
     told = json.loads(render_json(effect, BASIS))

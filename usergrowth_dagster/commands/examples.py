@@ -84,7 +84,11 @@ def _synthetic(users: int) -> Example:
         "synthetic",
         day,
         first,
-        {"today": day.isoformat(), "start_date": first.isoformat()},
+        {
+            "today": day.isoformat(),
+            "start_date": first.isoformat(),
+            "simulated_people": True,  # their later days answer the texts of the file gateway
+        },
         {
             "comeback.yaml": _CAMPAIGN.format(
                 name="comeback",

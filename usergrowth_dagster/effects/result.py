@@ -17,6 +17,7 @@ Verdict = Literal[
     "no_effect_shown",
     "not_yet",
     "nothing_sent",
+    "dry_run",
     "no_control",
     "uneven_split",
 ]

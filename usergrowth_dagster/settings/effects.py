@@ -24,6 +24,12 @@ class EffectSettings(BaseSettings):
         "false where another system lands the same touches already",
     )
 
+    simulated_people: bool = Field(
+        False,
+        description="people of this home are simulated and answer what the dry run writes to "
+        "files, so that its reports measure them; else a dry run texts nobody and shows no effect",
+    )
+
     @field_validator("global_holdout_rotate_days", mode="before")
     @classmethod
     def _never(cls, value: Any) -> Any:

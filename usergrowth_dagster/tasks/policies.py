@@ -90,7 +90,7 @@ def task_policies(
     if asked:
         options = [options[0], *(named(one, worth) for one in asked), Option("nobody")]
     blocked = None
-    if effect.verdict in ("not_yet", "uneven_split", "nothing_sent"):
+    if effect.verdict in ("not_yet", "uneven_split", "nothing_sent", "dry_run"):
         blocked = effect.sentence.rstrip(".")
     return policy_values(people, options, worth, level=effect.level, blocked=blocked)
 

@@ -1,6 +1,7 @@
 """The report of a task's effect: measured, with its funnel, written as a page and as JSON."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from usergrowth_dagster.audience.records import bind_decisions
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task, all_tasks
+from usergrowth_dagster.effects.dry_run import GATEWAY, as_dry_run
 from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS
 from usergrowth_dagster.effects.report.basis import Basis, basis_of
 from usergrowth_dagster.effects.report.funnel import Fate, build_funnel
@@ -54,6 +56,8 @@ def report_task(project: Project, task: Task) -> Report:
     with open_engine(project.settings) as engine:
         effect = replace(effect, funnel=_funnel(engine, project, task, effect))
         basis = _basis(engine, project, task)
+    if _is_dry_run(project, _gateways(project, [task])):
+        effect = as_dry_run(effect)
     return _written(project, task.task_id, effect, basis)
 
 
@@ -79,6 +83,8 @@ def _report_part(project: Project, part: Part) -> Report:
     effect = measure_all(project, first, last)
     tasks = [task for task in all_tasks(project.store) if first <= task.execution_date <= last]
     campaigns = sorted({task.campaign for task in tasks})
+    if _is_dry_run(project, _gateways(project, tasks)):
+        effect = as_dry_run(effect)
     share = project.settings.global_holdout_share
     since = f", drawn on {day_words(part.drawn)}" if part.drawn else ""
     basis = Basis(
@@ -216,17 +222,22 @@ def _basis(engine: Engine, project: Project, task: Task) -> Basis:
         price=price_of(settings, task.spec.channel),
         currency=settings.currency,
         stands=stands,
-        gateways=_gateways(project, task),
+        gateways=_gateways(project, [task]),
     )
 
 
-def _gateways(project: Project, task: Task) -> list[str]:
-    """Names of the gateways that texts of a task were given to."""
+def _is_dry_run(project: Project, gateways: list[str]) -> bool:
+    """Whether texts went to files alone, and nobody can have read them."""
+    return gateways == [GATEWAY] and not project.settings.simulated_people
+
+
+def _gateways(project: Project, tasks: Sequence[Task]) -> list[str]:
+    """Names of the gateways that texts of some tasks were given to."""
     used, made = schema.batch, schema.occurrence
     query = (
         select(used.c.gateway)
         .join(made, made.c.id == used.c.occurrence_id)
-        .where(made.c.task_id == task.task_id)
+        .where(made.c.task_id.in_([task.task_id for task in tasks]))
         .distinct()
         .order_by(used.c.gateway)
     )

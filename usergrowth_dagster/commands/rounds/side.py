@@ -114,6 +114,7 @@ def open_side(
         "today": held[1] if held else plan.day(1).isoformat(),
         "start_date": plan.first_day.isoformat(),
         "seed": plan.seed,
+        "simulated_people": True,
         **values,
     }
     make_home(home, made)

@@ -16,7 +16,7 @@ from usergrowth_dagster.effects.report.words import (
 )
 from usergrowth_dagster.effects.result import Contrast, Effect
 
-BLOCKED = ("uneven_split", "not_yet", "nothing_sent", "no_control")
+BLOCKED = ("uneven_split", "not_yet", "nothing_sent", "dry_run", "no_control")
 """Verdicts that let no lift be concluded."""
 
 _MEANINGS = {
@@ -31,6 +31,8 @@ _MEANINGS = {
     "counts so far, and nothing may be concluded from them.",
     "nothing_sent": "No provider took a text, so there is no effect to look for. The funnel below "
     "says what became of everybody.",
+    "dry_run": "The gateway was the file of a dry run. Name the gateway of a provider (setting "
+    "gateway) to text people; until then the page shows who would have been texted.",
     "no_control": "Nobody was held out, so nobody knows who would have {participle} anyway. "
     "It takes a holdout.share in the campaign, and people enough to draw from.",
     "uneven_split": "The arms are not as large as they were drawn, so they may differ by more than "
@@ -54,7 +56,7 @@ class Tile:
 
 def meaning(effect: Effect) -> str:
     """What the verdict means, and what to do about it."""
-    if effect.sample_ratio is not None and effect.sample_ratio.altered:
+    if effect.verdict != "dry_run" and effect.sample_ratio and effect.sample_ratio.altered:
         return _ALTERED
     return in_words(_MEANINGS[effect.verdict], effect)
 

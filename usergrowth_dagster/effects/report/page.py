@@ -130,7 +130,7 @@ def concealed(effect: Effect) -> Effect:
     told = MoneyFigures(effect.money.cost, effect.money.cost_per_return, None, None)
     if effect.verdict == "uneven_split":  # the lift is shown to those who look for the cause
         return replace(effect, money=told)
-    if effect.verdict not in ("not_yet", "nothing_sent"):
+    if effect.verdict not in ("not_yet", "nothing_sent", "dry_run"):
         return effect
     return replace(effect, contrasts=[], deciles=[], daily=[], policies=[], money=told)
 

@@ -84,6 +84,7 @@ VERDICT_WORDS: dict[Verdict, str] = {
     "no_effect_shown": "No effect shown",
     "not_yet": "Too early to conclude",
     "nothing_sent": "Nothing was sent",
+    "dry_run": "Dry run: nobody was texted",
     "no_control": "No control group",
     "uneven_split": "The split is uneven: no conclusion",
 }
@@ -91,7 +92,7 @@ VERDICT_WORDS: dict[Verdict, str] = {
 
 def verdict_words(effect: Effect) -> str:
     """The verdict's headline."""
-    if effect.sample_ratio is not None and effect.sample_ratio.altered:
+    if effect.verdict != "dry_run" and effect.sample_ratio and effect.sample_ratio.altered:
         return "The decision was altered: no conclusion"
     return VERDICT_WORDS[effect.verdict]
 

@@ -1,0 +1,48 @@
+"""A report of a dry run says so first, and holds no figure that could be taken for an effect."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from chain_world import World, copy_home, here, world
+from report_effects import BASIS, works
+
+from usergrowth_dagster.control.tasks import task
+from usergrowth_dagster.effects.dry_run import as_dry_run
+from usergrowth_dagster.effects.report.main_figures import figure_rows
+from usergrowth_dagster.effects.report.page import render_json, render_page
+from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.report import report_task
+
+__all__ = ["here", "world"]
+
+
+def test_an_effect_becomes_none() -> None:
+    """A lift, returns or a profit of people who were never texted is forwarded as a result."""
+    effect = as_dry_run(works())
+    assert effect.sentence.startswith("Dry run: nobody was texted.")
+    page, told = render_page(effect, BASIS), json.loads(render_json(effect, BASIS))
+    assert "<h1>Dry run: nobody was texted</h1>" in page
+    assert "Returns the texts brought" not in page and "Profit" not in page
+    for key in ("contrasts", "arms", "deciles", "daily", "policies"):
+        assert told[key] == [], key
+    assert told["money"]["profit"] is None and told["cost_in_all"] == 0
+    assert "returned" not in told["funnel"]["steps"]
+    names = [name for name, *_ in figure_rows(effect)]
+    assert not [name for name in names if "lift" in name or "profit" in name or "back" in name]
+
+
+def test_a_task_that_went_to_the_file_gateway(world: World, tmp_path: Path, here: None) -> None:
+    """The default gateway texts nobody, and its report measures the texts all the same."""
+    home = copy_home(world.decided, tmp_path / "home")
+    found: dict[bool, dict[str, Any]] = {}
+    for simulated in (True, False):
+        project = Project(load_settings(home, simulated_people=simulated))
+        done = report_task(project, task(project.store, "comeback"))
+        found[simulated] = json.loads(done.data.read_text(encoding="utf-8"))
+        assert done.effect.verdict == found[simulated]["verdict"]
+        project.store.close()
+    assert found[True]["verdict"] != "dry_run" and found[True]["arms"]
+    assert found[False]["verdict"] == "dry_run" and found[False]["arms"] == []
+    assert found[False]["sentence"].startswith("Dry run: nobody was texted. 296 texts")
