@@ -41,6 +41,7 @@ from usergrowth_dagster.warehouse.models import load_graph
 
 if TYPE_CHECKING:
     from usergrowth_dagster.learning.lifecycle import Registered
+    from usergrowth_dagster.learning.store import ModelRef
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,29 @@ def train_all(
             asked = f"campaign {', '.join(names)}" if names else "no campaign asks for it, and"
             reason = f"{asked}: {error}" if names else f"{asked} {error}"
             trainings.append(Training(config, tuple(names), [], skipped=reason))
+    if only_missing:
+        trainings += _up_to_date(project, algorithm, execution_date, set(wanted))
     return trainings
+
+
+def _up_to_date(
+    project: Project, algorithm: Algorithm, execution_date: date, done: set[TrainingConfig]
+) -> list[Training]:
+    """The approved models of trainings that the date does not need, with their figures.
+
+    A date whose tasks have their plans, or that has none, trains nothing; what is shown of the
+    asset is the model that stands all the same.
+    """
+    found: dict[TrainingConfig, list[str]] = {}
+    for name, spec in campaigns(project.store).items():
+        try:
+            config = asked_config(project, spec, algorithm)
+        except UserError:  # a task that needs it says so
+            continue
+        if config is not None and config not in done:
+            found.setdefault(config, []).append(name)
+    refs = {config: usable_model(project, config, execution_date) for config in found}
+    return [_known(config, found[config], ref) for config, ref in refs.items() if ref is not None]
 
 
 def _default(project: Project, algorithm: Algorithm) -> dict[TrainingConfig, list[str]]:
@@ -210,13 +233,16 @@ def _usable(
     project: Project, config: TrainingConfig, names: list[str], execution_date: date
 ) -> Training | None:
     """The model that stands for a training, when it may score the date, or waits for a review."""
+    ref = usable_model(project, config, execution_date)
+    ref = ref or waiting_version(project, config, execution_date)
+    return None if ref is None else _known(config, names, ref)
+
+
+def _known(config: TrainingConfig, names: list[str], ref: "ModelRef") -> Training:
+    """A training that was made before, with the figures and pictures of its version."""
     from usergrowth_dagster.learning.artifacts import read_artifacts, read_card
     from usergrowth_dagster.learning.lifecycle import Registered
 
-    ref = usable_model(project, config, execution_date)
-    ref = ref or waiting_version(project, config, execution_date)
-    if ref is None:
-        return None
     summary, figures = read_artifacts(ref)
     known = Registered(ref, True, summary, figures, read_card(ref))
     return Training(config, tuple(names), [], known)
