@@ -70,6 +70,7 @@ def _record(found: Preview) -> dict[str, Any]:
             "currency": plan.currency,
             "committed": found.committed,
             "states": plan.states,
+            "standing": plan.standing if found.planned else None,
             "skipped": plan.reasons,
             "sizes": forecast.sizes,
             "hours": [
@@ -123,10 +124,15 @@ def _show_forecast(
     due, send_by = (
         shown_moment(moment, zone) for moment in (plan.occurrence.due, plan.occurrence.send_by)
     )
+    verb = "were planned to get" if found.planned else "get"
     say(
-        f"{plan.people:,} of {people:,} people get {plan.messages:,} messages for "
+        f"{plan.people:,} of {people:,} people {verb} {plan.messages:,} messages for "
         f"{plan.cost:,.2f} {plan.currency}, from {due} to {send_by} ({zone.key})"
     )
+    if found.planned:
+        say("Now: " + ", ".join(f"{count:,} {word}" for word, count in plan.standing.items()))
+        if not {"waiting", "being sent", "in doubt"} & set(plan.standing):
+            say("Nobody gets a text of it any more.")
     _show_budget(found, forecast, say)
     show_table(
         "Sizes",

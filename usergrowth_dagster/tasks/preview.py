@@ -12,13 +12,18 @@ from usergrowth_dagster.audience.eligibility import OUTCOMES
 from usergrowth_dagster.control.codes import JobStatus, OccurrenceState
 from usergrowth_dagster.control.review import Review, reviews
 from usergrowth_dagster.control.tasks import Task, all_tasks
+from usergrowth_dagster.control.wall_clock import shown_moment
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.plans.forecast import Forecast, forecast
 from usergrowth_dagster.messaging.plans.planning import committed
 from usergrowth_dagster.messaging.policy.checks import check_fresh
-from usergrowth_dagster.messaging.schedules.occurrences import Occurrence, find_occurrence
+from usergrowth_dagster.messaging.schedules.occurrences import (
+    Occurrence,
+    business_now,
+    find_occurrence,
+)
 from usergrowth_dagster.tasks.decide import bind_standing_decision
 from usergrowth_dagster.tasks.each import NotReadyError
 from usergrowth_dagster.tasks.project import Project
@@ -122,6 +127,13 @@ def _any_age(task: Task) -> Task:
 
 
 def _problems(project: Project, task: Task, opened: Occurrence) -> list[str]:
+    now = business_now(project.settings)
+    if opened.send_by <= now:
+        last = shown_moment(opened.send_by, project.settings.zone)
+        return [
+            f"task {task.task_id}: its texts had to go out by {last}; planned now, every one "
+            f"expires at once. See usergrowth run --date {task.execution_date} --rehearse"
+        ]
     try:
         check_fresh(project.settings, task, opened.due)
     except UserError as error:

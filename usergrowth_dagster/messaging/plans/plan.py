@@ -15,7 +15,7 @@ from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.ledger import Ledger
+from usergrowth_dagster.messaging.ledger import Count, Ledger
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.plans.planning import finish_planning, segments_for
 from usergrowth_dagster.messaging.policy.contact import contact_rules
@@ -49,6 +49,7 @@ class SendPlan:
 
     ``states`` counts people by ledger state, ``reasons`` the people who get nothing by reason;
     ``messages`` are billed segments of those who are not skipped, ``cost`` their price.
+    ``standing`` counts people by how they stand now, in words: waiting, sent, expired unsent …
     """
 
     occurrence: Occurrence
@@ -58,6 +59,7 @@ class SendPlan:
     cost: float
     currency: str
     created: bool = field(compare=False, default=False)
+    standing: dict[str, int] = field(compare=False, default_factory=dict)
 
     @property
     def people(self) -> int:
@@ -117,8 +119,10 @@ def read_plan(ledger: Ledger, opened: Occurrence, *, created: bool = False) -> S
     """The plan as the ledger holds it now."""
     states: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
+    standing: Counter[str] = Counter()
     messages = 0
     for count in ledger.counts(opened.id):
+        standing[_standing(count)] += count.rows
         states[str(count.state)] += count.rows
         if count.state is MessageState.SKIPPED:
             reasons[count.reason or "unknown"] += count.rows
@@ -132,7 +136,28 @@ def read_plan(ledger: Ledger, opened: Occurrence, *, created: bool = False) -> S
         cost=round(messages * opened.price, 6),
         currency=opened.currency,
         created=created,
+        standing={word: standing[word] for word in _WORDS_IN_ORDER if standing[word]},
     )
+
+
+_WORDS = {
+    MessageState.PLANNED: "waiting",
+    MessageState.CLAIMED: "waiting",
+    MessageState.SUBMITTING: "being sent",
+    MessageState.IN_DOUBT: "in doubt",
+    MessageState.REJECTED: "rejected",
+    MessageState.SKIPPED: "skipped",
+}
+_WORDS_IN_ORDER = (
+    *("waiting", "being sent", "sent", "in doubt", "rejected", "expired unsent", "skipped"),
+)
+
+
+def _standing(count: Count) -> str:
+    """How people stand; an expired row that a provider took is one that nobody reported."""
+    if count.state is MessageState.EXPIRED and count.reason == "send_by_passed":
+        return "expired unsent"
+    return _WORDS.get(count.state, "sent")
 
 
 def _recipients(
