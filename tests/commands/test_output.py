@@ -53,7 +53,7 @@ RUNS = {"run", "backfill", "train"}
 WITHOUT = {
     **dict.fromkeys(("dev", "demo", "kannel", "serve"), "runs until it is interrupted"),
     **dict.fromkeys(("pause", "resume", "cancel"), "changes something and says so in a sentence"),
-    **dict.fromkeys(("review", "init", "rotate-key"), "changes something and says so"),
+    **dict.fromkeys(("review", "init", "rotate-key", "redecide"), "changes something"),
     **dict.fromkeys(("models approve", "models reject", "models rollback"), "changes a status"),
     **dict.fromkeys(("suppress add", "suppress lift", "suppress import"), "changes the list"),
     "suppress export": "writes a file",
