@@ -2,7 +2,6 @@
 
 import math
 import random
-import re
 from collections import Counter
 from datetime import date
 from decimal import Decimal
@@ -88,26 +87,26 @@ def reference(people, policy, holdout, everybody=NOBODY):
     found, seen, eligible = {}, set(), []
     people = sorted(people, key=lambda p: p["row"])
 
-    def clean(p):
-        return re.sub(r"[ \t-]", "", p["phone"] or "")
-
     def key(p):
-        return re.sub(r"^(\+|00)", "", clean(p))
+        return NUMBERS.get(p["phone"], p["phone"])
+
+    def is_number(p):
+        return (key(p) or "").startswith("+")
 
     def barred(p):
         return p["suppressed"] or p["reason"] is not None
 
     for p in people:
         same = [q for q in people if barred(q)]
-        same = [q for q in same if q["user_id"] == p["user_id"] or (key(p) and key(q) == key(p))]
+        same = [
+            q for q in same if q["user_id"] == p["user_id"] or (is_number(p) and key(q) == key(p))
+        ]
         if (p["user_id"], p["item_id"]) in seen:
             found[p["row"]] = "duplicate"
         elif p["score"] is None:
             found[p["row"]] = "no_features"
-        elif not clean(p):
-            found[p["row"]] = "no_phone"
-        elif not re.fullmatch(r"\+?[0-9]{6,15}", clean(p)):
-            found[p["row"]] = "bad_phone"
+        elif not is_number(p):
+            found[p["row"]] = key(p) or "no_phone"
         elif same:
             capped = all(q["reason"] == "capped" for q in same)
             found[p["row"]] = "capped" if capped else "suppressed"
@@ -160,8 +159,14 @@ def reference(people, policy, holdout, everybody=NOBODY):
 OUTSIDE = {"threshold": "below_threshold", "top_n": "not_in_top_n", "budget": "over_budget",
            "money": "over_budget"}  # fmt: skip
 SCORES = [0.3, math.nextafter(0.5, 0), 0.5, math.nextafter(0.5, 1), 0.7, -0.1]
-PHONES = ["+9990000000001", "999 000-0000001", "009990000000001", "+9990000000002", "+9990000000003",
-          "+9990000000004", "", "  ", "12345", "+99900x0001", "+9991234567890123", "９９９００００００１"]  # fmt: skip
+NUMBERS = {
+    "+999 000-0000001": "+9990000000001", "009990000000001": "+9990000000001",
+    "＋９９９０００００００００２": "+9990000000002", "": None, "  ": None,
+    "9990000000001": "no_country", "(212) 555-0101": "no_country", "12345": "bad_phone",
+    "+99900x0001": "bad_phone", "+9991234567890123": "bad_phone", "+0791112345": "bad_phone",
+}  # fmt: skip
+"""By what is uploaded: the number, or why it is none."""
+PHONES = [*NUMBERS, *(f"+999000000000{n}" for n in range(1, 5))]
 
 
 @st.composite
@@ -229,7 +234,7 @@ def test_equals_the_reference(engines, people, policy, share, held, seed):
     expected = reference(people, policy, holdout, everybody)
     assert {d["row"]: (d["outcome"], d["rank"], d["arm"]) for d in got} == expected
 
-    phones = {p["row"]: re.sub(r"\D", "", p["phone"] or "").lstrip("0") for p in people}
+    phones = {p["row"]: NUMBERS.get(p["phone"], p["phone"]) for p in people}
     texted = [d for d in got if d["outcome"] == "selected"]
     assert len({d["user_id"] for d in texted}) == len({phones[d["row"]] for d in texted})
     assert len({d["user_id"] for d in texted}) == len(texted)
@@ -331,7 +336,7 @@ def test_an_opt_out_holds_for_the_person(engines):
     """Guards against texting an opted-out person through a second row, user id or spelling."""
     people = [
         person(1, "a", 0.9, phone="+999 0000 000001", reason="opt_out", suppressed=True),
-        person(2, "b", 0.9, phone="9990000000001"),
+        person(2, "b", 0.9, phone="009990000000001"),
         person(3, "a", 0.9, item_id="j"),
         person(4, "c", 0.9, reason="capped"),
         person(5, "d", 0.9),
@@ -383,3 +388,39 @@ def test_summary_of_nothing(engines):
     table = run(engines[0], [], Threshold(threshold=0.5))
     assert (summarize(table), spend(table).messages, spend(table).cost) == ({}, 0, 0.0)
     assert Counter(str(kind) for kind in table.schema.types)["date32[day]"] == 1
+
+
+def test_a_number_without_its_country_is_an_outcome(tmp_path):
+    """Guards against a national number that is sent to by a guess, or vanishes without a reason."""
+    uploaded = ["+8613855550101", "13855550103", "(212) 555-0105", "07700 900107", "00000000000"]
+    people = [person(n, f"u{n}", 0.9, phone=phone) for n, phone in enumerate(uploaded)]
+    for country, wanted in {
+        None: ["selected", "no_country", "no_country", "no_country", "bad_phone"],
+        "US": ["selected", "selected", "selected", "bad_phone", "bad_phone"],
+        "GB": ["selected", "bad_phone", "selected", "selected", "bad_phone"],
+    }.items():
+        with open_engine(load_settings(tmp_path, default_country=country)) as engine:
+            got = outcomes(run(engine, people, Threshold(threshold=0.5)))
+        assert [got[n] for n in range(len(uploaded))] == wanted
+
+
+def test_digits_of_two_countries_are_four_people(engines):
+    """Guards against a number of Utah and one of China that are taken for one phone."""
+    uploaded = ["+13855550111", "+8613855550111", "+13855550112", "+8613855550112"]
+    people = [person(n, f"c{n}", 0.9, phone=phone) for n, phone in enumerate(uploaded)]
+    people[0].update(suppressed=True, reason="suppressed")
+    got = outcomes(run(engines[0], people, Threshold(threshold=0.5)))
+    assert got == {0: "suppressed", 1: "selected", 2: "selected", 3: "selected"}
+
+
+def test_numbers_that_nobody_has_by_setting(tmp_path):
+    """Guards against the numbers of an example that are handed to a real provider."""
+    people = [person(1, "a", 0.9, phone="+9990000000001")]
+    for values, wanted in (
+        ({"gateway": "twilio"}, "bad_phone"),
+        ({"gateway": "twilio", "fictional_numbers": True}, "selected"),
+        ({"fictional_numbers": False}, "bad_phone"),
+        ({}, "selected"),
+    ):
+        with open_engine(load_settings(tmp_path, **values)) as engine:
+            assert outcomes(run(engine, people, Threshold(threshold=0.5))) == {1: wanted}

@@ -37,10 +37,12 @@ def test_from_the_command_line(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
     home.mkdir()
     monkeypatch.setattr("typer.prompt", lambda *_, **__: NUMBER)
     assert run("suppress", "add", "--phone", "-")[0] == 0
-    code, said = run("suppress", "add", "--phone", NUMBER[1:])
+    code, said = run("suppress", "add", "--phone", f"00{NUMBER[1:]}")
     assert (code, said.strip()) == (0, "Was suppressed already.")
     code, said = run("suppress", "add", "--phone", "12")
     assert code == 2 and said.startswith("error: not a phone number")
+    code, said = run("suppress", "add", "--phone", "2125550131")
+    assert code == 2 and "set default_country" in said and "555" not in said
     assert run("suppress", "add")[0] == 2
     path = tmp_path / "in.csv"
     path.write_text(f"phone,user_id\n{NUMBER},u1\n12345x,\n,u2\n")
@@ -49,6 +51,7 @@ def test_from_the_command_line(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
     code, said = run("suppress", "import", "in.csv", "--skip-bad")
     assert code == 0 and "Read 3 lines: 2 suppressions are new, 1 were in force" in said
     assert "skipped: in.csv: line 3" in said and "12345" not in said and NUMBER[1:] not in said
+    assert "The people of 1 lines stay textable" in said
     assert run("suppress", "export", "out.csv")[0] == 0
     assert run("suppress", "export", "out.csv")[0] == 2
     assert stat.S_IMODE((tmp_path / "out.csv").stat().st_mode) == 0o600

@@ -24,7 +24,7 @@ def test_sealed_numbers_open_again(phone: str) -> None:
     assert VAULT.open(sealed) == phone
     assert VAULT.seal(phone) != sealed
     assert phone[1:].encode() not in sealed
-    assert VAULT.digest(phone) == VAULT.digest(phone[1:]) == VAULT.digest("00" + phone[1:])
+    assert VAULT.digest(phone) == VAULT.digest(f"00{phone[1:5]} {phone[5:]}")
     assert mask(phone) == f"+999{'*' * 8}{phone[-2:]}"
     assert phone not in repr(VAULT)
 

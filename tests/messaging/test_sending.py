@@ -92,16 +92,18 @@ def test_plan_gives_everyone_a_row_and_a_reason(desk: Desk) -> None:
             ("c", "abc", "李"),
             ("d", phone(4), None),
             ("e", phone(5), "x" * 36),
-            ("f", phone(1).removeprefix("+"), "李"),
+            ("f", phone(1).replace("+", "00"), "李"),
             ("g", "+999 0000-000-007", "名" * 35),
+            ("h", "138 5555 0103", "李"),
             ("a", phone(9), "again"),
         ]
     )
     first = plan(*desk, table)
-    assert first.states == {"planned": 2, "skipped": 5}
+    assert first.states == {"planned": 2, "skipped": 6}
     assert first.reasons == {
         "no_phone": 1,
         "bad_phone": 1,
+        "no_country": 1,
         "missing_variable": 1,
         "variable_too_long": 1,
         "shared_phone": 1,

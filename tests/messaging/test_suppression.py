@@ -14,6 +14,7 @@ from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.policy import suppression as sup
 from usergrowth_dagster.messaging.policy.suppression_files import export_csv, import_csv
 
@@ -58,18 +59,20 @@ def test_who_is_held_back(database_url: str) -> None:
     assert audit.entries(store)[0].subject == "user u0, address +999********00"
 
 
-def test_mainland_numbers_with_and_without_86(database_url: str) -> None:
-    """Guards against a refusal that misses a number for its country code.
-
-    10x is no mobile range of mainland China, so the number is nobody's.
-    """
+def test_a_refusal_holds_for_one_number_in_every_spelling(database_url: str) -> None:
+    """Guards against a refusal that misses a number for its spelling, and against one that holds
+    for the number of another country with the same digits."""
     store = open_store(database_url)
     place = occurrence(store)
-    for n, text in enumerate(("+8610012345678", "8610012345678", "10012345678", "+110012345678")):
-        digest = {"user_id": f"m{n}", "phone_hash": VAULT.digest(text)}
+    vault = PhoneVault.from_secret(b"0123456789abcdef", "CN")
+    spellings = ("+8613855550111", "8613855550111", "138 5555 0111", "0086 138-5555-0111")
+    for n, text in enumerate((*spellings, "+13855550111")):
+        digest = {"user_id": f"m{n}", "phone_hash": vault.digest(text)}
         messages(store, place, [MessageState.PLANNED], **digest)
-    sup.suppress(store, VAULT, phone="10012345678", reason="reply", source="s", now=NOW)
-    assert held_back(store) == {"m0", "m1", "m2"}
+    sup.suppress(store, vault, phone="+1 385 555 0111", reason="reply", source="s", now=NOW)
+    assert held_back(store) == {"m4"}
+    sup.suppress(store, vault, phone="13855550111", reason="reply", source="s", now=NOW)
+    assert held_back(store) == {"m0", "m1", "m2", "m3", "m4"}
 
 
 def test_one_row_in_force_however_many_at_once(database_url: str) -> None:

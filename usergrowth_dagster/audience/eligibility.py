@@ -6,9 +6,9 @@ A row that fails gets the outcome of the first check it fails, in the order of :
 2. ``no_features``: no score (or, where the policy chooses by it, no uplift), because the user is
    not in the features.
 3. ``no_phone``, ``no_email``: the channel's address is missing or blank.
-4. ``bad_phone``: without spaces and hyphens the phone is not ``+`` (optional) and 6 to 15 digits,
-   the longest number of ITU-T E.164. ``bad_email``: the e-mail address is not of the plain form
-   that every mail server takes (HTML's rule for addresses, with a dot in the domain).
+4. ``bad_phone``: no country's numbering plan has the number. ``no_country``: it is written without
+   its country, and there is no default country. ``bad_email``: the e-mail address is not of the
+   plain form that every mail server takes (HTML's rule for addresses, with a dot in the domain).
 5. ``suppressed``, ``capped``: the user may not be texted (opt-out), or not again so soon. Both hold
    for the person: for each row of that user, and for each row with that phone.
 6. ``no_consent``: the campaign asks for a consent that the user has not given.
@@ -21,12 +21,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from usergrowth_dagster.data.number_sql import number_or_problem_sql, number_sql
+
 # Every outcome, in its order of precedence. Those from other_item on are given to eligible rows.
 OUTCOMES = (
     "duplicate",
     "no_features",
     "no_phone",
     "bad_phone",
+    "no_country",
     "no_email",
     "bad_email",
     "suppressed",
@@ -50,61 +53,47 @@ OUTCOMES = (
 TEXTED_OUTCOMES = ("selected", "explored")
 CONTENT_OUTCOMES = ("no_consent", "not_active", "unknown_zone", "missing_variable", "too_long")
 
-PHONE_PATTERN = r"^\+?[0-9]{6,15}$"
 EMAIL_PATTERN = (
     r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}"
     r"@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){1,8}$"
 )
+_EMAIL = EMAIL_PATTERN.replace("'", "''")
 
 Channel = Literal["sms", "email"]
 
 
 @dataclass(frozen=True)
 class Address:
-    """What a channel's address is called in outcomes, and the pattern of a clean one."""
+    """What a channel's address is called in outcomes."""
 
     name: str
-    pattern: str
 
 
-ADDRESSES: Mapping[str, Address] = {
-    "sms": Address("phone", PHONE_PATTERN),
-    "email": Address("email", EMAIL_PATTERN),
-}
+ADDRESSES: Mapping[str, Address] = {"sms": Address("phone"), "email": Address("email")}
 """By channel; the outcomes are no_<name>, bad_<name> and shared_<name>."""
 
 
-def phone_sql(column: str) -> str:
-    """DuckDB expression: a phone without white space and hyphens, NULL when nothing is left.
-
-    Args:
-        column: SQL expression of the phone as uploaded.
-    """
-    return f"nullif(regexp_replace({column}, '[\\s-]', '', 'g'), '')"
-
-
-def phone_key_sql(phone: str) -> str:
-    """DuckDB expression: what two spellings of one international number have in common.
-
-    The signs ``+`` and ``00`` before the country code are dropped, and 86 before a mobile number of
-    mainland China, as in :func:`usergrowth_dagster.messaging.people.phones.phone_key`. Elsewhere a
-    national spelling and an international one stay different: that would need a country.
-
-    Args:
-        phone: SQL expression of a phone cleaned by :func:`phone_sql`.
-    """
-    digits = f"regexp_replace({phone}, '^\\+?(00)?', '')"
-    return f"regexp_replace({digits}, '^86(1[0-9]{{10}})$', '\\1')"
-
-
 def address_sql(column: str, channel: Channel) -> str:
-    """DuckDB expression: a clean address, NULL when nothing is left."""
-    return phone_sql(column) if channel == "sms" else f"nullif(trim({column}, E' \\t\\r\\n'), '')"
+    """DuckDB expression: an address in its one spelling; NULL when it is blank or cannot be one."""
+    if channel == "sms":
+        return number_sql(column)
+    address = _email_sql(column)
+    return f"case when regexp_full_match({address}, '{_EMAIL}') then lower({address}) end"
 
 
-def address_key_sql(address: str, channel: Channel) -> str:
-    """DuckDB expression: what spellings of one clean address have in common."""
-    return phone_key_sql(address) if channel == "sms" else f"lower({address})"
+def _address_or_problem_sql(channel: Channel) -> str:
+    """DuckDB expression: the address in ``phone``, or its reason code; NULL when it is blank."""
+    if channel == "sms":
+        return number_or_problem_sql("phone")
+    address = _email_sql("phone")
+    return (
+        f"case when {address} is null then null "
+        f"else coalesce({address_sql('phone', channel)}, 'bad_email') end"
+    )
+
+
+def _email_sql(column: str) -> str:
+    return f"nullif(trim({column}, E' \\t\\r\\n'), '')"
 
 
 def screened_ctes(relation: str, channel: Channel = "sms") -> str:
@@ -115,19 +104,19 @@ def screened_ctes(relation: str, channel: Channel = "sms") -> str:
             with its optional columns.
         channel: what the column ``phone`` holds: phone numbers, or e-mail addresses.
     """
-    address = ADDRESSES[channel]
-    pattern = address.pattern.replace("'", "''")
+    told = "'+'" if channel == "sms" else "'@'"
+    is_address = f"contains(address, {told})"
     return f"""
 cleaned as (
     select *,
-        {address_sql("phone", channel)} as clean_phone,
+        {_address_or_problem_sql(channel)} as address,
         coalesce(suppressed, false) or reason is not null as barred,
         coalesce(reason, '') = 'capped' as only_capped
     from {relation}
 ),
 keyed as (
     select *,
-        {address_key_sql("clean_phone", channel)} as phone_key,
+        case when {is_address} then address end as phone_key,
         row_number() over (partition by user_id, item_id order by "row") as copy
     from cleaned
 ),
@@ -144,8 +133,8 @@ screened as (
         case
             when copy > 1 then 'duplicate'
             when score is null then 'no_features'
-            when clean_phone is null then 'no_{address.name}'
-            when not regexp_full_match(clean_phone, '{pattern}') then 'bad_{address.name}'
+            when address is null then 'no_{ADDRESSES[channel].name}'
+            when keyed.phone_key is null then address
             when barred_users.only_capped is false or barred_phones.only_capped is false
                 then 'suppressed'
             when barred_users.only_capped or barred_phones.only_capped then 'capped'

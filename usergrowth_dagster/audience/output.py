@@ -1,7 +1,7 @@
 """``output.csv``: the users to be texted in the vendor's format, in a folder that was empty before.
 
 The file has no header; its lines are ``user_id,item_id,phone,score`` by rank. A phone is written
-without white space and hyphens, a score with the digits that give the same double back, a field
+in E.164, a score with the digits that give the same double back, a field
 with a comma, quote or line break in double quotes. By setting, what a spreadsheet would take for a
 formula has an apostrophe before it.
 
@@ -21,9 +21,9 @@ from datetime import date
 from typing import IO, Any, Literal
 
 from usergrowth_dagster.audience.decision_sql import literal, quoted
-from usergrowth_dagster.audience.eligibility import phone_sql
 from usergrowth_dagster.audience.records import check_task_id
 from usergrowth_dagster.data.contracts import LANDING_TABLES
+from usergrowth_dagster.data.number_sql import number_sql
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.warehouse.engine import Engine
@@ -240,7 +240,9 @@ def _lines_sql(
 ) -> str:
     """rank, line, whether the population's row is the one decided upon, whether digits suffice."""
     mine = f"task_id = {task} and ds = date '{execution_date.isoformat()}'"
-    values = ["d.user_id", "d.item_id", phone_sql("p.phone")]
+    # an e-mail campaign takes people whose phone is no number
+    phone = f"coalesce({number_sql('p.phone')}, p.phone, '')"
+    values = ["d.user_id", "d.item_id", phone]
     if for_spreadsheets:
         values = [f"({_no_formula(value)})" for value in values]
     fields = [_field(value) for value in values]

@@ -113,10 +113,17 @@ def load(
     done = suppressions.load(home, file, channel, scope, skip_bad)
     for problem in done.problems:
         typer.echo(f"skipped: {problem}", err=True)
+    if done.skipped > len(done.problems):
+        typer.echo(f"skipped: {done.skipped - len(done.problems)} more lines", err=True)
     say(
         f"Read {done.lines} lines: {done.added} suppressions are new, {done.known} were in force "
         f"already, {done.skipped} bad lines were skipped."
     )
+    if done.unread:
+        say(
+            f"The people of {done.unread} lines stay textable, since their numbers cannot be read: "
+            "add the country code, or set default_country, and import the file again."
+        )
 
 
 @suppress.command()

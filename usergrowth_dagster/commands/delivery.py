@@ -227,7 +227,7 @@ def reconcile_doubts(
     if both := sorted(set(release) & set(close)):
         raise UserError(f"message {both[0]} cannot be released and closed at once")
     with opened(home) as (store, settings):
-        ledger = Ledger(store, open_vault(settings.home))
+        ledger = Ledger(store, open_vault(settings.home, settings.default_country))
         done = Doubts()
         if look_up:
             _look_up(ledger, settings, done)

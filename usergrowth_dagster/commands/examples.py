@@ -72,7 +72,7 @@ def _complete_journey() -> Example:
         "completejourney",
         day,
         date(2016, 11, 1),
-        {"today": day.isoformat(), "start_date": "2016-11-01"},
+        {"today": day.isoformat(), "start_date": "2016-11-01", "fictional_numbers": True},
         {name: (folder / name).read_text(encoding="utf-8") for name in names},
     )
 
@@ -87,6 +87,7 @@ def _synthetic(users: int) -> Example:
         {
             "today": day.isoformat(),
             "start_date": first.isoformat(),
+            "fictional_numbers": True,
             "simulated_people": True,  # their later days answer the texts of the file gateway
         },
         {

@@ -111,6 +111,7 @@ def local_kannel(
     found = settings.model_copy(
         update={
             "gateway": "kannel",
+            "fictional_numbers": True,  # this Kannel reaches nobody
             "kannel_url": f"http://127.0.0.1:{ports.sendsms}/cgi-bin/sendsms",
             "callback_url": f"http://127.0.0.1:{receiver_port}",
         }

@@ -57,7 +57,7 @@ def serve(settings: Settings, host: str, port: int, say: Callable[[str], None]) 
     if not settings.home.is_dir():
         raise UserError(f"{settings.home}: no home folder; make one with usergrowth init")
     store = open_store(settings)  # a mistake is one sentence here, and a traceback in the app
-    Ledger(store, open_vault(settings.home))
+    Ledger(store, open_vault(settings.home, settings.default_country))
     store.close()
     try:
         for what, address in addresses(settings, port):

@@ -83,12 +83,14 @@ def _task(project: Project, task: Task) -> dict[str, Any]:
         decisions = read_decisions(engine, project.warehouse, task.execution_date, task.task_id)
     outcomes = summarize(decisions)
     paid = spend(decisions)
-    ledger = Ledger(project.store, open_vault(project.settings.home))
+    ledger = Ledger(
+        project.store, open_vault(project.settings.home, project.settings.default_country)
+    )
     sent: dict[str, int] = {}
     for occurrence in occurrences_of(project.store, task.task_id):
         for state, people in read_plan(ledger, occurrence).states.items():
             sent[state] = sent.get(state, 0) + people
-    blocked = {"duplicate", "no_features", "no_phone", "bad_phone"}
+    blocked = {"duplicate", "no_features", "no_phone", "bad_phone", "no_country"}
     blocked |= {"no_email", "bad_email", "suppressed", "capped", "no_consent", "not_active"}
     blocked |= {"unknown_zone"}
     return {

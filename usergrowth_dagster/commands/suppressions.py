@@ -24,7 +24,7 @@ from usergrowth_dagster.settings import Settings
 def open_ledger(home: Path | None) -> Iterator[tuple[Ledger, Settings]]:
     """The ledger, whose secret key the hashes must be made with, and the settings."""
     with opened(home) as (store, settings):
-        yield Ledger(store, open_vault(settings.home)), settings
+        yield Ledger(store, open_vault(settings.home, settings.default_country)), settings
 
 
 def add(

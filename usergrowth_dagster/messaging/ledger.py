@@ -26,6 +26,7 @@ from usergrowth_dagster.control.codes import (
     OccurrenceState,
 )
 from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.messaging.people.old_hashes import carry_over, renew
 from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.people.rotation import check_key, hold_key
 
@@ -62,6 +63,7 @@ class Ledger:
         self.store = store
         self.vault = vault
         check_key(store, vault)
+        renew(store, vault)
 
     def insert(self, occurrence_id: int, rows: Iterable[Mapping[str, Any]]) -> bool:
         """Add recipients, in chunks; those who are there already stay as they are.
@@ -89,6 +91,7 @@ class Ledger:
                     return False
                 channel = found[1]
                 hold_key(connection, self.vault)
+                carry_over(connection, self.vault, [row["phone"] for row in chunk if row["phone"]])
                 sealed = [self._sealed(row) for row in chunk]
                 statement = (
                     insert(_M)

@@ -92,7 +92,9 @@ class _Receiver:
 
     def open(self) -> None:
         self.store = open_store(self.settings)
-        ledger = Ledger(self.store, open_vault(self.settings.home))  # checks the key
+        ledger = Ledger(
+            self.store, open_vault(self.settings.home, self.settings.default_country)
+        )  # checks the key
         if late := reread_replies(self.store, ledger.vault, self.settings):
             LOG.warning("%d earlier replies refuse by the words of now", late)
         self.inbox = Inbox(self.store, ledger.vault, self.settings)

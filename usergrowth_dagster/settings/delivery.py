@@ -3,7 +3,7 @@
 from datetime import time
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 from pydantic_settings import BaseSettings
 
 OPT_OUT_TEXTS = ["拒收请回复R", "回T退订", "Reply STOP"]
@@ -37,6 +37,16 @@ class DeliverySettings(BaseSettings):
     )
     email_gateway: str = Field(
         "file", description="where e-mails are submitted: file (dry run), smtp, webhook"
+    )
+    default_country: str | None = Field(
+        None,
+        description="ISO code (CN, US …) of the country of phone numbers that are written without "
+        "one; default: such numbers are refused",
+    )
+    fictional_numbers: bool | None = Field(
+        None,
+        description="whether the numbers of the example worlds (+999 and ten digits) count as "
+        "numbers; default: only while the gateway is file (dry run)",
     )
     gateway_rate: PositiveFloat | None = Field(
         None, description="messages a second by gateway and signature; default: the gateway's own"
@@ -119,3 +129,19 @@ class DeliverySettings(BaseSettings):
     smtp_tls: Literal["none", "starttls", "tls"] = Field("none", description="its encryption")
     smtp_from: str | None = Field(None, description="sender of e-mails")
     webhook_url: str | None = Field(None, description="where the webhook gateway posts batches")
+
+    @field_validator("default_country")
+    @classmethod
+    def _known_country(cls, value: str | None) -> str | None:
+        import phonenumbers
+
+        if value is None or value in phonenumbers.SUPPORTED_REGIONS:
+            return value
+        raise ValueError(f"{value!r} is not the ISO code of a country, in capitals: CN, US …")
+
+    @property
+    def reads_fictional(self) -> bool:
+        """Whether the numbers of the example worlds count as numbers."""
+        if self.fictional_numbers is not None:
+            return self.fictional_numbers
+        return self.gateway == "file"

@@ -9,6 +9,7 @@ own touches are written anew without the person.
 Models hold no user ids: an input example is a row of feature values.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -97,11 +98,11 @@ def forget(
     if not user_id.strip():
         raise UserError("name the user to forget: usergrowth forget <user id>")
     store, home = project.store, project.settings.home
-    vault = open_vault(home)
+    vault = open_vault(home, project.settings.default_country)
     Ledger(store, vault)  # hashes of another key would suppress nobody
-    given = tuple(clean_address(address) for address in addresses)
+    given = tuple(clean_address(address, vault.country) for address in addresses)
     found = [*ledger_addresses(store, vault, user_id), *_population_addresses(project, user_id)]
-    person = Person(user_id, given, tuple(_usable(found)))
+    person = Person(user_id, given, tuple(_usable(found, vault.country)))
     report = ForgetReport(tombstone_id(vault.user_digest(user_id)), len(person.addresses))
     if not dry_run:
         bury(store, vault, person, actor)
@@ -134,14 +135,18 @@ def forget(
     return report
 
 
-def _usable(addresses: Sequence[str]) -> list[str]:
+_NATIONAL = re.compile(r"[0-9]{6,15}")
+
+
+def _usable(addresses: Sequence[str], country: str | None) -> list[str]:
     """What was found beside the user and can be an address."""
     usable = []
     for address in addresses:
         try:
-            usable.append(clean_address(address))
+            usable.append(clean_address(address, country))
         except UserError:
-            continue
+            if _NATIONAL.fullmatch(address):  # was texted by a version that took it
+                usable.append(address)
     return usable
 
 

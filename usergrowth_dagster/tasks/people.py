@@ -20,6 +20,12 @@ from usergrowth_dagster.audience.records import bind_decisions
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.control.wall_clock import moment_of
+from usergrowth_dagster.data.number_sql import number_sql
+from usergrowth_dagster.messaging.people.old_hashes import (
+    carry_over,
+    has_old_refusals,
+    renew,
+)
 from usergrowth_dagster.messaging.people.phones import PhoneVault, open_vault
 from usergrowth_dagster.messaging.policy.contact import SENT_STATES, ContactRules, contact_rules
 from usergrowth_dagster.messaging.policy.suppression import suppressed
@@ -115,6 +121,8 @@ def bind_barred(engine: Engine, project: Project, task: Task) -> str:
         "create or replace temp table _barred_keys "
         "(phone_hash blob, user_hash blob, user_id varchar, reason varchar)"
     )
+    vault = open_vault(project.settings.home, project.settings.default_country)
+    _find_old(engine, project, vault, task)
     with project.store.read() as connection:
         held = suppressed(task.spec.channel, task.spec.signature.name)
         _load(engine, connection, held, "_barred_keys select *, null, 'suppressed'")
@@ -124,7 +132,6 @@ def bind_barred(engine: Engine, project: Project, task: Task) -> str:
     parts = [_matches("task_population", "user_id")]
     if any(hashes):
         wanted = [name for name, rows in zip(_HASHES, hashes, strict=True) if rows]
-        vault = open_vault(project.settings.home)
         engine.bind_arrow("_people_hashes", _people_hashes(engine, vault, task, wanted))
         parts += [_matches("_people_hashes", name) for name in wanted]
     engine.run(
@@ -136,6 +143,18 @@ def bind_barred(engine: Engine, project: Project, task: Task) -> str:
         """select count(*), bit_xor(md5_number_lower(concat("row", reason))) from barred"""
     )[0]
     return f"{rows}:{mark}" if rows else ""
+
+
+def _find_old(engine: Engine, project: Project, vault: PhoneVault, task: Task) -> None:
+    """Let refusals that an earlier version recorded hold for the numbers of the population."""
+    renew(project.store, vault)
+    with project.store.read() as connection:
+        if task.spec.channel != "sms" or not has_old_refusals(connection):
+            return
+    for batch in engine.stream(f"select {number_sql('phone')} as number from task_population"):
+        numbers = [number for number in batch.column("number").to_pylist() if number]
+        with project.store.write() as connection:
+            carry_over(connection, vault, numbers)
 
 
 def _matches(people: str, key: str) -> str:

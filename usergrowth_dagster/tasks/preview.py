@@ -15,7 +15,7 @@ from usergrowth_dagster.control.tasks import Task, all_tasks
 from usergrowth_dagster.control.wall_clock import shown_moment
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.messaging.people.phones import PhoneVault, open_vault
 from usergrowth_dagster.messaging.plans.forecast import Forecast, forecast
 from usergrowth_dagster.messaging.plans.planning import committed
 from usergrowth_dagster.messaging.policy.checks import check_fresh
@@ -142,10 +142,14 @@ def _problems(project: Project, task: Task, opened: Occurrence) -> list[str]:
 
 
 def _forecast(project: Project, engine: Engine, opened: Occurrence, samples: int) -> Forecast:
-    ledger = Ledger(project.store, open_vault(project.settings.home))
+    ledger = Ledger(project.store, _vault(project))
     return forecast(ledger, engine, opened, project.settings.zone, samples)
 
 
 def _committed(project: Project, opened: Occurrence) -> Decimal:
     with project.store.read() as connection:
         return committed(connection, opened)
+
+
+def _vault(project: Project) -> PhoneVault:
+    return open_vault(project.settings.home, project.settings.default_country)

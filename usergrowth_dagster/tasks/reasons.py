@@ -16,6 +16,8 @@ OUTCOME_WORDS = {
     "no_features": "nothing is known of the user before the date, so there is no score",
     "no_phone": "the population has no phone number for the user",
     "bad_phone": "the phone number in the population is not one",
+    "no_country": "the phone number in the population does not say its country, and no default "
+    "country is set",
     "no_email": "the population has no e-mail address for the user",
     "bad_email": "the e-mail address in the population is not one",
     "suppressed": "suppressed",

@@ -66,6 +66,8 @@ def rehearsal(project: Project, task: Task, as_of: date | None = None) -> Iterat
         changes = {"database_url": database, "failure_webhook": None}
         rehearsed = Project(settings.model_copy(update=changes), project.progress)
         try:
+            # numbers that an earlier version kept are read anew, for the copy has none
+            Ledger(project.store, open_vault(real.home, real.default_country))
             copy_for_planning(project.store, rehearsed.store, task, first - span)
             yield rehearsed
         finally:
@@ -88,7 +90,9 @@ def rehearse_task(project: Project, task: Task, as_of: date) -> Rehearsed:
         path.unlink(missing_ok=True)  # of an earlier rehearsal
         for moment in _moments(rehearsed, opened):
             dispatch(rehearsed.store, rehearsed.settings, gateway, moment)
-        ledger = Ledger(rehearsed.store, open_vault(project.settings.home))
+        ledger = Ledger(
+            rehearsed.store, open_vault(project.settings.home, project.settings.default_country)
+        )
         return Rehearsed(task, read_plan(ledger, opened), path if path.exists() else None)
 
 

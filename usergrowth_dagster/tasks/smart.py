@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.data.number_sql import number_sql
 from usergrowth_dagster.messaging.policy.zones import recipient_zone
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.messaging.schedules.smart_send import SmartWindow, choose_times
@@ -54,9 +55,9 @@ def bind_smart_times(
         """
         create or replace temp table smart_reached as
         select "row", rank as place, user_id, zone as attribute,
-            regexp_replace(coalesce(phone, ''), '[\\s-]', '', 'g') as number
-        from """
-        f"{recipients} where reason is null and segments is not null "
+            """
+        f"coalesce({number_sql('phone')}, '') as number from {recipients} "
+        "where reason is null and segments is not null "
         f"and trim(coalesce({address}, '')) != ''"
     )
     keys = f"attribute, length(number) as size, {_TOLD} as told"

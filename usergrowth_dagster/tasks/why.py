@@ -107,7 +107,7 @@ def why(
         UserError: no such campaign, no task of that date, or nothing is known of the user.
     """
     tasks = _asked(project, campaign, day)
-    vault = open_vault(project.settings.home)
+    vault = open_vault(project.settings.home, project.settings.default_country)
     days = sorted({task.execution_date for task in tasks})
     with open_engine(project.settings) as engine:
         people = _rows(engine, project, POPULATION, _PEOPLE, days, user_id)

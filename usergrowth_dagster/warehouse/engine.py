@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from usergrowth_dagster.data.number_sql import add_number_function
 from usergrowth_dagster.data.storage import file_literal
 from usergrowth_dagster.settings import Settings
 
@@ -117,6 +118,9 @@ def open_engine(settings: Settings, memory_share: float = 1.0) -> Iterator[Engin
             }
         )
         try:
+            add_number_function(
+                connection, settings.default_country, fictional=settings.reads_fictional
+            )
             yield Engine(connection)
         finally:
             connection.close()

@@ -47,7 +47,6 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Unread,
 )
 from usergrowth_dagster.messaging.gateways.wire import LookUpError
-from usergrowth_dagster.messaging.people.phones import phone_key
 from usergrowth_dagster.settings import Settings
 
 TIMEOUT = 0.8
@@ -143,7 +142,7 @@ class Case(ABC):
 
     def same(self, address: str) -> str:
         """What is equal for two writings of one address."""
-        return phone_key(address)
+        return address.removeprefix("+")
 
     def told(self) -> Mapping[str, Mapping[str, Any]]:
         """By taken address, what the provider was told beside the text, where it is told any.

@@ -17,6 +17,7 @@ from usergrowth_dagster.messaging.gateways.aliyun_codes import (
     OF_ONE_ROW,
     seconds_to_next,
 )
+from usergrowth_dagster.messaging.gateways.aliyun_numbers import to_aliyun
 from usergrowth_dagster.messaging.gateways.aliyun_reports import reply_url
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
@@ -30,7 +31,6 @@ from usergrowth_dagster.messaging.gateways.protocol import (
 )
 from usergrowth_dagster.messaging.gateways.registry import make_gateway
 from usergrowth_dagster.messaging.gateways.wire import LookUpError
-from usergrowth_dagster.messaging.people.phones import phone_key
 from usergrowth_dagster.settings import Settings
 
 
@@ -51,7 +51,7 @@ class AliyunCase(ServedCase[Aliyun]):
 
     def set_mood(self, mood: Mood, address: str | None = None) -> None:
         self.provider.mood = mood
-        self.provider.bads = {phone_key(address)} if address else set()
+        self.provider.bads = {to_aliyun(address)} if address else set()
         if mood is Mood.DEFER:
             self.provider.refusal = (400, "Throttling.User", "Request was denied")
         elif mood is Mood.STOP:
@@ -75,7 +75,7 @@ class AliyunCase(ServedCase[Aliyun]):
     ) -> Sequence[Callback]:
         entries = [
             entry(
-                phone_key(m.phone),
+                to_aliyun(m.phone),
                 delivered[m.out_id],
                 self.provider.details[0]["OutId"],
                 results[0].request_id or "",
@@ -172,7 +172,7 @@ def test_limit_of_a_number_waits_alone(case: AliyunCase, message: str, wait: flo
     """Guards against one throttled person who holds up, or rejects, everybody in the batch."""
     batch = make_batch(case, 100)
     case.provider.mood = Mood.REFUSE_ONE
-    case.provider.bads = {phone_key(batch.messages[n].phone) for n in (0, 41, 99)}
+    case.provider.bads = {to_aliyun(batch.messages[n].phone) for n in (0, 41, 99)}
     case.provider.refusal = (200, "isv.BUSINESS_LIMIT_CONTROL", message)
     gateway = AliyunGateway(case.settings.model_copy(update={"gateway_timeout": 20.0}))
     results = gateway.submit(batch)
@@ -220,7 +220,7 @@ def test_bisection_ends_with_the_time(case: AliyunCase) -> None:
     """Guards against a batch of bad rows that outlasts its lease, and rows lost at its end."""
     batch = make_batch(case, 100)
     case.provider.mood = Mood.REFUSE_ONE
-    case.provider.bads = {phone_key(m.phone) for m in batch.messages}
+    case.provider.bads = {to_aliyun(m.phone) for m in batch.messages}
     gateway = AliyunGateway(case.settings.model_copy(update={"gateway_timeout": 0.2}))
     began = datetime.now(UTC)
     results = gateway.submit(batch)
@@ -262,11 +262,12 @@ def test_look_up_that_fails_says_so(case: AliyunCase) -> None:
 
 
 def test_numbers_are_written_as_the_provider_wants(case: AliyunCase) -> None:
-    """Guards against a mainland number that is not found again in a look-up or report.
+    """Guards against a mainland number that is not found again in a look-up or report, and against
+    a number of another country whose text a mainland number would get.
 
-    The numbers begin with 100, which no mobile number of mainland China does.
+    The first begins with 100, which no mobile number of mainland China does.
     """
-    phones = ["+8610000000001", "10000000002", "008610000000003", "+99912345678"]
+    phones = ["+8610000000001", "+447700900108", "+99912345678", "+13855550111"]
     batch = make_batch(case, 4)
     batch = OutBatch(
         **{
@@ -277,10 +278,12 @@ def test_numbers_are_written_as_the_provider_wants(case: AliyunCase) -> None:
             ],
         }
     )
-    assert {r.answer for r in case.gateway.submit(batch)} == {Answer.ACCEPTED}
-    wanted = ["10000000001", "10000000002", "10000000003", "99912345678"]
-    assert case.provider.taken == wanted
-    assert {f.found for f in case.gateway.look_up(inquiries(batch))} == {Found.ACCEPTED}
+    answers = {r.out_id: (r.answer, r.code) for r in case.gateway.submit(batch)}
+    assert answers.pop("3") == (Answer.REJECTED, "number_outside_mainland")
+    assert {answer for answer, _ in answers.values()} == {Answer.ACCEPTED}
+    assert case.provider.taken == ["10000000001", "447700900108", "99912345678"]
+    found = {f.out_id: f.found for f in case.gateway.look_up(inquiries(batch))}
+    assert found == dict.fromkeys("012", Found.ACCEPTED) | {"3": Found.NOT_FOUND}
 
 
 def test_reports_of_others_are_passed_over(case: AliyunCase) -> None:
@@ -307,7 +310,7 @@ def test_replies_need_the_mark(case: AliyunCase) -> None:
     body = json.dumps([told, {**told, "sequence_id": "x"}]).encode()
     url = reply_url(case.settings)
     one, two = case.gateway.parse_replies(Callback(body, {}, url))
-    assert (one.phone, one.content, one.signature) == ("13000000000", "td ", "示例商店")
+    assert (one.phone, one.content, one.signature) == ("+8613000000000", "td ", "示例商店")
     assert (one.sequence_id, two.sequence_id) == ("1234567890", "x")
     assert one.send_time == datetime(2017, 1, 1, tzinfo=UTC)
     assert "13000000000" not in repr(one)

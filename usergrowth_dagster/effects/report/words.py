@@ -32,6 +32,7 @@ LOSS_WORDS = {
     "no_features": "nothing was known of them before the date, so there is no score",
     "no_phone": "no phone number in the upload",
     "bad_phone": "the phone number is not one",
+    "no_country": "the phone number does not say its country, and no default country is set",
     "no_email": "no e-mail address in the upload",
     "bad_email": "the e-mail address is not one",
     "suppressed": "opted out, or on the suppression list",

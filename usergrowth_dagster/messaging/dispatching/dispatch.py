@@ -145,7 +145,7 @@ class _Round:
         caller: Executor,
     ) -> None:
         self.store, self.settings, self.fixed = store, settings, now
-        self.ledger = Ledger(store, open_vault(settings.home))
+        self.ledger = Ledger(store, open_vault(settings.home, settings.default_country))
         self.claims = Claims(store, lease)
         self.counts = DispatchCounts()
         self.gateways = _Gateways(settings, gateway, self.counts)

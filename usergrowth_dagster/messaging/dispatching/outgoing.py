@@ -6,6 +6,7 @@ from typing import Any
 
 from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.store import utc_now
+from usergrowth_dagster.data.phone_numbers import Problem, parse
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.dispatching.results import Settled
 from usergrowth_dagster.messaging.gateways.protocol import OutBatch, OutMessage
@@ -43,13 +44,14 @@ def made_messages(
         try:
             params = json.loads(row["template_params"])
             text = render(occurrence.text(row["variant"]).content, params, signature)
-            phone = vault.open(row["phone_number"])
+            phone, problem = _address(vault, vault.open(row["phone_number"]))
         except UnknownKeyError:
             raise
         except (UserError, ValueError, TypeError, AttributeError, KeyError):
             text = None
-        if text is None:
-            bad.append(Settled(row["id"], MessageState.SKIPPED, "unusable_row"))
+        if text is None or problem is not None:
+            reason = "unusable_row" if text is None else problem
+            bad.append(Settled(row["id"], MessageState.SKIPPED, reason))
             continue
         made.append(
             OutMessage(str(row["id"]), row["user_id"], phone, text, params, row["segments"])
@@ -74,3 +76,11 @@ def made_batch(
         messages=messages,
         subject=text.subject,
     )
+
+
+def _address(vault: PhoneVault, text: str) -> tuple[str, str | None]:
+    """What is sent to, and why that is no number: an earlier version planned it as written."""
+    if "@" in text:
+        return text, None
+    number = parse(text, vault.country)
+    return (text, str(number)) if isinstance(number, Problem) else (number, None)

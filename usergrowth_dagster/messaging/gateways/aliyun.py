@@ -26,6 +26,7 @@ from typing import Any
 from usergrowth_dagster.errors import SetUpError
 from usergrowth_dagster.messaging.credentials import credential
 from usergrowth_dagster.messaging.gateways.aliyun_codes import ZONE, Meaning, Scope, meaning
+from usergrowth_dagster.messaging.gateways.aliyun_numbers import to_aliyun
 from usergrowth_dagster.messaging.gateways.aliyun_reports import (
     mark_batch,
     read_replies,
@@ -56,7 +57,6 @@ from usergrowth_dagster.messaging.gateways.wire import (
     settle_unknown,
     sort_error,
 )
-from usergrowth_dagster.messaging.people.phones import phone_key
 from usergrowth_dagster.settings import Settings
 
 _CONNECT_SECONDS = 5.0
@@ -103,11 +103,18 @@ class AliyunGateway:
         """
         client, deadline = self._client, Deadline(self.settings.gateway_timeout)
         self._renew()
-        results: list[Result] = []
-        todo = [list(batch.messages)]
+        # Aliyun would take these for numbers of the mainland
+        results = [
+            Result(message.out_id, Answer.REJECTED, "number_outside_mainland")
+            for message in batch.messages
+            if to_aliyun(message.phone) is None
+        ]
+        todo = [[m for m in batch.messages if to_aliyun(m.phone) is not None]]
         stop: Meaning | None = None
         while todo:
             some = todo.pop()
+            if not some:
+                continue
             if stop or not deadline.may_begin:
                 results += [_unsent(message, results) for message in some]
                 continue
@@ -135,7 +142,7 @@ class AliyunGateway:
         values = [dict(message.params) for message in messages]
         request = models.SendBatchSmsRequest(
             out_id=self.out_id(batch.batch_id),
-            phone_number_json=_json([phone_key(message.phone) for message in messages]),
+            phone_number_json=_json([to_aliyun(message.phone) for message in messages]),
             sign_name_json=_json([batch.signature] * len(messages)),
             template_code=batch.template_code,
             template_param_json=_json(values) if any(values) else None,
@@ -207,9 +214,11 @@ class AliyunGateway:
         return findings
 
     def _find(self, inquiry: Inquiry, deadline: Deadline) -> Finding:
-        mine = self.out_id(inquiry.batch_id or "")
+        mine, number = self.out_id(inquiry.batch_id or ""), to_aliyun(inquiry.phone)
         for day in _days(inquiry.submitted_time):
-            for detail in self._details(phone_key(inquiry.phone), day, deadline):
+            if number is None:  # it was never sent
+                break
+            for detail in self._details(number, day, deadline):
                 if detail.out_id != mine:
                     continue
                 found = _STATUS.get(detail.send_status, Found.ACCEPTED)

@@ -9,10 +9,12 @@ Times without an offset are in Shanghai's time.
 
 import hmac
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.gateways.aliyun_codes import ZONE
+from usergrowth_dagster.messaging.gateways.aliyun_numbers import from_aliyun
 from usergrowth_dagster.messaging.gateways.marks import Marks
 from usergrowth_dagster.messaging.gateways.posted import (
     Entry,
@@ -31,6 +33,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
 from usergrowth_dagster.messaging.gateways.wire import read_json
 from usergrowth_dagster.settings import Settings
 
+_T = TypeVar("_T", Receipt, Reply)
 _REPLIES = "replies"
 
 
@@ -62,7 +65,8 @@ def read_reports(callback: Callback, marks: Marks) -> Sequence[Receipt | Unread]
         batch_id, _, mark = str(entry.get("out_id") or "").partition(".")
         if not batch_id.isascii() or not _same(mark, marks.mark(batch_id)):
             return None
-        phone, success = text_of(entry, "phone_number", where), entry.get("success")
+        phone = from_aliyun(text_of(entry, "phone_number", where))
+        success = entry.get("success")
         if not isinstance(success, bool):
             raise UserError(f"{where}: 'success' must be true or false")
         return Receipt(
@@ -76,7 +80,7 @@ def read_reports(callback: Callback, marks: Marks) -> Sequence[Receipt | Unread]
 
     # anybody can post here: only entries with a mark of ours are believed, or kept
     entries = [one if isinstance(one, dict) else {} for one in _entries(callback, "SmsReport")]
-    return read_entries(entries, "SmsReport", read)
+    return _with_country(read_entries(entries, "SmsReport", read))
 
 
 def read_replies(callback: Callback, marks: Marks) -> Sequence[Reply | Unread]:
@@ -94,14 +98,22 @@ def read_replies(callback: Callback, marks: Marks) -> Sequence[Reply | Unread]:
 
     def read(entry: Entry, where: str) -> Reply:
         return Reply(
-            phone=text_of(entry, "phone_number", where),
+            phone=from_aliyun(text_of(entry, "phone_number", where)),
             content=text_of(entry, "content", where, empty=True),
             signature=str(entry.get("sign_name") or "") or None,
             sequence_id=str(entry.get("sequence_id") or "") or None,
             send_time=moment_of(entry, "send_time", ZONE),
         )
 
-    return read_entries(_entries(callback, "SmsUp"), "SmsUp", read)
+    return _with_country(read_entries(_entries(callback, "SmsUp"), "SmsUp", read))
+
+
+def _with_country(entries: Sequence[_T | Unread]) -> list[_T | Unread]:
+    """Entries that could not be read get their numbers with the country, like the others."""
+    return [
+        replace(one, phone=from_aliyun(one.phone)) if isinstance(one, Unread) and one.phone else one
+        for one in entries
+    ]
 
 
 def _same(mark: str, right: str) -> bool:

@@ -110,9 +110,7 @@ class TwilioGateway:
             about["status_callback"] = f"{root}/twilio/dlr?{urlencode({'out_id': message.out_id})}"
         try:
             with quiet():
-                made = client.messages.create(
-                    to=_international(message.phone), body=message.text, **about
-                )
+                made = client.messages.create(to=message.phone, body=message.text, **about)
             return Result(message.out_id, Answer.ACCEPTED, str(made.status or ""), made.sid)
         except TwilioRestException as error:
             return sort_refusal(message.out_id, error.status, _code(error.code))
@@ -201,7 +199,7 @@ class TwilioGateway:
         sender = self._sender()
         found = []
         for message in client.messages.stream(
-            to=_international(inquiry.phone), limit=_LISTED, page_size=50
+            to=inquiry.phone, limit=_LISTED, page_size=50
         ):  # newest first
             if message.date_created is None or message.date_created > last:
                 continue
@@ -279,11 +277,6 @@ class TwilioGateway:
 def _code(value: object) -> int:
     """A provider's code; 0 where it is none."""
     return int(clean_number(value, 0, 999_999, 0))
-
-
-def _international(phone: str) -> str:
-    """A number as Twilio wants it, with ``+``."""
-    return phone if phone.startswith("+") else f"+{phone.removeprefix('00')}"
 
 
 def _no_sdk() -> SetUpError:

@@ -69,7 +69,7 @@ def deliveries(
     if name is not None and not rows:
         raise UserError(f"no schedule, campaign or task called {name!r} has anything planned")
     stalled = {one.occurrence_id for one in stalls(store, settings, now)}
-    ledger = Ledger(store, open_vault(settings.home))
+    ledger = Ledger(store, open_vault(settings.home, settings.default_country))
     return [
         Delivery(
             schedule=row["schedule"],

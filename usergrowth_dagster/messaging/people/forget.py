@@ -154,12 +154,12 @@ def erase_in_store(
 
 def _mine(vault: PhoneVault, person: Person) -> ColumnElement[bool]:
     condition = _M.c.user_hash == vault.user_digest(person.user_id)
-    hashes = [vault.digest(address) for address in person.given]
+    hashes = vault.every_digest(person.given)
     return or_(condition, _M.c.phone_hash.in_(hashes)) if hashes else condition
 
 
 def _suppressions(vault: PhoneVault, person: Person) -> ColumnElement[bool]:
-    hashes = [vault.digest(address) for address in person.addresses]
+    hashes = vault.every_digest(person.addresses)
     return or_(_S.c.user_hash == vault.user_digest(person.user_id), _S.c.phone_hash.in_(hashes))
 
 
@@ -169,7 +169,7 @@ def _with_address() -> ColumnElement[bool]:
 
 def _replies(vault: PhoneVault, person: Person) -> ColumnElement[bool]:
     """Replies from the person's addresses, also when these are known by their hashes alone."""
-    hashes = [vault.digest(address) for address in person.addresses]
+    hashes = vault.every_digest(person.addresses)
     sent_to = select(_M.c.phone_hash).where(
         _M.c.user_hash == vault.user_digest(person.user_id), _M.c.phone_hash.is_not(None)
     )
@@ -221,7 +221,7 @@ def erase_in_outbox(home: Path, person: Person, vault: PhoneVault, *, dry_run: b
     A line stays, with its message's id, for it says that the message went out. It is written over
     in place, with a line of the same length, so the file never lacks one.
     """
-    digests = {vault.digest(address) for address in person.given}
+    digests = vault.every_digest(person.given)
 
     def is_mine(line: dict[str, object]) -> bool:
         if line.get("user_id") == person.user_id:

@@ -86,7 +86,7 @@ def read_person(
     mine = vault.user_digest(user_id)
     with store.read() as connection:
         rows = _messages(connection, mine)
-        hashes = {vault.digest(address) for address in addresses}
+        hashes = vault.every_digest(addresses)
         hashes |= {row["phone_hash"] for row in rows if row["phone_hash"]}
         receipts = _receipts(connection, [row["id"] for row in rows])
         for row in rows:

@@ -7,9 +7,12 @@ mode 0600. Without it the ledger's numbers cannot be read: keep a copy apart fro
 
 import hmac
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from usergrowth_dagster.data.phone_numbers import Number, Problem, old_key, old_keys, parse
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.people import keys
 from usergrowth_dagster.messaging.people.keys import ENVIRONMENT, FILE_NAME, Ring
@@ -19,14 +22,18 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 __all__ = [
+    "E164",
     "ENVIRONMENT",
     "FILE_NAME",
     "PhoneVault",
     "UnknownKeyError",
     "mask",
     "open_vault",
-    "phone_key",
 ]
+E164 = b"\2"
+"""First byte of the hash of a number in E.164; those of earlier versions lack it."""
+
+_SEPARATORS = re.compile(r"[\s-]")
 _NONCE = 12
 _ID = 4  # bytes of a key's id
 
@@ -43,21 +50,6 @@ def mask(phone: str | None) -> str:
     return phone[:head] + "*" * max(len(phone) - head - 2, 0) + phone[-2:]
 
 
-def phone_key(phone: str) -> str:
-    """The digits that tell two numbers apart, whether written with ``+``, ``00`` or neither.
-
-    A mobile number of mainland China loses its country code, which providers there leave out in
-    receipts and replies. An e-mail address is taken in lower case.
-
-    >>> phone_key("+8610000000000"), phone_key("00999123456")
-    ('10000000000', '999123456')
-    """
-    if "@" in phone:
-        return phone.strip().lower()
-    digits = phone.removeprefix("+").removeprefix("00")
-    return digits[2:] if len(digits) == 13 and digits.startswith("861") else digits
-
-
 class UnknownKeyError(UserError):
     """A value was sealed with a key that is not in this process's ring: no fault of the value."""
 
@@ -71,11 +63,20 @@ class PhoneVault:
 
     Args:
         ring: the keys.
+        country: ISO code of the country of numbers that are written without one.
         path: the file that they are from, to be read again when it has changed.
         seen: what :func:`_mark` said of the file before it was read.
     """
 
-    def __init__(self, ring: Ring, path: Path | None = None, seen: object = None) -> None:
+    def __init__(
+        self,
+        ring: Ring,
+        country: str | None = None,
+        *,
+        path: Path | None = None,
+        seen: object = None,
+    ) -> None:
+        self.country = country
         self._path = path
         self._seen = seen
         self._ciphers: dict[bytes, AESGCM] = {}
@@ -83,9 +84,9 @@ class PhoneVault:
         self._take(ring)
 
     @classmethod
-    def from_secret(cls, secret: bytes) -> "PhoneVault":
+    def from_secret(cls, secret: bytes, country: str | None = None) -> "PhoneVault":
         """A vault for a secret of at least 16 bytes."""
-        return cls(Ring.of_secret(secret))
+        return cls(Ring.of_secret(secret), country)
 
     def _take(self, ring: Ring) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -150,13 +151,39 @@ class PhoneVault:
         except (InvalidTag, ValueError, KeyError):
             raise UserError(f"{wrong}: it is damaged") from None
 
-    def digest(self, phone: str) -> bytes:
-        """Keyed hash (16 bytes, HMAC-SHA256): equal for equal numbers, useless without the key."""
-        return hmac.digest(self._hash_key, phone_key(phone).encode(), "sha256")[:16]
+    def digest(self, address: str) -> bytes:
+        """Keyed hash (HMAC-SHA256): equal for equal addresses, useless without the key.
+
+        A number in any spelling has the hash of its E.164 form: 17 bytes, the first of which says
+        so. E-mail addresses have 16, in lower case. A text that is neither has the 16 bytes that
+        earlier versions gave it.
+        """
+        if "@" in address:
+            return self._hash(address.strip().lower())
+        number = parse(address, self.country)
+        if isinstance(number, Problem):
+            return self._hash(old_key(_SEPARATORS.sub("", address)))
+        return E164 + self._hash(number)
+
+    def old_digests(self, number: Number) -> list[bytes]:
+        """Hashes that earlier versions may have given a number, in whatever spelling it was."""
+        return [self._hash(key) for key in sorted(old_keys(number))]
+
+    def every_digest(self, addresses: Iterable[str]) -> set[bytes]:
+        """The hashes of addresses, and those that earlier versions may have given them."""
+        found = set()
+        for address in addresses:
+            found.add(self.digest(address))
+            if "@" not in address and not isinstance(n := parse(address, self.country), Problem):
+                found.update(self.old_digests(n))
+        return found
+
+    def _hash(self, text: str) -> bytes:
+        return hmac.digest(self._hash_key, text.encode(), "sha256")[:16]
 
     def user_digest(self, user_id: str) -> bytes:
         """Keyed hash (16 bytes) of a user id; never equal to that of a number."""
-        return hmac.digest(self._hash_key, b"user\0" + user_id.encode(), "sha256")[:16]
+        return self._hash(f"user\0{user_id}")
 
     def user_pads(self) -> tuple[bytes, bytes]:
         """The two blocks of HMAC (RFC 2104), so that SQL can make :meth:`user_digest` itself.
@@ -168,8 +195,12 @@ class PhoneVault:
         return inner + b"user\0", outer
 
 
-def open_vault(home: Path) -> PhoneVault:
+def open_vault(home: Path, country: str | None = None) -> PhoneVault:
     """The vault of a home folder.
+
+    Args:
+        home: the folder.
+        country: ISO code of the country of numbers that are written without one.
 
     Raises:
         UserError: the secret is too short, others may read its file, or it is gone although the
@@ -177,13 +208,13 @@ def open_vault(home: Path) -> PhoneVault:
     """
     given = keys.from_environment()
     if given is not None:
-        return PhoneVault(given)
+        return PhoneVault(given, country)
     path = home / FILE_NAME
     if not path.exists():
         _require_nothing_sealed(home)
         keys.write_file(path, keys.new_secret().decode(), first=True)
     seen = _mark(path)
-    return PhoneVault(keys.read_file(path), path, seen)
+    return PhoneVault(keys.read_file(path), country, path=path, seen=seen)
 
 
 def _require_nothing_sealed(home: Path) -> None:

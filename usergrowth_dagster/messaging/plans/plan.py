@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.audience.eligibility import ADDRESSES
+from usergrowth_dagster.audience.eligibility import EMAIL_PATTERN
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.data.phone_numbers import Problem, parse
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.ledger import Count, Ledger
 from usergrowth_dagster.messaging.people.phones import open_vault
@@ -39,8 +40,7 @@ campaign has several, and if they are there ``zone`` (the time zone attribute, a
 ``not_before`` (a row's own time, UTC).
 """
 
-_PATTERNS = {channel: re.compile(address.pattern) for channel, address in ADDRESSES.items()}
-_SEPARATORS = re.compile(r"[\s-]")
+_EMAIL = re.compile(EMAIL_PATTERN)
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ def plan_send(
     """
     now = now or business_now(settings)
     opened = open_occurrence(store, settings, task, now)
-    ledger = Ledger(store, open_vault(settings.home))
+    ledger = Ledger(store, open_vault(settings.home, settings.default_country))
     created = opened.state is OccurrenceState.PLANNING
-    if created and ledger.insert(opened.id, _recipients(opened, rows, progress)):
+    if created and ledger.insert(opened.id, _recipients(settings, opened, rows, progress)):
         finish_planning(
             store,
             opened,
@@ -161,6 +161,7 @@ def _standing(count: Count) -> str:
 
 
 def _recipients(
+    settings: Settings,
     opened: Occurrence,
     batches: "Iterable[pa.RecordBatch | pa.Table]",
     progress: Callable[[int], None] | None,
@@ -175,13 +176,13 @@ def _recipients(
         present = [*needed, *({"zone", "not_before"} & set(batch.schema.names))]
         for start in range(0, batch.num_rows, 10_000):  # Python objects of a slice at a time
             for row in batch.select(present).slice(start, 10_000).to_pylist():
-                yield _recipient(opened, row)
+                yield _recipient(settings, opened, row)
         read += batch.num_rows
         if progress:
             progress(read)
 
 
-def _recipient(opened: Occurrence, row: Mapping[str, Any]) -> dict[str, Any]:
+def _recipient(settings: Settings, opened: Occurrence, row: Mapping[str, Any]) -> dict[str, Any]:
     """A ledger row; an address is kept only where it can be sent to."""
     channel, variant = opened.channel, row["variant"] if opened.variants else None
     if opened.variants and variant not in opened.variants:
@@ -189,23 +190,17 @@ def _recipient(opened: Occurrence, row: Mapping[str, Any]) -> dict[str, Any]:
             f"occurrence {opened.name!r} has no text {variant!r}, but somebody was decided to get "
             f"it; it has {', '.join(map(repr, opened.variants))}: decide the task anew"
         )
-    name = ADDRESSES[channel].name
-    phone = _SEPARATORS.sub("", row["phone"] or "")
-    address: str | None = phone if channel == "sms" else (row["email"] or "").strip()
+    number, problem = _number(settings, row["phone"])
+    address, problem = _email(row["email"]) if channel == "email" else (number, problem)
     own = row.get("not_before")
-    why: str | None
-    if not address:
-        address, why = None, f"no_{name}"
-    elif not _PATTERNS[channel].fullmatch(address):
-        address, why = None, f"bad_{name}"
-    else:
-        why = row["reason"] or ("missing_variable" if row["segments"] is None else None)
-        why = why or (UNKNOWN_ZONE if is_unknown(row.get("zone")) else None)
+    no_text = "missing_variable" if row["segments"] is None else None
+    why = problem or row["reason"] or no_text
+    why = why or (UNKNOWN_ZONE if is_unknown(row.get("zone")) else None)
     return {
         "user_id": row["user_id"],
         "item_id": row["item_id"],
         "phone": address,
-        "zone": None if why else recipient_zone(row.get("zone"), phone),
+        "zone": None if why else recipient_zone(row.get("zone"), number),
         "not_before": own.replace(tzinfo=UTC) if own else None,
         "template_params": row["params"] or "{}",
         "variant": variant,
@@ -213,3 +208,19 @@ def _recipient(opened: Occurrence, row: Mapping[str, Any]) -> dict[str, Any]:
         "state": MessageState.SKIPPED if why else MessageState.PLANNED,
         "reason": why,
     }
+
+
+def _number(settings: Settings, text: str | None) -> tuple[str | None, str | None]:
+    """A phone number in E.164, or the reason code of a text that is none."""
+    if not text or not text.strip():
+        return None, "no_phone"
+    found = parse(text, settings.default_country, fictional=settings.reads_fictional)
+    return (None, str(found)) if isinstance(found, Problem) else (found, None)
+
+
+def _email(text: str | None) -> tuple[str | None, str | None]:
+    """An e-mail address, or the reason code of a text that is none."""
+    address = (text or "").strip()
+    if not address:
+        return None, "no_email"
+    return (address, None) if _EMAIL.fullmatch(address) else (None, "bad_email")

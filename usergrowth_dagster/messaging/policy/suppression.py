@@ -14,11 +14,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from usergrowth_dagster.audience.eligibility import PHONE_PATTERN
 from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.store import ControlStore
+from usergrowth_dagster.data.phone_numbers import Problem, parse
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.people.old_hashes import carry_over
 from usergrowth_dagster.messaging.people.phones import PhoneVault, mask
+from usergrowth_dagster.messaging.policy.suppression_order import one_after_another
 
 ALL = "*"
 """Every channel, or every signature."""
@@ -31,11 +33,8 @@ BY_HAND = "by_hand"
 FORGOTTEN = "forgotten"
 """Reasons. A row whose reason is FORGOTTEN keeps no address and is not lifted by a reply."""
 
-_LOCK_KEY = 0x75677375  # advisory lock of additions: "ugsu"
 _S = schema.suppression
 _M = schema.message
-_SEPARATORS = re.compile(r"[\s-]")
-_PHONE = re.compile(PHONE_PATTERN)
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,253}")
 
 
@@ -67,21 +66,34 @@ def suppressed(channel: str, signature: str) -> Select[Any]:
     return select(_S.c.phone_hash, _S.c.user_hash).where(in_force(channel, signature))
 
 
-def clean_address(text: str) -> str:
-    """A phone number without spaces and hyphens, or an e-mail address.
+def clean_address(text: str, country: str | None = None) -> str:
+    """A phone number in E.164, or an e-mail address.
+
+    Args:
+        text: either, in any spelling.
+        country: ISO code of the country of numbers that are written without one.
 
     Raises:
         UserError: it is neither; the sentence does not repeat it.
     """
     if "@" in text:
-        address, pattern = text.strip(), _EMAIL
-    else:
-        address, pattern = _SEPARATORS.sub("", text), _PHONE
-    if not pattern.fullmatch(address):
+        address = text.strip()
+        if _EMAIL.fullmatch(address):
+            return address
+        raise UserError("not an e-mail address")
+    found = parse(text, country)
+    if found is Problem.NO_COUNTRY:
         raise UserError(
-            "not a phone number (an optional + and 6 to 15 digits) and not an e-mail address"
+            "the number does not say its country: write it with + and the country code, or set "
+            "default_country"
         )
-    return address
+    if isinstance(found, Problem):
+        read_as = f", read as one of {country}" if country else ""
+        raise UserError(
+            f"not a phone number of any country{read_as}, and not an e-mail address; write a "
+            "number of another country with + and its code (+44 …)"
+        )
+    return found
 
 
 def entries(
@@ -116,7 +128,8 @@ def entries(
     kept = reason != FORGOTTEN
     rows = []
     if phone:
-        address = clean_address(phone)
+        # a forgotten person may have been texted at a number that nobody can read any more
+        address = clean_address(phone, vault.country) if kept else phone
         sealed = vault.seal(address) if kept else None
         rows.append({**shared, "phone_hash": vault.digest(address), "phone_number": sealed})
     if user_id:
@@ -125,17 +138,6 @@ def entries(
     if not rows:
         raise UserError("a suppression needs a phone number, an e-mail address or a user id")
     return rows
-
-
-def one_after_another(connection: Connection) -> None:
-    """Let additions of other transactions wait for this one.
-
-    So ids grow in the order of the commits (a dispatcher sees by the largest id whether there are
-    refusals that it has not asked about), and two additions of the same people cannot lock each
-    other up. SQLite has one writer anyway.
-    """
-    if connection.dialect.name != "sqlite":
-        connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
 
 
 def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
@@ -236,7 +238,7 @@ def suppress(
                 connection,
                 actor,
                 "suppress",
-                _subject(phone, user_id if reason != FORGOTTEN else None),
+                _subject(vault.country, phone, user_id if reason != FORGOTTEN else None),
                 f"{_where(channel, scope)}, {reason}{'' if new else ', was in force already'}",
             )
     return bool(new)
@@ -300,9 +302,12 @@ def lift(
     if not phone and not user_id:
         raise UserError("lifting needs a phone number, an e-mail address or a user id")
     with store.write() as connection:
+        if phone:
+            one_after_another(connection)
+            carry_over(connection, vault, [phone])
         lifted = lift_rows(
             connection,
-            phone_hashes=[vault.digest(clean_address(phone))] if phone else [],
+            phone_hashes=[vault.digest(clean_address(phone, vault.country))] if phone else [],
             user_hashes=[vault.user_digest(user_id)] if user_id else [],
             channel=channel,
             scope=scope,
@@ -315,7 +320,7 @@ def lift(
                 connection,
                 actor,
                 "lift",
-                _subject(phone, None if forgotten else user_id),
+                _subject(vault.country, phone, None if forgotten else user_id),
                 f"{where}, {lifted} lifted",
             )
     return lifted
@@ -330,10 +335,10 @@ def counts(store: ControlStore) -> list[tuple[str, str, str, int]]:
         return [(row[0], row[1], row[2], int(row[3])) for row in found]
 
 
-def _subject(phone: str | None, user_id: str | None) -> str:
+def _subject(country: str | None, phone: str | None, user_id: str | None) -> str:
     parts = [f"user {user_id}"] if user_id else []
     if phone:
-        parts.append(f"address {mask(clean_address(phone))}")
+        parts.append(f"address {mask(clean_address(phone, country))}")
     return ", ".join(parts) or "a forgotten person"
 
 

@@ -37,7 +37,6 @@ from usergrowth_dagster.messaging.policy.suppression import (
     ALL,
     FORGOTTEN,
     IMPORT,
-    one_after_another,
 )
 from usergrowth_dagster.messaging.policy.suppression_lines import (
     COLUMNS,
@@ -46,6 +45,7 @@ from usergrowth_dagster.messaging.policy.suppression_lines import (
     parse_line,
     read_header,
 )
+from usergrowth_dagster.messaging.policy.suppression_order import one_after_another
 
 SHOWN_PROBLEMS = 20
 _CHUNK = 5_000
@@ -65,13 +65,14 @@ class Imported:
     """What became of a file: lines read, rows new in force, rows in force before, lines skipped.
 
     A line with a phone and a user makes two rows. ``problems`` are the sentences of the first
-    skipped lines.
+    skipped lines; ``unread`` counts those whose phone cannot be read.
     """
 
     lines: int = 0
     added: int = 0
     known: int = 0
     skipped: int = 0
+    unread: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -188,14 +189,17 @@ def _rows(
             try:
                 yield from parse_line(vault, header, raw, defaults)
             except BadLine as bad:
-                sentence = f"{path}: line {number}{bad}"
-                if not skip_bad:
-                    raise UserError(
-                        f"{sentence}; mend it or use --skip-bad; nothing was imported"
-                    ) from None
                 done.skipped += 1
+                done.unread += bad.unread
                 if len(done.problems) < SHOWN_PROBLEMS:
-                    done.problems.append(sentence)
+                    done.problems.append(f"{path}: line {number}{bad}")
+    if done.skipped and not skip_bad:
+        more = done.skipped - len(done.problems)
+        lines_left = [*done.problems, *([f"and {more} more lines"] if more else [])]
+        raise UserError(
+            "\n".join(lines_left)
+            + "\nNothing was imported: mend these lines, or leave them out with --skip-bad"
+        )
 
 
 @dataclass(frozen=True)

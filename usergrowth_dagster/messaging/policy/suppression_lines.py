@@ -23,7 +23,16 @@ _WORD = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 class BadLine(Exception):
-    """Why a line cannot be taken: column and rule, without the value."""
+    """Why a line cannot be taken: column and rule, without the value.
+
+    Args:
+        why: the rest of a sentence that begins with the line.
+        unread: the phone cannot be read.
+    """
+
+    def __init__(self, why: str, *, unread: bool = False) -> None:
+        super().__init__(why)
+        self.unread = unread
 
 
 def numbered(file: Any) -> Iterator[tuple[int, bytes]]:
@@ -113,7 +122,7 @@ def parse_line(
         )
     except UserError as error:
         column = "phone" if "phone" in given else "user_id"
-        raise BadLine(f", column {column}: {error}") from None
+        raise BadLine(f", column {column}: {error}", unread=column == "phone") from None
 
 
 def _check(values: dict[str, Any], given: Mapping[str, str]) -> None:

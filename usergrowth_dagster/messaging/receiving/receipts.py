@@ -48,6 +48,7 @@ from usergrowth_dagster.messaging.gateways.cleaning import clean_receipt
 from usergrowth_dagster.messaging.gateways.protocol import Found, Receipt
 from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.policy.opted_out import suppress_refused
+from usergrowth_dagster.messaging.receiving.senders import given_number
 
 KEEP = timedelta(days=7)
 """How long a report waits for its message."""
@@ -169,7 +170,7 @@ def _row(vault: PhoneVault, gateway: str, receipt: Receipt, received: datetime) 
         "out_id": receipt.out_id,
         "batch_id": _own_id(receipt.batch_id),
         "request_id": receipt.request_id,
-        "phone_hash": vault.digest(receipt.phone) if receipt.phone else None,
+        "phone_hash": vault.digest(given_number(vault, receipt.phone)) if receipt.phone else None,
         "status": str(receipt.status),
         "code": receipt.code,
     }

@@ -32,8 +32,10 @@ from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.gateways.cleaning import clean_reply
 from usergrowth_dagster.messaging.gateways.protocol import Reply, Unread
+from usergrowth_dagster.messaging.people.old_hashes import carry_over
 from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.policy import suppression
+from usergrowth_dagster.messaging.receiving.senders import with_senders
 from usergrowth_dagster.messaging.receiving.unread import REPLY, keep_unread
 from usergrowth_dagster.messaging.texts.refusals import (
     Action,
@@ -90,6 +92,9 @@ def take_replies(
     done = Answered(received=len(replies))
     replies = [clean_reply(reply) for reply in replies]
     in_order = sorted(replies, key=lambda reply: _sent(reply, received) or received)
+    words = words_of(settings)
+    lifts = [action_of(reply.content, words) is Action.OPT_IN for reply in in_order]
+    in_order = with_senders(store, vault, in_order, lifts)
     for start in range(0, len(in_order), _CHUNK):
         some = in_order[start : start + _CHUNK]
         known = [
@@ -242,6 +247,9 @@ def _obey(
             if one.action is Action.OPT_IN:
                 scope = None if everywhere else one.row["signature"] or suppression.ALL
                 lifts.setdefault(scope, []).append(one.row["phone_hash"])
+        numbers = [one.phone for one in wave if one.action is Action.OPT_IN]
+        if numbers:
+            carry_over(connection, vault, numbers)
         for scope, hashes in lifts.items():
             suppression.lift_rows(connection, phone_hashes=hashes, scope=scope, now=received)
     return len(new), counts[Action.OPT_OUT], counts[Action.OPT_IN]

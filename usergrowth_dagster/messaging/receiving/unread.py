@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.store import ControlStore
+from usergrowth_dagster.data.phone_numbers import Number, Problem, old_keys, parse
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.gateways.cleaning import ADDRESS_SIZE, CONTENT_SIZE, clean_text
 from usergrowth_dagster.messaging.gateways.protocol import Unread
@@ -69,7 +70,9 @@ def _row(
     raw = clean_text(one.raw, CONTENT_SIZE, lines=True)
     address = None
     with contextlib.suppress(UserError):
-        address = clean_address(clean_text(one.phone, ADDRESS_SIZE)) if one.phone else None
+        address = (
+            clean_address(clean_text(one.phone, ADDRESS_SIZE), vault.country) if one.phone else None
+        )
     return {
         "digest": vault.user_digest(repr((gateway, kind, raw))),
         "gateway": gateway,
@@ -95,13 +98,21 @@ def count_unread(store: ControlStore) -> list[tuple[str, str, int]]:
 def mentioning(connection: Connection, vault: PhoneVault, addresses: Sequence[str]) -> list[int]:
     """Ids of the kept entries that are from or about an address, or hold it in any place."""
     hashes = {vault.digest(address) for address in addresses}
-    forms = {form for address in addresses if len(form := address.lstrip("+0").lower()) > 5}
+    forms = {form for address in addresses for form in _forms(vault, address) if len(form) > 5}
     query = select(_U.c.id, _U.c.phone_hash, _U.c.content)
     return [
         number
         for number, phone_hash, sealed in connection.execute(query)
         if phone_hash in hashes or any(form in _opened(vault, sealed).lower() for form in forms)
     ]
+
+
+def _forms(vault: PhoneVault, address: str) -> set[str]:
+    """What an entry may call an address: a number with its country, or without."""
+    number = address if "@" in address else parse(address, vault.country)
+    if isinstance(number, Problem) or "@" in number:
+        return {address.lstrip("+0").lower()}
+    return old_keys(Number(number))
 
 
 def _opened(vault: PhoneVault, sealed: bytes) -> str:

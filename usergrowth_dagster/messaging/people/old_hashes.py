@@ -1,0 +1,262 @@
+"""Hashes of phone numbers that earlier versions made, beside those of today.
+
+Earlier versions compared numbers as they were written, so that one hash may belong to numbers of
+several countries, and one person may have several. Hashes of today have 17 bytes, those have 16.
+
+Two things make a home of an earlier version work, and both are safe to repeat and to interrupt:
+
+* :func:`renew` runs when a ledger is opened. It opens every number that is kept, and hashes and
+  seals it anew in E.164. It passes over rows that another process is at work on and comes back to
+  them. A national number stays as it is until ``default_country`` is set.
+* A hash without a number (of a forgotten person), or of a number that cannot be read, stays.
+  :func:`carry_over` copies such a refusal to each number that it may belong to, when that number
+  is planned, refused or allowed again. It may suppress one person too many, never one too few.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, func, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.codes import MessageState
+from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.data.phone_numbers import Number, Problem, parse
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.people.phones import PhoneVault, UnknownKeyError
+from usergrowth_dagster.messaging.people.rotation import hold_key
+from usergrowth_dagster.messaging.policy.suppression_order import one_after_another
+
+OLD_BYTES = 16
+_NAME = "number_form"
+_FRESH = "E.164"
+"""In ``meta``: the home never held an old hash. Else the country that old numbers were read by."""
+_META, _M, _S = schema.meta, schema.message, schema.suppression
+_R = schema.receipt
+_OLD_IN_FORCE = (
+    _S.c.lifted_time.is_(None),
+    func.length(_S.c.phone_hash) == OLD_BYTES,
+    _S.c.channel != "email",
+)
+_HASHED = (_M, _S, _R, schema.reply)
+_UNSENT = (MessageState.PLANNED, MessageState.CLAIMED)
+_CHUNK = 2_000
+_ASKED = 1_000
+
+
+def renew(store: ControlStore, vault: PhoneVault) -> int:
+    """Hash every kept number anew, once for a home and for each default country.
+
+    Returns:
+        How many rows were changed.
+    """
+    with store.read() as connection:
+        form = _form(connection)
+    if form in (_FRESH, vault.country or "none"):
+        return 0
+    if form is None and _note_fresh(store):
+        return 0
+    # refusals first: those that stay as they are hold for the messages that are read after them
+    changed = _renew_table(store, vault, _S) + _renew_table(store, vault, _M)
+    with store.write(alone=True) as connection:
+        _put_form(connection, vault.country or "none")
+    return changed
+
+
+def carry_over(connection: Connection, vault: PhoneVault, numbers: Iterable[str]) -> int:
+    """Copy refusals under old hashes to the numbers that they may belong to.
+
+    A refusal that was carried over before, and lifted since, is not carried over again.
+
+    Args:
+        connection: in a transaction that writes.
+        vault: makes the hashes.
+        numbers: addresses; e-mail addresses are passed over.
+
+    Returns:
+        How many refusals were copied.
+    """
+    if not has_old_refusals(connection):
+        return 0
+    owners: dict[bytes, list[Number]] = {}
+    for text in dict.fromkeys(numbers):
+        number = parse(text, vault.country)
+        if not isinstance(number, Problem):
+            for digest in vault.old_digests(number):
+                owners.setdefault(digest, []).append(number)
+    copied, digests = 0, list(owners)
+    for start in range(0, len(digests), _ASKED):
+        some = digests[start : start + _ASKED]
+        query = select(_S).where(*_OLD_IN_FORCE, _S.c.phone_hash.in_(some))
+        for row in connection.execute(query).mappings().all():
+            for number in owners[row["phone_hash"]]:
+                copied += _copy(connection, vault, dict(row), number)
+    return copied
+
+
+def has_old_refusals(connection: Connection) -> bool:
+    """Whether a refusal is in force under a hash of an earlier version."""
+    if _form(connection) == _FRESH:
+        return False
+    return connection.scalar(select(_S.c.id).where(*_OLD_IN_FORCE).limit(1)) is not None
+
+
+def _form(connection: Connection) -> str | None:
+    form: str | None = connection.scalar(select(_META.c.value).where(_META.c.name == _NAME))
+    return form
+
+
+def _put_form(connection: Connection, value: str) -> None:
+    changed = connection.execute(_META.update().where(_META.c.name == _NAME).values(value=value))
+    if not changed.rowcount:
+        connection.execute(_META.insert().values(name=_NAME, value=value))
+
+
+def _note_fresh(store: ControlStore) -> bool:
+    """Note that there is no old hash, if nothing is hashed yet."""
+    with store.write(alone=True) as connection:
+        if _form(connection) is not None:
+            return _form(connection) == _FRESH
+        if any(connection.scalar(select(table.c.id).limit(1)) for table in _HASHED):
+            return False
+        _put_form(connection, _FRESH)
+    return True
+
+
+def _copy(connection: Connection, vault: PhoneVault, row: dict[str, Any], number: Number) -> int:
+    digest = vault.digest(number)
+    before = select(_S.c.id).where(
+        _S.c.phone_hash == digest,
+        _S.c.channel == row["channel"],
+        _S.c.scope == row["scope"],
+        _S.c.created_time >= row["created_time"],
+    )
+    if connection.scalar(before.limit(1)) is not None:
+        return 0
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    del row["id"]
+    kept = row["phone_number"] is not None
+    values = row | {"phone_hash": digest, "phone_number": vault.seal(number) if kept else None}
+    statement = insert(_S).values(values).on_conflict_do_nothing().returning(_S.c.id)
+    return len(connection.scalars(statement).all())
+
+
+def _renew_table(store: ControlStore, vault: PhoneVault, table: Table) -> int:
+    """All rows of a table that have an old hash and a number that can be read."""
+    stale = (func.length(table.c.phone_hash) == OLD_BYTES) & table.c.phone_number.is_not(None)
+    stale &= table.c.channel != "email"
+    changed = 0
+    while True:
+        before, unread, last = changed, 0, 0
+        while (chunk := _renew_chunk(store, vault, table, stale, last)) is not None:
+            last = chunk.last
+            changed += chunk.changed
+            unread += chunk.unread
+        with store.read() as connection:
+            left = connection.scalar(select(func.count()).select_from(table).where(stale)) or 0
+        if left <= unread:
+            return changed
+        if changed == before:
+            time.sleep(0.2)  # others are at work on every row that is left
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """The id of the last row, and rows that were changed or cannot be read."""
+
+    last: int
+    changed: int
+    unread: int
+
+
+def _renew_chunk(
+    store: ControlStore, vault: PhoneVault, table: Table, stale: ColumnElement[bool], last: int
+) -> _Chunk | None:
+    """The next rows after an id; None: there are none."""
+    with store.write() as connection:
+        if table is _S:
+            one_after_another(connection)
+        hold_key(connection, vault)
+        rows = connection.execute(
+            select(table)
+            .where(table.c.id > last, stale)
+            .order_by(table.c.id)
+            .limit(_CHUNK)
+            .with_for_update(skip_locked=True)  # waiting for rows while holding some: never
+        ).mappings()
+        found = [dict(row) for row in rows]
+        changes = []
+        for row in found:
+            if number := _number(vault, row["phone_number"]):
+                new = {"now": vault.digest(number), "sealed": vault.seal(number)}
+                old = {"this": row["id"], "was": row["phone_hash"], "number": number}
+                changes.append(old | new)
+        if not changes:
+            return _Chunk(found[-1]["id"], 0, len(found)) if found else None
+        if table is _S:
+            _end_doubles(connection, found, changes)
+        connection.execute(
+            table.update()
+            .where(table.c.id == bindparam("this"), table.c.phone_hash == bindparam("was"))
+            .values(phone_hash=bindparam("now"), phone_number=bindparam("sealed")),
+            [{k: v for k, v in change.items() if k != "number"} for change in changes],
+        )
+        if table is _M:
+            _renew_receipts(connection, changes)
+            unsent = {row["id"] for row in found if row["state"] in _UNSENT}
+            carry_over(connection, vault, [c["number"] for c in changes if c["this"] in unsent])
+        return _Chunk(found[-1]["id"], len(changes), len(found) - len(changes))
+
+
+def _number(vault: PhoneVault, sealed: bytes) -> Number | None:
+    """The number of a row; None when it cannot be opened or read, or is an e-mail address."""
+    try:
+        text = vault.open(sealed)
+    except UnknownKeyError:
+        raise
+    except UserError:  # damaged
+        return None
+    number = parse(text, vault.country)
+    return None if isinstance(number, Problem) else number
+
+
+def _end_doubles(
+    connection: Connection, rows: Sequence[dict[str, Any]], changes: Sequence[dict[str, Any]]
+) -> None:
+    """Of refusals that turn out to be of one number, the first stays in force; the others end."""
+    hashes = [change["now"] for change in changes]
+    held = select(_S.c.phone_hash, _S.c.channel, _S.c.scope).where(
+        _S.c.phone_hash.in_(hashes), _S.c.lifted_time.is_(None)
+    )
+    taken = {tuple(row) for row in connection.execute(held)}
+    by_id = {row["id"]: row for row in rows}
+    doubles = []
+    for change in changes:
+        row = by_id[change["this"]]
+        key = (change["now"], row["channel"], row["scope"])
+        if row["lifted_time"] is None:
+            if key in taken:
+                doubles.append(row["id"])
+            taken.add(key)
+    connection.execute(_S.update().where(_S.c.id.in_(doubles)).values(lifted_time=utc_now()))
+
+
+def _renew_receipts(connection: Connection, changes: Sequence[dict[str, Any]]) -> None:
+    """Reports that wait for a message find it by its new hash."""
+    waiting = select(_R.c.id).where(_R.c.pending, func.length(_R.c.phone_hash) == OLD_BYTES)
+    if connection.scalar(waiting.limit(1)) is None:
+        return
+    mine = select(_M.c.batch_id).where(_M.c.id == bindparam("this")).scalar_subquery()
+    connection.execute(
+        _R.update()
+        .where(
+            _R.c.pending,
+            _R.c.phone_hash == bindparam("was"),
+            or_(_R.c.row_id == bindparam("this"), _R.c.batch_id == mine),
+        )
+        .values(phone_hash=bindparam("now")),
+        [{name: change[name] for name in ("this", "was", "now")} for change in changes],
+    )
