@@ -121,11 +121,13 @@ def train(
     clock.start("rows")
     snaps, counts, scope = job_rows(engine, relation, config, execution_date, settings)
     split = split_by_time(counts, config)
+    # a key may miss a campaign without being gone; of snapshots each stretch holds everybody
+    lasting = stretches(split.train, counts) if config.algorithm == "churn" else []
     spec = fit_spec(
         engine,
         relation,
         where=f"{scope} and {on_days(split.train)}",
-        stretches=[f"{scope} and {on_days(part)}" for part in stretches(split.train, counts)],
+        stretches=[f"{scope} and {on_days(part)}" for part in lasting],
         top_n=settings.top_n,
     )
     slices, test = load_slices(engine, relation, config, spec, split, scope)
