@@ -249,7 +249,7 @@ def test_dispatchers_and_receivers_count_together(desk: Desk) -> None:
     assert failing(*tuned(desk, stop_after_failures=20), 1) is not None  # type: ignore[misc]
 
 
-def test_a_provider_that_always_contradicts_itself_stops_the_campaign(desk: Desk) -> None:
+def test_a_provider_that_always_contradicts_itself_puts_few_in_doubt(desk: Desk) -> None:
     """Guards against thousands in doubt, one batch after the other, by contrary answers."""
 
     class Contrary(Provider):
@@ -261,6 +261,6 @@ def test_a_provider_that_always_contradicts_itself_stops_the_campaign(desk: Desk
             ]
 
     plan(*desk, crowd(400))
-    counts = dispatch(*desk, Contrary(max_batch=20))
-    assert "contrary_answers" in counts.stopped[0]
-    assert sum(number for (state, _), number in states(desk).items() if state == "in_doubt") <= 100
+    for _ in range(4):  # after the first call one message goes first, each round
+        dispatch(*desk, Contrary(max_batch=20))
+    assert sum(number for (state, _), number in states(desk).items() if state == "in_doubt") == 23
