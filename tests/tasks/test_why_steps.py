@@ -121,7 +121,7 @@ def test_parts_add_up_to_the_score(world: World) -> None:
             raw = np.mean(
                 [np.log(p / (1 - p)) for p in (positive_share(m, frame) for m in members)], axis=0
             )
-            assert np.ptp(raw - parts) < 1e-6  # but for the intercept
+            assert np.ptp(raw - parts) < 1e-5  # but for the intercept, in single precision
             place = int(np.argmax(raw))
             row = int(table.column("row")[place].as_py())
             every = contributions(engine, model, "scoring_rows", row, top=1000)
