@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from usergrowth_dagster.data.storage import file_literal
 from usergrowth_dagster.errors import UserError
@@ -176,7 +177,9 @@ class _Erasure:
         found: dict[tuple[str, ...], dict[date, list[str]]] = {}
         for path, day, *values in zip(actions.column("path").to_pylist(), *columns, strict=True):
             where = found.setdefault(tuple(values), {})
-            where.setdefault(day, []).append(self.warehouse.storage.uri(f"{self.folder}/{path}"))
+            where.setdefault(day, []).append(
+                self.warehouse.storage.uri(f"{self.folder}/{unquote(path)}")
+            )
         return found
 
     def _counts(self, files: Sequence[str], base: "DeltaTable") -> dict[date, int]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -284,7 +285,9 @@ class Warehouse:
             zip(paths, actions.column("partition.ds").to_pylist(), strict=True)
         ):
             if (first is None or day >= first) and (last is None or day <= last):
-                by_day.setdefault(day, []).append(self.storage.uri(f"tables/{table}/{path}"))
+                by_day.setdefault(day, []).append(
+                    self.storage.uri(f"tables/{table}/{unquote(path)}")
+                )
         return dict(sorted(by_day.items()))
 
     def row_counts(self, table: str) -> dict[date, int]:
