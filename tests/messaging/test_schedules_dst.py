@@ -113,8 +113,10 @@ class Business:
         for occurrence, user, moment in self.gateway.taken:
             local = moment.astimezone(ZoneInfo(PEOPLE[user][2] or str(self.zone)))
             assert time(8) <= local.time() < time(21, 59), (occurrence, user, local)
+        # a zone that is not understood holds its person
+        texted = [user for user in PEOPLE if user != "badly known"]
         assert Counter((name, user) for name, user, _ in self.gateway.taken) == {
-            (one.name, user): 1 for one in found for user in PEOPLE
+            (one.name, user): 1 for one in found for user in texted
         }
         return found
 

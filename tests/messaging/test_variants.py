@@ -282,6 +282,9 @@ def test_a_ledger_from_before_goes_on(database_url: str, tmp_path: Path) -> None
     people = len(recorded((store, settings)))
     with store.write() as connection:  # as migration 0002 left it
         for statement in (
+            "drop table failure_score",
+            "drop table unread",
+            "alter table reply drop column phone_number",
             "drop table schedule_variant",
             "alter table message drop column variant",
             "alter table occurrence drop column variants",
