@@ -62,7 +62,7 @@ def test_one_null_content(client: TestClient, store: ControlStore, home: Setting
     assert len(rows(store, schema.suppression)) == 2
     (kept,) = rows(store, schema.unread)
     assert json.loads(VAULT.open(kept["content"])) == ONE_BAD[1]
-    assert VAULT.open(kept["phone_number"]) == "13855550152"
+    assert VAULT.open(kept["phone_number"]) == "+8613855550152"
     assert (kept["gateway"], kept["kind"], kept["action"]) == ("aliyun", "reply", "none")
     assert "13855550152" not in repr(kept) and "content" in kept["why"]
 
