@@ -27,7 +27,7 @@ def fit_spec(
     relation: str,
     *,
     where: str = "true",
-    stretches: Sequence[str] = (),
+    newest: str | None = None,
     exclude: Iterable[str] = (),
     top_n: int = 12,
     max_keys: int = 64,
@@ -38,15 +38,15 @@ def fit_spec(
         engine: holds the relation.
         relation: table or view name, or a parenthesised query.
         where: SQL condition of the train slice.
-        stretches: SQL conditions that cut the slice by time, oldest first. What is not there in the
-            newest, and a key of a map that misses more than one, is left out: it says something of
-            earlier days, and little of those that are scored. Empty: all of the slice counts.
+        newest: SQL condition of its newest rows; what is there no more is left out: it says
+            something of earlier days, and nothing of those that are scored. None: every key counts.
         exclude: further columns that are no features (keys and labels never are).
         top_n: categories kept by name in each categorical feature, most frequent first.
         max_keys: keys kept by name in each map, most frequent first.
 
     Returns:
-        The spec; columns that do not vary within the slice, or do not last, are left out.
+        The spec; columns that do not vary within the slice, or have vanished by its newest
+        rows, are left out.
 
     Raises:
         UserError: nothing varies, so there is nothing to learn from.
@@ -57,7 +57,7 @@ def fit_spec(
     kinds = {c: kind_of(t) for c, t in types.items() if c not in out}
     columns = {c: kind for c, kind in kinds.items() if kind is not None}
     maps = [c for c, kind in columns.items() if kind.endswith("_map")]
-    keys = _kept_keys(_lasting_keys(engine, relation, maps, stretches or [where]), maps, max_keys)
+    keys = _kept_keys(map_keys(engine, relation, maps, newest or where), maps, max_keys)
     candidates = _candidates(columns, keys)
     categories = _categories(engine, relation, where, candidates, top_n)
     features, constant = [], []
@@ -66,8 +66,8 @@ def fit_spec(
             feature = feature.model_copy(update={"values": categories[feature.name]})
         features.append(feature)
     varying = _varying(engine, relation, where, features)
-    if stretches:
-        varying &= _present(engine, relation, stretches[-1], features)
+    if newest is not None:
+        varying &= _present(engine, relation, newest, features)
     constant = [f.label for f in features if f.name not in varying]
     features = [f for f in features if f.name in varying]
     if not features:
@@ -82,19 +82,6 @@ def fit_spec(
         constant=tuple(constant),
         ignored=tuple(c for c in types if c in left_out or (c in kinds and kinds[c] is None)),
     )
-
-
-def _lasting_keys(
-    engine: Engine, relation: str, maps: Sequence[str], stretches: Sequence[str]
-) -> list[tuple[str, str, int]]:
-    """The keys of the newest stretch, most frequent first, that miss at most one of them all."""
-    *earlier, newest = (map_keys(engine, relation, maps, where) for where in stretches)
-    seen = [{(column, key) for column, key, _ in rows} for rows in earlier]
-    return [
-        (column, key, count)
-        for column, key, count in newest
-        if sum((column, key) not in known for known in seen) <= 1
-    ]
 
 
 def _kept_keys(

@@ -14,7 +14,7 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
 
 CALIBRATE_SHARE, TEST_SHARE = 0.15, 0.25
-STRETCHES = 4  # of the train slice, through which a feature must last
+NEWEST_SHARE = 0.25  # of the train slice, in which a feature must still be there
 MIN_CALIBRATE = 200  # positives and negatives that a derived calibration slice must hold
 MIN_CLASS = {"train": 30, "calibrate": 10, "test": 10}
 
@@ -143,17 +143,16 @@ def _check(split: TimeSplit, counts: Counts, config: TrainingConfig) -> None:
             )
 
 
-def stretches(days: Sequence[date], counts: Counts) -> list[tuple[date, ...]]:
-    """The days of a slice cut by time into up to four parts of about equal rows, oldest first."""
-    total = sum(counts[day][0] for day in days)
-    parts: list[list[date]] = []
-    before = 0
-    for day in sorted(days):
-        if len(parts) * total <= before * STRETCHES:
-            parts.append([])
-        parts[-1].append(day)
-        before += counts[day][0]
-    return [tuple(part) for part in parts]
+def newest_days(days: Sequence[date], counts: Counts) -> tuple[date, ...]:
+    """The last days of a slice that hold a quarter of its rows."""
+    ordered = sorted(days)
+    wanted = NEWEST_SHARE * sum(counts[day][0] for day in ordered)
+    held = 0
+    for place in range(len(ordered) - 1, -1, -1):
+        held += counts[ordered[place]][0]
+        if held >= wanted:
+            return tuple(ordered[place:])
+    return tuple(ordered)
 
 
 def forward_folds(

@@ -33,7 +33,7 @@ from usergrowth_dagster.learning.model import CalibratedModel, positive_share
 from usergrowth_dagster.learning.origin import NOT_TOLD, MadeFrom, Progress, Trained
 from usergrowth_dagster.learning.plots import draw_all, draw_drift
 from usergrowth_dagster.learning.slices import Part, by_slice
-from usergrowth_dagster.learning.splits import split_by_time, stretches
+from usergrowth_dagster.learning.splits import newest_days, split_by_time
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
 
@@ -121,13 +121,14 @@ def train(
     clock.start("rows")
     snaps, counts, scope = job_rows(engine, relation, config, execution_date, settings)
     split = split_by_time(counts, config)
-    # a key may miss a campaign without being gone; of snapshots each stretch holds everybody
-    lasting = stretches(split.train, counts) if config.algorithm == "churn" else []
+    newest = None
+    if config.algorithm == "churn":  # a key may miss a campaign without being gone
+        newest = f"{scope} and {on_days(newest_days(split.train, counts))}"
     spec = fit_spec(
         engine,
         relation,
         where=f"{scope} and {on_days(split.train)}",
-        stretches=[f"{scope} and {on_days(part)}" for part in lasting],
+        newest=newest,
         top_n=settings.top_n,
     )
     slices, test = load_slices(engine, relation, config, spec, split, scope)
