@@ -88,6 +88,7 @@ def _questions(spec: CampaignSpec, pins: Pins | None, active_days: int) -> dict[
         "no_features": "known well enough to be scored",
         f"no_{name}": f"has {article} {address}",
         f"bad_{name}": f"the {address} can be one",
+        "no_country": "the phone number says its country, or a default country is set",
         "suppressed": "not suppressed",
         "capped": "has had fewer messages than one may get",
         "no_consent": f"has given the consent {spec.contact.require_consent!r}",
@@ -98,6 +99,8 @@ def _questions(spec: CampaignSpec, pins: Pins | None, active_days: int) -> dict[
         "other_item": "best row of this user",
         f"shared_{name}": f"best user of this {address}",
     }
+    if spec.channel != "sms":
+        del asked["no_country"]
     if spec.contact.require_consent is None:
         del asked["no_consent"]
     if spec.algorithm.kind != "churn":
