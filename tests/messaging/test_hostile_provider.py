@@ -106,7 +106,9 @@ def desk(
 ) -> Iterator[Desk]:
     monkeypatch.setenv("USERGROWTH_WEBHOOK_SECRET", "secret-of-the-example")
     store, chosen = ready(tmp_path / "home", database_url)
-    yield tuned((store, chosen), gateway="webhook", webhook_url=receiver.url)
+    yield tuned(
+        (store, chosen), gateway="webhook", webhook_url=receiver.url, fictional_numbers=True
+    )
     store.close()
 
 
