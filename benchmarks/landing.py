@@ -62,8 +62,6 @@ def _line(shape: str, number: int) -> str:
 
 def land(root: Path, shape: str, limit: str, threads: int) -> None:
     """Land the day in this process and print what it took, as JSON."""
-    import resource
-
     from usergrowth_dagster.data.storage import Storage
     from usergrowth_dagster.settings import load_settings
     from usergrowth_dagster.warehouse.landing import land_days
@@ -80,7 +78,9 @@ def land(root: Path, shape: str, limit: str, threads: int) -> None:
         rows = land_population(settings, landing, warehouse, "big", DAY).rows_in
     else:
         rows = land_days(settings, landing, warehouse, table, [DAY])[0].rows_in
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # not ru_maxrss: a child that was spawned keeps the peak of its parent in it
+    status = Path("/proc/self/status").read_text()
+    peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
     seconds = round(time.monotonic() - started, 1)
     print(json.dumps({"rows": rows, "seconds": seconds, "peak_bytes": peak}))
 

@@ -101,7 +101,7 @@ def apply(home: Path, name: str, **changes: str) -> Told:
         ("models list", 0, ["no version is registered"]),
         ("suppress count", 0, ["none"]),
         ("audit", 0, ["no entries"]),
-        ("reconcile", 0, ["In doubt: 0"]),
+        ("reconcile", 0, ["In doubt: none"]),
         ("report --all", 2, ["no task has been decided yet"]),
         ("preview spring", 2, ["campaign 'spring' has no task yet"]),
         ("redecide spring --why x", 2, ["no task is called 'spring'"]),

@@ -82,7 +82,8 @@ def test_bad_landing_files(world: World, tmp_path: Path) -> None:
         original = source / path.relative_to(home / "landing")
         if original.exists():
             shutil.copyfile(original, path)
-    succeeded(cli(home, "run", "--date", str(D)))
+    mended = errors(cli(home, "run", "--date", str(D)))
+    assert len(mended) == 1 and "there is no campaign yet" in mended[0], mended
     assert rows(home, "stg_behavior", "user_id = 'new'", "user_id") == [("new",)]
 
 
@@ -140,7 +141,7 @@ def test_bad_tasks_beside_a_good_one(world: World, tmp_path: Path) -> None:
     }.items():
         assert text.count(f"task {name}: ") == 1, (name, text)
         assert words in text, (name, text)
-    assert "closed label" in text  # why nothing could be learned
+    assert "labels are closed up to" in text  # why nothing could be learned
     assert "task good" not in text and "task care" not in text
 
     outcomes = dict(rows(home, "decisions", "task_id = 'good' group by 1", "outcome, count(*)"))
@@ -183,7 +184,7 @@ def test_too_little_history(tmp_path: Path) -> None:
     told = errors(cli(home, "run", "--date", str(D)))
     assert len(told) == 1
     assert "task spring: campaign 'spring': no approved churn model" in told[0]
-    assert "has a closed label" in told[0]
+    assert "labels are closed up to" in told[0]
     assert rows(home, "user_features", columns="user_id") == [("u1",), ("u2",)]
     assert len(rows(home, "population")) == 1
     assert warehouse(home).version("decisions") is None

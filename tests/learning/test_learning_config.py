@@ -65,7 +65,7 @@ def test_a_window_past_the_execution_date_is_clamped_and_says_so():
     found = snapshots(config, date(2024, 3, 1))
     assert found.days[-1] == date(2024, 2, 19)
     assert len(found.warnings) == 1 and "2024-02-23" in found.warnings[0]
-    with pytest.raises(UserError, match="closed label"):
+    with pytest.raises(UserError, match="labels are closed up to"):
         snapshots(config, date(2024, 1, 5))
 
 

@@ -255,21 +255,21 @@ def test_other_tables_of_the_day_keep_their_rejects(
 def test_misnamed_folders_are_told(settings: Settings, warehouse: Warehouse, root: Path) -> None:
     """A folder that is skipped without a word is a day that nobody misses until the report."""
     put(root, 1, events("a"))
-    for name in ("ds=2017-03-01", "ds=20170230", "_temporary", ".trash"):
+    for name in ("ds_20170301", "ds=20170230", "_temporary", ".trash"):
         (root / "behavior" / name).mkdir()
     (root / "behavior" / "stray.csv").write_text(HEAD)
     storage = Storage(str(root))
     folders = landing_folders(storage, "behavior")
     assert list(folders.days) == [day(1)] and sorted(folders.strays) == [
-        "ds=2017-03-01",
         "ds=20170230",
+        "ds_20170301",
         "stray.csv",
     ]
     with pytest.raises(
-        UserError, match=r"behavior/ds=2017-03-01: a day's folder is named ds=yyyymmdd"
+        UserError, match=r"behavior/ds_20170301: a day's folder is named ds=yyyymmdd"
     ):
         landing_days(storage, "behavior")
-    with pytest.raises(LandingError, match="ds=2017-03-01"):
+    with pytest.raises(LandingError, match="ds_20170301"):
         land(settings, root, warehouse, [0, 1])
     assert users(warehouse, settings) == {1: "a"}
     assert landing_days(storage, "item") == []

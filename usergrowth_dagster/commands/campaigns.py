@@ -45,8 +45,8 @@ def apply_files(home: Path | None, files: Sequence[Path]) -> Iterator[str]:
         applied = apply_campaign(project.store, spec, whoami())
         told = [f"created {name}" for name in applied.created]
         told += [f"changed {change}" for change in applied.changed] + list(applied.notes)
-        told += _tasks_of_date(project, spec)
-        yield f"{path}: {'; '.join(told) or 'nothing to change'}"
+        told = [*(told or ["nothing to change"]), *_tasks_of_date(project, spec)]
+        yield f"{path}: {'; '.join(told)}"
         for notice in (*notices_of_texts(spec), *notices_of_uploads(project, spec)):
             yield f"warning: {notice}"
 

@@ -93,7 +93,7 @@ def show_chain(report: ChainReport, say: Say, show_table: ShowTable) -> list[str
     if lines:
         show_table("Tables", ("table", "rows written"), lines)
     else:
-        say("Every table is up to date.")
+        say("No table had anything new to take in.")
     for name in ("population", "scores", "decisions", "selection_output", "send_batches"):
         told = report.decide.metadata.get(name, {}).get("by_task") if report.decide else None
         if told:
