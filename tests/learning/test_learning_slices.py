@@ -17,11 +17,14 @@ def _rows(engine, where):
     types = engine.describe("select * from churn_training")
     spec = fit_spec(engine, "churn_training", where="ds < '2024-02-12'")
     table = engine.arrow(
-        f"select {spec.projection(types)}, churned as _y, user_id as _u from churn_training "
+        f"select {spec.projection(types)}, churned as _y, user_id as _u, ds as _d from churn_training "
         f"where {where} order by ds, user_id"
     )
     label = table.column("_y").to_numpy(zero_copy_only=False).astype(int)
-    return spec, Rows(where, label, table.column("_u").to_numpy(), None, flat_frame(table, spec))
+    days = table.column("_d").to_numpy()
+    return spec, Rows(
+        where, label, days, table.column("_u").to_numpy(), None, flat_frame(table, spec)
+    )
 
 
 def test_the_parts_of_each_dimension_add_up_to_the_whole(engine):
