@@ -1,7 +1,7 @@
 """Learning the flat columns of :mod:`encoding` from the rows of the train slice, in SQL."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from usergrowth_dagster.errors import UserError
@@ -159,34 +159,45 @@ def _categories(
 
 def _present(engine: Engine, relation: str, where: str, features: Sequence[Feature]) -> set[str]:
     """Names of the flat columns that say something in some row: not unknown, not an absent key."""
-    usable = [f for f in features if f.kind == "number" or f.values]
-    if not usable:
-        return set()
-    flat = ", ".join(f"{f.sql(True)} as {quoted(f.name)}" for f in usable)
-    tests = ", ".join(
-        f"count(*) filter (where {quoted(f.name)} <> {quote_text(MISSING)}) > 0"
-        if f.kind == "category"
-        else f"count({quoted(f.name)}) > 0"
-        if f.key is None
-        else f"count(*) filter (where {quoted(f.name)} <> 0) > 0"
-        for f in usable
-    )
-    row = engine.rows(f"select {tests} from (select {flat} from {relation} where {where})")[0]
-    return {f.name for f, there in zip(usable, row, strict=True) if there}
+
+    def condition(feature: Feature) -> str:
+        column = quoted(feature.name)
+        if feature.kind == "category":
+            return f"count(*) filter (where {column} <> {quote_text(MISSING)}) > 0"
+        if feature.key is None:
+            return f"count({column}) > 0"
+        return f"count(*) filter (where {column} <> 0) > 0"
+
+    return _columns_that_meet(engine, relation, where, features, condition)
 
 
 def _varying(engine: Engine, relation: str, where: str, features: Sequence[Feature]) -> set[str]:
     """Names of the flat columns with more than one value, NULL counted as one."""
+
+    def condition(feature: Feature) -> str:
+        column = quoted(feature.name)
+        if feature.kind == "category":
+            return f"count(distinct {column}) > 1"
+        return (
+            f"coalesce(max({column}) > min({column}), false) or "
+            f"(count({column}) between 1 and count(*) - 1)"
+        )
+
+    return _columns_that_meet(engine, relation, where, features, condition)
+
+
+def _columns_that_meet(
+    engine: Engine,
+    relation: str,
+    where: str,
+    features: Sequence[Feature],
+    condition: Callable[[Feature], str],
+) -> set[str]:
+    """Names of the flat columns for which an aggregate condition holds over the rows."""
     usable = [f for f in features if f.kind == "number" or f.values]
     if not usable:
         return set()
     flat = ", ".join(f"{f.sql(True)} as {quoted(f.name)}" for f in usable)
-    tests = ", ".join(
-        f"count(distinct {quoted(f.name)}) > 1"
-        if f.kind == "category"
-        else f"coalesce(max({quoted(f.name)}) > min({quoted(f.name)}), false) or "
-        f"(count({quoted(f.name)}) between 1 and count(*) - 1)"
-        for f in usable
-    )
-    row = engine.rows(f"select {tests} from (select {flat} from {relation} where {where})")[0]
-    return {f.name for f, varies in zip(usable, row, strict=True) if varies}
+    conditions = ", ".join(condition(f) for f in usable)
+    row = engine.rows(f"select {conditions} from (select {flat} from {relation} where {where})")[0]
+    return {f.name for f, holds in zip(usable, row, strict=True) if holds}
