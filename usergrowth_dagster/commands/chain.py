@@ -20,7 +20,7 @@ Warn = Callable[[str], None]
 
 
 def _silent(_sentence: str) -> None:
-    """Tell nobody."""
+    """Drop the warning."""
 
 
 @dataclass(frozen=True)

@@ -405,7 +405,7 @@ failure_score = Table(
     Column("cause", String(128), primary_key=True),  # the provider's code; empty: whatever cause
     Column("score", Integer, nullable=False),
     Column("failures", Integer, nullable=False),
-    Column("told_time", UtcTime),  # when a person was told of one that is done
+    Column("alerted_time", UtcTime),  # when the alert about an ended occurrence was posted
     Column("updated_time", UtcTime, nullable=False),
 )
 

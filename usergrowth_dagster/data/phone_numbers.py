@@ -128,7 +128,7 @@ def every_reading(text: str) -> list[Number]:
 
 
 def old_keys(number: Number) -> set[str]:
-    """The forms in which earlier versions told a number apart.
+    """The forms by which earlier versions identified a number.
 
     They compared the digits as uploaded, without ``+``, ``00``, and 86 before a mobile number, so
     one form may belong to numbers of several countries.
@@ -153,7 +153,7 @@ def _national(number: Number) -> str:
 
 
 def old_key(text: str) -> str:
-    """The form in which earlier versions told apart a number that is written without separators."""
+    """The form by which earlier versions identified a number written without separators."""
     digits = text.removeprefix("+").removeprefix("00")
     return digits[2:] if len(digits) == 13 and digits.startswith("861") else digits
 

@@ -207,7 +207,7 @@ def _masked(contract: Contract, shown: str) -> str:
 
 
 def _person(contract: Contract, name: str, place: int) -> str:
-    """Whom a reject is about: as far as can be seen in it, since it has no typed values."""
+    """SQL of the user that a reject is about, as far as its raw line shows one."""
     if not contract.has_people:
         return "cast(null as varchar)"
     cell = f"trim(split_part(coalesce(text, raw), ',', {place}), '\"')"

@@ -198,12 +198,12 @@ def report_failing(store: ControlStore, settings: Settings) -> list[str]:
     """
     done = select(_O.c.id).where(_O.c.state == OccurrenceState.DONE)
     fresh = []
-    for one in _over(store, settings, [_F.c.occurrence_id.in_(done), _F.c.told_time.is_(None)]):
+    for one in _over(store, settings, [_F.c.occurrence_id.in_(done), _F.c.alerted_time.is_(None)]):
         with store.write() as connection:
             changed = connection.execute(
                 _F.update()
-                .where(_F.c.occurrence_id == one.occurrence_id, _F.c.told_time.is_(None))
-                .values(told_time=utc_now())
+                .where(_F.c.occurrence_id == one.occurrence_id, _F.c.alerted_time.is_(None))
+                .values(alerted_time=utc_now())
             ).rowcount
             if not changed:  # another cause of the same occurrence, or another dispatcher
                 continue

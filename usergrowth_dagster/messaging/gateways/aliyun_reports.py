@@ -78,7 +78,7 @@ def read_reports(callback: Callback, marks: Marks) -> Sequence[Receipt | Unread]
             batch_id=batch_id,
         )
 
-    # anybody can post here: only entries with a mark of ours are believed, or kept
+    # this address is open: only entries with our mark are believed or kept
     entries = [one if isinstance(one, dict) else {} for one in _entries(callback, "SmsReport")]
     return _with_country(read_entries(entries, "SmsReport", read))
 

@@ -176,7 +176,7 @@ def _row(vault: PhoneVault, gateway: str, receipt: Receipt, received: datetime) 
     }
     about: list[Any] = list(row.values())
     if not (receipt.out_id or row["batch_id"] or row["request_id"]):
-        about.append(receipt.time)  # nothing else tells two of them apart
+        about.append(receipt.time)  # nothing else distinguishes two of them
     digest = hashlib.sha256(repr(about).encode()).digest()[:16]
     return {
         **row,

@@ -211,7 +211,7 @@ def _promised(content: str) -> frozenset[str]:
 def _digest(vault: PhoneVault, one: _Known) -> bytes:
     """What tells two replies apart; one without the provider's id and time is always new."""
     row, reply = one.row, one.reply
-    sent = reply.send_time  # also one that is not believed tells it from others
+    sent = reply.send_time  # distinguishes replies even when it is not believed
     if reply.sequence_id:
         told: Any = reply.sequence_id
     elif sent is not None:

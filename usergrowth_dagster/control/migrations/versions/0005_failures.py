@@ -18,7 +18,7 @@ def upgrade() -> None:
         sa.Column("cause", sa.String(length=128), nullable=False),
         sa.Column("score", sa.Integer(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
-        sa.Column("told_time", sa.DateTime(timezone=True)),
+        sa.Column("alerted_time", sa.DateTime(timezone=True)),
         sa.Column("updated_time", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["occurrence_id"], ["occurrence.id"], name=op.f("fk_failure_score_occurrence_id")
