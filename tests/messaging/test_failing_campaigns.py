@@ -14,7 +14,14 @@ from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import utc_now
 from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
-from usergrowth_dagster.messaging.failures import ANY, Outcomes, Stage, failing, report_failing
+from usergrowth_dagster.messaging.failures import (
+    ANY,
+    Outcomes,
+    Stage,
+    failing,
+    forget,
+    report_failing,
+)
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
     Found,
@@ -264,3 +271,35 @@ def test_a_provider_that_always_contradicts_itself_puts_few_in_doubt(desk: Desk)
     for _ in range(4):  # after the first call one message goes first, each round
         dispatch(*desk, Contrary(max_batch=20))
     assert sum(number for (state, _), number in states(desk).items() if state == "in_doubt") == 23
+
+
+@pytest.mark.parametrize("cause", ["known", "new"])
+def test_counting_and_resuming_lock_in_one_order(desk: Desk, cause: str) -> None:
+    """A report of a new cause and a resumed campaign waited for one another, and one was ended."""
+    store, settings = desk
+    if store.is_sqlite:
+        pytest.skip("SQLite has one writer")
+    plan(store, settings, crowd(3))
+    (run,) = occurrences_of(store, "december-2017")
+    first = Outcomes()
+    first.add(run.id, Stage.REPORT, MessageState.UNDELIVERED, "known")
+    first.count(store)
+    later = Outcomes()
+    later.add(run.id, Stage.REPORT, MessageState.UNDELIVERED, cause)
+    errors: list[BaseException] = []
+
+    def count() -> None:
+        try:
+            later.count(store)
+        except BaseException as error:
+            errors.append(error)
+
+    with store.write() as connection:
+        held = schema.occurrence
+        connection.execute(select(held.c.id).where(held.c.id == run.id).with_for_update())
+        counting = threading.Thread(target=count)
+        counting.start()
+        counting.join(0.5)  # it waits for the occurrence, and must hold no score meanwhile
+        forget(connection, run.id)
+    counting.join()
+    assert errors == []

@@ -99,6 +99,11 @@ def _has_scores(store: ControlStore, occurrence_id: int) -> bool:
 
 
 def _count(connection: Connection, occurrence_id: int, stage: Stage, tally: Tally) -> None:
+    # The occurrence first, as resuming a campaign does: a new score needs its key, so that two
+    # transactions that lock in contrary orders would wait for one another.
+    connection.execute(
+        select(_O.c.id).where(_O.c.id == occurrence_id).with_for_update(read=True, key_share=True)
+    )
     mine = (_F.c.occurrence_id == occurrence_id, _F.c.stage == str(stage))
     held = dict(
         connection.execute(
