@@ -12,9 +12,10 @@ from sqlalchemy import func, select
 
 from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.codes import JobStatus, Kind, MessageState
+from usergrowth_dagster.control.jobs import task_running, task_succeeded
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.dispatching.claims import Claims
-from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
+from usergrowth_dagster.messaging.dispatching.claims import LEASE, Claims
+from usergrowth_dagster.messaging.dispatching.dispatch import _Round, dispatch
 from usergrowth_dagster.messaging.gateways.protocol import Answer
 from usergrowth_dagster.messaging.operations.controls import cancel
 from usergrowth_dagster.messaging.operations.reconcile import close, release
@@ -190,3 +191,27 @@ def test_dispatchers_at_the_same_moment(desk: Desk) -> None:
         left = connection.scalar(select(func.count()).select_from(schema.message)) or 0
     # all or nothing, and whoever was texted still stands in the ledger
     assert (gone, left, provider.taken.total()) in [(0, PEOPLE, PEOPLE), (1, 0, 0)]
+
+
+def test_a_round_under_way_never_sends_the_old_text(desk: Desk) -> None:
+    """SQLite gave the new plan the old one's id, and a dispatcher that knew the old text sent it."""
+    store, settings = desk
+    later = business_now(settings) + timedelta(hours=1)
+    with store.write() as connection:
+        connection.execute(schema.message.update().values(not_before=later))
+    gateway, clock = Provider(), [business_now(settings)]
+    with ThreadPoolExecutor(1) as caller:
+        round_ = _Round(store, settings, gateway, None, LEASE, timedelta(minutes=5), caller)
+        round_.now = lambda: clock[0]  # type: ignore[method-assign]
+        (old,) = round_.keep_house()
+        round_.turn(old)
+        discard_plan(store, the_task(store), "ann", "a wrong text")
+        task_running(store, "december-2017")
+        task_succeeded(store, "december-2017", population=10, selected=3)
+        plan_send(store, settings, the_task(store), [crowd(PEOPLE)])
+        clock[0] = later
+        round_.over.clear()
+        assert round_.turn(old)[0] == 0 and not gateway.taken
+        (new,) = [one for one in round_.keep_house() if one.id not in round_.over]
+        assert new.id > old.id
+        assert round_.turn(new)[0] > 0 and gateway.taken

@@ -91,10 +91,13 @@ def ready(
 def is_open(
     connection: Connection, occurrence_id: int, now: datetime, *, lock: bool = False
 ) -> bool:
-    """Whether rows may go out; with ``lock``, who pauses or stops waits for this transaction."""
+    """Whether rows may go out; with ``lock``, who pauses or stops waits for this transaction.
+
+    An occurrence whose plan was thrown away meanwhile is not open.
+    """
     run, schedule = (RUN_LOCKED, PAUSED_LOCKED) if lock else (RUN, PAUSED)
-    row = connection.execute(run, {"one": occurrence_id}).one()
-    if row[0] not in OPEN:
+    row = connection.execute(run, {"one": occurrence_id}).one_or_none()
+    if row is None or row[0] not in OPEN:
         return False
     held = connection.scalar(schedule, {"one": row[3]})
     return bool(row[1] <= now < row[2] and not held)

@@ -212,7 +212,9 @@ class Claims:
     def seen(self, occurrence_id: int) -> tuple[Any, ...]:
         """What a batch that is written ahead depends on; it is taken back when that changes."""
         with self.store.read() as connection:
-            run = connection.execute(RUN, {"one": occurrence_id}).one()
+            run = connection.execute(RUN, {"one": occurrence_id}).one_or_none()
+            if run is None:  # the plan was thrown away
+                return (False,)
             paused = connection.scalar(PAUSED, {"one": run[3]})
             return run[0] in OPEN, paused, connection.scalar(LAST_REFUSAL)
 

@@ -76,6 +76,8 @@ def discard_plan(store: ControlStore, task: Task, actor: str, why: str) -> Disca
         if deleted != sum(people.values()):  # a dispatcher took rows since they were counted
             raise UserError(_begun(task, "a dispatcher is sending it at this moment"))
         connection.execute(_O.delete().where(_O.c.id.in_([run[0] for run in runs])))
+        for run in runs:  # an id with a history is never given to another occurrence
+            store.note(connection, Kind.OCCURRENCE, run[0], actor, note=f"thrown away: {why}")
         done = Discarded(task.task_id, tuple(run[1] for run in runs), people)
         job_id, status = connection.execute(
             select(job.c.id, job.c.status).where(job.c.name == task.task_id)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, func, select
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import (
@@ -157,6 +157,7 @@ def _create(
     now = utc_now()
     made = connection.execute(
         _O.insert().values(
+            **_unused_id(store, connection),
             schedule_id=schedule["id"],
             name=name,
             task_id=task.task_id,
@@ -183,6 +184,22 @@ def _create(
         for status in (ScheduleStatus.CHECKING, ScheduleStatus.CHECK_OK):
             move_schedule(store, connection, schedule["id"], status, "plan")
     return int(made.inserted_primary_key[0])  # type: ignore[index]
+
+
+def _unused_id(store: ControlStore, connection: Connection) -> dict[str, int]:
+    """An id that no occurrence ever had, where the database itself would use one again.
+
+    SQLite gives the id of the newest row once more after that row was deleted. A dispatcher that
+    still knows the deleted occurrence would send its text to the people of the new one.
+    """
+    if not store.is_sqlite:
+        return {}
+    history = schema.history
+    kept = connection.scalar(
+        select(func.max(history.c.record_id)).where(history.c.kind == str(Kind.OCCURRENCE))
+    )
+    newest = connection.scalar(select(func.max(_O.c.id)))
+    return {"id": 1 + max(kept or 0, newest or 0)}
 
 
 def move_schedule(
