@@ -196,3 +196,36 @@ def test_one_finding_for_each_message(found: tuple[Any, ...], agreed: Found | No
     findings = [Finding("7", one) for one in found] + [Finding("8", Found.REJECTED)]
     told = one_finding_each(["7"], findings)
     assert {out_id: one.found for out_id, one in told.items()} == ({"7": agreed} if agreed else {})
+
+
+@pytest.mark.parametrize("answers", [(Answer.ACCEPTED,) * 2, (Answer.ACCEPTED, Answer.REJECTED)])
+@pytest.mark.parametrize("refusing", [0, 1])
+def test_a_refusal_in_any_answer_counts(answers: tuple[Answer, ...], refusing: int) -> None:
+    """A refusal in the second of two answers for one message was dropped with that answer."""
+    results = [
+        Result("1", answer, "x", opted_out=place == refusing)
+        for place, answer in enumerate(answers)
+    ]
+    assert one_answer_each(["1"], results)["1"].opted_out
+
+
+def test_codes_hide_addresses() -> None:
+    """A number that a provider writes into its code went into the log, the alert and the ledger."""
+    code = "no route to +44 7700 900108 for li@shop.example"
+    kept = [
+        clean_result(Result("1", Answer.REJECTED, code)).code,
+        clean_receipt(Receipt(status=Found.UNDELIVERED, code=code)).code,
+    ]
+    assert all("900108" not in one and "shop.example" not in one for one in kept), kept
+    assert clean_result(Result("1", Answer.REJECTED, "30034")).code == "30034"
+
+
+@pytest.mark.parametrize(
+    "between",
+    [chr(n) for n in range(0xA0) if chr(n) not in "\n\t " and unicodedata.category(chr(n)) == "Cc"]
+    + ["\u2028", "\u2029", "\r\n"],
+)
+def test_no_character_joins_two_words_of_a_reply(between: str) -> None:
+    """STOP, a lone carriage return and a phone's signature became one word that refuses nothing."""
+    reply = clean_reply(Reply("+12125550128", f"STOP{between}Sent from my phone", None, "1", None))
+    assert reply.content.split() == ["STOP", "Sent", "from", "my", "phone"]

@@ -20,6 +20,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Reply,
     Result,
 )
+from usergrowth_dagster.messaging.people.phones import hide_numbers
 
 CODE_SIZE = 128
 """Characters of a code or a request id that the ledger holds."""
@@ -33,15 +34,18 @@ _YEARS = range(2000, 2101)
 _UNFIT = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]"
 )
+_LINE_END = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def clean_text(value: object, size: int, *, lines: bool = False) -> str:
     r"""A text of at most ``size`` characters that any database, log and page can hold.
 
-    Lone surrogates become U+FFFD; NUL, control and direction characters are left out. Bytes are
-    read as UTF-8, and finite numbers of up to 300 digits are written out; every other value is the
-    empty text.
+    Lone surrogates become U+FFFD; NUL, control and direction characters are left out. With
+    ``lines``, controls become spaces and every line end a newline, so that no two words join.
+    Bytes are read as UTF-8, and finite numbers of up to 300 digits are written out; every other
+    value is the empty text.
 
     Args:
         value: what the provider returned.
@@ -60,8 +64,18 @@ def clean_text(value: object, size: int, *, lines: bool = False) -> str:
     elif isinstance(value, float):
         value = str(value) if math.isfinite(value) else ""
     text = _SURROGATE.sub("\ufffd", value[: 4 * size])
-    text = text.replace("\r\n", "\n") if lines else " ".join(text.split())
+    text = _CONTROL.sub(" ", _LINE_END.sub("\n", text)) if lines else " ".join(text.split())
     return _UNFIT.sub("", text)[:size].strip()
+
+
+def clean_code(value: object) -> str:
+    """A provider's code for logs and alerts: numbers of eight digits or more, and e-mail addresses,
+    are masked.
+
+    >>> clean_code("30034"), clean_code("no route to +12125550128")
+    ('30034', 'no route to +121******28')
+    """
+    return hide_numbers(clean_text(value, CODE_SIZE), digits=8)
 
 
 def clean_id(value: object, size: int) -> str | None:
@@ -113,7 +127,7 @@ def clean_result(result: Result) -> Result:
     return Result(
         clean_text(result.out_id, OUT_ID_SIZE),
         _answer(result.answer),
-        clean_text(result.code, CODE_SIZE),
+        clean_code(result.code),
         clean_id(result.request_id, CODE_SIZE),
         None if wait is None else clean_number(wait, 0.0, LONGEST_WAIT, 0.0) or None,
         result.opted_out is True,
@@ -125,7 +139,7 @@ def clean_finding(finding: Finding) -> Finding:
     return Finding(
         clean_text(finding.out_id, OUT_ID_SIZE),
         _found(finding.found),
-        clean_text(finding.code, CODE_SIZE),
+        clean_code(finding.code),
         clean_id(finding.request_id, CODE_SIZE),
     )
 
@@ -138,7 +152,7 @@ def clean_receipt(receipt: Receipt) -> Receipt:
         out_id=clean_id(receipt.out_id, OUT_ID_SIZE),
         request_id=clean_id(receipt.request_id, CODE_SIZE),
         phone=clean_text(receipt.phone, ADDRESS_SIZE) or None,
-        code=clean_text(receipt.code, CODE_SIZE),
+        code=clean_code(receipt.code),
         time=clean_time(receipt.time),
         batch_id=clean_id(receipt.batch_id, OUT_ID_SIZE),
         opted_out=receipt.opted_out is True,
@@ -199,10 +213,11 @@ def one_finding_each(out_ids: Iterable[str], findings: object) -> dict[str, Find
 def _agreed(out_id: str, results: list[Result]) -> Result:
     if not results:
         return Result(out_id, Answer.IN_DOUBT, "no_answer")
+    refused = any(result.opted_out for result in results)
     if len({result.answer for result in results}) > 1:
         known = next((result.request_id for result in results if result.request_id), None)
-        return Result(out_id, Answer.IN_DOUBT, "contrary_answers", known)
-    return replace(results[0], out_id=out_id)
+        return Result(out_id, Answer.IN_DOUBT, "contrary_answers", known, opted_out=refused)
+    return replace(results[0], out_id=out_id, opted_out=refused)
 
 
 def _same_id(out_id: str) -> str:

@@ -1,6 +1,5 @@
 """Replies as a person reads them: numbers masked, and a mark for those that refuse after all."""
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,7 +8,7 @@ from sqlalchemy import Connection, RowMapping, Table, func, select
 from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.people.phones import PhoneVault, mask
+from usergrowth_dagster.messaging.people.phones import PhoneVault, hide_numbers, mask
 from usergrowth_dagster.messaging.policy import suppression
 from usergrowth_dagster.messaging.receiving.unread import REPLY
 from usergrowth_dagster.messaging.texts.refusals import Action, action_of, words_of
@@ -19,8 +18,6 @@ _P, _U, _M, _S = schema.reply, schema.unread, schema.message, schema.suppression
 _REREAD = "reply_words"  # what the replies were last read by, in the table meta
 _CHUNK = 500
 _PREFIX = "u"
-_NUMBER = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){5,}")
-_EMAIL = re.compile(r"[^\s@\"'<>]{1,64}@[^\s@\"'<>]{1,253}")
 _ERASED = "(erased)"
 
 
@@ -39,15 +36,6 @@ class ShownReply:
     action: str
     text: str
     note: str = ""
-
-
-def hide_numbers(text: str) -> str:
-    """A text without numbers of six digits or more and without e-mail addresses.
-
-    >>> hide_numbers("call +1 212 555 0128 or li@shop.example")
-    'call +1 2*********28 or li@s*********le'
-    """
-    return _NUMBER.sub(lambda m: mask(m.group()), _EMAIL.sub(lambda m: mask(m.group()), text))
 
 
 def read_replies(

@@ -27,6 +27,7 @@ __all__ = [
     "FILE_NAME",
     "PhoneVault",
     "UnknownKeyError",
+    "hide_numbers",
     "mask",
     "open_vault",
 ]
@@ -34,6 +35,8 @@ E164 = b"\2"
 """First byte of the hash of a number in E.164; those of earlier versions lack it."""
 
 _SEPARATORS = re.compile(r"[\s-]")
+_NUMBER = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){5,}")
+_EMAIL = re.compile(r"[^\s@\"'<>]{1,64}@[^\s@\"'<>]{1,253}")
 _NONCE = 12
 _ID = 4  # bytes of a key's id
 
@@ -48,6 +51,19 @@ def mask(phone: str | None) -> str:
         return ""
     head = 4 if len(phone) > 8 else 0
     return phone[:head] + "*" * max(len(phone) - head - 2, 0) + phone[-2:]
+
+
+def hide_numbers(text: str, digits: int = 6) -> str:
+    """A text whose numbers of so many digits or more, and e-mail addresses, are masked.
+
+    >>> hide_numbers("call +1 212 555 0128 or li@shop.example")
+    'call +1 2*********28 or li@s*********le'
+    """
+    hidden = _EMAIL.sub(lambda m: mask(m.group()), text)
+    return _NUMBER.sub(
+        lambda m: mask(m.group()) if sum(map(str.isdigit, m.group())) >= digits else m.group(),
+        hidden,
+    )
 
 
 class UnknownKeyError(UserError):
