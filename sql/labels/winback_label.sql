@@ -13,13 +13,14 @@ returns as (
         t.ds,
         t.user_id,
         k.kind,
-        min(date_diff('day', t.ds, u.ds)) as days
+        min(date_diff('day', t.ds, u.ds)) filter (where u.ds > t.ds) as days,
+        bool_or(u.ds = t.ds) as same_day
     from (select distinct
         ds,
         user_id
     from touches) as t
     cross join run_settings as s
-    inner join user_day as u on t.user_id = u.user_id and u.ds > t.ds
+    inner join user_day as u on t.user_id = u.user_id and u.ds >= t.ds
     cross join unnest(map_keys(u.kinds)) as k (kind)
     where date_diff('day', t.ds, u.ds) <= s.label_horizon_days
     group by t.ds, t.user_id, k.kind
@@ -29,8 +30,10 @@ by_user as (
     select
         ds,
         user_id,
-        map_from_entries(list_sort(list(struct_pack(k := kind, v := cast(days as integer)))))
-            as days_to_return
+        map_from_entries(list_sort(
+            list(struct_pack(k := kind, v := cast(days as integer))) filter (where days > 0)
+        )) as days_to_return,
+        list_sort(list(kind) filter (where same_day)) as same_day
     from returns
     group by ds, user_id
 ),
@@ -41,7 +44,8 @@ item_returns as (
         t.user_id,
         t.item_id,
         b.behavior as kind,
-        min(date_diff('day', t.ds, b.ds)) as days
+        min(date_diff('day', t.ds, b.ds)) filter (where b.ds > t.ds) as days,
+        bool_or(b.ds = t.ds) as same_day
     from (select distinct
         ds,
         user_id,
@@ -49,7 +53,7 @@ item_returns as (
     from touches) as t
     cross join run_settings as s
     inner join stg_behavior as b
-        on t.user_id = b.user_id and t.item_id = b.item_id and b.ds > t.ds
+        on t.user_id = b.user_id and t.item_id = b.item_id and b.ds >= t.ds
     where date_diff('day', t.ds, b.ds) <= s.label_horizon_days
     group by t.ds, t.user_id, t.item_id, b.behavior
 ),
@@ -59,8 +63,10 @@ by_item as (
         ds,
         user_id,
         item_id,
-        map_from_entries(list_sort(list(struct_pack(k := kind, v := cast(days as integer)))))
-            as days_to_return_on_item
+        map_from_entries(list_sort(
+            list(struct_pack(k := kind, v := cast(days as integer))) filter (where days > 0)
+        )) as days_to_return_on_item,
+        list_sort(list(kind) filter (where same_day)) as same_day_on_item
     from item_returns
     group by ds, user_id, item_id
 ),
@@ -72,7 +78,9 @@ final as (
         t.item_id,
         t.target,
         r.days_to_return,
-        i.days_to_return_on_item
+        i.days_to_return_on_item,
+        r.same_day,
+        i.same_day_on_item
     from touches as t
     left join by_user as r on t.ds = r.ds and t.user_id = r.user_id
     left join by_item as i

@@ -20,7 +20,9 @@ final as (
         d.propensity,
         p.* exclude (ds, user_id, item_id),
         l.days_to_return,
-        l.days_to_return_on_item
+        l.days_to_return_on_item,
+        l.same_day,
+        l.same_day_on_item
     from winback_label as l
     inner join drawn as d
         on

@@ -62,13 +62,13 @@ def test_many_looks() -> None:
 def test_level_of_a_look_does_not_change_afterwards() -> None:
     """An early look's level that depends on what came after it."""
     rng = np.random.default_rng(22)
-    days = np.where(rng.random(1000) < 0.4, rng.integers(1, 29, 1000), 0)
-    seen = np.where(days <= 14, days, 0)
+    days = np.where(rng.random(1000) < 0.4, rng.integers(1, 29, 1000), np.inf)
+    seen = np.where(days <= 14, days, np.inf)
     assert level_of_look(2, 4, 28, days) == level_of_look(2, 4, 28, seen)
     assert level_of_look(1, 1, 28, days) == level_of_look(0, 4, 28, days) == 0.95
     levels = [level_of_look(k, 4, 28, days) for k in (1, 2, 3, 4)]
     assert levels == sorted(levels, reverse=True) and 0.95 < levels[-1] < levels[0] < 1
-    assert 0.95 < level_of_look(3, 4, 28, np.zeros(50)) < 1  # nobody has returned
+    assert 0.95 < level_of_look(3, 4, 28, np.full(50, np.inf)) < 1  # nobody has returned
     assert 0.95 < level_of_look(3, 4, 28, np.ones(50)) < 1  # everybody on the first day
 
 

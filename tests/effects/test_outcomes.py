@@ -89,6 +89,26 @@ def test_edges_of_the_windows(settings: Settings) -> None:
         assert nothing[0]["counted_until"] is None and nothing[1]["pre_events"] == 2.0
 
 
+def test_the_execution_date_counts_where_the_campaign_says_so(settings: Settings) -> None:
+    """Same-day outcomes that are lost, that make a covariate, or that count before they land."""
+    lives = [(day(number), f"u{number}", "buy", "i", 2.0, 3.0) for number in (-1, 0, 3)]
+    lives.append((day(2), "u0", "buy", "i", 1.0, 4.0))
+    rows = [{"user_id": f"u{number}"} for number in (-1, 0, 3)]
+    with open_engine(settings) as engine:
+        window = Window(D, 28, amount="pay", until=day(40), same_day=True)
+        before, same, later = build(engine, window, rows, lives)
+        assert (before["returned"], before["pre_events"]) == (False, 2.0)
+        assert (same["days_to_return"], same["amount"], same["pre_events"]) == (0, 7.0, 0.0)
+        assert (later["days_to_return"], later["amount"]) == (3, 3.0)
+        on_the_day = Window(D, 28, amount="pay", until=D, same_day=True)
+        assert (on_the_day.counted, on_the_day.counted_days) == (D, 1)
+        same = build(engine, on_the_day, rows, lives)[1]
+        assert (same["returned"], same["amount"], same["counted_until"]) == (True, 3.0, D)
+        nothing = Window(D, 28, amount="pay", same_day=True)
+        assert nothing.counted_days == 0
+        assert not any(row["returned"] for row in build(engine, nothing, rows, lives))
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_against_a_plain_reference(settings: Settings, seed: int) -> None:
     """A join that doubles rows or amounts, or counts another item's, user's or kind's behavior."""

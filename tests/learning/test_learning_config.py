@@ -85,10 +85,34 @@ def test_the_hash_changes_with_the_label_only():
         TrainingConfig(algorithm="winback", return_behaviors=("a", "b"), return_days=7),
         TrainingConfig(algorithm="winback", return_behaviors=("a", "b"), op_target="sms"),
         TrainingConfig(algorithm="winback", return_behaviors=("a", "b"), return_on_item=True),
+        TrainingConfig(algorithm="winback", return_behaviors=("a", "b"), same_day=True),
         TrainingConfig(algorithm="churn"),
         TrainingConfig(algorithm="churn", churn_days=14),
     ]
-    assert len({c.config_hash() for c in [base, *others]}) == 7
+    assert len({c.config_hash() for c in [base, *others]}) == 8
+
+
+@pytest.mark.parametrize(
+    ("config", "known"),
+    [
+        ({"algorithm": "churn"}, "19d92914008e"),
+        ({"algorithm": "winback"}, "460b5bd24eb5"),
+        ({"algorithm": "uplift"}, "0da7b05e2a2a"),
+        (
+            {
+                "algorithm": "winback",
+                "op_target": "sms",
+                "return_days": 14,
+                "return_behaviors": ("redeem",),
+                "return_on_item": True,
+            },
+            "77be0fe57c37",
+        ),
+    ],
+)
+def test_the_hash_of_a_label_stays_what_it_was(config, known):
+    """Guards against an upgrade after which no registered model answers its campaign any more."""
+    assert TrainingConfig(**config).config_hash() == known
 
 
 def test_contradicting_dates_are_refused():
@@ -104,32 +128,48 @@ def test_contradicting_dates_are_refused():
 returns = st.none() | st.dictionaries(
     st.sampled_from(["buy", "it's", "redeem"]), st.integers(1, 40), max_size=3
 )
+seen = st.none() | st.lists(st.sampled_from(["buy", "it's", "redeem"]), unique=True)
 
 
 @given(
-    rows=st.lists(st.tuples(st.none() | st.integers(0, 28), returns), min_size=1, max_size=20),
+    rows=st.lists(
+        st.tuples(st.none() | st.integers(0, 28), returns, seen), min_size=1, max_size=20
+    ),
     horizon=st.integers(1, 28),
     kinds=st.sets(st.sampled_from(["buy", "it's", "redeem"])),
+    on_item=st.booleans(),
 )
-def test_sql_labels_equal_a_plain_reference(tmp_path_factory, rows, horizon, kinds):
+def test_sql_labels_equal_a_plain_reference(tmp_path_factory, rows, horizon, kinds, on_item):
     """Guards against NULLs, empty maps and quotes in behavior names turning a label around."""
     churn = TrainingConfig(algorithm="churn", churn_days=horizon)
-    back = TrainingConfig(algorithm="winback", return_days=horizon, return_behaviors=tuple(kinds))
+    same = TrainingConfig(
+        algorithm="winback",
+        return_days=horizon,
+        return_behaviors=tuple(kinds),
+        return_on_item=on_item,
+        same_day=True,
+    )
+    back = same.model_copy(update={"same_day": False})
+    suffix = "_on_item" if on_item else ""
     with open_engine(load_settings(tmp_path_factory.getbasetemp())) as engine:
         engine.run(
-            "create table t (i integer, days_to_next integer, days_to_return map(varchar, integer))"
+            "create table t (i integer, days_to_next integer, "
+            f"days_to_return{suffix} map(varchar, integer), same_day{suffix} varchar[])"
         )
-        for i, (next_day, found) in enumerate(rows):
+        for i, (next_day, found, today) in enumerate(rows):
             keys = None if found is None else list(found)
             engine.run(
-                "insert into t values (?, ?, case when ? then null else map(?::varchar[], ?::integer[]) end)",
-                [i, next_day, found is None, keys or [], list((found or {}).values())],
+                "insert into t values (?, ?, case when ? then null else map(?::varchar[], ?::integer[]) end, ?)",
+                [i, next_day, found is None, keys or [], list((found or {}).values()), today],
             )
-        got = engine.rows(f"select {churn.label_sql()}, {back.label_sql()} from t order by i")
-    for (next_day, found), (churned, returned) in zip(rows, got, strict=True):
+        labels = ", ".join(config.label_sql() for config in (churn, back, same))
+        got = engine.rows(f"select {labels} from t order by i")
+    for (next_day, found, today), (churned, returned, or_today) in zip(rows, got, strict=True):
         assert churned == (next_day is None or next_day >= horizon)
         wanted = [d for k, d in (found or {}).items() if not kinds or k in kinds]
         assert returned == any(d <= horizon for d in wanted)
+        came_today = any(not kinds or kind in kinds for kind in today or [])
+        assert or_today == (returned or came_today)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from usergrowth_dagster.tasks.effects import OUTCOMES, measure, window_of
 from usergrowth_dagster.tasks.period import measure_all, parts_of
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.report import report_period, report_task
+from usergrowth_dagster.tasks.train import training_config, uplift_config
 from usergrowth_dagster.warehouse.engine import open_engine
 
 D = date(2026, 3, 2)
@@ -313,6 +314,37 @@ def test_what_counts_follows_the_campaign(project: Project) -> None:
     assert window_of(own.spec, D).behaviors == ("buy",)
     decide(project, own, arms_of())
     assert measure(project, own).arms[0].returned > 0
+
+
+def test_a_campaign_may_count_the_day_of_the_text(project: Project) -> None:
+    """A same-day outcome that the report, its days, its looks or the model's label leave out."""
+    arms = arms_of()
+    lives = lives_of(arms, 20)
+    lives[D] = [(f"u{i}", 3.0) for i in range(0, USERS, 20)]
+    tasks = {
+        name: make(project, name, effect=f"{{return_days: 8, looks: 2{more}}}")
+        for name, more in (("after", ""), ("same", ", same_day: true"))
+    }
+    for one in tasks.values():
+        decide(project, one, arms)
+        text(project, one, ["u0"], MessageState.ACCEPTED, D)
+    behave(project, {ds: who for ds, who in lives.items() if ds <= D})
+    assert measure(project, tasks["after"]).counted_until is None
+    first = measure(project, tasks["same"])
+    returned = sum(arm.returned for arm in first.arms[:2])
+    assert (first.window_first, returned) == (D, len(lives[D]))
+    behave(project, {ds: who for ds, who in lives.items() if ds > D})
+    after, same = (measure(project, one) for one in tasks.values())
+    assert [d.day for d in after.daily] == list(range(1, 9))
+    assert [d.day for d in same.daily] == list(range(9))
+    assert same.daily[0].treated + same.daily[0].control == len(lives[D])
+    assert same.window_last == after.window_last and same.complete
+    assert same.daily[-1].treated == same.arms[0].returned > after.arms[0].returned
+    assert not any("hold no behavior at all" in note for note in [*same.notes, *after.notes])
+    chosen = make(project, "learned", algorithm="{kind: winback, same_day: true}", effect="{}")
+    assert window_of(chosen.spec, D).same_day
+    assert training_config(project, chosen.spec).same_day
+    assert uplift_config(project, chosen.spec).same_day
 
 
 def test_lost_decisions_of_one_arm_are_named(project: Project) -> None:

@@ -231,12 +231,25 @@ def _first_offsets(
     return found
 
 
+def _same_day(
+    behaviors: list[Event], touched: int, user: int, item: int | None = None
+) -> list[str]:
+    """Kinds of behavior on the day of a touch, on an item or on any."""
+    return sorted(
+        {
+            kind
+            for day, who, kind, what, _ in behaviors
+            if who == user and day == touched and item in (None, what)
+        }
+    )
+
+
 @fresh
 @given(events, touches)
 def test_winback_label_equals_a_plain_reference(
     tmp_path_factory: pytest.TempPathFactory, behaviors: list[Event], operations: list[Any]
 ) -> None:
-    """A return on the day of the touch counted, or one past the horizon."""
+    """Behavior on the day of the touch taken for a return after it, or lost; a day past the horizon."""
     home, warehouse = _home(tmp_path_factory.mktemp("winback"), "home")
     _land(home, warehouse, behaviors, operations)
     days = [_day(offset) for offset in range(SPAN)]
@@ -250,7 +263,13 @@ def test_winback_label_equals_a_plain_reference(
             for kind, offset in _first_offsets(behaviors, d, u, item).items()
             if item is not None
         }
-        returned = (dict(sorted(returns.items())) or None, dict(sorted(on_item.items())) or None)
+        today_on_item = [] if item is None else _same_day(behaviors, d, u, item)
+        returned = (
+            dict(sorted(returns.items())) or None,
+            dict(sorted(on_item.items())) or None,
+            _same_day(behaviors, d, u) or None,
+            today_on_item or None,
+        )
         expected.append((_day(d), f"u{u}", name, "sms", *returned))
     assert found == sorted(expected, key=repr)
 

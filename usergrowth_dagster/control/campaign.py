@@ -57,6 +57,9 @@ class AlgorithmSpec(Strict):
     return_on_item: bool | None = Field(
         None, description="winback: only behaviors on the touched item count as a return"
     )
+    same_day: bool | None = Field(
+        None, description="winback: behavior on the day of the touch counts as a return too"
+    )
     churn_days: PositiveInt | None = Field(None, le=90, description="churn; default by setting")
 
     @model_validator(mode="before")
@@ -70,7 +73,7 @@ class AlgorithmSpec(Strict):
     @model_validator(mode="after")
     def _fitting(self) -> Self:
         foreign = (
-            ("op_target", "return_days", "return_behaviors", "return_on_item")
+            ("op_target", "return_days", "return_behaviors", "return_on_item", "same_day")
             if self.kind == "churn"
             else ("churn_days",)
         )

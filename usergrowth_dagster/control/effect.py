@@ -8,13 +8,18 @@ from usergrowth_dagster.control.values import Strict
 class EffectSpec(Strict):
     """The outcome of a campaign, compared between those texted and the control group.
 
-    A return is a behavior in [d + 1, d + return_days], where d is the execution date. Keys that are
-    not given are those of the algorithm (win-back), else 28 days and any behavior.
+    A return is a behavior in [d + 1, d + return_days], where d is the execution date; with same_day
+    one on d too. Keys that are not given are those of the algorithm (win-back), else 28 days and
+    any behavior.
     """
 
     return_days: PositiveInt | None = Field(None, le=365)
     return_behaviors: list[str] | None = Field(None, min_length=1)
     return_on_item: bool | None = None
+    same_day: bool | None = Field(
+        None,
+        description="behavior on the execution date counts too, also what came before the text",
+    )
     amount: str | None = Field(
         None, min_length=1, description="kvs_num key of behaviors whose sum is the value"
     )

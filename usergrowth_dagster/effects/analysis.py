@@ -68,7 +68,7 @@ def analyse(rows: "pa.Table", plan: Plan) -> Effect:
         task_id=plan.task_id,
         campaign=plan.campaign,
         execution_date=plan.execution_date,
-        window_first=plan.execution_date + timedelta(days=1),
+        window_first=plan.execution_date + timedelta(days=plan.first_day),
         window_last=plan.execution_date + timedelta(days=plan.return_days),
         landed_until=plan.landed_until,
         complete=plan.complete,
@@ -146,12 +146,11 @@ def _daily(rows: Rows, plan: Plan) -> list[DailyReturns]:
     if plan.counted_until is None:
         return []
     last = (plan.counted_until - plan.execution_date).days
-    came = rows.day > 0
     return [
         DailyReturns(
             day,
-            int((rows.treated & came & (rows.day <= day)).sum()),
-            int((~rows.treated & came & (rows.day <= day)).sum()),
+            int((rows.treated & (rows.day <= day)).sum()),
+            int((~rows.treated & (rows.day <= day)).sum()),
         )
-        for day in range(1, min(last, plan.return_days) + 1)
+        for day in range(plan.first_day, min(last, plan.return_days) + 1)
     ]

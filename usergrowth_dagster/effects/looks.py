@@ -166,7 +166,7 @@ def level_of_look(
         look: which one, from 1; before the first, 0, its level is not used up.
         looks: how many are planned.
         return_days: days R of the window.
-        days: day of return of every user of both arms, 0 for none by this look; shape (n,).
+        days: day of return of every user of both arms, infinity for none; shape (n,).
         level: of all looks together.
 
     Returns:
@@ -178,7 +178,7 @@ def level_of_look(
         return level
     until = [look_day(k, looks, return_days) for k in range(1, look + 1)]
     # Half a return more on both sides keeps the odds above 0 and finite.
-    came = [float(((days > 0) & (days <= day)).sum()) + 0.5 for day in until]
+    came = [float((days <= day).sum()) + 0.5 for day in until]
     odds = [x / (len(days) + 1 - x) for x in came]
     c = boundaries([day / return_days for day in until], odds, 1 - level)[-1]
     return float(1 - 2 * ndtr(-c))

@@ -1,7 +1,8 @@
 """What came after a decision: one row for each of its rows, by plain SQL.
 
 The window begins on d + 1 for every row alike, texted or not (intention to treat), d being the
-row's execution date, and ends on d + return_days; covariates look at [d - pre_days, d - 1] only,
+row's execution date, and ends on d + return_days; where the same day counts it begins on d, and
+holds in both arms alike what came before the texts. Covariates look at [d - pre_days, d - 1] only,
 which no text of this task can have changed. Behavior is counted as far as it has landed and is
 asked for.
 
@@ -70,6 +71,7 @@ class Window:
         amount: key of the amounts that are summed; None: none are.
         pre_days: days before d that the covariates look at.
         until: last day of behavior to count; None: nothing has landed yet.
+        same_day: whether the execution date is the window's first day, not the day after it.
     """
 
     execution_date: date
@@ -79,11 +81,12 @@ class Window:
     amount: str | None = None
     pre_days: int = 28
     until: date | None = None
+    same_day: bool = False
 
     @property
     def first(self) -> date:
         """First day of the window."""
-        return self.execution_date + timedelta(days=1)
+        return self.execution_date + timedelta(days=0 if self.same_day else 1)
 
     @property
     def last(self) -> date:
@@ -92,8 +95,14 @@ class Window:
 
     @property
     def counted(self) -> date:
-        """Last day that is counted; the execution date, which is in no window, when none is."""
-        return self.execution_date if self.until is None else min(self.last, self.until)
+        """Last day that is counted; the day before the window when none is."""
+        before = self.first - timedelta(days=1)
+        return before if self.until is None else min(self.last, self.until)
+
+    @property
+    def counted_days(self) -> int:
+        """Days of the window until the last that is counted."""
+        return (self.counted - self.first).days + 1
 
     @property
     def pre_first(self) -> date:
@@ -166,7 +175,8 @@ left join other_texts as o on o.user_id = d.user_id and d.arm <> 'none'"""
 
 
 def _ctes(window: Window) -> str:
-    within = f"b.ds > d.ds and b.ds <= {day(window.counted)}"
+    since = "b.ds >= d.ds" if window.same_day else "b.ds > d.ds"
+    within = f"{since} and b.ds <= {day(window.counted)}"
     before = f"b.ds < d.ds and b.ds >= d.ds - {window.pre_days}"
     counts = [within]
     if window.behaviors:

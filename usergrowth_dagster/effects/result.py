@@ -155,7 +155,7 @@ class Decile:
 
 @dataclass(frozen=True)
 class DailyReturns:
-    """Users of both arms who had returned by the end of a day of the window, 1 being the first."""
+    """Users of both arms who had returned by the end of a day, 0 being the execution date."""
 
     day: int
     treated: int

@@ -34,7 +34,8 @@ class Plan:
         task_id: the task.
         campaign: its campaign.
         execution_date: d.
-        return_days: days of the window.
+        return_days: days from the execution date to the window's last.
+        same_day: whether the execution date is in the window.
         landed_until: newest landed day of behavior; None: none.
         counted_until: newest day that the rows count; None: none of the window.
         complete: whether the window's last day has landed and is counted.
@@ -59,6 +60,7 @@ class Plan:
     campaign: str
     execution_date: date
     return_days: int
+    same_day: bool = False
     landed_until: date | None = None
     counted_until: date | None = None
     complete: bool = True
@@ -78,13 +80,19 @@ class Plan:
     sent_later: int = 0
     refused: Refused | None = None
 
+    @property
+    def first_day(self) -> int:
+        """Days from the execution date to the window's first."""
+        return 0 if self.same_day else 1
+
 
 @dataclass(frozen=True)
 class Rows:
     """The drawn rows, one position a row in every array of shape (n,).
 
     ``chance`` is that of the treatment arm, ``value`` in currency after the margin, ``day`` the day
-    of return (0: none yet). ``repeated`` counts the rows of each arm that are there more than once.
+    of return (infinity: none yet). ``repeated`` counts the rows of each arm that are there more
+    than once.
     """
 
     treated: "Array"
@@ -166,7 +174,7 @@ def read_rows(table: "pa.Table", plan: Plan) -> Rows:
         treated=treated.astype(bool),
         chance=np.where(treated, own, 1 - own),
         returned=returned,
-        day=numbers("days_to_return"),
+        day=numbers("days_to_return", np.inf),
         value=value,
         score=numbers("score", np.nan),
         uplift=numbers("uplift", np.nan),

@@ -66,8 +66,9 @@ def question(summary: Summary) -> str:
     what = f"a behavior of the kind {', '.join(kinds)}" if kinds else "any behavior"
     item = " on the touched item" if config["return_on_item"] else ""
     touch = f" of the kind {config['op_target']}" if config["op_target"] else ""
+    start = "on the day itself or " if config.get("same_day") else ""
     return (
-        f"How likely is a user who gets a touch{touch} to show {what}{item} within the "
+        f"How likely is a user who gets a touch{touch} to show {what}{item} {start}within the "
         f"{config['return_days']} days after it?"
     )
 

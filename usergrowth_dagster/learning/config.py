@@ -4,7 +4,7 @@ Time, for an execution date D (every day is a business day, ``date``):
 
 * A label of snapshot S is closed from the morning of ``S + horizon`` on, where ``horizon`` is
   ``churn_days`` for churn (label days ``[S, S + churn_days - 1]``) and ``return_days + 1`` for
-  win-back (label days ``[S + 1, S + return_days]``).
+  win-back (label days ``[S + 1, S + return_days]``, and S itself with ``same_day``).
 * Training at D uses only snapshots with ``S + horizon <= D``.
 """
 
@@ -37,6 +37,7 @@ class TrainingConfig(BaseModel):
         return_days: returned = a behavior in ``[d + 1, d + return_days]``; days.
         return_behaviors: the behavior kinds that count as a return; empty = any.
         return_on_item: only behaviors on the touched item count as a return.
+        same_day: a behavior on d itself counts as a return too.
         start_date: first snapshot (churn) or touch day (win-back); None = by ``window_days``.
         end_date: last snapshot or touch day; None = as late as the labels allow.
         window_days: rolling window before the execution date, instead of a start date; days.
@@ -54,6 +55,7 @@ class TrainingConfig(BaseModel):
     return_days: Days = 28
     return_behaviors: tuple[str, ...] = ()
     return_on_item: bool = False
+    same_day: bool = False
     start_date: date | None = None
     end_date: date | None = None
     window_days: Annotated[int, Field(ge=7, le=3660)] | None = None
@@ -90,13 +92,15 @@ class TrainingConfig(BaseModel):
         """The settings that define the label and the rows it is asked of."""
         if self.algorithm == "churn":
             return {"algorithm": "churn", "churn_days": self.churn_days}
-        return {
+        settings: dict[str, object] = {
             "algorithm": self.algorithm,
             "op_target": self.op_target,
             "return_behaviors": sorted(set(self.return_behaviors)),
             "return_days": self.return_days,
             "return_on_item": self.return_on_item,
         }
+        # named only where it holds, so that the hash of every other label stays what it was
+        return settings | ({"same_day": True} if self.same_day else {})
 
     def config_hash(self) -> str:
         """Twelve hex digits that change exactly when the label or its rows do.
@@ -111,15 +115,19 @@ class TrainingConfig(BaseModel):
         """The boolean SQL expression of the label over the training relation's label columns."""
         if self.algorithm == "churn":
             return f"(days_to_next is null or days_to_next >= {self.churn_days})"
-        returns = "days_to_return_on_item" if self.return_on_item else "days_to_return"
-        if self.return_behaviors:
-            days = [f"{returns}[{quote_text(k)}]" for k in sorted(set(self.return_behaviors))]
-            within = " or ".join(f"{day} <= {self.return_days}" for day in days)
-            return f"coalesce({within}, false)"
-        return (
-            f"coalesce(list_min(map_values({returns})), {self.return_days + 1}) "
-            f"<= {self.return_days}"
-        )
+        on_item = "_on_item" if self.return_on_item else ""
+        returns, kinds = f"days_to_return{on_item}", sorted(set(self.return_behaviors))
+        if kinds:
+            within = " or ".join(f"{returns}[{quote_text(k)}] <= {self.return_days}" for k in kinds)
+            later = f"coalesce({within}, false)"
+        else:
+            first = f"coalesce(list_min(map_values({returns})), {self.return_days + 1})"
+            later = f"{first} <= {self.return_days}"
+        if not self.same_day:
+            return later
+        seen = f"coalesce(same_day{on_item}, [])"
+        wanted = f"[{', '.join(map(quote_text, kinds))}]"
+        return f"({later} or {f'list_has_any({seen}, {wanted})' if kinds else f'len({seen}) > 0'})"
 
     def rows_sql(self) -> str:
         """The boolean SQL expression that keeps this job's rows of the training relation.

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 KEYS = ("ds", "user_id", "item_id", "target", "channel", "task_id", "row", "phone")
 ARM = ("treated", "propensity")
-LABELS = ("churned", "days_to_next", "days_to_return", "days_to_return_on_item", *ARM)
+LABELS = (
+    *("churned", "days_to_next", "days_to_return", "days_to_return_on_item"),
+    *("same_day", "same_day_on_item", *ARM),
+)
 OTHER, MISSING = "(other)", "(missing)"
 ABSENT_IS_NULL = ("attribute", "item_attribute")  # of these maps an absent key is unknown, not zero
 

@@ -46,6 +46,7 @@ def window_of(spec: CampaignSpec, execution_date: date, until: date | None = Non
     on_item = (
         effect.return_on_item if effect.return_on_item is not None else algorithm.return_on_item
     )
+    same_day = effect.same_day if effect.same_day is not None else algorithm.same_day
     return Window(
         execution_date,
         effect.return_days or algorithm.return_days or DEFAULT_RETURN_DAYS,
@@ -54,6 +55,7 @@ def window_of(spec: CampaignSpec, execution_date: date, until: date | None = Non
         effect.amount,
         effect.pre_days,
         until,
+        bool(same_day),
     )
 
 
@@ -177,7 +179,7 @@ def _plan(project: Project, task: Task, landed: list[date]) -> tuple[Window, Pla
     if effect.looks > 1 and look:
         days = look_day(look, effect.looks, window.return_days)
         counted = task.execution_date + timedelta(days=days)
-    if counted is not None and counted <= task.execution_date:
+    if counted is not None and counted < window.first:
         counted = None
     window = window_of(task.spec, task.execution_date, counted)
     inside = [d for d in landed if window.first <= d <= window.counted]
@@ -186,6 +188,7 @@ def _plan(project: Project, task: Task, landed: list[date]) -> tuple[Window, Pla
         campaign=task.campaign,
         execution_date=task.execution_date,
         return_days=window.return_days,
+        same_day=window.same_day,
         landed_until=newest,
         counted_until=None if counted is None else window.counted,
         complete=window.counted == window.last,
@@ -195,7 +198,7 @@ def _plan(project: Project, task: Task, landed: list[date]) -> tuple[Window, Pla
         margin=effect.margin,
         has_amount=effect.amount is not None,
         value_per_return=effect.value_per_return,
-        gaps=(window.counted - task.execution_date).days - len(inside),
+        gaps=window.counted_days - len(inside),
         stays=task.spec.algorithm.kind == "churn",
         # an open window has texts to come; a planned look concludes from what was sent before it
         sent_until=window.counted if effect.looks > 1 and look else window.last,

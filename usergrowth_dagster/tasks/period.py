@@ -175,7 +175,7 @@ def measure_all(
             currency=project.settings.currency,
             margin=margin,
             has_amount=amount is not None,
-            gaps=(window.counted - first).days - len(inside),
+            gaps=window.counted_days - len(inside),
             everything=True,
             altered=_altered(engine, project, first, last),
         )

@@ -92,7 +92,8 @@ def outcome_sentence(story: "Story") -> str:
         days = found["days_to_return"]
         day = story.execution_date + timedelta(days=days)
         past = "stayed: was active" if story.stays else "came back"
-        told = f"{past} after {days} day{'s' * (days > 1)}, on {day}"
+        after = f"after {days} day{'s' * (days > 1)}, on {day}" if days else "on the day itself"
+        told = f"{past} {after}"
     elif counted >= last:
         told = f"did not {'stay: not active' if story.stays else 'come back'} by {last}"
     else:

@@ -77,6 +77,7 @@ def training_config(project: Project, spec: CampaignSpec) -> TrainingConfig:
         values["return_days"] = algorithm.return_days
         values["return_behaviors"] = tuple(algorithm.return_behaviors or ())
         values["return_on_item"] = bool(algorithm.return_on_item)
+        values["same_day"] = bool(algorithm.same_day)
     return _checked(project, spec, values)
 
 
@@ -117,6 +118,7 @@ def uplift_config(project: Project, spec: CampaignSpec) -> TrainingConfig:
             "return_days": window.return_days,
             "return_behaviors": window.behaviors,
             "return_on_item": window.on_item,
+            "same_day": window.same_day,
             **spec.training.model_dump(exclude_none=True),
         },
     )

@@ -124,7 +124,7 @@ def _daily(effect: Effect) -> Picture | None:
     treated, control = sizes.get("treatment", 0), sizes.get("control", 0)
     if len(effect.daily) < 2 or not treated:
         return None
-    days = [0, *(d.day for d in effect.daily)]
+    days = [effect.daily[0].day - 1, *(d.day for d in effect.daily)]
 
     def draw(figure: Any, c: Palette) -> None:
         axes = figure.add_subplot()
@@ -143,7 +143,7 @@ def _daily(effect: Effect) -> Picture | None:
                 label="control group",
             )
         axes.set_ylim(bottom=0)
-        axes.set_xlim(0, days[-1])
+        axes.set_xlim(days[0], days[-1])
         axes.set_ylabel(f"had {effect.words.participle}, %")
         axes.set_xlabel("day after the execution date")
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -43,9 +43,10 @@ def _question(config: Mapping[str, Any]) -> str:
     kinds = config["return_behaviors"]
     what = f"a behavior of the kind {', '.join(kinds)}" if kinds else "any behavior"
     item = " on the touched item" if config["return_on_item"] else ""
+    start = "on the day of the text or " if config.get("same_day") else ""
     return (
         f"By how much does a text ({config['op_target'] or 'of any kind'}) raise a person's chance "
-        f"to show {what}{item} within the {config['return_days']} days after it?"
+        f"to show {what}{item} {start}within the {config['return_days']} days after it?"
     )
 
 
