@@ -10,7 +10,7 @@ USERS ?= 2000
 KILLS ?= 500
 SEED ?= 1
 
-.PHONY: help demo dev test crashtest lint format clean wheel
+.PHONY: help demo dev test crashtest bench bench-full lint format clean wheel
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,12 @@ test: .venv/installed ## Run the tests
 
 crashtest: .venv/installed ## Kill dispatchers KILLS times and count what the provider got (KILLS=500 SEED=1)
 	$(BIN)/python tests/crash/crashtest.py --kills $(KILLS) --seed $(SEED)
+
+bench: .venv/installed ## Measure the product beside its rivals; writes docs/benchmarks.md (about ten minutes)
+	$(BIN)/python benchmarks/bench.py
+
+bench-full: .venv/installed ## The same at a million users and 30 million events
+	$(BIN)/python benchmarks/bench.py --size full
 
 lint: .venv/installed ## Check style, types, layers and SQL
 	$(BIN)/ruff check .
