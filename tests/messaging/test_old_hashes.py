@@ -17,6 +17,7 @@ from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.people import old_hashes
 from usergrowth_dagster.messaging.people.phones import E164, PhoneVault
 from usergrowth_dagster.messaging.policy import suppression as sup
+from usergrowth_dagster.messaging.policy.opted_out import suppress_refused
 from usergrowth_dagster.messaging.receiving.receipts import take_receipts
 from usergrowth_dagster.messaging.receiving.replies import take_replies
 from usergrowth_dagster.settings import Settings
@@ -235,3 +236,33 @@ def test_a_new_home_never_asks_for_old_hashes(database_url: str) -> None:
             select(schema.meta.c.value).where(schema.meta.c.name == "number_form")
         )
     assert form == "E.164"
+
+
+@pytest.mark.parametrize("how", ["reply", "hand", "provider", "earlier"])
+def test_a_forgotten_person_stays_refused_after_stop_and_start(
+    database_url: str, settings: Settings, how: str
+) -> None:
+    """Guards against a later refusal that hides the one of a forgotten person, so that START,
+    which lifts the later one, ends both."""
+    store, number = open_store(database_url), "+447700900108"
+    old_refusal(store, number, reason=sup.FORGOTTEN)
+    Ledger(store, VAULT)
+    if how == "reply":
+        take_replies(store, VAULT, settings, "twilio", [Reply(number, "STOP")], NOW)
+    elif how == "hand":
+        sup.suppress(store, VAULT, phone=number, reason=sup.BY_HAND, source="", now=NOW)
+    elif how == "provider":
+        with store.write() as connection:
+            suppress_refused(connection, VAULT, "twilio", [number], NOW)
+    else:  # recorded without a look at the old hash
+        rest = {"user_id": None, "channel": "sms", "scope": sup.ALL, "source": "", "now": NOW}
+        with store.write() as connection:
+            sup.add(connection, sup.entries(VAULT, phone=number, reason=sup.REPLY, **rest))  # type: ignore[arg-type]
+    assert how == "earlier" or not any(row["phone_number"] for row in rows(store, _S))
+    later = NOW + timedelta(minutes=1)
+    take_replies(store, VAULT, settings, "twilio", [Reply(number, "START")], later)
+    plan(store, VAULT, number)
+    assert held_back(store) == {f"new {number}"}
+    assert sup.lift(store, VAULT, phone=number, forgotten=True, now=later) == 1
+    plan(store, VAULT, f"{number[:3]} {number[3:]}")
+    assert held_back(store) == set()

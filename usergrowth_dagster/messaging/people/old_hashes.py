@@ -43,6 +43,7 @@ _OLD_IN_FORCE = (
 )
 _HASHED = (_M, _S, _R, schema.reply)
 _UNSENT = (MessageState.PLANNED, MessageState.CLAIMED)
+_FORGOTTEN = "forgotten"  # as in policy.suppression, which imports this module
 _CHUNK = 2_000
 _ASKED = 1_000
 
@@ -69,7 +70,8 @@ def renew(store: ControlStore, vault: PhoneVault) -> int:
 def carry_over(connection: Connection, vault: PhoneVault, numbers: Iterable[str]) -> int:
     """Copy refusals under old hashes to the numbers that they may belong to.
 
-    A refusal that was carried over before, and lifted since, is not carried over again.
+    A refusal that was carried over before, and lifted since, is not carried over again. That of a
+    forgotten person takes the place of another in force, which a reply might lift.
 
     Args:
         connection: in a transaction that writes.
@@ -127,13 +129,12 @@ def _note_fresh(store: ControlStore) -> bool:
 
 
 def _copy(connection: Connection, vault: PhoneVault, row: dict[str, Any], number: Number) -> int:
-    digest = vault.digest(number)
-    before = select(_S.c.id).where(
-        _S.c.phone_hash == digest,
-        _S.c.channel == row["channel"],
-        _S.c.scope == row["scope"],
-        _S.c.created_time >= row["created_time"],
-    )
+    digest, forgotten = vault.digest(number), row["reason"] == _FORGOTTEN
+    same = (_S.c.phone_hash == digest) & (_S.c.channel == row["channel"])
+    same &= _S.c.scope == row["scope"]
+    before = select(_S.c.id).where(same, _S.c.created_time >= row["created_time"])
+    if forgotten:
+        before = before.where(_S.c.reason == _FORGOTTEN)
     if connection.scalar(before.limit(1)) is not None:
         return 0
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
@@ -141,7 +142,11 @@ def _copy(connection: Connection, vault: PhoneVault, row: dict[str, Any], number
     kept = row["phone_number"] is not None
     values = row | {"phone_hash": digest, "phone_number": vault.seal(number) if kept else None}
     statement = insert(_S).values(values).on_conflict_do_nothing().returning(_S.c.id)
-    return len(connection.scalars(statement).all())
+    copied = len(connection.scalars(statement).all())
+    if forgotten and not copied:
+        held = _S.update().where(same, _S.c.lifted_time.is_(None))
+        copied = connection.execute(held.values(values)).rowcount
+    return copied
 
 
 def _renew_table(store: ControlStore, vault: PhoneVault, table: Table) -> int:

@@ -11,8 +11,10 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.people.old_hashes import carry_over
 from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.policy.suppression import ALL, PROVIDER, add, entries
+from usergrowth_dagster.messaging.policy.suppression_order import one_after_another
 
 
 def suppress_refused(
@@ -31,8 +33,8 @@ def suppress_refused(
         addresses: theirs; one that cannot be an address is passed over.
         now: the real clock.
     """
-    rows = []
-    for address in addresses:
+    rows, known = [], list(addresses)
+    for address in known:
         with contextlib.suppress(UserError):
             rows += entries(
                 vault,
@@ -44,4 +46,8 @@ def suppress_refused(
                 source=f"refused at {gateway}",
                 now=now,
             )
-    return add(connection, rows) if rows else 0
+    if not rows:
+        return 0
+    one_after_another(connection)
+    carry_over(connection, vault, known)
+    return add(connection, rows)

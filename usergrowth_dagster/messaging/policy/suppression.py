@@ -232,6 +232,9 @@ def suppress(
         now=now,
     )
     with store.write() as connection:
+        if phone:
+            one_after_another(connection)
+            carry_over(connection, vault, [phone])
         new = add(connection, rows)
         if actor:
             audit.record(

@@ -35,6 +35,7 @@ from usergrowth_dagster.messaging.gateways.protocol import Reply, Unread
 from usergrowth_dagster.messaging.people.old_hashes import carry_over
 from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.policy import suppression
+from usergrowth_dagster.messaging.policy.suppression_order import one_after_another
 from usergrowth_dagster.messaging.receiving.senders import with_senders
 from usergrowth_dagster.messaging.receiving.unread import REPLY, keep_unread
 from usergrowth_dagster.messaging.texts.refusals import (
@@ -349,4 +350,6 @@ def _suppress(
             source=f"reply by {one.row['gateway']}",
             now=received,
         )
+    one_after_another(connection)
+    carry_over(connection, vault, [one.phone for one in refusals])
     suppression.add(connection, rows)
