@@ -1,7 +1,9 @@
 """Homes of earlier versions, whose hashes were made of the digits as uploaded."""
 
 import hmac
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -14,8 +16,10 @@ from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.messaging.gateways.protocol import Found, Receipt, Reply
 from usergrowth_dagster.messaging.ledger import Ledger
+from usergrowth_dagster.messaging.operations.replies import mark_refusal, reread_replies
 from usergrowth_dagster.messaging.people import old_hashes
 from usergrowth_dagster.messaging.people.phones import E164, PhoneVault
+from usergrowth_dagster.messaging.people.rotation import hold_key
 from usergrowth_dagster.messaging.policy import suppression as sup
 from usergrowth_dagster.messaging.policy.opted_out import suppress_refused
 from usergrowth_dagster.messaging.receiving.receipts import take_receipts
@@ -68,6 +72,23 @@ def old_refusal(store: ControlStore, text: str, **values: Any) -> None:
     }
     with store.write() as connection:
         connection.execute(_S.insert().values(row | values))
+
+
+def old_reply(store: ControlStore, text: str, content: str, **values: Any) -> int:
+    """A reply that an earlier version stored, of an hour ago; it kept no number."""
+    row = {
+        "digest": os.urandom(16),
+        "gateway": "twilio",
+        "phone_hash": old_digest(text),
+        "content": VAULT.seal(content),
+        "action": "none",
+        "received_time": NOW - timedelta(hours=1),
+    }
+    with store.write() as connection:
+        made = connection.scalar(
+            schema.reply.insert().values(row | values).returning(schema.reply.c.id)
+        )
+        return int(made or 0)
 
 
 def held_back(store: ControlStore) -> set[str]:
@@ -266,3 +287,51 @@ def test_a_forgotten_person_stays_refused_after_stop_and_start(
     assert sup.lift(store, VAULT, phone=number, forgotten=True, now=later) == 1
     plan(store, VAULT, f"{number[:3]} {number[3:]}")
     assert held_back(store) == set()
+
+
+@pytest.mark.parametrize("how", ["words", "mark"])
+@pytest.mark.parametrize("kept", [None, "13855550111", "+8613855550111"])
+def test_a_reply_of_before_stops_what_is_planned(
+    database_url: str, settings: Settings, how: str, kept: str | None
+) -> None:
+    """Guards against a reply of an earlier version that is understood as a refusal after the
+    upgrade, and stops no message that is planned already."""
+    store = open_store(database_url)
+    old_message(store, occurrence(store), "13855550111")
+    number = VAULT.seal(kept) if kept else None
+    reply = old_reply(store, "13855550111", "取消订阅", phone_number=number)
+    Ledger(store, CHINA)
+    plan(store, CHINA, "+86 138 5555 0111", "+447700900108")
+    assert held_back(store) == set()
+    if how == "mark":
+        mark_refusal(store, CHINA, settings, str(reply), "ann@host")
+    else:
+        assert reread_replies(store, CHINA, settings) == 1
+    assert held_back(store) == {"13855550111", "new +86 138 5555 0111"}
+    plan(store, CHINA, "+86-13855550111")
+    assert "new +86-13855550111" in held_back(store)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_a_plan_beside_a_late_refusal_is_waited_for(database_url: str, settings: Settings) -> None:
+    """Guards against a plan in the very moment in which an old reply turns out to refuse: neither
+    would see the other."""
+    store = open_store(database_url)
+    reply = old_reply(store, "13855550111", "bitte nicht mehr")
+    Ledger(store, CHINA)
+    place = occurrence(store)
+    sealed, digest = CHINA.seal("+8613855550111"), CHINA.digest("+8613855550111")
+    planned = {"phone_number": sealed, "phone_hash": digest, "user_id": "late"}
+    with ThreadPoolExecutor(1) as pool:
+        with store.write() as connection:
+            hold_key(connection, CHINA)
+            old_hashes.carry_over(connection, CHINA, ["+8613855550111"])
+            marking = pool.submit(mark_refusal, store, CHINA, settings, str(reply), "ann@host")
+            with pytest.raises(TimeoutError):
+                marking.result(1)
+            made = {"occurrence_id": place[0], "channel": "sms", "template_params": "{}"}
+            made |= {"segments": 1, "state": PLANNED, "attempts": 0, "updated_time": NOW}
+            connection.execute(_M.insert().values(made | planned))
+        marking.result(30)
+    assert held_back(store) == {"late"}

@@ -1,13 +1,17 @@
 """Replies as a person reads them: numbers masked, and a mark for those that refuse after all."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Table, func, select
 
 from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.store import ControlStore, utc_now
+from usergrowth_dagster.data.phone_numbers import Problem, parse
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.people.old_hashes import OLD_BYTES, Waiting
 from usergrowth_dagster.messaging.people.phones import PhoneVault, hide_numbers, mask
 from usergrowth_dagster.messaging.policy import suppression
 from usergrowth_dagster.messaging.receiving.unread import REPLY
@@ -101,8 +105,12 @@ def mark_refusal(
         UserError: there is no such reply, it refuses already, or nobody knows who sent it.
     """
     table, number = _place(given)
+    query = select(table).where(table.c.id == number)
+    with store.read() as connection:
+        before = connection.execute(query).mappings().all()
+        waiting = _waiting(connection, vault, settings, before)
     with store.write(alone=True) as connection:
-        row = connection.execute(select(table).where(table.c.id == number)).mappings().first()
+        row = connection.execute(query).mappings().first()
         if row is None:
             raise UserError(f"there is no reply {given}; usergrowth replies --all lists them")
         if row["action"] == str(Action.OPT_OUT):
@@ -113,6 +121,7 @@ def mark_refusal(
                 "then suppress the number with usergrowth suppress add --phone -"
             )
         new = suppression.add(connection, [_suppression(connection, vault, settings, row)])
+        waiting.carry_over(connection)
         connection.execute(
             table.update().where(table.c.id == number).values(action=str(Action.OPT_OUT))
         )
@@ -131,20 +140,28 @@ def reread_replies(store: ControlStore, vault: PhoneVault, settings: Settings) -
         How many senders are suppressed by it.
     """
     words, name = words_of(settings), schema.meta.c.name == _REREAD
+
+    def refuses(row: RowMapping) -> bool:
+        return action_of(_readable(vault, row), words) is Action.OPT_OUT
+
     with store.read() as connection:
         if connection.scalar(select(schema.meta.c.value).where(name)) == words.digest:
             return 0
         last = connection.scalar(select(func.max(_P.c.id))) or 0
+        talk = (_P.c.action == str(Action.NONE)) & (func.length(_P.c.content) > 0)
+        old = select(_P).where(talk, func.length(_P.c.phone_hash) == OLD_BYTES)
+        refusing = [row for row in connection.execute(old).mappings() if refuses(row)]
+        waiting = _waiting(connection, vault, settings, refusing)
     done = start = 0
-    talk = (_P.c.action == str(Action.NONE)) & (func.length(_P.c.content) > 0)
     while start < last:
         with store.write(alone=True) as connection:
             query = select(_P).where(talk, _P.c.id > start, _P.c.id <= last)
             rows = connection.execute(query.order_by(_P.c.id).limit(_CHUNK)).mappings().all()
             start = rows[-1]["id"] if len(rows) == _CHUNK else last
-            for row in rows:
-                if action_of(_readable(vault, row), words) is Action.OPT_OUT:
-                    done += _obey_late(connection, vault, settings, row)
+            new = [_obey_late(connection, vault, settings, row) for row in rows if refuses(row)]
+            if new:
+                waiting.carry_over(connection)
+            done += sum(new)
     with store.write(alone=True) as connection:
         connection.execute(schema.meta.delete().where(name))
         connection.execute(schema.meta.insert().values(name=_REREAD, value=words.digest))
@@ -163,18 +180,32 @@ def _obey_late(
 ) -> int:
     """Take an earlier reply for a refusal, unless it was lifted since; whether it is new."""
     sent = row["send_time"] or row["received_time"]
+    refusal = _suppression(connection, vault, settings, row)
+    hashes = {row["phone_hash"], refusal["phone_hash"]}
     lift = select(_P.c.id).where(
-        _P.c.phone_hash == row["phone_hash"],
+        _P.c.phone_hash.in_(hashes),
         _P.c.action == str(Action.OPT_IN),
         func.coalesce(_P.c.send_time, _P.c.received_time) > sent,
     )
     lifted = select(_S.c.id).where(
-        _S.c.phone_hash == row["phone_hash"], _S.c.lifted_time >= row["received_time"]
+        _S.c.phone_hash.in_(hashes), _S.c.lifted_time >= row["received_time"]
     )
     connection.execute(_P.update().where(_P.c.id == row["id"]).values(action=str(Action.OPT_OUT)))
     if connection.scalar(lift.limit(1)) or connection.scalar(lifted.limit(1)):
         return 0
-    return suppression.add(connection, [_suppression(connection, vault, settings, row)])
+    return suppression.add(connection, [refusal])
+
+
+def _waiting(
+    connection: Connection, vault: PhoneVault, settings: Settings, rows: Sequence[RowMapping]
+) -> Waiting:
+    """The unsent messages that may go to senders who are known by old hashes alone."""
+    known = [row for row in rows if row["phone_hash"] is not None]
+    refusals = [_suppression(connection, vault, settings, row) for row in known]
+    hashes = {one["phone_hash"] for one in refusals if one["channel"] != "email"}
+    waiting = Waiting(vault, {digest for digest in hashes if len(digest) == OLD_BYTES})
+    waiting.look(connection)
+    return waiting
 
 
 def reveal(store: ControlStore, vault: PhoneVault, given: str, actor: str) -> str:
@@ -215,15 +246,19 @@ def _address(connection: Connection, vault: PhoneVault, row: RowMapping) -> str 
 
 def _suppression(
     connection: Connection, vault: PhoneVault, settings: Settings, row: RowMapping
-) -> dict[str, object]:
-    """A row of ``suppression`` for the sender, whose number may be known by its hash alone."""
+) -> dict[str, Any]:
+    """A row of ``suppression`` for the sender, whose number may be known by its hash alone.
+
+    The hash of an earlier version stays where the number is not known together with its country.
+    """
     address = _address(connection, vault, row)
+    sure = address and ("@" in address or not isinstance(parse(address), Problem))
     mail = "@" in address if address else row["gateway"] == "smtp"
     everywhere = settings.opt_out_scope == "everywhere"
     return {
         "channel": "email" if mail else "sms",
         "scope": suppression.ALL if everywhere else row.get("signature") or suppression.ALL,
-        "phone_hash": row["phone_hash"],
+        "phone_hash": vault.digest(address) if address and sure else row["phone_hash"],
         "user_hash": None,
         "phone_number": vault.seal(address) if address else None,
         "user_id": None,

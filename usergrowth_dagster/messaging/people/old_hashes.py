@@ -11,10 +11,14 @@ Two things make a home of an earlier version work, and both are safe to repeat a
 * A hash without a number (of a forgotten person), or of a number that cannot be read, stays.
   :func:`carry_over` copies such a refusal to each number that it may belong to, when that number
   is planned, refused or allowed again. It may suppress one person too many, never one too few.
+
+Replies keep the hash that they came with, since most have no number. Who looks for the replies of a
+number asks for its old hashes too. A reply that is understood as a refusal only now is carried over
+by :class:`Waiting` to the messages that are planned already.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,9 +105,68 @@ def carry_over(connection: Connection, vault: PhoneVault, numbers: Iterable[str]
 
 def has_old_refusals(connection: Connection) -> bool:
     """Whether a refusal is in force under a hash of an earlier version."""
-    if _form(connection) == _FRESH:
+    if never_held_old(connection):
         return False
     return connection.scalar(select(_S.c.id).where(*_OLD_IN_FORCE).limit(1)) is not None
+
+
+def never_held_old(connection: Connection) -> bool:
+    """Whether the home is of this version from its beginning."""
+    return _form(connection) == _FRESH
+
+
+class Waiting:
+    """Unsent messages whose numbers some old hashes may belong to.
+
+    Args:
+        vault: opens numbers and makes hashes.
+        digests: the old hashes; when there are none, nothing is read.
+    """
+
+    def __init__(self, vault: PhoneVault, digests: Collection[bytes]) -> None:
+        self._vault = vault
+        self._digests = frozenset(digests)
+        self._seen: set[int] = set()
+        self._numbers: dict[Number, None] = {}
+
+    def look(self, connection: Connection) -> None:
+        """Read the messages that were not read yet; the first time takes long."""
+        if not self._digests:
+            return
+        query = select(_M.c.id, _M.c.phone_number).where(
+            _M.c.state.in_(_UNSENT), _M.c.phone_number.is_not(None), _M.c.channel != "email"
+        )
+        last = 0
+        while True:
+            some = query.where(_M.c.id > last).order_by(_M.c.id).limit(_CHUNK)
+            rows = connection.execute(some).all()
+            if not rows:
+                return
+            last = rows[-1][0]
+            for row_id, sealed in rows:
+                number = None if row_id in self._seen else _number(self._vault, sealed)
+                self._seen.add(row_id)
+                if number and not self._digests.isdisjoint(self._vault.old_digests(number)):
+                    self._numbers[number] = None
+
+    def carry_over(self, connection: Connection) -> int:
+        """Copy the refusals under the hashes to the messages' numbers, and let none be planned.
+
+        Plans that are being written are waited for. Later ones find the refusals themselves.
+
+        Args:
+            connection: in a transaction that has put the refusals in force.
+
+        Returns:
+            How many refusals were copied.
+        """
+        if not self._digests:
+            return 0
+        connection.execute(  # whoever plans holds it for reading, from before it asks for refusals
+            select(_META.c.value).where(_META.c.name == "phone_key").with_for_update()
+        ).all()
+        self.look(connection)
+        return carry_over(connection, self._vault, self._numbers)
 
 
 def _form(connection: Connection) -> str | None:
