@@ -5,6 +5,7 @@ import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from usergrowth_dagster.messaging.policy import suppression as sup
 from usergrowth_dagster.messaging.policy.opted_out import suppress_refused
 from usergrowth_dagster.messaging.receiving.receipts import take_receipts
 from usergrowth_dagster.messaging.receiving.replies import take_replies
-from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.settings import Settings, load_settings
 
 SECRET = b"0123456789abcdef"
 CHINA = PhoneVault.from_secret(SECRET, "CN")
@@ -335,3 +336,57 @@ def test_a_plan_beside_a_late_refusal_is_waited_for(database_url: str, settings:
             connection.execute(_M.insert().values(made | planned))
         marking.result(30)
     assert held_back(store) == {"late"}
+
+
+START_ID: dict[str, Any] = {"sequence_id": "7", "send_time": NOW - timedelta(days=3)}
+
+
+@pytest.mark.parametrize("stop", ["+8613855550111", "13855550111"])
+@pytest.mark.parametrize("scope", ["everywhere", "signature"])
+def test_a_late_start_undoes_no_stop_of_before(
+    database_url: str, tmp_path: Path, stop: str, scope: str
+) -> None:
+    """Guards against a START that comes late or again after the upgrade, and undoes a STOP that
+    was sent after it and came before the upgrade."""
+    settings = load_settings(tmp_path, opt_out_scope=scope)
+    store = open_store(database_url)
+    sent = NOW - timedelta(days=2)
+    old_message(store, occurrence(store), "13855550111")
+    old_reply(store, stop, "STOP", action="opt_out", send_time=sent, signature=SIGNATURE)
+    old_refusal(store, stop, scope="*" if scope == "everywhere" else SIGNATURE, created_time=sent)
+    Ledger(store, CHINA)
+    late = Reply("+8613855550111", "START", SIGNATURE, **START_ID)
+    take_replies(store, CHINA, settings, "twilio", [late], NOW)
+    assert held_back(store) == {"13855550111"}
+    new = Reply("+8613855550111", "START", SIGNATURE, "8", NOW)
+    assert take_replies(store, CHINA, settings, "twilio", [new], NOW).opt_ins == 1
+    assert held_back(store) == set()
+
+
+@pytest.mark.parametrize("gave", ["sequence_id", "send_time"])
+def test_a_reply_of_before_is_known_again(database_url: str, settings: Settings, gave: str) -> None:
+    """Guards against a provider's repeat, after the upgrade, of a START that was obeyed before it:
+    it would end a refusal that somebody recorded by hand since."""
+    store = open_store(database_url)
+    again = Reply("+8613855550111", "START", **{gave: START_ID[gave]})
+    mark = again.sequence_id or (START_ID["send_time"].isoformat(), "START")
+    identity = repr(("twilio", old_digest("13855550111"), "opt_in", mark))
+    old_reply(store, "13855550111", "START", action="opt_in", digest=VAULT.user_digest(identity))
+    Ledger(store, CHINA)
+    sup.suppress(store, CHINA, phone="+8613855550111", reason=sup.BY_HAND, source="", now=NOW)
+    plan(store, CHINA, "+8613855550111")
+    done = take_replies(store, CHINA, settings, "twilio", [again, again], NOW)
+    assert (done.received, done.new) == (2, 0)
+    assert held_back(store) == {"new +8613855550111"}
+
+
+def test_a_start_of_before_outdates_no_stop(database_url: str, settings: Settings) -> None:
+    """Guards against a STOP that is lost for the later START of another country's number that had
+    the same hash in an earlier version."""
+    store = open_store(database_url)
+    old_reply(store, "13855550111", "START", action="opt_in", send_time=NOW)
+    Ledger(store, VAULT)
+    plan(store, VAULT, "+13855550111")
+    stop = Reply("+13855550111", "STOP", None, "9", NOW - timedelta(minutes=9))
+    assert take_replies(store, VAULT, settings, "twilio", [stop], NOW).opt_outs == 1
+    assert held_back(store) == {"new +13855550111"}

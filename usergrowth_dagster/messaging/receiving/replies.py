@@ -6,7 +6,9 @@ that a text to this very number promised. A reply lifts a refusal when it is one
 provider was answered for holds in every later transaction that commits a message as submitting.
 
 The reply that was sent last holds; a refusal and a lift of the same second leave the refusal. A
-time that is missing, unreadable or more than ten minutes ahead means now.
+time that is missing, unreadable or more than ten minutes ahead means now. Replies that an earlier
+version stored under an old hash count: the same one again is known, and one that refused outdates
+an earlier lift. One that lifted outdates no refusal, since it may be of another country's number.
 
 With ``opt_out_scope = "everywhere"`` a refusal holds for all signatures, and a lift ends all
 refusals of the number. With ``"signature"`` both concern the signature that the reply was to: the
@@ -29,10 +31,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.store import ControlStore
+from usergrowth_dagster.data.phone_numbers import Number
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.gateways.cleaning import clean_reply
 from usergrowth_dagster.messaging.gateways.protocol import Reply, Unread
-from usergrowth_dagster.messaging.people.old_hashes import carry_over
+from usergrowth_dagster.messaging.people.old_hashes import carry_over, never_held_old
 from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.policy import suppression
 from usergrowth_dagster.messaging.policy.suppression_order import one_after_another
@@ -107,7 +110,7 @@ def take_replies(
         keep_unread(store, vault, gateway, REPLY, unusable, received)
         _heed_promises(store, settings, known)
         for one in known:
-            one.row["digest"] = _digest(vault, one)
+            one.row["digest"] = _digest(vault, one, one.row["phone_hash"])
         with store.write() as connection:
             if not store.is_sqlite:  # STOP and START of one number, in two calls at once
                 connection.execute(select(func.pg_advisory_xact_lock(_ORDER_LOCK)))
@@ -124,11 +127,15 @@ def take_replies(
 
 @dataclass
 class _Known:
-    """A reply as it is stored, with what it does and the number in the clear."""
+    """A reply as it is stored, with what it does and the number in the clear.
+
+    ``old_hashes`` are those that an earlier version may have given the number.
+    """
 
     row: dict[str, Any]
     reply: Reply = field(repr=False)
     phone: str = field(repr=False)
+    old_hashes: list[bytes] = field(default_factory=list, repr=False)
 
     @property
     def action(self) -> Action:
@@ -209,7 +216,7 @@ def _promised(content: str) -> frozenset[str]:
     return normal_forms(promised_words(content))
 
 
-def _digest(vault: PhoneVault, one: _Known) -> bytes:
+def _digest(vault: PhoneVault, one: _Known, phone_hash: bytes) -> bytes:
     """What tells two replies apart; one without the provider's id and time is always new."""
     row, reply = one.row, one.reply
     sent = reply.send_time  # distinguishes replies even when it is not believed
@@ -219,7 +226,7 @@ def _digest(vault: PhoneVault, one: _Known) -> bytes:
         told = (sent.isoformat(), reply.content)
     else:
         told = (row["received_time"].isoformat(), os.urandom(16))
-    return vault.user_digest(repr((row["gateway"], row["phone_hash"], row["action"], told)))
+    return vault.user_digest(repr((row["gateway"], phone_hash, row["action"], told)))
 
 
 def _obey(
@@ -233,7 +240,7 @@ def _obey(
     everywhere = settings.opt_out_scope == "everywhere"
     if not everywhere:
         _name_signatures(connection, known)
-    new = _store(connection, known)
+    new = _store(connection, _not_of_before(connection, vault, known))
     acting = [one for one in new if one.action is not Action.NONE]
     acting = _not_outdated(connection, acting, everywhere)
     counts = {Action.OPT_OUT: 0, Action.OPT_IN: 0}
@@ -274,6 +281,23 @@ def _name_signatures(connection: Connection, known: Sequence[_Known]) -> None:
         one.row["signature"] = last.get(one.row["phone_hash"])
 
 
+def _not_of_before(
+    connection: Connection, vault: PhoneVault, known: Sequence[_Known]
+) -> Sequence[_Known]:
+    """Those that an earlier version did not store, each with its old hashes."""
+    if never_held_old(connection):
+        return known
+    for one in known:
+        if "@" not in one.phone:
+            one.old_hashes = vault.old_digests(Number(one.phone))
+    stored = {
+        _digest(vault, one, old): one.row["digest"] for one in known for old in one.old_hashes
+    }
+    query = select(_P.c.digest).where(_P.c.digest.in_(stored))
+    again = {stored[digest] for digest in connection.scalars(query)}
+    return [one for one in known if one.row["digest"] not in again]
+
+
 def _store(connection: Connection, known: Sequence[_Known]) -> list[_Known]:
     """Keep replies; returns those that were not there yet."""
     if not known:
@@ -294,7 +318,7 @@ def _not_outdated(
     moment = func.max(func.coalesce(_P.c.send_time, _P.c.received_time), type_=_P.c.send_time.type)
     query = (
         select(_P.c.phone_hash, _P.c.signature, _P.c.action, moment)
-        .where(_P.c.phone_hash.in_([one.row["phone_hash"] for one in acting]))
+        .where(_P.c.phone_hash.in_({digest for one in acting for digest in _hashes(one)}))
         .where(_P.c.action != str(Action.NONE))
         .group_by(_P.c.phone_hash, _P.c.signature, _P.c.action)
     )
@@ -306,7 +330,8 @@ def _not_outdated(
     for one in acting:
         contrary = Action.OPT_IN if one.action is Action.OPT_OUT else Action.OPT_OUT
         scope = None if everywhere else one.row["signature"]
-        later = newest.get((one.row["phone_hash"], scope, str(contrary)))
+        found = [newest.get((digest, scope, str(contrary))) for digest in _hashes(one)]
+        later = max((when for when in found if when), default=None)
         second = later.replace(microsecond=0) if later else None
         if (
             second is None
@@ -315,6 +340,11 @@ def _not_outdated(
         ):
             kept.append(one)
     return kept
+
+
+def _hashes(one: _Known) -> list[bytes]:
+    """Under which replies may outdate one: what an earlier version stored outdates lifts alone."""
+    return [one.row["phone_hash"], *(one.old_hashes if one.action is Action.OPT_IN else ())]
 
 
 def _waves(acting: Sequence[_Known]) -> list[list[_Known]]:
