@@ -11,6 +11,7 @@ from sqlalchemy import select
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.store import ControlStore
+from usergrowth_dagster.data.phone_numbers import readings
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.gateways.protocol import Reply
 from usergrowth_dagster.messaging.people.phones import PhoneVault
@@ -25,11 +26,11 @@ PLANNED = MessageState.PLANNED
 DO_NOT_CALL = "phone\n2125550131\n(212) 555-0132\n07700 900133\n"
 
 
-def put(store: ControlStore, vault: PhoneVault, *numbers: str) -> None:
+def put(store: ControlStore, vault: PhoneVault, *numbers: str, **more: Any) -> None:
     place = occurrence(store, name=numbers[0])
     for number in numbers:
         values: dict[str, Any] = {"phone_number": vault.seal(number), "user_id": number}
-        messages(store, place, [PLANNED], **values, phone_hash=vault.digest(number))
+        messages(store, place, [PLANNED], **values, **more, phone_hash=vault.digest(number))
 
 
 def held_back(store: ControlStore) -> set[str]:
@@ -90,6 +91,74 @@ def test_a_reply_without_a_country_refuses_for_all_whom_it_may_be_from(
     assert reply(store, settings, "13855550111", "START").unusable == 1
     assert reply(store, settings, "447700900108", "START").opt_ins == 1
     assert held_back(store) == {"+8613855550111", "+13855550111"}
+
+
+@pytest.mark.parametrize(
+    ("text", "country", "number", "known"),
+    [
+        ("13855550111", "CN", "+8613855550111", None),
+        ("13855550111", "CN", "+8613855550111", "+13855550111"),
+        ("07700 900108", "GB", "+447700900108", None),
+        ("(212) 555-0105", "US", "+12125550105", None),
+    ],
+)
+@pytest.mark.parametrize("planned", ["before", "after"])
+def test_a_refusal_waits_for_the_default_country(
+    database_url: str,
+    settings: Settings,
+    text: str,
+    country: str,
+    number: str,
+    known: str | None,
+    planned: str,
+) -> None:
+    """Guards against a STOP that comes before default_country is set, and goes to the number of
+    another country or to none, so that its sender is texted as soon as the setting is there."""
+    store = open_store(database_url)
+    if known:
+        put(store, NOWHERE, known)  # texted before
+    if planned == "before":
+        put(store, NOWHERE, number, attempts=0)
+    reply(store, settings, text)
+    vault = PhoneVault.from_secret(SECRET, country)
+    if planned == "after":
+        put(store, vault, number, attempts=0)
+    assert number in held_back(store)
+    kept = {
+        row["phone_number"] and vault.open(row["phone_number"])
+        for row in rows(store, schema.suppression)
+    }
+    assert kept <= {None, *readings(text)}
+    later = NOW + timedelta(minutes=2)
+    take_replies(store, vault, settings, "kannel", [Reply(number, "START")], later)
+    assert number not in held_back(store)
+
+
+def test_a_repeat_suppresses_nobody_again(database_url: str, settings: Settings) -> None:
+    """Guards against a provider's repeat of a STOP of no country that undoes a later START."""
+    store = open_store(database_url)
+    put(store, NOWHERE, "+8613855550111", "+447700900108", attempts=0)
+    stops = [Reply("13855550111", "STOP", None, "1"), Reply("07700900108", "STOP", None, "2", NOW)]
+    take_replies(store, NOWHERE, settings, "kannel", stops, NOW)
+    assert held_back(store) == {"+8613855550111", "+447700900108"}
+    later = NOW + timedelta(minutes=1)
+    starts = [Reply(number, "START") for number in ("+8613855550111", "+447700900108")]
+    take_replies(store, NOWHERE, settings, "kannel", starts, later)
+    take_replies(store, NOWHERE, settings, "kannel", stops, later + timedelta(minutes=1))
+    assert held_back(store) == set()
+
+
+def test_a_refusal_holds_for_the_default_country_too(database_url: str, settings: Settings) -> None:
+    """Guards against a STOP that counts only for a namesake abroad who was texted, though the
+    default country says whose it is."""
+    store = open_store(database_url)
+    put(store, NOWHERE, "+13855550111")
+    put(store, NOWHERE, "+8613855550111", attempts=0)
+    china = PhoneVault.from_secret(SECRET, "CN")
+    done = take_replies(store, china, settings, "kannel", [Reply("13855550111", "STOP")], NOW)
+    assert (done.new, done.opt_outs) == (1, 1)
+    assert held_back(store) == {"+13855550111", "+8613855550111"}
+    assert len(rows(store, schema.suppression)) == 2
 
 
 def test_a_do_not_call_list_by_the_default_country(database_url: str, tmp_path: Path) -> None:

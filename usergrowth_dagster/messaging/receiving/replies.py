@@ -39,7 +39,8 @@ from usergrowth_dagster.messaging.people.old_hashes import carry_over, never_hel
 from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.policy import suppression
 from usergrowth_dagster.messaging.policy.suppression_order import one_after_another
-from usergrowth_dagster.messaging.receiving.senders import with_senders
+from usergrowth_dagster.messaging.receiving.doubts import Doubt, suppress_doubtful
+from usergrowth_dagster.messaging.receiving.senders import Sent, with_senders
 from usergrowth_dagster.messaging.receiving.unread import REPLY, keep_unread
 from usergrowth_dagster.messaging.texts.refusals import (
     Action,
@@ -97,16 +98,17 @@ def take_replies(
     replies = [clean_reply(reply) for reply in replies]
     in_order = sorted(replies, key=lambda reply: _sent(reply, received) or received)
     words = words_of(settings)
-    lifts = [action_of(reply.content, words) is Action.OPT_IN for reply in in_order]
-    in_order = with_senders(store, vault, in_order, lifts)
-    for start in range(0, len(in_order), _CHUNK):
-        some = in_order[start : start + _CHUNK]
+    actions = [action_of(reply.content, words) for reply in in_order]
+    sent = with_senders(store, vault, in_order, actions)
+    for start in range(0, len(sent), _CHUNK):
+        some = sent[start : start + _CHUNK]
         known = [
             one
-            for reply in some
-            if (one := _known(vault, settings, gateway, reply, received)) is not None
+            for each in some
+            if (one := _known(vault, settings, gateway, each, received)) is not None
         ]
-        unusable = [_unusable(reply) for reply in some if not _has_sender(reply)]
+        nameless = [one for one in some if not _has_sender(one.reply)]
+        unusable = [_unusable(one.reply) for one in nameless]
         keep_unread(store, vault, gateway, REPLY, unusable, received)
         _heed_promises(store, settings, known)
         for one in known:
@@ -115,9 +117,13 @@ def take_replies(
             if not store.is_sqlite:  # STOP and START of one number, in two calls at once
                 connection.execute(select(func.pg_advisory_xact_lock(_ORDER_LOCK)))
             new, outs, ins = _obey(connection, vault, settings, known, received)
+            refused: list[Sent | _Known] = [*nameless, *new]
+            doubts = [_doubt(one, settings, received) for one in refused if one.others]
+            if doubts:
+                suppress_doubtful(connection, vault, gateway, doubts, received)
         done = Answered(
             done.received,
-            done.new + new,
+            done.new + len(new),
             done.opt_outs + outs,
             done.opt_ins + ins,
             done.unusable + len(unusable),
@@ -129,12 +135,14 @@ def take_replies(
 class _Known:
     """A reply as it is stored, with what it does and the number in the clear.
 
-    ``old_hashes`` are those that an earlier version may have given the number.
+    ``others`` are further numbers that it may be of, ``old_hashes`` those that an earlier version
+    may have given the number.
     """
 
     row: dict[str, Any]
     reply: Reply = field(repr=False)
     phone: str = field(repr=False)
+    others: tuple[Number, ...] = field(default=(), repr=False)
     old_hashes: list[bytes] = field(default_factory=list, repr=False)
 
     @property
@@ -149,9 +157,10 @@ class _Known:
 
 
 def _known(
-    vault: PhoneVault, settings: Settings, gateway: str, reply: Reply, received: datetime
+    vault: PhoneVault, settings: Settings, gateway: str, sent: Sent, received: datetime
 ) -> _Known | None:
     """A reply for the table; None when its sender is a short code or a name: nobody to text."""
+    reply = sent.reply
     try:
         phone = suppression.clean_address(reply.phone)
     except UserError:
@@ -161,12 +170,25 @@ def _known(
         "phone_hash": vault.digest(phone),
         "phone_number": vault.seal(phone),
         "content": vault.seal(reply.content),
-        "signature": (reply.signature or "").strip("【】[] ")[:64] or None,
+        "signature": _signature(reply),
         "action": str(action_of(reply.content, words_of(settings))),
         "send_time": _sent(reply, received),
         "received_time": received,
     }
-    return _Known(row, reply, phone)
+    return _Known(row, reply, phone, sent.others)
+
+
+def _signature(reply: Reply) -> str | None:
+    return (reply.signature or "").strip("【】[] ")[:64] or None
+
+
+def _doubt(one: Sent | _Known, settings: Settings, received: datetime) -> Doubt:
+    """A refusal for the numbers that it may be of beside its sender's."""
+    scope = None if settings.opt_out_scope == "everywhere" else _signature(one.reply)
+    since = None  # what is known is new
+    if isinstance(one, Sent):
+        since = (_sent(one.reply, received) or received).replace(microsecond=0)
+    return Doubt(one.others, scope or suppression.ALL, since)
 
 
 def _has_sender(reply: Reply) -> bool:
@@ -235,8 +257,8 @@ def _obey(
     settings: Settings,
     known: Sequence[_Known],
     received: datetime,
-) -> tuple[int, int, int]:
-    """Keep replies and do what the new ones say; returns new, refusals, lifts."""
+) -> tuple[list[_Known], int, int]:
+    """Keep replies and do what the new ones say; returns the new, and counts refusals and lifts."""
     everywhere = settings.opt_out_scope == "everywhere"
     if not everywhere:
         _name_signatures(connection, known)
@@ -260,7 +282,7 @@ def _obey(
             carry_over(connection, vault, numbers)
         for scope, hashes in lifts.items():
             suppression.lift_rows(connection, phone_hashes=hashes, scope=scope, now=received)
-    return len(new), counts[Action.OPT_OUT], counts[Action.OPT_IN]
+    return new, counts[Action.OPT_OUT], counts[Action.OPT_IN]
 
 
 def _name_signatures(connection: Connection, known: Sequence[_Known]) -> None:

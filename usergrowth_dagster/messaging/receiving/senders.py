@@ -3,10 +3,13 @@
 Some providers write a number without ``+``, or without its country, so that it may belong to
 several people. A refusal then counts for each of them to whom a message ever went, so that none is
 lost; a reply that lifts refusals counts only when there is no doubt whose it is.
+
+Who refuses may also be a person who never got a message. So a refusal holds for the number of
+``default_country`` in any case, and for that of each country where the setting says nothing.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import select
 
@@ -15,8 +18,17 @@ from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.data.phone_numbers import Number, Problem, every_reading, parse, readings
 from usergrowth_dagster.messaging.gateways.protocol import Reply
 from usergrowth_dagster.messaging.people.phones import PhoneVault
+from usergrowth_dagster.messaging.texts.refusals import Action
 
 _M = schema.message
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A reply of one sender. A refusal may hold for further numbers, which sent none perhaps."""
+
+    reply: Reply
+    others: tuple[Number, ...] = field(default=(), repr=False)
 
 
 def given_number(vault: PhoneVault, text: str) -> str:
@@ -25,35 +37,42 @@ def given_number(vault: PhoneVault, text: str) -> str:
 
 
 def with_senders(
-    store: ControlStore, vault: PhoneVault, replies: Sequence[Reply], lifts: Iterable[bool]
-) -> list[Reply]:
+    store: ControlStore, vault: PhoneVault, replies: Sequence[Reply], actions: Sequence[Action]
+) -> list[Sent]:
     """Replies with their senders in E.164, one for each number that a sender may have.
 
     Args:
         store: the control store.
         vault: makes the hashes.
         replies: as the provider writes them.
-        lifts: of each reply, whether it lifts refusals.
+        actions: what each of them does.
 
     Returns:
         The replies in their order. One of which nobody can say whose it is keeps what the provider
-        wrote, which is no number in E.164.
+        wrote, which is no number in E.164. Of several for one refusal, the first has the others.
     """
     doubtful = {reply.phone: _candidates(vault, reply.phone) for reply in replies}
     texted = _texted(store, [digest for some in doubtful.values() for digest in some])
     found = []
-    for reply, is_lift in zip(replies, lifts, strict=True):
+    for reply, action in zip(replies, actions, strict=True):
         sure = parse(reply.phone) if "@" not in reply.phone else reply.phone
         if not isinstance(sure, Problem):
-            found.append(replace(reply, phone=sure))
+            found.append(Sent(replace(reply, phone=sure)))
             continue
         some = doubtful[reply.phone]
         known = [number for digest, number in some.items() if digest in texted]
-        senders = known or readings(reply.phone, vault.country)
-        if len(senders) == 1 or not is_lift:
-            found += [replace(reply, phone=number) for number in senders]
-        if not senders or (is_lift and len(senders) > 1):
-            found.append(reply)
+        likely = readings(reply.phone, vault.country)
+        senders = known or likely
+        if (action is Action.OPT_IN and len(senders) != 1) or not senders:
+            mine = [reply]
+        else:
+            mine = [replace(reply, phone=number) for number in senders]
+        others: tuple[Number, ...] = ()
+        if action is Action.OPT_OUT:
+            nowhere = isinstance(parse(reply.phone, vault.country), Problem)
+            meant = some.values() if nowhere else likely[:1]
+            others = tuple(number for number in meant if number not in senders)
+        found += [Sent(mine[0], others), *map(Sent, mine[1:])]
     return found
 
 
