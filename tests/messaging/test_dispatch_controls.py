@@ -1,6 +1,8 @@
 """A person's hand on a dispatch under way: pause, cancel, refusals, stops, stalls."""
 
+import itertools
 import json
+import statistics
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 from dispatch_desk import Desk, Provider, row_ids, second_campaign, states, tuned
 from sending import crowd, phone, plan, ready, the_task
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
@@ -115,6 +117,26 @@ def test_opt_out_in_the_middle_is_obeyed(desk: Desk) -> None:
     assert gateway.taken["u5"] == 1  # was out already
     assert not gateway.taken["u105"] + gateway.taken["u249"]
     assert states(desk) == {("accepted", None): 248, ("skipped", "suppressed"): 2}
+
+
+def test_a_batch_takes_few_statements_and_one_transaction(desk: Desk) -> None:
+    """Guards against a statement or a commit a message, or one more a batch, which halves the
+    speed without any other sign."""
+    plan(*desk, crowd(600))
+    ran: list[str] = []
+    event.listen(
+        desk[0].engine, "before_cursor_execute", lambda _c, _cursor, sql, *_: ran.append(sql)
+    )
+    marks: list[int] = []
+    gateway = Provider(max_batch=50, before=lambda batch: marks.append(len(ran)))
+    dispatch(*desk, gateway)
+    assert len(marks) == 12
+    taken = [b - a for a, b in itertools.pairwise(marks)]
+    # the look-up of what has changed, the score of failures, the record (its rows' request ids
+    # differ), the write-ahead with the policy; the locks of PostgreSQL and the starts of SQLite
+    assert statistics.median(taken) <= 14, taken
+    moves = [sql for sql in ran if sql.startswith("UPDATE message") and "batch_id=" in sql]
+    assert len(moves) == 12
 
 
 def test_opt_out_waits_for_no_batch_and_no_batch_overtakes_it(desk: Desk) -> None:

@@ -77,6 +77,8 @@ def parse(text: str, country: str | None = None, *, fictional: bool = True) -> N
     ('no_country', 'bad_phone')
     """
     if _CLEAN.fullmatch(text):
+        if FICTIONAL.fullmatch(text):
+            return Number(text) if fictional else Problem.BAD_PHONE
         if _is_plain(text):
             return Number(text)
     elif country and _NATIONAL.fullmatch(text) and (number := _plain_national(text, country)):

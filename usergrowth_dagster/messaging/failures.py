@@ -11,11 +11,12 @@ causes already, such as codes that differ by message.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from usergrowth_dagster.control import schema
@@ -168,24 +169,34 @@ class Failing:
 
 def failing(store: ControlStore, settings: Settings, occurrence_id: int) -> Failing | None:
     """The cause for which an occurrence must stop, if there is one."""
-    return next(iter(_over(store, settings, [_F.c.occurrence_id == occurrence_id])), None)
+    found = _found(store, settings, _OVER_HERE, {"occurrence": occurrence_id})
+    return found[0] if found else None
 
 
-def _over(store: ControlStore, settings: Settings, conditions: Iterable[object]) -> list[Failing]:
+_OVER = (
+    select(_F.c.occurrence_id, _F.c.stage, _F.c.cause, _F.c.failures)
+    .where(
+        _F.c.score >= bindparam("threshold"),
+        (_F.c.cause != ANY) | (_F.c.score >= bindparam("threshold_of_any")),
+    )
+    .order_by(_F.c.occurrence_id, _F.c.score.desc(), _F.c.cause.desc())
+)
+_OVER_HERE = _OVER.where(_F.c.occurrence_id == bindparam("occurrence"))
+_OVER_IN_SILENCE = _OVER.where(
+    _F.c.occurrence_id.in_(select(_O.c.id).where(_O.c.state == OccurrenceState.DONE)),
+    _F.c.alerted_time.is_(None),
+)
+
+
+def _found(
+    store: ControlStore, settings: Settings, query: Select[Any], values: Mapping[str, Any]
+) -> list[Failing]:
     threshold = settings.stop_after_failures
     if not threshold:
         return []
-    query = (
-        select(_F.c.occurrence_id, _F.c.stage, _F.c.cause, _F.c.failures)
-        .where(
-            *conditions,  # type: ignore[arg-type]
-            (_F.c.score >= threshold)
-            & ((_F.c.cause != ANY) | (_F.c.score >= threshold * TIMES_FOR_ANY)),
-        )
-        .order_by(_F.c.occurrence_id, _F.c.score.desc(), _F.c.cause.desc())
-    )
+    limits = {"threshold": threshold, "threshold_of_any": threshold * TIMES_FOR_ANY}
     with store.read() as connection:
-        rows = connection.execute(query).all()
+        rows = connection.execute(query, {**values, **limits}).all()
     return [Failing(row[0], Stage(row[1]), row[2], row[3]) for row in rows]
 
 
@@ -201,9 +212,8 @@ def report_failing(store: ControlStore, settings: Settings) -> list[str]:
     Returns:
         A sentence for each that was not reported before.
     """
-    done = select(_O.c.id).where(_O.c.state == OccurrenceState.DONE)
     fresh = []
-    for one in _over(store, settings, [_F.c.occurrence_id.in_(done), _F.c.alerted_time.is_(None)]):
+    for one in _found(store, settings, _OVER_IN_SILENCE, {}):
         with store.write() as connection:
             changed = connection.execute(
                 _F.update()

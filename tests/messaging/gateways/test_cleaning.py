@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from usergrowth_dagster.messaging.gateways.cleaning import (
+    clean_code,
     clean_finding,
+    clean_id,
     clean_number,
     clean_receipt,
     clean_reply,
@@ -58,6 +60,16 @@ def test_every_value_becomes_a_text_that_is_fit(value: Any, size: int, lines: bo
     assert not set(unfit) - set(allowed)
     assert not set(text) & set("\u202e\u2066\u200f\ufeff")
     assert clean_text(text, size, lines=lines) == text
+
+
+@given(st.text(st.characters(max_codepoint=0x7F), max_size=12), st.integers(1, 12))
+def test_the_short_way_of_plain_texts_changes_nothing(text: str, size: int) -> None:
+    """Guards against a shortcut for plain texts that lets through what cleaning takes out."""
+    given = text.encode()  # bytes always go the long way
+    assert clean_text(text, size) == clean_text(given, size)
+    assert clean_code(text) == clean_code(given)
+    if not set(text) - set(map(chr, range(0x21, 0x7F))):
+        assert clean_id(text, size) == clean_id(given, size)
 
 
 @given(VALUES)

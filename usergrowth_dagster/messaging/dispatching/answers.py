@@ -81,5 +81,7 @@ def _settled(result: Result) -> Settled:
         wait = timedelta(seconds=result.retry_after or RETRY_AFTER)
         retry_at = utc_now() + wait if result.answer is Answer.DEFERRED else None
         return Settled(row, MessageState.PLANNED, result.answer.value, code, None, retry_at)
-    reason = None if result.answer is Answer.ACCEPTED else f"provider_{result.answer.value}"
+    if result.answer is Answer.ACCEPTED:
+        return Settled(row, MessageState.ACCEPTED, None, code, result.request_id)
+    reason = f"provider_{result.answer.value}"
     return Settled(row, MessageState(result.answer.value), reason, code, result.request_id)

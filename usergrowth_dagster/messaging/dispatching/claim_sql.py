@@ -4,14 +4,15 @@ Those of the hot path are made once: making them takes longer than running them.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
-from sqlalchemy import ColumnElement, Connection, bindparam, exists, func, or_, select
-from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, exists, func, or_, select
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
+from usergrowth_dagster.control.columns import UtcTime
 
 _M = schema.message
 _O = schema.occurrence
@@ -29,13 +30,31 @@ class Objection(Protocol):
     def wait_until(self) -> datetime | None: ...
 
 
-OPEN = (OccurrenceState.READY, OccurrenceState.SENDING)
-LAST_REFUSAL = select(func.max(schema.suppression.c.id))
-RUN = select(_O.c.state, _O.c.due, _O.c.send_by, _O.c.schedule_id).where(
-    _O.c.id == bindparam("one")
+@dataclass(frozen=True)
+class Situation:
+    """What a batch that is written ahead depends on, apart from the hour and earlier messages.
+
+    ``open``: the occurrence is ready or sending, and its schedule not paused. ``last_refusal`` is
+    the newest row of the suppression list.
+    """
+
+    open: bool = False
+    last_refusal: int | None = None
+
+
+_OPEN = (OccurrenceState.READY, OccurrenceState.SENDING)
+_SITUATION = (
+    select(
+        _O.c.state,
+        _S.c.paused,
+        _O.c.due,
+        _O.c.send_by,
+        select(func.max(schema.suppression.c.id)).scalar_subquery(),
+    )
+    .join_from(_O, _S, _S.c.id == _O.c.schedule_id)
+    .where(_O.c.id == bindparam("occurrence"))
 )
-PAUSED = select(_S.c.paused).where(_S.c.id == bindparam("one"))
-RUN_LOCKED, PAUSED_LOCKED = RUN.with_for_update(read=True), PAUSED.with_for_update(read=True)
+_SITUATION_LOCKED = _SITUATION.with_for_update(read=True)
 BATCH = schema.batch.insert()
 NOT_REPORTED = or_(
     _M.c.attempts == 0,
@@ -64,7 +83,9 @@ MOVE = (
         lease_until=bindparam("until"),
         updated_time=bindparam("clock"),
     )
-    .returning(_M.c.id)
+)
+MOVED = select(_M.c.id).where(
+    _M.c.id.in_(bindparam("rows", expanding=True)), _M.c.batch_id == bindparam("batch")
 )
 
 
@@ -74,54 +95,55 @@ _HANDED = (
 )
 
 
-def ready(
-    occurrence_id: int, after: int, now: datetime, clock: datetime
-) -> tuple[ColumnElement[bool], ...]:
-    """Conditions of rows that can go out at ``now`` (business clock), ``clock`` (the real one)."""
-    return (
-        _M.c.occurrence_id == occurrence_id,
-        _M.c.state == MessageState.PLANNED,
-        _M.c.id > after,
-        (_M.c.not_before.is_(None)) | (_M.c.not_before <= now),
-        (_M.c.retry_at.is_(None)) | (_M.c.retry_at <= clock),
-        NOT_REPORTED,
+READY = (
+    _M.c.occurrence_id == bindparam("occurrence"),
+    _M.c.state == MessageState.PLANNED,
+    _M.c.id > bindparam("after"),
+    (_M.c.not_before.is_(None)) | (_M.c.not_before <= bindparam("now")),
+    (_M.c.retry_at.is_(None)) | (_M.c.retry_at <= bindparam("clock")),
+    NOT_REPORTED,
+)
+"""Conditions of rows that can go out at ``:now`` (business clock), ``:clock`` (the real one)."""
+HOW_MANY = select(func.count()).select_from(
+    select(_M.c.id).where(*READY).limit(bindparam("most", type_=Integer)).subquery()
+)
+_PICK = (
+    select(_M.c.id)
+    .where(*READY)
+    .order_by(_M.c.id)
+    .limit(bindparam("most", type_=Integer))
+    .with_for_update(skip_locked=True)  # SQLite has one writer, and ignores it
+    .cte("pick")
+    .prefix_with("materialized", dialect="postgresql")  # never run, and locked, twice
+)
+TAKE = (
+    _M.update()
+    .where(_M.c.id.in_(select(_PICK.c.id)))
+    .values(
+        state=MessageState.CLAIMED,
+        claimed_by=bindparam("worker"),
+        lease_until=bindparam("until", type_=UtcTime),
     )
+    .returning(*_HANDED)
+)
+"""Claims at most ``:most`` of the ready rows until a time and returns them."""
 
 
-def is_open(
-    connection: Connection, occurrence_id: int, now: datetime, *, lock: bool = False
-) -> bool:
-    """Whether rows may go out; with ``lock``, who pauses or stops waits for this transaction.
+def situation(
+    connection: Connection, occurrence_id: int, now: datetime | None = None, *, lock: bool = False
+) -> Situation:
+    """What messages of an occurrence depend on; with ``now`` it is open only in its hours.
 
-    An occurrence whose plan was thrown away meanwhile is not open.
+    With ``lock``, who pauses or stops waits for this transaction. An occurrence whose plan was
+    thrown away meanwhile is not open.
     """
-    run, schedule = (RUN_LOCKED, PAUSED_LOCKED) if lock else (RUN, PAUSED)
-    row = connection.execute(run, {"one": occurrence_id}).one_or_none()
-    if row is None or row[0] not in OPEN:
-        return False
-    held = connection.scalar(schedule, {"one": row[3]})
-    return bool(row[1] <= now < row[2] and not held)
-
-
-def take(
-    can_go: Sequence[ColumnElement[bool]], limit: int, worker: str, until: datetime
-) -> ReturningUpdate[Any]:
-    """The statement that claims rows until a time and returns them."""
-    pick = (
-        select(_M.c.id)
-        .where(*can_go)
-        .order_by(_M.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)  # SQLite has one writer, and ignores it
-        .cte("pick")
-        .prefix_with("materialized", dialect="postgresql")  # never run, and locked, twice
-    )
-    return (
-        _M.update()
-        .where(_M.c.id.in_(select(pick.c.id)))
-        .values(state=MessageState.CLAIMED, claimed_by=worker, lease_until=until)
-        .returning(*_HANDED)
-    )
+    query = _SITUATION_LOCKED if lock else _SITUATION
+    row = connection.execute(query, {"occurrence": occurrence_id}).one_or_none()
+    if row is None:
+        return Situation()
+    state, paused, due, send_by, last_refusal = row
+    inside = now is None or due <= now < send_by
+    return Situation(state in _OPEN and not paused and inside, last_refusal)
 
 
 def hold_back(

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, select, text
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState
@@ -17,23 +18,19 @@ from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.messaging.dispatching import failpoints
 from usergrowth_dagster.messaging.dispatching.claim_sql import (
     BATCH,
-    LAST_REFUSAL,
+    HOW_MANY,
     MOVE,
-    OPEN,
-    PAUSED,
-    RUN,
+    MOVED,
+    TAKE,
     Objection,
+    Situation,
     hold_back,
-    is_open,
-    ready,
-    take,
+    situation,
 )
 from usergrowth_dagster.messaging.dispatching.throttle import Bucket
 
 LEASE = timedelta(minutes=2)
 _M = schema.message
-_O = schema.occurrence
-_S = schema.schedule
 
 
 Screen = Callable[[Connection, Sequence[int]], Sequence[Objection]]
@@ -52,11 +49,11 @@ class Claimed:
 class Cleared:
     """The rows of a batch that may be submitted, and how many were skipped or must wait.
 
-    Not ``open``: the occurrence was paused, stopped or ended meanwhile. ``since`` is when the lease
-    began, in seconds of ``time.monotonic``.
+    ``situation`` is what that depends on; not open, the occurrence was paused, stopped or ended
+    meanwhile. ``since`` is when the lease began, in seconds of ``time.monotonic``.
     """
 
-    open: bool = True
+    situation: Situation
     batch_id: int = 0
     mine: frozenset[int] = frozenset()
     skipped: int = 0
@@ -103,24 +100,24 @@ class Claims:
         """
         clock = utc_now()
         with self.store.write() as connection:
-            if not is_open(connection, occurrence_id, now):
+            if not situation(connection, occurrence_id, now).open:
                 return Claimed()
-            can_go = ready(occurrence_id, after, now, clock)
+            rows = {"occurrence": occurrence_id, "after": after, "now": now, "clock": clock}
             if bucket is not None and bucket.rate is not None:
-                some = select(_M.c.id).where(*can_go).limit(limit).subquery()
-                number = connection.scalar(select(func.count()).select_from(some)) or 0
+                number = connection.scalar(HOW_MANY, {**rows, "most": limit}) or 0
                 limit, wait = bucket.grant(connection, number, full)
                 if not limit:
                     return Claimed(wait=wait)
-            rows = (
-                connection.execute(take(can_go, limit, self.worker, clock + self.lease))
-                .mappings()
-                .all()
+            taken = connection.execute(
+                TAKE,
+                {**rows, "most": limit, "worker": self.worker, "until": clock + self.lease},
             )
+            names = tuple(taken.keys())
+            found = [dict(zip(names, row, strict=True)) for row in taken.all()]
             if bucket is not None:
-                bucket.spend(connection, len(rows))
+                bucket.spend(connection, len(found))
             failpoints.reach(failpoints.CLAIMING)
-        return Claimed(sorted((dict(row) for row in rows), key=lambda row: int(row["id"])))
+        return Claimed(sorted(found, key=itemgetter("id")))
 
     def submitting(
         self,
@@ -157,8 +154,9 @@ class Claims:
                 connection.execute(text("lock table suppression in share mode"))
             if first is not None:
                 first(connection)
-            if not is_open(connection, occurrence_id, now, lock=True):
-                return Cleared(open=False)
+            held = situation(connection, occurrence_id, now, lock=True)
+            if not held.open:
+                return Cleared(held)
             objections = screen(connection, message_ids) if screen else ()
             clock, since = utc_now(), time.monotonic()  # after any wait for rivals
             mine = (
@@ -167,15 +165,15 @@ class Claims:
                 _M.c.lease_until > clock,
             )
             skipped, waiting = hold_back(connection, objections, mine, clock)
-            held = {one.message_id for one in objections}
-            rest = [one for one in message_ids if one not in held]
+            barred = {one.message_id for one in objections}
+            rest = [one for one in message_ids if one not in barred]
             batch_id, moved = 0, frozenset[int]()
             if rest:
                 batch_id, moved = self._move(connection, occurrence_id, rest, gateway, now, clock)
             if bucket is not None:
                 bucket.spend(connection, len(moved) - len(message_ids))
             failpoints.reach(failpoints.WRITING)
-        return Cleared(True, batch_id, moved, skipped, waiting, since)
+        return Cleared(held, batch_id, moved, skipped, waiting, since)
 
     def _move(
         self,
@@ -198,25 +196,22 @@ class Claims:
         )
         batch_id = int(made.inserted_primary_key[0])  # type: ignore[index]
         values = {"batch": batch_id, "now": now, "until": clock + self.lease, "clock": clock}
-        moved = connection.scalars(
-            MOVE, {"rows": message_ids, "worker": self.worker, **values}
-        ).all()
+        done = connection.execute(MOVE, {"rows": message_ids, "worker": self.worker, **values})
+        if done.rowcount == len(message_ids):  # nearly always; then nobody has to read them
+            return batch_id, frozenset(message_ids)
+        moved = connection.scalars(MOVED, {"rows": message_ids, "batch": batch_id}).all()
         table = schema.batch
         this = table.c.id == batch_id
-        if not moved:
-            connection.execute(table.delete().where(this))
-        elif len(moved) < len(message_ids):
+        if moved:
             connection.execute(table.update().where(this).values(size=len(moved)))
+        else:
+            connection.execute(table.delete().where(this))
         return batch_id, frozenset(moved)
 
-    def seen(self, occurrence_id: int) -> tuple[Any, ...]:
+    def situation(self, occurrence_id: int) -> Situation:
         """What a batch that is written ahead depends on; it is taken back when that changes."""
         with self.store.read() as connection:
-            run = connection.execute(RUN, {"one": occurrence_id}).one_or_none()
-            if run is None:  # the plan was thrown away
-                return (False,)
-            paused = connection.scalar(PAUSED, {"one": run[3]})
-            return run[0] in OPEN, paused, connection.scalar(LAST_REFUSAL)
+            return situation(connection, occurrence_id)
 
     def take_back(
         self, ahead: Cleared, bucket: Bucket | None = None, *, keep: bool = False

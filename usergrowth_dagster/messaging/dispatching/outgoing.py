@@ -40,10 +40,13 @@ def made_messages(
     """
     made, bad = [], []
     signature = shown_signature(occurrence.channel, occurrence.signature)
+    contents: dict[str | None, str] = {}
     for row in rows:
         try:
             params = json.loads(row["template_params"])
-            text = render(occurrence.text(row["variant"]).content, params, signature)
+            if (content := contents.get(row["variant"])) is None:
+                content = contents[row["variant"]] = occurrence.text(row["variant"]).content
+            text = render(content, params, signature)
             phone, problem = _address(vault, vault.open(row["phone_number"]))
         except UnknownKeyError:
             raise

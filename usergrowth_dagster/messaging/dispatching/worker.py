@@ -169,7 +169,7 @@ class Sender:
         messages = self._prepare(rows)
         if not messages:
             return True
-        ahead, seen = self._write_ahead(messages, clock())
+        ahead = self._write_ahead(messages, clock())
         try:
             goes_on = self._land()
         except GatewayBrokenError:
@@ -180,13 +180,13 @@ class Sender:
             return False
         lease = self.claims.lease.total_seconds()  # which has to last for the call
         late = time.monotonic() - ahead.since > min(_FRESH, lease / 3)
-        if late or (self.landed and self.claims.seen(self.occurrence.id) != seen):
+        if late or (self.landed and self._has_changed(ahead)):
             # whoever refused, paused or cancelled during that call is obeyed
             self._take_back(ahead, keep=True)
             messages = [message for message in messages if int(message.out_id) in ahead.mine]
-            ahead, _ = self._write_ahead(messages, clock())
+            ahead = self._write_ahead(messages, clock())
         if not ahead.mine:
-            return ahead.open
+            return ahead.situation.open
         batch = made_batch(
             self.occurrence,
             rows[0]["variant"],
@@ -315,11 +315,12 @@ class Sender:
             now=now,
         )
 
-    def _write_ahead(
-        self, messages: Sequence[OutMessage], now: datetime
-    ) -> tuple[Cleared, tuple[Any, ...]]:
-        """Commit that a batch is about to go out, and what was known of the world then."""
-        seen = self.claims.seen(self.occurrence.id)
+    def _has_changed(self, ahead: Cleared) -> bool:
+        """Whether somebody refused, paused or cancelled since a batch was written ahead."""
+        return self.claims.situation(self.occurrence.id) != ahead.situation
+
+    def _write_ahead(self, messages: Sequence[OutMessage], now: datetime) -> Cleared:
+        """Commit that a batch is about to go out, and what that depends on."""
         ahead = self.claims.submitting(
             self.occurrence.id,
             [int(m.out_id) for m in messages],
@@ -335,7 +336,7 @@ class Sender:
         self.counts.waiting += ahead.waiting
         if ahead.mine:
             failpoints.reach(failpoints.SUBMITTING)
-        return ahead, seen
+        return ahead
 
     def stop(self, reason: str) -> None:
         """Stop the occurrence and tell the webhook; of several workers, one does."""

@@ -37,6 +37,10 @@ _UNFIT = re.compile(
 _LINE_END = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_FIT = re.compile("[!-~]*")
+"""A text that cleaning leaves as it is, apart from its length: printable ASCII without spaces."""
+_FIT_CODE = re.compile("[!-?A-~]{0,7}")
+"""A code that besides holds neither a number of eight digits nor an e-mail address."""
 
 
 def clean_text(value: object, size: int, *, lines: bool = False) -> str:
@@ -55,6 +59,8 @@ def clean_text(value: object, size: int, *, lines: bool = False) -> str:
     >>> clean_text("a\x00b\ud800\r\n c", 10)
     'ab\ufffd c'
     """
+    if type(value) is str and len(value) <= size and _FIT.fullmatch(value):
+        return value
     if isinstance(value, bytes | bytearray):
         value = bytes(value[: 16 * size]).decode("utf-8", "replace")
     elif isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -75,6 +81,8 @@ def clean_code(value: object) -> str:
     >>> clean_code("30034"), clean_code("no route to +12125550128")
     ('30034', 'no route to +121******28')
     """
+    if type(value) is str and _FIT_CODE.fullmatch(value):
+        return value
     return hide_numbers(clean_text(value, CODE_SIZE), digits=8)
 
 
@@ -86,6 +94,8 @@ def clean_id(value: object, size: int) -> str | None:
     """
     if not isinstance(value, str):
         return clean_text(value, size) or None
+    if type(value) is str and len(value) <= size and _FIT.fullmatch(value):
+        return value or None
     return _UNFIT.sub("\ufffd", _SURROGATE.sub("\ufffd", value[:size])) or None
 
 
@@ -217,16 +227,23 @@ def _agreed(out_id: str, results: list[Result]) -> Result:
     if len({result.answer for result in results}) > 1:
         known = next((result.request_id for result in results if result.request_id), None)
         return Result(out_id, Answer.IN_DOUBT, "contrary_answers", known, opted_out=refused)
-    return replace(results[0], out_id=out_id, opted_out=refused)
+    one = results[0]
+    if one.out_id == out_id and one.opted_out == refused:
+        return one
+    return replace(one, out_id=out_id, opted_out=refused)
 
 
 def _same_id(out_id: str) -> str:
     """What is equal for two writings of one id, such as ``31``, ``031`` and ``+31``."""
+    if out_id.isascii() and out_id.isdigit() and out_id[0] != "0":
+        return out_id
     digits = out_id.removeprefix("+")
     return digits.lstrip("0") or "0" if digits.isascii() and digits.isdigit() else out_id
 
 
 def _answer(value: object) -> Answer:
+    if type(value) is Answer:
+        return value
     try:
         return Answer(value)  # type: ignore[arg-type]
     except (ValueError, TypeError):

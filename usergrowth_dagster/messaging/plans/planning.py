@@ -58,7 +58,7 @@ def finish_planning(
     """
     # a plan of the past is made as of its own time: its rows expire
     first = opened.due if now >= opened.send_by else max(now, opened.due)
-    policy = Policy(rules, opened.channel, opened.signature, opened.template_type, first)
+    policy = Policy.of(rules, opened.channel, opened.signature, opened.template_type)
     last = 0
     while True:
         with store.write() as connection:
@@ -73,7 +73,7 @@ def finish_planning(
                 _M.c.id > last,
                 _M.c.id <= upper,
             )
-            for reason, condition in policy.hopeless(connection, opened.send_by):
+            for reason, condition in policy.hopeless(connection, first, opened.send_by):
                 _skip(connection, reason, *rows, condition)
             _open_hours(connection, rules, opened, first, rows)
         last = upper

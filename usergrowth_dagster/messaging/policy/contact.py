@@ -28,7 +28,14 @@ from sqlalchemy import Connection, select, text
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, TemplateType
-from usergrowth_dagster.messaging.policy.contact_sql import NUMBER_CAP_WINDOW, SENT_STATES, Policy
+from usergrowth_dagster.messaging.policy.contact_sql import (
+    NUMBER_CAP_WINDOW,
+    SCOPE,
+    SENT_STATES,
+    Policy,
+    screening,
+    windows,
+)
 from usergrowth_dagster.messaging.policy.hours import next_open, zones_of
 from usergrowth_dagster.settings import Settings
 
@@ -37,7 +44,6 @@ __all__ = ["SENT_STATES", "ContactRules", "Verdict", "contact_rules", "screen"]
 _CHUNK = 2_000
 _LOCK_KEY = 0x75676361  # advisory lock of caps: "ugca"
 _M = schema.message
-_O = schema.occurrence
 
 
 @dataclass(frozen=True)
@@ -139,21 +145,34 @@ def screen(
     """
     if message_ids is not None and not message_ids:
         return []
-    policy = Policy(rules, channel, signature, template_type, now)
+    policy = Policy.of(rules, channel, signature, template_type)
     if policy.counts and connection.dialect.name == "postgresql":
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
-    send_by = connection.scalar(select(_O.c.send_by).where(_O.c.id == occurrence_id))
-    assert send_by is not None
-    columns = policy.columns(connection)
+    send_by, recent = connection.execute(
+        SCOPE, {"occurrence": occurrence_id, "since": now - policy.reach}
+    ).one()
+    openings: dict[str | None, datetime | None] = {None: rules.next_open(now, None)}
+    query = screening(policy, recent=bool(recent) and policy.counts, open_now=openings[None] == now)
+    values = {"occurrence": occurrence_id, **windows(policy, now)}
     found = []
     for chunk in _asked(connection, occurrence_id, message_ids):
-        # "+ 0" keeps SQLite from reading all of the occurrence's rows for each batch
-        query = select(_M.c.id, _M.c.zone, *columns).where(
-            _M.c.id.in_(chunk), _M.c.occurrence_id + 0 == occurrence_id
-        )
-        for row in connection.execute(query.order_by(_M.c.id)).mappings():
-            if verdict := _verdict(rules, row, now, send_by):
-                found.append(verdict)
+        rows = connection.execute(query, {**values, "rows": chunk}).all()
+        for message_id, zone, final, *times in rows:
+            if final:
+                found.append(Verdict(message_id, final, None))
+                continue
+            reason, wait = _wait(rules, now, *times)
+            if reason is not None:
+                opening = rules.next_open(wait, zone)
+            else:
+                if zone not in openings:
+                    openings[zone] = rules.next_open(now, zone)
+                opening = openings[zone]
+            if opening != now:
+                late = opening is None or opening >= send_by
+                found.append(
+                    Verdict(message_id, reason or "quiet_hours", None if late else opening)
+                )
     return found
 
 
@@ -173,23 +192,20 @@ def _asked(
         last = ids[-1]
 
 
-def _verdict(
-    rules: ContactRules, row: Mapping[Any, Any], now: datetime, send_by: datetime
-) -> Verdict | None:
-    """One row's verdict; several things to wait for are waited for together."""
-    if row["final"]:
-        return Verdict(row["id"], row["final"], None)
-    free = {
-        "min_gap": (row["last_of_user"], row["last_of_address"], rules.min_gap),
-        "number_cap": (row["number_place"], None, NUMBER_CAP_WINDOW),
-    }
+def _wait(
+    rules: ContactRules,
+    now: datetime,
+    last_of_user: datetime | None,
+    last_of_address: datetime | None,
+    number_place: datetime | None,
+) -> tuple[str | None, datetime]:
+    """Why a row must wait, and until when; several things are waited for together."""
     reason, wait = None, now
-    for name, (*moments, span) in free.items():
-        latest = max((moment for moment in moments if moment), default=None)
-        if latest is not None and latest + span > now:
-            reason, wait = reason or name, max(wait, latest + span)
-    opening = rules.next_open(wait, row["zone"])
-    if opening == now:
-        return None
-    late = opening is None or opening >= send_by
-    return Verdict(row["id"], reason or "quiet_hours", None if late else opening)
+    for name, moment, span in (
+        ("min_gap", last_of_user, rules.min_gap),
+        ("min_gap", last_of_address, rules.min_gap),
+        ("number_cap", number_place, NUMBER_CAP_WINDOW),
+    ):
+        if moment is not None and moment + span > now:
+            reason, wait = reason or name, max(wait, moment + span)
+    return reason, wait

@@ -4,13 +4,29 @@ Every condition is an index look-up per row of what that person got, so asking f
 the same in a ledger of any size.
 """
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, case, func, null, or_, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    ScalarSelect,
+    Select,
+    bindparam,
+    case,
+    exists,
+    func,
+    null,
+    or_,
+    select,
+)
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, TemplateType
+from usergrowth_dagster.control.columns import UtcTime
 from usergrowth_dagster.messaging.policy.suppression import in_force, is_suppressed
 
 if TYPE_CHECKING:
@@ -30,24 +46,35 @@ NUMBER_CAP_WINDOW = timedelta(hours=24)
 _M = schema.message
 _O = schema.occurrence
 _SENT = _M.alias("sent")
+Moment = datetime | BindParameter[datetime]
+
+SCOPE = select(
+    _O.c.send_by, exists(select(_M.c.id).where(_M.c.sent_time > bindparam("since", type_=UtcTime)))
+).where(_O.c.id == bindparam("occurrence"))
+"""Until when an occurrence may be sent, and whether anybody got anything after ``since``."""
 
 
+@dataclass(frozen=True)
 class Policy:
-    """Conditions on rows of ``message``, for one occurrence at one time (business clock)."""
+    """Conditions on rows of ``message``, for the occurrences of one channel, signature and type.
 
-    def __init__(
-        self,
-        rules: "ContactRules",
-        channel: str,
-        signature: str,
-        template_type: TemplateType | str,
-        now: datetime,
-    ) -> None:
-        self.rules, self.channel, self.signature, self.now = rules, channel, signature, now
+    Times are on the business clock.
+    """
+
+    rules: "ContactRules"
+    channel: str
+    signature: str
+    promotion: bool
+
+    @classmethod
+    def of(
+        cls, rules: "ContactRules", channel: str, signature: str, template_type: TemplateType | str
+    ) -> "Policy":
+        """The policy of an occurrence; only promotions have the provider's limit."""
         kind = (
             TemplateType[template_type.upper()] if isinstance(template_type, str) else template_type
         )
-        self.promotion = kind is TemplateType.PROMOTION
+        return cls(rules, channel, signature, kind is TemplateType.PROMOTION)
 
     @property
     def counts(self) -> bool:
@@ -55,30 +82,35 @@ class Policy:
         limited = self.rules.cap_messages is not None or bool(self.rules.min_gap)
         return limited or self.promotion
 
-    def recent(self, connection: Connection) -> bool:
-        """Whether anybody got anything that could matter; mostly not, on a home's first days."""
+    @property
+    def reach(self) -> timedelta:
+        """How far back a message can matter."""
         spans = [NUMBER_CAP_WINDOW, self.rules.min_gap]
         if self.rules.cap_messages is not None:
             spans.append(self.rules.cap_window)
-        query = select(_M.c.id).where(_M.c.sent_time > self.now - max(spans)).limit(1)
+        return max(spans)
+
+    def recent(self, connection: Connection, now: datetime) -> bool:
+        """Whether anybody got anything that could matter; mostly not, on a home's first days."""
+        query = select(_M.c.id).where(_M.c.sent_time > now - self.reach).limit(1)
         return self.counts and connection.scalar(query) is not None
 
-    def capped(self) -> ColumnElement[bool]:
+    def capped(self, since: Moment) -> ColumnElement[bool]:
         """The user or the address has had as many messages as the cap allows."""
-        cap, since = self.rules.cap_messages, self.now - self.rules.cap_window
+        cap = self.rules.cap_messages
         assert cap is not None
         return or_(
             *(self.newest(key, since, cap).is_not(None) for key in ("user_id", "phone_hash"))
         )
 
-    def newest(self, key: str, since: datetime, place: int) -> ScalarSelect[datetime | None]:
+    def newest(self, key: str, since: Moment, place: int) -> ScalarSelect[datetime | None]:
         """When the ``place``-th newest message after ``since`` went to the row's user or address.
 
         NULL when there were fewer.
         """
         return self._nth(key, since, place, _SENT.c.state.in_(SENT_STATES))
 
-    def number_place(self, since: datetime) -> ScalarSelect[datetime | None]:
+    def number_place(self, since: Moment) -> ScalarSelect[datetime | None]:
         """When the promotion after ``since`` went out that takes the last place; NULL: one is free.
 
         What the provider rejected counts too: it counts at submission.
@@ -99,7 +131,7 @@ class Policy:
         )
 
     def _nth(
-        self, key: str, since: datetime, place: int, *conditions: ColumnElement[bool]
+        self, key: str, since: Moment, place: int, *conditions: ColumnElement[bool]
     ) -> ScalarSelect[datetime | None]:
         # An expression has no index: a person's few rows are found by the person. By the time,
         # which a planner without fresh statistics may choose, it would be everybody's of a week.
@@ -114,34 +146,18 @@ class Policy:
             .scalar_subquery()
         )
 
-    def columns(self, connection: Connection) -> list[ColumnElement[Any]]:
-        """``final`` (a reason or NULL), and the times from which waiting is reckoned."""
-        recent = self.recent(connection)
-        final = [(is_suppressed(self.channel, self.signature), "suppressed")]
-        if recent and self.rules.cap_messages is not None:
-            final.append((self.capped(), "capped"))
-        gap = recent and bool(self.rules.min_gap)
-        since, day = self.now - self.rules.min_gap, self.now - NUMBER_CAP_WINDOW
-        number = self.number_place(day) if recent and self.promotion else null()
-        return [
-            case(*final).label("final"),
-            (self.newest("user_id", since, 1) if gap else null()).label("last_of_user"),
-            (self.newest("phone_hash", since, 1) if gap else null()).label("last_of_address"),
-            number.label("number_place"),
-        ]
-
     def hopeless(
-        self, connection: Connection, send_by: datetime
+        self, connection: Connection, now: datetime, send_by: datetime
     ) -> list[tuple[str, ColumnElement[bool]]]:
         """What bars a row at ``now`` and until an occurrence ends, in order of precedence."""
         found = []
         held = in_force(self.channel, self.signature)
         if connection.scalar(select(schema.suppression.c.id).where(held).limit(1)) is not None:
             found.append(("suppressed", is_suppressed(self.channel, self.signature)))
-        if not self.recent(connection):
+        if not self.recent(connection, now):
             return found
         if self.rules.cap_messages is not None:
-            found.append(("capped", self.capped()))
+            found.append(("capped", self.capped(now - self.rules.cap_window)))
         instant = timedelta(microseconds=1)  # a gap that ends with the window ends too late
         if self.rules.min_gap:
             since = send_by - self.rules.min_gap - instant
@@ -152,3 +168,59 @@ class Policy:
             since = send_by - NUMBER_CAP_WINDOW - instant
             found.append(("number_cap", self.number_place(since).is_not(None)))
         return found
+
+
+@lru_cache(maxsize=256)
+def screening(policy: Policy, *, recent: bool, open_now: bool) -> Select[Any]:
+    """The question about the rows ``:rows`` of ``:occurrence`` at a time, made once.
+
+    Making it takes longer than running it. It returns for each row its id and zone, ``final`` (a
+    reason or NULL), and the times from which waiting is reckoned: the last message to the user, the
+    last to the address, and the promotion that takes the number's last place. The times that it is
+    asked with are those of :func:`windows`.
+
+    Args:
+        policy: of the occurrence.
+        recent: whether anybody got anything that could matter.
+        open_now: where the business is, the hours are open: rows without a zone of their own to
+            which nobody objects are left out.
+    """
+    final = [(is_suppressed(policy.channel, policy.signature), "suppressed")]
+    if recent and policy.rules.cap_messages is not None:
+        final.append((policy.capped(_moment("cap_since")), "capped"))
+    objections: list[ColumnElement[Any]] = [case(*final).label("final")]
+    if recent and policy.rules.min_gap:
+        since = _moment("gap_since")
+        objections.append(policy.newest("user_id", since, 1).label("last_of_user"))
+        objections.append(policy.newest("phone_hash", since, 1).label("last_of_address"))
+    if recent and policy.promotion:
+        objections.append(policy.number_place(_moment("number_since")).label("number_place"))
+    asked = select(_M.c.id, _M.c.zone, *objections).where(
+        _M.c.id.in_(bindparam("rows", expanding=True)),
+        # "+ 0" keeps SQLite from reading all of the occurrence's rows for each batch
+        _M.c.occurrence_id + 0 == bindparam("occurrence"),
+    )
+    found = asked.subquery()
+    named = [found.c.get(name, null().label(name)) for name in _TIMES]
+    query = select(found.c.id, found.c.zone, found.c.final, *named).order_by(found.c.id)
+    if not open_now:
+        return query
+    return query.where(
+        or_(found.c.zone.is_not(None), *(found.c[one.name].is_not(None) for one in objections))
+    )
+
+
+_TIMES = ("last_of_user", "last_of_address", "number_place")
+
+
+def windows(policy: Policy, now: datetime) -> dict[str, datetime]:
+    """Since when messages count at ``now``, by the names that :func:`screening` gives the times."""
+    return {
+        "cap_since": now - policy.rules.cap_window,
+        "gap_since": now - policy.rules.min_gap,
+        "number_since": now - NUMBER_CAP_WINDOW,
+    }
+
+
+def _moment(name: str) -> BindParameter[datetime]:
+    return bindparam(name, type_=UtcTime)

@@ -9,6 +9,7 @@ NULL, and :func:`reason_sql` says why. They equal :func:`render` and :func:`bill
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.template import CampaignText
@@ -42,6 +43,12 @@ def pieces(content: str) -> list[tuple[str, bool]]:
         if part or index % 2:
             found.append((part, bool(index % 2)))
     return found
+
+
+@lru_cache(maxsize=256)
+def _pieces(content: str) -> tuple[tuple[str, bool], ...]:
+    """The pieces of a template that is rendered for one recipient after another."""
+    return tuple(pieces(content))
 
 
 def variables(content: str) -> list[str]:
@@ -199,7 +206,7 @@ def render(
         signature: put before it in 【】 when given.
     """
     parts = [f"【{signature}】"] if signature is not None else []
-    for part, is_variable in pieces(content):
+    for part, is_variable in _pieces(content):
         value = values.get(part) if is_variable else part
         if not value:
             return None
