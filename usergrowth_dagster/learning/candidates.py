@@ -5,7 +5,7 @@ the world changes. Each candidate is fitted on the train slice and calibrated on
 fitted on. Whatever is chosen is chosen there; the test slice only compares the finished candidates.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -19,11 +19,14 @@ from usergrowth_dagster.learning.estimators import (
     MANY_ROWS,
     MANY_THREADS,
     Folds,
+    Preparation,
     Slice,
     choose_penalty,
     choose_trees,
-    lightgbm_pipeline,
-    logistic_pipeline,
+    lightgbm_model,
+    logistic_columns,
+    logistic_model,
+    matrix_columns,
     time_folds,
 )
 from usergrowth_dagster.learning.model import Blend, CalibratedModel, positive_share, quiet
@@ -77,12 +80,17 @@ def fit_candidates(
         started: told the kind that is fitted next.
     """
     folds = time_folds(train, horizon_days, 4)
-    chosen_on = folds[-1:] if len(train.label) >= MANY_ROWS else folds
+    many = len(train.label) >= MANY_ROWS
     threads = threads if len(train.label) >= MANY_THREADS else 1
+
+    def prepared(columns: Callable[[], Any]) -> Preparation:
+        return Preparation(columns, folds, kept=calibrate is None and not many)
+
     few = simple_specs(spec)
     simple = {
         kind: _fit(
-            partial(logistic_pipeline, few[kind], SIMPLE_PENALTY),
+            prepared(partial(logistic_columns, few[kind])),
+            partial(logistic_model, SIMPLE_PENALTY),
             *(train, calibrate, folds),
             {"C": SIMPLE_PENALTY, "columns": len(few[kind].features)},
         )
@@ -90,18 +98,25 @@ def fit_candidates(
         if kind in few
     }
     started("logistic")
-    c = choose_penalty(spec, chosen_on)
-    logistic = _fit(lambda: logistic_pipeline(spec, c), train, calibrate, folds, {"C": c})
+    ready = prepared(partial(logistic_columns, spec))
+    chosen_on = ready.newest(1 if many else len(folds))
+    c = choose_penalty(ready, chosen_on)
+    logistic = _fit(ready, partial(logistic_model, c), train, calibrate, folds, {"C": c})
     started("lightgbm")
-    leaves = LEAVES[len(train.label) >= MANY_ROWS]
-    trees = choose_trees(spec, chosen_on, leaves, seed, threads)
+    leaves = LEAVES[many]
+    ready = prepared(partial(matrix_columns, spec))
+    trees, grown = choose_trees(ready, chosen_on, leaves, seed, threads)
     boosted = _fit(
-        lambda: lightgbm_pipeline(spec, trees, leaves, seed, threads),
-        train,
-        calibrate,
-        folds,
+        ready,
+        partial(lightgbm_model, trees, leaves, seed, threads),
+        *(train, calibrate, folds),
         {"trees": trees, "leaves": leaves},
+        {
+            place: partial(model.predict_proba, num_iteration=trees)
+            for place, model in grown.items()
+        },
     )
+    del ready, grown
     started("blend")
     source = FOLDS if calibrate is None else LATER
     found: dict[ModelKind, _Uncalibrated] = {
@@ -114,23 +129,36 @@ def fit_candidates(
 
 
 def _fit(
+    ready: Preparation,
     made: Callable[[], Any],
     train: Slice,
     calibrate: Slice | None,
     folds: Folds,
     params: dict[str, Any],
+    known: Mapping[int, Callable[[Any], Any]] | None = None,
 ) -> _Uncalibrated:
-    """Fit on the train slice, and score rows that the scoring pipeline did not see."""
+    """Fit on the train slice, and score rows that the scoring pipeline did not see.
+
+    ``known`` are the answers of models of ``params`` that a choice has fitted on folds before.
+    """
     import numpy as np
+    from sklearn.pipeline import make_pipeline
 
     with quiet():
-        pipeline = made().fit(train.frame, train.label)
+        columns = ready.columns()
+        pipeline = make_pipeline(
+            columns, made().fit(columns.fit_transform(train.frame), train.label)
+        )
         if calibrate is not None:
             score = positive_share(pipeline, calibrate.frame)
             return _Uncalibrated(pipeline, params, Held(score, calibrate.label, calibrate.day))
         if not folds:
             return _Uncalibrated(pipeline, params)
-        scores = [positive_share(made().fit(a.frame, a.label), b.frame) for a, b in folds]
+        scores = []
+        for place in range(len(folds)):
+            rows = ready.fold(place)
+            asked = (known or {}).get(place) or made().fit(rows.fit, rows.fit_label).predict_proba
+            scores.append(np.asarray(asked(rows.later)[:, 1], dtype=np.float64))
     held = Held(
         np.concatenate(scores),
         np.concatenate([later.label for _, later in folds]),

@@ -222,7 +222,16 @@ def map_keys(
 
 def flat_frame(table: "pa.Table", spec: FeatureSpec) -> "pd.DataFrame":
     """The flat columns of an Arrow table as the pandas frame that the estimators take."""
-    frame: Any = table.select(spec.names).to_pandas()
-    for name in spec.categories:
-        frame[name] = frame[name].astype(object)
-    return frame
+    import numpy as np
+    import pandas as pd
+
+    columns: dict[str, Any] = {}
+    for name in spec.names:
+        column = table.column(name)
+        if name in spec.categories:  # one text for all rows that have it
+            coded = column.combine_chunks().dictionary_encode()
+            texts = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
+            columns[name] = texts[coded.indices.fill_null(len(texts) - 1).to_numpy()]
+        else:
+            columns[name] = column.to_numpy()
+    return pd.DataFrame(columns)

@@ -1,16 +1,18 @@
 """The estimators: logistic regression on one-hot features, and LightGBM.
 
-Each is a scikit-learn pipeline on the flat pandas frame of :mod:`encoding`. Whatever is chosen
+Each takes a matrix that a transformer makes of the flat pandas frame of :mod:`encoding`; the two
+together are a scikit-learn pipeline. Whatever is chosen
 (strength of the penalty, number of trees) is chosen inside the train slice, on its latest days.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.learning.encoding import FeatureSpec
 from usergrowth_dagster.learning.model import quiet
+from usergrowth_dagster.learning.onehot import OneHotColumns
 from usergrowth_dagster.learning.splits import forward_folds
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PENALTIES = (0.0001, 0.0003, 0.001, 0.002, 0.005, 0.01, 0.03)
-BINS = 5
 MANY_ROWS = 20_000  # from here on one fold of later days is enough to choose by
 LEAVES = (7, 15)  # of one tree, with few and with many rows
 MAX_TREES = 600
@@ -27,61 +28,32 @@ PATIENCE = 40
 MANY_THREADS = 200_000  # rows from which LightGBM's threads are worth their waiting
 
 
-def logistic_pipeline(spec: FeatureSpec, c: float) -> Any:
-    """Logistic regression on one-hot features.
+def logistic_columns(spec: FeatureSpec) -> OneHotColumns:
+    """The transformer to the matrix that the logistic regression takes."""
+    return OneHotColumns(spec.numbers, spec.categories)
 
-    Every numeric column enters twice: standardized on a signed log scale (arcsinh), and cut at its
-    quintiles into one-hot bins; a NULL is the median plus a flag of its own. Categories are
-    one-hot.
+
+def logistic_model(c: float) -> Any:
+    """Logistic regression on the matrix of :func:`logistic_columns`.
 
     Args:
-        spec: the flat columns.
         c: inverse strength of the ridge penalty.
     """
-    import numpy as np
-    from sklearn.compose import ColumnTransformer
-    from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import (
-        FunctionTransformer,
-        KBinsDiscretizer,
-        OneHotEncoder,
-        StandardScaler,
-    )
 
-    def filled(indicator: bool) -> Any:
-        return SimpleImputer(strategy="median", add_indicator=indicator, keep_empty_features=True)
-
-    scaled = make_pipeline(filled(True), FunctionTransformer(np.arcsinh), StandardScaler())
-    bins = make_pipeline(
-        filled(False),
-        KBinsDiscretizer(
-            BINS,
-            encode="onehot",
-            strategy="quantile",
-            quantile_method="averaged_inverted_cdf",
-            subsample=50_000,
-            random_state=0,
-        ),
-    )
-    columns = ColumnTransformer(
-        [
-            ("scaled", scaled, spec.numbers),
-            ("bins", bins, spec.numbers),
-            ("category", OneHotEncoder(handle_unknown="ignore"), spec.categories),
-        ],
-        sparse_threshold=1.0,
-    )
-    return make_pipeline(columns, LogisticRegression(C=c, max_iter=300, tol=1e-4))
+    return LogisticRegression(C=c, max_iter=300, tol=1e-4)
 
 
 def matrix_columns(spec: FeatureSpec) -> Any:
-    """The transformer to a matrix: numbers as they are (NULL stays missing), categories one-hot."""
+    """The transformer to a matrix: numbers as they are (NULL stays missing), categories one-hot.
+
+    All of it is of single precision, which holds the flat numbers as they are.
+    """
+    import numpy as np
     from sklearn.compose import ColumnTransformer
     from sklearn.preprocessing import OneHotEncoder
 
-    onehot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    onehot = OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype=np.float32)
     return ColumnTransformer(
         [("number", "passthrough", spec.numbers), ("category", onehot, spec.categories)],
         sparse_threshold=0.0,
@@ -89,15 +61,14 @@ def matrix_columns(spec: FeatureSpec) -> Any:
     )
 
 
-def lightgbm_pipeline(spec: FeatureSpec, trees: int, leaves: int, seed: int, threads: int) -> Any:
-    """LightGBM on :func:`matrix_columns`.
+def lightgbm_model(trees: int, leaves: int, seed: int, threads: int) -> Any:
+    """LightGBM on the matrix of :func:`matrix_columns`.
 
     Deterministic for a seed and a number of threads.
     """
     from lightgbm import LGBMClassifier
-    from sklearn.pipeline import make_pipeline
 
-    booster = LGBMClassifier(
+    return LGBMClassifier(
         n_estimators=trees,
         learning_rate=0.03,
         num_leaves=leaves,
@@ -113,7 +84,6 @@ def lightgbm_pipeline(spec: FeatureSpec, trees: int, leaves: int, seed: int, thr
         force_col_wise=True,
         verbosity=-1,
     )
-    return make_pipeline(matrix_columns(spec), booster)
 
 
 @dataclass(frozen=True)
@@ -125,11 +95,14 @@ class Slice:
     day: "NDArray[np.datetime64]"
 
     def on(self, days: Sequence[date]) -> "Slice":
-        """The rows of some days."""
+        """The rows of some days; without a copy where they stand together."""
         import numpy as np
 
-        keep = np.isin(self.day, np.array(days, dtype="datetime64[D]"))
-        return Slice(self.frame[keep], self.label[keep], self.day[keep])
+        keep = np.flatnonzero(np.isin(self.day, np.array(days, dtype="datetime64[D]")))
+        if len(keep) and keep[-1] - keep[0] == len(keep) - 1:
+            run = slice(int(keep[0]), int(keep[-1]) + 1)
+            return Slice(self.frame.iloc[run], self.label[run], self.day[run])
+        return Slice(self.frame.iloc[keep], self.label[keep], self.day[keep])
 
     def both_classes(self) -> bool:
         """Whether there is something to tell apart."""
@@ -152,54 +125,104 @@ def time_folds(rows: Slice, horizon_days: int, folds: int) -> Folds:
     return [(a, b) for a, b in made if a.both_classes() and b.both_classes()]
 
 
-def choose_penalty(spec: FeatureSpec, folds: Folds) -> float:
+@dataclass(frozen=True)
+class Prepared:
+    """A fold as an estimator takes it: matrices and labels of its earlier and its later rows."""
+
+    fit: Any
+    fit_label: "NDArray[np.int64]"
+    later: Any
+    later_label: "NDArray[np.int64]"
+
+
+class Preparation:
+    """The folds as one kind of estimator takes them.
+
+    What a matrix needs to know is fitted on a fold's earlier rows alone. A fold is prepared once
+    where ``kept``: then its matrices stay in memory.
+
+    Attributes:
+        columns: makes a transformer that is not fitted.
+    """
+
+    def __init__(self, columns: Callable[[], Any], folds: Folds, *, kept: bool) -> None:
+        self.columns = columns
+        self._folds, self._kept = folds, kept
+        self._known: dict[int, Prepared] = {}
+
+    def __len__(self) -> int:
+        return len(self._folds)
+
+    def newest(self, count: int) -> list[int]:
+        """Places of the newest folds."""
+        return list(range(len(self._folds)))[-count:]
+
+    def fold(self, place: int) -> Prepared:
+        """A fold by its place."""
+        if place in self._known:
+            return self._known[place]
+        fit, later = self._folds[place]
+        columns = self.columns()
+        with quiet():
+            matrix = columns.fit_transform(fit.frame)
+            made = Prepared(matrix, fit.label, columns.transform(later.frame), later.label)
+        if self._kept:
+            self._known[place] = made
+        return made
+
+
+def choose_penalty(folds: Preparation, chosen_on: Sequence[int]) -> float:
     """The inverse penalty with the least log-loss on later days; the middle one without folds."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
 
-    if not folds:
+    if not chosen_on:
         return PENALTIES[len(PENALTIES) // 2]
     losses = dict.fromkeys(PENALTIES, 0.0)
-    for fit, later in folds:
-        columns = logistic_pipeline(spec, 1.0)[0]
+    for place in chosen_on:
+        rows = folds.fold(place)
         with quiet():
-            matrix, wanted = columns.fit_transform(fit.frame), columns.transform(later.frame)
             model = LogisticRegression(max_iter=200, tol=1e-3, warm_start=True)
             for c in PENALTIES:
-                model.set_params(C=c).fit(matrix, fit.label)
-                loss = log_loss(later.label, model.predict_proba(wanted)[:, 1])
-                losses[c] += loss * len(later.label)
+                model.set_params(C=c).fit(rows.fit, rows.fit_label)
+                loss = log_loss(rows.later_label, model.predict_proba(rows.later)[:, 1])
+                losses[c] += loss * len(rows.later_label)
     return min(PENALTIES, key=lambda c: losses[c])
 
 
-def choose_trees(spec: FeatureSpec, folds: Folds, leaves: int, seed: int, threads: int) -> int:
+def choose_trees(
+    folds: Preparation, chosen_on: Sequence[int], leaves: int, seed: int, threads: int
+) -> tuple[int, dict[int, Any]]:
     """The number of trees with the least log-loss on later days; 100 without folds.
 
     One fold stops early, for speed; several folds are few rows, so all trees are grown and the
     folds' losses summed tree by tree.
+
+    Returns:
+        The number, and the models by their folds' places. Each has as many trees or more; its first
+        ones are those that it has where it is grown to that number.
     """
     import lightgbm
     import numpy as np
 
-    if not folds:
-        return 100
+    if not chosen_on:
+        return 100, {}
     total: Any = 0.0
-    for fit, later in folds:
-        pipeline = lightgbm_pipeline(spec, MAX_TREES, leaves, seed, threads)
-        columns, booster = pipeline[0], pipeline[-1]
+    grown = {}
+    for place in chosen_on:
+        rows = folds.fold(place)
         history: dict[str, Any] = {}
         watch = [lightgbm.record_evaluation(history)]
-        if len(folds) == 1:
+        if len(chosen_on) == 1:
             watch.append(lightgbm.early_stopping(PATIENCE, verbose=False))
         with quiet():
-            matrix, wanted = columns.fit_transform(fit.frame), columns.transform(later.frame)
-            booster.fit(
-                matrix,
-                fit.label,
-                eval_set=[(wanted, later.label)],
+            grown[place] = lightgbm_model(MAX_TREES, leaves, seed, threads).fit(
+                rows.fit,
+                rows.fit_label,
+                eval_set=[(rows.later, rows.later_label)],
                 eval_metric="binary_logloss",
                 callbacks=watch,
             )
         curve = next(iter(history.values()))["binary_logloss"]
-        total = total + np.array(curve) * len(later.label)
-    return int(np.argmin(total)) + 1
+        total = total + np.array(curve) * len(rows.later_label)
+    return int(np.argmin(total)) + 1, grown

@@ -106,8 +106,7 @@ def _figures(ranked: Ranked, weights: "Floats") -> dict[str, "Floats"]:
     """Each figure at each share, shape (resamples, shares), for weights in the order of scores."""
     import numpy as np
 
-    mass = np.add.reduceat(weights, ranked.starts, axis=1)
-    hits = np.add.reduceat(weights * ranked.label, ranked.starts, axis=1)
+    mass, hits = ranked.steps(weights)
     seen, positives = np.cumsum(mass, axis=1), np.cumsum(hits, axis=1)
     total, every = seen[:, -1], positives[:, -1]
     found = np.column_stack(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.learning.encoding import FeatureSpec
 from usergrowth_dagster.learning.model import Blend, CalibratedModel, quiet
+from usergrowth_dagster.learning.onehot import OneHotColumns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,9 +131,16 @@ def tree_owners(columns: Any, spec: FeatureSpec) -> "NDArray[np.int64]":
 
 
 def _logistic_owners(columns: Any, spec: FeatureSpec) -> "NDArray[np.int64]":
-    """Owners in the order of :func:`estimators.logistic_pipeline`'s columns."""
+    """Owners in the order of :func:`estimators.logistic_columns`'s columns.
+
+    A version of before has a transformer of scikit-learn's parts, with the columns in the same
+    order.
+    """
     import numpy as np
 
+    if isinstance(columns, OneHotColumns):
+        place = {name: i for i, name in enumerate(spec.names)}
+        return np.array([place[name] for name in columns.owners()], dtype=np.int64)
     numbers = _positions(columns, spec, "scaled")
     owners: list[int] = []
     if numbers:

@@ -34,10 +34,10 @@ from typing import TYPE_CHECKING
 
 from usergrowth_dagster.learning.dataset import TestRows
 from usergrowth_dagster.learning.encoding import Feature, FeatureSpec
-from usergrowth_dagster.learning.estimators import Slice, lightgbm_pipeline
+from usergrowth_dagster.learning.estimators import Slice, lightgbm_model, matrix_columns
 from usergrowth_dagster.learning.importance import tree_owners
 from usergrowth_dagster.learning.metrics import Interval, as_interval, resample_weights
-from usergrowth_dagster.learning.model import positive_share, quiet
+from usergrowth_dagster.learning.model import quiet
 from usergrowth_dagster.settings import Settings
 
 if TYPE_CHECKING:
@@ -177,8 +177,15 @@ class _Losses:
         user: "NDArray[np.object_]",
         settings: Settings,
     ) -> None:
-        self.spec, self.train, self.frame, self.label = spec, train, frame, label
-        self.user, self.seed = user, settings.seed
+        import numpy as np
+
+        columns = matrix_columns(spec)
+        with quiet():
+            self.matrix, self.later = columns.fit_transform(train.frame), columns.transform(frame)
+        self.owners = tree_owners(columns, spec)
+        self.spec, self.train, self.label = spec, train.label, label
+        self.cluster = np.unique(user, return_inverse=True)[1]
+        self.seed = settings.seed
 
     def dependence(self, settings: Settings) -> Dependence | None:
         """All features that the stand-in cannot do without, those that weigh most first."""
@@ -215,29 +222,27 @@ class _Losses:
         import numpy as np
 
         out = set(names)
-        kept = tuple(f for f in self.spec.features if f.label not in out)
-        if not kept:
-            share = np.full(len(self.label), float(self.train.label.mean()))
+        labels = [f.label for f in self.spec.features]
+        left = [place for place, label in enumerate(labels) if label not in out]
+        if not left:
+            share = np.full(len(self.label), float(self.train.mean()))
             return _loss(self.label, share), {}
-        spec = self.spec.model_copy(update={"features": kept})
+        kept = np.flatnonzero(np.isin(self.owners, left))
         with quiet():
-            pipeline = lightgbm_pipeline(spec, TREES, LEAVES, self.seed, 1)
-            pipeline.fit(self.train.frame, self.train.label)
-            gains = pipeline[-1].booster_.feature_importance("gain")
-        owned = np.bincount(tree_owners(pipeline[0], spec), weights=gains, minlength=len(kept))
-        share = positive_share(pipeline, self.frame)
-        return _loss(self.label, share), {
-            f.label: float(g) for f, g in zip(kept, owned, strict=True)
-        }
+            model = lightgbm_model(TREES, LEAVES, self.seed, 1)
+            model.fit(self.matrix[:, kept], self.train)
+            share = np.asarray(model.predict_proba(self.later[:, kept])[:, 1], dtype=np.float64)
+        gains = model.booster_.feature_importance("gain")
+        owned = np.bincount(self.owners[kept], weights=gains, minlength=len(labels))
+        return _loss(self.label, share), {labels[place]: float(owned[place]) for place in left}
 
     def _fall(self, rest: "Floats", full: "Floats") -> Interval:
         """Share of the log-loss without them that some features take off, with its interval."""
         import numpy as np
 
-        cluster = np.unique(self.user, return_inverse=True)[1]
         drawn = [
             1 - (weights @ full) / (weights @ rest)
-            for weights in resample_weights(cluster, RESAMPLES, self.seed)
+            for weights in resample_weights(self.cluster, RESAMPLES, self.seed)
         ]
         return as_interval(float(1 - full.sum() / rest.sum()), np.concatenate(drawn))
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+PART_ROWS = 20_000
+
 
 class CalibratedModel:
     """A fitted pipeline and its calibration map; what is saved, loaded and asked for scores.
@@ -41,7 +43,10 @@ class CalibratedModel:
 
     def score(self, frame: "pd.DataFrame") -> "NDArray[np.float64]":
         """Calibrated probability of the label, shape (n,)."""
-        raw = positive_share(self.pipeline, frame)
+        return self.calibrated(positive_share(self.pipeline, frame))
+
+    def calibrated(self, raw: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        """Calibrated probabilities of what the pipeline gave, shape (n,)."""
         return raw if self.knots is None else apply_knots(raw, self.knots)
 
     def as_judged(self) -> "CalibratedModel":
@@ -88,11 +93,19 @@ class Blend:
 
 
 def positive_share(pipeline: Any, frame: "pd.DataFrame") -> "NDArray[np.float64]":
-    """A pipeline's raw probability of the label, shape (n,)."""
+    """A pipeline's raw probability of the label, shape (n,).
+
+    A row's probability depends on that row only, so many rows are asked in parts: their matrices
+    are much larger than the frame.
+    """
     import numpy as np
 
+    raw = np.empty(len(frame), dtype=np.float64)
     with quiet():
-        return np.asarray(pipeline.predict_proba(frame)[:, 1], dtype=np.float64)
+        for first in range(0, len(frame), PART_ROWS):
+            part = frame.iloc[first : first + PART_ROWS]
+            raw[first : first + PART_ROWS] = pipeline.predict_proba(part)[:, 1]
+    return raw
 
 
 @contextmanager

@@ -151,7 +151,7 @@ def _finite(record: dict[str, Any]) -> dict[str, Any]:
 
 def _reliability(trained: TrainedModels) -> list[dict[str, float]]:
     """The champion's calibration by tenth of the test rows, highest scores first."""
-    score = trained.models[trained.champion].model.score(trained.test.frame)
+    score = trained.models[trained.champion].model.calibrated(trained.held_out.score)
     found = reliability(trained.test.label, score)
     return [
         dict(zip(found, map(float, row), strict=True)) for row in zip(*found.values(), strict=True)

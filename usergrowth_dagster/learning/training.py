@@ -28,8 +28,8 @@ from usergrowth_dagster.learning.fitting import fit_spec
 from usergrowth_dagster.learning.gains import Gain, gains
 from usergrowth_dagster.learning.importance import Lean, lean
 from usergrowth_dagster.learning.leakage import Screening, screen
-from usergrowth_dagster.learning.metrics import Interval, evaluate
-from usergrowth_dagster.learning.model import CalibratedModel, positive_share
+from usergrowth_dagster.learning.metrics import WITHIN, Interval, evaluate
+from usergrowth_dagster.learning.model import Blend, CalibratedModel, positive_share
 from usergrowth_dagster.learning.origin import NOT_TOLD, MadeFrom, Progress, Trained
 from usergrowth_dagster.learning.plots import draw_all, draw_drift
 from usergrowth_dagster.learning.slices import Part, by_slice
@@ -61,6 +61,7 @@ class TrainedModels(Trained):
         drift: of the test slice from the train slice.
         counts: slice → (rows, positive rows).
         test: the test rows, for comparing with other models.
+        held_out: the champion's raw scores of the test rows.
     """
 
     champion: ModelKind
@@ -75,6 +76,7 @@ class TrainedModels(Trained):
     drift: Drift
     counts: dict[str, tuple[int, int]]
     test: TestRows = field(repr=False)
+    held_out: Held = field(repr=False)
 
     @property
     def metrics(self) -> dict[str, Interval]:
@@ -84,7 +86,7 @@ class TrainedModels(Trained):
     @property
     def closed(self) -> CalibratedModel:
         """The champion as it is saved: its map fitted again on every closed label."""
-        return closed_model(self.models[self.champion], self.test)
+        return closed_model(self.models[self.champion], self.held_out)
 
     @property
     def importance(self) -> dict[str, float]:
@@ -142,7 +144,8 @@ def train(
         started=clock.start,
     )
     clock.start("evaluate")
-    every = {str(kind): fitted.model.score(test.frame) for kind, fitted in models.items()}
+    raw = _raw_scores(models, test)
+    every = {str(kind): fitted.model.calibrated(raw[kind]) for kind, fitted in models.items()}
     every |= baseline_scores(config, spec, slices["test"])
     evaluation = evaluate(
         test.label,
@@ -157,8 +160,10 @@ def train(
     chosen, early = models[champion].model, slices["train"].frame
     clock.start("look closer")
     own = every[champion]
-    upkeep = _upkeep(models[champion], test, own, config, settings)
-    now = closed_model(models[champion], test).score(test.frame)
+    held_out = Held(raw[champion], test.label, test.day)
+    upkeep = {BEFORE: _without_groups(evaluation.metrics[champion])}
+    upkeep |= _upkeep(models[champion], held_out, test, config, settings)
+    now = closed_model(models[champion], held_out).calibrated(held_out.score)
     least = settings.min_positives_slice
     parts = by_slice(spec, early, test, own, least=least, seed=settings.seed)
     table = gains(test.label, own, test.user, resamples=RESAMPLES, seed=settings.seed)
@@ -203,27 +208,46 @@ def train(
         warnings=snaps.warnings,
         seconds=clock.seconds,
         test=test,
+        held_out=held_out,
         fingerprint=made_from.fingerprint(config, execution_date, settings),
     )
 
 
-def closed_model(fitted: FittedModel, test: TestRows) -> CalibratedModel:
-    """A candidate with its map fitted again on its held-out rows and the test slice."""
-    pipeline, judged = fitted.model.pipeline, fitted.model.knots
-    rows = Held(positive_share(pipeline, test.frame), test.label, test.day)
+def _raw_scores(
+    models: dict[ModelKind, FittedModel], test: TestRows
+) -> "dict[ModelKind, NDArray[np.float64]]":
+    """Raw scores of the test rows by every candidate; a blend asks nobody twice."""
+    found: dict[ModelKind, NDArray[np.float64]] = {}
+    known: dict[int, NDArray[np.float64]] = {}
+    for kind, fitted in models.items():
+        pipeline = fitted.model.pipeline
+        if isinstance(pipeline, Blend):
+            found[kind] = Blend.pool([known[id(member)] for member in pipeline.members])
+        else:
+            found[kind] = known[id(pipeline)] = positive_share(pipeline, test.frame)
+    return found
+
+
+def closed_model(fitted: FittedModel, rows: Held) -> CalibratedModel:
+    """A candidate with its map fitted again on its held-out rows and those of the test slice."""
     knots = refitted(fitted.held, rows, str(fitted.params["calibration"]))
-    return fitted.model if knots is None else CalibratedModel(pipeline, knots, judged)
+    if knots is None:
+        return fitted.model
+    return CalibratedModel(fitted.model.pipeline, knots, fitted.model.knots)
+
+
+def _without_groups(figures: dict[str, Interval]) -> dict[str, Interval]:
+    return {name: figure for name, figure in figures.items() if name != WITHIN}
 
 
 def _upkeep(
     fitted: FittedModel,
+    rows: Held,
     test: TestRows,
-    score: "NDArray[np.float64]",
     config: TrainingConfig,
     settings: Settings,
 ) -> dict[str, dict[str, Interval]]:
-    """Figures of the test slice by the way the calibration map is kept."""
-    rows = Held(positive_share(fitted.model.pipeline, test.frame), test.label, test.day)
+    """Figures of the test slice by the other ways that the calibration map may be kept."""
     ways = replayed(
         fitted.held,
         rows,
@@ -231,7 +255,6 @@ def _upkeep(
         horizon_days=config.horizon_days,
         level_days=settings.refresh_level_days or LEVEL_DAYS,
     )
-    ways = {BEFORE: score, **ways}
     found = evaluate(test.label, ways, test.user, resamples=RESAMPLES, seed=settings.seed)
     return found.metrics
 

@@ -18,6 +18,7 @@ TRUSTED = (  # besides scikit-learn's estimators and numpy's types, which skops 
     "numpy.dtype",
     "usergrowth_dagster.learning.model.Blend",
     "usergrowth_dagster.learning.model.CalibratedModel",
+    "usergrowth_dagster.learning.onehot.OneHotColumns",
     *(
         f"usergrowth_dagster.learning.uplift.{name}"
         for name in (
