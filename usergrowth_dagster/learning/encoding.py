@@ -209,15 +209,17 @@ class FeatureSpec(BaseModel):
 def map_keys(
     engine: Engine, relation: str, maps: Sequence[str], where: str
 ) -> list[tuple[str, str, int]]:
-    """Every (map column, key, rows with it), most frequent first."""
+    """Every (map column, key, rows with it), most frequent first; one pass over the rows."""
     if not maps:
         return []
-    parts = " union all ".join(
-        f"select {quote_text(c)} as source, k as key, count(*) as n from "
-        f"(select unnest(map_keys({quoted(c)})) as k from {relation} where {where}) group by k"
-        for c in maps
+    listed = ", ".join(
+        f"{{'source': {quote_text(c)}, 'keys': map_keys({quoted(c)})}}" for c in maps
     )
-    return engine.rows(f"select source, key, n from ({parts}) order by source, n desc, key")
+    return engine.rows(
+        "select source, key, count(*) as n from (select one.source as source, unnest(one.keys) as "
+        f"key from (select unnest([{listed}]) as one from {relation} where {where})) "
+        "group by source, key order by source, n desc, key"
+    )
 
 
 def flat_frame(table: "pa.Table", spec: FeatureSpec) -> "pd.DataFrame":

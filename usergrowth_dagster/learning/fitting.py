@@ -134,20 +134,19 @@ def _safe(text: str, taken: set[str]) -> str:
 def _categories(
     engine: Engine, relation: str, where: str, candidates: Sequence[Feature], top_n: int
 ) -> dict[str, tuple[str, ...]]:
-    """The most frequent values of each categorical candidate."""
+    """The most frequent values of each categorical candidate; one pass over the rows."""
     wanted = [f for f in candidates if f.kind == "category"]
     if not wanted:
         return {}
-    parts = []
+    listed = []
     for f in wanted:
         source = quoted(f.column)
         value = source if f.key is None else f"{source}[{quote_text(f.key)}]"
-        parts.append(
-            f"select {quote_text(f.name)} as name, v, count(*) as n from "
-            f"(select {value} as v from {relation} where {where}) where v is not null group by v"
-        )
+        listed.append(f"{{'name': {quote_text(f.name)}, 'value': {value}}}")
     rows = engine.rows(
-        f"select name, v from ({' union all '.join(parts)}) "
+        "select name, v from (select one.name as name, one.value as v, count(*) as n from "
+        f"(select unnest([{', '.join(listed)}]) as one from {relation} where {where}) "
+        "where one.value is not null group by all) "
         f"qualify row_number() over (partition by name order by n desc, v) <= {top_n} "
         "order by name, v"
     )

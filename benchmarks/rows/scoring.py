@@ -1,0 +1,129 @@
+"""Scoring many people, beside the champion's bare predict on rows that are flat already."""
+
+import json
+import pickle
+import sys
+import time
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from learned import make_learned
+from measured import ROOT, Row, Size, Used, python
+
+from usergrowth_dagster.learning.artifacts import LoadedModel
+from usergrowth_dagster.learning.encoding import flat_frame
+from usergrowth_dagster.learning.scoring import score
+from usergrowth_dagster.learning.store import ModelRef
+from usergrowth_dagster.learning.training import train
+from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.tasks.features import bind_table
+from usergrowth_dagster.warehouse.engine import open_engine
+
+WORLDS: dict[Size, tuple[int, int, int]] = {
+    "tiny": (300, 120, 3_000),
+    "normal": (1_000, 150, 1_000_000),
+    "full": (1_000, 150, 10_000_000),
+}
+"""Users and days that the champion learns from, and people to score."""
+LIMIT = "1GB"
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def measure(size: Size, work: Path) -> Iterator[Row]:
+    """Two rows; the scores must be equal."""
+    users, days, people = WORLDS[size]
+    kind, features = _prepare(work, users, days, people)
+    many, few = (_run(work, "score", name) for name in ("many", "few"))
+    bare = _run(work, "predict", "many")
+    assert isinstance(many.answer, dict) and isinstance(bare.answer, dict)
+    mine, theirs = (np.load(work / f"{name}.npy") for name in ("score-many", "predict-many"))
+    assert np.array_equal(np.sort(mine), np.sort(theirs)), "the scores are not those of predict"
+    what = f"{people:,} people by the champion ({kind}, {features} features)"
+    yield Row(
+        f"scoring {what}",
+        "its bare predict on flat rows in memory",
+        many.answer["cpu"],
+        bare.answer["cpu"],
+        "≤ 1.3×",
+        1.3,
+        "slower",
+        "s CPU",
+        note="ours reads columns and maps of features from Parquet, checks and flattens them",
+    )
+    yield Row(
+        f"peak memory of scoring {people:,} people",
+        f"scoring {people // 10:,} people",
+        many.peak,
+        few.peak,
+        "≤ 1.3×",
+        1.3,
+        "slower",
+        "MB",
+        note=f"memory_limit {LIMIT}",
+    )
+
+
+def _prepare(work: Path, users: int, days: int, people: int) -> tuple[str, int]:
+    """Train a champion, and write the features of many people; kind and number of features."""
+    world = make_learned(work / "home", users, days)
+    with open_engine(world.settings) as engine:
+        bind_table(engine, world.project, "churn_training", world.days)
+        job = (engine, "churn_training", world.config, world.execution_date, world.settings)
+        found = train(*job)
+        fitted = found.models["lightgbm"]
+        (work / "model.pickle").write_bytes(pickle.dumps((fitted.model, found.spec)))
+        bind_table(engine, world.project, "user_features", world.days)
+        known = int(engine.value("select count(*) from user_features"))
+        engine.run(
+            "create table numbered as select *, row_number() over () - 1 as n from user_features"
+        )
+        for name, rows in (("many", people), ("few", people // 10)):
+            engine.run(
+                f'copy (select r.i as "row", f.* exclude (n, user_id), concat(f.user_id, r.i) '
+                f"as user_id from range({rows}) as r(i) inner join numbered as f "
+                f"on f.n = r.i % {known}) to '{work / name}.parquet' (row_group_size 100000)"
+            )
+    return fitted.kind, len(found.spec.features)
+
+
+def _run(work: Path, what: str, name: str) -> Used:
+    """Score or predict in a process of its own."""
+    return python(Path(__file__), str(work), what, name, PYTHONPATH=str(BENCHMARKS))
+
+
+def _child(work: Path, what: str, name: str) -> None:
+    """Score or predict, in a process of its own; prints the CPU seconds of the work."""
+    model, spec = pickle.loads((work / "model.pickle").read_bytes())
+    settings = load_settings(work / "home", memory_limit=LIMIT)
+    with open_engine(settings) as engine:
+        engine.run(f"create view people as select * from '{work / name}.parquet'")
+        if what == "score":
+            loaded = LoadedModel(reference(), model, spec)
+            began = time.process_time()
+            scores = score(engine, loaded, "people").column("score").to_numpy()
+            taken = time.process_time() - began
+        else:
+            types = engine.describe("select * from people")
+            parts, taken = [], 0.0
+            for batch in engine.stream(f"select {spec.projection(types)} from people", 50_000):
+                frame = flat_frame(pa.Table.from_batches([batch]), spec)
+                began = time.process_time()
+                parts.append(model.predict_proba(frame)[:, 1])
+                taken += time.process_time() - began
+            scores = np.concatenate(parts)
+    np.save(work / f"{what}-{name}.npy", scores)
+    print(json.dumps({"cpu": taken}))
+
+
+def reference() -> ModelRef:
+    """A version that no registry holds."""
+    day = date(2024, 1, 1)
+    tags = ("lightgbm", "approved", "", "")
+    return ModelRef("churn", 1, "", "", day, day, day, *tags)
+
+
+if __name__ == "__main__":
+    _child(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
