@@ -21,6 +21,7 @@ from usergrowth_dagster.data import lines
 from usergrowth_dagster.data.contracts import CONTRACTS, LONGEST_LINE, contract_of
 from usergrowth_dagster.data.landing import find_files
 from usergrowth_dagster.data.loader import PARSED, Loader
+from usergrowth_dagster.data.rules import BLOCK, clean_sql, parse_sql, rest_sql
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
 
@@ -459,3 +460,60 @@ def test_a_garbage_file_is_a_sentence(tmp_path: Path, content: bytes, name: str)
     """A broken file must tell its name, not show a traceback."""
     with pytest.raises(UserError, match=f"item/ds=20170301/{name}: "):
         load(tmp_path, "item", {name: content})
+
+
+def judged(table: str, block: pa.Table, *, lines: bool, two_ways: bool) -> list[tuple[Any, ...]]:
+    """The rows of a block, by the rules alone or with the short way of good rows before them."""
+    contract = CONTRACTS[table]
+    connection = duckdb.connect()
+    connection.register(BLOCK, block)
+    if not two_ways:
+        sql = parse_sql(contract, contract.names, lines=lines, text=True)
+    else:
+        rest = rest_sql(contract, contract.names, lines=lines)
+        left = parse_sql(contract, contract.names, lines=lines, text=True, block=f"({rest})")
+        sql = f"({clean_sql(contract, contract.names, lines=lines)}) union all ({left})"
+    return connection.execute(f"select * from ({sql}) order by line").fetchall()
+
+
+@SLOW
+@given(st.lists(ROW, max_size=25), st.sampled_from(sorted(CONTRACTS)), st.booleans())
+def test_good_rows_are_taken_as_the_rules_would_take_them(
+    rows: list[list[str]], table: str, lines: bool
+) -> None:
+    """Guards against a quick look at a row that takes it although it breaks a rule, loses it, or
+    gives it other values."""
+    width = len(CONTRACTS[table].names)
+    rows = [(row[:1] + row[1 - width :])[:width] for row in rows]
+    cells = {f"c{n + 1}": pa.array([r[n] for r in rows], pa.string()) for n in range(width)}
+    if lines:
+        cells = {"t": pa.array([",".join(row) for row in rows], pa.string())}
+    size = len(rows)
+    block = pa.table({
+        "day": pa.array([DAY] * size, pa.date32()),
+        "file": pa.array([0] * size, pa.int32()),
+        "line": pa.array(range(size), pa.int64()),
+        **cells,
+    })  # fmt: skip
+    plain = judged(table, block, lines=lines, two_ways=False)
+    assert judged(table, block, lines=lines, two_ways=True) == plain
+
+
+def test_usual_rows_go_the_short_way() -> None:
+    """Guards against rules that no usual row satisfies at a glance: landing takes twice as long."""
+    usual = [
+        r"u1,buy,i1,hh01:1 amount:2.50,shop:s1",
+        r"u2,login,\N,\N,\N",
+        r"用户,login,\N,a:-1 b:.5 c:3,t:x u:y v:z",
+    ]
+    block = pa.table({
+        "day": pa.array([DAY] * 3, pa.date32()),
+        "file": pa.array([0] * 3, pa.int32()),
+        "line": pa.array(range(3), pa.int64()),
+        "t": usual,
+    })  # fmt: skip
+    contract = contract_of("behavior")
+    connection = duckdb.connect()
+    connection.register(BLOCK, block)
+    taken = connection.execute(clean_sql(contract, contract.names, lines=True)).fetchall()
+    assert len(taken) == len(usual)

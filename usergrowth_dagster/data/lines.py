@@ -196,12 +196,16 @@ def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """
     carry = b""
     for chunk in chunks:
-        data = carry + chunk
-        cut = data.rfind(b"\n") + 1
-        # What is too long for a line is a reject whatever follows: its start is enough.
-        carry = data[cut:][: LONGEST_LINE + 1]
-        if cut:
-            yield data[:cut].replace(b"\r\n", b"\n")[:-1]
+        end = chunk.rfind(b"\n")
+        if end < 0:
+            # What is too long for a line is a reject whatever follows: its start is enough.
+            carry = (carry + chunk)[: LONGEST_LINE + 1]
+            continue
+        data = b"".join((carry, memoryview(chunk)[:end]))
+        carry = chunk[end + 1 :][: LONGEST_LINE + 1]
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n").removesuffix(b"\r")
+        yield data
     if carry:
         yield carry.rstrip(_END_OF_FILE)
 

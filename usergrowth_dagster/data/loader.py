@@ -17,7 +17,7 @@ from usergrowth_dagster.data.forgotten import Forgotten, forgotten_ids_sql
 from usergrowth_dagster.data.header import Header, read_checked
 from usergrowth_dagster.data.lines import BLOCK_BYTES, Block, are_rows, is_parquet, read_blocks
 from usergrowth_dagster.data.notices import drop_footers, html_codes, missing_words, unread_columns
-from usergrowth_dagster.data.rules import BLOCK, parse_sql
+from usergrowth_dagster.data.rules import BLOCK, clean_sql, parse_sql, rest_sql
 from usergrowth_dagster.data.storage import Storage, StoredFile
 
 if TYPE_CHECKING:
@@ -257,6 +257,7 @@ class Loader:
         """A block's rows with their day, file and line; and how many lines are no rows."""
         import numpy as np
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         size = len(block.columns[0])
         names = ["t"] if lines else [f"c{place + 1}" for place in range(len(block.columns))]
@@ -266,8 +267,8 @@ class Loader:
             "line": pa.array(np.arange(block.first_line, block.first_line + size)),
             **dict(zip(names, block.columns, strict=True)),
         })  # fmt: skip
-        if lines:
-            table = table.filter(are_rows(block.columns[0]))
+        if lines and not pc.all(rows := are_rows(block.columns[0])).as_py():
+            table = table.filter(rows)
         header = lines and block.first_line == 1  # blanked, and no line to be counted
         return table, size - table.num_rows - header
 
@@ -309,14 +310,24 @@ class Loader:
         if self._pending_kind is None or not self._pending:
             return
         names, lines, text = self._pending_kind
-        self.connection.register(BLOCK, pa.concat_tables(self._pending))
+        block = pa.concat_tables(self._pending)
+        self.connection.register(BLOCK, block)
         try:
-            self._run(
-                f"insert into {PARSED} {parse_sql(self.contract, names, lines=lines, text=text)}"
-            )
+            clean, left = 0, BLOCK
+            if text:
+                clean = self._insert(clean_sql(self.contract, names, lines=lines))
+            if clean:
+                left = f"({rest_sql(self.contract, names, lines=lines)})"
+            if clean < block.num_rows:
+                self._insert(parse_sql(self.contract, names, lines=lines, text=text, block=left))
         finally:
             self.connection.unregister(BLOCK)
             self._pending, self._pending_kind, self._pending_bytes = [], None, 0
+
+    def _insert(self, query: str) -> int:
+        """Add the rows of a query; returns how many."""
+        rows: int = self._rows_of(f"insert into {PARSED} {query}")[0][0]
+        return rows
 
     @property
     def _forgotten_code(self) -> int:

@@ -1,7 +1,10 @@
 """The contracts' rules as DuckDB SQL: a block of read lines in, coded and typed rows out.
 
-A block is parsed by one set-based statement. A row's ``reject`` is 0, or the 1-based place in
-``Contract.rejections`` of the first rule it breaks.
+A block is parsed by set-based statements. A row's ``reject`` is 0, or the 1-based place in
+``Contract.rejections`` of the first rule it breaks. Nearly all rows are good, and it takes a
+fraction of the time to see that a row is good than to say what is bad about it. So
+:func:`clean_sql` takes the rows that are plainly good, and :func:`parse_sql` judges those that
+:func:`rest_sql` leaves.
 """
 
 from collections.abc import Sequence
@@ -24,6 +27,7 @@ _FIELD = r'"(?:[^"]|"")*"|[^",]*'
 _PAIR = "[^:, ]+:[^:, ]+"
 _NUMBER = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
 _NUMBER_PAIR = f"[^:, ]+:{_NUMBER}"
+_PLAIN_PAIR = r"[^:, ]+:[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 
 # What a good value satisfies, by rule code; $x stands for a value that is not null.
 _GOOD = {
@@ -43,41 +47,130 @@ _GOOD = {
     "list_transform(string_split($x, ' '), lambda p: split_part(p, ':', 1))))",
 }
 
+_PLAIN_DAY = "(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|1[0-9]|2[0-8])"  # in every month
+# Cheaper tests that only good values satisfy, though not all of them. The second one is asked of
+# values that satisfy the first: then a key ends at the first colon, and a pair at a space.
+_CLEAN = _GOOD | {
+    "gender": "$x in ('1', '2')",
+    "age": "regexp_full_match($x, '[0-9]{1,2}|1[0-4][0-9]|150')",
+    "yyyymmdd": f"case when regexp_full_match($x, '{_PLAIN_DAY}') then true "
+    f"else {_GOOD['yyyymmdd']} end",
+    "kvs_number": f"strlen($x) < 300 and regexp_full_match($x, '{_PLAIN_PAIR}(?: {_PLAIN_PAIR})*')",
+    "kvs_key": "case when not contains($x, ' ') then true "
+    "when contains($x, ' ' || left($x, strpos($x, ':'))) then false "
+    f"when split_part($x, ' ', 3) = '' then true else {_GOOD['kvs_key']} end",
+}
+
+_IMPLIED = {"bigint": {"gender", "age"}, "kvs": {"kvs_number"}}
+"""By rule: those whose clean test is true only of values that satisfy it too."""
+
 SHOWN_CHARACTERS = 40
 """Characters of a broken value that are repeated beside its rule."""
 
 
-def parse_sql(contract: Contract, header: Sequence[str], *, lines: bool, text: bool) -> str:
-    """The query that turns the block into coded rows.
+def clean_sql(contract: Contract, header: Sequence[str], *, lines: bool) -> str:
+    """The query that takes those rows of a block of valid UTF-8 which plainly break no rule.
+
+    It returns what :func:`parse_sql` returns of them; for the arguments see there.
+    """
+    names = _value_names(contract)
+    typed = ", ".join(
+        f"cast({name} as {column.kind}) as {column.name}"
+        for column, name in zip(contract.columns, names, strict=True)
+    )
+    return f"""
+        select day, file, line, cast(0 as smallint) as reject, cast(null as varchar) as broken,
+            cast(null as varchar) as person, cast(null as varchar) as raw,
+            {typed}{_extra(contract, header, _places(header, lines=lines))}
+        from ({_sorted_source(contract, header, lines=lines)})
+        where clean
+    """
+
+
+def rest_sql(contract: Contract, header: Sequence[str], *, lines: bool) -> str:
+    """The rows of a block that :func:`clean_sql` leaves, in the form of the block."""
+    read = "t" if lines else ", ".join(f"c{place}" for place in range(1, len(header) + 1))
+    return f"""
+        select day, file, line, {read} from ({_sorted_source(contract, header, lines=lines)})
+        where not clean
+    """
+
+
+def _sorted_source(contract: Contract, header: Sequence[str], *, lines: bool) -> str:
+    """The block with its cells, the values of the contract's columns, and whether it is ``clean``.
+
+    ``random()`` keeps DuckDB from moving a filter by ``clean`` to where the block is read: there it
+    would split each line once for every condition.
+    """
+    places = _places(header, lines=lines)
+    whole = (
+        "t as whole, string_split(t, ',') as cells"
+        if lines
+        else f"concat_ws(',', {', '.join(places)}) as whole"
+    )
+    conditions = " and ".join(_clean_conditions(contract, header, lines=lines))
+    return f"""
+        select *, 0 as reject,
+            random() is not null and coalesce({conditions}, false) as clean
+        from (select *, {_valued(contract, header, places)} from (select *, {whole} from {BLOCK}))
+    """
+
+
+def _places(header: Sequence[str], *, lines: bool) -> list[str]:
+    """SQL of each cell of a row."""
+    form = "cells[{}]" if lines else "c{}"
+    return [form.format(place) for place in range(1, len(header) + 1)]
+
+
+def _clean_conditions(contract: Contract, header: Sequence[str], *, lines: bool) -> list[str]:
+    """What a row satisfies that plainly breaks no rule.
+
+    The cells of Parquet that have no value are not counted in ``whole``, so its bytes have to be
+    far below the limit.
+    """
+    found = [f"strlen(whole) < {LONGEST_LINE // 2}", "not contains(whole, chr(0))"]
+    if lines:
+        found += ["not contains(whole, chr(13))", "not contains(whole, chr(34))"]
+        found.append(f"len(cells) = {len(header)}")
+    else:
+        found += ["not contains(whole, chr(13))", "not contains(whole, chr(10))"]
+    for column, name in zip(contract.columns, _value_names(contract), strict=True):
+        codes = [rule.code for rule in column.rules]
+        for code in codes:
+            if code == "not_null":
+                found.append(f"{name} is not null")
+            elif _IMPLIED.get(code, set()).isdisjoint(codes):
+                found.append(f"({name} is null or ({_CLEAN[code].replace('$x', name)}))")
+    return found
+
+
+def parse_sql(
+    contract: Contract, header: Sequence[str], *, lines: bool, text: bool, block: str = BLOCK
+) -> str:
+    """The query that turns a block into coded rows.
 
     Args:
         contract: the table's contract.
         header: all column names of the files in the block, in any order.
         lines: the block holds whole CSV lines, otherwise one column a cell (``c1``, ``c2`` …).
         text: the block is known to be valid UTF-8 (``VARCHAR``), otherwise it is ``BLOB``.
+        block: the relation that holds it.
 
     Returns:
         A SELECT of day, file, line, reject, broken, person, raw (these three NULL in an accepted
         row), the contract's columns, typed (NULL in a reject), and for a population ``variables``.
     """
-    source = _line_source(text) if lines else _cell_source(len(header), text)
+    source = _line_source(block, text) if lines else _cell_source(block, len(header), text)
     places = {name: place for place, name in enumerate(header, 1)}
-    cells = [f"cells[{places[column.name]}]" for column in contract.columns]
-    values = [_value(column, cell) for column, cell in zip(contract.columns, cells, strict=True)]
-    names = [f"v{place}" for place in range(len(values))]
-    valued = ", ".join(f"{value} as {name}" for value, name in zip(values, names, strict=True))
+    names = _value_names(contract)
     typed = ", ".join(
         f"case when reject = 0 then cast({name} as {column.kind}) end as {column.name}"
         for column, name in zip(contract.columns, names, strict=True)
     )
-    extra = ""
-    if contract.table == "population":
-        others = [name for name in header if name not in contract.names]
-        extra = f", {_variables(others, [f'cells[{places[n]}]' for n in others])} as variables"
     return f"""
         with source as ({source}),
         coded as (
-            select *, {valued},
+            select *, {_valued(contract, header, _places(header, lines=True))},
                 case
                     when size > {LONGEST_LINE} then {_code("too_long")}
                     when bad then {_code("bad_utf8")}
@@ -98,22 +191,44 @@ def parse_sql(contract: Contract, header: Sequence[str], *, lines: bool, text: b
         select day, file, line, cast(reject as smallint) as reject,
             case when reject > 0 then {_broken(contract, names, len(header))} end as broken,
             {_person(contract, names[0], places[contract.names[0]])} as person,
-            case when reject > 0 then {_kept_raw(contract)} end as raw, {typed}{extra}
+            case when reject > 0 then {_kept_raw(contract)} end as raw,
+            {typed}{_extra(contract, header, _places(header, lines=True))}
         from judged
     """
+
+
+def _value_names(contract: Contract) -> list[str]:
+    return [f"v{place}" for place in range(len(contract.columns))]
+
+
+def _valued(contract: Contract, header: Sequence[str], cells: Sequence[str]) -> str:
+    """The select list that gives the contract's columns their values, from the cells of a row."""
+    cell_of = dict(zip(header, cells, strict=True))
+    return ", ".join(
+        f"{_value(column, cell_of[column.name])} as {name}"
+        for column, name in zip(contract.columns, _value_names(contract), strict=True)
+    )
+
+
+def _extra(contract: Contract, header: Sequence[str], cells: Sequence[str]) -> str:
+    """The select list of what a contract takes besides its columns, from the cells of a row."""
+    if contract.table != "population":
+        return ""
+    others = [(n, c) for n, c in zip(header, cells, strict=True) if n not in contract.names]
+    return f", {_variables([n for n, _ in others], [c for _, c in others])} as variables"
 
 
 def _code(rule: str) -> int:
     return [known.code for known in LINE_RULES].index(rule) + 1
 
 
-def _line_source(text: bool) -> str:
+def _line_source(block: str, text: bool) -> str:
     body = (
-        f"select day, file, line, t as text, t as raw, strlen(t) as size, false as bad from {BLOCK}"
+        f"select day, file, line, t as text, t as raw, strlen(t) as size, false as bad from {block}"
         if text
         else "select day, file, line, try(decode(t)) as text, "
         f"{_shown('t')} as raw, octet_length(t) as size, "
-        f"try(decode(t)) is null as bad from {BLOCK}"
+        f"try(decode(t)) is null as bad from {block}"
     )
     unquoted = f"""list_transform(regexp_extract_all(',' || text, ',({_FIELD})', 1), lambda f:
         case when starts_with(f, '"') then replace(f[2:-2], '""', '"') else f end)"""
@@ -131,7 +246,7 @@ def _shown(blob: str) -> str:
     return rf"coalesce(try(decode({blob})), replace({blob}::varchar, '\x5C', '\'))"
 
 
-def _cell_source(width: int, text: bool) -> str:
+def _cell_source(block: str, width: int, text: bool) -> str:
     cells = [f"c{place}" for place in range(1, width + 1)]
     decoded = cells if text else [f"try(decode({cell}))" for cell in cells]
     shown = cells if text else [_shown(cell) for cell in cells]
@@ -143,7 +258,7 @@ def _cell_source(width: int, text: bool) -> str:
     return f"""
         select day, file, line, [{", ".join(decoded)}] as cells,
             concat_ws(',', {raw}) as raw, raw as text, strlen(raw) as size, {bad} as bad
-        from {BLOCK}
+        from {block}
     """
 
 
