@@ -110,8 +110,8 @@ def decision_state(
         fingerprint: of the present inputs, by :func:`decision_fingerprint`.
         frozen: whether the task is approved or sent, so that its decision may not change.
     """
-    marks = warehouse.fingerprints(TABLE, {"task_id": check_task_id(task_id)})
-    earlier = marks.get(execution_date)
+    scope = {"task_id": check_task_id(task_id)}
+    earlier = warehouse.fingerprint(TABLE, execution_date, scope)
     if earlier is None:
         return "new"
     if earlier == fingerprint:

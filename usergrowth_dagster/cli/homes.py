@@ -91,6 +91,31 @@ def doctor(as_json: Json = False, home: Home = None) -> None:
 
 
 @app.command()
+def tables(
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Derive what is kept of them from their logs anew.")
+    ] = False,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Hold what is kept of each table against its log; nothing is changed without --rebuild."""
+    from usergrowth_dagster.commands.table_states import rebuild_states, state_faults
+    from usergrowth_dagster.settings import load_settings
+    from usergrowth_dagster.settings.places import keep_private
+    from usergrowth_dagster.tasks.project import Project
+
+    keep_private()
+    project = Project(load_settings(home))
+    page = Page(as_json)
+    if rebuild:
+        page.table("Derived anew", ("table", "version", "days"), rebuild_states(project))
+    faults = state_faults(project)
+    if not faults:
+        page.say("What is kept of the tables is what their logs say.")
+    page.finish([f"what is kept of table {name} {fault}" for name, fault in faults.items()])
+
+
+@app.command()
 def dev(
     port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,

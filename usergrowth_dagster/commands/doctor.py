@@ -51,6 +51,7 @@ def examine(settings: Settings) -> list[Finding]:
             ("privacy", lambda: doctor_home.private(settings)),
             ("other homes", lambda: doctor_home.shared(settings)),
             ("landing files", lambda: _landing(settings)),
+            ("tables", lambda: _tables(settings)),
             ("control store", lambda: doctor_stores.control_store(settings)),
             ("secret", lambda: doctor_stores.secret(settings)),
             ("MLflow", lambda: doctor_stores.mlflow(settings)),
@@ -125,6 +126,18 @@ def _landing(settings: Settings) -> str:
         raise UserError("\n".join(strays))
     days = {table: len(landing_folders(landing, table).days) for table in LANDING_TABLES}
     return ", ".join(f"{table} {count} days" for table, count in days.items())
+
+
+def _tables(settings: Settings) -> str:
+    """That what is kept of the tables is what their logs say."""
+    from usergrowth_dagster.commands.table_states import state_faults
+    from usergrowth_dagster.tasks.project import Project
+
+    project = Project(settings)
+    if faults := state_faults(project):
+        told = "; ".join(f"{table} {fault}" for table, fault in faults.items())
+        raise UserError(f"what is kept of tables {told}; run usergrowth tables --rebuild")
+    return f"{len(project.warehouse.tables())} tables, kept as their logs say"
 
 
 def _outputs(settings: Settings) -> list[str]:

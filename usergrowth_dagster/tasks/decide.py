@@ -101,7 +101,7 @@ def bind_standing_decision(engine: Engine, project: Project, task: Task) -> None
         NotReadyError: the decision that stands was made from other inputs than the present ones.
     """
     warehouse, day = project.warehouse, task.execution_date
-    made_from = warehouse.fingerprints(TABLE, {"task_id": task.task_id}).get(day)
+    made_from = warehouse.fingerprint(TABLE, day, {"task_id": task.task_id})
     if made_from is None:
         raise NotReadyError(task.task_id)
     mark = _inputs_mark(engine, project, task)

@@ -223,7 +223,7 @@ def _bind(
     mark = _mark([*own, *made_from], window)
     inside = [d for d in landed if window.first <= d <= window.counted]
     bind_outcomes(engine, window, len(inside))
-    known = project.warehouse.fingerprints(OUTCOMES, scope).get(task.execution_date, "")
+    known = project.warehouse.fingerprint(OUTCOMES, task.execution_date, scope) or ""
     # a look back in time is no reason to forget what has been seen since
     forgets = looks_back and known.partition("-")[0] > mark.partition("-")[0]
     if known != mark and not forgets:

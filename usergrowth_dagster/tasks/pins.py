@@ -165,7 +165,9 @@ def pin_decision(
         decided: the decision.
     """
     barred_files, barred = _keep_barred(engine, project, task)
-    scores = project.warehouse.notes("scores", {"task_id": task.task_id}).get(task.execution_date)
+    day = task.execution_date
+    scope = {"task_id": task.task_id}
+    scores = project.warehouse.notes("scores", scope, first=day, last=day).get(day)
     columns = [name for name in DECISION_COLUMNS if name in decided.column_names]
     engine.bind_arrow("_pinned", decided)
     digest, rows = relation_hash(engine, "_pinned", columns)

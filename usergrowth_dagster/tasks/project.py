@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 CONTENTS = "contents.txt"
 """File of a home that keeps what the content of landing files was found to be."""
 
+STATES = "tables.db"
+"""File of a home that keeps the state of each table, derived from the tables' logs."""
+
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done, and the steps in all."""
 
@@ -70,7 +73,7 @@ class Project:
     @cached_property
     def warehouse(self) -> Warehouse:
         """The Delta tables."""
-        return Warehouse(self.state)
+        return Warehouse(self.state, self.settings.home / STATES)
 
     @cached_property
     def store(self) -> "ControlStore":

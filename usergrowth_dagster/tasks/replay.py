@@ -52,13 +52,10 @@ class Replayed:
 
 def decided_tasks(project: Project) -> dict[str, list[date]]:
     """Every task with a decision, and the dates of its decisions."""
-    if not project.warehouse.exists(TABLE):
-        return {}
-    actions = project.warehouse.open(TABLE).get_add_actions(flatten=True)
-    names = actions.column("partition.task_id").to_pylist()
+    state = project.warehouse.state(TABLE)
     found: dict[str, set[date]] = {}
-    for name, day in zip(names, actions.column("partition.ds").to_pylist(), strict=True):
-        found.setdefault(name, set()).add(day)
+    for file in state.files if state is not None else ():
+        found.setdefault(file.partition["task_id"], set()).add(file.day)
     return {name: sorted(days) for name, days in sorted(found.items())}
 
 

@@ -27,7 +27,7 @@ from usergrowth_dagster.tasks.period import Part, measure_all, parts_of
 from usergrowth_dagster.tasks.pins import read_pins
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
-from usergrowth_dagster.warehouse.landing import QUARANTINE, scoped_counts
+from usergrowth_dagster.warehouse.landing import QUARANTINE
 from usergrowth_dagster.warehouse.population import quarantine_name
 
 FOLDER = "reports"
@@ -186,7 +186,9 @@ def _funnel(engine: Engine, project: Project, task: Task, effect: Effect) -> Fun
     return build_funnel(
         {str(outcome): int(rows) for outcome, rows in decided},
         [Fate(*fate) for fate in fates],
-        unreadable=scoped_counts(project.warehouse, QUARANTINE, rejects).get(day, 0),
+        unreadable=project.warehouse.row_counts(QUARANTINE, rejects, first=day, last=day).get(
+            day, 0
+        ),
         held_globally=int(engine.value(held)),
         complete=effect.complete,
         landed=effect.counted_until is not None,

@@ -140,7 +140,7 @@ def score_task(project: Project, task: Task) -> Scored:
         UserError: no usable model, no features of the date, or rows that the model cannot read.
     """
     scope = {"task_id": task.task_id}
-    known = project.warehouse.fingerprints(SCORES, scope).get(task.execution_date)
+    known = project.warehouse.fingerprint(SCORES, task.execution_date, scope)
     if task.frozen and known is not None:
         with open_engine(project.settings) as engine:
             return _scored(engine, project, task, unchanged=True)
@@ -300,8 +300,8 @@ def _fingerprint(
 
 def is_scored(project: Project, task: Task, population: list[str]) -> bool:
     """Whether the scores that stand were made from these files of the population."""
-    marks = project.warehouse.fingerprints(SCORES, {"task_id": task.task_id})
-    return marks.get(task.execution_date, "").startswith(f"{_hash(population)}-")
+    mark = project.warehouse.fingerprint(SCORES, task.execution_date, {"task_id": task.task_id})
+    return (mark or "").startswith(f"{_hash(population)}-")
 
 
 def _scores_sql(task: Task, model: "ModelRef", effects: "ModelRef | None") -> str:

@@ -193,8 +193,8 @@ def _was_there(project: Project, task: Task) -> bool:
     """Whether a task's upload had ever arrived."""
     if task.spec.on_upload or task.spec.is_glob or task.upload != task.task_id:
         return True
-    known = project.warehouse.fingerprints(POPULATION, {"task_id": task.task_id})
-    return task.execution_date in known
+    scope = {"task_id": task.task_id}
+    return project.warehouse.fingerprint(POPULATION, task.execution_date, scope) is not None
 
 
 def _campaign_of(project: Project, task_id: str) -> str:

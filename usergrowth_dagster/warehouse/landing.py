@@ -1,6 +1,6 @@
 """Landing files into the raw tables: whole days, replaced in one commit, rejects kept aside."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Literal
@@ -162,10 +162,11 @@ class _Run:
         folders = landing_folders(self.landing, self.contract.table)
         self._folders = folders.days
         raw = self.contract.raw_table
+        first, last = min(days, default=None), max(days, default=None)
         version = self.warehouse.version(raw)
-        accepted = self.warehouse.fingerprints(raw)
-        rejected = self.warehouse.fingerprints(QUARANTINE, self._scope)
-        rows = self.warehouse.row_counts(raw) if version is not None else {}
+        accepted = self.warehouse.fingerprints(raw, first=first, last=last)
+        rejected = self.warehouse.fingerprints(QUARANTINE, self._scope, first=first, last=last)
+        rows = self.warehouse.row_counts(raw, first=first, last=last)
         todo: dict[date, FileSet] = {}
         same: dict[date, FileSet] = {}
         for day in days:
@@ -193,8 +194,9 @@ class _Run:
     def _settle_unchanged(self, same: dict[date, FileSet], version: int | None) -> None:
         if not same:
             return
-        accepted = self.warehouse.row_counts(self.contract.raw_table)
-        rejected = scoped_counts(self.warehouse, QUARANTINE, self._scope)
+        first, last = min(same), max(same)
+        accepted = self.warehouse.row_counts(self.contract.raw_table, first=first, last=last)
+        rejected = self.warehouse.row_counts(QUARANTINE, self._scope, first=first, last=last)
         for day, found in same.items():
             good, bad = accepted.get(day, 0), rejected.get(day, 0)
             self.results[day] = LandedDay(
@@ -313,21 +315,6 @@ def write_quarantine(
         scope=scope,
         fingerprints=marks,
     )
-
-
-def scoped_counts(warehouse: Warehouse, table: str, scope: Mapping[str, str]) -> dict[date, int]:
-    """Rows by day of a table's partitions in ``scope``, from the table's log alone."""
-    if not warehouse.exists(table):
-        return {}
-    actions = warehouse.open(table).get_add_actions(flatten=True)
-    names = ["partition.ds", "num_records", *(f"partition.{name}" for name in scope)]
-    counts: dict[date, int] = {}
-    for day, rows, *values in zip(
-        *(actions.column(name).to_pylist() for name in names), strict=True
-    ):
-        if values == list(scope.values()):
-            counts[day] = counts.get(day, 0) + (rows or 0)
-    return counts
 
 
 def check_written(commit: Commit, accepted: int) -> None:

@@ -52,7 +52,14 @@ class PinnedWarehouse(Warehouse):
                 found.setdefault(day, []).append(self.storage.uri(path))
         return dict(sorted(found.items()))
 
-    def fingerprints(self, table: str, scope: Mapping[str, str] | None = None) -> dict[date, str]:
+    def fingerprints(
+        self,
+        table: str,
+        scope: Mapping[str, str] | None = None,
+        *,
+        first: date | None = None,
+        last: date | None = None,
+    ) -> dict[date, str]:
         """None: what was written is not asked for."""
         return {}
 

@@ -1,5 +1,6 @@
 """An uploaded population into the ``population`` table, one partition a date and task."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -23,7 +24,6 @@ from usergrowth_dagster.warehouse.landing import (
     QUARANTINE,
     check_written,
     row_stream,
-    scoped_counts,
     write_quarantine,
 )
 from usergrowth_dagster.warehouse.tables import Warehouse
@@ -93,8 +93,8 @@ def land_population(
     warnings = _warnings(landing, upload, found, reading)
     version = warehouse.version(POPULATION)
     scope = {"table_name": quarantine_name(task_id)}
-    accepted = warehouse.fingerprints(POPULATION, {"task_id": task_id}).get(execution_date)
-    rejected = warehouse.fingerprints(QUARANTINE, scope).get(execution_date)
+    accepted = warehouse.fingerprint(POPULATION, execution_date, {"task_id": task_id})
+    rejected = warehouse.fingerprint(QUARANTINE, execution_date, scope)
     if version is not None and accepted == rejected and found.matches(accepted):
         return _landed(warehouse, task_id, execution_date, warnings, version)
     marks = {execution_date: found.fingerprint}
@@ -144,7 +144,7 @@ def kept_population(
         What is in the table, with a warning when the upload has changed; None when nothing is.
     """
     version = warehouse.version(POPULATION)
-    mark = warehouse.fingerprints(POPULATION, {"task_id": task_id}).get(execution_date)
+    mark = warehouse.fingerprint(POPULATION, execution_date, {"task_id": task_id})
     if version is None or mark is None:
         return None
     warnings: tuple[str, ...] = ()
@@ -170,9 +170,13 @@ def _landed(
 ) -> LandedPopulation:
     """What is in the table already, told from its log alone."""
     rejects = {"table_name": quarantine_name(task_id)}
-    good = scoped_counts(warehouse, POPULATION, {"task_id": task_id}).get(execution_date, 0)
-    bad = scoped_counts(warehouse, QUARANTINE, rejects).get(execution_date, 0)
+    good = _rows(warehouse, POPULATION, {"task_id": task_id}, execution_date)
+    bad = _rows(warehouse, QUARANTINE, rejects, execution_date)
     return LandedPopulation(good + bad, good, bad, warnings, version, True)
+
+
+def _rows(warehouse: Warehouse, table: str, scope: Mapping[str, str], day: date) -> int:
+    return warehouse.row_counts(table, scope, first=day, last=day).get(day, 0)
 
 
 def _rows_sql(task_id: str, reading: Reading) -> str:

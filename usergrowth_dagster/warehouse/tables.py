@@ -2,17 +2,24 @@
 
 import json
 import os
-import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.warehouse.state import (
+    META_KEY,
+    CommitLog,
+    TableState,
+    TableStates,
+    own_metadata,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,8 +43,9 @@ WRITER_ENVIRONMENT = {
 for _name, _value in WRITER_ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
 
-_META_KEY = "usergrowth"
-_COMMIT = re.compile(r"\d{20}\.json")
+_FOLLOWING_COMMITS = 64
+"""How many commits of others may follow one before it is looked for."""
+
 _CONFIGURATION = {
     # pinned versions must stay readable for replays
     "delta.logRetentionDuration": "interval 36500 days",
@@ -70,10 +78,13 @@ class Warehouse:
 
     Args:
         storage: where the tables live; each is a folder ``tables/<name>`` below it.
+        states: file that keeps the state of each table, made when it is missing; None keeps them
+            in this object, which then reads each log once.
     """
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, states: Path | None = None) -> None:
         self.storage = storage
+        self.states = TableStates(states)
 
     def uri(self, table: str) -> str:
         """The Delta table's path or URI."""
@@ -83,11 +94,26 @@ class Warehouse:
     def _options(self) -> dict[str, str] | None:
         return None if self.storage.is_local else dict(self.storage.options.get("delta", {}))
 
+    def log(self, table: str) -> CommitLog:
+        """The table's commits."""
+        return CommitLog(self.storage, table, lambda version: self.open(table, version))
+
+    def state(
+        self, table: str, *, first: date | None = None, last: date | None = None
+    ) -> TableState | None:
+        """The newest version's state, of the days in [first, last]; None: it was never written.
+
+        This is one look at the table, whatever is asked of the state.
+        """
+        return self.states.look(self.log(table), first=first, last=last)
+
     def exists(self, table: str) -> bool:
         """Whether the table has ever been written."""
-        from deltalake import DeltaTable
+        return self.log(table).has(0) or self._has_checkpoint(table)
 
-        return bool(DeltaTable.is_deltatable(self.uri(table), storage_options=self._options))
+    def _has_checkpoint(self, table: str) -> bool:
+        """Whether a table is there whose first commits were cleaned up."""
+        return self.storage.exists(f"tables/{table}/_delta_log/_last_checkpoint")
 
     def open(self, table: str, version: int | None = None) -> "DeltaTable":
         """The Delta table, at its newest or the given version."""
@@ -97,7 +123,8 @@ class Warehouse:
 
     def version(self, table: str) -> int | None:
         """The newest version, or None when the table was never written."""
-        return int(self.open(table).version()) if self.exists(table) else None
+        state = self.state(table, first=date.min, last=date.min)
+        return None if state is None else state.version
 
     def tables(self) -> list[str]:
         """Names of all tables."""
@@ -214,58 +241,54 @@ class Warehouse:
 
     def _written(self, table: str, properties: Any) -> tuple[int, int]:
         """Version and rows of the commit just made, found by its own mark: others may follow it."""
-        mark = properties.custom_metadata[_META_KEY]
-        for version, entry in self._commits(table, 64):
-            if entry.get(_META_KEY) == mark:
-                return version, int(entry.get("operationMetrics", {}).get("num_added_rows", 0))
+        mark = properties.custom_metadata[META_KEY]
+        log, newest = self.log(table), self.version(table) or 0
+        for version in range(newest, max(newest - _FOLLOWING_COMMITS, -1), -1):
+            found = log.information(version)
+            if found.get(META_KEY) == mark:
+                return version, int(found.get("operationMetrics", {}).get("num_added_rows", 0))
         raise RuntimeError(f"{table}: the commit just made is not in the table's history")
 
-    def _commits(
-        self, table: str, limit: int | None = None
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Version and information of the table's commits, newest first.
+    def fingerprints(
+        self,
+        table: str,
+        scope: Mapping[str, str] | None = None,
+        *,
+        first: date | None = None,
+        last: date | None = None,
+    ) -> dict[date, str]:
+        """What each written day in [first, last] was made from, by its newest commit."""
+        state = self.state(table, first=first, last=last)
+        marks = {} if state is None else state.marks_of(scope)
+        return {day: mark.fingerprint for day, mark in marks.items()}
 
-        deltalake's own history is empty where the path has ``#`` or ``?``.
-        """
-        folder = f"tables/{table}/_delta_log"
-        if not self.storage.is_local:
-            for entry in self.open(table).history(limit):
-                yield int(entry["version"]), entry
-            return
-        names = [file for file in self.storage.files(folder) if _COMMIT.fullmatch(file.name)]
-        for file in names[::-1][:limit]:
-            for line in self.storage.read_bytes(file.path).splitlines():
-                if line.startswith(b'{"commitInfo"'):
-                    yield int(file.name.removesuffix(".json")), json.loads(line)["commitInfo"]
-
-    def fingerprints(self, table: str, scope: Mapping[str, str] | None = None) -> dict[date, str]:
-        """What each written day was made from, by the newest commit that wrote it."""
-        metas = self._scoped(table, scope)
-        return {day: meta["fingerprints"].get(day.isoformat(), "") for day, meta in metas.items()}
+    def fingerprint(
+        self, table: str, day: date, scope: Mapping[str, str] | None = None
+    ) -> str | None:
+        """What one day was made from; None when it was never written."""
+        return self.fingerprints(table, scope, first=day, last=day).get(day)
 
     def notes(
-        self, table: str, scope: Mapping[str, str] | None = None
+        self,
+        table: str,
+        scope: Mapping[str, str] | None = None,
+        *,
+        first: date | None = None,
+        last: date | None = None,
     ) -> dict[date, dict[str, Any]]:
-        """What was noted about each written day, by the newest commit that wrote it.
+        """What was noted about each written day in [first, last], by its newest commit.
 
         Days whose newest commit has no note are left out.
         """
-        metas = self._scoped(table, scope)
-        found = {day: meta.get("notes", {}).get(day.isoformat()) for day, meta in metas.items()}
+        state = self.state(table, first=first, last=last)
+        marks = {} if state is None else state.marks_of(scope)
+        log = self.log(table)
+        noted = {
+            version: (own_metadata(log.information(version)) or {}).get("notes", {})
+            for version in {mark.version for mark in marks.values()}
+        }
+        found = {day: noted[mark.version].get(day.isoformat()) for day, mark in marks.items()}
         return {day: note for day, note in found.items() if note is not None}
-
-    def _scoped(self, table: str, scope: Mapping[str, str] | None) -> dict[date, dict[str, Any]]:
-        """Our own metadata of the newest commit that wrote each day of a scope."""
-        newest: dict[date, dict[str, Any]] = {}
-        for meta in self._metas(table) if self.exists(table) else []:
-            if meta.get("scope", {}) == dict(scope or {}):
-                newest |= {date.fromisoformat(day): meta for day in meta["days"]}
-        return newest
-
-    def _metas(self, table: str) -> list[dict[str, Any]]:
-        """Our own commit metadata, oldest first."""
-        found = (entry.get(_META_KEY) for _, entry in self._commits(table))
-        return [json.loads(text) for text in found if text is not None][::-1]
 
     def files(
         self,
@@ -276,30 +299,38 @@ class Warehouse:
         version: int | None = None,
     ) -> dict[date, list[str]]:
         """Data files by day, of days in [first, last]; names change whenever content does."""
-        if version is None and not self.exists(table):
-            return {}
         by_day: dict[date, list[str]] = {}
-        actions = self.open(table, version).get_add_actions(flatten=True)
-        paths = actions.column("path").to_pylist()
-        for path, day in sorted(
-            zip(paths, actions.column("partition.ds").to_pylist(), strict=True)
-        ):
-            if (first is None or day >= first) and (last is None or day <= last):
-                by_day.setdefault(day, []).append(
-                    self.storage.uri(f"tables/{table}/{unquote(path)}")
-                )
-        return dict(sorted(by_day.items()))
+        for path, day in self._files_at(table, first, last, version):
+            by_day.setdefault(day, []).append(self.storage.uri(f"tables/{table}/{path}"))
+        return by_day
 
-    def row_counts(self, table: str) -> dict[date, int]:
-        """Rows by day, from the table's log alone."""
-        if not self.exists(table):
-            return {}
-        actions = self.open(table).get_add_actions(flatten=True)
-        counts: dict[date, int] = {}
+    def _files_at(
+        self, table: str, first: date | None, last: date | None, version: int | None
+    ) -> list[tuple[str, date]]:
+        """Paths of data files below the table's folder, by day and path."""
+        if version is None:
+            state = self.state(table, first=first, last=last)
+            return [] if state is None else [(file.path, file.day) for file in state.files]
+        actions = self.open(table, version).get_add_actions(flatten=True)
         days = actions.column("partition.ds").to_pylist()
-        rows = actions.column("num_records").to_pylist()
-        for day, count in zip(days, rows, strict=True):
-            counts[day] = counts.get(day, 0) + (count or 0)
+        found = zip(map(unquote, actions.column("path").to_pylist()), days, strict=True)
+        low, high = first or date.min, last or date.max
+        return sorted((one for one in found if low <= one[1] <= high), key=lambda f: (f[1], f[0]))
+
+    def row_counts(
+        self,
+        table: str,
+        scope: Mapping[str, str] | None = None,
+        *,
+        first: date | None = None,
+        last: date | None = None,
+    ) -> dict[date, int]:
+        """Rows by day, of the partitions in ``scope`` alone if it is given; no data is read."""
+        state = self.state(table, first=first, last=last)
+        counts: dict[date, int] = {}
+        for file in state.files if state is not None else ():
+            if (scope or {}).items() <= file.partition.items():
+                counts[file.day] = counts.get(file.day, 0) + file.rows
         return counts
 
     def days(self, table: str) -> list[date]:
@@ -336,7 +367,7 @@ def _replacement(
         "partition_by": ["ds", *(scope or {})],
         "predicate": predicate,
         "commit_properties": CommitProperties(
-            custom_metadata={_META_KEY: json.dumps(meta)}, max_commit_retries=30
+            custom_metadata={META_KEY: json.dumps(meta)}, max_commit_retries=30
         ),
         "writer_properties": WriterProperties(
             compression="ZSTD", max_row_group_size=ROW_GROUP_ROWS
