@@ -1,10 +1,16 @@
 """Commands of the chain: run, backfill, train, redecide."""
 
-from typing import Annotated
+from datetime import date
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from usergrowth_dagster.cli.common import Home, Json, Page, day_of, say, warn
+
+if TYPE_CHECKING:
+    from usergrowth_dagster.commands.last_run import LastRun
+    from usergrowth_dagster.commands.run_reports import ChainReport
+    from usergrowth_dagster.settings import Settings
 
 app = typer.Typer()
 
@@ -19,25 +25,48 @@ def run(
             help="Plan and send to files as of the date; the ledger stays as it is.",
         ),
     ] = False,
+    every_step: Annotated[
+        bool,
+        typer.Option("--every-step", help="Go through all steps even if nothing has changed."),
+    ] = False,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Land the last days, then score, decide and batch the tasks of an execution date."""
-    from usergrowth_dagster.commands.chain import run_date
     from usergrowth_dagster.commands.home import open_home
-    from usergrowth_dagster.commands.show import chain_progress, show_chain
+    from usergrowth_dagster.commands.last_run import LastRun
+    from usergrowth_dagster.commands.show import show_chain
 
     settings = open_home(home)
-    with chain_progress():
-        report = run_date(
-            settings,
-            day_of(day) if day else settings.current_date(),
-            asked=bool(day),
-            rehearse=rehearse,
-            warn=warn,
-        )
+    wanted = day_of(day) if day else settings.current_date()
+    last = LastRun(settings, wanted, asked=bool(day))
+    report = None if rehearse or every_step else last.report()
+    if report is None:
+        report = _run_date(settings, wanted, last, asked=bool(day), rehearse=rehearse)
     page = Page(as_json)
     page.finish(show_chain(report, page.say, page.table))
+
+
+def _run_date(
+    settings: "Settings", day: date, last: "LastRun", *, asked: bool, rehearse: bool
+) -> "ChainReport":
+    """Make the run, and keep its report if the same run need not be made again."""
+    from usergrowth_dagster.commands.chain import run_date
+    from usergrowth_dagster.commands.show import chain_progress
+
+    warned: list[str] = []
+
+    def hear(sentence: str) -> None:
+        warned.append(sentence)
+        warn(sentence)
+
+    if not rehearse:
+        last.begin()
+    with chain_progress():
+        report = run_date(settings, day, asked=asked, rehearse=rehearse, warn=hear)
+    if not rehearse and not warned:
+        last.keep(report)
+    return report
 
 
 @app.command()

@@ -1,10 +1,10 @@
 """The daily chain and backfills, as runs of the code location's jobs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import date, timedelta
 
-from usergrowth_dagster.commands.execute import InterruptedRunError, RunReport, execute
+from usergrowth_dagster.commands.execute import InterruptedRunError, execute
+from usergrowth_dagster.commands.run_reports import ChainReport, RunReport
 from usergrowth_dagster.control.tasks import all_tasks
 from usergrowth_dagster.data.contracts import LANDING_TABLES
 from usergrowth_dagster.errors import UserError
@@ -21,22 +21,6 @@ Warn = Callable[[str], None]
 
 def _silent(_sentence: str) -> None:
     """Drop the warning."""
-
-
-@dataclass(frozen=True)
-class ChainReport:
-    """Reports of the runs that a command made.
-
-    ``warnings`` are sentences about what was not done, ``failures`` those of what was asked for
-    by name; ``rehearsed`` are the tasks of a rehearsal.
-    """
-
-    ingest: RunReport
-    decide: RunReport | None
-    measure: RunReport | None = None
-    rehearsed: list[Rehearsed] | None = None
-    warnings: list[str] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
 
 
 def check_dates(settings: Settings, first: date, last: date) -> None:

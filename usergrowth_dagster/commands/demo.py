@@ -9,9 +9,10 @@ from pathlib import Path
 
 from usergrowth_dagster.commands.campaigns import apply_files
 from usergrowth_dagster.commands.examples import Example, example
-from usergrowth_dagster.commands.execute import RunReport, execute
+from usergrowth_dagster.commands.execute import execute
 from usergrowth_dagster.commands.home import make_home
 from usergrowth_dagster.commands.kannel import await_receipts, demo_gateway
+from usergrowth_dagster.commands.run_reports import RunReport
 from usergrowth_dagster.commands.show import Say, ShowTable, chain_progress
 from usergrowth_dagster.commands.summary import read_summary, show_summary
 from usergrowth_dagster.errors import UserError

@@ -1,10 +1,10 @@
 """Run the code location's jobs in this process, recorded in the home's Dagster instance."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from usergrowth_dagster.commands.run_reports import Rows, RunReport
 from usergrowth_dagster.errors import UserError
 
 if TYPE_CHECKING:
@@ -13,28 +13,6 @@ if TYPE_CHECKING:
 
 class InterruptedRunError(UserError):
     """A person stopped the run; the same command goes on where it stopped."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A small table that an asset reported."""
-
-    header: list[str]
-    lines: list[list[Any]]
-
-
-@dataclass
-class RunReport:
-    """What a run told: rows by asset, metadata by asset, sentences of failed tasks.
-
-    A table in the metadata is a :class:`Rows`.
-    """
-
-    run_id: str
-    rows: dict[str, int] = field(default_factory=dict)
-    metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from usergrowth_dagster.commands.cells import Count
-from usergrowth_dagster.commands.chain import ChainReport
-from usergrowth_dagster.commands.execute import Rows, RunReport
-from usergrowth_dagster.tasks.rehearse import Rehearsed
+from usergrowth_dagster.commands.run_reports import ChainReport, Rows, RunReport
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+    from usergrowth_dagster.tasks.rehearse import Rehearsed
 
 Say = Callable[[str], None]
 ShowTable = Callable[[str, Sequence[str], Sequence[Sequence[Any]]], None]
@@ -81,6 +81,11 @@ def chain_progress() -> Iterator[None]:
 
 def show_chain(report: ChainReport, say: Say, show_table: ShowTable) -> list[str]:
     """Show what a chain of runs did; the sentences of what failed."""
+    if report.repeated:
+        say(
+            f"Nothing has changed since the run of {report.repeated}, which changed nothing; it "
+            "is not made again. What it found:\n"
+        )
     lines = _written(report.ingest)
     failures = [*report.failures, *report.ingest.failures]
     warnings = [*report.warnings, *report.ingest.warnings]
@@ -116,7 +121,7 @@ def show_chain(report: ChainReport, say: Say, show_table: ShowTable) -> list[str
     return failures
 
 
-def show_rehearsal(rehearsed: Sequence[Rehearsed], say: Say, show_table: ShowTable) -> None:
+def show_rehearsal(rehearsed: "Sequence[Rehearsed]", say: Say, show_table: ShowTable) -> None:
     """Show what the tasks of a date would have sent."""
     say("\nRehearsal: nobody was texted, and nothing of it is in the ledger.")
     words = {"accepted": "would be texted"}

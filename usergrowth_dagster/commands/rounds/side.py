@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.commands.campaigns import apply_files
-from usergrowth_dagster.commands.execute import RunReport, execute
+from usergrowth_dagster.commands.execute import execute
 from usergrowth_dagster.commands.home import make_home, open_home
 from usergrowth_dagster.commands.rounds.plan import SEEN_DAYS, RoundPlan
+from usergrowth_dagster.commands.run_reports import RunReport
 from usergrowth_dagster.data.examples.living import LivingWorld
 from usergrowth_dagster.data.examples.offers import write_population
 from usergrowth_dagster.errors import UserError

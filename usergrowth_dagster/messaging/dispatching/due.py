@@ -9,12 +9,28 @@ from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.messaging.ledger import OPEN_STATES
 from usergrowth_dagster.messaging.schedules.occurrences import late_occurrences
-from usergrowth_dagster.messaging.schedules.series import repeats_wait
+from usergrowth_dagster.messaging.schedules.series import all_series, repeats_wait
 from usergrowth_dagster.settings import Settings
 
 _M = schema.message
 _O = schema.occurrence
 _S = schema.schedule
+
+
+def time_matters(store: ControlStore, settings: Settings) -> bool:
+    """Whether a dispatcher may find something to do later, though nobody writes to the store.
+
+    A message or an occurrence is not finished, or a schedule repeats.
+    """
+    ended = (OccurrenceState.DONE, OccurrenceState.CANCELLED)
+    unfinished = (
+        select(_M.c.id).where(_M.c.state.in_((*OPEN_STATES, MessageState.IN_DOUBT))),
+        select(_O.c.id).where(_O.c.state.not_in(ended)),
+    )
+    with store.read() as connection:
+        if any(connection.scalar(query.limit(1)) is not None for query in unfinished):
+            return True
+        return bool(all_series(connection, settings))
 
 
 def work_waits(store: ControlStore, settings: Settings, now: datetime) -> bool:
