@@ -3,142 +3,127 @@ with history as (
         d.as_of as ds,
         u.user_id,
         date_diff('day', u.ds, d.as_of) as age,
-        u.events,
-        u.kinds,
-        u.amounts
+        u.events
     from as_of_dates as d
     cross join run_settings as s
-    inner join user_day as u on d.as_of > u.ds
+    inner join user_event_days as u on d.as_of > u.ds
     where date_diff('day', u.ds, d.as_of) <= s.history_days
+),
+
+users as (
+    select
+        ds,
+        user_id,
+        sum(events) as events,
+        count(*) as active_days,
+        max(age) as first_age
+    from history
+    group by ds, user_id
 ),
 
 -- A log that is younger than the history grows under the totals, which would drift from one
 -- snapshot to the next; at the rate of the landed days they stay comparable.
 landed as (
     select
-        h.ds,
-        max(h.age) as days,
-        max(s.lookback_days) / max(h.age) as scale
-    from history as h
+        u.ds,
+        max(u.first_age) as days,
+        max(s.lookback_days) / max(u.first_age) as scale
+    from users as u
     cross join run_settings as s
-    group by h.ds
+    group by u.ds
 ),
 
 totals as (
     select
-        h.ds,
-        h.user_id,
-        sum(h.events) * max(l.scale) as history_events,
-        count(*) * max(l.scale) as history_active_days,
-        max(h.age) / max(l.days) as history_span_share
-    from history as h
-    inner join landed as l on h.ds = l.ds
-    group by h.ds, h.user_id
-),
-
-amount_days as (
-    select
-        h.ds,
-        h.user_id,
-        h.age,
-        k.amount_key,
-        h.amounts[k.amount_key] as amount
-    from history as h
-    cross join unnest(map_keys(h.amounts)) as k (amount_key)
-),
-
-amount_ranks as (
-    select
-        ds,
-        amount_key,
-        row_number() over (partition by ds order by count(*) desc, amount_key) as place
-    from amount_days
-    group by ds, amount_key
+        u.ds,
+        u.user_id,
+        u.events * l.scale as history_events,
+        u.active_days * l.scale as history_active_days,
+        u.first_age / l.days as history_span_share
+    from users as u
+    inner join landed as l on u.ds = l.ds
 ),
 
 amount_sums as (
     select
-        a.ds,
-        a.user_id,
-        case when r.place <= s.top_n then a.amount_key else 'other' end as k,
-        round(sum(a.amount), 9) * max(l.scale) as total,
-        cast(count(distinct a.age) as double) as days,
-        cast(1.0 / min(a.age) as double) as freshness
-    from amount_days as a
-    cross join run_settings as s
-    inner join landed as l on a.ds = l.ds
-    inner join amount_ranks as r on a.ds = r.ds and a.amount_key = r.amount_key
-    group by a.ds, a.user_id, case when r.place <= s.top_n then a.amount_key else 'other' end
+        h.ds,
+        h.user_id,
+        case when r.is_named_in_history then h.amount_key else 'other' end as k,
+        round(sum(h.history_amount), 9) as total,
+        sum(h.history_days) as days,
+        cast(1.0 / min(h.history_age) as double) as freshness
+    from user_amount_history as h
+    inner join amount_rank as r on h.ds = r.ds and h.amount_key = r.amount_key
+    where h.history_days > 0
+    group by
+        h.ds, h.user_id, case when r.is_named_in_history then h.amount_key else 'other' end
 ),
 
 amounts as (
     select
-        ds,
-        user_id,
-        map_from_entries(list_sort(list(struct_pack(k := k, v := total)))) as history_amounts,
-        map_from_entries(list_sort(list(struct_pack(k := k, v := days)))) as history_amount_days,
-        map_from_entries(list_sort(list(struct_pack(k := k, v := freshness))))
-            as history_amount_freshness
-    from amount_sums
-    group by ds, user_id
-),
-
-kind_days as (
-    select
-        h.ds,
-        h.user_id,
-        h.age,
-        k.kind,
-        h.kinds[k.kind] as events
-    from history as h
-    cross join unnest(map_keys(h.kinds)) as k (kind)
-),
-
-kind_ranks as (
-    select
-        ds,
-        kind,
-        row_number() over (partition by ds order by sum(events) desc, kind) as place
-    from kind_days
-    group by ds, kind
+        a.ds,
+        a.user_id,
+        list_sort(list(struct_pack(
+            k := a.k,
+            total := a.total * l.scale,
+            days := cast(
+                case when a.k = 'other' then o.amount_history_days else a.days end as double
+            ),
+            freshness := a.freshness
+        ))) as entries
+    from amount_sums as a
+    inner join landed as l on a.ds = l.ds
+    left join user_other_days as o on a.ds = o.ds and a.user_id = o.user_id
+    group by a.ds, a.user_id
 ),
 
 kind_sums as (
     select
-        d.ds,
-        d.user_id,
-        case when r.place <= s.top_n then d.kind else 'other' end as k,
-        sum(d.events) * max(l.scale) as total,
-        cast(count(distinct d.age) as double) as days,
-        cast(1.0 / min(d.age) as double) as freshness
-    from kind_days as d
-    cross join run_settings as s
-    inner join landed as l on d.ds = l.ds
-    inner join kind_ranks as r on d.ds = r.ds and d.kind = r.kind
-    group by d.ds, d.user_id, case when r.place <= s.top_n then d.kind else 'other' end
+        h.ds,
+        h.user_id,
+        case when r.is_named_in_history then h.kind else 'other' end as k,
+        sum(h.history_events) as total,
+        sum(h.history_days) as days,
+        cast(1.0 / min(h.history_age) as double) as freshness
+    from user_kind_history as h
+    inner join kind_rank as r on h.ds = r.ds and h.kind = r.kind
+    where h.history_days > 0
+    group by h.ds, h.user_id, case when r.is_named_in_history then h.kind else 'other' end
 ),
 
 kinds as (
     select
-        ds,
-        user_id,
-        map_from_entries(list_sort(list(struct_pack(k := k, v := total)))) as history_kinds,
-        map_from_entries(list_sort(list(struct_pack(k := k, v := days)))) as history_kind_days,
-        map_from_entries(list_sort(list(struct_pack(k := k, v := freshness))))
-            as history_kind_freshness
-    from kind_sums
-    group by ds, user_id
+        c.ds,
+        c.user_id,
+        list_sort(list(struct_pack(
+            k := c.k,
+            total := c.total * l.scale,
+            days := cast(
+                case when c.k = 'other' then o.kind_history_days else c.days end as double
+            ),
+            freshness := c.freshness
+        ))) as entries
+    from kind_sums as c
+    inner join landed as l on c.ds = l.ds
+    left join user_other_days as o on c.ds = o.ds and c.user_id = o.user_id
+    group by c.ds, c.user_id
 ),
 
 final as (
     select
         t.*,
-        a.history_amounts,
-        a.history_amount_days,
-        a.history_amount_freshness,
-        k.history_kinds,
-        k.history_kind_days,
-        k.history_kind_freshness
+        as_map(list_transform(a.entries, lambda e: struct_pack(k := e.k, v := e.total)))
+            as history_amounts,
+        as_map(list_transform(a.entries, lambda e: struct_pack(k := e.k, v := e.days)))
+            as history_amount_days,
+        as_map(list_transform(a.entries, lambda e: struct_pack(k := e.k, v := e.freshness)))
+            as history_amount_freshness,
+        as_map(list_transform(k.entries, lambda e: struct_pack(k := e.k, v := e.total)))
+            as history_kinds,
+        as_map(list_transform(k.entries, lambda e: struct_pack(k := e.k, v := e.days)))
+            as history_kind_days,
+        as_map(list_transform(k.entries, lambda e: struct_pack(k := e.k, v := e.freshness)))
+            as history_kind_freshness
     from totals as t
     left join amounts as a on t.ds = a.ds and t.user_id = a.user_id
     left join kinds as k on t.ds = k.ds and t.user_id = k.user_id

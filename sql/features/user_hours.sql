@@ -2,14 +2,13 @@ with hourly as (
     select
         d.as_of as ds,
         u.user_id,
-        cast(substring(h.hour_key, 3, 2) as integer) as hour_of_day,
-        sum(u.hours[h.hour_key]) as events
+        u.hour_of_day,
+        sum(u.events) as events
     from as_of_dates as d
     cross join run_settings as s
-    inner join user_day as u on u.ds < d.as_of
-    cross join unnest(map_keys(u.hours)) as h (hour_key)
+    inner join user_hour_days as u on u.ds < d.as_of
     where date_diff('day', u.ds, d.as_of) <= s.lookback_days
-    group by d.as_of, u.user_id, h.hour_key
+    group by d.as_of, u.user_id, u.hour_of_day
 ),
 
 final as (

@@ -1,80 +1,78 @@
-with kind_days as (
+with named as (
     select
-        d.as_of as ds,
-        u.user_id,
-        date_diff('day', u.ds, d.as_of) as age,
-        k.kind,
-        u.kinds[k.kind] as events
-    from as_of_dates as d
-    cross join run_settings as s
-    inner join user_day as u on u.ds < d.as_of
-    cross join unnest(map_keys(u.kinds)) as k (kind)
-    where date_diff('day', u.ds, d.as_of) <= s.lookback_days
-),
-
-ranked as (
-    select
-        ds,
-        kind,
-        row_number() over (partition by ds order by sum(events) desc, kind) as place
-    from kind_days
-    group by ds, kind
-),
-
-named as (
-    select
-        k.ds,
-        k.user_id,
-        k.age,
-        k.events,
-        case when r.place <= s.top_n then k.kind else 'other' end as kind
-    from kind_days as k
-    cross join run_settings as s
-    inner join ranked as r on k.ds = r.ds and k.kind = r.kind
+        h.*,
+        case when r.is_named then h.kind else 'other' end as name
+    from user_kind_history as h
+    inner join kind_rank as r on h.ds = r.ds and h.kind = r.kind
+    where h.days > 0
 ),
 
 counted as (
     select
-        ds,
-        user_id,
-        kind,
-        coalesce(sum(events) filter (where age <= 1), 0) as events_1d,
-        coalesce(sum(events) filter (where age <= 3), 0) as events_3d,
-        coalesce(sum(events) filter (where age <= 7), 0) as events_7d,
-        coalesce(sum(events) filter (where age <= 14), 0) as events_14d,
-        coalesce(sum(events) filter (where age <= 30), 0) as events_30d,
-        coalesce(sum(events) filter (where age <= 60), 0) as events_60d,
-        coalesce(sum(events) filter (where age <= 90), 0) as events_90d,
-        sum(events) as events_lookback,
-        count(distinct age) as active_days,
-        1.0 / min(age) as freshness
-    from named
-    group by ds, user_id, kind
+        n.ds,
+        n.user_id,
+        list_sort(list(struct_pack(
+            k := n.name,
+            events_1d := n.events_1d,
+            events_3d := n.events_3d,
+            events_7d := n.events_7d,
+            events_14d := n.events_14d,
+            events_30d := n.events_30d,
+            events_60d := n.events_60d,
+            events_90d := n.events_90d,
+            events_lookback := n.events_lookback,
+            active_days := n.active_days,
+            freshness := n.freshness
+        ))) as kinds
+    from (
+        select
+            n.ds,
+            n.user_id,
+            n.name,
+            sum(n.events_1d) as events_1d,
+            sum(n.events_3d) as events_3d,
+            sum(n.events_7d) as events_7d,
+            sum(n.events_14d) as events_14d,
+            sum(n.events_30d) as events_30d,
+            sum(n.events_60d) as events_60d,
+            sum(n.events_90d) as events_90d,
+            sum(n.events_lookback) as events_lookback,
+            cast(
+                case when n.name = 'other' then max(o.kind_days) else sum(n.days) end as double
+            ) as active_days,
+            cast(1.0 / min(n.age) as double) as freshness
+        from named as n
+        left join user_other_days as o on n.ds = o.ds and n.user_id = o.user_id
+        group by n.ds, n.user_id, n.name
+    ) as n
+    group by n.ds, n.user_id
 ),
 
 final as (
     select
         ds,
         user_id,
-        map_from_entries(list_sort(list(struct_pack(k := kind, v := events_1d)))) as kind_events_1d,
-        map_from_entries(list_sort(list(struct_pack(k := kind, v := events_3d)))) as kind_events_3d,
-        map_from_entries(list_sort(list(struct_pack(k := kind, v := events_7d)))) as kind_events_7d,
-        map_from_entries(list_sort(list(struct_pack(k := kind, v := events_14d))))
+        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.events_1d)))
+            as kind_events_1d,
+        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.events_3d)))
+            as kind_events_3d,
+        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.events_7d)))
+            as kind_events_7d,
+        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.events_14d)))
             as kind_events_14d,
-        map_from_entries(list_sort(list(struct_pack(k := kind, v := events_30d))))
+        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.events_30d)))
             as kind_events_30d,
-        map_from_entries(list_sort(list(struct_pack(k := kind, v := events_60d))))
+        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.events_60d)))
             as kind_events_60d,
-        map_from_entries(list_sort(list(struct_pack(k := kind, v := events_90d))))
+        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.events_90d)))
             as kind_events_90d,
-        map_from_entries(list_sort(list(struct_pack(k := kind, v := events_lookback))))
+        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.events_lookback)))
             as kind_events_lookback,
-        map_from_entries(list_sort(list(struct_pack(k := kind, v := cast(active_days as double)))))
+        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.active_days)))
             as kind_active_days,
-        map_from_entries(list_sort(list(struct_pack(k := kind, v := cast(freshness as double)))))
+        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.freshness)))
             as kind_freshness
     from counted
-    group by ds, user_id
 )
 
 select * from final

@@ -13,7 +13,7 @@ with history as (
         ) as gap
     from as_of_dates as d
     cross join run_settings as s
-    inner join user_day as u on u.ds < d.as_of
+    inner join user_event_days as u on u.ds < d.as_of
     where date_diff('day', u.ds, d.as_of) <= s.lookback_days
 ),
 

@@ -36,6 +36,7 @@ from usergrowth_dagster.warehouse import erasure
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.erasure import Erased, erase_person, person_tables
 from usergrowth_dagster.warehouse.models import load_graph
+from usergrowth_dagster.warehouse.months import forget_months
 from usergrowth_dagster.warehouse.population import POPULATION
 
 _PASSES = 3
@@ -189,6 +190,8 @@ def _erase_tables(project: Project, user_id: str, dry_run: bool) -> list[Erased]
                 "other processes kept writing the person's rows; run the same command again when "
                 "no job is at work"
             )
+    if not dry_run:
+        forget_months(warehouse.storage)
     return list(total.values())
 
 

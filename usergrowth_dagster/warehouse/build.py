@@ -10,6 +10,7 @@ from typing import Any
 
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.maps import AS_ENTRIES, output_types, with_maps
 from usergrowth_dagster.warehouse.models import (
     AS_OF_DATES,
     RUN_SETTING_NAMES,
@@ -20,6 +21,7 @@ from usergrowth_dagster.warehouse.models import (
     load_graph,
     offset_days,
 )
+from usergrowth_dagster.warehouse.months import Months
 from usergrowth_dagster.warehouse.quality import (
     TestResult,
     model_tests,
@@ -194,21 +196,21 @@ class Builder:
         self, model: str, days: list[date], marks: Mapping[date, str], result: Build
     ) -> None:
         with open_engine(self.settings) as engine:
+            engine.run(AS_ENTRIES)
             self.bind_inputs(engine, model, days)
-            types = self.graph.types(model)
+            declared = self.graph.types(model)
+            select = self.graph.models[model].sql.rstrip().rstrip(";")
+            types = output_types(declared, engine.describe(select))
             body = ", ".join(
                 f'cast("{name}" as {kind}) as "{name}"' for name, kind in types.items()
             )
-            engine.run(
-                f"create temp table _output as select {body} "
-                f"from ({self.graph.models[model].sql.rstrip().rstrip(';')}) as model"
-            )
+            engine.run(f"create temp table _output as select {body} from ({select}) as model")
             tests = run_tests(engine, "_output", model_tests(self.graph, model))
             _merge_tests(result, tests)
             refuse_failures(model, _span(days), tests)
             commit = self.warehouse.replace(
                 model,
-                lambda: engine.stream('select * from _output order by "ds"'),
+                lambda: with_maps(engine.stream('select * from _output order by "ds"'), declared),
                 days=days,
                 fingerprints={day: marks[day] for day in days},
             )
@@ -221,15 +223,21 @@ class Builder:
         """Make everything that a model's SQL reads visible in an engine, for some output days."""
         bind_dates(engine, days)
         bind_settings(engine, self.run_settings)
-        for table, wanted in self.graph.table_inputs(model).items():
-            landed = self.files(table)
-            needed: set[date] = set()
-            for day in days:
-                needed |= self.input_days(table, day, wanted)
+        for table, wanted in self.graph.direct_inputs(model).items():
+            landed, needed = self.files(table), self._needed(table, days, wanted)
             files = [name for day in sorted(needed) for name in landed[day]]
             engine.bind_files(table, files, self.graph.types(table))
+        months = Months(self.warehouse.storage, self.graph)
+        for view, wanted in self.graph.monthly_inputs(model).items():
+            (table,) = self.graph.models[view].refs
+            months.bind(engine, view, self._needed(table, days, wanted), self.files(table))
         for view in self.graph.views(model):
-            engine.run(f"create temp table {view} as {self.graph.models[view].sql}")
+            if not self.graph.models[view].monthly:
+                engine.run(f"create temp table {view} as {self.graph.models[view].sql}")
+
+    def _needed(self, table: str, days: Sequence[date], wanted: Sequence[InputDays]) -> set[date]:
+        """Days of a table that some output days read together."""
+        return set().union(*(self.input_days(table, day, wanted) for day in days))
 
 
 def bind_dates(engine: Engine, days: Sequence[date]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from usergrowth_dagster.data.number_sql import add_number_function
 from usergrowth_dagster.data.storage import file_literal
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse.maps import AS_MAP
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -121,6 +122,8 @@ def open_engine(settings: Settings, memory_share: float = 1.0) -> Iterator[Engin
             add_number_function(
                 connection, settings.default_country, fictional=settings.reads_fictional
             )
-            yield Engine(connection)
+            engine = Engine(connection)
+            engine.run(AS_MAP)
+            yield engine
         finally:
             connection.close()

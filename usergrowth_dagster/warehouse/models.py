@@ -6,7 +6,7 @@ days of each input an output day may read (the same day when nothing is said).
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property, lru_cache
@@ -99,6 +99,7 @@ class Model:
     inputs: Mapping[str, InputDays]
     complete_with: Mapping[str, str]
     materialized: bool
+    monthly: bool
     unit_tests: tuple[Mapping[str, Any], ...]
     refs: frozenset[str] = field(default_factory=frozenset)
 
@@ -149,7 +150,7 @@ def read_model(sql_path: Path) -> Model:
         raise ModelError(f"{sql_path}: no {yml_path.name} beside it")
     known = {
         "description", "grain", "columns", "inherit", "labels", "inputs", "complete_with",
-        "materialized", "unit_tests",
+        "materialized", "monthly", "unit_tests",
     }  # fmt: skip
     facts = yaml.safe_load(yml_path.read_text(encoding="utf-8"))
     if extra := set(facts) - known:
@@ -171,6 +172,7 @@ def read_model(sql_path: Path) -> Model:
         inputs={k: _input_days(name, v) for k, v in (facts.get("inputs") or {}).items()},
         complete_with=dict(facts.get("complete_with") or {}),
         materialized=bool(facts.get("materialized", True)),
+        monthly=bool(facts.get("monthly", False)),
         unit_tests=tuple(facts.get("unit_tests") or ()),
         refs=table_refs(sql) - {AS_OF_DATES, RUN_SETTINGS},
     )
@@ -197,6 +199,8 @@ class ModelGraph:
             for ref in model.refs:
                 if ref not in self.models and ref not in self.sources:
                     raise ModelError(f"{model.name}.sql reads {ref!r}, which nothing makes")
+            if model.monthly and (model.materialized or model.inputs or len(model.refs) != 1):
+                raise ModelError(f"{model.name}.yml: monthly: a view of one table's same day only")
         self.order = tuple(self._sorted())
 
     def _sorted(self) -> Iterator[str]:
@@ -248,13 +252,34 @@ class ModelGraph:
     def table_inputs(self, name: str) -> dict[str, list[InputDays]]:
         """Tables that a model reads, directly or through views, and which days of them."""
         found: dict[str, list[InputDays]] = {}
+        for days_by_table in (self.direct_inputs(name), self.monthly_inputs(name)):
+            for ref, wanted in days_by_table.items():
+                (table,) = self.models[ref].refs if self._is_monthly(ref) else (ref,)
+                known = found.setdefault(table, [])
+                known += [days for days in wanted if days not in known]
+        return dict(sorted(found.items()))
+
+    def direct_inputs(self, name: str) -> dict[str, list[InputDays]]:
+        """Tables that a model reads other than through monthly views, and which days of them."""
+        return self._inputs(name, lambda ref: ref in self.sources or self.models[ref].materialized)
+
+    def monthly_inputs(self, name: str) -> dict[str, list[InputDays]]:
+        """Monthly views that a model reads, directly or through views, and which days of them."""
+        return self._inputs(name, self._is_monthly)
+
+    def _is_monthly(self, ref: str) -> bool:
+        return ref in self.models and self.models[ref].monthly
+
+    def _inputs(self, name: str, is_wanted: Callable[[str], bool]) -> dict[str, list[InputDays]]:
+        found: dict[str, list[InputDays]] = {}
         for reader in [*self.views(name), name]:
             model = self.models[reader]
-            for ref in sorted(model.refs):
-                if ref in self.sources or self.models[ref].materialized:
-                    days = model.inputs.get(ref, Window())
-                    if days not in found.setdefault(ref, []):
-                        found[ref].append(days)
+            if model.monthly:
+                continue
+            for ref in filter(is_wanted, sorted(model.refs)):
+                days = model.inputs.get(ref, Window())
+                if days not in found.setdefault(ref, []):
+                    found[ref].append(days)
         return found
 
     def code_version(self, name: str) -> str:

@@ -15,7 +15,10 @@ def to_spark(sql: str) -> str:
     from sqlglot import exp
     from sqlglot.errors import ErrorLevel
 
-    def without_list_sum(node: exp.Expr) -> exp.Expr:
+    def known_in_spark(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.Anonymous) and node.name.lower() == "as_map":
+            entries = node.expressions[0].sql("duckdb")
+            return sqlglot.parse_one(f"map_from_entries({entries})", dialect="duckdb")
         if isinstance(node, exp.Anonymous) and node.name.lower() == "list_sum":
             values = node.expressions[0].sql("duckdb")
             return sqlglot.parse_one(
@@ -24,7 +27,7 @@ def to_spark(sql: str) -> str:
             )
         return node
 
-    tree = sqlglot.parse_one(sql, dialect="duckdb").transform(without_list_sum)
+    tree = sqlglot.parse_one(sql, dialect="duckdb").transform(known_in_spark)
     unknown = {node.name.lower() for node in tree.find_all(exp.Anonymous)} - KNOWN_IN_SPARK
     if unknown:
         raise ValueError(f"no such function in Spark: {', '.join(sorted(unknown))}")
