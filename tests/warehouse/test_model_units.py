@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.warehouse.models import RUN_SETTING_NAMES, load_graph
+from usergrowth_dagster.warehouse.models import RUN_SETTING_NAMES, load_graph, table_refs
 from usergrowth_dagster.warehouse.spark import to_spark
 from usergrowth_dagster.warehouse.unit_tests import UnitTest, run_unit_test, unit_tests
 
@@ -31,6 +31,34 @@ def test_model_keeps_the_rules(model: str) -> None:
     assert set(facts.grain) <= set(columns)
     assert all(column.meaning for column in columns.values())
     assert "select" in to_spark(facts.sql).lower()
+
+
+@pytest.mark.parametrize("model", GRAPH.order)
+def test_tables_are_those_that_a_parser_finds(model: str) -> None:
+    """A table that a model reads unseen: it would be built before its input, or not again."""
+    import sqlglot
+    from sqlglot import exp
+    from sqlglot.optimizer.scope import traverse_scope
+
+    tree = sqlglot.parse_one(GRAPH.models[model].sql, dialect="duckdb")
+    assert isinstance(tree, exp.Query)
+    read = {
+        source.name
+        for scope in traverse_scope(tree)
+        for source in scope.sources.values()
+        if isinstance(source, exp.Table)
+    }
+    assert table_refs(GRAPH.models[model].sql) == read
+
+
+def test_comments_strings_and_functions_are_no_tables() -> None:
+    """A word in a text or a comment that would make a circle of models."""
+    sql = """
+    with a as (select * from real_one) -- from a_comment
+    select 'from a_text', a.x is distinct from a.y from a
+    join second_one on true cross join unnest([1]) as u (v) left join range(3) on true
+    """
+    assert table_refs(sql) == {"real_one", "second_one"}
 
 
 def test_output_columns_are_the_declared_ones(tmp_path: Any) -> None:
