@@ -1,11 +1,14 @@
 """Landing whole days into the raw tables, over failures, kills and second landings."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from usergrowth_dagster.data.contracts import CONTRACTS
@@ -286,3 +289,32 @@ def test_many_bad_days_are_all_named(settings: Settings, warehouse: Warehouse, r
     assert all(f"{day(n):%Y%m%d}" in str(error.value) for n in range(23))
     lines = str(error.value).splitlines()
     assert len(lines) == 20 and lines[-1].startswith("4 more days fail: 20170320, 20170321")
+
+
+def test_landing_does_without_pandas(tmp_path: Path) -> None:
+    """Guards against a call such as pa.array or pa.scalar, which imports pandas: half a second of
+    each process that lands a small day, and 40 MB."""
+    put(tmp_path, 0, events("u1", "u2"))
+    folder = tmp_path / "behavior" / f"ds={day(1):%Y%m%d}"
+    folder.mkdir()
+    duckdb.execute(
+        f"copy (select 'u' as user_id, 'buy' as behavior, 7 as item_id, 'a:1' as kvs_num, "
+        f"null::varchar as kvs_str) to '{folder}/a.parquet'"
+    )
+    code = f"""
+import sys
+from datetime import date
+from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.warehouse.landing import land_days
+from usergrowth_dagster.warehouse.tables import Warehouse
+from pathlib import Path
+root = {str(tmp_path)!r}
+days = [date(2017, 3, 1), date(2017, 3, 2)]
+warehouse = Warehouse(Storage(root + "/storage"))
+landed = land_days(load_settings(Path(root, "home")), Storage(root), warehouse, "behavior", days)
+assert [one.accepted for one in landed] == [2, 1]
+assert "pandas" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr

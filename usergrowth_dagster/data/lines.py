@@ -171,6 +171,7 @@ def are_rows(lines: "pa.Array") -> "pa.Array":
 
 
 def _line_blocks(chunks: Iterator[bytes], digest: "hashlib._Hash | None") -> Iterator[Block]:
+    import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -181,7 +182,10 @@ def _line_blocks(chunks: Iterator[bytes], digest: "hashlib._Hash | None") -> Ite
         rest = piece[len(whole) :]
         if digest is not None:
             digest.update(rest)
-        lines = pc.split_pattern(pa.array([rest], pa.binary()), b"\n").flatten()
+        # not pa.array, which would import pandas: that takes longer than a small day
+        ends = pa.py_buffer(np.array([0, len(rest)], np.int32))
+        one = pa.Array.from_buffers(pa.binary(), 1, [None, ends, pa.py_buffer(rest)])
+        lines = pc.split_pattern(one, b"\n").flatten()
         try:
             yield Block(line, [lines.cast(pa.string())], True)
         except pa.ArrowInvalid:

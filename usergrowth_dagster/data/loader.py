@@ -21,9 +21,11 @@ from usergrowth_dagster.data.rules import BLOCK, clean_sql, parse_sql, rest_sql
 from usergrowth_dagster.data.storage import Storage, StoredFile
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
+_EPOCH = date(1970, 1, 1)
 PARSED = "_parsed"
 """The loader's table: day, file, line, reject, broken, person, raw and the contract's columns."""
 
@@ -260,11 +262,12 @@ class Loader:
         import pyarrow.compute as pc
 
         size = len(block.columns[0])
+        lines_read = np.arange(block.first_line, block.first_line + size, dtype=np.int64)
         names = ["t"] if lines else [f"c{place + 1}" for place in range(len(block.columns))]
         table = pa.table({
-            "day": pa.repeat(pa.scalar(day, pa.date32()), size),
-            "file": pa.repeat(pa.scalar(number, pa.int32()), size),
-            "line": pa.array(np.arange(block.first_line, block.first_line + size)),
+            "day": _of_numbers(pa.date32(), np.full(size, (day - _EPOCH).days, np.int32)),
+            "file": _of_numbers(pa.int32(), np.full(size, number, np.int32)),
+            "line": _of_numbers(pa.int64(), lines_read),
             **dict(zip(names, block.columns, strict=True)),
         })  # fmt: skip
         if lines and not pc.all(rows := are_rows(block.columns[0])).as_py():
@@ -388,6 +391,16 @@ class Loader:
 
     def _rows_of(self, sql: str, parameters: Sequence[Any] | None = None) -> list[Any]:
         return self.connection.execute(sql, parameters).fetchall()
+
+
+def _of_numbers(kind: "pa.DataType", numbers: "np.ndarray[Any, Any]") -> "pa.Array":
+    """Numbers as an Arrow array of a type of their width.
+
+    ``pa.array`` and ``pa.scalar`` would import pandas, which takes longer than a small day.
+    """
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])
 
 
 def _advice(block: Block) -> str:

@@ -106,7 +106,7 @@ def _sorted_source(contract: Contract, header: Sequence[str], *, lines: bool) ->
     whole = (
         "t as whole, string_split(t, ',') as cells"
         if lines
-        else f"concat_ws(',', {', '.join(places)}) as whole"
+        else f"concat({', '.join(places)}) as whole"
     )
     conditions = " and ".join(_clean_conditions(contract, header, lines=lines))
     return f"""
@@ -125,8 +125,8 @@ def _places(header: Sequence[str], *, lines: bool) -> list[str]:
 def _clean_conditions(contract: Contract, header: Sequence[str], *, lines: bool) -> list[str]:
     """What a row satisfies that plainly breaks no rule.
 
-    The cells of Parquet that have no value are not counted in ``whole``, so its bytes have to be
-    far below the limit.
+    With Parquet, ``whole`` has neither commas nor the marks of cells without a value, so its bytes
+    have to be far below the limit.
     """
     found = [f"strlen(whole) < {LONGEST_LINE // 2}", "not contains(whole, chr(0))"]
     if lines:
