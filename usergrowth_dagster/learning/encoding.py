@@ -227,13 +227,21 @@ def flat_frame(table: "pa.Table", spec: FeatureSpec) -> "pd.DataFrame":
     import numpy as np
     import pandas as pd
 
-    columns: dict[str, Any] = {}
-    for name in spec.names:
-        column = table.column(name)
-        if name in spec.categories:  # one text for all rows that have it
-            coded = column.combine_chunks().dictionary_encode()
-            texts = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
-            columns[name] = texts[coded.indices.fill_null(len(texts) - 1).to_numpy()]
-        else:
-            columns[name] = column.to_numpy()
-    return pd.DataFrame(columns)
+    block = np.empty((len(spec.numbers), table.num_rows), dtype=np.float32)
+    for place, name in enumerate(spec.numbers):
+        block[place] = table.column(name).to_numpy()
+    frame = pd.DataFrame(block.T, columns=spec.numbers, copy=False)
+    categories = set(spec.categories)
+    for place, name in enumerate(spec.names):
+        if name in categories:
+            frame.insert(place, name, pd.Series(_texts(table.column(name)), dtype=object))
+    return frame
+
+
+def _texts(column: "pa.ChunkedArray") -> Any:
+    """A column of texts as objects, one for all rows that have the same."""
+    import numpy as np
+
+    coded = column.combine_chunks().dictionary_encode()
+    texts = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
+    return texts[coded.indices.fill_null(len(texts) - 1).to_numpy()]

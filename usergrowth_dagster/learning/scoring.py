@@ -1,12 +1,14 @@
 """Scores of many users by a registered version, in chunks of bounded memory.
 
-Before anybody is scored, the features are held against those of the training: a column that is gone
-or has another kind, or whose values are nearly all new to the model, stops the scoring with one
-sentence, since the model would answer all the same, and wrongly.
+The features are held against those of the training: a column that is gone or has another kind, or
+whose values are nearly all new to the model, stops the scoring with one sentence, since the model
+would answer all the same, and wrongly. New values are counted in the pass that scores, and nobody
+gets a score before all of them are counted.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.artifacts import LoadedModel, load
@@ -17,10 +19,8 @@ from usergrowth_dagster.learning.encoding import (
     MISSING,
     OTHER,
     Feature,
-    Kind,
     flat_frame,
     kind_of,
-    map_keys,
     quoted,
 )
 from usergrowth_dagster.learning.store import ModelRef
@@ -28,6 +28,8 @@ from usergrowth_dagster.warehouse.engine import Engine
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+T = TypeVar("T")
 
 CHUNK_ROWS = 50_000
 LEAST_VALUES = 50  # of a column, from which its new ones are counted
@@ -70,11 +72,12 @@ def score(
     loaded = load(model) if isinstance(model, ModelRef) else model
     spec = loaded.spec
     types = engine.describe(f"select * from {relation}")
-    require_features(engine, loaded, relation, most=max_unseen_share)
+    _require_columns(loaded, types)
+    unseen = Unseen(loaded)
     keys = [key for key in COPIED if key in types]
     listed = "".join(f'"{key}" as "_key_{key}", ' for key in keys)
     reader = engine.connection.sql(
-        f"select {listed}{spec.projection(types)} from {relation}"
+        f"select {listed}{unseen.columns}{spec.projection(types)} from {relation}"
     ).to_arrow_reader(chunk_rows)
     schema = pa.schema(
         [
@@ -83,18 +86,31 @@ def score(
         ]
     )
     parts: list[Any] = []
-    for batch in reader:
+    for batch in ahead(reader):
         if batch.num_rows:
             chunk = pa.Table.from_batches([batch])
+            unseen.count(chunk)
             found = loaded.model.score(flat_frame(chunk, spec))
             values = pa.array(shift_level(found, level) if level else found, pa.float64())
             parts.append(
                 pa.table([*(chunk.column(i) for i in range(len(keys))), values], schema=schema)
             )
+    unseen.require(max_unseen_share)
     if not parts:
         return schema.empty_table()
     table = pa.concat_tables(parts)
     return table.sort_by([(key, "ascending") for key in keys]) if keys else table
+
+
+def ahead(batches: Iterable[T]) -> Iterator[T]:
+    """The same batches; a thread gets the next one while the caller works on this one."""
+    done = object()
+    stream = iter(batches)
+    with ThreadPoolExecutor(1, thread_name_prefix="usergrowth-scoring") as reader:
+        coming = reader.submit(next, stream, done)
+        while (batch := coming.result()) is not done:
+            coming = reader.submit(next, stream, done)
+            yield cast(T, batch)
 
 
 def require_features(engine: Engine, model: LoadedModel, relation: str, *, most: float) -> None:
@@ -111,7 +127,15 @@ def require_features(engine: Engine, model: LoadedModel, relation: str, *, most:
     Raises:
         UserError: a column is gone, has another kind, or nearly all its values are new.
     """
-    types = engine.describe(f"select * from {relation}")
+    _require_columns(model, engine.describe(f"select * from {relation}"))
+    unseen = Unseen(model)
+    if unseen.columns:
+        unseen.add(engine.rows(f"select {unseen.sums} from {relation}")[0])
+    unseen.require(most)
+
+
+def _require_columns(model: LoadedModel, types: Mapping[str, str]) -> None:
+    """Refuse rows without a column of the features, or with one of another kind."""
     wanted = {f.column: model.spec.columns[f.column] for f in model.spec.features}
     told = []
     missing = sorted(c for c in wanted if c not in types)
@@ -125,12 +149,10 @@ def require_features(engine: Engine, model: LoadedModel, relation: str, *, most:
         for c in sorted(wanted)
         if c in types and kind_of(types[c]) != wanted[c]
     ]
-    if not told:
-        told = [
-            f"{share:.0%} of the {rows:,} {what} are new to it"
-            for what, share, rows in _unseen(engine, model, relation, wanted)
-            if share > most and rows >= LEAST_VALUES
-        ]
+    _refuse(model, told)
+
+
+def _refuse(model: LoadedModel, told: Sequence[str]) -> None:
     if told:
         ref = model.ref
         raise UserError(
@@ -140,37 +162,65 @@ def require_features(engine: Engine, model: LoadedModel, relation: str, *, most:
         )
 
 
-def _unseen(
-    engine: Engine, model: LoadedModel, relation: str, wanted: Mapping[str, Kind]
-) -> Iterator[tuple[str, float, int]]:
-    """Columns with values of their own: what they are, the share of new ones, and their number."""
-    spec = model.spec
-    maps = [c for c, kind in wanted.items() if kind == "number_map" and not _of_item(c)]
-    counts: dict[str, list[int]] = {}
-    for column, key, rows in map_keys(engine, relation, maps, "true"):
-        found = counts.setdefault(column, [0, 0])
-        found[0] += 0 if key in spec.keys[column] else rows
-        found[1] += rows
-    for column, (new, rows) in counts.items():
-        yield f"values in {column}, by their keys,", new / rows, rows
-    kept = [
-        f
-        for f in spec.features
-        if f.kind == "category" and not _of_item(f.column) and not _mostly_other(model, f)
-    ]
-    if not kept:
-        return
-    flat = ", ".join(f"{f.sql(True)} as {quoted(f.name)}" for f in kept)
-    asked = ", ".join(
-        f"count(*) filter (where {quoted(f.name)} = {quote_text(OTHER)}), "
-        f"count(*) filter (where {quoted(f.name)} <> {quote_text(MISSING)})"
-        for f in kept
-    )
-    row = engine.rows(f"select {asked} from (select {flat} from {relation})")[0]
-    for place, feature in enumerate(kept):
-        new, known = row[2 * place], row[2 * place + 1]
-        if known:
-            yield f"values of {feature.label}", new / known, known
+class Unseen:
+    """Counts, of columns with values of their own, those that are new to a model.
+
+    Attributes:
+        columns: what to select of each row, a comma after each; empty where nothing is counted.
+        sums: the sums of the same over all rows.
+    """
+
+    def __init__(self, model: LoadedModel) -> None:
+        spec, self.model = model.spec, model
+        wanted = {f.column: spec.columns[f.column] for f in spec.features}
+        counted: list[tuple[str, str, str]] = []  # what, the new ones of a row, all of a row
+        for column, kind in wanted.items():
+            if kind == "number_map" and not _of_item(column):
+                kept = ", ".join(map(quote_text, spec.keys[column]))
+                keys = f"map_keys({quoted(column)})"
+                new = f"len(list_filter({keys}, lambda k: k not in ({kept})))" if kept else ""
+                what = f"values in {column}, by their keys,"
+                counted.append((what, new or f"len({keys})", f"len({keys})"))
+        for f in spec.features:
+            if f.kind == "category" and not _of_item(f.column) and not _mostly_other(model, f):
+                value = f.sql(True)
+                new = f"cast({value} = {quote_text(OTHER)} as integer)"
+                known = f"cast({value} <> {quote_text(MISSING)} as integer)"
+                counted.append((f"values of {f.label}", new, known))
+        self._what = [what for what, _, _ in counted]
+        parts = [part for _, *both in counted for part in both]
+        self.columns = "".join(f'{part} as "_count_{i}", ' for i, part in enumerate(parts))
+        self.sums = ", ".join(f"sum({part})" for part in parts)
+        self._counts = [0] * len(parts)
+
+    def count(self, chunk: "pa.Table") -> None:
+        """Count the rows of a chunk that has ``columns``."""
+        import pyarrow.compute as pc
+
+        names = [f"_count_{i}" for i in range(len(self._counts))]
+        self.add([pc.sum(chunk.column(name)).as_py() for name in names])
+
+    def add(self, counts: Sequence[int | None]) -> None:
+        """Add the counts of some rows; None of a column without a value."""
+        self._counts = [
+            known + int(more or 0) for known, more in zip(self._counts, counts, strict=True)
+        ]
+
+    def require(self, most: float) -> None:
+        """Refuse rows where more than a share of a column's values are new.
+
+        Raises:
+            UserError: they are; the sentence names the columns.
+        """
+        pairs = zip(self._what, self._counts[::2], self._counts[1::2], strict=True)
+        _refuse(
+            self.model,
+            [
+                f"{new / rows:.0%} of the {rows:,} {what} are new to it"
+                for what, new, rows in pairs
+                if rows >= LEAST_VALUES and new / rows > most
+            ],
+        )
 
 
 def _of_item(column: str) -> bool:
