@@ -84,7 +84,7 @@ def _prepare(work: Path, users: int, days: int, people: int) -> tuple[str, int]:
             engine.run(
                 f'copy (select r.i as "row", f.* exclude (n, user_id), concat(f.user_id, r.i) '
                 f"as user_id from range({rows}) as r(i) inner join numbered as f "
-                f"on f.n = r.i % {known}) to '{work / name}.parquet' (row_group_size 100000)"
+                f"on f.n = r.i % {known}) to '{work / name}.parquet' (row_group_size 20480)"
             )
     return fitted.kind, len(found.spec.features)
 

@@ -3,37 +3,53 @@
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
 from measured import ROOT, Row, Size, Used, python
 
 from usergrowth_dagster.commands.campaigns import apply_files
-from usergrowth_dagster.commands.examples import Example, example
+from usergrowth_dagster.commands.examples import SYNTHETIC_DAYS, example
 from usergrowth_dagster.commands.execute import execute
 from usergrowth_dagster.commands.home import make_home, open_home
+from usergrowth_dagster.data.examples.offers import write_population
+from usergrowth_dagster.data.examples.synthetic import SyntheticWorld, write_landing
 from usergrowth_dagster.tasks.project import Project
 
-USERS: dict[Size, int] = {"tiny": 300, "normal": 10_000, "full": 10_000}
+WORLDS: dict[Size, tuple[int, int]] = {
+    "tiny": (200, 75),
+    "normal": (10_000, 200),
+    "full": (10_000, 200),
+}
+"""People and days."""
 CAMPAIGN = "care.yaml"  # whoever is about to be silent: the vendor's question
+START = date(2017, 1, 2)
 STAGES = ("landed", "trained", "selected")
 VENDOR_SECONDS = 30 * 60
 
 
 def measure(size: Size, work: Path) -> Iterator[Row]:
     """Two rows: the seconds, and the memory of the process that needs most."""
-    users = USERS[size]
-    home, chosen = work / "home", _one_campaign(users)
-    settings = make_home(home, chosen.settings)
-    chosen.write(Project(settings))
+    users, days = WORLDS[size]
+    home, day = work / "home", START + timedelta(days=days - 1)
+    first = START - timedelta(days=7)  # the first snapshots lie before the first event
+    values = {"today": str(day), "start_date": str(first), "fictional_numbers": True}
+    project = Project(make_home(home, values))
+    world = SyntheticWorld(users=users, days=days, start=START, seed=project.settings.seed)
+    write_landing(world, project.landing)
+    write_population(world, project.landing, "care", day)
     path = home / CAMPAIGN
-    path.write_text(chosen.campaigns[CAMPAIGN], encoding="utf-8")
+    text = example("synthetic", users).campaigns[CAMPAIGN]
+    usual = START + timedelta(days=SYNTHETIC_DAYS - 1)
+    text = text.replace(str(usual), str(day)).replace(
+        "window_days: 170", f"window_days: {days - 30}"
+    )
+    path.write_text(text, encoding="utf-8")
     list(apply_files(home, [path]))
-    used = {stage: _run(home, users, stage) for stage in STAGES}
+    used = {stage: _run(home, stage, first, day) for stage in STAGES}
     assert used["selected"].answer, "nobody was selected"
-    what = f"{users:,} people, 200 days: landed, trained, selected"
+    what = f"{users:,} people, {days} days: landed, trained, selected"
     each = ", ".join(
         f"{stage} {one.wall:.0f} s and {one.peak:,.0f} MB" for stage, one in used.items()
     )
@@ -61,26 +77,19 @@ def measure(size: Size, work: Path) -> Iterator[Row]:
     )
 
 
-def _one_campaign(users: int) -> Example:
-    chosen = example("synthetic", users)
-    return replace(chosen, campaigns={CAMPAIGN: chosen.campaigns[CAMPAIGN]})
-
-
-def _run(home: Path, users: int, stage: str) -> Used:
+def _run(home: Path, stage: str, first: date, day: date) -> Used:
     """One stage in a process of its own."""
     benchmarks = str(ROOT / "benchmarks")
-    return python(Path(__file__), str(home), str(users), stage, PYTHONPATH=benchmarks)
+    return python(Path(__file__), str(home), stage, str(first), str(day), PYTHONPATH=benchmarks)
 
 
-def _child(home: Path, users: int, stage: str) -> None:
+def _child(home: Path, stage: str, first: date, day: date) -> None:
     """One stage, as the commands run it; prints the number of selected people."""
     from usergrowth_dagster.defs.jobs import CHOOSE, INGEST, TRAIN, range_tags
 
     settings = open_home(home)
-    chosen = _one_campaign(users)
-    day = chosen.execution_date
     if stage == "landed":
-        execute(INGEST, tags=range_tags(chosen.first_day, day - timedelta(days=1)))
+        execute(INGEST, tags=range_tags(first, day - timedelta(days=1)))
     else:
         execute(TRAIN if stage == "trained" else CHOOSE, partition=day.isoformat())
     landed = Project(settings).warehouse.files("decisions").values()
@@ -94,4 +103,4 @@ def _child(home: Path, users: int, stage: str) -> None:
 
 
 if __name__ == "__main__":
-    _child(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    _child(Path(sys.argv[1]), sys.argv[2], *map(date.fromisoformat, sys.argv[3:5]))
