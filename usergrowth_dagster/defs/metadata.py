@@ -3,12 +3,13 @@
 import base64
 from collections.abc import Mapping, Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from usergrowth_dagster.warehouse.build import Build
-from usergrowth_dagster.warehouse.lineage import column_lineage
+from usergrowth_dagster.warehouse.lineage import kept_lineage
 from usergrowth_dagster.warehouse.models import ModelGraph
 
 OWNER = "team:growth"
@@ -30,25 +31,25 @@ def model_schema(graph: ModelGraph, model: str) -> dg.TableSchema:
     return table_schema({name: (column.type, column.meaning) for name, column in columns.items()})
 
 
-def lineage_metadata(graph: ModelGraph, model: str) -> dg.TableColumnLineage:
-    """Dagster's column lineage of a SQL model."""
+def lineage_metadata(graph: ModelGraph, model: str, home: Path) -> dg.TableColumnLineage:
+    """Dagster's column lineage of a SQL model, kept in the home."""
     return dg.TableColumnLineage(
         deps_by_column={
             column: [
                 dg.TableColumnDep(asset_key=dg.AssetKey([table]), column_name=name)
                 for table, name in sorted(sources)
             ]
-            for column, sources in column_lineage(graph, model).items()
+            for column, sources in kept_lineage(graph, model, home / "lineage").items()
         }
     )
 
 
-def build_metadata(graph: ModelGraph, build: Build) -> dict[str, Any]:
+def build_metadata(graph: ModelGraph, build: Build, home: Path) -> dict[str, Any]:
     """Metadata of one build of a SQL model."""
     found: dict[str, Any] = {
         "dagster/row_count": build.rows_in_all,
         "rows_written": build.rows,
-        "dagster/column_lineage": lineage_metadata(graph, build.model),
+        "dagster/column_lineage": lineage_metadata(graph, build.model, home),
         "dagster/code_version": build.code_version,
         "days_built": len(build.built),
         "days_unchanged": len(build.unchanged),

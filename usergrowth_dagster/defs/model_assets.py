@@ -64,7 +64,7 @@ def model_asset(
                 "ahead at have not landed; run it again later",
                 allow_retries=False,
             )
-        metadata = build_metadata(graph, result)
+        metadata = build_metadata(graph, result, opened.settings.home)
         if result.immature:
             metadata["days_not_complete_yet"] = day_list(result.immature)
         found = {test.name: test for test in result.tests}
