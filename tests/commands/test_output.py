@@ -43,6 +43,7 @@ SHOWS: dict[str, list[str]] = {
     "report": ["care"],
     "reviews": [],
     "status": [],
+    "tables": [],
     "suppress count": [],
     "what-if": ["care"],
     "why": ["{user}"],
