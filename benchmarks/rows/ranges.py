@@ -1,0 +1,78 @@
+"""Many dates in one range, weekly snapshots, and a longer history, each beside one date."""
+
+import shutil
+import statistics
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+
+from measured import ROOT, Row, Size, python
+from rows.features import copy, seconds
+from world import LAST, World, build_facts, make_world
+
+USERS: dict[Size, int] = {"tiny": 200, "normal": 10_000, "full": 20_000}
+TIMES: dict[Size, int] = {"tiny": 1, "normal": 3, "full": 3}
+PROGRAM = ROOT / "benchmarks" / "one_date.py"
+
+
+def measure(size: Size, work: Path) -> Iterator[Row]:
+    """The rows of this module; see :class:`measured.Measure`."""
+    users = USERS[size]
+    long = make_world(work / "long", users, 840)
+    build_facts(long)
+    day = long.execution_date
+    keep_months(long, work, day)
+    one = statistics.median(features(long, work, [day]) for _ in range(TIMES[size]))
+    many = features(long, work, long.dates(90))
+    weekly = statistics.median(
+        features(long, work, [day - timedelta(days=7)], "churn_training")
+        for _ in range(TIMES[size])
+    )
+    snapshots = [day - timedelta(days=7 * week) for week in range(1, 53)]
+    trained = features(long, work, snapshots, "churn_training")
+    what = f"{users:,} users, two years and more of days"
+    yield Row(
+        f"features of 90 dates in one range, {what}", "one date", many, one, "≤ 20×", 20, "slower"
+    )
+    yield Row(
+        f"training set of 52 weekly snapshots, {what}",
+        "one snapshot",
+        trained,
+        weekly,
+        "≤ 12×",
+        12,
+        "slower",
+    )
+    short = make_world(work / "short", users, 366)
+    build_facts(short)
+    keep_months(short, work, day)
+    year = statistics.median(features(short, work, [day]) for _ in range(TIMES[size]))
+    yield Row(
+        f"features of one date with 840 days of history, {users:,} users",
+        "with 366",
+        one,
+        year,
+        "≤ 1.1×",
+        1.1,
+        "slower",
+    )
+
+
+def keep_months(world: World, work: Path, day: date) -> None:
+    """Keep the closed months, as an earlier date would have done."""
+    home = copy(world, work / "warm")
+    dates = [(day - timedelta(days=days)).isoformat() for days in (1, 90, 365)]
+    python(PROGRAM, home, "--dates", *dates)
+    shutil.copytree(home / "storage" / "months", world.settings.home / "storage" / "months")
+    shutil.rmtree(home)
+
+
+def features(world: World, work: Path, days: Sequence[date], *models: str) -> float:
+    """Seconds of some dates' features, and of what is made from them, in a copy of the home."""
+    home = copy(world, work / "turn")
+    made = ["user_features", *(["churn_label"] if models else []), *models]
+    dates = [day.isoformat() for day in sorted(days)]
+    used = python(PROGRAM, home, "--dates", *dates, "--models", *made)
+    shutil.rmtree(home)
+    assert max(days) <= LAST + timedelta(days=1)
+    return seconds(used)
