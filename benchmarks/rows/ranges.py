@@ -11,6 +11,9 @@ from rows.features import copy, seconds
 from world import LAST, World, build_facts, make_world
 
 USERS: dict[Size, int] = {"tiny": 200, "normal": 10_000, "full": 20_000}
+DAYS: dict[Size, int] = {"tiny": 420, "normal": 840, "full": 840}
+RANGE: dict[Size, tuple[int, int]] = {"tiny": (5, 4), "normal": (90, 52), "full": (90, 52)}
+"""Dates in a row, and weekly snapshots."""
 TIMES: dict[Size, int] = {"tiny": 1, "normal": 3, "full": 3}
 PROGRAM = ROOT / "benchmarks" / "one_date.py"
 
@@ -18,24 +21,31 @@ PROGRAM = ROOT / "benchmarks" / "one_date.py"
 def measure(size: Size, work: Path) -> Iterator[Row]:
     """The rows of this module; see :class:`measured.Measure`."""
     users = USERS[size]
-    long = make_world(work / "long", users, 840)
+    long = make_world(work / "long", users, DAYS[size])
     build_facts(long)
     day = long.execution_date
     keep_months(long, work, day)
     one = statistics.median(features(long, work, [day]) for _ in range(TIMES[size]))
-    many = features(long, work, long.dates(90))
+    dates, weeks = RANGE[size]
+    many = features(long, work, long.dates(dates))
     weekly = statistics.median(
         features(long, work, [day - timedelta(days=7)], "churn_training")
         for _ in range(TIMES[size])
     )
-    snapshots = [day - timedelta(days=7 * week) for week in range(1, 53)]
+    snapshots = [day - timedelta(days=7 * week) for week in range(1, weeks + 1)]
     trained = features(long, work, snapshots, "churn_training")
-    what = f"{users:,} users, two years and more of days"
+    what = f"{users:,} users, {DAYS[size]} days"
     yield Row(
-        f"features of 90 dates in one range, {what}", "one date", many, one, "≤ 20×", 20, "slower"
+        f"features of {dates} dates in one range, {what}",
+        "one date",
+        many,
+        one,
+        "≤ 20×",
+        20,
+        "slower",
     )
     yield Row(
-        f"training set of 52 weekly snapshots, {what}",
+        f"training set of {weeks} weekly snapshots, {what}",
         "one snapshot",
         trained,
         weekly,
@@ -48,7 +58,7 @@ def measure(size: Size, work: Path) -> Iterator[Row]:
     keep_months(short, work, day)
     year = statistics.median(features(short, work, [day]) for _ in range(TIMES[size]))
     yield Row(
-        f"features of one date with 840 days of history, {users:,} users",
+        f"features of one date with {DAYS[size]} days of history, {users:,} users",
         "with 366",
         one,
         year,
