@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
@@ -30,11 +31,17 @@ from usergrowth_dagster.warehouse.quality import (
 )
 from usergrowth_dagster.warehouse.tables import Warehouse
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done, and the steps in all."""
 
-CHUNK_ROWS = 20_000_000
+CHUNK_ROWS = 4_000_000
 """Input rows that one statement may join, summed over its output days."""
+
+COPIED_ROWS = 80_000
+"""Input rows that one statement may hand on whole, with all their maps: some 5 KB of memory each."""
 
 MAX_CHUNK_DAYS = 92
 
@@ -171,19 +178,25 @@ class Builder:
 
     def _chunks(self, model: str, days: Sequence[date]) -> Iterator[list[date]]:
         inputs = self.graph.table_inputs(model)
+        copied = [ref for ref in self.graph.models[model].inherit if ref in inputs]
         chunk: list[date] = []
-        rows = 0
+        rows = whole = 0
         for day in days:
-            day_rows = sum(
-                self._row_counts(table).get(input_day, 0)
+            read = {
+                table: sum(
+                    self._row_counts(table).get(input_day, 0)
+                    for input_day in self.input_days(table, day, wanted)
+                )
                 for table, wanted in inputs.items()
-                for input_day in self.input_days(table, day, wanted)
-            )
-            if chunk and (rows + day_rows > CHUNK_ROWS or len(chunk) >= MAX_CHUNK_DAYS):
+            }
+            rows += sum(read.values())
+            whole += sum(read[table] for table in copied)
+            full = rows > CHUNK_ROWS or whole > COPIED_ROWS or len(chunk) >= MAX_CHUNK_DAYS
+            if chunk and full:
                 yield chunk
-                chunk, rows = [], 0
+                chunk, rows = [], sum(read.values())
+                whole = sum(read[table] for table in copied)
             chunk.append(day)
-            rows += day_rows
         if chunk:
             yield chunk
 
@@ -205,14 +218,12 @@ class Builder:
                 f'cast("{name}" as {kind}) as "{name}"' for name, kind in types.items()
             )
             engine.run(f"create temp table _output as select {body} from ({select}) as model")
-            # one partition needs no order; sorting wide rows costs as much as making them
-            rows = "select * from _output" + (' order by "ds"' if len(days) > 1 else "")
             tests = run_tests(engine, "_output", model_tests(self.graph, model))
             _merge_tests(result, tests)
             refuse_failures(model, _span(days), tests)
             commit = self.warehouse.replace(
                 model,
-                lambda: with_maps(engine.stream(rows), declared),
+                lambda: with_maps(_by_day(engine, days), declared),
                 days=days,
                 fingerprints={day: marks[day] for day in days},
             )
@@ -240,6 +251,17 @@ class Builder:
     def _needed(self, table: str, days: Sequence[date], wanted: Sequence[InputDays]) -> set[date]:
         """Days of a table that some output days read together."""
         return set().union(*(self.input_days(table, day, wanted) for day in days))
+
+
+def _by_day(engine: Engine, days: Sequence[date]) -> "pa.RecordBatchReader":
+    """The rows of the output day by day: sorting wide rows costs more than to make them."""
+    import pyarrow as pa
+
+    parts = (
+        engine.stream(f"select * from _output where ds = date '{day.isoformat()}'") for day in days
+    )
+    first = next(parts)
+    return pa.RecordBatchReader.from_batches(first.schema, chain(first, chain.from_iterable(parts)))
 
 
 def bind_dates(engine: Engine, days: Sequence[date]) -> None:
