@@ -41,7 +41,7 @@ CHUNK_ROWS = 4_000_000
 """Input rows that one statement may join, summed over its output days."""
 
 COPIED_ROWS = 80_000
-"""Input rows that one statement may hand on whole, with all their maps: some 5 KB of memory each."""
+"""Input rows that one statement may hand on whole, with all their maps: some 5 KB each."""
 
 MAX_CHUNK_DAYS = 92
 
