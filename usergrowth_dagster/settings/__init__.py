@@ -21,6 +21,7 @@ from pydantic_settings import (
 
 from usergrowth_dagster.days import check_day
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.settings import machine
 from usergrowth_dagster.settings.delivery import DeliverySettings
 from usergrowth_dagster.settings.effects import EffectSettings
 from usergrowth_dagster.settings.learning import LearningSettings
@@ -98,8 +99,14 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings):
     failure_webhook: str | None = Field(
         None, description="URL that gets a JSON POST when a run fails"
     )
-    memory_limit: str = Field("4GB", description="memory of one DuckDB connection")
-    threads: PositiveInt = Field(2, description="threads of one DuckDB connection")
+    memory_limit: str = Field(
+        default_factory=machine.memory_limit,
+        description="memory of one DuckDB connection; default: two fifths of the machine's",
+    )
+    threads: PositiveInt = Field(
+        default_factory=machine.processors,
+        description="threads of one DuckDB connection; default: the machine's processors",
+    )
     seed: int = Field(20170101, description="seed of everything that draws at random")
 
     @field_validator("encoding")
