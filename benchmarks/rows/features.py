@@ -12,7 +12,7 @@ import pandas as pd
 from measured import ROOT, Row, Size, Used, python
 from world import LAST, World, build_facts, make_world
 
-USERS: dict[Size, int] = {"tiny": 300, "normal": 20_000, "full": 100_000}
+USERS: dict[Size, int] = {"tiny": 300, "normal": 100_000, "full": 100_000}
 TIMES: dict[Size, int] = {"tiny": 1, "normal": 2, "full": 3}
 LABELLED = LAST - timedelta(days=6)
 RIVALS = ROOT / "benchmarks" / "rivals"

@@ -75,6 +75,22 @@ def test_any_days_are_the_same_rows(
     assert all(name[:7] in ("2024-01", "2024-02") for name in files(warehouse))
 
 
+def test_views_of_one_table_show_their_own_days(warehouse: Warehouse, settings: Settings) -> None:
+    """A view over a year that shows a quarter, since a view over a quarter was bound after it."""
+    land(warehouse, range(20))  # no closed month: all is read from days
+    landed = warehouse.files("user_day")
+    every = [day(number) for number in range(20)]
+    with open_engine(settings) as engine:
+        months = Months(warehouse.storage, GRAPH)
+        months.bind(engine, VIEW, set(every) & set(landed), landed)
+        months.bind(engine, "user_event_days", set(every[15:]) & set(landed), landed)
+        months.bind(engine, "user_amount_days", set(), landed)
+        rows = sorted(engine.rows(f"select ds, user_id, kind, events from {VIEW}"))
+        assert rows == expected(every)
+        assert engine.value("select count(distinct ds) from user_event_days") == 4
+        assert engine.value("select count(*) from user_amount_days") == 0
+
+
 def test_a_day_that_is_landed_again_shows(warehouse: Warehouse, settings: Settings) -> None:
     """A kept month that hides what was landed since, or that stays on the disk for ever."""
     land(warehouse, range(DAYS))

@@ -60,8 +60,9 @@ class Months:
                 kept.append((path, some if len(some) < len(of_month) else []))
         table = self._table(view)
         files = [name for day in open_days for name in landed[day]]
-        engine.bind_files(f"{table}_days", files, self.graph.types(table))
-        parts = [self._sql(view, f"{table}_days"), *(_select(path, some) for path, some in kept)]
+        # named after the view: another view of the table may show other days
+        engine.bind_files(f"_{view}_open", files, self.graph.types(table))
+        parts = [self._sql(view, f"_{view}_open"), *(_select(path, some) for path, some in kept)]
         engine.run(f"create or replace view {view} as " + "\nunion all by name\n".join(parts))
 
     def _table(self, view: str) -> str:
@@ -105,13 +106,13 @@ class Months:
 
     def _write(self, engine: Engine, view: str, files: Sequence[str], path: Path) -> None:
         table = self._table(view)
-        engine.bind_files(f"{table}_month", files, self.graph.types(table))
+        engine.bind_files(f"_{view}_month", files, self.graph.types(table))
         grain = self.graph.models[view].grain
         order = ", ".join(f'"{name}"' for name in (*grain[1:], grain[0]))
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
             engine.run(
-                f"copy ({self._sql(view, f'{table}_month')} order by {order}) "
+                f"copy ({self._sql(view, f'_{view}_month')} order by {order}) "
                 f"to {_text(str(temporary))} (format parquet, compression zstd)"
             )
             temporary.chmod(0o600)
