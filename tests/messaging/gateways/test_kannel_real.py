@@ -246,5 +246,5 @@ def test_full_queue_is_no_doubt(settings: Settings) -> None:
 def _hang_up(boxes: Boxes) -> None:
     """Take the operator away."""
     boxes.running["fakesmsc"].terminate()
-    boxes.running.pop("fakesmsc").wait(timeout=5)
+    boxes.running.pop("fakesmsc").wait(timeout=30)
     assert until(lambda: "(online" not in boxes.status().partition("SMSC connections")[2])
