@@ -1,5 +1,6 @@
 """Kept months: the same rows as the days that they are made of, and never rows of other days."""
 
+import os
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -102,8 +103,14 @@ def test_a_day_that_is_landed_again_shows(warehouse: Warehouse, settings: Settin
         changed = [day(14), day(15)]
         rows = expected([d for d in every if d not in changed]) + expected(changed, 7.0)
         assert read(engine, warehouse, every) == sorted(rows)
-    assert len(files(warehouse)) == len(before) == 2
-    assert len(set(files(warehouse)) & set(before)) == 1
+        both = files(warehouse)
+        assert len(before) == 2 and set(before) < set(both)  # a query may be open on the old one
+        for file in warehouse.storage.files(f"{kept.FOLDER}/{VIEW}"):
+            os.utime(file.uri, (0, 0))
+        land(warehouse, range(14, 16), events=8.0)
+        read(engine, warehouse, every)
+    january, february = files(warehouse)
+    assert january == before[0] and february not in both
 
 
 def test_a_month_that_cannot_be_kept_is_read_from_its_days(

@@ -12,6 +12,7 @@ what is here can be deleted at any time. The newest month is read from its days.
 
 import contextlib
 import hashlib
+import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
@@ -22,6 +23,8 @@ from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.models import ModelGraph
 
 FOLDER = "months"
+OLD_SECONDS = 3600.0
+"""A file that another replaces is deleted when it is older; a query may be open on a young one."""
 Files = Mapping[date, Sequence[str]]
 """Data files of a table by day."""
 
@@ -98,10 +101,7 @@ class Months:
             self._write(engine, view, [name for day in days for name in landed[day]], path)
         except (OSError, duckdb.IOException):  # a home that cannot be written to is read as it is
             return None
-        for other in folder.glob(f"{days[0]:%Y-%m}-*.parquet"):
-            if other != path:
-                with contextlib.suppress(FileNotFoundError):
-                    other.unlink()
+        _remove_old(folder, f"{days[0]:%Y-%m}-*.parquet", path)
         return str(path)
 
     def _write(self, engine: Engine, view: str, files: Sequence[str], path: Path) -> None:
@@ -124,6 +124,14 @@ class Months:
 def forget_months(storage: Storage) -> None:
     """Delete all that is kept; it is made again from the tables when it is read next."""
     storage.remove(FOLDER)
+
+
+def _remove_old(folder: Path, pattern: str, newest: Path) -> None:
+    """Delete what a month was before; another process may be reading what is young."""
+    for other in folder.glob(pattern):
+        with contextlib.suppress(FileNotFoundError):
+            if other != newest and time.time() - other.stat().st_mtime > OLD_SECONDS:
+                other.unlink()
 
 
 def _by_month(landed: Files) -> dict[tuple[int, int], list[date]]:
