@@ -34,7 +34,7 @@ def last_run(home: Path, day: date = D) -> LastRun:
     return LastRun(load_settings(home), day, asked=True)
 
 
-def told(**more: object) -> ChainReport:
+def unchanged(**more: object) -> ChainReport:
     """A report of a run that changed nothing."""
     table = Rows(["task", "file"], [["care", OUTPUT]])
     metadata = {"selection_output": {"by_task": table, "lineage": object(), "tasks": 1}, **more}
@@ -46,7 +46,7 @@ def kept_home(world: World, folder: Path) -> Path:
     home = copy_home(world.decided, folder)
     last = last_run(home)
     last.begin()
-    assert last.keep(told())
+    assert last.keep(unchanged())
     assert last_run(home).report() is not None
     return home
 
@@ -132,7 +132,7 @@ def test_every_change_makes_the_run_anew(world: World, tmp_path: Path, name: str
         (home / "reports" / "care.json").write_text("{}")
         last = last_run(home)
         last.begin()
-        assert last.keep(told())
+        assert last.keep(unchanged())
     CHANGES[name](home)
     assert last_run(home).report() is None
 
@@ -154,7 +154,7 @@ def test_other_dates_clocks_and_places(
     elsewhere = load_settings(home, database_url="postgresql://localhost/x")
     last = LastRun(elsewhere, D, asked=True)
     last.begin()
-    assert last.before is None and not last.keep(told()) and last.report() is None
+    assert last.before is None and not last.keep(unchanged()) and last.report() is None
     assert last_run(home).report() is not None
 
 
@@ -173,22 +173,22 @@ def test_what_is_not_kept(world: World, tmp_path: Path) -> None:
     assert not keeps(ChainReport(RunReport("a", failures=["no"]), None))
     assert not keeps(ChainReport(RunReport("a"), None, RunReport("m")))
     assert not keeps(ChainReport(RunReport("a"), None, rehearsed=[]))
-    assert not keeps(told(scores={"left_to_another_run": "care"}))
-    assert not keeps(told(), commit)
-    assert not keeps(told(), new_landing_day)
-    assert not keeps(told(), lambda home: os.utime(home / "landing" / OUTPUT))
+    assert not keeps(unchanged(scores={"left_to_another_run": "care"}))
+    assert not keeps(unchanged(), commit)
+    assert not keeps(unchanged(), new_landing_day)
+    assert not keeps(unchanged(), lambda home: os.utime(home / "landing" / OUTPUT))
     message = "id = (select min(id) from message where state = 'accepted')"
     message = f"{message} or state in ('planned', 'claimed', 'submitting', 'in_doubt')"
     for state in ("planned", "claimed", "submitting", "in_doubt"):
         execute_sql("control.db", f"update message set state = '{state}' where {message}")(home)
-        assert not keeps(told()), state
+        assert not keeps(unchanged()), state
     execute_sql("control.db", f"update message set state = 'accepted' where {message}")(home)
     for state in ("planning", "ready", "sending", "stopped"):
         execute_sql("control.db", f"update occurrence set state = '{state}'")(home)
-        assert not keeps(told()), state
+        assert not keeps(unchanged()), state
     execute_sql("control.db", "update occurrence set state = 'done'")(home)
     assert not (home / FILE).exists()
-    assert keeps(told())
+    assert keeps(unchanged())
     found = last_run(home).report()
     assert found is not None and found.decide is not None and found.repeated
     assert found.warnings == ["a warning"]

@@ -21,8 +21,8 @@ def test_changed_state_is_named_and_mended(world: World, tmp_path: Path) -> None
         connection.commit()
     (home / "tables.db").chmod(0o600)
     before = (home / "tables.db").read_bytes()
-    told = errors(cli(home, "tables"))
-    assert told and all(line.startswith("error: what is kept of table ") for line in told)
+    faults = errors(cli(home, "tables"))
+    assert faults and all(line.startswith("error: what is kept of table ") for line in faults)
     found = {f.name: f.detail for f in doctor.examine(load_settings(home)) if not f.well}
     assert "usergrowth tables --rebuild" in found["tables"]
     assert (home / "tables.db").read_bytes() == before  # looking changes nothing

@@ -135,8 +135,8 @@ def _tables(settings: Settings) -> str:
 
     project = Project(settings)
     if faults := state_faults(project):
-        told = "; ".join(f"{table} {fault}" for table, fault in faults.items())
-        raise UserError(f"what is kept of tables {told}; run usergrowth tables --rebuild")
+        listed = "; ".join(f"{table} {fault}" for table, fault in faults.items())
+        raise UserError(f"what is kept of tables {listed}; run usergrowth tables --rebuild")
     return f"{len(project.warehouse.tables())} tables, kept as their logs say"
 
 

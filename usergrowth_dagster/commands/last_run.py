@@ -50,7 +50,6 @@ class LastRun:
         # Libraries add to it while they run.
         self._environment = sorted(i for i in os.environ.items() if i[0].startswith(_ENVIRONMENT))
         self._record = self._read()
-
         self.before: str | None = None
 
     def begin(self) -> None:
@@ -112,8 +111,8 @@ class LastRun:
         from usergrowth_dagster.messaging.dispatching.due import time_matters
 
         runs = [run for run in (report.ingest, report.decide) if run is not None]
-        told = [found for run in runs for found in run.metadata.values()]
-        if any("left_to_another_run" in found for found in told):
+        reported = [metadata for run in runs for metadata in run.metadata.values()]
+        if any("left_to_another_run" in metadata for metadata in reported):
             return False
         store = Project(self.settings).store
         try:
@@ -208,5 +207,5 @@ def _tree_marks(folder: Path) -> list[tuple[str, int, int]]:
 def _output_files(report: ChainReport) -> list[str]:
     """Paths of the output.csv that the run looked at, below the landing root."""
     found = report.decide.metadata.get("selection_output", {}) if report.decide else {}
-    told = found.get("by_task")
-    return [] if told is None else [line[told.header.index("file")] for line in told.lines]
+    tasks = found.get("by_task")
+    return [] if tasks is None else [line[tasks.header.index("file")] for line in tasks.lines]

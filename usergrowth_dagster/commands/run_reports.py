@@ -18,7 +18,7 @@ class Rows:
 
 @dataclass
 class RunReport:
-    """What a run told: rows by asset, metadata by asset, sentences of failed tasks.
+    """What a run reported: rows by asset, metadata by asset, sentences of failed tasks.
 
     A table in the metadata is a :class:`Rows`.
     """

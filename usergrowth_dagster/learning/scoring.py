@@ -137,26 +137,26 @@ def require_features(engine: Engine, model: LoadedModel, relation: str, *, most:
 def _require_columns(model: LoadedModel, types: Mapping[str, str]) -> None:
     """Refuse rows without a column of the features, or with one of another kind."""
     wanted = {f.column: model.spec.columns[f.column] for f in model.spec.features}
-    told = []
+    faults = []
     missing = sorted(c for c in wanted if c not in types)
     if len(missing) == len(wanted):
-        told.append("the rows have none of its features")
+        faults.append("the rows have none of its features")
     elif missing:
         more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
-        told.append(f"the rows lack {', '.join(missing[:8])}{more}")
-    told += [
+        faults.append(f"the rows lack {', '.join(missing[:8])}{more}")
+    faults += [
         f"{c} was a {wanted[c].replace('_', ' of ')} and is {types[c]} now"
         for c in sorted(wanted)
         if c in types and kind_of(types[c]) != wanted[c]
     ]
-    _refuse(model, told)
+    _refuse(model, faults)
 
 
-def _refuse(model: LoadedModel, told: Sequence[str]) -> None:
-    if told:
+def _refuse(model: LoadedModel, faults: Sequence[str]) -> None:
+    if faults:
         ref = model.ref
         raise UserError(
-            f"model {ref.name} version {ref.version} cannot score these rows: {'; '.join(told)}; "
+            f"model {ref.name} version {ref.version} cannot score these rows: {'; '.join(faults)}; "
             "build the features of the execution date anew (usergrowth run), or train again on "
             "features as they are now (usergrowth train)"
         )

@@ -15,6 +15,7 @@ from usergrowth_dagster.effects.analysis import analyse
 from usergrowth_dagster.effects.looks import look_day, looks_reached
 from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS, Window, bind_outcomes
 from usergrowth_dagster.effects.result import ArmFigures, Effect
+from usergrowth_dagster.effects.returns import return_rule
 from usergrowth_dagster.effects.rows import DRAWN, NEEDED, Plan
 from usergrowth_dagster.effects.sample_ratio import Refused
 from usergrowth_dagster.errors import UserError
@@ -28,34 +29,20 @@ from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 OUTCOMES = outcomes.TABLE
 BEHAVIOR = "stg_behavior"
-DEFAULT_RETURN_DAYS = 28
 
 
 def window_of(spec: CampaignSpec, execution_date: date, until: date | None = None) -> Window:
-    """What counts as a return of a campaign's task, and when.
-
-    Keys that ``effect`` leaves out are those of a win-back algorithm; a churn campaign asks whether
-    the user stayed: any behavior within 28 days.
-    """
-    effect, algorithm = spec.effect, spec.algorithm
-    behaviors = (
-        effect.return_behaviors
-        if effect.return_behaviors is not None
-        else algorithm.return_behaviors
-    )
-    on_item = (
-        effect.return_on_item if effect.return_on_item is not None else algorithm.return_on_item
-    )
-    same_day = effect.same_day if effect.same_day is not None else algorithm.same_day
+    """What counts as a return of a campaign's task, and when."""
+    rule = return_rule(spec)
     return Window(
         execution_date,
-        effect.return_days or algorithm.return_days or DEFAULT_RETURN_DAYS,
-        tuple(behaviors or ()),
-        bool(on_item),
-        effect.amount,
-        effect.pre_days,
+        rule.days,
+        rule.behaviors,
+        rule.on_item,
+        spec.effect.amount,
+        spec.effect.pre_days,
         until,
-        bool(same_day),
+        rule.same_day,
     )
 
 

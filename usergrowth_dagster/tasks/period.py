@@ -22,13 +22,13 @@ from usergrowth_dagster.effects.analysis import analyse
 from usergrowth_dagster.effects.everyone import ALL, bind_everyone
 from usergrowth_dagster.effects.outcomes import Window, bind_outcomes
 from usergrowth_dagster.effects.result import EVERY_TASK, Altered, Effect
+from usergrowth_dagster.effects.returns import DEFAULT_RETURN_DAYS
 from usergrowth_dagster.effects.rows import Plan
 from usergrowth_dagster.effects.sample_ratio import Refused
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.choice import global_holdout
 from usergrowth_dagster.tasks.effects import (
     BEHAVIOR,
-    DEFAULT_RETURN_DAYS,
     drawn_sql,
     lost_by_chance,
 )

@@ -93,13 +93,13 @@ def outcome_sentence(story: "Story") -> str:
         day = story.execution_date + timedelta(days=days)
         past = "stayed: was active" if story.stays else "came back"
         after = f"after {days} day{'s' * (days > 1)}, on {day}" if days else "on the day itself"
-        told = f"{past} {after}"
+        sentence = f"{past} {after}"
     elif counted >= last:
-        told = f"did not {'stay: not active' if story.stays else 'come back'} by {last}"
+        sentence = f"did not {'stay: not active' if story.stays else 'come back'} by {last}"
     else:
         past = "not been active" if story.stays else "not come back"
-        told = f"has {past} by {counted}; counted until {last}"
-    return told + (f"; amount {found['amount']:,.2f}" if found["amount"] else "")
+        sentence = f"has {past} by {counted}; counted until {last}"
+    return sentence + (f"; amount {found['amount']:,.2f}" if found["amount"] else "")
 
 
 def _message(message: dict[str, Any], contact: Contact, zone: ZoneInfo) -> str:

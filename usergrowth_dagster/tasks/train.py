@@ -15,10 +15,10 @@ from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.jobs import training_moved
 from usergrowth_dagster.control.model_digests import keep_digest
 from usergrowth_dagster.control.tasks import campaigns, tasks_for
+from usergrowth_dagster.effects.returns import return_rule
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import Algorithm, TrainingConfig
 from usergrowth_dagster.learning.origin import MadeFrom
-from usergrowth_dagster.tasks.effects import window_of
 from usergrowth_dagster.tasks.features import (
     TRAINING_CHAIN,
     TRAINING_SET,
@@ -103,22 +103,22 @@ def uplift_config(project: Project, spec: CampaignSpec) -> TrainingConfig:
     """What a model of effects learns for a campaign: its effect's outcome, by its channel.
 
     The outcome is that of ``effect``, so that what is predicted is what is measured; keys that it
-    leaves out are those of the win-back label (see :func:`tasks.effects.window_of`).
+    leaves out are those of the win-back label.
 
     Raises:
         UserError: as of :func:`training_config`.
     """
-    window = window_of(spec, date.min)
+    rule = return_rule(spec)
     return _checked(
         project,
         spec,
         {
             "algorithm": "uplift",
             "op_target": spec.channel,
-            "return_days": window.return_days,
-            "return_behaviors": window.behaviors,
-            "return_on_item": window.on_item,
-            "same_day": window.same_day,
+            "return_days": rule.days,
+            "return_behaviors": rule.behaviors,
+            "return_on_item": rule.on_item,
+            "same_day": rule.same_day,
             **spec.training.model_dump(exclude_none=True),
         },
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.selection import FallbackSpec, SelectionSpec
+from usergrowth_dagster.effects.returns import return_rule
 
 
 @dataclass(frozen=True)
@@ -115,24 +116,13 @@ def _holdout(spec: CampaignSpec, global_share: float) -> str:
     return "; ".join(parts) or "nobody, so no effect can be measured"
 
 
-def return_rule(spec: CampaignSpec) -> tuple[int, list[str] | None, bool, bool]:
-    """Days, kinds of behavior (None: any), whether on the item, and whether on the same day too."""
-    effect, algorithm = spec.effect, spec.algorithm
-    days = effect.return_days or algorithm.return_days or 28
-    kinds = effect.return_behaviors or algorithm.return_behaviors
-    on_item, same_day = effect.return_on_item, effect.same_day
-    on_item = algorithm.return_on_item if on_item is None else on_item
-    same_day = algorithm.same_day if same_day is None else same_day
-    return days, kinds, bool(on_item), bool(same_day)
-
-
 def _returns(spec: CampaignSpec) -> str:
-    days, kinds, on_item, same_day = return_rule(spec)
-    what = " or ".join(kinds) if kinds else "any behavior"
-    where = " on the item of the text" if on_item else ""
-    when = f"within {days} days after the execution date"
-    if same_day:
-        when = f"on the execution date or within {days} days after it"
+    rule = return_rule(spec)
+    what = " or ".join(rule.behaviors) or "any behavior"
+    where = " on the item of the text" if rule.on_item else ""
+    when = f"within {rule.days} days after the execution date"
+    if rule.same_day:
+        when = f"on the execution date or within {rule.days} days after it"
     return f"{what}{where} {when}"
 
 

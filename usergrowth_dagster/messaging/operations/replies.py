@@ -125,8 +125,8 @@ def mark_refusal(
         connection.execute(
             table.update().where(table.c.id == number).values(action=str(Action.OPT_OUT))
         )
-        told = f"was {row['action']}{'' if new else ', was suppressed already'}"
-        audit.record(connection, actor, "mark-refusal", f"reply {given}", told)
+        change = f"was {row['action']}{'' if new else ', was suppressed already'}"
+        audit.record(connection, actor, "mark-refusal", f"reply {given}", change)
     return f"Reply {given} refuses: its sender {'is' if new else 'was already'} suppressed."
 
 

@@ -51,7 +51,7 @@ Moment = datetime | BindParameter[datetime]
 SCOPE = select(
     _O.c.send_by, exists(select(_M.c.id).where(_M.c.sent_time > bindparam("since", type_=UtcTime)))
 ).where(_O.c.id == bindparam("occurrence"))
-"""Until when an occurrence may be sent, and whether anybody got anything after ``since``."""
+"""Until when an occurrence may be sent, and whether any message went out after ``since``."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Policy:
         return max(spans)
 
     def recent(self, connection: Connection, now: datetime) -> bool:
-        """Whether anybody got anything that could matter; mostly not, on a home's first days."""
+        """Whether a message went out that could matter; mostly not, on a home's first days."""
         query = select(_M.c.id).where(_M.c.sent_time > now - self.reach).limit(1)
         return self.counts and connection.scalar(query) is not None
 
@@ -181,7 +181,7 @@ def screening(policy: Policy, *, recent: bool, open_now: bool) -> Select[Any]:
 
     Args:
         policy: of the occurrence.
-        recent: whether anybody got anything that could matter.
+        recent: whether a message went out that could matter.
         open_now: where the business is, the hours are open: rows without a zone of their own to
             which nobody objects are left out.
     """

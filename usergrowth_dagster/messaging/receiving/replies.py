@@ -243,12 +243,12 @@ def _digest(vault: PhoneVault, one: _Known, phone_hash: bytes) -> bytes:
     row, reply = one.row, one.reply
     sent = reply.send_time  # distinguishes replies even when it is not believed
     if reply.sequence_id:
-        told: Any = reply.sequence_id
+        identity: Any = reply.sequence_id
     elif sent is not None:
-        told = (sent.isoformat(), reply.content)
+        identity = (sent.isoformat(), reply.content)
     else:
-        told = (row["received_time"].isoformat(), os.urandom(16))
-    return vault.user_digest(repr((row["gateway"], phone_hash, row["action"], told)))
+        identity = (row["received_time"].isoformat(), os.urandom(16))
+    return vault.user_digest(repr((row["gateway"], phone_hash, row["action"], identity)))
 
 
 def _obey(

@@ -1,0 +1,46 @@
+"""What a campaign counts as a return."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from usergrowth_dagster.control.campaign import CampaignSpec
+
+DEFAULT_RETURN_DAYS = 28
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ReturnRule:
+    """Which behavior is a return.
+
+    Attributes:
+        days: days from the execution date to the last day that counts.
+        behaviors: kinds of behavior that count; empty: any.
+        on_item: whether only behavior on the row's item counts.
+        same_day: whether the execution date counts too.
+    """
+
+    days: int
+    behaviors: tuple[str, ...]
+    on_item: bool
+    same_day: bool
+
+
+def return_rule(spec: CampaignSpec) -> ReturnRule:
+    """The rule of a campaign.
+
+    Keys that ``effect`` leaves out are those of a win-back algorithm; a churn campaign asks whether
+    the user stayed: any behavior within 28 days.
+    """
+    effect, algorithm = spec.effect, spec.algorithm
+    return ReturnRule(
+        effect.return_days or algorithm.return_days or DEFAULT_RETURN_DAYS,
+        tuple(_given(effect.return_behaviors, algorithm.return_behaviors) or ()),
+        bool(_given(effect.return_on_item, algorithm.return_on_item)),
+        bool(_given(effect.same_day, algorithm.same_day)),
+    )
+
+
+def _given(own: T | None, otherwise: T | None) -> T | None:
+    return otherwise if own is None else own
