@@ -163,8 +163,8 @@ def train_all(
 ) -> list[Training]:
     """Train every configuration of an algorithm that campaigns ask for.
 
-    One that cannot be trained is ``skipped`` with the reason, and the next one goes on. Without a
-    campaign the default configuration is tried, so that a first look shows a model.
+    One that cannot be trained is ``skipped`` with the reason, and the next one goes on. In a home
+    without campaigns the default configuration is tried, so that a first look shows a model.
 
     Args:
         project: the home.
@@ -211,8 +211,11 @@ def _up_to_date(
 
 
 def _default(project: Project, algorithm: Algorithm) -> dict[TrainingConfig, list[str]]:
-    """What is trained when no campaign asks; no effect is, since that needs a control group."""
-    if algorithm == "uplift":
+    """What a home without campaigns trains; no effect, since that needs a control group.
+
+    Where campaigns stand, a model that none of them asks for would only cost time and a review.
+    """
+    if algorithm == "uplift" or campaigns(project.store):
         return {}
     return {TrainingConfig(algorithm=algorithm, churn_days=project.settings.churn_days): []}
 
