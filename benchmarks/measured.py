@@ -19,6 +19,18 @@ ROOT = Path(__file__).resolve().parents[1]
 Size = Literal["tiny", "normal", "full"]
 """tiny: seconds, for CI, where only equality counts; normal: ``make bench``; full: for a night."""
 
+# Linux counts into a child's peak what its parent held when it forked, and a benchmark's parent
+# holds a lot. This parent holds nothing.
+_LAUNCHER = """
+import os, sys, time
+started = time.monotonic()
+child = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)
+_, status, used = os.wait4(child, 0)
+wall = time.monotonic() - started
+print(f"\\n[{wall}, {used.ru_utime + used.ru_stime}, {used.ru_maxrss}]")
+sys.exit(os.waitstatus_to_exitcode(status) and 1)
+"""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -95,28 +107,24 @@ def run(command: Sequence[str | Path], **environment: str) -> Used:
     Raises:
         RuntimeError: it failed; the text is the end of what it printed.
     """
-    started = time.monotonic()
-    child = subprocess.Popen(
-        [str(part) for part in command],
+    words = [str(part) for part in command]
+    ran = subprocess.run(
+        [sys.executable, "-S", "-c", _LAUNCHER, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         cwd=ROOT,
         env=os.environ | environment,
     )
-    assert child.stdout is not None
-    printed = child.stdout.read()
-    _, status, used = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    wall = time.monotonic() - started
-    if child.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))}:\n{printed[-3000:]}")
-    last = printed.rstrip().rpartition("\n")[2]
+    printed, _, measured = ran.stdout.rstrip().rpartition("\n")
+    if ran.returncode:
+        raise RuntimeError(f"{' '.join(words)}:\n{ran.stdout[-3000:]}")
+    wall, cpu, peak = json.loads(measured)
     try:
-        answer = json.loads(last)
+        answer = json.loads(printed.rstrip().rpartition("\n")[2])
     except ValueError:
         answer = None
-    return Used(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, answer)
+    return Used(wall, cpu, peak / 1024, answer)
 
 
 def python(*arguments: str | Path, **environment: str) -> Used:
