@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done, and the steps in all."""
 
-CHUNK_ROWS = 4_000_000
+CHUNK_ROWS = 2_000_000
 """Input rows that one statement may join, summed over its output days."""
 
 COPIED_ROWS = 80_000
