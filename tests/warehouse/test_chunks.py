@@ -31,8 +31,8 @@ def test_a_range_is_cut_before_it_fills_the_memory(
     assert [len(chunk) for chunk in found] == [2, 2, 2, 1]
     assert 2 * 30_000 <= build.COPIED_ROWS < 3 * 30_000
     assert [day for chunk in found for day in chunk] == [D + timedelta(days=i) for i in range(7)]
-    found = chunks(settings, warehouse, "user_features", {"user_day": 5_000}, 5)
-    assert [len(chunk) for chunk in found] == [2, 2, 1]  # 365 days of 5,000 rows each
+    found = chunks(settings, warehouse, "user_features", {"user_day": 2_500}, 5)
+    assert [len(chunk) for chunk in found] == [2, 2, 1]  # 365 days of 2,500 rows each
     found = chunks(settings, warehouse, "user_features", {"user_day": 5}, 200)
     assert [len(chunk) for chunk in found] == [92, 92, 16]
 
