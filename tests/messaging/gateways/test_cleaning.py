@@ -4,11 +4,13 @@ import math
 import unicodedata
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from usergrowth_dagster.messaging.gateways import cleaning
 from usergrowth_dagster.messaging.gateways.cleaning import (
     clean_code,
     clean_finding,
@@ -181,6 +183,25 @@ def test_one_answer_for_each_message(results: Any, answers: list[Answer]) -> Non
     assert [one.out_id for one in found.values()] == ["1", "2"]
     assert [one.answer for one in found.values()] == answers
     assert all(one.code for one in found.values())
+
+
+FIELDS = (
+    st.sampled_from(["1", "2", "3", "01", "+1", "1 ", 1, "٣", ""]),
+    st.sampled_from([*Answer, "accepted", 1]),
+    st.sampled_from(["", "OK", "12345678", "a@b", "long-code", "x\n", 7, None]),
+    st.sampled_from([None, "", "r1", "r 1", "r" * 129, 5]),
+    st.sampled_from([None, 0.0, 1.5, 60, True, math.nan, math.inf, -1.0, "3"]),
+    st.sampled_from([False, True, 1, None]),
+)
+"""Fields of answers as providers give them, good and bad."""
+
+
+@given(st.lists(st.builds(Result, *FIELDS), max_size=4), st.permutations(["1", "2", "3"]))
+def test_a_plain_answer_is_what_cleaning_makes_of_it(results: list[Any], asked: list[str]) -> None:
+    """Guards against a short way for good answers that lets something else through."""
+    found = one_answer_each(asked, results)
+    with patch.object(cleaning, "_is_plain", lambda _: False):
+        assert repr(found) == repr(one_answer_each(asked, results))
 
 
 def test_a_contrary_answer_keeps_the_request_id() -> None:

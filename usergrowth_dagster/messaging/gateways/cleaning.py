@@ -41,6 +41,8 @@ _FIT = re.compile("[!-~]*")
 """A text that cleaning leaves as it is, apart from its length: printable ASCII without spaces."""
 _FIT_CODE = re.compile("[!-?A-~]{0,7}")
 """A code that besides holds neither a number of eight digits nor an e-mail address."""
+_ROW_ID = re.compile("[1-9][0-9]{0,18}")
+"""An id of ours as we write it: no other writing of it is equal to it."""
 
 
 def clean_text(value: object, size: int, *, lines: bool = False) -> str:
@@ -190,12 +192,36 @@ def one_answer_each(out_ids: Iterable[str], results: object) -> dict[str, Result
         out_ids: the messages of the call.
         results: what the gateway returned, supposed to be :class:`Result` objects.
     """
+    asked = list(out_ids)
+    found = results if isinstance(results, Sequence) else ()
+    plain = {one.out_id: one for one in found if _is_plain(one)}
+    if list(plain) == asked and len(found) == len(asked):
+        return plain
     given: dict[str, list[Result]] = {}
-    for result in results if isinstance(results, Sequence) else ():
+    for result in found:
         if isinstance(result, Result):
             one = clean_result(result)
             given.setdefault(_same_id(one.out_id), []).append(one)
-    return {out_id: _agreed(out_id, given.get(_same_id(out_id), [])) for out_id in out_ids}
+    return {out_id: _agreed(out_id, given.get(_same_id(out_id), [])) for out_id in asked}
+
+
+def _is_plain(result: object) -> bool:
+    """Whether something is an answer for a row that cleaning would leave as it is.
+
+    Nearly all are, and to see that takes a third of the time of cleaning.
+    """
+    if type(result) is not Result:
+        return False
+    out_id, code, wait = result.out_id, result.code, result.retry_after
+    request_id = result.request_id
+    return (
+        type(result.answer) is Answer
+        and type(result.opted_out) is bool
+        and (wait is None or (type(wait) is float and 0.0 < wait <= LONGEST_WAIT))
+        and (type(out_id) is str and _ROW_ID.fullmatch(out_id) is not None)
+        and (type(code) is str and _FIT_CODE.fullmatch(code) is not None)
+        and (request_id is None or clean_id(request_id, CODE_SIZE) is request_id)
+    )
 
 
 def one_finding_each(out_ids: Iterable[str], findings: object) -> dict[str, Finding]:
