@@ -105,8 +105,10 @@ class PhoneVault:
         return cls(Ring.of_secret(secret), country)
 
     def _take(self, ring: Ring) -> None:
+        from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+        self._damaged = (InvalidTag, ValueError, KeyError)
         if ring.hash_key != self._hash_key:
             raise UserError(
                 "the secret key was replaced by one of another ledger while this process ran; "
@@ -153,8 +155,6 @@ class PhoneVault:
             UnknownKeyError: sealed with a key that this vault has not.
             UserError: damaged.
         """
-        from cryptography.exceptions import InvalidTag
-
         key_id, body = sealed[:_ID], sealed[_ID:]
         wrong = "a phone number in the ledger cannot be decrypted with the present secret key"
         if len(body) > _NONCE and not self.knows(key_id):
@@ -164,7 +164,7 @@ class PhoneVault:
             )
         try:
             return self._ciphers[key_id].decrypt(body[:_NONCE], body[_NONCE:], key_id).decode()
-        except (InvalidTag, ValueError, KeyError):
+        except self._damaged:
             raise UserError(f"{wrong}: it is damaged") from None
 
     def digest(self, address: str) -> bytes:
