@@ -5,14 +5,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from dispatch_desk import Desk, Provider, second_campaign, states, tuned
 from sending import child_program, crowd, outbox, plan, ready
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState
@@ -20,7 +20,7 @@ from usergrowth_dagster.messaging.dispatching import claims as claims_module
 from usergrowth_dagster.messaging.dispatching import throttle
 from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
 from usergrowth_dagster.messaging.dispatching.throttle import Bucket
-from usergrowth_dagster.messaging.gateways.protocol import Answer, OutBatch
+from usergrowth_dagster.messaging.gateways.protocol import Answer, OutBatch, Result
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 
 HEAVY = (
@@ -249,3 +249,25 @@ def test_throttled_rows_are_deferred_not_dropped(desk: Desk) -> None:
     assert first.accepted + rest.accepted == 90
     assert max(gateway.taken.values()) == 2  # u0 … u29 are in both campaigns
     assert states(desk) == {("accepted", None): 90}
+
+
+def test_messages_deferred_alike_are_recorded_together(desk: Desk) -> None:
+    """A throttled batch took a statement for each of its messages."""
+    plan(*desk, crowd(30))
+    retried: list[object] = []
+
+    def listen(_connection: object, _cursor: object, sql: str, *_: object) -> None:
+        if sql.startswith("UPDATE message") and "error_code=" in sql:
+            retried.append(sql)
+
+    event.listen(desk[0].engine, "before_cursor_execute", listen)
+    assert dispatch(*desk, Throttling()).deferred == 30
+    assert len(retried) == 1
+    assert states(desk) == {("planned", "deferred"): 30}
+
+
+class Throttling(Provider):
+    """A provider that takes nothing now, and tells no id."""
+
+    def submit(self, batch: OutBatch) -> Sequence[Result]:
+        return [Result(m.out_id, Answer.DEFERRED, "X1") for m in batch.messages]

@@ -38,16 +38,16 @@ class DispatchCounts:
     stopped: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
-    def add(self, answer: Answer) -> None:
-        """Count one message's answer."""
+    def add(self, answer: Answer, number: int) -> None:
+        """Count the answer of so many messages."""
         if answer is Answer.ACCEPTED:
-            self.accepted += 1
+            self.accepted += number
         elif answer is Answer.REJECTED:
-            self.rejected += 1
+            self.rejected += number
         elif answer is Answer.IN_DOUBT:
-            self.in_doubt += 1
+            self.in_doubt += number
         else:
-            self.deferred += 1
+            self.deferred += number
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -59,18 +59,27 @@ def sort_answers(
 ) -> tuple[list[Settled], str]:
     """How each message of a batch ended, and the code of a stop, if any.
 
+    Messages with one answer are told together. All that are deferred alike are due again at one
+    time, so that one statement records them.
+
     Args:
         messages: those of the batch.
         answers: what :func:`one_answer_each` made of the provider's answers.
         counts: added to.
     """
-    settled, stop = [], ""
+    alike: dict[tuple[Any, ...], list[Result]] = {}
     for message in messages:
-        result = answers[message.out_id]
-        settled.append(_settled(result))
-        counts.add(result.answer)
-        if result.answer is Answer.STOP:
-            stop = stop or result.code or "unknown"
+        one = answers[message.out_id]
+        alike.setdefault((one.answer, one.code, one.request_id, one.retry_after), []).append(one)
+    settled: list[Settled] = []
+    stop = ""
+    for group in alike.values():
+        first = group[0]
+        end = _settled(first)
+        settled += (Settled(int(one.out_id), *end[1:]) for one in group)
+        counts.add(first.answer, len(group))
+        if first.answer is Answer.STOP:
+            stop = stop or first.code or "unknown"
     return settled, stop
 
 

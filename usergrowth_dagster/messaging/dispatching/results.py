@@ -1,10 +1,9 @@
 """Writing down what a provider said of messages: the answers of a call, a look-up, a poison row."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Update, and_, bindparam, func, or_, select
 from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError
@@ -18,8 +17,7 @@ _M = schema.message
 _TAKEN = (MessageState.ACCEPTED, MessageState.DELIVERED, MessageState.UNDELIVERED)
 
 
-@dataclass(frozen=True)
-class Settled:
+class Settled(NamedTuple):
     """How one submitted row ended: its new state, and what the provider said."""
 
     message_id: int

@@ -7,6 +7,7 @@ meanwhile. So a crash leaves at most two batches that may have gone out, and one
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -230,9 +231,9 @@ class Sender:
         self.probing = lost
         settled, stop = sort_answers(batch.messages, answers, self.counts)
         self.answered.append((batch_id, settled))
-        for one in settled:
-            cause = one.error_code or one.reason
-            self.outcomes.add(self.occurrence.id, Stage.SUBMISSION, one.state, cause)
+        ends = Counter((one.state, one.error_code or one.reason) for one in settled)
+        for (state, cause), number in ends.items():
+            self.outcomes.add(self.occurrence.id, Stage.SUBMISSION, state, cause, number)
         self._suppress(batch, answers)
         if stop:
             self._write_down()
