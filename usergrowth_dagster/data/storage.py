@@ -117,6 +117,15 @@ class Storage:
         with self._fs.open(self._full(path), mode) as handle:
             yield handle
 
+    @contextmanager
+    def create(self, path: str) -> Iterator[IO[Any]]:
+        """A new file opened for streaming, its folders made; readers may see a part of it."""
+        full = self._full(path)
+        if self.is_local:
+            Path(full).parent.mkdir(parents=True, exist_ok=True)
+        with self._fs.open(full, "wb") as handle:
+            yield handle
+
     def write_atomic(self, path: str, produce: Callable[[IO[bytes]], None]) -> None:
         """Write a file so that readers see the old content or the whole new one.
 

@@ -13,6 +13,12 @@ from urllib.parse import unquote
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.warehouse.data_files import (
+    ROW_GROUP_ROWS,
+    DayFiles,
+    NewFile,
+    add_actions,
+)
 from usergrowth_dagster.warehouse.state import (
     META_KEY,
     CommitLog,
@@ -26,9 +32,6 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 RowStream = Callable[[], "pa.RecordBatchReader"]
-
-ROW_GROUP_ROWS = 131_072
-"""Rows that the writer of a data file holds at once."""
 
 WRITER_ENVIRONMENT = {
     # A partition's rows all pass one writer; the queue before it has no limit otherwise, so a
@@ -130,48 +133,6 @@ class Warehouse:
         """Names of all tables."""
         return [name for name in self.storage.folders("tables") if self.exists(name)]
 
-    @retry(
-        retry=retry_if_exception(_is_conflict),
-        stop=stop_after_attempt(8),
-        wait=wait_random_exponential(multiplier=0.05, max=2),
-        reraise=True,
-    )
-    def _commit(
-        self, table: str, data: "pa.Table | RowStream", kwargs: dict[str, Any]
-    ) -> tuple[int, int]:
-        from deltalake import write_deltalake
-
-        if not self.exists(table):
-            self._create(table, data, kwargs["partition_by"])
-        write_deltalake(
-            self.uri(table),
-            data() if callable(data) else data,
-            mode="overwrite",
-            schema_mode="merge",
-            storage_options=self._options,
-            **kwargs,
-        )
-        return self._written(table, kwargs["commit_properties"])
-
-    def _create(
-        self, table: str, data: "pa.Table | RowStream", partition_by: Sequence[str]
-    ) -> None:
-        """Make the table without rows, so that a first write replaces its days like any other.
-
-        Two processes that both wrote the first rows of a day would else leave it doubled.
-        """
-        from deltalake import DeltaTable
-
-        schema = (data() if callable(data) else data).schema
-        DeltaTable.create(
-            self.uri(table),
-            schema,
-            mode="ignore",
-            partition_by=list(partition_by),
-            configuration=_CONFIGURATION,
-            storage_options=self._options,
-        )
-
     def replace(
         self,
         table: str,
@@ -187,8 +148,7 @@ class Warehouse:
         Args:
             table: table name; created at its first write, partitioned by ``ds`` and scope columns.
             data: the days' new rows, with a ``ds`` date column; may be empty. For more rows than
-                fit in memory, a function that opens a stream of them (again, when a commit has to
-                be tried again).
+                fit in memory, a function that opens a stream of them.
             days: the days replaced; days without rows become empty.
             scope: further partition columns and their values, e.g. ``{"task_id": "spring"}``.
             fingerprints: what each day was made from; read back by :meth:`fingerprints`.
@@ -198,14 +158,86 @@ class Warehouse:
         Returns:
             The commit. Parallel writers of other days or scopes do not collide.
         """
-        wanted = sorted(set(days))
-        if not callable(data):
-            outside = set(data.column("ds").unique().to_pylist()) - set(wanted)
-            if outside:
-                raise ValueError(f"{table}: rows of days not replaced: {sorted(outside)[:3]}")
-        kwargs = _replacement(wanted, scope, fingerprints, notes)
-        version, rows = self._commit(table, data, kwargs)
-        return Commit(table, version, rows)
+        wanted, scope = sorted(set(days)), dict(scope or {})
+        reader = data() if callable(data) else data.to_reader()
+        schema = self._prepared(table, reader.schema, ["ds", *scope])
+        files = DayFiles(self.storage, f"tables/{table}", schema, wanted, scope)
+        try:
+            for batch in reader:
+                files.write(batch)
+            written = files.finish()
+        except BaseException:
+            files.discard()
+            raise
+        # From here on the files stay: a commit that seems to have failed may name them.
+        meta = _metadata(wanted, scope, fingerprints, notes)
+        version = self._name_files(table, schema, written, wanted, scope, meta)
+        self.version(table)  # takes the commit into the state that is kept
+        return Commit(table, version, sum(file.rows for file in written))
+
+    def _prepared(
+        self, table: str, schema: "pa.Schema", partition_by: Sequence[str]
+    ) -> "pa.Schema":
+        """The schema that rows are written with; the table is made if it is not there.
+
+        It is made without rows, so that a first write replaces its days like any other.
+        """
+        import pyarrow as pa
+        from deltalake import DeltaTable, Schema
+
+        if not self.exists(table):
+            DeltaTable.create(
+                self.uri(table),
+                schema,
+                mode="ignore",
+                partition_by=list(partition_by),
+                configuration=_CONFIGURATION,
+                storage_options=self._options,
+            )
+        known = {f.name: f for f in pa.schema(self.open(table).schema().to_arrow())}
+        new = pa.schema(Schema.from_arrow(schema).to_arrow())
+        return pa.schema([known.get(field.name, field) for field in new])
+
+    @retry(
+        retry=retry_if_exception(_is_conflict),
+        stop=stop_after_attempt(30),
+        wait=wait_random_exponential(multiplier=0.02, max=1),
+        reraise=True,
+    )
+    def _name_files(
+        self,
+        table: str,
+        schema: "pa.Schema",
+        files: Sequence[NewFile],
+        days: Sequence[date],
+        scope: Mapping[str, str],
+        meta: str,
+    ) -> int:
+        """Commit new files in place of all that some days have; returns the version.
+
+        Whatever is committed meanwhile, by whomever, makes this look at the table again: delta-rs
+        would let two first writes of one day both stand.
+        """
+        import pyarrow as pa
+        from deltalake import CommitProperties
+
+        base = self.open(table)
+        known = pa.schema(base.schema().to_arrow())
+        merged = pa.schema([*known, *(f for f in schema if f.name not in known.names)])
+        base.create_write_transaction(
+            add_actions(files),
+            "overwrite",
+            merged,
+            ["ds", *scope],
+            [
+                ("ds", "in", [day.isoformat() for day in days]),
+                *((column, "=", value) for column, value in scope.items()),
+            ],
+            commit_properties=CommitProperties(
+                custom_metadata={META_KEY: meta}, max_commit_retries=0
+            ),
+        )
+        return int(base.version()) + 1
 
     def rewrite(
         self,
@@ -355,6 +387,26 @@ def _replacement(
     predicate = f"ds in ({quoted})"
     for column, value in (scope or {}).items():
         predicate += f" and {column} = '{value}'"
+    meta = _metadata(days, scope, fingerprints, notes)
+    return {
+        "partition_by": ["ds", *(scope or {})],
+        "predicate": predicate,
+        "commit_properties": CommitProperties(
+            custom_metadata={META_KEY: meta}, max_commit_retries=30
+        ),
+        "writer_properties": WriterProperties(
+            compression="ZSTD", max_row_group_size=ROW_GROUP_ROWS
+        ),
+    }
+
+
+def _metadata(
+    days: Sequence[date],
+    scope: Mapping[str, str] | None,
+    fingerprints: Mapping[date, str] | None,
+    notes: Mapping[date, Mapping[str, Any]] | None,
+) -> str:
+    """What a commit says of itself: its days and scope, what they were made from, and a mark."""
     meta: dict[str, Any] = {
         "days": [day.isoformat() for day in days],
         "scope": dict(scope or {}),
@@ -363,13 +415,4 @@ def _replacement(
     }
     if notes:
         meta["notes"] = {day.isoformat(): dict(note) for day, note in notes.items()}
-    return {
-        "partition_by": ["ds", *(scope or {})],
-        "predicate": predicate,
-        "commit_properties": CommitProperties(
-            custom_metadata={META_KEY: json.dumps(meta)}, max_commit_retries=30
-        ),
-        "writer_properties": WriterProperties(
-            compression="ZSTD", max_row_group_size=ROW_GROUP_ROWS
-        ),
-    }
+    return json.dumps(meta)
