@@ -18,9 +18,8 @@ MEGABYTES: dict[Size, tuple[float, int]] = {"tiny": (1, 1), "normal": (100, 3), 
 
 SHAPE, MEMORY, THREADS = "behavior", "1GB", 2
 KEPT = (
-    ". Every row is held until keys, footers and shares of rejects are known, then written by "
-    "delta-rs, which alone takes four fifths of the rival's time; the cells are looked at by their "
-    "columns, in one statement"
+    ". Good rows of events are written as they are read, before footers and shares of rejects are "
+    "known; cells that are pairs are looked at once a value and block"
 )
 CSV = "read_csv('{file}', all_varchar = true, nullstr = '\\N')"
 PARQUET = "read_parquet('{file}')"

@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from usergrowth_dagster.data import loader
 from usergrowth_dagster.data.contracts import CONTRACTS
 from usergrowth_dagster.data.landing import landing_days, landing_folders
 from usergrowth_dagster.data.storage import Storage
@@ -67,9 +68,11 @@ def users(warehouse: Warehouse, settings: Settings) -> dict[int, str]:
     return found
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """An empty landing root."""
+@pytest.fixture(params=["held", "early"])
+def root(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty landing root; every file is held until all is known, or written as it is read."""
+    if request.param == "early":
+        monkeypatch.setattr(loader, "EARLY_BYTES", 0)
     return tmp_path / "landing"
 
 
@@ -142,6 +145,30 @@ def test_a_bad_day_keeps_its_earlier_rows_and_the_good_days_land(
     land(settings, root, warehouse, range(4))
     assert users(warehouse, settings) == {n: f"new{n}" for n in range(4)}
     assert table(warehouse, settings, "quarantine") == []
+
+
+def test_rows_of_a_failing_day_are_thrown_away(
+    settings: Settings, warehouse: Warehouse, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Good rows of a file are on the disk before its bad ones are counted."""
+    put(root, 0, events("a", "b") + BAD)
+    put(root, 1, events("c", "d"))
+
+    def stored() -> int:
+        folder = Path(warehouse.uri("raw_behavior"))
+        return len(list(folder.rglob("*.parquet")))
+
+    with pytest.raises(LandingError, match="1 of 3 rows break the contract"):
+        land(settings, root, warehouse, [0, 1])
+    assert (stored(), users(warehouse, settings)) == (1, {1: "cd"})
+    put(root, 0, events("e", "f"))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_quarantine", lambda *_: pytest.fail("the disk is full"))
+        with pytest.raises(pytest.fail.Exception):
+            land(settings, root, warehouse, [0])
+    assert stored() == 1
+    land(settings, root, warehouse, [0])
+    assert (stored(), users(warehouse, settings)) == (2, {0: "ef", 1: "cd"})
 
 
 def test_the_reject_share_is_a_limit_not_a_rounding(

@@ -33,6 +33,7 @@ _OTHER_FORMATS = {
 }
 _NO_ROW = r"\A[,\s\x1a]*\z"  # blank, commas only, or the end-of-file mark of DOS
 _END_OF_FILE = b"\x1a"
+_LAST_BREAK = ord("\r")
 _SHOWN = 60  # characters of a wrong header that a message repeats
 
 
@@ -151,7 +152,7 @@ def read_blocks(
         file: the file.
         names: its columns.
         encoding: of a CSV.
-        digest: takes in the lines of a CSV that are read, in UTF-8 and without line ends.
+        digest: takes in the lines of a CSV that are read, in UTF-8, each with a newline.
 
     Raises:
         UserError: a file is damaged, or a Parquet column is of a type that cannot be a cell.
@@ -170,6 +171,28 @@ def are_rows(lines: "pa.Array") -> "pa.Array":
     return pc.invert(pc.match_substring_regex(lines, _NO_ROW))
 
 
+def is_plain(cells: "list[pa.ChunkedArray]") -> bool:
+    """Whether texts hold no NUL and no line break, and those of a row are far from too long.
+
+    This looks at all bytes together: False says that one by one they have to be looked at.
+    """
+    import numpy as np
+    import pyarrow.compute as pc
+
+    longest = 0
+    for column in cells:
+        for chunk in column.chunks:
+            data = chunk.buffers()[2]
+            if (
+                data is not None
+                and data.size
+                and np.frombuffer(data, np.uint8).min() <= _LAST_BREAK
+            ):
+                return False
+        longest += pc.max(pc.binary_length(column)).as_py() or 0
+    return longest < LONGEST_LINE // 2
+
+
 def _line_blocks(chunks: Iterator[bytes], digest: "hashlib._Hash | None") -> Iterator[Block]:
     import numpy as np
     import pyarrow as pa
@@ -180,8 +203,9 @@ def _line_blocks(chunks: Iterator[bytes], digest: "hashlib._Hash | None") -> Ite
         # The header is blanked, not cut off, so that numbers stay those of the file.
         whole = b"" if line > 1 else piece.partition(b"\n")[0]
         rest = piece[len(whole) :]
-        if digest is not None:
-            digest.update(rest)
+        if digest is not None and (read := rest.removeprefix(b"\n") if whole else rest):
+            digest.update(read)
+            digest.update(b"\n")  # wherever blocks end, and whether or not the file ends in one
         # not pa.array, which would import pandas: that takes longer than a small day
         ends = pa.py_buffer(np.array([0, len(rest)], np.int32))
         one = pa.Array.from_buffers(pa.binary(), 1, [None, ends, pa.py_buffer(rest)])

@@ -6,17 +6,24 @@ is line 1; rows of a Parquet file count from 1.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.data.contracts import FORGOTTEN, NULL_TEXT, Contract, Reading
+from usergrowth_dagster.data.early import EarlyFile, RowWriter
 from usergrowth_dagster.data.encodings import advice
 from usergrowth_dagster.data.forgotten import Forgotten, forgotten_ids_sql
 from usergrowth_dagster.data.header import Header, read_checked
-from usergrowth_dagster.data.lines import BLOCK_BYTES, Block, are_rows, is_parquet, read_blocks
-from usergrowth_dagster.data.notices import drop_footers, html_codes, missing_words, unread_columns
+from usergrowth_dagster.data.lines import (
+    BLOCK_BYTES,
+    Block,
+    are_rows,
+    is_parquet,
+    read_blocks,
+)
+from usergrowth_dagster.data.notices import MissingWords, drop_footers, html_codes, unread_columns
 from usergrowth_dagster.data.rules import BLOCK, clean_sql, parse_sql, rest_sql
 from usergrowth_dagster.data.storage import Storage, StoredFile
 
@@ -28,6 +35,9 @@ if TYPE_CHECKING:
 _EPOCH = date(1970, 1, 1)
 PARSED = "_parsed"
 """The loader's table: day, file, line, reject, broken, person, raw and the contract's columns."""
+
+EARLY_BYTES = BLOCK_BYTES
+"""A file of events with more bytes is written as it is read; what is smaller is held."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +68,12 @@ class Loader:
         contract: the table's contract.
         forgotten: persons whose rows are rejected, without keeping what is in them.
         reading: encoding of the files, and words that stand for no value.
+        writer_of: makes a writer for good rows of a day. With it, those of large files of events
+            are not held: no key can repeat in them, and a footer is no good row.
 
     Attributes:
         notices: by day, sentences about what is not as it should be and yet is taken.
+        early: by number, the files that were written as they were read.
     """
 
     def __init__(
@@ -70,24 +83,30 @@ class Loader:
         contract: Contract,
         forgotten: Forgotten | None = None,
         reading: Reading | None = None,
+        writer_of: Callable[[date], RowWriter] | None = None,
     ) -> None:
         self.reading = reading or Reading()
         self.notices: dict[date, list[str]] = {}
+        self.early: dict[int, EarlyFile] = {}
+        self._writer_of = None if contract.key else writer_of
         self.connection = connection
         self.landing = landing
         self.contract = contract
         self.forgotten = forgotten if contract.has_people else None
         self.files: list[str] = []
+        self._folders: dict[date, str] = {}
         self._rows: dict[date, int] = {}
         self._no_rows: dict[date, int] = {}
         self._advice: dict[int, str] = {}
         self._pending: list[pa.Table] = []
-        self._pending_kind: tuple[tuple[str, ...], bool, bool] | None = None
+        self._pending_kind: _Kind | None = None
         self._pending_bytes = 0
         kinds = {c.name: c.kind for c in contract.columns}
         if contract.table == "population":
             kinds["variables"] = "MAP(VARCHAR, VARCHAR)"
         columns = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+        if self.forgotten is not None:
+            self.forgotten.bind(connection)
         self._run(
             f"create or replace table {PARSED} (day date, file integer, line bigint, "
             f"reject smallint, broken varchar, person varchar, raw varchar, {columns})"
@@ -104,6 +123,8 @@ class Loader:
             read_checked(self.landing, file, self.contract, self.reading.encoding) for file in files
         ]
         self._rows[day] = self._no_rows[day] = 0
+        if files:
+            self._folders[day] = files[0].path.rpartition("/")[0]
         self.notices[day] = unread_columns(files, headers)
         sizes = [file.size for file in files if is_parquet(file)]
         seen: dict[bytes, str] = {}
@@ -121,8 +142,20 @@ class Loader:
         """Forget the rows of a day."""
         self._flush()
         self._run(f"delete from {PARSED} where day = ?", [day])
+        for early in self.take_early([day]):
+            early.writer.discard()
         self._rows.pop(day, None)
         self.notices.pop(day, None)
+
+    def take_early(self, days: Collection[date]) -> list[EarlyFile]:
+        """Hand over the files of some days that were written as they were read."""
+        numbers = [number for number, early in self.early.items() if early.day in days]
+        return [self.early.pop(number) for number in numbers]
+
+    def discard_early(self) -> None:
+        """Throw away what was written as it was read and not handed over."""
+        for early in self.take_early(list(self._rows)):
+            early.writer.discard()
 
     def finish(self) -> dict[date, Counts]:
         """Take footers out, reject forgotten persons and repeated keys, and count every day.
@@ -131,7 +164,10 @@ class Loader:
             CountMismatchError: rows in are not accepted + rejected.
         """
         self._flush()
-        for day, sentence in drop_footers(self.connection, PARSED, self.contract, self.files):
+        ends = {number: early.last for number, early in self.early.items()}
+        for day, sentence in drop_footers(
+            *(self.connection, PARSED, self.contract, self.files), ends
+        ):
             self._rows[day] -= 1
             self._no_rows[day] += 1
             self.notices[day].append(sentence)
@@ -144,6 +180,8 @@ class Loader:
                 f"count(*) filter (reject = {self._forgotten_code}) from {PARSED} group by day"
             )
         }
+        for early in self.early.values():
+            counted.setdefault(early.day, [0, 0, 0])[0] += early.rows
         counts = {
             day: Counts(n, good, bad, of_forgotten, self._no_rows[day])
             for day, n in self._rows.items()
@@ -156,11 +194,11 @@ class Loader:
                     f"{count.accepted} accepted and {count.quarantined} quarantined"
                 )
         self._notice_no_rows()
-        for day, sentence in missing_words(self.connection, PARSED, self.contract, self.reading):
-            self.notices[day].append(f"{self._where(day)}: {sentence}")
+        for day, sentence in self._missing_words():
+            self.notices[day].append(f"{self._folders[day]}: {sentence}")
         if self.contract.table == "population":
             for day, sentence in html_codes(self.connection, f"{PARSED} where reject = 0"):
-                self.notices[day].append(f"{self._where(day)}: {sentence}")
+                self.notices[day].append(f"{self._folders[day]}: {sentence}")
         return counts
 
     def rejects_sql(self, table_name: str) -> str:
@@ -241,6 +279,12 @@ class Loader:
         number = len(self.files)
         self.files.append(file.path)
         lines, digest = not is_parquet(file), hashlib.sha256()
+        early = None
+        if self._writer_of is not None and file.size > EARLY_BYTES:
+            early = self.early[number] = EarlyFile(
+                *(self.connection, self.contract, self.forgotten, self.reading),
+                *(PARSED, day, self._writer_of(day)),
+            )
         for block in read_blocks(
             self.landing, file, list(header.names), self.reading.encoding, digest
         ):
@@ -252,7 +296,10 @@ class Loader:
                 self.notices[day].append(
                     f"{file.path}: a row is not UTF-8 text: {self._advice[number]}"
                 )
-            self._add(table, (header.names, lines, block.text))
+            self._add(table, _Kind(header.names, lines, block.text, early))
+        if early is not None:
+            self._flush()
+            early.writer.finish()
         return digest
 
     def _placed(self, day: date, number: int, block: Block, lines: bool) -> "tuple[pa.Table, int]":
@@ -290,6 +337,10 @@ class Loader:
             return
         self._flush()
         gone = self._rows_of(f"delete from {PARSED} where file = ?", [number])[0][0]
+        if number in self.early:
+            early = self.early.pop(number)
+            early.writer.discard()
+            gone += early.rows
         self._rows[day] -= gone
         self._no_rows[day] += gone
         self.notices[day].append(
@@ -297,7 +348,7 @@ class Loader:
             "remove one of the two"
         )
 
-    def _add(self, table: "pa.Table", kind: tuple[tuple[str, ...], bool, bool]) -> None:
+    def _add(self, table: "pa.Table", kind: "_Kind") -> None:
         """Collect small files of one kind, so that a year of small days is few statements."""
         if kind != self._pending_kind:
             self._flush()
@@ -312,13 +363,17 @@ class Loader:
 
         if self._pending_kind is None or not self._pending:
             return
-        names, lines, text = self._pending_kind
+        kind = self._pending_kind
+        names, lines, text, early = kind.names, kind.lines, kind.text, kind.early
         block = pa.concat_tables(self._pending)
         self.connection.register(BLOCK, block)
         try:
             clean, left = 0, BLOCK
             if text:
-                clean = self._insert(clean_sql(self.contract, names, lines=lines))
+                if early is None:
+                    clean = self._insert(clean_sql(self.contract, names, lines=lines))
+                else:
+                    clean = early.take(block, names, lines=lines)
             if clean:
                 left = f"({rest_sql(self.contract, names, lines=lines)})"
             if clean < block.num_rows:
@@ -338,25 +393,26 @@ class Loader:
         rules = [rule for _, rule in self.contract.rejections]
         return rules.index(FORGOTTEN) + 1 if FORGOTTEN in rules else -1
 
+    def _missing_words(self) -> Iterator[tuple[date, str]]:
+        """Sentences about words for no value in all accepted rows."""
+        words = MissingWords(self.connection, self.contract, self.reading)
+        words.count(f"(from {PARSED} where reject = 0)")
+        for early in self.early.values():
+            words.add(early.words)
+        return words.sentences()
+
     def _notice_no_rows(self) -> None:
         for day, lines in self._no_rows.items():
             if lines and day in self.notices:
                 self.notices[day].append(
-                    f"{self._where(day)}: {lines:,} lines are no rows: blank, commas only, a "
+                    f"{self._folders[day]}: {lines:,} lines are no rows: blank, commas only, a "
                     "footer, or of a file that is there twice"
                 )
-
-    def _where(self, day: date) -> str:
-        """The folder of a day's files."""
-        number = self._rows_of(f"select min(file) from {PARSED} where day = ?", [day])[0][0]
-        path = self.files[number] if number is not None else self.files[0]
-        return path.rpartition("/")[0]
 
     def _reject_forgotten(self) -> None:
         """Reject the rows of forgotten persons; also what is kept of rows that are bad anyway."""
         if self.forgotten is None:
             return
-        self.forgotten.bind(self.connection)
         columns = ", ".join(f"{name} = null" for name in self.contract.names)
         if self.contract.table == "population":
             columns += ", variables = null"
@@ -391,6 +447,16 @@ class Loader:
 
     def _rows_of(self, sql: str, parameters: Sequence[Any] | None = None) -> list[Any]:
         return self.connection.execute(sql, parameters).fetchall()
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What blocks have in common that are parsed together."""
+
+    names: tuple[str, ...]
+    lines: bool
+    text: bool
+    early: EarlyFile | None
 
 
 def _of_numbers(kind: "pa.DataType", numbers: "np.ndarray[Any, Any]") -> "pa.Array":

@@ -1,7 +1,8 @@
 """What is odd about landed files and yet taken: each is counted, and noticed in a sentence."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from usergrowth_dagster.data.contracts import NULL_TEXT, Contract, Reading
@@ -10,6 +11,7 @@ from usergrowth_dagster.data.lines import shown
 from usergrowth_dagster.data.storage import StoredFile
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
 _COUNTED = "rows?|records?|lines?|entries|results?|items?|users?|行|条|笔|个|项|记录"
@@ -25,6 +27,7 @@ HTML_CODE = "&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|amp|lt|gt|quot|apos|nbsp);"
 """Pattern of an HTML code: a text is no HTML, so it would be read as it stands."""
 
 _FOOTER_LINES = 3
+_ACCEPTED = "_accepted"
 _SPELLINGS = 5  # words that a notice names
 
 
@@ -42,7 +45,11 @@ def unread_columns(files: Sequence[StoredFile], headers: Sequence[Header]) -> li
 
 
 def drop_footers(
-    connection: "DuckDBPyConnection", parsed: str, contract: Contract, files: Sequence[str]
+    connection: "DuckDBPyConnection",
+    parsed: str,
+    contract: Contract,
+    files: Sequence[str],
+    ends: Mapping[int, int],
 ) -> Iterator[tuple[date, str]]:
     """Take the last lines of files out that only count the rows above them.
 
@@ -51,6 +58,7 @@ def drop_footers(
         parsed: its name.
         contract: the contract of its rows.
         files: paths by number.
+        ends: by file, the last line of those rows that the table does not hold.
 
     Yields:
         Day and sentence of each line that was taken out.
@@ -58,10 +66,11 @@ def drop_footers(
     code = [rule.code for _, rule in contract.rejections].index("field_count") + 1
     last = f"select file, max(line) from {parsed} group by file"
     for _ in range(_FOOTER_LINES):
-        lines = connection.execute(
+        found = connection.execute(
             f"select rowid, day, file, line, raw from {parsed} where reject = {code} "
             f"and regexp_full_match(raw, '{FOOTER}') and (file, line) in ({last})"
         ).fetchall()
+        lines = [row for row in found if row[3] > ends.get(row[2], 0)]
         for row, day, file, line, raw in lines:
             connection.execute(f"delete from {parsed} where rowid = ?", [row]).fetchall()
             yield day, f"{files[file]}:{line}: the last line {shown(raw)} counts rows and is none"
@@ -69,37 +78,93 @@ def drop_footers(
             return
 
 
-def missing_words(
-    connection: "DuckDBPyConnection", parsed: str, contract: Contract, reading: Reading
-) -> Iterator[tuple[date, str]]:
-    """Day and sentence for each column of accepted rows with words that say there is no value."""
-    words = _listed(reading.missing)
-    if not words:
-        return
-    longest = max(len(word.encode()) for word in reading.missing)
-    parts = [
-        f"select day, '{column.name}' as name, trim({column.name}) as word from {parsed} "
-        f"where reject = 0 and {_may_be_short(column.name, longest)} "
-        f"and trim({column.name}) in ({words})"
-        for column in contract.columns
-        if column.kind == "VARCHAR" and column.check in ("text", "id")
-    ]
-    if contract.table == "population":
-        parts.append(
-            "select day, entry.key as name, trim(entry.value) as word from (select day, "
-            f"unnest(map_entries(variables)) as entry from {parsed} where reject = 0) "
-            f"where trim(entry.value) in ({words})"
-        )
-    for day, name, times, spelt in connection.execute(
-        "select day, name, count(*), list_sort(list(distinct word)) from "
-        f"({' union all '.join(parts)}) group by day, name order by day, name"
-    ).fetchall():
-        more = ", …" if len(spelt) > _SPELLINGS else ""
-        yield (
-            day,
-            f"column {name} says {', '.join(spelt[:_SPELLINGS])}{more} {times:,} times; no value "
-            f"is written {NULL_TEXT}",
-        )
+class MissingWords:
+    """Counts the words in accepted rows that say that there is no value.
+
+    Args:
+        connection: holds the rows.
+        contract: the contract of the rows.
+        reading: the words.
+    """
+
+    def __init__(
+        self, connection: "DuckDBPyConnection", contract: Contract, reading: Reading
+    ) -> None:
+        self._connection = connection
+        self._contract, self._reading = contract, reading
+        self._times: dict[tuple[date, str], dict[str, int]] = {}
+
+    def add(self, other: "MissingWords") -> None:
+        """Add what another one counted."""
+        for key, spelt in other._times.items():
+            for word, times in spelt.items():
+                self._add(key, word, times)
+
+    def _add(self, key: tuple[date, str], word: str, times: int) -> None:
+        spelt = self._times.setdefault(key, {})
+        spelt[word] = spelt.get(word, 0) + times
+
+    def look(self, accepted: "pa.Table") -> None:
+        """Count in the rows of a table, as far as there may be such words in it.
+
+        Nearly no table has any, and DuckDB takes five times as long to see that.
+        """
+        import pyarrow.compute as pc
+
+        for name in self._columns:
+            bare = pc.utf8_trim_whitespace(accepted.column(name))
+            if pc.any(pc.is_in(bare, value_set=self._values)).as_py():
+                self._connection.register(_ACCEPTED, accepted)
+                self.count(_ACCEPTED)
+                self._connection.unregister(_ACCEPTED)
+                return
+
+    @cached_property
+    def _values(self) -> "pa.Array":
+        """The words; not by ``pa.array``, which would import pandas."""
+        sql = f"select unnest([{_listed(self._reading.missing)}]::varchar[]) as word"
+        return self._connection.sql(sql).to_arrow_table().column("word").combine_chunks()
+
+    @cached_property
+    def _columns(self) -> list[str]:
+        """Columns of texts in which a word may be meant to say that there is no value."""
+        return [
+            column.name
+            for column in self._contract.columns
+            if column.kind == "VARCHAR" and column.check in ("text", "id")
+        ]
+
+    def count(self, accepted: str) -> None:
+        """Count in the rows of a relation with a column ``day`` and those of the contract."""
+        words = _listed(self._reading.missing)
+        if not words:
+            return
+        longest = max(len(word.encode()) for word in self._reading.missing)
+        parts = [
+            f"select day, '{name}' as name, trim({name}) as word from {accepted} "
+            f"where {_may_be_short(name, longest)} and trim({name}) in ({words})"
+            for name in self._columns
+        ]
+        if self._contract.table == "population":
+            parts.append(
+                "select day, entry.key as name, trim(entry.value) as word from (select day, "
+                f"unnest(map_entries(variables)) as entry from {accepted}) "
+                f"where trim(entry.value) in ({words})"
+            )
+        for day, name, word, times in self._connection.execute(
+            f"select day, name, word, count(*) from ({' union all '.join(parts)}) group by all"
+        ).fetchall():
+            self._add((day, name), word, times)
+
+    def sentences(self) -> Iterator[tuple[date, str]]:
+        """Day and sentence for each column with such words."""
+        for (day, name), spelt in sorted(self._times.items()):
+            more = ", …" if len(spelt) > _SPELLINGS else ""
+            yield (
+                day,
+                f"column {name} says {', '.join(sorted(spelt)[:_SPELLINGS])}{more} "
+                f"{sum(spelt.values()):,} times; no value is written {NULL_TEXT}",
+            )
 
 
 def _may_be_short(text: str, size: int) -> str:

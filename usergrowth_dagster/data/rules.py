@@ -20,6 +20,9 @@ from usergrowth_dagster.data.contracts import (
 BLOCK = "_block"
 """Name of the relation that holds a block: day, file, line, then ``t`` (a line) or cells."""
 
+CELLS = "_cells"
+"""Name of the relation that holds cells of one column: ``x``."""
+
 RAW_CHARACTERS = 2000
 """Characters of a rejected row that are kept."""
 
@@ -94,6 +97,26 @@ def rest_sql(contract: Contract, header: Sequence[str], *, lines: bool) -> str:
         select day, file, line, {read} from ({_sorted_source(contract, header, lines=lines)})
         where not clean
     """
+
+
+def stored_sql(column: Column) -> str:
+    """The query that counts those of the cells ``x`` which plainly break no rule of a column and
+    are stored as they are.
+
+    It asks neither for NULs and line breaks nor for the length: see
+    :func:`~usergrowth_dagster.data.lines.is_plain`.
+    """
+    codes = [rule.code for rule in column.rules]
+    good = [
+        f"({_CLEAN[code].replace('$x', 'x')})"
+        for code in codes
+        if code != "not_null" and _IMPLIED.get(code, set()).isdisjoint(codes)
+    ]
+    good.append(f"x <> '{NULL_TEXT}'")
+    if column.nullable:
+        good.append("x <> ''")
+    absent = "x is null or " if column.nullable else ""
+    return f"select count(*) from {CELLS} where {absent}({' and '.join(good)})"
 
 
 def _sorted_source(contract: Contract, header: Sequence[str], *, lines: bool) -> str:

@@ -85,7 +85,7 @@ class DayFiles:
             max(self._open.values(), key=lambda file: file.held).flush()
 
     def finish(self) -> list[NewFile]:
-        """Write what is left and close the files."""
+        """Write what is left and close the files; asked again, it says the same."""
         return [file.finish() for file in self._open.values()]
 
     def discard(self) -> None:
@@ -126,6 +126,7 @@ class _DayFile:
         self._stack = ExitStack()
         self._handle: IO[bytes] | None = None
         self._writer: Any = None
+        self._finished: NewFile | None = None
 
     def add(self, batch: "pa.RecordBatch") -> None:
         self._waiting.append(batch.select(self._schema.names))
@@ -162,17 +163,20 @@ class _DayFile:
         return self._writer
 
     def finish(self) -> NewFile:
-        self.flush()
-        self._opened().close()
-        assert self._handle is not None
-        size = self._handle.tell()
-        self._stack.close()
-        return NewFile(self._path, self._partition, self._rows, size)
+        if self._finished is None:
+            self.flush()
+            self._opened().close()
+            assert self._handle is not None
+            size = self._handle.tell()
+            self._stack.close()
+            self._finished = NewFile(self._path, self._partition, self._rows, size)
+        return self._finished
 
     def discard(self) -> None:
         if self._handle is not None:
-            with contextlib.suppress(Exception):
-                self._stack.close()
+            for opened in (self._writer, self._stack):
+                with contextlib.suppress(Exception):
+                    opened.close()  # None where the writer could not be made
             with contextlib.suppress(Exception):
                 self._storage.remove(f"{self._folder}/{self._path}")
 

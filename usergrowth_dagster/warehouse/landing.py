@@ -1,9 +1,10 @@
 """Landing files into the raw tables: whole days, replaced in one commit, rejects kept aside."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from usergrowth_dagster.data.contracts import QUARANTINE_TYPES, Contract, Reading, contract_of
 from usergrowth_dagster.data.forgotten import Forgotten
@@ -12,6 +13,7 @@ from usergrowth_dagster.data.loader import PARSED, CountMismatchError, Counts, L
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import LISTED, UserError
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse.data_files import DayFiles
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.tables import Commit, RowStream, Warehouse
 
@@ -205,10 +207,13 @@ class _Run:
 
     def land(self, group: dict[date, FileSet]) -> None:
         """Read some days and write them in one commit each of rejects and of rows."""
-        with open_engine(self.settings, MEMORY_SHARE) as engine:
+        with ExitStack() as stack:
+            engine = stack.enter_context(open_engine(self.settings, MEMORY_SHARE))
             loader = Loader(
-                engine.connection, self.landing, self.contract, self.forgotten, self.reading
+                *(engine.connection, self.landing, self.contract, self.forgotten, self.reading),
+                self._day_files,
             )
+            stack.callback(loader.discard_early)
             known_by = {}
             for day, found in group.items():
                 try:
@@ -226,7 +231,7 @@ class _Run:
             # Rejects first: only the raw table's mark says that a day is done.
             self._write_rejects(engine, loader, marks)
             good = {day: mark for day, mark in marks.items() if day not in self.failures}
-            commit = self._write_rows(engine, good)
+            commit = self._write_rows(engine, loader, good)
         if commit is not None:
             check_written(commit, sum(counts[day].accepted for day in good))
             for day in good:
@@ -241,14 +246,25 @@ class _Run:
                 self.warehouse, engine, loader.rejects_sql(self.contract.table), self._scope, marks
             )
 
-    def _write_rows(self, engine: Engine, marks: dict[date, str]) -> Commit | None:
+    def _day_files(self, day: date) -> DayFiles:
+        import pyarrow as pa
+
+        kinds = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "DATE": pa.date32()}
+        schema = pa.schema([(n, kinds[kind]) for n, kind in self.contract.raw_types().items()])
+        return self.warehouse.day_files(self.contract.raw_table, schema, day)
+
+    def _write_rows(self, engine: Engine, loader: Loader, marks: dict[date, str]) -> Commit | None:
         if not marks:
             return None
         columns = ", ".join(self.contract.names)
         listed = ", ".join(f"date '{day}'" for day in marks)
         sql = f"select {columns}, day as ds from {PARSED} where reject = 0 and day in ({listed})"
         return self.warehouse.replace(
-            self.contract.raw_table, row_stream(engine, sql), days=marks, fingerprints=marks
+            self.contract.raw_table,
+            row_stream(engine, sql),
+            days=marks,
+            fingerprints=marks,
+            ready=[cast(DayFiles, early.writer) for early in loader.take_early(marks)],
         )
 
 

@@ -142,6 +142,7 @@ class Warehouse:
         scope: Mapping[str, str] | None = None,
         fingerprints: Mapping[date, str] | None = None,
         notes: Mapping[date, Mapping[str, Any]] | None = None,
+        ready: Sequence[DayFiles] = (),
     ) -> Commit:
         """Replace the rows of some days (within ``scope``) in one commit.
 
@@ -154,6 +155,7 @@ class Warehouse:
             fingerprints: what each day was made from; read back by :meth:`fingerprints`.
             notes: JSON kept with the commit about each day, without a word about a person, since
                 the log is never rewritten; read back by :meth:`notes`.
+            ready: further new rows of the days, written before; see :meth:`day_files`.
 
         Returns:
             The commit. Parallel writers of other days or scopes do not collide.
@@ -165,9 +167,10 @@ class Warehouse:
         try:
             for batch in reader:
                 files.write(batch)
-            written = files.finish()
+            written = [file for some in (files, *ready) for file in some.finish()]
         except BaseException:
-            files.discard()
+            for some in (files, *ready):
+                some.discard()
             raise
         # From here on the files stay: a commit that seems to have failed may name them.
         meta = _metadata(wanted, scope, fingerprints, notes)
@@ -182,8 +185,7 @@ class Warehouse:
 
         It is made without rows, so that a first write replaces its days like any other.
         """
-        import pyarrow as pa
-        from deltalake import DeltaTable, Schema
+        from deltalake import DeltaTable
 
         if not self.exists(table):
             DeltaTable.create(
@@ -194,9 +196,26 @@ class Warehouse:
                 configuration=_CONFIGURATION,
                 storage_options=self._options,
             )
-        known = {f.name: f for f in pa.schema(self.open(table).schema().to_arrow())}
+        return self._as_known(table, schema)
+
+    def _as_known(self, table: str, schema: "pa.Schema") -> "pa.Schema":
+        """A schema with the types that the table has, as far as it is there."""
+        import pyarrow as pa
+        from deltalake import Schema
+
         new = pa.schema(Schema.from_arrow(schema).to_arrow())
+        if not self.exists(table):
+            return new
+        known = {f.name: f for f in pa.schema(self.open(table).schema().to_arrow())}
         return pa.schema([known.get(field.name, field) for field in new])
+
+    def day_files(self, table: str, schema: "pa.Schema", day: date) -> DayFiles:
+        """A writer for rows of a day before it is known whether the day is replaced.
+
+        They are no part of the table before :meth:`replace` gets them as ``ready``.
+        """
+        known = self._as_known(table, schema)
+        return DayFiles(self.storage, f"tables/{table}", known, [day], {})
 
     @retry(
         retry=retry_if_exception(_is_conflict),
