@@ -122,6 +122,23 @@ def test_training_the_same_again_adds_nothing(world):
     assert other is None
 
 
+def test_an_upgrade_trains_nothing_that_it_would_train_the_same(world):
+    """Guards against a new name of the same code bringing every model a second version."""
+    settings, engine, _trained, ref = world
+    upgraded = replace(
+        MADE_FROM, code_version="another name", earlier_code_version=MADE_FROM.code_version
+    )
+    stages = []
+    again = train_and_register(
+        engine, "churn_training", CONFIG, D, settings, progress=stages.append, made_from=upgraded
+    )
+    assert again.reused and again.ref == ref and stages == []
+    present, before = upgraded.fingerprints(CONFIG, D, settings)
+    assert (present, before) == (upgraded.fingerprint(CONFIG, D, settings), ref.fingerprint)
+    assert present != before
+    assert MADE_FROM.fingerprints(CONFIG, D, settings) == [ref.fingerprint]
+
+
 def test_no_model_from_the_future_is_ever_returned(world):
     """Guards against a backfill of an old date being scored by a model that saw its future."""
     settings, _, _, ref = world

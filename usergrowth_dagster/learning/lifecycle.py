@@ -1,6 +1,6 @@
 """From a training job to a registered version, without training the same thing twice."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -63,15 +63,16 @@ def train_and_register(
         progress("register")
         return register(engine, relation, trained, settings, serving=serving)
 
-    mark = made_from.fingerprint(config, execution_date, settings)
-    return made_once(settings, config.algorithm, mark, make)
+    marks = made_from.fingerprints(config, execution_date, settings)
+    return made_once(settings, config.algorithm, marks, make)
 
 
 def made_once(
-    settings: Settings, name: str, fingerprint: str, make: Callable[[], ModelRef]
+    settings: Settings, name: str, fingerprints: Iterable[str], make: Callable[[], ModelRef]
 ) -> Registered:
-    """The version of a fingerprint, made now if there is none yet."""
-    known = find_fingerprint(settings, name, fingerprint)
+    """The version of one of some fingerprints of equal results, made now if there is none yet."""
+    asked = (find_fingerprint(settings, name, fingerprint) for fingerprint in fingerprints)
+    known = next((ref for ref in asked if ref is not None), None)
     ref = known or make()
     summary, figures = read_artifacts(ref)
     return Registered(ref, known is not None, summary, figures, read_card(ref))

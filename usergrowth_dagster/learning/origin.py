@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -25,7 +25,8 @@ class MadeFrom:
         data_versions: table → Delta version that the rows were built from.
         data_mark: hash of the rows' files, which tells the same data from other data; versions
             also change when other days are written.
-        code_version: hash of the code and SQL.
+        code_version: hash of what the code and SQL do.
+        earlier_code_version: what a version of before called the same code, None if nothing.
         dagster_run_id: the orchestrator's run, for the record.
         vouch: called with the MLflow run and the digest of its model's files before a version is
             made of them, so that whoever trains can put them on record.
@@ -34,8 +35,19 @@ class MadeFrom:
     data_versions: Mapping[str, int] = field(default_factory=dict)
     data_mark: str = ""
     code_version: str = ""
+    earlier_code_version: str | None = None
     dagster_run_id: str | None = None
     vouch: Callable[[str, str], None] = lambda _run, _digest: None
+
+    def fingerprints(
+        self, config: TrainingConfig, execution_date: date, settings: Settings
+    ) -> list[str]:
+        """Fingerprints of equal results: the present one first, then that of a version before."""
+        present = self.fingerprint(config, execution_date, settings)
+        if self.earlier_code_version is None:
+            return [present]
+        earlier = replace(self, code_version=self.earlier_code_version)
+        return [present, earlier.fingerprint(config, execution_date, settings)]
 
     def fingerprint(self, config: TrainingConfig, execution_date: date, settings: Settings) -> str:
         """Hash of everything that a training's result depends on."""

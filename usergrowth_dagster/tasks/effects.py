@@ -1,7 +1,6 @@
 """The effect of a task: its outcomes from behavior that has landed since, compared between arms."""
 
 import hashlib
-import inspect
 import json
 from dataclasses import replace
 from datetime import date, timedelta
@@ -20,6 +19,7 @@ from usergrowth_dagster.effects.rows import DRAWN, NEEDED, Plan
 from usergrowth_dagster.effects.sample_ratio import Refused
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.choice import drawn_since
+from usergrowth_dagster.tasks.code_meaning import source_hash
 from usergrowth_dagster.tasks.features import bind_table
 from usergrowth_dagster.tasks.intact import altered_decision
 from usergrowth_dagster.tasks.policies import task_policies
@@ -228,7 +228,7 @@ def _mark(inputs: list[str], window: Window) -> str:
     parts = {
         "inputs": sorted(part.rsplit("/", 1)[-1] for part in inputs),
         "window": repr(window),
-        "code": [inspect.getsource(module) for module in (outcomes, texts)],
+        "code": source_hash(("effects/outcomes.py", "effects/texts.py")),
         "columns": sorted(OUTCOME_COLUMNS),
     }
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

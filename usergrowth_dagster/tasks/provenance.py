@@ -6,13 +6,13 @@ Files are named by their paths below the storage root, so a home that is moved k
 import hashlib
 import platform
 from functools import cache
-from importlib import metadata, resources
-from importlib.resources.abc import Traversable
+from importlib import metadata
 from typing import Any
 
 from usergrowth_dagster import __version__
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.tasks.code_meaning import SHOWN, source_hash
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.engine import Engine
 
@@ -21,10 +21,17 @@ _PLACES = ("home", "storage", "landing", "today", "memory_limit", "threads", "da
 _PLACE_WORDS = ("url", "uri", "endpoint", "gateway", "smtp", "webhook", "port", "from", "callback")
 _KEPT = ("send_from",)
 _CODE = (
-    *("audience", "messaging/texts", "learning"),
-    *("tasks/candidates.py", "tasks/choice.py", "tasks/strata.py", "tasks/variants.py"),
-    *("tasks/decide.py", "tasks/features.py", "tasks/people.py"),
+    "audience",
+    "learning",
+    "messaging/texts",
+    "tasks/candidates.py",
+    "tasks/choice.py",
+    "tasks/decide.py",
+    "tasks/features.py",
+    "tasks/people.py",
     "tasks/score.py",
+    "tasks/strata.py",
+    "tasks/variants.py",
 )
 _LIBRARIES = ("duckdb", "lightgbm", "numpy", "scikit-learn", "pandas", "pyarrow")
 _BLOCK = 1 << 20
@@ -43,7 +50,7 @@ def pinned_settings(settings: Settings) -> dict[str, Any]:
 @cache
 def code_version() -> dict[str, str]:
     """Versions of what decides: the package's own, a hash of its source, and libraries."""
-    return {"source": source_hash(*_CODE), **installed()}
+    return {"source": source_hash(_CODE, without=SHOWN), **installed()}
 
 
 @cache
@@ -54,25 +61,6 @@ def installed() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in _LIBRARIES},
     }
-
-
-@cache
-def source_hash(*parts: str) -> str:
-    """Hash of the Python source below some folders and files of the package."""
-    package = resources.files("usergrowth_dagster")
-    digest = hashlib.sha256()
-    for part in parts:
-        for name, text in sorted(_sources(package.joinpath(part), part)):
-            digest.update(f"{name}\n".encode() + text)
-    return digest.hexdigest()[:16]
-
-
-def _sources(place: Traversable, name: str) -> list[tuple[str, bytes]]:
-    if place.is_file():
-        return [(name, place.read_bytes())] if name.endswith(".py") else []
-    if not place.is_dir():
-        return []
-    return [pair for child in place.iterdir() for pair in _sources(child, f"{name}/{child.name}")]
 
 
 def relative(storage: Storage, uri: str) -> str:

@@ -1,7 +1,6 @@
 """Train the models that campaigns ask for, as of an execution date."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
@@ -20,7 +19,6 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import Algorithm, TrainingConfig
 from usergrowth_dagster.learning.origin import MadeFrom
 from usergrowth_dagster.tasks.features import (
-    TRAINING_CHAIN,
     TRAINING_SET,
     bind_table,
     build_training_set,
@@ -34,10 +32,9 @@ from usergrowth_dagster.tasks.models import (
     waiting_version,
 )
 from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.provenance import installed, source_hash
+from usergrowth_dagster.tasks.training_code import earlier_training_version, training_code_version
 from usergrowth_dagster.warehouse.build import Build
 from usergrowth_dagster.warehouse.engine import open_engine
-from usergrowth_dagster.warehouse.models import load_graph
 
 if TYPE_CHECKING:
     from usergrowth_dagster.learning.lifecycle import Registered
@@ -304,6 +301,7 @@ def _train(
                 data_versions=versions,
                 data_mark=_mark(files),
                 code_version=training_code_version(config.algorithm),
+                earlier_code_version=earlier_training_version(config.algorithm),
                 dagster_run_id=project.run_id,
                 vouch=partial(keep_digest, project.store),
             ),
@@ -327,14 +325,3 @@ def _mark(files: list[str]) -> str:
     """Hash of data files by name, which is theirs alone: a home may be moved."""
     names = sorted(name.rsplit("/", 1)[-1] for name in files)
     return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
-
-
-def training_code_version(algorithm: Algorithm) -> str:
-    """Hash of what learns and what it learns with, and of the SQL of the training set."""
-    graph = load_graph()
-    parts = [
-        json.dumps(installed()),
-        source_hash("learning"),
-        *(graph.code_version(model) for model in TRAINING_CHAIN[algorithm]),
-    ]
-    return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]

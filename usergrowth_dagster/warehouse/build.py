@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse.earlier import text_version
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.maps import AS_ENTRIES, output_types, with_maps
 from usergrowth_dagster.warehouse.models import (
@@ -115,12 +116,25 @@ class Builder:
 
     def fingerprint(self, model: str, as_of: date) -> str:
         """Hash of all that an output day is made from: code, settings, and input files."""
-        lines = [self.graph.code_version(model), json.dumps(self.run_settings, sort_keys=True)]
+        named = {name: self.run_settings[name] for name in self.graph.settings(model)}
+        return _mark(self.graph.code_version(model), named, self._input_files(model, as_of))
+
+    def _is_current(self, model: str, as_of: date, mark: str, known: str | None) -> bool:
+        """Whether a day that stands was made from what it would be made from now."""
+        if known in (mark, None):
+            return known == mark
+        before = text_version(model, self.graph.code_version(model))
+        files = self._input_files(model, as_of)
+        return before is not None and known == _mark(before, self.run_settings, files)
+
+    def _input_files(self, model: str, as_of: date) -> list[str]:
+        """Tables and names of the data files that an output day is made from."""
+        lines = []
         for table, wanted in sorted(self.graph.table_inputs(model).items()):
             landed = self.files(table)
             for day in sorted(self.input_days(table, as_of, wanted)):
                 lines += [f"{table} {name.rsplit('/', 1)[-1]}" for name in landed[day]]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+        return lines
 
     def is_mature(self, model: str, as_of: date) -> bool:
         """Whether the days that the model must have ahead of ``as_of`` have landed."""
@@ -147,7 +161,9 @@ class Builder:
         result.immature = [day for day in wanted if not self.is_mature(model, day)]
         marks = {day: self.fingerprint(model, day) for day in wanted if day not in result.immature}
         known = self.warehouse.fingerprints(model)
-        result.unchanged = [day for day, mark in marks.items() if known.get(day) == mark]
+        result.unchanged = [
+            day for day, mark in marks.items() if self._is_current(model, day, mark, known.get(day))
+        ]
         todo = [day for day in marks if day not in set(result.unchanged)]
         done = 0
         for chunk in self._chunks(model, todo):
@@ -262,6 +278,12 @@ def _by_day(engine: Engine, days: Sequence[date]) -> "pa.RecordBatchReader":
     )
     first = next(parts)
     return pa.RecordBatchReader.from_batches(first.schema, chain(first, chain.from_iterable(parts)))
+
+
+def _mark(version: str, settings: Mapping[str, int], files: Sequence[str]) -> str:
+    """The mark of an output day, from the version of its code, settings, and input files."""
+    lines = [version, json.dumps(settings, sort_keys=True), *files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def bind_dates(engine: Engine, days: Sequence[date]) -> None:

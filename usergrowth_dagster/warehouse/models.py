@@ -5,6 +5,7 @@ days of each input an output day may read (the same day when nothing is said).
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any
 import yaml
 
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse.meaning import columns_read, sql_meaning
 
 AS_OF_DATES = "as_of_dates"
 RUN_SETTINGS = "run_settings"
@@ -111,9 +113,26 @@ class Model:
 
     @cached_property
     def own_version(self) -> str:
-        """Hash of this model's SQL and of what its yml says of days and columns."""
-        facts = (self.sql, self.inputs, self.complete_with, self.own_columns, self.inherit)
-        return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
+        """Hash of all that decides what this model's rows are.
+
+        Texts for people and tests of values do not: descriptions, comments, layout, meanings.
+        """
+        facts = {
+            "sql": sql_meaning(self.sql),
+            "columns": [(column.name, column.type) for column in self.own_columns],
+            "grain": self.grain,
+            "inherit": self.inherit,
+            "inputs": {ref: str(days) for ref, days in self.inputs.items()},
+            "complete_with": {table: str(offset) for table, offset in self.complete_with.items()},
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+    @cached_property
+    def own_settings(self) -> frozenset[str]:
+        """The run settings that this model's SQL or its days name."""
+        days = " ".join([*map(str, self.inputs.values()), *map(str, self.complete_with.values())])
+        of_days = {name for name in RUN_SETTING_NAMES if name in days}
+        return columns_read(self.sql, RUN_SETTINGS, RUN_SETTING_NAMES) | of_days
 
 
 def models_root() -> Path:
@@ -282,9 +301,14 @@ class ModelGraph:
         return found
 
     def code_version(self, name: str) -> str:
-        """Hash of a model's SQL and yml and of the views it reads."""
+        """Hash of what a model and the views it reads mean; see :attr:`Model.own_version`."""
         parts = [self.models[view].own_version for view in [*self.views(name), name]]
         return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
+
+    def settings(self, name: str) -> list[str]:
+        """The run settings that a model or a view it reads names."""
+        named = (self.models[view].own_settings for view in [*self.views(name), name])
+        return sorted(frozenset().union(*named))
 
     @property
     def tables(self) -> list[str]:

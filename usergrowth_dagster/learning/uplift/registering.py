@@ -38,8 +38,8 @@ def train_and_register_uplift(
         progress("register")
         return register_uplift(trained, settings)
 
-    mark = made_from.fingerprint(config, execution_date, settings)
-    return made_once(settings, config.algorithm, mark, make)
+    marks = made_from.fingerprints(config, execution_date, settings)
+    return made_once(settings, config.algorithm, marks, make)
 
 
 def register_uplift(trained: TrainedUplift, settings: Settings) -> ModelRef:

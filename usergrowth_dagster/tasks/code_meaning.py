@@ -1,0 +1,109 @@
+"""The meaning of Python source: what the version of a training, a scoring or a decision hashes.
+
+Comments, docstrings and layout change no result, and neither does the folder a module lies in.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+SHOWN = (
+    "learning/card.py",
+    "learning/plots.py",
+    "learning/reviewing.py",
+    "learning/tracking.py",
+    "learning/uplift/card.py",
+    "learning/uplift/plots.py",
+)
+"""Modules of pictures, cards and reviews: no figure and no score depends on them."""
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+@cache
+def source_hash(parts: tuple[str, ...], *, without: tuple[str, ...] = ()) -> str:
+    """Hash of what the modules below some folders and files of the package do.
+
+    Args:
+        parts: paths below the package, ``/`` between folders.
+        without: modules of them that only show what was computed.
+
+    Raises:
+        ValueError: there is no such part, so that its hash would stand for nothing.
+    """
+    root = resources.files(_PACKAGE)
+    left_out = set(without)
+    modules = dict(pair for part in parts for pair in _modules(root.joinpath(part), part))
+    if missing := left_out - modules.keys():
+        raise ValueError(f"{_PACKAGE} has no {', '.join(sorted(missing))} in {', '.join(parts)}")
+    hashes = sorted(
+        hashlib.sha256(code_meaning(module.read_text("utf-8")).encode()).hexdigest()
+        for name, module in modules.items()
+        if name not in left_out
+    )
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:16]
+
+
+def code_meaning(source: str) -> str:
+    """Python source as its syntax tree has it, without docstrings and imports of this package."""
+    tree = ast.parse(source)
+    _Bare().visit(tree)
+    return ast.unparse(tree)
+
+
+class _Bare(ast.NodeTransformer):
+    """Drops what does not change what a module does.
+
+    The package's own imports only say where a module lies: what they name is hashed by itself.
+    """
+
+    def visit(self, node: ast.AST) -> ast.AST | None:
+        if isinstance(node, ast.If) and _is_name(node.test, "TYPE_CHECKING"):
+            return None
+        if isinstance(node, ast.ImportFrom) and _is_own(node.module or "", node.level):
+            return None
+        if isinstance(node, ast.Import) and all(_is_own(name.name) for name in node.names):
+            return None
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:]
+            self.generic_visit(node)
+            node.body = node.body or [ast.Pass()]
+            return node
+        return self.generic_visit(node)
+
+
+def _is_name(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def _is_own(module: str, level: int = 0) -> bool:
+    return level > 0 or module.partition(".")[0] == _PACKAGE
+
+
+def _modules(place: Traversable, name: str) -> Iterator[tuple[str, Traversable]]:
+    """Python modules at or below a place, by their paths.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if place.is_file() and name.endswith(".py"):
+        yield name, place
+        return
+    below = list(place.iterdir()) if place.is_dir() else []
+    inner = [child for child in below if child.is_dir() and _has_modules(child)]
+    own = [child for child in below if child.is_file() and child.name.endswith(".py")]
+    if not (inner or own):
+        raise ValueError(f"{_PACKAGE} has no {name}")
+    for child in (*inner, *own):
+        yield from _modules(child, f"{name}/{child.name}")
+
+
+def _has_modules(folder: Traversable) -> bool:
+    return any(
+        _has_modules(child) if child.is_dir() else child.name.endswith(".py")
+        for child in folder.iterdir()
+    )
