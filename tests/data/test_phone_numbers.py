@@ -5,6 +5,7 @@ import re
 
 import phonenumbers
 import pytest
+from hypothesis import example as always
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -156,11 +157,12 @@ def test_a_spelling_changes_nothing(text: str, rng: random.Random) -> None:
 
 
 @given(ANY)
+@always("+431000")  # in its plan, and too short for any text message
 def test_the_short_way_reads_what_the_library_reads(text: str) -> None:
     """Guards against a clean number that is taken as it is though the library reads another."""
     slow = phone_numbers._canonical(text, None) or Problem.BAD_PHONE
     assert parse(text) == slow
-    if phone_numbers._is_plain(text):
+    if phone_numbers._CLEAN.fullmatch(text) and phone_numbers._is_plain(text):
         assert slow == text
 
 
