@@ -22,6 +22,7 @@ from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
     OutBatch,
+    Result,
 )
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.operations import stalls as stalls_module
@@ -137,6 +138,44 @@ def test_a_batch_takes_few_statements_and_one_transaction(desk: Desk) -> None:
     assert statistics.median(taken) <= 14, taken
     moves = [sql for sql in ran if sql.startswith("UPDATE message") and "batch_id=" in sql]
     assert len(moves) == 12
+
+
+def test_a_batch_is_found_by_its_ids(desk: Desk) -> None:
+    """Guards against a statement of a batch that reads the whole ledger, or all rows of a claim."""
+    store, _ = desk
+    if not store.is_sqlite:
+        pytest.skip("PostgreSQL plans by statistics, and reads a table of this size as a whole")
+    plan(*desk, crowd(600))
+    ran: dict[str, object] = {}
+
+    def listen(_connection: object, _cursor: object, sql: str, values: object, *_: object) -> None:
+        if "json_each" in sql:
+            ran[sql] = values
+
+    event.listen(store.engine, "before_cursor_execute", listen)
+    assert dispatch(*desk, Alike(max_batch=50)).accepted == 600
+    event.remove(store.engine, "before_cursor_execute", listen)
+    assert [sql[:14] for sql in ran].count("UPDATE message") == 2  # the write-ahead, the record
+    assert len(ran) >= 3  # and the policy
+    with store.write() as connection:  # somebody had SQLite count rows while nothing was claimed
+        connection.exec_driver_sql("analyze")
+        connection.exec_driver_sql(
+            "insert into sqlite_stat1 values ('message', 'ix_message_lease_until', '1 1')"
+        )
+    store.close()  # a new connection reads the statistics
+    with store.read() as connection:
+        for sql, values in ran.items():
+            found = connection.exec_driver_sql(f"explain query plan {sql}", values)
+            steps = [row[3] for row in found if row[3].split()[1] == "message"]
+            assert steps == ["SEARCH message USING INTEGER PRIMARY KEY (rowid=?)"], sql
+
+
+class Alike(Provider):
+    """A provider whose answers for a batch differ in nothing."""
+
+    def submit(self, batch: OutBatch) -> Sequence[Result]:
+        self.before(batch)
+        return [Result(m.out_id, Answer.ACCEPTED, "OK", "r") for m in batch.messages]
 
 
 def test_opt_out_waits_for_no_batch_and_no_batch_overtakes_it(desk: Desk) -> None:

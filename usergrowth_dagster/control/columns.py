@@ -1,11 +1,27 @@
-"""Column types: times in UTC, status codes as numbers, states as words."""
+"""Column types: times in UTC, status codes as numbers, states as words; many ids as one value."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, SmallInteger, String, TypeDecorator
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    SmallInteger,
+    String,
+    Text,
+    TypeDecorator,
+    bindparam,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import NullType
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -66,3 +82,48 @@ class Word(TypeDecorator[Any]):
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         """The state."""
         return None if value is None else self.enum(value)
+
+
+class Ids(TypeDecorator[Collection[int]]):
+    """Ids of rows as one value: an array, on SQLite its JSON."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        """An array where the database has them."""
+        sqlite = dialect.name == "sqlite"
+        return dialect.type_descriptor(Text() if sqlite else ARRAY(BigInteger))
+
+    def process_bind_param(self, value: Collection[int] | None, dialect: Dialect) -> Any:
+        """As the database takes it."""
+        ids = list(value or ())
+        return json.dumps(ids) if dialect.name == "sqlite" else ids
+
+
+class among(FunctionElement[bool]):
+    """Whether a column holds one of the ids that a statement gets as one parameter.
+
+    An ``in`` writes out a parameter for each id, which takes longer than the statement does. SQLite
+    does not know how many ids there are: by its statistics an index on another column may look
+    better, so that a condition on such a column is one on an expression.
+    """
+
+    inherit_cache = True
+    # SQLAlchemy writes "= 1" after a boolean, and then SQLite scans the table
+    type = NullType()  # type: ignore[assignment]
+
+    def __init__(self, column: Column[int], name: str) -> None:
+        super().__init__(column, bindparam(name, type_=Ids()))
+
+
+@compiles(among, "sqlite")
+def _among_of_sqlite(element: among, compiler: SQLCompiler, **given: Any) -> str:
+    column, ids = (compiler.process(one, **given) for one in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({ids}))"
+
+
+@compiles(among, "postgresql")
+def _among_of_postgres(element: among, compiler: SQLCompiler, **given: Any) -> str:
+    column, ids = (compiler.process(one, **given) for one in element.clauses)
+    return f"{column} = ANY ({ids})"

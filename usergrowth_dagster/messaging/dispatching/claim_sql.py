@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, bindparam, exists, fu
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
-from usergrowth_dagster.control.columns import UtcTime
+from usergrowth_dagster.control.columns import UtcTime, among
 
 _M = schema.message
 _O = schema.occurrence
@@ -69,10 +69,12 @@ NOT_REPORTED = or_(
 MOVE = (
     _M.update()
     .where(
-        _M.c.id.in_(bindparam("rows", expanding=True)),
+        among(_M.c.id, "rows"),
         _M.c.state == MessageState.CLAIMED,
         _M.c.claimed_by == bindparam("worker"),
-        _M.c.lease_until > bindparam("clock"),
+        # an expression has no index: statistics from when nothing was claimed would favour it, and
+        # now it has all rows of the claim
+        func.coalesce(_M.c.lease_until, _M.c.lease_until) > bindparam("clock", type_=UtcTime),
         NOT_REPORTED,
     )
     .values(
@@ -84,9 +86,7 @@ MOVE = (
         updated_time=bindparam("clock"),
     )
 )
-MOVED = select(_M.c.id).where(
-    _M.c.id.in_(bindparam("rows", expanding=True)), _M.c.batch_id == bindparam("batch")
-)
+MOVED = select(_M.c.id).where(among(_M.c.id, "rows"), _M.c.batch_id == bindparam("batch"))
 
 
 _HANDED = (

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MESSAGE_TRANSITIONS, MessageState
+from usergrowth_dagster.control.columns import among
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.messaging.dispatching import failpoints
 
@@ -98,9 +99,7 @@ def _update(state: MessageState, *, together: bool, of_batch: bool) -> Update:
         moves = or_(moves, and_(again, _M.c.attempts > 0))
     elif of_batch:
         moves = and_(moves, _M.c.batch_id == bindparam("batch"))
-    rows = (
-        _M.c.id.in_(bindparam("rows", expanding=True)) if together else _M.c.id == bindparam("row")
-    )
+    rows = among(_M.c.id, "rows") if together else _M.c.id == bindparam("row")
     unsent = {"sent_time": None} if state is MessageState.PLANNED else {}
     return (
         _M.update()
@@ -119,12 +118,7 @@ def _update(state: MessageState, *, together: bool, of_batch: bool) -> Update:
     )
 
 
-_HELD = (
-    select(_M.c.id)
-    .where(_M.c.id.in_(bindparam("rows", expanding=True)))
-    .order_by(_M.c.id)
-    .with_for_update()
-)
+_HELD = select(_M.c.id).where(among(_M.c.id, "rows")).order_by(_M.c.id).with_for_update()
 _ANSWERED = (
     schema.batch.update()
     .where(schema.batch.c.id == bindparam("batch"))

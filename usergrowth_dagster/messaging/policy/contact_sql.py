@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, TemplateType
-from usergrowth_dagster.control.columns import UtcTime
+from usergrowth_dagster.control.columns import UtcTime, among
 from usergrowth_dagster.messaging.policy.suppression import in_force, is_suppressed
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def screening(policy: Policy, *, recent: bool, open_now: bool) -> Select[Any]:
     if recent and policy.promotion:
         objections.append(policy.number_place(_moment("number_since")).label("number_place"))
     asked = select(_M.c.id, _M.c.zone, *objections).where(
-        _M.c.id.in_(bindparam("rows", expanding=True)),
+        among(_M.c.id, "rows"),
         # "+ 0" keeps SQLite from reading all of the occurrence's rows for each batch
         _M.c.occurrence_id + 0 == bindparam("occurrence"),
     )
