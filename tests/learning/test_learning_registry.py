@@ -126,14 +126,16 @@ def test_an_upgrade_trains_nothing_that_it_would_train_the_same(world):
     """Guards against a new name of the same code bringing every model a second version."""
     settings, engine, _trained, ref = world
     upgraded = replace(
-        MADE_FROM, code_version="another name", earlier_code_version=MADE_FROM.code_version
+        MADE_FROM,
+        code_version="another name",
+        earlier_code_versions=("a third", MADE_FROM.code_version),
     )
     stages = []
     again = train_and_register(
         engine, "churn_training", CONFIG, D, settings, progress=stages.append, made_from=upgraded
     )
     assert again.reused and again.ref == ref and stages == []
-    present, before = upgraded.fingerprints(CONFIG, D, settings)
+    present, _third, before = upgraded.fingerprints(CONFIG, D, settings)
     assert (present, before) == (upgraded.fingerprint(CONFIG, D, settings), ref.fingerprint)
     assert present != before
     assert MADE_FROM.fingerprints(CONFIG, D, settings) == [ref.fingerprint]

@@ -26,7 +26,7 @@ class MadeFrom:
         data_mark: hash of the rows' files, which tells the same data from other data; versions
             also change when other days are written.
         code_version: hash of what the code and SQL do.
-        earlier_code_version: what a version of before called the same code, None if nothing.
+        earlier_code_versions: what earlier versions of the product called the same code.
         dagster_run_id: the orchestrator's run, for the record.
         vouch: called with the MLflow run and the digest of its model's files before a version is
             made of them, so that whoever trains can put them on record.
@@ -35,19 +35,18 @@ class MadeFrom:
     data_versions: Mapping[str, int] = field(default_factory=dict)
     data_mark: str = ""
     code_version: str = ""
-    earlier_code_version: str | None = None
+    earlier_code_versions: tuple[str, ...] = ()
     dagster_run_id: str | None = None
     vouch: Callable[[str, str], None] = lambda _run, _digest: None
 
     def fingerprints(
         self, config: TrainingConfig, execution_date: date, settings: Settings
     ) -> list[str]:
-        """Fingerprints of equal results: the present one first, then that of a version before."""
-        present = self.fingerprint(config, execution_date, settings)
-        if self.earlier_code_version is None:
-            return [present]
-        earlier = replace(self, code_version=self.earlier_code_version)
-        return [present, earlier.fingerprint(config, execution_date, settings)]
+        """Fingerprints of equal results: the present one first, then those of earlier versions."""
+        return [
+            replace(self, code_version=version).fingerprint(config, execution_date, settings)
+            for version in (self.code_version, *self.earlier_code_versions)
+        ]
 
     def fingerprint(self, config: TrainingConfig, execution_date: date, settings: Settings) -> str:
         """Hash of everything that a training's result depends on."""

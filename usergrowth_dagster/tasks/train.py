@@ -32,7 +32,7 @@ from usergrowth_dagster.tasks.models import (
     waiting_version,
 )
 from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.training_code import earlier_training_version, training_code_version
+from usergrowth_dagster.tasks.training_code import earlier_training_versions, training_code_version
 from usergrowth_dagster.warehouse.build import Build
 from usergrowth_dagster.warehouse.engine import open_engine
 
@@ -301,7 +301,7 @@ def _train(
                 data_versions=versions,
                 data_mark=_mark(files),
                 code_version=training_code_version(config.algorithm),
-                earlier_code_version=earlier_training_version(config.algorithm),
+                earlier_code_versions=earlier_training_versions(config.algorithm),
                 dagster_run_id=project.run_id,
                 vouch=partial(keep_digest, project.store),
             ),
