@@ -1,7 +1,6 @@
 """Rows that are written as they are read: the same as those that are held until all is known."""
 
 import hashlib
-import shutil
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -9,10 +8,10 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from landing_files import Content, write_files
 
 from usergrowth_dagster.data import early as early_rows
 from usergrowth_dagster.data import lines
@@ -26,7 +25,6 @@ from usergrowth_dagster.data.storage import Storage
 DAY = date(2017, 3, 1)
 HEAD = ",".join(CONTRACTS["behavior"].names)
 PADS = (b"inside", b"outside")
-Content = str | pa.Table
 
 
 class Kept:
@@ -57,13 +55,7 @@ def forgotten(*users: str) -> Forgotten:
 def load(root: Path, files: Mapping[str, Content], *, early: bool) -> dict[str, Any]:
     """All that landing says of a day's files."""
     folder = root / "behavior"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for name, content in files.items():
-        if isinstance(content, pa.Table):
-            pq.write_table(content, folder / name)
-        else:
-            (folder / name).write_bytes(content.encode("utf-8", "surrogateescape"))
+    write_files(folder, files)
     writers: list[Kept] = []
 
     def writer_of(_: date) -> Kept:

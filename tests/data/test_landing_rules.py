@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from landing_files import write_files
 
 from usergrowth_dagster.data import lines
 from usergrowth_dagster.data.contracts import CONTRACTS, LONGEST_LINE, contract_of
@@ -59,16 +60,7 @@ class Result:
 
 def load(root: Path, table: str, files: dict[str, Any]) -> Result:
     """Write files of a day (bytes, text or an Arrow table) and load them."""
-    import shutil
-
-    folder = root / table / "ds=20170301"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for name, content in files.items():
-        if isinstance(content, pa.Table):
-            pq.write_table(content, folder / name)
-        else:
-            (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    write_files(root / table / "ds=20170301", files)
     with loader(root, table) as reader:
         storage = Storage(str(root))
         reader.load(DAY, find_files(storage, f"{table}/ds=20170301", CONTRACTS[table]).files)

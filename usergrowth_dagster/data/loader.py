@@ -165,9 +165,8 @@ class Loader:
         """
         self._flush()
         ends = {number: early.last for number, early in self.early.items()}
-        for day, sentence in drop_footers(
-            *(self.connection, PARSED, self.contract, self.files), ends
-        ):
+        footers = drop_footers(self.connection, PARSED, self.contract, self.files, ends)
+        for day, sentence in footers:
             self._rows[day] -= 1
             self._no_rows[day] += 1
             self.notices[day].append(sentence)
@@ -282,8 +281,13 @@ class Loader:
         early = None
         if self._writer_of is not None and file.size > EARLY_BYTES:
             early = self.early[number] = EarlyFile(
-                *(self.connection, self.contract, self.forgotten, self.reading),
-                *(PARSED, day, self._writer_of(day)),
+                self.connection,
+                self.contract,
+                self.forgotten,
+                self.reading,
+                parsed=PARSED,
+                day=day,
+                writer=self._writer_of(day),
             )
         for block in read_blocks(
             self.landing, file, list(header.names), self.reading.encoding, digest

@@ -59,8 +59,8 @@ def sort_answers(
 ) -> tuple[list[Settled], str]:
     """How each message of a batch ended, and the code of a stop, if any.
 
-    Messages with one answer are told together. All that are deferred alike are due again at one
-    time, so that one statement records them.
+    Messages with equal answers are counted together. All that are deferred alike are due again at
+    one time, so that one statement records them.
 
     Args:
         messages: those of the batch.
