@@ -44,6 +44,34 @@ def test_every_setting_is_read() -> None:
     assert load_spec(spec.model_dump(mode="json")).digest == spec.digest
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "digest"),
+    [
+        ("churn", "15aec93b9f0fb1f4d16a4e2ea84d85cab4ed89abb330a19a273bf75d187f03fd"),
+        (
+            "{kind: churn, churn_days: 14}",
+            "d71455711ff811ab616a02fe0f7d37ccaf209020bc018a6c236cd112b8bce714",
+        ),
+        ("winback", "4be8770b3300d01aea10e6bb9ed645128118347dfe6f443d5b8f8ab550d2ba87"),
+        (
+            "{kind: winback, op_target: sms, return_days: 14, return_behaviors: [redeem], "
+            "return_on_item: true}",
+            "ccf4479709ae67199ab24fe1d651e5e3a4bc59649a8ba2bad087bd072cc622b5",
+        ),
+    ],
+)
+def test_the_record_of_a_campaign_stays_what_it_was(algorithm: str, digest: str) -> None:
+    """Guards against an upgrade that takes each campaign on record for a changed one."""
+    spec = parse_campaign(
+        f"name: spring\nalgorithm: {algorithm}\ntraining: {{window_days: 180}}\n"
+        "population: population/spring\nexecution_date: 2024-04-01\nselection: {top_n: 5}\n"
+        "signature: {name: Example}\nschedule: {name: send}\n"
+        "template: {name: text, content: Hello R 拒收请回复R, type: promotion}\n"
+    )
+    assert spec.digest == digest
+    assert load_spec(spec.model_dump(mode="json")) == spec
+
+
 def test_vendor_settings_are_understood() -> None:
     """Guards against refusing the job settings that the vendor's own template uses."""
     text = (

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig, last_label_day, snapshots
+from usergrowth_dagster.learning.origin import MadeFrom
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.engine import open_engine
 
@@ -93,11 +94,11 @@ def test_the_hash_changes_with_the_label_only():
 
 
 @pytest.mark.parametrize(
-    ("config", "known"),
+    ("config", "known", "fingerprint"),
     [
-        ({"algorithm": "churn"}, "19d92914008e"),
-        ({"algorithm": "winback"}, "460b5bd24eb5"),
-        ({"algorithm": "uplift"}, "0da7b05e2a2a"),
+        ({"algorithm": "churn"}, "19d92914008e", "fe5ea1d28d54e1a752a27e10"),
+        ({"algorithm": "churn", "churn_days": 14}, "a896ba2c6d95", "ec12f4ac81ec54df9963d664"),
+        ({"algorithm": "winback"}, "460b5bd24eb5", "2638e1486b7e76bfddc79e73"),
         (
             {
                 "algorithm": "winback",
@@ -107,12 +108,37 @@ def test_the_hash_changes_with_the_label_only():
                 "return_on_item": True,
             },
             "77be0fe57c37",
+            "6c2528a07e26145938b7741d",
+        ),
+        (
+            {"algorithm": "winback", "return_behaviors": ("b", "a"), "same_day": True},
+            "394800c49614",
+            "587268e38f9c8ac363fd86e9",
+        ),
+        ({"algorithm": "uplift"}, "0da7b05e2a2a", "1705bd093317c617bb5ec5ee"),
+        (
+            {
+                "algorithm": "uplift",
+                "op_target": "sms",
+                "return_days": 5,
+                "return_behaviors": ("buy",),
+                "same_day": True,
+            },
+            "c2a8de7460e8",
+            "68772b6b8a338c77edd11729",
         ),
     ],
 )
-def test_the_hash_of_a_label_stays_what_it_was(config, known):
-    """Guards against an upgrade after which no registered model answers its campaign any more."""
+def test_the_hash_of_a_label_stays_what_it_was(settings, config, known, fingerprint):
+    """Guards against an upgrade after which no registered model answers its campaign any more.
+
+    The fingerprint also covers the record of the configuration and the bounds of the gates: when
+    it changes, each model of an earlier home is trained once more.
+    """
     assert TrainingConfig(**config).config_hash() == known
+    made_from = MadeFrom(data_mark="data", code_version="code")
+    job = (TrainingConfig(**config), date(2024, 5, 1), settings)
+    assert made_from.fingerprint(*job) == fingerprint
 
 
 def test_contradicting_dates_are_refused():
