@@ -35,6 +35,8 @@ class B:
 def f(x):
     """Text."""
     return "a" if x < LIMIT else one(x)  # a comment
+def g():
+    raise UserError("text", code="task.unknown")
 '''
 
 
@@ -65,6 +67,8 @@ def hash_of(root: Path, modules: dict[str, str], *parts: str, **without: tuple[s
         ("from .near import two", "from .far import two"),
         ("    import numpy", "    import pandas"),
         ("def f(x):\n", "def f(\n    x,\n):\n"),
+        (', code="task.unknown"', ""),
+        ('code="task.unknown"', 'code="model.unknown", hint="look"'),
     ],
 )
 def test_code_that_does_the_same_means_the_same(old: str, new: str) -> None:
@@ -84,6 +88,9 @@ def test_code_that_does_the_same_means_the_same(old: str, new: str) -> None:
         ("LIMIT = 3", "import numpy\nLIMIT = 3"),
         ("def f(x):", "def f(x=1):"),
         ("class A:", "class A(dict):"),
+        ("raise UserError(", "return UserError("),
+        ("UserError(", "OtherError("),
+        ('code="task.unknown"', 'kind="task.unknown"'),
     ],
 )
 def test_code_that_does_something_else_means_something_else(old: str, new: str) -> None:

@@ -20,6 +20,7 @@ SHOWN = (
 )
 """Modules of pictures, cards and reviews: no figure and no score depends on them."""
 
+_NAMES_OF_ERRORS = ("code", "hint")
 _PACKAGE = __name__.partition(".")[0]
 
 
@@ -58,6 +59,7 @@ class _Bare(ast.NodeTransformer):
     """Drops what does not change what a module does.
 
     The package's own imports only say where a module lies: what they name is hashed by itself.
+    The code and the hint of an error are for its reader.
     """
 
     def visit(self, node: ast.AST) -> ast.AST | None:
@@ -73,11 +75,17 @@ class _Bare(ast.NodeTransformer):
             self.generic_visit(node)
             node.body = node.body or [ast.Pass()]
             return node
+        if isinstance(node, ast.Call) and _is_an_error(node.func):
+            node.keywords = [one for one in node.keywords if one.arg not in _NAMES_OF_ERRORS]
         return self.generic_visit(node)
 
 
 def _is_name(node: ast.AST, name: str) -> bool:
     return isinstance(node, ast.Name) and node.id == name
+
+
+def _is_an_error(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id.endswith("Error")
 
 
 def _is_own(module: str, level: int = 0) -> bool:

@@ -1,0 +1,386 @@
+"""The stable code of every error that a user can mend, its meaning, and what to do about it.
+
+A console, an API and a script match on codes; sentences may change. A code is never renamed and
+never given another meaning. A new one is added to :data:`ErrorCode` and to :data:`CODES`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+ErrorCode = Literal[
+    "audience.too_old",
+    "callback.malformed",
+    "callback.unsigned",
+    "campaign.conflict",
+    "campaign.invalid",
+    "campaign.unknown",
+    "campaign.unknown_key",
+    "campaign.unreadable",
+    "channel.unknown",
+    "command.invalid",
+    "command.needs_reason",
+    "credential.exposed",
+    "credential.invalid",
+    "credential.missing",
+    "database.newer",
+    "database.unusable",
+    "date.out_of_range",
+    "example.invalid",
+    "features.missing",
+    "gateway.unknown",
+    "home.exists",
+    "home.missing",
+    "home.unhealthy",
+    "key.missing",
+    "key.unknown",
+    "landing.bad_file",
+    "landing.bad_header",
+    "landing.day_failed",
+    "landing.misplaced",
+    "landing.unknown_table",
+    "machine.missing_package",
+    "machine.missing_program",
+    "machine.no_space",
+    "machine.port_taken",
+    "message.conflict",
+    "message.unknown",
+    "mlflow.unreachable",
+    "model.cannot_score",
+    "model.files_changed",
+    "model.files_gone",
+    "model.none_usable",
+    "model.unknown",
+    "model.wrong_status",
+    "output.foreign",
+    "person.invalid",
+    "person.unknown",
+    "plan.begun",
+    "population.changed",
+    "population.invalid",
+    "population.no_campaign",
+    "program.ended",
+    "question.unanswerable",
+    "record.forbidden_change",
+    "run.failed",
+    "run.interrupted",
+    "schedule.not_due",
+    "setting.invalid",
+    "setting.missing",
+    "setting.unknown",
+    "setting.unreadable",
+    "store.busy",
+    "suppression.bad_file",
+    "table.refused",
+    "task.conflict",
+    "task.invalid_name",
+    "task.undecided",
+    "task.unknown",
+    "text.not_approved",
+    "text.unsendable",
+    "training.insufficient",
+    "training.invalid",
+]
+"""A code: its subject, a dot, and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class CodeText:
+    """What a code stands for.
+
+    Attributes:
+        meaning: one line for a reader who has only the code.
+        hint: what to do next, where the error itself gives no hint of its own.
+    """
+
+    meaning: str
+    hint: str
+
+
+CODES: Mapping[ErrorCode, CodeText] = {
+    "audience.too_old": CodeText(
+        "The audience would be older at the time of sending than the campaign allows.",
+        "Decide the campaign on a later date, or raise contact.max_audience_days.",
+    ),
+    "callback.malformed": CodeText(
+        "A provider's callback cannot be read.",
+        "Compare the body with the form that the gateway expects; nothing was recorded.",
+    ),
+    "callback.unsigned": CodeText(
+        "A callback does not carry a valid signature or token.",
+        "Enter the address that `usergrowth serve` prints in the provider's console.",
+    ),
+    "campaign.conflict": CodeText(
+        "A campaign uses a name or a code that belongs to another record.",
+        "Choose another name in the campaign file.",
+    ),
+    "campaign.invalid": CodeText(
+        "A value of a campaign file breaks a rule.",
+        "Correct the key that the message names and apply the file again.",
+    ),
+    "campaign.unknown": CodeText(
+        "No campaign has this name, or the campaign has no such record or task.",
+        "List the campaigns and tasks with `usergrowth status`.",
+    ),
+    "campaign.unknown_key": CodeText(
+        "A campaign file has a key that does not exist.",
+        "Check the spelling; `usergrowth schema` lets an editor complete the keys.",
+    ),
+    "campaign.unreadable": CodeText(
+        "A campaign file is missing, or is not valid YAML in UTF-8.",
+        "Correct the line that the message names.",
+    ),
+    "channel.unknown": CodeText(
+        "No channel has this name.",
+        "Use one of the channels that the message lists.",
+    ),
+    "command.invalid": CodeText(
+        "Options of a command contradict each other, or a value is not one of the choices.",
+        "See the command's `--help`.",
+    ),
+    "command.needs_reason": CodeText(
+        "The action is kept on record and needs a reason.",
+        'Add `--why "…"`.',
+    ),
+    "credential.exposed": CodeText(
+        "Other users of the machine can read a file of credentials or keys.",
+        "Run `chmod 600` on the file.",
+    ),
+    "credential.invalid": CodeText(
+        "A credential is empty, too short, or only half of a pair.",
+        "Correct the variable or the line of `credentials.toml`.",
+    ),
+    "credential.missing": CodeText(
+        "A gateway needs a credential that is not set.",
+        "Set the variable, or add a line to `credentials.toml` in the home.",
+    ),
+    "database.newer": CodeText(
+        "A newer version of the product migrated the control database.",
+        "Upgrade usergrowth-dagster.",
+    ),
+    "database.unusable": CodeText(
+        "The control database cannot be opened or migrated.",
+        "Check the setting `database_url` and the rights of its user.",
+    ),
+    "date.out_of_range": CodeText(
+        "A date is in the future, before the first execution date, or after the end of its range.",
+        "Name a date from the setting `start_date` to today.",
+    ),
+    "example.invalid": CodeText(
+        "A value is outside the range that an example data set supports.",
+        "Use a value that the message names.",
+    ),
+    "features.missing": CodeText(
+        "The features of an execution date have not been built.",
+        "Land the days before the date and run the date.",
+    ),
+    "gateway.unknown": CodeText(
+        "No gateway has this name.",
+        "Use one of the gateways that the message lists.",
+    ),
+    "home.exists": CodeText(
+        "The home folder or the file exists already and would be overwritten.",
+        "Choose another folder or file.",
+    ),
+    "home.missing": CodeText(
+        "There is no home folder at this place.",
+        "Create it with `usergrowth init`, or set USERGROWTH_HOME.",
+    ),
+    "home.unhealthy": CodeText(
+        "A check of the home found something that endangers its data.",
+        "Do what the message says and run `usergrowth doctor` again.",
+    ),
+    "key.missing": CodeText(
+        "The secret key of the ledger is gone.",
+        "Restore a copy of it; without it nobody can read the phone numbers.",
+    ),
+    "key.unknown": CodeText(
+        "A value of the ledger is sealed with a key that this process does not have.",
+        "Give the process the newest key ring and start it again.",
+    ),
+    "landing.bad_file": CodeText(
+        "A landing file cannot be read: it is damaged, in another format, or not readable.",
+        "Write the file again.",
+    ),
+    "landing.bad_header": CodeText(
+        "The first line of a landing file is not the header that its table needs.",
+        "Correct the column names in line 1.",
+    ),
+    "landing.day_failed": CodeText(
+        "A day was not landed: a column is missing, or too many rows break a rule.",
+        "See the rows with `usergrowth quarantine`, replace the files and run again.",
+    ),
+    "landing.misplaced": CodeText(
+        "Files lie where nothing reads them, or two folders stand for one day.",
+        "Move or rename what the message names.",
+    ),
+    "landing.unknown_table": CodeText(
+        "No landing table has this name.",
+        "Use one of the tables that the message lists.",
+    ),
+    "machine.missing_package": CodeText(
+        "A Python package is not installed.",
+        "Install it with the command that the message gives.",
+    ),
+    "machine.missing_program": CodeText(
+        "A program or a library of the system is not installed.",
+        "Install it with the command that the message gives.",
+    ),
+    "machine.no_space": CodeText(
+        "A disk has too little free space.",
+        "Make room on it.",
+    ),
+    "machine.port_taken": CodeText(
+        "Another program listens on the port.",
+        "Stop it, or name another port.",
+    ),
+    "message.conflict": CodeText(
+        "A message or a reply is not in the state that the action needs.",
+        "List messages with `usergrowth reconcile`, and replies with `usergrowth replies`.",
+    ),
+    "message.unknown": CodeText(
+        "No message, reply or planned delivery has this name or id.",
+        "List them with `usergrowth delivery` or `usergrowth replies --all`.",
+    ),
+    "mlflow.unreachable": CodeText(
+        "MLflow or its artifact store cannot be used.",
+        "Start the server, or correct the setting `mlflow_tracking_uri`.",
+    ),
+    "model.cannot_score": CodeText(
+        "A model does not fit the features of the rows that it should score.",
+        "Build the features of the date anew, or train again.",
+    ),
+    "model.files_changed": CodeText(
+        "A model's files differ from those that were registered; nothing was loaded.",
+        "Find out who can write the artifact store, reject the version and train again.",
+    ),
+    "model.files_gone": CodeText(
+        "A model's files are gone from the artifact store.",
+        "Train again with `usergrowth train`.",
+    ),
+    "model.none_usable": CodeText(
+        "A task needs a model, and none is approved for its date.",
+        "Train one, or approve the version that waits (`usergrowth models list`).",
+    ),
+    "model.unknown": CodeText(
+        "No model or version has this name or number.",
+        "List them with `usergrowth models list`.",
+    ),
+    "model.wrong_status": CodeText(
+        "The status of a model version does not allow the action.",
+        "See the versions with `usergrowth models list`.",
+    ),
+    "output.foreign": CodeText(
+        "The output folder of a task holds files that the task did not write.",
+        "Move them away, or give the campaign another output path.",
+    ),
+    "person.invalid": CodeText(
+        "A text is no phone number, e-mail address or user id.",
+        "Write a phone number with + and its country code.",
+    ),
+    "person.unknown": CodeText(
+        "No data mentions this user.",
+        "Give the user_id as the landing files write it.",
+    ),
+    "plan.begun": CodeText(
+        "The send plan of a task is in use or begun, so it cannot change.",
+        "Leave the task as it is, or upload its people under another name.",
+    ),
+    "population.changed": CodeText(
+        "A population was uploaded again after it had been decided.",
+        "Decide the task again.",
+    ),
+    "population.invalid": CodeText(
+        "An uploaded population cannot be read, or none of its rows is accepted.",
+        "Correct the files and upload the folder again.",
+    ),
+    "population.no_campaign": CodeText(
+        "No campaign, or more than one, claims an uploaded population.",
+        "Give each campaign a population path of its own and apply it.",
+    ),
+    "program.ended": CodeText(
+        "A program that the command started ended or does not listen.",
+        "See its log.",
+    ),
+    "question.unanswerable": CodeText(
+        "There is nothing on record from which the question can be answered.",
+        "Ask about a task that has been decided, or ask for less.",
+    ),
+    "record.forbidden_change": CodeText(
+        "The state of a record does not allow the change.",
+        "See the allowed changes in the message.",
+    ),
+    "run.failed": CodeText(
+        "A run failed, and nothing more is known about why.",
+        "Open the run in the Dagster UI (`usergrowth dev`).",
+    ),
+    "run.interrupted": CodeText(
+        "A person stopped the run.",
+        "Give the same command again; it goes on where it stopped.",
+    ),
+    "schedule.not_due": CodeText(
+        "The schedule of a campaign has no occurrence on the task's date.",
+        "Apply the campaign with a schedule that includes the date.",
+    ),
+    "setting.invalid": CodeText(
+        "The value of a setting breaks a rule.",
+        "Correct it in `usergrowth.toml` or in the variable.",
+    ),
+    "setting.missing": CodeText(
+        "A gateway needs a setting that is not set.",
+        "Set it in `usergrowth.toml` or as a variable.",
+    ),
+    "setting.unknown": CodeText(
+        "The settings file has a name that is no setting.",
+        "Check the spelling against the reference of the settings.",
+    ),
+    "setting.unreadable": CodeText(
+        "The settings file is not valid TOML in UTF-8.",
+        "Correct the line that the message names.",
+    ),
+    "store.busy": CodeText(
+        "Another process writes the same rows or does the same work.",
+        "Run the command again when the other process has ended.",
+    ),
+    "suppression.bad_file": CodeText(
+        "A suppression list cannot be imported or written.",
+        "Correct the lines that the message names, or leave them out with `--skip-bad`.",
+    ),
+    "table.refused": CodeText(
+        "A table fails a check, so its new rows are not published.",
+        "Correct the landing files of its inputs and run the day again.",
+    ),
+    "task.conflict": CodeText(
+        "A task exists already with another campaign, population or date.",
+        "Upload the people into a folder of another name.",
+    ),
+    "task.invalid_name": CodeText(
+        "The name of a folder or a task is not allowed.",
+        "Use up to 64 of the characters A-Z a-z 0-9 _ and -.",
+    ),
+    "task.undecided": CodeText(
+        "The task has not been decided, so there is nothing to send, replay or report.",
+        "Run its date with `usergrowth run --date`.",
+    ),
+    "task.unknown": CodeText(
+        "No task has this name.",
+        "List the tasks with `usergrowth status`.",
+    ),
+    "text.not_approved": CodeText(
+        "A signature or a template is not approved, so it cannot be sent.",
+        "Approve it with `usergrowth review`.",
+    ),
+    "text.unsendable": CodeText(
+        "A text lacks something that its channel or the law requires.",
+        "Change the template's content, apply it and have it reviewed.",
+    ),
+    "training.insufficient": CodeText(
+        "The training window has too few rows or too few labels of one kind.",
+        "Widen the training window, or land more days.",
+    ),
+    "training.invalid": CodeText(
+        "The training of a campaign does not fit the settings or the data.",
+        "Correct the key that the message names.",
+    ),
+}
+"""By code, what it stands for; the reference of the documentation is generated from it."""
