@@ -61,7 +61,8 @@ def check_output_folder(landing: Storage, path: str, task_id: str, *, state: Sto
     if folder.split("/")[0].casefold() in (*LANDING_TABLES, "population"):
         raise UserError(
             f"{landing.uri(folder)}: the output folder of task {task_id!r} lies among the landing "
-            "files; give the campaign another output path, such as population_output/{task}"
+            "files; give the campaign another output path, such as population_output/{task}",
+            code="output.foreign",
         )
     files = landing.files(folder, deep=True)
     own = f"{folder}/{FILE_NAME}"
@@ -74,12 +75,14 @@ def check_output_folder(landing: Storage, path: str, task_id: str, *, state: Sto
     if foreign:
         raise UserError(
             f"{landing.uri(foreign[0])}: the output folder of task {task_id!r} must be empty; move "
-            "this away, or give the campaign another output path"
+            "this away, or give the campaign another output path",
+            code="output.foreign",
         )
     if files and _sha256_of(landing, own) not in _known(state, task_id, folder):
         raise UserError(
             f"{landing.uri(own)}: this file was not written by task {task_id!r}, or was edited "
-            "since; move it away, or give the campaign another output path"
+            "since; move it away, or give the campaign another output path",
+            code="output.foreign",
         )
 
 
@@ -194,7 +197,8 @@ def erase_from_output(
         if _sha256_of(landing, own) not in known:
             raise UserError(
                 f"{landing.uri(own)}: holds the person in {found} lines, but was not written by "
-                f"task {task_id!r} or was edited since; remove the lines, or the file, by hand"
+                f"task {task_id!r} or was edited since; remove the lines, or the file, by hand",
+                code="output.foreign",
             )
         _remember(state, task_id, folder, [*known, digest.hexdigest()])
 
@@ -270,7 +274,8 @@ def _check_lines(engine: Engine, task_id: str, execution_date: date) -> int:
         raise UserError(
             f"population of task {task_id!r} on {execution_date}: {lost} of {rows} rows to be "
             "texted are not in it as they were decided, since it was uploaded again; decide the "
-            "task anew"
+            "task anew",
+            code="population.changed",
         )
     if inexact or ranks != rows:
         raise AssertionError(f"{inexact} of {rows} scores lose digits; {ranks} distinct ranks")

@@ -221,4 +221,6 @@ def parse_policy(values: Mapping[str, Any], key_path: str = "selection") -> Poli
         path = [str(part) for part in first["loc"]]
         if path and path[0] in KINDS:  # pydantic puts the chosen kind first
             path = path[1:]
-        raise UserError(f"{'.'.join([key_path, *path])}: {first['msg']}") from None
+        raise UserError(
+            f"{'.'.join([key_path, *path])}: {first['msg']}", code="campaign.invalid"
+        ) from None

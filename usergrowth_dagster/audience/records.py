@@ -55,7 +55,8 @@ def check_task_id(task_id: str) -> str:
     if not _TASK_ID.fullmatch(task_id) or task_id in {".", ".."}:
         raise UserError(
             f"task id {task_id!r}: use 1 to 128 characters without quotes, slashes and control "
-            "characters"
+            "characters",
+            code="task.invalid_name",
         )
     return task_id
 

@@ -88,7 +88,8 @@ def _guard_begun(work: Work, spec: CampaignSpec) -> None:
         raise UserError(
             f"campaign {spec.name!r}: schedule.repeat_unit: schedule {plan.name!r} has begun to "
             f"repeat every {row['repeat_cycle']} {row['repeat_cycle_unit'].name.lower()}; end it "
-            "with end_time and give the new rhythm a schedule.name of its own"
+            "with end_time and give the new rhythm a schedule.name of its own",
+            code="record.forbidden_change",
         )
 
 
@@ -103,7 +104,8 @@ def _schedule(
     if owner is not None and owner[0] != campaign_id:
         raise UserError(
             f"campaign {spec.name!r}: schedule.name: schedule {spec.schedule.name!r} belongs to "
-            f"campaign {owner[1]!r}; choose another name"
+            f"campaign {owner[1]!r}; choose another name",
+            code="campaign.conflict",
         )
     plan, start, smart = spec.schedule, spec.schedule.execute_time, spec.schedule.smart_send
     _guard_begun(work, spec)

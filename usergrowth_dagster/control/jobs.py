@@ -14,7 +14,10 @@ def _job(connection: Connection, task_id: str) -> Any:
     table = schema.inference_job
     row = connection.execute(select(table).where(table.c.name == task_id)).mappings().first()
     if row is None:
-        raise UserError(f"no task is called {task_id!r}; apply its campaign or upload its folder")
+        raise UserError(
+            f"no task is called {task_id!r}; apply its campaign or upload its folder",
+            code="task.unknown",
+        )
     return row
 
 
@@ -110,7 +113,10 @@ def training_moved(
             select(table.c.id).where(table.c.name == f"{campaign_name}-training")
         )
         if job_id is None:
-            raise UserError(f"no campaign is called {campaign_name!r}; apply its YAML file first")
+            raise UserError(
+                f"no campaign is called {campaign_name!r}; apply its YAML file first",
+                code="campaign.unknown",
+            )
         values = {} if has_model_info is None else {"has_model_info": has_model_info}
         store.move(connection, Kind.TRAINING_JOB, job_id, status, actor, note=note, values=values)
 

@@ -34,9 +34,13 @@ def review(
         UserError: unknown name or kind, a rejection without a reason, or a forbidden change.
     """
     if kind not in (Kind.SIGNATURE, Kind.TEMPLATE):
-        raise UserError(f"only a signature or a template is reviewed, not a {kind}")
+        raise UserError(
+            f"only a signature or a template is reviewed, not a {kind}", code="command.invalid"
+        )
     if not approve and not (reason or "").strip():
-        raise UserError(f"rejecting the {kind} {name!r} needs a reason")
+        raise UserError(
+            f"rejecting the {kind} {name!r} needs a reason", code="command.needs_reason"
+        )
     kind, table = Kind(kind), TABLES[Kind(kind)]
     verdict = ReviewStatus.APPROVED if approve else ReviewStatus.REJECTED
     with store.write(alone=True) as connection:
@@ -46,12 +50,14 @@ def review(
         if row is None:
             known = connection.scalars(select(table.c.name).order_by(table.c.name)).all()
             raise UserError(
-                f"no {kind} is called {name!r}; there are: {', '.join(known) or 'none'}"
+                f"no {kind} is called {name!r}; there are: {', '.join(known) or 'none'}",
+                code="campaign.unknown",
             )
         if approve and row[1] is ReviewStatus.REJECTED:
             raise UserError(
                 f"{kind} {name!r} is rejected and cannot become approved; change it in its "
-                f"campaign, or put it back into review: usergrowth review {kind} {name!r} --reopen"
+                f"campaign, or put it back into review: usergrowth review {kind} {name!r} --reopen",
+                code="record.forbidden_change",
             )
         if row[1] is not verdict:
             store.move(
@@ -77,12 +83,14 @@ def reopen(
         UserError: unknown name or kind, or it is in review already.
     """
     if kind not in (Kind.SIGNATURE, Kind.TEMPLATE):
-        raise UserError(f"only a signature or a template is reviewed, not a {kind}")
+        raise UserError(
+            f"only a signature or a template is reviewed, not a {kind}", code="command.invalid"
+        )
     kind, table = Kind(kind), TABLES[Kind(kind)]
     with store.write(alone=True) as connection:
         record_id = connection.scalar(select(table.c.id).where(table.c.name == name))
         if record_id is None:
-            raise UserError(f"no {kind} is called {name!r}")
+            raise UserError(f"no {kind} is called {name!r}", code="campaign.unknown")
         to, note = ReviewStatus.REVIEWING, reason or "reopened"
         store.move(connection, kind, record_id, to, actor, note=note, values={"reason": None})
         audit.record(connection, actor, "review", f"{kind} {name}", note)
@@ -147,6 +155,7 @@ def review_history(store: ControlStore, name: str) -> list[tuple[Kind, Event]]:
             found += [(kind, event) for event in store.history(kind, record)]
     if not found:
         raise UserError(
-            f"no signature or template is called {name!r}; there are: {', '.join(known) or 'none'}"
+            f"no signature or template is called {name!r}; there are: {', '.join(known) or 'none'}",
+            code="campaign.unknown",
         )
     return sorted(found, key=lambda one: one[1].time)

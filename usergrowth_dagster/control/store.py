@@ -109,7 +109,8 @@ class ControlStore:
             if present is not None and present > HEAD:
                 raise UserError(
                     f"the database {_public(self.url)} was made by a newer version of the product "
-                    f"(migration {present}, this one knows {HEAD}): upgrade usergrowth-dagster"
+                    f"(migration {present}, this one knows {HEAD}): upgrade usergrowth-dagster",
+                    code="database.newer",
                 )
             _upgrade(connection)
 
@@ -186,7 +187,8 @@ class ControlStore:
             allowed = ", ".join(sorted(_spell(s) for s in TRANSITIONS[kind][present])) or "nothing"
             raise UserError(
                 f"{kind.replace('_', ' ')} {row[1]!r} is {_spell(present)} and cannot become "
-                f"{_spell(to)}; from there it can become {allowed}"
+                f"{_spell(to)}; from there it can become {allowed}",
+                code="record.forbidden_change",
             )
         connection.execute(
             table.update()
@@ -222,19 +224,22 @@ def _open(database_url: str) -> Engine:
     except ArgumentError:
         raise UserError(
             "setting 'database_url' (USERGROWTH_DATABASE_URL) is not a database URL; use "
-            "sqlite:///<file> or postgresql://<user>@<host>/<database>"
+            "sqlite:///<file> or postgresql://<user>@<host>/<database>",
+            code="setting.invalid",
         ) from None
     kind = url.get_backend_name()
     if kind not in {"sqlite", "postgresql"}:
         raise UserError(
             f"setting 'database_url' (USERGROWTH_DATABASE_URL) names {kind!r}; "
-            "only sqlite and postgresql are known"
+            "only sqlite and postgresql are known",
+            code="setting.invalid",
         )
     if kind == "sqlite":
         if not url.database or url.database == ":memory:":
             raise UserError(
                 "setting 'database_url' (USERGROWTH_DATABASE_URL) is a database in memory, which "
-                "would forget what was sent; name a file: sqlite:///<file>"
+                "would forget what was sent; name a file: sqlite:///<file>",
+                code="setting.invalid",
             )
         _make_private(Path(url.database))
     try:
@@ -242,7 +247,8 @@ def _open(database_url: str) -> Engine:
     except (ImportError, NoSuchModuleError) as error:
         raise UserError(
             f"setting 'database_url' (USERGROWTH_DATABASE_URL) needs a driver that is missing "
-            f"({error}): pip install 'usergrowth-dagster[postgres]'"
+            f"({error}): pip install 'usergrowth-dagster[postgres]'",
+            code="setting.invalid",
         ) from None
     if kind == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
@@ -303,5 +309,6 @@ def _upgrade(connection: Connection) -> None:
     except DBAPIError as error:
         raise UserError(
             f"the control database could not be brought up to date: {error.orig}; "
-            "check that the database user may create tables"
+            "check that the database user may create tables",
+            code="database.unusable",
         ) from None

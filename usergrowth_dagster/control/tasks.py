@@ -117,7 +117,10 @@ def register(
         .first()
     )
     if row is None:
-        raise UserError(f"no campaign is called {campaign_name!r}; apply its YAML file first")
+        raise UserError(
+            f"no campaign is called {campaign_name!r}; apply its YAML file first",
+            code="campaign.unknown",
+        )
     spec = load_spec(row["spec"])
     population = _population(spec, task_id, upload or task_id)
     job = schema.inference_job
@@ -131,19 +134,22 @@ def register(
         )
         raise UserError(
             f"task {task_id!r} belongs to campaign {other!r}; "
-            f"upload the people of {campaign_name!r} into a folder of another name"
+            f"upload the people of {campaign_name!r} into a folder of another name",
+            code="task.conflict",
         )
     if held["data_path"] != population and upload is not None:
         raise UserError(
             f"task {task_id!r} decides {held['data_path']} and cannot decide {population} again; "
-            "upload these people into a folder of another name"
+            "upload these people into a folder of another name",
+            code="task.conflict",
         )
     if held["execution_date"] == execution_date:
         return ""
     if _is_frozen(connection, task_id):
         raise UserError(
             f"task {task_id!r} has its send plan for {held['execution_date']} already and cannot "
-            f"move to {execution_date}; upload its people into a folder of another name"
+            f"move to {execution_date}; upload its people into a folder of another name",
+            code="task.conflict",
         )
     connection.execute(
         job.update()
@@ -161,11 +167,15 @@ def _population(spec: CampaignSpec, task_id: str, upload: str) -> str:
     parent, _, last = spec.population.rpartition("/")
     for name in (task_id, upload):
         if not TASK_ID.fullmatch(name):
-            raise UserError(f"{name!r} cannot name a task: use up to 64 of A-Z a-z 0-9 _ and -")
+            raise UserError(
+                f"{name!r} cannot name a task: use up to 64 of A-Z a-z 0-9 _ and -",
+                code="task.invalid_name",
+            )
     if not fnmatchcase(upload, last):
         raise UserError(
             f"task {upload!r} does not fit the population {spec.population!r} "
-            f"of campaign {spec.name!r}"
+            f"of campaign {spec.name!r}",
+            code="task.invalid_name",
         )
     return f"{parent}/{upload}" if parent else upload
 
@@ -294,9 +304,11 @@ def withdraw_task(store: ControlStore, task_id: str, actor: str, note: str) -> N
     with store.write(alone=True) as connection:
         row = connection.execute(select(job).where(job.c.name == task_id)).mappings().first()
         if row is None:
-            raise UserError(f"no task is called {task_id!r}")
+            raise UserError(f"no task is called {task_id!r}", code="task.unknown")
         if _is_frozen(connection, task_id):
-            raise UserError(f"task {task_id!r} has its send plan already and stays")
+            raise UserError(
+                f"task {task_id!r} has its send plan already and stays", code="plan.begun"
+            )
         _remove(store, connection, row, actor, note)
 
 
@@ -393,5 +405,8 @@ def task(store: ControlStore, task_id: str) -> Task:
     """
     found = _tasks(store, schema.inference_job.c.name == task_id)
     if not found:
-        raise UserError(f"no task is called {task_id!r}; apply its campaign or upload its folder")
+        raise UserError(
+            f"no task is called {task_id!r}; apply its campaign or upload its folder",
+            code="task.unknown",
+        )
     return found[0]

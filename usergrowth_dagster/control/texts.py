@@ -61,7 +61,8 @@ def _guard_code(work: Work, text: CampaignText) -> None:
     if other:
         raise UserError(
             f"campaign {work.applied.campaign!r}: {text.key}.code: {text.code} is the code of "
-            f"template {other!r}; a template has one name and one code"
+            f"template {other!r}; a template has one name and one code",
+            code="campaign.conflict",
         )
 
 
@@ -85,7 +86,8 @@ def _guard_shared(
     if other:
         raise UserError(
             f"campaign {work.applied.campaign!r}: {key}: {kind} {name!r} is used by "
-            f"campaign {other!r} with another content; choose another name"
+            f"campaign {other!r} with another content; choose another name",
+            code="campaign.conflict",
         )
 
 

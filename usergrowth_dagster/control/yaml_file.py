@@ -78,7 +78,8 @@ def read_mapping(text: str, source: str) -> dict[str, Any]:
     if len(text) > MAX_BYTES:
         raise UserError(
             f"{source}: {len(text):,} characters, and at most {MAX_BYTES:,} are read; is it the "
-            "right file?"
+            "right file?",
+            code="campaign.unreadable",
         )
     try:
         found = yaml.load(text, Loader=_StrictLoader)
@@ -86,13 +87,20 @@ def read_mapping(text: str, source: str) -> dict[str, Any]:
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         wide = None if isinstance(error, _RefusedError) else _full_width(text)
-        raise UserError(f"{source}{wide or f'{place}: {_rule(error)}'}") from None
+        raise UserError(
+            f"{source}{wide or f'{place}: {_rule(error)}'}", code="campaign.unreadable"
+        ) from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2017-02-30
-        raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(
+            f"{source}: not valid YAML: {' '.join(str(error).split())}", code="campaign.unreadable"
+        ) from None
     if not isinstance(found, dict):
         if wide := _full_width(text):
-            raise UserError(f"{source}{wide}")
-        raise UserError(f"{source}: expected keys with values, such as 'name: spring', at the top")
+            raise UserError(f"{source}{wide}", code="campaign.unreadable")
+        raise UserError(
+            f"{source}: expected keys with values, such as 'name: spring', at the top",
+            code="campaign.unreadable",
+        )
     return found
 
 
@@ -131,16 +139,20 @@ def read_text(path: Path) -> str:
         if len(content) > MAX_BYTES:
             raise UserError(
                 f"{path}: larger than {MAX_BYTES:,} bytes, more than any such file; is it the "
-                "right one?"
+                "right one?",
+                code="campaign.unreadable",
             )
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(
-            f"{path}: line {line}: not UTF-8 at byte {error.start}; save it as UTF-8"
+            f"{path}: line {line}: not UTF-8 at byte {error.start}; save it as UTF-8",
+            code="campaign.unreadable",
         ) from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+        raise UserError(
+            f"{path}: cannot be read: {error.strerror}", code="campaign.unreadable"
+        ) from None
 
 
 def explain(error: ValidationError, model: type[BaseModel], source: str) -> UserError:
@@ -157,7 +169,8 @@ def explain(error: ValidationError, model: type[BaseModel], source: str) -> User
     sentence = ": ".join([*place, _problem(first, model, path)])
     if len(problems) > 1:
         sentence += f" (and {len(problems) - 1} more)"
-    return UserError(sentence)
+    unknown = first["type"] == "extra_forbidden"
+    return UserError(sentence, code="campaign.unknown_key" if unknown else "campaign.invalid")
 
 
 def _problem(problem: Mapping[str, Any], model: type[BaseModel], path: list[str]) -> str:

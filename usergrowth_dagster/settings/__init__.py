@@ -200,13 +200,16 @@ def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
         source = variable if variable in os.environ else str(toml)
         if variable not in os.environ and key in written and key not in overrides:
             source += f", line {line_of(toml.read_text('utf-8-sig'), key)}"
-        raise UserError(f"setting {key!r} (from {source}): {rule}") from None
+        raise UserError(
+            f"setting {key!r} (from {source}): {rule}", code="setting.invalid"
+        ) from None
     _check_places({"storage": made.storage_root, "landing": made.landing_root})
     problem = table_refusal(made.storage_root)
     if problem is not None:
         raise UserError(
             f"storage {made.storage_root} {problem}; choose another home folder (--home or "
-            "USERGROWTH_HOME), or another place for the tables (USERGROWTH_STORAGE)"
+            "USERGROWTH_HOME), or another place for the tables (USERGROWTH_STORAGE)",
+            code="setting.invalid",
         )
     return made
 
@@ -215,4 +218,4 @@ def _check_places(places: Mapping[str, str]) -> None:
     for name, place in places.items():
         problem = refusal(place)
         if problem is not None:
-            raise UserError(f"{name} {place!r} {problem}")
+            raise UserError(f"{name} {place!r} {problem}", code="setting.invalid")

@@ -33,14 +33,19 @@ def read_toml(path: Path, known: Collection[str]) -> dict[str, Any]:
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: {_remedy(text, str(error))}") from None
+        raise UserError(f"{path}: {_remedy(text, str(error))}", code="setting.unreadable") from None
     except RecursionError:
-        raise UserError(f"{path}: not valid TOML: nested too deep") from None
+        raise UserError(
+            f"{path}: not valid TOML: nested too deep", code="setting.unreadable"
+        ) from None
     for name in found:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else "usergrowth_dagster/settings has all"
-            raise UserError(f"{path}: line {line_of(text, name)}: unknown setting {name!r}; {hint}")
+            raise UserError(
+                f"{path}: line {line_of(text, name)}: unknown setting {name!r}; {hint}",
+                code="setting.unknown",
+            )
     return found
 
 
@@ -51,12 +56,17 @@ def _text(path: Path) -> str:
     except FileNotFoundError:
         return ""
     if len(content) > MAX_BYTES:
-        raise UserError(f"{path}: larger than {MAX_BYTES:,} bytes; is it the right file?")
+        raise UserError(
+            f"{path}: larger than {MAX_BYTES:,} bytes; is it the right file?",
+            code="setting.unreadable",
+        )
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}: line {line}: not UTF-8; save the file as UTF-8") from None
+        raise UserError(
+            f"{path}: line {line}: not UTF-8; save the file as UTF-8", code="setting.unreadable"
+        ) from None
 
 
 def line_of(text: str, name: str) -> int:
