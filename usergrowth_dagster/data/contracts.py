@@ -268,7 +268,8 @@ def contract_of(table: str) -> Contract:
     """
     if table not in LANDING_TABLES:
         raise UserError(
-            f"{table!r} is not a landing table; choose from {', '.join(LANDING_TABLES)}"
+            f"{table!r} is not a landing table; choose from {', '.join(LANDING_TABLES)}",
+            code="landing.unknown_table",
         )
     return CONTRACTS[table]
 

@@ -29,7 +29,7 @@ def read_checked(
     names = tuple(read_header(landing, file, encoding))
     problem = header_problem(contract, names)
     if problem is not None:
-        raise UserError(f"{file.path}: line 1, {problem}")
+        raise UserError(f"{file.path}: line 1, {problem}", code="landing.bad_header")
     return Header(names, () if _takes_more(contract) else extra_names(contract, names))
 
 

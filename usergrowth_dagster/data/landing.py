@@ -79,7 +79,7 @@ def landing_days(landing: Storage, table: str) -> list[date]:
     """
     folders = landing_folders(landing, table)
     if folders.strays:
-        raise UserError("; ".join(folders.strays.values()))
+        raise UserError("; ".join(folders.strays.values()), code="landing.misplaced")
     return list(folders.days)
 
 

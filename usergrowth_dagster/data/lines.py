@@ -70,7 +70,8 @@ def data_files(storage: Storage, folder: str) -> list[StoredFile]:
         if not file.name.lower().endswith(SUFFIXES):
             raise UserError(
                 f"{file.path}: landing files end in .csv, .csv.gz, .csv.zst or .parquet; convert "
-                "or remove this one"
+                "or remove this one",
+                code="landing.bad_file",
             )
         found.append(file)
     return found
@@ -93,12 +94,14 @@ def _opened(storage: Storage, file: StoredFile) -> Iterator[IO[Any]]:
                 if error.errno is not None:
                     raise
                 raise UserError(
-                    f"{file.path}: the compressed file is cut short or damaged; write it again"
+                    f"{file.path}: the compressed file is cut short or damaged; write it again",
+                    code="landing.bad_file",
                 ) from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise UserError(
-            f"{file.path}: cannot be read ({reason}); see that it stays and may be read"
+            f"{file.path}: cannot be read ({reason}); see that it stays and may be read",
+            code="landing.bad_file",
         ) from None
 
 
@@ -120,22 +123,33 @@ def read_header(storage: Storage, file: StoredFile, encoding: str = "utf-8") -> 
         start = handle.read(LONGEST_LINE + len(UTF8_BOM))
     for magic, what in _OTHER_FORMATS.items():
         if start.startswith(magic):
-            raise UserError(f"{file.path}: the file is {what}")
+            raise UserError(f"{file.path}: the file is {what}", code="landing.bad_file")
     whole = b"".join(as_utf8([start], encoding))
     line, _, _ = whole.removeprefix(UTF8_BOM).partition(b"\n")
     line = line.removesuffix(b"\r")
     if not line:
-        raise UserError(f"{file.path}: line 1 is empty; the first line must be the header")
+        raise UserError(
+            f"{file.path}: line 1 is empty; the first line must be the header",
+            code="landing.bad_header",
+        )
     try:
         text = line.decode()
     except UnicodeDecodeError:
-        raise UserError(f"{file.path}: line 1 is not UTF-8 text: {advice(start)}") from None
+        raise UserError(
+            f"{file.path}: line 1 is not UTF-8 text: {advice(start)}", code="landing.bad_header"
+        ) from None
     if len(line) >= LONGEST_LINE or "\0" in text:
-        raise UserError(f"{file.path}: line 1 is not a header; the file is not CSV text")
+        raise UserError(
+            f"{file.path}: line 1 is not a header; the file is not CSV text",
+            code="landing.bad_header",
+        )
     try:
         return next(csv.reader([text]))
     except csv.Error:
-        raise UserError(f"{file.path}: line 1 is not a header of comma-separated names") from None
+        raise UserError(
+            f"{file.path}: line 1 is not a header of comma-separated names",
+            code="landing.bad_header",
+        ) from None
 
 
 def read_blocks(
@@ -249,7 +263,10 @@ def _open_parquet(handle: IO[bytes], file: StoredFile) -> Any:
 
 
 def _damaged(file: StoredFile) -> UserError:
-    return UserError(f"{file.path}: the Parquet file is cut short or damaged; write it again")
+    return UserError(
+        f"{file.path}: the Parquet file is cut short or damaged; write it again",
+        code="landing.bad_file",
+    )
 
 
 def _parquet_blocks(handle: IO[bytes], file: StoredFile, names: list[str]) -> Iterator[Block]:
@@ -297,7 +314,10 @@ def _cell_text(array: "pa.Array", file: StoredFile, name: str) -> "pa.Array":
         whole = pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), 2.0**53))
         integers = pc.if_else(whole, numbers, None).cast(pa.int64()).cast(pa.string())
         return pc.coalesce(integers, numbers.cast(pa.string()))
-    raise UserError(f"{file.path}: column {name}: expected text or numbers, found {kind}")
+    raise UserError(
+        f"{file.path}: column {name}: expected text or numbers, found {kind}",
+        code="landing.bad_file",
+    )
 
 
 def shown(text: str, *, digits: bool = True) -> str:

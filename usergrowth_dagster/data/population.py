@@ -54,7 +54,8 @@ def task_folder(task_id: str) -> str:
     if _TASK.fullmatch(task_id) is None:
         raise UserError(
             f"population/{task_id}: a task's name is 1 to 64 of the characters "
-            "A-Z a-z 0-9 _ and -; rename the folder"
+            "A-Z a-z 0-9 _ and -; rename the folder",
+            code="task.invalid_name",
         )
     return f"{FOLDER}/{task_id}"
 
@@ -68,7 +69,10 @@ def population_files(landing: Storage, task_id: str, reading: Reading | None = N
     folder = task_folder(task_id)
     found = find_files(landing, folder, CONTRACTS["population"], reading)
     if not found.files:
-        raise UserError(f"{folder}: holds no CSV or Parquet file; upload the population there")
+        raise UserError(
+            f"{folder}: holds no CSV or Parquet file; upload the population there",
+            code="population.invalid",
+        )
     return found
 
 

@@ -118,7 +118,8 @@ def _rewrite_until_gone(erasure: "_Erasure", result: Erased) -> None:
             time.sleep(0.2 * 2**attempt)
     raise UserError(
         f"table {erasure.table}: other processes kept writing the days that hold the person; run "
-        "the same command again when they have ended"
+        "the same command again when they have ended",
+        code="store.busy",
     )
 
 
@@ -259,7 +260,8 @@ class _Erasure:
             if storage.uri(path) in present:
                 raise UserError(
                     f"table {self.table}: another process has written the person again; run the "
-                    "same command again when it has ended"
+                    "same command again when it has ended",
+                    code="store.busy",
                 )
             if path in named or self._age(path) > ORPHAN_AGE:
                 storage.remove(path)

@@ -85,7 +85,7 @@ class LandingError(UserError):
         untold = [f"{day:%Y%m%d}" for day in self.failures][_SENTENCES:]
         if untold:
             told.append(f"{len(untold)} more days fail: {', '.join(untold)}")
-        super().__init__("\n".join(told))
+        super().__init__("\n".join(told), code="landing.day_failed")
 
 
 def land_days(

@@ -108,7 +108,7 @@ def land_population(
             execution_date, task_folder(upload), counts, settings.max_reject_share
         )
         if problem is not None:
-            raise UserError(problem)
+            raise UserError(problem, code="population.invalid")
         commit = warehouse.replace(
             POPULATION,
             row_stream(engine, _rows_sql(task_id, reading)),

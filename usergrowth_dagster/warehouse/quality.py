@@ -92,5 +92,6 @@ def refuse_failures(model: str, days: str, results: list[TestResult]) -> None:
         named = "; ".join(f"{result.name}: {result.failing:,} rows" for result in bad)
         raise UserError(
             f"{model} of {days} is not published, the earlier rows stay: {named}; "
-            "mend the landing files of its inputs and run the day again"
+            "mend the landing files of its inputs and run the day again",
+            code="table.refused",
         )

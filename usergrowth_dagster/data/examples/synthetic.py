@@ -89,11 +89,14 @@ class SyntheticWorld:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UserError(
-                    f"synthetic world: {name} must be from {low} to {high}, not {value}"
+                    f"synthetic world: {name} must be from {low} to {high}, not {value}",
+                    code="example.invalid",
                 )
         for name in ("message_price", "strength"):
             if getattr(self, name) < 0:
-                raise UserError(f"synthetic world: {name} must not be negative")
+                raise UserError(
+                    f"synthetic world: {name} must not be negative", code="example.invalid"
+                )
 
     @property
     def end(self) -> date:
@@ -167,7 +170,10 @@ def write_landing(
     if chunk_users is None:
         chunk_users = max(1, min(50_000, _CHUNK_USER_DAYS // world.days))
     if chunk_users < 1:
-        raise UserError(f"synthetic world: chunk_users must be at least 1, not {chunk_users}")
+        raise UserError(
+            f"synthetic world: chunk_users must be at least 1, not {chunk_users}",
+            code="example.invalid",
+        )
     truth = truth or truth_of(landing)
     kind = file_format or ("csv" if world.users <= _CSV_UP_TO else "parquet")
     parameters = {
