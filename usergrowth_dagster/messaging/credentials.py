@@ -44,10 +44,11 @@ def credential(home: Path, name: str, *, required: bool = True) -> str | None:
             return None
         raise SetUpError(
             f'the credential {name} is missing: set {variable}, or write {name} = "…" into {path} '
-            "and chmod 600 it"
+            "and chmod 600 it",
+            code="credential.missing",
         )
     if not isinstance(value, str) or not value.strip():
-        raise SetUpError(f"{source}: must be a text that is not empty")
+        raise SetUpError(f"{source}: must be a text that is not empty", code="credential.invalid")
     return value.strip()
 
 
@@ -56,12 +57,16 @@ def _held(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_mode & 0o077:
-                raise SetUpError(f"{path} can be read by others: chmod 600 {path}")
+                raise SetUpError(
+                    f"{path} can be read by others: chmod 600 {path}", code="credential.exposed"
+                )
             return tomllib.load(file)
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise SetUpError(f"{path}: {error.strerror}") from None
+        raise SetUpError(f"{path}: {error.strerror}", code="credential.invalid") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
         # the parser's own sentence may quote the line
-        raise SetUpError(f'{path}: not valid TOML; each line must be name = "value"') from None
+        raise SetUpError(
+            f'{path}: not valid TOML; each line must be name = "value"', code="credential.invalid"
+        ) from None

@@ -175,7 +175,8 @@ class AliyunGateway:
                 from alibabacloud_tea_openapi.utils_models import Config
         except ImportError:
             raise SetUpError(
-                "the gateway aliyun needs its SDK: pip install 'usergrowth-dagster[aliyun]'"
+                "the gateway aliyun needs its SDK: pip install 'usergrowth-dagster[aliyun]'",
+                code="machine.missing_package",
             ) from None
         _hush()
         _bind_sdk()

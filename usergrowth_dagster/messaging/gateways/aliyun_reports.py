@@ -44,7 +44,10 @@ def reply_url(settings: Settings) -> str:
         UserError: ``callback_url`` is not set.
     """
     if not settings.callback_url:
-        raise UserError("setting 'callback_url' is needed so that Aliyun can hand replies over")
+        raise UserError(
+            "setting 'callback_url' is needed so that Aliyun can hand replies over",
+            code="setting.missing",
+        )
     mark = Marks(settings.home, "aliyun").mark(_REPLIES)
     return f"{settings.callback_url.rstrip('/')}/aliyun/mo?mark={mark}"
 
@@ -68,7 +71,7 @@ def read_reports(callback: Callback, marks: Marks) -> Sequence[Receipt | Unread]
         phone = from_aliyun(text_of(entry, "phone_number", where))
         success = entry.get("success")
         if not isinstance(success, bool):
-            raise UserError(f"{where}: 'success' must be true or false")
+            raise UserError(f"{where}: 'success' must be true or false", code="callback.malformed")
         return Receipt(
             status=Found.DELIVERED if success else Found.UNDELIVERED,
             request_id=str(entry.get("biz_id") or "") or None,
@@ -123,5 +126,5 @@ def _same(mark: str, right: str) -> bool:
 def _entries(callback: Callback, what: str) -> list[Any]:
     entries = read_json(callback.body, what)
     if not isinstance(entries, list):
-        raise UserError(f"{what}: expected a JSON array of objects")
+        raise UserError(f"{what}: expected a JSON array of objects", code="callback.malformed")
     return entries

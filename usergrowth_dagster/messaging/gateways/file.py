@@ -166,15 +166,15 @@ def _entries(callback: Callback, what: str) -> list[Any]:
     try:
         entries = json.loads(callback.body)
     except (ValueError, RecursionError):  # its sentence could quote a number
-        raise UserError(f"{what}: the body is not valid JSON") from None
+        raise UserError(f"{what}: the body is not valid JSON", code="callback.malformed") from None
     if not isinstance(entries, list):
-        raise UserError(f"{what}: expected a JSON array of objects")
+        raise UserError(f"{what}: expected a JSON array of objects", code="callback.malformed")
     return entries
 
 
 def _receipt(entry: Entry, where: str) -> Receipt:
     if not isinstance(entry.get("success"), bool):
-        raise UserError(f"{where}: 'success' must be true or false")
+        raise UserError(f"{where}: 'success' must be true or false", code="callback.malformed")
     return Receipt(
         status=Found.DELIVERED if entry["success"] else Found.UNDELIVERED,
         out_id=text_of(entry, "out_id", where, empty=True),

@@ -113,7 +113,10 @@ def reply_url(settings: Settings) -> str:
     """
     root = callback_root(settings)
     if root is None:
-        raise UserError("setting 'callback_url' is needed so that Kannel can hand replies over")
+        raise UserError(
+            "setting 'callback_url' is needed so that Kannel can hand replies over",
+            code="setting.missing",
+        )
     mark = Marks(settings.home, "kannel").mark(_REPLIES)
     # the text in hexadecimal: its bytes are UTF-8 or UTF-16, which a web server would not keep
     return f"{root}/kannel/mo?mark={mark}&from=%p&to=%P&hex=%e&coding=%c&time=%T&id=%I"
@@ -143,7 +146,9 @@ class KannelGateway:
     def require_set_up(self) -> None:
         """Asked before anything is written ahead; see the protocol."""
         if not self.settings.kannel_url.startswith(("http://", "https://")):
-            raise UserError("setting 'kannel_url' must begin with http:// or https://")
+            raise UserError(
+                "setting 'kannel_url' must begin with http:// or https://", code="setting.invalid"
+            )
 
     def submit(self, batch: OutBatch) -> Sequence[Result]:
         """One request a message, a few at once, all within ``gateway_timeout``.
@@ -182,7 +187,9 @@ class KannelGateway:
             why = type(error).__name__  # nothing had been said yet
             return Result(message.out_id, Answer.DEFERRED, why, retry_after=_RETRY_SECONDS)
         except httpcore.UnsupportedProtocol:
-            raise UserError("setting 'kannel_url' must begin with http:// or https://") from None
+            raise UserError(
+                "setting 'kannel_url' must begin with http:// or https://", code="setting.invalid"
+            ) from None
         except Exception as error:  # its text may hold the address
             return Result(message.out_id, Answer.IN_DOUBT, type(error).__name__)
         meaning, code = sort_answer(answer.status, answer.text, message.segments)
@@ -282,7 +289,7 @@ def _unmarked(query: Mapping[str, str]) -> dict[str, str]:
 def _status(given: str, where: str) -> tuple[Found, str]:
     """What a report's status means, and the status as it is kept."""
     if not (given.isascii() and given.isdigit() and len(given) < 10):
-        raise UserError(f"{where}: 'status' must be a number")
+        raise UserError(f"{where}: 'status' must be a number", code="callback.malformed")
     status = int(given)
     if status & DELIVERED:
         return Found.DELIVERED, str(status)
@@ -290,14 +297,16 @@ def _status(given: str, where: str) -> tuple[Found, str]:
         return Found.UNDELIVERED, str(status)
     if status & (BUFFERED | AT_OPERATOR):
         return Found.ACCEPTED, str(status)
-    raise UserError(f"{where}: status {status} is not known")
+    raise UserError(f"{where}: status {status} is not known", code="callback.malformed")
 
 
 def _text(digits: str, coding: str, where: str) -> str:
     try:
         data = bytes.fromhex(digits)
     except ValueError:
-        raise UserError(f"{where}: 'hex' must be hexadecimal (%e)") from None
+        raise UserError(
+            f"{where}: 'hex' must be hexadecimal (%e)", code="callback.malformed"
+        ) from None
     return data.decode("utf-16-be" if coding == "2" else "utf-8", "replace")
 
 

@@ -60,7 +60,8 @@ def read_mail(body: bytes, what: str) -> Mail:
     head = body[:MOST_BYTES]
     if len(_PART.findall(head)) > _MOST_PARTS or len(_LEVEL.findall(head)) > _MOST_LEVELS:
         raise UserError(
-            f"{what}: an e-mail has at most {_MOST_PARTS} parts and {_MOST_LEVELS} levels"
+            f"{what}: an e-mail has at most {_MOST_PARTS} parts and {_MOST_LEVELS} levels",
+            code="callback.malformed",
         )
     if head.count(b"\n") > _MOST_LINES:
         head = b"\n".join(head.split(b"\n", _MOST_LINES)[:_MOST_LINES])
@@ -74,7 +75,10 @@ def check_mail(body: bytes, what: str) -> None:
         UserError: ``what`` begins the sentence.
     """
     if not _BEGINS.match(body):
-        raise UserError(f"{what}: the body is no e-mail; post the whole one, headers first")
+        raise UserError(
+            f"{what}: the body is no e-mail; post the whole one, headers first",
+            code="callback.malformed",
+        )
 
 
 def raw_texts(body: bytes) -> Iterator[str]:

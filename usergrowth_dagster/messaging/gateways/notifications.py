@@ -45,7 +45,9 @@ def find_mark(body: bytes) -> str:
     for text in mails.raw_texts(body):
         if found := MARK.search(text):
             return found.group().lower()  # some servers write it in upper case
-    raise UserError("notification: it does not say which of our e-mails it is about")
+    raise UserError(
+        "notification: it does not say which of our e-mails it is about", code="callback.malformed"
+    )
 
 
 def parse_notification(body: bytes) -> Notification:
@@ -57,15 +59,22 @@ def parse_notification(body: bytes) -> Notification:
     mail = read_mail(body, "notification")
     parts = [p for p in mail.walk() if p.get_content_type() == "message/delivery-status"]
     if not parts:
-        raise UserError("notification: no part of type message/delivery-status in the e-mail")
+        raise UserError(
+            "notification: no part of type message/delivery-status in the e-mail",
+            code="callback.malformed",
+        )
     blocks = cast("list[Message[str, str]]", parts[0].get_payload())
     fields = [b for b in blocks if isinstance(b, Message) and b.get("Action")]
     if not fields:
-        raise UserError("notification: no recipient's Action in the delivery status")
+        raise UserError(
+            "notification: no recipient's Action in the delivery status", code="callback.malformed"
+        )
     field = fields[0]
     action = str(field["Action"]).strip().lower()
     if action not in _ACTIONS:
-        raise UserError(f"notification: Action {action[:20]!r} is not known")
+        raise UserError(
+            f"notification: Action {action[:20]!r} is not known", code="callback.malformed"
+        )
     status = _STATUS.match(str(field.get("Status", "")))
     return Notification(
         status=_ACTIONS[action],
@@ -83,7 +92,7 @@ def parse_reply(body: bytes) -> Reply:
     mail = read_mail(body, "reply")
     address = mails.sender(mail)
     if not address:
-        raise UserError("reply: the e-mail has no sender")
+        raise UserError("reply: the e-mail has no sender", code="callback.malformed")
     subject = mails.header(mail, "Subject")
     whole = Words(built_in_words().refuse, frozenset(), contained=False)
     refuses = action_of(subject, whole) is Action.OPT_OUT

@@ -37,7 +37,10 @@ def read_entries(
         UserError: the array is longer than any provider makes it.
     """
     if len(entries) > MOST_ENTRIES:
-        raise UserError(f"{what}: at most {MOST_ENTRIES:,} entries may be posted at once")
+        raise UserError(
+            f"{what}: at most {MOST_ENTRIES:,} entries may be posted at once",
+            code="callback.malformed",
+        )
     return [
         _read_entry(entry, f"{what}: entry {number}", read, phone)
         for number, entry in enumerate(entries, 1)
@@ -49,7 +52,7 @@ def _read_entry(
 ) -> T | Unread:
     def said() -> T | None:
         if not isinstance(entry, dict):
-            raise UserError(f"{where}: expected an object")
+            raise UserError(f"{where}: expected an object", code="callback.malformed")
         return read(entry, where)
 
     given = entry.get(phone) if isinstance(entry, dict) else None
@@ -109,5 +112,5 @@ def text_of(entry: Entry, key: str, where: str, *, empty: bool = False) -> str:
     """
     value = entry.get(key)
     if not isinstance(value, str) or not (value or empty):
-        raise UserError(f"{where}: {key!r} must be a text")
+        raise UserError(f"{where}: {key!r} must be a text", code="callback.malformed")
     return value

@@ -20,11 +20,17 @@ from functools import cached_property
 from typing import Protocol
 from urllib.parse import parse_qsl, urlsplit
 
+from usergrowth_dagster.error_codes import ErrorCode
 from usergrowth_dagster.errors import UserError
 
 
 class UnsignedError(UserError):
     """A callback's signature is missing or wrong: it was not made by the provider (HTTP 403)."""
+
+    def __init__(
+        self, sentence: str, *, code: ErrorCode = "callback.unsigned", hint: str = ""
+    ) -> None:
+        super().__init__(sentence, code=code, hint=hint)
 
 
 class Answer(StrEnum):
@@ -203,7 +209,9 @@ class Callback:
         try:
             return _first(urlsplit(self.url).query)
         except ValueError:
-            raise UserError("callback: the address or its query cannot be read") from None
+            raise UserError(
+                "callback: the address or its query cannot be read", code="callback.malformed"
+            ) from None
 
     @cached_property
     def form(self) -> Mapping[str, str]:
@@ -215,7 +223,9 @@ class Callback:
         try:
             return _first(self.body.decode())
         except ValueError:
-            raise UserError("callback: the body is not a form in UTF-8") from None
+            raise UserError(
+                "callback: the body is not a form in UTF-8", code="callback.malformed"
+            ) from None
 
 
 def _first(encoded: str) -> dict[str, str]:

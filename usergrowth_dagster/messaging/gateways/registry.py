@@ -66,12 +66,16 @@ def make_gateway(settings: Settings, channel: str = "sms") -> Gateway:
             provider's SDK is missing.
     """
     if channel not in CHANNELS:
-        raise UserError(f"channel {channel!r} is not known; known are: {', '.join(CHANNELS)}")
+        raise UserError(
+            f"channel {channel!r} is not known; known are: {', '.join(CHANNELS)}",
+            code="channel.unknown",
+        )
     setting, names = CHANNELS[channel]
     name = getattr(settings, setting)
     if name not in names:
         raise UserError(
-            f"setting {setting!r}: {name!r} is not known; known are: {', '.join(names)}"
+            f"setting {setting!r}: {name!r} is not known; known are: {', '.join(names)}",
+            code="gateway.unknown",
         )
     return _MAKERS[name](settings)
 
@@ -83,5 +87,8 @@ def gateway_named(settings: Settings, name: str) -> Gateway:
         UserError: as :func:`make_gateway`.
     """
     if name not in _MAKERS:
-        raise UserError(f"gateway {name!r} is not known; known are: {', '.join(_MAKERS)}")
+        raise UserError(
+            f"gateway {name!r} is not known; known are: {', '.join(_MAKERS)}",
+            code="gateway.unknown",
+        )
     return _MAKERS[name](settings)

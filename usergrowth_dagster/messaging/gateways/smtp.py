@@ -75,7 +75,8 @@ class SmtpGateway:
         if "@" not in self.address or not self.address.isascii():
             raise UserError(
                 "setting 'smtp_from' must be the sender of e-mails, such as "
-                "Shop <news@shop.example>"
+                "Shop <news@shop.example>",
+                code="setting.missing",
             )
         self._login = _login(settings)
 
@@ -246,10 +247,14 @@ def _login(settings: Settings) -> tuple[str, str] | None:
     if user is None and password is None:
         return None
     if user is None or password is None:
-        raise UserError("the credentials smtp_user and smtp_password belong together: set both")
+        raise UserError(
+            "the credentials smtp_user and smtp_password belong together: set both",
+            code="credential.invalid",
+        )
     if settings.smtp_tls == "none" and settings.smtp_host not in _LOCAL:
         raise UserError(
             f"setting 'smtp_tls' is none, so the password would go to {settings.smtp_host} in "
-            "the clear; set starttls or tls"
+            "the clear; set starttls or tls",
+            code="setting.invalid",
         )
     return user, password

@@ -124,7 +124,8 @@ class TwilioGateway:
         if not sender:
             raise UserError(
                 "setting 'twilio_from' is missing: the sending number, such as +12125550100, or "
-                "the messaging service (MG…) of Twilio"
+                "the messaging service (MG…) of Twilio",
+                code="setting.missing",
             )
         return {"messaging_service_sid" if sender.startswith("MG") else "from_": sender}
 
@@ -227,7 +228,9 @@ class TwilioGateway:
         def read(form: Entry, where: str) -> Receipt:
             status = form.get("MessageStatus", "")
             if status not in STATUS:
-                raise UserError(f"{where}: 'MessageStatus' is missing or not known")
+                raise UserError(
+                    f"{where}: 'MessageStatus' is missing or not known", code="callback.malformed"
+                )
             return Receipt(
                 status=STATUS[status],
                 out_id=callback.query.get("out_id") or None,
@@ -280,4 +283,7 @@ def _code(value: object) -> int:
 
 
 def _no_sdk() -> SetUpError:
-    return SetUpError("the gateway twilio needs its SDK: pip install 'usergrowth-dagster[twilio]'")
+    return SetUpError(
+        "the gateway twilio needs its SDK: pip install 'usergrowth-dagster[twilio]'",
+        code="machine.missing_package",
+    )

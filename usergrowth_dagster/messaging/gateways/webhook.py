@@ -123,7 +123,9 @@ class WebhookGateway:
         self._secret = credential(settings.home, "webhook_secret")
         if len(self._secret) < _MIN_SECRET:
             raise UserError(
-                f"the credential webhook_secret is too short: use at least {_MIN_SECRET} characters"
+                f"the credential webhook_secret is too short: use at least "
+                f"{_MIN_SECRET} characters",
+                code="credential.invalid",
             )
 
     def require_set_up(self) -> None:
@@ -194,7 +196,10 @@ class WebhookGateway:
     def _url(self) -> str:
         url = self.settings.webhook_url
         if not url:
-            raise UserError("setting 'webhook_url' is missing: where the webhook posts batches")
+            raise UserError(
+                "setting 'webhook_url' is missing: where the webhook posts batches",
+                code="setting.missing",
+            )
         not_in_the_clear(url, "webhook_url")
         return url
 
@@ -266,7 +271,7 @@ class WebhookGateway:
         content = read_json(callback.body, what)
         entries = content.get(what) if isinstance(content, dict) else None
         if not isinstance(entries, list):
-            raise UserError(f'{what}: expected {{"{what}": [objects]}}')
+            raise UserError(f'{what}: expected {{"{what}": [objects]}}', code="callback.malformed")
         return entries
 
 
@@ -276,7 +281,10 @@ def _receipt(entry: Entry, where: str) -> Receipt:
     except ValueError:
         status = Found.NOT_FOUND
     if status is Found.NOT_FOUND:
-        raise UserError(f"{where}: 'status' must be accepted, delivered, undelivered or rejected")
+        raise UserError(
+            f"{where}: 'status' must be accepted, delivered, undelivered or rejected",
+            code="callback.malformed",
+        )
     code, request_id = code_and_id(entry)
     return Receipt(
         status=status,

@@ -144,10 +144,13 @@ def not_in_the_clear(url: str, setting: str) -> None:
     except ValueError:
         host = ""
     if not host or parts.scheme not in ("http", "https"):
-        raise UserError(f"setting {setting!r} must begin with http:// or https://")
+        raise UserError(
+            f"setting {setting!r} must begin with http:// or https://", code="setting.invalid"
+        )
     if parts.scheme == "http" and not _is_near(host):
         raise UserError(
-            f"setting {setting!r}: numbers would go to {host} in the clear; use https://"
+            f"setting {setting!r}: numbers would go to {host} in the clear; use https://",
+            code="setting.invalid",
         )
 
 
@@ -167,7 +170,7 @@ def read_json(body: bytes, what: str) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        raise UserError(f"{what}: the body is not valid JSON") from None
+        raise UserError(f"{what}: the body is not valid JSON", code="callback.malformed") from None
 
 
 def settle_unknown(results: list[Result]) -> list[Result]:

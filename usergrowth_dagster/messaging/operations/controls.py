@@ -228,6 +228,7 @@ def _named(connection: Connection, name: str) -> Sequence[RowMapping]:
         known = connection.scalars(select(_S.c.name).order_by(_S.c.name)).all()
         raise UserError(
             f"no schedule or campaign is called {name!r}; schedules are: "
-            f"{', '.join(known) or 'none'}"
+            f"{', '.join(known) or 'none'}",
+            code="message.unknown",
         )
     return rows

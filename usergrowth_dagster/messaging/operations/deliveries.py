@@ -67,7 +67,10 @@ def deliveries(
     with store.read() as connection:
         rows = connection.execute(query).mappings().all()
     if name is not None and not rows:
-        raise UserError(f"no schedule, campaign or task called {name!r} has anything planned")
+        raise UserError(
+            f"no schedule, campaign or task called {name!r} has anything planned",
+            code="message.unknown",
+        )
     stalled = {one.occurrence_id for one in stalls(store, settings, now)}
     ledger = Ledger(store, open_vault(settings.home, settings.default_country))
     return [

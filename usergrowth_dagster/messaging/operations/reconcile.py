@@ -59,7 +59,8 @@ def _by_hand(
 ) -> Reconciled:
     if not note.strip():
         raise UserError(
-            "releasing or closing a message in doubt needs a note that says why (--why)"
+            "releasing or closing a message in doubt needs a note that says why (--why)",
+            code="command.needs_reason",
         )
     wanted = sorted(set(message_ids))
     with store.write() as connection:

@@ -112,13 +112,17 @@ def mark_refusal(
     with store.write(alone=True) as connection:
         row = connection.execute(query).mappings().first()
         if row is None:
-            raise UserError(f"there is no reply {given}; usergrowth replies --all lists them")
+            raise UserError(
+                f"there is no reply {given}; usergrowth replies --all lists them",
+                code="message.unknown",
+            )
         if row["action"] == str(Action.OPT_OUT):
-            raise UserError(f"reply {given} refuses already")
+            raise UserError(f"reply {given} refuses already", code="message.conflict")
         if row["phone_hash"] is None:
             raise UserError(
                 f"nobody knows who sent {given}: read it with usergrowth replies --reveal {given}, "
-                "then suppress the number with usergrowth suppress add --phone -"
+                "then suppress the number with usergrowth suppress add --phone -",
+                code="message.conflict",
             )
         new = suppression.add(connection, [_suppression(connection, vault, settings, row)])
         waiting.carry_over(connection)
@@ -218,7 +222,10 @@ def reveal(store: ControlStore, vault: PhoneVault, given: str, actor: str) -> st
     with store.write() as connection:
         row = connection.execute(select(table).where(table.c.id == number)).mappings().first()
         if row is None:
-            raise UserError(f"there is no reply {given}; usergrowth replies --all lists them")
+            raise UserError(
+                f"there is no reply {given}; usergrowth replies --all lists them",
+                code="message.unknown",
+            )
         audit.record(connection, actor, "reveal", f"reply {given}", "")
         address = _address(connection, vault, row) or "unknown"
     return f"{address}: {_content(vault, row)}"
@@ -227,7 +234,7 @@ def reveal(store: ControlStore, vault: PhoneVault, given: str, actor: str) -> st
 def _place(given: str) -> tuple[Table, int]:
     digits = given.removeprefix(_PREFIX)
     if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
-        raise UserError(f"{given!r} is no id of a reply, such as 12 or u3")
+        raise UserError(f"{given!r} is no id of a reply, such as 12 or u3", code="message.unknown")
     return (_U if given.startswith(_PREFIX) else _P), int(digits)
 
 

@@ -58,7 +58,8 @@ class Ring:
             if len(text) < MIN_SECRET:
                 raise UserError(
                     f"{where} is too short: use at least {MIN_SECRET} characters, or restore the "
-                    "copy that the ledger was written with"
+                    "copy that the ledger was written with",
+                    code="credential.invalid",
                 )
             return cls.of_secret(text)
         try:
@@ -72,7 +73,8 @@ class Ring:
         except (ValueError, binascii.Error):
             raise UserError(
                 f"{where} is not a key ring (hash=… key=…, as usergrowth rotate-key writes it): "
-                "restore a copy of it"
+                "restore a copy of it",
+                code="credential.invalid",
             ) from None
         return cls(hash_key, keys)
 
@@ -117,7 +119,9 @@ def read_file(path: Path) -> Ring:
         UserError: others may read it, or it holds no ring.
     """
     if path.stat().st_mode & 0o077:
-        raise UserError(f"{path} can be read by others: chmod 600 {path}")
+        raise UserError(
+            f"{path} can be read by others: chmod 600 {path}", code="credential.exposed"
+        )
     return Ring.parse(path.read_bytes(), str(path))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from usergrowth_dagster.data.phone_numbers import Number, Problem, old_key, old_keys, parse
+from usergrowth_dagster.error_codes import ErrorCode
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.people import keys
 from usergrowth_dagster.messaging.people.keys import ENVIRONMENT, FILE_NAME, Ring
@@ -69,6 +70,9 @@ def hide_numbers(text: str, digits: int = 6) -> str:
 class UnknownKeyError(UserError):
     """A value was sealed with a key that is not in this process's ring: no fault of the value."""
 
+    def __init__(self, sentence: str, *, code: ErrorCode = "key.unknown", hint: str = "") -> None:
+        super().__init__(sentence, code=code, hint=hint)
+
 
 class PhoneVault:
     """Seals and opens numbers (AES-256-GCM), and hashes them (HMAC-SHA256).
@@ -112,7 +116,8 @@ class PhoneVault:
         if ring.hash_key != self._hash_key:
             raise UserError(
                 "the secret key was replaced by one of another ledger while this process ran; "
-                "restore the copy that the ledger was written with"
+                "restore the copy that the ledger was written with",
+                code="key.unknown",
             )
         for key_id, secret in zip(ring.key_ids, ring.secrets, strict=True):
             if key_id not in self._ciphers:
@@ -165,7 +170,7 @@ class PhoneVault:
         try:
             return self._ciphers[key_id].decrypt(body[:_NONCE], body[_NONCE:], key_id).decode()
         except self._damaged:
-            raise UserError(f"{wrong}: it is damaged") from None
+            raise UserError(f"{wrong}: it is damaged", code="key.unknown") from None
 
     def digest(self, address: str) -> bytes:
         """Keyed hash (HMAC-SHA256): equal for equal addresses, useless without the key.
@@ -238,7 +243,7 @@ def _require_nothing_sealed(home: Path) -> None:
     from usergrowth_dagster.messaging.people.sealed import holds_sealed
 
     if holds_sealed(load_settings(home)):
-        raise UserError(secret_is_gone(home))
+        raise UserError(secret_is_gone(home), code="key.missing")
 
 
 def secret_is_gone(home: Path) -> str:

@@ -81,9 +81,9 @@ def check_key(store: ControlStore, vault: PhoneVault) -> None:
                     connection.execute(_META.insert().values(name=name, value=mine[name]))
                 held = mine | held
     if not vault.knows(bytes.fromhex(held["phone_key"])):
-        raise UserError(_WRONG)
+        raise UserError(_WRONG, code="key.unknown")
     if held["phone_hash"] != vault.hash_id.hex():
-        raise UserError(_WRONG)
+        raise UserError(_WRONG, code="key.unknown")
 
 
 def hold_key(connection: Connection, vault: PhoneVault | None = None) -> None:
@@ -315,5 +315,7 @@ def _only_one(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError("another usergrowth rotate-key is at work; let it finish") from None
+            raise UserError(
+                "another usergrowth rotate-key is at work; let it finish", code="store.busy"
+            ) from None
         yield

@@ -55,7 +55,10 @@ def discard_plan(store: ControlStore, task: Task, actor: str, why: str) -> Disca
             was ever handed to a provider; nothing changes.
     """
     if not why.strip():
-        raise UserError('deciding a task again needs a reason that is kept: add --why "…"')
+        raise UserError(
+            'deciding a task again needs a reason that is kept: add --why "…"',
+            code="command.needs_reason",
+        )
     job = schema.inference_job
     with store.write(alone=True) as connection:
         runs = connection.execute(
@@ -67,14 +70,17 @@ def discard_plan(store: ControlStore, task: Task, actor: str, why: str) -> Disca
         if not runs:
             raise UserError(
                 f"task {task.task_id!r} has no send plan, so there is nothing to throw away: "
-                f"usergrowth run --date {task.execution_date} decides it on its present inputs"
+                f"usergrowth run --date {task.execution_date} decides it on its present inputs",
+                code="task.undecided",
             )
         mine = _M.c.occurrence_id.in_([run[0] for run in runs])
         _refuse_begun(connection, task, [run[0] for run in runs], mine)
         people = _people(connection, mine)
         deleted = connection.execute(_M.delete().where(mine, _NEVER_OUT)).rowcount
         if deleted != sum(people.values()):  # a dispatcher took rows since they were counted
-            raise UserError(_begun(task, "a dispatcher is sending it at this moment"))
+            raise UserError(
+                _begun(task, "a dispatcher is sending it at this moment"), code="plan.begun"
+            )
         connection.execute(_O.delete().where(_O.c.id.in_([run[0] for run in runs])))
         for run in runs:  # an id with a history is never given to another occurrence
             store.note(connection, Kind.OCCURRENCE, run[0], actor, note=f"thrown away: {why}")
@@ -106,9 +112,12 @@ def _refuse_begun(
     counts = {str(state): int(rows) for state, rows in begun}
     if counts:
         told = ", ".join(f"{rows:,} {state}" for state, rows in sorted(counts.items()))
-        raise UserError(_begun(task, f"a provider was given messages of it, or may be ({told})"))
+        raise UserError(
+            _begun(task, f"a provider was given messages of it, or may be ({told})"),
+            code="plan.begun",
+        )
     if connection.scalar(select(_B.c.id).where(_B.c.occurrence_id.in_(runs)).limit(1)):
-        raise UserError(_begun(task, "a provider was called for it"))
+        raise UserError(_begun(task, "a provider was called for it"), code="plan.begun")
 
 
 def _begun(task: Task, reason: str) -> str:

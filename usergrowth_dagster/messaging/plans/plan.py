@@ -172,7 +172,9 @@ def _recipients(
     needed += ["variant"] if opened.variants else []
     for batch in batches:
         if lacking := [name for name in needed if name not in batch.schema.names]:
-            raise UserError(f"the send plan's rows lack the column {', '.join(lacking)}")
+            raise UserError(
+                f"the send plan's rows lack the column {', '.join(lacking)}", code="plan.begun"
+            )
         present = [*needed, *({"zone", "not_before"} & set(batch.schema.names))]
         for start in range(0, batch.num_rows, 10_000):  # Python objects of a slice at a time
             for row in batch.select(present).slice(start, 10_000).to_pylist():
@@ -188,7 +190,8 @@ def _recipient(settings: Settings, opened: Occurrence, row: Mapping[str, Any]) -
     if opened.variants and variant not in opened.variants:
         raise UserError(
             f"occurrence {opened.name!r} has no text {variant!r}, but somebody was decided to get "
-            f"it; it has {', '.join(map(repr, opened.variants))}: decide the task anew"
+            f"it; it has {', '.join(map(repr, opened.variants))}: decide the task anew",
+            code="plan.begun",
         )
     number, problem = _number(settings, row["phone"])
     address, problem = _email(row["email"]) if channel == "email" else (number, problem)

@@ -34,7 +34,8 @@ def check_fresh(settings: Settings, task: Task, due: datetime) -> None:
             f"campaign {task.campaign!r}: its audience of {task.execution_date} would be {age} "
             f"days old when it is sent to on {day}, and at most {rules.max_audience_days} are "
             "allowed: give the campaign a later execution_date (or schedule.execute_time an "
-            "earlier day) and apply it, or raise contact.max_audience_days"
+            "earlier day) and apply it, or raise contact.max_audience_days",
+            code="audience.too_old",
         )
 
 
@@ -60,14 +61,17 @@ def check_refusable(
     """
     keys = {text.name: text.key for text in task.spec.template.texts}
     for problem in promise_problems(content, words_of(settings)):
-        raise UserError(f"campaign {task.campaign!r}: {keys[name]}.content: {problem}")
+        raise UserError(
+            f"campaign {task.campaign!r}: {keys[name]}.content: {problem}", code="text.unsendable"
+        )
     if template_type is not TemplateType.PROMOTION:
         return
     if not tells_how_to_refuse(content, settings.opt_out_texts, task.spec.channel):
         listed = " or ".join(repr(text) for text in settings.opt_out_texts)
         raise UserError(
             f"campaign {task.campaign!r}: its promotion does not tell how to refuse: add {listed} "
-            f"to {keys[name]}.content, apply it and have it reviewed"
+            f"to {keys[name]}.content, apply it and have it reviewed",
+            code="text.unsendable",
         )
 
 
@@ -86,4 +90,4 @@ def check_promise(store: ControlStore, settings: Settings, name: str) -> None:
     with store.read() as connection:
         content = connection.scalar(select(template.c.content).where(template.c.name == name))
     for problem in promise_problems(content or "", words_of(settings)):
-        raise UserError(f"template {name!r}: {problem}")
+        raise UserError(f"template {name!r}: {problem}", code="text.unsendable")

@@ -80,18 +80,20 @@ def clean_address(text: str, country: str | None = None) -> str:
         address = text.strip()
         if _EMAIL.fullmatch(address):
             return address
-        raise UserError("not an e-mail address")
+        raise UserError("not an e-mail address", code="person.invalid")
     found = parse(text, country)
     if found is Problem.NO_COUNTRY:
         raise UserError(
             "the number does not say its country: write it with + and the country code, or set "
-            "default_country"
+            "default_country",
+            code="person.invalid",
         )
     if isinstance(found, Problem):
         read_as = f", read as one of {country}" if country else ""
         raise UserError(
             f"not a phone number of any country{read_as}, and not an e-mail address; write a "
-            "number of another country with + and its code (+44 …)"
+            "number of another country with + and its code (+44 …)",
+            code="person.invalid",
         )
     return found
 
@@ -113,7 +115,10 @@ def entries(
         UserError: neither is given, the address cannot be one, or the channel is unknown.
     """
     if channel not in CHANNELS:
-        raise UserError(f"channel {channel!r} is not known; known are: {', '.join(CHANNELS)}")
+        raise UserError(
+            f"channel {channel!r} is not known; known are: {', '.join(CHANNELS)}",
+            code="channel.unknown",
+        )
     shared = {
         "channel": channel,
         "scope": scope,
@@ -136,7 +141,10 @@ def entries(
         shown = user_id if kept else None
         rows.append({**shared, "user_hash": vault.user_digest(user_id), "user_id": shown})
     if not rows:
-        raise UserError("a suppression needs a phone number, an e-mail address or a user id")
+        raise UserError(
+            "a suppression needs a phone number, an e-mail address or a user id",
+            code="person.invalid",
+        )
     return rows
 
 
@@ -303,7 +311,9 @@ def lift(
         UserError: neither a number nor a user is given.
     """
     if not phone and not user_id:
-        raise UserError("lifting needs a phone number, an e-mail address or a user id")
+        raise UserError(
+            "lifting needs a phone number, an e-mail address or a user id", code="person.invalid"
+        )
     with store.write() as connection:
         if phone:
             one_after_another(connection)

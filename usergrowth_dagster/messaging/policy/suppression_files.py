@@ -198,7 +198,8 @@ def _rows(
         lines_left = [*done.problems, *([f"and {more} more lines"] if more else [])]
         raise UserError(
             "\n".join(lines_left)
-            + "\nNothing was imported: mend these lines, or leave them out with --skip-bad"
+            + "\nNothing was imported: mend these lines, or leave them out with --skip-bad",
+            code="suppression.bad_file",
         )
 
 
@@ -231,7 +232,10 @@ def export_csv(
         UserError: the file is there and ``force`` is not set; or a number cannot be opened.
     """
     if path.exists() and not force:
-        raise UserError(f"{path}: the file is there already; choose another or use --force")
+        raise UserError(
+            f"{path}: the file is there already; choose another or use --force",
+            code="suppression.bad_file",
+        )
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

@@ -73,15 +73,22 @@ def read_header(path: Path, lines: Iterable[tuple[int, bytes]]) -> list[str]:
     try:
         header = [name.strip() for name in _cells(first)] if first else []
     except BadLine as bad:
-        raise UserError(f"{path}: line 1{bad}; the first line names the columns") from None
+        raise UserError(
+            f"{path}: line 1{bad}; the first line names the columns", code="suppression.bad_file"
+        ) from None
     if unknown := [name for name in header if name not in COLUMNS]:
         # what stands there may be a number, when the file has no header
         shown = re.sub(r"[0-9]", "*", unknown[0])[:40]
-        raise UserError(f"{path}: line 1: there is no column {shown!r}; {allowed}")
+        raise UserError(
+            f"{path}: line 1: there is no column {shown!r}; {allowed}", code="suppression.bad_file"
+        )
     if len(set(header)) < len(header):
-        raise UserError(f"{path}: line 1: a column is named twice")
+        raise UserError(f"{path}: line 1: a column is named twice", code="suppression.bad_file")
     if not {"phone", "user_id"} & set(header):
-        raise UserError(f"{path}: line 1: neither phone nor user_id is a column; {allowed}")
+        raise UserError(
+            f"{path}: line 1: neither phone nor user_id is a column; {allowed}",
+            code="suppression.bad_file",
+        )
     return header
 
 

@@ -38,7 +38,8 @@ def _approved(connection: Connection, kind: Kind, names: list[str], task: Task) 
     found = {row["name"]: row for row in connection.execute(query).mappings()}
     if lacking := [name for name in names if name not in found]:
         raise UserError(
-            f"campaign {task.campaign!r} has no {kind} {lacking[0]!r}; apply its YAML file again"
+            f"campaign {task.campaign!r} has no {kind} {lacking[0]!r}; apply its YAML file again",
+            code="campaign.unknown",
         )
     waiting = [found[name] for name in names if found[name]["status"] is not ReviewStatus.APPROVED]
     if waiting:
@@ -49,7 +50,8 @@ def _approved(connection: Connection, kind: Kind, names: list[str], task: Task) 
         raise UserError(
             f"campaign {task.campaign!r}: {kind} {row['name']!r} is "
             f"{row['status'].name.lower()}{why}{more}; only approved ones can be sent, so have it "
-            "reviewed and run again"
+            "reviewed and run again",
+            code="text.not_approved",
         )
     return [found[name] for name in names]
 

@@ -118,7 +118,8 @@ def open_occurrence(
         if schedule is None:
             raise UserError(
                 f"campaign {task.campaign!r} has no schedule {task.spec.schedule.name!r}; "
-                "apply its YAML file again"
+                "apply its YAML file again",
+                code="campaign.unknown",
             )
         held = connection.scalar(
             select(_O.c.id).where(_O.c.schedule_id == schedule["id"], _O.c.name == name)
@@ -146,7 +147,8 @@ def _create(
     if passed is not GroupStatus.PASSED:
         raise UserError(
             f"task {task.task_id!r} has no decided audience yet, so nothing can be scheduled; "
-            "run its execution date first"
+            "run its execution date first",
+            code="task.undecided",
         )
     signature, texts = approved_records(connection, task)
     template = texts[0]

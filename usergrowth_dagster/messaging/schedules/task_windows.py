@@ -36,7 +36,8 @@ def task_window(
     if window is None:
         raise UserError(
             f"task {task.task_id!r}: schedule {schedule['name']!r} is not due on "
-            f"{task.execution_date} any more, so this audience is not sent to"
+            f"{task.execution_date} any more, so this audience is not sent to",
+            code="schedule.not_due",
         )
     return Window(*window, number)
 

@@ -147,13 +147,15 @@ def check_task_age(settings: Settings, spec: CampaignSpec, day: date, place: str
         if last is None and spec.contact.max_audience_days is None:
             raise UserError(
                 f"{place}contact.max_audience_days: schedule.repeat_times has no end, so say for "
-                f"how many days the audience is good {instead}"
+                f"how many days the audience is good {instead}",
+                code="audience.too_old",
             )
     if last is not None and (last - day).days > rules.max_audience_days:
         raise UserError(
             f"{place}contact.max_audience_days: the schedule sends until {last} to an audience "
             f"that is decided on {day}, and {rules.max_audience_days} days are allowed; say "
-            f"{(last - day).days} here {instead}"
+            f"{(last - day).days} here {instead}",
+            code="audience.too_old",
         )
 
 

@@ -170,7 +170,7 @@ def check_content(
     if found:
         key, rule = found[0]
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise UserError(f"{source}: {key}: {rule}{more}")
+        raise UserError(f"{source}: {key}: {rule}{more}", code="text.unsendable")
 
 
 def _text_problems(
