@@ -1,5 +1,6 @@
 """What ends a command early is told in a sentence, in the real command line."""
 
+import json
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -22,19 +23,23 @@ def fails_with(error: BaseException) -> Callable[..., None]:
 @pytest.mark.parametrize(
     ("error", "code", "sentence"),
     [
-        (UserError("the file x is missing; make it"), 2, "error: the file x is missing; make it"),
+        (
+            UserError("the file x is missing; make it", code="landing.bad_file"),
+            2,
+            "error: the file x is missing; make it",
+        ),
         (
             FileNotFoundError(2, "No such file or directory", "/x/y"),
             2,
             "error: No such file or directory: /x/y",
         ),
         (
-            UserError("the file x is bad\nthe file y too"),
+            UserError("the file x is bad\nthe file y too", code="landing.bad_file"),
             2,
             "error: the file x is bad\nerror: the file y too",
         ),
         (
-            UserError("\n".join(f"file {n}" for n in range(30))),
+            UserError("\n".join(f"file {n}" for n in range(30)), code="landing.bad_file"),
             2,
             "\n".join(
                 [
@@ -88,3 +93,20 @@ def test_a_fault_of_the_product_is_no_sentence(
     monkeypatch.setattr(sys, "argv", ["usergrowth", "run", "--home", str(tmp_path)])
     with pytest.raises(ZeroDivisionError):
         cli.main()
+
+
+def test_a_failing_command_names_its_code_in_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A script must match on an English sentence to learn why a command failed."""
+    monkeypatch.setattr(
+        sys, "argv", ["usergrowth", "status", "--json", "--home", str(tmp_path / "none")]
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    (error,) = json.loads(printed.out)["errors"]
+    assert error["code"] == "home.missing"
+    assert "usergrowth init" in error["hint"]
+    assert printed.err == f"error: {error['message']}\n"

@@ -19,7 +19,7 @@ from usergrowth_dagster.cli import (
     people,
     receive,
 )
-from usergrowth_dagster.cli.common import print_errors
+from usergrowth_dagster.cli.common import print_error_document, print_errors
 from usergrowth_dagster.errors import UserError
 
 app = typer.Typer(
@@ -71,6 +71,8 @@ def main() -> None:
     try:
         app()
     except UserError as error:
+        if "--json" in sys.argv:
+            print_error_document(error)
         print_errors(str(error))
         sys.exit(2)
     except SystemExit as ended:

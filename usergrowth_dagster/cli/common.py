@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from usergrowth_dagster.days import check_day, read_day
-from usergrowth_dagster.errors import listed
+from usergrowth_dagster.errors import UserError, listed
 
 Home = Annotated[
     Path | None,
@@ -64,6 +64,20 @@ def print_errors(*sentences: str) -> None:
     lines = [line for sentence in sentences for line in sentence.splitlines() if line.strip()]
     for line in listed(lines, "usergrowth dev shows all of them").splitlines():
         typer.echo(f"error: {line}", err=True)
+
+
+def print_error_document(error: UserError) -> None:
+    """Print what ended a command as one JSON document: its sentences, its code and its hint."""
+    from usergrowth_dagster.commands.cells import document
+
+    text = document(
+        {
+            "errors": [{"code": error.code, "hint": error.hint, "message": str(error)}],
+            "failures": str(error).splitlines(),
+            "notes": [],
+        }
+    )
+    typer.echo(text.encode("utf-8", "backslashreplace"))
 
 
 class Page:

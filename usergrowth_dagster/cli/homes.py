@@ -159,6 +159,7 @@ def demo(
     if dataset != "synthetic" or gateway not in ("", "file"):
         raise UserError(
             "--campaigns: only the synthetic world can answer texts, and nothing is really sent to "
-            "it; add --dataset synthetic, and leave --gateway out"
+            "it; add --dataset synthetic, and leave --gateway out",
+            code="command.invalid",
         )
     run_rounds(home, users, campaigns, say, table)

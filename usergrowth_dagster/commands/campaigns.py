@@ -61,7 +61,8 @@ def _check_ever_decided(project: Project, spec: "CampaignSpec", source: str) -> 
     if isinstance(spec.execution_date, date) and spec.execution_date < first:
         raise UserError(
             f"{source}: execution_date: {spec.execution_date} is before the first execution date "
-            f"{first} (setting start_date), so it would never be decided"
+            f"{first} (setting start_date), so it would never be decided",
+            code="date.out_of_range",
         )
 
 
@@ -95,7 +96,9 @@ def review_record(
     from usergrowth_dagster.messaging.policy.checks import check_promise
 
     if kind not in ("signature", "template"):
-        raise UserError(f"{kind!r}: only a signature or a template is reviewed")
+        raise UserError(
+            f"{kind!r}: only a signature or a template is reviewed", code="command.invalid"
+        )
     project = Project(open_home(home))
     if again:
         status = reopen(project.store, kind, name, reason, whoami())

@@ -30,13 +30,17 @@ def check_dates(settings: Settings, first: date, last: date) -> None:
         UserError: names the date and the limit.
     """
     if first > last:
-        raise UserError(f"--from {first} is after --to {last}")
+        raise UserError(f"--from {first} is after --to {last}", code="date.out_of_range")
     if first < settings.start_date:
         raise UserError(
-            f"{first} is before the first execution date {settings.start_date} (setting start_date)"
+            f"{first} is before the first execution date {settings.start_date} "
+            "(setting start_date)",
+            code="date.out_of_range",
         )
     if last > settings.current_date():
-        raise UserError(f"{last} is in the future: today is {settings.current_date()}")
+        raise UserError(
+            f"{last} is in the future: today is {settings.current_date()}", code="date.out_of_range"
+        )
 
 
 def _ingest(first: date, last: date) -> RunReport:
@@ -104,7 +108,9 @@ def run_date(
         raise
     except UserError as error:
         raise UserError(
-            f"{error}\n{day} has not been decided; mend what is named and run again"
+            f"{error}\n{day} has not been decided; mend what is named and run again",
+            code=error.code,
+            hint=error.hint,
         ) from None
     project = Project(settings)
     warnings = unread_files(project)
@@ -182,7 +188,9 @@ def train_date(settings: Settings, day: date) -> RunReport:
             for name, found in report.metadata.items()
             if name.endswith("_model")
         ]
-        raise UserError(f"nothing was trained as of {day}; {'; '.join(reasons)}")
+        raise UserError(
+            f"nothing was trained as of {day}; {'; '.join(reasons)}", code="training.insufficient"
+        )
     return report
 
 

@@ -58,7 +58,9 @@ def opened(home: Path | None) -> Iterator[tuple[ControlStore, Settings]]:
     """
     settings = load_settings(home)
     if not settings.home.is_dir():
-        raise UserError(f"{settings.home}: no home folder; make one with usergrowth init")
+        raise UserError(
+            f"{settings.home}: no home folder; make one with usergrowth init", code="home.missing"
+        )
     store = open_store(settings)
     try:
         yield store, settings
@@ -225,7 +227,9 @@ def reconcile_doubts(
         UserError: a row is to be released and closed, or no reason is given.
     """
     if both := sorted(set(release) & set(close)):
-        raise UserError(f"message {both[0]} cannot be released and closed at once")
+        raise UserError(
+            f"message {both[0]} cannot be released and closed at once", code="command.invalid"
+        )
     with opened(home) as (store, settings):
         ledger = Ledger(store, open_vault(settings.home, settings.default_country))
         done = Doubts()

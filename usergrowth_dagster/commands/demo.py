@@ -127,4 +127,4 @@ def _apply(settings: Settings, chosen: Example) -> None:
 
 def _refuse_failures(report: RunReport) -> None:
     if report.failures:
-        raise UserError("; ".join(report.failures))
+        raise UserError("; ".join(report.failures), code="run.failed")

@@ -28,7 +28,10 @@ def free_port(wanted: int) -> int:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
                 return port
-    raise UserError(f"ports {wanted} to {wanted + 19} are all taken; name another with --port")
+    raise UserError(
+        f"ports {wanted} to {wanted + 19} are all taken; name another with --port",
+        code="machine.port_taken",
+    )
 
 
 def _commands(settings: Settings, dagster_port: int, mlflow_port: int) -> list[list[str]]:
@@ -85,4 +88,4 @@ def serve_uis(settings: Settings, dagster_port: int, mlflow_port: int, say: Say)
             while all(process.poll() is None for process in processes):
                 time.sleep(0.5)
             ended = "the Dagster UI" if processes[0].poll() is not None else f"MLflow (see {log})"
-            raise UserError(f"{ended} ended by itself")
+            raise UserError(f"{ended} ended by itself", code="program.ended")

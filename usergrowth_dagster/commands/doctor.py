@@ -78,13 +78,16 @@ def _lightgbm() -> str:
     except OSError as error:
         raise UserError(
             f"LightGBM does not load ({error}); install the OpenMP runtime, "
-            "on Debian and Ubuntu: apt-get install libgomp1"
+            "on Debian and Ubuntu: apt-get install libgomp1",
+            code="machine.missing_program",
         ) from None
 
 
 def _home(settings: Settings) -> str:
     if not settings.home.is_dir():
-        raise UserError(f"{settings.home}: no home folder; make one with usergrowth init")
+        raise UserError(
+            f"{settings.home}: no home folder; make one with usergrowth init", code="home.missing"
+        )
     return str(settings.home)
 
 
@@ -98,7 +101,10 @@ def _disk(settings: Settings) -> str:
             free.setdefault(place.stat().st_dev, (shutil.disk_usage(place).free, place))
     least, where = min(free.values(), key=lambda one: one[0])
     if least < FREE_BYTES:
-        raise UserError(f"{least / 1e9:.1f} GB free at {where}; make room, 2 GB at least")
+        raise UserError(
+            f"{least / 1e9:.1f} GB free at {where}; make room, 2 GB at least",
+            code="machine.no_space",
+        )
     return ", ".join(f"{size / 1e9:.0f} GB free at {place}" for size, place in free.values())
 
 
@@ -123,7 +129,7 @@ def _landing(settings: Settings) -> str:
     landing = Storage(settings.landing_root)
     strays = stray_files(landing, _outputs(settings))
     if strays:
-        raise UserError("\n".join(strays))
+        raise UserError("\n".join(strays), code="landing.misplaced")
     days = {table: len(landing_folders(landing, table).days) for table in LANDING_TABLES}
     return ", ".join(f"{table} {count} days" for table, count in days.items())
 
@@ -136,7 +142,10 @@ def _tables(settings: Settings) -> str:
     project = Project(settings)
     if faults := state_faults(project):
         listed = "; ".join(f"{table} {fault}" for table, fault in faults.items())
-        raise UserError(f"what is kept of tables {listed}; run usergrowth tables --rebuild")
+        raise UserError(
+            f"what is kept of tables {listed}; run usergrowth tables --rebuild",
+            code="home.unhealthy",
+        )
     return f"{len(project.warehouse.tables())} tables, kept as their logs say"
 
 

@@ -31,7 +31,8 @@ def writable(settings: Settings) -> str:
     if bad:
         raise UserError(
             f"{', '.join(map(str, bad))} cannot be written by this user; commands that only show "
-            "something still work"
+            "something still work",
+            code="home.unhealthy",
         )
     return f"{settings.home}; tables in {settings.storage_root}; files in {settings.landing_root}"
 
@@ -58,7 +59,7 @@ def private(settings: Settings) -> str:
         more = f" and {len(open_files) - _SHOWN:,} more" if len(open_files) > _SHOWN else ""
         told.append(f"files with numbers can be read by others: {named}{more}; chmod 600 them")
     if told:
-        raise UserError("\n".join(told))
+        raise UserError("\n".join(told), code="home.unhealthy")
     return "for its owner alone"
 
 
@@ -93,7 +94,8 @@ def clock(settings: Settings) -> str:
     if seen > now + CLOCK_LEEWAY:
         raise UserError(
             f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, but files of the home were "
-            f"written at {seen:%Y-%m-%d %H:%M} UTC; set the clock"
+            f"written at {seen:%Y-%m-%d %H:%M} UTC; set the clock",
+            code="home.unhealthy",
         )
     return f"{now:%Y-%m-%d %H:%M:%S} UTC"
 
@@ -121,7 +123,8 @@ def shared(settings: Settings) -> str:
                 (harmless if name in ("landing", "mlflow") else bad).append(told)
     if bad:
         raise UserError(
-            "\n".join(f"{told}: each would change what the other decided and sent" for told in bad)
+            "\n".join(f"{told}: each would change what the other decided and sent" for told in bad),
+            code="home.unhealthy",
         )
     return "; ".join(harmless) or "no other home uses them"
 

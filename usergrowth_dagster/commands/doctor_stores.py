@@ -52,11 +52,16 @@ def control_store(settings: Settings) -> str:
         try:
             revision = read_rows(file, "select max(version_num) from alembic_version")[0][0]
         except sqlite3.Error as error:
-            raise UserError(f"{file}: cannot be read ({error}); restore a copy of it") from None
+            raise UserError(
+                f"{file}: cannot be read ({error}); restore a copy of it", code="database.unusable"
+            ) from None
     if revision is None or revision < HEAD:
         return f"revision {revision}; the next command brings it to {HEAD}"
     if revision > HEAD:
-        raise UserError(f"revision {revision} is of a newer version: upgrade usergrowth-dagster")
+        raise UserError(
+            f"revision {revision} is of a newer version: upgrade usergrowth-dagster",
+            code="database.newer",
+        )
     return f"revision {revision}"
 
 
@@ -76,7 +81,9 @@ def mlflow(settings: Settings) -> str:
     try:
         return f"{read_rows(file, 'select count(*) from model_versions')[0][0]} versions"
     except sqlite3.Error as error:
-        raise UserError(f"{file}: cannot be read ({error}); restore a copy of it") from None
+        raise UserError(
+            f"{file}: cannot be read ({error}); restore a copy of it", code="database.unusable"
+        ) from None
 
 
 def secret(settings: Settings) -> str:
@@ -108,7 +115,7 @@ def secret(settings: Settings) -> str:
     else:
         sealed = False
     if sealed:
-        raise UserError(secret_is_gone(settings.home))
+        raise UserError(secret_is_gone(settings.home), code="key.missing")
     return "not made yet; the first number makes it"
 
 

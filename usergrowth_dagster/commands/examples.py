@@ -61,7 +61,9 @@ def example(dataset: str, users: int) -> Example:
         return _complete_journey()
     if dataset == "synthetic":
         return _synthetic(users)
-    raise UserError(f"--dataset {dataset!r}: choose completejourney or synthetic")
+    raise UserError(
+        f"--dataset {dataset!r}: choose completejourney or synthetic", code="command.invalid"
+    )
 
 
 def _complete_journey() -> Example:
@@ -124,12 +126,15 @@ def write_tiny_example(home: Path, project: Project) -> Path:
 
     path = home / "campaigns" / "example.yaml"
     if path.exists():
-        raise UserError(f"{path}: is there already; --example goes with a new home")
+        raise UserError(
+            f"{path}: is there already; --example goes with a new home", code="home.exists"
+        )
     for folder in ("user", "item", "behavior", "operation", "population"):
         if project.landing.files(folder, deep=True):
             raise UserError(
                 f"{project.landing.root}/{folder}: holds files already; --example goes with a new "
-                "home"
+                "home",
+                code="home.exists",
             )
     world = synthetic.SyntheticWorld(
         users=TINY_USERS, days=TINY_DAYS, start=SYNTHETIC_START, items=60

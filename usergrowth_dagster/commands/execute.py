@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from usergrowth_dagster.commands.run_reports import Rows, RunReport
+from usergrowth_dagster.error_codes import CODES, ErrorCode
 from usergrowth_dagster.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def execute(
             )
     report = _report(result)
     if not result.success:
-        raise UserError("\n".join(_failures(result)))
+        raise _failure(result)
     return report
 
 
@@ -92,9 +93,13 @@ def _value(found: Any) -> Any:
     return getattr(found, "value", found)
 
 
-def _failures(result: "ExecuteInProcessResult") -> list[str]:
-    """The sentence of every failed step; a step that others kept from running has none."""
-    told = []
+def _failure(result: "ExecuteInProcessResult") -> UserError:
+    """The sentences of every failed step; a step that others kept from running has none.
+
+    The code is that of the first step whose error has one.
+    """
+    sentences: list[str] = []
+    codes: list[ErrorCode] = []
     for event in result.all_events:
         if not event.is_step_failure or not event.step_failure_data.error:
             continue
@@ -102,12 +107,21 @@ def _failures(result: "ExecuteInProcessResult") -> list[str]:
         error = data.error
         if error and error.cls_name == "DagsterExecutionInterruptedError":
             raise InterruptedRunError(
-                "interrupted; the same command goes on where this one stopped"
+                "interrupted; the same command goes on where this one stopped",
+                code="run.interrupted",
             )
         if data.user_failure_data and data.user_failure_data.description:
-            told.append(str(data.user_failure_data.description))
+            sentences.append(str(data.user_failure_data.description))
+            codes += _code(data.user_failure_data.metadata)
             continue
         while error and error.cause:
             error = error.cause
-        told.append(f"{event.step_key}: {error.message.strip() if error else 'failed'}")
-    return told or [f"run {result.run_id} failed; see it in the UI (make dev)"]
+        sentences.append(f"{event.step_key}: {error.message.strip() if error else 'failed'}")
+    sentence = "\n".join(sentences) or f"run {result.run_id} failed; see it in the UI (make dev)"
+    return UserError(sentence, code=codes[0] if codes else "run.failed")
+
+
+def _code(metadata: Mapping[str, Any]) -> list[ErrorCode]:
+    """The code that a step's failure carries, as one item; nothing where it has none."""
+    value = _value(metadata["code"]) if "code" in metadata else None
+    return [cast(ErrorCode, value)] if value in CODES else []

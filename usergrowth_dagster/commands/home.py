@@ -108,7 +108,8 @@ def write_settings(home: Path, values: Mapping[str, Any]) -> Path:
         if not _same_settings(path, text):
             raise UserError(
                 f"{path}: this home has other settings already; choose another home folder "
-                "(USERGROWTH_HOME or --home), or edit the file"
+                "(USERGROWTH_HOME or --home), or edit the file",
+                code="home.exists",
             )
         return path
     home.mkdir(parents=True, exist_ok=True)
@@ -121,7 +122,7 @@ def _same_settings(path: Path, text: str) -> bool:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8")) == tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from None
+        raise UserError(f"{path}: not valid TOML: {error}", code="setting.unreadable") from None
 
 
 def open_home(home: Path | None) -> Settings:
@@ -132,7 +133,9 @@ def open_home(home: Path | None) -> Settings:
     """
     settings = load_settings(home)
     if not settings.home.is_dir():
-        raise UserError(f"{settings.home}: no home folder; make one with usergrowth init")
+        raise UserError(
+            f"{settings.home}: no home folder; make one with usergrowth init", code="home.missing"
+        )
     prepare_dagster(settings.home)
     return settings
 

@@ -54,7 +54,9 @@ def receiver(settings: Settings, port: int) -> Iterator[None]:
     from usergrowth_dagster.serve.app import make_app
 
     if listens(port):
-        raise UserError(f"something listens on port {port} of this machine already")
+        raise UserError(
+            f"something listens on port {port} of this machine already", code="machine.port_taken"
+        )
     server = uvicorn.Server(
         uvicorn.Config(
             make_app(settings), host="127.0.0.1", port=port, log_config=None, access_log=False
@@ -65,7 +67,9 @@ def receiver(settings: Settings, port: int) -> Iterator[None]:
     try:
         while not server.started:
             if not thread.is_alive():
-                raise UserError(f"the receiver does not listen on port {port}")
+                raise UserError(
+                    f"the receiver does not listen on port {port}", code="program.ended"
+                )
             time.sleep(0.02)
         yield
     finally:
@@ -79,7 +83,10 @@ def prepare_credentials(home: Path) -> tuple[str, str]:
     if held[0] and held[1]:
         return held[0], held[1]
     if held[0] or held[1]:
-        raise UserError("the credentials kannel_user and kannel_password belong together: set both")
+        raise UserError(
+            "the credentials kannel_user and kannel_password belong together: set both",
+            code="credential.invalid",
+        )
     made = ("usergrowth", new_password())
     home.mkdir(parents=True, exist_ok=True)
     handle = os.open(home / FILE_NAME, os.O_RDWR | os.O_CREAT, 0o600)

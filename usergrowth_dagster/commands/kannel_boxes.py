@@ -62,7 +62,8 @@ class Ports:
             if listens(port):
                 raise UserError(
                     f"something listens on port {port} of this machine already, perhaps another "
-                    "Kannel (service kannel stop)"
+                    "Kannel (service kannel stop)",
+                    code="machine.port_taken",
                 )
 
 
@@ -84,7 +85,8 @@ def find_programs() -> dict[str, str]:
     if missing := [name for name, place in found.items() if place is None]:
         raise UserError(
             f"Kannel's {' and '.join(missing)} cannot be found; install it with "
-            "apt-get install kannel kannel-extras"
+            "apt-get install kannel kannel-extras",
+            code="machine.missing_program",
         )
     return {name: str(place) for name, place in found.items()}
 
@@ -195,7 +197,9 @@ class Boxes:
         while not listens(port):
             self.require_alive()
             if time.monotonic() > end:
-                raise UserError(f"Kannel's {name} does not listen on port {port}")
+                raise UserError(
+                    f"Kannel's {name} does not listen on port {port}", code="program.ended"
+                )
             time.sleep(0.05)
 
     def await_operator(self) -> None:
@@ -204,7 +208,7 @@ class Boxes:
         while "(online" not in self.status().partition("SMSC connections")[2]:
             self.require_alive()
             if time.monotonic() > end:
-                raise UserError("Kannel's fakesmsc does not reach bearerbox")
+                raise UserError("Kannel's fakesmsc does not reach bearerbox", code="program.ended")
             time.sleep(0.05)
 
     def status(self) -> str:
@@ -225,7 +229,8 @@ class Boxes:
         for name, process in self.running.items():
             if process.poll() is not None:
                 raise UserError(
-                    f"Kannel's {name} ended by itself; see {self.folder / f'{name}.log'}"
+                    f"Kannel's {name} ended by itself; see {self.folder / f'{name}.log'}",
+                    code="program.ended",
                 )
 
     def reply(self, phone: str, text: str) -> None:

@@ -130,7 +130,9 @@ def _require_known(name: str) -> None:
     from usergrowth_dagster.learning.store import NAMES
 
     if name not in NAMES:
-        raise UserError(f"no model is called {name!r}; there are {', '.join(NAMES)}")
+        raise UserError(
+            f"no model is called {name!r}; there are {', '.join(NAMES)}", code="model.unknown"
+        )
 
 
 def _recorded(project: Project, change: "Change") -> None:

@@ -44,9 +44,12 @@ def show_quarantine(
 
 def _check(table: str | None, rule: str | None) -> None:
     if table is not None and table.partition(".")[0] not in CONTRACTS:
-        raise UserError(f"--table {table!r}: choose from {', '.join(CONTRACTS)}, population.<task>")
+        raise UserError(
+            f"--table {table!r}: choose from {', '.join(CONTRACTS)}, population.<task>",
+            code="command.invalid",
+        )
     if rule is not None and rule not in _RULES:
-        raise UserError(f"--rule {rule!r}: choose from {', '.join(_RULES)}")
+        raise UserError(f"--rule {rule!r}: choose from {', '.join(_RULES)}", code="command.invalid")
 
 
 def _show(rejects: Rejects, say: Say, show_table: ShowTable) -> None:

@@ -28,7 +28,7 @@ def replay(
         UserError: no such task, or both or neither of a task and all were asked for.
     """
     if every == (task_id is not None):
-        raise UserError("replay: name a task, or give --all")
+        raise UserError("replay: name a task, or give --all", code="command.invalid")
     project = Project(open_home(home))
     names = list(decided_tasks(project)) if task_id is None else [task_id]
     found = []

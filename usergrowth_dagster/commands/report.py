@@ -41,9 +41,14 @@ def report(
     project = Project(open_home(home))
     if period is not None:
         if task_id is not None or campaign is not None or every or day is not None:
-            raise UserError("--from and --to report all campaigns together; name nothing else")
+            raise UserError(
+                "--from and --to report all campaigns together; name nothing else",
+                code="command.invalid",
+            )
         if period[0] > period[1]:
-            raise UserError(f"--from {period[0]} is after --to {period[1]}")
+            raise UserError(
+                f"--from {period[0]} is after --to {period[1]}", code="date.out_of_range"
+            )
         made = report_period(project, *period)
         if len(made) > 1:
             page.say(
@@ -77,10 +82,12 @@ def _asked(
 ) -> list[Task]:
     if sum((task_id is not None, campaign is not None, every)) != 1:
         raise UserError(
-            "name one task, or --campaign NAME with or without --date, or --all, or --from and --to"
+            "name one task, or --campaign NAME with or without --date, or --all, or --from and "
+            "--to",
+            code="command.invalid",
         )
     if day is not None and campaign is None:
-        raise UserError("--date goes with --campaign NAME")
+        raise UserError("--date goes with --campaign NAME", code="command.invalid")
     if task_id is not None:
         return [one_task(project.store, task_id)]
     tasks = all_tasks(project.store)
@@ -91,11 +98,15 @@ def _asked(
             when = f" of {day}" if day else ""
             raise UserError(
                 f"campaign {campaign!r} has no task{when}; campaigns with tasks: "
-                f"{', '.join(names) or 'none'}"
+                f"{', '.join(names) or 'none'}",
+                code="campaign.unknown",
             )
     decided = [task for task in tasks if task.status == JobStatus.SUCCESS]
     if not decided:
-        raise UserError("no task has been decided yet; run its date first (usergrowth run --date)")
+        raise UserError(
+            "no task has been decided yet; run its date first (usergrowth run --date)",
+            code="task.undecided",
+        )
     return sorted(decided, key=lambda task: (task.execution_date, task.task_id))
 
 

@@ -55,7 +55,9 @@ def serve(settings: Settings, host: str, port: int, say: Callable[[str], None]) 
     from usergrowth_dagster.serve.connections import Limits, guarded
 
     if not settings.home.is_dir():
-        raise UserError(f"{settings.home}: no home folder; make one with usergrowth init")
+        raise UserError(
+            f"{settings.home}: no home folder; make one with usergrowth init", code="home.missing"
+        )
     store = open_store(settings)  # a mistake is one sentence here, and a traceback in the app
     Ledger(store, open_vault(settings.home, settings.default_country))
     store.close()

@@ -78,7 +78,9 @@ def load(home: Path | None, path: Path, channel: str, scope: str, skip_bad: bool
     """Import a file."""
     if channel not in suppression.CHANNELS:
         known = ", ".join(suppression.CHANNELS)
-        raise UserError(f"channel {channel!r} is not known; known are: {known}")
+        raise UserError(
+            f"channel {channel!r} is not known; known are: {known}", code="channel.unknown"
+        )
     with open_ledger(home) as (ledger, _):
         return import_csv(
             ledger.store,

@@ -52,8 +52,12 @@ class ProjectResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """A user's mistake fails the step with its sentence alone, and is not tried again."""
+    """A user's mistake fails the step with its sentence alone, and is not tried again.
+
+    The failure's metadata hold the error's code and hint.
+    """
     try:
         yield
     except UserError as error:
-        raise dg.Failure(str(error), allow_retries=False) from None
+        metadata = {"code": error.code, "hint": error.hint}
+        raise dg.Failure(str(error), metadata=metadata, allow_retries=False) from None

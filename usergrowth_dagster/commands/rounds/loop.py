@@ -60,10 +60,16 @@ def run_rounds(
         UserError: a size out of its range, a home that holds something else, or a task failed.
     """
     if not 1 <= campaigns <= MOST_ROUNDS:
-        raise UserError(f"--campaigns {campaigns}: from 1 to {MOST_ROUNDS} rounds can be run")
+        raise UserError(
+            f"--campaigns {campaigns}: from 1 to {MOST_ROUNDS} rounds can be run",
+            code="example.invalid",
+        )
     size = USERS if users is None else users
     if size < MIN_USERS:
-        raise UserError(f"--users {size}: rounds need at least {MIN_USERS} users to choose from")
+        raise UserError(
+            f"--users {size}: rounds need at least {MIN_USERS} users to choose from",
+            code="example.invalid",
+        )
     root = load_settings(home).home
     plan = RoundPlan(size, campaigns, load_settings(root).seed)
     _same_world(root, plan)
@@ -105,7 +111,8 @@ def _same_world(root: Path, plan: RoundPlan) -> None:
     if held != known:
         raise UserError(
             f"{root}: its rounds are of a world of {held['users']:,} users (seed {held['seed']}); "
-            f"go on with --users {held['users']}, or choose another home folder (--home)"
+            f"go on with --users {held['users']}, or choose another home folder (--home)",
+            code="home.exists",
         )
 
 

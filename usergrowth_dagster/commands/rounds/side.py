@@ -96,7 +96,7 @@ class Side:
         register_uploads(self.project(), day)
         report = execute(DECIDE, partition=day.isoformat(), config=config)
         if report.failures:
-            raise UserError("; ".join(report.failures))
+            raise UserError("; ".join(report.failures), code="run.failed")
         return report
 
 
