@@ -16,13 +16,13 @@ from usergrowth_dagster.warehouse import build, earlier
 from usergrowth_dagster.warehouse.build import Builder
 from usergrowth_dagster.warehouse.earlier import TEXT_VERSIONS
 from usergrowth_dagster.warehouse.meaning import columns_read, sql_meaning
+from usergrowth_dagster.warehouse.model_files import models_root
 from usergrowth_dagster.warehouse.models import (
     RUN_SETTING_NAMES,
     Model,
     ModelGraph,
     Window,
     load_graph,
-    models_root,
     read_model,
 )
 from usergrowth_dagster.warehouse.tables import Warehouse
@@ -61,9 +61,11 @@ def test_words_for_people_and_the_folder_are_no_part_of_a_version(
     folders = [models_root() / "sql", models_root() / "dbt_like_models"]
     (path,) = (path for folder in folders for path in folder.rglob(f"{name}.sql"))
     facts = yaml.safe_load(path.with_suffix(".yml").read_text("utf-8"))
-    facts |= {"description": "another", "unit_tests": []}
-    for column in facts.get("columns", ()):
-        column |= {"meaning": "another", "tests": []}
+    facts["unit_tests"] = []
+    (keys,) = facts["models"]
+    keys["description"] = "another"
+    for column in keys.get("columns", ()):
+        column |= {"description": "another", "data_tests": []}
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     (folder / path.name).write_text(path.read_text("utf-8"), "utf-8")
@@ -91,7 +93,8 @@ def with_other_function(model: Model) -> Model:
 
 def with_other_type(model: Model) -> Model:
     column = model.own_columns[0]
-    return replace(model, own_columns=(replace(column, type="TEXT"), *model.own_columns[1:]))
+    other = column.model_copy(update={"data_type": "TEXT"})
+    return replace(model, own_columns=(other, *model.own_columns[1:]))
 
 
 def with_other_days(model: Model) -> Model:

@@ -29,7 +29,7 @@ def test_model_keeps_the_rules(model: str) -> None:
     columns = GRAPH.columns(model)
     assert "ds" in columns
     assert set(facts.grain) <= set(columns)
-    assert all(column.meaning for column in columns.values())
+    assert all(column.description for column in columns.values())
     assert "select" in to_spark(facts.sql).lower()
 
 

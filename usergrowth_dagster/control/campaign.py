@@ -37,7 +37,7 @@ from usergrowth_dagster.control.values import (
     key_error,
 )
 from usergrowth_dagster.control.vendor import ALGORITHMS, from_vendor
-from usergrowth_dagster.control.yaml_file import explain, read_mapping, read_text
+from usergrowth_dagster.yaml_file import explain, read_mapping, read_text
 
 TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """A task id is a folder's name and part of table predicates, so it is kept plain."""

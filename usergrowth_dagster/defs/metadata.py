@@ -27,8 +27,8 @@ def table_schema(columns: Mapping[str, tuple[str, str]]) -> dg.TableSchema:
 
 def model_schema(graph: ModelGraph, model: str) -> dg.TableSchema:
     """Dagster's schema of a SQL model."""
-    columns = graph.columns(model)
-    return table_schema({name: (column.type, column.meaning) for name, column in columns.items()})
+    columns = graph.columns(model).values()
+    return table_schema({one.name: (one.data_type, one.description) for one in columns})
 
 
 def lineage_metadata(graph: ModelGraph, model: str, home: Path) -> dg.TableColumnLineage:

@@ -59,7 +59,9 @@ def meaning_of(column: str, key: str | None) -> str:
     """What a feature says, in words."""
     graph = load_graph()
     meanings = {
-        name: one.meaning for table in FEATURE_TABLES for name, one in graph.columns(table).items()
+        one.name: one.description
+        for table in FEATURE_TABLES
+        for one in graph.columns(table).values()
     }
     told = meanings.get(column, column.replace("_", " "))
     short = told.split(", 1 = ")[0].split("; ")[0]

@@ -1,7 +1,7 @@
 """SQL models: one SELECT a file with a yml beside it, loaded into a dependency graph.
 
 A table name in FROM is the dependency. The yml gives description, grain, columns, tests, and which
-days of each input an output day may read (the same day when nothing is said).
+days of each input an output day may read (the same day if it names none).
 """
 
 import hashlib
@@ -12,12 +12,17 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.meaning import columns_read, sql_meaning
+from usergrowth_dagster.warehouse.model_files import (
+    InputDaysKeys,
+    ModelColumn,
+    ModelError,
+    UnitTestKeys,
+    models_root,
+    read_model_file,
+)
 
 AS_OF_DATES = "as_of_dates"
 RUN_SETTINGS = "run_settings"
@@ -33,13 +38,6 @@ _NO_CODE = re.compile(r"--[^\n]*|'(?:[^']|'')*'")
 _READ = re.compile(r"\b(?:from|join)\s+([a-z_]\w*)\b(?!\s*[(.])", re.IGNORECASE)
 _CTE = re.compile(r"\b([a-z_]\w*)\s+as\s+\(", re.IGNORECASE)
 _OFFSET = re.compile(r"^(-?)([a-z_]+|\d+)(?:\s*([+-])\s*(\d+))?$")
-
-
-_LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader  # ten times as fast
-
-
-class ModelError(Exception):
-    """A model file breaks the rules of the graph; the text names the file and the rule."""
 
 
 def offset_days(expression: str | int, settings: Settings) -> int:
@@ -83,16 +81,6 @@ InputDays = Window | Snapshot
 
 
 @dataclass(frozen=True)
-class ModelColumn:
-    """One output column: DuckDB type, meaning, and the tests of its values."""
-
-    name: str
-    type: str
-    meaning: str
-    tests: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
 class Model:
     """One SQL model with what its yml says."""
 
@@ -105,10 +93,10 @@ class Model:
     inherit: tuple[str, ...]
     labels: tuple[str, ...]
     inputs: Mapping[str, InputDays]
-    complete_with: Mapping[str, str]
+    complete_with: Mapping[str, int | str]
     materialized: bool
     monthly: bool
-    unit_tests: tuple[Mapping[str, Any], ...]
+    unit_tests: tuple[UnitTestKeys, ...]
     refs: frozenset[str] = field(default_factory=frozenset)
 
     @cached_property
@@ -119,7 +107,7 @@ class Model:
         """
         facts = {
             "sql": sql_meaning(self.sql),
-            "columns": [(column.name, column.type) for column in self.own_columns],
+            "columns": [(column.name, column.data_type) for column in self.own_columns],
             "grain": self.grain,
             "inherit": self.inherit,
             "inputs": {ref: str(days) for ref, days in self.inputs.items()},
@@ -135,19 +123,11 @@ class Model:
         return columns_read(self.sql, RUN_SETTINGS, RUN_SETTING_NAMES) | of_days
 
 
-def models_root() -> Path:
-    """The folder that holds ``sql`` and ``dbt_like_models``: in the wheel, else the checkout."""
-    package = Path(__file__).resolve().parent.parent
-    packaged = package / "_models"
-    return packaged if packaged.is_dir() else package.parent
-
-
-def _input_days(model: str, value: Mapping[str, Any]) -> InputDays:
-    if set(value) == {"snapshot"}:
-        return Snapshot(int(value["snapshot"]))
-    if set(value) == {"first", "last"}:
-        return Window(value["first"], value["last"])
-    raise ModelError(f"{model}.yml: inputs: expected {{first, last}} or {{snapshot}}, got {value}")
+def _input_days(keys: InputDaysKeys) -> InputDays:
+    if keys.snapshot is not None:
+        return Snapshot(keys.snapshot)
+    assert keys.first is not None and keys.last is not None
+    return Window(keys.first, keys.last)
 
 
 def table_refs(sql: str) -> frozenset[str]:
@@ -161,43 +141,34 @@ def table_refs(sql: str) -> frozenset[str]:
 
 
 def read_model(sql_path: Path) -> Model:
-    """Read one model from its SQL file and the yml beside it."""
-    name = sql_path.stem
+    """Read one model from its SQL file and the yml beside it.
+
+    Raises:
+        ModelError: the yml is missing, breaks its format, or describes another model.
+    """
     yml_path = sql_path.with_suffix(".yml")
-    if not yml_path.exists():
-        raise ModelError(f"{sql_path}: no {yml_path.name} beside it")
-    known = {
-        "description", "grain", "columns", "inherit", "labels", "inputs", "complete_with",
-        "materialized", "monthly", "unit_tests",
-    }  # fmt: skip
-    facts = yaml.load(yml_path.read_text(encoding="utf-8"), Loader=_LOADER)
-    if extra := set(facts) - known:
-        raise ModelError(f"{yml_path}: unknown keys {sorted(extra)}")
-    columns = tuple(
-        ModelColumn(c["name"], c["type"], c["meaning"], tuple(map(_frozen, c.get("tests", ()))))
-        for c in facts.get("columns", ())
-    )
-    sql = sql_path.read_text(encoding="utf-8")
+    file = read_model_file(yml_path)
+    (keys,) = file.models
+    for named in (keys.name, *(case.model for case in file.unit_tests)):
+        if named != sql_path.stem:
+            raise ModelError(f"{yml_path}: describes the model {named!r}, not {sql_path.stem!r}")
+    sql, meta = sql_path.read_text(encoding="utf-8"), keys.config.meta
     return Model(
-        name=name,
+        name=keys.name,
         folder=sql_path.parent.name,
         sql=sql,
-        description=str(facts["description"]).strip(),
-        grain=tuple(facts.get("grain") or ()),
-        own_columns=columns,
-        inherit=tuple(facts.get("inherit") or ()),
-        labels=tuple(facts.get("labels") or ()),
-        inputs={k: _input_days(name, v) for k, v in (facts.get("inputs") or {}).items()},
-        complete_with=dict(facts.get("complete_with") or {}),
-        materialized=bool(facts.get("materialized", True)),
-        monthly=bool(facts.get("monthly", False)),
-        unit_tests=tuple(facts.get("unit_tests") or ()),
+        description=keys.description.strip(),
+        grain=meta.grain,
+        own_columns=keys.columns,
+        inherit=meta.inherit,
+        labels=meta.labels,
+        inputs={table: _input_days(days) for table, days in meta.inputs.items()},
+        complete_with=meta.complete_with,
+        materialized=keys.config.materialized == "table",
+        monthly=meta.monthly,
+        unit_tests=file.unit_tests,
         refs=table_refs(sql) - {AS_OF_DATES, RUN_SETTINGS},
     )
-
-
-def _frozen(test: Any) -> Any:
-    return test if isinstance(test, str) else tuple(sorted(test.items()))
 
 
 class ModelGraph:
@@ -254,7 +225,7 @@ class ModelGraph:
         """DuckDB types by column of a model or source table."""
         if name in self.sources:
             return self.sources[name]
-        return {column.name: column.type for column in self.columns(name).values()}
+        return {column.name: column.data_type for column in self.columns(name).values()}
 
     def views(self, name: str) -> list[str]:
         """Models that are not tables and that ``name`` reads, directly or through others."""

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.warehouse.engine import Engine
-from usergrowth_dagster.warehouse.models import ModelColumn, ModelGraph
+from usergrowth_dagster.warehouse.model_files import ModelColumn
+from usergrowth_dagster.warehouse.models import ModelGraph
 
 
 @dataclass(frozen=True)
@@ -49,23 +49,20 @@ def model_tests(graph: ModelGraph, model: str) -> list[DataTest]:
 
 def _column_tests(column: ModelColumn) -> Iterator[DataTest]:
     name = f'"{column.name}"'
-    for test in column.tests:
-        if test == "not_null":
-            yield DataTest(f"{column.name}_not_null", f"{name} is null", True)
-            continue
-        facts: dict[str, Any] = dict(test)
-        blocking = bool(facts.pop("block", False))
-        kind, value = next(iter(facts.items()))
-        if kind == "range":
-            low, high = value
-            limits = [f"{name} < {low}"] if low is not None else []
-            limits += [f"{name} > {high}"] if high is not None else []
-            yield DataTest(f"{column.name}_in_range", " or ".join(limits), blocking)
-        elif kind == "accepted_values":
-            listed = ", ".join(repr(v) for v in value)
+    for test in column.data_tests:
+        if test.not_null is not None:
+            blocking = test.not_null.config.severity == "error"
+            yield DataTest(f"{column.name}_not_null", f"{name} is null", blocking)
+        if test.accepted_values is not None:
+            blocking = test.accepted_values.config.severity == "error"
+            listed = ", ".join(repr(value) for value in test.accepted_values.arguments.values)
             yield DataTest(f"{column.name}_accepted", f"{name} not in ({listed})", blocking)
-        else:
-            raise ValueError(f"{column.name}: unknown test {kind!r}")
+        if test.accepted_range is not None:
+            blocking = test.accepted_range.config.severity == "error"
+            limits = test.accepted_range.arguments
+            low = [f"{name} < {limits.min_value}"] if limits.min_value is not None else []
+            high = [f"{name} > {limits.max_value}"] if limits.max_value is not None else []
+            yield DataTest(f"{column.name}_in_range", " or ".join(low + high), blocking)
 
 
 def run_tests(engine: Engine, relation: str, tests: list[DataTest]) -> list[TestResult]:

@@ -2,24 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.warehouse.build import bind_dates, bind_settings
+from usergrowth_dagster.warehouse.build import bind_settings
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
-from usergrowth_dagster.warehouse.models import RUN_SETTING_NAMES, ModelError, ModelGraph
+from usergrowth_dagster.warehouse.model_files import ModelError
+from usergrowth_dagster.warehouse.models import AS_OF_DATES, RUN_SETTING_NAMES, ModelGraph
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class UnitTest:
-    """One example: output days, settings, rows of each input, and the rows that must come out."""
+    """One example: run settings, rows of each input, and the rows that must come out."""
 
     model: str
     name: str
-    days: tuple[date, ...]
     settings: Mapping[str, int]
     given: Mapping[str, Sequence[Row]]
     expect: Sequence[Row]
@@ -30,11 +29,10 @@ def unit_tests(graph: ModelGraph) -> list[UnitTest]:
     return [
         UnitTest(
             model=name,
-            name=case["name"],
-            days=tuple(case["days"]),
-            settings=case.get("settings", {}),
-            given=case["given"],
-            expect=case["expect"],
+            name=case.name,
+            settings=case.overrides.vars,
+            given={given.input: given.rows for given in case.given},
+            expect=case.expect.rows,
         )
         for name, model in graph.models.items()
         for case in model.unit_tests
@@ -78,16 +76,23 @@ def run_unit_test(graph: ModelGraph, case: UnitTest, settings: Settings) -> list
     """Run an example; the differences, none when it holds.
 
     Columns that an expected row leaves out may be anything.
+
+    Raises:
+        ModelError: rows are given of a table that the model does not read, or with a column that
+            the table does not have.
     """
     values = {name: int(getattr(settings, name)) for name in RUN_SETTING_NAMES}
+    refs = graph.models[case.model].refs
+    if unread := set(case.given) - refs - {AS_OF_DATES}:
+        raise ModelError(f"{case.model}: unit test {case.name!r}: reads no {sorted(unread)}")
     with open_engine(settings) as engine:
-        bind_dates(engine, case.days)
+        bind_rows(engine, AS_OF_DATES, case.given.get(AS_OF_DATES, ()), {"as_of": "DATE"})
         bind_settings(engine, {**values, **case.settings})
-        for ref in graph.models[case.model].refs:
+        for ref in refs:
             bind_rows(engine, ref, case.given.get(ref, ()), graph.types(ref))
         engine.run(f"create table _output as {graph.models[case.model].sql}")
-        found = engine.value("select count(*) from _output")
-        wrong = [] if found == len(case.expect) else [f"{found} rows, not {len(case.expect)}"]
+        made = engine.value("select count(*) from _output")
+        wrong = [] if made == len(case.expect) else [f"{made} rows, not {len(case.expect)}"]
         by_columns: dict[tuple[str, ...], list[Row]] = {}
         for row in case.expect:
             by_columns.setdefault(tuple(row), []).append(row)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -207,22 +207,24 @@ def _show(value: Any) -> str:
 
 
 def _keys(model: type[BaseModel], path: list[str]) -> list[str]:
-    """The keys known at a path below a model; in a mapping any key may stand."""
+    """The keys known at a path below a model; in a mapping or a list any key may stand."""
     parts = iter(path)
     for part in parts:
-        field = model.model_fields.get(part)
-        annotation = field.annotation if field else None
-        if get_origin(annotation) is dict:
-            annotation = get_args(annotation)[1]
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        annotation = fields[part].annotation if part in fields else None
+        while get_origin(annotation) in (dict, list, tuple):
+            annotation = get_args(annotation)[1 if get_origin(annotation) is dict else 0]
             next(parts, None)
         inner = _model_of(annotation)
         if inner is None:
             return []
         model = inner
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
     options = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
     for option in options:
         if isinstance(option, type) and issubclass(option, BaseModel):
