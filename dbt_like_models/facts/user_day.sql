@@ -25,7 +25,7 @@ kinds as (
     select
         ds,
         user_id,
-        map_from_entries(list_sort(list(struct_pack(k := behavior, v := events)))) as kinds
+        sorted_map(behavior, events) as kinds
     from (
         select
             ds,
@@ -42,14 +42,13 @@ amounts as (
     select
         ds,
         user_id,
-        map_from_entries(list_sort(list(struct_pack(k := amount_key, v := amount)))) as amounts
+        sorted_map(amount_key, amount) as amounts
     from (
         select
             b.ds,
             b.user_id,
             k.amount_key,
-            -- Sums of fractions depend on the order of the rows; their ninth decimal does not.
-            round(sum(b.amounts[k.amount_key]), 9) as amount
+            stable_sum(b.amounts[k.amount_key]) as amount
         from behaviors as b
         cross join unnest(map_keys(b.amounts)) as k (amount_key)
         group by b.ds, b.user_id, k.amount_key
@@ -61,7 +60,7 @@ hours as (
     select
         ds,
         user_id,
-        map_from_entries(list_sort(list(struct_pack(k := hour_key, v := events)))) as hours
+        sorted_map(hour_key, events) as hours
     from (
         select
             b.ds,

@@ -15,7 +15,7 @@ totals as (
 kinds as (
     select
         ds,
-        map_from_entries(list_sort(list(struct_pack(k := kind, v := events)))) as kind_events
+        sorted_map(kind, events) as kind_events
     from (
         select
             d.ds,

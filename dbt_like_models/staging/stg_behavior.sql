@@ -11,27 +11,13 @@ split as (
         user_id,
         behavior,
         item_id,
-        map_from_entries(list_transform(
-            list_filter(pairs, lambda pair: regexp_matches(pair, '^hh[0-2][0-9]:')),
-            lambda pair: struct_pack(
-                k := split_part(pair, ':', 1),
-                v := cast(split_part(pair, ':', 2) as double)
-            )
-        )) as hours,
-        map_from_entries(list_transform(
-            list_filter(pairs, lambda pair: not regexp_matches(pair, '^hh[0-2][0-9]:')),
-            lambda pair: struct_pack(
-                k := split_part(pair, ':', 1),
-                v := cast(split_part(pair, ':', 2) as double)
-            )
-        )) as amounts,
-        map_from_entries(list_transform(
-            string_split(kvs_str, ' '),
-            lambda pair: struct_pack(
-                k := split_part(pair, ':', 1),
-                v := split_part(pair, ':', 2)
-            )
-        )) as kvs_str
+        number_map(
+            list_filter(pairs, lambda pair: regexp_matches(pair, '^hh[0-2][0-9]:'))
+        ) as hours,
+        number_map(
+            list_filter(pairs, lambda pair: not regexp_matches(pair, '^hh[0-2][0-9]:'))
+        ) as amounts,
+        kvs_strings(kvs_str) as kvs_str
     from source
 ),
 

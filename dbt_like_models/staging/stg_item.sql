@@ -6,20 +6,8 @@ final as (
     select
         ds,
         item_id,
-        map_from_entries(list_transform(
-            string_split(kvs_num, ' '),
-            lambda pair: struct_pack(
-                k := split_part(pair, ':', 1),
-                v := cast(split_part(pair, ':', 2) as double)
-            )
-        )) as kvs_num,
-        map_from_entries(list_transform(
-            string_split(kvs_str, ' '),
-            lambda pair: struct_pack(
-                k := split_part(pair, ':', 1),
-                v := split_part(pair, ':', 2)
-            )
-        )) as kvs_str
+        kvs_numbers(kvs_num) as kvs_num,
+        kvs_strings(kvs_str) as kvs_str
     from source
 )
 

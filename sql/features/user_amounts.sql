@@ -13,15 +13,15 @@ summed as (
         ds,
         user_id,
         name,
-        round(sum(amount_1d), 9) as amount_1d,
-        round(sum(amount_3d), 9) as amount_3d,
-        round(sum(amount_7d), 9) as amount_7d,
-        round(sum(amount_14d), 9) as amount_14d,
-        round(sum(amount_30d), 9) as amount_30d,
-        round(sum(amount_60d), 9) as amount_60d,
-        round(sum(amount_90d), 9) as amount_90d,
+        stable_sum(amount_1d) as amount_1d,
+        stable_sum(amount_3d) as amount_3d,
+        stable_sum(amount_7d) as amount_7d,
+        stable_sum(amount_14d) as amount_14d,
+        stable_sum(amount_30d) as amount_30d,
+        stable_sum(amount_60d) as amount_60d,
+        stable_sum(amount_90d) as amount_90d,
         round(sum(amount_30d) - sum(amount_31_to_60d), 9) as amount_trend_30d,
-        round(sum(amount_lookback), 9) / sum(days) as amount_per_day
+        stable_sum(amount_lookback) / sum(days) as amount_per_day
     from named
     group by ds, user_id, name
 ),
@@ -50,24 +50,15 @@ final as (
     select
         ds,
         user_id,
-        as_map(list_transform(amounts, lambda e: struct_pack(k := e.k, v := e.amount_1d)))
-            as amount_1d,
-        as_map(list_transform(amounts, lambda e: struct_pack(k := e.k, v := e.amount_3d)))
-            as amount_3d,
-        as_map(list_transform(amounts, lambda e: struct_pack(k := e.k, v := e.amount_7d)))
-            as amount_7d,
-        as_map(list_transform(amounts, lambda e: struct_pack(k := e.k, v := e.amount_14d)))
-            as amount_14d,
-        as_map(list_transform(amounts, lambda e: struct_pack(k := e.k, v := e.amount_30d)))
-            as amount_30d,
-        as_map(list_transform(amounts, lambda e: struct_pack(k := e.k, v := e.amount_60d)))
-            as amount_60d,
-        as_map(list_transform(amounts, lambda e: struct_pack(k := e.k, v := e.amount_90d)))
-            as amount_90d,
-        as_map(list_transform(amounts, lambda e: struct_pack(k := e.k, v := e.amount_trend_30d)))
-            as amount_trend_30d,
-        as_map(list_transform(amounts, lambda e: struct_pack(k := e.k, v := e.amount_per_day)))
-            as amount_per_day
+        field_map(amounts, 'amount_1d') as amount_1d,
+        field_map(amounts, 'amount_3d') as amount_3d,
+        field_map(amounts, 'amount_7d') as amount_7d,
+        field_map(amounts, 'amount_14d') as amount_14d,
+        field_map(amounts, 'amount_30d') as amount_30d,
+        field_map(amounts, 'amount_60d') as amount_60d,
+        field_map(amounts, 'amount_90d') as amount_90d,
+        field_map(amounts, 'amount_trend_30d') as amount_trend_30d,
+        field_map(amounts, 'amount_per_day') as amount_per_day
     from listed
 )
 

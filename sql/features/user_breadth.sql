@@ -72,7 +72,7 @@ mix as (
     select
         ds,
         user_id,
-        map_from_entries(list_sort(list(struct_pack(k := k, v := v)))) as category_events
+        sorted_map(k, v) as category_events
     from named
     group by ds, user_id
 ),

@@ -49,7 +49,7 @@ amount_sums as (
         h.ds,
         h.user_id,
         case when r.is_named_in_history then h.amount_key else 'other' end as k,
-        round(sum(h.history_amount), 9) as total,
+        stable_sum(h.history_amount) as total,
         sum(h.history_days) as days,
         cast(1.0 / min(h.history_age) as double) as freshness
     from user_amount_history as h
@@ -112,18 +112,12 @@ kinds as (
 final as (
     select
         t.*,
-        as_map(list_transform(a.entries, lambda e: struct_pack(k := e.k, v := e.total)))
-            as history_amounts,
-        as_map(list_transform(a.entries, lambda e: struct_pack(k := e.k, v := e.days)))
-            as history_amount_days,
-        as_map(list_transform(a.entries, lambda e: struct_pack(k := e.k, v := e.freshness)))
-            as history_amount_freshness,
-        as_map(list_transform(k.entries, lambda e: struct_pack(k := e.k, v := e.total)))
-            as history_kinds,
-        as_map(list_transform(k.entries, lambda e: struct_pack(k := e.k, v := e.days)))
-            as history_kind_days,
-        as_map(list_transform(k.entries, lambda e: struct_pack(k := e.k, v := e.freshness)))
-            as history_kind_freshness
+        field_map(a.entries, 'total') as history_amounts,
+        field_map(a.entries, 'days') as history_amount_days,
+        field_map(a.entries, 'freshness') as history_amount_freshness,
+        field_map(k.entries, 'total') as history_kinds,
+        field_map(k.entries, 'days') as history_kind_days,
+        field_map(k.entries, 'freshness') as history_kind_freshness
     from totals as t
     left join amounts as a on t.ds = a.ds and t.user_id = a.user_id
     left join kinds as k on t.ds = k.ds and t.user_id = k.user_id

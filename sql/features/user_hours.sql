@@ -16,14 +16,10 @@ final as (
         ds,
         user_id,
         cast(max_by(hour_of_day, events * 100 - hour_of_day) as integer) as peak_hour,
-        coalesce(sum(events) filter (where hour_of_day < 6), 0)
-        / nullif(sum(events), 0) as hour_share_night,
-        coalesce(sum(events) filter (where hour_of_day between 6 and 11), 0)
-        / nullif(sum(events), 0) as hour_share_morning,
-        coalesce(sum(events) filter (where hour_of_day between 12 and 17), 0)
-        / nullif(sum(events), 0) as hour_share_afternoon,
-        coalesce(sum(events) filter (where hour_of_day >= 18), 0)
-        / nullif(sum(events), 0) as hour_share_evening
+        share_where(events, hour_of_day < 6) as hour_share_night,
+        share_where(events, hour_of_day between 6 and 11) as hour_share_morning,
+        share_where(events, hour_of_day between 12 and 17) as hour_share_afternoon,
+        share_where(events, hour_of_day >= 18) as hour_share_evening
     from hourly
     group by ds, user_id
 )

@@ -20,7 +20,7 @@ amounts as (
         p.user_id,
         b.item_id,
         k.amount_key,
-        round(sum(b.amounts[k.amount_key]), 9) as amount
+        stable_sum(b.amounts[k.amount_key]) as amount
     from pair_users as p
     cross join run_settings as s
     inner join stg_behavior as b on p.user_id = b.user_id and p.ds > b.ds
@@ -65,7 +65,7 @@ by_category as (
         c.category_key,
         c.category_value,
         n.amount_key,
-        round(sum(n.amount), 9) as amount
+        stable_sum(n.amount) as amount
     from named as n
     inner join item_snapshot as s on n.ds = s.ds
     inner join item_category as c on s.snapshot_ds = c.ds and n.item_id = c.item_id
@@ -83,7 +83,7 @@ matched as (
         p.user_id,
         p.item_id,
         concat(c.category_key, ':', b.amount_key) as k,
-        round(sum(b.amount), 9) as v
+        stable_sum(b.amount) as v
     from pairs as p
     inner join item_categories as c on p.ds = c.ds and p.item_id = c.item_id
     inner join by_category as b
@@ -100,7 +100,7 @@ final as (
         ds,
         user_id,
         item_id,
-        map_from_entries(list_sort(list(struct_pack(k := k, v := v)))) as affinity_amounts
+        sorted_map(k, v) as affinity_amounts
     from matched
     group by ds, user_id, item_id
 )

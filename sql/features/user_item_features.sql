@@ -75,21 +75,11 @@ affinity as (
         m.ds,
         m.user_id,
         m.item_id,
-        map_from_entries(list_sort(list(struct_pack(
-            k := m.category_key, v := m.events / nullif(t.events, 0)
-        )))) as affinity_share,
-        map_from_entries(list_sort(list(struct_pack(
-            k := m.category_key, v := m.events
-        )))) as affinity_events,
-        map_from_entries(list_sort(list(struct_pack(
-            k := m.category_key, v := m.events_30d
-        )))) as affinity_events_30d,
-        map_from_entries(list_sort(list(struct_pack(
-            k := m.category_key, v := cast(m.shared as double)
-        )))) as affinity_categories,
-        map_from_entries(list_sort(list(struct_pack(
-            k := m.category_key, v := cast(1.0 / m.age as double)
-        )))) as affinity_freshness
+        sorted_map(m.category_key, m.events / nullif(t.events, 0)) as affinity_share,
+        sorted_map(m.category_key, m.events) as affinity_events,
+        sorted_map(m.category_key, m.events_30d) as affinity_events_30d,
+        sorted_map(m.category_key, cast(m.shared as double)) as affinity_categories,
+        sorted_map(m.category_key, cast(1.0 / m.age as double)) as affinity_freshness
     from matched as m
     inner join key_totals as t
         on m.ds = t.ds and m.user_id = t.user_id and m.category_key = t.category_key

@@ -4,8 +4,7 @@ with final as (
         u.user_id,
         u.item_id,
         sum(u.events) as events,
-        coalesce(sum(u.events) filter (where date_diff('day', u.ds, d.as_of) <= 30), 0)
-            as events_30d,
+        sum_where(u.events, date_diff('day', u.ds, d.as_of) <= 30) as events_30d,
         min(date_diff('day', u.ds, d.as_of)) as age
     from as_of_dates as d
     cross join run_settings as s

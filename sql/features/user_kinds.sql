@@ -52,26 +52,16 @@ final as (
     select
         ds,
         user_id,
-        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.events_1d)))
-            as kind_events_1d,
-        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.events_3d)))
-            as kind_events_3d,
-        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.events_7d)))
-            as kind_events_7d,
-        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.events_14d)))
-            as kind_events_14d,
-        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.events_30d)))
-            as kind_events_30d,
-        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.events_60d)))
-            as kind_events_60d,
-        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.events_90d)))
-            as kind_events_90d,
-        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.events_lookback)))
-            as kind_events_lookback,
-        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.active_days)))
-            as kind_active_days,
-        as_map(list_transform(kinds, lambda e: struct_pack(k := e.k, v := e.freshness)))
-            as kind_freshness
+        field_map(kinds, 'events_1d') as kind_events_1d,
+        field_map(kinds, 'events_3d') as kind_events_3d,
+        field_map(kinds, 'events_7d') as kind_events_7d,
+        field_map(kinds, 'events_14d') as kind_events_14d,
+        field_map(kinds, 'events_30d') as kind_events_30d,
+        field_map(kinds, 'events_60d') as kind_events_60d,
+        field_map(kinds, 'events_90d') as kind_events_90d,
+        field_map(kinds, 'events_lookback') as kind_events_lookback,
+        field_map(kinds, 'active_days') as kind_active_days,
+        field_map(kinds, 'freshness') as kind_freshness
     from counted
 )
 

@@ -51,11 +51,8 @@ by_target as (
     select
         ds,
         user_id,
-        map_from_entries(list_sort(list(struct_pack(k := target, v := touches))))
-            as target_touches,
-        map_from_entries(list_sort(list(struct_pack(
-            k := target, v := (answered + 0.1) / (touches + 1)
-        )))) as target_answer_rate
+        sorted_map(target, touches) as target_touches,
+        sorted_map(target, (answered + 0.1) / (touches + 1)) as target_answer_rate
     from target_counts
     group by ds, user_id
 ),
@@ -74,7 +71,7 @@ by_kind as (
     select
         ds,
         user_id,
-        map_from_entries(list_sort(list(struct_pack(k := kind, v := n)))) as touches_answered
+        sorted_map(kind, n) as touches_answered
     from kind_counts
     group by ds, user_id
 ),

@@ -23,13 +23,13 @@ windows as (
         user_id,
         min(age) as recency_days,
         max(age) as first_seen_days,
-        coalesce(sum(events) filter (where age <= 1), 0) as events_1d,
-        coalesce(sum(events) filter (where age <= 3), 0) as events_3d,
-        coalesce(sum(events) filter (where age <= 7), 0) as events_7d,
-        coalesce(sum(events) filter (where age <= 14), 0) as events_14d,
-        coalesce(sum(events) filter (where age <= 30), 0) as events_30d,
-        coalesce(sum(events) filter (where age <= 60), 0) as events_60d,
-        coalesce(sum(events) filter (where age <= 90), 0) as events_90d,
+        sum_where(events, age <= 1) as events_1d,
+        sum_where(events, age <= 3) as events_3d,
+        sum_where(events, age <= 7) as events_7d,
+        sum_where(events, age <= 14) as events_14d,
+        sum_where(events, age <= 30) as events_30d,
+        sum_where(events, age <= 60) as events_60d,
+        sum_where(events, age <= 90) as events_90d,
         sum(events) as events_lookback,
         count(*) filter (where age <= 3) as active_days_3d,
         count(*) filter (where age <= 7) as active_days_7d,
@@ -38,10 +38,10 @@ windows as (
         count(*) filter (where age <= 60) as active_days_60d,
         count(*) filter (where age <= 90) as active_days_90d,
         count(*) as active_days_lookback,
-        coalesce(sum(events) filter (where age <= 7), 0)
-        - coalesce(sum(events) filter (where age between 8 and 14), 0) as events_trend_7d,
-        coalesce(sum(events) filter (where age <= 30), 0)
-        - coalesce(sum(events) filter (where age between 31 and 60), 0) as events_trend_30d,
+        sum_where(events, age <= 7)
+        - sum_where(events, age between 8 and 14) as events_trend_7d,
+        sum_where(events, age <= 30)
+        - sum_where(events, age between 31 and 60) as events_trend_30d,
         count(*) filter (where age <= 14)
         - count(*) filter (where age between 15 and 28) as active_days_trend_14d,
         count(*) filter (where age <= 30)

@@ -24,7 +24,7 @@ final as (
     select
         p.ds,
         p.user_id,
-        coalesce(n.days_to_next >= s.churn_days, true) as churned,
+        has_churned(n.days_to_next, s.churn_days) as churned,
         cast(n.days_to_next as integer) as days_to_next
     from population as p
     cross join run_settings as s

@@ -30,9 +30,7 @@ by_user as (
     select
         ds,
         user_id,
-        map_from_entries(list_sort(
-            list(struct_pack(k := kind, v := cast(days as integer))) filter (where days > 0)
-        )) as days_to_return,
+        sorted_map_where(kind, cast(days as integer), days > 0) as days_to_return,
         list_sort(list(kind) filter (where same_day)) as same_day
     from returns
     group by ds, user_id
@@ -63,9 +61,7 @@ by_item as (
         ds,
         user_id,
         item_id,
-        map_from_entries(list_sort(
-            list(struct_pack(k := kind, v := cast(days as integer))) filter (where days > 0)
-        )) as days_to_return_on_item,
+        sorted_map_where(kind, cast(days as integer), days > 0) as days_to_return_on_item,
         list_sort(list(kind) filter (where same_day)) as same_day_on_item
     from item_returns
     group by ds, user_id, item_id

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from usergrowth_dagster.data.number_sql import add_number_function
 from usergrowth_dagster.data.storage import file_literal
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse.macros import macro_statements
 from usergrowth_dagster.warehouse.maps import AS_MAP
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def open_engine(settings: Settings, memory_share: float = 1.0) -> Iterator[Engin
             )
             engine = Engine(connection)
             engine.run(AS_MAP)
+            engine.run(macro_statements())
             yield engine
         finally:
             connection.close()

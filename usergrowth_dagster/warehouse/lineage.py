@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.warehouse.meaning import expanded
 from usergrowth_dagster.warehouse.models import (
     AS_OF_DATES,
     RUN_SETTING_NAMES,
@@ -76,7 +77,7 @@ def _own_lineage(graph: ModelGraph, model: str) -> dict[str, set[Source]]:
     schema: dict[str, Any] = {ref: graph.types(ref) for ref in facts.refs}
     schema[AS_OF_DATES] = {"as_of": "DATE"}
     schema[RUN_SETTINGS] = dict.fromkeys(RUN_SETTING_NAMES, "INT")
-    nodes = lineage(None, facts.sql, schema, dialect="duckdb")
+    nodes = lineage(None, expanded(facts.sql).sql("duckdb"), schema, dialect="duckdb")
     found = {}
     for column in graph.types(model):
         leaves = [leaf for leaf in nodes[column].walk() if not leaf.downstream]

@@ -1,11 +1,13 @@
 """The meaning of a SELECT: what its version is a hash of.
 
-A comment, white space, the case of keywords and a moved file change no result, so they change no
-version. Nothing is rebuilt or trained again because of them.
+A comment, white space, the case of keywords, a moved file and a macro in the place of its body
+change no result, so they change no version. Nothing is rebuilt or trained again because of them.
 """
 
 from functools import cache
 from typing import TYPE_CHECKING
+
+from usergrowth_dagster.warehouse.macros import expand, project_macros
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -13,12 +15,12 @@ if TYPE_CHECKING:
 
 @cache
 def sql_meaning(sql: str) -> str:
-    """A SELECT in the one form that its syntax tree has; equal for equal trees.
+    """A SELECT in the one form of its syntax tree, with macros expanded; equal for equal trees.
 
     Raises:
         ValueError: the text is not one SQL statement.
     """
-    return _tree(sql).sql("duckdb", comments=False, normalize=True, normalize_functions="lower")
+    return expanded(sql).sql("duckdb", comments=False, normalize=True, normalize_functions="lower")
 
 
 def columns_read(sql: str, table: str, columns: tuple[str, ...]) -> frozenset[str]:
@@ -33,7 +35,7 @@ def columns_read(sql: str, table: str, columns: tuple[str, ...]) -> frozenset[st
     from sqlglot.optimizer.scope import traverse_scope
 
     found: set[str] = set()
-    for scope in traverse_scope(_tree(sql)):
+    for scope in traverse_scope(expanded(sql)):
         aliases = {node.alias_or_name for node in scope.tables if node.name == table}
         if aliases and scope.expression.is_star:
             return frozenset(columns)
@@ -44,11 +46,17 @@ def columns_read(sql: str, table: str, columns: tuple[str, ...]) -> frozenset[st
 
 
 @cache
-def _tree(sql: str) -> "exp.Expr":
+def expanded(sql: str) -> "exp.Expr":
+    """The syntax tree of a statement, with the project's macros expanded; not to be changed.
+
+    Raises:
+        ValueError: the text is not one SQL statement.
+    """
     import sqlglot
     from sqlglot.errors import SqlglotError
 
     try:
-        return sqlglot.parse_one(sql, dialect="duckdb")
+        tree = sqlglot.parse_one(sql, dialect="duckdb")
     except SqlglotError as error:
         raise ValueError(str(error)) from error
+    return expand(tree, project_macros())

@@ -14,6 +14,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse.macros import MACROS
 from usergrowth_dagster.warehouse.meaning import columns_read, sql_meaning
 from usergrowth_dagster.warehouse.model_files import (
     InputDaysKeys,
@@ -296,6 +297,8 @@ def load_graph() -> ModelGraph:
     models = {}
     for folder in ("dbt_like_models", "sql"):
         for path in sorted((root / folder).rglob("*.sql")):
+            if path.parent.name == MACROS:
+                continue
             model = read_model(path)
             if model.name in models:
                 raise ModelError(f"{path}: another model has the name {model.name!r}")

@@ -1,14 +1,16 @@
 """The models in Spark SQL, so that they can run on a cluster."""
 
+from usergrowth_dagster.warehouse.meaning import expanded
+
 KNOWN_IN_SPARK = {"map_entries", "map_values"}
 """Functions that sqlglot does not know and that Spark has under the same name and meaning."""
 
 
 def to_spark(sql: str) -> str:
-    """Translate a model.
+    """Translate a model, with its macros expanded.
 
     Raises:
-        ValueError: it uses a function that Spark does not have.
+        ValueError: it is not one SQL statement, or uses a function that Spark does not have.
         sqlglot.errors.UnsupportedError: it uses syntax that has no counterpart.
     """
     import sqlglot
@@ -27,7 +29,7 @@ def to_spark(sql: str) -> str:
             )
         return node
 
-    tree = sqlglot.parse_one(sql, dialect="duckdb").transform(known_in_spark)
+    tree = expanded(sql).transform(known_in_spark)
     unknown = {node.name.lower() for node in tree.find_all(exp.Anonymous)} - KNOWN_IN_SPARK
     if unknown:
         raise ValueError(f"no such function in Spark: {', '.join(sorted(unknown))}")
