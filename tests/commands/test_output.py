@@ -58,6 +58,7 @@ WITHOUT = {
     **dict.fromkeys(("models approve", "models reject", "models rollback"), "changes a status"),
     **dict.fromkeys(("suppress add", "suppress lift", "suppress import"), "changes the list"),
     "suppress export": "writes a file",
+    "schema": "is one JSON document already",
 }
 """Commands without --json, and why."""
 
@@ -299,6 +300,7 @@ def test_a_new_user_gets_an_example_that_can_be_applied(tmp_path: Path) -> None:
     told = succeeded(cli(home, "init", "--example"))
     file = home / "campaigns" / "example.yaml"
     assert f"usergrowth apply -f '{file}'" in told and file.read_text("utf-8").count("#") > 10
+    assert "campaign" in json.loads((home / "campaigns/campaign.schema.json").read_text())["title"]
     assert (home / "landing/population/example/population.csv").stat().st_size > 1000
     before = sorted(home.rglob("*.csv"))
     calls = {

@@ -1,4 +1,4 @@
-"""Commands of campaigns: apply, review, reviews, preview."""
+"""Commands of campaigns: apply, review, reviews, preview, schema."""
 
 from pathlib import Path
 from typing import Annotated
@@ -74,3 +74,19 @@ def preview(
     day = day_of(date) if date else None
     page = Page(as_json)
     page.finish(preview_campaign(home, campaign, day, samples, page))
+
+
+@app.command()
+def schema(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; default standard output.")
+    ] = None,
+) -> None:
+    """Write the JSON schema of the campaign file, with which editors complete and check keys."""
+    from usergrowth_dagster.commands.campaign_schema import schema_text, write_schema
+
+    if output is None:
+        typer.echo(schema_text().encode(), nl=False)
+        return
+    write_schema(output)
+    say(f"Wrote {output}.")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+from usergrowth_dagster.commands.campaign_schema import FILE_NAME, write_schema
 from usergrowth_dagster.commands.campaigns import apply_files
 from usergrowth_dagster.commands.examples import Example, example
 from usergrowth_dagster.commands.execute import execute
@@ -110,6 +111,7 @@ def _apply(settings: Settings, chosen: Example) -> None:
 
     folder = settings.home / "campaigns"
     folder.mkdir(exist_ok=True)
+    write_schema(folder / FILE_NAME)
     paths = []
     for name, text in chosen.campaigns.items():
         path = folder / name

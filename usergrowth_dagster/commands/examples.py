@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from usergrowth_dagster.commands.campaign_schema import FILE_NAME, write_schema
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.project import Project
 
@@ -143,11 +144,13 @@ def write_tiny_example(home: Path, project: Project) -> Path:
     offers.write_population(world, project.landing, "example", TINY_DAY)
     source = files("usergrowth_dagster.commands") / "example_campaigns" / "example.yaml"
     path.parent.mkdir(exist_ok=True)
+    write_schema(path.parent / FILE_NAME)
     path.write_text(source.read_text("utf-8").format(day=TINY_DAY), encoding="utf-8")
     return path
 
 
 _CAMPAIGN = """\
+# yaml-language-server: $schema=campaign.schema.json
 name: {name}
 algorithm: {{kind: {kind}}}
 training: {{window_days: 170}}
