@@ -1,4 +1,4 @@
-# Everything a person types: make demo, make dev, make test, make lint, make clean.
+# Everything a person types: make demo, make dev, make test, make docs, make lint, make clean.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
@@ -10,7 +10,7 @@ USERS ?= 2000
 KILLS ?= 500
 SEED ?= 1
 
-.PHONY: help demo dev test crashtest bench bench-full lint format clean wheel
+.PHONY: help install demo dev test crashtest bench bench-full docs lint format clean wheel
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,8 @@ help: ## Show what can be made
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+install: .venv/installed ## Install into .venv
 
 demo: .venv/installed ## Run the whole chain on a public data set (DATASET=synthetic USERS=2000 for the simulator)
 	$(BIN)/python -m usergrowth_dagster demo --dataset $(DATASET) --users $(USERS)
@@ -39,6 +41,9 @@ bench: .venv/installed ## Measure the product beside its rivals; writes docs/ben
 
 bench-full: .venv/installed ## The same at a million users and 30 million events
 	$(BIN)/python benchmarks/bench.py --size full
+
+docs: .venv/installed ## Build the documentation into build/site, every link checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: .venv/installed ## Check style, types, layers and SQL
 	$(BIN)/ruff check .
