@@ -7,7 +7,7 @@ the same in a ledger of any size.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import (
     BindParameter,
@@ -27,10 +27,8 @@ from sqlalchemy import (
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, TemplateType
 from usergrowth_dagster.control.columns import UtcTime, among
+from usergrowth_dagster.messaging.policy.rules import ContactRules
 from usergrowth_dagster.messaging.policy.suppression import in_force, is_suppressed
-
-if TYPE_CHECKING:
-    from usergrowth_dagster.messaging.policy.contact import ContactRules
 
 SENT_STATES = (
     MessageState.SUBMITTING,
@@ -61,14 +59,14 @@ class Policy:
     Times are on the business clock.
     """
 
-    rules: "ContactRules"
+    rules: ContactRules
     channel: str
     signature: str
     promotion: bool
 
     @classmethod
     def of(
-        cls, rules: "ContactRules", channel: str, signature: str, template_type: TemplateType | str
+        cls, rules: ContactRules, channel: str, signature: str, template_type: TemplateType | str
     ) -> "Policy":
         """The policy of an occurrence; only promotions have the provider's limit."""
         kind = (
