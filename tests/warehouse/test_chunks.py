@@ -43,3 +43,18 @@ def test_a_day_that_is_too_large_for_a_part_is_one(
     """A home whose single day passes the limit, and whose range therefore never ends or is empty."""
     found = chunks(settings, warehouse, "user_features", {"user_day": 50_000}, 3)
     assert [len(chunk) for chunk in found] == [1, 1, 1]
+
+
+def test_days_that_share_a_snapshot_count_it_once(settings: Settings, warehouse: Warehouse) -> None:
+    """A catalogue of half a million categories that cuts a year of small days into eighty parts."""
+    catalogue = {D: 500_000, D + timedelta(days=3): 1_000_000}
+    builder = Builder(settings, warehouse)
+    days = [D + timedelta(days=i) for i in range(6)]
+    builder._files["stg_behavior"] = {day: [f"stg_behavior {day}"] for day in days}
+    builder._rows["stg_behavior"] = dict.fromkeys(days, 100_000)
+    builder._files["item_category"] = {day: [f"item_category {day}"] for day in catalogue}
+    builder._rows["item_category"] = catalogue
+    # the first three days read one snapshot; from the fourth on a second one joins it
+    assert list(builder._chunks("user_day", days)) == [days[:5], days[5:]]
+    builder._rows["item_category"] = dict.fromkeys(catalogue, 500_000)
+    assert list(builder._chunks("user_day", days)) == [days]

@@ -193,28 +193,50 @@ class Builder:
         }
 
     def _chunks(self, model: str, days: Sequence[date]) -> Iterator[list[date]]:
+        """Days that one statement builds together: as many as its bounds on input rows allow.
+
+        A snapshot that several days share is read and hashed once, so it counts once.
+        """
         inputs = self.graph.table_inputs(model)
         copied = [ref for ref in self.graph.models[model].inherit if ref in inputs]
         chunk: list[date] = []
+        shared: set[tuple[str, date]] = set()
         rows = whole = 0
         for day in days:
-            read = {
-                table: sum(
-                    self._row_counts(table).get(input_day, 0)
-                    for input_day in self.input_days(table, day, wanted)
-                )
-                for table, wanted in inputs.items()
-            }
-            rows += sum(read.values())
-            whole += sum(read[table] for table in copied)
-            full = rows > CHUNK_ROWS or whole > COPIED_ROWS or len(chunk) >= MAX_CHUNK_DAYS
+            joined, snapshots, copies = self._rows_read(model, day, copied)
+            new = sum(count for key, count in snapshots.items() if key not in shared)
+            full = (
+                rows + joined + new > CHUNK_ROWS
+                or whole + copies > COPIED_ROWS
+                or len(chunk) >= MAX_CHUNK_DAYS
+            )
             if chunk and full:
                 yield chunk
-                chunk, rows = [], sum(read.values())
-                whole = sum(read[table] for table in copied)
+                chunk, shared, rows, whole = [], set(), 0, 0
+                new = sum(snapshots.values())
             chunk.append(day)
+            shared |= snapshots.keys()
+            rows += joined + new
+            whole += copies
         if chunk:
             yield chunk
+
+    def _rows_read(
+        self, model: str, day: date, copied: Sequence[str]
+    ) -> tuple[int, dict[tuple[str, date], int], int]:
+        """Input rows of an output day: of its windows, of each snapshot, and of copied tables."""
+        joined = copies = 0
+        snapshots: dict[tuple[str, date], int] = {}
+        for table, wanted in self.graph.table_inputs(model).items():
+            counts = self._row_counts(table)
+            windows = [days for days in wanted if not isinstance(days, Snapshot)]
+            newest = [days for days in wanted if isinstance(days, Snapshot)]
+            read = sum(counts.get(one, 0) for one in self.input_days(table, day, windows))
+            kept = {(table, one): counts.get(one, 0) for one in self.input_days(table, day, newest)}
+            joined += read
+            snapshots |= kept
+            copies += read + sum(kept.values()) if table in copied else 0
+        return joined, snapshots, copies
 
     def _row_counts(self, table: str) -> dict[date, int]:
         if table not in self._rows:
