@@ -87,7 +87,7 @@ def test_many_days_are_held_within_a_bound(tmp_path: Path, monkeypatch: pytest.M
         for day in days:
             (batch,) = rows_of(*[day] * 50).to_batches()
             files.write(batch)
-            assert sum(file.held for file in files._open.values()) <= 1000
+            assert sum(file.waiting_bytes for file in files._open.values()) <= 1000
     assert {file.rows for file in files.finish()} == {150}
 
 

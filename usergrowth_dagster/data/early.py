@@ -82,20 +82,20 @@ class EarlyFile:
         import pyarrow.compute as pc
 
         names = self._contract.names
-        found = None if lines else self._stored(block, header)
-        if found is None:
+        good = None if lines else self._stored(block, header)
+        if good is None:
             query = clean_sql(self._contract, header, lines=lines)
-            found = self._connection.sql(
+            good = self._connection.sql(
                 f"select day, file, line, {', '.join(names)} from ({query})"
             ).to_arrow_table()
-        if found.num_rows:
-            self.last = max(self.last, pc.max(found.column("line")).as_py())
-            rows = self._without_forgotten(found) if self._forgotten else found
+        if good.num_rows:
+            self.last = max(self.last, pc.max(good.column("line")).as_py())
+            rows = self._without_forgotten(good) if self._forgotten else good
             self.words.look(rows)
             self.rows += rows.num_rows
             for batch in rows.select([*names, "day"]).rename_columns([*names, "ds"]).to_batches():
                 self.writer.write(batch)
-        return int(found.num_rows)
+        return int(good.num_rows)
 
     def _stored(self, block: "pa.Table", header: Sequence[str]) -> "pa.Table | None":
         """A block of cells under its columns' names, if each row is good and stored as it is."""

@@ -35,8 +35,8 @@ class Fingerprint:
         known = self.storage.known_contents()
         if self.tags not in known:
             lines = (f"{file.path}\t{self.storage.sha256(file.path)}\n" for file in self.files)
-            found = hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape"))
-            return found.hexdigest()[:16]
+            digest = hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape"))
+            return digest.hexdigest()[:16]
         return known[self.tags]
 
     def __str__(self) -> str:

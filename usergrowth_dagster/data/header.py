@@ -42,35 +42,35 @@ def _takes_more(contract: Contract) -> bool:
     return contract.table == "population"
 
 
-def header_problem(contract: Contract, found: Sequence[str]) -> str | None:
+def header_problem(contract: Contract, names: Sequence[str]) -> str | None:
     """What is wrong with a header, naming column, expected and found; None when nothing is.
 
     Every name of the contract must be there once, in any order, and may have others beside it.
     """
     # A population without a header has a phone number where a name should be.
     digits = not _takes_more(contract)
-    extra = extra_names(contract, found)
+    extra = extra_names(contract, names)
     for expected in contract.names:
-        if expected not in found:
-            return _missing(contract, expected, found, digits)
-    for place, name in enumerate(found, 1):
+        if expected not in names:
+            return _missing(contract, expected, names, digits)
+    for place, name in enumerate(names, 1):
         if _takes_more(contract) and not name.strip():
             return f"column {place}: expected a name, found {shown(name)}"
-        if name in found[: place - 1] and (name.strip() or name not in extra):
+        if name in names[: place - 1] and (name.strip() or name not in extra):
             return f"column {place}: expected a new name, found {shown(name, digits=digits)} again"
     return None
 
 
-def _missing(contract: Contract, expected: str, found: Sequence[str], digits: bool) -> str:
+def _missing(contract: Contract, expected: str, names: Sequence[str], digits: bool) -> str:
     """The sentence of a column that is missing, with what seems to stand in its place."""
-    extra = extra_names(contract, found)
+    extra = extra_names(contract, names)
     by_likeness = {name.strip().casefold(): name for name in extra}
     close = difflib.get_close_matches(expected, by_likeness, n=1)
     place = contract.names.index(expected)
     if close:
-        place = found.index(by_likeness[close[0]])
-    elif place >= len(found) or found[place] in contract.names:
-        place = next((n for n, name in enumerate(found) if name in extra), len(found))
-    if place == len(found):
+        place = names.index(by_likeness[close[0]])
+    elif place >= len(names) or names[place] in contract.names:
+        place = next((n for n, name in enumerate(names) if name in extra), len(names))
+    if place == len(names):
         return f"column {place + 1}: expected {expected!r}, found the end of the header"
-    return f"column {place + 1}: expected {expected!r}, found {shown(found[place], digits=digits)}"
+    return f"column {place + 1}: expected {expected!r}, found {shown(names[place], digits=digits)}"

@@ -94,26 +94,26 @@ def unread_landing(landing: Storage, others: Collection[str] = ()) -> list[str]:
         others: further folders below the root that belong there, such as campaigns' outputs.
     """
     known = {*LANDING_TABLES, "population", "population_output", *others}
-    found = []
+    sentences = []
     for name in landing.folders():
         if name in known or name.startswith(("_", ".")):
             continue
         near = difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=_NEAR)
         hint = f"did you mean {near[0]}/?" if near else f"tables are {', '.join(LANDING_TABLES)}"
-        found.append(f"{name}/: nothing reads this folder; {hint}")
-    found += [
+        sentences.append(f"{name}/: nothing reads this folder; {hint}")
+    sentences += [
         f"{file.path}: nothing reads a file here; move it into <table>/ds=yyyymmdd/"
         for file in landing.files()
         if not file.name.startswith("_")
     ]
     for table in LANDING_TABLES:
-        found += landing_folders(landing, table).strays.values()
-    found += [
+        sentences += landing_folders(landing, table).strays.values()
+    sentences += [
         f"{file.path}: nothing reads a file here; move it into population/<task>/"
         for file in landing.files("population")
         if not file.name.startswith("_")
     ]
-    return found
+    return sentences
 
 
 def day_folder(table: str, day: date) -> str:

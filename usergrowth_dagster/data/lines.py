@@ -62,7 +62,7 @@ def data_files(storage: Storage, folder: str) -> list[StoredFile]:
     Raises:
         UserError: a file is neither CSV (plain, gzip or Zstandard) nor Parquet.
     """
-    found = []
+    files = []
     for file in storage.files(folder, deep=True):
         below = file.path[len(folder) :].strip("/").split("/")
         if any(part.startswith(("_", ".")) for part in below):
@@ -73,8 +73,8 @@ def data_files(storage: Storage, folder: str) -> list[StoredFile]:
                 "or remove this one",
                 code="landing.bad_file",
             )
-        found.append(file)
-    return found
+        files.append(file)
+    return files
 
 
 @contextmanager

@@ -421,11 +421,11 @@ class Loader:
         if self.contract.table == "population":
             columns += ", variables = null"
         who = "coalesce(user_id, person)"
-        found = forgotten_ids_sql(f"select {who} as person from {PARSED}")
+        forgotten = forgotten_ids_sql(f"select {who} as person from {PARSED}")
         self._run(f"""
             update {PARSED} set reject = {self._forgotten_code}, raw = null, broken = null,
                 person = null, {columns}
-            where {who} in ({found})
+            where {who} in ({forgotten})
         """)
 
     def _reject_duplicates(self) -> None:

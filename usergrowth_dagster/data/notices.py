@@ -66,11 +66,11 @@ def drop_footers(
     code = [rule.code for _, rule in contract.rejections].index("field_count") + 1
     last = f"select file, max(line) from {parsed} group by file"
     for _ in range(_FOOTER_LINES):
-        found = connection.execute(
+        footers = connection.execute(
             f"select rowid, day, file, line, raw from {parsed} where reject = {code} "
             f"and regexp_full_match(raw, '{FOOTER}') and (file, line) in ({last})"
         ).fetchall()
-        lines = [row for row in found if row[3] > ends.get(row[2], 0)]
+        lines = [row for row in footers if row[3] > ends.get(row[2], 0)]
         for row, day, file, line, raw in lines:
             connection.execute(f"delete from {parsed} where rowid = ?", [row]).fetchall()
             yield day, f"{files[file]}:{line}: the last line {shown(raw)} counts rows and is none"
@@ -187,13 +187,13 @@ def html_codes(
         relation: what stands in FROM; it has a column ``variables``.
         day: the SQL expression of a row's day.
     """
-    for found, name, times, example in connection.execute(
+    for ds, name, times, example in connection.execute(
         f"select day, entry.key as name, count(*), min(regexp_extract(entry.value, '{HTML_CODE}')) "
         f"from (select {day} as day, unnest(map_entries(variables)) as entry from {relation}) "
         f"where regexp_matches(entry.value, '{HTML_CODE}') group by day, name order by day, name"
     ).fetchall():
         yield (
-            found,
+            ds,
             f"column {name} has HTML codes such as {example} in {times:,} values, which a text "
             "shows as they are; write the characters themselves",
         )

@@ -25,11 +25,11 @@ def add_number_function(
     def read(texts: Any) -> Any:  # DuckDB evaluates what stands here
         import pyarrow as pa
 
-        found = {
+        numbers = {
             text: str(parse(text, country, fictional=fictional)) if text.strip() else ""
             for text in set(texts.to_pylist())
         }
-        return pa.array([found[text] for text in texts.to_pylist()], pa.string())
+        return pa.array([numbers[text] for text in texts.to_pylist()], pa.string())
 
     connection.create_function(_FUNCTION, read, ["VARCHAR"], "VARCHAR", type=PythonUDFType.ARROW)
 

@@ -110,8 +110,8 @@ def readings(text: str, country: str | None = None) -> list[Number]:
     (['+8613855550111', '+13855550111'], ['+447700900108'])
     """
     first, second = parse(text, country), parse(f"+{text.strip()}")
-    found = [one for one in (first, second) if not isinstance(one, Problem)]
-    return list(dict.fromkeys(found))
+    numbers = [one for one in (first, second) if not isinstance(one, Problem)]
+    return list(dict.fromkeys(numbers))
 
 
 def every_reading(text: str) -> list[Number]:
@@ -125,8 +125,8 @@ def every_reading(text: str) -> list[Number]:
     digits = next((digits for prefix, digits in _folded(text) if not prefix), "")
     spellings = dict.fromkeys((digits, digits.removeprefix("0")))
     codes = sorted(COUNTRY_CODE_TO_REGION_CODE) if len(digits) >= _SHORTEST else []
-    found = (parse(f"+{code}{one}") for code in codes for one in spellings)
-    return [one for one in dict.fromkeys(found) if not isinstance(one, Problem)]
+    numbers = (parse(f"+{code}{one}") for code in codes for one in spellings)
+    return [one for one in dict.fromkeys(numbers) if not isinstance(one, Problem)]
 
 
 def old_keys(number: Number) -> set[str]:
@@ -136,14 +136,14 @@ def old_keys(number: Number) -> set[str]:
     one form may belong to numbers of several countries.
     """
     code, digits = _split(number[1:])
-    found = {number[1:], digits}
+    spellings = {number[1:], digits}
     metadata = _metadata(code)
     trunk = (metadata[0].national_prefix if metadata else None) or "0"
     for local in _older_spellings(code, digits):
-        found |= {f"{code}{local}", local, f"{trunk}{local}", f"{code}{trunk}{local}"}
+        spellings |= {f"{code}{local}", local, f"{trunk}{local}", f"{code}{trunk}{local}"}
     if metadata:
-        found.add(_national(number))
-    return {old_key(one) for one in found}
+        spellings.add(_national(number))
+    return {old_key(one) for one in spellings}
 
 
 def _national(number: Number) -> str:
@@ -324,10 +324,10 @@ def _metadata(code: int) -> "tuple[PhoneMetadata, ...]":
     """The regions of a country code, the main one first."""
     from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata
 
-    found = []
+    metadata = []
     for region in COUNTRY_CODE_TO_REGION_CODE.get(code, ()):
         if region == "001":
-            found.append(PhoneMetadata.metadata_for_nongeo_region(code, None))
+            metadata.append(PhoneMetadata.metadata_for_nongeo_region(code, None))
         else:
-            found.append(PhoneMetadata.metadata_for_region(region, None))
-    return tuple(one for one in found if one is not None)
+            metadata.append(PhoneMetadata.metadata_for_region(region, None))
+    return tuple(one for one in metadata if one is not None)

@@ -67,16 +67,16 @@ def population_files(landing: Storage, task_id: str, reading: Reading | None = N
         UserError: the task id is malformed, a file is neither CSV nor Parquet, or there is none.
     """
     folder = task_folder(task_id)
-    found = find_files(landing, folder, CONTRACTS["population"], reading)
-    if not found.files:
+    file_set = find_files(landing, folder, CONTRACTS["population"], reading)
+    if not file_set.files:
         raise UserError(
             f"{folder}: holds no CSV or Parquet file; upload the population there",
             code="population.invalid",
         )
-    return found
+    return file_set
 
 
-def variable_names(landing: Storage, found: FileSet, encoding: str = "utf-8") -> list[str]:
+def variable_names(landing: Storage, file_set: FileSet, encoding: str = "utf-8") -> list[str]:
     """Names of the extra columns of an upload's files, in order of appearance.
 
     Raises:
@@ -85,7 +85,7 @@ def variable_names(landing: Storage, found: FileSet, encoding: str = "utf-8") ->
     contract = CONTRACTS[FOLDER]
     names = (
         name
-        for file in found.files
+        for file in file_set.files
         for name in extra_names(contract, read_header(landing, file, encoding))
     )
     return list(dict.fromkeys(names))

@@ -151,20 +151,20 @@ def _clean_conditions(contract: Contract, header: Sequence[str], *, lines: bool)
     With Parquet, ``whole`` has neither commas nor the marks of cells without a value, so its bytes
     have to be far below the limit.
     """
-    found = [f"strlen(whole) < {LONGEST_LINE // 2}", "not contains(whole, chr(0))"]
+    conditions = [f"strlen(whole) < {LONGEST_LINE // 2}", "not contains(whole, chr(0))"]
     if lines:
-        found += ["not contains(whole, chr(13))", "not contains(whole, chr(34))"]
-        found.append(f"len(cells) = {len(header)}")
+        conditions += ["not contains(whole, chr(13))", "not contains(whole, chr(34))"]
+        conditions.append(f"len(cells) = {len(header)}")
     else:
-        found += ["not contains(whole, chr(13))", "not contains(whole, chr(10))"]
+        conditions += ["not contains(whole, chr(13))", "not contains(whole, chr(10))"]
     for column, name in zip(contract.columns, _value_names(contract), strict=True):
         codes = [rule.code for rule in column.rules]
         for code in codes:
             if code == "not_null":
-                found.append(f"{name} is not null")
+                conditions.append(f"{name} is not null")
             elif _IMPLIED.get(code, set()).isdisjoint(codes):
-                found.append(f"({name} is null or ({_CLEAN[code].replace('$x', name)}))")
-    return found
+                conditions.append(f"({name} is null or ({_CLEAN[code].replace('$x', name)}))")
+    return conditions
 
 
 def parse_sql(

@@ -83,10 +83,10 @@ class Storage:
         full = self._full(path)
         if not self._fs.isdir(full):
             return []
-        found = (
+        infos = (
             self._fs.find(full, detail=True).values() if deep else self._fs.ls(full, detail=True)
         )
-        entries = (self._entry(info) for info in found if info["type"] == "file")
+        entries = (self._entry(info) for info in infos if info["type"] == "file")
         return sorted(
             (entry for entry in entries if not entry.name.startswith(".")),
             key=lambda entry: entry.path,
@@ -163,8 +163,8 @@ class Storage:
 
     def modified(self, path: str) -> datetime:
         """When a file was written (UTC)."""
-        found: datetime = self._fs.modified(self._full(path))
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
+        moment: datetime = self._fs.modified(self._full(path))
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
     def remove(self, path: str) -> None:
         """Remove a file or a whole folder; nothing happens when it is not there."""

@@ -19,8 +19,10 @@ def stray_files(landing: Storage, outputs: Collection[str]) -> list[str]:
         landing: the landing root.
         outputs: folders below it that the product writes to.
     """
-    found = unread_landing(landing, {output.split("/")[0] for output in outputs})
-    return found + [told for folder in _folders(landing) for told in _in_folder(landing, folder)]
+    sentences = unread_landing(landing, {output.split("/")[0] for output in outputs})
+    return sentences + [
+        sentence for folder in _folders(landing) for sentence in _in_folder(landing, folder)
+    ]
 
 
 def _folders(landing: Storage) -> Iterator[str]:

@@ -103,16 +103,16 @@ class Builder:
     def input_days(self, table: str, as_of: date, wanted: Sequence[InputDays]) -> set[date]:
         """Days of a table that an output day reads."""
         landed = self.files(table)
-        found: set[date] = set()
+        input_days: set[date] = set()
         for days in wanted:
             if isinstance(days, Snapshot):
                 limit = as_of + timedelta(days=days.newest)
                 newest = max((day for day in landed if day <= limit), default=None)
-                found |= {newest} if newest else set()
+                input_days |= {newest} if newest else set()
             else:
                 first, last = days.bounds(as_of, self.settings)
-                found |= {day for day in landed if first <= day <= last}
-        return found
+                input_days |= {day for day in landed if first <= day <= last}
+        return input_days
 
     def fingerprint(self, model: str, as_of: date) -> str:
         """Hash of all that an output day is made from: code, settings, and input files."""
@@ -177,8 +177,8 @@ class Builder:
         if result.version is None:
             result.version = self.warehouse.version(model)
         if result.version is not None:
-            held = self._row_counts(model)
-            result.rows_in_all = sum(held.get(day, 0) for day in wanted)
+            rows_by_day = self._row_counts(model)
+            result.rows_in_all = sum(rows_by_day.get(day, 0) for day in wanted)
         return result
 
     def build_with_inputs(

@@ -81,8 +81,8 @@ class DayFiles:
             if day not in self._days:
                 raise ValueError(f"{self.folder}: rows of days not replaced: {day}")
             self._file(day).add(rows)
-        while sum(file.held for file in self._open.values()) > OPEN_BYTES:
-            max(self._open.values(), key=lambda file: file.held).flush()
+        while sum(file.waiting_bytes for file in self._open.values()) > OPEN_BYTES:
+            max(self._open.values(), key=lambda file: file.waiting_bytes).flush()
 
     def finish(self) -> list[NewFile]:
         """Write what is left and close the files; asked again, it says the same."""
@@ -116,7 +116,7 @@ class _DayFile:
     ) -> None:
         import pyarrow as pa
 
-        self.held = 0
+        self.waiting_bytes = 0
         self._partition, self._storage, self._folder = partition, storage, folder
         self._schema = pa.schema([field for field in schema if field.name not in partition])
         place = "/".join(f"{key}={quote(value, safe='')}" for key, value in partition.items())
@@ -131,8 +131,8 @@ class _DayFile:
     def add(self, batch: "pa.RecordBatch") -> None:
         self._waiting.append(batch.select(self._schema.names))
         self._waiting_rows += batch.num_rows
-        self.held += batch.nbytes
-        if self._waiting_rows >= ROW_GROUP_ROWS or self.held >= ROW_GROUP_BYTES:
+        self.waiting_bytes += batch.nbytes
+        if self._waiting_rows >= ROW_GROUP_ROWS or self.waiting_bytes >= ROW_GROUP_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -143,7 +143,7 @@ class _DayFile:
             rows = pa.Table.from_batches(self._waiting)
             self._opened().write_table(rows.cast(self._schema), row_group_size=ROW_GROUP_ROWS)
             self._rows += self._waiting_rows
-        self._waiting, self._waiting_rows, self.held = [], 0, 0
+        self._waiting, self._waiting_rows, self.waiting_bytes = [], 0, 0
 
     def _opened(self) -> Any:
         import pyarrow as pa
@@ -193,10 +193,10 @@ def _by_day(batch: "pa.RecordBatch") -> Iterator[tuple[date, "pa.RecordBatch"]]:
         return
     # not to_numpy, which would import pandas: that takes longer than a small day
     numbers = np.frombuffer(column.buffers()[1], np.int32)[column.offset :][: len(column)]
-    found = [numbers[0]] if (numbers == numbers[0]).all() else np.unique(numbers)
-    for number in found:
+    distinct = [numbers[0]] if (numbers == numbers[0]).all() else np.unique(numbers)
+    for number in distinct:
         rows = batch
-        if len(found) > 1:
+        if len(distinct) > 1:
             places = np.flatnonzero(numbers == number).astype(np.int64)
             rows = batch.take(
                 pa.Array.from_buffers(pa.int64(), len(places), [None, pa.py_buffer(places)])

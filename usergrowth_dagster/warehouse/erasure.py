@@ -38,14 +38,14 @@ class Person:
 
     def rows_sql(self, table: str) -> str:
         """Condition on a table's row: it is the person's."""
-        own = _literal(self.user_id)
+        user = _literal(self.user_id)
         if table != QUARANTINE:
-            return f"user_id = {own}"
-        # Digits of rejected population rows are masked, so ids of one shape cannot be told apart.
+            return f"user_id = {user}"
+        # Digits of rejected population rows are masked, so ids of one shape are not distinct.
         masked = _literal("".join("*" if c.isdecimal() else c for c in self.user_id))
         cells = "string_split(replace(raw_row, '\"', ''), ',')"
         return (
-            f"coalesce(list_contains({cells}, {own}) or (table_name like 'population%' "
+            f"coalesce(list_contains({cells}, {user}) or (table_name like 'population%' "
             f"and list_contains({cells}, {masked})), false)"
         )
 
@@ -93,15 +93,15 @@ def erase_person(
     result = Erased(table)
     with open_engine(settings) as engine:
         erasure = _Erasure(engine, warehouse, table, person)
-        held = erasure.held()
-        result.files = len(held)
-        if dry_run and held:
+        files = erasure.files_of_person()
+        result.files = len(files)
+        if dry_run and files:
             result.rows, result.days = erasure.count()
-        elif held:
+        elif files:
             _rewrite_until_gone(erasure, result)
-            held = erasure.held()
-            result.files = erasure.remove(held)
-            result.busy = len(held) - result.files
+            files = erasure.files_of_person()
+            result.files = erasure.remove(files)
+            result.busy = len(files) - result.files
     return result
 
 
@@ -140,10 +140,10 @@ class _Erasure:
             + ("" if keys else "hive_partitioning=false)")
         )
 
-    def held(self) -> list[str]:
+    def files_of_person(self) -> list[str]:
         """Paths, below the storage's root, of all data files that hold rows of the person."""
-        found = [f for f in self._stored() if f.endswith(".parquet")]
-        by_uri = {self.warehouse.storage.uri(path): path for path in found}
+        paths = [f for f in self._stored() if f.endswith(".parquet")]
+        by_uri = {self.warehouse.storage.uri(path): path for path in paths}
         names = []
         keys = self._keys(self.warehouse.open(self.table))
         for group in _groups(list(by_uri)):
@@ -175,13 +175,13 @@ class _Erasure:
         keys = [key for key in self._keys(base) if key != "ds"]
         actions = base.get_add_actions(flatten=True)
         columns = [actions.column(f"partition.{key}").to_pylist() for key in ("ds", *keys)]
-        found: dict[tuple[str, ...], dict[date, list[str]]] = {}
+        scopes: dict[tuple[str, ...], dict[date, list[str]]] = {}
         for path, day, *values in zip(actions.column("path").to_pylist(), *columns, strict=True):
-            where = found.setdefault(tuple(values), {})
+            where = scopes.setdefault(tuple(values), {})
             where.setdefault(day, []).append(
                 self.warehouse.storage.uri(f"{self.folder}/{unquote(path)}")
             )
-        return found
+        return scopes
 
     def _counts(self, files: Sequence[str], base: "DeltaTable") -> dict[date, int]:
         counted: dict[date, int] = {}
@@ -211,10 +211,10 @@ class _Erasure:
         self, base: "DeltaTable", by_day: Mapping[date, list[str]], scope: Mapping[str, str]
     ) -> None:
         marks = self.warehouse.fingerprints(self.table, scope)
-        notes = self._told(by_day, scope, base)
+        notes = self._notes(by_day, scope, base)
         source = self._source([f for files in by_day.values() for f in files], self._keys(base))
-        held = set(self.engine.describe(f"select * from {source}"))
-        names = [f.name for f in base.schema().fields if f.name in held]
+        present = set(self.engine.describe(f"select * from {source}"))
+        names = [f.name for f in base.schema().fields if f.name in present]
         blank = self.table == QUARANTINE
         listed = ", ".join(
             f"case when {self.mine} then null else {name} end as {name}"
@@ -235,7 +235,7 @@ class _Erasure:
             notes=notes,
         )
 
-    def _told(
+    def _notes(
         self, by_day: Mapping[date, list[str]], scope: Mapping[str, str], base: "DeltaTable"
     ) -> dict[date, dict[str, Any]]:
         """The days' notes; where rows have an arm, with how many were erased of each so far."""
@@ -250,13 +250,13 @@ class _Erasure:
                 kept[day]["erased"] = erased | {arm: erased.get(arm, 0) + rows}
         return kept
 
-    def remove(self, held: Sequence[str]) -> int:
+    def remove(self, paths: Sequence[str]) -> int:
         """Remove files that the present version does not need; returns how many."""
         storage = self.warehouse.storage
         present = {f for files in self.warehouse.files(self.table).values() for f in files}
-        named = self._named() if held else set()
+        named = self._named() if paths else set()
         removed = 0
-        for path in held:
+        for path in paths:
             if storage.uri(path) in present:
                 raise UserError(
                     f"table {self.table}: another process has written the person again; run the "
@@ -271,14 +271,14 @@ class _Erasure:
     def _named(self) -> set[str]:
         """Paths of the data files of every version, from the table's log, which is kept whole."""
         storage = self.warehouse.storage
-        found = set()
+        named = set()
         for entry in storage.files(f"{self.folder}/_delta_log"):
             if entry.name.endswith(".json"):
                 for line in storage.read_bytes(entry.path).splitlines():
                     action: dict[str, Any] = json.loads(line)
                     if "add" in action:
-                        found.add(f"{self.folder}/{action['add']['path']}")
-        return found
+                        named.add(f"{self.folder}/{action['add']['path']}")
+        return named
 
     def _age(self, path: str) -> timedelta:
         return datetime.now(UTC) - self.warehouse.storage.modified(path)

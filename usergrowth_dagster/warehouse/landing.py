@@ -81,11 +81,11 @@ class LandingError(UserError):
     def __init__(self, failures: dict[date, str], landed: list[LandedDay]) -> None:
         self.failures = dict(sorted(failures.items()))
         self.landed = landed
-        told = list(self.failures.values())[:_SENTENCES]
-        untold = [f"{day:%Y%m%d}" for day in self.failures][_SENTENCES:]
-        if untold:
-            told.append(f"{len(untold)} more days fail: {', '.join(untold)}")
-        super().__init__("\n".join(told), code="landing.day_failed")
+        sentences = list(self.failures.values())[:_SENTENCES]
+        further = [f"{day:%Y%m%d}" for day in self.failures][_SENTENCES:]
+        if further:
+            sentences.append(f"{len(further)} more days fail: {', '.join(further)}")
+        super().__init__("\n".join(sentences), code="landing.day_failed")
 
 
 def land_days(
@@ -174,23 +174,23 @@ class _Run:
         for day in days:
             stray = folders.stray_of(day)
             try:
-                found = self._files(day) if day in folders.days else None
+                file_set = self._file_set(day) if day in folders.days else None
             except UserError as error:
                 self.failures[day] = str(error)
                 continue
             if stray is not None:
                 self.failures[day] = stray
-            elif found is None or not found.files:
+            elif file_set is None or not file_set.files:
                 kept = rows.get(day, 0)
                 self.results[day] = LandedDay(day, "missing", 0, 0, 0, 0, version, kept=kept)
-            elif accepted.get(day) == rejected.get(day) and found.matches(accepted.get(day)):
-                same[day] = found
+            elif accepted.get(day) == rejected.get(day) and file_set.matches(accepted.get(day)):
+                same[day] = file_set
             else:
-                todo[day] = found
+                todo[day] = file_set
         self._settle_unchanged(same, version)
         return todo
 
-    def _files(self, day: date) -> FileSet:
+    def _file_set(self, day: date) -> FileSet:
         return find_files(self.landing, self._folders[day], self.contract, self.reading)
 
     def _settle_unchanged(self, same: dict[date, FileSet], version: int | None) -> None:
@@ -199,10 +199,10 @@ class _Run:
         first, last = min(same), max(same)
         accepted = self.warehouse.row_counts(self.contract.raw_table, first=first, last=last)
         rejected = self.warehouse.row_counts(QUARANTINE, self._scope, first=first, last=last)
-        for day, found in same.items():
+        for day, file_set in same.items():
             good, bad = accepted.get(day, 0), rejected.get(day, 0)
             self.results[day] = LandedDay(
-                day, "unchanged", good + bad, good, bad, len(found.files), version
+                day, "unchanged", good + bad, good, bad, len(file_set.files), version
             )
 
     def land(self, group: dict[date, FileSet]) -> None:
@@ -215,10 +215,10 @@ class _Run:
             )
             stack.callback(loader.discard_early)
             known_by = {}
-            for day, found in group.items():
+            for day, file_set in group.items():
                 try:
-                    known_by[day] = found.fingerprint
-                    loader.load(day, found.files)
+                    known_by[day] = file_set.fingerprint
+                    loader.load(day, file_set.files)
                 except UserError as error:
                     self.failures[day] = str(error)
             counts = loader.finish()
@@ -289,12 +289,12 @@ def _groups(todo: dict[date, FileSet]) -> Iterator[dict[date, FileSet]]:
     """Consecutive days whose files are small enough together for one commit."""
     group: dict[date, FileSet] = {}
     size = 0
-    for day, found in todo.items():
-        if group and (size + found.size > COMMIT_BYTES or len(group) == COMMIT_DAYS):
+    for day, file_set in todo.items():
+        if group and (size + file_set.size > COMMIT_BYTES or len(group) == COMMIT_DAYS):
             yield group
             group, size = {}, 0
-        group[day] = found
-        size += found.size
+        group[day] = file_set
+        size += file_set.size
     if group:
         yield group
 

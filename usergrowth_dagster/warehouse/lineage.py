@@ -29,13 +29,13 @@ def column_lineage(graph: ModelGraph, model: str) -> dict[str, frozenset[Source]
     """
     resolved = {}
     for column, sources in _own_lineage(graph, model).items():
-        found: set[Source] = set()
+        origins: set[Source] = set()
         for table, name in sources:
             if table in graph.models and not graph.models[table].materialized:
-                found |= column_lineage(graph, table).get(name, frozenset())
+                origins |= column_lineage(graph, table).get(name, frozenset())
             else:
-                found.add((table, name))
-        resolved[column] = frozenset(found)
+                origins.add((table, name))
+        resolved[column] = frozenset(origins)
     return resolved
 
 
@@ -55,12 +55,12 @@ def kept_lineage(graph: ModelGraph, model: str, folder: Path) -> dict[str, froze
                 column: frozenset((table, name) for table, name in sources)
                 for column, sources in kept["columns"].items()
             }
-    found = column_lineage(graph, model)
-    columns = {column: sorted(sources) for column, sources in found.items()}
+    lineage = column_lineage(graph, model)
+    columns = {column: sorted(sources) for column, sources in lineage.items()}
     with suppress(OSError):  # a home that cannot be written keeps none
         content = json.dumps({"key": key, "columns": columns})
         Storage(str(folder)).write_bytes(file.name, content.encode())
-    return found
+    return lineage
 
 
 def _key(graph: ModelGraph, model: str) -> str:
@@ -78,12 +78,12 @@ def _own_lineage(graph: ModelGraph, model: str) -> dict[str, set[Source]]:
     schema[AS_OF_DATES] = {"as_of": "DATE"}
     schema[RUN_SETTINGS] = dict.fromkeys(RUN_SETTING_NAMES, "INT")
     nodes = lineage(None, expanded(facts.sql).sql("duckdb"), schema, dialect="duckdb")
-    found = {}
+    by_column = {}
     for column in graph.types(model):
         leaves = [leaf for leaf in nodes[column].walk() if not leaf.downstream]
-        found[column] = {
+        by_column[column] = {
             (leaf.source.name, leaf.name.rsplit(".", 1)[-1])
             for leaf in leaves
             if leaf.source.key == "table" and leaf.source.name in facts.refs
         }
-    return found
+    return by_column

@@ -21,8 +21,8 @@ _MAP = re.compile(r"^MAP\((\w+), (.+)\)$")
 
 def entries_type(kind: str) -> str | None:
     """The type of the list of a map's entries; None for a type that is no map."""
-    found = _MAP.match(kind)
-    return f"STRUCT(k {found[1]}, v {found[2]})[]" if found else None
+    match = _MAP.match(kind)
+    return f"STRUCT(k {match[1]}, v {match[2]})[]" if match else None
 
 
 def output_types(declared: Mapping[str, str], made: Mapping[str, str]) -> dict[str, str]:

@@ -34,15 +34,15 @@ def columns_read(sql: str, table: str, columns: tuple[str, ...]) -> frozenset[st
     from sqlglot import exp
     from sqlglot.optimizer.scope import traverse_scope
 
-    found: set[str] = set()
+    names: set[str] = set()
     for scope in traverse_scope(expanded(sql)):
         aliases = {node.alias_or_name for node in scope.tables if node.name == table}
         if aliases and scope.expression.is_star:
             return frozenset(columns)
         if aliases:
             nodes = scope.expression.find_all(exp.Column)
-            found |= {node.name for node in nodes if node.table in {*aliases, ""}}
-    return frozenset(found.intersection(columns))
+            names |= {node.name for node in nodes if node.table in {*aliases, ""}}
+    return frozenset(names.intersection(columns))
 
 
 @cache

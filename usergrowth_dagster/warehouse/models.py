@@ -241,13 +241,13 @@ class ModelGraph:
 
     def table_inputs(self, name: str) -> dict[str, list[InputDays]]:
         """Tables that a model reads, directly or through views, and which days of them."""
-        found: dict[str, list[InputDays]] = {}
+        inputs: dict[str, list[InputDays]] = {}
         for days_by_table in (self.direct_inputs(name), self.monthly_inputs(name)):
             for ref, wanted in days_by_table.items():
                 (table,) = self.models[ref].refs if self._is_monthly(ref) else (ref,)
-                known = found.setdefault(table, [])
+                known = inputs.setdefault(table, [])
                 known += [days for days in wanted if days not in known]
-        return dict(sorted(found.items()))
+        return dict(sorted(inputs.items()))
 
     def direct_inputs(self, name: str) -> dict[str, list[InputDays]]:
         """Tables that a model reads other than through monthly views, and which days of them."""
@@ -261,16 +261,16 @@ class ModelGraph:
         return ref in self.models and self.models[ref].monthly
 
     def _inputs(self, name: str, is_wanted: Callable[[str], bool]) -> dict[str, list[InputDays]]:
-        found: dict[str, list[InputDays]] = {}
+        inputs: dict[str, list[InputDays]] = {}
         for reader in [*self.views(name), name]:
             model = self.models[reader]
             if model.monthly:
                 continue
             for ref in filter(is_wanted, sorted(model.refs)):
                 days = model.inputs.get(ref, Window())
-                if days not in found.setdefault(ref, []):
-                    found[ref].append(days)
-        return found
+                if days not in inputs.setdefault(ref, []):
+                    inputs[ref].append(days)
+        return inputs
 
     def code_version(self, name: str) -> str:
         """Hash of what a model and the views it reads mean; see :attr:`Model.own_version`."""

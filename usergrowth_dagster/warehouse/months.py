@@ -135,10 +135,10 @@ def _remove_old(folder: Path, pattern: str, newest: Path) -> None:
 
 
 def _by_month(landed: Files) -> dict[tuple[int, int], list[date]]:
-    found: dict[tuple[int, int], list[date]] = {}
+    by_month: dict[tuple[int, int], list[date]] = {}
     for day in sorted(landed):
-        found.setdefault((day.year, day.month), []).append(day)
-    return found
+        by_month.setdefault((day.year, day.month), []).append(day)
+    return by_month
 
 
 def _select(path: str, days: Sequence[date]) -> str:

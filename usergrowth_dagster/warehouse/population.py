@@ -89,18 +89,18 @@ def land_population(
         CountMismatchError: rows in are not accepted + quarantined.
     """
     upload, reading = upload or task_id, Reading.of(settings)
-    found = population_files(landing, upload, reading)
-    warnings = _warnings(landing, upload, found, reading)
+    file_set = population_files(landing, upload, reading)
+    warnings = _warnings(landing, upload, file_set, reading)
     version = warehouse.version(POPULATION)
     scope = {"table_name": quarantine_name(task_id)}
     accepted = warehouse.fingerprint(POPULATION, execution_date, {"task_id": task_id})
     rejected = warehouse.fingerprint(QUARANTINE, execution_date, scope)
-    if version is not None and accepted == rejected and found.matches(accepted):
+    if version is not None and accepted == rejected and file_set.matches(accepted):
         return _landed(warehouse, task_id, execution_date, warnings, version)
-    marks = {execution_date: found.fingerprint}
+    marks = {execution_date: file_set.fingerprint}
     with open_engine(settings, MEMORY_SHARE) as engine:
         loader = Loader(engine.connection, landing, CONTRACTS[POPULATION], forgotten, reading)
-        loader.load(execution_date, found.files)
+        loader.load(execution_date, file_set.files)
         counts = loader.finish()[execution_date]
         rejects = loader.rejects_sql(quarantine_name(task_id))
         write_quarantine(warehouse, engine, rejects, scope, marks)
@@ -168,7 +168,7 @@ def _landed(
     warnings: tuple[str, ...],
     version: int,
 ) -> LandedPopulation:
-    """What is in the table already, told from its log alone."""
+    """What is in the table already, by its log alone."""
     rejects = {"table_name": quarantine_name(task_id)}
     good = _rows(warehouse, POPULATION, {"task_id": task_id}, execution_date)
     bad = _rows(warehouse, QUARANTINE, rejects, execution_date)
@@ -181,9 +181,9 @@ def _rows(warehouse: Warehouse, table: str, scope: Mapping[str, str], day: date)
 
 def _rows_sql(task_id: str, reading: Reading) -> str:
     contract = CONTRACTS[POPULATION]
-    own = {"ds": "day", "task_id": f"'{task_id}'", "variables": variables_sql(reading)}
+    expressions = {"ds": "day", "task_id": f"'{task_id}'", "variables": variables_sql(reading)}
     columns = ", ".join(
-        f"cast({own.get(name, name)} as {kind}) as {name}"
+        f"cast({expressions.get(name, name)} as {kind}) as {name}"
         for name, kind in contract.raw_types().items()
     )
     # Rejects keep their place, so that a row number can be found in the upload.
@@ -194,8 +194,10 @@ def _rows_sql(task_id: str, reading: Reading) -> str:
     """
 
 
-def _warnings(landing: Storage, upload: str, found: FileSet, reading: Reading) -> tuple[str, ...]:
-    names = variable_names(landing, found, reading.encoding)
+def _warnings(
+    landing: Storage, upload: str, file_set: FileSet, reading: Reading
+) -> tuple[str, ...]:
+    names = variable_names(landing, file_set, reading.encoding)
     if len(names) <= VENDOR_VARIABLES:
         return ()
     return (

@@ -95,15 +95,15 @@ class CommitLog:
         """What a commit says about itself; empty when it says nothing or is gone."""
         for line in (self.text(version) or b"").splitlines():
             if line.startswith(b'{"commitInfo"'):
-                found: dict[str, Any] = json.loads(line)["commitInfo"]
-                return found
+                information: dict[str, Any] = json.loads(line)["commitInfo"]
+                return information
         return {}
 
 
 def own_metadata(information: Mapping[str, Any]) -> dict[str, Any] | None:
     """Our own metadata in a commit's information."""
-    found = information.get(META_KEY)
-    return None if found is None else dict(json.loads(found))
+    metadata = information.get(META_KEY)
+    return None if metadata is None else dict(json.loads(metadata))
 
 
 @dataclass(frozen=True)
@@ -423,14 +423,14 @@ def _state(db: sqlite3.Connection, table: str, months: tuple[str, str]) -> Table
     files: list[DataFile] = []
     marks: dict[str, dict[date, Mark]] = {}
     sql = "select content, hash from page where name = ? and month between ? and ? order by month"
-    for content, known in db.execute(sql, (table, *months)):
-        page = _page(content, known)
+    for content, digest in db.execute(sql, (table, *months)):
+        page = _page(content, digest)
         for path, (day, rows, partition) in page.files.items():
             files.append(DataFile(path, date.fromisoformat(day), rows, partition))
         for scope, by_day in page.marks.items():
-            found = marks.setdefault(scope, {})
+            of_scope = marks.setdefault(scope, {})
             for day, (version, fingerprint) in by_day.items():
-                found[date.fromisoformat(day)] = Mark(version, fingerprint)
+                of_scope[date.fromisoformat(day)] = Mark(version, fingerprint)
     return TableState(head.version, tuple(sorted(files, key=lambda f: (f.day, f.path))), marks)
 
 
@@ -439,8 +439,8 @@ def _within(state: TableState, first: date | None, last: date | None) -> TableSt
         return state
     low, high = first or date.min, last or date.max
     marks = {
-        scope: {day: mark for day, mark in found.items() if low <= day <= high}
-        for scope, found in state.marks.items()
+        scope: {day: mark for day, mark in by_day.items() if low <= day <= high}
+        for scope, by_day in state.marks.items()
     }
     files = tuple(file for file in state.files if low <= file.day <= high)
     return TableState(state.version, files, marks)

@@ -295,9 +295,10 @@ class Warehouse:
         mark = properties.custom_metadata[META_KEY]
         log, newest = self.log(table), self.version(table) or 0
         for version in range(newest, max(newest - _FOLLOWING_COMMITS, -1), -1):
-            found = log.information(version)
-            if found.get(META_KEY) == mark:
-                return version, int(found.get("operationMetrics", {}).get("num_added_rows", 0))
+            information = log.information(version)
+            if information.get(META_KEY) == mark:
+                rows = information.get("operationMetrics", {}).get("num_added_rows", 0)
+                return version, int(rows)
         raise RuntimeError(f"{table}: the commit just made is not in the table's history")
 
     def fingerprints(
@@ -334,12 +335,12 @@ class Warehouse:
         state = self.state(table, first=first, last=last)
         marks = {} if state is None else state.marks_of(scope)
         log = self.log(table)
-        noted = {
+        by_version = {
             version: (own_metadata(log.information(version)) or {}).get("notes", {})
             for version in {mark.version for mark in marks.values()}
         }
-        found = {day: noted[mark.version].get(day.isoformat()) for day, mark in marks.items()}
-        return {day: note for day, note in found.items() if note is not None}
+        notes = {day: by_version[mark.version].get(str(day)) for day, mark in marks.items()}
+        return {day: note for day, note in notes.items() if note is not None}
 
     def files(
         self,
@@ -364,9 +365,9 @@ class Warehouse:
             return [] if state is None else [(file.path, file.day) for file in state.files]
         actions = self.open(table, version).get_add_actions(flatten=True)
         days = actions.column("partition.ds").to_pylist()
-        found = zip(map(unquote, actions.column("path").to_pylist()), days, strict=True)
+        files = zip(map(unquote, actions.column("path").to_pylist()), days, strict=True)
         low, high = first or date.min, last or date.max
-        return sorted((one for one in found if low <= one[1] <= high), key=lambda f: (f[1], f[0]))
+        return sorted((one for one in files if low <= one[1] <= high), key=lambda f: (f[1], f[0]))
 
     def row_counts(
         self,
