@@ -69,6 +69,7 @@ ErrorCode = Literal[
     "setting.missing",
     "setting.unknown",
     "setting.unreadable",
+    "sql_model.invalid",
     "store.busy",
     "suppression.bad_file",
     "table.refused",
@@ -337,6 +338,10 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "setting.unreadable": CodeText(
         "The settings file is not valid TOML in UTF-8.",
         "Correct the line that the message names.",
+    ),
+    "sql_model.invalid": CodeText(
+        "A SQL model, the yml beside it, or a macro breaks its format.",
+        "Correct the file and the key that the error names; sql/model.schema.json is the format.",
     ),
     "store.busy": CodeText(
         "Another process writes the same rows or does the same work.",

@@ -130,6 +130,7 @@ def test_a_mistake_is_one_sentence_with_the_file_and_the_key(
     assert sentence in str(raised.value)
     assert str(raised.value).startswith(str(tmp_path))
     assert "\n" not in str(raised.value)
+    assert raised.value.code == "sql_model.invalid"
 
 
 def test_a_model_without_a_yml_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from usergrowth_dagster.error_codes import ErrorCode
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.yaml_file import explain
 
@@ -21,6 +22,11 @@ _INPUT = re.compile(r"ref\('([a-z_]\w*)'\)|source\('[a-z_]\w*', '([a-z_]\w*)'\)"
 
 class ModelError(UserError):
     """A model file breaks the rules of the graph; the text names the file and the rule."""
+
+    def __init__(
+        self, sentence: str, *, code: ErrorCode = "sql_model.invalid", hint: str = ""
+    ) -> None:
+        super().__init__(sentence, code=code, hint=hint)
 
 
 class _Keys(BaseModel):
