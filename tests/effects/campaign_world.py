@@ -25,7 +25,7 @@ from effect_rows import D, outcomes, plan
 from usergrowth_dagster.data.examples._chain import Calendar
 from usergrowth_dagster.data.examples._population import Users, draw_users
 from usergrowth_dagster.data.examples._simulation import Asked, Lives, live
-from usergrowth_dagster.effects.looks import look_day
+from usergrowth_dagster.effects.interim import analysis_day
 from usergrowth_dagster.effects.rows import Plan
 
 WINDOW = 28
@@ -44,7 +44,7 @@ class Campaign:
 
     def at_look(self, look: int, looks: int) -> tuple[pa.Table, Plan]:
         """The outcomes and the plan as of a planned look."""
-        last = look_day(look, looks, WINDOW)
+        last = analysis_day(look, looks, WINDOW)
         day = np.asarray(self.table["days_to_return"].fill_null(WINDOW + 1))
         came = day <= last
         seen = pa.array(day, pa.int32(), mask=~came)

@@ -95,16 +95,16 @@ def test_looks() -> None:
     rows = counts((300, 1000), (20, 100), share=1 / 11)
     until = D + timedelta(days=7)
     before = sound(analyse(rows, plan(looks=4, look=0, complete=False)))
-    assert before.verdict == "not_yet" and "look 1 of 4" in before.sentence
+    assert before.verdict == "not_yet" and "analysis 1 of 4" in before.sentence
     first = sound(analyse(rows, plan(looks=4, look=1, complete=False, counted_until=until)))
-    assert first.verdict == "not_yet" and "look 2 of 4" in first.sentence
+    assert first.verdict == "not_yet" and "analysis 2 of 4" in first.sentence
     assert first.level > 0.9999 and first.contrasts[0].level == first.level
-    assert any("look 1 of 4" in note for note in first.notes)
+    assert any("analysis 1 of 4" in note for note in first.notes)
     last = sound(analyse(rows, plan(looks=4, look=4)))
     assert last.verdict == "works" and 0.95 < last.level < 0.96
     strong = counts((700, 1000), (20, 100), share=1 / 11)
     early = sound(analyse(strong, plan(looks=4, look=1, complete=False, counted_until=until)))
-    assert early.verdict == "works" and "look 1 of 4" in early.sentence
+    assert early.verdict == "works" and "analysis 1 of 4" in early.sentence
 
 
 def test_money_inverts_the_lift() -> None:

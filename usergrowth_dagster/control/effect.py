@@ -29,5 +29,7 @@ class EffectSpec(Strict):
     margin: float = Field(1.0, gt=0, le=1, description="share of the amount that is profit")
     pre_days: PositiveInt = Field(28, le=365, description="days before d, as covariates")
     looks: PositiveInt = Field(
-        1, le=50, description="times that the report may be looked at before it is complete"
+        1,
+        le=50,
+        description="planned analyses of the effect; all but the last are interim",
     )

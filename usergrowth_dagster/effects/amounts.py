@@ -11,8 +11,8 @@ campaigns that have no effect, always on the same side when one arm is small. So
 * the intervals of the two arms are put together by MOVER (Zou, G. Y. and Donner, A. 2008,
   Construction of confidence limits about effect measures, Statistics in Medicine 27:1693-1702),
   as Newcombe does for rates;
-* below :data:`PAYERS` equal payers in the smaller arm there is no interval. Whether there is one is
-  told by both arms together, so that it does not depend on which arm did better.
+* below :data:`PAYERS` equal payers in the smaller arm there is no interval. Whether there is one
+  follows from both arms together, so that it does not depend on which arm did better.
 """
 
 from math import exp, inf, log, sqrt
@@ -91,17 +91,17 @@ def _doubts(amounts: "Array", treated: "Array", chance: "Array") -> tuple[float,
     paid = amounts != 0
     together = unequal_payers(amounts[paid])
     fewest = inf
-    found = []
+    doubts = []
     for arm in (treated, ~treated):
         weight, own = 1 / chance[arm], unequal_payers(amounts[arm & paid])
         fewest = min(fewest, float(weight.sum() ** 2 / np.square(weight).sum()))
         share = float(paid[arm].mean())
         if own is None or together is None or not own > share:
             return None
-        found.append((max(own, together) / share - 1) / (own / share - 1))
+        doubts.append((max(own, together) / share - 1) / (own / share - 1))
     if together is None or fewest < PAYERS * (together / float(paid.mean()) - 1):
         return None
-    return found[0], found[1]
+    return doubts[0], doubts[1]
 
 
 def unequal_payers(amounts: "Array") -> float | None:

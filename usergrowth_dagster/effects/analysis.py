@@ -12,8 +12,8 @@ from usergrowth_dagster.effects.contrasts import (
     variant_names,
 )
 from usergrowth_dagster.effects.crossover import crossover
+from usergrowth_dagster.effects.interim import level_of_analysis
 from usergrowth_dagster.effects.lift import rate_difference
-from usergrowth_dagster.effects.looks import level_of_look
 from usergrowth_dagster.effects.money import money
 from usergrowth_dagster.effects.result import (
     ArmFigures,
@@ -45,7 +45,7 @@ def analyse(rows: "pa.Table", plan: Plan) -> Effect:
         The effect, without a funnel and without what other policies would have earned.
     """
     drawn = read_rows(rows, plan)
-    level = level_of_look(plan.look, plan.looks, plan.return_days, drawn.day, plan.level)
+    level = level_of_analysis(plan.look, plan.looks, plan.return_days, drawn.day, plan.level)
     now = replace(plan, level=level)
     whole = intention_to_treat(drawn, now)
     reached = delivered_only(drawn, now)
@@ -93,9 +93,9 @@ def analyse(rows: "pa.Table", plan: Plan) -> Effect:
 
 def _arms(rows: Rows) -> list[ArmFigures]:
     """Treatment, control, then each text where there are several."""
-    found = [_arm("treatment", rows, rows.treated), _arm("control", rows, ~rows.treated)]
+    arms = [_arm("treatment", rows, rows.treated), _arm("control", rows, ~rows.treated)]
     names = variant_names(rows)
-    return found + [_arm(name, rows, rows.treated & (rows.variants == name)) for name in names]
+    return arms + [_arm(name, rows, rows.treated & (rows.variants == name)) for name in names]
 
 
 def _arm(name: str, rows: Rows, mask: "Array") -> ArmFigures:
@@ -115,7 +115,7 @@ def _arm(name: str, rows: Rows, mask: "Array") -> ArmFigures:
 def _deciles(rows: Rows, plan: Plan) -> list[Decile]:
     import numpy as np
 
-    found = []
+    deciles = []
     for tenth in range(1, 11):
         mask = (rows.decile == tenth) & np.isfinite(rows.score)
         if not mask.any():
@@ -125,7 +125,7 @@ def _deciles(rows: Rows, plan: Plan) -> list[Decile]:
         predicted = rows.uplift[mask]
         known = predicted[np.isfinite(predicted)]
         both = counts.treated_users and counts.control_users
-        found.append(
+        deciles.append(
             Decile(
                 decile=tenth,
                 low_score=float(rows.score[mask].min()),
@@ -138,7 +138,7 @@ def _deciles(rows: Rows, plan: Plan) -> list[Decile]:
                 predicted_uplift=float(known.mean()) if len(known) else None,
             )
         )
-    return found
+    return deciles
 
 
 def _daily(rows: Rows, plan: Plan) -> list[DailyReturns]:

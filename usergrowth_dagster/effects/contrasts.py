@@ -10,8 +10,9 @@ How rates are compared follows from how the arms were drawn, never from how the 
 Conclusions rest on the adjusted difference where both arms are large enough for its normal interval
 to be trusted: :data:`USERS` users in the smaller one, of whom at the rate of both together
 :data:`EACH` would return and :data:`EACH` would not. Else they rest on the plain one, and so they
-do where several looks are planned, for whose correlation the boundaries are made. The rule is fixed
-beforehand and sees neither estimate, nor which arm did better: it counts with the rate of both.
+do where interim analyses are planned, for whose correlation the boundaries are made. The rule is
+fixed beforehand and sees neither estimate, nor which arm did better: it counts with the rate of
+both.
 
 With fewer the normal interval is too sure of itself, since the smaller arm's mean is skewed. Of
 20,000 simulated campaigns without an effect (1 control user for 9 treated, 92 of 100 return) the
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.effects.amounts import amount_difference
 from usergrowth_dagster.effects.cuped import adjusted_amounts, adjusted_estimates
+from usergrowth_dagster.effects.interim import holm
 from usergrowth_dagster.effects.lift import (
     Counts,
     effect_on_reached,
@@ -35,7 +37,6 @@ from usergrowth_dagster.effects.lift import (
     weighted_change,
     weighted_difference,
 )
-from usergrowth_dagster.effects.looks import holm
 from usergrowth_dagster.effects.result import Contrast, Estimate
 from usergrowth_dagster.effects.rows import Plan, Rows
 
@@ -56,12 +57,12 @@ def intention_to_treat(rows: Rows, plan: Plan) -> Contrast | None:
     None when an arm has no users.
     """
     sides = _Sides("treatment", "control", rows.treated, ~rows.treated)
-    found = _contrast(rows, plan, sides, plan.level)
-    if found is None or rows.reached[rows.treated].all() or rows.uneven_chances:
-        return found
+    contrast = _contrast(rows, plan, sides, plan.level)
+    if contrast is None or rows.reached[rows.treated].all() or rows.uneven_chances:
+        return contrast
     returned = rows.returned.astype(float)
     reached = effect_on_reached(returned, rows.treated, rows.reached.astype(float), plan.level)
-    return replace(found, per_delivered=reached)
+    return replace(contrast, per_delivered=reached)
 
 
 def delivered_only(rows: Rows, plan: Plan) -> Contrast | None:
@@ -73,8 +74,8 @@ def delivered_only(rows: Rows, plan: Plan) -> Contrast | None:
     if not reached.any() or reached.sum() == rows.treated.sum():
         return None
     sides = _Sides("treatment", "control", reached, ~rows.treated)
-    found = _contrast(rows, plan, sides, plan.level)
-    return None if found is None else replace(found, view="delivered_only")
+    contrast = _contrast(rows, plan, sides, plan.level)
+    return None if contrast is None else replace(contrast, view="delivered_only")
 
 
 def variant_names(rows: Rows) -> list[str]:
@@ -97,8 +98,8 @@ def variant_contrasts(rows: Rows, plan: Plan) -> list[Contrast]:
     pairs += [_Sides(a, b, arms[a], arms[b]) for a, b in combinations(names, 2)]
     wanted = [pair for pair in pairs if pair.treated.any() and pair.control.any()]
     level = 1 - (1 - plan.level) / max(1, len(wanted))
-    found = [_contrast(rows, plan, sides, level) for sides in wanted]
-    return _corrected([one for one in found if one is not None])
+    contrasts = [_contrast(rows, plan, sides, level) for sides in wanted]
+    return _corrected([one for one in contrasts if one is not None])
 
 
 _ESTIMATES = ("absolute", "relative", "adjusted", "value", "value_adjusted", "returns", "worth")
@@ -196,8 +197,8 @@ def _rates(
         change = weighted_change(returned, arm, chance[inside], level)
         return stratified_difference(counts, level), change, STRATIFIED
     if own is not None:
-        found = weighted_difference(returned, arm, own, level)
-        return found, weighted_change(returned, arm, own, level), WEIGHTED
+        difference = weighted_difference(returned, arm, own, level)
+        return difference, weighted_change(returned, arm, own, level), WEIGHTED
     both = counts_of(rows, sides.treated, sides.control)
     return rate_difference(both, level), rate_change(both, level), NEWCOMBE
 
@@ -211,14 +212,14 @@ def _strata(rows: Rows, sides: _Sides) -> tuple[list[Counts], "Array"] | None:
 
     if rows.strata is None:
         return None
-    found, chance = [], np.ones(len(rows))
+    counts, chance = [], np.ones(len(rows))
     names = rows.strata.astype(str)
     for name in np.unique(names[sides.treated | sides.control]):
         one, other = sides.treated & (names == name), sides.control & (names == name)
         drawn = rows.chance[one | other]
         if not one.any() or not other.any() or drawn.max() - drawn.min() > 1e-9:
             return None
-        found.append(counts_of(rows, one, other))
+        counts.append(counts_of(rows, one, other))
         users = one.sum() + other.sum()
         chance[one], chance[other] = one.sum() / users, other.sum() / users
-    return (found, chance) if len(found) > 1 else None
+    return (counts, chance) if len(counts) > 1 else None

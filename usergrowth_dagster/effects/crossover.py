@@ -37,18 +37,18 @@ def crossover(treated: "Array", sent: "Array", others: "Array") -> dict[str, int
     }
 
 
-def notes(found: dict[str, int]) -> list[str]:
+def notes(people: dict[str, int]) -> list[str]:
     """A sentence about each kind of crossing that there is."""
-    told = []
-    if found[CONTROL_HERE]:
-        told.append(
-            f"{found[CONTROL_HERE]} users of the control group got this task's text, which must "
+    sentences = []
+    if people[CONTROL_HERE]:
+        sentences.append(
+            f"{people[CONTROL_HERE]} users of the control group got this task's text, which must "
             "never be: the effect is underrated."
         )
-    if found[CONTROL_ELSEWHERE] or found[TREATED_ELSEWHERE]:
-        told.append(
-            f"{found[CONTROL_ELSEWHERE]} users of the control group and {found[TREATED_ELSEWHERE]} "
-            "of the chosen got texts of other campaigns in the window; the effect is that of this "
-            "text on top of those."
+    if people[CONTROL_ELSEWHERE] or people[TREATED_ELSEWHERE]:
+        sentences.append(
+            f"{people[CONTROL_ELSEWHERE]} users of the control group and "
+            f"{people[TREATED_ELSEWHERE]} of the chosen got texts of other campaigns in the "
+            "window; the effect is that of this text on top of those."
         )
-    return told
+    return sentences

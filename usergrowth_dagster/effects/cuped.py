@@ -44,7 +44,7 @@ def adjusted_estimates(
     Args:
         outcome: of each row, shape (n,).
         treated: whether the row is of the treatment arm, shape (n,), booleans.
-        covariates: shape (n, k), the most telling first; missing values have been filled.
+        covariates: shape (n, k), the most informative first; missing values have been filled.
         chance: the chance of the row's arm, shape (n,); None: the same for all of an arm.
         level: of the interval.
 

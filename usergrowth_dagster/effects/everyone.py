@@ -26,16 +26,16 @@ def bind_everyone(engine: Engine, draws: Mapping[date, Holdout]) -> list[date]:
     Returns:
         The dates whose decisions name other users as held out by the global draw than it does.
     """
-    held, share = "case", "case"
+    is_held, share = "case", "case"
     for when, draw in draws.items():
-        held += f" when ds = {day(when)} then {is_control_sql(draw, 'user_id')}"
+        is_held += f" when ds = {day(when)} then {is_control_sql(draw, 'user_id')}"
         share += f" when ds = {day(when)} then cast('{draw.share!r}' as double)"
     if not draws:
-        held, share = "case when true then false", "case when true then 0.0"
+        is_held, share = "case when true then false", "case when true then 0.0"
     engine.run(
         "create or replace temp table decisions as "
         "with firsts as (select user_id, min(ds) as ds from all_decisions where rank is not null "
-        f"group by user_id), placed as (select *, {held} end as is_held, {share} end as share "
+        f"group by user_id), placed as (select *, {is_held} end as is_held, {share} end as share "
         "from firsts) "
         f"select ds, {text('*')} as task_id, {text(ALL)} as campaign, "
         'row_number() over (order by user_id) as "row", user_id, null as item_id, '
@@ -49,6 +49,6 @@ def bind_everyone(engine: Engine, draws: Mapping[date, Holdout]) -> list[date]:
         when
         for (when,) in engine.rows(
             "select distinct ds from all_decisions where arm in ('treatment', 'control') "
-            f"and (holdout is not distinct from 'global') <> ({held} end) order by ds"
+            f"and (holdout is not distinct from 'global') <> ({is_held} end) order by ds"
         )
     ]

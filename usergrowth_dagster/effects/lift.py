@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 WIDEST = log(1000)
-"""Intervals of logarithms that reach farther to a side tell nothing, so there are none."""
+"""Intervals of logarithms that reach farther to a side say nothing, so there are none."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def ratio(value: float, spread: float, level: float) -> Estimate:
     """A ratio less 1, with the interval of its logarithm, whose standard error is ``spread``.
 
     Without an interval where nothing varies, and where it would reach from a thousandth to
-    a thousandfold of the ratio: a mean that may as well be none has no ratio that could be told.
+    a thousandfold of the ratio: a mean that may as well be none has no meaningful ratio.
     """
     reach = quantile(level) * spread
     if not 0 < reach <= WIDEST:
@@ -241,14 +241,14 @@ def weighted_means(
     outcome: "Array", treated: "Array", chance: "Array"
 ) -> list[tuple[float, float]]:
     """Mean and variance of both arms; a variance of 0 for an arm of one row."""
-    found = []
+    means = []
     for mask in (treated, ~treated):
         weight, value = 1 / chance[mask], outcome[mask]
         mean = float((weight * value).sum() / weight.sum())
         shift, rows = weight * (value - mean), int(mask.sum())
         scale = rows / (rows - 1) if rows > 1 else 0.0
-        found.append((mean, scale * float((shift**2).sum() / weight.sum() ** 2)))
-    return found
+        means.append((mean, scale * float((shift**2).sum() / weight.sum() ** 2)))
+    return means
 
 
 def _normal(value: float, variance: float, level: float) -> Estimate:

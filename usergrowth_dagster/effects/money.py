@@ -7,8 +7,8 @@ def money(cost: float, returned: int, contrast: Contrast | None) -> MoneyFigures
     """Cost a return, cost an incremental return, and profit.
 
     The interval of the cost of an incremental return is that of the incremental returns inverted:
-    cost / high to cost / low. Where theirs spans zero the cost of one has no interval that could be
-    told (it may be infinite, or the texts may keep people away), so there is none. Profit is the
+    cost / high to cost / low. Where theirs spans zero the cost of one has no interval (it
+    may be infinite, or the texts may keep people away), so there is none. Profit is the
     incremental value, after the margin, less the cost, which is known.
 
     Args:

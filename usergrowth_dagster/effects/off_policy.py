@@ -1,9 +1,9 @@
 """What another policy would have earned, from the chances with which people were texted.
 
 Of each person it is known whether they were texted, with what chance that was drawn (the decision's
-propensity), and what came of it. A policy says how likely it texts each of them. Its worth is told
-against a second policy (texting nobody, unless another is given), so that whoever would have come
-anyway counts for nothing; people whom both treat alike do not enter.
+propensity), and what came of it. A policy says how likely it texts each of them. Its worth is
+measured against a second policy (texting nobody, unless another is given), so that whoever would
+have come anyway counts for nothing; people whom both treat alike do not enter.
 
 With a person's weight d (chance under the one policy less that under the other), chance e of being
 texted, T whether they were, and outcome Y, the gain is the sum over people of
@@ -194,15 +194,15 @@ def _too_few(logged: Logged, weight: "Array") -> tuple[float, str | None]:
     ):
         mine = moved & (logged.texted == texted)
         chance = logged.chance if texted else 1 - logged.chance
-        found = effective_rows(np.abs(weight[mine]) / chance[mine])
-        least = min(least, found)
+        rows = effective_rows(np.abs(weight[mine]) / chance[mine])
+        least = min(least, rows)
         came = int((logged.outcome[mine] > 0).sum())
         stayed = int(mine.sum()) - came
         if reason is not None:
             continue
-        if found < MIN_EFFECTIVE:
+        if rows < MIN_EFFECTIVE:
             reason = (
-                f"those of them who were {words} are worth {found:.0f} rows, and "
+                f"those of them who were {words} are worth {rows:.0f} rows, and "
                 f"{MIN_EFFECTIVE:.0f} are needed; {more}, and so does a larger population"
             )
         elif min(came, stayed) < MIN_EVENTS:
@@ -224,14 +224,16 @@ def expected_outcomes(logged: Logged) -> "tuple[Array, Array]":
     scaled = (logged.features - logged.features.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     matrix = np.column_stack([np.ones(len(logged)), scaled])
     fold = _folds(logged.person)
-    found = [np.zeros(len(logged)), np.zeros(len(logged))]
+    expected = [np.zeros(len(logged)), np.zeros(len(logged))]
     for texted in (False, True):
         mine = logged.texted == texted
-        for held in range(FOLDS):
-            learned = mine & (fold != held)
-            asked = fold == held
-            found[texted][asked] = matrix[asked] @ _ridge(matrix[learned], logged.outcome[learned])
-    return found[0], found[1]
+        for part in range(FOLDS):
+            learned = mine & (fold != part)
+            asked = fold == part
+            expected[texted][asked] = matrix[asked] @ _ridge(
+                matrix[learned], logged.outcome[learned]
+            )
+    return expected[0], expected[1]
 
 
 def _ridge(matrix: "Array", outcome: "Array") -> "Array":

@@ -52,7 +52,7 @@ class Worth:
 
     @property
     def known(self) -> bool:
-        """Whether profit can be told."""
+        """Whether profit can be calculated."""
         return self.has_amount or self.value_per_return is not None
 
 
@@ -123,9 +123,9 @@ class People:
     def _features(self) -> "Array":
         import numpy as np
 
-        held = "least(greatest(score, 1e-6), 1 - 1e-6)"
+        bounded = "least(greatest(score, 1e-6), 1 - 1e-6)"
         names = [
-            *("score", f"ln({held} / (1 - {held}))", "uplift"),
+            *("score", f"ln({bounded} / (1 - {bounded}))", "uplift"),
             *("ln(1 + pre_events)", "pre_active_days", "ln(1 + greatest(pre_amount, 0))"),
         ]
         return np.column_stack([self._column(name) for name in names])
@@ -252,12 +252,12 @@ def usual_options(people: People, used: Policy, worth: Worth) -> list[Option]:
 
 def _different(people: People, options: Sequence[Option]) -> list[Option]:
     """Those that text different people: of several that text nearly the same, the first."""
-    found: list[tuple[Option, Array]] = []
+    kept: list[tuple[Option, Array]] = []
     for option in options:
         texts = people.chosen_by(option)
-        if not any(_nearly(texts, other) for _, other in found):
-            found.append((option, texts))
-    return [option for option, _ in found]
+        if not any(_nearly(texts, other) for _, other in kept):
+            kept.append((option, texts))
+    return [option for option, _ in kept]
 
 
 def _nearly(one: "Array", other: "Array") -> bool:
@@ -272,10 +272,10 @@ def _cents(amount: float) -> float:
 
 def _thresholds(people: People) -> list[float]:
     """Scores above which a half, a quarter and a tenth of the people are, in two digits."""
-    found = people.engine.rows(
+    scores = people.engine.rows(
         f"select unnest(quantile_cont(score, [0.5, 0.75, 0.9])) from {_OPTIONS}"
     )
-    rounded = {float(f"{value:.2g}") for (value,) in found if value is not None}
+    rounded = {float(f"{value:.2g}") for (value,) in scores if value is not None}
     return sorted(value for value in rounded if 0 < value < 1)
 
 
@@ -314,8 +314,8 @@ def policy_values(
         blocked: a sentence why nothing may be concluded yet; every answer is refused with it.
     """
     used = next((people.chosen_by(one) for one in options if one.used), people.chosen)
-    found = [people.value(option, worth, used, level=level) for option in options]
-    return found if blocked is None else [_block(one, blocked) for one in found]
+    values = [people.value(option, worth, used, level=level) for option in options]
+    return values if blocked is None else [_block(one, blocked) for one in values]
 
 
 def _block(one: Valued, why: str) -> Valued:

@@ -211,12 +211,12 @@ class Effect:
     """Everything measured of one task.
 
     ``landed_until`` is the newest landed day of behavior, ``counted_until`` the newest that the
-    figures look at: the last planned look, when a campaign has several. ``level`` is that of the
-    intervals; above 95 % at an early look. The first of the ``contrasts`` is the whole treatment
-    arm against the control arm by intention to treat, which the verdict rests on; without both arms
-    there is none. ``crossover`` counts users by what they got besides (see
+    figures look at: the last analysis that was due, when a campaign plans several. ``level`` is
+    that of the intervals; above 95 % at an interim analysis. The first of the ``contrasts`` is the
+    whole treatment arm against the control arm by intention to treat, which the verdict rests on;
+    without both arms there is none. ``crossover`` counts users by what they got besides (see
     :mod:`usergrowth_dagster.effects.crossover`). ``explored`` are those who were texted at random
-    although they were not chosen: paid for, and in no arm. ``stays`` tells whether a return means
+    although they were not chosen: paid for, and in no arm. ``stays`` says whether a return means
     that an active user did not fall silent (churn).
     """
 
@@ -264,8 +264,8 @@ class Effect:
     @property
     def texted_groups(self) -> list[ArmFigures]:
         """Those whose texts are paid for: both arms, and whoever was texted at random."""
-        found = [arm for arm in self.arms if arm.name in ("treatment", "control")]
-        return [*found, self.explored] if self.explored is not None else found
+        drawn = [arm for arm in self.arms if arm.name in ("treatment", "control")]
+        return [*drawn, self.explored] if self.explored is not None else drawn
 
     @property
     def cost_in_all(self) -> float:
@@ -279,12 +279,12 @@ class Effect:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: dates as ISO text."""
-        found = asdict(self)
-        found |= {"cost_in_all": self.cost_in_all, "messages_in_all": self.messages_in_all}
+        document = asdict(self)
+        document |= {"cost_in_all": self.cost_in_all, "messages_in_all": self.messages_in_all}
         if not self.landed:  # nobody can be known to be back, so a rate would say what is not known
-            for arm in [*found["arms"], *([found["explored"]] if self.explored else [])]:
+            for arm in [*document["arms"], *([document["explored"]] if self.explored else [])]:
                 arm["rate"] = None
-        for key, value in found.items():
+        for key, value in document.items():
             if isinstance(value, date):
-                found[key] = value.isoformat()
-        return found
+                document[key] = value.isoformat()
+        return document

@@ -23,7 +23,7 @@ NEEDED = (
 DRAWN = ("selected", "holdout")
 """Outcomes of the rows that the lift compares; ``explored`` ones serve off-policy answers only."""
 COVARIATES = ("score", "pre_active_days", "pre_events", "pre_amount")
-"""Covariates from before the execution date, the most telling first."""
+"""Covariates from before the execution date, the most informative first."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Plan:
         landed_until: newest landed day of behavior; None: none.
         counted_until: newest day that the rows count; None: none of the window.
         complete: whether the window's last day has landed and is counted.
-        level: of all looks together.
-        looks: planned looks.
-        look: the look that the rows are of, from 1; 0: the first is still to come.
+        level: of all analyses together.
+        looks: planned analyses, the final one included.
+        look: the analysis that the rows are of, from 1; 0: the first is still to come.
         currency: of money.
         margin: share of an amount that is profit.
         has_amount: whether the rows' amounts mean anything.
@@ -210,7 +210,7 @@ def _filled(values: "Array") -> "Array":
 
 
 def _called(variants: "Array | None") -> "Array | None":
-    """Names of texts as reports call them: one of an arm's name, on record, is told apart."""
+    """Names of texts as reports call them: one with the name of an arm, on record, is marked."""
     import numpy as np
 
     if variants is None:

@@ -203,7 +203,7 @@ def _two_arms(treated: "Array", chance: "Array") -> float:
 def _by_stratum(treated: "Array", chance: "Array", strata: "Array | None") -> list[_Test]:
     if strata is None:
         return []
-    found: list[_Test] = []
+    tests: list[_Test] = []
     for name in sorted({str(s) for s in strata if s is not None}):
         mask = strata == name
         got = {"treatment": int(treated[mask].sum()), "control": int((~treated[mask]).sum())}
@@ -212,8 +212,8 @@ def _by_stratum(treated: "Array", chance: "Array", strata: "Array | None") -> li
             "control": float((1 - chance[mask]).sum()),
         }
         p_value = _two_arms(treated[mask], chance[mask])
-        found.append((f"stratum {name}", p_value, _smaller(got, want), want, got))
-    return found if len(found) > 1 else []
+        tests.append((f"stratum {name}", p_value, _smaller(got, want), want, got))
+    return tests if len(tests) > 1 else []
 
 
 def _by_variant(treated: "Array", variants: "Array | None", chance: "Array | None") -> list[_Test]:
@@ -223,11 +223,11 @@ def _by_variant(treated: "Array", variants: "Array | None", chance: "Array | Non
     if variants is None or chance is None:
         return []
     rows = int(treated.sum())
-    found: list[_Test] = []
+    tests: list[_Test] = []
     for name in sorted({str(v) for v in variants[treated] if v is not None}):
         mask = treated & (variants == name)
         share, got = float(chance[mask].mean()), int(mask.sum())
         p_value = float(binomtest(got, rows, min(1.0, share)).pvalue)
         label = f"variant {name}"
-        found.append((label, p_value, label, {label: rows * share}, {label: got}))
-    return found if len(found) > 1 else []
+        tests.append((label, p_value, label, {label: rows * share}, {label: got}))
+    return tests if len(tests) > 1 else []

@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Select, and_, func, select
 
-from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState
+from usergrowth_dagster.control.schema import message, occurrence
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.wall_clock import moment_of
 from usergrowth_dagster.messaging.policy.contact_sql import SENT_STATES
@@ -22,10 +22,9 @@ from usergrowth_dagster.warehouse.engine import Engine
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_M, _O = schema.message, schema.occurrence
 _ROWS = 50_000
 LATER = "after_window"
-"""Why a text is told as skipped that went out when the counted window was over."""
+"""The reason of a text that went out after the counted window; it is reported as skipped."""
 
 _FURTHEST = (
     MessageState.DELIVERED,
@@ -39,7 +38,7 @@ _FURTHEST = (
     MessageState.EXPIRED,
     MessageState.SKIPPED,
 )
-"""Of several texts of one person, the state that is told."""
+"""Of several texts of one person, the state that is reported: the first of these."""
 
 
 def bind_texts(
@@ -58,7 +57,7 @@ def bind_texts(
     ``own_texts`` has, for each user, state, reason, messages (billed segments), cost, sent,
     delivered and later; ``other_texts`` the number of texts that went out. A text of the tasks that
     went out after ``until`` has brought back nobody who is counted: it is no ``sent`` one and costs
-    nothing here, and a user who got no other is told as skipped with the reason :data:`LATER`.
+    nothing here, and a user who got no other is reported as skipped with the reason :data:`LATER`.
 
     Args:
         engine: where the tables are made.
@@ -78,32 +77,32 @@ def bind_texts(
         "messages bigint, cost double, went_out boolean, later boolean)"
     )
     engine.run("create or replace temp table _others (user_id varchar, texts bigint)")
-    sent = and_(_M.c.state.in_(SENT_STATES), _M.c.sent_time.is_not(None))
+    sent = and_(message.c.state.in_(SENT_STATES), message.c.sent_time.is_not(None))
     within = and_(
         sent,
-        _M.c.sent_time >= _midnight(first, zone),
-        _M.c.sent_time < _midnight(last + timedelta(days=1), zone),
+        message.c.sent_time >= _midnight(first, zone),
+        message.c.sent_time < _midnight(last + timedelta(days=1), zone),
     )
     closed = _midnight((last if until is None else until) + timedelta(days=1), zone)
-    mine = [_O.c.task_id.in_(task_ids), *([within] if in_days else [])]
+    mine = [occurrence.c.task_id.in_(task_ids), *([within] if in_days else [])]
     own = (
         select(
-            _M.c.user_id,
-            _M.c.state,
-            _M.c.reason,
-            _M.c.segments,
-            _O.c.price,
-            and_(sent, _M.c.sent_time < closed).label("went_out"),
-            and_(sent, _M.c.sent_time >= closed).label("later"),
+            message.c.user_id,
+            message.c.state,
+            message.c.reason,
+            message.c.segments,
+            occurrence.c.price,
+            and_(sent, message.c.sent_time < closed).label("went_out"),
+            and_(sent, message.c.sent_time >= closed).label("later"),
         )
-        .join(_O, _O.c.id == _M.c.occurrence_id)
+        .join(occurrence, occurrence.c.id == message.c.occurrence_id)
         .where(*mine)
     )
     others = (
-        select(_M.c.user_id, func.count().label("texts"))
-        .join(_O, _O.c.id == _M.c.occurrence_id)
-        .where(_O.c.task_id.not_in(task_ids), within)
-        .group_by(_M.c.user_id)
+        select(message.c.user_id, func.count().label("texts"))
+        .join(occurrence, occurrence.c.id == message.c.occurrence_id)
+        .where(occurrence.c.task_id.not_in(task_ids), within)
+        .group_by(message.c.user_id)
     )
     with store.read() as connection:
         for part in _parts(connection, own):
@@ -124,9 +123,9 @@ def _fold(engine: Engine) -> str:
     ranked = ", ".join(f"'{state}'" for state in _FURTHEST)
     place = f"list_position([{ranked}], state)"
     engine.run(
-        "create or replace temp table own_texts as select user_id, told.state, told.reason, "
+        "create or replace temp table own_texts as select user_id, best.state, best.reason, "
         "messages, cost, sent, delivered, later from (select user_id, "
-        f"arg_min(struct_pack(state := state, reason := reason), {place}) as told, "
+        f"arg_min(struct_pack(state := state, reason := reason), {place}) as best, "
         "cast(sum(messages) as bigint) as messages, sum(cost) as cost, "
         "bool_or(went_out) as sent, bool_or(state = 'delivered') as delivered, "
         "bool_or(later) as later "
@@ -151,8 +150,8 @@ def _parts(connection: Connection, query: Select[Any]) -> Iterator["pa.Table"]:
     """A query's rows as Arrow tables, some at a time."""
     import pyarrow as pa
 
-    found = connection.execution_options(yield_per=_ROWS).execute(query)
-    for rows in found.mappings().partitions(_ROWS):
+    result = connection.execution_options(yield_per=_ROWS).execute(query)
+    for rows in result.mappings().partitions(_ROWS):
         columns = {}
         for name in rows[0]:
             values = [row[name] for row in rows]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from usergrowth_dagster.effects import crossover
-from usergrowth_dagster.effects.looks import look_day
+from usergrowth_dagster.effects.interim import analysis_day
 from usergrowth_dagster.effects.result import (
     CAME_BACK,
     STAYED,
@@ -57,7 +57,7 @@ def conclude(
     if whole is None:
         return "no_control", (
             f"{treatment.returned} of {treatment.users} {_drawn(plan)} {_returned(plan)}; how many "
-            "would have done so without the text cannot be told, since nobody was held out."
+            "would have done so without the text is unknown, since nobody was held out."
         )
     waits = not plan.complete and (plan.looks <= 1 or plan.look == 0)
     if waits or not (plan.complete or whole.lift.excludes_zero()):
@@ -66,8 +66,8 @@ def conclude(
 
 
 def _not_yet(plan: Plan, treatment: ArmFigures, control: ArmFigures) -> str:
-    """When the next look is, and the bare counts so far."""
-    days = look_day(plan.look + 1 if plan.looks > 1 else 1, plan.looks, plan.return_days)
+    """When the next analysis is due, and the bare counts so far."""
+    days = analysis_day(plan.look + 1 if plan.looks > 1 else 1, plan.looks, plan.return_days)
     due = plan.execution_date + timedelta(days=days)
     so_far = ""
     if plan.counted_until is not None:
@@ -75,15 +75,19 @@ def _not_yet(plan: Plan, treatment: ArmFigures, control: ArmFigures) -> str:
             f"; by {plan.counted_until}, {treatment.returned} of {treatment.users} {_drawn(plan)} "
             f"and {control.returned} of {control.users} held-out users {_returned(plan)}"
         )
-    what = f"look {plan.look + 1} of {plan.looks}" if plan.looks > 1 else "the end of the window"
+    what = (
+        f"analysis {plan.look + 1} of {plan.looks}" if plan.looks > 1 else "the end of the window"
+    )
     return f"Nothing can be concluded before {what}, when {due} has landed{so_far}."
 
 
 def _shown(plan: Plan, whole: Contrast, control: ArmFigures) -> tuple[Verdict, str]:
-    """The verdict of a look that may conclude."""
+    """The verdict of an analysis that may conclude."""
     lift = whole.lift
-    told = per_thousand(lift, plan)
-    early = "" if plan.complete else f" by {plan.counted_until} (look {plan.look} of {plan.looks})"
+    size = per_thousand(lift, plan)
+    early = (
+        "" if plan.complete else f" by {plan.counted_until} (analysis {plan.look} of {plan.looks})"
+    )
     beyond = "whether the same holds for people who were not chosen is not shown"
     if plan.everything:
         beyond = "which of the campaigns that is due to is not shown"
@@ -93,12 +97,12 @@ def _shown(plan: Plan, whole: Contrast, control: ArmFigures) -> tuple[Verdict, s
         )
     if lift.low > 0:
         verb = "The texts work" if plan.everything else "The text works"
-        return "works", f"{verb}: {told} {_interval(lift.low, lift.high)}{early}; {beyond}."
+        return "works", f"{verb}: {size} {_interval(lift.low, lift.high)}{early}; {beyond}."
     if lift.high < 0:
         verb = "The texts do harm" if plan.everything else "The text does harm"
-        return "harms", f"{verb}: {told} {_interval(-lift.high, -lift.low)}{early}; {beyond}."
+        return "harms", f"{verb}: {size} {_interval(-lift.high, -lift.low)}{early}; {beyond}."
     return "no_effect_shown", (
-        f"No effect is shown: {told}; with {control.users} users held out, anything from "
+        f"No effect is shown: {size}; with {control.users} users held out, anything from "
         f"{_signed(lift.low)} to {_signed(lift.high)} of 1,000 fits what was seen."
     )
 
@@ -138,37 +142,38 @@ def _signed(rate: float) -> str:
 def notes_of(plan: Plan, rows: Rows, whole: Contrast | None) -> list[str]:
     """What a reader should know beside the verdict; without a word about a person."""
     crossed = crossover.crossover(rows.treated, rows.sent, rows.others)
-    found = _redrawn(crossed) if plan.everything else crossover.notes(crossed)
+    notes = _redrawn(crossed) if plan.everything else crossover.notes(crossed)
     if plan.sent_later and rows.sent.any():
-        found.append(
+        notes.append(
             f"{plan.sent_later} users got a text of this task after {plan.sent_until}, the last "
             "day that counts; neither its cost nor what it brought is in these figures."
         )
     if plan.gaps > 0:
-        found.append(
+        notes.append(
             f"{plan.gaps} of the counted days of the window hold no behavior at all: if they have "
             "not landed, returns are missing in both arms."
         )
     if plan.looks > 1 and whole is not None and plan.look:
-        found.append(
-            f"This is look {plan.look} of {plan.looks}; the intervals are at {whole.level:.2%}, so "
-            f"that all looks together err in {1 - plan.level:.0%} of campaigns without an effect."
+        notes.append(
+            f"This is analysis {plan.look} of {plan.looks}; the intervals are at "
+            f"{whole.level:.2%}, so that all analyses together err in {1 - plan.level:.0%} of "
+            "campaigns without an effect."
         )
     smaller = min(int(rows.treated.sum()), int((~rows.treated).sum()))
     if 0 < smaller < _SMALL_ARM and whole is not None:
-        found.append(
+        notes.append(
             f"The smaller arm has {smaller} users: a mean of amounts has an interval only where "
             "enough of them paid."
         )
     unsent = int((rows.treated & ~rows.sent).sum())
     if unsent and rows.sent.any():
-        found.append(
+        notes.append(
             f"{unsent} of {int(rows.treated.sum())} {_drawn(plan)} got no text; they count "
             "all the same, for of the control group it is not known who would have got none."
         )
     if whole is not None and rows.sent.any() and not rows.has_receipts:
-        found.append("No delivery was ever reported, so texts that went out count as delivered.")
-    return found
+        notes.append("No delivery was ever reported, so texts that went out count as delivered.")
+    return notes
 
 
 def _redrawn(crossed: dict[str, int]) -> list[str]:

@@ -11,7 +11,7 @@ from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.effects import outcomes, texts
 from usergrowth_dagster.effects.analysis import analyse
-from usergrowth_dagster.effects.looks import look_day, looks_reached
+from usergrowth_dagster.effects.interim import analyses_due, analysis_day
 from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS, Window, bind_outcomes
 from usergrowth_dagster.effects.result import ArmFigures, Effect
 from usergrowth_dagster.effects.returns import return_rule
@@ -161,10 +161,10 @@ def _plan(project: Project, task: Task, landed: list[date]) -> tuple[Window, Pla
     window = window_of(task.spec, task.execution_date)
     newest = max(landed, default=None)
     reached = 0 if newest is None else max(0, (newest - task.execution_date).days)
-    look = looks_reached(reached, effect.looks, window.return_days)
+    look = analyses_due(reached, effect.looks, window.return_days)
     counted = None if newest is None else min(newest, window.last)
     if effect.looks > 1 and look:
-        days = look_day(look, effect.looks, window.return_days)
+        days = analysis_day(look, effect.looks, window.return_days)
         counted = task.execution_date + timedelta(days=days)
     if counted is not None and counted < window.first:
         counted = None

@@ -48,8 +48,8 @@ def basis_of(
         ("Chosen", policy_words(selection, currency)),
     ]
     if selection.by_uplift:
-        told = ", ".join(f"uplift version {version}" for version in uplift_versions)
-        facts.append(("Uplift model", told or "none might be used"))
+        versions = ", ".join(f"uplift version {version}" for version in uplift_versions)
+        facts.append(("Uplift model", versions or "none might be used"))
     if note:
         by = f": {policy_words(selection.fallback, currency)}" if selection.fallback else ""
         facts.append(("Decided otherwise", f"{note}{by}"))
@@ -70,7 +70,7 @@ def basis_of(
         ("The decision", stands),
     ]
     if effect.looks > 1:
-        facts.append(("Planned looks", f"{effect.looks}, the last when the window is complete"))
+        facts.append(("Planned analyses", f"{effect.looks}, the last when the window is complete"))
     return Basis(facts)
 
 
@@ -106,11 +106,13 @@ def policy_words(selection: SelectionSpec | FallbackSpec, currency: str = "") ->
 
 
 def _holdout(spec: CampaignSpec, global_share: float) -> str:
-    held = spec.holdout
+    holdout = spec.holdout
     parts = []
-    if held.share:
-        strata = f" within {', '.join(held.strata)}" if held.strata else ""
-        parts.append(f"{_share(held.share)} of the chosen{strata} as this campaign's control group")
+    if holdout.share:
+        strata = f" within {', '.join(holdout.strata)}" if holdout.strata else ""
+        parts.append(
+            f"{_share(holdout.share)} of the chosen{strata} as this campaign's control group"
+        )
     if global_share:
         parts.append(f"{_share(global_share)} of all users as the control group of all campaigns")
     return "; ".join(parts) or "nobody, so no effect can be measured"

@@ -45,8 +45,8 @@ def _funnel(effect: Effect) -> Picture | None:
         axes.barh(places, lost, left=rows, color=c.loss, height=0.62)
         room = max(rows) * 0.015
         for place, b, r, gone in zip(places, before, rows, lost, strict=True):
-            told = f"{count(r)}  (\N{MINUS SIGN}{count(gone)})" if gone else count(r)
-            axes.text(b + room, place, told, va="center", ha="left")
+            label = f"{count(r)}  (\N{MINUS SIGN}{count(gone)})" if gone else count(r)
+            axes.text(b + room, place, label, va="center", ha="left")
         axes.set_yticks(list(places), [STEP_WORDS.get(name, name) for name in names])
         axes.set_xlim(0, max(rows) * 1.42)
         axes.tick_params(length=0)
@@ -54,13 +54,13 @@ def _funnel(effect: Effect) -> Picture | None:
         for side in ("left", "bottom"):
             axes.spines[side].set_visible(False)
 
-    told = ", ".join(
+    label = ", ".join(
         f"{STEP_WORDS.get(name, name).lower()} {count(n)}" for name, n in steps.items()
     )
     return Picture(
         "funnel",
         "From the upload to the returns: blue went on, gray was lost at the step.",
-        f"Bar chart of the funnel: {told}.",
+        f"Bar chart of the funnel: {label}.",
         0.35 + 0.36 * len(names),
         draw,
     )
@@ -105,7 +105,7 @@ def _deciles(effect: Effect) -> Picture | None:
         bottom.set_xlabel("tenth by score (1: highest)")
         bottom.set_xticks([d.decile for d in deciles])
 
-    told = "; ".join(
+    rates = "; ".join(
         f"{d.decile}: {rate(d.treated_rate)} against {rate(d.control_rate)}" for d in deciles
     )
     words = ", and the predicted uplift" if predicted else ""
@@ -113,7 +113,7 @@ def _deciles(effect: Effect) -> Picture | None:
         "deciles",
         "By tenth of the score: return rates of both arms, and below their difference with its "
         f"interval{words}.",
-        f"Return rates by tenth of the score, to be texted against control: {told}.",
+        f"Return rates by tenth of the score, to be texted against control: {rates}.",
         4.2,
         draw,
     )
@@ -150,13 +150,13 @@ def _daily(effect: Effect) -> Picture | None:
         axes.legend(loc="lower right")
 
     last = effect.daily[-1]
-    told = f"by day {last.day} {percent(last.treated / treated)} of those to be texted"
+    rates = f"by day {last.day} {percent(last.treated / treated)} of those to be texted"
     if control:
-        told += f" and {percent(last.control / control)} of the control group"
+        rates += f" and {percent(last.control / control)} of the control group"
     return Picture(
         "daily",
         f"Share of each arm that had {effect.words.participle} by the end of a day of the window.",
-        f"Returns by day of the window: {told}.",
+        f"Returns by day of the window: {rates}.",
         2.7,
         draw,
     )

@@ -54,7 +54,7 @@ DARK = Palette(
     loss="#4a535d",
     third="#3fc79a",
 )
-"""The page's colors; those of the arms after Okabe and Ito, told apart by marker and line too."""
+"""The page's colors; those of the arms after Okabe and Ito, with markers and lines of their own."""
 
 Draw = Callable[[Any, Palette], None]
 """Draws on a figure."""

@@ -26,7 +26,7 @@ from usergrowth_dagster.effects.sample_ratio import p_words
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table; ``kind`` tells the page how to show it."""
+    """A line of a table; ``kind`` selects how the page shows it."""
 
     cells: list[str]
     kind: str = ""
@@ -204,34 +204,34 @@ def decile_rows(effect: Effect) -> list[Row]:
 
 def money_rows(effect: Effect) -> list[Row]:
     """What the texts cost, a return, an incremental return, and the profit."""
-    found, currency, returned = effect.money, effect.currency, effect.words.participle
+    figures, currency, returned = effect.money, effect.currency, effect.words.participle
     blocked = effect.verdict in BLOCKED
     rows = _cost_rows(effect)
-    if found.cost_per_return is not None:
+    if figures.cost_per_return is not None:
         rows.append(
             Row(
                 [
                     f"a return, had all {returned} because of the text",
-                    money(found.cost_per_return, currency),
+                    money(figures.cost_per_return, currency),
                     f"a plain ratio: it flatters, as some would have {returned} anyway",
                 ]
             )
         )
-    price = found.cost_per_incremental_return
+    price = figures.cost_per_incremental_return
     if price is None:
-        told = ["a return that the texts brought", "not known", _no_price(effect)]
+        cells = ["a return that the texts brought", "not known", _no_price(effect)]
     else:
-        told = [
+        cells = [
             "a return that the texts brought",
             money(price.value, currency),
             cost_bounds(price) or "too few for an interval",
         ]
-    rows.append(Row(told))
-    if found.profit is None:
+    rows.append(Row(cells))
+    if figures.profit is None:
         why = "the campaign does not say what a return is worth"
         rows.append(Row(["profit", "not known", _no_price(effect) if blocked else why]))
     else:
-        profit = found.profit
+        profit = figures.profit
         interval = between(profit, "{:+,.2f}")
         rows.append(
             Row(["profit: value brought less cost", money(profit.value, currency), interval])
@@ -257,12 +257,14 @@ def _cost_rows(effect: Effect) -> list[Row]:
     ]
     for arm in others:
         who = "people drawn at random (explore)" if arm.name == "explored" else "held-out users"
-        told = f"{count(arm.messages)} messages to {count(arm.users)} people, who are in no lift"
+        messages = (
+            f"{count(arm.messages)} messages to {count(arm.users)} people, who are in no lift"
+        )
         if arm.name == "control":
-            told = f"{count(arm.messages)} messages, which must never be"
-        rows.append(Row([f"the texts to {who}", money(arm.cost, currency), told]))
-    told = f"{count(effect.messages_in_all)} messages, {billed}"
-    return [*rows, Row(["all texts", money(effect.cost_in_all, currency), told])]
+            messages = f"{count(arm.messages)} messages, which must never be"
+        rows.append(Row([f"the texts to {who}", money(arm.cost, currency), messages]))
+    messages = f"{count(effect.messages_in_all)} messages, {billed}"
+    return [*rows, Row(["all texts", money(effect.cost_in_all, currency), messages])]
 
 
 def _no_price(effect: Effect) -> str:
@@ -302,10 +304,10 @@ def split_rows(effect: Effect) -> list[Row]:
         return []
     return [
         Row(
-            [name, f"{ratio.expected.get(name, 0.0):,.1f}", count(found)],
+            [name, f"{ratio.expected.get(name, 0.0):,.1f}", count(users)],
             "off" if name == ratio.off else "",
         )
-        for name, found in ratio.observed.items()
+        for name, users in ratio.observed.items()
     ]
 
 

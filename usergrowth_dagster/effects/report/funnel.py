@@ -31,9 +31,9 @@ class Fate:
     """People who were chosen, by what became of their text.
 
     ``state`` and ``reason`` are those of the ledger; a ``state`` of None means that no send plan
-    holds them. ``handed_over`` tells whether the provider was given the text (``sent_time``), which
-    parts an expired row that went out from one that did not. A person with several texts counts
-    once, by the one that got furthest. ``returned`` are those of ``rows`` who came back.
+    holds them. ``handed_over`` says whether the provider was given the text (``sent_time``), which
+    distinguishes an expired row that went out from one that did not. A person with several texts
+    counts once, by the one that got furthest. ``returned`` are those of ``rows`` who came back.
     """
 
     state: str | None
@@ -76,8 +76,8 @@ def build_funnel(
             losses.append(Loss("chosen", "global_holdout", held_globally))
         else:
             losses.append(Loss("chosen" if outcome in ELIGIBLE else "eligible", outcome, rows))
-    if (found := sum(fate.rows for fate in people)) != chosen:
-        raise ValueError(f"{chosen} rows were chosen, but the fate of {found} is known")
+    if (known := sum(fate.rows for fate in people)) != chosen:
+        raise ValueError(f"{chosen} rows were chosen, but the fate of {known} is known")
     lost: Counter[tuple[str, str]] = Counter()
     returned = {"delivered": 0, "sent": 0}
     for fate in people:
@@ -122,11 +122,11 @@ def check(funnel: Funnel) -> None:
     if any(loss.rows < 0 for loss in funnel.losses) or any(rows < 0 for _, rows in steps):
         raise ValueError("a count of the funnel is negative")
     for (before, many), (name, few) in pairwise(steps):
-        told = sum(loss.rows for loss in funnel.losses if loss.step == name)
-        if many - few != told:
+        explained = sum(loss.rows for loss in funnel.losses if loss.step == name)
+        if many - few != explained:
             raise ValueError(
-                f"{before} {many:,}, {name} {few:,}: nothing explains {many - few - told:,} of the "
-                f"{many - few:,}"
+                f"{before} {many:,}, {name} {few:,}: nothing explains "
+                f"{many - few - explained:,} of the {many - few:,}"
             )
 
 

@@ -60,11 +60,11 @@ def rates_picture(effect: Effect) -> Picture | None:
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
 
-    told = "; ".join(f"{arm.name} {percent(arm.rate)} of {count(arm.users)}" for arm in arms)
+    rates = "; ".join(f"{arm.name} {percent(arm.rate)} of {count(arm.users)}" for arm in arms)
     return Picture(
         "rates",
         f"Return rates of the arms with their {effect.level:.0%} intervals (Wilson).",
-        f"Return rates: {told}.",
+        f"Return rates: {rates}.",
         0.75 + 0.45 * len(arms),
         draw,
     )
@@ -125,20 +125,20 @@ def lift_picture(effect: Effect) -> Picture | None:
                 markerfacecolor=color if rests else "none",
                 markersize=6,
             )
-            told = f"{per_thousand(estimate.value)} {between(estimate, factor=1000)}"
-            _label(axes, -place, f"{name}: {told}", c.paper)
+            lifts = f"{per_thousand(estimate.value)} {between(estimate, factor=1000)}"
+            _label(axes, -place, f"{name}: {lifts}", c.paper)
         _lines_only(axes, len(rows))
         axes.set_xlabel(f"more of 1,000 who {effect.words.past}")
 
     concludes = effect.verdict not in BLOCKED
-    told = "; ".join(
+    lifts = "; ".join(
         f"{name.lower()} {per_thousand(e.value)} {between(e, factor=1000)}" for name, e, *_ in rows
     )
     return Picture(
         "lift",
         f"Lift in returns of 1,000 with {effect.level:.0%} intervals; zero is no effect."
         + (" Filled and solid: what the conclusion rests on." if concludes else ""),
-        f"Lift in returns of 1,000 people: {told}.",
+        f"Lift in returns of 1,000 people: {lifts}.",
         0.6 + 0.46 * len(rows),
         draw,
     )
@@ -166,16 +166,16 @@ def policies_picture(effect: Effect) -> Picture | None:
             assert profit is not None
             _interval(axes, -place, profit, 1, c.treated)
             axes.plot([profit.value], [-place], "o", color=c.treated, markersize=7)
-            told = f"{count(profit.value)} {between(profit, '{:,.0f}')}"
-            _label(axes, -place, f"{_brief(policy.policy)}: {told}", c.paper)
+            profits = f"{count(profit.value)} {between(profit, '{:,.0f}')}"
+            _label(axes, -place, f"{_brief(policy.policy)}: {profits}", c.paper)
         _lines_only(axes, len(answered))
         axes.set_xlabel(f"profit over texting nobody, {effect.currency}")
 
-    told = "; ".join(f"{p.policy} {count(p.profit.value)}" for p in answered if p.profit)
+    profits = "; ".join(f"{p.policy} {count(p.profit.value)}" for p in answered if p.profit)
     return Picture(
         "policies",
         f"What each policy would have earned on these people, with {effect.level:.0%} intervals.",
-        f"Profit of policies in {effect.currency}: {told}.",
+        f"Profit of policies in {effect.currency}: {profits}.",
         0.6 + 0.46 * len(answered),
         draw,
     )

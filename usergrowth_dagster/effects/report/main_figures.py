@@ -75,14 +75,14 @@ def tiles(effect: Effect) -> list[Tile]:
     contrast = main_contrast(effect)
     if contrast is None or effect.verdict in BLOCKED:
         steps = effect.funnel.steps
-        found = [
+        shown = [
             Tile(STEP_WORDS[name], count(steps[name]), step_meaning(name, effect))
             for name in ("chosen", "sent", "returned")
             if name in steps
         ]
-        return [*found, cost]
+        return [*shown, cost]
     lift, relative = contrast.lift, contrast.relative
-    found = [
+    shown = [
         Tile(
             "Lift of 1,000" + (", adjusted" if contrast.rests_on == "adjusted" else ""),
             per_thousand(lift.value),
@@ -97,7 +97,7 @@ def tiles(effect: Effect) -> list[Tile]:
     ]
     price = effect.money.cost_per_incremental_return
     if price is not None and price.value > 0:
-        found.append(
+        shown.append(
             Tile(
                 "Cost of one of them",
                 money(price.value, effect.currency),
@@ -105,21 +105,21 @@ def tiles(effect: Effect) -> list[Tile]:
             )
         )
     else:
-        found.append(cost)
+        shown.append(cost)
     if effect.money.profit is not None:
         profit = effect.money.profit
-        told = between(profit, "{:+,.0f}")
+        interval = between(profit, "{:+,.0f}")
         if profit.low is None:
-            told = "too few returned, or brought too unlike amounts, for an interval"
-        found.append(Tile("Profit", money(profit.value, effect.currency), told))
-    return found
+            interval = "too few returned, or brought too unlike amounts, for an interval"
+        shown.append(Tile("Profit", money(profit.value, effect.currency), interval))
+    return shown
 
 
 def _messages(effect: Effect) -> str:
-    told = f"{count(effect.messages_in_all)} messages"
+    words = f"{count(effect.messages_in_all)} messages"
     if effect.explored is not None:
-        told += f", {count(effect.explored.messages)} of them to people drawn at random"
-    return told
+        words += f", {count(effect.explored.messages)} of them to people drawn at random"
+    return words
 
 
 def _share(value: float) -> str:
@@ -145,11 +145,11 @@ def figure_rows(effect: Effect) -> list[tuple[str, str, str]]:
         one = effect.explored
         remark = f"{count(one.messages)} messages for {money(one.cost, effect.currency)}; in no arm"
         rows.append(("texted at random", count(one.users), remark))
-    told = {STEP_WORDS[name] for name in effect.funnel.steps}
+    steps = {STEP_WORDS[name] for name in effect.funnel.steps}
     rows += [
         (tile.name[:1].lower() + tile.name[1:], tile.value, tile.remark)
         for tile in tiles(effect)
-        if tile.name not in told
+        if tile.name not in steps
     ]
     return rows
 

@@ -113,26 +113,26 @@ def render_page(effect: Effect, basis: Basis) -> str:
 def render_json(effect: Effect, basis: Basis) -> str:
     """The same as JSON: every figure of the page, losses with their words."""
     effect = concealed(effect)
-    found: dict[str, Any] = {**effect.as_dict(), "decided": dict(basis.facts)}
-    for loss, told in zip(effect.funnel.losses, found["funnel"]["losses"], strict=True):
-        told["words"] = loss_words(loss, effect)
-    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+    document: dict[str, Any] = {**effect.as_dict(), "decided": dict(basis.facts)}
+    for loss, record in zip(effect.funnel.losses, document["funnel"]["losses"], strict=True):
+        record["words"] = loss_words(loss, effect)
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
 def concealed(effect: Effect) -> Effect:
-    """The effect without what may not be looked at: a lift, before its time or with nothing sent.
+    """The effect without what must not be shown: a lift, before its time or with nothing sent.
 
-    Of an uneven split no profit is told.
+    No profit is reported for an uneven split.
 
-    A sample whose interval is looked at every day shows an effect that is none sooner or later, so
+    A sample whose interval is read every day shows an effect that is none sooner or later, so
     a report that is made early holds counts alone, in its page and in its JSON.
     """
-    told = MoneyFigures(effect.money.cost, effect.money.cost_per_return, None, None)
+    costs = MoneyFigures(effect.money.cost, effect.money.cost_per_return, None, None)
     if effect.verdict == "uneven_split":  # the lift is shown to those who look for the cause
-        return replace(effect, money=told)
+        return replace(effect, money=costs)
     if effect.verdict not in ("not_yet", "nothing_sent", "dry_run"):
         return effect
-    return replace(effect, contrasts=[], deciles=[], daily=[], policies=[], money=told)
+    return replace(effect, contrasts=[], deciles=[], daily=[], policies=[], money=costs)
 
 
 def _ratio_p(effect: Effect) -> str:

@@ -30,7 +30,7 @@ _POLICIES = (
 
 
 _LOOKS = (
-    "Several looks before the window is complete",
+    "Interim analyses before the window is complete",
     "K. K. G. Lan, D. L. DeMets, Discrete sequential boundaries for clinical trials, Biometrika 70 "
     "(1983), 659-663: errors are spent by days of the window, after O'Brien and Fleming.",
 )
@@ -49,17 +49,17 @@ _STRATA = (
 
 def sources_of(effect: Effect) -> list[tuple[str, str]]:
     """The sources of the figures that this effect has."""
-    found = [_RATE] if effect.arms else []
+    sources = [_RATE] if effect.arms else []
     if effect.contrasts:
-        found += [_LIFT, _ADJUSTED]
+        sources += [_LIFT, _ADJUSTED]
         if any("strata" in contrast.method for contrast in effect.contrasts):
-            found.append(_STRATA)
+            sources.append(_STRATA)
         if any(contrast.level != effect.level for contrast in effect.contrasts):
-            found.append(_SEVERAL)
+            sources.append(_SEVERAL)
     if effect.looks > 1:
-        found.append(_LOOKS)
+        sources.append(_LOOKS)
     if effect.sample_ratio:
-        found.append(_SPLIT)
+        sources.append(_SPLIT)
     if effect.policies:
-        found.append(_POLICIES)
-    return found
+        sources.append(_POLICIES)
+    return sources

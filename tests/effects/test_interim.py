@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from usergrowth_dagster.effects.looks import (
+from usergrowth_dagster.effects.interim import (
     FARTHEST,
+    analyses_due,
+    analysis_day,
     boundaries,
     holm,
-    level_of_look,
-    look_day,
-    looks_reached,
+    level_of_analysis,
     spent,
 )
 
@@ -64,22 +64,22 @@ def test_level_of_a_look_does_not_change_afterwards() -> None:
     rng = np.random.default_rng(22)
     days = np.where(rng.random(1000) < 0.4, rng.integers(1, 29, 1000), np.inf)
     seen = np.where(days <= 14, days, np.inf)
-    assert level_of_look(2, 4, 28, days) == level_of_look(2, 4, 28, seen)
-    assert level_of_look(1, 1, 28, days) == level_of_look(0, 4, 28, days) == 0.95
-    levels = [level_of_look(k, 4, 28, days) for k in (1, 2, 3, 4)]
+    assert level_of_analysis(2, 4, 28, days) == level_of_analysis(2, 4, 28, seen)
+    assert level_of_analysis(1, 1, 28, days) == level_of_analysis(0, 4, 28, days) == 0.95
+    levels = [level_of_analysis(k, 4, 28, days) for k in (1, 2, 3, 4)]
     assert levels == sorted(levels, reverse=True) and 0.95 < levels[-1] < levels[0] < 1
-    assert 0.95 < level_of_look(3, 4, 28, np.full(50, np.inf)) < 1  # nobody has returned
-    assert 0.95 < level_of_look(3, 4, 28, np.ones(50)) < 1  # everybody on the first day
+    assert 0.95 < level_of_analysis(3, 4, 28, np.full(50, np.inf)) < 1  # nobody has returned
+    assert 0.95 < level_of_analysis(3, 4, 28, np.ones(50)) < 1  # everybody on the first day
 
 
 @settings(deadline=None)
 @given(st.integers(1, 50), st.integers(1, 365))
 def test_planned_days(looks: int, return_days: int) -> None:
     """More looks than were planned, or a last look before the window has ended."""
-    days = [look_day(k, looks, return_days) for k in range(1, looks + 1)]
+    days = [analysis_day(k, looks, return_days) for k in range(1, looks + 1)]
     assert days[-1] == return_days and days[0] >= 1
     assert days == sorted(days)
-    reached = [looks_reached(landed, looks, return_days) for landed in range(return_days + 2)]
+    reached = [analyses_due(landed, looks, return_days) for landed in range(return_days + 2)]
     assert reached[0] == 0 and reached[return_days] == looks == reached[-1]
     assert len(set(reached)) <= looks + 1
 

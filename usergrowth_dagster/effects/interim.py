@@ -1,21 +1,22 @@
-"""Several looks at one campaign, several comparisons in one report: what each may claim.
+"""Interim analyses of one campaign, several comparisons in one report: what each may claim.
 
-**Looks.** A campaign plans K of them: look k counts behavior until day ceil(k R / K) of its window
-of R days, and a report made between two looks shows the earlier one, so that nobody can look more
-often than was planned. Their errors are spent by the function of O'Brien and Fleming's type (Lan,
-K. K. G. and DeMets, D. L. 1983, Discrete sequential boundaries for clinical trials, Biometrika
-70:659-663), half of it on each side:
+**Interim analyses.** A campaign plans K analyses (key ``effect.looks``), the last of them final:
+analysis k counts behavior until day ceil(k R / K) of its window of R days, and a report made
+between two analyses shows the earlier one, so that nobody can conclude more often than was planned.
+Their errors are spent by the function of O'Brien and Fleming's type (Lan, K. K. G. and DeMets, D.
+L. 1983, Discrete sequential boundaries for clinical trials, Biometrika 70:659-663), half of it on
+each side:
 
     alpha(t) = 2 x 2 (1 - Phi(z(alpha / 4) / sqrt(t))),  t = landed days / R
 
-The boundary of look k is the c_k with P(|Z_1| < c_1, …, |Z_(k-1)| < c_(k-1), |Z_k| >= c_k) =
-alpha(t_k) - alpha(t_(k-1)). Errors are spent by days, while the looks' correlation is that of the
-returns themselves (Lan and DeMets 1989, Group sequential procedures: calendar versus information
-time, Statistics in Medicine 8:1191-1198): who has returned by day s has returned by day t > s, so
-corr(Z_s, Z_t)^2 = odds(s) / odds(t), with the odds p / (1 - p) of both arms' returns together.
-These are independent increments with the odds as information. A look's interval is at the level
-2 Phi(c_k) - 1 (repeated confidence intervals, Jennison, C. and Turnbull, B. W. 1989, JRSS B
-51:305-361), so it holds the truth at all looks at once with 95 %.
+The boundary of analysis k is the c_k with P(|Z_1| < c_1, …, |Z_(k-1)| < c_(k-1), |Z_k| >= c_k) =
+alpha(t_k) - alpha(t_(k-1)). Errors are spent by days, while the correlation of the analyses is that
+of the returns themselves (Lan and DeMets 1989, Group sequential procedures: calendar versus
+information time, Statistics in Medicine 8:1191-1198): who has returned by day s has returned by day
+t > s, so corr(Z_s, Z_t)^2 = odds(s) / odds(t), with the odds p / (1 - p) of both arms' returns
+together. These are independent increments with the odds as information. An analysis's interval is
+at the level 2 Phi(c_k) - 1 (repeated confidence intervals, Jennison, C. and Turnbull, B. W. 1989,
+JRSS B 51:305-361), so it holds the truth at all analyses at once with 95 %.
 
 **Comparisons.** Holm's step-down p-values (Holm 1979).
 """
@@ -34,30 +35,30 @@ if TYPE_CHECKING:
 FARTHEST = 7.5
 """No boundary is farther out: beyond it lies an error of 6e-14, which is none."""
 _PANELS, _NODES = 15, 20
-_NOTHING = 1e-11  # an error step that the integration could not tell from none
-_SAME = 1e-4  # of two looks' information
+_NOTHING = 1e-11  # an error step that the integration cannot distinguish from none
+_SAME = 1e-4  # of two analyses' information
 
 
-def look_day(look: int, looks: int, return_days: int) -> int:
-    """The day of the window, from 1, until which a look counts."""
-    return ceil(look * return_days / looks)
+def analysis_day(number: int, planned: int, return_days: int) -> int:
+    """The day of the window, from 1, until which an analysis counts."""
+    return ceil(number * return_days / planned)
 
 
-def looks_reached(landed: int, looks: int, return_days: int) -> int:
-    """How many of the planned looks have come when so many days of the window have landed."""
-    days = [look_day(look, looks, return_days) for look in range(1, looks + 1)]
+def analyses_due(landed: int, planned: int, return_days: int) -> int:
+    """How many of the planned analyses are due when so many days of the window have landed."""
+    days = [analysis_day(number, planned, return_days) for number in range(1, planned + 1)]
     return sum(landed >= day for day in days)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's adjusted p-values, in the order given; None stays None and counts for nothing."""
     known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
-    found: list[float | None] = [None] * len(p_values)
+    adjusted: list[float | None] = [None] * len(p_values)
     highest = 0.0
     for rank, (p, place) in enumerate(known):
         highest = max(highest, min(1.0, p * (len(known) - rank)))
-        found[place] = highest
-    return found
+        adjusted[place] = highest
+    return adjusted
 
 
 def spent(share: float, alpha: float) -> float:
@@ -72,37 +73,37 @@ def spent(share: float, alpha: float) -> float:
 def boundaries(
     shares: Sequence[float], information: Sequence[float], alpha: float = 0.05
 ) -> list[float]:
-    """How far from zero a standardized difference must lie at each look.
+    """How far from zero a standardized difference must lie at each analysis.
 
     Args:
-        shares: of the window that each look counts, rising, the last at most 1.
-        information: at each look, above 0 and not falling; only ratios matter.
-        alpha: error of all looks together.
+        shares: of the window that each analysis counts, rising, the last at most 1.
+        information: at each analysis, above 0 and not falling; only ratios matter.
+        alpha: error of all analyses together.
 
     Returns:
         The c_k, at most :data:`FARTHEST`. Numerical integration over the part of the plane that no
-        look before has left (Armitage, McPherson and Rowe 1969, JRSS A 132:235-244).
+        analysis before has left (Armitage, McPherson and Rowe 1969, JRSS A 132:235-244).
     """
     from scipy.special import ndtri
 
     nodes, weights = _quadrature()
-    found: list[float] = []
-    state: _Kept | None = None  # the walk at the last look that stands for itself
-    before: _Kept | None = None  # at the look before that one
+    bounds: list[float] = []
+    state: _Kept | None = None  # the walk at the last analysis that stands for itself
+    before: _Kept | None = None  # at the analysis before that one
     spent_then = spent_before = 0.0
     for share, info in zip(shares, information, strict=True):
         now = spent(share, alpha)
         if state is not None and state.information > info * (1 - _SAME):
-            state, spent_then = before, spent_before  # nothing came since: one look in two
+            state, spent_then = before, spent_before  # nothing came since: one analysis in two
         step = now - spent_then
         if state is None or step < _NOTHING:
             c = min(FARTHEST, float(-ndtri(max(step, 1e-300) / 2)))
         else:
             c = _solve(state, info, step)
-        found.append(c)
+        bounds.append(c)
         before, spent_before = state, spent_then
         state, spent_then = _advance(state, info, c, nodes, weights), now
-    return found
+    return bounds
 
 
 @cache
@@ -127,7 +128,7 @@ class _Kept:
 
 
 def _advance(state: _Kept | None, info: float, c: float, nodes: "Array", weights: "Array") -> _Kept:
-    """The walk at a look, inside its boundary."""
+    """The walk at an analysis, inside its boundary."""
     import numpy as np
 
     reach = c * sqrt(info)
@@ -142,7 +143,7 @@ def _advance(state: _Kept | None, info: float, c: float, nodes: "Array", weights
 
 
 def _solve(state: _Kept, info: float, step: float) -> float:
-    """The boundary that a walk from the last look leaves with a probability of ``step``."""
+    """The boundary that a walk from the last analysis leaves with a probability of ``step``."""
     from scipy.optimize import brentq
     from scipy.special import ndtr
 
@@ -157,26 +158,26 @@ def _solve(state: _Kept, info: float, step: float) -> float:
     return FARTHEST if leaves(FARTHEST) > 0 else float(brentq(leaves, 0.0, FARTHEST, xtol=1e-10))
 
 
-def level_of_look(
-    look: int, looks: int, return_days: int, days: "Array", level: float = 0.95
+def level_of_analysis(
+    number: int, planned: int, return_days: int, days: "Array", level: float = 0.95
 ) -> float:
-    """The level of the intervals of a look.
+    """The level of the intervals of an analysis.
 
     Args:
-        look: which one, from 1; before the first, 0, its level is not used up.
-        looks: how many are planned.
+        number: which one, from 1; before the first, 0, its level is not used up.
+        planned: how many are planned.
         return_days: days R of the window.
         days: day of return of every user of both arms, infinity for none; shape (n,).
-        level: of all looks together.
+        level: of all analyses together.
 
     Returns:
-        2 Phi(c) - 1; ``level`` itself when one look is planned, or none has come.
+        2 Phi(c) - 1; ``level`` itself when one analysis is planned, or none is due.
     """
     from scipy.special import ndtr
 
-    if looks <= 1 or look < 1 or not len(days):
+    if planned <= 1 or number < 1 or not len(days):
         return level
-    until = [look_day(k, looks, return_days) for k in range(1, look + 1)]
+    until = [analysis_day(k, planned, return_days) for k in range(1, number + 1)]
     # Half a return more on both sides keeps the odds above 0 and finite.
     came = [float((days <= day).sum()) + 0.5 for day in until]
     odds = [x / (len(days) + 1 - x) for x in came]
