@@ -117,7 +117,7 @@ def redecide(
     why: Annotated[str, typer.Option("--why", help="The reason, kept in history and audit.")] = "",
     home: Home = None,
 ) -> None:
-    """Throw away a send plan of which nothing ever went out, so that its date decides it anew."""
+    """Discard a send plan of which nothing went out, so that its date decides the task again."""
     from usergrowth_dagster.commands.redecide import redecide_task
 
     for line in redecide_task(home, task, why):

@@ -73,12 +73,12 @@ def delivery(
     from usergrowth_dagster.commands.delivery import opened, read_deliveries
 
     with opened(home) as (store, settings):
-        found = read_deliveries(store, settings, name)
+        overview = read_deliveries(store, settings, name)
     page = Page(as_json)
-    for title, header, lines in found.sections:
+    for title, header, lines in overview.sections:
         page.table(title, header, lines)
         page.say("")
-    page.finish(found.failures)
+    page.finish(overview.failures)
 
 
 @app.command()
@@ -96,13 +96,13 @@ def reconcile(
     """Settle messages in doubt: release those that surely never went out, close the others."""
     from usergrowth_dagster.commands.delivery import reconcile_doubts
 
-    done = reconcile_doubts(
+    doubts = reconcile_doubts(
         home, look_up=look_up, release=release or [], close=close or [], why=why
     )
     page = Page(as_json)
-    for line in done.told:
+    for line in doubts.done:
         page.say(line)
-    if as_json or listed or done.lines or not done.told:
+    if as_json or listed or doubts.lines or not doubts.done:
         header = ("id", "schedule", "occurrence", "user", "address", "gateway", "reason", "at")
-        page.table("In doubt", header, done.lines)
-    page.finish(done.failed)
+        page.table("In doubt", header, doubts.lines)
+    page.finish(doubts.failed)

@@ -62,12 +62,12 @@ def status(as_json: Json = False, home: Home = None) -> None:
     from usergrowth_dagster.commands.status import read_status
     from usergrowth_dagster.tasks.project import Project
 
-    found = read_status(Project(open_home(home)))
+    overview = read_status(Project(open_home(home)))
     page = Page(as_json)
-    for title, header, lines in found.sections:
+    for title, header, lines in overview.sections:
         page.table(title, header, lines)
         page.say("")
-    page.finish(found.failures)
+    page.finish(overview.failures)
 
 
 @app.command()
@@ -93,7 +93,7 @@ def doctor(as_json: Json = False, home: Home = None) -> None:
 @app.command()
 def tables(
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Derive what is kept of them from their logs anew.")
+        bool, typer.Option("--rebuild", help="Derive the kept state from the logs again.")
     ] = False,
     as_json: Json = False,
     home: Home = None,
@@ -108,7 +108,7 @@ def tables(
     project = Project(load_settings(home))
     page = Page(as_json)
     if rebuild:
-        page.table("Derived anew", ("table", "version", "days"), rebuild_states(project))
+        page.table("Derived again", ("table", "version", "days"), rebuild_states(project))
     faults = state_faults(project)
     if not faults:
         page.say("What is kept of the tables is what their logs say.")

@@ -43,10 +43,10 @@ def apply_files(home: Path | None, files: Sequence[Path]) -> Iterator[str]:
         specs.append((path, spec))
     for path, spec in specs:
         applied = apply_campaign(project.store, spec, whoami())
-        told = [f"created {name}" for name in applied.created]
-        told += [f"changed {change}" for change in applied.changed] + list(applied.notes)
-        told = [*(told or ["nothing to change"]), *_tasks_of_date(project, spec)]
-        yield f"{path}: {'; '.join(told)}"
+        changes = [f"created {name}" for name in applied.created]
+        changes += [f"changed {change}" for change in applied.changed] + list(applied.notes)
+        changes = [*(changes or ["nothing to change"]), *_tasks_of_date(project, spec)]
+        yield f"{path}: {'; '.join(changes)}"
         for notice in (*notices_of_texts(spec), *notices_of_uploads(project, spec)):
             yield f"warning: {notice}"
 
@@ -76,16 +76,16 @@ def _tasks_of_date(project: Project, spec: "CampaignSpec") -> list[str]:
     day = spec.execution_date
     if not isinstance(day, date):
         return []
-    told = []
+    lines = []
     if spec.is_glob:
         made = register_uploads(project, day, campaign=spec.name, actor=whoami())
-        told += [f"created task {name!r}" for name in made.registered]
-        told += move_tasks(project, spec.name, day, whoami())
+        lines += [f"created task {name!r}" for name in made.registered]
+        lines += move_tasks(project, spec.name, day, whoami())
         if not any(task.campaign == spec.name for task in tasks_for(project.store, day)):
-            told.append(
+            lines.append(
                 f"no folder matches {spec.population} yet; each that does becomes a task of {day}"
             )
-    return told + late_tasks(project, [day], campaign=spec.name)
+    return lines + late_tasks(project, [day], campaign=spec.name)
 
 
 def review_record(

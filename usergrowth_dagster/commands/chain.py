@@ -182,10 +182,10 @@ def train_date(settings: Settings, day: date) -> RunReport:
 
     check_dates(settings, day, day)
     report = execute(TRAIN, partition=day.isoformat())
-    if not any(_entries(found, "model") for found in report.metadata.values()):
+    if not any(_entries(metadata, "model") for metadata in report.metadata.values()):
         reasons = [
-            f"{name}: {'; '.join(_entries(found, 'skipped')) or 'no campaign asks for it'}"
-            for name, found in report.metadata.items()
+            f"{name}: {'; '.join(_entries(metadata, 'skipped')) or 'no campaign asks for it'}"
+            for name, metadata in report.metadata.items()
             if name.endswith("_model")
         ]
         raise UserError(

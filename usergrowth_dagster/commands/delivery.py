@@ -86,10 +86,12 @@ def _stop_flag() -> Iterator[Callable[[], bool]]:
             signal.signal(one, old)
 
 
-def told(counts: DispatchCounts) -> str:
+def counts_line(counts: DispatchCounts) -> str:
     """What a round did, in few words; empty when nothing."""
-    found = {key: value for key, value in counts.as_dict().items() if isinstance(value, int)}
-    return ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in found.items() if value)
+    numbers = {key: value for key, value in counts.as_dict().items() if isinstance(value, int)}
+    return ", ".join(
+        f"{key.replace('_', ' ')} {value:,}" for key, value in numbers.items() if value
+    )
 
 
 def dispatch_once(home: Path | None, say: Callable[[str], None]) -> list[str]:
@@ -97,16 +99,16 @@ def dispatch_once(home: Path | None, say: Callable[[str], None]) -> list[str]:
     with opened(home) as (store, settings), _stop_flag() as stop:
         counts = dispatch(store, settings, stop=stop)
     failures = [*counts.stopped, *counts.failed]
-    done = told(counts) or ("" if failures else "Nothing is due.")
+    done = counts_line(counts) or ("" if failures else "Nothing is due.")
     if done:
         say(done)
     return failures
 
 
 def dispatch_forever(home: Path | None, interval: float, say: Callable[[str], None]) -> None:
-    """Send what becomes due, round after round, until the process is told to stop.
+    """Send what becomes due, round after round, until the process receives a signal to stop.
 
-    A database or provider that fails is told of and tried again.
+    A database or provider that fails is reported and tried again.
     """
     with opened(home) as (store, settings), _stop_flag() as stop:
         say(f"Dispatching every {interval:g} s; interrupt to stop.")
@@ -122,7 +124,7 @@ def dispatch_forever(home: Path | None, interval: float, say: Callable[[str], No
                 why = type(error).__name__
                 say(f"{_clock(settings)} a round failed with {why}; the next one goes on")
             else:
-                for line in filter(None, (told(counts), *counts.stopped, *counts.failed)):
+                for line in filter(None, (counts_line(counts), *counts.stopped, *counts.failed)):
                     say(f"{_clock(settings)} {line}")
             if time.monotonic() - began < _ROUND.total_seconds():  # else there is more at once
                 _wait(interval, stop)
@@ -170,7 +172,7 @@ def _sentence(action: str, one: controls.Controlled) -> str:
 
 def read_deliveries(store: ControlStore, settings: Settings, name: str | None = None) -> Overview:
     """Occurrences with their window and what holds them up, and people by state and reason."""
-    found = deliveries(store, settings, business_now(settings), name)
+    under_way = deliveries(store, settings, business_now(settings), name)
 
     def local(moment: datetime) -> datetime:
         try:
@@ -179,14 +181,15 @@ def read_deliveries(store: ControlStore, settings: Settings, name: str | None = 
             return moment
 
     runs = [
-        (d.schedule, d.occurrence, d.state, local(d.due), local(d.send_by), d.note) for d in found
+        (d.schedule, d.occurrence, d.state, local(d.due), local(d.send_by), d.note)
+        for d in under_way
     ]
     people = [
         (d.schedule, d.occurrence, str(count.state), count.reason, Count(count.rows))
-        for d in found
+        for d in under_way
         for count in d.counts
     ]
-    names = {d.schedule for d in found}
+    names = {d.schedule for d in under_way}
     following = upcoming(store, settings, business_now(settings))
     later = [
         (schedule, local(moment))
@@ -199,8 +202,8 @@ def read_deliveries(store: ControlStore, settings: Settings, name: str | None = 
         *([("Next", ("schedule", "due"), later)] if later else []),
     ]
     if name is None and (unread := count_unread(store)):
-        told = [(gateway, kind, Count(entries)) for gateway, kind, entries in unread]
-        sections.append(("Unreadable: usergrowth replies", ("gateway", "kind", "entries"), told))
+        counts = [(gateway, kind, Count(entries)) for gateway, kind, entries in unread]
+        sections.append(("Unreadable: usergrowth replies", ("gateway", "kind", "entries"), counts))
     return Overview(sections, following.unreadable)
 
 
@@ -209,7 +212,7 @@ class Doubts:
     """Rows in doubt for a person, what a command did about them, and what failed."""
 
     lines: list[tuple[Any, ...]] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
 
@@ -232,38 +235,38 @@ def reconcile_doubts(
         )
     with opened(home) as (store, settings):
         ledger = Ledger(store, open_vault(settings.home, settings.default_country))
-        done = Doubts()
+        doubts = Doubts()
         if look_up:
-            _look_up(ledger, settings, done)
+            _look_up(ledger, settings, doubts)
         for ids, act, word in (
             (release, reconcile.release, "released"),
             (close, reconcile.close, "closed"),
         ):
             if ids:
-                found = act(store, ids, whoami(), why)
-                done.told.append(f"{found.changed} messages {word}")
-                if found.left:
-                    done.told.append(f"{found.left} are not in doubt (any more)")
-                if found.cancelled:
-                    done.told.append(
-                        f"{found.cancelled} belong to a cancelled occurrence: close them instead"
+                outcome = act(store, ids, whoami(), why)
+                doubts.done.append(f"{outcome.changed} messages {word}")
+                if outcome.left:
+                    doubts.done.append(f"{outcome.left} are not in doubt (any more)")
+                if outcome.cancelled:
+                    doubts.done.append(
+                        f"{outcome.cancelled} belong to a cancelled occurrence: close them instead"
                     )
-        done.lines = _doubtful(ledger, settings)
-    return done
+        doubts.lines = _doubtful(ledger, settings)
+    return doubts
 
 
-def _look_up(ledger: Ledger, settings: Settings, done: Doubts) -> None:
+def _look_up(ledger: Ledger, settings: Settings, doubts: Doubts) -> None:
     for name in ledger.doubtful():
         try:
             gateway = gateway_named(settings, name)
         except UserError as error:
-            done.failed.append(f"its messages cannot be looked up: {error}")
+            doubts.failed.append(f"its messages cannot be looked up: {error}")
             continue
-        found = settle(ledger, gateway, everything=True)
-        done.told.append(
-            f"gateway {name}: {found.settled} settled, {found.unknown} not known to it"
+        settled = settle(ledger, gateway, everything=True)
+        doubts.done.append(
+            f"gateway {name}: {settled.settled} settled, {settled.unknown} not known to it"
         )
-        done.failed += found.failed
+        doubts.failed += settled.failed
 
 
 def _doubtful(ledger: Ledger, settings: Settings) -> list[tuple[Any, ...]]:

@@ -119,9 +119,9 @@ def _code_location() -> str:
 
     from usergrowth_dagster.defs.build import build_definitions
 
-    found = build_definitions()
-    dg.Definitions.validate_loadable(found)
-    return f"{len(list(found.assets or []))} assets"
+    definitions = build_definitions()
+    dg.Definitions.validate_loadable(definitions)
+    return f"{len(list(definitions.assets or []))} assets"
 
 
 def _landing(settings: Settings) -> str:

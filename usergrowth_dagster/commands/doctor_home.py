@@ -38,8 +38,8 @@ def writable(settings: Settings) -> str:
 
 
 def _local(place: str) -> list[Path]:
-    found = local_path(place)
-    return [] if found is None else [found]
+    path = local_path(place)
+    return [] if path is None else [path]
 
 
 def private(settings: Settings) -> str:
@@ -48,18 +48,18 @@ def private(settings: Settings) -> str:
     Raises:
         UserError: others may enter the home or read files with numbers.
     """
-    told = []
+    problems = []
     if settings.home.stat().st_mode & 0o077:
-        told.append(
+        problems.append(
             f"{settings.home} can be entered by others: chmod 700 {quote(str(settings.home))}"
         )
     open_files = [path for path in _with_numbers(settings) if path.stat().st_mode & 0o077]
     if open_files:
         named = ", ".join(str(path) for path in open_files[:_SHOWN])
         more = f" and {len(open_files) - _SHOWN:,} more" if len(open_files) > _SHOWN else ""
-        told.append(f"files with numbers can be read by others: {named}{more}; chmod 600 them")
-    if told:
-        raise UserError("\n".join(told), code="home.unhealthy")
+        problems.append(f"files with numbers can be read by others: {named}{more}; chmod 600 them")
+    if problems:
+        raise UserError("\n".join(problems), code="home.unhealthy")
     return "for its owner alone"
 
 
@@ -119,11 +119,13 @@ def shared(settings: Settings) -> str:
     for other, stores in _others(settings):
         for name, place in own.items():
             if stores.get(name) == place:
-                told = f"{name} {place} is also that of the home {other}"
-                (harmless if name in ("landing", "mlflow") else bad).append(told)
+                sentence = f"{name} {place} is also that of the home {other}"
+                (harmless if name in ("landing", "mlflow") else bad).append(sentence)
     if bad:
         raise UserError(
-            "\n".join(f"{told}: each would change what the other decided and sent" for told in bad),
+            "\n".join(
+                f"{sentence}: each would change what the other decided and sent" for sentence in bad
+            ),
             code="home.unhealthy",
         )
     return "; ".join(harmless) or "no other home uses them"

@@ -64,18 +64,18 @@ def execute(
 def _report(result: "ExecuteInProcessResult") -> RunReport:
     report = RunReport(result.run_id)
     for event in result.get_asset_materialization_events():
-        found = event.step_materialization_data.materialization
-        name = "/".join(found.asset_key.path)
-        values = {key: _value(value) for key, value in found.metadata.items()}
+        materialization = event.step_materialization_data.materialization
+        name = "/".join(materialization.asset_key.path)
+        values = {key: _value(value) for key, value in materialization.metadata.items()}
         if values:
             report.metadata[name] = values
             report.rows[name] = int(str(values.get("dagster/row_count") or 0))
     for check in result.get_asset_check_evaluations():
         if check.passed:
             continue
-        told = check.metadata.get("failures")
-        if told is not None:
-            report.failures.append(str(told.value))
+        failures = check.metadata.get("failures")
+        if failures is not None:
+            report.failures.append(str(failures.value))
         else:
             sentence = check.metadata.get("sentence")
             more = f" ({sentence.value})" if sentence is not None else ""
@@ -84,13 +84,13 @@ def _report(result: "ExecuteInProcessResult") -> RunReport:
     return report
 
 
-def _value(found: Any) -> Any:
+def _value(value: Any) -> Any:
     from dagster import TableMetadataValue
 
-    if isinstance(found, TableMetadataValue):
-        names = [column.name for column in found.schema.columns]
-        return Rows(names, [[row.data[name] for name in names] for row in found.records])
-    return getattr(found, "value", found)
+    if isinstance(value, TableMetadataValue):
+        names = [column.name for column in value.schema.columns]
+        return Rows(names, [[row.data[name] for name in names] for row in value.records])
+    return getattr(value, "value", value)
 
 
 def _failure(result: "ExecuteInProcessResult") -> UserError:

@@ -79,10 +79,10 @@ def receiver(settings: Settings, port: int) -> Iterator[None]:
 
 def prepare_credentials(home: Path) -> tuple[str, str]:
     """User and password of Kannel; made and kept in the home's file where there are none."""
-    held = [credential(home, name, required=False) for name in ("kannel_user", "kannel_password")]
-    if held[0] and held[1]:
-        return held[0], held[1]
-    if held[0] or held[1]:
+    given = [credential(home, name, required=False) for name in ("kannel_user", "kannel_password")]
+    if given[0] and given[1]:
+        return given[0], given[1]
+    if given[0] or given[1]:
         raise UserError(
             "the credentials kannel_user and kannel_password belong together: set both",
             code="credential.invalid",
@@ -115,7 +115,7 @@ def local_kannel(
     Raises:
         UserError: Kannel is not installed, a port is taken, or a program does not start.
     """
-    found = settings.model_copy(
+    own_settings = settings.model_copy(
         update={
             "gateway": "kannel",
             "fictional_numbers": True,  # this Kannel reaches nobody
@@ -125,12 +125,12 @@ def local_kannel(
     )
     user, password = prepare_credentials(settings.home)
     admin = new_password()
-    text = adjust(configuration(ports, user, password, admin, reply_url(found)))
+    text = adjust(configuration(ports, user, password, admin, reply_url(own_settings)))
     with (
-        receiver(found, receiver_port),
+        receiver(own_settings, receiver_port),
         run_boxes(settings.home / "kannel", text, ports, admin) as boxes,
     ):
-        yield LocalKannel(found, boxes)
+        yield LocalKannel(own_settings, boxes)
 
 
 def serve_kannel(settings: Settings, say: Say) -> None:
@@ -197,11 +197,11 @@ def demo_gateway(settings: Settings, name: str, say: Say) -> Iterator[bool]:
         if settings.gateway == "kannel" and not _reachable(settings):
             ports = Ports.free()
             kannel = stack.enter_context(local_kannel(settings, ports, Ports.free().sendsms))
-            found = kannel.settings
+            local = kannel.settings
             stack.enter_context(
-                _environment(KANNEL_URL=found.kannel_url, CALLBACK_URL=found.callback_url or "")
+                _environment(KANNEL_URL=local.kannel_url, CALLBACK_URL=local.callback_url or "")
             )
-            say(f"Kannel runs at {found.kannel_url}, its receiver at {found.callback_url}\n")
+            say(f"Kannel runs at {local.kannel_url}, its receiver at {local.callback_url}\n")
         yield settings.gateway == "kannel"
 
 

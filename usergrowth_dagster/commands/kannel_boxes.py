@@ -46,8 +46,8 @@ class Ports:
     @classmethod
     def free(cls) -> "Ports":
         """Ports that nobody uses at the moment."""
-        with contextlib.ExitStack() as held:
-            sockets = [held.enter_context(socket.socket()) for _ in range(4)]
+        with contextlib.ExitStack() as stack:
+            sockets = [stack.enter_context(socket.socket()) for _ in range(4)]
             for one in sockets:
                 one.bind(("127.0.0.1", 0))
             return cls(*(one.getsockname()[1] for one in sockets))
@@ -81,14 +81,14 @@ def find_programs() -> dict[str, str]:
         UserError: one is not installed.
     """
     path = os.pathsep.join((os.environ.get("PATH", ""), *_PLACES))
-    found = {name: shutil.which(name, path=path) for name in ("bearerbox", "smsbox", "fakesmsc")}
-    if missing := [name for name, place in found.items() if place is None]:
+    places = {name: shutil.which(name, path=path) for name in ("bearerbox", "smsbox", "fakesmsc")}
+    if missing := [name for name, place in places.items() if place is None]:
         raise UserError(
             f"Kannel's {' and '.join(missing)} cannot be found; install it with "
             "apt-get install kannel kannel-extras",
             code="machine.missing_program",
         )
-    return {name: str(place) for name, place in found.items()}
+    return {name: str(place) for name, place in places.items()}
 
 
 def _group(name: str, values: Mapping[str, object]) -> str:

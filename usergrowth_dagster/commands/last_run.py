@@ -31,7 +31,7 @@ FILE = "last_run.json"
 _ENVIRONMENT = ("USERGROWTH_", "DAGSTER_", "MLFLOW_", "AWS_", "TZ")
 _HOME_FILES = (CONFIG_NAME, "secret.key", "credentials.toml")
 _SQLITE_HEAD = 100  # bytes; the counter of changes is among them
-_WAL_HEAD = 32  # bytes; new salts whenever the log begins anew
+_WAL_HEAD = 32  # bytes; new salts whenever the log starts over
 
 
 class LastRun:
@@ -90,12 +90,12 @@ class LastRun:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            found = json.loads(self.file.read_bytes())
-            read(found["report"], found["time"])
+            record = json.loads(self.file.read_bytes())
+            read(record["report"], record["time"])
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return None
-        whole = isinstance(found.get("marks"), str) and isinstance(found.get("outputs"), dict)
-        return dict(found) if whole else None
+        whole = isinstance(record.get("marks"), str) and isinstance(record.get("outputs"), dict)
+        return dict(record) if whole else None
 
     def _tag(self, path: str) -> str | None:
         """The tag of a file below the landing root that is older than this command."""
@@ -166,10 +166,10 @@ class LastRun:
 def _file_mark(file: Path) -> tuple[int, int] | None:
     """Size and time of change; None when the file is not there."""
     try:
-        found = file.stat()
+        stat = file.stat()
     except OSError:
         return None
-    return found.st_size, found.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _database_mark(file: Path) -> list[Any]:
@@ -195,17 +195,17 @@ def _code_marks() -> Iterator[Any]:
 
 def _tree_marks(folder: Path) -> list[tuple[str, int, int]]:
     """Path, size and time of change of all files below a folder, compiled ones left out."""
-    found = []
+    marks = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name != "__pycache__"]
         for name in names:
             if (mark := _file_mark(Path(parent, name))) is not None:
-                found.append((os.path.relpath(f"{parent}/{name}", folder), *mark))
-    return sorted(found)
+                marks.append((os.path.relpath(f"{parent}/{name}", folder), *mark))
+    return sorted(marks)
 
 
 def _output_files(report: ChainReport) -> list[str]:
     """Paths of the output.csv that the run looked at, below the landing root."""
-    found = report.decide.metadata.get("selection_output", {}) if report.decide else {}
-    tasks = found.get("by_task")
+    metadata = report.decide.metadata.get("selection_output", {}) if report.decide else {}
+    tasks = metadata.get("by_task")
     return [] if tasks is None else [line[tasks.header.index("file")] for line in tasks.lines]

@@ -173,10 +173,10 @@ def _record(ref: "ModelRef") -> dict[str, Any]:
 def _standing(ref: "ModelRef") -> str:
     who = f", by the word of {ref.reviewed_by}" if ref.reviewed_by else ", by its gates"
     why = f": {ref.why}" if ref.why else ""
-    told = f"{ref.name} version {ref.version} is {ref.status.replace('_', ' ')}{who}{why}."
+    sentence = f"{ref.name} version {ref.version} is {ref.status.replace('_', ' ')}{who}{why}."
     if ref.failed_gates:
-        told += f" It failed the gates {', '.join(ref.failed_gates)}."
+        sentence += f" It failed the gates {', '.join(ref.failed_gates)}."
     if ref.status == "waiting_review":
-        told += f" It waits since {ref.held}." if ref.held else ""
-        told += f" To approve it: usergrowth models approve {ref.name} {ref.version}"
-    return told
+        sentence += f" It waits since {ref.held}." if ref.held else ""
+        sentence += f" To approve it: usergrowth models approve {ref.name} {ref.version}"
+    return sentence

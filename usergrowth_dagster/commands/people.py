@@ -70,8 +70,8 @@ def rotate_key(home: Path | None, say: Say, progress: Progress | None = None) ->
     project = Project(open_home(home))
     done = rotate(project.store, project.settings.home, whoami(), progress)
     if done.resealed:
-        told = ", ".join(f"{number:,} of {name}" for name, number in done.resealed.items())
-        say(f"Sealed anew with key {done.key_id}: {told}.")
+        counts = ", ".join(f"{number:,} of {name}" for name, number in done.resealed.items())
+        say(f"Sealed again with key {done.key_id}: {counts}.")
     if done.todo:
         say(f"To do: {done.todo}.")
     elif done.resealed:
@@ -84,7 +84,7 @@ def audit_log(
     """Lines of the audit log: time in the business time zone, who, what, to what, detail."""
     settings = open_home(home)
     start = datetime.combine(since, time(), settings.zone).astimezone(UTC) if since else None
-    found = entries(Project(settings).store, since=start, actor=actor, limit=limit)
+    log = entries(Project(settings).store, since=start, actor=actor, limit=limit)
     return [
         (
             entry.time.astimezone(settings.zone),
@@ -93,5 +93,5 @@ def audit_log(
             entry.subject,
             entry.detail,
         )
-        for entry in found
+        for entry in log
     ]

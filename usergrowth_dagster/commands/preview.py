@@ -37,26 +37,26 @@ def preview_campaign(
     project = Project(open_home(home))
     problems, found_all = [], []
     for task in tasks_of(project, campaign, day):
-        found = preview_task(project, task, samples)
-        show_preview(project, found, page.say, page.table)
-        found_all.append(_record(found))
-        problems += found.problems
+        preview = preview_task(project, task, samples)
+        show_preview(project, preview, page.say, page.table)
+        found_all.append(_record(preview))
+        problems += preview.problems
     page.document(found_all)
     return problems
 
 
-def _record(found: Preview) -> dict[str, Any]:
+def _record(preview: Preview) -> dict[str, Any]:
     """A task's preview as JSON; addresses are masked as in the samples."""
-    forecast = found.forecast
+    forecast = preview.forecast
     made: dict[str, Any] = {
-        "task": found.task.task_id,
-        "campaign": found.task.campaign,
-        "execution_date": found.task.execution_date,
-        "planned": found.planned,
-        "decided": found.decided,
-        "reviews": found.reviews,
-        "unknown_zones": found.unknown_zones,
-        "problems": found.problems,
+        "task": preview.task.task_id,
+        "campaign": preview.task.campaign,
+        "execution_date": preview.task.execution_date,
+        "planned": preview.planned,
+        "decided": preview.decided,
+        "reviews": preview.reviews,
+        "unknown_zones": preview.unknown_zones,
+        "problems": preview.problems,
         "forecast": None,
     }
     if forecast is not None:
@@ -68,9 +68,9 @@ def _record(found: Preview) -> dict[str, Any]:
             "messages": plan.messages,
             "cost": plan.cost,
             "currency": plan.currency,
-            "committed": found.committed,
+            "committed": preview.committed,
             "states": plan.states,
-            "standing": plan.standing if found.planned else None,
+            "standing": plan.standing if preview.planned else None,
             "skipped": plan.reasons,
             "sizes": forecast.sizes,
             "hours": [
@@ -84,24 +84,24 @@ def _record(found: Preview) -> dict[str, Any]:
     return made
 
 
-def show_preview(project: Project, found: Preview, say: "Say", show_table: "ShowTable") -> None:
+def show_preview(project: Project, preview: Preview, say: "Say", show_table: "ShowTable") -> None:
     """Print one task's preview."""
-    task = found.task
-    stage = "planned" if found.planned else "decided" if found.decided else "not decided yet"
+    task = preview.task
+    stage = "planned" if preview.planned else "decided" if preview.decided else "not decided yet"
     say(f"Task {task.task_id} of campaign {task.campaign}, {task.execution_date}: {stage}")
-    for one in found.reviews:
+    for one in preview.reviews:
         why = f": {one.reason}" if one.reason else ""
         say(f"{one.kind} {one.name!r}: {one.status.name.lower()}{why}")
-    if not found.decided and not found.planned:
+    if not preview.decided and not preview.planned:
         say(f"run `usergrowth run --date {task.execution_date}` first; it sends nothing that waits")
-    if found.decided:
-        _show_outcomes(found.decided, show_table)
-    for notice in found.notices:
+    if preview.decided:
+        _show_outcomes(preview.decided, show_table)
+    for notice in preview.notices:
         say(f"warning: {notice}")
-    if found.unknown_zones:
-        say(unknown_zones_sentence(found.unknown_zones))
-    if found.forecast is not None:
-        _show_forecast(found, found.forecast, project.settings.zone, say, show_table)
+    if preview.unknown_zones:
+        say(unknown_zones_sentence(preview.unknown_zones))
+    if preview.forecast is not None:
+        _show_forecast(preview, preview.forecast, project.settings.zone, say, show_table)
     say("")
 
 
@@ -112,7 +112,7 @@ def _show_outcomes(decided: dict[str, int], show_table: "ShowTable") -> None:
 
 
 def _show_forecast(
-    found: Preview, forecast: Forecast, zone: ZoneInfo, say: "Say", show_table: "ShowTable"
+    preview: Preview, forecast: Forecast, zone: ZoneInfo, say: "Say", show_table: "ShowTable"
 ) -> None:
     plan = forecast.plan
     people = sum(plan.states.values())
@@ -124,16 +124,16 @@ def _show_forecast(
     due, send_by = (
         shown_moment(moment, zone) for moment in (plan.occurrence.due, plan.occurrence.send_by)
     )
-    verb = "were planned to get" if found.planned else "get"
+    verb = "were planned to get" if preview.planned else "get"
     say(
         f"{plan.people:,} of {people:,} people {verb} {plan.messages:,} messages for "
         f"{plan.cost:,.2f} {plan.currency}, from {due} to {send_by} ({zone.key})"
     )
-    if found.planned:
+    if preview.planned:
         say("Now: " + ", ".join(f"{count:,} {word}" for word, count in plan.standing.items()))
         if not {"waiting", "being sent", "in doubt"} & set(plan.standing):
             say("Nobody gets a text of it any more.")
-    _show_budget(found, forecast, say)
+    _show_budget(preview, forecast, say)
     show_table(
         "Sizes",
         ("messages a person", "people"),
@@ -145,15 +145,15 @@ def _show_forecast(
         [(zone, hour, Count(n)) for (zone, hour), n in forecast.hours.items()],
     )
     if forecast.plan.occurrence.variants:
-        _show_texts(found, forecast, show_table)
+        _show_texts(preview, forecast, show_table)
     if forecast.longest:
         long = forecast.longest
         say(f"Longest: {long.length} characters, {long.segments} messages: {long.text}")
     _show_samples(forecast.samples, show_table)
 
 
-def _show_texts(found: Preview, forecast: Forecast, show_table: "ShowTable") -> None:
-    draw = variant_draw(found.task)
+def _show_texts(preview: Preview, forecast: Forecast, show_table: "ShowTable") -> None:
+    draw = variant_draw(preview.task)
     chances = draw.chances if draw else {}
     show_table(
         "Texts",
@@ -173,12 +173,12 @@ def _show_texts(found: Preview, forecast: Forecast, show_table: "ShowTable") -> 
     )
 
 
-def _show_budget(found: Preview, forecast: Forecast, say: "Say") -> None:
-    spec, plan = found.task.spec, forecast.plan
+def _show_budget(preview: Preview, forecast: Forecast, say: "Say") -> None:
+    spec, plan = preview.task.spec, forecast.plan
     if spec.selection.spending_limit is not None:
         say(f"Budget of the selection: {spec.selection.spending_limit:,.2f} {plan.currency}")
     if spec.schedule.max_cost is not None:
-        others = float(found.committed)
+        others = float(preview.committed)
         left = spec.schedule.max_cost - others - plan.cost
         say(
             f"Budget of the schedule: {spec.schedule.max_cost:,.2f} {plan.currency}, of which "

@@ -19,13 +19,13 @@ def redecide_task(home: Path | None, task_id: str, why: str) -> list[str]:
     done = redecide(project, task_id, whoami(), why)
     people = ", ".join(f"{rows:,} {what}" for what, rows in done.people.items()) or "nobody"
     day = one_task(project.store, task_id).execution_date
-    told = [
+    lines = [
         f"task {task_id!r}: its send plan is thrown away ({people}); nobody was ever texted by it",
-        f"usergrowth run --date {day} decides it anew",
+        f"usergrowth run --date {day} decides it again",
     ]
     if day < project.settings.current_date():
-        told.append(
+        lines.append(
             f"{day} has passed: to text these people, give the campaign a later execution_date "
             "and apply it first, or its texts expire again"
         )
-    return told
+    return lines

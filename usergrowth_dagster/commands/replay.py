@@ -31,20 +31,20 @@ def replay(
         raise UserError("replay: name a task, or give --all", code="command.invalid")
     project = Project(open_home(home))
     names = list(decided_tasks(project)) if task_id is None else [task_id]
-    found = []
+    replayed = []
     for name in names:
         for one in replay_task(project, name):
-            found.append(one)
+            replayed.append(one)
             _show(one, task_id is not None, page.say, page.table)
-    page.document(found)
-    if not found:
+    page.document(replayed)
+    if not replayed:
         page.say("nothing has been decided yet")
-    return [one.sentence for one in found if one.state != "equal"]
+    return [one.sentence for one in replayed if one.state != "equal"]
 
 
-def _show(found: Replayed, whole: bool, say: "Say", table: "ShowTable") -> None:
-    if whole and found.checks:
-        lines = [(check.part, check.state, check.detail) for check in found.checks]
+def _show(replayed: Replayed, whole: bool, say: "Say", table: "ShowTable") -> None:
+    if whole and replayed.checks:
+        lines = [(check.part, check.state, check.detail) for check in replayed.checks]
         table("", ("made from", "now", ""), lines)
-    if found.state == "equal":
-        say(f"{found.sentence}.")
+    if replayed.state == "equal":
+        say(f"{replayed.sentence}.")

@@ -72,9 +72,9 @@ def report(
     return failures
 
 
-def _record(found: Report) -> dict[str, Any]:
+def _record(report: Report) -> dict[str, Any]:
     """The report as JSON, as its file has it, and where the page is."""
-    return {**json.loads(render_json(found.effect, found.basis)), "page": found.page}
+    return {**json.loads(render_json(report.effect, report.basis)), "page": report.page}
 
 
 def _asked(
@@ -110,13 +110,13 @@ def _asked(
     return sorted(decided, key=lambda task: (task.execution_date, task.task_id))
 
 
-def show_report(found: Report, say: Say, table: ShowTable) -> None:
+def show_report(report: Report, say: Say, table: ShowTable) -> None:
     """Print what a report says."""
-    effect = found.effect
+    effect = report.effect
     named = f" {effect.task_id} (campaign {effect.campaign})"
     if not effect.funnel.steps:
         named = f" on, {effect.campaign}"
     say(f"{effect.execution_date}{named}: {effect.sentence}")
     say("")
     table("", ("figure", "value", "interval or remark"), list(figure_rows(effect)))
-    say(f"{found.page}\n")
+    say(f"{report.page}\n")

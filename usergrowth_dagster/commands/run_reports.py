@@ -65,8 +65,8 @@ def written(report: ChainReport) -> dict[str, Any]:
 
 def _written(report: RunReport) -> dict[str, Any]:
     metadata = {
-        asset: {key: _plain(value) for key, value in found.items() if _is_plain(value)}
-        for asset, found in report.metadata.items()
+        asset: {key: _plain(value) for key, value in values.items() if _is_plain(value)}
+        for asset, values in report.metadata.items()
     }
     return {"run_id": report.run_id, "rows": report.rows, "metadata": metadata} | {
         "warnings": report.warnings
@@ -102,9 +102,9 @@ def _read(document: Mapping[str, Any]) -> RunReport:
     metadata = {
         asset: {
             key: Rows(**value["rows"]) if isinstance(value, dict) and "rows" in value else value
-            for key, value in found.items()
+            for key, value in values.items()
         }
-        for asset, found in document["metadata"].items()
+        for asset, values in document["metadata"].items()
     }
     return RunReport(
         document["run_id"],

@@ -20,27 +20,27 @@ def addresses(settings: Settings, port: int) -> list[tuple[str, str]]:
         UserError: a credential or setting of a gateway is missing.
     """
     root = (settings.callback_url or f"http://127.0.0.1:{port}").rstrip("/")
-    found: list[tuple[str, str]] = []
+    places: list[tuple[str, str]] = []
     for name in sorted({settings.gateway, settings.email_gateway}):
         if name == "aliyun":
             from usergrowth_dagster.messaging.gateways.aliyun_reports import reply_url
 
-            found.append(("Aliyun SmsReport", f"{root}/aliyun/report"))
+            places.append(("Aliyun SmsReport", f"{root}/aliyun/report"))
             if settings.callback_url:
-                found.append(("Aliyun SmsUp", reply_url(settings)))
+                places.append(("Aliyun SmsUp", reply_url(settings)))
         elif name == "kannel":
             from usergrowth_dagster.messaging.gateways import kannel
 
-            found.append(("Kannel get-url of replies", kannel.reply_url(settings)))
+            places.append(("Kannel get-url of replies", kannel.reply_url(settings)))
         elif name == "twilio":
-            found.append(("Twilio, a message comes in", f"{root}/twilio/mo"))
+            places.append(("Twilio, a message comes in", f"{root}/twilio/mo"))
         elif name == "webhook":
-            found.append(("webhook receipts", f"{root}/webhook/dlr"))
-            found.append(("webhook replies", f"{root}/webhook/mo"))
+            places.append(("webhook receipts", f"{root}/webhook/dlr"))
+            places.append(("webhook replies", f"{root}/webhook/mo"))
         else:
-            found.append((f"{name} receipts", f"{root}/{name}/<callback_token>/dlr"))
-            found.append((f"{name} replies", f"{root}/{name}/<callback_token>/mo"))
-    return found
+            places.append((f"{name} receipts", f"{root}/{name}/<callback_token>/dlr"))
+            places.append((f"{name} replies", f"{root}/{name}/<callback_token>/mo"))
+    return places
 
 
 def serve(settings: Settings, host: str, port: int, say: Callable[[str], None]) -> None:

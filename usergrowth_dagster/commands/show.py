@@ -100,22 +100,22 @@ def show_chain(report: ChainReport, say: Say, show_table: ShowTable) -> list[str
     else:
         say("No table had anything new to take in.")
     for name in ("population", "scores", "decisions", "selection_output", "send_batches"):
-        told = report.decide.metadata.get(name, {}).get("by_task") if report.decide else None
-        if told:
+        table = report.decide.metadata.get(name, {}).get("by_task") if report.decide else None
+        if table:
             say("")
-            show_table(name, told.header, told.lines)
+            show_table(name, table.header, table.lines)
     sent = report.decide.metadata.get("dispatched_messages", {}) if report.decide else {}
-    told = ", ".join(f"{k} {v}" for k, v in sent.items() if v and not k.startswith("dagster/"))
+    table = ", ".join(f"{k} {v}" for k, v in sent.items() if v and not k.startswith("dagster/"))
     if report.rehearsed is not None:
         show_rehearsal(report.rehearsed, say, show_table)
     elif report.decide:
-        say(f"\ndispatched now: {told or 'nothing was due'}")
+        say(f"\ndispatched now: {table or 'nothing was due'}")
     if report.measure:
         failures += report.measure.failures
         warnings += report.measure.warnings
-        if told := report.measure.metadata.get("effects", {}).get("by_task"):
+        if table := report.measure.metadata.get("effects", {}).get("by_task"):
             say("")
-            show_table("effects", told.header, told.lines)
+            show_table("effects", table.header, table.lines)
     for warning in warnings:
         say(f"warning: {warning}")
     return failures
@@ -144,15 +144,15 @@ def show_rehearsal(rehearsed: "Sequence[Rehearsed]", say: Say, show_table: ShowT
 
 def show_training(report: RunReport, say: Say, show_table: ShowTable) -> list[str]:
     """Show what a training came to; the sentences of what failed."""
-    for name, found in report.metadata.items():
-        told = {
+    for name, metadata in report.metadata.items():
+        shown = {
             key: value
-            for key, value in found.items()
+            for key, value in metadata.items()
             if key.rsplit(": ", 1)[-1] in ("model", "gain", "skipped", "evaluation")
         }
-        if told:
+        if shown:
             say(f"\n{name}")
-        for key, value in told.items():
+        for key, value in shown.items():
             if isinstance(value, Rows):
                 show_table(f"{name}: {key}", value.header, value.lines)
             else:
@@ -162,8 +162,8 @@ def show_training(report: RunReport, say: Say, show_table: ShowTable) -> list[st
 
 def _written(report: RunReport) -> list[tuple[str, Count]]:
     """The steps that wrote rows, and how many; not those that found all up to date."""
-    found = {
+    rows_by_step = {
         name: one.get("rows_written", one.get("dagster/row_count"))
         for name, one in report.metadata.items()
     }
-    return [(name, Count(rows)) for name, rows in found.items() if rows]
+    return [(name, Count(rows)) for name, rows in rows_by_step.items() if rows]

@@ -8,7 +8,7 @@ from usergrowth_dagster.tasks.project import Project
 
 def read_status(project: Project) -> Overview:
     """Everything of a home at a glance; what cannot be read is a failure and hides nothing else."""
-    found = Overview()
+    overview = Overview()
     for title, read in (
         ("Tables", _tables),
         ("Models", _models),
@@ -19,17 +19,17 @@ def read_status(project: Project) -> Overview:
         try:
             part = read(project)
         except UserError as error:
-            found.failures.append(str(error))
+            overview.failures.append(str(error))
         except (ValueError, ArithmeticError, LookupError, TypeError) as error:
-            found.failures.append(
+            overview.failures.append(
                 f"{title}: a record holds what cannot be shown "
                 f"({type(error).__name__}: {' '.join(str(error).split())})"
             )
         else:
-            found.sections += part.sections
-            found.failures += part.failures
-    found.failures = list(dict.fromkeys(found.failures))
-    return found
+            overview.sections += part.sections
+            overview.failures += part.failures
+    overview.failures = list(dict.fromkeys(overview.failures))
+    return overview
 
 
 def _deliveries(project: Project) -> Overview:

@@ -114,12 +114,12 @@ def _task(project: Project, task: Task) -> dict[str, Any]:
     }
 
 
-def _figure(found: dict[str, Any] | None) -> str:
-    if not found or found["value"] is None:
+def _figure(figure: dict[str, Any] | None) -> str:
+    if not figure or figure["value"] is None:
         return ""
-    if found["low"] is None:
-        return f"{found['value']:.3f}"
-    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    if figure["low"] is None:
+        return f"{figure['value']:.3f}"
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
 
 
 def show_summary(summary: dict[str, Any], say: Say, show_table: ShowTable) -> None:
@@ -135,9 +135,9 @@ def show_summary(summary: dict[str, Any], say: Say, show_table: ShowTable) -> No
         rows = [
             (
                 scorer + (" *" if scorer == model["champion"] else ""),
-                *(_figure(found.get(metric)) for metric in SHOWN),
+                *(_figure(metrics.get(metric)) for metric in SHOWN),
             )
-            for scorer, found in model["metrics"].items()
+            for scorer, metrics in model["metrics"].items()
         ]
         show_table(f"Model {name}, version {model['version']}", ("", *SHOWN.values()), rows)
         say(model["gain"])

@@ -1,4 +1,4 @@
-"""Whether what is kept of the tables is what their logs say, and deriving it anew."""
+"""Checks the kept state of the tables against their logs, and derives it again."""
 
 from collections.abc import Mapping
 
@@ -18,11 +18,11 @@ def rebuild_states(project: Project) -> list[tuple[str, int, int]]:
     The file that keeps the states must be writable; it may be missing or damaged.
     """
     warehouse = project.warehouse
-    found = []
+    lines = []
     for table in warehouse.tables():
         warehouse.states.rebuild(warehouse.log(table))
         state = warehouse.state(table)
         if state is not None:
             days = {day for marks in state.marks.values() for day in marks}
-            found.append((table, state.version, len(days)))
-    return found
+            lines.append((table, state.version, len(days)))
+    return lines

@@ -34,8 +34,8 @@ def what_if(
     task = read_task(project.store, task_id)
     policy_asked(task, question)
     effect = measure(project, task)
-    found = ask(project, task, effect, question)
-    page.document(found)
+    answers = ask(project, task, effect, question)
+    page.document(answers)
     say, table = page.say, page.table
     worth = worth_of(project, task, question)
     say(
@@ -52,22 +52,22 @@ def what_if(
         if worth.has_amount:
             by += " in choosing; profit is reckoned by the amounts that people brought"
         say(by)
-    _show(found, worth.known, worth.currency, table)
+    _show(answers, worth.known, worth.currency, table)
     reasons: dict[str, list[str]] = {}
-    for one in found:
+    for one in answers:
         if one.value.refused:
             reasons.setdefault(one.value.refused, []).append(one.value.policy)
     for reason, policies in reasons.items():
         say(f"No answer for {', '.join(policies)}: {reason}.")
-    if len(found) == 3 and found[1].value.refused is None:
-        _show_estimators(found[1], worth.currency if worth.known else "", say, table)
+    if len(answers) == 3 and answers[1].value.refused is None:
+        _show_estimators(answers[1], worth.currency if worth.known else "", say, table)
 
 
-def _show(found: list[Valued], has_worth: bool, currency: str, table: "ShowTable") -> None:
+def _show(answers: list[Valued], has_worth: bool, currency: str, table: "ShowTable") -> None:
     header = ["policy", "texted", f"cost {currency}", "more returns"]
     header += [f"profit {currency}"] if has_worth else []
     lines = []
-    for one in found:
+    for one in answers:
         value = one.value
         line: list[Any] = [value.policy, f"{value.texted:,.0f}", f"{value.cost:,.2f}"]
         line.append(_figure(value.returns, 1))
@@ -96,9 +96,11 @@ def _by(answer: Answer, name: str, digits: int) -> str:
     return _figure(getattr(answer, name), digits)
 
 
-def _figure(found: Estimate | None, digits: int) -> str:
-    if found is None:
+def _figure(estimate: Estimate | None, digits: int) -> str:
+    if estimate is None:
         return "no answer"
-    if found.low is None or found.high is None:
-        return signed(f"{found.value:,.{digits}f}") + " (too few for an interval)"
-    return signed(f"{found.value:,.{digits}f} [{found.low:,.{digits}f}, {found.high:,.{digits}f}]")
+    if estimate.low is None or estimate.high is None:
+        return signed(f"{estimate.value:,.{digits}f}") + " (too few for an interval)"
+    return signed(
+        f"{estimate.value:,.{digits}f} [{estimate.low:,.{digits}f}, {estimate.high:,.{digits}f}]"
+    )

@@ -23,24 +23,24 @@ def explain(
 ) -> None:
     """Say why; no address is shown unmasked."""
     project = Project(open_home(home))
-    found = why(project, user_id, campaign=campaign, day=day)
-    page.document(found)
+    answer = why(project, user_id, campaign=campaign, day=day)
+    page.document(answer)
     if not page.as_json:
-        _show(found, project.settings.zone, page.say, page.table)
+        _show(answer, project.settings.zone, page.say, page.table)
 
 
-def _show(found: Why, zone: ZoneInfo, say: Say, table: ShowTable) -> None:
-    say(f"{found.sentence}.")
-    for story in found.tasks:
+def _show(answer: Why, zone: ZoneInfo, say: Say, table: ShowTable) -> None:
+    say(f"{answer.sentence}.")
+    for story in answer.tasks:
         say("")
         say(f"{story.execution_date} {story.task_id} (campaign {story.campaign}): {story.sentence}")
         _show_story(story, zone, say, table)
-    if found.elsewhere:
+    if answer.elsewhere:
         say("")
-        say(f"Not in the population of {found.elsewhere} more tasks.")
-    contact = found.contact
-    held = [*contact.suppressed, *contact.lifted]
-    if held:
+        say(f"Not in the population of {answer.elsewhere} more tasks.")
+    contact = answer.contact
+    records = [*contact.suppressed, *contact.lifted]
+    if records:
         say("")
         table(
             "suppressions",
@@ -55,11 +55,11 @@ def _show(found: Why, zone: ZoneInfo, say: Say, table: ShowTable) -> None:
                     row["source"],
                     at(row["lifted_time"], zone) if row["lifted_time"] else "",
                 )
-                for row in held
+                for row in records
             ],
         )
     say("")
-    say(_contact_line(found, zone))
+    say(_contact_line(answer, zone))
 
 
 def _show_story(story: Story, zone: ZoneInfo, say: Say, table: ShowTable) -> None:
@@ -153,9 +153,9 @@ def _short(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-def _contact_line(found: Why, zone: ZoneInfo) -> str:
+def _contact_line(answer: Why, zone: ZoneInfo) -> str:
     """Whether the person may be contacted now, by the settings' own rules."""
-    contact = found.contact
+    contact = answer.contact
     parts = []
     if contact.suppressed:
         first = contact.suppressed[0]

@@ -136,10 +136,10 @@ def _link_variants(work: Work, schedule_id: int, wanted: set[int]) -> None:
     """Keep which further texts a schedule has; the template record of a dropped one stays."""
     table = schema.schedule_variant
     mine = table.c.schedule_id == schedule_id
-    held = set(work.connection.scalars(select(table.c.template_id).where(mine)))
-    if gone := held - wanted:
+    linked = set(work.connection.scalars(select(table.c.template_id).where(mine)))
+    if gone := linked - wanted:
         work.connection.execute(table.delete().where(mine, table.c.template_id.in_(gone)))
-    if new := sorted(wanted - held):
+    if new := sorted(wanted - linked):
         links = [{"schedule_id": schedule_id, "template_id": one} for one in new]
         work.connection.execute(table.insert(), links)
 

@@ -1,6 +1,6 @@
 """The audit log: who did what, beyond the history of single records.
 
-An entry is written in the transaction of the change it tells of, so there is no change without its
+An entry is written in the transaction of the change it records, so there is no change without its
 entry. It never holds a phone number, nor the id of a person who is forgotten.
 """
 
@@ -37,7 +37,7 @@ def whoami() -> str:
 
 
 def record(connection: Connection, actor: str, action: str, subject: str, detail: str = "") -> None:
-    """Add an entry within the transaction of the change it tells of.
+    """Add an entry within the transaction of the change it records.
 
     Args:
         connection: of ``ControlStore.write``.
@@ -80,5 +80,5 @@ def entries(
     if limit is not None:
         query = query.limit(limit)
     with store.read() as connection:
-        found = [Entry(**row) for row in connection.execute(query).mappings()]
-    return found[::-1]
+        log = [Entry(**row) for row in connection.execute(query).mappings()]
+    return log[::-1]

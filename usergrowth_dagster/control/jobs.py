@@ -39,7 +39,7 @@ def _group(
 
 
 def task_running(store: ControlStore, task_id: str, actor: str = "run", note: str = "") -> None:
-    """A run of the task has begun; its groups are checked anew.
+    """A run of the task has begun; its groups are checked again.
 
     Raises:
         UserError: no such task.
@@ -125,9 +125,9 @@ def training_failure(store: ControlStore, campaign_name: str) -> str:
     """Why a campaign's last training failed; empty when it did not, or when there was none."""
     table = schema.training_job
     with store.read() as connection:
-        found = connection.execute(
+        job = connection.execute(
             select(table.c.id, table.c.status).where(table.c.name == f"{campaign_name}-training")
         ).first()
-    if found is None or found[1] is not JobStatus.FAILED:
+    if job is None or job[1] is not JobStatus.FAILED:
         return ""
-    return store.history(Kind.TRAINING_JOB, found[0])[-1].note
+    return store.history(Kind.TRAINING_JOB, job[0])[-1].note

@@ -112,7 +112,7 @@ def reviews(store: ControlStore, campaign: str) -> list[Review]:
             select(variant.c.template_id).where(variant.c.schedule_id.in_(mine)),
         ),
     }
-    found = []
+    open_reviews = []
     with store.read() as connection:
         for kind, ids in used.items():
             table = TABLES[kind]
@@ -121,21 +121,21 @@ def reviews(store: ControlStore, campaign: str) -> list[Review]:
                 .where(table.c.id.in_(ids))
                 .order_by(table.c.name)
             )
-            found += [Review(kind, row[0], row[1], row[2]) for row in rows]
-    return found
+            open_reviews += [Review(kind, row[0], row[1], row[2]) for row in rows]
+    return open_reviews
 
 
 def all_reviews(store: ControlStore) -> list[Review]:
     """Where every signature and template stands, by kind and name."""
-    found = []
+    every_review = []
     with store.read() as connection:
         for kind in (Kind.SIGNATURE, Kind.TEMPLATE):
             table = TABLES[kind]
             rows = connection.execute(
                 select(table.c.name, table.c.status, table.c.reason).order_by(table.c.name)
             )
-            found += [Review(kind, row[0], row[1], row[2]) for row in rows]
-    return found
+            every_review += [Review(kind, row[0], row[1], row[2]) for row in rows]
+    return every_review
 
 
 def review_history(store: ControlStore, name: str) -> list[tuple[Kind, Event]]:
@@ -144,7 +144,7 @@ def review_history(store: ControlStore, name: str) -> list[tuple[Kind, Event]]:
     Raises:
         UserError: neither a signature nor a template has that name.
     """
-    found: list[tuple[Kind, Event]] = []
+    events: list[tuple[Kind, Event]] = []
     known: list[str] = []
     for kind in (Kind.SIGNATURE, Kind.TEMPLATE):
         table = TABLES[kind]
@@ -152,10 +152,10 @@ def review_history(store: ControlStore, name: str) -> list[tuple[Kind, Event]]:
             record = connection.scalar(select(table.c.id).where(table.c.name == name))
             known += connection.scalars(select(table.c.name).order_by(table.c.name)).all()
         if record is not None:
-            found += [(kind, event) for event in store.history(kind, record)]
-    if not found:
+            events += [(kind, event) for event in store.history(kind, record)]
+    if not events:
         raise UserError(
             f"no signature or template is called {name!r}; there are: {', '.join(known) or 'none'}",
             code="campaign.unknown",
         )
-    return sorted(found, key=lambda one: one[1].time)
+    return sorted(events, key=lambda one: one[1].time)

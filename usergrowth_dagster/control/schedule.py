@@ -46,7 +46,7 @@ class ScheduleSpec(Strict):
         0, ge=-1, le=100_000, description="times after the first; -1 = until end_time, or for ever"
     )
     refresh_audience: bool = Field(
-        False, description="decide the audience anew each time; false = keep the first one"
+        False, description="decide the audience again each time; false = keep the first one"
     )
     smart_send: SmartSendSpec | None = None
     max_cost: float | None = Field(

@@ -284,9 +284,9 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     write = connection.get_execution_options().get("write", False)
-    held = connection.connection.dbapi_connection
-    assert held is not None
-    held.cursor().execute("begin immediate" if write else "begin")
+    driver = connection.connection.dbapi_connection
+    assert driver is not None
+    driver.cursor().execute("begin immediate" if write else "begin")
 
 
 def _revision(connection: Connection) -> str | None:

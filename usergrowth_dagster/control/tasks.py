@@ -124,42 +124,42 @@ def register(
     spec = load_spec(row["spec"])
     population = _population(spec, task_id, upload or task_id)
     job = schema.inference_job
-    held = connection.execute(select(job).where(job.c.name == task_id)).mappings().first()
-    if held is None:
+    existing = connection.execute(select(job).where(job.c.name == task_id)).mappings().first()
+    if existing is None:
         _create(store, connection, row, spec, task_id, population, execution_date, actor)
         return "created"
-    if held["campaign_id"] != row["id"]:
+    if existing["campaign_id"] != row["id"]:
         other = connection.scalar(
-            select(schema.campaign.c.name).where(schema.campaign.c.id == held["campaign_id"])
+            select(schema.campaign.c.name).where(schema.campaign.c.id == existing["campaign_id"])
         )
         raise UserError(
             f"task {task_id!r} belongs to campaign {other!r}; "
             f"upload the people of {campaign_name!r} into a folder of another name",
             code="task.conflict",
         )
-    if held["data_path"] != population and upload is not None:
+    if existing["data_path"] != population and upload is not None:
         raise UserError(
-            f"task {task_id!r} decides {held['data_path']} and cannot decide {population} again; "
-            "upload these people into a folder of another name",
+            f"task {task_id!r} decides {existing['data_path']} and cannot decide {population} "
+            "again; upload these people into a folder of another name",
             code="task.conflict",
         )
-    if held["execution_date"] == execution_date:
+    if existing["execution_date"] == execution_date:
         return ""
     if _is_frozen(connection, task_id):
         raise UserError(
-            f"task {task_id!r} has its send plan for {held['execution_date']} already and cannot "
-            f"move to {execution_date}; upload its people into a folder of another name",
+            f"task {task_id!r} has its send plan for {existing['execution_date']} already and "
+            f"cannot move to {execution_date}; upload its people into a folder of another name",
             code="task.conflict",
         )
     connection.execute(
         job.update()
-        .where(job.c.id == held["id"])
+        .where(job.c.id == existing["id"])
         .values(execution_date=execution_date, updated_time=utc_now())
     )
-    note = f"execution date {held['execution_date']} became {execution_date}"
-    store.note(connection, Kind.INFERENCE_JOB, held["id"], actor, note=note)
-    if held["status"] in (JobStatus.SUCCESS, JobStatus.FAILED):
-        store.move(connection, Kind.INFERENCE_JOB, held["id"], JobStatus.QUEUED, actor)
+    note = f"execution date {existing['execution_date']} became {execution_date}"
+    store.note(connection, Kind.INFERENCE_JOB, existing["id"], actor, note=note)
+    if existing["status"] in (JobStatus.SUCCESS, JobStatus.FAILED):
+        store.move(connection, Kind.INFERENCE_JOB, existing["id"], JobStatus.QUEUED, actor)
     return note
 
 
@@ -403,10 +403,10 @@ def task(store: ControlStore, task_id: str) -> Task:
     Raises:
         UserError: no task has that id.
     """
-    found = _tasks(store, schema.inference_job.c.name == task_id)
-    if not found:
+    tasks = _tasks(store, schema.inference_job.c.name == task_id)
+    if not tasks:
         raise UserError(
             f"no task is called {task_id!r}; apply its campaign or upload its folder",
             code="task.unknown",
         )
-    return found[0]
+    return tasks[0]

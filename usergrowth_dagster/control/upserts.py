@@ -1,4 +1,4 @@
-"""Records created or changed from a campaign file, field by field, and what a person is told."""
+"""Records created or changed from a campaign file, field by field, and the lines that report it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -105,7 +105,7 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
         return {path: value}
     return {
-        key: found
+        key: part
         for name, inner in value.items()
-        for key, found in _flat(inner, f"{path}.{name}" if path else name).items()
+        for key, part in _flat(inner, f"{path}.{name}" if path else name).items()
     }

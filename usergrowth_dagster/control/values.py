@@ -26,15 +26,15 @@ NOW = "now"
 
 
 def key_error(key: str, rule: str) -> PydanticCustomError:
-    """An error of a rule between keys, told at the key (below the group that finds it)."""
+    """An error of a rule between keys, reported at the key (below the group that finds it)."""
     return PydanticCustomError("key_rule", "{rule}", {"key": key, "rule": rule})
 
 
 def _to_date(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, datetime):
         raise ValueError("must be a day without a time, such as 2017-12-28")
-    found = value if isinstance(value, date) else read_day(str(value))
-    return check_day(found) if info.context == FROM_FILE else found
+    day = value if isinstance(value, date) else read_day(str(value))
+    return check_day(day) if info.context == FROM_FILE else day
 
 
 def _to_execution(value: Any, info: ValidationInfo) -> Any:

@@ -94,7 +94,7 @@ class DeliverySettings(BaseSettings):
         "everywhere", description="what a refusal holds for"
     )
     callback_url: str | None = Field(
-        None, description="public root URL of `usergrowth serve`, told to providers"
+        None, description="public root URL of `usergrowth serve`, passed to providers"
     )
     serve_port: Annotated[PositiveInt, Field(le=65535)] = Field(
         8321, description="port of `usergrowth serve`"

@@ -78,10 +78,10 @@ class Round:
     @property
     def covered(self) -> bool | None:
         """Whether the measured interval holds the true effect; None without an interval."""
-        found, true = self.measured, self.ours.effect
-        if found is None or found.low is None or found.high is None or true is None:
+        measured, true = self.measured, self.ours.effect
+        if measured is None or measured.low is None or measured.high is None or true is None:
             return None
-        return found.low <= true <= found.high
+        return measured.low <= true <= measured.high
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -94,10 +94,10 @@ class Round:
             }
             for name, side in (("ours", self.ours), ("fixed", self.fixed))
         }
-        told = asdict(self)
-        for name, found in more.items():
-            told[name] |= found
-        return told | {"interval_holds_truth": self.covered}
+        document = asdict(self)
+        for name, values in more.items():
+            document[name] |= values
+        return document | {"interval_holds_truth": self.covered}
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def true_rounds(side: Side) -> list[Truth]:
 def _bind_decided(engine: Engine, project: "Project", side: Side) -> None:
     """Make the view ``decided``: the decisions of all rounds."""
     names = ("task_id", "ds", "row", "user_id", "item_id", "rank", "messages", "cost", "outcome")
-    files = [name for found in project.warehouse.files(DECISIONS).values() for name in found]
+    files = [file for of_day in project.warehouse.files(DECISIONS).values() for file in of_day]
     engine.bind_files("_decided", files, {name: DECISION_COLUMNS[name] for name in names})
     tasks = ", ".join(f"'{side.plan.task(number)}'" for number in side.plan.numbers)
     engine.run(
@@ -235,7 +235,7 @@ def learned_models(side: Side) -> list[Learned]:
 def _chosen_by(project: "Project", side: Side) -> dict[str, str]:
     """Version of the model of effects by task, where that chose."""
     names = ("task_id", "uplift_version", "net_value")
-    files = [name for found in project.warehouse.files(DECISIONS).values() for name in found]
+    files = [file for of_day in project.warehouse.files(DECISIONS).values() for file in of_day]
     with open_engine(project.settings) as engine:
         engine.bind_files("_decided", files, {name: DECISION_COLUMNS[name] for name in names})
         return dict(
@@ -248,9 +248,9 @@ def _chosen_by(project: "Project", side: Side) -> dict[str, str]:
 
 def lift_of(effect: Effect) -> Contrast | None:
     """The contrast of all texted against the control group, by intention to treat."""
-    for found in effect.contrasts:
-        if found.view == "intention_to_treat" and found.treated == "treatment":
-            return found
+    for contrast in effect.contrasts:
+        if contrast.view == "intention_to_treat" and contrast.treated == "treatment":
+            return contrast
     return None
 
 
@@ -267,13 +267,13 @@ def trend_of(rounds: list[Round]) -> Trend:
     ]
     tau = p_value = None
     if len(rounds) >= 4 and len(set(leads)) > 1:
-        found = kendalltau(range(len(leads)), leads, alternative="greater")
-        tau, p_value = float(found.statistic), float(found.pvalue)
+        test = kendalltau(range(len(leads)), leads, alternative="greater")
+        tau, p_value = float(test.statistic), float(test.pvalue)
     lead_first, lead_last = means[0] - means[2], means[1] - means[3]
     rises = lead_last > lead_first and p_value is not None and p_value < 0.05
     return Trend(tau, p_value, means[0], means[1], means[2], means[3], rises)
 
 
-def _per_message(found: list[Truth]) -> float:
-    messages = sum(one.messages for one in found)
-    return sum(one.value for one in found) / messages if messages else 0.0
+def _per_message(truths: list[Truth]) -> float:
+    messages = sum(one.messages for one in truths)
+    return sum(one.value for one in truths) / messages if messages else 0.0

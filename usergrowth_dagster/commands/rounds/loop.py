@@ -44,7 +44,7 @@ def run_rounds(
     """Run campaign rounds and write the last page, ``<home>/reports/rounds.html``.
 
     Run again, it goes on where it stopped, and with more rounds it adds to those that were; a
-    finished one only writes its page anew.
+    finished one only writes its page again.
 
     Args:
         home: our home folder; the fixed policy's is inside it.
@@ -86,9 +86,9 @@ def run_rounds(
     for number in plan.numbers:
         began = time.perf_counter()
         with chain_progress(), _one_thread():
-            told = _play(ours, fixed, number)
+            outcome = _play(ours, fixed, number)
         seconds[f"round {number}"] = round(time.perf_counter() - began, 1)
-        say(f"round {number}, {plan.day(number)}: {told} ({seconds[f'round {number}']:.0f} s)")
+        say(f"round {number}, {plan.day(number)}: {outcome} ({seconds[f'round {number}']:.0f} s)")
     began = time.perf_counter()
     with chain_progress():
         for side in (ours, fixed):
@@ -107,11 +107,12 @@ def _same_world(root: Path, plan: RoundPlan) -> None:
     if not path.exists():
         root.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(known) + "\n", encoding="utf-8")
-    held = json.loads(path.read_text(encoding="utf-8"))
-    if held != known:
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    if recorded != known:
         raise UserError(
-            f"{root}: its rounds are of a world of {held['users']:,} users (seed {held['seed']}); "
-            f"go on with --users {held['users']}, or choose another home folder (--home)",
+            f"{root}: its rounds are of a world of {recorded['users']:,} users "
+            f"(seed {recorded['seed']}); "
+            f"go on with --users {recorded['users']}, or choose another home folder (--home)",
             code="home.exists",
         )
 
@@ -127,28 +128,28 @@ def _one_thread() -> Iterator[None]:
 
 def _play(ours: Side, fixed: Side, number: int) -> str:
     """One round of both policies; says how ours was chosen."""
-    told = ""
+    outcome = ""
     for side, training in ((ours, _LEARN), (fixed, _USE)):
         if side.has_sent(number):  # by an earlier call: what went out is not decided again
-            told = told or "went out before"
+            outcome = outcome or "went out before"
             continue
         side.live_on(number)
         side.ingest(number)
         report = side.decide(number, _config(training))
         if side is ours:
-            told = _learned(report.metadata.get("uplift_model", {}))
-    return told
+            outcome = _learned(report.metadata.get("uplift_model", {}))
+    return outcome
 
 
 def _config(when: dict[str, str]) -> dict[str, Any]:
     return {"ops": {name: {"config": {"when": value}} for name, value in when.items()}}
 
 
-def _learned(found: dict[str, Any]) -> str:
+def _learned(metadata: dict[str, Any]) -> str:
     """What the training of effects came to, from its metadata."""
-    if "model" in found:
-        return f"{found['model']}, by {found['champion']}"
-    return "no effect can be learned yet" if found else "decided"
+    if "model" in metadata:
+        return f"{metadata['model']}, by {metadata['champion']}"
+    return "no effect can be learned yet" if metadata else "decided"
 
 
 def _tell(

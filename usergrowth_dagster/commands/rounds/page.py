@@ -146,11 +146,11 @@ def _tiles(rounds: Sequence[Round], currency: str) -> list[dict[str, str]]:
                 f"{each}",
             }
         )
-    held = [one.covered for one in rounds if one.covered is not None]
+    covered = [one.covered for one in rounds if one.covered is not None]
     tiles.append(
         {
             "name": "Intervals that hold the true effect",
-            "value": f"{sum(held)} of {len(held)}",
+            "value": f"{sum(covered)} of {len(covered)}",
             "remark": "95 % of them should",
         }
     )
@@ -207,8 +207,8 @@ def _effect_rows(rounds: Sequence[Round]) -> list[dict[str, Any]]:
 
 
 def _covered(rounds: Sequence[Round]) -> str:
-    held = [one.covered for one in rounds if one.covered is not None]
-    return f"{sum(held)} of {len(held)} intervals hold the true effect." if held else ""
+    covered = [one.covered for one in rounds if one.covered is not None]
+    return f"{sum(covered)} of {len(covered)} intervals hold the true effect." if covered else ""
 
 
 def _value_rows(rounds: Sequence[Round]) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ def _values(rounds: Sequence[Round], currency: str) -> Picture:
         axes.set_ylabel(f"{currency} a message")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 
-    told = "; ".join(
+    in_words = "; ".join(
         f"round {one.number}: ours {_amount(one.ours.per_message)}, fixed "
         f"{_amount(one.fixed.per_message)}"
         for one in rounds
@@ -45,7 +45,7 @@ def _values(rounds: Sequence[Round], currency: str) -> Picture:
     return Picture(
         "values",
         "True incremental value of a message, random ones included, round by round.",
-        f"Line chart of the incremental value a message in {currency}: {told}.",
+        f"Line chart of the incremental value a message in {currency}: {in_words}.",
         3.0,
         draw,
     )
@@ -55,9 +55,9 @@ def _effects(rounds: Sequence[Round]) -> Picture:
     def draw(figure: Any, c: Palette) -> None:
         axes = _axes(figure, c, [one.number for one in rounds])
         for one in rounds:
-            found = one.measured
-            if found is not None and found.low is not None and found.high is not None:
-                bounds = [1000 * found.low, 1000 * found.high]
+            lift = one.measured
+            if lift is not None and lift.low is not None and lift.high is not None:
+                bounds = [1000 * lift.low, 1000 * lift.high]
                 axes.plot([one.number, one.number], bounds, color=c.treated, linewidth=2)
         measured = [(o.number, 1000 * o.measured.value) for o in rounds if o.measured is not None]
         true = [(o.number, 1000 * o.ours.effect) for o in rounds if o.ours.effect is not None]
@@ -70,7 +70,7 @@ def _effects(rounds: Sequence[Round]) -> Picture:
         axes.set_ylabel("more of 1,000 who came back")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
-    told = "; ".join(
+    in_words = "; ".join(
         f"round {o.number}: measured {per_thousand(o.measured.value)}, true "
         f"{per_thousand(o.ours.effect)}"
         for o in rounds
@@ -80,7 +80,7 @@ def _effects(rounds: Sequence[Round]) -> Picture:
         "effects",
         "Lift of those chosen, as the campaign measured it against its control group, and the "
         "true mean effect on the same people.",
-        f"Measured and true lift of 1,000 people: {told}.",
+        f"Measured and true lift of 1,000 people: {in_words}.",
         3.0,
         draw,
     )

@@ -46,7 +46,7 @@ HOLDOUT = 0.2
 """Share of the chosen whom both policies hold out."""
 
 USERS = 4_000
-"""Users by default: enough that effects of some percent can be told from noise."""
+"""Users by default: enough that effects of some percent stand out from noise."""
 
 TRAINING_ROWS = 14_000
 """Rows that a model of our rounds learns from at most, so that a training takes about a minute."""

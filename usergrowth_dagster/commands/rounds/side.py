@@ -110,9 +110,9 @@ def open_side(
     """
     config = home / CONFIG_NAME
     text = config.read_text(encoding="utf-8") if config.exists() else ""
-    held = re.search(r'^today = "([0-9-]+)"$', text, re.MULTILINE)
+    today = re.search(r'^today = "([0-9-]+)"$', text, re.MULTILINE)
     made = {
-        "today": held[1] if held else plan.day(1).isoformat(),
+        "today": today[1] if today else plan.day(1).isoformat(),
         "start_date": plan.first_day.isoformat(),
         "seed": plan.seed,
         "simulated_people": True,
