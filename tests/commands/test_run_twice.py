@@ -23,8 +23,8 @@ from chain_world import (
     write_people,
 )
 
-from usergrowth_dagster.commands.examples import Example
-from usergrowth_dagster.commands.summary import read_summary
+from usergrowth_dagster.examples.datasets import Example
+from usergrowth_dagster.examples.summary import read_summary
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.tasks.project import Project
 

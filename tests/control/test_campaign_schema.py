@@ -15,7 +15,7 @@ from usergrowth_dagster.errors import UserError
 
 EXAMPLES = {
     path.name: path.read_text("utf-8").replace("{day}", "2017-07-01")
-    for path in (files("usergrowth_dagster.commands") / "example_campaigns").iterdir()
+    for path in (files("usergrowth_dagster.examples") / "campaigns").iterdir()
     if path.name.endswith(".yaml")
 }
 

@@ -29,7 +29,7 @@ def init(
     if example and start_date:
         raise typer.BadParameter("--example has its own dates; leave --start-date out")
     if example:
-        from usergrowth_dagster.commands.examples import TINY_DAY, TINY_SETTINGS, write_tiny_example
+        from usergrowth_dagster.examples.datasets import TINY_DAY, TINY_SETTINGS, write_tiny_example
         from usergrowth_dagster.tasks.project import Project
 
         settings = make_home(home, values | TINY_SETTINGS)
@@ -148,13 +148,13 @@ def demo(
     home: Home = None,
 ) -> None:
     """Run the whole chain on an example data set and show what came out."""
-    from usergrowth_dagster.commands.demo import DEFAULT_USERS, run_demo
     from usergrowth_dagster.errors import UserError
+    from usergrowth_dagster.examples.demo import DEFAULT_USERS, run_demo
 
     if campaigns is None:
         run_demo(home, dataset, DEFAULT_USERS if users is None else users, say, table, gateway)
         return
-    from usergrowth_dagster.commands.rounds.loop import run_rounds
+    from usergrowth_dagster.examples.rounds.loop import run_rounds
 
     if dataset != "synthetic" or gateway not in ("", "file"):
         raise UserError(

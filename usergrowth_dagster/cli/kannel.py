@@ -11,6 +11,6 @@ app = typer.Typer()
 def kannel(home: Home = None) -> None:
     """Run a local Kannel with a fake operator and the receiver of its reports, to try sending."""
     from usergrowth_dagster.commands.home import open_home
-    from usergrowth_dagster.commands.kannel import serve_kannel
+    from usergrowth_dagster.examples.kannel import serve_kannel
 
     serve_kannel(open_home(home), say)

@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 from http_provider import with_credentials
 
-from usergrowth_dagster.commands import kannel_boxes
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.examples import kannel_boxes
 from usergrowth_dagster.messaging.gateways.kannel import KannelGateway, reply_url, sort_answer
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,

@@ -18,8 +18,11 @@ import pytest
 from sending import people, plan, ready
 from sqlalchemy import select
 
-from usergrowth_dagster.commands.kannel import local_kannel, prepare_credentials
-from usergrowth_dagster.commands.kannel_boxes import (
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.store import ControlStore
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.examples.kannel import local_kannel, prepare_credentials
+from usergrowth_dagster.examples.kannel_boxes import (
     UNROUTED,
     Boxes,
     Ports,
@@ -27,9 +30,6 @@ from usergrowth_dagster.commands.kannel_boxes import (
     find_programs,
     run_boxes,
 )
-from usergrowth_dagster.control import schema
-from usergrowth_dagster.control.store import ControlStore
-from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
 from usergrowth_dagster.messaging.gateways.kannel import KannelGateway
 from usergrowth_dagster.messaging.gateways.protocol import Answer

@@ -8,11 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from usergrowth_dagster.cli import app
-from usergrowth_dagster.commands.rounds.figures import Learned, Round, Truth, trend_of
-from usergrowth_dagster.commands.rounds.page import render_rounds, round_table, trend_sentence
-from usergrowth_dagster.commands.rounds.plan import RoundPlan
 from usergrowth_dagster.control.campaign import parse_campaign
 from usergrowth_dagster.effects.result import Estimate
+from usergrowth_dagster.examples.rounds.figures import Learned, Round, Truth, trend_of
+from usergrowth_dagster.examples.rounds.page import render_rounds, round_table, trend_sentence
+from usergrowth_dagster.examples.rounds.plan import RoundPlan
 
 PLAN = RoundPlan(2_000, 10, 1)
 TRUTH = Truth(

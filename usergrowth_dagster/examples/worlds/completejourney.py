@@ -32,10 +32,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from usergrowth_dagster.data.examples._completejourney_rows import SOURCES, STATEMENTS
-from usergrowth_dagster.data.examples._landing import COLUMNS, Marker, Progress, put, write_days
 from usergrowth_dagster.data.storage import Storage, file_literal
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.examples.worlds._completejourney_rows import SOURCES, STATEMENTS
+from usergrowth_dagster.examples.worlds._landing import COLUMNS, Marker, Progress, put, write_days
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -15,23 +15,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from usergrowth_dagster.commands.rounds.figures import (
+from usergrowth_dagster.commands.show import Say, ShowTable, chain_progress
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.examples.rounds.figures import (
     Round,
     learned_models,
     measured_rounds,
     trend_of,
     true_rounds,
 )
-from usergrowth_dagster.commands.rounds.plan import (
+from usergrowth_dagster.examples.rounds.plan import (
     MIN_USERS,
     MOST_ROUNDS,
     TRAINING_ROWS,
     USERS,
     RoundPlan,
 )
-from usergrowth_dagster.commands.rounds.side import Side, open_side
-from usergrowth_dagster.commands.show import Say, ShowTable, chain_progress
-from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.examples.rounds.side import Side, open_side
 from usergrowth_dagster.settings import load_settings
 
 _LEARN = {"churn_model": "missing", "winback_model": "missing", "uplift_model": "always"}
@@ -156,7 +156,7 @@ def _tell(
     ours: Side, rounds: list[Round], seconds: dict[str, float], say: Say, show_table: ShowTable
 ) -> None:
     """Write the page and the figures, and print them."""
-    from usergrowth_dagster.commands.rounds.page import render_rounds, round_table, trend_sentence
+    from usergrowth_dagster.examples.rounds.page import render_rounds, round_table, trend_sentence
 
     settings = ours.project().settings
     trend, learned = trend_of(rounds), learned_models(ours)

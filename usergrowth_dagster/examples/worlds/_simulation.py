@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from usergrowth_dagster.data.examples._chain import (
+from usergrowth_dagster.examples.worlds._chain import (
     PACE,
     Calendar,
     chance_of_return,
@@ -33,7 +33,7 @@ from usergrowth_dagster.data.examples._chain import (
     poisson,
     sessions_mean,
 )
-from usergrowth_dagster.data.examples._population import (
+from usergrowth_dagster.examples.worlds._population import (
     CATEGORIES,
     Array,
     Users,

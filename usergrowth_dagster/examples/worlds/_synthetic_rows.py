@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from usergrowth_dagster.data.examples._chain import STATES
-from usergrowth_dagster.data.examples._landing import kvs
-from usergrowth_dagster.data.examples._population import (
+from usergrowth_dagster.examples.worlds._chain import STATES
+from usergrowth_dagster.examples.worlds._landing import kvs
+from usergrowth_dagster.examples.worlds._population import (
     CATEGORIES,
     KINDS,
     Array,
@@ -16,7 +16,7 @@ from usergrowth_dagster.data.examples._population import (
     item_prices,
     uniform,
 )
-from usergrowth_dagster.data.examples._simulation import COPIES, NEVER, Lives, Touches
+from usergrowth_dagster.examples.worlds._simulation import COPIES, NEVER, Lives, Touches
 
 if TYPE_CHECKING:
     import pyarrow as pa

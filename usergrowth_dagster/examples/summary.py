@@ -5,10 +5,10 @@ from typing import Any
 from usergrowth_dagster.audience.eligibility import TEXTED_OUTCOMES
 from usergrowth_dagster.audience.records import read_decisions
 from usergrowth_dagster.audience.summary import spend, summarize
-from usergrowth_dagster.commands.examples import Example
 from usergrowth_dagster.commands.show import Say, ShowTable
 from usergrowth_dagster.control.tasks import Task, tasks_for
 from usergrowth_dagster.data.contracts import LANDING_TABLES
+from usergrowth_dagster.examples.datasets import Example
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.plans.plan import read_plan

@@ -9,9 +9,9 @@ import duckdb
 import landing_grammar
 import pytest
 
-from usergrowth_dagster.data.examples import completejourney
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.examples.worlds import completejourney
 
 # Households active in [D - 28, D - 1] and the share of them without a purchase in [D, D + 6], as
 # computed independently of this project.

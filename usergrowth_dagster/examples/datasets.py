@@ -30,7 +30,7 @@ class Example:
         """Write its landing files and populations; rows by table."""
         if self.name == "synthetic":
             return self._write_synthetic(project)
-        from usergrowth_dagster.data.examples import completejourney
+        from usergrowth_dagster.examples.worlds import completejourney
 
         rows = completejourney.write_landing(project.landing, progress=project.progress)
         for task in ("december", "december-care"):
@@ -38,7 +38,7 @@ class Example:
         return rows
 
     def _write_synthetic(self, project: Project) -> dict[str, int]:
-        from usergrowth_dagster.data.examples import offers, synthetic
+        from usergrowth_dagster.examples.worlds import offers, synthetic
 
         world = synthetic.SyntheticWorld(
             users=self.users,
@@ -68,7 +68,7 @@ def example(dataset: str, users: int) -> Example:
 
 
 def _complete_journey() -> Example:
-    folder = files("usergrowth_dagster.commands") / "example_campaigns"
+    folder = files("usergrowth_dagster.examples") / "campaigns"
     names = ("december-offer.yaml", "december-care.yaml", "upload-offer.yaml")
     day = date(2017, 12, 28)
     return Example(
@@ -123,7 +123,7 @@ def write_tiny_example(home: Path, project: Project) -> Path:
     Raises:
         UserError: landing files or the campaign file are there already; nothing is written.
     """
-    from usergrowth_dagster.data.examples import offers, synthetic
+    from usergrowth_dagster.examples.worlds import offers, synthetic
 
     path = home / "campaigns" / "example.yaml"
     if path.exists():
@@ -142,7 +142,7 @@ def write_tiny_example(home: Path, project: Project) -> Path:
     )
     synthetic.write_landing(world, project.landing)
     offers.write_population(world, project.landing, "example", TINY_DAY)
-    source = files("usergrowth_dagster.commands") / "example_campaigns" / "example.yaml"
+    source = files("usergrowth_dagster.examples") / "campaigns" / "example.yaml"
     path.parent.mkdir(exist_ok=True)
     write_schema(path.parent / FILE_NAME)
     path.write_text(source.read_text("utf-8").format(day=TINY_DAY), encoding="utf-8")

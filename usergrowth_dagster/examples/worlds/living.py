@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from usergrowth_dagster.data.examples._chain import Calendar
-from usergrowth_dagster.data.examples._landing import Progress, write_days
-from usergrowth_dagster.data.examples._population import Array, Users, draw_users
-from usergrowth_dagster.data.examples._simulation import COPIES, Asked, Lives, live
-from usergrowth_dagster.data.examples._synthetic_rows import (
+from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.examples.worlds._chain import Calendar
+from usergrowth_dagster.examples.worlds._landing import Progress, write_days
+from usergrowth_dagster.examples.worlds._population import Array, Users, draw_users
+from usergrowth_dagster.examples.worlds._simulation import COPIES, Asked, Lives, live
+from usergrowth_dagster.examples.worlds._synthetic_rows import (
     USER_ID,
     bind,
     bind_items,
     touches_table,
     truth_columns,
 )
-from usergrowth_dagster.data.examples.synthetic import SyntheticWorld, connect
-from usergrowth_dagster.data.storage import Storage
-from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.examples.worlds.synthetic import SyntheticWorld, connect
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from usergrowth_dagster.data.examples._population import Array, Users, uniform
+from usergrowth_dagster.examples.worlds._population import Array, Users, uniform
 
 STATES = ("active", "cooling", "dormant", "dead")
 """States in the order of their codes."""

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
-from usergrowth_dagster.commands.rounds.figures import Round
 from usergrowth_dagster.effects.report.drawing import Palette, Picture
 from usergrowth_dagster.effects.report.words import per_thousand, signed
+from usergrowth_dagster.examples.rounds.figures import Round
 
 
 def pictures(rounds: Sequence[Round], currency: str) -> list[Picture]:

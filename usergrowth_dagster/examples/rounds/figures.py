@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
 from usergrowth_dagster.audience.records import TABLE as DECISIONS
-from usergrowth_dagster.commands.rounds.plan import VALUE_PER_RETURN
-from usergrowth_dagster.commands.rounds.side import Side, sent_texts
 from usergrowth_dagster.effects.result import Contrast, Effect, Estimate
+from usergrowth_dagster.examples.rounds.plan import VALUE_PER_RETURN
+from usergrowth_dagster.examples.rounds.side import Side, sent_texts
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 if TYPE_CHECKING:

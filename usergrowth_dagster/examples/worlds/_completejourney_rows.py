@@ -6,7 +6,7 @@ package's files.
 
 from datetime import date
 
-from usergrowth_dagster.data.examples._landing import clean, kvs
+from usergrowth_dagster.examples.worlds._landing import clean, kvs
 
 FIRST_SNAPSHOT = date(2016, 12, 31)
 """Day of the user snapshot and of the first item snapshot: the eve of the first purchase."""

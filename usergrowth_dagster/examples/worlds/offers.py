@@ -5,16 +5,16 @@ from typing import IO
 
 import numpy as np
 
-from usergrowth_dagster.data.examples._population import (
+from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.examples.worlds._population import (
     CATEGORIES,
     Array,
     draw_items,
     draw_users,
     phones,
 )
-from usergrowth_dagster.data.examples._synthetic_rows import ITEM_ID, USER_ID
-from usergrowth_dagster.data.examples.synthetic import SyntheticWorld, connect
-from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.examples.worlds._synthetic_rows import ITEM_ID, USER_ID
+from usergrowth_dagster.examples.worlds.synthetic import SyntheticWorld, connect
 
 
 def write_population(

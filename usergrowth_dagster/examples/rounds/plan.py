@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from usergrowth_dagster.data.examples.synthetic import SyntheticWorld
+from usergrowth_dagster.examples.worlds.synthetic import SyntheticWorld
 
 START = date(2017, 1, 2)
 """First day of the world."""

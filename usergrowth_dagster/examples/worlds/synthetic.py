@@ -19,7 +19,9 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from usergrowth_dagster.data.examples._landing import (
+from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.examples.worlds._landing import (
     COLUMNS,
     Marker,
     Progress,
@@ -28,8 +30,6 @@ from usergrowth_dagster.data.examples._landing import (
     remove_others,
     write_days,
 )
-from usergrowth_dagster.data.storage import Storage
-from usergrowth_dagster.errors import UserError
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -218,7 +218,7 @@ def _part(first: int) -> str:
 def _write_items(
     con: "DuckDBPyConnection", world: SyntheticWorld, landing: Storage, kind: str
 ) -> tuple[int, list[str]]:
-    from usergrowth_dagster.data.examples._synthetic_rows import bind_items
+    from usergrowth_dagster.examples.worlds._synthetic_rows import bind_items
 
     bind_items(con, world.seed, world.items, world.start - timedelta(days=1))
     return write_days(con, landing, "item", name=f"{_part(0)}.{kind}", order="n")
@@ -234,10 +234,10 @@ def _write_chunk(
     last: int,
 ) -> tuple[dict[str, int], list[str]]:
     """Simulate users ``first`` to ``last - 1`` and write their files."""
-    from usergrowth_dagster.data.examples._chain import Calendar
-    from usergrowth_dagster.data.examples._population import draw_users
-    from usergrowth_dagster.data.examples._simulation import live
-    from usergrowth_dagster.data.examples._synthetic_rows import bind
+    from usergrowth_dagster.examples.worlds._chain import Calendar
+    from usergrowth_dagster.examples.worlds._population import draw_users
+    from usergrowth_dagster.examples.worlds._simulation import live
+    from usergrowth_dagster.examples.worlds._synthetic_rows import bind
 
     users = draw_users(world.seed, first, last, world.days)
     first_day = world.start.timetuple().tm_yday

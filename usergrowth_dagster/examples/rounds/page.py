@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from usergrowth_dagster.commands.rounds.figures import Learned, Round, Trend
-from usergrowth_dagster.commands.rounds.pictures import pictures
-from usergrowth_dagster.commands.rounds.plan import (
+from usergrowth_dagster.effects.report.drawing import DARK, LIGHT, css
+from usergrowth_dagster.effects.report.page import template
+from usergrowth_dagster.effects.report.words import between, count, money, per_thousand, signed
+from usergrowth_dagster.effects.result import Estimate
+from usergrowth_dagster.examples.rounds.figures import Learned, Round, Trend
+from usergrowth_dagster.examples.rounds.pictures import pictures
+from usergrowth_dagster.examples.rounds.plan import (
     EVERY_DAYS,
     EXPLORE,
     EXPLORE_FIRST,
@@ -16,10 +20,6 @@ from usergrowth_dagster.commands.rounds.plan import (
     VALUE_PER_RETURN,
     RoundPlan,
 )
-from usergrowth_dagster.effects.report.drawing import DARK, LIGHT, css
-from usergrowth_dagster.effects.report.page import template
-from usergrowth_dagster.effects.report.words import between, count, money, per_thousand, signed
-from usergrowth_dagster.effects.result import Estimate
 
 TEMPLATE = "rounds.html.j2"
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -92,7 +92,7 @@ def render_rounds(
         picture.name: {"svg": Markup(picture.svg()), "caption": picture.caption}
         for picture in pictures(rounds, currency)
     }
-    return template(TEMPLATE, "usergrowth_dagster.commands.rounds").render(
+    return template(TEMPLATE, "usergrowth_dagster.examples.rounds").render(
         pictures=drawn,
         light=css(LIGHT),
         dark=css(DARK),

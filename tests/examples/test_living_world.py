@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from usergrowth_dagster.data.examples._population import draw_users
-from usergrowth_dagster.data.examples.living import ASKED_COLUMNS, LivingWorld, no_texts
-from usergrowth_dagster.data.examples.synthetic import SyntheticWorld, write_landing
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.examples.worlds._population import draw_users
+from usergrowth_dagster.examples.worlds.living import ASKED_COLUMNS, LivingWorld, no_texts
+from usergrowth_dagster.examples.worlds.synthetic import SyntheticWorld, write_landing
 
 START = date(2024, 1, 1)
 R = 10
