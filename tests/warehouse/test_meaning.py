@@ -197,7 +197,7 @@ def test_a_table_of_an_earlier_home_is_kept(
         patch.setattr(
             Builder,
             "fingerprint",
-            lambda self, model, day: build._mark(
+            lambda self, model, day: build._fingerprint_of(
                 text, self.run_settings, self._input_files(model, day)
             ),
         )
@@ -205,9 +205,9 @@ def test_a_table_of_an_earlier_home_is_kept(
     assert Builder(settings, warehouse).build("churn_label", [D]).unchanged == [D]
     # another setting or other code than then is no reason to keep it
     other = load_settings(settings.home, memory_limit="2GB", active_days=20)
-    marks = Builder(other, warehouse)
+    builder = Builder(other, warehouse)
     known = warehouse.fingerprint("churn_label", D)
-    assert not marks._is_current("churn_label", D, "new", known)
+    assert not builder._is_current("churn_label", D, "new", known)
     monkeypatch.setattr(earlier, "TEXT_VERSIONS", {"churn_label": (f"{version}x", text)})
     assert Builder(settings, warehouse).build("churn_label", [D]).built == [D]
     assert Builder(settings, warehouse).build("churn_label", [D]).unchanged == [D]

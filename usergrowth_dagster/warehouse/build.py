@@ -117,15 +117,17 @@ class Builder:
     def fingerprint(self, model: str, as_of: date) -> str:
         """Hash of all that an output day is made from: code, settings, and input files."""
         named = {name: self.run_settings[name] for name in self.graph.settings(model)}
-        return _mark(self.graph.code_version(model), named, self._input_files(model, as_of))
+        return _fingerprint_of(
+            self.graph.code_version(model), named, self._input_files(model, as_of)
+        )
 
-    def _is_current(self, model: str, as_of: date, mark: str, known: str | None) -> bool:
+    def _is_current(self, model: str, as_of: date, fingerprint: str, known: str | None) -> bool:
         """Whether a day that stands was made from what it would be made from now."""
-        if known in (mark, None):
-            return known == mark
+        if known in (fingerprint, None):
+            return known == fingerprint
         before = text_version(model, self.graph.code_version(model))
         files = self._input_files(model, as_of)
-        return before is not None and known == _mark(before, self.run_settings, files)
+        return before is not None and known == _fingerprint_of(before, self.run_settings, files)
 
     def _input_files(self, model: str, as_of: date) -> list[str]:
         """Tables and names of the data files that an output day is made from."""
@@ -159,15 +161,19 @@ class Builder:
         wanted = sorted(set(days))
         result = Build(model, code_version=self.graph.code_version(model))
         result.immature = [day for day in wanted if not self.is_mature(model, day)]
-        marks = {day: self.fingerprint(model, day) for day in wanted if day not in result.immature}
+        fingerprints = {
+            day: self.fingerprint(model, day) for day in wanted if day not in result.immature
+        }
         known = self.warehouse.fingerprints(model)
         result.unchanged = [
-            day for day, mark in marks.items() if self._is_current(model, day, mark, known.get(day))
+            day
+            for day, fingerprint in fingerprints.items()
+            if self._is_current(model, day, fingerprint, known.get(day))
         ]
-        todo = [day for day in marks if day not in set(result.unchanged)]
+        todo = [day for day in fingerprints if day not in set(result.unchanged)]
         done = 0
         for chunk in self._chunks(model, todo):
-            self._build_chunk(model, chunk, marks, result)
+            self._build_chunk(model, chunk, fingerprints, result)
             done += len(chunk)
             if progress:
                 progress(model, done, len(todo))
@@ -244,7 +250,7 @@ class Builder:
         return self._rows[table]
 
     def _build_chunk(
-        self, model: str, days: list[date], marks: Mapping[date, str], result: Build
+        self, model: str, days: list[date], fingerprints: Mapping[date, str], result: Build
     ) -> None:
         with open_engine(self.settings) as engine:
             engine.run(AS_ENTRIES)
@@ -263,7 +269,7 @@ class Builder:
                 model,
                 lambda: with_maps(_by_day(engine, days), declared),
                 days=days,
-                fingerprints={day: marks[day] for day in days},
+                fingerprints={day: fingerprints[day] for day in days},
             )
         result.built += days
         result.rows += commit.rows
@@ -302,8 +308,8 @@ def _by_day(engine: Engine, days: Sequence[date]) -> "pa.RecordBatchReader":
     return pa.RecordBatchReader.from_batches(first.schema, chain(first, chain.from_iterable(parts)))
 
 
-def _mark(version: str, settings: Mapping[str, int], files: Sequence[str]) -> str:
-    """The mark of an output day, from the version of its code, settings, and input files."""
+def _fingerprint_of(version: str, settings: Mapping[str, int], files: Sequence[str]) -> str:
+    """The fingerprint of an output day, from the version of its code, settings, and input files."""
     lines = [version, json.dumps(settings, sort_keys=True), *files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 

@@ -1,7 +1,7 @@
 """Earlier versions of the models that make the same rows, so that an earlier home is kept.
 
-A model's version was a hash of the text of its files, and the mark of a day held every run setting.
-A day with such a mark is up to date while the model means what it meant then.
+A model's version was a hash of the text of its files, and the fingerprint of a day included every
+run setting. A day with such a fingerprint is up to date while the model means what it meant then.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ TEXT_VERSIONS: Mapping[str, tuple[str, str]] = {
 }
 """By table, its present version and the hash of its text at that time.
 
-Whoever changes what a model makes deletes its line: days with the old mark are then built again.
+Whoever changes what a model makes deletes its line: days with the old fingerprint are built again.
 """
 
 

@@ -210,7 +210,7 @@ class _Erasure:
     def _write(
         self, base: "DeltaTable", by_day: Mapping[date, list[str]], scope: Mapping[str, str]
     ) -> None:
-        marks = self.warehouse.fingerprints(self.table, scope)
+        fingerprints = self.warehouse.fingerprints(self.table, scope)
         notes = self._notes(by_day, scope, base)
         source = self._source([f for files in by_day.values() for f in files], self._keys(base))
         present = set(self.engine.describe(f"select * from {source}"))
@@ -231,7 +231,7 @@ class _Erasure:
             row_stream(self.engine, sql),
             days=by_day,
             scope=scope,
-            fingerprints={day: marks[day] for day in by_day if day in marks},
+            fingerprints={day: fingerprints[day] for day in by_day if day in fingerprints},
             notes=notes,
         )
 

@@ -227,10 +227,14 @@ class _Run:
                 problem = loader.complaint(day, where, count, self.settings.max_reject_share)
                 if problem is not None:
                     self.failures[day] = problem
-            marks = {day: known_by[day] for day in counts}
-            # Rejects first: only the raw table's mark says that a day is done.
-            self._write_rejects(engine, loader, marks)
-            good = {day: mark for day, mark in marks.items() if day not in self.failures}
+            fingerprints = {day: known_by[day] for day in counts}
+            # Rejects first: only the raw table's fingerprint says that a day is done.
+            self._write_rejects(engine, loader, fingerprints)
+            good = {
+                day: fingerprint
+                for day, fingerprint in fingerprints.items()
+                if day not in self.failures
+            }
             commit = self._write_rows(engine, loader, good)
         if commit is not None:
             check_written(commit, sum(counts[day].accepted for day in good))
@@ -240,10 +244,14 @@ class _Run:
                     tuple(loader.notices[day]),
                 )
 
-    def _write_rejects(self, engine: Engine, loader: Loader, marks: dict[date, str]) -> None:
-        if marks:
+    def _write_rejects(self, engine: Engine, loader: Loader, fingerprints: dict[date, str]) -> None:
+        if fingerprints:
             write_quarantine(
-                self.warehouse, engine, loader.rejects_sql(self.contract.table), self._scope, marks
+                self.warehouse,
+                engine,
+                loader.rejects_sql(self.contract.table),
+                self._scope,
+                fingerprints,
             )
 
     def _day_files(self, day: date) -> DayFiles:
@@ -253,18 +261,20 @@ class _Run:
         schema = pa.schema([(n, kinds[kind]) for n, kind in self.contract.raw_types().items()])
         return self.warehouse.day_files(self.contract.raw_table, schema, day)
 
-    def _write_rows(self, engine: Engine, loader: Loader, marks: dict[date, str]) -> Commit | None:
-        if not marks:
+    def _write_rows(
+        self, engine: Engine, loader: Loader, fingerprints: dict[date, str]
+    ) -> Commit | None:
+        if not fingerprints:
             return None
         columns = ", ".join(self.contract.names)
-        listed = ", ".join(f"date '{day}'" for day in marks)
+        listed = ", ".join(f"date '{day}'" for day in fingerprints)
         sql = f"select {columns}, day as ds from {PARSED} where reject = 0 and day in ({listed})"
         return self.warehouse.replace(
             self.contract.raw_table,
             row_stream(engine, sql),
-            days=marks,
-            fingerprints=marks,
-            ready=[cast(DayFiles, early.writer) for early in loader.take_early(marks)],
+            days=fingerprints,
+            fingerprints=fingerprints,
+            ready=[cast(DayFiles, early.writer) for early in loader.take_early(fingerprints)],
         )
 
 
@@ -318,7 +328,7 @@ def write_quarantine(
     engine: Engine,
     rejects_sql: str,
     scope: dict[str, str],
-    marks: dict[date, str],
+    fingerprints: dict[date, str],
 ) -> None:
     """Replace the rejects of some days of one table (``scope``: its ``table_name``)."""
     columns = ", ".join(
@@ -327,9 +337,9 @@ def write_quarantine(
     warehouse.replace(
         QUARANTINE,
         row_stream(engine, f"select {columns} from ({rejects_sql})"),
-        days=marks,
+        days=fingerprints,
         scope=scope,
-        fingerprints=marks,
+        fingerprints=fingerprints,
     )
 
 

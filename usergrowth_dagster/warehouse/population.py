@@ -97,13 +97,13 @@ def land_population(
     rejected = warehouse.fingerprint(QUARANTINE, execution_date, scope)
     if version is not None and accepted == rejected and file_set.matches(accepted):
         return _landed(warehouse, task_id, execution_date, warnings, version)
-    marks = {execution_date: file_set.fingerprint}
+    fingerprints = {execution_date: file_set.fingerprint}
     with open_engine(settings, MEMORY_SHARE) as engine:
         loader = Loader(engine.connection, landing, CONTRACTS[POPULATION], forgotten, reading)
         loader.load(execution_date, file_set.files)
         counts = loader.finish()[execution_date]
         rejects = loader.rejects_sql(quarantine_name(task_id))
-        write_quarantine(warehouse, engine, rejects, scope, marks)
+        write_quarantine(warehouse, engine, rejects, scope, fingerprints)
         problem = loader.complaint(
             execution_date, task_folder(upload), counts, settings.max_reject_share
         )
@@ -112,9 +112,9 @@ def land_population(
         commit = warehouse.replace(
             POPULATION,
             row_stream(engine, _rows_sql(task_id, reading)),
-            days=marks,
+            days=fingerprints,
             scope={"task_id": task_id},
-            fingerprints=marks,
+            fingerprints=fingerprints,
         )
     check_written(commit, counts.accepted)
     return LandedPopulation(
@@ -144,13 +144,13 @@ def kept_population(
         What is in the table, with a warning when the upload has changed; None when nothing is.
     """
     version = warehouse.version(POPULATION)
-    mark = warehouse.fingerprint(POPULATION, execution_date, {"task_id": task_id})
-    if version is None or mark is None:
+    fingerprint = warehouse.fingerprint(POPULATION, execution_date, {"task_id": task_id})
+    if version is None or fingerprint is None:
         return None
     warnings: tuple[str, ...] = ()
     try:
         # The contract, and how files are read, may have changed since: the files alone count.
-        changed = not population_files(landing, upload or task_id).same_files(mark)
+        changed = not population_files(landing, upload or task_id).same_files(fingerprint)
     except UserError:
         changed = True
     if changed:
