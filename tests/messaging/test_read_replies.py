@@ -200,3 +200,22 @@ def test_earlier_replies_are_read_by_the_words_of_now(
     take_replies(store, VAULT, knows, "aliyun", [Reply(phone(10), "START", None, "x", NOW)], NOW)
     assert reread_replies(store, VAULT, settings) == 0
     assert held_back(store) == {"u0"}
+
+
+@pytest.mark.parametrize(
+    ("after", "suppressed"), [(0.0, True), (0.8, True), (0.9, False), (1.0, False)]
+)
+def test_a_start_of_the_same_second_lifts_no_refusal_that_is_read_late(
+    store: ControlStore, settings: Settings, after: float, suppressed: bool
+) -> None:
+    """A refusal and a START of one second, of which the START wins once words have changed."""
+    sent = NOW + timedelta(seconds=0.1)
+    later = sent + timedelta(seconds=after)
+    both = [
+        Reply(phone(1), "BAJA", None, "s", sent),
+        Reply(phone(1), "START", None, "t", later),
+    ]
+    take_replies(store, VAULT, settings, "aliyun", both, NOW + timedelta(minutes=1))
+    knows = settings.model_copy(update={"opt_out_words": ["BAJA"]})
+    assert reread_replies(store, VAULT, knows) == suppressed
+    assert ("u1" in held_back(store)) == suppressed

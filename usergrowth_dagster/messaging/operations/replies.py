@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Table, func, select
@@ -184,12 +184,13 @@ def _obey_late(
 ) -> int:
     """Take an earlier reply for a refusal, unless it was lifted since; whether it is new."""
     sent = row["send_time"] or row["received_time"]
+    next_second = sent.replace(microsecond=0) + timedelta(seconds=1)  # in its own it wins
     refusal = _suppression(connection, vault, settings, row)
     hashes = {row["phone_hash"], refusal["phone_hash"]}
     lift = select(_P.c.id).where(
         _P.c.phone_hash.in_(hashes),
         _P.c.action == str(Action.OPT_IN),
-        func.coalesce(_P.c.send_time, _P.c.received_time) > sent,
+        func.coalesce(_P.c.send_time, _P.c.received_time) >= next_second,
     )
     lifted = select(_S.c.id).where(
         _S.c.phone_hash.in_(hashes), _S.c.lifted_time >= row["received_time"]
