@@ -72,3 +72,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         else pytest.raises(FileNotFoundError)
     ):
         storage.read_bytes("new/file")
+
+
+def test_a_reader_keeps_the_old_file_when_a_new_one_takes_its_place(tmp_path: Path) -> None:
+    """A new output.csv that is copied over the old one ends the list of whoever reads that one."""
+    storage = Storage(str(tmp_path / "root"))
+    old = b"+9990000000001\n" * 20_000  # more than a reader takes at once
+    storage.write_bytes("out/output.csv", old)
+    with storage.open("out/output.csv") as reader:
+        begun = reader.read(15)
+        storage.write_bytes("out/output.csv", b"new")
+        assert begun + reader.read() == old
+    assert storage.read_bytes("out/output.csv") == b"new"
