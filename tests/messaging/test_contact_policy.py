@@ -336,3 +336,16 @@ def test_screen_speaks_only_of_rows_with_a_problem(desk: Desk) -> None:
         assert not told & {(rows["u6"], "quiet_hours", w) for w in (None, morning)}
         waiting = {one for one, reason, _ in told if reason == "quiet_hours"}
         assert waiting == ({rows["u2"]} if ids else {rows[f"u{n}"] for n in (0, 1, 2, 4, 5)})
+
+
+def test_a_message_counts_for_the_cap_until_its_days_have_passed(desk: Desk) -> None:
+    """A person capped for a moment longer than the cap's days, or texted a moment too early."""
+    desk.campaign("one")
+    desk.campaign("two", contact="cap_messages: 1, cap_days: 2, min_gap_hours: 0")
+    desk.plan("one", [("ann", phone(1))])
+    send(desk, NOON)
+    ends = NOON + timedelta(days=2)
+    early = desk.plan("two", [("ann", phone(1))], ends - timedelta(microseconds=1))
+    assert early.reasons == {"capped": 1}
+    assert desk.plan("two", [("ann", phone(1))], ends).reasons == {}
+    assert send(desk, ends).sent == [("ann", phone(1), "two")]
