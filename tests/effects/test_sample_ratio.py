@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from effect_rows import outcomes, plan
+from scipy import stats
 
 from usergrowth_dagster.audience.holdout import epoch_in_force
 from usergrowth_dagster.control.selection import HoldoutSpec
@@ -148,3 +149,33 @@ def test_a_year_of_weekly_campaigns(rotate: int | None, blocked: tuple[int, int]
             alarms += not found.passed
             out |= ~held & (rng.random(n) < 0.01)
     assert blocked[0] <= alarms <= blocked[1]
+
+
+@pytest.mark.parametrize(("treated", "controls"), [(540, 460), (1040, 960), (9100, 900)])
+def test_two_arms_have_one_degree_of_freedom(treated: int, controls: int) -> None:
+    """A statistic read with a degree of freedom too many, which lets lost users pass as chance."""
+    rows = treated + controls
+    share = 0.9 if treated > 2 * controls else 0.5
+    arm = np.arange(rows) < treated
+    found = sample_ratio(arm, np.full(rows, share))
+    counts = stats.chisquare([treated, controls], [rows * share, rows * (1 - share)])
+    assert found is not None and found.p_value == pytest.approx(counts.pvalue, rel=1e-9)
+
+
+@pytest.mark.parametrize(("most", "passed"), [(455, True), (461, False)])
+def test_three_texts_share_the_threshold(most: int, passed: bool) -> None:
+    """A campaign of several texts that is blocked oftener the more texts it has, or never is.
+
+    Of 1,200 treated users each text is drawn for 400. A text that 345 got has a chance of .0007 by
+    itself, but it is one of three; 339 are too few for one of three, too.
+    """
+    arm = np.arange(2400) < 1200
+    names = ["x"] * most + ["y"] * 400 + ["z"] * (800 - most) + ["x"] * 1200
+    texts = np.array(names, dtype=object)
+    third = np.full(2400, 1 / 3)
+    found = sample_ratio(arm, np.full(2400, 0.5), variants=texts, variant_chance=third)
+    least = stats.binomtest(800 - most, 1200, 1 / 3).pvalue
+    assert least < THRESHOLD and passed == (3 * least >= THRESHOLD)
+    assert found is not None and found.passed == passed
+    if not passed:
+        assert found.p_value == pytest.approx(3 * least) and found.off == "variant z"
