@@ -220,6 +220,28 @@ def test_churn_label_equals_a_plain_reference(
     assert found == sorted(expected, key=repr)
 
 
+@pytest.mark.parametrize("churn_days", [7, 3])
+def test_a_label_is_published_with_its_last_day_and_not_before(
+    tmp_path: Path, churn_days: int
+) -> None:
+    """A label published a day early calls a user gone who comes back on the day that is missing."""
+    home, warehouse = _home(tmp_path, "home")
+    home = home.model_copy(update={"churn_days": churn_days})
+    cut = (AS_OF - START).days
+    last = cut + churn_days - 1
+    active: list[Event] = [(day, 0, "login", None, None) for day in range(last + 1)]
+    back: list[Event] = [(cut - 1, 1, "login", None, None), (last, 1, "login", None, None)]
+    known = [event for event in active + back if event[0] < last]
+    _land(home, warehouse, known)
+    assert _build(home, warehouse, "churn_label", [AS_OF]) == []
+    assert Builder(home, warehouse).build("churn_label", [AS_OF]).immature == [AS_OF]
+    _land(home, warehouse, active + back)
+    assert _build(home, warehouse, "churn_label", [AS_OF]) == [
+        (AS_OF, "u0", False, 0),
+        (AS_OF, "u1", False, churn_days - 1),
+    ]
+
+
 def _first_offsets(
     behaviors: list[Event], touched: int, user: int, item: int | None = None
 ) -> dict[str, int]:
