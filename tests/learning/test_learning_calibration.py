@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usergrowth_dagster.learning.calibration import (
+    METHODS,
     apply_knots,
     choose_method,
     fit_knots,
     level_of,
     logit,
+    shift_level,
 )
 from usergrowth_dagster.learning.closing import AGAIN, LEVEL, RAW, Held, replayed
 from usergrowth_dagster.learning.metrics import evaluate
@@ -145,3 +147,59 @@ def test_few_or_one_sided_rows_do_not_break_it():
     assert choose_method(np.linspace(0.1, 0.5, 55), label) in ("identity", "sigmoid")
     knots = fit_knots(np.full(10, 0.3), np.r_[np.ones(3), np.zeros(7)], "sigmoid")
     assert apply_knots(np.array([0.3]), knots)[0] == pytest.approx(0.3, abs=0.1)
+
+
+def test_scores_of_0_and_1_have_a_place_on_the_logit_scale():
+    """Guards against an infinite logit, which makes each probability of a run not a number."""
+    end = np.log(1e-6 / (1 - 1e-6))
+    assert logit([0, 1e-9, 1e-6, 0.5]) == pytest.approx([end, end, end, 0])
+    assert logit([1, 1 - 1e-9, 1 - 1e-6]) == pytest.approx([-end, -end, -end])
+    raw = np.r_[np.zeros(300), np.full(400, 0.5), np.ones(300)]
+    label = np.r_[np.zeros(290), np.ones(10), np.tile([0, 1], 200), np.zeros(10), np.ones(290)]
+    for method in METHODS:
+        sure = apply_knots(np.array([0.0, 1.0]), fit_knots(raw, label, method))
+        assert 0 < sure[0] < 0.5 < sure[1] < 1
+
+
+def test_a_sigmoid_holds_for_every_score():
+    """Guards against a map that heals the middle and leaves the surest scores as they were."""
+    rng = np.random.default_rng(5)
+    raw = rng.random(20_000)
+    label = (rng.random(20_000) < 1 / (1 + np.exp(-(0.4 * logit(raw) - 1)))).astype(int)
+    x, y = fit_knots(raw, label, "sigmoid")
+    slope = (y[-1] - y[0]) / (x[-1] - x[0])
+    assert slope == pytest.approx(0.4, abs=0.03)
+    surest = np.array([1e-6, 1e-4, 0.9999, 1 - 1e-6])
+    assert logit(apply_knots(surest, (x, y))) == pytest.approx(
+        y[0] + slope * (logit(surest) - x[0])
+    )
+
+
+def test_scores_beyond_those_that_were_seen_go_on_in_parallel():
+    """Guards against an isotonic map that ties all users whose scores pass its last block."""
+    rng = np.random.default_rng(6)
+    raw = rng.uniform(0.3, 0.6, 8000)
+    label = (rng.random(8000) < raw).astype(int)
+    x, y = fit_knots(raw, label, "isotonic")
+    beyond = np.array([0.01, 0.1, 0.8, 0.99])
+    ends = np.array([y[0] - x[0], y[0] - x[0], y[-1] - x[-1], y[-1] - x[-1]])
+    assert logit(apply_knots(beyond, (x, y))) == pytest.approx(logit(beyond) + ends)
+
+
+@pytest.mark.parametrize("method", ["offset", "sigmoid"])
+def test_a_map_never_turns_the_order_around(method):
+    """Guards against a model worse than chance whose lowest scores are called the highest."""
+    rng = np.random.default_rng(7)
+    raw = rng.random(4000)
+    label = (rng.random(4000) < 0.6 - 0.4 * raw).astype(int)
+    x, y = fit_knots(raw, label, method)
+    assert y[-1] - y[0] == pytest.approx(x[-1] - x[0])
+    assert apply_knots(raw, (x, y)).mean() == pytest.approx(label.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize(("score", "positives"), [(0.9999, 20), (0.0001, 980), (0.5, 1)])
+def test_a_level_that_is_far_off_is_reached(score, positives):
+    """Guards against steps of Newton's method that leap over the answer and never come back."""
+    label = np.r_[np.ones(positives), np.zeros(1000 - positives)]
+    level = level_of(np.full(1000, score), label)
+    assert shift_level(np.array([score]), level)[0] == pytest.approx(positives / 1000, abs=0.002)
