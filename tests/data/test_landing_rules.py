@@ -21,7 +21,7 @@ from landing_files import write_files
 from usergrowth_dagster.data import lines
 from usergrowth_dagster.data.contracts import CONTRACTS, LONGEST_LINE, contract_of
 from usergrowth_dagster.data.landing import find_files
-from usergrowth_dagster.data.loader import PARSED, Loader
+from usergrowth_dagster.data.loader import PARSED, CountMismatchError, Counts, Loader
 from usergrowth_dagster.data.rules import BLOCK, clean_sql, parse_sql, rest_sql
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
@@ -509,3 +509,30 @@ def test_usual_rows_go_the_short_way() -> None:
     connection.register(BLOCK, block)
     taken = connection.execute(clean_sql(contract, contract.names, lines=True)).fetchall()
     assert len(taken) == len(usual)
+
+
+@pytest.mark.parametrize(
+    ("fault", "counts"),
+    [
+        (f"delete from {PARSED} where line = 2", "3 rows read, but 1 accepted and 1 quarantined"),
+        (f"delete from {PARSED} where line = 4", "3 rows read, but 2 accepted and 0 quarantined"),
+        (
+            f"insert into {PARSED} from {PARSED} where line = 3",
+            "3 rows read, but 3 accepted and 1 quarantined",
+        ),
+    ],
+)
+def test_a_row_lost_or_doubled_on_the_way_stops_the_landing(
+    tmp_path: Path, fault: str, counts: str
+) -> None:
+    """A fault of the reader that loses rows, or takes some twice, and lands the day all the same."""
+    table = "behavior"
+    folder = f"{table}/ds=20170301"
+    body = "a,buy,\\N,\\N,\\N\nb,buy,\\N,\\N,\\N\nc,buy\n"
+    write_files(tmp_path / folder, {"a.csv": f"{HEADS[table]}\n{body}"})
+    with loader(tmp_path, table) as reader:
+        reader.load(DAY, find_files(Storage(str(tmp_path)), folder, CONTRACTS[table]).files)
+        assert reader.finish()[DAY] == Counts(rows_in=3, accepted=2, quarantined=1)
+        reader.connection.execute(fault)
+        with pytest.raises(CountMismatchError, match=f"behavior 2017-03-01: {counts}"):
+            reader.finish()

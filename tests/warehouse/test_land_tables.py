@@ -345,3 +345,16 @@ assert "pandas" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr
+
+
+def test_rows_lost_while_they_are_written_are_an_error(
+    settings: Settings, warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that drops rows which were accepted, so that the day lands short without a word."""
+    put(tmp_path / "landing", 0, events("a", "b", "c"))
+    whole = module.row_stream
+    monkeypatch.setattr(
+        module, "row_stream", lambda engine, sql: whole(engine, f"select * from ({sql}) limit 2")
+    )
+    with pytest.raises(loader.CountMismatchError, match="3 rows accepted, but 2 written"):
+        land(settings, tmp_path / "landing", warehouse, [0])
