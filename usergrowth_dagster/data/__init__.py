@@ -1,1 +1,1 @@
-"""Table contracts, landing readers, quarantine and example data sets."""
+"""Table contracts, landing readers, storage and phone numbers."""
