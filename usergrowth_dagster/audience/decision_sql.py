@@ -7,19 +7,10 @@ from usergrowth_dagster.audience.eligibility import ADDRESSES, Channel, screened
 from usergrowth_dagster.audience.explore import luck_ctes
 from usergrowth_dagster.audience.holdout import Holdout, hash_cell_sql, propensity, salt
 from usergrowth_dagster.audience.policy import Policy
+from usergrowth_dagster.quoting import identifier, literal
 
 LAST = 2**62
 """A rank that is beyond all others."""
-
-
-def quoted(name: str) -> str:
-    """A quoted SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(value: str | None) -> str:
-    """An SQL text literal, or NULL."""
-    return "null" if value is None else "'" + value.replace("'", "''") + "'"
 
 
 def decision_sql(
@@ -54,10 +45,12 @@ def decision_sql(
         "net_value": policy.net_sql(),
     }
     selected = ",\n        ".join(
-        f"cast({computed.get(name, f'picked.{quoted(name)}')} as {kind}) as {quoted(name)}"
+        f"cast({computed.get(name, f'picked.{identifier(name)}')} as {kind}) as {identifier(name)}"
         for name, kind in columns.items()
     )
-    nulls = "".join(f", cast(null as {kind}) as {quoted(name)}" for name, kind in absent.items())
+    nulls = "".join(
+        f", cast(null as {kind}) as {identifier(name)}" for name, kind in absent.items()
+    )
     return f"""
 with source as (select *{nulls} from {relation}),
 {screened_ctes("source", channel)},

@@ -23,10 +23,11 @@ from collections.abc import Mapping
 from datetime import date
 from typing import TYPE_CHECKING
 
-from usergrowth_dagster.audience.decision_sql import decision_sql, literal, quoted
+from usergrowth_dagster.audience.decision_sql import decision_sql
 from usergrowth_dagster.audience.eligibility import CONTENT_OUTCOMES, OUTCOMES, Channel
 from usergrowth_dagster.audience.holdout import NOBODY, Holdout
 from usergrowth_dagster.audience.policy import MONEY, Budget, Money, Policy
+from usergrowth_dagster.quoting import identifier, literals
 from usergrowth_dagster.warehouse.engine import Engine
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def decide(
     Raises:
         ValueError: the relation breaks what is said above; a bug of the caller, never of the user.
     """
-    known = engine.describe(f"select * from {quoted(relation)}")
+    known = engine.describe(f"select * from {identifier(relation)}")
     rows = _check_input(engine, relation, known, policy, holdout)
     stamp = {
         "ds": execution_date.isoformat(),
@@ -154,7 +155,7 @@ def decide(
     }
     absent = {name: kind for name, kind in _OPTIONAL.items() if name not in known}
     sql = decision_sql(
-        quoted(relation),
+        identifier(relation),
         absent,
         DECISION_COLUMNS,
         stamp,
@@ -175,7 +176,7 @@ def _check_input(
     engine: Engine, relation: str, known: Mapping[str, str], policy: Policy, holdout: Holdout
 ) -> int:
     """The number of rows, when the relation is as :func:`decide` asks."""
-    own = ", ".join(literal(outcome) for outcome in OUTCOMES if outcome not in CONTENT_OUTCOMES)
+    own = literals(outcome for outcome in OUTCOMES if outcome not in CONTENT_OUTCOMES)
     unpriced = "cost is null" if isinstance(policy, Budget | Money) else "false"
     for column, wanted in (("uplift", policy.by_uplift), ("stratum", bool(holdout.strata))):
         if wanted and column not in known:
@@ -191,7 +192,7 @@ def _check_input(
                 or ({unpriced} and content_problem is null)),
             count(*) filter (where content_problem in ({own})),
             count(*) filter (where {stratum} is null)
-        from {quoted(relation)}""")[0]
+        from {identifier(relation)}""")[0]
     faults = {
         "row is not unique or NULL": rows - distinct,
         "user_id or item_id is NULL": nameless,

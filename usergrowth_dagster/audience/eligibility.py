@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from usergrowth_dagster.data.number_sql import number_or_problem_sql, number_sql
+from usergrowth_dagster.quoting import literal
 
 # Every outcome, in its order of precedence. Those from other_item on are given to eligible rows.
 OUTCOMES = (
@@ -57,7 +58,6 @@ EMAIL_PATTERN = (
     r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}"
     r"@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){1,8}$"
 )
-_EMAIL = EMAIL_PATTERN.replace("'", "''")
 
 Channel = Literal["sms", "email"]
 
@@ -78,7 +78,8 @@ def address_sql(column: str, channel: Channel) -> str:
     if channel == "sms":
         return number_sql(column)
     address = _email_sql(column)
-    return f"case when regexp_full_match({address}, '{_EMAIL}') then lower({address}) end"
+    pattern = literal(EMAIL_PATTERN)
+    return f"case when regexp_full_match({address}, {pattern}) then lower({address}) end"
 
 
 def _address_or_problem_sql(channel: Channel) -> str:

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from datetime import date
 from typing import IO, Any, Literal
 
-from usergrowth_dagster.audience.decision_sql import literal, quoted
 from usergrowth_dagster.audience.records import check_task_id
 from usergrowth_dagster.data.contracts import LANDING_TABLES
 from usergrowth_dagster.data.number_sql import number_sql
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.warehouse.engine import Engine
 
 FILE_NAME = "output.csv"
@@ -126,8 +126,8 @@ def write_output(
             + _lines_sql(
                 literal(check_task_id(task_id)),
                 execution_date,
-                quoted(decisions),
-                quoted(population),
+                identifier(decisions),
+                identifier(population),
                 for_spreadsheets=for_spreadsheets,
             )
         )

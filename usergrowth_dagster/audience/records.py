@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
-from usergrowth_dagster.audience.decision_sql import literal, quoted
 from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
 from usergrowth_dagster.audience.holdout import NOBODY, Holdout
 from usergrowth_dagster.audience.policy import Policy
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.tables import Warehouse
 
@@ -183,7 +183,7 @@ def bind_decisions(
     whole = f"_{name}_of_day"
     engine.bind_files(whole, files.get(execution_date, []), DECISION_COLUMNS)
     engine.run(
-        f"create or replace view {quoted(name)} as select * from {quoted(whole)} "
+        f"create or replace view {identifier(name)} as select * from {identifier(whole)} "
         f"where task_id = {literal(check_task_id(task_id))}"
     )
     return name
@@ -194,4 +194,4 @@ def read_decisions(
 ) -> "pa.Table":
     """One task's decision as it stands, ordered by row; without rows when there is none."""
     name = bind_decisions(engine, warehouse, execution_date, task_id, "_decisions_read")
-    return engine.arrow(f'select * from {quoted(name)} order by "row"')
+    return engine.arrow(f'select * from {identifier(name)} order by "row"')

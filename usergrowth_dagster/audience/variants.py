@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from usergrowth_dagster.audience.holdout import hash_cell, hash_cell_sql, salt
+from usergrowth_dagster.quoting import literal
 
 _CELLS: int = 2**52  # of `hash_cell`
 
@@ -67,18 +68,14 @@ def variant_sql(draw: VariantDraw, user: str) -> str:
     """
     *others, (last, _) = draw._ends().items()
     cell = hash_cell_sql(draw._salt, user)
-    cases = " ".join(f"when {cell} < {end} then {_quoted(name)}" for name, end in others)
-    return f"case {cases} else {_quoted(last)} end" if others else _quoted(last)
+    cases = " ".join(f"when {cell} < {end} then {literal(name)}" for name, end in others)
+    return f"case {cases} else {literal(last)} end" if others else literal(last)
 
 
 def chance_sql(draw: VariantDraw, variant: str) -> str:
     """DuckDB expression (DOUBLE): the probability of the text that an expression names."""
     cases = " ".join(
-        f"when {_quoted(name)} then cast('{chance!r}' as double)"
+        f"when {literal(name)} then cast('{chance!r}' as double)"
         for name, chance in draw.chances.items()
     )
     return f"case {variant} {cases} end"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -26,6 +26,7 @@ from usergrowth_dagster.data.lines import (
 from usergrowth_dagster.data.notices import MissingWords, drop_footers, html_codes, unread_columns
 from usergrowth_dagster.data.rules import BLOCK, clean_sql, parse_sql, rest_sql
 from usergrowth_dagster.data.storage import Storage, StoredFile
+from usergrowth_dagster.quoting import literals
 
 if TYPE_CHECKING:
     import numpy as np
@@ -203,9 +204,9 @@ class Loader:
     def rejects_sql(self, table_name: str) -> str:
         """The rows of the quarantine table, of all loaded days."""
         rejections = self.contract.rejections
-        columns = ", ".join("null" if c is None else f"'{c}'" for c, _ in rejections)
-        rules = ", ".join(f"'{rule.code}'" for _, rule in rejections)
-        files = ", ".join("'" + path.replace("'", "''") + "'" for path in self.files)
+        columns = literals(column for column, _ in rejections)
+        rules = literals(rule.code for _, rule in rejections)
+        files = literals(self.files)
         return f"""
             select '{table_name}' as table_name, day as ds,
                 ([{files}]::varchar[])[file + 1] as file, line,

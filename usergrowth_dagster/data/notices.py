@@ -9,6 +9,7 @@ from usergrowth_dagster.data.contracts import NULL_TEXT, Contract, Reading
 from usergrowth_dagster.data.header import Header
 from usergrowth_dagster.data.lines import shown
 from usergrowth_dagster.data.storage import StoredFile
+from usergrowth_dagster.quoting import literals
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -122,7 +123,7 @@ class MissingWords:
     @cached_property
     def _values(self) -> "pa.Array":
         """The words; not by ``pa.array``, which would import pandas."""
-        sql = f"select unnest([{_listed(self._reading.missing)}]::varchar[]) as word"
+        sql = f"select unnest([{literals(self._reading.missing)}]::varchar[]) as word"
         return self._connection.sql(sql).to_arrow_table().column("word").combine_chunks()
 
     @cached_property
@@ -136,7 +137,7 @@ class MissingWords:
 
     def count(self, accepted: str) -> None:
         """Count in the rows of a relation with a column ``day`` and those of the contract."""
-        words = _listed(self._reading.missing)
+        words = literals(self._reading.missing)
         if not words:
             return
         longest = max(len(word.encode()) for word in self._reading.missing)
@@ -201,14 +202,10 @@ def html_codes(
 
 def variables_sql(reading: Reading) -> str:
     """SQL of a population's template variables, without those that say that there is no value."""
-    words = _listed(reading.missing)
+    words = literals(reading.missing)
     if not words:
         return "variables"
     return (
         "map_from_entries(list_filter(map_entries(variables), "
         f"lambda e: trim(e.value) not in ({words})))"
     )
-
-
-def _listed(words: Sequence[str]) -> str:
-    return ", ".join("'" + word.replace("'", "''") + "'" for word in words)

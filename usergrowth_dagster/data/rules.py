@@ -16,6 +16,7 @@ from usergrowth_dagster.data.contracts import (
     Column,
     Contract,
 )
+from usergrowth_dagster.quoting import literals
 
 BLOCK = "_block"
 """Name of the relation that holds a block: day, file, line, then ``t`` (a line) or cells."""
@@ -331,7 +332,7 @@ def _broken(contract: Contract, names: Sequence[str], width: int) -> str:
         when row_code = 0 then array_to_string({cells}, '; ')
         when row_code = {_code("field_count")}
             then concat('field_count: ', len(cells), ' values for {width} columns')
-        else ([{", ".join(f"'{rule.code}'" for rule in LINE_RULES)}])[row_code]
+        else ([{literals(rule.code for rule in LINE_RULES)}])[row_code]
     end"""
 
 
@@ -362,7 +363,7 @@ def _kept_raw(contract: Contract) -> str:
 def _variables(names: Sequence[str], cells: Sequence[str]) -> str:
     if not names:
         return "cast(map {} as map(varchar, varchar))"
-    keys = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
+    keys = literals(names)
     values = ", ".join(f"nullif({cell}, '{NULL_TEXT}')" for cell in cells)
     return f"""case when reject = 0 then map_from_entries(list_filter(
         list_transform(list_zip([{keys}], [{values}]), lambda e: {{'k': e[1], 'v': e[2]}}),

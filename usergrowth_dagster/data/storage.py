@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
+from usergrowth_dagster.quoting import literal
+
 
 @dataclass(frozen=True)
 class StoredFile:
@@ -205,4 +207,4 @@ class Storage:
 
 def file_literal(path: str) -> str:
     """SQL of a file's path or URI that stands for this one file: DuckDB reads ``*`` as any name."""
-    return "'" + re.sub(r"[*?\[]", r"[\g<0>]", path).replace("'", "''") + "'"
+    return literal(re.sub(r"[*?\[]", r"[\g<0>]", path))

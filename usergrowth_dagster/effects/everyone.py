@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from datetime import date
 
 from usergrowth_dagster.audience.holdout import Holdout, is_control_sql
-from usergrowth_dagster.effects.outcomes import day, text
+from usergrowth_dagster.effects.outcomes import day
+from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.warehouse.engine import Engine
 
 ALL = "all campaigns"
@@ -37,7 +38,7 @@ def bind_everyone(engine: Engine, draws: Mapping[date, Holdout]) -> list[date]:
         "with firsts as (select user_id, min(ds) as ds from all_decisions where rank is not null "
         f"group by user_id), placed as (select *, {is_held} end as is_held, {share} end as share "
         "from firsts) "
-        f"select ds, {text('*')} as task_id, {text(ALL)} as campaign, "
+        f"select ds, {literal('*')} as task_id, {literal(ALL)} as campaign, "
         'row_number() over (order by user_id) as "row", user_id, null as item_id, '
         "case when is_held then 'control' else 'treatment' end as arm, "
         "case when is_held then 'holdout' else 'selected' end as outcome, "

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+from usergrowth_dagster.quoting import literal, literals
 from usergrowth_dagster.warehouse.engine import Engine
 
 TABLE = "outcomes"
@@ -114,11 +115,6 @@ class Window:
         return [day for day in landed if self.pre_first <= day <= self.counted]
 
 
-def text(value: str) -> str:
-    """An SQL text literal."""
-    return "'" + value.replace("'", "''") + "'"
-
-
 def day(value: date) -> str:
     """An SQL date literal."""
     return f"date '{value.isoformat()}'"
@@ -180,10 +176,10 @@ def _ctes(window: Window) -> str:
     before = f"b.ds < d.ds and b.ds >= d.ds - {window.pre_days}"
     counts = [within]
     if window.behaviors:
-        counts.append(f"b.behavior in ({', '.join(map(text, window.behaviors))})")
+        counts.append(f"b.behavior in ({literals(window.behaviors)})")
     if window.on_item:
         counts.append("b.item_id = d.item_id")
-    amount = "0" if window.amount is None else f"coalesce(b.amounts[{text(window.amount)}], 0)"
+    amount = "0" if window.amount is None else f"coalesce(b.amounts[{literal(window.amount)}], 0)"
     return f"""with followed as (
     select d."row",
         min(date_diff('day', d.ds, b.ds)) filter (where {" and ".join(counts)}) as days_to_return,

@@ -24,6 +24,7 @@ from usergrowth_dagster.audience.holdout import hash_cell_sql, salt
 from usergrowth_dagster.audience.policy import MONEY, Budget, Money, Policy, RankBy, Threshold, TopN
 from usergrowth_dagster.effects.off_policy import Answer, Logged, expected_outcomes, gain
 from usergrowth_dagster.effects.result import Estimate, PolicyValue
+from usergrowth_dagster.quoting import literals
 from usergrowth_dagster.warehouse.engine import Engine
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class People:
     def __init__(self, engine: Engine, relation: str, task_id: str, execution_date: date) -> None:
         self.engine = engine
         tie = hash_cell_sql(salt("tie", task_id, execution_date.isoformat()), "user_id")
-        wanted = ", ".join(f"'{outcome}'" for outcome in COULD_BE_TEXTED)
+        wanted = literals(COULD_BE_TEXTED)
         engine.run(
             f'create or replace temp table {_OPTIONS} as select "row", user_id, {tie} as tie, '
             "score, uplift, planned_cost as cost, arm = 'treatment' as texted, "

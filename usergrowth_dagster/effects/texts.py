@@ -17,6 +17,7 @@ from usergrowth_dagster.control.schema import message, occurrence
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.wall_clock import moment_of
 from usergrowth_dagster.messaging.policy.contact_sql import SENT_STATES
+from usergrowth_dagster.quoting import literals
 from usergrowth_dagster.warehouse.engine import Engine
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def bind_texts(
 
 
 def _fold(engine: Engine) -> str:
-    ranked = ", ".join(f"'{state}'" for state in _FURTHEST)
+    ranked = literals(_FURTHEST)
     place = f"list_position([{ranked}], state)"
     engine.run(
         "create or replace temp table own_texts as select user_id, best.state, best.reason, "

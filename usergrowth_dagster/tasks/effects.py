@@ -18,6 +18,7 @@ from usergrowth_dagster.effects.returns import return_rule
 from usergrowth_dagster.effects.rows import DRAWN, NEEDED, Plan
 from usergrowth_dagster.effects.sample_ratio import Refused
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.quoting import identifier, literals
 from usergrowth_dagster.tasks.choice import drawn_since
 from usergrowth_dagster.tasks.code_meaning import source_hash
 from usergrowth_dagster.tasks.features import bind_table
@@ -149,8 +150,8 @@ def _explored(engine: Engine, plan: Plan) -> ArmFigures | None:
 
 def drawn_sql() -> str:
     """The rows and columns of ``outcomes`` that are analyzed."""
-    columns = ", ".join(f'"{name}"' for name in NEEDED)
-    wanted = ", ".join(f"'{outcome}'" for outcome in DRAWN)
+    columns = ", ".join(map(identifier, NEEDED))
+    wanted = literals(DRAWN)
     # in one order, so that sums of floats come out the same each time
     return f'select {columns} from {OUTCOMES} where outcome in ({wanted}) order by "row"'
 

@@ -30,6 +30,7 @@ from usergrowth_dagster.messaging.people.phones import PhoneVault, open_vault
 from usergrowth_dagster.messaging.policy.contact import SENT_STATES, ContactRules, contact_rules
 from usergrowth_dagster.messaging.policy.suppression import suppressed
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
+from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.tasks.features import bind_table
 from usergrowth_dagster.tasks.project import Project
@@ -65,7 +66,7 @@ def attribute_sql(name: str, people: str = "p", attributes: str = "a") -> str:
         people: alias of ``task_population``.
         attributes: alias of ``user_attributes``.
     """
-    key = "'" + name.replace("'", "''") + "'"
+    key = literal(name)
     return (
         f"coalesce(nullif(trim({people}.variables[{key}]), ''), "
         f"nullif(trim({attributes}.kvs_str[{key}]), ''), "

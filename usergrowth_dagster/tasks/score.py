@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
+from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.tasks.features import bind_table
 from usergrowth_dagster.tasks.level import refreshed_level
@@ -307,7 +308,7 @@ def is_scored(project: Project, task: Task, population: list[str]) -> bool:
 def _scores_sql(task: Task, model: "ModelRef", effects: "ModelRef | None") -> str:
     found, joined = ("cast(null as double)", "cast(null as varchar)"), ""
     if effects is not None:
-        found = ("e.score", f"'{effects.version}'")
+        found = ("e.score", literal(effects.version))
         joined = ' left join model_effects as e using ("row")'
     return (
         f"select date '{task.execution_date}' as ds, '{task.task_id}' as task_id, "

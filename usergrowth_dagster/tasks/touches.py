@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Select, or_, select
 
-from usergrowth_dagster.audience.decision_sql import literal
 from usergrowth_dagster.audience.records import bind_decisions
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.wall_clock import moment_of
 from usergrowth_dagster.data.contracts import CONTRACTS
+from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.touch_files import write_rows
 from usergrowth_dagster.warehouse.engine import Engine, open_engine

@@ -18,6 +18,7 @@ from usergrowth_dagster.messaging.people.forget import forgotten_since
 from usergrowth_dagster.messaging.people.person import Contact, Record, read_person
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
+from usergrowth_dagster.quoting import identifier
 from usergrowth_dagster.tasks.pinned import pinned_task
 from usergrowth_dagster.tasks.pins import read_pins
 from usergrowth_dagster.tasks.project import Project
@@ -171,7 +172,7 @@ def _rows(
     landed = project.warehouse.files(table)
     files = [name for day in days for name in landed.get(day, [])]
     engine.bind_files(table, files, kinds)
-    listed = ", ".join(f'"{name}"' for name in kinds)
+    listed = ", ".join(map(identifier, kinds))
     found = engine.rows(
         f'select {listed} from {table} where user_id = ? order by ds, task_id, "row"', [user_id]
     )

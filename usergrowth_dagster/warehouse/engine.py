@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.data.number_sql import add_number_function
 from usergrowth_dagster.data.storage import file_literal
+from usergrowth_dagster.quoting import identifier
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.macros import macro_statements
 from usergrowth_dagster.warehouse.maps import AS_MAP
@@ -59,8 +60,10 @@ class Engine:
         """
         self.bound[name] = list(files)
         if not files:
-            body = ", ".join(f"cast(null as {kind}) as {_q(c)}" for c, kind in columns.items())
-            self.run(f"create or replace view {_q(name)} as select {body} where false")
+            body = ", ".join(
+                f"cast(null as {kind}) as {identifier(c)}" for c, kind in columns.items()
+            )
+            self.run(f"create or replace view {identifier(name)} as select {body} where false")
             return
         listed = ", ".join(file_literal(path) for path in files)
         source = (
@@ -69,26 +72,25 @@ class Engine:
         )
         present = {row[0] for row in self.rows(f"describe select * from {source}")}
         body = ", ".join(
-            f"cast({_q(c)} as {kind}) as {_q(c)}"
+            f"cast({identifier(c)} as {kind}) as {identifier(c)}"
             if c in present
-            else f"cast(null as {kind}) as {_q(c)}"
+            else f"cast(null as {kind}) as {identifier(c)}"
             for c, kind in columns.items()
         )
-        self.run(f"create or replace view {_q(name)} as select {body} from {source}")
+        self.run(f"create or replace view {identifier(name)} as select {body} from {source}")
 
     def bind_arrow(self, name: str, table: "pa.Table") -> None:
         """Make the table ``name`` from an Arrow table."""
-        self.connection.register(f"_{name}_arrow", table)
-        self.run(f"create or replace table {_q(name)} as select * from {_q(f'_{name}_arrow')}")
-        self.connection.unregister(f"_{name}_arrow")
+        source = f"_{name}_arrow"
+        self.connection.register(source, table)
+        self.run(
+            f"create or replace table {identifier(name)} as select * from {identifier(source)}"
+        )
+        self.connection.unregister(source)
 
     def describe(self, sql: str) -> dict[str, str]:
         """Column names and DuckDB types of a query."""
         return {row[0]: row[1] for row in self.rows(f"describe {sql}")}
-
-
-def _q(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 _SIZE = re.compile(r"\s*([0-9.]+)\s*([KMGT]i?B)\s*", re.IGNORECASE)

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from usergrowth_dagster.data.storage import file_literal
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.landing import QUARANTINE, row_stream
@@ -38,11 +39,11 @@ class Person:
 
     def rows_sql(self, table: str) -> str:
         """Condition on a table's row: it is the person's."""
-        user = _literal(self.user_id)
+        user = literal(self.user_id)
         if table != QUARANTINE:
             return f"user_id = {user}"
         # Digits of rejected population rows are masked, so ids of one shape are not distinct.
-        masked = _literal("".join("*" if c.isdecimal() else c for c in self.user_id))
+        masked = literal("".join("*" if c.isdecimal() else c for c in self.user_id))
         cells = "string_split(replace(raw_row, '\"', ''), ',')"
         return (
             f"coalesce(list_contains({cells}, {user}) or (table_name like 'population%' "
@@ -219,7 +220,7 @@ class _Erasure:
         listed = ", ".join(
             f"case when {self.mine} then null else {name} end as {name}"
             if blank and name in ("raw_row", "broken")
-            else f'"{name}"'
+            else identifier(name)
             for name in names
         )
         sql = f"select {listed} from {source}"
@@ -287,7 +288,3 @@ class _Erasure:
 def _groups(files: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
     for start in range(0, len(files), size):
         yield files[start : start + size]
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -19,6 +19,7 @@ from datetime import date
 from pathlib import Path
 
 from usergrowth_dagster.data.storage import Storage, file_literal
+from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.models import ModelGraph
 
@@ -108,12 +109,12 @@ class Months:
         table = self._table(view)
         engine.bind_files(f"_{view}_month", files, self.graph.types(table))
         grain = self.graph.models[view].grain
-        order = ", ".join(f'"{name}"' for name in (*grain[1:], grain[0]))
+        order = ", ".join(map(identifier, (*grain[1:], grain[0])))
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
             engine.run(
                 f"copy ({self._sql(view, f'_{view}_month')} order by {order}) "
-                f"to {_text(str(temporary))} (format parquet, compression zstd)"
+                f"to {literal(str(temporary))} (format parquet, compression zstd)"
             )
             temporary.chmod(0o600)
             temporary.replace(path)
@@ -148,7 +149,3 @@ def _select(path: str, days: Sequence[date]) -> str:
         return rows
     listed = ", ".join(f"date '{day.isoformat()}'" for day in days)
     return f"{rows} where ds in ({listed})"
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

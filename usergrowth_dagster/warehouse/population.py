@@ -17,6 +17,7 @@ from usergrowth_dagster.data.population import (
 )
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.landing import (
@@ -181,7 +182,7 @@ def _rows(warehouse: Warehouse, table: str, scope: Mapping[str, str], day: date)
 
 def _rows_sql(task_id: str, reading: Reading) -> str:
     contract = CONTRACTS[POPULATION]
-    expressions = {"ds": "day", "task_id": f"'{task_id}'", "variables": variables_sql(reading)}
+    expressions = {"ds": "day", "task_id": literal(task_id), "variables": variables_sql(reading)}
     columns = ", ".join(
         f"cast({expressions.get(name, name)} as {kind}) as {name}"
         for name, kind in contract.raw_types().items()

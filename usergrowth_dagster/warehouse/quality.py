@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.quoting import identifier
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.model_files import ModelColumn
 from usergrowth_dagster.warehouse.models import ModelGraph
@@ -48,7 +49,7 @@ def model_tests(graph: ModelGraph, model: str) -> list[DataTest]:
 
 
 def _column_tests(column: ModelColumn) -> Iterator[DataTest]:
-    name = f'"{column.name}"'
+    name = identifier(column.name)
     for test in column.data_tests:
         if test.not_null is not None:
             blocking = test.not_null.config.severity == "error"

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.quoting import literals
 from usergrowth_dagster.warehouse.data_files import (
     ROW_GROUP_ROWS,
     DayFiles,
@@ -403,7 +404,7 @@ def _replacement(
     """What ``write_deltalake`` needs to replace days within a scope, and to know them again."""
     from deltalake import CommitProperties, WriterProperties
 
-    quoted = ", ".join(f"'{day.isoformat()}'" for day in days)
+    quoted = literals(day.isoformat() for day in days)
     predicate = f"ds in ({quoted})"
     for column, value in (scope or {}).items():
         predicate += f" and {column} = '{value}'"

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from usergrowth_dagster import quoting
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.build import bind_settings
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
@@ -54,7 +55,7 @@ def _scalar(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, int | float):
         return repr(value)
-    return "'" + str(value).replace("'", "''") + "'"
+    return quoting.literal(str(value))
 
 
 def bind_rows(engine: Engine, name: str, rows: Sequence[Row], types: Mapping[str, str]) -> None:
@@ -63,7 +64,7 @@ def bind_rows(engine: Engine, name: str, rows: Sequence[Row], types: Mapping[str
     Raises:
         ModelError: a row names a column that the table does not have.
     """
-    columns = ", ".join(f'"{column}" {kind}' for column, kind in types.items())
+    columns = ", ".join(f"{quoting.identifier(column)} {kind}" for column, kind in types.items())
     engine.run(f"create or replace table {name} ({columns})")
     for row in rows:
         if extra := set(row) - set(types):

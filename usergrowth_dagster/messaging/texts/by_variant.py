@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from usergrowth_dagster.messaging.texts.billing import Billing
 from usergrowth_dagster.messaging.texts.content import params_sql, reason_sql, segments_sql
+from usergrowth_dagster.quoting import literal
 
 
 def by_variant_sql(
@@ -18,7 +19,7 @@ def by_variant_sql(
     """
     if len(contents) == 1:
         return of(next(iter(contents.values())))
-    cases = " ".join(f"when {_quoted(name)} then {of(one)}" for name, one in contents.items())
+    cases = " ".join(f"when {literal(name)} then {of(one)}" for name, one in contents.items())
     return f"case {variant} {cases} end"
 
 
@@ -42,7 +43,3 @@ def message_columns_by_variant_sql(
     return ", ".join(
         f"{by_variant_sql(contents, of, variant)} as {name}" for name, of in columns.items()
     )
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -23,6 +23,7 @@ from usergrowth_dagster.messaging.texts.billing import (
 )
 from usergrowth_dagster.messaging.texts.placeholders import placeholder_problems
 from usergrowth_dagster.messaging.texts.refusals import Words, built_in_words, promise_problems
+from usergrowth_dagster.quoting import literal
 
 EMAIL_OPT_OUT = re.compile("unsubscribe|退订", re.IGNORECASE)
 """What tells how to refuse in an e-mail, beside the texts of the setting ``opt_out_texts``."""
@@ -236,19 +237,15 @@ def reason(
     return "message_too_long" if characters(text) > MAX_CHARACTERS else None
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _value_sql(name: str, column: str) -> str:
-    return f"nullif({column}[{_quoted(name)}], '')"
+    return f"nullif({column}[{literal(name)}], '')"
 
 
 def render_sql(content: str, signature: str | None = None, column: str = "variables") -> str:
     """DuckDB expression of :func:`render`."""
-    parts = [_quoted(f"【{signature}】")] if signature is not None else []
+    parts = [literal(f"【{signature}】")] if signature is not None else []
     parts += [
-        _value_sql(part, column) if is_variable else _quoted(part)
+        _value_sql(part, column) if is_variable else literal(part)
         for part, is_variable in pieces(content)
     ]
     return f"({' || '.join(parts)})"
@@ -300,7 +297,7 @@ def reason_sql(
 def params_sql(content: str, column: str = "variables") -> str:
     """DuckDB expression of the template's own variables as one JSON object (VARCHAR)."""
     names = dict.fromkeys(variables(content))
-    pairs = ", ".join(f"{_quoted(n)}, {_value_sql(n, column)}" for n in names)
+    pairs = ", ".join(f"{literal(n)}, {_value_sql(n, column)}" for n in names)
     return f"cast(json_object({pairs}) as varchar)"
 
 
