@@ -56,6 +56,7 @@ ErrorCode = Literal[
     "person.invalid",
     "person.unknown",
     "plan.begun",
+    "plugin.unusable",
     "population.changed",
     "population.invalid",
     "population.no_campaign",
@@ -286,6 +287,10 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "plan.begun": CodeText(
         "The send plan of a task is in use or begun, so it cannot change.",
         "Leave the task as it is, or upload its people under another name.",
+    ),
+    "plugin.unusable": CodeText(
+        "An installed package registers a gateway or a question that cannot be used.",
+        "Mend or uninstall the package that the message names.",
     ),
     "population.changed": CodeText(
         "A population was uploaded again after it had been decided.",

@@ -24,7 +24,7 @@ from usergrowth_dagster.control.store import utc_now
 from usergrowth_dagster.messaging.dispatching import failpoints
 from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
 from usergrowth_dagster.messaging.dispatching.look_ups import settle
-from usergrowth_dagster.messaging.gateways import webhook_json
+from usergrowth_dagster.messaging.gateways import webhook
 from usergrowth_dagster.messaging.gateways.protocol import Found, Gateway, Receipt
 from usergrowth_dagster.messaging.gateways.webhook import WebhookGateway
 from usergrowth_dagster.messaging.ledger import Ledger
@@ -111,7 +111,7 @@ def gateway_of(world: World, port: int) -> Gateway:
     if world.kind != "hostile":
         return HttpGateway(port, world.name, MAX_BATCH, TIMEOUT)
     os.environ["USERGROWTH_WEBHOOK_SECRET"] = SECRET
-    webhook_json._WAIT = WAIT
+    webhook._WAIT = WAIT
     gateway = WebhookGateway(
         world.settings.model_copy(
             update={

@@ -14,8 +14,8 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from usergrowth_dagster.commands.serve import addresses
-from usergrowth_dagster.messaging.gateways.aliyun_reports import mark_batch
-from usergrowth_dagster.messaging.gateways.marks import Marks
+from usergrowth_dagster.messaging.gateways.aliyun import signed_out_id
+from usergrowth_dagster.messaging.gateways.signature_tokens import SignatureTokens
 from usergrowth_dagster.messaging.gateways.webhook import SIGNATURE, TIMESTAMP, sign
 from usergrowth_dagster.settings import Settings
 
@@ -123,7 +123,7 @@ def fast(client: TestClient, path: str, body: bytes, headers: dict[str, str]) ->
 
 def test_mails(client: TestClient, home: Settings) -> None:
     """Guards against an e-mail whose parts or headers hold the whole service up for half a minute."""
-    mark = f"ug.1.{Marks(home.home, 'smtp').mark('1')}"
+    mark = f"ug.1.{SignatureTokens(home.home, 'smtp').sign('1')}"
     forged = f"ug.1.{'0' * 32}"
     for given_mark, bad in ((mark, (200, 400)), (forged, (400, 403))):
         for name, body in mails(given_mark.encode()).items():
@@ -139,7 +139,9 @@ def test_mails(client: TestClient, home: Settings) -> None:
 @pytest.mark.parametrize("kind", ["dlr", "mo"])
 def test_arrays(client: TestClient, home: Settings, gateway: str, kind: str) -> None:
     """Guards against entries that cost much to read, to compare or to keep."""
-    out_id = mark_batch(Marks(home.home, "aliyun"), "1") if gateway == "aliyun" else "1"
+    out_id = (
+        signed_out_id(SignatureTokens(home.home, "aliyun"), "1") if gateway == "aliyun" else "1"
+    )
     names = {"phone_number": "from"} if gateway == "webhook" else {}
     entry: dict[str, object] = (
         {"out_id": out_id, "phone_number": "13855550101", "report_time": "x", "success": True}
@@ -171,7 +173,7 @@ def test_arrays(client: TestClient, home: Settings, gateway: str, kind: str) -> 
 def test_forms_and_queries(client: TestClient, home: Settings) -> None:
     """Guards against a form or a query that costs much, signed or not."""
     validator = pytest.importorskip("twilio.request_validator").RequestValidator("twilio-secret")
-    marks = Marks(home.home, "kannel")
+    tokens = SignatureTokens(home.home, "kannel")
     bad = [texts()[name] for name in ("accents", "surrogates", "chinese")]
     for kind, form in (
         ("mo", {"From": "+12125550142", "Body": "STOP", "MessageSid": "SM1"}),
@@ -189,7 +191,7 @@ def test_forms_and_queries(client: TestClient, home: Settings) -> None:
     for name in ("from", "hex", "time", "coding", "id"):
         for value in ("9" * 9_000, "7f" * 4_500, "\u0315\u0300" * 1_000):
             query = {
-                "mark": marks.mark("replies"),
+                "mark": tokens.sign("replies"),
                 "from": "+12125550142",
                 "hex": "54",
                 name: value,
@@ -197,7 +199,7 @@ def test_forms_and_queries(client: TestClient, home: Settings) -> None:
             assert fast(client, f"/kannel/mo?{urlencode(query)}", b"", {}) == 200
     for name in ("status", "answer", "time"):
         for value in ("9" * 9_000, "err:" * 2_000, "NACK/" + "A " * 4_000):
-            query = {"mark": marks.mark("1"), "out_id": "1", "status": "1", name: value}
+            query = {"mark": tokens.sign("1"), "out_id": "1", "status": "1", name: value}
             assert fast(client, f"/kannel/dlr?{urlencode(query)}", b"", {}) == 200
     for path in ("/twilio/mo", "/kannel/mo", "/smtp/mo", "/aliyun/up"):
         fields = "&".join(f"a{n}=1" for n in range(5_000))

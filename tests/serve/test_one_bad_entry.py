@@ -15,8 +15,8 @@ from usergrowth_dagster.commands.serve import addresses
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState as S
 from usergrowth_dagster.control.store import ControlStore
-from usergrowth_dagster.messaging.gateways.aliyun_reports import mark_batch
-from usergrowth_dagster.messaging.gateways.marks import Marks
+from usergrowth_dagster.messaging.gateways.aliyun import signed_out_id
+from usergrowth_dagster.messaging.gateways.signature_tokens import SignatureTokens
 from usergrowth_dagster.messaging.gateways.webhook import SIGNATURE, TIMESTAMP, sign
 from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.settings import Settings
@@ -133,7 +133,7 @@ def test_a_bad_report_among_good_ones(
     place = occurrence(store, "aliyun")
     messages(store, place, [S.ACCEPTED] * 2, request_id=None)
     ours = {
-        "out_id": mark_batch(Marks(home.home, "aliyun"), str(place[1])),
+        "out_id": signed_out_id(SignatureTokens(home.home, "aliyun"), str(place[1])),
         "success": True,
         "report_time": "20260301180005",
     }
@@ -156,7 +156,7 @@ def test_a_bad_report_among_good_ones(
 def test_single_entries(client: TestClient, store: ControlStore, home: Settings) -> None:
     """Guards against a provider of single entries that sends a bad one for ever, or loses it."""
     validator = pytest.importorskip("twilio.request_validator").RequestValidator("twilio-secret")
-    marks = Marks(home.home, "kannel")
+    tokens = SignatureTokens(home.home, "kannel")
     for path, form in (
         ("/twilio/mo", {"Body": "STOP", "MessageSid": "SM1"}),
         ("/twilio/mo", {"From": "INFO", "Body": "STOP", "MessageSid": "SM2"}),
@@ -166,9 +166,9 @@ def test_single_entries(client: TestClient, store: ControlStore, home: Settings)
         signed = {"X-Twilio-Signature": validator.compute_signature(ROOT + path, form)}
         assert client.post(path, data=form, headers=signed).status_code == 200
     for kind, query in (
-        ("mo", {"mark": marks.mark("replies"), "from": "", "hex": "5444"}),
-        ("mo", {"mark": marks.mark("replies"), "from": phone(0), "hex": "xyz", "time": "x"}),
-        ("dlr", {"mark": marks.mark("1"), "out_id": "1", "status": "64"}),
+        ("mo", {"mark": tokens.sign("replies"), "from": "", "hex": "5444"}),
+        ("mo", {"mark": tokens.sign("replies"), "from": phone(0), "hex": "xyz", "time": "x"}),
+        ("dlr", {"mark": tokens.sign("1"), "out_id": "1", "status": "64"}),
     ):
         assert client.get(f"/kannel/{kind}?{urlencode(query)}").status_code == 200
     mail = b"Subject: unsubscribe\r\n\r\nx"
@@ -181,7 +181,7 @@ def test_single_entries(client: TestClient, store: ControlStore, home: Settings)
         ("kannel", "receipt"),
         ("smtp", "reply"),
     ]
-    assert marks.mark("replies") not in repr(
+    assert tokens.sign("replies") not in repr(
         [VAULT.open(row["content"]) for row in rows(store, schema.unread)]
     )
 

@@ -18,11 +18,12 @@ from usergrowth_dagster.commands.serve import addresses
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState as S
 from usergrowth_dagster.control.store import ControlStore, open_store
-from usergrowth_dagster.messaging.gateways.aliyun_reports import mark_batch
-from usergrowth_dagster.messaging.gateways.marks import Marks
+from usergrowth_dagster.messaging.gateways.aliyun import signed_out_id
+from usergrowth_dagster.messaging.gateways.protocol import BODY_LIMIT
+from usergrowth_dagster.messaging.gateways.signature_tokens import SignatureTokens
 from usergrowth_dagster.messaging.gateways.webhook import SIGNATURE, TIMESTAMP, sign
 from usergrowth_dagster.serve import app as app_module
-from usergrowth_dagster.serve.app import BODY_LIMIT, make_app
+from usergrowth_dagster.serve.app import make_app
 from usergrowth_dagster.settings import Settings
 
 __all__ = ["client", "home", "store"]
@@ -42,7 +43,7 @@ def test_aliyun(client: TestClient, store: ControlStore, home: Settings) -> None
         "err_code": "DELIVERED",
         "err_msg": "用户接收成功",
         "message_id": "1",
-        "out_id": mark_batch(Marks(home.home, "aliyun"), str(batch)),
+        "out_id": signed_out_id(SignatureTokens(home.home, "aliyun"), str(batch)),
         "phone_number": phone(0)[1:],
         "report_time": "2026-03-01 18:00:05",
         "request_id": "r",
@@ -110,7 +111,7 @@ def test_twilio(client: TestClient, store: ControlStore) -> None:
 def test_kannel(client: TestClient, store: ControlStore, home: Settings) -> None:
     """Guards against reports that come twice or backwards, and against forged ones."""
     ids, _ = two_rows(store, "kannel")
-    marks = Marks(home.home, "kannel")
+    tokens = SignatureTokens(home.home, "kannel")
 
     def report(status: int, mark: str) -> int:
         query = {"out_id": ids[0], "mark": mark, "status": status, "answer": "", "time": 1772359200}
@@ -120,7 +121,7 @@ def test_kannel(client: TestClient, store: ControlStore, home: Settings) -> None
 
     assert report(1, "0" * 32) == 403
     for status in (8, 1, 4, 2, 1):
-        assert report(status, marks.mark(str(ids[0]))) == 200
+        assert report(status, tokens.sign(str(ids[0]))) == 200
     assert states(store) == [S.DELIVERED, S.ACCEPTED]
     assert len(rows(store, schema.receipt)) == 4
     assert client.get("/kannel/dlr").status_code in (400, 403)

@@ -155,8 +155,9 @@ def demo(
         run_demo(home, dataset, DEFAULT_USERS if users is None else users, say, table, gateway)
         return
     from usergrowth_dagster.examples.rounds.loop import run_rounds
+    from usergrowth_dagster.settings.gateways import DRY_RUN
 
-    if dataset != "synthetic" or gateway not in ("", "file"):
+    if dataset != "synthetic" or gateway not in ("", DRY_RUN):
         raise UserError(
             "--campaigns: only the synthetic world can answer texts, and nothing is really sent to "
             "it; add --dataset synthetic, and leave --gateway out",

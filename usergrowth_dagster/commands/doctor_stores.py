@@ -11,6 +11,7 @@ from sqlalchemy.exc import DatabaseError
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.settings.gateways import DRY_RUN
 from usergrowth_dagster.settings.places import sqlite_file
 
 
@@ -125,10 +126,10 @@ def gateway(settings: Settings, channel: str) -> str:
     Raises:
         UserError: a setting, a credential or the provider's SDK is missing.
     """
-    from usergrowth_dagster.messaging.gateways.registry import CHANNELS, make_gateway
+    from usergrowth_dagster.messaging.gateways.registry import gateway_setting, make_gateway
 
     make_gateway(settings, channel).require_set_up()
-    name = getattr(settings, CHANNELS[channel][0])
-    if name == "file":
-        return "file: messages are written down, nobody is texted"
+    name = getattr(settings, gateway_setting(channel))
+    if name == DRY_RUN:
+        return f"{name}: messages are written down, nobody is texted"
     return f"{name}: settings and credentials are there; the provider was not asked"

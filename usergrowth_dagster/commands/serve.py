@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from usergrowth_dagster.control.store import open_store
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.gateways.registry import gateways
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.settings import Settings
@@ -13,34 +14,15 @@ from usergrowth_dagster.settings import Settings
 def addresses(settings: Settings, port: int) -> list[tuple[str, str]]:
     """What each gateway in use reports to: (what, address), for the provider's console.
 
-    The addresses for replies may hold a secret mark. Without ``callback_url`` they are those of
+    The addresses for replies may hold a secret token. Without ``callback_url`` they are those of
     this machine.
 
     Raises:
         UserError: a credential or setting of a gateway is missing.
     """
     root = (settings.callback_url or f"http://127.0.0.1:{port}").rstrip("/")
-    places: list[tuple[str, str]] = []
-    for name in sorted({settings.gateway, settings.email_gateway}):
-        if name == "aliyun":
-            from usergrowth_dagster.messaging.gateways.aliyun_reports import reply_url
-
-            places.append(("Aliyun SmsReport", f"{root}/aliyun/report"))
-            if settings.callback_url:
-                places.append(("Aliyun SmsUp", reply_url(settings)))
-        elif name == "kannel":
-            from usergrowth_dagster.messaging.gateways import kannel
-
-            places.append(("Kannel get-url of replies", kannel.reply_url(settings)))
-        elif name == "twilio":
-            places.append(("Twilio, a message comes in", f"{root}/twilio/mo"))
-        elif name == "webhook":
-            places.append(("webhook receipts", f"{root}/webhook/dlr"))
-            places.append(("webhook replies", f"{root}/webhook/mo"))
-        else:
-            places.append((f"{name} receipts", f"{root}/{name}/<callback_token>/dlr"))
-            places.append((f"{name} replies", f"{root}/{name}/<callback_token>/mo"))
-    return places
+    in_use = sorted({settings.gateway, settings.email_gateway} & gateways().keys())
+    return [pair for name in in_use for pair in gateways()[name].callback_addresses(settings, root)]
 
 
 def serve(settings: Settings, host: str, port: int, say: Callable[[str], None]) -> None:

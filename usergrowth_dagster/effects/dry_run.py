@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from usergrowth_dagster.effects.result import Effect, Funnel, MoneyFigures
+from usergrowth_dagster.settings.gateways import DRY_RUN
 
-GATEWAY = "file"
 _WITHOUT = ("delivered", "returned")
 
 
@@ -22,7 +22,7 @@ def as_dry_run(effect: Effect) -> Effect:
         effect,
         verdict="dry_run",
         sentence=f"Dry run: nobody was texted. {texts} were written to files (gateway "
-        f"{GATEWAY}), so there is no effect to measure.",
+        f"{DRY_RUN}), so there is no effect to measure.",
         arms=[],
         contrasts=[],
         crossover={},

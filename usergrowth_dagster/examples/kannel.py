@@ -25,7 +25,12 @@ from usergrowth_dagster.examples.kannel_boxes import (
     run_boxes,
 )
 from usergrowth_dagster.messaging.credentials import FILE_NAME, credential
-from usergrowth_dagster.messaging.gateways.kannel import callback_root, reply_url
+from usergrowth_dagster.messaging.gateways.kannel import (
+    KannelGateway,
+    KannelSettings,
+    callback_root,
+    reply_url,
+)
 from usergrowth_dagster.messaging.receiving.receipts import match_receipts
 from usergrowth_dagster.settings import Settings
 
@@ -79,22 +84,22 @@ def receiver(settings: Settings, port: int) -> Iterator[None]:
 
 def prepare_credentials(home: Path) -> tuple[str, str]:
     """User and password of Kannel; made and kept in the home's file where there are none."""
-    given = [credential(home, name, required=False) for name in ("kannel_user", "kannel_password")]
-    if given[0] and given[1]:
-        return given[0], given[1]
-    if given[0] or given[1]:
+    user, password = (credential(home, name, required=False) for name in KannelGateway.credentials)
+    if user and password:
+        return user, password
+    if user or password:
         raise UserError(
             "the credentials kannel_user and kannel_password belong together: set both",
             code="credential.invalid",
         )
-    made = ("usergrowth", new_password())
+    user, password = "usergrowth", new_password()
     home.mkdir(parents=True, exist_ok=True)
     handle = os.open(home / FILE_NAME, os.O_RDWR | os.O_CREAT, 0o600)
     with os.fdopen(handle, "r+", encoding="utf-8") as file:
-        held_lines = file.read()
-        file.write("\n" if held_lines and not held_lines.endswith("\n") else "")
-        file.write(f'kannel_user = "{made[0]}"\nkannel_password = "{made[1]}"\n')
-    return made
+        lines = file.read()
+        file.write("\n" if lines and not lines.endswith("\n") else "")
+        file.write(f'kannel_user = "{user}"\nkannel_password = "{password}"\n')
+    return user, password
 
 
 @contextlib.contextmanager
@@ -115,9 +120,9 @@ def local_kannel(
     Raises:
         UserError: Kannel is not installed, a port is taken, or a program does not start.
     """
-    own_settings = settings.model_copy(
+    local = settings.model_copy(
         update={
-            "gateway": "kannel",
+            "gateway": KannelGateway.name,
             "fictional_numbers": True,  # this Kannel reaches nobody
             "kannel_url": f"http://127.0.0.1:{ports.sendsms}/cgi-bin/sendsms",
             "callback_url": f"http://127.0.0.1:{receiver_port}",
@@ -125,12 +130,12 @@ def local_kannel(
     )
     user, password = prepare_credentials(settings.home)
     admin = new_password()
-    text = adjust(configuration(ports, user, password, admin, reply_url(own_settings)))
+    text = adjust(configuration(ports, user, password, admin, reply_url(local)))
     with (
-        receiver(own_settings, receiver_port),
+        receiver(local, receiver_port),
         run_boxes(settings.home / "kannel", text, ports, admin) as boxes,
     ):
-        yield LocalKannel(own_settings, boxes)
+        yield LocalKannel(local, boxes)
 
 
 def serve_kannel(settings: Settings, say: Say) -> None:
@@ -164,7 +169,7 @@ def _take_replies(boxes: Boxes, say: Say) -> None:
 
 
 def _words(kannel: LocalKannel) -> Iterator[str]:
-    yield f"sendsms    {kannel.settings.kannel_url}"
+    yield f"sendsms    {KannelSettings.of(kannel.settings).kannel_url}"
     yield f"bearerbox  http://127.0.0.1:{kannel.boxes.ports.admin}/status"
     yield f"receiver   {callback_root(kannel.settings)}"
     yield f"files      {kannel.boxes.folder}"
@@ -194,21 +199,20 @@ def demo_gateway(settings: Settings, name: str, say: Say) -> Iterator[bool]:
         if name:
             stack.enter_context(_environment(GATEWAY=name))
             settings = settings.model_copy(update={"gateway": name})
-        if settings.gateway == "kannel" and not _reachable(settings):
+        if settings.gateway == KannelGateway.name and not _reachable(settings):
             ports = Ports.free()
             kannel = stack.enter_context(local_kannel(settings, ports, Ports.free().sendsms))
-            local = kannel.settings
-            stack.enter_context(
-                _environment(KANNEL_URL=local.kannel_url, CALLBACK_URL=local.callback_url or "")
-            )
-            say(f"Kannel runs at {local.kannel_url}, its receiver at {local.callback_url}\n")
-        yield settings.gateway == "kannel"
+            url = KannelSettings.of(kannel.settings).kannel_url
+            callback_url = kannel.settings.callback_url
+            stack.enter_context(_environment(KANNEL_URL=url, CALLBACK_URL=callback_url or ""))
+            say(f"Kannel runs at {url}, its receiver at {callback_url}\n")
+        yield settings.gateway == KannelGateway.name
 
 
 def _reachable(settings: Settings) -> bool:
     from urllib.parse import urlsplit
 
-    place = urlsplit(settings.kannel_url)
+    place = urlsplit(KannelSettings.of(settings).kannel_url)
     if place.hostname not in ("127.0.0.1", "localhost"):
         return True
     return listens(place.port or 80)

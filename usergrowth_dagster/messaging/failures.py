@@ -23,7 +23,7 @@ from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.messaging.dispatching.alerts import post
-from usergrowth_dagster.messaging.gateways.personal import is_personal
+from usergrowth_dagster.messaging.gateways.registry import is_personal
 from usergrowth_dagster.settings import Settings
 
 ANY = ""

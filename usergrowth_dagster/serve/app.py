@@ -1,10 +1,9 @@
 """The addresses that providers post to.
 
-``/<gateway>/<kind>``, where the kind is one of :data:`RECEIPTS` or :data:`REPLIES`: for example
-``/aliyun/report`` and ``/aliyun/up``, ``/twilio/status`` and ``/twilio/reply``, ``/kannel/dlr`` and
-``/kannel/mo``, ``/webhook/receipts`` and ``/webhook/replies``. ``/<gateway>/<token>/<kind>`` is the
-same with the credential ``callback_token`` in the path. The gateway reads the request and tells
-whether it is the provider's.
+``/<gateway>/<kind>``, where the gateway is a registered one and its ``routes`` have the kind, such
+as ``dlr`` and ``mo``. ``/<gateway>/<token>/<kind>`` is the same with the credential
+``callback_token`` in the path. The gateway reads the request, checks that it is the provider's, and
+words the answer.
 
 =====  =========================================================================================
 200    everything is stored, on disk
@@ -29,6 +28,7 @@ from starlette.concurrency import run_in_threadpool
 from usergrowth_dagster.control.store import open_store
 from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.messaging.gateways.protocol import (
+    Brings,
     Callback,
     Gateway,
     Receipt,
@@ -36,22 +36,13 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Unread,
     UnsignedError,
 )
-from usergrowth_dagster.messaging.gateways.registry import gateway_named
+from usergrowth_dagster.messaging.gateways.registry import gateways
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.operations.replies import reread_replies
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.serve import answers
 from usergrowth_dagster.serve.inbox import Busy, Inbox
 from usergrowth_dagster.settings import Settings
-
-RECEIPTS = ("receipts", "report", "status", "dlr")
-REPLIES = ("replies", "up", "reply", "mo")
-GATEWAYS = ("aliyun", "twilio", "kannel", "smtp", "webhook", "file")
-BODY_LIMIT = 2 << 20
-"""Bytes of the longest body that is read."""
-
-MAIL_LIMIT, MAIL_KEPT = 32 << 20, 512 << 10
-"""Bytes of the longest e-mail that is taken, with what is attached to it, and of what is read."""
 
 _BODY_SECONDS = 20.0
 _ANSWER_SECONDS = 12.0  # providers hang up after some 15 seconds, and come again
@@ -123,12 +114,14 @@ class _Receiver:
         """One call of a provider."""
         began = time.monotonic()
         parts = request.path_params
-        gateway, kind = str(parts["gateway"]), str(parts["kind"])
-        if gateway not in GATEWAYS or kind not in RECEIPTS + REPLIES:
+        name, kind = str(parts["gateway"]), str(parts["kind"])
+        gateway = gateways().get(name)
+        brings = gateway.routes.get(kind) if gateway else None
+        if gateway is None or brings is None:
             return answers.refused(404, "there is no such address")
         why = ""
         try:
-            answer = await self._take(request, gateway, kind in REPLIES)
+            answer = await self._take(request, gateway, brings)
         except _Refused as refusal:
             why = refusal.sentence
             answer = answers.refused(refusal.status, why)
@@ -137,50 +130,53 @@ class _Receiver:
             answer = answers.refused(503, "this could not be stored now; come again")
         took = (time.monotonic() - began) * 1000
         level = logging.INFO if answer.status_code < 400 else logging.WARNING
-        line = (request.method, gateway, kind, answer.status_code, took, why)
+        line = (request.method, name, kind, answer.status_code, took, why)
         LOG.log(level, "%s /%s/%s %d %.0f ms %s", *line)
         return answer
 
-    async def _take(self, request: Request, gateway: str, replies: bool) -> Response:
-        keeps = MAIL_KEPT if gateway == "smtp" else BODY_LIMIT
+    async def _take(self, request: Request, gateway: type[Gateway], brings: Brings) -> Response:
         callback = Callback(
-            body=await _body(request, MAIL_LIMIT if gateway == "smtp" else BODY_LIMIT, keeps),
+            body=await _body(request, gateway.longest_body, gateway.kept_body),
             headers=dict(request.headers),
             url=self._public_url(request),
         )
-        if request.method == "GET" and gateway != "kannel":
-            if gateway == "smtp" and replies and callback.query.get("token"):
-                return answers.unsubscribe_form()
-            raise _Refused(405, "this address takes POST")
+        if request.method == "GET" and (page := gateway.page(brings, callback)):
+            return answers.answered(page)
+        if request.method not in gateway.methods:
+            raise _Refused(405, f"this address takes {' or '.join(sorted(gateway.methods))}")
         token = request.path_params.get("token")
-        items = await run_in_threadpool(self._parse, gateway, token, callback, replies)
+        items = await run_in_threadpool(self._parse, gateway, token, callback, brings)
+        replies = brings is Brings.REPLIES
         try:
-            stored = asyncio.wrap_future(self.inbox.put(gateway, items, replies=replies))
+            stored = asyncio.wrap_future(self.inbox.put(gateway.name, items, replies=replies))
             await asyncio.wait_for(asyncio.shield(stored), _ANSWER_SECONDS)
         except Busy:
             raise _Refused(503, "too much is waiting; come again") from None
         except TimeoutError:
             raise _Refused(503, "the database takes long; come again") from None
-        return answers.taken(gateway, items, replies=replies)
+        return answers.answered(gateway.confirm(brings, items))
 
     def _parse(
-        self, name: str, token: str | None, callback: Callback, replies: bool
+        self, kind: type[Gateway], token: str | None, callback: Callback, brings: Brings
     ) -> Sequence[Receipt | Unread] | Sequence[Reply | Unread]:
         """What the request says.
 
         Raises:
             _Refused: it is not the provider's, or cannot be read.
         """
+        name = kind.name
         not_ready = _Refused(503, f"the gateway {name} is not set up here")
         try:
-            gateway = self._gateways.get(name) or gateway_named(self.settings, name)
+            gateway = self._gateways.get(name) or kind.make(self.settings)
         except UserError as error:
             LOG.error("the gateway %s cannot be used: %s", name, error)
             raise not_ready from None
         self._gateways[name] = gateway
         try:
-            answers.check_origin(self.settings, name, token, callback, replies=replies)
-            return gateway.parse_replies(callback) if replies else gateway.parse_receipts(callback)
+            answers.check_origin(self.settings, kind, token, callback, brings)
+            if brings is Brings.REPLIES:
+                return gateway.parse_replies(callback)
+            return gateway.parse_receipts(callback)
         except UnsignedError as error:
             raise _Refused(403, str(error)) from None
         except SetUpError as error:
@@ -208,8 +204,8 @@ async def _body(request: Request, limit: int, keeps: int) -> bytes:
         _Refused: it is longer, or does not come.
     """
     too_long = _Refused(413, f"a body has at most {limit:,} bytes")
-    told = request.headers.get("content-length", "0")
-    if told.isascii() and told.isdigit() and int(told[:20]) > limit:
+    length = request.headers.get("content-length", "0")
+    if length.isascii() and length.isdigit() and int(length[:20]) > limit:
         raise too_long
     body, size = bytearray(), 0
     try:

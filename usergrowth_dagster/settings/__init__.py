@@ -1,17 +1,19 @@
 """Every setting of the product, in one place, with its unit and default.
 
-A value is taken from the environment (``USERGROWTH_<NAME>``), else from ``<home>/usergrowth.toml``,
-else from the default here.
+Each gateway declares its own settings in its own file; :func:`settings_class` has them all. A value
+is taken from the environment (``USERGROWTH_<NAME>``), else from ``<home>/usergrowth.toml``, else
+from the default.
 """
 
 import codecs
 from collections.abc import Mapping
 from datetime import date, datetime
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, PositiveInt, ValidationError, field_validator
+from pydantic import Field, PositiveInt, ValidationError, create_model, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -20,24 +22,40 @@ from pydantic_settings import (
 )
 
 from usergrowth_dagster.days import check_day
-from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.settings import machine
 from usergrowth_dagster.settings.delivery import DeliverySettings
 from usergrowth_dagster.settings.effects import EffectSettings
+from usergrowth_dagster.settings.gateways import gateway_settings
 from usergrowth_dagster.settings.learning import LearningSettings
 from usergrowth_dagster.settings.places import refusal, sqlite_url, table_refusal
 from usergrowth_dagster.settings.toml_file import line_of, read_toml
 
 CONFIG_NAME = "usergrowth.toml"
 MISSING_VALUES = (
-    *("NULL", "null", "None", "nan", "NaN", "<NA>", "NaT", "undefined"),
-    *("#N/A", "#VALUE!", "#REF!", "#NAME?", "#DIV/0!", "#NULL!"),
+    "NULL",
+    "null",
+    "None",
+    "nan",
+    "NaN",
+    "<NA>",
+    "NaT",
+    "undefined",
+    "#N/A",
+    "#VALUE!",
+    "#REF!",
+    "#NAME?",
+    "#DIV/0!",
+    "#NULL!",
 )
 """What programs and spreadsheets write where there is no value, as they spell it."""
 
 
 class Settings(DeliverySettings, EffectSettings, LearningSettings):
-    """The product's settings; build one with :func:`load_settings`."""
+    """The product's own settings; build one with :func:`load_settings`.
+
+    What that returns also has the settings of all registered gateways.
+    """
 
     model_config = SettingsConfigDict(env_prefix="USERGROWTH_", extra="forbid", frozen=True)
 
@@ -163,19 +181,47 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings):
         return self.today or datetime.now(self.zone).date()
 
 
+@cache
+def settings_class() -> type[Settings]:
+    """The product's settings with those of all registered gateways.
+
+    Raises:
+        SetUpError: a gateway cannot be loaded, or its settings have names of others.
+    """
+    return _with_gateways(Settings)
+
+
+def _with_gateways(base: type[Settings]) -> type[Settings]:
+    owners = dict.fromkeys(base.model_fields, "the product")
+    models: list[Any] = []
+    for gateway, model in gateway_settings():
+        for name in model.model_fields:
+            if name in owners:
+                raise SetUpError(
+                    f"gateway {gateway!r}: the setting {name!r} belongs to {owners[name]} already; "
+                    "give it another name",
+                    code="plugin.unusable",
+                )
+            owners[name] = f"the gateway {gateway!r}"
+        if model.model_fields:
+            models.append(model)
+    return cast("type[Settings]", create_model(base.__name__, __base__=(base, *models)))
+
+
 def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
     """Read the settings of a home folder (default: ``USERGROWTH_HOME``, else ``./.usergrowth``).
 
     Raises:
         UserError: a setting is unknown or out of its range, or a folder cannot be used; the
             sentence names it.
+        SetUpError: as :func:`settings_class`.
     """
     import os
 
     root = Path(home or os.environ.get("USERGROWTH_HOME") or ".usergrowth").absolute()
     toml = root / CONFIG_NAME
     _check_places({"the home folder": str(root)})
-    written = read_toml(toml, Settings.model_fields)
+    written = read_toml(toml, settings_class().model_fields)
 
     class FromHome(Settings):
         @classmethod
@@ -191,7 +237,7 @@ def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
             return (init_settings, env_settings, InitSettingsSource(settings_cls, written))
 
     try:
-        made = FromHome(**{"home": root, **overrides})
+        made = _with_gateways(FromHome)(**{"home": root, **overrides})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -1,4 +1,4 @@
-"""Settings of delivery: gateways, rates, contact rules, callbacks."""
+"""Settings of delivery: rates, contact rules, callbacks; those of a gateway are in its own file."""
 
 from datetime import time
 from typing import Annotated, Literal
@@ -6,16 +6,21 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 from pydantic_settings import BaseSettings
 
+from usergrowth_dagster.settings.gateways import DRY_RUN
+
 OPT_OUT_TEXTS = ["拒收请回复R", "回T退订", "Reply STOP"]
-_CHINESE_LETTERS = ("T", "TD", "N", "R")
-OPT_OUT_WORDS = [
-    *("STOP", "STOPALL", "STOP ALL", "UNSUBSCRIBE", "UNSUB", "CANCEL", "END", "QUIT", "REVOKE"),
-    *("OPT OUT", "OPTOUT", "REMOVE", "ARRET"),
-    *_CHINESE_LETTERS,
-    *("退订", "退訂", "拒收", "取消", "取消订阅", "取消訂閱", "QX", "0000", "00000"),
-    *(f"回{letter}" for letter in _CHINESE_LETTERS),
-    *(f"{letter}退订" for letter in _CHINESE_LETTERS),
-]
+_CARRIER_WORDS = (
+    "STOP,STOPALL,STOP ALL,UNSUBSCRIBE,UNSUB,CANCEL,END,QUIT,REVOKE,OPT OUT,OPTOUT,REMOVE,ARRET"
+)
+_CHINESE_LETTERS = ["T", "TD", "N", "R"]
+_CHINESE_WORDS = "退订,退訂,拒收,取消,取消订阅,取消訂閱,QX,0000,00000"
+OPT_OUT_WORDS = (
+    _CARRIER_WORDS.split(",")
+    + _CHINESE_LETTERS
+    + _CHINESE_WORDS.split(",")
+    + [f"回{letter}" for letter in _CHINESE_LETTERS]
+    + [f"{letter}退订" for letter in _CHINESE_LETTERS]
+)
 """Replies that refuse: the words of carriers and of the FCC, and those of mainland China."""
 OPT_IN_WORDS = ["START", "UNSTOP"]
 
@@ -32,11 +37,11 @@ class DeliverySettings(BaseSettings):
         "mainland", description="how message segments are counted"
     )
     gateway: str = Field(
-        "file",
-        description="where texts are submitted: file (dry run), aliyun, twilio, kannel, webhook",
+        DRY_RUN, description="gateway that texts are submitted to (docs/gateways.md); file: dry run"
     )
     email_gateway: str = Field(
-        "file", description="where e-mails are submitted: file (dry run), smtp, webhook"
+        DRY_RUN,
+        description="gateway that e-mails are submitted to (docs/gateways.md); file: dry run",
     )
     default_country: str | None = Field(
         None,
@@ -111,24 +116,6 @@ class DeliverySettings(BaseSettings):
     stall_minutes: PositiveInt = Field(
         15, description="a due occurrence without any progress for so long is reported as stalled"
     )
-    aliyun_endpoint: str = Field("dysmsapi.aliyuncs.com", description="host of Aliyun's SMS API")
-    twilio_endpoint: str | None = Field(
-        None, description="root URL of Twilio's API; default: Twilio's own"
-    )
-    twilio_from: str | None = Field(
-        None, description="sending number or messaging service (MG…) of Twilio"
-    )
-    kannel_url: str = Field(
-        "http://127.0.0.1:13013/cgi-bin/sendsms", description="Kannel's sendsms address"
-    )
-    kannel_from: str | None = Field(
-        None, description="sender number of texts; default: that of Kannel's sendsms-user"
-    )
-    smtp_host: str = Field("127.0.0.1", description="mail server")
-    smtp_port: Annotated[PositiveInt, Field(le=65535)] = Field(25, description="its port")
-    smtp_tls: Literal["none", "starttls", "tls"] = Field("none", description="its encryption")
-    smtp_from: str | None = Field(None, description="sender of e-mails")
-    webhook_url: str | None = Field(None, description="where the webhook gateway posts batches")
 
     @field_validator("default_country")
     @classmethod
@@ -144,4 +131,4 @@ class DeliverySettings(BaseSettings):
         """Whether the numbers of the example worlds count as numbers."""
         if self.fictional_numbers is not None:
             return self.fictional_numbers
-        return self.gateway == "file"
+        return self.gateway == DRY_RUN

@@ -22,7 +22,7 @@ def pinned_project(project: Project, pins: Pins, *, as_scored: bool = False) -> 
     values = project.settings.model_dump() | {
         name: value for name, value in pins.settings.items() if name in Settings.model_fields
     }
-    then = Project(Settings(**values), project.progress)
+    then = Project(type(project.settings)(**values), project.progress)
     read = pins.scored if as_scored and pins.scored else pins
     then.warehouse = PinnedWarehouse(project.warehouse.storage, read.files, read.versions)
     return then

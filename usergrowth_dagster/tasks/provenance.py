@@ -18,7 +18,7 @@ from usergrowth_dagster.warehouse.engine import Engine
 
 _ELSEWHERE = ("decisions", "outcomes")  # tables that a decision may look at, but is not made from
 _PLACES = ("home", "storage", "landing", "today", "memory_limit", "threads", "database_url")
-_PLACE_WORDS = ("url", "uri", "endpoint", "gateway", "smtp", "webhook", "port", "from", "callback")
+_PLACE_WORDS = ("url", "uri", "endpoint", "gateway", "webhook", "port", "from", "callback")
 _KEPT = ("send_from",)
 _CODE = (
     "audience",
@@ -43,7 +43,12 @@ def pinned_settings(settings: Settings) -> dict[str, Any]:
     return {
         name: value
         for name, value in found.items()
-        if name in _KEPT or (name not in _PLACES and not set(_PLACE_WORDS) & set(name.split("_")))
+        if name in _KEPT
+        or (
+            name in Settings.model_fields  # not a gateway's
+            and name not in _PLACES
+            and not set(_PLACE_WORDS) & set(name.split("_"))
+        )
     }
 
 

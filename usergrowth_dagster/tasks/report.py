@@ -13,7 +13,7 @@ from usergrowth_dagster.audience.records import bind_decisions
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task, all_tasks
-from usergrowth_dagster.effects.dry_run import GATEWAY, as_dry_run
+from usergrowth_dagster.effects.dry_run import as_dry_run
 from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS
 from usergrowth_dagster.effects.report.basis import Basis, basis_of
 from usergrowth_dagster.effects.report.funnel import Fate, build_funnel
@@ -21,6 +21,7 @@ from usergrowth_dagster.effects.report.page import render_json, render_page
 from usergrowth_dagster.effects.report.words import day as day_words
 from usergrowth_dagster.effects.result import Effect, Funnel
 from usergrowth_dagster.messaging.texts.billing import price_of
+from usergrowth_dagster.settings.gateways import DRY_RUN
 from usergrowth_dagster.tasks.choice import choice_of
 from usergrowth_dagster.tasks.effects import BEHAVIOR, OUTCOMES, measure, window_of
 from usergrowth_dagster.tasks.period import Part, measure_all, parts_of
@@ -230,7 +231,7 @@ def _basis(engine: Engine, project: Project, task: Task) -> Basis:
 
 def _is_dry_run(project: Project, gateways: list[str]) -> bool:
     """Whether texts went to files alone, and nobody can have read them."""
-    return gateways == [GATEWAY] and not project.settings.simulated_people
+    return gateways == [DRY_RUN] and not project.settings.simulated_people
 
 
 def _gateways(project: Project, tasks: Sequence[Task]) -> list[str]:

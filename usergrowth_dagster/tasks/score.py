@@ -308,7 +308,7 @@ def is_scored(project: Project, task: Task, population: list[str]) -> bool:
 def _scores_sql(task: Task, model: "ModelRef", effects: "ModelRef | None") -> str:
     found, joined = ("cast(null as double)", "cast(null as varchar)"), ""
     if effects is not None:
-        found = ("e.score", literal(effects.version))
+        found = ("e.score", literal(str(effects.version)))
         joined = ' left join model_effects as e using ("row")'
     return (
         f"select date '{task.execution_date}' as ds, '{task.task_id}' as task_id, "

@@ -11,14 +11,14 @@ from aliyun_server import KEY_ID, SECRET, Aliyun
 from conformance import TIMEOUT, Conformance, Mood, answers, inquiries, make_batch
 from http_provider import ServedCase, closed_port, serving, with_credentials
 
-from usergrowth_dagster.messaging.gateways.aliyun import AliyunGateway
-from usergrowth_dagster.messaging.gateways.aliyun_codes import (
+from usergrowth_dagster.messaging.gateways.aliyun import (
     OF_EVERYTHING,
     OF_ONE_ROW,
+    AliyunGateway,
+    reply_url,
     seconds_to_next,
 )
 from usergrowth_dagster.messaging.gateways.aliyun_numbers import to_aliyun
-from usergrowth_dagster.messaging.gateways.aliyun_reports import reply_url
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
     Callback,
@@ -297,7 +297,7 @@ def test_reports_of_others_are_passed_over(case: AliyunCase) -> None:
     assert receipt.time == datetime(2017, 1, 1, tzinfo=UTC)
 
 
-def test_replies_need_the_mark(case: AliyunCase) -> None:
+def test_replies_need_the_signature_token(case: AliyunCase) -> None:
     """Guards against a stranger who lifts a refusal, or opts people out."""
     told = {
         "phone_number": "13000000000",
@@ -315,5 +315,5 @@ def test_replies_need_the_mark(case: AliyunCase) -> None:
     assert one.send_time == datetime(2017, 1, 1, tzinfo=UTC)
     assert "13000000000" not in repr(one)
     for bad in (url[:-1], url.replace("mark", "m"), "https://ug.example/aliyun/mo"):
-        with pytest.raises(UnsignedError, match="mark"):
+        with pytest.raises(UnsignedError, match="signature token"):
             case.gateway.parse_replies(Callback(body, {}, bad))

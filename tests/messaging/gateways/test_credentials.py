@@ -62,7 +62,7 @@ def test_bad_files_are_refused_and_not_quoted(
 def test_unknown_gateways(settings: Settings) -> None:
     """Guards against a misspelled gateway that sends through another, or e-mail through an SMS."""
     for update, channel, sentence in (
-        ({"gateway": "alyun"}, "sms", "'gateway': 'alyun'.*file, aliyun, twilio, kannel, webhook"),
+        ({"gateway": "alyun"}, "sms", "'gateway': 'alyun'.*file, aliyun, kannel, twilio, webhook"),
         ({"gateway": "smtp"}, "sms", "'gateway': 'smtp'"),
         ({"email_gateway": "twilio"}, "email", "'email_gateway'.*file, smtp, webhook"),
         ({}, "fax", "channel 'fax'"),

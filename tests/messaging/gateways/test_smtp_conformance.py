@@ -101,7 +101,8 @@ class SmtpCase(Case):
         self, batch: OutBatch, results: Sequence[Result], delivered: Mapping[str, bool]
     ) -> Sequence[Callback]:
         return [
-            self._callback(self.gateway.mark(out_id), good) for out_id, good in delivered.items()
+            self._callback(self.gateway.signed_id(out_id), good)
+            for out_id, good in delivered.items()
         ]
 
     def _callback(self, mark: str, good: bool) -> Callback:
@@ -109,7 +110,7 @@ class SmtpCase(Case):
         return Callback(REPORT.format(mark=mark, action=action, status=status).encode())
 
     def garbage(self) -> Sequence[Callback]:
-        return [self._callback(self.gateway.mark("1").replace("ug.1.", "ug.2."), True)]
+        return [self._callback(self.gateway.signed_id("1").replace("ug.1.", "ug.2."), True)]
 
 
 @pytest.fixture

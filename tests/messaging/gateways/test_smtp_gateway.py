@@ -70,8 +70,8 @@ def test_mails_arrive_whole_over_one_connection(settings: Settings) -> None:
     assert first["Subject"] == "新年 礼券 🎁"
     assert first["From"].addresses[0].display_name == "示例商店"
     assert first.get_content().replace("\r\n", "\n").rstrip("\n") == TEXT
-    assert first["Message-ID"] == f"<{sender.mark('1')}@shop.example>"
-    assert f"ENVID={sender.mark('1')}".upper() in box.options  # aiosmtpd writes them so
+    assert first["Message-ID"] == f"<{sender.signed_id('1')}@shop.example>"
+    assert f"ENVID={sender.signed_id('1')}".upper() in box.options  # aiosmtpd writes them so
     assert first["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     link, mailto = first["List-Unsubscribe"].split(", ")
     assert mailto == "<mailto:news@shop.example?subject=unsubscribe>"
@@ -290,7 +290,7 @@ def notification(mark: str, action: str = "failed", status: str = "5.1.1", **mor
 def test_notifications(settings: Settings) -> None:
     """Guards against bounces that are misread, and against forged ones."""
     mine = gateway(settings, 25)
-    mark = mine.mark("42")
+    mark = mine.signed_id("42")
     expected = {
         "failed": (Found.UNDELIVERED, "5.1.1"),
         "delayed": (Found.ACCEPTED, "4.4.7"),

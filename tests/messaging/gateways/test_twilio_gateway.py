@@ -23,8 +23,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     UnsignedError,
 )
 from usergrowth_dagster.messaging.gateways.registry import make_gateway
-from usergrowth_dagster.messaging.gateways.twilio import TwilioGateway
-from usergrowth_dagster.messaging.gateways.twilio_codes import sort_refusal
+from usergrowth_dagster.messaging.gateways.twilio import TwilioGateway, sort_refusal
 from usergrowth_dagster.messaging.gateways.wire import LookUpError
 from usergrowth_dagster.settings import Settings
 

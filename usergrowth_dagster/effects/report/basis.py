@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.selection import FallbackSpec, SelectionSpec
 from usergrowth_dagster.effects.returns import return_rule
+from usergrowth_dagster.settings.gateways import DRY_RUN
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ _QUESTIONS = {
 
 
 def _gateway(name: str) -> str:
-    return "a dry run: texts were written to files and reached nobody" if name == "file" else name
+    return "a dry run: texts were written to files and reached nobody" if name == DRY_RUN else name
 
 
 def _share(share: float) -> str:

@@ -2,43 +2,51 @@
 
 ``SendBatchSms`` takes parallel JSON arrays of numbers, signatures and values, but **one** OutId and
 gives **one** BizId for the whole call (read in the SDK's request model and the provider's text on
-SmsReport). So the OutId is the batch's id with a mark of this home; details and reports bring it
-back with the number, and within a batch no number comes twice, so both together name one row.
+SmsReport). So the OutId is the batch's id with a signature token of this home; details and reports
+bring it back with the number, and within a batch no number comes twice, so both together name one
+row.
 
 The call is not idempotent. The SDK's repeats are switched off; after a time-out the rows are in
 doubt and are looked up. When a refusal is about one row but does not say about which, the batch is
 halved until it is found: nothing of a refused call was taken, so its halves may be submitted.
 
+Delivery reports (SmsReport) and replies (SmsUp) are posted as JSON arrays. Reports of another
+system on the same account, whose OutId was not made here, are passed over. The provider signs
+nothing, so the address for SmsUp holds a signature token as well (:func:`reply_url`). Times without
+an offset are in Shanghai's time.
+
+The names of error codes are those of the service's own list. ``isv.…`` is a mistake of the caller
+and ``isp.…`` trouble at the provider: with the first nothing was taken. A code of the gateway in
+front of the service has no such prefix (``Throttling.User``, ``InvalidAccessKeyId.NotFound`` …).
+
 A number of mainland China is sent, and comes back, as its 11 digits; others with their country code
 and without ``+``.
-
-Credentials: ``aliyun_access_key_id`` and ``aliyun_access_key_secret``.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
-from usergrowth_dagster.errors import SetUpError
+from pydantic import Field
+
+from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.messaging.credentials import credential
-from usergrowth_dagster.messaging.gateways.aliyun_codes import ZONE, Meaning, Scope, meaning
-from usergrowth_dagster.messaging.gateways.aliyun_numbers import to_aliyun
-from usergrowth_dagster.messaging.gateways.aliyun_reports import (
-    mark_batch,
-    read_replies,
-    read_reports,
-)
+from usergrowth_dagster.messaging.gateways.aliyun_numbers import from_aliyun, to_aliyun
 from usergrowth_dagster.messaging.gateways.cleaning import clean_number
-from usergrowth_dagster.messaging.gateways.marks import Marks
+from usergrowth_dagster.messaging.gateways.posted import Entry, moment_of, read_entries, text_of
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
     Callback,
     Finding,
     Found,
+    Gateway,
     Inquiry,
     OutBatch,
     OutMessage,
@@ -46,7 +54,9 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Reply,
     Result,
     Unread,
+    UnsignedError,
 )
+from usergrowth_dagster.messaging.gateways.signature_tokens import SignatureTokens
 from usergrowth_dagster.messaging.gateways.wire import (
     Deadline,
     Idle,
@@ -54,20 +64,49 @@ from usergrowth_dagster.messaging.gateways.wire import (
     not_begun,
     not_in_the_clear,
     quiet,
+    read_json,
     settle_unknown,
     sort_error,
 )
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.settings.gateways import GatewaySettings
 
+ZONE = ZoneInfo("Asia/Shanghai")
+"""The provider's days and times."""
 _CONNECT_SECONDS = 5.0
 _NO_CONNECTION_WAIT = 30.0
 _PAGE = 50
 _KEPT_DAYS = 30
 _MIDNIGHT = timedelta(minutes=10)
 _STATUS = {1: Found.ACCEPTED, 2: Found.UNDELIVERED, 3: Found.DELIVERED}
+_REPLIES = "replies"
+_T = TypeVar("_T", Receipt, Reply)
 
 
-class AliyunGateway:
+class AliyunSettings(GatewaySettings):
+    """Where the service is."""
+
+    aliyun_endpoint: str = Field("dysmsapi.aliyuncs.com", description="host of Aliyun's SMS API")
+
+
+class Scope(Enum):
+    """Whom an answer to a batch is about."""
+
+    BATCH = "batch"
+    ROW = "row"  # one of the rows, unknown which
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a code means: the answer, whom it is about, and seconds to wait when it is deferred."""
+
+    answer: Answer
+    scope: Scope = Scope.BATCH
+    retry_after: float | None = None
+
+
+class AliyunGateway(Gateway):
     """Submits to the SMS service at ``aliyun_endpoint``.
 
     Args:
@@ -76,20 +115,48 @@ class AliyunGateway:
     """
 
     name = "aliyun"
-    max_batch = 100
-    rate: float | None = None  # 5,000 calls a second; the provider defers what is beyond it
+    settings_model = AliyunSettings
+    credentials = ("aliyun_access_key_id", "aliyun_access_key_secret")
+    extra = "aliyun"
+    looks_up = "yes: `QuerySendDetails`, 30 days"
+    personal_codes = frozenset(
+        {
+            "isv.MOBILE_NUMBER_ILLEGAL",
+            "isv.DOMESTIC_NUMBER_NOT_SUPPORTED",
+            "isv.TEMPLATE_MISSING_PARAMETERS",
+            "isv.TEMPLATE_PARAMS_ILLEGAL",
+            "isv.PARAM_LENGTH_LIMIT",
+            "isv.BUSINESS_LIMIT_CONTROL",
+            "MOBILE_NOT_ON_SERVICE",
+            "MOBILE_IN_BLACK",
+            "MOBILE_ACCOUNT_ABNORMAL",
+            "MOBILE_TERMINAL_ERROR",
+            "MOBILE_SEND_LIMIT",
+            "USER_REJECT",
+        }
+    )
+    rate = None  # 5,000 calls a second; the provider defers what is beyond it
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self._marks = Marks(settings.home, "aliyun")
+        super().__init__(settings)
+        self._endpoint = AliyunSettings.of(settings).aliyun_endpoint
+        self._tokens = _tokens(settings)
         self._idle = Idle()
+
+    @classmethod
+    def callback_addresses(cls, settings: Settings, root: str) -> Sequence[tuple[str, str]]:
+        """SmsReport and, once ``callback_url`` is set, SmsUp."""
+        addresses = [("Aliyun SmsReport", f"{root}/{cls.name}/report")]
+        if settings.callback_url:
+            addresses.append(("Aliyun SmsUp", reply_url(settings)))
+        return addresses
 
     def out_id(self, batch_id: str) -> str:
         """The OutId of a batch."""
-        return mark_batch(self._marks, batch_id)
+        return signed_out_id(self._tokens, batch_id)
 
     def require_set_up(self) -> None:
-        """Asked before anything is written ahead; see the protocol."""
+        """Check the SDK, the credentials and the endpoint."""
         _ = self._client
 
     def submit(self, batch: OutBatch) -> Sequence[Result]:
@@ -180,7 +247,7 @@ class AliyunGateway:
             ) from None
         _hush()
         _bind_sdk()
-        scheme, _, host = self.settings.aliyun_endpoint.rpartition("://")
+        scheme, _, host = self._endpoint.rpartition("://")
         not_in_the_clear(f"{scheme or 'https'}://{host}", "aliyun_endpoint")
         return Client(
             Config(
@@ -222,8 +289,8 @@ class AliyunGateway:
             for detail in self._details(number, day, deadline):
                 if detail.out_id != mine:
                     continue
-                found = _STATUS.get(detail.send_status, Found.ACCEPTED)
-                return Finding(inquiry.out_id, found, detail.err_code or "", inquiry.request_id)
+                fate = _STATUS.get(detail.send_status, Found.ACCEPTED)
+                return Finding(inquiry.out_id, fate, detail.err_code or "", inquiry.request_id)
         return Finding(inquiry.out_id, Found.NOT_FOUND)
 
     def _details(self, phone: str, day: str, deadline: Deadline) -> Iterator[Any]:
@@ -259,16 +326,40 @@ class AliyunGateway:
         Raises:
             UserError: not such an array.
         """
-        return read_reports(callback, self._marks)
+        return read_reports(callback, self._tokens)
 
     def parse_replies(self, callback: Callback) -> Sequence[Reply | Unread]:
-        """SmsUp: a JSON array, posted to :func:`~.aliyun_reports.reply_url`.
+        """SmsUp: a JSON array, posted to :func:`reply_url`.
 
         Raises:
-            UnsignedError: the address has not the mark.
+            UnsignedError: the address lacks the signature token.
             UserError: not such an array.
         """
-        return read_replies(callback, self._marks)
+        return read_replies(callback, self._tokens)
+
+
+def _tokens(settings: Settings) -> SignatureTokens:
+    return SignatureTokens(settings.home, AliyunGateway.name)
+
+
+def reply_url(settings: Settings) -> str:
+    """The address to enter for SmsUp in the provider's console.
+
+    Raises:
+        UserError: ``callback_url`` is not set.
+    """
+    if not settings.callback_url:
+        raise UserError(
+            "setting 'callback_url' is needed so that Aliyun can hand replies over",
+            code="setting.missing",
+        )
+    token = _tokens(settings).sign(_REPLIES)
+    return f"{settings.callback_url.rstrip('/')}/{AliyunGateway.name}/mo?mark={token}"
+
+
+def signed_out_id(tokens: SignatureTokens, batch_id: str) -> str:
+    """The OutId of a batch (under 256 characters)."""
+    return f"{batch_id}.{tokens.sign(batch_id)}"
 
 
 def _unsent(message: OutMessage, before: Sequence[Result]) -> Result:
@@ -353,3 +444,163 @@ def _days(submitted: datetime) -> list[str]:
         return []
     days = {(submitted + around).astimezone(ZONE) for around in (-_MIDNIGHT, _MIDNIGHT)}
     return sorted({f"{day:%Y%m%d}" for day in days})
+
+
+def read_reports(callback: Callback, tokens: SignatureTokens) -> Sequence[Receipt | Unread]:
+    """The reports of an SmsReport; those about batches of another system are passed over.
+
+    Raises:
+        UserError: not a JSON array.
+    """
+
+    def read(entry: Entry, where: str) -> Receipt | None:
+        batch_id, _, token = str(entry.get("out_id") or "").partition(".")
+        if not batch_id.isascii() or not tokens.fits(token, batch_id):
+            return None
+        phone = from_aliyun(text_of(entry, "phone_number", where))
+        success = entry.get("success")
+        if not isinstance(success, bool):
+            raise UserError(f"{where}: 'success' must be true or false", code="callback.malformed")
+        return Receipt(
+            status=Found.DELIVERED if success else Found.UNDELIVERED,
+            request_id=str(entry.get("biz_id") or "") or None,
+            phone=phone,
+            code=str(entry.get("err_code") or ""),
+            time=moment_of(entry, "report_time", ZONE),
+            batch_id=batch_id,
+        )
+
+    # this address is open: only entries with our token are believed or kept
+    entries = [one if isinstance(one, dict) else {} for one in _entries(callback, "SmsReport")]
+    return _with_country(read_entries(entries, "SmsReport", read))
+
+
+def read_replies(callback: Callback, tokens: SignatureTokens) -> Sequence[Reply | Unread]:
+    """The replies of an SmsUp, posted to :func:`reply_url`.
+
+    Raises:
+        UnsignedError: the address lacks the signature token.
+        UserError: not a JSON array.
+    """
+    if not tokens.fits(callback.query.get("mark", ""), _REPLIES):
+        raise UnsignedError(
+            "SmsUp: the address lacks the signature token of this home; enter the one that "
+            "`usergrowth serve` shows in the provider's console"
+        )
+
+    def read(entry: Entry, where: str) -> Reply:
+        return Reply(
+            phone=from_aliyun(text_of(entry, "phone_number", where)),
+            content=text_of(entry, "content", where, empty=True),
+            signature=str(entry.get("sign_name") or "") or None,
+            sequence_id=str(entry.get("sequence_id") or "") or None,
+            send_time=moment_of(entry, "send_time", ZONE),
+        )
+
+    return _with_country(read_entries(_entries(callback, "SmsUp"), "SmsUp", read))
+
+
+def _with_country(entries: Sequence[_T | Unread]) -> list[_T | Unread]:
+    """Entries that could not be read get their numbers with the country, like the others."""
+    return [
+        replace(one, phone=from_aliyun(one.phone)) if isinstance(one, Unread) and one.phone else one
+        for one in entries
+    ]
+
+
+def _entries(callback: Callback, what: str) -> list[Any]:
+    entries = read_json(callback.body, what)
+    if not isinstance(entries, list):
+        raise UserError(f"{what}: expected a JSON array of objects", code="callback.malformed")
+    return entries
+
+
+OF_ONE_ROW = frozenset(
+    {
+        "isv.MOBILE_NUMBER_ILLEGAL",
+        "isv.MOBILE_COUNT_OVER_LIMIT",
+        "isv.TEMPLATE_MISSING_PARAMETERS",
+        "isv.TEMPLATE_PARAMS_ILLEGAL",
+        "isv.INVALID_JSON_PARAM",
+        "isv.INVALID_PARAMETERS",
+        "isv.PARAM_LENGTH_LIMIT",
+        "isv.PARAM_NOT_SUPPORT_URL",
+        "isv.BLACK_KEY_CONTROL_LIMIT",
+        "isv.SMS_CONTENT_ILLEGAL",
+        "isv.CONTENT_KEYWORD",
+        "isv.DOMESTIC_NUMBER_NOT_SUPPORTED",
+    }
+)
+"""Refusals because of one recipient's number or values."""
+
+OF_EVERYTHING = frozenset(
+    {
+        "isv.AMOUNT_NOT_ENOUGH",
+        "isv.OUT_OF_SERVICE",
+        "isv.ACCOUNT_ABNORMAL",
+        "isv.ACCOUNT_NOT_EXISTS",
+        "isv.PRODUCT_UN_SUBSCRIPT",
+        "isv.PRODUCT_UNSUBSCRIBE",
+        "isp.RAM_PERMISSION_DENY",
+        "isv.DENY_IP_RANGE",
+        "isv.EXTEND_CODE_ERROR",
+        "isv.SMS_SIGNATURE_ILLEGAL",
+        "isv.SMS_SIGN_ILLEGAL",
+        "isv.SIGN_STATE_ILLEGAL",
+        "isv.SMS_SIGNATURE_SCENE_ILLEGAL",
+        "isv.SMS_TEMPLATE_ILLEGAL",
+    }
+)
+"""Refusals because of the account, the signature or the template: no message would be taken."""
+
+_DAY = "isv.DAY_LIMIT_CONTROL"
+_MONTH = "isv.MONTH_LIMIT_CONTROL"
+_NUMBER = "isv.BUSINESS_LIMIT_CONTROL"
+_THROTTLE = 10.0
+_NUMBER_WAITS = (("分钟", 60.0), ("minute", 60.0), ("天", 21_600.0), ("day", 21_600.0))
+_HOUR = 3600.0
+
+
+def meaning(code: str, message: str, status: int, now: datetime) -> Meaning:
+    """Sort one answer of the provider.
+
+    Args:
+        code: its code; "" when it has none.
+        message: its sentence, which names minute, hour or day for the limit of a number.
+        status: the HTTP status.
+        now: an aware time, for limits that end with the day or the month.
+    """
+    if code == "OK":
+        return Meaning(Answer.ACCEPTED if status == 200 else Answer.IN_DOUBT)
+    if code == _DAY:
+        return Meaning(Answer.DEFERRED, retry_after=seconds_to_next(now, month=False))
+    if code == _MONTH:
+        return Meaning(Answer.DEFERRED, retry_after=seconds_to_next(now, month=True))
+    if code == _NUMBER:
+        waits = (seconds for word, seconds in _NUMBER_WAITS if word in message.lower())
+        return Meaning(Answer.DEFERRED, Scope.ROW, next(waits, _HOUR))
+    if code.startswith("Throttling") or status == 429:
+        return Meaning(Answer.DEFERRED, retry_after=_THROTTLE)
+    if code in OF_ONE_ROW:
+        return Meaning(Answer.REJECTED, Scope.ROW)
+    if code in OF_EVERYTHING:
+        return Meaning(Answer.STOP)
+    if code.startswith("isv."):
+        return Meaning(Answer.STOP, Scope.UNKNOWN)
+    if 400 <= status < 500 and not code.startswith("isp."):
+        return Meaning(Answer.STOP)  # refused before it came to the service
+    return Meaning(Answer.IN_DOUBT)
+
+
+def seconds_to_next(now: datetime, *, month: bool) -> float:
+    """Seconds until the provider's next day or month begins.
+
+    >>> from datetime import UTC
+    >>> seconds_to_next(datetime(2026, 1, 31, 15, tzinfo=UTC), month=True)
+    3600.0
+    """
+    local = now.astimezone(ZONE)
+    start = local.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    while month and start.day != 1:
+        start += timedelta(days=1)
+    return (start - local).total_seconds()

@@ -15,20 +15,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.gateways.posted import (
-    Entry,
-    moment_of,
-    read_entries,
-    text_of,
-)
+from usergrowth_dagster.messaging.gateways.posted import Entry, moment_of, read_entries, text_of
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
+    Brings,
     Callback,
     Finding,
     Found,
+    Gateway,
     Inquiry,
     OutBatch,
     Receipt,
@@ -36,6 +33,8 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Result,
     Unread,
 )
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.settings.gateways import DRY_RUN
 
 _UNSAFE = re.compile(r"[/\\%\x00-\x1f\x7f]|^\.")
 
@@ -49,7 +48,7 @@ def file_name(name: str) -> str:
     return _UNSAFE.sub(lambda match: f"%{ord(match.group()):02X}", name)
 
 
-class FileGateway:
+class FileGateway(Gateway):
     """Accepts every message by writing it down.
 
     Args:
@@ -57,21 +56,37 @@ class FileGateway:
         below: a folder below the outbox for the files, such as those of a rehearsal.
     """
 
-    name = "file"
-    max_batch = 100
-    rate: float | None = None
+    name = DRY_RUN
+    channels = ("sms", "email")
+    looks_up = "yes: the file"
 
     def __init__(self, home: Path, below: Path | None = None) -> None:
         self.outbox = home / "outbox" / (below or "")
         parents = self.outbox.parents
         self._folders = [one for one in reversed(parents) if one.is_relative_to(home / "outbox")]
 
+    @classmethod
+    def make(cls, settings: Settings) -> Self:
+        """The dry run of a home."""
+        return cls(settings.home)
+
+    @classmethod
+    def proves_origin(cls, brings: Brings, callback: Callback) -> bool:
+        """Nothing signs what is posted by hand."""
+        return False
+
+    @classmethod
+    def callback_addresses(cls, settings: Settings, root: str) -> Sequence[tuple[str, str]]:
+        """Where delivery can be tried by hand."""
+        with_token = f"{root}/{cls.name}/<callback_token>"
+        return [
+            (f"{cls.name} receipts", f"{with_token}/dlr"),
+            (f"{cls.name} replies", f"{with_token}/mo"),
+        ]
+
     def path(self, schedule: str, occurrence: str) -> Path:
         """The file of one occurrence."""
         return self.outbox / file_name(schedule) / f"{file_name(occurrence)}.jsonl"
-
-    def require_set_up(self) -> None:
-        """Nothing to set up."""
 
     def submit(self, batch: OutBatch) -> Sequence[Result]:
         """Append the batch's lines and sync them; all are accepted."""
@@ -129,14 +144,14 @@ class FileGateway:
         by_file: dict[Path, set[str]] = defaultdict(set)
         for inquiry in inquiries:
             by_file[self.path(inquiry.schedule, inquiry.occurrence)].add(inquiry.out_id)
-        held: dict[str, str] = {}
+        requests: dict[str, str] = {}
         for path, wanted in by_file.items():
             for line in _whole_lines(path):
                 if (out_id := line.get("out_id")) in wanted:
-                    held[out_id] = f"file-{line.get('batch_id')}"
+                    requests[out_id] = f"file-{line.get('batch_id')}"
         return [
-            Finding(i.out_id, Found.ACCEPTED, "OK", held[i.out_id])
-            if i.out_id in held
+            Finding(i.out_id, Found.ACCEPTED, "OK", requests[i.out_id])
+            if i.out_id in requests
             else Finding(i.out_id, Found.NOT_FOUND)
             for i in inquiries
         ]
@@ -199,9 +214,9 @@ def _after_last_line(file: IO[bytes], end: int) -> int:
     while position:
         start = max(0, position - 65_536)
         file.seek(start)
-        found = file.read(position - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
+        offset = file.read(position - start).rfind(b"\n")
+        if offset >= 0:
+            return start + offset + 1
         position = start
     return 0
 

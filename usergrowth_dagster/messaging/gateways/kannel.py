@@ -24,9 +24,9 @@ is in doubt. ``max-messages`` of the sendsms-user must be large enough, its defa
 Kannel cannot be asked about a message: bearerbox's status page has only totals. A row in doubt is
 settled by its delivery report, which carries our id, or by a person.
 
-Kannel signs nothing. A report's address therefore holds a mark of our id, and so does the address
-that replies are sent to (:func:`reply_url`, for the ``get-url`` of an ``sms-service`` group); what
-comes without it is refused.
+Kannel signs nothing. A report's address therefore holds a signature token of our id, and so does
+the address that replies are sent to (:func:`reply_url`, for the ``get-url`` of an ``sms-service``
+group); what comes without it is refused.
 """
 
 import re
@@ -37,20 +37,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
+from pydantic import Field
+
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.credentials import credential
-from usergrowth_dagster.messaging.gateways.marks import Marks
-from usergrowth_dagster.messaging.gateways.posted import (
-    Entry,
-    read_entries,
-    text_of,
-)
+from usergrowth_dagster.messaging.gateways.posted import Entry, read_entries, text_of
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
+    Brings,
     Callback,
-    Finding,
+    CallbackAnswer,
     Found,
-    Inquiry,
+    Gateway,
     OutBatch,
     OutMessage,
     Receipt,
@@ -58,9 +56,11 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Result,
     Unread,
 )
+from usergrowth_dagster.messaging.gateways.signature_tokens import SignatureTokens
 from usergrowth_dagster.messaging.gateways.wire import quiet
 from usergrowth_dagster.messaging.texts.billing import GSM_BASIC, GSM_TWICE
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.settings.gateways import GatewaySettings
 
 if TYPE_CHECKING:
     from usergrowth_dagster.messaging.gateways.bounded_http import BoundedClient
@@ -96,11 +96,23 @@ def sort_answer(status: int, body: str, segments: int = 1) -> tuple[Answer, str]
     return Answer.IN_DOUBT, str(status)
 
 
+class KannelSettings(GatewaySettings):
+    """Where Kannel is, and who sends."""
+
+    kannel_url: str = Field(
+        "http://127.0.0.1:13013/cgi-bin/sendsms", description="Kannel's sendsms address"
+    )
+    kannel_from: str | None = Field(
+        None, description="sender number of texts; default: that of Kannel's sendsms-user"
+    )
+
+
 def callback_root(settings: Settings) -> str | None:
     """Where Kannel reaches ``usergrowth serve``; a Kannel on this machine needs no setting."""
     if settings.callback_url:
         return settings.callback_url.rstrip("/")
-    if urlsplit(settings.kannel_url).hostname in ("127.0.0.1", "localhost", "::1"):
+    host = urlsplit(KannelSettings.of(settings).kannel_url).hostname
+    if host in ("127.0.0.1", "localhost", "::1"):
         return f"http://127.0.0.1:{settings.serve_port}"
     return None
 
@@ -117,12 +129,17 @@ def reply_url(settings: Settings) -> str:
             "setting 'callback_url' is needed so that Kannel can hand replies over",
             code="setting.missing",
         )
-    mark = Marks(settings.home, "kannel").mark(_REPLIES)
+    token = _tokens(settings).sign(_REPLIES)
     # the text in hexadecimal: its bytes are UTF-8 or UTF-16, which a web server would not keep
-    return f"{root}/kannel/mo?mark={mark}&from=%p&to=%P&hex=%e&coding=%c&time=%T&id=%I"
+    about = f"mark={token}&from=%p&to=%P&hex=%e&coding=%c&time=%T&id=%I"
+    return f"{root}/{KannelGateway.name}/mo?{about}"
 
 
-class KannelGateway:
+def _tokens(settings: Settings) -> SignatureTokens:
+    return SignatureTokens(settings.home, KannelGateway.name)
+
+
+class KannelGateway(Gateway):
     """Submits to the smsbox of ``kannel_url``.
 
     Args:
@@ -134,18 +151,33 @@ class KannelGateway:
     """
 
     name = "kannel"
-    max_batch = 100
-    rate: float | None = None  # Kannel queues, and says 503 when its queue is full
+    settings_model = KannelSettings
+    credentials = ("kannel_user", "kannel_password")
+    looks_up = "no: by its delivery report"
+    personal_codes = frozenset({"400", "403 not routable"})
+    rate = None  # Kannel queues, and says 503 when its queue is full
+    methods = frozenset({"GET", "POST"})
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        super().__init__(settings)
+        self._chosen = KannelSettings.of(settings)
         self._user = credential(settings.home, "kannel_user")
         self._password = credential(settings.home, "kannel_password")
-        self._marks = Marks(settings.home, "kannel")
+        self._tokens = _tokens(settings)
+
+    @classmethod
+    def callback_addresses(cls, settings: Settings, root: str) -> Sequence[tuple[str, str]]:
+        """The one for replies; that of reports goes along with each message."""
+        return [("Kannel get-url of replies", reply_url(settings))]
+
+    @classmethod
+    def confirm(cls, brings: Brings, items: Sequence[Receipt | Reply | Unread]) -> CallbackAnswer:
+        """Nothing: Kannel would text an answer back."""
+        return CallbackAnswer("", "text/plain")
 
     def require_set_up(self) -> None:
-        """Asked before anything is written ahead; see the protocol."""
-        if not self.settings.kannel_url.startswith(("http://", "https://")):
+        """Check the address."""
+        if not self._chosen.kannel_url.startswith(("http://", "https://")):
             raise UserError(
                 "setting 'kannel_url' must begin with http:// or https://", code="setting.invalid"
             )
@@ -178,7 +210,7 @@ class KannelGateway:
             with quiet():
                 answer = client.exchange(
                     "POST",
-                    self.settings.kannel_url,
+                    self._chosen.kannel_url,
                     self._headers(message),
                     message.text.encode("utf-8", "replace"),
                     left,
@@ -206,51 +238,48 @@ class KannelGateway:
             "X-Kannel-To": message.phone,
             "X-Kannel-Coding": "0" if _GSM.issuperset(message.text) else "2",
         }
-        if self.settings.kannel_from:
-            headers["X-Kannel-From"] = self.settings.kannel_from
+        if self._chosen.kannel_from:
+            headers["X-Kannel-From"] = self._chosen.kannel_from
         if root := callback_root(self.settings):
-            known = urlencode({"out_id": message.out_id, "mark": self._marks.mark(message.out_id)})
+            token = self._tokens.sign(message.out_id)
+            known = urlencode({"out_id": message.out_id, "mark": token})
             headers["X-Kannel-DLR-Mask"] = str(ALL_REPORTS)
             headers["X-Kannel-DLR-URL"] = (
-                f"{root}/kannel/dlr?{known}&status=%d&answer=%A&time=%T"  # Kannel fills the %
+                f"{root}/{self.name}/dlr?{known}&status=%d&answer=%A&time=%T"  # Kannel fills the %
             )
         return headers
-
-    def look_up(self, inquiries: Sequence[Inquiry]) -> Sequence[Finding]:
-        """Nothing is ever found: Kannel cannot be asked (see the module's text)."""
-        return [Finding(inquiry.out_id, Found.NOT_FOUND) for inquiry in inquiries]
 
     def parse_receipts(self, callback: Callback) -> Sequence[Receipt | Unread]:
         """The one report of a request to our ``dlr-url``.
 
         Raises:
-            UnsignedError: the mark is not ours.
+            UnsignedError: the signature token is not ours.
             UserError: the query cannot be read.
         """
         query = callback.query
         out_id = query.get("out_id", "")
-        self._marks.check(query.get("mark", ""), out_id, "Kannel's delivery report")
+        self._tokens.check(query.get("mark", ""), out_id, "Kannel's delivery report")
 
         def read(query: Entry, where: str) -> Receipt:
-            found, status = _status(query.get("status", ""), where)
+            fate, status = _status(query.get("status", ""), where)
             return Receipt(
-                status=found,
+                status=fate,
                 out_id=out_id,
                 code=_error_code(query.get("answer", "")) or status,
                 time=_moment(query.get("time", "")),
             )
 
-        return read_entries([_unmarked(query)], "Kannel's delivery report", read, "to")
+        return read_entries([_unsigned(query)], "Kannel's delivery report", read, "to")
 
     def parse_replies(self, callback: Callback) -> Sequence[Reply | Unread]:
         """The one reply of a request to :func:`reply_url`.
 
         Raises:
-            UnsignedError: the mark is not ours.
+            UnsignedError: the signature token is not ours.
             UserError: the query cannot be read.
         """
         query = callback.query
-        self._marks.check(query.get("mark", ""), _REPLIES, "Kannel's reply")
+        self._tokens.check(query.get("mark", ""), _REPLIES, "Kannel's reply")
 
         def read(query: Entry, where: str) -> Reply:
             return Reply(
@@ -261,7 +290,7 @@ class KannelGateway:
                 send_time=_moment(query.get("time", "")),
             )
 
-        return read_entries([_unmarked(query)], "Kannel's reply", read, "from")
+        return read_entries([_unsigned(query)], "Kannel's reply", read, "from")
 
 
 class _Call:
@@ -277,12 +306,12 @@ class _Call:
 
 def _error_code(answer: str) -> str:
     """The operator's error out of its reply, which may hold a text and a number besides."""
-    found = _ERROR.search(answer)
-    return (found.group(1) or found.group(2)) if found else ""
+    match = _ERROR.search(answer)
+    return (match.group(1) or match.group(2)) if match else ""
 
 
-def _unmarked(query: Mapping[str, str]) -> dict[str, str]:
-    """What a request says, without the mark that proves its origin."""
+def _unsigned(query: Mapping[str, str]) -> dict[str, str]:
+    """What a request says, without the token that proves its origin."""
     return {key: value for key, value in query.items() if key != "mark"}
 
 

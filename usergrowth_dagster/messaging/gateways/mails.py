@@ -1,14 +1,16 @@
-"""E-mails as strangers post them, read within bounds of time and depth.
+"""E-mails that come back: delivery status notifications (RFC 3464) and replies.
 
-What is read is cut before it is parsed: a refusal, a status and the mark of an e-mail of ours stand
-near the top. The parser is Python's own without the header objects of its newer policies, whose
-grammar takes minutes for a hostile header.
+Strangers post them, so they are read within bounds of time and depth. What is read is cut before it
+is parsed: a refusal, a status and the signed id of an e-mail of ours stand near the top. The parser
+is Python's own without the header objects of its newer policies, whose grammar takes minutes for a
+hostile header.
 """
 
 import binascii
 import contextlib
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.errors import HeaderParseError, MessageError
@@ -20,6 +22,8 @@ from html import unescape
 from typing import cast
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.gateways.protocol import Found, Reply
+from usergrowth_dagster.messaging.texts.refusals import Action, Words, action_of, built_in_words
 
 Mail = Message
 MOST_BYTES = 256 << 10
@@ -36,6 +40,17 @@ _BEGINS = re.compile(rb"\s*(?:From [^\n]*\n)?[!-9;-~]{1,200}[ \t]*:")
 _ENCODED = re.compile(rb"(?:^[A-Za-z0-9+/]{4,}={0,2}\r?$\n?)+", re.MULTILINE)
 _SOFT_BREAK = re.compile(rb"=\r?\n")
 _MARKUP = re.compile(r"(?s)<(style|script|head)\b.*?</\1>|<[^<>]*>")
+
+SIGNED_ID = re.compile(r"ug\.\d{1,19}\.[0-9a-f]{32}", re.IGNORECASE)
+"""A ledger row's id with its signature token, as Message-ID and envelope id hold it."""
+_ACTIONS = {
+    "delivered": Found.DELIVERED,
+    "failed": Found.UNDELIVERED,
+    "delayed": Found.ACCEPTED,  # still on its way
+    "relayed": Found.ACCEPTED,  # to a server that sends no notifications
+    "expanded": Found.ACCEPTED,  # a list's members got it
+}
+_STATUS = re.compile(r"^\s*([245]\.\d{1,3}\.\d{1,3})")
 
 
 class _Cut(Compat32):
@@ -82,7 +97,7 @@ def check_mail(body: bytes, what: str) -> None:
 
 
 def raw_texts(body: bytes) -> Iterator[str]:
-    """Where a mark may stand in an e-mail, without parsing it: as it is, and decoded."""
+    """Where a signed id may stand in an e-mail, without parsing it: as it is, and decoded."""
     yield body.decode("latin-1")
     yield _SOFT_BREAK.sub(b"", body).decode("latin-1")
     for run in _ENCODED.finditer(body):
@@ -132,7 +147,88 @@ def _decoded(part: Mail) -> str:
 def moment(text: str) -> datetime | None:
     """A time of RFC 5322 in UTC; None where it is none."""
     try:
-        found = parsedate_to_datetime(text[:100])
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+        parsed = parsedate_to_datetime(text[:100])
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
+
+
+@dataclass(frozen=True)
+class Notification:
+    """One notification: what became of the e-mail, the server's code, and when it was tried."""
+
+    status: Found
+    code: str
+    time: datetime | None
+
+
+def find_signed_id(body: bytes) -> str:
+    """The signed id of the e-mail of ours that a notification is about.
+
+    It is looked for in the raw bytes, before anything of the e-mail is parsed. Where it stands does
+    not matter: nobody else can make one.
+
+    Raises:
+        UserError: there is none.
+    """
+    for text in raw_texts(body):
+        if match := SIGNED_ID.search(text):
+            return match.group().lower()  # some servers write it in upper case
+    raise UserError(
+        "notification: it does not say which of our e-mails it is about", code="callback.malformed"
+    )
+
+
+def parse_notification(body: bytes) -> Notification:
+    """What a whole ``multipart/report`` e-mail says; ours have one recipient each.
+
+    Raises:
+        UserError: not a delivery status notification.
+    """
+    mail = read_mail(body, "notification")
+    parts = [p for p in mail.walk() if p.get_content_type() == "message/delivery-status"]
+    if not parts:
+        raise UserError(
+            "notification: no part of type message/delivery-status in the e-mail",
+            code="callback.malformed",
+        )
+    blocks = cast("list[Message[str, str]]", parts[0].get_payload())
+    fields = [b for b in blocks if isinstance(b, Message) and b.get("Action")]
+    if not fields:
+        raise UserError(
+            "notification: no recipient's Action in the delivery status", code="callback.malformed"
+        )
+    field = fields[0]
+    action = str(field["Action"]).strip().lower()
+    if action not in _ACTIONS:
+        raise UserError(
+            f"notification: Action {action[:20]!r} is not known", code="callback.malformed"
+        )
+    status = _STATUS.match(str(field.get("Status", "")))
+    return Notification(
+        status=_ACTIONS[action],
+        code=status.group(1) if status else action,
+        time=moment(str(field.get("Last-Attempt-Date") or mail.get("Date") or "")),
+    )
+
+
+def parse_reply(body: bytes) -> Reply:
+    """Who answered, and the words: a subject that refuses, else the first line, else the subject.
+
+    Raises:
+        UserError: the body is no e-mail, or has no sender.
+    """
+    mail = read_mail(body, "reply")
+    address = sender(mail)
+    if not address:
+        raise UserError("reply: the e-mail has no sender", code="callback.malformed")
+    subject = header(mail, "Subject")
+    whole = Words(built_in_words().refuse, frozenset(), contained=False)
+    refuses = action_of(subject, whole) is Action.OPT_OUT
+    return Reply(
+        phone=address,
+        content=subject if refuses else first_line(mail) or subject,
+        signature=None,
+        sequence_id=header(mail, "Message-ID")[:200] or None,
+        send_time=moment(str(mail.get("Date") or "")),
+    )

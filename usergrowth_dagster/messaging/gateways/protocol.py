@@ -9,19 +9,27 @@ A gateway never repeats a submission by itself, keeps every number out of logs, 
 the dispatcher's lease outlasts. What it could not begin in that time was not taken: ``DEFERRED``.
 
 ``usergrowth serve`` hands a provider's request to ``/<gateway>/dlr`` to
-:meth:`Gateway.parse_receipts`, and one to ``/<gateway>/mo`` to :meth:`Gateway.parse_replies`.
+:meth:`Gateway.parse_receipts`, and one to ``/<gateway>/mo`` to :meth:`Gateway.parse_replies`. An
+answer with 200 means that everything is on disk.
 """
 
+import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import Protocol
+from typing import ClassVar, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from usergrowth_dagster.error_codes import ErrorCode
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.settings.gateways import GatewaySettings
+
+BODY_LIMIT = 2 << 20
+"""Bytes of the longest callback that is taken, unless a gateway says otherwise."""
 
 
 class UnsignedError(UserError):
@@ -235,43 +243,96 @@ def _first(encoded: str) -> dict[str, str]:
     return found
 
 
-class Gateway(Protocol):
-    """A provider, or something that behaves like one."""
+class Brings(StrEnum):
+    """What a provider calls one of our addresses with."""
 
-    @property
-    def name(self) -> str:
-        """Short name, kept with every batch so that look-ups go to the right provider."""
-        ...
+    RECEIPTS = "receipts"
+    REPLIES = "replies"
 
-    @property
-    def max_batch(self) -> int:
-        """Most messages in one call."""
-        ...
 
-    @property
-    def rate(self) -> float | None:
-        """Messages a second that the provider takes by default; None: as many as come."""
-        ...
+ROUTES: Mapping[str, Brings] = {
+    **dict.fromkeys(("receipts", "report", "status", "dlr"), Brings.RECEIPTS),
+    **dict.fromkeys(("replies", "up", "reply", "mo"), Brings.REPLIES),
+}
+"""The last part of a callback's path, ``/<gateway>/<part>``, in the words of several providers."""
 
-    def require_set_up(self) -> None:
-        """Asked before anything is written ahead: whether all that submitting needs is there.
+
+@dataclass(frozen=True)
+class CallbackAnswer:
+    """How a callback is answered once everything in it is stored (HTTP 200)."""
+
+    body: str
+    media_type: str = "application/json"
+
+
+class Gateway(ABC):
+    """A provider, or something that behaves like one: a class in one file.
+
+    It is registered as an entry point of the group ``usergrowth.gateways`` under its name. The
+    receiver, the settings, the command line and the list of gateways read everything else here.
+
+    Attributes:
+        name: short name, kept with every batch so that look-ups go to the right provider; the
+            first part of the paths of its callbacks.
+        channels: what it sends: ``sms``, ``email``.
+        settings_model: its settings.
+        credentials: names of its credentials.
+        extra: the optional dependencies of this package that it needs, if any.
+        looks_up: how the provider can be asked about a message, for the list of gateways.
+        personal_codes: codes that belong to one person: their number, or their refusal. Every
+            other code may hold for everybody: a sender that is not registered, a quota.
+        max_batch: most messages in one call.
+        rate: messages a second that the provider takes by default; None: as many as come.
+        routes: what the paths of its callbacks bring.
+        methods: HTTP methods of its callbacks; a page is got with GET whatever they are.
+        longest_body: bytes of the longest callback that is taken.
+        kept_body: bytes of a callback that are read; the rest is passed over.
+    """
+
+    name: ClassVar[str]
+    channels: ClassVar[tuple[str, ...]] = ("sms",)
+    settings_model: ClassVar[type[GatewaySettings]] = GatewaySettings
+    credentials: ClassVar[tuple[str, ...]] = ()
+    extra: ClassVar[str | None] = None
+    looks_up: ClassVar[str] = "no"
+    personal_codes: ClassVar[frozenset[str]] = frozenset()
+    max_batch: ClassVar[int] = 100
+    rate: ClassVar[float | None] = None
+    routes: ClassVar[Mapping[str, Brings]] = ROUTES
+    methods: ClassVar[frozenset[str]] = frozenset({"POST"})
+    longest_body: ClassVar[int] = BODY_LIMIT
+    kept_body: ClassVar[int] = BODY_LIMIT
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @classmethod
+    def make(cls, settings: Settings) -> Self:
+        """The gateway of a home.
+
+        Raises:
+            UserError: a setting or a credential is missing.
+        """
+        return cls(settings)
+
+    def require_set_up(self) -> None:  # noqa: B027  # some check everything when they are made
+        """Check, before anything is written ahead, that all that submitting needs is there.
 
         Raises:
             UserError: a setting, a credential or the provider's SDK is missing.
         """
-        ...
 
+    @abstractmethod
     def submit(self, batch: OutBatch) -> Sequence[Result]:
         """Hand over a batch once, without retries; a message without a result is in doubt."""
-        ...
 
     def look_up(self, inquiries: Sequence[Inquiry]) -> Sequence[Finding]:
         """Ask for the fate of messages; changes nothing, so it may be repeated.
 
         NOT_FOUND, or no finding, does not mean "not taken": the provider may know it later. Where
-        providers cannot be asked, every message is NOT_FOUND.
+        providers cannot be asked, every message is NOT_FOUND, as here.
         """
-        ...
+        return [Finding(inquiry.out_id, Found.NOT_FOUND) for inquiry in inquiries]
 
     def parse_receipts(self, callback: Callback) -> Sequence[Receipt | Unread]:
         """Read the delivery reports that the provider posts; one that cannot be read is Unread.
@@ -280,7 +341,7 @@ class Gateway(Protocol):
             UnsignedError: the provider did not sign it.
             UserError: it is not what the provider sends; the sentence says why.
         """
-        ...
+        raise UserError(f"{self.name} sends no delivery reports", code="callback.malformed")
 
     def parse_replies(self, callback: Callback) -> Sequence[Reply | Unread]:
         """Read the replies that the provider posts; one that cannot be read is Unread.
@@ -289,4 +350,52 @@ class Gateway(Protocol):
             UnsignedError: the provider did not sign it.
             UserError: it is not what the provider sends; the sentence says why.
         """
-        ...
+        raise UserError(f"{self.name} sends no replies", code="callback.malformed")
+
+    @classmethod
+    def proves_origin(cls, brings: Brings, callback: Callback) -> bool:
+        """Whether a callback can prove who calls; else its path must hold ``callback_token``."""
+        return True
+
+    @classmethod
+    def page(cls, brings: Brings, callback: Callback) -> CallbackAnswer | None:
+        """The page that a GET of a person asks for, which stores nothing; None: there is none."""
+        return None
+
+    @classmethod
+    def confirm(cls, brings: Brings, items: Sequence[Receipt | Reply | Unread]) -> CallbackAnswer:
+        """The answer to a callback whose items are stored, those that could not be read too."""
+        return counted(brings, items)
+
+    @classmethod
+    def callback_addresses(cls, settings: Settings, root: str) -> Sequence[tuple[str, str]]:
+        """What to enter in the provider's console: (what it is for, address).
+
+        Args:
+            settings: of the home.
+            root: the address that ``usergrowth serve`` has from outside, without ``/`` at its end.
+
+        Raises:
+            UserError: a setting or a credential is missing.
+        """
+        return [
+            (f"{cls.name} {brings}", f"{root}/{cls.name}/{path}")
+            for brings, path in ((Brings.RECEIPTS, "dlr"), (Brings.REPLIES, "mo"))
+        ]
+
+    @classmethod
+    def is_personal(cls, code: str) -> bool:
+        """Whether a code belongs to one person."""
+        return code in cls.personal_codes
+
+
+def counted(brings: Brings, items: Sequence[Receipt | Reply | Unread]) -> CallbackAnswer:
+    """``{"code": 0, "msg": …}`` with the numbers of entries that were taken, kept, passed over."""
+    unread = [item for item in items if isinstance(item, Unread)]
+    foreign = sum(1 for item in unread if item.raw is None)
+    parts = [f"{len(items) - len(unread)} {brings} taken"]
+    if len(unread) > foreign:
+        parts.append(f"{len(unread) - foreign} could not be read and are kept")
+    if foreign:
+        parts.append(f"{foreign} of other systems passed over")
+    return CallbackAnswer(json.dumps({"code": 0, "msg": ", ".join(parts)}, ensure_ascii=False))

@@ -12,48 +12,73 @@ recipient or text refused (5xx)           rejected
 
 A server cannot be asked about a message, so doubtful rows are settled by a delivery status
 notification (RFC 3464) or by a person. Message-ID and, where the server offers DSN (RFC 3461), the
-envelope id hold the ledger row's id with a mark; a notification with another mark is refused. The
-List-Unsubscribe link (RFC 2369, RFC 8058) holds the recipient's address, sealed.
+envelope id hold the ledger row's id with a signature token; a notification with another one is
+refused. The List-Unsubscribe link (RFC 2369, RFC 8058) holds the recipient's address, encrypted.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, parseaddr
+from html import escape
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.credentials import credential
-from usergrowth_dagster.messaging.gateways.mails import check_mail
-from usergrowth_dagster.messaging.gateways.marks import Marks
-from usergrowth_dagster.messaging.gateways.notifications import (
-    find_mark,
+from usergrowth_dagster.messaging.gateways.mails import (
+    check_mail,
+    find_signed_id,
     parse_notification,
     parse_reply,
 )
 from usergrowth_dagster.messaging.gateways.posted import read_one
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
+    Brings,
     Callback,
-    Finding,
-    Found,
-    Inquiry,
+    CallbackAnswer,
+    Gateway,
     OutBatch,
     OutMessage,
     Receipt,
     Reply,
     Result,
     Unread,
+    counted,
 )
+from usergrowth_dagster.messaging.gateways.signature_tokens import SignatureTokens
 from usergrowth_dagster.messaging.gateways.smtp_session import DoubtError, Refusal, Session
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.settings.gateways import GatewaySettings
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _HEAD = 10_000
 _LINK = "the unsubscribe link"
+_MAIL_BOX = re.compile(r"5\d\d 5\.[12]\.\d{1,3}|5\.[12]\.\d{1,3}")
+"""Enhanced codes (RFC 3463) about the address or the mail box."""
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<body style="font: 1.1rem/1.5 system-ui, sans-serif; max-width: 32rem; margin: 4rem auto">
+<p>{text}</p>{form}</body></html>
+"""
+_FORM = '<form method="post"><button style="font: inherit">Unsubscribe · 退订</button></form>'
 
 
-class SmtpGateway:
+class SmtpSettings(GatewaySettings):
+    """The mail server, and who sends."""
+
+    smtp_host: str = Field("127.0.0.1", description="mail server")
+    smtp_port: Annotated[PositiveInt, Field(le=65535)] = Field(25, description="its port")
+    smtp_tls: Literal["none", "starttls", "tls"] = Field("none", description="its encryption")
+    smtp_from: str | None = Field(None, description="sender of e-mails")
+
+
+class SmtpGateway(Gateway):
     """Submits to the mail server of the ``smtp_*`` settings.
 
     Args:
@@ -65,13 +90,19 @@ class SmtpGateway:
     """
 
     name = "smtp"
-    max_batch = 100
-    rate: float | None = None
+    channels = ("email",)
+    settings_model = SmtpSettings
+    credentials = ("smtp_user", "smtp_password")
+    looks_up = "no: by a notification"
+    personal_codes = frozenset({"bad_address", "smtputf8_not_offered"})
+    longest_body = 32 << 20  # an e-mail with what is attached to it
+    kept_body = 512 << 10
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self._marks = Marks(settings.home, "smtp")
-        self.address = parseaddr(settings.smtp_from or "")[1]
+        super().__init__(settings)
+        self._chosen = SmtpSettings.of(settings)
+        self._tokens = SignatureTokens(settings.home, self.name)
+        self.address = parseaddr(self._chosen.smtp_from or "")[1]
         if "@" not in self.address or not self.address.isascii():
             raise UserError(
                 "setting 'smtp_from' must be the sender of e-mails, such as "
@@ -80,15 +111,46 @@ class SmtpGateway:
             )
         self._login = _login(settings)
 
-    def require_set_up(self) -> None:
-        """Everything was checked when it was made."""
+    @classmethod
+    def proves_origin(cls, brings: Brings, callback: Callback) -> bool:
+        """An e-mail that somebody sent back carries no proof of who hands it over."""
+        return brings is Brings.RECEIPTS or _by_link(callback)
+
+    @classmethod
+    def page(cls, brings: Brings, callback: Callback) -> CallbackAnswer | None:
+        """The page behind an unsubscribe link: a mail scanner that follows it refuses nothing."""
+        if brings is Brings.RECEIPTS or not _by_link(callback):
+            return None
+        question = "Do you want to get no more of these e-mails? 是否退订？"
+        return _html("Unsubscribe", question, _FORM)
+
+    @classmethod
+    def confirm(cls, brings: Brings, items: Sequence[Receipt | Reply | Unread]) -> CallbackAnswer:
+        """A page for the person who refused; counts for a mail server."""
+        if brings is Brings.RECEIPTS:
+            return counted(brings, items)
+        return _html("Unsubscribed", "You will get no more of these e-mails. 已退订。", "")
+
+    @classmethod
+    def callback_addresses(cls, settings: Settings, root: str) -> Sequence[tuple[str, str]]:
+        """Where a mail server hands over notifications and replies."""
+        with_token = f"{root}/{cls.name}/<callback_token>"
+        return [
+            (f"{cls.name} receipts", f"{with_token}/dlr"),
+            (f"{cls.name} replies", f"{with_token}/mo"),
+        ]
+
+    @classmethod
+    def is_personal(cls, code: str) -> bool:
+        """Whether a code is about the address or the mail box."""
+        return super().is_personal(code) or _MAIL_BOX.fullmatch(code) is not None
 
     def submit(self, batch: OutBatch) -> Sequence[Result]:
         """Open a connection and hand over one message after the other, in ``gateway_timeout``.
 
         What could not be begun, or comes after a stop, was certainly not taken.
         """
-        chosen = self.settings
+        chosen = self._chosen
         results: list[Result] = []
         try:
             with Session(
@@ -96,7 +158,7 @@ class SmtpGateway:
                 chosen.smtp_port,
                 chosen.smtp_tls,
                 self._login,
-                chosen.gateway_timeout,
+                self.settings.gateway_timeout,
             ) as session:
                 for message in batch.messages:
                     session.require_time()
@@ -125,7 +187,7 @@ class SmtpGateway:
         if wide:
             begin += ["BODY=8BITMIME", "SMTPUTF8"]
         if session.offers("dsn"):
-            begin += ["RET=HDRS", f"ENVID={self.mark(out_id)}"]
+            begin += ["RET=HDRS", f"ENVID={self.signed_id(out_id)}"]
             to += ["NOTIFY=SUCCESS,FAILURE,DELAY"]
         try:
             session.command(Answer.STOP, " ".join(begin))
@@ -135,8 +197,8 @@ class SmtpGateway:
         except Refusal as refusal:
             return refusal.result(out_id)
         except DoubtError as doubt:
-            return Result(out_id, Answer.IN_DOUBT, str(doubt), self.mark(out_id))
-        return Result(out_id, Answer.ACCEPTED, code, self.mark(out_id))
+            return Result(out_id, Answer.IN_DOUBT, str(doubt), self.signed_id(out_id))
+        return Result(out_id, Answer.ACCEPTED, code, self.signed_id(out_id))
 
     def compose(self, batch: OutBatch, message: OutMessage, recipient: str) -> EmailMessage:
         """The e-mail of a message.
@@ -145,13 +207,13 @@ class SmtpGateway:
             ValueError: ``recipient`` is not one plain address.
         """
         made = EmailMessage(policy=SMTP)
-        made["From"] = self.settings.smtp_from
+        made["From"] = self._chosen.smtp_from
         made["To"] = recipient
         if [one.addr_spec for one in made["To"].addresses] != [recipient] or "@" not in recipient:
             raise ValueError("not one plain address")
         made["Subject"] = " ".join((batch.subject or batch.signature).split())
         made["Date"] = format_datetime(batch.submitted_time.astimezone(UTC))
-        made["Message-ID"] = f"<{self.mark(message.out_id)}@{self.address.rpartition('@')[2]}>"
+        made["Message-ID"] = f"<{self.signed_id(message.out_id)}@{self.address.rpartition('@')[2]}>"
         ways = [f"<mailto:{self.address}?subject=unsubscribe>"]
         if self.settings.callback_url:
             ways.insert(0, f"<{self.unsubscribe_url(message.phone, batch.signature)}>")
@@ -161,19 +223,15 @@ class SmtpGateway:
         made.set_content(message.text, charset="utf-8", cte="quoted-printable")
         return made
 
-    def mark(self, out_id: str) -> str:
-        """A row's id as it stands in Message-ID and envelope id."""
-        return f"ug.{out_id}.{self._marks.mark(out_id)}"
+    def signed_id(self, out_id: str) -> str:
+        """A row's id with its signature token, as it stands in Message-ID and envelope id."""
+        return f"ug.{out_id}.{self._tokens.sign(out_id)}"
 
     def unsubscribe_url(self, address: str, signature: str) -> str:
         """Where a mail program posts a recipient's refusal."""
         root = (self.settings.callback_url or "").rstrip("/")
-        token = self._marks.seal(f"{address}\n{signature}")
-        return f"{root}/smtp/mo?token={token}"
-
-    def look_up(self, inquiries: Sequence[Inquiry]) -> Sequence[Finding]:
-        """Nothing is ever found: a mail server cannot be asked."""
-        return [Finding(inquiry.out_id, Found.NOT_FOUND) for inquiry in inquiries]
+        token = self._tokens.seal(f"{address}\n{signature}")
+        return f"{root}/{self.name}/mo?token={token}"
 
     def parse_receipts(self, callback: Callback) -> Sequence[Receipt | Unread]:
         """The report of a delivery status notification, posted as a whole e-mail.
@@ -182,12 +240,14 @@ class SmtpGateway:
             UnsignedError: not about an e-mail of ours.
             UserError: it names no e-mail of ours.
         """
-        _, out_id, mark = find_mark(callback.body).split(".")
-        self._marks.check(mark, out_id, "notification")
+        _, out_id, token = find_signed_id(callback.body).split(".")
+        self._tokens.check(token, out_id, "notification")
 
         def read() -> Receipt:
-            one = parse_notification(callback.body)
-            return Receipt(one.status, out_id=out_id, code=one.code, time=one.time)
+            notification = parse_notification(callback.body)
+            return Receipt(
+                notification.status, out_id=out_id, code=notification.code, time=notification.time
+            )
 
         return [read_one(read, lambda: _beginning(callback.body), None, "notification")]
 
@@ -209,7 +269,7 @@ class SmtpGateway:
                     "reply",
                 )
             ]
-        address, _, signature = self._marks.open(token, _LINK).partition("\n")
+        address, _, signature = self._tokens.open(token, _LINK).partition("\n")
         return [
             Reply(
                 phone=address,
@@ -219,6 +279,17 @@ class SmtpGateway:
                 send_time=datetime.now(UTC),
             )
         ]
+
+
+def _by_link(callback: Callback) -> bool:
+    """Whether somebody followed the List-Unsubscribe link."""
+    return bool(callback.query.get("token"))
+
+
+def _html(title: str, text: str, form: str) -> CallbackAnswer:
+    """A page for a person."""
+    body = _PAGE.format(title=escape(title), text=escape(text), form=form)
+    return CallbackAnswer(body, "text/html")
 
 
 def _beginning(body: bytes) -> str:
@@ -251,9 +322,10 @@ def _login(settings: Settings) -> tuple[str, str] | None:
             "the credentials smtp_user and smtp_password belong together: set both",
             code="credential.invalid",
         )
-    if settings.smtp_tls == "none" and settings.smtp_host not in _LOCAL:
+    chosen = SmtpSettings.of(settings)
+    if chosen.smtp_tls == "none" and chosen.smtp_host not in _LOCAL:
         raise UserError(
-            f"setting 'smtp_tls' is none, so the password would go to {settings.smtp_host} in "
+            f"setting 'smtp_tls' is none, so the password would go to {chosen.smtp_host} in "
             "the clear; set starttls or tls",
             code="setting.invalid",
         )

@@ -3,11 +3,18 @@
 The row's id goes into the address of the status callback, which Twilio signs as a whole
 (``X-Twilio-Signature``), so a report names its row. Twilio has no field for an id of ours: after a
 time-out, the messages to the number are listed, and the one that was made by us at that time is the
-row's. When there are several, it cannot be told, and the row stays in doubt. What refusals mean
-stands in :mod:`~.twilio_codes`.
+row's. When there are several, nobody knows which, and the row stays in doubt.
 
-Credentials: ``twilio_account_sid`` and ``twilio_auth_token``; the setting ``twilio_from`` is the
-sending number or a messaging service.
+=================================================  ==============================================
+201                                                accepted
+a code of :data:`REJECTED` (21610: opted out)      rejected
+429 and the codes of :data:`WAITS`                 deferred
+401, 403, 404 and the codes of :data:`STOPPED`     stop
+any other 4xx                                      rejected if another message of the batch was
+                                                   taken, else stop (Twilio advises against
+                                                   relying on codes, which it changes)
+anything else                                      in doubt
+=================================================  ==============================================
 """
 
 from collections.abc import Sequence
@@ -17,19 +24,20 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
 
+from pydantic import Field
+
 from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.messaging.credentials import credential
 from usergrowth_dagster.messaging.gateways.cleaning import clean_number, clean_text
-from usergrowth_dagster.messaging.gateways.posted import (
-    Entry,
-    read_entries,
-    text_of,
-)
+from usergrowth_dagster.messaging.gateways.posted import Entry, read_entries, text_of
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
+    Brings,
     Callback,
+    CallbackAnswer,
     Finding,
     Found,
+    Gateway,
     Inquiry,
     OutBatch,
     OutMessage,
@@ -39,7 +47,6 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Unread,
     UnsignedError,
 )
-from usergrowth_dagster.messaging.gateways.twilio_codes import OPTED_OUT, STATUS, sort_refusal
 from usergrowth_dagster.messaging.gateways.wire import (
     Deadline,
     LookUpError,
@@ -50,6 +57,7 @@ from usergrowth_dagster.messaging.gateways.wire import (
     sort_error,
 )
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.settings.gateways import GatewaySettings
 
 _AT_ONCE = 8
 _NO_CONNECTION_WAIT = 30.0
@@ -57,8 +65,40 @@ _CLOCKS = timedelta(seconds=30)
 """How far Twilio's clock may be from ours."""
 _LISTED = 200
 
+OPTED_OUT = 21610
+_NOT_TEXTABLE = {21211, 21214, 21217, 21265, 21266, 21267, 21268, 21269}  # no number to text to
+_NO_MOBILE = {21614, 21635}  # a landline, or no mobile number
+_UNREACHABLE = {30003, 30004, 30005, 30006}  # off, blocked by the person, unknown, landline
+_COUNTRY_OR_ROUTE = {21408, 21612}
+_BAD_TEXT = {21602, 21605, 21617, 21619}  # missing or too long
+REJECTED = frozenset({OPTED_OUT} | _NOT_TEXTABLE | _NO_MOBILE | _COUNTRY_OR_ROUTE | _BAD_TEXT)
+"""Codes about one recipient or text."""
+WAITS = {20429: 10.0, 14107: 10.0, 21611: 60.0, 30001: 60.0, 30610: 3600.0}
+"""Seconds to wait by code: too many requests, full queue, quiet hours at the recipient."""
+_ACCOUNT = {20003, 20005, 20008, 10001, 30002, 90010}  # credentials; suspended or closed
+_SENDER = {21212, 21603, 21606, 21607, 21659, 21660, 21661, 21703, 21704, 21705}
+STOPPED = frozenset(_ACCOUNT | _SENDER)
+"""Codes about the account or the sender."""
+STATUS = {
+    **dict.fromkeys(("accepted", "scheduled", "queued", "sending", "sent"), Found.ACCEPTED),
+    **dict.fromkeys(("delivered", "read", "partially_delivered"), Found.DELIVERED),
+    **dict.fromkeys(("undelivered", "failed", "canceled"), Found.UNDELIVERED),
+}
+"""Statuses of a message."""
 
-class TwilioGateway:
+
+class TwilioSettings(GatewaySettings):
+    """Who sends, and where Twilio is."""
+
+    twilio_endpoint: str | None = Field(
+        None, description="root URL of Twilio's API; default: Twilio's own"
+    )
+    twilio_from: str | None = Field(
+        None, description="sending number or messaging service (MG…) of Twilio"
+    )
+
+
+class TwilioGateway(Gateway):
     """Submits to Twilio, or to ``twilio_endpoint``.
 
     Args:
@@ -66,14 +106,30 @@ class TwilioGateway:
     """
 
     name = "twilio"
+    settings_model = TwilioSettings
+    credentials = ("twilio_account_sid", "twilio_auth_token")
+    extra = "twilio"
+    looks_up = "yes: by its id, or the one message to the number at that time"
+    personal_codes = frozenset(map(str, {OPTED_OUT} | _NOT_TEXTABLE | _NO_MOBILE | _UNREACHABLE))
     max_batch = 20
-    rate: float | None = 10.0  # what a common sender takes; faster ones: setting gateway_rate
+    rate = 10.0  # what a common sender takes; faster ones: setting gateway_rate
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        super().__init__(settings)
+        self._chosen = TwilioSettings.of(settings)
+
+    @classmethod
+    def callback_addresses(cls, settings: Settings, root: str) -> Sequence[tuple[str, str]]:
+        """The one for incoming messages; that of reports goes along with each message."""
+        return [("Twilio, a message comes in", f"{root}/{cls.name}/mo")]
+
+    @classmethod
+    def confirm(cls, brings: Brings, items: Sequence[Receipt | Reply | Unread]) -> CallbackAnswer:
+        """An empty TwiML: no text is sent back."""
+        return CallbackAnswer('<?xml version="1.0"?><Response></Response>', "text/xml")
 
     def require_set_up(self) -> None:
-        """Asked before anything is written ahead; see the protocol."""
+        """Check the sender, the credentials and the SDK."""
         _ = self._sender(), self._client
 
     def submit(self, batch: OutBatch) -> Sequence[Result]:
@@ -107,7 +163,9 @@ class TwilioGateway:
         about = dict(sender)
         if self.settings.callback_url:
             root = self.settings.callback_url.rstrip("/")
-            about["status_callback"] = f"{root}/twilio/dlr?{urlencode({'out_id': message.out_id})}"
+            about["status_callback"] = (
+                f"{root}/{self.name}/dlr?{urlencode({'out_id': message.out_id})}"
+            )
         try:
             with quiet():
                 made = client.messages.create(to=message.phone, body=message.text, **about)
@@ -120,7 +178,7 @@ class TwilioGateway:
             return Result(message.out_id, answer, code, retry_after=wait)
 
     def _sender(self) -> dict[str, str]:
-        sender = self.settings.twilio_from
+        sender = self._chosen.twilio_from
         if not sender:
             raise UserError(
                 "setting 'twilio_from' is missing: the sending number, such as +12125550100, or "
@@ -133,7 +191,7 @@ class TwilioGateway:
     def _client(self) -> Any:
         account = credential(self.settings.home, "twilio_account_sid")
         token = credential(self.settings.home, "twilio_auth_token")
-        root = self.settings.twilio_endpoint
+        root = self._chosen.twilio_endpoint
         if root:
             not_in_the_clear(root, "twilio_endpoint")
         with quiet():
@@ -184,11 +242,13 @@ class TwilioGateway:
             status = next((getattr(one, "status_code", None) for one in error.args[1:]), None)
             why = f"status {status}" if status else sort_error(error)[1]
             raise LookUpError(f"Twilio's look-up failed: {why}") from None
-        found = STATUS.get(clean_text(candidates[0].status, 32)) if len(candidates) == 1 else None
-        if found is None:
+        if len(candidates) != 1:
             return Finding(inquiry.out_id, Found.NOT_FOUND)
-        (one,) = candidates
-        return Finding(inquiry.out_id, found, str(one.error_code or ""), one.sid)
+        (message,) = candidates
+        fate = STATUS.get(clean_text(message.status, 32), Found.NOT_FOUND)
+        if fate is Found.NOT_FOUND:
+            return Finding(inquiry.out_id, fate)
+        return Finding(inquiry.out_id, fate, str(message.error_code or ""), message.sid)
 
     def _made_then(self, client: Any, inquiry: Inquiry) -> list[Any]:
         """Messages to the number that our account made while the row was being submitted.
@@ -198,7 +258,7 @@ class TwilioGateway:
         first = inquiry.submitted_time - _CLOCKS
         last = inquiry.submitted_time + timedelta(seconds=self.settings.gateway_timeout) + _CLOCKS
         sender = self._sender()
-        found = []
+        candidates = []
         for message in client.messages.stream(
             to=inquiry.phone, limit=_LISTED, page_size=50
         ):  # newest first
@@ -213,8 +273,8 @@ class TwilioGateway:
                 and message.messaging_service_sid == ours
                 and message.from_ == ours_from
             ):
-                found.append(message)
-        return found
+                candidates.append(message)
+        return candidates
 
     def parse_receipts(self, callback: Callback) -> Sequence[Receipt | Unread]:
         """One status callback; it does not say when.
@@ -243,7 +303,7 @@ class TwilioGateway:
         return read_entries([form], "Twilio's status callback", read, "To")
 
     def parse_replies(self, callback: Callback) -> Sequence[Reply | Unread]:
-        """One incoming message; an opt-out word that Twilio itself knew is told as STOP or START.
+        """One incoming message; an opt-out word that Twilio itself knew is read as STOP or START.
 
         Raises:
             UnsignedError: Twilio did not sign it.
@@ -272,9 +332,25 @@ class TwilioGateway:
         if not RequestValidator(token).validate(callback.url, form, signature):
             raise UnsignedError(
                 "Twilio's callback: X-Twilio-Signature does not fit; check twilio_auth_token and "
-                "that callback_url is the address that Twilio was told"
+                "that callback_url is the address that Twilio calls"
             )
         return form
+
+
+def sort_refusal(out_id: str, status: int, code: int) -> Result:
+    """What an HTTP error with Twilio's code means; see the module's table."""
+    kept = str(code or status)
+    if code in WAITS or status == 429:
+        return Result(out_id, Answer.DEFERRED, kept, retry_after=WAITS.get(code, 10.0))
+    if code == OPTED_OUT:
+        return Result(out_id, Answer.REJECTED, kept, opted_out=True)
+    if code in REJECTED:
+        return Result(out_id, Answer.REJECTED, kept)
+    if code in STOPPED or status in (401, 403, 404):
+        return Result(out_id, Answer.STOP, kept)
+    if 400 <= status < 500:
+        return Result(out_id, Answer.STOP, f"?{kept}")
+    return Result(out_id, Answer.IN_DOUBT, kept)
 
 
 def _code(value: object) -> int:

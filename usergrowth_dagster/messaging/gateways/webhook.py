@@ -44,23 +44,28 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.credentials import credential
-from usergrowth_dagster.messaging.gateways.cleaning import one_finding_each
-from usergrowth_dagster.messaging.gateways.posted import (
-    Entry,
-    moment_of,
-    read_entries,
-    text_of,
+from usergrowth_dagster.messaging.gateways.cleaning import (
+    CODE_SIZE,
+    clean_id,
+    clean_number,
+    clean_text,
+    one_answer_each,
+    one_finding_each,
 )
+from usergrowth_dagster.messaging.gateways.posted import Entry, moment_of, read_entries, text_of
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
     Callback,
     Finding,
     Found,
+    Gateway,
     Inquiry,
     OutBatch,
     Receipt,
@@ -68,13 +73,6 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Result,
     Unread,
     UnsignedError,
-)
-from usergrowth_dagster.messaging.gateways.webhook_json import (
-    batch_json,
-    code_and_id,
-    entries_of,
-    results_of,
-    wait_seconds,
 )
 from usergrowth_dagster.messaging.gateways.wire import (
     LookUpError,
@@ -84,13 +82,12 @@ from usergrowth_dagster.messaging.gateways.wire import (
     sort_error,
 )
 from usergrowth_dagster.settings import Settings
-
-if TYPE_CHECKING:
-    pass
+from usergrowth_dagster.settings.gateways import GatewaySettings
 
 TIMESTAMP, SIGNATURE = "X-Usergrowth-Timestamp", "X-Usergrowth-Signature"
 _OLD_SECONDS = 300
 _WAIT = 30.0
+_DAY = 86_400.0
 _MIN_SECRET = 16
 
 
@@ -104,7 +101,13 @@ def sign(secret: str, timestamp: str, body: bytes) -> str:
     return f"v1={digest.hexdigest()}"
 
 
-class WebhookGateway:
+class WebhookSettings(GatewaySettings):
+    """Where batches go."""
+
+    webhook_url: str | None = Field(None, description="where the webhook gateway posts batches")
+
+
+class WebhookGateway(Gateway):
     """Submits to the receiver at ``webhook_url``.
 
     Args:
@@ -115,11 +118,14 @@ class WebhookGateway:
     """
 
     name = "webhook"
-    max_batch = 100
-    rate: float | None = None
+    channels = ("sms", "email")
+    settings_model = WebhookSettings
+    credentials = ("webhook_secret",)
+    looks_up = "yes: its look-up address"
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        super().__init__(settings)
+        self._chosen = WebhookSettings.of(settings)
         self._secret = credential(settings.home, "webhook_secret")
         if len(self._secret) < _MIN_SECRET:
             raise UserError(
@@ -129,7 +135,7 @@ class WebhookGateway:
             )
 
     def require_set_up(self) -> None:
-        """Asked before anything is written ahead; see the protocol."""
+        """Check that the address is there and does not send numbers in the clear."""
         self._url()
 
     def submit(self, batch: OutBatch) -> Sequence[Result]:
@@ -187,14 +193,14 @@ class WebhookGateway:
         findings = []
         for entry in entries_of(body, "results"):
             try:
-                found = Found(str(entry.get("found", Found.NOT_FOUND)))
+                fate = Found(str(entry.get("found", Found.NOT_FOUND)))
             except ValueError:
-                found = Found.NOT_FOUND
-            findings.append(Finding(entry["out_id"], found, *code_and_id(entry)))
+                fate = Found.NOT_FOUND
+            findings.append(Finding(entry["out_id"], fate, *code_and_id(entry)))
         return list(one_finding_each((one.out_id for one in inquiries), findings).values())
 
     def _url(self) -> str:
-        url = self.settings.webhook_url
+        url = self._chosen.webhook_url
         if not url:
             raise UserError(
                 "setting 'webhook_url' is missing: where the webhook posts batches",
@@ -248,7 +254,7 @@ class WebhookGateway:
             UnsignedError: the signature is missing, wrong or too old.
             UserError: not of that form.
         """
-        return read_entries(self._told(callback, "receipts"), "receipts", _receipt)
+        return read_entries(self._signed(callback, "receipts"), "receipts", _receipt)
 
     def parse_replies(self, callback: Callback) -> Sequence[Reply | Unread]:
         """``{"replies": […]}``; see the module's text.
@@ -257,9 +263,9 @@ class WebhookGateway:
             UnsignedError: the signature is missing, wrong or too old.
             UserError: not of that form.
         """
-        return read_entries(self._told(callback, "replies"), "replies", _reply, "from")
+        return read_entries(self._signed(callback, "replies"), "replies", _reply, "from")
 
-    def _told(self, callback: Callback, what: str) -> list[Any]:
+    def _signed(self, callback: Callback, what: str) -> list[Any]:
         """The entries of a callback whose signature holds."""
         timestamp = callback.header(TIMESTAMP)
         right = sign(self._secret, timestamp, callback.body)
@@ -303,3 +309,79 @@ def _reply(entry: Entry, where: str) -> Reply:
         sequence_id=str(entry.get("id") or "") or None,
         send_time=moment_of(entry, "time", UTC),
     )
+
+
+def batch_json(batch: OutBatch) -> dict[str, Any]:
+    """What is posted for a batch."""
+    return {
+        "batch_id": batch.batch_id,
+        "schedule": batch.schedule,
+        "occurrence": batch.occurrence,
+        "channel": batch.channel,
+        "signature": batch.signature,
+        "subject": batch.subject,
+        "template_code": batch.template_code,
+        "template_type": batch.template_type,
+        "submitted_time": batch.submitted_time.isoformat(),
+        "messages": [
+            {
+                "out_id": message.out_id,
+                "user_id": message.user_id,
+                "to": message.phone,
+                "text": message.text,
+                "params": dict(message.params),
+                "segments": message.segments,
+            }
+            for message in batch.messages
+        ],
+    }
+
+
+def results_of(batch: OutBatch, body: bytes) -> list[Result]:
+    """One result a message; one that the receiver did not give, or not rightly, is in doubt."""
+    results = []
+    for entry in entries_of(body, "results"):
+        try:
+            answer = Answer(str(entry.get("answer")))
+        except ValueError:
+            answer = Answer.IN_DOUBT
+        wait = wait_seconds(entry.get("retry_after")) if answer is Answer.DEFERRED else None
+        code, request_id = code_and_id(entry)
+        code = code or ("no_answer" if answer is Answer.IN_DOUBT else "")
+        results.append(Result(entry["out_id"], answer, code, request_id, wait))
+    return list(one_answer_each((message.out_id for message in batch.messages), results).values())
+
+
+def entries_of(body: bytes, key: str) -> list[dict[str, Any]]:
+    """The objects with an ``out_id`` under a key of the receiver's answer; none in a wrong form.
+
+    An object in which a key comes twice says two things at once, so that nothing is believed.
+    """
+    try:
+        content = json.loads(body, object_pairs_hook=_object)
+    except (ValueError, RecursionError):
+        return []
+    entries = content.get(key) if isinstance(content, dict) else None
+    return [
+        entry
+        for entry in (entries if isinstance(entries, list) else [])
+        if isinstance(entry, dict) and isinstance(entry.get("out_id"), str)
+    ]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key comes twice")
+    return content
+
+
+def code_and_id(entry: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Code and request id, as long as the ledger holds."""
+    request_id = clean_id(entry.get("request_id"), CODE_SIZE)
+    return clean_text(entry.get("code"), CODE_SIZE), request_id
+
+
+def wait_seconds(value: Any) -> float:
+    """A wait between a second and a day."""
+    return clean_number(value, 1.0, _DAY, _WAIT)

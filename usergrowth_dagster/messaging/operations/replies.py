@@ -11,6 +11,7 @@ from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.data.phone_numbers import Problem, parse
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.gateways.registry import sends_only_mail
 from usergrowth_dagster.messaging.people.old_hashes import OLD_BYTES, Waiting
 from usergrowth_dagster.messaging.people.phones import PhoneVault, hide_numbers, mask
 from usergrowth_dagster.messaging.policy import suppression
@@ -261,7 +262,7 @@ def _suppression(
     """
     address = _address(connection, vault, row)
     sure = address and ("@" in address or not isinstance(parse(address), Problem))
-    mail = "@" in address if address else row["gateway"] == "smtp"
+    mail = "@" in address if address else sends_only_mail(row["gateway"])
     everywhere = settings.opt_out_scope == "everywhere"
     return {
         "channel": "email" if mail else "sms",

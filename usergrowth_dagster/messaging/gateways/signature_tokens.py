@@ -1,6 +1,6 @@
-"""Proof that what comes back is about something that we sent out.
+"""Signature tokens: proof that what comes back is about something that we sent out.
 
-Kannel and mail servers sign nothing, so what they are given to return holds a mark that only this
+Kannel and mail servers sign nothing, so what they are given to return holds a token that only this
 home can make. The keys come from the key of the hashes, which a rotation does not change: a link
 in an e-mail must work for years.
 """
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 _NONCE = 12
 
 
-class Marks:
-    """The marks of one gateway of a home.
+class SignatureTokens:
+    """The signature tokens of one gateway of a home.
 
     Args:
         home: the home folder, whose secret key is used.
-        purpose: keeps the marks of two gateways apart.
+        purpose: keeps the tokens of two gateways apart.
     """
 
     def __init__(self, home: Path, purpose: str) -> None:
@@ -43,27 +43,31 @@ class Marks:
 
         return AESGCM(self._vault.user_digest(f"\0{self._purpose}\0seal"))
 
-    def mark(self, subject: str) -> str:
-        """32 hexadecimal digits for a subject."""
+    def sign(self, subject: str) -> str:
+        """The token of a subject: 32 hexadecimal digits."""
         return self._vault.user_digest(f"\0{self._purpose}\0mark\0{subject}").hex()
 
-    def check(self, mark: str, subject: str, what: str) -> None:
-        """Refuse a mark that is not the subject's.
+    def fits(self, token: str, subject: str) -> bool:
+        """Whether a token is the subject's."""
+        return hmac.compare_digest(token.encode("utf-8", "replace"), self.sign(subject).encode())
+
+    def check(self, token: str, subject: str, what: str) -> None:
+        """Refuse a token that is not the subject's.
 
         Raises:
             UnsignedError: ``what`` names the thing that came with it.
         """
-        if not hmac.compare_digest(mark.encode(), self.mark(subject).encode()):
-            raise UnsignedError(f"{what}: its mark was not made by this home")
+        if not self.fits(token, subject):
+            raise UnsignedError(f"{what}: its signature token was not made by this home")
 
     def seal(self, text: str) -> str:
-        """A text as a token for an address on the web; nobody else can make or read it."""
+        """A text as an encrypted token for an address on the web; only this home can read it."""
         nonce = os.urandom(_NONCE)
         sealed = nonce + self._cipher.encrypt(nonce, text.encode(), None)
         return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
     def open(self, token: str, what: str) -> str:
-        """The text of a token.
+        """The text of an encrypted token.
 
         Raises:
             UnsignedError: it is not ours, or cut short; ``what`` names it.

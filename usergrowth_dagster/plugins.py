@@ -1,0 +1,63 @@
+"""What packages register through entry points, such as gateways: this package's own and others'.
+
+In a checkout this package's own entries are read from ``pyproject.toml``, since the metadata of an
+editable installation is only as new as the last ``pip install``.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from usergrowth_dagster.errors import SetUpError
+
+_PACKAGE = "usergrowth-dagster"
+
+
+@cache
+def registered(group: str) -> Mapping[str, Any]:
+    """What is registered in a group, loaded, by its name; this package's own first.
+
+    Args:
+        group: such as ``usergrowth.gateways``.
+
+    Raises:
+        SetUpError: two packages register one name, or an entry cannot be loaded.
+    """
+    packages: dict[str, str] = {}
+    loaded: dict[str, Any] = {}
+    for package, point in _entries(group):
+        if point.name in packages:
+            raise SetUpError(
+                f"{group}: {point.name!r} is registered by {packages[point.name]} and by "
+                f"{package}; uninstall one of them",
+                code="plugin.unusable",
+            )
+        packages[point.name] = package
+        try:
+            loaded[point.name] = point.load()
+        except Exception as error:
+            raise SetUpError(
+                f"{group}: {point.name!r} of the package {package} cannot be loaded: "
+                f"{type(error).__name__}: {error}",
+                code="plugin.unusable",
+            ) from error
+    return loaded
+
+
+def _entries(group: str) -> Iterator[tuple[str, EntryPoint]]:
+    """Entry points with the names of their packages."""
+    installed = [(_package_of(point), point) for point in entry_points(group=group)]
+    checkout = Path(__file__).resolve().parent.parent / "pyproject.toml"
+    if checkout.is_file():
+        groups = tomllib.loads(checkout.read_text("utf-8"))["project"].get("entry-points", {})
+        for name, value in groups.get(group, {}).items():
+            yield _PACKAGE, EntryPoint(name, value, group)
+        installed = [pair for pair in installed if pair[0] != _PACKAGE]
+    yield from sorted(installed, key=lambda pair: (pair[0] != _PACKAGE, pair[0], pair[1].name))
+
+
+def _package_of(point: EntryPoint) -> str:
+    return point.dist.name.lower().replace("_", "-") if point.dist else "an unnamed package"
