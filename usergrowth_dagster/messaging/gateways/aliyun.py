@@ -73,6 +73,7 @@ from usergrowth_dagster.settings.gateways import GatewaySettings
 
 ZONE = ZoneInfo("Asia/Shanghai")
 """The provider's days and times."""
+_LOGGER = "darabonba-core"  # the SDK's
 _CONNECT_SECONDS = 5.0
 _NO_CONNECTION_WAIT = 30.0
 _PAGE = 50
@@ -215,7 +216,7 @@ class AliyunGateway(Gateway):
             template_param_json=_json(values) if any(values) else None,
         )
         try:
-            with quiet(), _bounded():
+            with quiet(_LOGGER), _bounded():
                 body = client.send_batch_sms_with_options(request, _runtime(deadline)).body
             code, message = str(body.code or ""), str(body.message or "")
             what = meaning(code, message, 200, datetime.now(UTC))
@@ -237,7 +238,7 @@ class AliyunGateway(Gateway):
     @cached_property
     def _client(self) -> Any:
         try:
-            with quiet():
+            with quiet(_LOGGER):
                 from alibabacloud_dysmsapi20170525.client import Client
                 from alibabacloud_tea_openapi.utils_models import Config
         except ImportError:
@@ -303,7 +304,7 @@ class AliyunGateway(Gateway):
                 phone_number=phone, send_date=day, page_size=_PAGE, current_page=page
             )
             try:
-                with quiet(), _bounded():
+                with quiet(_LOGGER), _bounded():
                     body = client.query_send_details_with_options(request, _runtime(deadline)).body
                 code = str(body.code or "no_code")
             except Exception as error:
@@ -432,7 +433,7 @@ def _hush() -> None:
     """Take the SDK's own handler away, which prints every request when DEBUG=sdk is set."""
     import logging
 
-    logger = logging.getLogger("darabonba-core")
+    logger = logging.getLogger(_LOGGER)
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
     logger.setLevel(logging.WARNING)

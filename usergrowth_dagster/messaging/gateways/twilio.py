@@ -59,6 +59,7 @@ from usergrowth_dagster.messaging.gateways.wire import (
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.settings.gateways import GatewaySettings
 
+_LOGGER = "twilio.http_client"
 _AT_ONCE = 8
 _NO_CONNECTION_WAIT = 30.0
 _CLOCKS = timedelta(seconds=30)
@@ -167,7 +168,7 @@ class TwilioGateway(Gateway):
                 f"{root}/{self.name}/dlr?{urlencode({'out_id': message.out_id})}"
             )
         try:
-            with quiet():
+            with quiet(_LOGGER):
                 made = client.messages.create(to=message.phone, body=message.text, **about)
             return Result(message.out_id, Answer.ACCEPTED, str(made.status or ""), made.sid)
         except TwilioRestException as error:
@@ -194,7 +195,7 @@ class TwilioGateway(Gateway):
         root = self._chosen.twilio_endpoint
         if root:
             not_in_the_clear(root, "twilio_endpoint")
-        with quiet():
+        with quiet(_LOGGER):
             try:
                 from twilio.rest import Client
 
@@ -229,7 +230,7 @@ class TwilioGateway(Gateway):
         from twilio.base.exceptions import TwilioRestException
 
         try:
-            with quiet():
+            with quiet(_LOGGER):
                 if inquiry.request_id:
                     candidates = [client.messages(inquiry.request_id).fetch()]
                 else:

@@ -14,9 +14,16 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.gateways.protocol import Answer, Result
 
 _LOGGERS = (
-    *("urllib3.connection", "urllib3.connectionpool", "urllib3.poolmanager", "urllib3.util.retry"),
-    *("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy"),
-    *("darabonba-core", "twilio.http_client", "requests"),
+    "httpcore.connection",
+    "httpcore.http11",
+    "httpcore.http2",
+    "httpcore.proxy",
+    "httpx",
+    "requests",
+    "urllib3.connection",
+    "urllib3.connectionpool",
+    "urllib3.poolmanager",
+    "urllib3.util.retry",
 )
 _RESERVE = 0.25
 _IDLE_SECONDS = 10.0
@@ -28,13 +35,16 @@ def _speaks(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet(*loggers: str) -> Iterator[None]:
     """Nothing that the libraries under a provider's call log is let through, at any level.
 
     Their records hold addresses with numbers. It holds for the thread that enters it; other users
     of the same libraries in this process log as before.
+
+    Args:
+        loggers: those of the provider's SDK, beside those of the HTTP libraries.
     """
-    for name in _LOGGERS:
+    for name in (*_LOGGERS, *loggers):
         logger = logging.getLogger(name)
         if _speaks not in logger.filters:
             logger.addFilter(_speaks)
@@ -68,7 +78,7 @@ class Deadline:
 
 
 class Idle:
-    """Tells when connections have been idle for so long that they may be dead without a sign.
+    """Knows when connections have been idle for so long that they may be dead without a sign.
 
     A router on the way may have forgotten such a connection. What is written into it gets no
     answer, and would be in doubt for nothing: a new one costs less.
