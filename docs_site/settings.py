@@ -1,4 +1,4 @@
-"""The page of the settings, from the pydantic model."""
+"""The page of the settings, from the pydantic models of the product and of its gateways."""
 
 import types
 import typing
@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from docs_site.markdown import code, number, sentence, table
-from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.settings import Settings, settings_class
 from usergrowth_dagster.settings.delivery import DeliverySettings
 from usergrowth_dagster.settings.effects import EffectSettings
+from usergrowth_dagster.settings.gateways import gateway_settings
 from usergrowth_dagster.settings.learning import LearningSettings
 
 HEAD = """\
@@ -40,8 +41,16 @@ _LONG = 6  # a longer default list is shown by its first items
 def page() -> str:
     """The settings in groups: name, type, default, meaning."""
     parts = [HEAD]
-    for title, group in _GROUPS:
-        names = [name for name in Settings.model_fields if _group_of(name) is group]
+    groups = [
+        (title, [name for name in Settings.model_fields if _group_of(name) is group])
+        for title, group in _GROUPS
+    ]
+    groups += [
+        (f"Gateway {gateway}", list(model.model_fields))
+        for gateway, model in gateway_settings()
+        if model.model_fields
+    ]
+    for title, names in groups:
         parts.append(
             f"\n## {title}\n\n{table(('setting', 'type', 'default', 'meaning'), _lines(names))}"
         )
@@ -53,7 +62,7 @@ def _group_of(name: str) -> type:
 
 
 def _lines(names: list[str]) -> list[tuple[str, str, str, str]]:
-    fields = Settings.model_fields
+    fields = settings_class().model_fields
     return [
         (
             f'<a id="{name}"></a>{code(name)}',
