@@ -8,10 +8,10 @@ import pytest
 from ledger_rows import NOW, SIGNATURE, messages, occurrence, open_store, rows
 from sqlalchemy import select
 
+from usergrowth_dagster.addresses.numbers import readings
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.store import ControlStore
-from usergrowth_dagster.data.phone_numbers import readings
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.gateways.protocol import Reply
 from usergrowth_dagster.messaging.people.phones import PhoneVault

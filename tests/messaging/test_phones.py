@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from usergrowth_dagster.addresses.shown import mask
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.people.phones import PhoneVault, mask, open_vault
+from usergrowth_dagster.messaging.people.phones import PhoneVault, open_vault
 
 PHONES = st.from_regex(r"\+999[0-9]{10}", fullmatch=True)
 VAULT = PhoneVault.from_secret(b"0123456789abcdef")

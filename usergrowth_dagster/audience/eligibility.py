@@ -21,8 +21,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from usergrowth_dagster.data.number_sql import number_or_problem_sql, number_sql
-from usergrowth_dagster.quoting import literal
+from usergrowth_dagster.addresses.sql import (
+    email_or_problem_sql,
+    email_sql,
+    number_or_problem_sql,
+    number_sql,
+)
 
 # Every outcome, in its order of precedence. Those from other_item on are given to eligible rows.
 OUTCOMES = (
@@ -54,11 +58,6 @@ OUTCOMES = (
 TEXTED_OUTCOMES = ("selected", "explored")
 CONTENT_OUTCOMES = ("no_consent", "not_active", "unknown_zone", "missing_variable", "too_long")
 
-EMAIL_PATTERN = (
-    r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}"
-    r"@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){1,8}$"
-)
-
 Channel = Literal["sms", "email"]
 
 
@@ -75,26 +74,12 @@ ADDRESSES: Mapping[str, Address] = {"sms": Address("phone"), "email": Address("e
 
 def address_sql(column: str, channel: Channel) -> str:
     """DuckDB expression: an address in its one spelling; NULL when it is blank or cannot be one."""
-    if channel == "sms":
-        return number_sql(column)
-    address = _email_sql(column)
-    pattern = literal(EMAIL_PATTERN)
-    return f"case when regexp_full_match({address}, {pattern}) then lower({address}) end"
+    return number_sql(column) if channel == "sms" else email_sql(column)
 
 
 def _address_or_problem_sql(channel: Channel) -> str:
     """DuckDB expression: the address in ``phone``, or its reason code; NULL when it is blank."""
-    if channel == "sms":
-        return number_or_problem_sql("phone")
-    address = _email_sql("phone")
-    return (
-        f"case when {address} is null then null "
-        f"else coalesce({address_sql('phone', channel)}, 'bad_email') end"
-    )
-
-
-def _email_sql(column: str) -> str:
-    return f"nullif(trim({column}, E' \\t\\r\\n'), '')"
+    return number_or_problem_sql("phone") if channel == "sms" else email_or_problem_sql("phone")
 
 
 def screened_ctes(relation: str, channel: Channel = "sms") -> str:

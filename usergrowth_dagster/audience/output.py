@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import IO, Any, Literal
 
+from usergrowth_dagster.addresses.sql import number_sql
 from usergrowth_dagster.audience.records import check_task_id
 from usergrowth_dagster.data.contracts import LANDING_TABLES
-from usergrowth_dagster.data.number_sql import number_sql
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import identifier, literal

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
+from usergrowth_dagster.addresses.shown import mask
 from usergrowth_dagster.commands.cells import Count
 from usergrowth_dagster.control.audit import whoami
 from usergrowth_dagster.control.store import ControlStore, open_store
@@ -25,7 +26,7 @@ from usergrowth_dagster.messaging.gateways.registry import gateway_named
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.operations import controls, reconcile
 from usergrowth_dagster.messaging.operations.deliveries import deliveries
-from usergrowth_dagster.messaging.people.phones import mask, open_vault
+from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.receiving.unread import count_unread
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.messaging.schedules.upcoming import upcoming

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
+from usergrowth_dagster.addresses.sql import number_sql
 from usergrowth_dagster.audience.eligibility import Channel, address_sql
 from usergrowth_dagster.audience.records import bind_decisions
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.control.wall_clock import moment_of
-from usergrowth_dagster.data.number_sql import number_sql
 from usergrowth_dagster.messaging.people.old_hashes import (
     carry_over,
     has_old_refusals,

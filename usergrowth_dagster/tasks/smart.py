@@ -3,8 +3,8 @@
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from usergrowth_dagster.addresses.sql import number_sql
 from usergrowth_dagster.control.tasks import Task
-from usergrowth_dagster.data.number_sql import number_sql
 from usergrowth_dagster.messaging.policy.zones import recipient_zone
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.messaging.schedules.smart_send import SmartWindow, choose_times

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.data.number_sql import add_number_function
+from usergrowth_dagster.addresses.sql import add_number_function
 from usergrowth_dagster.data.storage import file_literal
 from usergrowth_dagster.quoting import identifier
 from usergrowth_dagster.settings import Settings

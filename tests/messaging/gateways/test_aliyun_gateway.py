@@ -11,6 +11,7 @@ from aliyun_server import KEY_ID, SECRET, Aliyun
 from conformance import TIMEOUT, Conformance, Mood, answers, inquiries, make_batch
 from http_provider import ServedCase, closed_port, serving, with_credentials
 
+from usergrowth_dagster.addresses.mainland import to_mainland
 from usergrowth_dagster.messaging.gateways.aliyun import (
     OF_EVERYTHING,
     OF_ONE_ROW,
@@ -18,7 +19,6 @@ from usergrowth_dagster.messaging.gateways.aliyun import (
     reply_url,
     seconds_to_next,
 )
-from usergrowth_dagster.messaging.gateways.aliyun_numbers import to_aliyun
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
     Callback,
@@ -51,7 +51,7 @@ class AliyunCase(ServedCase[Aliyun]):
 
     def set_mood(self, mood: Mood, address: str | None = None) -> None:
         self.provider.mood = mood
-        self.provider.bads = {to_aliyun(address)} if address else set()
+        self.provider.bads = {to_mainland(address)} if address else set()
         if mood is Mood.DEFER:
             self.provider.refusal = (400, "Throttling.User", "Request was denied")
         elif mood is Mood.STOP:
@@ -75,7 +75,7 @@ class AliyunCase(ServedCase[Aliyun]):
     ) -> Sequence[Callback]:
         entries = [
             entry(
-                to_aliyun(m.phone),
+                to_mainland(m.phone),
                 delivered[m.out_id],
                 self.provider.details[0]["OutId"],
                 results[0].request_id or "",
@@ -172,7 +172,7 @@ def test_limit_of_a_number_waits_alone(case: AliyunCase, message: str, wait: flo
     """Guards against one throttled person who holds up, or rejects, everybody in the batch."""
     batch = make_batch(case, 100)
     case.provider.mood = Mood.REFUSE_ONE
-    case.provider.bads = {to_aliyun(batch.messages[n].phone) for n in (0, 41, 99)}
+    case.provider.bads = {to_mainland(batch.messages[n].phone) for n in (0, 41, 99)}
     case.provider.refusal = (200, "isv.BUSINESS_LIMIT_CONTROL", message)
     gateway = AliyunGateway(case.settings.model_copy(update={"gateway_timeout": 20.0}))
     results = gateway.submit(batch)
@@ -220,7 +220,7 @@ def test_bisection_ends_with_the_time(case: AliyunCase) -> None:
     """Guards against a batch of bad rows that outlasts its lease, and rows lost at its end."""
     batch = make_batch(case, 100)
     case.provider.mood = Mood.REFUSE_ONE
-    case.provider.bads = {to_aliyun(m.phone) for m in batch.messages}
+    case.provider.bads = {to_mainland(m.phone) for m in batch.messages}
     gateway = AliyunGateway(case.settings.model_copy(update={"gateway_timeout": 0.2}))
     began = datetime.now(UTC)
     results = gateway.submit(batch)

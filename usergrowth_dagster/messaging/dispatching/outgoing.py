@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from usergrowth_dagster.addresses.numbers import Problem, parse
 from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.store import utc_now
-from usergrowth_dagster.data.phone_numbers import Problem, parse
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.dispatching.results import Settled
 from usergrowth_dagster.messaging.gateways.protocol import OutBatch, OutMessage

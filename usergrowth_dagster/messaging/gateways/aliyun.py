@@ -36,9 +36,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
+from usergrowth_dagster.addresses.mainland import from_mainland, to_mainland
 from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.messaging.credentials import credential
-from usergrowth_dagster.messaging.gateways.aliyun_numbers import from_aliyun, to_aliyun
 from usergrowth_dagster.messaging.gateways.cleaning import clean_number
 from usergrowth_dagster.messaging.gateways.posted import Entry, moment_of, read_entries, text_of
 from usergrowth_dagster.messaging.gateways.protocol import (
@@ -175,9 +175,9 @@ class AliyunGateway(Gateway):
         results = [
             Result(message.out_id, Answer.REJECTED, "number_outside_mainland")
             for message in batch.messages
-            if to_aliyun(message.phone) is None
+            if to_mainland(message.phone) is None
         ]
-        todo = [[m for m in batch.messages if to_aliyun(m.phone) is not None]]
+        todo = [[m for m in batch.messages if to_mainland(m.phone) is not None]]
         stop: Meaning | None = None
         while todo:
             some = todo.pop()
@@ -210,7 +210,7 @@ class AliyunGateway(Gateway):
         values = [dict(message.params) for message in messages]
         request = models.SendBatchSmsRequest(
             out_id=self.out_id(batch.batch_id),
-            phone_number_json=_json([to_aliyun(message.phone) for message in messages]),
+            phone_number_json=_json([to_mainland(message.phone) for message in messages]),
             sign_name_json=_json([batch.signature] * len(messages)),
             template_code=batch.template_code,
             template_param_json=_json(values) if any(values) else None,
@@ -283,7 +283,7 @@ class AliyunGateway(Gateway):
         return findings
 
     def _find(self, inquiry: Inquiry, deadline: Deadline) -> Finding:
-        mine, number = self.out_id(inquiry.batch_id or ""), to_aliyun(inquiry.phone)
+        mine, number = self.out_id(inquiry.batch_id or ""), to_mainland(inquiry.phone)
         for day in _days(inquiry.submitted_time):
             if number is None:  # it was never sent
                 break
@@ -458,7 +458,7 @@ def read_reports(callback: Callback, tokens: SignatureTokens) -> Sequence[Receip
         batch_id, _, token = str(entry.get("out_id") or "").partition(".")
         if not batch_id.isascii() or not tokens.fits(token, batch_id):
             return None
-        phone = from_aliyun(text_of(entry, "phone_number", where))
+        phone = from_mainland(text_of(entry, "phone_number", where))
         success = entry.get("success")
         if not isinstance(success, bool):
             raise UserError(f"{where}: 'success' must be true or false", code="callback.malformed")
@@ -491,7 +491,7 @@ def read_replies(callback: Callback, tokens: SignatureTokens) -> Sequence[Reply 
 
     def read(entry: Entry, where: str) -> Reply:
         return Reply(
-            phone=from_aliyun(text_of(entry, "phone_number", where)),
+            phone=from_mainland(text_of(entry, "phone_number", where)),
             content=text_of(entry, "content", where, empty=True),
             signature=str(entry.get("sign_name") or "") or None,
             sequence_id=str(entry.get("sequence_id") or "") or None,
@@ -504,8 +504,10 @@ def read_replies(callback: Callback, tokens: SignatureTokens) -> Sequence[Reply 
 def _with_country(entries: Sequence[_T | Unread]) -> list[_T | Unread]:
     """Entries that could not be read get their numbers with the country, like the others."""
     return [
-        replace(one, phone=from_aliyun(one.phone)) if isinstance(one, Unread) and one.phone else one
-        for one in entries
+        replace(entry, phone=from_mainland(entry.phone))
+        if isinstance(entry, Unread) and entry.phone
+        else entry
+        for entry in entries
     ]
 
 

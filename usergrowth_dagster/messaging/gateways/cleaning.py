@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from usergrowth_dagster.addresses.shown import hide_numbers
 from usergrowth_dagster.messaging.gateways.protocol import (
     Answer,
     Finding,
@@ -20,7 +21,6 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Reply,
     Result,
 )
-from usergrowth_dagster.messaging.people.phones import hide_numbers
 
 CODE_SIZE = 128
 """Characters of a code or a request id that the ledger holds."""

@@ -7,13 +7,14 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Table, func, select
 
+from usergrowth_dagster.addresses.numbers import Problem, parse
+from usergrowth_dagster.addresses.shown import hide_numbers, mask
 from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.store import ControlStore, utc_now
-from usergrowth_dagster.data.phone_numbers import Problem, parse
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.gateways.registry import sends_only_mail
 from usergrowth_dagster.messaging.people.old_hashes import OLD_BYTES, Waiting
-from usergrowth_dagster.messaging.people.phones import PhoneVault, hide_numbers, mask
+from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.policy import suppression
 from usergrowth_dagster.messaging.receiving.unread import REPLY
 from usergrowth_dagster.messaging.texts.refusals import Action, action_of, words_of

@@ -25,10 +25,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Table, bindparam, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from usergrowth_dagster.addresses.numbers import Number, Problem, parse
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.store import ControlStore, utc_now
-from usergrowth_dagster.data.phone_numbers import Number, Problem, parse
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.people.phones import PhoneVault, UnknownKeyError
 from usergrowth_dagster.messaging.people.rotation import hold_key

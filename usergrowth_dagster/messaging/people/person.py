@@ -11,10 +11,11 @@ from typing import Any
 
 from sqlalchemy import Connection, or_, select
 
+from usergrowth_dagster.addresses.shown import mask
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.store import ControlStore
-from usergrowth_dagster.messaging.people.phones import PhoneVault, mask
+from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.policy.contact import SENT_STATES, contact_rules, screen
 from usergrowth_dagster.settings import Settings
 

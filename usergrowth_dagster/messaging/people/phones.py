@@ -1,4 +1,4 @@
-"""Phone numbers at rest: encrypted, found again by a keyed hash, shown masked.
+"""Phone numbers at rest: encrypted, and found again by a keyed hash.
 
 The secret is ``USERGROWTH_SECRET_KEY``, else the file ``<home>/secret.key``, made on first use with
 mode 0600. Without it the ledger's numbers cannot be read: keep a copy apart from the database.
@@ -7,12 +7,12 @@ mode 0600. Without it the ledger's numbers cannot be read: keep a copy apart fro
 
 import hmac
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from usergrowth_dagster.data.phone_numbers import Number, Problem, old_key, old_keys, parse
+from usergrowth_dagster.addresses.identity import identity
+from usergrowth_dagster.addresses.numbers import Number, Problem, old_keys, parse
 from usergrowth_dagster.error_codes import ErrorCode
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.people import keys
@@ -28,43 +28,13 @@ __all__ = [
     "FILE_NAME",
     "PhoneVault",
     "UnknownKeyError",
-    "hide_numbers",
-    "mask",
     "open_vault",
 ]
 E164 = b"\2"
 """First byte of the hash of a number in E.164; those of earlier versions lack it."""
 
-_SEPARATORS = re.compile(r"[\s-]")
-_NUMBER = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){5,}")
-_EMAIL = re.compile(r"[^\s@\"'<>]{1,64}@[^\s@\"'<>]{1,253}")
 _NONCE = 12
 _ID = 4  # bytes of a key's id
-
-
-def mask(phone: str | None) -> str:
-    """A number for display: the first four and last two characters.
-
-    >>> mask("+9991234567812")
-    '+999********12'
-    """
-    if not phone:
-        return ""
-    head = 4 if len(phone) > 8 else 0
-    return phone[:head] + "*" * max(len(phone) - head - 2, 0) + phone[-2:]
-
-
-def hide_numbers(text: str, digits: int = 6) -> str:
-    """A text whose numbers of so many digits or more, and e-mail addresses, are masked.
-
-    >>> hide_numbers("call +1 212 555 0128 or li@shop.example")
-    'call +1 2*********28 or li@s*********le'
-    """
-    hidden = _EMAIL.sub(lambda m: mask(m.group()), text)
-    return _NUMBER.sub(
-        lambda m: mask(m.group()) if sum(map(str.isdigit, m.group())) >= digits else m.group(),
-        hidden,
-    )
 
 
 class UnknownKeyError(UserError):
@@ -179,12 +149,8 @@ class PhoneVault:
         so. E-mail addresses have 16, in lower case. A text that is neither has the 16 bytes that
         earlier versions gave it.
         """
-        if "@" in address:
-            return self._hash(address.strip().lower())
-        number = parse(address, self.country)
-        if isinstance(number, Problem):
-            return self._hash(old_key(_SEPARATORS.sub("", address)))
-        return E164 + self._hash(number)
+        form = identity(address, self.country)
+        return (E164 if form.is_e164 else b"") + self._hash(form.text)
 
     def old_digests(self, number: Number) -> list[bytes]:
         """Hashes that earlier versions may have given a number, in whatever spelling it was."""

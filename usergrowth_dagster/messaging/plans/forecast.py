@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, select
 
+from usergrowth_dagster.addresses.shown import mask
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.people.phones import mask
 from usergrowth_dagster.messaging.plans.plan import SendPlan, read_plan
 from usergrowth_dagster.messaging.policy.hours import zones_of
 from usergrowth_dagster.messaging.schedules.occurrences import Occurrence

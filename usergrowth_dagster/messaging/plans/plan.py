@@ -3,18 +3,17 @@
 A row has the address of its channel: the phone number of a text, or the e-mail address.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.audience.eligibility import EMAIL_PATTERN
+from usergrowth_dagster.addresses.emails import BAD_EMAIL, BLANKS, read_email
+from usergrowth_dagster.addresses.numbers import Problem, parse
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.tasks import Task
-from usergrowth_dagster.data.phone_numbers import Problem, parse
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.ledger import Count, Ledger
 from usergrowth_dagster.messaging.people.phones import open_vault
@@ -39,8 +38,6 @@ COLUMNS = ("user_id", "item_id", "phone", "params", "segments", "reason")
 campaign has several, and if they are there ``zone`` (the time zone attribute, as it was given) and
 ``not_before`` (a row's own time, UTC).
 """
-
-_EMAIL = re.compile(EMAIL_PATTERN)
 
 
 @dataclass(frozen=True)
@@ -223,7 +220,7 @@ def _number(settings: Settings, text: str | None) -> tuple[str | None, str | Non
 
 def _email(text: str | None) -> tuple[str | None, str | None]:
     """An e-mail address, or the reason code of a text that is none."""
-    address = (text or "").strip()
-    if not address:
+    if not text or not text.strip(BLANKS):
         return None, "no_email"
-    return (address, None) if _EMAIL.fullmatch(address) else (None, "bad_email")
+    address = read_email(text)
+    return (address, None) if address else (None, BAD_EMAIL)

@@ -6,7 +6,6 @@ is found by keyed hashes, so it holds on when the person is forgotten and the ad
 lifted row stays as the record of what held when.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,12 +13,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from usergrowth_dagster.addresses.emails import may_be_email
+from usergrowth_dagster.addresses.numbers import Problem, parse
+from usergrowth_dagster.addresses.shown import mask
 from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.store import ControlStore
-from usergrowth_dagster.data.phone_numbers import Problem, parse
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.people.old_hashes import carry_over
-from usergrowth_dagster.messaging.people.phones import PhoneVault, mask
+from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.policy.suppression_order import one_after_another
 
 ALL = "*"
@@ -35,7 +36,6 @@ FORGOTTEN = "forgotten"
 
 _S = schema.suppression
 _M = schema.message
-_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,253}")
 
 
 def in_force(channel: str, signature: str) -> ColumnElement[bool]:
@@ -78,7 +78,7 @@ def clean_address(text: str, country: str | None = None) -> str:
     """
     if "@" in text:
         address = text.strip()
-        if _EMAIL.fullmatch(address):
+        if may_be_email(address):
             return address
         raise UserError("not an e-mail address", code="person.invalid")
     found = parse(text, country)

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
+from usergrowth_dagster.addresses.numbers import Number
 from usergrowth_dagster.control import schema
-from usergrowth_dagster.data.phone_numbers import Number
 from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.policy import suppression
 from usergrowth_dagster.messaging.policy.suppression_order import one_after_another

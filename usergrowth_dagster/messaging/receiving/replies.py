@@ -29,9 +29,9 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from usergrowth_dagster.addresses.numbers import Number
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.store import ControlStore
-from usergrowth_dagster.data.phone_numbers import Number
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.gateways.cleaning import clean_reply
 from usergrowth_dagster.messaging.gateways.protocol import Reply, Unread

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import select
 
+from usergrowth_dagster.addresses.numbers import Number, Problem, every_reading, parse, readings
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.store import ControlStore
-from usergrowth_dagster.data.phone_numbers import Number, Problem, every_reading, parse, readings
 from usergrowth_dagster.messaging.gateways.protocol import Reply
 from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.texts.refusals import Action

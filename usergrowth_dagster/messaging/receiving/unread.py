@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from usergrowth_dagster.addresses.numbers import Number, Problem, old_keys, parse
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.store import ControlStore
-from usergrowth_dagster.data.phone_numbers import Number, Problem, old_keys, parse
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.gateways.cleaning import ADDRESS_SIZE, CONTENT_SIZE, clean_text
 from usergrowth_dagster.messaging.gateways.protocol import Unread

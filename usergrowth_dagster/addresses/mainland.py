@@ -1,17 +1,19 @@
-"""How Aliyun writes phone numbers: mainland mobile numbers without 86, all others without ``+``."""
+"""How providers of mainland China write numbers: mobile numbers of the mainland without 86, all
+others without ``+``.
+"""
 
 import re
 
 _MAINLAND = re.compile(r"1[0-9]{10}")
 
 
-def to_aliyun(number: str) -> str | None:
-    """A number in E.164 as Aliyun takes it; None when it would be another person's there.
+def to_mainland(number: str) -> str | None:
+    """A number in E.164 as such a provider takes it; None when it would be another person's there.
 
-    Eleven digits that begin with 1 are a mainland number to Aliyun, so a number of another country
-    that has such digits (+1 385 555 0111) cannot be sent to.
+    Eleven digits that begin with 1 are a mainland number there, so a number of another country that
+    has such digits (+1 385 555 0111) cannot be sent to.
 
-    >>> to_aliyun("+8613855550111"), to_aliyun("+447700900108"), to_aliyun("+13855550111")
+    >>> to_mainland("+8613855550111"), to_mainland("+447700900108"), to_mainland("+13855550111")
     ('13855550111', '447700900108', None)
     """
     if not number.startswith("+"):
@@ -22,10 +24,10 @@ def to_aliyun(number: str) -> str | None:
     return None if _MAINLAND.fullmatch(number[1:]) else number[1:]
 
 
-def from_aliyun(text: str) -> str:
+def from_mainland(text: str) -> str:
     """A number of a report or a reply with its country.
 
-    >>> from_aliyun("13855550111"), from_aliyun("8613855550111"), from_aliyun("447700900108")
+    >>> from_mainland("13855550111"), from_mainland("8613855550111"), from_mainland("447700900108")
     ('+8613855550111', '+8613855550111', '+447700900108')
     """
     digits = text.strip()

@@ -1,8 +1,10 @@
-"""Phone numbers in DuckDB, read by :mod:`usergrowth_dagster.data.phone_numbers`."""
+"""Addresses in DuckDB: numbers are read by :mod:`~.numbers`, e-mail addresses by one pattern."""
 
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.data.phone_numbers import parse
+from usergrowth_dagster.addresses.emails import BAD_EMAIL, BLANKS, PATTERN
+from usergrowth_dagster.addresses.numbers import parse
+from usergrowth_dagster.quoting import literal
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -46,3 +48,25 @@ def number_sql(column: str) -> str:
 def number_or_problem_sql(column: str) -> str:
     """DuckDB expression: the number in E.164, or the reason code; NULL when the text is blank."""
     return f"nullif({_FUNCTION}({column}), '')"
+
+
+def email_sql(column: str) -> str:
+    """DuckDB expression: an e-mail address in lower case; NULL when it is blank or cannot be one.
+
+    Args:
+        column: SQL expression of the address as uploaded.
+    """
+    address = _trimmed(column)
+    return f"case when regexp_full_match({address}, {literal(PATTERN)}) then lower({address}) end"
+
+
+def email_or_problem_sql(column: str) -> str:
+    """DuckDB expression: the address in lower case, or the reason code; NULL when it is blank."""
+    return (
+        f"case when {_trimmed(column)} is null then null "
+        f"else coalesce({email_sql(column)}, {literal(BAD_EMAIL)}) end"
+    )
+
+
+def _trimmed(column: str) -> str:
+    return f"nullif(trim({column}, {literal(BLANKS)}), '')"

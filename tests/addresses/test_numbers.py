@@ -9,8 +9,8 @@ from hypothesis import example as always
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usergrowth_dagster.data import phone_numbers
-from usergrowth_dagster.data.phone_numbers import (
+from usergrowth_dagster.addresses import numbers as phone_numbers
+from usergrowth_dagster.addresses.numbers import (
     Problem,
     every_reading,
     old_key,
