@@ -31,8 +31,8 @@ ANY = ""
 TIMES_FOR_ANY = 10
 _TAKEN_AWAY = 9
 _MOST_CAUSES = 20
-_F = schema.failure_score
-_O = schema.occurrence
+failure_score = schema.failure_score
+occurrence = schema.occurrence
 
 
 class Stage(StrEnum):
@@ -94,7 +94,9 @@ _BAD = {
 
 
 def _has_scores(store: ControlStore, occurrence_id: int) -> bool:
-    query = select(_F.c.score).where(_F.c.occurrence_id == occurrence_id, _F.c.score > 0)
+    query = select(failure_score.c.score).where(
+        failure_score.c.occurrence_id == occurrence_id, failure_score.c.score > 0
+    )
     with store.read() as connection:
         return connection.scalar(query.limit(1)) is not None
 
@@ -103,12 +105,17 @@ def _count(connection: Connection, occurrence_id: int, stage: Stage, tally: Tall
     # The occurrence first, as resuming a campaign does: a new score needs its key, so that two
     # transactions that lock in contrary orders would wait for one another.
     connection.execute(
-        select(_O.c.id).where(_O.c.id == occurrence_id).with_for_update(read=True, key_share=True)
+        select(occurrence.c.id)
+        .where(occurrence.c.id == occurrence_id)
+        .with_for_update(read=True, key_share=True)
     )
-    mine = (_F.c.occurrence_id == occurrence_id, _F.c.stage == str(stage))
+    mine = (failure_score.c.occurrence_id == occurrence_id, failure_score.c.stage == str(stage))
     held = dict(
         connection.execute(
-            select(_F.c.cause, _F.c.score).where(*mine).order_by(_F.c.cause).with_for_update()
+            select(failure_score.c.cause, failure_score.c.score)
+            .where(*mine)
+            .order_by(failure_score.c.cause)
+            .with_for_update()
         )
         .tuples()
         .all()
@@ -127,12 +134,16 @@ def _count(connection: Connection, occurrence_id: int, stage: Stage, tally: Tall
             continue
         if cause in held:
             connection.execute(
-                _F.update()
-                .where(*mine, _F.c.cause == cause)
-                .values(score=score, failures=_F.c.failures + added[cause], updated_time=clock)
+                failure_score.update()
+                .where(*mine, failure_score.c.cause == cause)
+                .values(
+                    score=score,
+                    failures=failure_score.c.failures + added[cause],
+                    updated_time=clock,
+                )
             )
         elif added[cause]:
-            row = insert(_F).values(
+            row = insert(failure_score).values(
                 occurrence_id=occurrence_id,
                 stage=str(stage),
                 cause=cause,
@@ -140,7 +151,9 @@ def _count(connection: Connection, occurrence_id: int, stage: Stage, tally: Tall
                 failures=added[cause],
                 updated_time=clock,
             )
-            again = {name: _F.c[name] + row.excluded[name] for name in ("score", "failures")}
+            again = {
+                name: failure_score.c[name] + row.excluded[name] for name in ("score", "failures")
+            }
             connection.execute(
                 row.on_conflict_do_update(
                     index_elements=["occurrence_id", "stage", "cause"], set_=again
@@ -174,17 +187,26 @@ def failing(store: ControlStore, settings: Settings, occurrence_id: int) -> Fail
 
 
 _OVER = (
-    select(_F.c.occurrence_id, _F.c.stage, _F.c.cause, _F.c.failures)
-    .where(
-        _F.c.score >= bindparam("threshold"),
-        (_F.c.cause != ANY) | (_F.c.score >= bindparam("threshold_of_any")),
+    select(
+        failure_score.c.occurrence_id,
+        failure_score.c.stage,
+        failure_score.c.cause,
+        failure_score.c.failures,
     )
-    .order_by(_F.c.occurrence_id, _F.c.score.desc(), _F.c.cause.desc())
+    .where(
+        failure_score.c.score >= bindparam("threshold"),
+        (failure_score.c.cause != ANY) | (failure_score.c.score >= bindparam("threshold_of_any")),
+    )
+    .order_by(
+        failure_score.c.occurrence_id, failure_score.c.score.desc(), failure_score.c.cause.desc()
+    )
 )
-_OVER_HERE = _OVER.where(_F.c.occurrence_id == bindparam("occurrence"))
+_OVER_HERE = _OVER.where(failure_score.c.occurrence_id == bindparam("occurrence"))
 _OVER_IN_SILENCE = _OVER.where(
-    _F.c.occurrence_id.in_(select(_O.c.id).where(_O.c.state == OccurrenceState.DONE)),
-    _F.c.alerted_time.is_(None),
+    failure_score.c.occurrence_id.in_(
+        select(occurrence.c.id).where(occurrence.c.state == OccurrenceState.DONE)
+    ),
+    failure_score.c.alerted_time.is_(None),
 )
 
 
@@ -202,7 +224,7 @@ def _found(
 
 def forget(connection: Connection, occurrence_id: int) -> None:
     """Count anew: a person has looked into it and lets the occurrence go on."""
-    connection.execute(_F.delete().where(_F.c.occurrence_id == occurrence_id))
+    connection.execute(failure_score.delete().where(failure_score.c.occurrence_id == occurrence_id))
 
 
 def report_failing(store: ControlStore, settings: Settings) -> list[str]:
@@ -216,16 +238,19 @@ def report_failing(store: ControlStore, settings: Settings) -> list[str]:
     for one in _found(store, settings, _OVER_IN_SILENCE, {}):
         with store.write() as connection:
             changed = connection.execute(
-                _F.update()
-                .where(_F.c.occurrence_id == one.occurrence_id, _F.c.alerted_time.is_(None))
+                failure_score.update()
+                .where(
+                    failure_score.c.occurrence_id == one.occurrence_id,
+                    failure_score.c.alerted_time.is_(None),
+                )
                 .values(alerted_time=utc_now())
             ).rowcount
             if not changed:  # another cause of the same occurrence, or another dispatcher
                 continue
             name = connection.execute(
-                select(schema.schedule.c.name, _O.c.name)
-                .join(_O, _O.c.schedule_id == schema.schedule.c.id)
-                .where(_O.c.id == one.occurrence_id)
+                select(schema.schedule.c.name, occurrence.c.name)
+                .join(occurrence, occurrence.c.schedule_id == schema.schedule.c.id)
+                .where(occurrence.c.id == one.occurrence_id)
             ).one()
         fresh.append(f"{name[0]}: {name[1]}: {one}")
         post(settings, "campaign_failing", schedule=name[0], occurrence=name[1], message=str(one))

@@ -32,8 +32,8 @@ from usergrowth_dagster.messaging.people.rotation import check_key, hold_key
 
 _CHUNK = 5_000
 _UPDATE_CHUNK = 50_000
-_M = schema.message
-_O = schema.occurrence
+message = schema.message
+occurrence = schema.occurrence
 OPEN_STATES = (MessageState.PLANNED, MessageState.CLAIMED, MessageState.SUBMITTING)
 """States that a dispatcher still has to move."""
 
@@ -83,8 +83,8 @@ class Ledger:
         for chunk in _chunks(rows, _CHUNK):
             with self.store.write() as connection:
                 found = connection.execute(
-                    select(_O.c.state, _O.c.channel)
-                    .where(_O.c.id == occurrence_id)
+                    select(occurrence.c.state, occurrence.c.channel)
+                    .where(occurrence.c.id == occurrence_id)
                     .with_for_update(read=True)
                 ).one()
                 if found[0] is not OccurrenceState.PLANNING:
@@ -94,7 +94,7 @@ class Ledger:
                 carry_over(connection, self.vault, [row["phone"] for row in chunk if row["phone"]])
                 sealed = [self._sealed(row) for row in chunk]
                 statement = (
-                    insert(_M)
+                    insert(message)
                     .values(occurrence_id=occurrence_id, channel=channel, updated_time=now)
                     .on_conflict_do_nothing(index_elements=["occurrence_id", "channel", "user_id"])
                 )
@@ -126,8 +126,11 @@ class Ledger:
         total = 0
         while True:
             pick = (
-                select(_M.c.id)
-                .where(_M.c.occurrence_id == occurrence_id, _M.c.state == MessageState.PLANNED)
+                select(message.c.id)
+                .where(
+                    message.c.occurrence_id == occurrence_id,
+                    message.c.state == MessageState.PLANNED,
+                )
                 .limit(_UPDATE_CHUNK)
                 .with_for_update(skip_locked=True)
                 .cte("pick")
@@ -135,12 +138,12 @@ class Ledger:
             )
             with self.store.write() as connection:
                 ids = connection.scalars(
-                    _M.update()
-                    .where(_M.c.id.in_(select(pick.c.id)))
+                    message.update()
+                    .where(message.c.id.in_(select(pick.c.id)))
                     .values(
                         state=MessageState.EXPIRED, reason="send_by_passed", updated_time=utc_now()
                     )
-                    .returning(_M.c.id)
+                    .returning(message.c.id)
                 ).all()
             total += len(ids)
             if len(ids) < _UPDATE_CHUNK:
@@ -148,14 +151,14 @@ class Ledger:
 
     def skip_cancelled(self) -> int:
         """Skip rows that came back to a cancelled occurrence; returns how many."""
-        cancelled = select(_O.c.id).where(_O.c.state == OccurrenceState.CANCELLED)
-        mine = (_M.c.occurrence_id.in_(cancelled), _M.c.state == MessageState.PLANNED)
+        cancelled = select(occurrence.c.id).where(occurrence.c.state == OccurrenceState.CANCELLED)
+        mine = (message.c.occurrence_id.in_(cancelled), message.c.state == MessageState.PLANNED)
         with self.store.read() as connection:
-            if connection.scalar(select(_M.c.id).where(*mine).limit(1)) is None:
+            if connection.scalar(select(message.c.id).where(*mine).limit(1)) is None:
                 return 0
         with self.store.write() as connection:
             return connection.execute(
-                _M.update()
+                message.update()
                 .where(*mine)
                 .values(state=MessageState.SKIPPED, reason="cancelled", updated_time=utc_now())
             ).rowcount
@@ -167,21 +170,23 @@ class Ledger:
         with self.store.write() as connection:
             for moment, message_ids in times.items():
                 connection.execute(
-                    _M.update()
-                    .where(_M.c.id.in_(message_ids), _M.c.state == MessageState.IN_DOUBT)
+                    message.update()
+                    .where(message.c.id.in_(message_ids), message.c.state == MessageState.IN_DOUBT)
                     .values(retry_at=moment)
                 )
 
     def has_open(self, connection: Connection, occurrence_id: int) -> bool:
         """Whether a dispatcher still has to move any row of an occurrence."""
-        open_rows = select(_M.c.id).where(
-            _M.c.occurrence_id == occurrence_id, _M.c.state.in_(OPEN_STATES)
+        open_rows = select(message.c.id).where(
+            message.c.occurrence_id == occurrence_id, message.c.state.in_(OPEN_STATES)
         )
         return connection.scalar(open_rows.limit(1)) is not None
 
     def in_state(self, occurrence_id: int, state: MessageState) -> int:
         """Rows of an occurrence in one state."""
-        query = select(func.count()).where(_M.c.occurrence_id == occurrence_id, _M.c.state == state)
+        query = select(func.count()).where(
+            message.c.occurrence_id == occurrence_id, message.c.state == state
+        )
         with self.store.read() as connection:
             return connection.scalar(query) or 0
 
@@ -189,8 +194,8 @@ class Ledger:
         """Names of gateways with rows in doubt."""
         query = (
             select(schema.batch.c.gateway)
-            .join(_M, schema.batch.c.id == _M.c.batch_id)
-            .where(_M.c.state == MessageState.IN_DOUBT)
+            .join(message, schema.batch.c.id == message.c.batch_id)
+            .where(message.c.state == MessageState.IN_DOUBT)
             .distinct()
         )
         with self.store.read() as connection:
@@ -199,10 +204,10 @@ class Ledger:
     def counts(self, occurrence_id: int) -> list[Count]:
         """Rows by state and reason."""
         query = (
-            select(_M.c.state, _M.c.reason, func.count(), func.sum(_M.c.segments))
-            .where(_M.c.occurrence_id == occurrence_id)
-            .group_by(_M.c.state, _M.c.reason)
-            .order_by(_M.c.state, _M.c.reason)
+            select(message.c.state, message.c.reason, func.count(), func.sum(message.c.segments))
+            .where(message.c.occurrence_id == occurrence_id)
+            .group_by(message.c.state, message.c.reason)
+            .order_by(message.c.state, message.c.reason)
         )
         with self.store.read() as connection:
             return [Count(r[0], r[1], r[2], int(r[3])) for r in connection.execute(query)]
@@ -216,29 +221,29 @@ class Ledger:
         """
         query = (
             select(
-                _M.c.id,
-                _M.c.user_id,
-                _M.c.phone_number,
-                _M.c.request_id,
-                _M.c.batch_id,
-                _M.c.reason,
-                _M.c.error_code,
-                _O.c.name.label("occurrence"),
+                message.c.id,
+                message.c.user_id,
+                message.c.phone_number,
+                message.c.request_id,
+                message.c.batch_id,
+                message.c.reason,
+                message.c.error_code,
+                occurrence.c.name.label("occurrence"),
                 schema.schedule.c.name.label("schedule"),
                 schema.batch.c.gateway,
                 schema.batch.c.submitted_time,
             )
-            .join(_O, _O.c.id == _M.c.occurrence_id)
-            .join(schema.schedule, schema.schedule.c.id == _O.c.schedule_id)
-            .join(schema.batch, schema.batch.c.id == _M.c.batch_id)
-            .where(_M.c.state == MessageState.IN_DOUBT, _M.c.id > after)
-            .order_by(_M.c.id)
+            .join(occurrence, occurrence.c.id == message.c.occurrence_id)
+            .join(schema.schedule, schema.schedule.c.id == occurrence.c.schedule_id)
+            .join(schema.batch, schema.batch.c.id == message.c.batch_id)
+            .where(message.c.state == MessageState.IN_DOUBT, message.c.id > after)
+            .order_by(message.c.id)
             .limit(limit)
         )
         if gateway is not None:
             query = query.where(schema.batch.c.gateway == gateway)
         if asked_before is not None:
-            query = query.where(_M.c.retry_at.is_(None) | (_M.c.retry_at <= asked_before))
+            query = query.where(message.c.retry_at.is_(None) | (message.c.retry_at <= asked_before))
         with self.store.read() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 

@@ -14,9 +14,9 @@ from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.columns import UtcTime, among
 
-_M = schema.message
-_O = schema.occurrence
-_S = schema.schedule
+message = schema.message
+occurrence = schema.occurrence
+schedule = schema.schedule
 
 
 class Objection(Protocol):
@@ -45,80 +45,89 @@ class Situation:
 _OPEN = (OccurrenceState.READY, OccurrenceState.SENDING)
 _SITUATION = (
     select(
-        _O.c.state,
-        _S.c.paused,
-        _O.c.due,
-        _O.c.send_by,
+        occurrence.c.state,
+        schedule.c.paused,
+        occurrence.c.due,
+        occurrence.c.send_by,
         select(func.max(schema.suppression.c.id)).scalar_subquery(),
     )
-    .join_from(_O, _S, _S.c.id == _O.c.schedule_id)
-    .where(_O.c.id == bindparam("occurrence"))
+    .join_from(occurrence, schedule, schedule.c.id == occurrence.c.schedule_id)
+    .where(occurrence.c.id == bindparam("occurrence"))
 )
 _SITUATION_LOCKED = _SITUATION.with_for_update(read=True)
 BATCH = schema.batch.insert()
 NOT_REPORTED = or_(
-    _M.c.attempts == 0,
+    message.c.attempts == 0,
     ~exists(
         select(schema.receipt.c.id).where(
-            schema.receipt.c.message_id == _M.c.id, schema.receipt.c.pending
+            schema.receipt.c.message_id == message.c.id, schema.receipt.c.pending
         )
     ),
 )
 """A report that waits for a row says that the provider has it, whatever its answer was."""
 
 MOVE = (
-    _M.update()
+    message.update()
     .where(
-        among(_M.c.id, "rows"),
-        _M.c.state == MessageState.CLAIMED,
-        _M.c.claimed_by == bindparam("worker"),
+        among(message.c.id, "rows"),
+        message.c.state == MessageState.CLAIMED,
+        message.c.claimed_by == bindparam("worker"),
         # an expression has no index: statistics from when nothing was claimed would favour it, and
         # now it has all rows of the claim
-        func.coalesce(_M.c.lease_until, _M.c.lease_until) > bindparam("clock", type_=UtcTime),
+        func.coalesce(message.c.lease_until, message.c.lease_until)
+        > bindparam("clock", type_=UtcTime),
         NOT_REPORTED,
     )
     .values(
         state=MessageState.SUBMITTING,
         batch_id=bindparam("batch"),
-        attempts=_M.c.attempts + 1,
+        attempts=message.c.attempts + 1,
         sent_time=bindparam("now"),
         lease_until=bindparam("until"),
         updated_time=bindparam("clock"),
     )
 )
-MOVED = select(_M.c.id).where(among(_M.c.id, "rows"), _M.c.batch_id == bindparam("batch"))
+MOVED = select(message.c.id).where(
+    among(message.c.id, "rows"), message.c.batch_id == bindparam("batch")
+)
 
 
 _HANDED = (
-    *(_M.c.id, _M.c.user_id, _M.c.phone_number, _M.c.template_params, _M.c.segments),
-    _M.c.variant,
+    *(
+        message.c.id,
+        message.c.user_id,
+        message.c.phone_number,
+        message.c.template_params,
+        message.c.segments,
+    ),
+    message.c.variant,
 )
 
 
 READY = (
-    _M.c.occurrence_id == bindparam("occurrence"),
-    _M.c.state == MessageState.PLANNED,
-    _M.c.id > bindparam("after"),
-    (_M.c.not_before.is_(None)) | (_M.c.not_before <= bindparam("now")),
-    (_M.c.retry_at.is_(None)) | (_M.c.retry_at <= bindparam("clock")),
+    message.c.occurrence_id == bindparam("occurrence"),
+    message.c.state == MessageState.PLANNED,
+    message.c.id > bindparam("after"),
+    (message.c.not_before.is_(None)) | (message.c.not_before <= bindparam("now")),
+    (message.c.retry_at.is_(None)) | (message.c.retry_at <= bindparam("clock")),
     NOT_REPORTED,
 )
 """Conditions of rows that can go out at ``:now`` (business clock), ``:clock`` (the real one)."""
 HOW_MANY = select(func.count()).select_from(
-    select(_M.c.id).where(*READY).limit(bindparam("most", type_=Integer)).subquery()
+    select(message.c.id).where(*READY).limit(bindparam("most", type_=Integer)).subquery()
 )
 _PICK = (
-    select(_M.c.id)
+    select(message.c.id)
     .where(*READY)
-    .order_by(_M.c.id)
+    .order_by(message.c.id)
     .limit(bindparam("most", type_=Integer))
     .with_for_update(skip_locked=True)  # SQLite has one writer, and ignores it
     .cte("pick")
     .prefix_with("materialized", dialect="postgresql")  # never run, and locked, twice
 )
 TAKE = (
-    _M.update()
-    .where(_M.c.id.in_(select(_PICK.c.id)))
+    message.update()
+    .where(message.c.id.in_(select(_PICK.c.id)))
     .values(
         state=MessageState.CLAIMED,
         claimed_by=bindparam("worker"),
@@ -161,8 +170,8 @@ def hold_back(
         state = MessageState.PLANNED if wait_until else MessageState.SKIPPED
         values = {"not_before": wait_until} if wait_until else {}
         done = connection.execute(
-            _M.update()
-            .where(_M.c.id.in_(message_ids), *mine)
+            message.update()
+            .where(message.c.id.in_(message_ids), *mine)
             .values(
                 state=state,
                 reason=reason,

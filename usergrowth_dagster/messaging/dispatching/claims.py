@@ -30,7 +30,7 @@ from usergrowth_dagster.messaging.dispatching.claim_sql import (
 from usergrowth_dagster.messaging.dispatching.throttle import Bucket
 
 LEASE = timedelta(minutes=2)
-_M = schema.message
+message = schema.message
 
 
 Screen = Callable[[Connection, Sequence[int]], Sequence[Objection]]
@@ -160,9 +160,9 @@ class Claims:
             objections = screen(connection, message_ids) if screen else ()
             clock, since = utc_now(), time.monotonic()  # after any wait for rivals
             mine = (
-                _M.c.state == MessageState.CLAIMED,
-                _M.c.claimed_by == self.worker,
-                _M.c.lease_until > clock,
+                message.c.state == MessageState.CLAIMED,
+                message.c.claimed_by == self.worker,
+                message.c.lease_until > clock,
             )
             skipped, waiting = hold_back(connection, objections, mine, clock)
             barred = {one.message_id for one in objections}
@@ -228,17 +228,17 @@ class Claims:
         state = MessageState.CLAIMED if keep else MessageState.PLANNED
         with self.store.write() as connection:
             done = connection.execute(
-                _M.update()
+                message.update()
                 .where(
-                    _M.c.id.in_(ahead.mine),
-                    _M.c.batch_id == ahead.batch_id,
-                    _M.c.state == MessageState.SUBMITTING,
-                    _M.c.claimed_by == self.worker,
+                    message.c.id.in_(ahead.mine),
+                    message.c.batch_id == ahead.batch_id,
+                    message.c.state == MessageState.SUBMITTING,
+                    message.c.claimed_by == self.worker,
                 )
                 .values(
                     state=state,
                     batch_id=None,
-                    attempts=_M.c.attempts - 1,
+                    attempts=message.c.attempts - 1,
                     sent_time=None,
                     claimed_by=self.worker if keep else None,
                     lease_until=clock + self.lease if keep else None,
@@ -253,11 +253,11 @@ class Claims:
         """Return rows that this worker has claimed but not begun to submit."""
         with self.store.write() as connection:
             connection.execute(
-                _M.update()
+                message.update()
                 .where(
-                    _M.c.lease_until.is_not(None),  # has an index, unlike the worker
-                    _M.c.claimed_by == self.worker,
-                    _M.c.state == MessageState.CLAIMED,
+                    message.c.lease_until.is_not(None),  # has an index, unlike the worker
+                    message.c.claimed_by == self.worker,
+                    message.c.state == MessageState.CLAIMED,
                 )
                 .values(state=MessageState.PLANNED, claimed_by=None, lease_until=None)
             )
@@ -267,19 +267,21 @@ class Claims:
         clock = utc_now()
 
         def lapsed(state: MessageState) -> Any:
-            found = select(_M.c.id).where(_M.c.state == state, _M.c.lease_until <= clock)
+            found = select(message.c.id).where(
+                message.c.state == state, message.c.lease_until <= clock
+            )
             return found.with_for_update(skip_locked=True)  # else somebody is at work on it
 
         free = {"claimed_by": None, "lease_until": None}
         with self.store.write() as connection:
             connection.execute(
-                _M.update()
-                .where(_M.c.id.in_(lapsed(MessageState.CLAIMED)))
+                message.update()
+                .where(message.c.id.in_(lapsed(MessageState.CLAIMED)))
                 .values(state=MessageState.PLANNED, **free)
             )
             done = connection.execute(
-                _M.update()
-                .where(_M.c.id.in_(lapsed(MessageState.SUBMITTING)))
+                message.update()
+                .where(message.c.id.in_(lapsed(MessageState.SUBMITTING)))
                 .values(
                     state=MessageState.IN_DOUBT, reason="worker_lost", updated_time=clock, **free
                 )

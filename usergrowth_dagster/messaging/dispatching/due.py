@@ -12,9 +12,9 @@ from usergrowth_dagster.messaging.schedules.occurrences import late_occurrences
 from usergrowth_dagster.messaging.schedules.series import all_series, repeats_wait
 from usergrowth_dagster.settings import Settings
 
-_M = schema.message
-_O = schema.occurrence
-_S = schema.schedule
+message = schema.message
+occurrence = schema.occurrence
+schedule = schema.schedule
 
 
 def time_matters(store: ControlStore, settings: Settings) -> bool:
@@ -24,8 +24,8 @@ def time_matters(store: ControlStore, settings: Settings) -> bool:
     """
     ended = (OccurrenceState.DONE, OccurrenceState.CANCELLED)
     unfinished = (
-        select(_M.c.id).where(_M.c.state.in_((*OPEN_STATES, MessageState.IN_DOUBT))),
-        select(_O.c.id).where(_O.c.state.not_in(ended)),
+        select(message.c.id).where(message.c.state.in_((*OPEN_STATES, MessageState.IN_DOUBT))),
+        select(occurrence.c.id).where(occurrence.c.state.not_in(ended)),
     )
     with store.read() as connection:
         if any(connection.scalar(query.limit(1)) is not None for query in unfinished):
@@ -44,26 +44,27 @@ def work_waits(store: ControlStore, settings: Settings, now: datetime) -> bool:
         now: the business clock.
     """
     clock = utc_now()
-    doubtful = select(_M.c.id).where(
-        _M.c.state == MessageState.IN_DOUBT, or_(_M.c.retry_at.is_(None), _M.c.retry_at <= clock)
+    doubtful = select(message.c.id).where(
+        message.c.state == MessageState.IN_DOUBT,
+        or_(message.c.retry_at.is_(None), message.c.retry_at <= clock),
     )
-    lapsed = select(_M.c.id).where(_M.c.lease_until <= clock)
-    of_run = _M.c.occurrence_id == _O.c.id
-    ready = select(_M.c.id).where(
+    lapsed = select(message.c.id).where(message.c.lease_until <= clock)
+    of_run = message.c.occurrence_id == occurrence.c.id
+    ready = select(message.c.id).where(
         of_run,
-        _M.c.state == MessageState.PLANNED,
-        or_(_M.c.not_before.is_(None), _M.c.not_before <= now),
-        or_(_M.c.retry_at.is_(None), _M.c.retry_at <= clock),
+        message.c.state == MessageState.PLANNED,
+        or_(message.c.not_before.is_(None), message.c.not_before <= now),
+        or_(message.c.retry_at.is_(None), message.c.retry_at <= clock),
     )
-    unfinished = select(_M.c.id).where(of_run, _M.c.state.in_(OPEN_STATES))
+    unfinished = select(message.c.id).where(of_run, message.c.state.in_(OPEN_STATES))
     due = (
-        select(_O.c.id)
-        .join(_S, _S.c.id == _O.c.schedule_id)
+        select(occurrence.c.id)
+        .join(schedule, schedule.c.id == occurrence.c.schedule_id)
         .where(
-            _O.c.state.in_((OccurrenceState.READY, OccurrenceState.SENDING)),
-            _S.c.paused.is_(False),
-            _O.c.due <= now,
-            _O.c.send_by > now,
+            occurrence.c.state.in_((OccurrenceState.READY, OccurrenceState.SENDING)),
+            schedule.c.paused.is_(False),
+            occurrence.c.due <= now,
+            occurrence.c.send_by > now,
             or_(ready.exists(), ~unfinished.exists()),
         )
     )

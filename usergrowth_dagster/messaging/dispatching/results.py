@@ -14,7 +14,7 @@ from usergrowth_dagster.control.columns import among
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.messaging.dispatching import failpoints
 
-_M = schema.message
+message = schema.message
 _TAKEN = (MessageState.ACCEPTED, MessageState.DELIVERED, MessageState.UNDELIVERED)
 
 
@@ -93,22 +93,24 @@ def _update(state: MessageState, *, together: bool, of_batch: bool) -> Update:
     elif state is MessageState.REJECTED and not of_batch:
         sources.remove(MessageState.SUBMITTING)  # a look-up was about an earlier batch
     # not as a list, which cannot be bound many times over
-    moves = or_(*(_M.c.state == source for source in sources))
+    moves = or_(*(message.c.state == source for source in sources))
     if state in _TAKEN:
-        again = or_(_M.c.state == MessageState.PLANNED, _M.c.state == MessageState.CLAIMED)
-        moves = or_(moves, and_(again, _M.c.attempts > 0))
+        again = or_(
+            message.c.state == MessageState.PLANNED, message.c.state == MessageState.CLAIMED
+        )
+        moves = or_(moves, and_(again, message.c.attempts > 0))
     elif of_batch:
-        moves = and_(moves, _M.c.batch_id == bindparam("batch"))
-    rows = among(_M.c.id, "rows") if together else _M.c.id == bindparam("row")
+        moves = and_(moves, message.c.batch_id == bindparam("batch"))
+    rows = among(message.c.id, "rows") if together else message.c.id == bindparam("row")
     unsent = {"sent_time": None} if state is MessageState.PLANNED else {}
     return (
-        _M.update()
+        message.update()
         .where(rows, moves)
         .values(
             state=state,
             reason=bindparam("why"),
             error_code=bindparam("code"),
-            request_id=func.coalesce(bindparam("number"), _M.c.request_id),
+            request_id=func.coalesce(bindparam("number"), message.c.request_id),
             retry_at=bindparam("again"),
             claimed_by=None,
             lease_until=None,
@@ -118,7 +120,9 @@ def _update(state: MessageState, *, together: bool, of_batch: bool) -> Update:
     )
 
 
-_HELD = select(_M.c.id).where(among(_M.c.id, "rows")).order_by(_M.c.id).with_for_update()
+_HELD = (
+    select(message.c.id).where(among(message.c.id, "rows")).order_by(message.c.id).with_for_update()
+)
 _ANSWERED = (
     schema.batch.update()
     .where(schema.batch.c.id == bindparam("batch"))

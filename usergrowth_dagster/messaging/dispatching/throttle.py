@@ -15,7 +15,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from usergrowth_dagster.control.schema import token_bucket
 from usergrowth_dagster.control.store import utc_now
 
-_T = token_bucket
 _NAME = 128
 
 
@@ -52,7 +51,7 @@ class Bucket:
         if row is None:
             insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
             connection.execute(  # of two dispatchers at once, one makes it and both read it
-                insert(_T)
+                insert(token_bucket)
                 .values(name=self.name, tokens=self.burst, updated_time=database_clock(connection))
                 .on_conflict_do_nothing(index_elements=["name"])
             )
@@ -62,12 +61,16 @@ class Bucket:
         passed = max((now - row[1]).total_seconds(), 0.0)
         tokens = min(self.burst, row[0] + passed * (self.rate or 0.0))
         connection.execute(
-            _T.update().where(_T.c.name == self.name).values(tokens=tokens, updated_time=now)
+            token_bucket.update()
+            .where(token_bucket.c.name == self.name)
+            .values(tokens=tokens, updated_time=now)
         )
         return float(tokens)
 
     def _locked(self, connection: Connection) -> tuple[float, datetime] | None:
-        query = select(_T.c.tokens, _T.c.updated_time).where(_T.c.name == self.name)
+        query = select(token_bucket.c.tokens, token_bucket.c.updated_time).where(
+            token_bucket.c.name == self.name
+        )
         row = connection.execute(query.with_for_update()).first()
         return None if row is None else (float(row[0]), row[1])
 
@@ -75,7 +78,9 @@ class Bucket:
         """Take tokens, or put them back with a negative number."""
         if number and self.rate is not None:
             connection.execute(
-                _T.update().where(_T.c.name == self.name).values(tokens=_T.c.tokens - float(number))
+                token_bucket.update()
+                .where(token_bucket.c.name == self.name)
+                .values(tokens=token_bucket.c.tokens - float(number))
             )
 
     def grant(self, connection: Connection, ready: int, full: int) -> tuple[int, float]:

@@ -22,9 +22,13 @@ from usergrowth_dagster.control.store import utc_now
 from usergrowth_dagster.messaging.dispatching import failpoints
 from usergrowth_dagster.messaging.dispatching.alerts import post
 from usergrowth_dagster.messaging.dispatching.answers import DispatchCounts, sort_answers
+from usergrowth_dagster.messaging.dispatching.circuit_breaker import (
+    close_circuit,
+    is_open,
+    open_circuit,
+)
 from usergrowth_dagster.messaging.dispatching.claims import Claims, Cleared, Screen
 from usergrowth_dagster.messaging.dispatching.outgoing import calls_of, made_batch, made_messages
-from usergrowth_dagster.messaging.dispatching.probes import has_failed, mark_answering, mark_failed
 from usergrowth_dagster.messaging.dispatching.results import (
     Settled,
     is_of_the_values,
@@ -113,7 +117,7 @@ class Sender:
         self.flight: tuple[int, OutBatch, Future[Sequence[Result]]] | None = None
         self.landed = False
         self.outcomes = Outcomes()
-        self.probing = has_failed(ledger.store, gateway.name)
+        self.circuit_open = is_open(ledger.store, gateway.name)
 
     def begin(self) -> None:
         """Mark the occurrence as sending."""
@@ -133,11 +137,11 @@ class Sender:
             return Step(over=True)
         claimed = self.claims.claim(
             self.occurrence.id,
-            1 if self.probing else self.claim_rows,
+            1 if self.circuit_open else self.claim_rows,
             clock(),
             after=self.last,
             bucket=self.bucket,
-            full=1 if self.probing else self.gateway.max_batch,
+            full=1 if self.circuit_open else self.gateway.max_batch,
         )
         if not claimed.rows:
             if claimed.wait or not self.last:
@@ -220,15 +224,15 @@ class Sender:
             doubt = [Settled(int(m.out_id), MessageState.IN_DOUBT, why) for m in batch.messages]
             self.answered.append((batch_id, doubt))
             self.counts.in_doubt += len(doubt)
-            mark_failed(self.ledger.store, self.gateway.name)
+            open_circuit(self.ledger.store, self.gateway.name)
             raise GatewayBrokenError(f"gateway {self.gateway.name}: {why}") from None
         failpoints.reach(failpoints.ANSWERED)
         lost = all(one.answer is Answer.IN_DOUBT for one in answers.values())
         if lost:
-            mark_failed(self.ledger.store, self.gateway.name)
-        elif self.probing:
-            mark_answering(self.ledger.store, self.gateway.name)
-        self.probing = lost
+            open_circuit(self.ledger.store, self.gateway.name)
+        elif self.circuit_open:
+            close_circuit(self.ledger.store, self.gateway.name)
+        self.circuit_open = lost
         settled, stop = sort_answers(batch.messages, answers, self.counts)
         self.answered.append((batch_id, settled))
         ends = Counter((one.state, one.error_code or one.reason) for one in settled)

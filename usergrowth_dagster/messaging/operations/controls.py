@@ -18,9 +18,9 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.failures import forget
 from usergrowth_dagster.messaging.schedules.occurrences import move_schedule
 
-_M = schema.message
-_O = schema.occurrence
-_S = schema.schedule
+message = schema.message
+occurrence = schema.occurrence
+schedule = schema.schedule
 OPEN_OCCURRENCES = (
     OccurrenceState.PLANNING,
     OccurrenceState.READY,
@@ -72,10 +72,12 @@ def resume(store: ControlStore, name: str, actor: str) -> list[Controlled]:
     def one(connection: Connection, row: RowMapping) -> Controlled:
         was = _set_paused(store, connection, row, False, actor)
         reopened = connection.scalars(
-            _O.update()
-            .where(_O.c.schedule_id == row["id"], _O.c.state == OccurrenceState.STOPPED)
+            occurrence.update()
+            .where(
+                occurrence.c.schedule_id == row["id"], occurrence.c.state == OccurrenceState.STOPPED
+            )
             .values(state=OccurrenceState.READY, reason=None, updated_time=utc_now())
-            .returning(_O.c.id)
+            .returning(occurrence.c.id)
         ).all()
         for occurrence_id in reopened:
             forget(connection, occurrence_id)
@@ -107,9 +109,9 @@ def cancel(store: ControlStore, name: str, actor: str) -> list[Controlled]:
         repeats = row["repeat_cycle_unit"] is not RepeatUnit.NEVER
         held = repeats and _set_paused(store, connection, row, True, actor)
         ids = connection.scalars(
-            select(_O.c.id)
-            .where(_O.c.schedule_id == row["id"], _O.c.state.in_(OPEN_OCCURRENCES))
-            .order_by(_O.c.id)
+            select(occurrence.c.id)
+            .where(occurrence.c.schedule_id == row["id"], occurrence.c.state.in_(OPEN_OCCURRENCES))
+            .order_by(occurrence.c.id)
             .with_for_update()
         ).all()
         messages, in_flight = 0, 0
@@ -117,9 +119,9 @@ def cancel(store: ControlStore, name: str, actor: str) -> list[Controlled]:
             messages += _cancel_occurrence(store, connection, occurrence_id, actor)
             in_flight += len(
                 connection.scalars(
-                    select(_M.c.id).where(
-                        _M.c.occurrence_id == occurrence_id,
-                        _M.c.state == MessageState.SUBMITTING,
+                    select(message.c.id).where(
+                        message.c.occurrence_id == occurrence_id,
+                        message.c.state == MessageState.SUBMITTING,
                     )
                 ).all()
             )
@@ -135,15 +137,15 @@ def _cancel_occurrence(
 ) -> int:
     clock = utc_now()
     connection.execute(
-        _O.update()
-        .where(_O.c.id == occurrence_id)
+        occurrence.update()
+        .where(occurrence.c.id == occurrence_id)
         .values(state=OccurrenceState.CANCELLED, reason="cancelled", updated_time=clock)
     )
     taken = connection.execute(
-        _M.update()
+        message.update()
         .where(
-            _M.c.occurrence_id == occurrence_id,
-            _M.c.state.in_((MessageState.PLANNED, MessageState.CLAIMED)),
+            message.c.occurrence_id == occurrence_id,
+            message.c.state.in_((MessageState.PLANNED, MessageState.CLAIMED)),
         )
         .values(
             state=MessageState.SKIPPED,
@@ -169,8 +171,8 @@ def _set_paused(
 ) -> bool:
     """Set the flag; says whether it was the other way."""
     done = connection.execute(
-        _S.update()
-        .where(_S.c.id == row["id"], _S.c.paused.is_(not paused))
+        schedule.update()
+        .where(schedule.c.id == row["id"], schedule.c.paused.is_(not paused))
         .values(paused=paused, updated_time=utc_now())
     ).rowcount
     if done:
@@ -191,9 +193,11 @@ def _each(
         for row in _named(connection, name):
             # the order in which dispatchers take their locks: occurrences, then the schedule
             connection.execute(
-                select(_O.c.id)
-                .where(_O.c.schedule_id == row["id"], _O.c.state.in_(OPEN_OCCURRENCES))
-                .order_by(_O.c.id)
+                select(occurrence.c.id)
+                .where(
+                    occurrence.c.schedule_id == row["id"], occurrence.c.state.in_(OPEN_OCCURRENCES)
+                )
+                .order_by(occurrence.c.id)
                 .with_for_update()
             ).all()
             done.append(one(connection, row))
@@ -211,13 +215,13 @@ def _each(
 
 def _named(connection: Connection, name: str) -> Sequence[RowMapping]:
     """The schedule of that name, else all schedules of the campaign of that name."""
-    query = select(_S).order_by(_S.c.id)
-    rows = connection.execute(query.where(_S.c.name == name)).mappings().all()
+    query = select(schedule).order_by(schedule.c.id)
+    rows = connection.execute(query.where(schedule.c.name == name)).mappings().all()
     if not rows:
         campaign = schema.campaign
         rows = (
             connection.execute(
-                query.join(campaign, campaign.c.id == _S.c.campaign_id).where(
+                query.join(campaign, campaign.c.id == schedule.c.campaign_id).where(
                     campaign.c.name == name
                 )
             )
@@ -225,7 +229,7 @@ def _named(connection: Connection, name: str) -> Sequence[RowMapping]:
             .all()
         )
     if not rows:
-        known = connection.scalars(select(_S.c.name).order_by(_S.c.name)).all()
+        known = connection.scalars(select(schedule.c.name).order_by(schedule.c.name)).all()
         raise UserError(
             f"no schedule or campaign is called {name!r}; schedules are: "
             f"{', '.join(known) or 'none'}",

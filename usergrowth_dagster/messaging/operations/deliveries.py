@@ -13,9 +13,9 @@ from usergrowth_dagster.messaging.operations.stalls import stalls
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.settings import Settings
 
-_O = schema.occurrence
-_S = schema.schedule
-_C = schema.campaign
+occurrence = schema.occurrence
+schedule = schema.schedule
+campaign = schema.campaign
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,15 @@ def deliveries(
         UserError: nothing that is planned has that name.
     """
     query = (
-        select(_O, _S.c.name.label("schedule"), _S.c.paused)
-        .join(_S, _S.c.id == _O.c.schedule_id)
-        .join(_C, _C.c.id == _S.c.campaign_id)
-        .order_by(_O.c.due, _O.c.id)
+        select(occurrence, schedule.c.name.label("schedule"), schedule.c.paused)
+        .join(schedule, schedule.c.id == occurrence.c.schedule_id)
+        .join(campaign, campaign.c.id == schedule.c.campaign_id)
+        .order_by(occurrence.c.due, occurrence.c.id)
     )
     if name is not None:
-        query = query.where(or_(_S.c.name == name, _C.c.name == name, _O.c.task_id == name))
+        query = query.where(
+            or_(schedule.c.name == name, campaign.c.name == name, occurrence.c.task_id == name)
+        )
     with store.read() as connection:
         rows = connection.execute(query).mappings().all()
     if name is not None and not rows:

@@ -14,8 +14,8 @@ from usergrowth_dagster.control.codes import Kind, MessageState, OccurrenceState
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.errors import UserError
 
-_M = schema.message
-_O = schema.occurrence
+message = schema.message
+occurrence = schema.occurrence
 _OVER = (OccurrenceState.CANCELLED,)
 
 
@@ -65,22 +65,26 @@ def _by_hand(
     wanted = sorted(set(message_ids))
     with store.write() as connection:
         over = _locked(connection, wanted)
-        query = _M.update().where(_M.c.id.in_(wanted), _M.c.state == MessageState.IN_DOUBT)
+        query = message.update().where(
+            message.c.id.in_(wanted), message.c.state == MessageState.IN_DOUBT
+        )
         values = {"state": state, "reason": why, "retry_at": None, "updated_time": utc_now()}
         cancelled = 0
         if state is MessageState.PLANNED:
             values["sent_time"] = None  # it was not sent, so it counts in no cap
-            query = query.where(_M.c.occurrence_id.not_in(over))
+            query = query.where(message.c.occurrence_id.not_in(over))
             cancelled = len(
                 connection.scalars(
-                    select(_M.c.id).where(
-                        _M.c.id.in_(wanted),
-                        _M.c.state == MessageState.IN_DOUBT,
-                        _M.c.occurrence_id.in_(over),
+                    select(message.c.id).where(
+                        message.c.id.in_(wanted),
+                        message.c.state == MessageState.IN_DOUBT,
+                        message.c.occurrence_id.in_(over),
                     )
                 ).all()
             )
-        rows = connection.execute(query.values(values).returning(_M.c.id, _M.c.occurrence_id)).all()
+        rows = connection.execute(
+            query.values(values).returning(message.c.id, message.c.occurrence_id)
+        ).all()
         for occurrence_id in sorted({row[1] for row in rows}):
             ids = sorted(row[0] for row in rows if row[1] == occurrence_id)
             _note(store, connection, occurrence_id, ids, state, why, actor, note)
@@ -89,9 +93,12 @@ def _by_hand(
 
 def _locked(connection: Connection, message_ids: Sequence[int]) -> list[int]:
     """Hold the rows' occurrences, so that none is finished meanwhile; returns the cancelled."""
-    mine = select(_M.c.occurrence_id).where(_M.c.id.in_(message_ids))
+    mine = select(message.c.occurrence_id).where(message.c.id.in_(message_ids))
     held = connection.execute(
-        select(_O.c.id, _O.c.state).where(_O.c.id.in_(mine)).order_by(_O.c.id).with_for_update()
+        select(occurrence.c.id, occurrence.c.state)
+        .where(occurrence.c.id.in_(mine))
+        .order_by(occurrence.c.id)
+        .with_for_update()
     ).all()
     return [row[0] for row in held if row[1] in _OVER]
 
@@ -126,7 +133,7 @@ def _note(
     )
     if state is MessageState.PLANNED:
         connection.execute(
-            _O.update()
-            .where(_O.c.id == occurrence_id, _O.c.state == OccurrenceState.DONE)
+            occurrence.update()
+            .where(occurrence.c.id == occurrence_id, occurrence.c.state == OccurrenceState.DONE)
             .values(state=OccurrenceState.SENDING, updated_time=utc_now())
         )

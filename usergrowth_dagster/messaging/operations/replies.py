@@ -20,7 +20,7 @@ from usergrowth_dagster.messaging.receiving.unread import REPLY
 from usergrowth_dagster.messaging.texts.refusals import Action, action_of, words_of
 from usergrowth_dagster.settings import Settings
 
-_P, _U, _M, _S = schema.reply, schema.unread, schema.message, schema.suppression
+reply, unread, message = schema.reply, schema.unread, schema.message
 _REREAD = "reply_words"  # what the replies were last read by, in the table meta
 _CHUNK = 500
 _PREFIX = "u"
@@ -56,11 +56,17 @@ def read_replies(
             read.
         limit: at most so many.
     """
-    replies = select(_P).order_by(_P.c.received_time.desc(), _P.c.id.desc()).limit(limit)
-    unread = select(_U).order_by(_U.c.received_time.desc(), _U.c.id.desc()).limit(limit)
+    replies = select(reply).order_by(reply.c.received_time.desc(), reply.c.id.desc()).limit(limit)
+    unread = (
+        select(schema.unread)
+        .order_by(schema.unread.c.received_time.desc(), schema.unread.c.id.desc())
+        .limit(limit)
+    )
     if not everything:
-        replies = replies.where(_P.c.action == str(Action.NONE))
-        unread = unread.where(_U.c.action == str(Action.NONE), _U.c.kind == REPLY)
+        replies = replies.where(reply.c.action == str(Action.NONE))
+        unread = unread.where(
+            schema.unread.c.action == str(Action.NONE), schema.unread.c.kind == REPLY
+        )
     with store.read() as connection:
         shown = [
             ShownReply(
@@ -153,16 +159,16 @@ def reread_replies(store: ControlStore, vault: PhoneVault, settings: Settings) -
     with store.read() as connection:
         if connection.scalar(select(schema.meta.c.value).where(name)) == words.digest:
             return 0
-        last = connection.scalar(select(func.max(_P.c.id))) or 0
-        talk = (_P.c.action == str(Action.NONE)) & (func.length(_P.c.content) > 0)
-        old = select(_P).where(talk, func.length(_P.c.phone_hash) == OLD_BYTES)
+        last = connection.scalar(select(func.max(reply.c.id))) or 0
+        talk = (reply.c.action == str(Action.NONE)) & (func.length(reply.c.content) > 0)
+        old = select(reply).where(talk, func.length(reply.c.phone_hash) == OLD_BYTES)
         refusing = [row for row in connection.execute(old).mappings() if refuses(row)]
         waiting = _waiting(connection, vault, settings, refusing)
     done = start = 0
     while start < last:
         with store.write(alone=True) as connection:
-            query = select(_P).where(talk, _P.c.id > start, _P.c.id <= last)
-            rows = connection.execute(query.order_by(_P.c.id).limit(_CHUNK)).mappings().all()
+            query = select(reply).where(talk, reply.c.id > start, reply.c.id <= last)
+            rows = connection.execute(query.order_by(reply.c.id).limit(_CHUNK)).mappings().all()
             start = rows[-1]["id"] if len(rows) == _CHUNK else last
             new = [_obey_late(connection, vault, settings, row) for row in rows if refuses(row)]
             if new:
@@ -189,15 +195,18 @@ def _obey_late(
     next_second = sent.replace(microsecond=0) + timedelta(seconds=1)  # in its own it wins
     refusal = _suppression(connection, vault, settings, row)
     hashes = {row["phone_hash"], refusal["phone_hash"]}
-    lift = select(_P.c.id).where(
-        _P.c.phone_hash.in_(hashes),
-        _P.c.action == str(Action.OPT_IN),
-        func.coalesce(_P.c.send_time, _P.c.received_time) >= next_second,
+    lift = select(reply.c.id).where(
+        reply.c.phone_hash.in_(hashes),
+        reply.c.action == str(Action.OPT_IN),
+        func.coalesce(reply.c.send_time, reply.c.received_time) >= next_second,
     )
-    lifted = select(_S.c.id).where(
-        _S.c.phone_hash.in_(hashes), _S.c.lifted_time >= row["received_time"]
+    lifted = select(schema.suppression.c.id).where(
+        schema.suppression.c.phone_hash.in_(hashes),
+        schema.suppression.c.lifted_time >= row["received_time"],
     )
-    connection.execute(_P.update().where(_P.c.id == row["id"]).values(action=str(Action.OPT_OUT)))
+    connection.execute(
+        reply.update().where(reply.c.id == row["id"]).values(action=str(Action.OPT_OUT))
+    )
     if connection.scalar(lift.limit(1)) or connection.scalar(lifted.limit(1)):
         return 0
     return suppression.add(connection, [refusal])
@@ -238,7 +247,7 @@ def _place(given: str) -> tuple[Table, int]:
     digits = given.removeprefix(_PREFIX)
     if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
         raise UserError(f"{given!r} is no id of a reply, such as 12 or u3", code="message.unknown")
-    return (_U if given.startswith(_PREFIX) else _P), int(digits)
+    return (unread if given.startswith(_PREFIX) else reply), int(digits)
 
 
 def _content(vault: PhoneVault, row: RowMapping) -> str:
@@ -249,8 +258,8 @@ def _address(connection: Connection, vault: PhoneVault, row: RowMapping) -> str 
     """The sender: as it was kept, else as the ledger knows it."""
     sealed = row["phone_number"]
     if sealed is None and row["phone_hash"] is not None and row["content"]:
-        known = (_M.c.phone_hash == row["phone_hash"]) & _M.c.phone_number.is_not(None)
-        sealed = connection.scalar(select(_M.c.phone_number).where(known).limit(1))
+        known = (message.c.phone_hash == row["phone_hash"]) & message.c.phone_number.is_not(None)
+        sealed = connection.scalar(select(message.c.phone_number).where(known).limit(1))
     return vault.open(sealed) if sealed else None
 
 

@@ -12,11 +12,11 @@ from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.messaging.dispatching.alerts import post
 from usergrowth_dagster.settings import Settings
 
-_M = schema.message
-_O = schema.occurrence
-_S = schema.schedule
-_B = schema.batch
-_H = schema.history
+message = schema.message
+occurrence = schema.occurrence
+schedule = schema.schedule
+batch = schema.batch
+history = schema.history
 _NOTE = "stalled"
 
 
@@ -59,34 +59,43 @@ def stalls(store: ControlStore, settings: Settings, now: datetime) -> list[Stall
 
 def _candidates(now: datetime, patience: timedelta, before: datetime) -> Select[Any]:
     answered = (
-        select(func.max(_B.c.answered_time)).where(_B.c.occurrence_id == _O.c.id).scalar_subquery()
+        select(func.max(batch.c.answered_time))
+        .where(batch.c.occurrence_id == occurrence.c.id)
+        .scalar_subquery()
     )
     return (
-        select(_O.c.id, _S.c.name, _O.c.name, answered, _O.c.updated_time, _S.c.updated_time)
-        .join(_S, _S.c.id == _O.c.schedule_id)
+        select(
+            occurrence.c.id,
+            schedule.c.name,
+            occurrence.c.name,
+            answered,
+            occurrence.c.updated_time,
+            schedule.c.updated_time,
+        )
+        .join(schedule, schedule.c.id == occurrence.c.schedule_id)
         .where(
-            _O.c.state.in_((OccurrenceState.READY, OccurrenceState.SENDING)),
-            _S.c.paused.is_(False),
-            _O.c.due <= now - patience,
-            _O.c.send_by > now,
-            _O.c.updated_time <= before,
-            _S.c.updated_time <= before,
+            occurrence.c.state.in_((OccurrenceState.READY, OccurrenceState.SENDING)),
+            schedule.c.paused.is_(False),
+            occurrence.c.due <= now - patience,
+            occurrence.c.send_by > now,
+            occurrence.c.updated_time <= before,
+            schedule.c.updated_time <= before,
             answered.is_(None) | (answered <= before),
             _free_row(now - patience, before),
         )
-        .order_by(_O.c.due, _O.c.id)
+        .order_by(occurrence.c.due, occurrence.c.id)
     )
 
 
 def _free_row(hour: datetime, before: datetime) -> ColumnElement[bool]:
     return (
-        select(_M.c.id)
+        select(message.c.id)
         .where(
-            _M.c.occurrence_id == _O.c.id,
-            _M.c.state.in_((MessageState.PLANNED, MessageState.CLAIMED)),
-            _M.c.not_before.is_(None) | (_M.c.not_before <= hour),
-            _M.c.retry_at.is_(None) | (_M.c.retry_at <= before),
-            _M.c.updated_time <= before,
+            message.c.occurrence_id == occurrence.c.id,
+            message.c.state.in_((MessageState.PLANNED, MessageState.CLAIMED)),
+            message.c.not_before.is_(None) | (message.c.not_before <= hour),
+            message.c.retry_at.is_(None) | (message.c.retry_at <= before),
+            message.c.updated_time <= before,
         )
         .exists()
     )
@@ -117,10 +126,10 @@ def report_stalls(store: ControlStore, settings: Settings, now: datetime) -> lis
 
 
 def _told(connection: Connection, stall: Stall) -> bool:
-    query = select(_H.c.id).where(
-        _H.c.kind == str(Kind.OCCURRENCE),
-        _H.c.record_id == stall.occurrence_id,
-        _H.c.note == _NOTE,
-        _H.c.time > stall.since,
+    query = select(history.c.id).where(
+        history.c.kind == str(Kind.OCCURRENCE),
+        history.c.record_id == stall.occurrence_id,
+        history.c.note == _NOTE,
+        history.c.time > stall.since,
     )
     return connection.execute(query.limit(1)).first() is not None

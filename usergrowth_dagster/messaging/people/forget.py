@@ -24,8 +24,7 @@ from usergrowth_dagster.messaging.policy import suppression
 from usergrowth_dagster.messaging.receiving.unread import mentioning
 
 UNSENT = (MessageState.PLANNED, MessageState.CLAIMED)
-_M, _S, _R = schema.message, schema.suppression, schema.reply
-_U = schema.unread
+message, reply, unread = schema.message, schema.reply, schema.unread
 
 
 def tombstone_id(user_hash: bytes) -> str:
@@ -58,8 +57,12 @@ def ledger_addresses(store: ControlStore, vault: PhoneVault, user_id: str) -> li
     """Addresses that the ledger and the suppressions know a user by."""
     mine = vault.user_digest(user_id)
     queries = (
-        select(_M.c.phone_number).where(_M.c.user_hash == mine, _M.c.phone_number.is_not(None)),
-        select(_S.c.phone_number).where(_S.c.user_id == user_id, _S.c.phone_number.is_not(None)),
+        select(message.c.phone_number).where(
+            message.c.user_hash == mine, message.c.phone_number.is_not(None)
+        ),
+        select(schema.suppression.c.phone_number).where(
+            schema.suppression.c.user_id == user_id, schema.suppression.c.phone_number.is_not(None)
+        ),
     )
     with store.read() as connection:
         sealed = [value for query in queries for value in connection.scalars(query)]
@@ -68,10 +71,10 @@ def ledger_addresses(store: ControlStore, vault: PhoneVault, user_id: str) -> li
 
 def forgotten_hashes(store: ControlStore) -> frozenset[bytes]:
     """Hashes of the user ids that were forgotten, and not let in again since."""
-    query = select(_S.c.user_hash).where(
-        _S.c.reason == suppression.FORGOTTEN,
-        _S.c.user_hash.is_not(None),
-        _S.c.lifted_time.is_(None),
+    query = select(schema.suppression.c.user_hash).where(
+        schema.suppression.c.reason == suppression.FORGOTTEN,
+        schema.suppression.c.user_hash.is_not(None),
+        schema.suppression.c.lifted_time.is_(None),
     )
     with store.read() as connection:
         return frozenset(connection.scalars(query))
@@ -113,21 +116,24 @@ def erase_in_store(
         Rows by table, and what was skipped under ``message skipped``.
     """
     mine = _mine(vault, person)
-    named = (_M.c.phone_number.is_not(None)) | (~_M.c.user_id.startswith("forgotten-"))
+    named = (message.c.phone_number.is_not(None)) | (~message.c.user_id.startswith("forgotten-"))
     told = f"user {person.user_id}"
     of_audit = (schema.audit.c.subject == told) | schema.audit.c.subject.startswith(
         f"{told},", autoescape=True
     )
     conditions: dict[str, tuple[object, ColumnElement[bool]]] = {
-        "message": (_M, mine & named),
-        "message skipped": (_M, mine & _M.c.state.in_(UNSENT)),
-        "suppression": (_S, _suppressions(vault, person) & _with_address()),
-        "reply": (_R, _replies(vault, person) & (func.length(_R.c.content) > 0)),
+        "message": (message, mine & named),
+        "message skipped": (message, mine & message.c.state.in_(UNSENT)),
+        "suppression": (schema.suppression, _suppressions(vault, person) & _with_address()),
+        "reply": (reply, _replies(vault, person) & (func.length(reply.c.content) > 0)),
         "audit": (schema.audit, of_audit),
     }
     with store.write() as connection:
         unread = mentioning(connection, vault, person.addresses)
-        conditions["unread"] = (_U, _U.c.id.in_(unread) & (func.length(_U.c.content) > 0))
+        conditions["unread"] = (
+            schema.unread,
+            schema.unread.c.id.in_(unread) & (func.length(schema.unread.c.content) > 0),
+        )
         counts = {
             name: connection.scalar(select(func.count()).select_from(table).where(condition)) or 0  # type: ignore[arg-type]
             for name, (table, condition) in conditions.items()
@@ -138,13 +144,17 @@ def erase_in_store(
             connection.exec_driver_sql("pragma secure_delete = on")
         _erase_messages(connection, store, mine)
         connection.execute(
-            _S.update().where(_suppressions(vault, person)).values(phone_number=None, user_id=None)
+            schema.suppression.update()
+            .where(_suppressions(vault, person))
+            .values(phone_number=None, user_id=None)
         )
         connection.execute(
-            _R.update().where(_replies(vault, person)).values(content=b"", phone_number=None)
+            reply.update().where(_replies(vault, person)).values(content=b"", phone_number=None)
         )
         connection.execute(
-            _U.update().where(_U.c.id.in_(unread)).values(content=b"", phone_number=None)
+            schema.unread.update()
+            .where(schema.unread.c.id.in_(unread))
+            .values(content=b"", phone_number=None)
         )
         name = tombstone_id(vault.user_digest(person.user_id))
         connection.execute(schema.audit.update().where(of_audit).values(subject=name))
@@ -153,48 +163,53 @@ def erase_in_store(
 
 
 def _mine(vault: PhoneVault, person: Person) -> ColumnElement[bool]:
-    condition = _M.c.user_hash == vault.user_digest(person.user_id)
+    condition = message.c.user_hash == vault.user_digest(person.user_id)
     hashes = vault.every_digest(person.given)
-    return or_(condition, _M.c.phone_hash.in_(hashes)) if hashes else condition
+    return or_(condition, message.c.phone_hash.in_(hashes)) if hashes else condition
 
 
 def _suppressions(vault: PhoneVault, person: Person) -> ColumnElement[bool]:
     hashes = vault.every_digest(person.addresses)
-    return or_(_S.c.user_hash == vault.user_digest(person.user_id), _S.c.phone_hash.in_(hashes))
+    return or_(
+        schema.suppression.c.user_hash == vault.user_digest(person.user_id),
+        schema.suppression.c.phone_hash.in_(hashes),
+    )
 
 
 def _with_address() -> ColumnElement[bool]:
-    return _S.c.phone_number.is_not(None) | _S.c.user_id.is_not(None)
+    return schema.suppression.c.phone_number.is_not(None) | schema.suppression.c.user_id.is_not(
+        None
+    )
 
 
 def _replies(vault: PhoneVault, person: Person) -> ColumnElement[bool]:
     """Replies from the person's addresses, also when these are known by their hashes alone."""
     hashes = vault.every_digest(person.addresses)
-    sent_to = select(_M.c.phone_hash).where(
-        _M.c.user_hash == vault.user_digest(person.user_id), _M.c.phone_hash.is_not(None)
+    sent_to = select(message.c.phone_hash).where(
+        message.c.user_hash == vault.user_digest(person.user_id), message.c.phone_hash.is_not(None)
     )
-    return or_(_R.c.phone_hash.in_(hashes), _R.c.phone_hash.in_(sent_to))
+    return or_(reply.c.phone_hash.in_(hashes), reply.c.phone_hash.in_(sent_to))
 
 
 def _erase_messages(connection: Connection, store: ControlStore, mine: ColumnElement[bool]) -> None:
-    unsent = _M.c.state.in_(UNSENT)
+    unsent = message.c.state.in_(UNSENT)
     hexed = (
-        func.lower(func.hex(_M.c.user_hash))
+        func.lower(func.hex(message.c.user_hash))
         if store.is_sqlite
-        else func.encode(_M.c.user_hash, "hex")
+        else func.encode(message.c.user_hash, "hex")
     )
     connection.execute(
-        _M.update()
+        message.update()
         .where(mine)
         .values(
             user_id="forgotten-" + hexed,
             phone_number=None,
             template_params="{}",
             zone=None,
-            state=case((unsent, MessageState.SKIPPED), else_=_M.c.state),
-            reason=case((unsent, suppression.FORGOTTEN), else_=_M.c.reason),
-            claimed_by=case((unsent, null()), else_=_M.c.claimed_by),
-            lease_until=case((unsent, null()), else_=_M.c.lease_until),
+            state=case((unsent, MessageState.SKIPPED), else_=message.c.state),
+            reason=case((unsent, suppression.FORGOTTEN), else_=message.c.reason),
+            claimed_by=case((unsent, null()), else_=message.c.claimed_by),
+            lease_until=case((unsent, null()), else_=message.c.lease_until),
         )
     )
 
@@ -211,7 +226,7 @@ def _clean(store: ControlStore) -> None:
             connection.exec_driver_sql("begin")  # what the pool rolls back
         return
     with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for table in (_M, _S, _R, _U, schema.audit):
+        for table in (message, schema.suppression, reply, unread, schema.audit):
             connection.exec_driver_sql(f"vacuum {table.name}")
 
 
@@ -267,8 +282,9 @@ def _lines(file: IO[bytes]) -> Iterable[tuple[int, bytes]]:
 
 def forgotten_since(store: ControlStore, vault: PhoneVault, user_id: str) -> datetime | None:
     """When a user was forgotten; None: never."""
-    query = select(func.min(_S.c.created_time)).where(
-        _S.c.reason == suppression.FORGOTTEN, _S.c.user_hash == vault.user_digest(user_id)
+    query = select(func.min(schema.suppression.c.created_time)).where(
+        schema.suppression.c.reason == suppression.FORGOTTEN,
+        schema.suppression.c.user_hash == vault.user_digest(user_id),
     )
     with store.read() as connection:
         found: datetime | None = connection.scalar(query)

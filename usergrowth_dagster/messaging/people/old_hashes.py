@@ -38,14 +38,14 @@ OLD_BYTES = 16
 _NAME = "number_form"
 _FRESH = "E.164"
 """In ``meta``: the home never held an old hash. Else the country that old numbers were read by."""
-_META, _M, _S = schema.meta, schema.message, schema.suppression
-_R = schema.receipt
+meta, message, suppression = schema.meta, schema.message, schema.suppression
+receipt = schema.receipt
 _OLD_IN_FORCE = (
-    _S.c.lifted_time.is_(None),
-    func.length(_S.c.phone_hash) == OLD_BYTES,
-    _S.c.channel != "email",
+    suppression.c.lifted_time.is_(None),
+    func.length(suppression.c.phone_hash) == OLD_BYTES,
+    suppression.c.channel != "email",
 )
-_HASHED = (_M, _S, _R, schema.reply)
+_HASHED = (message, suppression, receipt, schema.reply)
 _UNSENT = (MessageState.PLANNED, MessageState.CLAIMED)
 _FORGOTTEN = "forgotten"  # as in policy.suppression, which imports this module
 _CHUNK = 2_000
@@ -65,7 +65,7 @@ def renew(store: ControlStore, vault: PhoneVault) -> int:
     if form is None and _note_fresh(store):
         return 0
     # refusals first: those that stay as they are hold for the messages that are read after them
-    changed = _renew_table(store, vault, _S) + _renew_table(store, vault, _M)
+    changed = _renew_table(store, vault, suppression) + _renew_table(store, vault, message)
     with store.write(alone=True) as connection:
         _put_form(connection, vault.country or "none")
     return changed
@@ -96,7 +96,7 @@ def carry_over(connection: Connection, vault: PhoneVault, numbers: Iterable[str]
     copied, digests = 0, list(owners)
     for start in range(0, len(digests), _ASKED):
         some = digests[start : start + _ASKED]
-        query = select(_S).where(*_OLD_IN_FORCE, _S.c.phone_hash.in_(some))
+        query = select(suppression).where(*_OLD_IN_FORCE, suppression.c.phone_hash.in_(some))
         for row in connection.execute(query).mappings().all():
             for number in owners[row["phone_hash"]]:
                 copied += _copy(connection, vault, dict(row), number)
@@ -107,7 +107,7 @@ def has_old_refusals(connection: Connection) -> bool:
     """Whether a refusal is in force under a hash of an earlier version."""
     if never_held_old(connection):
         return False
-    return connection.scalar(select(_S.c.id).where(*_OLD_IN_FORCE).limit(1)) is not None
+    return connection.scalar(select(suppression.c.id).where(*_OLD_IN_FORCE).limit(1)) is not None
 
 
 def never_held_old(connection: Connection) -> bool:
@@ -133,12 +133,14 @@ class Waiting:
         """Read the messages that were not read yet; the first time takes long."""
         if not self._digests:
             return
-        query = select(_M.c.id, _M.c.phone_number).where(
-            _M.c.state.in_(_UNSENT), _M.c.phone_number.is_not(None), _M.c.channel != "email"
+        query = select(message.c.id, message.c.phone_number).where(
+            message.c.state.in_(_UNSENT),
+            message.c.phone_number.is_not(None),
+            message.c.channel != "email",
         )
         last = 0
         while True:
-            some = query.where(_M.c.id > last).order_by(_M.c.id).limit(_CHUNK)
+            some = query.where(message.c.id > last).order_by(message.c.id).limit(_CHUNK)
             rows = connection.execute(some).all()
             if not rows:
                 return
@@ -163,21 +165,21 @@ class Waiting:
         if not self._digests:
             return 0
         connection.execute(  # whoever plans holds it for reading, from before it asks for refusals
-            select(_META.c.value).where(_META.c.name == "phone_key").with_for_update()
+            select(meta.c.value).where(meta.c.name == "phone_key").with_for_update()
         ).all()
         self.look(connection)
         return carry_over(connection, self._vault, self._numbers)
 
 
 def _form(connection: Connection) -> str | None:
-    form: str | None = connection.scalar(select(_META.c.value).where(_META.c.name == _NAME))
+    form: str | None = connection.scalar(select(meta.c.value).where(meta.c.name == _NAME))
     return form
 
 
 def _put_form(connection: Connection, value: str) -> None:
-    changed = connection.execute(_META.update().where(_META.c.name == _NAME).values(value=value))
+    changed = connection.execute(meta.update().where(meta.c.name == _NAME).values(value=value))
     if not changed.rowcount:
-        connection.execute(_META.insert().values(name=_NAME, value=value))
+        connection.execute(meta.insert().values(name=_NAME, value=value))
 
 
 def _note_fresh(store: ControlStore) -> bool:
@@ -193,21 +195,23 @@ def _note_fresh(store: ControlStore) -> bool:
 
 def _copy(connection: Connection, vault: PhoneVault, row: dict[str, Any], number: Number) -> int:
     digest, forgotten = vault.digest(number), row["reason"] == _FORGOTTEN
-    same = (_S.c.phone_hash == digest) & (_S.c.channel == row["channel"])
-    same &= _S.c.scope == row["scope"]
-    before = select(_S.c.id).where(same, _S.c.created_time >= row["created_time"])
+    same = (suppression.c.phone_hash == digest) & (suppression.c.channel == row["channel"])
+    same &= suppression.c.scope == row["scope"]
+    before = select(suppression.c.id).where(same, suppression.c.created_time >= row["created_time"])
     if forgotten:
-        before = before.where(_S.c.reason == _FORGOTTEN)
+        before = before.where(suppression.c.reason == _FORGOTTEN)
     if connection.scalar(before.limit(1)) is not None:
         return 0
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     del row["id"]
     kept = row["phone_number"] is not None
     values = row | {"phone_hash": digest, "phone_number": vault.seal(number) if kept else None}
-    statement = insert(_S).values(values).on_conflict_do_nothing().returning(_S.c.id)
+    statement = (
+        insert(suppression).values(values).on_conflict_do_nothing().returning(suppression.c.id)
+    )
     copied = len(connection.scalars(statement).all())
     if forgotten and not copied:
-        held = _S.update().where(same, _S.c.lifted_time.is_(None))
+        held = suppression.update().where(same, suppression.c.lifted_time.is_(None))
         copied = connection.execute(held.values(values)).rowcount
     return copied
 
@@ -245,7 +249,7 @@ def _renew_chunk(
 ) -> _Chunk | None:
     """The next rows after an id; None: there are none."""
     with store.write() as connection:
-        if table is _S:
+        if table is suppression:
             one_after_another(connection)
         hold_key(connection, vault)
         rows = connection.execute(
@@ -264,7 +268,7 @@ def _renew_chunk(
                 changes.append(old | new)
         if not changes:
             return _Chunk(found[-1]["id"], 0, len(found)) if found else None
-        if table is _S:
+        if table is suppression:
             _end_doubles(connection, found, changes)
         connection.execute(
             table.update()
@@ -272,7 +276,7 @@ def _renew_chunk(
             .values(phone_hash=bindparam("now"), phone_number=bindparam("sealed")),
             [{k: v for k, v in change.items() if k != "number"} for change in changes],
         )
-        if table is _M:
+        if table is message:
             _renew_receipts(connection, changes)
             unsent = {row["id"] for row in found if row["state"] in _UNSENT}
             carry_over(connection, vault, [c["number"] for c in changes if c["this"] in unsent])
@@ -296,8 +300,8 @@ def _end_doubles(
 ) -> None:
     """Of refusals that turn out to be of one number, the first stays in force; the others end."""
     hashes = [change["now"] for change in changes]
-    held = select(_S.c.phone_hash, _S.c.channel, _S.c.scope).where(
-        _S.c.phone_hash.in_(hashes), _S.c.lifted_time.is_(None)
+    held = select(suppression.c.phone_hash, suppression.c.channel, suppression.c.scope).where(
+        suppression.c.phone_hash.in_(hashes), suppression.c.lifted_time.is_(None)
     )
     taken = {tuple(row) for row in connection.execute(held)}
     by_id = {row["id"]: row for row in rows}
@@ -309,21 +313,25 @@ def _end_doubles(
             if key in taken:
                 doubles.append(row["id"])
             taken.add(key)
-    connection.execute(_S.update().where(_S.c.id.in_(doubles)).values(lifted_time=utc_now()))
+    connection.execute(
+        suppression.update().where(suppression.c.id.in_(doubles)).values(lifted_time=utc_now())
+    )
 
 
 def _renew_receipts(connection: Connection, changes: Sequence[dict[str, Any]]) -> None:
     """Reports that wait for a message find it by its new hash."""
-    waiting = select(_R.c.id).where(_R.c.pending, func.length(_R.c.phone_hash) == OLD_BYTES)
+    waiting = select(receipt.c.id).where(
+        receipt.c.pending, func.length(receipt.c.phone_hash) == OLD_BYTES
+    )
     if connection.scalar(waiting.limit(1)) is None:
         return
-    mine = select(_M.c.batch_id).where(_M.c.id == bindparam("this")).scalar_subquery()
+    mine = select(message.c.batch_id).where(message.c.id == bindparam("this")).scalar_subquery()
     connection.execute(
-        _R.update()
+        receipt.update()
         .where(
-            _R.c.pending,
-            _R.c.phone_hash == bindparam("was"),
-            or_(_R.c.row_id == bindparam("this"), _R.c.batch_id == mine),
+            receipt.c.pending,
+            receipt.c.phone_hash == bindparam("was"),
+            or_(receipt.c.row_id == bindparam("this"), receipt.c.batch_id == mine),
         )
         .values(phone_hash=bindparam("now")),
         [{name: change[name] for name in ("this", "was", "now")} for change in changes],

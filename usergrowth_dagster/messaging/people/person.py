@@ -19,14 +19,40 @@ from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.policy.contact import SENT_STATES, contact_rules, screen
 from usergrowth_dagster.settings import Settings
 
-_M, _O, _S = schema.message, schema.occurrence, schema.suppression
+message, occurrence, suppression = schema.message, schema.occurrence, schema.suppression
 _MESSAGE = (
-    *(_M.c.id, _M.c.occurrence_id, _M.c.channel, _M.c.state, _M.c.reason, _M.c.error_code),
-    *(_M.c.attempts, _M.c.segments, _M.c.zone, _M.c.not_before, _M.c.retry_at, _M.c.sent_time),
-    *(_M.c.variant, _M.c.final_time, _M.c.updated_time, _M.c.phone_number, _M.c.phone_hash),
-    *(_O.c.task_id, _O.c.name.label("occurrence"), _O.c.due, _O.c.send_by, _O.c.signature),
-    *(_O.c.state.label("occurrence_state"), _O.c.reason.label("occurrence_reason")),
-    *(_O.c.contact, _O.c.template_type, schema.schedule.c.paused),
+    *(
+        message.c.id,
+        message.c.occurrence_id,
+        message.c.channel,
+        message.c.state,
+        message.c.reason,
+        message.c.error_code,
+    ),
+    *(
+        message.c.attempts,
+        message.c.segments,
+        message.c.zone,
+        message.c.not_before,
+        message.c.retry_at,
+        message.c.sent_time,
+    ),
+    *(
+        message.c.variant,
+        message.c.final_time,
+        message.c.updated_time,
+        message.c.phone_number,
+        message.c.phone_hash,
+    ),
+    *(
+        occurrence.c.task_id,
+        occurrence.c.name.label("occurrence"),
+        occurrence.c.due,
+        occurrence.c.send_by,
+        occurrence.c.signature,
+    ),
+    *(occurrence.c.state.label("occurrence_state"), occurrence.c.reason.label("occurrence_reason")),
+    *(occurrence.c.contact, occurrence.c.template_type, schema.schedule.c.paused),
     *(schema.campaign.c.name.label("campaign"), schema.batch.c.gateway),
 )
 _HIDDEN = ("phone_number", "phone_hash", "occurrence_id", "contact", "template_type")
@@ -106,12 +132,12 @@ def read_person(
 def _messages(connection: Connection, user_hash: bytes) -> list[dict[str, Any]]:
     query = (
         select(*_MESSAGE)
-        .join(_O, _O.c.id == _M.c.occurrence_id)
-        .join(schema.schedule, schema.schedule.c.id == _O.c.schedule_id)
+        .join(occurrence, occurrence.c.id == message.c.occurrence_id)
+        .join(schema.schedule, schema.schedule.c.id == occurrence.c.schedule_id)
         .join(schema.campaign, schema.campaign.c.id == schema.schedule.c.campaign_id)
-        .join(schema.batch, schema.batch.c.id == _M.c.batch_id, isouter=True)
-        .where(_M.c.user_hash == user_hash)
-        .order_by(_O.c.due, _M.c.id)
+        .join(schema.batch, schema.batch.c.id == message.c.batch_id, isouter=True)
+        .where(message.c.user_hash == user_hash)
+        .order_by(occurrence.c.due, message.c.id)
     )
     return [dict(row) for row in connection.execute(query).mappings()]
 
@@ -153,11 +179,19 @@ def _verdict(
 def _suppressions(
     connection: Connection, user_hash: bytes, hashes: Collection[bytes]
 ) -> list[dict[str, Any]]:
-    names = (_S.c.channel, _S.c.scope, _S.c.reason, _S.c.source, _S.c.created_time)
+    names = (
+        suppression.c.channel,
+        suppression.c.scope,
+        suppression.c.reason,
+        suppression.c.source,
+        suppression.c.created_time,
+    )
     query = (
-        select(*names, _S.c.lifted_time, _S.c.user_hash.is_not(None).label("by_user"))
-        .where(or_(_S.c.user_hash == user_hash, _S.c.phone_hash.in_(hashes)))
-        .order_by(_S.c.created_time, _S.c.id)
+        select(
+            *names, suppression.c.lifted_time, suppression.c.user_hash.is_not(None).label("by_user")
+        )
+        .where(or_(suppression.c.user_hash == user_hash, suppression.c.phone_hash.in_(hashes)))
+        .order_by(suppression.c.created_time, suppression.c.id)
     )
     return [dict(row) for row in connection.execute(query).mappings()]
 
@@ -173,16 +207,21 @@ def _contact(
 ) -> Contact:
     rules = contact_rules(settings, None)
     query = (
-        select(_M.c.sent_time, schema.campaign.c.name.label("campaign"), _M.c.channel, _M.c.state)
-        .join(_O, _O.c.id == _M.c.occurrence_id)
-        .join(schema.schedule, schema.schedule.c.id == _O.c.schedule_id)
+        select(
+            message.c.sent_time,
+            schema.campaign.c.name.label("campaign"),
+            message.c.channel,
+            message.c.state,
+        )
+        .join(occurrence, occurrence.c.id == message.c.occurrence_id)
+        .join(schema.schedule, schema.schedule.c.id == occurrence.c.schedule_id)
         .join(schema.campaign, schema.campaign.c.id == schema.schedule.c.campaign_id)
         .where(
-            or_(_M.c.user_hash == user_hash, _M.c.phone_hash.in_(hashes)),
-            _M.c.state.in_(SENT_STATES),
-            _M.c.sent_time > now - timedelta(days=rules.cap_days),
+            or_(message.c.user_hash == user_hash, message.c.phone_hash.in_(hashes)),
+            message.c.state.in_(SENT_STATES),
+            message.c.sent_time > now - timedelta(days=rules.cap_days),
         )
-        .order_by(_M.c.sent_time)
+        .order_by(message.c.sent_time)
     )
     opening = rules.next_open(now, rows[-1]["zone"] if rows else None)
     return Contact(

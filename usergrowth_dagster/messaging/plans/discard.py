@@ -16,11 +16,11 @@ from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
 
-_M, _O, _B = schema.message, schema.occurrence, schema.batch
+message, occurrence, batch = schema.message, schema.occurrence, schema.batch
 _NEVER_OUT = and_(
-    _M.c.state.in_((MessageState.PLANNED, MessageState.SKIPPED, MessageState.EXPIRED)),
-    _M.c.attempts == 0,
-    *(_M.c[name].is_(None) for name in ("sent_time", "batch_id", "request_id", "claimed_by")),
+    message.c.state.in_((MessageState.PLANNED, MessageState.SKIPPED, MessageState.EXPIRED)),
+    message.c.attempts == 0,
+    *(message.c[name].is_(None) for name in ("sent_time", "batch_id", "request_id", "claimed_by")),
 )
 """Rows that no dispatcher holds and that no provider was ever given."""
 
@@ -62,9 +62,9 @@ def discard_plan(store: ControlStore, task: Task, actor: str, why: str) -> Disca
     job = schema.inference_job
     with store.write(alone=True) as connection:
         runs = connection.execute(
-            select(_O.c.id, _O.c.name)
-            .where(_O.c.task_id == task.task_id)
-            .order_by(_O.c.id)
+            select(occurrence.c.id, occurrence.c.name)
+            .where(occurrence.c.task_id == task.task_id)
+            .order_by(occurrence.c.id)
             .with_for_update()
         ).all()
         if not runs:
@@ -73,15 +73,15 @@ def discard_plan(store: ControlStore, task: Task, actor: str, why: str) -> Disca
                 f"usergrowth run --date {task.execution_date} decides it on its present inputs",
                 code="task.undecided",
             )
-        mine = _M.c.occurrence_id.in_([run[0] for run in runs])
+        mine = message.c.occurrence_id.in_([run[0] for run in runs])
         _refuse_begun(connection, task, [run[0] for run in runs], mine)
         people = _people(connection, mine)
-        deleted = connection.execute(_M.delete().where(mine, _NEVER_OUT)).rowcount
+        deleted = connection.execute(message.delete().where(mine, _NEVER_OUT)).rowcount
         if deleted != sum(people.values()):  # a dispatcher took rows since they were counted
             raise UserError(
                 _begun(task, "a dispatcher is sending it at this moment"), code="plan.begun"
             )
-        connection.execute(_O.delete().where(_O.c.id.in_([run[0] for run in runs])))
+        connection.execute(occurrence.delete().where(occurrence.c.id.in_([run[0] for run in runs])))
         for run in runs:  # an id with a history is never given to another occurrence
             store.note(connection, Kind.OCCURRENCE, run[0], actor, note=f"thrown away: {why}")
         done = Discarded(task.task_id, tuple(run[1] for run in runs), people)
@@ -107,7 +107,7 @@ def _refuse_begun(
         UserError: says what, and how many.
     """
     begun = connection.execute(
-        select(_M.c.state, func.count()).where(mine, ~_NEVER_OUT).group_by(_M.c.state)
+        select(message.c.state, func.count()).where(mine, ~_NEVER_OUT).group_by(message.c.state)
     ).tuples()
     counts = {str(state): int(rows) for state, rows in begun}
     if counts:
@@ -116,7 +116,7 @@ def _refuse_begun(
             _begun(task, f"a provider was given messages of it, or may be ({told})"),
             code="plan.begun",
         )
-    if connection.scalar(select(_B.c.id).where(_B.c.occurrence_id.in_(runs)).limit(1)):
+    if connection.scalar(select(batch.c.id).where(batch.c.occurrence_id.in_(runs)).limit(1)):
         raise UserError(_begun(task, "a provider was called for it"), code="plan.begun")
 
 
@@ -130,7 +130,9 @@ def _begun(task: Task, reason: str) -> str:
 
 def _people(connection: Connection, mine: ColumnElement[bool]) -> dict[str, int]:
     query = (
-        select(_M.c.state, _M.c.reason, func.count()).where(mine).group_by(_M.c.state, _M.c.reason)
+        select(message.c.state, message.c.reason, func.count())
+        .where(mine)
+        .group_by(message.c.state, message.c.reason)
     )
     counts: Counter[str] = Counter()
     for state, reason, rows in connection.execute(query):

@@ -22,7 +22,7 @@ from usergrowth_dagster.messaging.texts.content import length_sql, render, shown
 from usergrowth_dagster.warehouse.engine import Engine
 
 _CHUNK = 20_000
-_M = schema.message
+message = schema.message
 
 
 @dataclass(frozen=True)
@@ -83,20 +83,22 @@ def forecast(
         zone: the business time zone.
         samples: how many messages to render, spread over the plan.
     """
-    going = (_M.c.occurrence_id == opened.id, _M.c.state != MessageState.SKIPPED)
-    sizes = select(_M.c.segments, func.count()).where(*going).group_by(_M.c.segments)
-    shares = select(_M.c.variant, func.count(), func.sum(_M.c.segments)).where(*going)
+    going = (message.c.occurrence_id == opened.id, message.c.state != MessageState.SKIPPED)
+    sizes = select(message.c.segments, func.count()).where(*going).group_by(message.c.segments)
+    shares = select(message.c.variant, func.count(), func.sum(message.c.segments)).where(*going)
     times = (
-        select(_M.c.zone, _M.c.not_before, func.count())
+        select(message.c.zone, message.c.not_before, func.count())
         .where(*going)
-        .group_by(_M.c.zone, _M.c.not_before)
+        .group_by(message.c.zone, message.c.not_before)
     )
     with ledger.store.read() as connection:
-        found = connection.execute(sizes.order_by(_M.c.segments)).tuples().all()
+        found = connection.execute(sizes.order_by(message.c.segments)).tuples().all()
         by_size: dict[int, int] = dict(found)
-        by_text = connection.execute(shares.group_by(_M.c.variant)).tuples().all()
+        by_text = connection.execute(shares.group_by(message.c.variant)).tuples().all()
         hours = _hours(opened, zone, connection.execute(times.execution_options(yield_per=_CHUNK)))
-        ids = connection.scalars(select(_M.c.id).where(*going).order_by(_M.c.id)).yield_per(_CHUNK)
+        ids = connection.scalars(
+            select(message.c.id).where(*going).order_by(message.c.id)
+        ).yield_per(_CHUNK)
         picked = _spread(ids, sum(by_size.values()), samples)
     lengths = _lengths(ledger, engine, opened)
     longest = max(lengths.values(), key=lambda one: (one[0], -one[1]), default=None)
@@ -175,14 +177,14 @@ def _lengths(
     best: dict[str | None, tuple[int, int]] = {}
     last = 0
     query = (
-        select(_M.c.id, _M.c.template_params, _M.c.variant)
-        .where(_M.c.occurrence_id == opened.id, _M.c.state != MessageState.SKIPPED)
-        .order_by(_M.c.id)
+        select(message.c.id, message.c.template_params, message.c.variant)
+        .where(message.c.occurrence_id == opened.id, message.c.state != MessageState.SKIPPED)
+        .order_by(message.c.id)
         .limit(_CHUNK)
     )
     while True:
         with ledger.store.read() as connection:
-            rows = connection.execute(query.where(_M.c.id > last)).tuples().all()
+            rows = connection.execute(query.where(message.c.id > last)).tuples().all()
         if not rows:
             return best
         last = rows[-1][0]
@@ -204,9 +206,9 @@ def _lengths(
 def _samples(ledger: Ledger, opened: Occurrence, ids: list[int], zone: ZoneInfo) -> list[Sample]:
     columns = ("user_id", "phone_number", "template_params", "segments", "zone", "not_before")
     query = (
-        select(*(_M.c[name] for name in columns), _M.c.variant)
-        .where(_M.c.id.in_(ids))
-        .order_by(_M.c.id)
+        select(*(message.c[name] for name in columns), message.c.variant)
+        .where(message.c.id.in_(ids))
+        .order_by(message.c.id)
     )
     with ledger.store.read() as connection:
         rows = connection.execute(query).mappings().all()

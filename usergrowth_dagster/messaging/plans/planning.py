@@ -19,8 +19,8 @@ from usergrowth_dagster.messaging.policy.contact_sql import Policy
 from usergrowth_dagster.messaging.schedules.occurrences import Occurrence
 
 _CHUNK = 20_000
-_M = schema.message
-_O = schema.occurrence
+message = schema.message
+occurrence = schema.occurrence
 _SHARED = {"sms": "shared_phone", "email": "shared_email"}
 _UNPAID = (MessageState.SKIPPED, MessageState.REJECTED, MessageState.EXPIRED)
 
@@ -68,10 +68,10 @@ def finish_planning(
             if upper is None:
                 break
             rows = (
-                _M.c.occurrence_id == opened.id,
-                _M.c.state == MessageState.PLANNED,
-                _M.c.id > last,
-                _M.c.id <= upper,
+                message.c.occurrence_id == opened.id,
+                message.c.state == MessageState.PLANNED,
+                message.c.id > last,
+                message.c.id <= upper,
             )
             for reason, condition in policy.hopeless(connection, first, opened.send_by):
                 _skip(connection, reason, *rows, condition)
@@ -83,28 +83,30 @@ def finish_planning(
         _skip_shared(connection, opened)
         _keep_budget(connection, opened, max_segments)
         connection.execute(
-            _O.update()
-            .where(_O.c.id == opened.id)
+            occurrence.update()
+            .where(occurrence.c.id == opened.id)
             .values(state=OccurrenceState.READY, updated_time=utc_now())
         )
     return True
 
 
 def _is_planning(connection: Connection, occurrence_id: int) -> bool:
-    state = connection.scalar(select(_O.c.state).where(_O.c.id == occurrence_id).with_for_update())
+    state = connection.scalar(
+        select(occurrence.c.state).where(occurrence.c.id == occurrence_id).with_for_update()
+    )
     return state is OccurrenceState.PLANNING
 
 
 def _upper(connection: Connection, occurrence_id: int, last: int) -> int | None:
     """Id of the last row of the next chunk."""
     ids = (
-        select(_M.c.id)
+        select(message.c.id)
         .where(
-            _M.c.occurrence_id == occurrence_id,
-            _M.c.state == MessageState.PLANNED,
-            _M.c.id > last,
+            message.c.occurrence_id == occurrence_id,
+            message.c.state == MessageState.PLANNED,
+            message.c.id > last,
         )
-        .order_by(_M.c.id)
+        .order_by(message.c.id)
         .limit(_CHUNK)
         .subquery()
     )
@@ -114,7 +116,7 @@ def _upper(connection: Connection, occurrence_id: int, last: int) -> int | None:
 
 def _skip(connection: Connection, reason: str, *conditions: Any) -> None:
     connection.execute(
-        _M.update()
+        message.update()
         .where(*conditions)
         .values(state=MessageState.SKIPPED, reason=reason, updated_time=utc_now())
     )
@@ -124,22 +126,22 @@ def _open_hours(
     connection: Connection, rules: ContactRules, opened: Occurrence, first: datetime, rows: Any
 ) -> None:
     """Put rows off to where it is day; skip those where it is not before the end."""
-    for zone in connection.scalars(select(_M.c.zone).where(*rows).distinct()).all():
-        there = (*rows, _M.c.zone.is_(None) if zone is None else _M.c.zone == zone)
+    for zone in connection.scalars(select(message.c.zone).where(*rows).distinct()).all():
+        there = (*rows, message.c.zone.is_(None) if zone is None else message.c.zone == zone)
         opening = rules.next_open(first, zone)
         if opening is None or opening >= opened.send_by:
             _skip(connection, "quiet_hours", *there)
         elif opening > first:
-            earlier = or_(_M.c.not_before.is_(None), _M.c.not_before < opening)
-            connection.execute(_M.update().where(*there, earlier).values(not_before=opening))
+            earlier = or_(message.c.not_before.is_(None), message.c.not_before < opening)
+            connection.execute(message.update().where(*there, earlier).values(not_before=opening))
 
 
 def _skip_shared(connection: Connection, opened: Occurrence) -> None:
-    mine = (_M.c.occurrence_id == opened.id, _M.c.state == MessageState.PLANNED)
-    place = func.row_number().over(partition_by=_M.c.phone_hash, order_by=_M.c.id)
-    ranked = select(_M.c.id, place.label("place")).where(*mine).subquery()
+    mine = (message.c.occurrence_id == opened.id, message.c.state == MessageState.PLANNED)
+    place = func.row_number().over(partition_by=message.c.phone_hash, order_by=message.c.id)
+    ranked = select(message.c.id, place.label("place")).where(*mine).subquery()
     shared = select(ranked.c.id).where(ranked.c.place > 1)
-    _skip(connection, _SHARED[opened.channel], _M.c.id.in_(shared))
+    _skip(connection, _SHARED[opened.channel], message.c.id.in_(shared))
 
 
 def _keep_budget(connection: Connection, opened: Occurrence, max_segments: int | None) -> None:
@@ -153,29 +155,31 @@ def _keep_budget(connection: Connection, opened: Occurrence, max_segments: int |
         max_segments = min((limit for limit in limits if limit is not None), default=None)
     if max_segments is None:
         return
-    mine = (_M.c.occurrence_id == opened.id, _M.c.state == MessageState.PLANNED)
-    running = func.sum(_M.c.segments).over(order_by=_M.c.id)
-    summed = select(_M.c.id, running.label("running")).where(*mine).subquery()
+    mine = (message.c.occurrence_id == opened.id, message.c.state == MessageState.PLANNED)
+    running = func.sum(message.c.segments).over(order_by=message.c.id)
+    summed = select(message.c.id, running.label("running")).where(*mine).subquery()
     over = select(summed.c.id).where(summed.c.running > max_segments)
-    _skip(connection, "over_budget", _M.c.id.in_(over))
+    _skip(connection, "over_budget", message.c.id.in_(over))
 
 
 def committed(connection: Connection, opened: Occurrence) -> Decimal:
     """Money that an occurrence's schedule has spent, or may still spend, on its other ones."""
     paid = or_(
-        _M.c.state.not_in(_UNPAID),
-        (_M.c.state == MessageState.EXPIRED) & _M.c.sent_time.is_not(None),  # went out, unconfirmed
+        message.c.state.not_in(_UNPAID),
+        (message.c.state == MessageState.EXPIRED)
+        & message.c.sent_time.is_not(None),  # went out, unconfirmed
     )
     query = (
-        select(_O.c.price, func.sum(_M.c.segments))
-        .join(_M, _M.c.occurrence_id == _O.c.id)
+        select(occurrence.c.price, func.sum(message.c.segments))
+        .join(message, message.c.occurrence_id == occurrence.c.id)
         .where(
-            _O.c.schedule_id == opened.schedule_id,
-            _O.c.id != opened.id,
-            _O.c.state != OccurrenceState.PLANNING,  # cut to what is left when it is finished
+            occurrence.c.schedule_id == opened.schedule_id,
+            occurrence.c.id != opened.id,
+            occurrence.c.state
+            != OccurrenceState.PLANNING,  # cut to what is left when it is finished
             paid,
         )
-        .group_by(_O.c.price)
+        .group_by(occurrence.c.price)
     )
     sums = connection.execute(query).tuples().all()
     return sum((Decimal(repr(price)) * int(number) for price, number in sums), Decimal(0))

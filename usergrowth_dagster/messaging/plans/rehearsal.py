@@ -15,8 +15,8 @@ from usergrowth_dagster.control.codes import GroupStatus, OccurrenceState, Revie
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.tasks import Task
 
-_M = schema.message
-_O = schema.occurrence
+message = schema.message
+occurrence = schema.occurrence
 _ROWS = 5_000
 _WHOLE = (
     schema.meta,
@@ -54,14 +54,16 @@ def copy_for_planning(
         .join(schema.campaign, schema.campaign.c.id == schema.schedule.c.campaign_id)
         .where(schema.campaign.c.name == task.campaign)
     )
-    of_schedule = _M.c.occurrence_id.in_(select(_O.c.id).where(_O.c.schedule_id.in_(schedules)))
+    of_schedule = message.c.occurrence_id.in_(
+        select(occurrence.c.id).where(occurrence.c.schedule_id.in_(schedules))
+    )
     with source.read() as reader, copy.write() as writer:
         for table in _WHOLE:
             writer.execute(table.delete())  # a new store may have noted something in meta
             for rows in _chunks(reader, table):
                 writer.execute(table.insert(), rows)
-        for rows in _chunks(reader, _M, or_(_M.c.sent_time > since, of_schedule)):
-            writer.execute(_M.insert(), rows)
+        for rows in _chunks(reader, message, or_(message.c.sent_time > since, of_schedule)):
+            writer.execute(message.insert(), rows)
         for table in (schema.signature, schema.template):
             writer.execute(update(table).values(status=ReviewStatus.APPROVED))
         writer.execute(update(schema.group).values(status=GroupStatus.PASSED))
@@ -76,14 +78,16 @@ def as_of_morning(copy: ControlStore, task: Task, moment: datetime) -> None:
         moment: messages submitted after it are left out.
     """
     campaign, schedule = schema.campaign, schema.schedule
-    runs = select(_O.c.id).where(_O.c.task_id == task.task_id)
+    runs = select(occurrence.c.id).where(occurrence.c.task_id == task.task_id)
     mine = select(campaign.c.id).where(campaign.c.name == task.campaign)
     with copy.write() as writer:
         writer.execute(
-            _M.delete().where(or_(_M.c.occurrence_id.in_(runs), _M.c.sent_time > moment))
+            message.delete().where(
+                or_(message.c.occurrence_id.in_(runs), message.c.sent_time > moment)
+            )
         )
-        writer.execute(_O.delete().where(_O.c.task_id == task.task_id))
-        writer.execute(update(_O).values(state=OccurrenceState.DONE))
+        writer.execute(occurrence.delete().where(occurrence.c.task_id == task.task_id))
+        writer.execute(update(occurrence).values(state=OccurrenceState.DONE))
         writer.execute(update(schedule).values(paused=schedule.c.campaign_id.not_in(mine)))
 
 
@@ -92,7 +96,7 @@ def _chunks(
 ) -> Iterator[list[dict[str, Any]]]:
     """A table's rows, without sealed numbers and what a plan has no use for."""
     blank: dict[str, Any] = {"phone_number": None} if table in _SEALED else {}
-    if table is _M:
+    if table is message:
         blank |= {"batch_id": None, "template_params": "{}"}
     query = select(*(column for column in table.c if column.name not in blank)).where(*conditions)
     found = reader.execution_options(yield_per=_ROWS).execute(query)

@@ -40,7 +40,7 @@ __all__ = ["SENT_STATES", "ContactRules", "Verdict", "contact_rules", "screen"]
 
 _CHUNK = 2_000
 _LOCK_KEY = 0x75676361  # advisory lock of caps: "ugca"
-_M = schema.message
+message = schema.message
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,12 @@ def _asked(
         yield from (ordered[i : i + _CHUNK] for i in range(0, len(ordered), _CHUNK))
         return
     last = 0
-    planned = (_M.c.occurrence_id == occurrence_id, _M.c.state == MessageState.PLANNED)
+    planned = (message.c.occurrence_id == occurrence_id, message.c.state == MessageState.PLANNED)
     while ids := connection.scalars(
-        select(_M.c.id).where(*planned, _M.c.id > last).order_by(_M.c.id).limit(_CHUNK)
+        select(message.c.id)
+        .where(*planned, message.c.id > last)
+        .order_by(message.c.id)
+        .limit(_CHUNK)
     ).all():
         yield ids
         last = ids[-1]

@@ -41,14 +41,15 @@ SENT_STATES = (
 """States of rows with a ``sent_time`` that went out, or may have."""
 NUMBER_CAP_WINDOW = timedelta(hours=24)
 
-_M = schema.message
-_O = schema.occurrence
-_SENT = _M.alias("sent")
+message = schema.message
+occurrence = schema.occurrence
+_SENT = message.alias("sent")
 Moment = datetime | BindParameter[datetime]
 
 SCOPE = select(
-    _O.c.send_by, exists(select(_M.c.id).where(_M.c.sent_time > bindparam("since", type_=UtcTime)))
-).where(_O.c.id == bindparam("occurrence"))
+    occurrence.c.send_by,
+    exists(select(message.c.id).where(message.c.sent_time > bindparam("since", type_=UtcTime))),
+).where(occurrence.c.id == bindparam("occurrence"))
 """Until when an occurrence may be sent, and whether any message went out after ``since``."""
 
 
@@ -90,7 +91,7 @@ class Policy:
 
     def recent(self, connection: Connection, now: datetime) -> bool:
         """Whether a message went out that could matter; mostly not, on a home's first days."""
-        query = select(_M.c.id).where(_M.c.sent_time > now - self.reach).limit(1)
+        query = select(message.c.id).where(message.c.sent_time > now - self.reach).limit(1)
         return self.counts and connection.scalar(query) is not None
 
     def capped(self, since: Moment) -> ColumnElement[bool]:
@@ -114,10 +115,10 @@ class Policy:
         What the provider rejected counts too: it counts at submission.
         """
         submitted = (*SENT_STATES, MessageState.REJECTED)
-        promotions = select(_O.c.id).where(
-            _O.c.id == _SENT.c.occurrence_id,
-            _O.c.signature == self.signature,
-            _O.c.template_type == TemplateType.PROMOTION,
+        promotions = select(occurrence.c.id).where(
+            occurrence.c.id == _SENT.c.occurrence_id,
+            occurrence.c.signature == self.signature,
+            occurrence.c.template_type == TemplateType.PROMOTION,
         )
         return self._nth(
             "phone_hash",
@@ -136,11 +137,11 @@ class Policy:
         moment = func.coalesce(_SENT.c.sent_time, _SENT.c.sent_time)
         return (
             select(moment)
-            .where(_SENT.c[key] == _M.c[key], moment > since, *conditions)
+            .where(_SENT.c[key] == message.c[key], moment > since, *conditions)
             .order_by(moment.desc())
             .limit(1)
             .offset(place - 1)
-            .correlate(_M)
+            .correlate(message)
             .scalar_subquery()
         )
 
@@ -193,10 +194,10 @@ def screening(policy: Policy, *, recent: bool, open_now: bool) -> Select[Any]:
         objections.append(policy.newest("phone_hash", since, 1).label("last_of_address"))
     if recent and policy.promotion:
         objections.append(policy.number_place(_moment("number_since")).label("number_place"))
-    asked = select(_M.c.id, _M.c.zone, *objections).where(
-        among(_M.c.id, "rows"),
+    asked = select(message.c.id, message.c.zone, *objections).where(
+        among(message.c.id, "rows"),
         # "+ 0" keeps SQLite from reading all of the occurrence's rows for each batch
-        _M.c.occurrence_id + 0 == bindparam("occurrence"),
+        message.c.occurrence_id + 0 == bindparam("occurrence"),
     )
     found = asked.subquery()
     named = [found.c.get(name, null().label(name)) for name in _TIMES]

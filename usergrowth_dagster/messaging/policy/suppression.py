@@ -34,16 +34,16 @@ BY_HAND = "by_hand"
 FORGOTTEN = "forgotten"
 """Reasons. A row whose reason is FORGOTTEN keeps no address and is not lifted by a reply."""
 
-_S = schema.suppression
-_M = schema.message
+suppression = schema.suppression
+message = schema.message
 
 
 def in_force(channel: str, signature: str) -> ColumnElement[bool]:
     """Condition on ``suppression``: holds now for a channel and a signature."""
     return and_(
-        _S.c.lifted_time.is_(None),
-        _S.c.channel.in_((ALL, channel)),
-        _S.c.scope.in_((ALL, signature)),
+        suppression.c.lifted_time.is_(None),
+        suppression.c.channel.in_((ALL, channel)),
+        suppression.c.scope.in_((ALL, signature)),
     )
 
 
@@ -53,17 +53,21 @@ def is_suppressed(channel: str, signature: str) -> ColumnElement[bool]:
     Two look-ups in an index a row, however long the list of suppressions is.
     """
     holds = in_force(channel, signature)
-    by_address = select(_S.c.id).where(_S.c.phone_hash == _M.c.phone_hash, holds)
-    by_user = select(_S.c.id).where(_S.c.user_hash == _M.c.user_hash, holds)
+    by_address = select(suppression.c.id).where(
+        suppression.c.phone_hash == message.c.phone_hash, holds
+    )
+    by_user = select(suppression.c.id).where(suppression.c.user_hash == message.c.user_hash, holds)
     return or_(
-        exists(by_address.correlate(_M)),
-        exists(by_user.correlate(_M)),
+        exists(by_address.correlate(message)),
+        exists(by_user.correlate(message)),
     )
 
 
 def suppressed(channel: str, signature: str) -> Select[Any]:
     """All suppressions in force: phone_hash and user_hash, one of them null in each row."""
-    return select(_S.c.phone_hash, _S.c.user_hash).where(in_force(channel, signature))
+    return select(suppression.c.phone_hash, suppression.c.user_hash).where(
+        in_force(channel, signature)
+    )
 
 
 def clean_address(text: str, country: str | None = None) -> str:
@@ -164,34 +168,34 @@ def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
         mine = [row for row in rows if row[name] is not None]
         if not mine:
             continue
-        held = select(_S.c[name]).where(
-            _S.c[name].in_([row[name] for row in mine]),
-            _S.c.lifted_time.is_(None),
-            _S.c.reason == FORGOTTEN,
+        held = select(suppression.c[name]).where(
+            suppression.c[name].in_([row[name] for row in mine]),
+            suppression.c.lifted_time.is_(None),
+            suppression.c.reason == FORGOTTEN,
         )
         forgotten = set(connection.scalars(held))
         kept = [
             {**row, "phone_number": None, "user_id": None} if row[name] in forgotten else row
             for row in mine
         ]
-        statement = insert(_S).on_conflict_do_nothing().returning(_S.c.id)
+        statement = insert(suppression).on_conflict_do_nothing().returning(suppression.c.id)
         new += len(connection.scalars(statement, kept).all())
         for row in mine:
             if row["reason"] == FORGOTTEN:
-                _forget(connection, _S.c[name] == row[name], row)
+                _forget(connection, suppression.c[name] == row[name], row)
     return new
 
 
 def _forget(
     connection: Connection, same_person: ColumnElement[bool], row: Mapping[str, Any]
 ) -> None:
-    everything = _S.update().where(same_person)
+    everything = suppression.update().where(same_person)
     connection.execute(everything.values(phone_number=None, user_id=None))
     connection.execute(
         everything.where(
-            _S.c.channel == row["channel"],
-            _S.c.scope == row["scope"],
-            _S.c.lifted_time.is_(None),
+            suppression.c.channel == row["channel"],
+            suppression.c.scope == row["scope"],
+            suppression.c.lifted_time.is_(None),
         ).values(reason=FORGOTTEN)
     )
 
@@ -266,16 +270,16 @@ def lift_rows(
     now: datetime,
 ) -> int:
     """Within a transaction: :func:`lift`, for people by their hashes."""
-    query = _S.update().where(
-        _S.c.lifted_time.is_(None),
-        or_(_S.c.phone_hash.in_(phone_hashes), _S.c.user_hash.in_(user_hashes)),
+    query = suppression.update().where(
+        suppression.c.lifted_time.is_(None),
+        or_(suppression.c.phone_hash.in_(phone_hashes), suppression.c.user_hash.in_(user_hashes)),
     )
     if channel is not None:
-        query = query.where(_S.c.channel == channel)
+        query = query.where(suppression.c.channel == channel)
     if scope is not None:
-        query = query.where(_S.c.scope == scope)
+        query = query.where(suppression.c.scope == scope)
     if not forgotten:
-        query = query.where(_S.c.reason != FORGOTTEN)
+        query = query.where(suppression.c.reason != FORGOTTEN)
     return int(connection.execute(query.values(lifted_time=now)).rowcount)
 
 
@@ -341,8 +345,8 @@ def lift(
 
 def counts(store: ControlStore) -> list[tuple[str, str, str, int]]:
     """Suppressions in force: channel, scope, reason, how many rows."""
-    names = (_S.c.channel, _S.c.scope, _S.c.reason)
-    query = select(*names, func.count()).where(_S.c.lifted_time.is_(None))
+    names = (suppression.c.channel, suppression.c.scope, suppression.c.reason)
+    query = select(*names, func.count()).where(suppression.c.lifted_time.is_(None))
     with store.read() as connection:
         found = connection.execute(query.group_by(*names).order_by(*names))
         return [(row[0], row[1], row[2], int(row[3])) for row in found]

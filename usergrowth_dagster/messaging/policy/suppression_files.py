@@ -49,12 +49,12 @@ from usergrowth_dagster.messaging.policy.suppression_order import one_after_anot
 
 SHOWN_PROBLEMS = 20
 _CHUNK = 5_000
-_S = schema.suppression
+suppression = schema.suppression
 _stage = Table(
     "suppression_stage",
     MetaData(),
     Column("place", schema.BigId, primary_key=True),
-    *(Column(c.name, c.type) for c in _S.columns if c.name not in ("id", "lifted_time")),
+    *(Column(c.name, c.type) for c in suppression.columns if c.name not in ("id", "lifted_time")),
     prefixes=["TEMPORARY"],
 )
 _TAKEN = [c.name for c in _stage.columns if c.name != "place"]
@@ -145,7 +145,7 @@ def _fill(connection: Connection, rows: Iterator[dict[str, Any]]) -> int:
 
 def _is_forgotten(name: str) -> ColumnElement[bool]:
     """A forgotten person has a staged row's hash, so no address or id may be kept beside it."""
-    held = _S.alias("held")
+    held = suppression.alias("held")
     return exists(
         select(held.c.id).where(
             held.c[name] == _stage.c[name],
@@ -165,7 +165,7 @@ def _take_over(connection: Connection) -> int:
         for name in _TAKEN
     ]
     taken = connection.execute(
-        insert(_S)
+        insert(suppression)
         .from_select(_TAKEN, select(*values).where(true()).order_by(_stage.c.place))
         .on_conflict_do_nothing(),
         execution_options={"preserve_rowcount": True},
@@ -258,7 +258,9 @@ def export_csv(
 def _write(store: ControlStore, vault: PhoneVault, file: Any) -> Exported:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
-    query = select(_S).where(_S.c.lifted_time.is_(None)).order_by(_S.c.id)
+    query = (
+        select(suppression).where(suppression.c.lifted_time.is_(None)).order_by(suppression.c.id)
+    )
     rows = withheld = 0
     with store.read() as connection:
         for row in connection.execution_options(yield_per=_CHUNK).execute(query).mappings():

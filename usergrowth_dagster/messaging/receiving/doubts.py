@@ -12,8 +12,6 @@ from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.policy import suppression
 from usergrowth_dagster.messaging.policy.suppression_order import one_after_another
 
-_S = schema.suppression
-
 
 @dataclass(frozen=True)
 class Doubt:
@@ -67,6 +65,12 @@ def suppress_doubtful(
 def _recorded(
     connection: Connection, digests: Collection[bytes], scope: str, since: datetime
 ) -> set[bytes]:
-    same = _S.c.phone_hash.in_(digests) & (_S.c.channel == "sms") & (_S.c.scope == scope)
-    query = select(_S.c.phone_hash).where(same, _S.c.created_time >= since)
+    same = (
+        schema.suppression.c.phone_hash.in_(digests)
+        & (schema.suppression.c.channel == "sms")
+        & (schema.suppression.c.scope == scope)
+    )
+    query = select(schema.suppression.c.phone_hash).where(
+        same, schema.suppression.c.created_time >= since
+    )
     return set(connection.scalars(query))

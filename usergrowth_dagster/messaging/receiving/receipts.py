@@ -57,9 +57,9 @@ _CHUNK = 2_000
 _ROUNDS = 5
 _PAUSE = 0.05
 _LOCK_KEY = 0x75677263  # advisory lock of matching: "ugrc"
-_R = schema.receipt
-_M = schema.message
-_B = schema.batch
+receipt = schema.receipt
+message = schema.message
+batch = schema.batch
 _FINAL_STATUS = (Found.DELIVERED, Found.UNDELIVERED, Found.REJECTED)
 _FINAL_STATES = [state for state in MessageState if state not in MESSAGE_TRANSITIONS]
 
@@ -103,9 +103,9 @@ def take_receipts(
         refused = {row["digest"]: r.phone for row, r in pairs if r.opted_out and r.phone}
         with store.write() as connection:
             ids = _insert(connection, list(rows.values()))
-            mine = _R.c.id.in_(ids)
+            mine = schema.receipt.c.id.in_(ids)
             if refused:  # an old report that comes again must not undo a later START
-                fresh = connection.scalars(select(_R.c.digest).where(mine))
+                fresh = connection.scalars(select(schema.receipt.c.digest).where(mine))
                 addresses = [refused[digest] for digest in fresh if digest in refused]
                 suppress_refused(connection, vault, gateway, addresses, received)
             _find(connection, mine)
@@ -123,7 +123,11 @@ def take_receipts(
                 changed += _apply(connection, _same_messages(ids), outcomes)
                 _finish(connection, mine)
         with store.read() as connection:
-            count = select(func.count()).select_from(_R).where(mine, _R.c.pending)
+            count = (
+                select(func.count())
+                .select_from(schema.receipt)
+                .where(mine, schema.receipt.c.pending)
+            )
             waiting += connection.scalar(count) or 0
     outcomes.count(store)
     return Taken(len(receipts), new, changed, waiting)
@@ -139,17 +143,19 @@ def match_receipts(store: ControlStore, now: datetime | None = None) -> int:
     """
     clock, outcomes = now or utc_now(), Outcomes()
     with store.read() as connection:
-        if connection.scalar(select(_R.c.id).where(_R.c.pending).limit(1)) is None:
+        if connection.scalar(select(receipt.c.id).where(receipt.c.pending).limit(1)) is None:
             return 0
     with store.write() as connection:
         if not _alone(connection):
             return 0
         _find(connection, true())
-        about = and_(_R.c.pending, _R.c.message_id.is_not(None))
+        about = and_(receipt.c.pending, receipt.c.message_id.is_not(None))
         changed = _apply(connection, about, outcomes)
         _finish(connection, true())
         connection.execute(
-            _R.update().where(_R.c.pending, _R.c.received_time < clock - KEEP).values(pending=False)
+            receipt.update()
+            .where(receipt.c.pending, receipt.c.received_time < clock - KEEP)
+            .values(pending=False)
         )
     outcomes.count(store)
     return changed
@@ -205,65 +211,71 @@ def _insert(connection: Connection, rows: list[dict[str, Any]]) -> list[int]:
     if not rows:
         return []
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(_R).on_conflict_do_nothing().returning(_R.c.id)
+    statement = insert(receipt).on_conflict_do_nothing().returning(receipt.c.id)
     rows.sort(key=lambda row: bytes(row["digest"]))
     return list(connection.scalars(statement, rows))
 
 
 def _find(connection: Connection, which: ColumnElement[bool]) -> None:
     """Note the messages that pending reports are about."""
-    sent_by = and_(_B.c.id == _M.c.batch_id, _B.c.gateway == _R.c.gateway)
-    same_request = _M.c.request_id == _R.c.request_id
-    same_address = _M.c.phone_hash == _R.c.phone_hash
-    by_row = select(_M.c.id).where(
-        _M.c.id == _R.c.row_id, or_(_R.c.phone_hash.is_(None), same_address, same_request)
+    sent_by = and_(batch.c.id == message.c.batch_id, batch.c.gateway == receipt.c.gateway)
+    same_request = message.c.request_id == receipt.c.request_id
+    same_address = message.c.phone_hash == receipt.c.phone_hash
+    by_row = select(message.c.id).where(
+        message.c.id == receipt.c.row_id,
+        or_(receipt.c.phone_hash.is_(None), same_address, same_request),
     )
-    by_batch = select(func.max(_M.c.id)).where(_M.c.batch_id == _R.c.batch_id, same_address)
+    by_batch = select(func.max(message.c.id)).where(
+        message.c.batch_id == receipt.c.batch_id, same_address
+    )
     # without an address only a request of one message will do
-    only = case((func.count() == 1, func.max(_M.c.id)))
-    by_request = select(only).where(same_request, or_(_R.c.phone_hash.is_(None), same_address))
+    only = case((func.count() == 1, func.max(message.c.id)))
+    by_request = select(only).where(same_request, or_(receipt.c.phone_hash.is_(None), same_address))
     found = func.coalesce(
         *(
-            query.join_from(_M, _B, sent_by).correlate(_R).scalar_subquery()
+            query.join_from(message, batch, sent_by).correlate(receipt).scalar_subquery()
             for query in (by_row, by_batch, by_request)
         )
     )
     connection.execute(
-        _R.update().where(_R.c.pending, _R.c.message_id.is_(None), which).values(message_id=found)
+        receipt.update()
+        .where(receipt.c.pending, receipt.c.message_id.is_(None), which)
+        .values(message_id=found)
     )
 
 
 def _same_messages(ids: Sequence[int]) -> ColumnElement[bool]:
     """Pending reports about the messages that these reports are about."""
-    mine = _R.alias("mine")
+    mine = receipt.alias("mine")
     return and_(
-        _R.c.pending, _R.c.message_id.in_(select(mine.c.message_id).where(mine.c.id.in_(ids)))
+        receipt.c.pending,
+        receipt.c.message_id.in_(select(mine.c.message_id).where(mine.c.id.in_(ids))),
     )
 
 
 def _can_take(final: ColumnElement[bool]) -> ColumnElement[bool]:
     """Whether a message's state moves by a report, final or not."""
-    held_back = _M.c.state.in_((MessageState.PLANNED, MessageState.CLAIMED))
+    held_back = message.c.state.in_((MessageState.PLANNED, MessageState.CLAIMED))
     return or_(
-        _M.c.state == MessageState.IN_DOUBT,
-        and_(held_back, _M.c.attempts > 0),
-        and_(final, _M.c.state == MessageState.ACCEPTED),
+        message.c.state == MessageState.IN_DOUBT,
+        and_(held_back, message.c.attempts > 0),
+        and_(final, message.c.state == MessageState.ACCEPTED),
     )
 
 
 def _counting(which: ColumnElement[bool]) -> Select[Any]:
     """The report that counts for each message: the first final one, else the first."""
-    moment = func.coalesce(_R.c.report_time, _R.c.received_time)
-    final = _R.c.status.in_(_FINAL_STATUS)
-    order = (case((final, 0), else_=1), _R.c.received_time, moment, _R.c.id)
+    moment = func.coalesce(receipt.c.report_time, receipt.c.received_time)
+    final = receipt.c.status.in_(_FINAL_STATUS)
+    order = (case((final, 0), else_=1), receipt.c.received_time, moment, receipt.c.id)
     return select(
-        _R.c.message_id,
-        _R.c.status,
-        _R.c.code,
-        _R.c.request_id,
+        receipt.c.message_id,
+        receipt.c.status,
+        receipt.c.code,
+        receipt.c.request_id,
         moment.label("moment"),
-        func.row_number().over(partition_by=_R.c.message_id, order_by=order).label("place"),
-    ).where(which, _R.c.status != Found.NOT_FOUND)
+        func.row_number().over(partition_by=receipt.c.message_id, order_by=order).label("place"),
+    ).where(which, receipt.c.status != Found.NOT_FOUND)
 
 
 def _apply(connection: Connection, which: ColumnElement[bool], outcomes: Outcomes) -> int:
@@ -275,23 +287,23 @@ def _apply(connection: Connection, which: ColumnElement[bool], outcomes: Outcome
     report = _counting(which).subquery("report")
     final = report.c.status.in_(_FINAL_STATUS)
     failed = report.c.status.in_((Found.UNDELIVERED, Found.REJECTED))
-    word = _M.c.state.type
+    word = message.c.state.type
     states = [
         (report.c.status == Found.DELIVERED, literal(MessageState.DELIVERED, word)),
         (failed, literal(MessageState.UNDELIVERED, word)),
     ]
-    moves = and_(_M.c.id == report.c.message_id, report.c.place == 1, _can_take(final))
-    update = _M.update().where(moves)
+    moves = and_(message.c.id == report.c.message_id, report.c.place == 1, _can_take(final))
+    update = message.update().where(moves)
     if connection.dialect.name != "sqlite":
         free = (
-            select(_M.c.id)
-            .where(_M.c.id.in_(select(report.c.message_id)))
+            select(message.c.id)
+            .where(message.c.id.in_(select(report.c.message_id)))
             .with_for_update(skip_locked=True)
             .cte("free")
             .prefix_with("materialized", dialect="postgresql")
         )
-        update = update.where(_M.c.id.in_(select(free.c.id)))
-    accepted_before = _M.c.state == MessageState.ACCEPTED
+        update = update.where(message.c.id.in_(select(free.c.id)))
+    accepted_before = message.c.state == MessageState.ACCEPTED
     done = connection.execute(
         update.values(
             state=case(*states, else_=literal(MessageState.ACCEPTED, word)),
@@ -301,14 +313,14 @@ def _apply(connection: Connection, which: ColumnElement[bool], outcomes: Outcome
                 else_="settled_by_receipt",
             ),
             error_code=case((failed, func.nullif(report.c.code, ""))),
-            request_id=func.coalesce(_M.c.request_id, report.c.request_id),
-            sent_time=func.coalesce(_M.c.sent_time, report.c.moment),
+            request_id=func.coalesce(message.c.request_id, report.c.request_id),
+            sent_time=func.coalesce(message.c.sent_time, report.c.moment),
             final_time=case((final, report.c.moment)),
             retry_at=None,
             claimed_by=None,
             lease_until=None,
             updated_time=utc_now(),
-        ).returning(_M.c.occurrence_id, _M.c.state, _M.c.error_code)
+        ).returning(message.c.occurrence_id, message.c.state, message.c.error_code)
     )
     ended = Counter(tuple(row) for row in done)
     for (occurrence_id, state, cause), number in ended.items():
@@ -318,26 +330,26 @@ def _apply(connection: Connection, which: ColumnElement[bool], outcomes: Outcome
 
 def _finish(connection: Connection, which: ColumnElement[bool]) -> None:
     """Reports that have nothing more to say are not pending any longer."""
-    final = _R.c.status.in_(_FINAL_STATUS)
+    final = receipt.c.status.in_(_FINAL_STATUS)
     said = exists(
-        select(_M.c.id).where(
-            _M.c.id == _R.c.message_id,
+        select(message.c.id).where(
+            message.c.id == receipt.c.message_id,
             or_(
-                _M.c.state.in_(_FINAL_STATES),
-                and_(~final, _M.c.state == MessageState.ACCEPTED),
-                _R.c.status == Found.NOT_FOUND,
+                message.c.state.in_(_FINAL_STATES),
+                and_(~final, message.c.state == MessageState.ACCEPTED),
+                receipt.c.status == Found.NOT_FOUND,
             ),
         )
     )
-    connection.execute(_R.update().where(_R.c.pending, which, said).values(pending=False))
+    connection.execute(receipt.update().where(receipt.c.pending, which, said).values(pending=False))
 
 
 def _applicable(which: ColumnElement[bool]) -> Select[Any]:
     """A pending report whose message could take it now, if there is one."""
-    final = _R.c.status.in_(_FINAL_STATUS)
+    final = receipt.c.status.in_(_FINAL_STATUS)
     return (
-        select(_R.c.id)
-        .join(_M, _M.c.id == _R.c.message_id)
-        .where(which, _R.c.pending, _can_take(final))
+        select(receipt.c.id)
+        .join(message, message.c.id == receipt.c.message_id)
+        .where(which, receipt.c.pending, _can_take(final))
         .limit(1)
     )

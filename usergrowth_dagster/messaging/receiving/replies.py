@@ -54,9 +54,9 @@ from usergrowth_dagster.settings import Settings
 _CHUNK = 500
 _AHEAD = timedelta(minutes=10)  # that a provider's clock may differ from ours
 _ORDER_LOCK = 0x75677272  # advisory lock of replies: "ugrr"
-_P = schema.reply
-_M = schema.message
-_O = schema.occurrence
+reply = schema.reply
+message = schema.message
+occurrence = schema.occurrence
 
 
 @dataclass(frozen=True)
@@ -218,9 +218,12 @@ def _heed_promises(store: ControlStore, settings: Settings, known: Sequence[_Kno
     if not silent:
         return
     query = (
-        select(_M.c.phone_hash, _M.c.variant, _O.c.content, _O.c.variants)
-        .join(_O, _M.c.occurrence_id == _O.c.id)
-        .where(_M.c.phone_hash.in_([one.row["phone_hash"] for one in silent]), _M.c.attempts > 0)
+        select(message.c.phone_hash, message.c.variant, occurrence.c.content, occurrence.c.variants)
+        .join(occurrence, message.c.occurrence_id == occurrence.c.id)
+        .where(
+            message.c.phone_hash.in_([one.row["phone_hash"] for one in silent]),
+            message.c.attempts > 0,
+        )
     )
     promised: dict[bytes, set[str]] = {}
     with store.read() as connection:
@@ -288,13 +291,13 @@ def _obey(
 def _name_signatures(connection: Connection, known: Sequence[_Known]) -> None:
     """Where the provider does not say which signature a reply is to: that of the last message."""
     nameless = [one for one in known if one.row["signature"] is None]
-    order = (_M.c.sent_time.desc().nulls_last(), _M.c.id.desc())
-    place = func.row_number().over(partition_by=_M.c.phone_hash, order_by=order)
+    order = (message.c.sent_time.desc().nulls_last(), message.c.id.desc())
+    place = func.row_number().over(partition_by=message.c.phone_hash, order_by=order)
     sent = (
-        select(_M.c.phone_hash, _O.c.signature, place.label("place"))
-        .join(_O, _M.c.occurrence_id == _O.c.id)
-        .where(_M.c.phone_hash.in_([one.row["phone_hash"] for one in nameless]))
-        .where(_M.c.attempts > 0)
+        select(message.c.phone_hash, occurrence.c.signature, place.label("place"))
+        .join(occurrence, message.c.occurrence_id == occurrence.c.id)
+        .where(message.c.phone_hash.in_([one.row["phone_hash"] for one in nameless]))
+        .where(message.c.attempts > 0)
         .subquery()
     )
     query = select(sent.c.phone_hash, sent.c.signature).where(sent.c.place == 1)
@@ -315,7 +318,7 @@ def _not_of_before(
     stored = {
         _digest(vault, one, old): one.row["digest"] for one in known for old in one.old_hashes
     }
-    query = select(_P.c.digest).where(_P.c.digest.in_(stored))
+    query = select(reply.c.digest).where(reply.c.digest.in_(stored))
     again = {stored[digest] for digest in connection.scalars(query)}
     return [one for one in known if one.row["digest"] not in again]
 
@@ -325,7 +328,7 @@ def _store(connection: Connection, known: Sequence[_Known]) -> list[_Known]:
     if not known:
         return []
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(_P).on_conflict_do_nothing().returning(_P.c.digest)
+    statement = insert(reply).on_conflict_do_nothing().returning(reply.c.digest)
     fresh = set(connection.scalars(statement, [one.row for one in known]))
     first = {one.row["digest"]: one for one in reversed(known)}
     return [one for one in known if one.row["digest"] in fresh and first[one.row["digest"]] is one]
@@ -337,12 +340,14 @@ def _not_outdated(
     """Those of which the contrary was not sent later; within a second the refusal wins."""
     if not acting:
         return []
-    moment = func.max(func.coalesce(_P.c.send_time, _P.c.received_time), type_=_P.c.send_time.type)
+    moment = func.max(
+        func.coalesce(reply.c.send_time, reply.c.received_time), type_=reply.c.send_time.type
+    )
     query = (
-        select(_P.c.phone_hash, _P.c.signature, _P.c.action, moment)
-        .where(_P.c.phone_hash.in_({digest for one in acting for digest in _hashes(one)}))
-        .where(_P.c.action != str(Action.NONE))
-        .group_by(_P.c.phone_hash, _P.c.signature, _P.c.action)
+        select(reply.c.phone_hash, reply.c.signature, reply.c.action, moment)
+        .where(reply.c.phone_hash.in_({digest for one in acting for digest in _hashes(one)}))
+        .where(reply.c.action != str(Action.NONE))
+        .group_by(reply.c.phone_hash, reply.c.signature, reply.c.action)
     )
     newest: dict[tuple[Any, ...], datetime] = {}
     for phone_hash, signature, action, when in connection.execute(query):

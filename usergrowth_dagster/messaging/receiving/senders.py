@@ -20,7 +20,7 @@ from usergrowth_dagster.messaging.gateways.protocol import Reply
 from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.texts.refusals import Action
 
-_M = schema.message
+message = schema.message
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,8 @@ def _texted(store: ControlStore, digests: Sequence[bytes]) -> set[bytes]:
     """Those of the hashes to which a message ever went."""
     if not digests:
         return set()
-    query = select(_M.c.phone_hash).where(_M.c.phone_hash.in_(digests), _M.c.attempts > 0)
+    query = select(message.c.phone_hash).where(
+        message.c.phone_hash.in_(digests), message.c.attempts > 0
+    )
     with store.read() as connection:
         return set(connection.scalars(query.distinct()))

@@ -23,7 +23,7 @@ from usergrowth_dagster.messaging.policy.suppression import clean_address
 
 RECEIPT, REPLY = "receipt", "reply"
 KEEP_REPORTS = timedelta(days=30)
-_U = schema.unread
+unread = schema.unread
 _WHY_SIZE = 300
 
 
@@ -56,10 +56,10 @@ def keep_unread(
     if not rows:
         return 0
     insert = sqlite.insert if store.is_sqlite else postgresql.insert
-    statement = insert(_U).on_conflict_do_nothing().returning(_U.c.id)
-    old = (_U.c.kind == RECEIPT) & (_U.c.received_time < received - KEEP_REPORTS)
+    statement = insert(unread).on_conflict_do_nothing().returning(unread.c.id)
+    old = (unread.c.kind == RECEIPT) & (unread.c.received_time < received - KEEP_REPORTS)
     with store.write() as connection:
-        connection.execute(_U.delete().where(old))
+        connection.execute(unread.delete().where(old))
         in_order = sorted(rows.values(), key=lambda row: bytes(row["digest"]))
         return len(connection.scalars(statement, in_order).all())
 
@@ -88,8 +88,8 @@ def _row(
 
 def count_unread(store: ControlStore) -> list[tuple[str, str, int]]:
     """How many entries wait for a person: gateway, kind, entries."""
-    waits = (_U.c.action == "none") & (func.length(_U.c.content) > 0)
-    names = (_U.c.gateway, _U.c.kind)
+    waits = (unread.c.action == "none") & (func.length(unread.c.content) > 0)
+    names = (unread.c.gateway, unread.c.kind)
     query = select(*names, func.count()).where(waits).group_by(*names).order_by(*names)
     with store.read() as connection:
         return [(row[0], row[1], int(row[2])) for row in connection.execute(query)]
@@ -99,7 +99,7 @@ def mentioning(connection: Connection, vault: PhoneVault, addresses: Sequence[st
     """Ids of the kept entries that are from or about an address, or hold it in any place."""
     hashes = {vault.digest(address) for address in addresses}
     forms = {form for address in addresses for form in _forms(vault, address) if len(form) > 5}
-    query = select(_U.c.id, _U.c.phone_hash, _U.c.content)
+    query = select(unread.c.id, unread.c.phone_hash, unread.c.content)
     return [
         number
         for number, phone_hash, sealed in connection.execute(query)

@@ -18,8 +18,8 @@ ASKED_AGAIN = (
 """Reasons that held for one occurrence; whoever was skipped for another one stays so."""
 
 _CHUNK = 20_000
-_M = schema.message
-_O = schema.occurrence
+message = schema.message
+occurrence = schema.occurrence
 
 
 def copy_recipients(store: ControlStore, source_id: int, target_id: int) -> bool:
@@ -36,7 +36,9 @@ def copy_recipients(store: ControlStore, source_id: int, target_id: int) -> bool
     while True:
         with store.write() as connection:
             state = connection.scalar(
-                select(_O.c.state).where(_O.c.id == target_id).with_for_update(read=True)
+                select(occurrence.c.state)
+                .where(occurrence.c.id == target_id)
+                .with_for_update(read=True)
             )
             if state is not OccurrenceState.PLANNING:
                 return False
@@ -45,9 +47,9 @@ def copy_recipients(store: ControlStore, source_id: int, target_id: int) -> bool
                 return True
             hold_key(connection)
             columns, query = _copies(source_id, target_id)
-            query = query.where(_M.c.id > after, _M.c.id <= upper).order_by(_M.c.id)
+            query = query.where(message.c.id > after, message.c.id <= upper).order_by(message.c.id)
             connection.execute(
-                insert(_M)
+                insert(message)
                 .from_select(columns, query, include_defaults=False)
                 .on_conflict_do_nothing(index_elements=["occurrence_id", "channel", "user_id"])
             )
@@ -56,9 +58,9 @@ def copy_recipients(store: ControlStore, source_id: int, target_id: int) -> bool
 
 def _upper(connection: Connection, source_id: int, after: int) -> int | None:
     ids = (
-        select(_M.c.id)
-        .where(_M.c.occurrence_id == source_id, _M.c.id > after)
-        .order_by(_M.c.id)
+        select(message.c.id)
+        .where(message.c.occurrence_id == source_id, message.c.id > after)
+        .order_by(message.c.id)
         .limit(_CHUNK)
         .subquery()
     )
@@ -72,21 +74,21 @@ def _copies(source_id: int, target_id: int) -> tuple[Sequence[str], Any]:
         *("channel", "user_id", "user_hash", "item_id", "phone_number", "phone_hash"),
         *("template_params", "segments", "zone", "variant"),
     )
-    skipped = _M.c.state == MessageState.SKIPPED
-    for_good = and_(skipped, func.coalesce(_M.c.reason, "").not_in(ASKED_AGAIN))
-    erased = _M.c.phone_number.is_(None)
+    skipped = message.c.state == MessageState.SKIPPED
+    for_good = and_(skipped, func.coalesce(message.c.reason, "").not_in(ASKED_AGAIN))
+    erased = message.c.phone_number.is_(None)
     state = case(
-        (for_good | erased, literal(MessageState.SKIPPED, _M.c.state.type)),
-        else_=literal(MessageState.PLANNED, _M.c.state.type),
+        (for_good | erased, literal(MessageState.SKIPPED, message.c.state.type)),
+        else_=literal(MessageState.PLANNED, message.c.state.type),
     )
-    reason = case((for_good, _M.c.reason), (erased, literal("forgotten")), else_=null())
+    reason = case((for_good, message.c.reason), (erased, literal("forgotten")), else_=null())
     query = select(
         literal(target_id),
-        *(_M.c[key] for key in same),
+        *(message.c[key] for key in same),
         state,
         reason,
         literal(0),
-        literal(utc_now(), _M.c.updated_time.type),
-    ).where(_M.c.occurrence_id == source_id)
+        literal(utc_now(), message.c.updated_time.type),
+    ).where(message.c.occurrence_id == source_id)
     columns = ("occurrence_id", *same, "state", "reason", "attempts", "updated_time")
     return columns, query

@@ -29,8 +29,6 @@ from usergrowth_dagster.messaging.schedules.task_windows import task_window
 from usergrowth_dagster.messaging.texts.billing import price_of
 from usergrowth_dagster.settings import Settings
 
-_O = schema.occurrence
-
 
 @dataclass(frozen=True)
 class Occurrence:
@@ -122,7 +120,9 @@ def open_occurrence(
                 code="campaign.unknown",
             )
         held = connection.scalar(
-            select(_O.c.id).where(_O.c.schedule_id == schedule["id"], _O.c.name == name)
+            select(schema.occurrence.c.id).where(
+                schema.occurrence.c.schedule_id == schedule["id"], schema.occurrence.c.name == name
+            )
         )
         if held is None:
             held = _create(store, connection, settings, task, schedule, name, now)
@@ -158,7 +158,7 @@ def _create(
         check_refusable(settings, task, text["name"], text["content"], text["type"])
     now = utc_now()
     made = connection.execute(
-        _O.insert().values(
+        schema.occurrence.insert().values(
             **_unused_id(store, connection),
             schedule_id=schedule["id"],
             name=name,
@@ -200,7 +200,7 @@ def _unused_id(store: ControlStore, connection: Connection) -> dict[str, int]:
     kept = connection.scalar(
         select(func.max(history.c.record_id)).where(history.c.kind == str(Kind.OCCURRENCE))
     )
-    newest = connection.scalar(select(func.max(_O.c.id)))
+    newest = connection.scalar(select(func.max(schema.occurrence.c.id)))
     return {"id": 1 + max(kept or 0, newest or 0)}
 
 
@@ -226,10 +226,10 @@ def move_schedule(
 
 def _find(store: ControlStore, *conditions: object) -> list[Occurrence]:
     query = (
-        select(_O, schema.schedule.c.name.label("schedule"))
-        .join(schema.schedule, schema.schedule.c.id == _O.c.schedule_id)
+        select(schema.occurrence, schema.schedule.c.name.label("schedule"))
+        .join(schema.schedule, schema.schedule.c.id == schema.occurrence.c.schedule_id)
         .where(*conditions)  # type: ignore[arg-type]
-        .order_by(_O.c.due, _O.c.id)
+        .order_by(schema.occurrence.c.due, schema.occurrence.c.id)
     )
     names = Occurrence.__dataclass_fields__
     with store.read() as connection:
@@ -247,35 +247,39 @@ def _find(store: ControlStore, *conditions: object) -> list[Occurrence]:
 
 def occurrence(store: ControlStore, occurrence_id: int) -> Occurrence:
     """One occurrence."""
-    return _find(store, _O.c.id == occurrence_id)[0]
+    return _find(store, schema.occurrence.c.id == occurrence_id)[0]
 
 
 def find_occurrence(store: ControlStore, task: Task) -> Occurrence | None:
     """A task's occurrence on its execution date, if it is planned."""
-    found = _find(store, _O.c.task_id == task.task_id, _O.c.name == occurrence_name(task))
+    found = _find(
+        store,
+        schema.occurrence.c.task_id == task.task_id,
+        schema.occurrence.c.name == occurrence_name(task),
+    )
     return found[0] if found else None
 
 
 def occurrences_of(store: ControlStore, task_id: str) -> list[Occurrence]:
     """A task's occurrences."""
-    return _find(store, _O.c.task_id == task_id)
+    return _find(store, schema.occurrence.c.task_id == task_id)
 
 
 def due_occurrences(store: ControlStore, now: datetime) -> list[Occurrence]:
     """Occurrences to dispatch at ``now`` (business clock), earliest first."""
     return _find(
         store,
-        _O.c.state.in_((OccurrenceState.READY, OccurrenceState.SENDING)),
+        schema.occurrence.c.state.in_((OccurrenceState.READY, OccurrenceState.SENDING)),
         schema.schedule.c.paused.is_(False),
-        _O.c.due <= now,
-        _O.c.send_by > now,
+        schema.occurrence.c.due <= now,
+        schema.occurrence.c.send_by > now,
     )
 
 
 def late_occurrences(store: ControlStore, now: datetime) -> list[Occurrence]:
     """Occurrences past their send-by at ``now`` that are not done."""
     states = (OccurrenceState.READY, OccurrenceState.SENDING, OccurrenceState.STOPPED)
-    return _find(store, _O.c.state.in_(states), _O.c.send_by <= now)
+    return _find(store, schema.occurrence.c.state.in_(states), schema.occurrence.c.send_by <= now)
 
 
 def change_state(
@@ -293,12 +297,16 @@ def change_state(
     """
     with store.write() as connection:
         if only_if is not None:
-            connection.execute(select(_O.c.id).where(_O.c.id == occurrence.id).with_for_update())
+            connection.execute(
+                select(schema.occurrence.c.id)
+                .where(schema.occurrence.c.id == occurrence.id)
+                .with_for_update()
+            )
             if not only_if(connection):
                 return False
         done = connection.execute(
-            _O.update()
-            .where(_O.c.id == occurrence.id, _O.c.state.in_(sources))
+            schema.occurrence.update()
+            .where(schema.occurrence.c.id == occurrence.id, schema.occurrence.c.state.in_(sources))
             .values(state=state, reason=reason, updated_time=utc_now())
         )
         if not done.rowcount:

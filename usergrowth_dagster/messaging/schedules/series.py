@@ -46,8 +46,7 @@ from usergrowth_dagster.settings import Settings
 MISSED = "missed"
 TOO_OLD = "audience_stale"
 _FORGOTTEN = timedelta(days=400)  # a series whose last time is longer ago has ended
-_O = schema.occurrence
-_S = schema.schedule
+schedule = schema.schedule
 
 
 @dataclass
@@ -96,7 +95,7 @@ def open_due_repeats(store: ControlStore, settings: Settings, now: datetime) -> 
     """
     done = Opened()
     with store.read() as connection:
-        found = all_series(connection, settings, _S.c.paused.is_(False))
+        found = all_series(connection, settings, schedule.c.paused.is_(False))
     for series in found:
         _open_one(store, settings, series, now, done)
     return done
@@ -105,7 +104,7 @@ def open_due_repeats(store: ControlStore, settings: Settings, now: datetime) -> 
 def repeats_wait(store: ControlStore, settings: Settings, now: datetime) -> bool:
     """Whether :func:`open_due_repeats` would find anything to do."""
     with store.read() as connection:
-        found = all_series(connection, settings, _S.c.paused.is_(False))
+        found = all_series(connection, settings, schedule.c.paused.is_(False))
     return any(_todo(store, settings, series, now) for series in found)
 
 
@@ -171,27 +170,27 @@ def all_series(
     job, signature, template = schema.inference_job, schema.signature, schema.template
     query = (
         select(
-            _O,
-            *(_S.c[key] for key in ("repeat_cycle_unit", "repeat_cycle", "repeat_times")),
-            _S.c.end_time,
-            _S.c.name.label("schedule"),
+            schema.occurrence,
+            *(schedule.c[key] for key in ("repeat_cycle_unit", "repeat_cycle", "repeat_times")),
+            schedule.c.end_time,
+            schedule.c.name.label("schedule"),
             job.c.user_config,
             job.c.data_path,
         )
-        .join(_S, _S.c.id == _O.c.schedule_id)
-        .join(job, job.c.name == _O.c.task_id)
-        .join(signature, signature.c.id == _S.c.signature_id)
-        .join(template, template.c.id == _S.c.template_id)
+        .join(schedule, schedule.c.id == schema.occurrence.c.schedule_id)
+        .join(job, job.c.name == schema.occurrence.c.task_id)
+        .join(signature, signature.c.id == schedule.c.signature_id)
+        .join(template, template.c.id == schedule.c.template_id)
         .where(
-            _O.c.sequence == 0,
-            _O.c.state != OccurrenceState.PLANNING,
-            _S.c.repeat_cycle_unit != RepeatUnit.NEVER,
+            schema.occurrence.c.sequence == 0,
+            schema.occurrence.c.state != OccurrenceState.PLANNING,
+            schedule.c.repeat_cycle_unit != RepeatUnit.NEVER,
             signature.c.status != ReviewStatus.REJECTED,
             template.c.status != ReviewStatus.REJECTED,
-            ~rejected_variants(_S).exists(),
+            ~rejected_variants(schedule).exists(),
             *conditions,
         )
-        .order_by(_O.c.id)
+        .order_by(schema.occurrence.c.id)
     )
     return [
         Series(
@@ -208,14 +207,19 @@ def _known(connection: Connection, first: RowMapping) -> dict[int, _Known]:
     """The newest occurrences of a series, by number; older ones matter no more."""
     job = schema.inference_job
     query = (
-        select(_O.c.id, _O.c.sequence, _O.c.state, _O.c.reason)
-        .join(job, job.c.name == _O.c.task_id)
+        select(
+            schema.occurrence.c.id,
+            schema.occurrence.c.sequence,
+            schema.occurrence.c.state,
+            schema.occurrence.c.reason,
+        )
+        .join(job, job.c.name == schema.occurrence.c.task_id)
         .where(
-            _O.c.schedule_id == first["schedule_id"],
-            _O.c.sequence.is_not(None),
+            schema.occurrence.c.schedule_id == first["schedule_id"],
+            schema.occurrence.c.sequence.is_not(None),
             job.c.data_path == first["data_path"],
         )
-        .order_by(_O.c.sequence.desc())
+        .order_by(schema.occurrence.c.sequence.desc())
         .limit(50)
     )
     return {row.sequence: _Known(*row) for row in connection.execute(query)}
@@ -288,7 +292,7 @@ def _create(
     """A new occurrence in planning; None when another process has made it, or it may not be."""
     with store.write(alone=True) as connection:
         paused = connection.scalar(
-            select(_S.c.paused).where(_S.c.id == series.first["schedule_id"])
+            select(schedule.c.paused).where(schedule.c.id == series.first["schedule_id"])
         )
         if paused:
             return None
@@ -315,7 +319,7 @@ def _insert(
     insert = sqlite.insert if store.is_sqlite else postgresql.insert
     now = utc_now()
     made = connection.scalar(
-        insert(_O)
+        insert(schema.occurrence)
         .values(
             **{key: series.first[key] for key in _FROZEN},
             name=series.name(number, settings),
@@ -329,7 +333,7 @@ def _insert(
             **values,
         )
         .on_conflict_do_nothing(index_elements=["schedule_id", "name"])
-        .returning(_O.c.id)
+        .returning(schema.occurrence.c.id)
     )
     return None if made is None else int(made)
 

@@ -16,7 +16,7 @@ from usergrowth_dagster.messaging.schedules.windows import (
 )
 from usergrowth_dagster.settings import Settings
 
-_O = schema.occurrence
+occurrence = schema.occurrence
 
 
 def task_window(
@@ -47,8 +47,10 @@ def _first_due(
 ) -> datetime:
     """When the first occurrence of the upload of a task that is decided again was due."""
     found: datetime | None = connection.scalar(
-        select(_O.c.due).where(
-            _O.c.schedule_id == schedule["id"], _O.c.task_id == task.upload, _O.c.sequence == 0
+        select(occurrence.c.due).where(
+            occurrence.c.schedule_id == schedule["id"],
+            occurrence.c.task_id == task.upload,
+            occurrence.c.sequence == 0,
         )
     )
     job = schema.inference_job

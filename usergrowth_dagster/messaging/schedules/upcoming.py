@@ -13,8 +13,8 @@ from usergrowth_dagster.messaging.schedules.series import all_series, too_old
 from usergrowth_dagster.messaging.schedules.windows import first_due
 from usergrowth_dagster.settings import Settings
 
-_O = schema.occurrence
-_S = schema.schedule
+occurrence = schema.occurrence
+schedule = schema.schedule
 
 
 def next_due(
@@ -32,7 +32,11 @@ def next_due(
         now: business clock.
     """
     with store.read() as connection:
-        row = connection.execute(select(_S).where(_S.c.name == schedule)).mappings().first()
+        row = (
+            connection.execute(select(schema.schedule).where(schema.schedule.c.name == schedule))
+            .mappings()
+            .first()
+        )
         if row is None:
             return None
         times = [
@@ -57,7 +61,7 @@ class Upcoming:
 def upcoming(store: ControlStore, settings: Settings, now: datetime) -> Upcoming:
     """When schedules are due after ``now``; a record that cannot be read hides no other one."""
     with store.read() as connection:
-        names = connection.scalars(select(_S.c.name)).all()
+        names = connection.scalars(select(schedule.c.name)).all()
     found = Upcoming()
     for name in names:
         try:
@@ -79,10 +83,10 @@ def _short(error: Exception) -> str:
 
 
 def _planned(connection: Connection, schedule: RowMapping, now: datetime) -> list[datetime]:
-    query = select(func.min(_O.c.due)).where(
-        _O.c.schedule_id == schedule["id"],
-        _O.c.due > now,
-        _O.c.state.in_((OccurrenceState.PLANNING, OccurrenceState.READY)),
+    query = select(func.min(occurrence.c.due)).where(
+        occurrence.c.schedule_id == schedule["id"],
+        occurrence.c.due > now,
+        occurrence.c.state.in_((OccurrenceState.PLANNING, OccurrenceState.READY)),
     )
     found = connection.scalar(query)
     return [found] if found else []
@@ -92,7 +96,7 @@ def _repeated(
     connection: Connection, settings: Settings, schedule: RowMapping, now: datetime
 ) -> list[datetime]:
     times = []
-    for series in all_series(connection, settings, _S.c.id == schedule["id"]):
+    for series in all_series(connection, settings, schema.schedule.c.id == schedule["id"]):
         number = series.times.latest(now)
         following = 0 if number is None else number + 1
         due = series.times.due(following)
@@ -103,7 +107,7 @@ def _repeated(
 
 def _undecided(connection: Connection, settings: Settings, schedule: RowMapping) -> list[datetime]:
     job = schema.inference_job
-    planned = exists().where(_O.c.task_id == job.c.name)
+    planned = exists().where(occurrence.c.task_id == job.c.name)
     query = select(job.c.user_config, job.c.execution_date).where(
         job.c.campaign_id == schedule["campaign_id"],
         job.c.data_path == "population/" + job.c.name,
