@@ -141,7 +141,7 @@ def test_signature_rules_are_named(name: str, rule: str) -> None:
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
-        ("您好", "must tell how to refuse: add '拒收请回复R'"),
+        ("您好", "must say how to refuse: add '拒收请回复R'"),
         ("您好${a}${b}" + OPT_OUT, "text between them: ${a}${b}"),
         ("您好${a}和${a}" + OPT_OUT, "each variable stands once, but a is repeated"),
         ("您好${a" + OPT_OUT, "one is not closed"),
@@ -182,7 +182,7 @@ def test_template_edges() -> None:
         template_problems("mail", "字" * 900 + "【x】 Unsubscribe: …", "promotion", [], "email")
         == []
     )
-    assert "tell how to refuse" in template_problems("mail", "hi", "promotion", ["回T"], "email")[0]
+    assert "say how to refuse" in template_problems("mail", "hi", "promotion", ["回T"], "email")[0]
     assert "variables only" in template_problems("code", "${code}", "code", REFUSALS)[0]
     assert "30 characters" in template_problems("x" * 31, "您好", "code", REFUSALS)[0]
 

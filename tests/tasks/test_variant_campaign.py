@@ -228,5 +228,5 @@ def test_a_mistake_in_a_variant_is_one_sentence(home: Path) -> None:
     path = write_campaign(home, "spring", template=bad)
     (sentence,) = errors(cli(home, "apply", "-f", str(path)))
     assert (
-        "template.variants.gift.content: a promotion template must tell how to refuse" in sentence
+        "template.variants.gift.content: a promotion template must say how to refuse" in sentence
     )

@@ -110,7 +110,7 @@ def _count(connection: Connection, occurrence_id: int, stage: Stage, tally: Tall
         .with_for_update(read=True, key_share=True)
     )
     mine = (failure_score.c.occurrence_id == occurrence_id, failure_score.c.stage == str(stage))
-    held = dict(
+    scores = dict(
         connection.execute(
             select(failure_score.c.cause, failure_score.c.score)
             .where(*mine)
@@ -121,18 +121,18 @@ def _count(connection: Connection, occurrence_id: int, stage: Stage, tally: Tall
         .all()
     )
     added = Counter({cause: n for cause, n in tally.failures.items() if not is_personal(cause)})
-    room = _MOST_CAUSES - len(held)
-    known = {cause: n for cause, n in added.items() if cause in held}
-    fresh = {cause: n for cause, n in added.most_common() if cause not in held}
+    room = _MOST_CAUSES - len(scores)
+    known = {cause: n for cause, n in added.items() if cause in scores}
+    fresh = {cause: n for cause, n in added.most_common() if cause not in scores}
     added = Counter(known | dict(list(fresh.items())[: max(room, 0)]))
     added[ANY] = tally.failures.total()
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     clock = utc_now()
-    for cause in sorted(held.keys() | added.keys()):
-        score = max(held.get(cause, 0) + added[cause] - _TAKEN_AWAY * tally.successes, 0)
-        if score == held.get(cause) and not added[cause]:
+    for cause in sorted(scores.keys() | added.keys()):
+        score = max(scores.get(cause, 0) + added[cause] - _TAKEN_AWAY * tally.successes, 0)
+        if score == scores.get(cause) and not added[cause]:
             continue
-        if cause in held:
+        if cause in scores:
             connection.execute(
                 failure_score.update()
                 .where(*mine, failure_score.c.cause == cause)
@@ -182,8 +182,8 @@ class Failing:
 
 def failing(store: ControlStore, settings: Settings, occurrence_id: int) -> Failing | None:
     """The cause for which an occurrence must stop, if there is one."""
-    found = _found(store, settings, _OVER_HERE, {"occurrence": occurrence_id})
-    return found[0] if found else None
+    failures = _found(store, settings, _OVER_HERE, {"occurrence": occurrence_id})
+    return failures[0] if failures else None
 
 
 _OVER = (

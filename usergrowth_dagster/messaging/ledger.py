@@ -82,14 +82,14 @@ class Ledger:
         channel = None
         for chunk in _chunks(rows, _CHUNK):
             with self.store.write() as connection:
-                found = connection.execute(
+                opened = connection.execute(
                     select(occurrence.c.state, occurrence.c.channel)
                     .where(occurrence.c.id == occurrence_id)
                     .with_for_update(read=True)
                 ).one()
-                if found[0] is not OccurrenceState.PLANNING:
+                if opened[0] is not OccurrenceState.PLANNING:
                     return False
-                channel = found[1]
+                channel = opened[1]
                 hold_key(connection, self.vault)
                 carry_over(connection, self.vault, [row["phone"] for row in chunk if row["phone"]])
                 sealed = [self._sealed(row) for row in chunk]

@@ -1,4 +1,4 @@
-"""Tell the operator's webhook that delivery needs a person."""
+"""Alerts to the operator's webhook: delivery needs a person."""
 
 import logging
 from typing import Any
@@ -10,10 +10,10 @@ _log = logging.getLogger(__name__)
 
 
 def post(settings: Settings, event: str, **facts: Any) -> bool:
-    """Post ``{"event": …, …}`` to the setting ``failure_webhook``; says whether it was taken.
+    """Post ``{"event": …, …}`` to the setting ``failure_webhook``; returns whether it was taken.
 
     The facts are names and counts, never a person's. A webhook that does not answer must not hold
-    up delivery: that is logged, and what was to be told is in the record's history anyhow.
+    up delivery: that is logged, and the record's history has the event anyhow.
     """
     if not settings.failure_webhook:
         return False

@@ -113,11 +113,11 @@ class Claims:
                 {**rows, "most": limit, "worker": self.worker, "until": clock + self.lease},
             )
             names = tuple(taken.keys())
-            found = [dict(zip(names, row, strict=True)) for row in taken.all()]
+            claimed = [dict(zip(names, row, strict=True)) for row in taken.all()]
             if bucket is not None:
-                bucket.spend(connection, len(found))
+                bucket.spend(connection, len(claimed))
             failpoints.reach(failpoints.CLAIMING)
-        return Claimed(sorted(found, key=itemgetter("id")))
+        return Claimed(sorted(claimed, key=itemgetter("id")))
 
     def submitting(
         self,
@@ -154,9 +154,9 @@ class Claims:
                 connection.execute(text("lock table suppression in share mode"))
             if first is not None:
                 first(connection)
-            held = situation(connection, occurrence_id, now, lock=True)
-            if not held.open:
-                return Cleared(held)
+            present = situation(connection, occurrence_id, now, lock=True)
+            if not present.open:
+                return Cleared(present)
             objections = screen(connection, message_ids) if screen else ()
             clock, since = utc_now(), time.monotonic()  # after any wait for rivals
             mine = (
@@ -173,7 +173,7 @@ class Claims:
             if bucket is not None:
                 bucket.spend(connection, len(moved) - len(message_ids))
             failpoints.reach(failpoints.WRITING)
-        return Cleared(held, batch_id, moved, skipped, waiting, since)
+        return Cleared(present, batch_id, moved, skipped, waiting, since)
 
     def _move(
         self,
@@ -267,10 +267,10 @@ class Claims:
         clock = utc_now()
 
         def lapsed(state: MessageState) -> Any:
-            found = select(message.c.id).where(
+            lapsed_rows = select(message.c.id).where(
                 message.c.state == state, message.c.lease_until <= clock
             )
-            return found.with_for_update(skip_locked=True)  # else somebody is at work on it
+            return lapsed_rows.with_for_update(skip_locked=True)  # else somebody is at work on it
 
         free = {"claimed_by": None, "lease_until": None}
         with self.store.write() as connection:

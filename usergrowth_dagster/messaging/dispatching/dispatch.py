@@ -91,7 +91,7 @@ def dispatch(
 
 
 class _Gateways:
-    """The gateway of each channel, made on first use; one that cannot be made is told once."""
+    """The gateway of each channel, made on first use; one that cannot be made is reported once."""
 
     def __init__(self, settings: Settings, given: Gateway | None, counts: DispatchCounts) -> None:
         self.settings, self.given, self.counts = settings, given, counts
@@ -109,8 +109,8 @@ class _Gateways:
             except UserError as error:
                 self.made[channel] = None
                 self.counts.failed.append(str(error))
-        found = self.given or self.made[channel]
-        return None if found is None or found.name in self.broken else found
+        gateway = self.given or self.made[channel]
+        return None if gateway is None or gateway.name in self.broken else gateway
 
     def named(self, name: str) -> Gateway | None:
         """The gateway of that name, to look up what it was given, even if another is set now."""
@@ -120,10 +120,10 @@ class _Gateways:
             return None
         if name not in self.by_name:
             try:
-                found = gateway_named(self.settings, name)
-                found.require_set_up()
-                self.by_name[name] = found
-            except UserError:  # not set up any more; reconcile tells
+                gateway = gateway_named(self.settings, name)
+                gateway.require_set_up()
+                self.by_name[name] = gateway
+            except UserError:  # not set up any more; reconcile reports it
                 self.by_name[name] = None
         return self.by_name[name]
 
@@ -278,9 +278,9 @@ class _Round:
         """Look doubtful rows up at the gateway that was given them."""
         gateway = self.gateways.named(name)
         if gateway is not None:
-            found = settle(self.ledger, gateway, first_again=self.look_up_again)
-            self.counts.settled += found.settled
-            self.counts.failed += found.failed
+            settled = settle(self.ledger, gateway, first_again=self.look_up_again)
+            self.counts.settled += settled.settled
+            self.counts.failed += settled.failed
 
     def _expire(self, occurrence: Occurrence) -> None:
         """Close an occurrence past its send-by."""

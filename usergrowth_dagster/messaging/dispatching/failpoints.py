@@ -17,9 +17,9 @@ ANSWERED = "provider_answered"
 RECORDING = "result_uncommitted"
 RECORDED = "result_committed"
 TAKEN_BACK = "taken_back"  # a batch that was written ahead is not handed over after all
-LOOKED_UP = "looked_up"  # the provider has told, nothing is written yet
-SETTLED = "settled"  # what it told is written
-STOPPING = "stop_committed"  # a campaign is stopped, nobody is told yet
+LOOKED_UP = "looked_up"  # the provider has answered, nothing is written yet
+SETTLED = "settled"  # its answer is written
+STOPPING = "stop_committed"  # a campaign is stopped, no alert is out yet
 EXPIRED = "expired"
 FINISHED = "occurrence_done"
 

@@ -99,8 +99,8 @@ def _found(finding: Finding) -> Settled:
 def _again(rows: Sequence[Mapping[str, Any]], first_again: timedelta) -> dict[datetime, list[int]]:
     """When each row is asked for next; rows of one batch at one time."""
     now = utc_now()
-    found: dict[datetime, list[int]] = {}
+    by_time: dict[datetime, list[int]] = {}
     for row in rows:
         age = now - row["submitted_time"]
-        found.setdefault(now + min(max(age, first_again), LAST_AGAIN), []).append(row["id"])
-    return found
+        by_time.setdefault(now + min(max(age, first_again), LAST_AGAIN), []).append(row["id"])
+    return by_time

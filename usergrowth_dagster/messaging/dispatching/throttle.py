@@ -22,9 +22,9 @@ def database_clock(connection: Connection) -> datetime:
     """The clock that all dispatchers share: the database server's, or this machine's for SQLite."""
     if connection.dialect.name == "sqlite":
         return utc_now()
-    found = connection.scalar(select(func.clock_timestamp()))
-    assert isinstance(found, datetime)
-    return found
+    now = connection.scalar(select(func.clock_timestamp()))
+    assert isinstance(now, datetime)
+    return now
 
 
 @dataclass(frozen=True)

@@ -253,11 +253,11 @@ class Sender:
         tally = self.outcomes.tallies[self.occurrence.id, Stage.SUBMISSION]
         if tally.most * _EARLY >= self.settings.stop_after_failures:
             self.outcomes.count(self.ledger.store)
-        found = failing(self.ledger.store, self.settings, self.occurrence.id)
-        if found is None:
+        failure = failing(self.ledger.store, self.settings, self.occurrence.id)
+        if failure is None:
             return True
         self._write_down()
-        self.stop(str(found))
+        self.stop(str(failure))
         return False
 
     def _suppress(self, batch: OutBatch, answers: Mapping[str, Result]) -> None:
@@ -344,7 +344,7 @@ class Sender:
         return ahead
 
     def stop(self, reason: str) -> None:
-        """Stop the occurrence and tell the webhook; of several workers, one does."""
+        """Stop the occurrence and alert the webhook; of several workers, one does."""
         store, occurrence = self.ledger.store, self.occurrence
         if not change_state(store, occurrence, OccurrenceState.STOPPED, READY, reason):
             return

@@ -112,13 +112,14 @@ class BoundedClient:
                 content=body,
                 extensions={"timeout": limits},
             ) as response:
-                told = {
+                answer_headers = {
                     name.decode("latin-1").lower(): value.decode("latin-1")
                     for name, value in response.headers
                 }
-                if told.get("content-encoding", "identity").strip().lower() not in _PLAIN:
+                encoding = answer_headers.get("content-encoding", "identity")
+                if encoding.strip().lower() not in _PLAIN:
                     raise BadAnswerError("the answer is encoded, which was not asked for")
-                return Answered(response.status, told, _bounded(response.iter_stream()))
+                return Answered(response.status, answer_headers, _bounded(response.iter_stream()))
         finally:
             _end.reset(token)
 
@@ -158,7 +159,7 @@ def _bounded(parts: Iterable[bytes]) -> bytes:
 
 
 def trusted() -> ssl.SSLContext:
-    """The authorities of this system, of certifi, and of the file that requests is told to use.
+    """The authorities of this system, of certifi, and of the file that requests is set to use.
 
     Reading them takes a tenth of a second, so that is done once for each setting of the variables.
     """

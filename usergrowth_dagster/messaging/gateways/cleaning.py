@@ -193,12 +193,12 @@ def one_answer_each(out_ids: Iterable[str], results: object) -> dict[str, Result
         results: what the gateway returned, supposed to be :class:`Result` objects.
     """
     asked = list(out_ids)
-    found = results if isinstance(results, Sequence) else ()
-    plain = {one.out_id: one for one in found if _is_plain(one)}
-    if list(plain) == asked and len(found) == len(asked):
+    listed = results if isinstance(results, Sequence) else ()
+    plain = {one.out_id: one for one in listed if _is_plain(one)}
+    if list(plain) == asked and len(listed) == len(asked):
         return plain
     given: dict[str, list[Result]] = {}
-    for result in found:
+    for result in listed:
         if isinstance(result, Result):
             one = clean_result(result)
             given.setdefault(_same_id(one.out_id), []).append(one)
@@ -236,11 +236,11 @@ def one_finding_each(out_ids: Iterable[str], findings: object) -> dict[str, Find
             given.setdefault(_same_id(one.out_id), []).append(one)
     agreed = {}
     for out_id in out_ids:
-        found = {one.found: one for one in given.get(_same_id(out_id), [])}
-        if found.keys() & {Found.DELIVERED, Found.UNDELIVERED}:
-            found.pop(Found.ACCEPTED, None)  # a step on the way, not a contrary finding
-        if len(found) == 1:
-            (one,) = found.values()
+        by_fate = {one.found: one for one in given.get(_same_id(out_id), [])}
+        if by_fate.keys() & {Found.DELIVERED, Found.UNDELIVERED}:
+            by_fate.pop(Found.ACCEPTED, None)  # a step on the way, not a contrary finding
+        if len(by_fate) == 1:
+            (one,) = by_fate.values()
             if one.found is not Found.NOT_FOUND:
                 agreed[out_id] = replace(one, out_id=out_id)
     return agreed

@@ -18,7 +18,7 @@ anything else                              in doubt
 =========================================  ==============================================
 
 A text of several parts is one message for Kannel only where the sendsms-user has
-``concatenation = true``; without it the 503 tells the fate of the first part alone, so such a text
+``concatenation = true``; without it the 503 is about the first part alone, so such a text
 is in doubt. ``max-messages`` of the sendsms-user must be large enough, its default 1 cuts texts.
 
 Kannel cannot be asked about a message: bearerbox's status page has only totals. A row in doubt is

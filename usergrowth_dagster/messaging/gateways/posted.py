@@ -81,7 +81,7 @@ def read_one(
         UnsignedError: the entry is forged.
     """
     try:
-        found = read()
+        item = read()
     except UnsignedError:
         raise
     except UserError as error:
@@ -89,7 +89,7 @@ def read_one(
     except Exception as error:  # its text might hold a number
         why = f"{where}: {type(error).__name__}"
         return Unread(why, raw(), phone if isinstance(phone, str) and phone else None)
-    return Unread(f"{where}: of another system", None) if found is None else found
+    return Unread(f"{where}: of another system", None) if item is None else item
 
 
 def moment_of(entry: Entry, key: str, zone: tzinfo) -> datetime | None:
@@ -98,10 +98,10 @@ def moment_of(entry: Entry, key: str, zone: tzinfo) -> datetime | None:
     if not isinstance(value, str) or len(value) > 64:
         return None
     try:
-        found = datetime.fromisoformat(value.strip())
+        moment = datetime.fromisoformat(value.strip())
     except ValueError:
         return None
-    return found if found.tzinfo else found.replace(tzinfo=zone)
+    return moment if moment.tzinfo else moment.replace(tzinfo=zone)
 
 
 def text_of(entry: Entry, key: str, where: str, *, empty: bool = False) -> str:

@@ -159,7 +159,7 @@ class Receipt:
 class Reply:
     """A text that a recipient sent back.
 
-    ``signature`` is the one that the reply was to, where the provider tells; ``sequence_id`` the
+    ``signature`` is the one that the reply was to, where the provider says so; ``sequence_id`` the
     provider's own id of the reply.
     """
 
@@ -237,10 +237,10 @@ class Callback:
 
 
 def _first(encoded: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for key, value in parse_qsl(encoded, keep_blank_values=True, max_num_fields=1000):
-        found.setdefault(key, value)
-    return found
+        fields.setdefault(key, value)
+    return fields
 
 
 class Brings(StrEnum):

@@ -304,5 +304,5 @@ def sort_reply(code: int, worst: Answer) -> Answer:
 
 def reply_code(code: int, said: bytes) -> str:
     """The code, with the enhanced one (RFC 3463) if there is one; the text may hold an address."""
-    found = _ENHANCED.match(said or b"")
-    return f"{code} {found.group(1).decode()}" if found else str(code)
+    match = _ENHANCED.match(said or b"")
+    return f"{code} {match.group(1).decode()}" if match else str(code)

@@ -107,7 +107,7 @@ def cancel(store: ControlStore, name: str, actor: str) -> list[Controlled]:
 
     def one(connection: Connection, row: RowMapping) -> Controlled:
         repeats = row["repeat_cycle_unit"] is not RepeatUnit.NEVER
-        held = repeats and _set_paused(store, connection, row, True, actor)
+        changed = repeats and _set_paused(store, connection, row, True, actor)
         ids = connection.scalars(
             select(occurrence.c.id)
             .where(occurrence.c.schedule_id == row["id"], occurrence.c.state.in_(OPEN_OCCURRENCES))
@@ -127,7 +127,7 @@ def cancel(store: ControlStore, name: str, actor: str) -> list[Controlled]:
             )
         if ids:
             move_schedule(store, connection, row["id"], ScheduleStatus.FAILED, actor, "cancelled")
-        return Controlled(row["name"], bool(ids) or held, len(ids), messages, in_flight, held)
+        return Controlled(row["name"], bool(ids) or changed, len(ids), messages, in_flight, changed)
 
     return _each(store, name, "cancel", actor, one)
 
@@ -201,14 +201,14 @@ def _each(
                 .with_for_update()
             ).all()
             done.append(one(connection, row))
-            told = done[-1]
-            detail = f"{told.occurrences} occurrences, {told.messages} messages"
+            last = done[-1]
+            detail = f"{last.occurrences} occurrences, {last.messages} messages"
             audit.record(
                 connection,
                 actor,
                 action,
                 f"schedule {row['name']}",
-                detail if told.changed else "nothing to do",
+                detail if last.changed else "nothing to do",
             )
     return done
 

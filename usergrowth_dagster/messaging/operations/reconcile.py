@@ -94,13 +94,13 @@ def _by_hand(
 def _locked(connection: Connection, message_ids: Sequence[int]) -> list[int]:
     """Hold the rows' occurrences, so that none is finished meanwhile; returns the cancelled."""
     mine = select(message.c.occurrence_id).where(message.c.id.in_(message_ids))
-    held = connection.execute(
+    states = connection.execute(
         select(occurrence.c.id, occurrence.c.state)
         .where(occurrence.c.id.in_(mine))
         .order_by(occurrence.c.id)
         .with_for_update()
     ).all()
-    return [row[0] for row in held if row[1] in _OVER]
+    return [row[0] for row in states if row[1] in _OVER]
 
 
 def _note(

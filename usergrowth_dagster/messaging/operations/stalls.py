@@ -102,10 +102,10 @@ def _free_row(hour: datetime, before: datetime) -> ColumnElement[bool]:
 
 
 def report_stalls(store: ControlStore, settings: Settings, now: datetime) -> list[Stall]:
-    """Find stalls and tell the failure webhook of each, once until it moves again.
+    """Find stalls and report each to the failure webhook, once until it moves again.
 
     Returns:
-        Those that were not told of before.
+        Those that were not reported before.
     """
     fresh = []
     for stall in stalls(store, settings, now):

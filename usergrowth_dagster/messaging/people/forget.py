@@ -117,9 +117,9 @@ def erase_in_store(
     """
     mine = _mine(vault, person)
     named = (message.c.phone_number.is_not(None)) | (~message.c.user_id.startswith("forgotten-"))
-    told = f"user {person.user_id}"
-    of_audit = (schema.audit.c.subject == told) | schema.audit.c.subject.startswith(
-        f"{told},", autoescape=True
+    subject = f"user {person.user_id}"
+    of_audit = (schema.audit.c.subject == subject) | schema.audit.c.subject.startswith(
+        f"{subject},", autoescape=True
     )
     conditions: dict[str, tuple[object, ColumnElement[bool]]] = {
         "message": (message, mine & named),
@@ -250,26 +250,26 @@ def erase_in_outbox(home: Path, person: Person, vault: PhoneVault, *, dry_run: b
 
 
 def _blank_lines(path: Path, is_mine: Callable[[dict[str, object]], bool], dry_run: bool) -> int:
-    found = 0
+    erased = 0
     with path.open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # as the gateway does while it appends
         for offset, line in list(_lines(file)):
             try:
-                held = json.loads(line)
+                entry = json.loads(line)
             except ValueError:  # torn by a crash; the gateway cuts it off
                 continue
-            if not isinstance(held, dict) or not is_mine(held):
+            if not isinstance(entry, dict) or not is_mine(entry):
                 continue
-            found += 1
+            erased += 1
             if dry_run:
                 continue
-            kept = {name: held[name] for name in ("out_id", "batch_id") if name in held}
+            kept = {name: entry[name] for name in ("out_id", "batch_id") if name in entry}
             blank = json.dumps({**kept, "forgotten": True}).encode()
             file.seek(offset)
             file.write(blank.ljust(len(line) - 1) + b"\n")
         file.flush()
         os.fsync(file.fileno())
-    return found
+    return erased
 
 
 def _lines(file: IO[bytes]) -> Iterable[tuple[int, bytes]]:
@@ -287,5 +287,5 @@ def forgotten_since(store: ControlStore, vault: PhoneVault, user_id: str) -> dat
         schema.suppression.c.user_hash == vault.user_digest(user_id),
     )
     with store.read() as connection:
-        found: datetime | None = connection.scalar(query)
-    return found
+        moment: datetime | None = connection.scalar(query)
+    return moment

@@ -211,8 +211,8 @@ def _copy(connection: Connection, vault: PhoneVault, row: dict[str, Any], number
     )
     copied = len(connection.scalars(statement).all())
     if forgotten and not copied:
-        held = suppression.update().where(same, suppression.c.lifted_time.is_(None))
-        copied = connection.execute(held.values(values)).rowcount
+        in_force = suppression.update().where(same, suppression.c.lifted_time.is_(None))
+        copied = connection.execute(in_force.values(values)).rowcount
     return copied
 
 
@@ -259,17 +259,17 @@ def _renew_chunk(
             .limit(_CHUNK)
             .with_for_update(skip_locked=True)  # waiting for rows while holding some: never
         ).mappings()
-        found = [dict(row) for row in rows]
+        kept = [dict(row) for row in rows]
         changes = []
-        for row in found:
+        for row in kept:
             if number := _number(vault, row["phone_number"]):
                 new = {"now": vault.digest(number), "sealed": vault.seal(number)}
                 old = {"this": row["id"], "was": row["phone_hash"], "number": number}
                 changes.append(old | new)
         if not changes:
-            return _Chunk(found[-1]["id"], 0, len(found)) if found else None
+            return _Chunk(kept[-1]["id"], 0, len(kept)) if kept else None
         if table is suppression:
-            _end_doubles(connection, found, changes)
+            _end_doubles(connection, kept, changes)
         connection.execute(
             table.update()
             .where(table.c.id == bindparam("this"), table.c.phone_hash == bindparam("was"))
@@ -278,9 +278,9 @@ def _renew_chunk(
         )
         if table is message:
             _renew_receipts(connection, changes)
-            unsent = {row["id"] for row in found if row["state"] in _UNSENT}
+            unsent = {row["id"] for row in kept if row["state"] in _UNSENT}
             carry_over(connection, vault, [c["number"] for c in changes if c["this"] in unsent])
-        return _Chunk(found[-1]["id"], len(changes), len(found) - len(changes))
+        return _Chunk(kept[-1]["id"], len(changes), len(kept) - len(changes))
 
 
 def _number(vault: PhoneVault, sealed: bytes) -> Number | None:
@@ -300,10 +300,10 @@ def _end_doubles(
 ) -> None:
     """Of refusals that turn out to be of one number, the first stays in force; the others end."""
     hashes = [change["now"] for change in changes]
-    held = select(suppression.c.phone_hash, suppression.c.channel, suppression.c.scope).where(
+    present = select(suppression.c.phone_hash, suppression.c.channel, suppression.c.scope).where(
         suppression.c.phone_hash.in_(hashes), suppression.c.lifted_time.is_(None)
     )
-    taken = {tuple(row) for row in connection.execute(held)}
+    taken = {tuple(row) for row in connection.execute(present)}
     by_id = {row["id"]: row for row in rows}
     doubles = []
     for change in changes:

@@ -119,8 +119,8 @@ def read_person(
         for row in rows:
             row["receipts"] = receipts.get(row["id"], [])
             row["verdict"] = _verdict(connection, settings, row, now)
-        held = _suppressions(connection, mine, hashes)
-        contact = _contact(connection, settings, held, rows, mine, hashes, now)
+        suppressions = _suppressions(connection, mine, hashes)
+        contact = _contact(connection, settings, suppressions, rows, mine, hashes, now)
     for row in rows:
         sealed = row["phone_number"]
         row["address"] = mask(vault.open(sealed)) if sealed else None
@@ -150,11 +150,11 @@ def _receipts(connection: Connection, message_ids: Sequence[int]) -> dict[int, l
         .where(table.c.message_id.in_(message_ids))
         .order_by(table.c.received_time, table.c.id)
     )
-    found: dict[int, list[Any]] = {}
+    by_message: dict[int, list[Any]] = {}
     for row in connection.execute(query).mappings():
         values = dict(row)
-        found.setdefault(values.pop("message_id"), []).append(values)
-    return found
+        by_message.setdefault(values.pop("message_id"), []).append(values)
+    return by_message
 
 
 def _verdict(
@@ -163,7 +163,7 @@ def _verdict(
     """What the contact policy says of a message that has not gone out, if it objects."""
     if row["state"] not in (MessageState.PLANNED, MessageState.CLAIMED):
         return None
-    found = screen(
+    verdicts = screen(
         connection,
         contact_rules(settings, row["contact"]),
         occurrence_id=row["occurrence_id"],
@@ -173,7 +173,9 @@ def _verdict(
         now=max(now, row["due"]),
         message_ids=[row["id"]],
     )
-    return {"reason": found[0].reason, "wait_until": found[0].wait_until} if found else None
+    if not verdicts:
+        return None
+    return {"reason": verdicts[0].reason, "wait_until": verdicts[0].wait_until}
 
 
 def _suppressions(
@@ -199,7 +201,7 @@ def _suppressions(
 def _contact(
     connection: Connection,
     settings: Settings,
-    held: Sequence[dict[str, Any]],
+    suppressions: Sequence[dict[str, Any]],
     rows: Sequence[Mapping[str, Any]],
     user_hash: bytes,
     hashes: Collection[bytes],
@@ -225,8 +227,8 @@ def _contact(
     )
     opening = rules.next_open(now, rows[-1]["zone"] if rows else None)
     return Contact(
-        suppressed=[row for row in held if row["lifted_time"] is None],
-        lifted=[row for row in held if row["lifted_time"] is not None],
+        suppressed=[row for row in suppressions if row["lifted_time"] is None],
+        lifted=[row for row in suppressions if row["lifted_time"] is not None],
         counted=[dict(row) for row in connection.execute(query).mappings()],
         cap=rules.cap_messages,
         cap_days=rules.cap_days,

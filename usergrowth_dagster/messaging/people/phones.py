@@ -158,12 +158,12 @@ class PhoneVault:
 
     def every_digest(self, addresses: Iterable[str]) -> set[bytes]:
         """The hashes of addresses, and those that earlier versions may have given them."""
-        found = set()
+        digests = set()
         for address in addresses:
-            found.add(self.digest(address))
+            digests.add(self.digest(address))
             if "@" not in address and not isinstance(n := parse(address, self.country), Problem):
-                found.update(self.old_digests(n))
-        return found
+                digests.update(self.old_digests(n))
+        return digests
 
     def _hash(self, text: str) -> bytes:
         return hmac.digest(self._hash_key, text.encode(), "sha256")[:16]
@@ -222,5 +222,5 @@ def secret_is_gone(home: Path) -> str:
 
 def _mark(path: Path) -> object:
     """Changes whenever the file does."""
-    held = path.stat()
-    return held.st_ino, held.st_mtime_ns, held.st_size
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns, status.st_size

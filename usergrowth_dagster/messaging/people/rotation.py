@@ -71,18 +71,18 @@ def check_key(store: ControlStore, vault: PhoneVault) -> None:
     """
     query = select(_META.c.name, _META.c.value).where(_META.c.name.in_(("phone_key", "phone_hash")))
     with store.read() as connection:
-        held = dict(connection.execute(query).tuples().all())
-    if len(held) < 2:
+        marks = dict(connection.execute(query).tuples().all())
+    if len(marks) < 2:
         mine = {"phone_key": vault.key_id.hex(), "phone_hash": vault.hash_id.hex()}
         with store.write(alone=True) as connection:
-            held = dict(connection.execute(query).tuples().all())
-            if "phone_key" not in held or vault.knows(bytes.fromhex(held["phone_key"])):
-                for name in mine.keys() - held.keys():
+            marks = dict(connection.execute(query).tuples().all())
+            if "phone_key" not in marks or vault.knows(bytes.fromhex(marks["phone_key"])):
+                for name in mine.keys() - marks.keys():
                     connection.execute(_META.insert().values(name=name, value=mine[name]))
-                held = mine | held
-    if not vault.knows(bytes.fromhex(held["phone_key"])):
+                marks = mine | marks
+    if not vault.knows(bytes.fromhex(marks["phone_key"])):
         raise UserError(_WRONG, code="key.unknown")
-    if held["phone_hash"] != vault.hash_id.hex():
+    if marks["phone_hash"] != vault.hash_id.hex():
         raise UserError(_WRONG, code="key.unknown")
 
 
@@ -96,12 +96,12 @@ def hold_key(connection: Connection, vault: PhoneVault | None = None) -> None:
     Raises:
         UnknownKeyError: the key was rotated, and this process has the old one alone.
     """
-    held = connection.scalar(
+    present = connection.scalar(
         select(_META.c.value).where(_META.c.name == "phone_key").with_for_update(read=True)
     )
     if vault is None:
         return
-    if held is not None and not vault.knows(bytes.fromhex(held)):
+    if present is not None and not vault.knows(bytes.fromhex(present)):
         raise UnknownKeyError(_WRONG)
     vault.refresh()
 
@@ -150,8 +150,8 @@ def rotate(
 def _ask(store: ControlStore, home: Path, ring: Ring, actor: str) -> Rotated:
     """The first call with the key in the environment: write down what it should become."""
     path = home / NEXT
-    if path.exists() and (held := keys.read_file(path)).secrets[1:] == ring.secrets:
-        ring = held  # asked before: the same value again
+    if path.exists() and (written := keys.read_file(path)).secrets[1:] == ring.secrets:
+        ring = written  # asked before: the same value again
     else:
         ring = ring.with_new()
         keys.write_file(path, ring.text())
@@ -217,10 +217,10 @@ def _reseal(
     Returns:
         Ids of the rows, by table, whose values no key opens.
     """
-    found: dict[str, set[int]] = {}
+    damage: dict[str, set[int]] = {}
     for table, column in SEALED:
         name, stale = table.name, _stale(vault, column)
-        damaged = found.setdefault(name, set())
+        damaged = damage.setdefault(name, set())
         with store.read() as connection:
             total = connection.scalar(select(func.count()).where(stale)) or 0
         left = total > 0
@@ -235,7 +235,7 @@ def _reseal(
                 left = connection.scalar(passed_over) is not None
             if left and done[name] == before:
                 time.sleep(0.2)  # others are at work on every row that is left
-    return found
+    return damage
 
 
 def _pass(
@@ -289,7 +289,7 @@ def _finish(
     counts: dict[str, int],
     actor: str,
 ) -> Rotated:
-    """Drop the old secret, and tell."""
+    """Drop the old secret, and report."""
     alone = ring.newest_alone()
     todo = ""
     if outside:
@@ -302,9 +302,9 @@ def _finish(
     else:
         keys.write_file(home / FILE_NAME, alone.text())
     key_id = ring.key_ids[0].hex()
-    told = ", ".join(f"{number} of {name}" for name, number in counts.items())
+    listed = ", ".join(f"{number} of {name}" for name, number in counts.items())
     with store.write() as connection:
-        audit.record(connection, actor, "rotate-key", f"key {key_id}", f"sealed anew: {told}")
+        audit.record(connection, actor, "rotate-key", f"key {key_id}", f"sealed anew: {listed}")
     return Rotated(counts, key_id, todo)
 
 

@@ -111,9 +111,9 @@ def _refuse_begun(
     ).tuples()
     counts = {str(state): int(rows) for state, rows in begun}
     if counts:
-        told = ", ".join(f"{rows:,} {state}" for state, rows in sorted(counts.items()))
+        listed = ", ".join(f"{rows:,} {state}" for state, rows in sorted(counts.items()))
         raise UserError(
-            _begun(task, f"a provider was given messages of it, or may be ({told})"),
+            _begun(task, f"a provider was given messages of it, or may be ({listed})"),
             code="plan.begun",
         )
     if connection.scalar(select(batch.c.id).where(batch.c.occurrence_id.in_(runs)).limit(1)):

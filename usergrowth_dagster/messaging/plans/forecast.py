@@ -92,8 +92,8 @@ def forecast(
         .group_by(message.c.zone, message.c.not_before)
     )
     with ledger.store.read() as connection:
-        found = connection.execute(sizes.order_by(message.c.segments)).tuples().all()
-        by_size: dict[int, int] = dict(found)
+        counts = connection.execute(sizes.order_by(message.c.segments)).tuples().all()
+        by_size: dict[int, int] = dict(counts)
         by_text = connection.execute(shares.group_by(message.c.variant)).tuples().all()
         hours = _hours(opened, zone, connection.execute(times.execution_options(yield_per=_CHUNK)))
         ids = connection.scalars(
@@ -149,8 +149,8 @@ def _every(
     opened: Occurrence, by_text: Iterable[tuple[str | None, int, int]]
 ) -> dict[str | None, tuple[int, int]]:
     """People and messages by text, also of a text that nobody gets."""
-    found: dict[str | None, tuple[int, int]] = dict.fromkeys(opened.variants or [None], (0, 0))
-    return found | {variant: (people, messages) for variant, people, messages in by_text}
+    none_yet: dict[str | None, tuple[int, int]] = dict.fromkeys(opened.variants or [None], (0, 0))
+    return none_yet | {variant: (people, messages) for variant, people, messages in by_text}
 
 
 def _text_forecast(
@@ -192,13 +192,13 @@ def _lengths(
         columns = {"id": pa.array(ids), "params": pa.array(params)}
         columns["variant"] = pa.array(variants, pa.string())
         engine.bind_arrow("_texts", pa.table(columns))
-        found = engine.rows(
+        longest_rows = engine.rows(
             "select variant, max(length), arg_min(id, (-length, id)) from ("
             f"select id, variant, {length} as length from (select id, variant, "
             "cast(cast(params as json) as map(varchar, varchar)) as variables from _texts)) "
             "where length is not null group by variant"
         )
-        for variant, longest, row in found:
+        for variant, longest, row in longest_rows:
             if variant not in best or longest > best[variant][0]:
                 best[variant] = (longest, row)
 

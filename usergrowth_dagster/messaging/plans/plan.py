@@ -90,7 +90,7 @@ def plan_send(
 
     Raises:
         UserError: audience not decided or too old, signature or template not approved, a promotion
-            that does not tell how to refuse, column missing.
+            that does not say how to refuse, column missing.
     """
     now = now or business_now(settings)
     opened = open_occurrence(store, settings, task, now)
@@ -192,7 +192,7 @@ def _recipient(settings: Settings, opened: Occurrence, row: Mapping[str, Any]) -
         )
     number, problem = _number(settings, row["phone"])
     address, problem = _email(row["email"]) if channel == "email" else (number, problem)
-    own = row.get("not_before")
+    local_time = row.get("not_before")
     no_text = "missing_variable" if row["segments"] is None else None
     why = problem or row["reason"] or no_text
     why = why or (UNKNOWN_ZONE if is_unknown(row.get("zone")) else None)
@@ -201,7 +201,7 @@ def _recipient(settings: Settings, opened: Occurrence, row: Mapping[str, Any]) -
         "item_id": row["item_id"],
         "phone": address,
         "zone": None if why else recipient_zone(row.get("zone"), number),
-        "not_before": own.replace(tzinfo=UTC) if own else None,
+        "not_before": local_time.replace(tzinfo=UTC) if local_time else None,
         "template_params": row["params"] or "{}",
         "variant": variant,
         "segments": row["segments"] or 0,
@@ -214,8 +214,8 @@ def _number(settings: Settings, text: str | None) -> tuple[str | None, str | Non
     """A phone number in E.164, or the reason code of a text that is none."""
     if not text or not text.strip():
         return None, "no_phone"
-    found = parse(text, settings.default_country, fictional=settings.reads_fictional)
-    return (None, str(found)) if isinstance(found, Problem) else (found, None)
+    number = parse(text, settings.default_country, fictional=settings.reads_fictional)
+    return (None, str(number)) if isinstance(number, Problem) else (number, None)
 
 
 def _email(text: str | None) -> tuple[str | None, str | None]:

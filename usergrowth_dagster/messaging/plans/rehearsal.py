@@ -99,6 +99,6 @@ def _chunks(
     if table is message:
         blank |= {"batch_id": None, "template_params": "{}"}
     query = select(*(column for column in table.c if column.name not in blank)).where(*conditions)
-    found = reader.execution_options(yield_per=_ROWS).execute(query)
-    for part in found.mappings().partitions(_ROWS):
+    rows = reader.execution_options(yield_per=_ROWS).execute(query)
+    for part in rows.mappings().partitions(_ROWS):
         yield [{**row, **blank} for row in part]

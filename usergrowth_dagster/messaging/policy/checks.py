@@ -69,7 +69,7 @@ def check_refusable(
     if not tells_how_to_refuse(content, settings.opt_out_texts, task.spec.channel):
         listed = " or ".join(repr(text) for text in settings.opt_out_texts)
         raise UserError(
-            f"campaign {task.campaign!r}: its promotion does not tell how to refuse: add {listed} "
+            f"campaign {task.campaign!r}: its promotion does not say how to refuse: add {listed} "
             f"to {keys[name]}.content, apply it and have it reviewed",
             code="text.unsendable",
         )

@@ -96,12 +96,12 @@ def screen(
     openings: dict[str | None, datetime | None] = {None: rules.next_open(now, None)}
     query = screening(policy, recent=bool(recent) and policy.counts, open_now=openings[None] == now)
     values = {"occurrence": occurrence_id, **windows(policy, now)}
-    found = []
+    verdicts = []
     for chunk in _asked(connection, occurrence_id, message_ids):
         rows = connection.execute(query, {**values, "rows": chunk}).all()
         for message_id, zone, final, *times in rows:
             if final:
-                found.append(Verdict(message_id, final, None))
+                verdicts.append(Verdict(message_id, final, None))
                 continue
             reason, wait = _wait(rules, now, *times)
             if reason is not None:
@@ -112,10 +112,10 @@ def screen(
                 opening = openings[zone]
             if opening != now:
                 late = opening is None or opening >= send_by
-                found.append(
+                verdicts.append(
                     Verdict(message_id, reason or "quiet_hours", None if late else opening)
                 )
-    return found
+    return verdicts
 
 
 def _asked(

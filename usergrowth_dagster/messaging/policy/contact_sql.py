@@ -149,24 +149,24 @@ class Policy:
         self, connection: Connection, now: datetime, send_by: datetime
     ) -> list[tuple[str, ColumnElement[bool]]]:
         """What bars a row at ``now`` and until an occurrence ends, in order of precedence."""
-        found = []
-        held = in_force(self.channel, self.signature)
-        if connection.scalar(select(schema.suppression.c.id).where(held).limit(1)) is not None:
-            found.append(("suppressed", is_suppressed(self.channel, self.signature)))
+        objections = []
+        refusal = in_force(self.channel, self.signature)
+        if connection.scalar(select(schema.suppression.c.id).where(refusal).limit(1)) is not None:
+            objections.append(("suppressed", is_suppressed(self.channel, self.signature)))
         if not self.recent(connection, now):
-            return found
+            return objections
         if self.rules.cap_messages is not None:
-            found.append(("capped", self.capped(now - self.rules.cap_window)))
+            objections.append(("capped", self.capped(now - self.rules.cap_window)))
         instant = timedelta(microseconds=1)  # a gap that ends with the window ends too late
         if self.rules.min_gap:
             since = send_by - self.rules.min_gap - instant
             keys = ("user_id", "phone_hash")
             blocked = or_(*(self.newest(key, since, 1).is_not(None) for key in keys))
-            found.append(("min_gap", blocked))
+            objections.append(("min_gap", blocked))
         if self.promotion:
             since = send_by - NUMBER_CAP_WINDOW - instant
-            found.append(("number_cap", self.number_place(since).is_not(None)))
-        return found
+            objections.append(("number_cap", self.number_place(since).is_not(None)))
+        return objections
 
 
 @lru_cache(maxsize=256)
@@ -199,13 +199,13 @@ def screening(policy: Policy, *, recent: bool, open_now: bool) -> Select[Any]:
         # "+ 0" keeps SQLite from reading all of the occurrence's rows for each batch
         message.c.occurrence_id + 0 == bindparam("occurrence"),
     )
-    found = asked.subquery()
-    named = [found.c.get(name, null().label(name)) for name in _TIMES]
-    query = select(found.c.id, found.c.zone, found.c.final, *named).order_by(found.c.id)
+    judged = asked.subquery()
+    named = [judged.c.get(name, null().label(name)) for name in _TIMES]
+    query = select(judged.c.id, judged.c.zone, judged.c.final, *named).order_by(judged.c.id)
     if not open_now:
         return query
     return query.where(
-        or_(found.c.zone.is_not(None), *(found.c[one.name].is_not(None) for one in objections))
+        or_(judged.c.zone.is_not(None), *(judged.c[one.name].is_not(None) for one in objections))
     )
 
 

@@ -75,12 +75,12 @@ def _next_in(moment: datetime, zone: ZoneInfo, start: time, end: time) -> dateti
         for days in range(-1, 4)
         for fold in (0, 1)
     )
-    found = (
+    openings = (
         time_
         for time_ in (*starts, *_jumps(moment, zone))
         if time_ > moment and _open_in(time_, zone, start, end)
     )
-    return min(found)
+    return min(openings)
 
 
 def _jumps(moment: datetime, zone: ZoneInfo) -> Iterator[datetime]:

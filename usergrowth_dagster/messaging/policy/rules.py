@@ -39,24 +39,24 @@ class ContactRules:
 
 
 def contact_rules(settings: Settings, contact: Mapping[str, Any] | None) -> ContactRules:
-    """The settings' contact rules, where the campaign's own ``contact:`` block has no other.
+    """The settings' contact rules, where the campaign's ``contact:`` block has no other.
 
     Args:
         settings: the home's settings.
         contact: the block as JSON (``occurrence.contact``), or None.
     """
-    own = {key: value for key, value in (contact or {}).items() if value is not None}
-    exempt = bool(own.get("ignore_cap"))
-    gap = float(own.get("min_gap_hours", settings.min_gap_hours))
+    overrides = {key: value for key, value in (contact or {}).items() if value is not None}
+    exempt = bool(overrides.get("ignore_cap"))
+    gap = float(overrides.get("min_gap_hours", settings.min_gap_hours))
     return ContactRules(
-        cap_messages=None if exempt else own.get("cap_messages", settings.cap_messages),
-        cap_days=int(own.get("cap_days", settings.cap_days)),
+        cap_messages=None if exempt else overrides.get("cap_messages", settings.cap_messages),
+        cap_days=int(overrides.get("cap_days", settings.cap_days)),
         min_gap=timedelta(0) if exempt else timedelta(hours=gap),
         number_cap=settings.number_cap,
-        send_from=_time(own.get("send_from", settings.send_from)),
-        send_until=_time(own.get("send_until", settings.send_until)),
-        max_audience_days=int(own.get("max_audience_days", settings.max_audience_days)),
-        require_consent=own.get("require_consent"),
+        send_from=_time(overrides.get("send_from", settings.send_from)),
+        send_until=_time(overrides.get("send_until", settings.send_until)),
+        max_audience_days=int(overrides.get("max_audience_days", settings.max_audience_days)),
+        require_consent=overrides.get("require_consent"),
         zone=settings.zone,
     )
 

@@ -85,21 +85,21 @@ def clean_address(text: str, country: str | None = None) -> str:
         if may_be_email(address):
             return address
         raise UserError("not an e-mail address", code="person.invalid")
-    found = parse(text, country)
-    if found is Problem.NO_COUNTRY:
+    number = parse(text, country)
+    if number is Problem.NO_COUNTRY:
         raise UserError(
             "the number does not say its country: write it with + and the country code, or set "
             "default_country",
             code="person.invalid",
         )
-    if isinstance(found, Problem):
+    if isinstance(number, Problem):
         read_as = f", read as one of {country}" if country else ""
         raise UserError(
             f"not a phone number of any country{read_as}, and not an e-mail address; write a "
             "number of another country with + and its code (+44 …)",
             code="person.invalid",
         )
-    return found
+    return number
 
 
 def entries(
@@ -168,12 +168,12 @@ def add(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
         mine = [row for row in rows if row[name] is not None]
         if not mine:
             continue
-        held = select(suppression.c[name]).where(
+        of_forgotten = select(suppression.c[name]).where(
             suppression.c[name].in_([row[name] for row in mine]),
             suppression.c.lifted_time.is_(None),
             suppression.c.reason == FORGOTTEN,
         )
-        forgotten = set(connection.scalars(held))
+        forgotten = set(connection.scalars(of_forgotten))
         kept = [
             {**row, "phone_number": None, "user_id": None} if row[name] in forgotten else row
             for row in mine
@@ -348,8 +348,8 @@ def counts(store: ControlStore) -> list[tuple[str, str, str, int]]:
     names = (suppression.c.channel, suppression.c.scope, suppression.c.reason)
     query = select(*names, func.count()).where(suppression.c.lifted_time.is_(None))
     with store.read() as connection:
-        found = connection.execute(query.group_by(*names).order_by(*names))
-        return [(row[0], row[1], row[2], int(row[3])) for row in found]
+        rows = connection.execute(query.group_by(*names).order_by(*names))
+        return [(row[0], row[1], row[2], int(row[3])) for row in rows]
 
 
 def _subject(country: str | None, phone: str | None, user_id: str | None) -> str:

@@ -145,12 +145,12 @@ def _fill(connection: Connection, rows: Iterator[dict[str, Any]]) -> int:
 
 def _is_forgotten(name: str) -> ColumnElement[bool]:
     """A forgotten person has a staged row's hash, so no address or id may be kept beside it."""
-    held = suppression.alias("held")
+    present = suppression.alias("held")
     return exists(
-        select(held.c.id).where(
-            held.c[name] == _stage.c[name],
-            held.c.lifted_time.is_(None),
-            held.c.reason == FORGOTTEN,
+        select(present.c.id).where(
+            present.c[name] == _stage.c[name],
+            present.c.lifted_time.is_(None),
+            present.c.reason == FORGOTTEN,
         )
     )
 

@@ -3,11 +3,11 @@
 An attribute that is there but names no zone for certain (``London``, ``UTC+1``) is never replaced
 by a guess: the person is held with the reason :data:`UNKNOWN_ZONE`.
 
-A number tells a zone only when it has its country code. Fixed lines tell it by their area; a mobile
+A number gives a zone only when it has its country code. Fixed lines give it by their area; a mobile
 number does so in a few countries (North America, mainland China, Brazil …) and elsewhere means the
 whole country. Of a country with many zones the outermost are kept, in winter and in summer: when a
 window is open in those, it is open in those between. A number that could be almost anywhere (a
-toll-free one of North America, from Guam to Newfoundland) tells nothing.
+toll-free one of North America, from Guam to Newfoundland) gives none.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ UNKNOWN_ZONE = "unknown_zone"
 
 _PREFIX = 9
 _SHORT_PREFIX = 7
-"""Digits that tell the region: the longest prefixes in the data of phonenumbers, and those of the
+"""Digits that give the region: the longest prefixes in the data of phonenumbers, and those of the
 countries 1 and 86, whose numbers would be the most to look up."""
 _WIDEST = timedelta(hours=10)
 _SEASONS = (datetime(2025, 1, 15, tzinfo=UTC), datetime(2025, 7, 15, tzinfo=UTC))
@@ -101,7 +101,7 @@ def _windows_names() -> Mapping[str, str]:
 def phone_zone(phone: str) -> str | None:
     """The zone, or the outermost ones joined by ``|``, of a number with its country code.
 
-    A number without ``+`` or ``00`` has none, and tells nothing.
+    A number without ``+`` or ``00`` has none, and gives no zone.
 
     >>> phone_zone("+12125550123"), phone_zone("2125550123")
     ('America/New_York', None)
@@ -114,8 +114,8 @@ def phone_zone(phone: str) -> str | None:
         return None
     if not digits.isdecimal():
         return None
-    told = _SHORT_PREFIX if digits.startswith(("1", "86")) else _PREFIX
-    return _zone_of_prefix(digits[:told], len(digits))
+    length = _SHORT_PREFIX if digits.startswith(("1", "86")) else _PREFIX
+    return _zone_of_prefix(digits[:length], len(digits))
 
 
 @lru_cache(maxsize=100_000)

@@ -2,7 +2,7 @@
 
 A report is about the message whose row id it carries (``out_id``), else about the one with its
 batch and address, else about the one with its request id and address, of the same gateway. An
-``out_id`` that another installation on the same provider account gave out is told by its address
+``out_id`` that another installation on the same provider account gave out is known by its address
 or request id, which must not contradict.
 
 State only moves forward, whatever comes twice, late or in the wrong order:
@@ -231,7 +231,7 @@ def _find(connection: Connection, which: ColumnElement[bool]) -> None:
     # without an address only a request of one message will do
     only = case((func.count() == 1, func.max(message.c.id)))
     by_request = select(only).where(same_request, or_(receipt.c.phone_hash.is_(None), same_address))
-    found = func.coalesce(
+    message_id = func.coalesce(
         *(
             query.join_from(message, batch, sent_by).correlate(receipt).scalar_subquery()
             for query in (by_row, by_batch, by_request)
@@ -240,7 +240,7 @@ def _find(connection: Connection, which: ColumnElement[bool]) -> None:
     connection.execute(
         receipt.update()
         .where(receipt.c.pending, receipt.c.message_id.is_(None), which)
-        .values(message_id=found)
+        .values(message_id=message_id)
     )
 
 

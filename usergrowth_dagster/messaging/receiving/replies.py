@@ -242,7 +242,7 @@ def _promised(content: str) -> frozenset[str]:
 
 
 def _digest(vault: PhoneVault, one: _Known, phone_hash: bytes) -> bytes:
-    """What tells two replies apart; one without the provider's id and time is always new."""
+    """What distinguishes two replies; one without the provider's id and time is always new."""
     row, reply = one.row, one.reply
     sent = reply.send_time  # distinguishes replies even when it is not believed
     if reply.sequence_id:
@@ -357,8 +357,8 @@ def _not_outdated(
     for one in acting:
         contrary = Action.OPT_IN if one.action is Action.OPT_OUT else Action.OPT_OUT
         scope = None if everywhere else one.row["signature"]
-        found = [newest.get((digest, scope, str(contrary))) for digest in _hashes(one)]
-        later = max((when for when in found if when), default=None)
+        times = [newest.get((digest, scope, str(contrary))) for digest in _hashes(one)]
+        later = max((when for when in times if when), default=None)
         second = later.replace(microsecond=0) if later else None
         if (
             second is None

@@ -53,11 +53,11 @@ def with_senders(
     """
     doubtful = {reply.phone: _candidates(vault, reply.phone) for reply in replies}
     texted = _texted(store, [digest for some in doubtful.values() for digest in some])
-    found = []
+    sent = []
     for reply, action in zip(replies, actions, strict=True):
         sure = parse(reply.phone) if "@" not in reply.phone else reply.phone
         if not isinstance(sure, Problem):
-            found.append(Sent(replace(reply, phone=sure)))
+            sent.append(Sent(replace(reply, phone=sure)))
             continue
         some = doubtful[reply.phone]
         known = [number for digest, number in some.items() if digest in texted]
@@ -72,8 +72,8 @@ def with_senders(
             nowhere = isinstance(parse(reply.phone, vault.country), Problem)
             meant = some.values() if nowhere else likely[:1]
             others = tuple(number for number in meant if number not in senders)
-        found += [Sent(mine[0], others), *map(Sent, mine[1:])]
-    return found
+        sent += [Sent(mine[0], others), *map(Sent, mine[1:])]
+    return sent
 
 
 def _candidates(vault: PhoneVault, text: str) -> dict[bytes, Number]:

@@ -64,8 +64,8 @@ def _upper(connection: Connection, source_id: int, after: int) -> int | None:
         .limit(_CHUNK)
         .subquery()
     )
-    found: int | None = connection.scalar(select(func.max(ids.c.id)))
-    return found
+    last_id: int | None = connection.scalar(select(func.max(ids.c.id)))
+    return last_id
 
 
 def _copies(source_id: int, target_id: int) -> tuple[Sequence[str], Any]:

@@ -35,13 +35,14 @@ def approved_records(connection: Connection, task: Task) -> tuple[RowMapping, li
 def _approved(connection: Connection, kind: Kind, names: list[str], task: Task) -> list[RowMapping]:
     table = TABLES[kind]
     query = select(table).where(table.c.name.in_(names))
-    found = {row["name"]: row for row in connection.execute(query).mappings()}
-    if lacking := [name for name in names if name not in found]:
+    by_name = {row["name"]: row for row in connection.execute(query).mappings()}
+    if lacking := [name for name in names if name not in by_name]:
         raise UserError(
             f"campaign {task.campaign!r} has no {kind} {lacking[0]!r}; apply its YAML file again",
             code="campaign.unknown",
         )
-    waiting = [found[name] for name in names if found[name]["status"] is not ReviewStatus.APPROVED]
+    rows = [by_name[name] for name in names]
+    waiting = [row for row in rows if row["status"] is not ReviewStatus.APPROVED]
     if waiting:
         row = waiting[0]
         why = f" ({row['reason']})" if row["reason"] else ""
@@ -53,7 +54,7 @@ def _approved(connection: Connection, kind: Kind, names: list[str], task: Task) 
             "reviewed and run again",
             code="text.not_approved",
         )
-    return [found[name] for name in names]
+    return rows
 
 
 def variants_of(texts: list[RowMapping]) -> dict[str, Any] | None:

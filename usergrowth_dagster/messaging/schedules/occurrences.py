@@ -119,14 +119,14 @@ def open_occurrence(
                 "apply its YAML file again",
                 code="campaign.unknown",
             )
-        held = connection.scalar(
+        existing = connection.scalar(
             select(schema.occurrence.c.id).where(
                 schema.occurrence.c.schedule_id == schedule["id"], schema.occurrence.c.name == name
             )
         )
-        if held is None:
-            held = _create(store, connection, settings, task, schedule, name, now)
-    return occurrence(store, held)
+        if existing is None:
+            existing = _create(store, connection, settings, task, schedule, name, now)
+    return occurrence(store, existing)
 
 
 def _create(
@@ -252,12 +252,12 @@ def occurrence(store: ControlStore, occurrence_id: int) -> Occurrence:
 
 def find_occurrence(store: ControlStore, task: Task) -> Occurrence | None:
     """A task's occurrence on its execution date, if it is planned."""
-    found = _find(
+    matches = _find(
         store,
         schema.occurrence.c.task_id == task.task_id,
         schema.occurrence.c.name == occurrence_name(task),
     )
-    return found[0] if found else None
+    return matches[0] if matches else None
 
 
 def occurrences_of(store: ControlStore, task_id: str) -> list[Occurrence]:

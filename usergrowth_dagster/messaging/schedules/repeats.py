@@ -90,11 +90,11 @@ class Repeat:
     def on_day(self, day: date) -> int | None:
         """Number of the last time on a day of the business calendar; None when there is none."""
         midnight = moment_of(datetime.combine(day + timedelta(days=1), time()), self.zone)
-        found = self.latest(midnight - timedelta(microseconds=1))
-        moment = None if found is None else self.due(found)
+        number = self.latest(midnight - timedelta(microseconds=1))
+        moment = None if number is None else self.due(number)
         if moment is None or moment.astimezone(self.zone).date() != day:
             return None
-        return found
+        return number
 
     def window(self, sequence: int, within: timedelta) -> tuple[datetime, datetime] | None:
         """From when to when (UTC) an occurrence may go out; None: the schedule has ended by then.

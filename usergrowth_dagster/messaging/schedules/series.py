@@ -95,8 +95,8 @@ def open_due_repeats(store: ControlStore, settings: Settings, now: datetime) -> 
     """
     done = Opened()
     with store.read() as connection:
-        found = all_series(connection, settings, schedule.c.paused.is_(False))
-    for series in found:
+        running = all_series(connection, settings, schedule.c.paused.is_(False))
+    for series in running:
         _open_one(store, settings, series, now, done)
     return done
 
@@ -104,8 +104,8 @@ def open_due_repeats(store: ControlStore, settings: Settings, now: datetime) -> 
 def repeats_wait(store: ControlStore, settings: Settings, now: datetime) -> bool:
     """Whether :func:`open_due_repeats` would find anything to do."""
     with store.read() as connection:
-        found = all_series(connection, settings, schedule.c.paused.is_(False))
-    return any(_todo(store, settings, series, now) for series in found)
+        running = all_series(connection, settings, schedule.c.paused.is_(False))
+    return any(_todo(store, settings, series, now) for series in running)
 
 
 @dataclass(frozen=True)
@@ -131,16 +131,16 @@ def _todo(store: ControlStore, settings: Settings, series: Series, now: datetime
         return None
     with store.read() as connection:
         known = _known(connection, series.first)
-    held = known.get(number)
-    if held is not None:
-        half_made = held.state is OccurrenceState.PLANNING and not series.refreshed
-        return _Todo(fill=held.id) if half_made else None
+    planned = known.get(number)
+    if planned is not None:
+        half_made = planned.state is OccurrenceState.PLANNING and not series.refreshed
+        return _Todo(fill=planned.id) if half_made else None
     if any(one.state is OccurrenceState.STOPPED for one in known.values()):
         return None  # a person looks at it; it ends with its own window
     before = max((one for one in known if one < number), default=0)
     if too_old(series, settings, number):
-        told = any(one.reason == TOO_OLD for one in known.values())
-        return None if told else _Todo(missed=(before + 1, number), reason=TOO_OLD)
+        is_noted = any(one.reason == TOO_OLD for one in known.values())
+        return None if is_noted else _Todo(missed=(before + 1, number), reason=TOO_OLD)
     is_open = window[0] <= now < window[1]
     last_missed = number - 1 if is_open else number
     missed = (before + 1, last_missed) if last_missed > before else None

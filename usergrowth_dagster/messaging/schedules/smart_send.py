@@ -9,7 +9,7 @@ no more than another).
 
 An hour takes as many messages as the rate lets through. The best people choose first: whoever finds
 their hour full takes the next best one of the same day, then tries the next day. Inside an hour
-messages are spread evenly. Who finds no room at all is told apart from who has no allowed hour.
+messages are spread evenly. Having no room at all and having no allowed hour are different reasons.
 
 Everything is set-based; what is held is one row a person. A round of choices is one statement, and
 there are at most 24 a day.
@@ -132,7 +132,7 @@ def _slot_table(window: SmartWindow, names: list[str]) -> "pa.Table":
     """By zone and slot: its day and hour, and from which to which second it is open there."""
     import pyarrow as pa
 
-    found = []
+    slots = []
     for name in names:
         zones = zones_of(name or None, window.zone)
         if not zones:
@@ -146,7 +146,7 @@ def _slot_table(window: SmartWindow, names: list[str]) -> "pa.Table":
                 low, high = _open_part(start, zone, window, low, high)
             if high > low and (day, hour) not in taken:  # of an hour that comes twice, the first
                 taken.add((day, hour))
-                found.append((name, slot, day, hour, low, high, room))
+                slots.append((name, slot, day, hour, low, high, room))
     layout = pa.schema(
         [
             *(("zone", pa.string()), ("slot", pa.int32()), ("day", pa.int32())),
@@ -154,7 +154,7 @@ def _slot_table(window: SmartWindow, names: list[str]) -> "pa.Table":
             ("room_seconds", pa.float64()),
         ]
     )
-    columns = [list(column) for column in zip(*found, strict=True)] or [[] for _ in layout]
+    columns = [list(column) for column in zip(*slots, strict=True)] or [[] for _ in layout]
     return pa.table(dict(zip(layout.names, columns, strict=True)), schema=layout)
 
 

@@ -46,7 +46,7 @@ def _first_due(
     connection: Connection, settings: Settings, task: Task, schedule: RowMapping
 ) -> datetime:
     """When the first occurrence of the upload of a task that is decided again was due."""
-    found: datetime | None = connection.scalar(
+    due: datetime | None = connection.scalar(
         select(occurrence.c.due).where(
             occurrence.c.schedule_id == schedule["id"],
             occurrence.c.task_id == task.upload,
@@ -55,6 +55,6 @@ def _first_due(
     )
     job = schema.inference_job
     day = connection.scalar(select(job.c.execution_date).where(job.c.name == task.upload))
-    if found is None:
-        found = first_due(settings, schedule, task.spec, day or task.execution_date)
-    return found
+    if due is None:
+        due = first_due(settings, schedule, task.spec, day or task.execution_date)
+    return due

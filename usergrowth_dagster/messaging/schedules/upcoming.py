@@ -62,20 +62,20 @@ def upcoming(store: ControlStore, settings: Settings, now: datetime) -> Upcoming
     """When schedules are due after ``now``; a record that cannot be read hides no other one."""
     with store.read() as connection:
         names = connection.scalars(select(schedule.c.name)).all()
-    found = Upcoming()
+    due_next = Upcoming()
     for name in names:
         try:
             moment = next_due(store, settings, name, now)
         except (ValueError, ArithmeticError) as error:  # a date at the end of the calendar
-            found.unreadable.append(
+            due_next.unreadable.append(
                 f"schedule {name!r}: when it is due next cannot be said ({_short(error)}); see "
                 "the dates of its campaign's file and apply it again"
             )
             continue
         if moment is not None:
-            found.times.append((name, moment))
-    found.times.sort(key=lambda one: (one[1], one[0]))
-    return found
+            due_next.times.append((name, moment))
+    due_next.times.sort(key=lambda one: (one[1], one[0]))
+    return due_next
 
 
 def _short(error: Exception) -> str:
@@ -88,8 +88,8 @@ def _planned(connection: Connection, schedule: RowMapping, now: datetime) -> lis
         occurrence.c.due > now,
         occurrence.c.state.in_((OccurrenceState.PLANNING, OccurrenceState.READY)),
     )
-    found = connection.scalar(query)
-    return [found] if found else []
+    schedule_name = connection.scalar(query)
+    return [schedule_name] if schedule_name else []
 
 
 def _repeated(

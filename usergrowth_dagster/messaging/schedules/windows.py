@@ -72,8 +72,8 @@ def first_due(
         now: business clock, at planning.
     """
     if schedule["execute_time"] is not None:
-        found: datetime = schedule["execute_time"].astimezone(UTC)
-        return found
+        execute_time: datetime = schedule["execute_time"].astimezone(UTC)
+        return execute_time
     opens = _rules(settings, spec).send_from
     smart = spec.schedule.smart_send
     if smart:
@@ -98,10 +98,10 @@ def window_of(
     if spec.schedule.smart_send:
         return Window(due, max(due, smart_end(settings, spec)))
     plan = repeat_of(settings, schedule, due)
-    found = plan.window(0, within)
-    if found is None:  # end_time is before it is due: it is never sent
+    bounds = plan.window(0, within)
+    if bounds is None:  # end_time is before it is due: it is never sent
         return Window(due, due, 0 if repeats(schedule) else None)
-    return Window(*found, 0 if repeats(schedule) else None)
+    return Window(*bounds, 0 if repeats(schedule) else None)
 
 
 def smart_end(settings: Settings, spec: CampaignSpec) -> datetime:

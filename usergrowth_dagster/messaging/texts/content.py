@@ -26,7 +26,7 @@ from usergrowth_dagster.messaging.texts.refusals import Words, built_in_words, p
 from usergrowth_dagster.quoting import literal
 
 EMAIL_OPT_OUT = re.compile("unsubscribe|退订", re.IGNORECASE)
-"""What tells how to refuse in an e-mail, beside the texts of the setting ``opt_out_texts``."""
+"""What says how to refuse in an e-mail, beside the texts of the setting ``opt_out_texts``."""
 MAX_VALUE = 35
 MAX_VARIABLES = 10
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
@@ -39,11 +39,11 @@ def pieces(content: str) -> list[tuple[str, bool]]:
     >>> pieces("Hi ${name}!")
     [('Hi ', False), ('name', True), ('!', False)]
     """
-    found: list[tuple[str, bool]] = []
+    parts: list[tuple[str, bool]] = []
     for index, part in enumerate(_VARIABLE.split(content)):
         if part or index % 2:
-            found.append((part, bool(index % 2)))
-    return found
+            parts.append((part, bool(index % 2)))
+    return parts
 
 
 @lru_cache(maxsize=256)
@@ -107,7 +107,7 @@ def template_problems(
     problems += _variable_problems(content, channel)
     if kind == "promotion" and not tells_how_to_refuse(content, opt_out_texts, channel):
         listed = " or ".join(repr(text) for text in opt_out_texts)
-        problems.append(f"a promotion template must tell how to refuse: add {listed}")
+        problems.append(f"a promotion template must say how to refuse: add {listed}")
     return problems + promise_problems(content, words or built_in_words())
 
 
@@ -165,12 +165,12 @@ def check_content(
     Raises:
         UserError: names ``source``, the key path and the rule, and how many more are broken.
     """
-    found = [("signature.name", text) for text in signature_problems(spec.signature.name)]
+    problems = [("signature.name", text) for text in signature_problems(spec.signature.name)]
     for text in spec.template.texts:
-        found += _text_problems(spec, text, opt_out_texts, words)
-    if found:
-        key, rule = found[0]
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        problems += _text_problems(spec, text, opt_out_texts, words)
+    if problems:
+        key, rule = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise UserError(f"{source}: {key}: {rule}{more}", code="text.unsendable")
 
 
@@ -179,19 +179,19 @@ def _text_problems(
 ) -> list[tuple[str, str]]:
     """Key paths and broken rules of one of a campaign's texts."""
     name_key = f"{text.key}.name" if text.key == "template" else text.key
-    found = [
+    problems = [
         (name_key if "name has" in rule else f"{text.key}.content", rule)
         for rule in template_problems(
             text.name, text.content, spec.template.type, opt_out_texts, spec.channel, words
         )
     ]
-    found += [(f"{text.key}.subject", rule) for rule in subject_problems(text.subject or "")]
+    problems += [(f"{text.key}.subject", rule) for rule in subject_problems(text.subject or "")]
     fixed = characters(f"【{spec.signature.name}】") + sum(
         characters(part) if not is_variable else 1 for part, is_variable in pieces(text.content)
     )
-    if not found and fixed > MAX_CHARACTERS and spec.channel == "sms":
-        found.append((f"{text.key}.content", "no message fits into 500 characters: shorten it"))
-    return found
+    if not problems and fixed > MAX_CHARACTERS and spec.channel == "sms":
+        problems.append((f"{text.key}.content", "no message fits into 500 characters: shorten it"))
+    return problems
 
 
 def render(

@@ -23,8 +23,8 @@ def placeholder_problems(fixed: str) -> list[str]:
     >>> placeholder_problems("Hi {{name}}!")
     ['a variable is written ${name}, not {{name}}']
     """
-    found = dict.fromkeys(match.group() for match in _FOREIGN.finditer(fixed))
-    return [f"a variable is written ${{{_name(form)}}}, not {form}" for form in found]
+    forms = dict.fromkeys(match.group() for match in _FOREIGN.finditer(fixed))
+    return [f"a variable is written ${{{_name(form)}}}, not {form}" for form in forms]
 
 
 def _name(form: str) -> str:
