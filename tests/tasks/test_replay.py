@@ -33,7 +33,7 @@ from usergrowth_dagster.learning.store import add_version, client, versions
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.suppression import suppress
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
-from usergrowth_dagster.settings import Settings, load_settings
+from usergrowth_dagster.settings import Settings, load_settings, settings_class
 from usergrowth_dagster.tasks import replay as replay_module
 from usergrowth_dagster.tasks import replay_checks
 from usergrowth_dagster.tasks.decide import decide_rows, decide_task
@@ -396,7 +396,7 @@ def test_every_setting_that_a_decision_reads_is_pinned(world: World, tmp_path: P
     project = open_project(copy_home(world.decided, tmp_path / "home"))
     read: set[str] = set()
 
-    class Watched(Settings):
+    class Watched(settings_class()):
         def __getattribute__(self, name: str) -> Any:
             read.add(name)
             return super().__getattribute__(name)

@@ -227,6 +227,4 @@ def test_a_mistake_in_a_variant_is_one_sentence(home: Path) -> None:
     bad = TEMPLATE.replace(" waits for you. 拒收请回复R", " waits for you.")
     path = write_campaign(home, "spring", template=bad)
     (sentence,) = errors(cli(home, "apply", "-f", str(path)))
-    assert (
-        "template.variants.gift.content: a promotion template must say how to refuse" in sentence
-    )
+    assert "template.variants.gift.content: a promotion template must say how to refuse" in sentence

@@ -219,7 +219,7 @@ def test_a_gateway_that_cannot_be_used_is_named(
 
 OWN_FILES = re.compile(
     # the gateways; the local Kannel to try sending with; the name of the dry run
-    r"messaging/gateways/(\w+)\.py|(commands|cli)/kannel\w*\.py|settings/gateways\.py"
+    r"messaging/gateways/(\w+)\.py|(examples|cli)/kannel\w*\.py|settings/gateways\.py"
 )
 OTHER_MEANINGS = {
     "file": {
