@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from usergrowth_dagster.errors import SetUpError
@@ -17,17 +18,17 @@ _PACKAGE = "usergrowth-dagster"
 
 
 @cache
-def registered(group: str) -> Mapping[str, Any]:
-    """What is registered in a group, loaded, by its name; this package's own first.
+def registered(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of a group, this package's own first.
 
     Args:
         group: such as ``usergrowth.gateways``.
 
     Raises:
-        SetUpError: two packages register one name, or an entry cannot be loaded.
+        SetUpError: two packages register one name.
     """
     packages: dict[str, str] = {}
-    loaded: dict[str, Any] = {}
+    points = []
     for package, point in _entries(group):
         if point.name in packages:
             raise SetUpError(
@@ -36,15 +37,28 @@ def registered(group: str) -> Mapping[str, Any]:
                 code="plugin.unusable",
             )
         packages[point.name] = package
+        points.append(point)
+    return tuple(points)
+
+
+@cache
+def loaded(group: str) -> Mapping[str, Any]:
+    """What is registered in a group, by its name.
+
+    Raises:
+        SetUpError: as :func:`registered`, or an entry cannot be loaded.
+    """
+    objects = {}
+    for point in registered(group):
         try:
-            loaded[point.name] = point.load()
+            objects[point.name] = point.load()
         except Exception as error:
             raise SetUpError(
-                f"{group}: {point.name!r} of the package {package} cannot be loaded: "
+                f"{group}: {point.name!r}, registered as {point.value}, cannot be loaded: "
                 f"{type(error).__name__}: {error}",
                 code="plugin.unusable",
             ) from error
-    return loaded
+    return MappingProxyType(objects)
 
 
 def _entries(group: str) -> Iterator[tuple[str, EntryPoint]]:

@@ -5,7 +5,7 @@ from typing import Any, Self, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from usergrowth_dagster.plugins import registered
+from usergrowth_dagster.plugins import loaded
 
 GROUP = "usergrowth.gateways"
 """The group of entry points that gateways are registered in."""
@@ -38,5 +38,5 @@ def gateway_settings() -> Iterator[tuple[str, type[GatewaySettings]]]:
     Raises:
         SetUpError: a gateway cannot be loaded.
     """
-    for name, gateway in registered(GROUP).items():
+    for name, gateway in loaded(GROUP).items():
         yield name, gateway.settings_model

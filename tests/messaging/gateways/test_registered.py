@@ -86,7 +86,13 @@ Install = Callable[[str, str], None]
 
 def forget_gateways() -> None:
     """Let the next question for a gateway look at what is installed now."""
-    for known in (plugins.registered, gateways, registry.is_personal, settings_class):
+    for known in (
+        plugins.registered,
+        plugins.loaded,
+        gateways,
+        registry.is_personal,
+        settings_class,
+    ):
         known.cache_clear()
 
 
@@ -179,7 +185,7 @@ def test_a_setting_belongs_to_an_installed_gateway(install: Install, tmp_path: P
         (
             ("", ""),
             "pigeon = MODULE:NoGateway",
-            "'pigeon' of the package carrier-0 cannot be loaded",
+            "'pigeon', registered as carrier_0:NoGateway, cannot be loaded",
         ),
         (("", ""), "pigeon = MODULE:PigeonSettings", "'pigeon' is no gateway class"),
         (

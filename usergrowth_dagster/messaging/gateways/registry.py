@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 
 from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.messaging.gateways.protocol import Gateway
-from usergrowth_dagster.plugins import registered
+from usergrowth_dagster.plugins import loaded
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.settings.gateways import GROUP
 
@@ -24,7 +24,7 @@ def gateways() -> Mapping[str, type[Gateway]]:
     Raises:
         SetUpError: one cannot be loaded, or is not what it is registered as.
     """
-    classes: dict[str, type[Gateway]] = dict(registered(GROUP))
+    classes: dict[str, type[Gateway]] = dict(loaded(GROUP))
     for name, gateway in classes.items():
         if not (isinstance(gateway, type) and issubclass(gateway, Gateway)):
             raise SetUpError(f"{GROUP}: {name!r} is no gateway class", code="plugin.unusable")

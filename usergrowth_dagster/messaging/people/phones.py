@@ -55,7 +55,7 @@ class PhoneVault:
         ring: the keys.
         country: ISO code of the country of numbers that are written without one.
         path: the file that they are from, to be read again when it has changed.
-        seen: what :func:`_mark` said of the file before it was read.
+        seen: what :func:`_file_stamp` said of the file before it was read.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class PhoneVault:
 
     def refresh(self) -> None:
         """Take over what a rotation has changed since."""
-        if self._path is not None and (seen := _mark(self._path)) != self._seen:
+        if self._path is not None and (seen := _file_stamp(self._path)) != self._seen:
             self._take(keys.read_file(self._path))
             self._seen = seen
 
@@ -200,7 +200,7 @@ def open_vault(home: Path, country: str | None = None) -> PhoneVault:
     if not path.exists():
         _require_nothing_sealed(home)
         keys.write_file(path, keys.new_secret().decode(), first=True)
-    seen = _mark(path)
+    seen = _file_stamp(path)
     return PhoneVault(keys.read_file(path), country, path=path, seen=seen)
 
 
@@ -220,7 +220,7 @@ def secret_is_gone(home: Path) -> str:
     )
 
 
-def _mark(path: Path) -> object:
-    """Changes whenever the file does."""
+def _file_stamp(path: Path) -> object:
+    """What changes whenever the file does."""
     status = path.stat()
     return status.st_ino, status.st_mtime_ns, status.st_size

@@ -71,18 +71,18 @@ def check_key(store: ControlStore, vault: PhoneVault) -> None:
     """
     query = select(_META.c.name, _META.c.value).where(_META.c.name.in_(("phone_key", "phone_hash")))
     with store.read() as connection:
-        marks = dict(connection.execute(query).tuples().all())
-    if len(marks) < 2:
+        key_ids = dict(connection.execute(query).tuples().all())
+    if len(key_ids) < 2:
         mine = {"phone_key": vault.key_id.hex(), "phone_hash": vault.hash_id.hex()}
         with store.write(alone=True) as connection:
-            marks = dict(connection.execute(query).tuples().all())
-            if "phone_key" not in marks or vault.knows(bytes.fromhex(marks["phone_key"])):
-                for name in mine.keys() - marks.keys():
+            key_ids = dict(connection.execute(query).tuples().all())
+            if "phone_key" not in key_ids or vault.knows(bytes.fromhex(key_ids["phone_key"])):
+                for name in mine.keys() - key_ids.keys():
                     connection.execute(_META.insert().values(name=name, value=mine[name]))
-                marks = mine | marks
-    if not vault.knows(bytes.fromhex(marks["phone_key"])):
+                key_ids = mine | key_ids
+    if not vault.knows(bytes.fromhex(key_ids["phone_key"])):
         raise UserError(_WRONG, code="key.unknown")
-    if marks["phone_hash"] != vault.hash_id.hex():
+    if key_ids["phone_hash"] != vault.hash_id.hex():
         raise UserError(_WRONG, code="key.unknown")
 
 
