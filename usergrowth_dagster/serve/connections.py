@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _PIECE = 100  # bytes; smaller pieces are no network's doing
-_TELL_SECONDS = 60.0
+_LOG_SECONDS = 60.0
 LOG = logging.getLogger("usergrowth.serve")
 
 
@@ -49,16 +49,16 @@ class Door:
         self._waiting: dict[GuardedProtocol, float] = {}
         self._new: dict[str, dict[GuardedProtocol, None]] = {}
         self._cut: Counter[str] = Counter()
-        self._told = -_TELL_SECONDS
+        self._logged = -_LOG_SECONDS
 
     def note(self, why: str, now: float) -> None:
         """Count a connection that is cut; the log gets a line a minute at most."""
         self._cut[why] += 1
-        if now - self._told >= _TELL_SECONDS:
+        if now - self._logged >= _LOG_SECONDS:
             for reason, number in self._cut.items():
                 LOG.warning("connections cut: %d, %s", number, reason)
             self._cut.clear()
-            self._told = now
+            self._logged = now
 
     def admit(self, one: "GuardedProtocol", others: int) -> bool:
         """Whether a new connection may stay, beside so many others that are open."""

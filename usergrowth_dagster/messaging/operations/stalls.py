@@ -110,7 +110,7 @@ def report_stalls(store: ControlStore, settings: Settings, now: datetime) -> lis
     fresh = []
     for stall in stalls(store, settings, now):
         with store.write(alone=True) as connection:
-            if _told(connection, stall):
+            if _is_reported(connection, stall):
                 continue
             store.note(connection, Kind.OCCURRENCE, stall.occurrence_id, "dispatch", note=_NOTE)
         fresh.append(stall)
@@ -125,7 +125,7 @@ def report_stalls(store: ControlStore, settings: Settings, now: datetime) -> lis
     return fresh
 
 
-def _told(connection: Connection, stall: Stall) -> bool:
+def _is_reported(connection: Connection, stall: Stall) -> bool:
     query = select(history.c.id).where(
         history.c.kind == str(Kind.OCCURRENCE),
         history.c.record_id == stall.occurrence_id,

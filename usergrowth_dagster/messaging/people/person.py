@@ -51,9 +51,13 @@ _MESSAGE = (
         occurrence.c.send_by,
         occurrence.c.signature,
     ),
-    *(occurrence.c.state.label("occurrence_state"), occurrence.c.reason.label("occurrence_reason")),
-    *(occurrence.c.contact, occurrence.c.template_type, schema.schedule.c.paused),
-    *(schema.campaign.c.name.label("campaign"), schema.batch.c.gateway),
+    occurrence.c.state.label("occurrence_state"),
+    occurrence.c.reason.label("occurrence_reason"),
+    occurrence.c.contact,
+    occurrence.c.template_type,
+    schema.schedule.c.paused,
+    schema.campaign.c.name.label("campaign"),
+    schema.batch.c.gateway,
 )
 _HIDDEN = ("phone_number", "phone_hash", "occurrence_id", "contact", "template_type")
 

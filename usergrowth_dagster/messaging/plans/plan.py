@@ -146,7 +146,13 @@ _WORDS = {
     MessageState.SKIPPED: "skipped",
 }
 _WORDS_IN_ORDER = (
-    *("waiting", "being sent", "sent", "in doubt", "rejected", "expired unsent", "skipped"),
+    "waiting",
+    "being sent",
+    "sent",
+    "in doubt",
+    "rejected",
+    "expired unsent",
+    "skipped",
 )
 
 

@@ -12,8 +12,15 @@ from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.messaging.people.rotation import hold_key
 
 ASKED_AGAIN = (
-    *("suppressed", "capped", "min_gap", "number_cap", "quiet_hours"),
-    *("shared_phone", "shared_email", "over_budget", "cancelled"),
+    "suppressed",
+    "capped",
+    "min_gap",
+    "number_cap",
+    "quiet_hours",
+    "shared_phone",
+    "shared_email",
+    "over_budget",
+    "cancelled",
 )
 """Reasons that held for one occurrence; whoever was skipped for another one stays so."""
 
@@ -71,8 +78,16 @@ def _upper(connection: Connection, source_id: int, after: int) -> int | None:
 def _copies(source_id: int, target_id: int) -> tuple[Sequence[str], Any]:
     """The new rows: planned, unless they can never be sent to."""
     same = (
-        *("channel", "user_id", "user_hash", "item_id", "phone_number", "phone_hash"),
-        *("template_params", "segments", "zone", "variant"),
+        "channel",
+        "user_id",
+        "user_hash",
+        "item_id",
+        "phone_number",
+        "phone_hash",
+        "template_params",
+        "segments",
+        "zone",
+        "variant",
     )
     skipped = message.c.state == MessageState.SKIPPED
     for_good = and_(skipped, func.coalesce(message.c.reason, "").not_in(ASKED_AGAIN))

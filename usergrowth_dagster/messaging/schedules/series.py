@@ -301,8 +301,17 @@ def _create(
 
 
 _FROZEN = (
-    *("schedule_id", "task_id", "channel", "signature", "template_code", "template_type"),
-    *("content", "audience_date", "contact", "subject", "variants"),
+    "schedule_id",
+    "task_id",
+    "channel",
+    "signature",
+    "template_code",
+    "template_type",
+    "content",
+    "audience_date",
+    "contact",
+    "subject",
+    "variants",
 )
 """What a later occurrence has in common with the first."""
 

@@ -45,10 +45,28 @@ _HAN_POLITE = (
 )
 _HAN_COURTESY = re.compile(f"^{_HAN_POLITE}|{_HAN_POLITE}$")
 _UNAMBIGUOUS = (
-    *("stop", "stopall", "unsubscribe", "unsub", "optout", "opt out", "opt me out", "arret"),
-    *("remove me", "take me off", "leave me alone", "no more texts", "no more messages"),
-    *("do not text", "dont text", "do not message", "dont message", "do not contact"),
-    *("dont contact", "quit texting", "cancel my subscription", "revoke consent"),
+    "stop",
+    "stopall",
+    "unsubscribe",
+    "unsub",
+    "optout",
+    "opt out",
+    "opt me out",
+    "arret",
+    "remove me",
+    "take me off",
+    "leave me alone",
+    "no more texts",
+    "no more messages",
+    "do not text",
+    "dont text",
+    "do not message",
+    "dont message",
+    "do not contact",
+    "dont contact",
+    "quit texting",
+    "cancel my subscription",
+    "revoke consent",
     "revoke my consent",
 )
 _NEGATED = re.compile(r" (?:dont|do not|don t) (?:please )?$")
