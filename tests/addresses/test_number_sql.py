@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usergrowth_dagster.data.number_sql import (
+from usergrowth_dagster.addresses.numbers import Problem, parse
+from usergrowth_dagster.addresses.sql import (
     add_number_function,
     number_or_problem_sql,
     number_sql,
 )
-from usergrowth_dagster.data.phone_numbers import Problem, parse
 
 uploaded = st.one_of(
     st.sampled_from(["", " ", "+", "n/a", "+9990000000001", "13855550111", "(212) 555-0105"]),
