@@ -17,7 +17,6 @@ from chain_world import (
 )
 
 from usergrowth_dagster.commands.campaigns import apply_files
-from usergrowth_dagster.commands.status import read_status
 from usergrowth_dagster.control.audit import entries
 from usergrowth_dagster.control.tasks import all_tasks
 from usergrowth_dagster.errors import UserError
@@ -26,6 +25,7 @@ from usergrowth_dagster.tasks.models import serving_columns
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.score import scoring_model
 from usergrowth_dagster.tasks.train import train_all
+from usergrowth_dagster.views.status import read_status
 
 APPROVE = "usergrowth models approve churn 1"
 
@@ -41,8 +41,9 @@ def _task(project, campaign):
 
 
 def _reviews(project):
-    found = [s for s in read_status(project).sections if s[0].startswith("Models that wait")]
-    return found[0][2] if found else []
+    waiting = read_status(project).waiting
+    assert waiting is not None
+    return [(one.campaign, one.model, one.version, one.approval) for one in waiting]
 
 
 def test_a_campaign_that_requires_a_review_waits_and_names_the_command(home: Path, here) -> None:

@@ -51,10 +51,22 @@ def reviews(
     home: Home = None,
 ) -> None:
     """Show where signatures and templates stand in the review, or what happened to one of them."""
-    from usergrowth_dagster.commands.campaigns import show_reviews
+    from usergrowth_dagster.commands.home import open_home
+    from usergrowth_dagster.tasks.project import Project
+    from usergrowth_dagster.views.campaigns import read_review_history, read_reviews
 
+    settings = open_home(home)
+    store = Project(settings).store
     page = Page(as_json)
-    show_reviews(home, name, page.table)
+    if name is None:
+        reviews = [(one.kind, one.name, one.status, one.reason) for one in read_reviews(store)]
+        page.table("Reviews", ("kind", "name", "status", "reason"), reviews)
+    else:
+        events = [
+            (one.time, one.kind, one.who, one.source, one.target, one.note)
+            for one in read_review_history(store, settings, name)
+        ]
+        page.table(f"History of {name}", ("time", "kind", "who", "from", "to", "note"), events)
     page.finish()
 
 

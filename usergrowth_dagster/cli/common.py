@@ -110,6 +110,11 @@ class Page:
 
         self._tables.setdefault(key(title) or "rows", []).extend(records(header, lines))
 
+    def section(self, title: str, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
+        """A table with a blank line after it."""
+        self.table(title, header, lines)
+        self.say("")
+
     def markdown(self, text: str) -> None:
         """A document in markdown: laid out on a terminal, as it is in a file."""
         import sys

@@ -70,15 +70,15 @@ def delivery(
     home: Home = None,
 ) -> None:
     """What is under way: occurrences with their window, people by state and reason."""
-    from usergrowth_dagster.commands.delivery import opened, read_deliveries
+    from usergrowth_dagster.cli.sections import show_deliveries
+    from usergrowth_dagster.commands.delivery import opened
+    from usergrowth_dagster.views.deliveries import read_deliveries
 
     with opened(home) as (store, settings):
-        overview = read_deliveries(store, settings, name)
+        view = read_deliveries(store, settings, name)
     page = Page(as_json)
-    for title, header, lines in overview.sections:
-        page.table(title, header, lines)
-        page.say("")
-    page.finish(overview.failures)
+    show_deliveries(view, page)
+    page.finish(view.unreadable)
 
 
 @app.command()

@@ -58,16 +58,15 @@ def init(
 @app.command()
 def status(as_json: Json = False, home: Home = None) -> None:
     """Tables, models, tasks and messages of a home."""
+    from usergrowth_dagster.cli.sections import show_status
     from usergrowth_dagster.commands.home import open_home
-    from usergrowth_dagster.commands.status import read_status
     from usergrowth_dagster.tasks.project import Project
+    from usergrowth_dagster.views.status import read_status
 
-    overview = read_status(Project(open_home(home)))
+    read = read_status(Project(open_home(home)))
     page = Page(as_json)
-    for title, header, lines in overview.sections:
-        page.table(title, header, lines)
-        page.say("")
-    page.finish(overview.failures)
+    show_status(read, page)
+    page.finish(read.failures)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from usergrowth_dagster.commands.home import open_home
 from usergrowth_dagster.control.audit import whoami
@@ -16,7 +16,6 @@ from usergrowth_dagster.tasks.train import training_config
 from usergrowth_dagster.tasks.uploads import move_tasks, register_uploads
 
 if TYPE_CHECKING:
-    from usergrowth_dagster.commands.show import ShowTable
     from usergrowth_dagster.control.campaign import CampaignSpec
 
 
@@ -107,23 +106,3 @@ def review_record(
             check_promise(project.store, project.settings, name)
         status = review(project.store, kind, name, approve, reason, whoami())
     return f"{kind} {name!r} is {status.name.lower()}"
-
-
-def show_reviews(home: Path | None, name: str | None, show_table: "ShowTable") -> None:
-    """Print where signatures and templates stand, or the history of those of one name."""
-    from usergrowth_dagster.control.review import all_reviews, review_history
-
-    project = Project(open_home(home))
-    if name is None:
-        lines: list[tuple[Any, ...]] = [
-            (one.kind, one.name, one.status.name.lower(), one.reason)
-            for one in all_reviews(project.store)
-        ]
-        show_table("Reviews", ("kind", "name", "status", "reason"), lines)
-        return
-    zone = project.settings.zone
-    lines = [
-        (e.time.astimezone(zone), kind, e.actor, e.source, e.target, e.note)
-        for kind, e in review_history(project.store, name)
-    ]
-    show_table(f"History of {name}", ("time", "kind", "who", "from", "to", "note"), lines)

@@ -1,4 +1,4 @@
-"""Delivery from a command: dispatch, controls, what is under way, and what is in doubt.
+"""Delivery from a command: dispatch, controls, and what is in doubt.
 
 It imports no engine and no orchestration, so that a dispatcher starts in a moment and stays small.
 """
@@ -15,7 +15,6 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from usergrowth_dagster.addresses.shown import mask
-from usergrowth_dagster.commands.cells import Count
 from usergrowth_dagster.control.audit import whoami
 from usergrowth_dagster.control.store import ControlStore, open_store
 from usergrowth_dagster.control.wall_clock import shown_moment
@@ -25,26 +24,8 @@ from usergrowth_dagster.messaging.dispatching.look_ups import settle
 from usergrowth_dagster.messaging.gateways.registry import gateway_named
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.operations import controls, reconcile
-from usergrowth_dagster.messaging.operations.deliveries import deliveries
 from usergrowth_dagster.messaging.people.phones import open_vault
-from usergrowth_dagster.messaging.receiving.unread import count_unread
-from usergrowth_dagster.messaging.schedules.occurrences import business_now
-from usergrowth_dagster.messaging.schedules.upcoming import upcoming
 from usergrowth_dagster.settings import Settings, load_settings
-
-Section = tuple[str, tuple[str, ...], list[tuple[Any, ...]]]
-
-
-@dataclass
-class Overview:
-    """Rows for people, section by section: a title, a header, and lines.
-
-    ``failures`` are sentences about what could not be read.
-    """
-
-    sections: list[Section] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-
 
 _ROUND = timedelta(seconds=60)
 _LISTED = 500
@@ -169,43 +150,6 @@ def _sentence(action: str, one: controls.Controlled) -> str:
         f"{name}: {one.occurrences} occurrences cancelled, {one.messages} messages not sent"
         f"{flight}{later}"
     )
-
-
-def read_deliveries(store: ControlStore, settings: Settings, name: str | None = None) -> Overview:
-    """Occurrences with their window and what holds them up, and people by state and reason."""
-    under_way = deliveries(store, settings, business_now(settings), name)
-
-    def local(moment: datetime) -> datetime:
-        try:
-            return moment.astimezone(settings.zone)
-        except OverflowError:  # at the end of the calendar
-            return moment
-
-    runs = [
-        (d.schedule, d.occurrence, d.state, local(d.due), local(d.send_by), d.note)
-        for d in under_way
-    ]
-    people = [
-        (d.schedule, d.occurrence, str(count.state), count.reason, Count(count.rows))
-        for d in under_way
-        for count in d.counts
-    ]
-    names = {d.schedule for d in under_way}
-    following = upcoming(store, settings, business_now(settings))
-    later = [
-        (schedule, local(moment))
-        for schedule, moment in following.times
-        if name is None or schedule in names
-    ]
-    sections: list[Section] = [
-        ("Deliveries", ("schedule", "occurrence", "state", "due", "send by", "note"), runs),
-        ("Messages", ("schedule", "occurrence", "state", "reason", "people"), people),
-        *([("Next", ("schedule", "due"), later)] if later else []),
-    ]
-    if name is None and (unread := count_unread(store)):
-        counts = [(gateway, kind, Count(entries)) for gateway, kind, entries in unread]
-        sections.append(("Unreadable: usergrowth replies", ("gateway", "kind", "entries"), counts))
-    return Overview(sections, following.unreadable)
 
 
 @dataclass

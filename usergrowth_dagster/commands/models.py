@@ -9,6 +9,7 @@ from usergrowth_dagster.control.audit import whoami
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.tasks.models import record_change, settle_models, vouch_for
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.views.models import ModelView, read_models
 
 if TYPE_CHECKING:
     from usergrowth_dagster.commands.show import Say, Shows
@@ -28,26 +29,12 @@ def list_models(home: Path | None, name: str | None, page: "Shows") -> None:
     Raises:
         UserError: no model of that name.
     """
-    from usergrowth_dagster.learning.reviewing import newest_model
-    from usergrowth_dagster.learning.store import NAMES, versions
-
-    project = Project(open_home(home))
     if name is not None:
         _require_known(name)
-    today = project.settings.current_date()
-    lines, records = [], []
-    for model in [name] if name else NAMES:
-        settle_models(project, model)
-        refs = versions(project.settings, model)
-        labels = {ref.config_hash for ref in refs}
-        best = [newest_model(project.settings, model, label, today) for label in labels]
-        scoring = {ref.version for ref in best if ref}
-        for ref in refs:
-            records.append(_record(ref) | {"scores_today": ref.version in scoring})
-            lines.append(_line(ref, ref.version in scoring))
-    page.document(records)
-    if lines:
-        page.table("Models", HEADER, lines)
+    views = read_models(Project(open_home(home)), [name] if name else None)
+    page.document([_record(view.ref) | {"scores_today": view.scores_today} for view in views])
+    if views:
+        page.table("Models", HEADER, [_line(view) for view in views])
     else:
         page.say("no version is registered; usergrowth train makes one")
 
@@ -144,23 +131,20 @@ def _take_back(ref: "ModelRef") -> str:
     return f'usergrowth models rollback {ref.name} {ref.version} --why "…"'
 
 
-def _line(ref: "ModelRef", scores: bool) -> tuple[Any, ...]:
+def _line(view: ModelView) -> tuple[Any, ...]:
+    ref = view.ref
     return (
         ref.name,
         ref.version,
         ref.status.replace("_", " "),
-        "yes" if scores else "",
+        "yes" if view.scores_today else "",
         ref.champion,
         ref.execution_date,
         ref.last_label_day,
         ref.config_hash,
         ref.reviewed_by,
-        ref.why or _failed(ref) or ref.held,
+        view.reason,
     )
-
-
-def _failed(ref: "ModelRef") -> str:
-    return f"failed: {', '.join(ref.failed_gates)}" if ref.failed_gates else ""
 
 
 def _record(ref: "ModelRef") -> dict[str, Any]:
