@@ -62,6 +62,7 @@ ErrorCode = Literal[
     "population.no_campaign",
     "program.ended",
     "question.unanswerable",
+    "question.unknown",
     "record.forbidden_change",
     "run.failed",
     "run.interrupted",
@@ -311,6 +312,10 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "question.unanswerable": CodeText(
         "There is nothing on record from which the question can be answered.",
         "Ask about a task that has been decided, or ask for less.",
+    ),
+    "question.unknown": CodeText(
+        "No question of a model has this name.",
+        "Choose one of those that the message names.",
     ),
     "record.forbidden_change": CodeText(
         "The state of a record does not allow the change.",

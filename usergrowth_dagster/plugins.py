@@ -1,4 +1,4 @@
-"""What packages register through entry points, such as gateways: this package's own and others'.
+"""What packages register through entry points, gateways and questions: this package's own and others'.
 
 In a checkout this package's own entries are read from ``pyproject.toml``, since the metadata of an
 editable installation is only as new as the last ``pip install``.
@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -75,3 +76,27 @@ def _entries(group: str) -> Iterator[tuple[str, EntryPoint]]:
 
 def _package_of(point: EntryPoint) -> str:
     return point.dist.name.lower().replace("_", "-") if point.dist else "an unnamed package"
+
+
+def folders_beside(group: str, name: str) -> tuple[Path, ...]:
+    """Folders of a name beside the modules that a group's entries name, those that are there.
+
+    No module is executed, only the package that it lies in.
+
+    Raises:
+        SetUpError: as :func:`registered`, or an entry names a module that is not there.
+    """
+    folders = set()
+    for point in registered(group):
+        try:
+            spec = find_spec(point.module)
+        except ModuleNotFoundError:
+            spec = None
+        if spec is None or spec.origin is None:
+            raise SetUpError(
+                f"{group}: {point.name!r} is registered as {point.value}, and there is no such "
+                "module; install its package anew, or uninstall it",
+                code="plugin.unusable",
+            )
+        folders.add(Path(spec.origin).parent / name)
+    return tuple(sorted(folder for folder in folders if folder.is_dir()))

@@ -5,7 +5,7 @@ import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -162,7 +162,9 @@ def explain(error: ValidationError, model: type[BaseModel], source: str) -> User
     """
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
-    path = [str(part) for part in first["loc"]]
+    path = _without_tags(model, [str(part) for part in first["loc"]])
+    if first["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+        path.append(str(first["ctx"]["discriminator"]).strip("'"))
     if first["type"] == "key_rule":
         path.append(str(first["ctx"]["key"]))
     place = [source, ".".join(path)] if path else [source]
@@ -180,16 +182,19 @@ def _problem(problem: Mapping[str, Any], model: type[BaseModel], path: list[str]
     if kind == "extra_forbidden" and "\u3000" in path[-1]:
         return "the line begins with a full-width space; indent it with plain ones"
     if kind == "extra_forbidden":
-        keys = _keys(model, path[:-1])
+        keys = _keys(model, [str(part) for part in problem["loc"]][:-1])
         close = difflib.get_close_matches(path[-1], keys, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known keys are {', '.join(keys)}"
         return f"unknown key; {hint}"
-    if kind == "missing":
+    if kind == "missing" or kind == "union_tag_not_found":
         return "required, but missing"
     if kind == "key_rule":
         return str(problem["ctx"]["rule"])
     if kind in {"value_error", "assertion_error"}:
         return str(problem["msg"]).removeprefix("Value error, ")
+    if kind == "union_tag_invalid":
+        expected = " or ".join(problem["ctx"]["expected_tags"].rsplit(", ", 1))
+        return f"must be {expected}, not {problem['ctx']['tag']!r}"
     if kind == "enum" or kind == "literal_error":
         return f"must be {problem['ctx']['expected']}, not {_show(problem['input'])}"
     if kind == "model_type":
@@ -211,15 +216,42 @@ def _keys(model: type[BaseModel], path: list[str]) -> list[str]:
     parts = iter(path)
     for part in parts:
         fields = {field.alias or name: field for name, field in model.model_fields.items()}
-        annotation = fields[part].annotation if part in fields else None
+        field = fields.get(part)
+        annotation = field.annotation if field else None
         while get_origin(annotation) in (dict, list, tuple):
             annotation = get_args(annotation)[1 if get_origin(annotation) is dict else 0]
             next(parts, None)
         inner = _model_of(annotation)
+        if field is not None and field.discriminator:
+            tag = next(parts, None)
+            inner = _tagged(annotation, str(field.discriminator), tag)
         if inner is None:
             return []
         model = inner
     return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _without_tags(model: type[BaseModel], path: list[str]) -> list[str]:
+    """A path below a model without the parts that name one model of several."""
+    kept: list[str] = []
+    inner: type[BaseModel] | None = model
+    parts = iter(path)
+    for part in parts:
+        kept.append(part)
+        field = inner.model_fields.get(part) if inner else None
+        if field is not None and field.discriminator:
+            inner = _tagged(field.annotation, str(field.discriminator), next(parts, None))
+        else:
+            inner = _model_of(field.annotation) if field else None
+    return kept
+
+
+def _tagged(annotation: Any, key: str, tag: str | None) -> type[BaseModel] | None:
+    """The model of a union whose ``key`` is a tag."""
+    for option in get_args(annotation) or (annotation,):
+        if tag in get_args(option.model_fields[key].annotation):
+            return cast(type[BaseModel], option)
+    return None
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:

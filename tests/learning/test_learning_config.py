@@ -175,7 +175,7 @@ def test_sql_labels_equal_a_plain_reference(tmp_path_factory, rows, horizon, kin
         return_on_item=on_item,
         same_day=True,
     )
-    back = same.model_copy(update={"same_day": False})
+    back = TrainingConfig(**same.model_dump() | {"same_day": False})
     suffix = "_on_item" if on_item else ""
     with open_engine(load_settings(tmp_path_factory.getbasetemp())) as engine:
         engine.run(

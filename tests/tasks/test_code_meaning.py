@@ -1,10 +1,12 @@
 """The hash of code that trains, scores and decides: what changes it, and what does not."""
 
 import ast
+import inspect
 from pathlib import Path
 
 import pytest
 
+from usergrowth_dagster.learning.problems import problem_called
 from usergrowth_dagster.tasks import code_meaning as meaning
 from usergrowth_dagster.tasks import training_code
 from usergrowth_dagster.tasks.code_meaning import SHOWN, code_meaning, source_hash
@@ -13,6 +15,7 @@ from usergrowth_dagster.tasks.training_code import (
     SAME_RESULTS,
     earlier_training_versions,
     learning_hash,
+    question_hash,
     training_code_version,
 )
 from usergrowth_dagster.warehouse import earlier
@@ -154,19 +157,56 @@ def test_a_model_of_an_earlier_home_is_known_by_its_earlier_version(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An upgrade that trains every model again, or that keeps one which other code has trained."""
-    assert learning_hash() == SAME_RESULTS, (
-        "the code that learns has changed: write its hash into SAME_RESULTS of "
-        "tasks/training_code.py when every figure stays what it was, else delete this test "
-        "and what it is about: each model is then trained once more"
+    assert learning_hash() == SAME_RESULTS[0], (
+        "the code that learns has changed: put its hash at the front of SAME_RESULTS of "
+        "tasks/training_code.py when every figure stays what it was, else in place of all of them: "
+        "each model is then trained once more"
     )
-    known = {kind: earlier_training_versions(kind) for kind in ("churn", "winback", "uplift")}
+    churn, winback = problem_called("churn"), problem_called("winback")
+    questions = (churn, winback, problem_called("uplift"))
+    known = {problem.name: earlier_training_versions(problem) for problem in questions}
+    assert {name: versions[-3:] for name, versions in known.items()} == {
+        "churn": ("9196a91f5efb", "a11e992fed43", "214a859d35a9"),
+        "winback": ("419409d8cff1", "ff2a0bc6e3ef", "ce742353b2ee"),
+        "uplift": ("720dd5899572", "362f2f273642", "7d4c18aeb458"),
+    }, "what one hash of learning and questions, and two texts of the code, were called"
     every = {version for versions in known.values() for version in versions}
-    assert len(every) == 6, "two texts of the code have meant this, for three questions"
-    assert not every & {training_code_version(kind) for kind in known}
-    monkeypatch.setattr(training_code, "SAME_RESULTS", "other code")
-    assert earlier_training_versions("churn") == ()
-    monkeypatch.undo()
+    assert not every & {training_code_version(problem) for problem in questions}
     changed = {**earlier.TEXT_VERSIONS, "churn_label": ("other SQL", "text")}
     monkeypatch.setattr(earlier, "TEXT_VERSIONS", changed)
-    assert earlier_training_versions("churn") == ()
-    assert earlier_training_versions("winback") == known["winback"]
+    assert set(earlier_training_versions(churn)) == set(known["churn"][:-2])
+    assert earlier_training_versions(winback) == known["winback"]
+    monkeypatch.undo()
+    monkeypatch.setattr(churn, "asked_before", "another question")
+    assert not set(earlier_training_versions(churn)) & set(known["churn"][-3:])
+    assert earlier_training_versions(winback) == known["winback"]
+    monkeypatch.undo()
+    monkeypatch.setattr(training_code, "SAME_RESULTS", ("other code",))
+    assert earlier_training_versions(churn) == ()
+
+
+def test_another_question_changes_no_version_and_another_label_does() -> None:
+    """A question of one's own that trains every model again, or a label whose change is not seen.
+
+    The words of a question are no part of it: a better sentence trains nothing again.
+    """
+    churn, winback = problem_called("churn"), problem_called("winback")
+    path = Path(inspect.getfile(churn))
+    source = path.read_text("utf-8")
+
+    def hash_with(old: str, new: str) -> str:
+        assert old in source
+        with pytest.MonkeyPatch.context() as patch:
+            text = source.replace(old, new)
+            patch.setattr(training_code.inspect, "getsource", lambda _: text)
+            return question_hash(churn)
+
+    now = question_hash(churn)
+    assert now == churn.asked_before != question_hash(winback) == winback.asked_before
+    assert hash_with('score="chance', 'score="odds') == now
+    assert hash_with("How likely is", "Will") == now
+    assert hash_with("days_to_next >=", "days_to_next >") != now
+    assert hash_with("staying = True", "staying = False") != now
+    questions = ("learning/problems",)
+    assert source_hash(("learning",), without=SHOWN) != learning_hash()
+    assert source_hash(("learning",), without=SHOWN, below=questions) == learning_hash()

@@ -25,7 +25,7 @@ from usergrowth_dagster.tasks.effects import OUTCOMES, measure, window_of
 from usergrowth_dagster.tasks.period import measure_all, parts_of
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.report import report_period, report_task
-from usergrowth_dagster.tasks.train import training_config, uplift_config
+from usergrowth_dagster.tasks.train import effect_config, training_config
 from usergrowth_dagster.warehouse.engine import open_engine
 
 D = date(2026, 3, 2)
@@ -343,8 +343,8 @@ def test_a_campaign_may_count_the_day_of_the_text(project: Project) -> None:
     assert not any("hold no behavior at all" in note for note in [*same.notes, *after.notes])
     chosen = make(project, "learned", algorithm="{kind: winback, same_day: true}", effect="{}")
     assert window_of(chosen.spec, D).same_day
-    assert training_config(project, chosen.spec).same_day
-    assert uplift_config(project, chosen.spec).same_day
+    assert training_config(project, chosen.spec).problem.same_day
+    assert effect_config(project, chosen.spec).problem.same_day
 
 
 def test_lost_decisions_of_one_arm_are_named(project: Project) -> None:

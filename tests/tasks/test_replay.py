@@ -46,7 +46,7 @@ from usergrowth_dagster.tasks.provenance import file_hash, pinned_settings
 from usergrowth_dagster.tasks.replay import replay, replay_task
 from usergrowth_dagster.tasks.replay_checks import Check
 from usergrowth_dagster.tasks.score import score_task, scoring_model
-from usergrowth_dagster.tasks.train import uplift_config
+from usergrowth_dagster.tasks.train import effect_config
 from usergrowth_dagster.warehouse.build import Builder
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.landing import land_days
@@ -324,7 +324,7 @@ def test_effects_are_made_again_too(world: World, tmp_path: Path) -> None:
     spec = task(project.store, "comeback").spec
     tags = {
         **made.get_model_version("winback", str(winback.version)).tags,
-        "config_hash": uplift_config(project, spec).config_hash(),
+        "config_hash": effect_config(project, spec).config_hash(),
     }
     # what it says does not matter here, only that it is another model than that of the score
     add_version(made, project.settings, "uplift", winback.run_id, tags)

@@ -18,7 +18,7 @@ from usergrowth_dagster.tasks.populate import load_population
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.replay import replay_task
 from usergrowth_dagster.tasks.score import Scored, effect_model, score_task
-from usergrowth_dagster.tasks.train import uplift_config
+from usergrowth_dagster.tasks.train import effect_config
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def add_effects(project: Project, folder: Path, gone: str = "") -> None:
         spec.write_text(spec.read_text("utf-8").replace(f'"{gone}"', '"as_it_was"'), "utf-8")
     run = made.create_run(experiment(made, project.settings, "uplift"))
     made.log_artifacts(run.info.run_id, str(model), "model")
-    config = uplift_config(project, task(project.store, "spring").spec)
+    config = effect_config(project, task(project.store, "spring").spec)
     tags = made.get_model_version("winback", str(winback.version)).tags
     tags |= {"config_hash": config.config_hash(), "fingerprint": gone}
     vouch_for(project, add_version(made, project.settings, "uplift", run.info.run_id, tags))

@@ -28,6 +28,7 @@ from usergrowth_dagster.audience.eligibility import CONTENT_OUTCOMES, OUTCOMES, 
 from usergrowth_dagster.audience.holdout import NOBODY, Holdout
 from usergrowth_dagster.audience.policy import MONEY, Budget, Money, Policy
 from usergrowth_dagster.quoting import identifier, literals
+from usergrowth_dagster.ranks import UPLIFT
 from usergrowth_dagster.warehouse.engine import Engine
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ DECISION_COLUMNS = {
     "user_id": "VARCHAR",
     "item_id": "VARCHAR",
     "score": "DOUBLE",
-    "uplift": "DOUBLE",
+    UPLIFT: "DOUBLE",
     "net_value": "DOUBLE",
     "rank": "BIGINT",
     "messages": "INTEGER",
@@ -71,7 +72,7 @@ DECISION_MEANINGS = {
     "user_id": "the user",
     "item_id": "the item that the message is about",
     "score": "calibrated probability that was decided by; null without features",
-    "uplift": "what the text adds to the probability of a return, by the uplift model; may be null",
+    UPLIFT: "what the text adds to the probability of a return, by the uplift model; may be null",
     "net_value": "value of a return x uplift - cost, in currency; null unless chosen by money",
     "rank": "place in the ranking of the rows that could be chosen, from 1",
     "messages": "billed message segments of the row's text",
@@ -92,7 +93,7 @@ DECISION_MEANINGS = {
     "population_version": "version of the population table",
     "policy_hash": "hash of the selection policy",
 }
-OPTIONAL_COLUMNS = ("uplift", "stratum", "variant", "variant_propensity", "uplift_version")
+OPTIONAL_COLUMNS = (UPLIFT, "stratum", "variant", "variant_propensity", "uplift_version")
 """Taken from the decided relation where it has them, else NULL."""
 _OPTIONAL = {name: DECISION_COLUMNS[name] for name in OPTIONAL_COLUMNS} | {"reason": "VARCHAR"}
 _RESULT = "_audience_decided"
@@ -178,11 +179,11 @@ def _check_input(
     """The number of rows, when the relation is as :func:`decide` asks."""
     own = literals(outcome for outcome in OUTCOMES if outcome not in CONTENT_OUTCOMES)
     unpriced = "cost is null" if isinstance(policy, Budget | Money) else "false"
-    for column, wanted in (("uplift", policy.by_uplift), ("stratum", bool(holdout.strata))):
+    for column, wanted in ((UPLIFT, policy.by_uplift), ("stratum", bool(holdout.strata))):
         if wanted and column not in known:
             raise ValueError(f"{relation} has no column {column}")
     stratum = "stratum" if holdout.strata else "''"
-    uplift = "uplift" if "uplift" in known else "0"
+    uplift = UPLIFT if UPLIFT in known else "0"
     rows, distinct, nameless, unscored, mispriced, misnamed, unstratified = engine.rows(f"""
         select count(*), count(distinct "row"),
             count(*) filter (where user_id is null or item_id is null),

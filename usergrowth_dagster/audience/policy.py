@@ -35,12 +35,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.ranks import SCORE, UPLIFT, RankBy
 
 MONEY = "decimal(38, 9)"
 _CENT = Decimal("1e-9")
 _RULES = 2  # raise it when the meaning of a policy changes: earlier hashes then no longer match
-
-RankBy = Literal["score", "uplift"]
 
 
 class _Policy(BaseModel):
@@ -60,7 +59,7 @@ class _Policy(BaseModel):
 
     def merit_sql(self) -> str:
         """DuckDB expression (DOUBLE) over score, uplift and cost: higher ranks before."""
-        return "uplift" if self.by_uplift else "score"
+        return UPLIFT if self.by_uplift else SCORE
 
     def net_sql(self) -> str:
         """DuckDB expression (DOUBLE) over uplift and cost: the net value, or NULL."""
@@ -111,11 +110,11 @@ class TopN(_Policy):
 
     kind: Literal["top_n"] = "top_n"
     n: PositiveInt
-    rank_by: RankBy = "score"
+    rank_by: RankBy = SCORE
 
     @property
     def by_uplift(self) -> bool:
-        return self.rank_by == "uplift"
+        return self.rank_by == UPLIFT
 
     def fits_sql(self) -> str:
         return f"treated_before < {self.n}"
@@ -129,11 +128,11 @@ class Budget(_Policy):
 
     kind: Literal["budget"] = "budget"
     budget: float = Field(gt=0, lt=1e15, allow_inf_nan=False)
-    rank_by: RankBy = "score"
+    rank_by: RankBy = SCORE
 
     @property
     def by_uplift(self) -> bool:
-        return self.rank_by == "uplift"
+        return self.rank_by == UPLIFT
 
     @property
     def purse(self) -> Decimal:

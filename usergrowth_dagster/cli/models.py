@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from usergrowth_dagster.cli.common import Home, Json, Page, say
+from usergrowth_dagster.learning.problems import problems
 
 app = typer.Typer()
 models = typer.Typer(
@@ -12,7 +13,7 @@ models = typer.Typer(
 )
 app.add_typer(models, name="models")
 
-Name = Annotated[str, typer.Argument(help="churn, winback or uplift")]
+Name = Annotated[str, typer.Argument(help=", ".join(problems()))]
 Version = Annotated[int, typer.Argument(help="its number")]
 Why = Annotated[str, typer.Option("--why", help="The reason, kept with the version.")]
 

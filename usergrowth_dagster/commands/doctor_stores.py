@@ -74,9 +74,10 @@ def mlflow(settings: Settings) -> str:
     """
     file = sqlite_file(settings.tracking_uri)
     if file is None:
-        from usergrowth_dagster.learning.store import NAMES, versions
+        from usergrowth_dagster.learning.problems import problems
+        from usergrowth_dagster.learning.store import versions
 
-        return f"{sum(len(versions(settings, name)) for name in NAMES)} versions"
+        return f"{sum(len(versions(settings, name)) for name in problems())} versions"
     if not file.exists():
         return "not made yet; the first training makes it"
     try:

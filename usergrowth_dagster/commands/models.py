@@ -114,11 +114,11 @@ def rollback_model(
 
 
 def _require_known(name: str) -> None:
-    from usergrowth_dagster.learning.store import NAMES
+    from usergrowth_dagster.learning.problems import problems
 
-    if name not in NAMES:
+    if name not in problems():
         raise UserError(
-            f"no model is called {name!r}; there are {', '.join(NAMES)}", code="model.unknown"
+            f"no model is called {name!r}; there are {', '.join(problems())}", code="model.unknown"
         )
 
 

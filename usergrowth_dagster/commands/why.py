@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from usergrowth_dagster.commands.home import open_home
 from usergrowth_dagster.commands.show import Say, Shows, ShowTable
+from usergrowth_dagster.ranks import UPLIFT
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.reasons import at, outcome_sentence
 from usergrowth_dagster.tasks.why import Story, Why, why
@@ -98,7 +99,7 @@ def _show_story(story: Story, zone: ZoneInfo, say: Say, table: ShowTable) -> Non
 def _show_decisions(story: Story, table: ShowTable) -> None:
     """The decision's rows; columns without any value are left out."""
     names = [
-        *("row", "item_id", "outcome", "score", "uplift", "rank", "arm", "propensity", "holdout"),
+        *("row", "item_id", "outcome", "score", UPLIFT, "rank", "arm", "propensity", "holdout"),
         *("stratum", "variant", "variant_propensity", "messages", "cost", "net_value"),
     ]
     names = [name for name in names if any(row[name] is not None for row in story.decisions)]

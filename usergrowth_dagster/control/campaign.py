@@ -10,9 +10,10 @@ import re
 from datetime import date, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
+    BeforeValidator,
     Field,
     PositiveInt,
     StringConstraints,
@@ -36,7 +37,9 @@ from usergrowth_dagster.control.values import (
     Strict,
     key_error,
 )
-from usergrowth_dagster.control.vendor import ALGORITHMS, from_vendor
+from usergrowth_dagster.control.vendor import from_vendor
+from usergrowth_dagster.learning.problems import any_block, campaign_kinds, problem_called
+from usergrowth_dagster.learning.problems.base import Block
 from usergrowth_dagster.yaml_file import explain, read_mapping, read_text
 
 TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -45,44 +48,19 @@ REPEATED_TASK_LENGTH = 55
 """Longest name of a task whose audience is decided again: ``-yyyymmdd`` is added each time."""
 
 
-class AlgorithmSpec(Strict):
-    """Which question the model answers about a user."""
+def _block_of(value: Any) -> Any:
+    """A question that is given by its name alone, or by another of its names."""
+    value = {"kind": value} if isinstance(value, str) else value
+    if isinstance(value, dict) and value.get("kind") in campaign_kinds():
+        return {**value, "kind": campaign_kinds()[value["kind"]]}
+    return value
 
-    kind: Literal["churn", "winback"]
-    op_target: str | None = Field(None, description="winback: kind of touch; null = any")
-    return_days: PositiveInt | None = Field(None, le=90, description="winback; default 28")
-    return_behaviors: list[str] | None = Field(
-        None, min_length=1, description="winback: behaviors that count as a return; null = any"
-    )
-    return_on_item: bool | None = Field(
-        None, description="winback: only behaviors on the touched item count as a return"
-    )
-    same_day: bool | None = Field(
-        None, description="winback: behavior on the day of the touch counts as a return too"
-    )
-    churn_days: PositiveInt | None = Field(None, le=90, description="churn; default by setting")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _name_only(cls, value: Any) -> Any:
-        value = {"kind": value} if isinstance(value, str) else value
-        if isinstance(value, dict) and value.get("kind") in ALGORITHMS:
-            return {**value, "kind": ALGORITHMS[value["kind"]]}
-        return value
-
-    @model_validator(mode="after")
-    def _fitting(self) -> Self:
-        foreign = (
-            ("op_target", "return_days", "return_behaviors", "return_on_item", "same_day")
-            if self.kind == "churn"
-            else ("churn_days",)
-        )
-        for key in foreign:
-            if getattr(self, key) is not None:
-                raise ValueError(f"{key} does not belong to the kind {self.kind!r}; remove it")
-        if self.kind == "winback" and self.return_days is None:
-            object.__setattr__(self, "return_days", 28)
-        return self
+if TYPE_CHECKING:
+    Algorithm = Block
+else:
+    Algorithm = Annotated[any_block(), BeforeValidator(_block_of)]
+"""Which question the model answers about a user, with its settings."""
 
 
 LANDING_FOLDERS = ("user", "item", "behavior", "operation", "population")
@@ -132,7 +110,7 @@ class CampaignSpec(Strict):
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{2,30}$")]
     remark: str = ""
-    algorithm: AlgorithmSpec
+    algorithm: Algorithm
     training: TrainingSpec
     population: Folder
     execution_date: Execution
@@ -163,8 +141,9 @@ class CampaignSpec(Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.algorithm.kind == "winback" and self.template.type != "promotion":
-            raise ValueError("template.type: a winback campaign needs a promotion template")
+        kind = self.algorithm.kind
+        if problem_called(kind).promotions_only and self.template.type != "promotion":
+            raise ValueError(f"template.type: a {kind} campaign needs a promotion template")
         if self.channel != "email":
             for text in self.template.texts:
                 if text.subject is not None:

@@ -1,11 +1,12 @@
 """Who of the scored population is chosen, and who is held out to measure the effect."""
 
 from fractions import Fraction
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from usergrowth_dagster.control.values import Strict, Word, key_error
+from usergrowth_dagster.ranks import SCORE, UPLIFT, RankBy
 
 POLICIES = ("threshold", "top_n", "budget", "money")
 
@@ -37,7 +38,7 @@ class SelectionSpec(Strict):
     top_n: PositiveInt | None = Field(None, description="the n best ranked")
     budget: float | None = Field(None, gt=0, lt=1e15, description="money for messages, best first")
     money: MoneySpec | None = Field(None, description="those whose uplift is worth the text")
-    rank_by: Literal["score", "uplift"] = Field("score", description="of top_n and budget")
+    rank_by: RankBy = Field(SCORE, description="of top_n and budget")
     fallback: FallbackSpec | None = Field(None, description="by score, while no uplift model may")
     explore: float = Field(
         0.0, ge=0, le=0.5, description="share of those not chosen who are texted at random"
@@ -46,7 +47,7 @@ class SelectionSpec(Strict):
     @model_validator(mode="after")
     def _one(self) -> Self:
         _exactly_one(self, POLICIES)
-        if self.rank_by == "uplift" and self.threshold is not None:
+        if self.rank_by == UPLIFT and self.threshold is not None:
             rule = "a threshold is one of the score; use top_n, budget or money"
             raise key_error("rank_by", rule)
         if self.fallback is not None and not self.by_uplift:
@@ -56,7 +57,7 @@ class SelectionSpec(Strict):
     @property
     def by_uplift(self) -> bool:
         """Whether the choice needs an uplift model."""
-        return self.money is not None or self.rank_by == "uplift"
+        return self.money is not None or self.rank_by == UPLIFT
 
     @property
     def spending_limit(self) -> float | None:

@@ -2,17 +2,6 @@
 
 from typing import Any
 
-ALGORITHMS = {
-    "sms_recall": "winback",
-    "recall": "winback",
-    "win-back": "winback",
-    "winback": "winback",
-    "churn": "churn",
-    "sms_churn": "churn",
-    "churn_predict": "churn",
-}
-"""Names that are understood for the two algorithms."""
-
 
 def from_vendor(spec: dict[str, Any]) -> dict[str, Any]:
     """The vendor's job settings in our places; a place that is already taken is an error."""

@@ -21,7 +21,6 @@ from usergrowth_dagster.defs.schedules import (
 )
 from usergrowth_dagster.defs.sensors import failure_sensor, upload_sensor
 from usergrowth_dagster.defs.task_assets import task_assets
-from usergrowth_dagster.defs.uplift_assets import uplift_model_asset
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.models import load_graph
 
@@ -43,7 +42,6 @@ def build_definitions(home: str = "") -> dg.Definitions:
             *landing_assets(partitions),
             *model_assets(graph, partitions, settings),
             *learning_assets(partitions),
-            uplift_model_asset(partitions),
             *task_assets(partitions),
             *messaging_assets(partitions),
             effects_asset(partitions, settings),

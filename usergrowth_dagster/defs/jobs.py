@@ -6,6 +6,9 @@ from typing import Any
 
 import dagster as dg
 
+from usergrowth_dagster.learning.problems import problems
+from usergrowth_dagster.warehouse.models import load_graph
+
 INGEST = "ingest"
 TRAIN = "train"
 LABELS = "labels"
@@ -19,12 +22,20 @@ RANGE_END = "dagster/asset_partition_range_end"
 DAILY = "usergrowth/daily_execution_date"
 """Tag of the morning's ingest: the execution date to decide when it has succeeded."""
 
-_MISSING_MODELS = {
-    "ops": {
-        f"{algorithm}_model": {"config": {"when": "missing"}}
-        for algorithm in ("churn", "winback", "uplift")
-    }
-}
+
+def model_assets() -> list[str]:
+    """The assets of the questions' models."""
+    return [f"{name}_model" for name in problems()]
+
+
+def training_tables() -> list[str]:
+    """The tables that the questions' training rows are made of, and those rows."""
+    graph = load_graph()
+    chains = (graph.chain(problem.training_table()) for problem in problems().values())
+    return sorted(set().union(*chains))
+
+
+_MISSING_MODELS = {"ops": {name: {"config": {"when": "missing"}} for name in model_assets()}}
 
 JOB_CONFIG: dict[str, dict[str, Any]] = {
     DECIDE: _MISSING_MODELS,
@@ -74,13 +85,7 @@ def build_jobs() -> list[Any]:
         dg.define_asset_job(
             LABELS,
             selection=dg.AssetSelection.assets(
-                "user_features",
-                "user_item_features",
-                "churn_label",
-                "winback_label",
-                "churn_training",
-                "winback_training",
-                "uplift_training",
+                *training_tables(),
                 "churn_summary",
             ),
             description="Features, labels and training sets of days whose labels are complete.",

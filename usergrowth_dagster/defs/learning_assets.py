@@ -1,20 +1,24 @@
-"""Assets of the models: one an algorithm, trained as of an execution date."""
+"""Assets of the models: one a question, trained as of an execution date."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from usergrowth_dagster.defs.metadata import OWNER, data_table, picture
 from usergrowth_dagster.defs.partitions import day_mapping, partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
+from usergrowth_dagster.learning.problems import problems
+from usergrowth_dagster.learning.problems.base import Problem
+from usergrowth_dagster.learning.targets import target_called
+
+if TYPE_CHECKING:
+    from usergrowth_dagster.tasks.train import Training
 
 TRAINING_DAYS = 400
 CHECK = "every_campaign_has_its_model"
 REVIEW_CHECK = "no_version_waits_or_is_rejected"
-MEANINGS = {
-    "churn": "How likely a user is to go silent from the execution date on.",
-    "winback": "How likely a user is to come back when texted.",
-}
+SHOWN_CHECK = "{name}_is_shown"
+"""Of a question that campaigns can do without, since they have a fallback."""
 
 
 class TrainConfig(dg.Config):
@@ -40,6 +44,11 @@ def training_metadata(training: Any) -> dict[str, Any]:
         "gates": _gates(summary["gates"]),
         "model_card": dg.MetadataValue.md(training.registered.card),
         "rows": dg.MetadataValue.json(summary["rows"]),
+    }
+    target = target_called(training.config.problem.target)
+    found |= {
+        title: data_table(table.header, list(table.rows))
+        for title, table in target.tables(summary).items()
     }
     return found | {name: picture(png, name) for name, png in training.registered.figures.items()}
 
@@ -112,62 +121,95 @@ def note_snapshots(context: dg.AssetExecutionContext, training: Any) -> None:
 
 
 def model_training_asset(
-    algorithm: str, partitions: dg.PartitionsDefinition[str]
+    problem: type[Problem], partitions: dg.PartitionsDefinition[str]
 ) -> dg.AssetsDefinition:
-    """The asset of one algorithm."""
+    """The asset of one question."""
+    name, target = f"{problem.name}_model", target_called(problem.target)
+    checks = (CHECK, REVIEW_CHECK) if target.required else (_shown(problem),)
 
     @dg.asset(
-        name=f"{algorithm}_model",
+        name=name,
         deps=[
-            dg.AssetDep(f"{algorithm}_training", partition_mapping=day_mapping(-TRAINING_DAYS, -1))
+            dg.AssetDep(problem.training_table(), partition_mapping=day_mapping(-TRAINING_DAYS, -1))
         ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.multi_run(1),
         group_name="models",
         kinds={"scikitlearn", "lightgbm", "mlflow"},
         owners=[OWNER],
-        description=f"{MEANINGS[algorithm]} Logistic regression and LightGBM, calibrated and "
-        "evaluated on later days; the better one by the rule is registered in MLflow. Learns only "
-        "from labels that were closed before the execution date.",
+        description=f"{problem.words.asset} {target.learners} Learns only from labels that were "
+        "closed before the execution date.",
         pool="training",
-        check_specs=[
-            dg.AssetCheckSpec(name, asset=f"{algorithm}_model") for name in (CHECK, REVIEW_CHECK)
-        ],
+        check_specs=[dg.AssetCheckSpec(check, asset=name) for check in checks],
     )
     def trained(
         context: dg.AssetExecutionContext, config: TrainConfig, project: ProjectResource
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         from usergrowth_dagster.tasks.train import train_all
 
-        opened = project.open(context)
-        days = partition_days(context)
+        opened, missing = project.open(context), config.when == "missing"
         trainings = []
-        missing = config.when == "missing"
         with user_errors():
-            for day in days:
-                trainings += train_all(opened, algorithm, day, only_missing=missing)  # type: ignore[arg-type]
-        failed = [t.skipped for t in trainings if t.skipped and t.asked_by]
-        for sentence in failed:
-            context.log.error(sentence)
-        # A task without a model fails in its own scoring; the date's other tasks go on.
-        if failed and len(failed) == len(trainings) and not missing:
-            raise dg.Failure("; ".join(failed), allow_retries=False)
+            for day in partition_days(context):
+                trainings += train_all(opened, problem.name, day, only_missing=missing)
         metadata: dict[str, Any] = {"trainings": len(trainings)}
         for place, training in enumerate(trainings):
             note_snapshots(context, training)
             prefix = f"{place + 1}: " if len(trainings) > 1 else ""
-            for name, value in training_metadata(training).items():
-                metadata[prefix + name] = value
-        told = {} if missing or not failed else {"failures": "; ".join(failed)}
-        check = dg.AssetCheckResult(check_name=CHECK, passed=not failed, metadata=told)
-        review = _review_check(trainings)
-        if not review.passed:
-            context.log.warning(review.description)
-        return dg.MaterializeResult(metadata=metadata, check_results=[check, review])
+            for title, value in training_metadata(training).items():
+                metadata[prefix + title] = value
+        if target.required:
+            results = _required_checks(context, trainings, missing)
+        else:
+            results = [_shown_check(context, problem, trainings)]
+        return dg.MaterializeResult(metadata=metadata, check_results=results)
 
     return trained
 
 
+def _required_checks(
+    context: dg.AssetExecutionContext, trainings: "list[Training]", missing: bool
+) -> list[dg.AssetCheckResult]:
+    """Whether each campaign has its model, and whether each version may score.
+
+    A task without a model fails in its own scoring, so that the date's other tasks go on.
+
+    Raises:
+        Failure: models were asked for by themselves, and none could be trained.
+    """
+    failed = [t.skipped for t in trainings if t.skipped and t.asked_by]
+    for sentence in failed:
+        context.log.error(sentence)
+    if failed and len(failed) == len(trainings) and not missing:
+        raise dg.Failure("; ".join(failed), allow_retries=False)
+    metadata = {} if missing or not failed else {"failures": "; ".join(failed)}
+    check = dg.AssetCheckResult(check_name=CHECK, passed=not failed, metadata=metadata)
+    review = _review_check(trainings)
+    if not review.passed:
+        context.log.warning(review.description)
+    return [check, review]
+
+
+def _shown(problem: type[Problem]) -> str:
+    return SHOWN_CHECK.format(name=problem.name)
+
+
+def _shown_check(
+    context: dg.AssetExecutionContext, problem: type[Problem], trainings: "list[Training]"
+) -> dg.AssetCheckResult:
+    """Whether each version may choose; early rounds have nothing to learn from, and do not fail."""
+    for training in trainings:
+        if training.skipped:
+            context.log.warning(training.skipped)
+    usable = [t for t in trainings if t.registered and t.registered.ref.status == "approved"]
+    return dg.AssetCheckResult(
+        check_name=_shown(problem),
+        passed=len(usable) == len(trainings),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"approved": len(usable), "asked for": len(trainings)},
+    )
+
+
 def learning_assets(partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
-    """The assets of both algorithms."""
-    return [model_training_asset(name, partitions) for name in ("churn", "winback")]
+    """The assets of all questions."""
+    return [model_training_asset(problem, partitions) for problem in problems().values()]

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import dagster as dg
 
 from usergrowth_dagster.defs.drift_checks import DRIFT_CHECK, drift_check, drift_metadata
+from usergrowth_dagster.defs.jobs import model_assets
 from usergrowth_dagster.defs.landing_assets import NOTICES, notice_check
 from usergrowth_dagster.defs.metadata import OWNER, data_table, table_schema
 from usergrowth_dagster.defs.partitions import day_mapping, partition_days
@@ -153,8 +154,7 @@ def population_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefin
 def scores_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     """Scored populations."""
     models = [
-        dg.AssetDep(name, partition_mapping=day_mapping(-MODEL_DAYS, 0))
-        for name in ("churn_model", "winback_model", "uplift_model")
+        dg.AssetDep(name, partition_mapping=day_mapping(-MODEL_DAYS, 0)) for name in model_assets()
     ]
 
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from usergrowth_dagster.quoting import literal, literals
+from usergrowth_dagster.ranks import UPLIFT
 from usergrowth_dagster.warehouse.engine import Engine
 
 TABLE = "outcomes"
@@ -37,7 +38,7 @@ OUTCOME_COLUMNS = {
     "variant": ("VARCHAR", "which of the campaign's texts"),
     "variant_propensity": ("DOUBLE", "chance of that text"),
     "score": ("DOUBLE", "probability that was decided by"),
-    "uplift": ("DOUBLE", "what the text was predicted to add to the chance of a return"),
+    UPLIFT: ("DOUBLE", "what the text was predicted to add to the chance of a return"),
     "planned_cost": ("DOUBLE", "price of the row's text, sent or not"),
     "decile": ("INTEGER", "tenth by score of selected and holdout, 1 the highest; else null"),
     "returned": ("BOOLEAN", "whether the user returned in the window, as far as it is counted"),

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 from usergrowth_dagster.audience.decision_sql import LAST
 from usergrowth_dagster.audience.eligibility import OUTCOMES
 from usergrowth_dagster.audience.holdout import hash_cell_sql, salt
-from usergrowth_dagster.audience.policy import MONEY, Budget, Money, Policy, RankBy, Threshold, TopN
+from usergrowth_dagster.audience.policy import MONEY, Budget, Money, Policy, Threshold, TopN
 from usergrowth_dagster.effects.off_policy import Answer, Logged, expected_outcomes, gain
 from usergrowth_dagster.effects.result import Estimate, PolicyValue
 from usergrowth_dagster.quoting import literals
+from usergrowth_dagster.ranks import SCORE, UPLIFT, RankBy
 from usergrowth_dagster.warehouse.engine import Engine
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class People:
 
         bounded = "least(greatest(score, 1e-6), 1 - 1e-6)"
         names = [
-            *("score", f"ln({bounded} / (1 - {bounded}))", "uplift"),
+            *("score", f"ln({bounded} / (1 - {bounded}))", UPLIFT),
             *("ln(1 + pre_events)", "pre_active_days", "ln(1 + greatest(pre_amount, 0))"),
         ]
         return np.column_stack([self._column(name) for name in names])
@@ -240,7 +241,7 @@ def usual_options(people: People, used: Policy, worth: Worth) -> list[Option]:
         Option("everybody who could be texted", everybody=True),
         *(named(Threshold(threshold=t), worth) for t in _thresholds(people)),
     ]
-    ranks: tuple[RankBy, ...] = ("score", "uplift") if people.has_uplift else ("score",)
+    ranks: tuple[RankBy, ...] = (SCORE, UPLIFT) if people.has_uplift else (SCORE,)
     for by in ranks:
         if texted:
             options.append(named(TopN(n=texted, rank_by=by), worth))

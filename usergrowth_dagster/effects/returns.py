@@ -30,15 +30,17 @@ class ReturnRule:
 def return_rule(spec: CampaignSpec) -> ReturnRule:
     """The rule of a campaign.
 
-    Keys that ``effect`` leaves out are those of a win-back algorithm; a churn campaign asks whether
-    the user stayed: any behavior within 28 days.
+    Keys that ``effect`` leaves out are those of the campaign's question; one that says nothing of
+    returns asks for any behavior within 28 days.
     """
-    effect, algorithm = spec.effect, spec.algorithm
+    effect, question = spec.effect, spec.algorithm.returns
     return ReturnRule(
-        effect.return_days or algorithm.return_days or DEFAULT_RETURN_DAYS,
-        tuple(_given(effect.return_behaviors, algorithm.return_behaviors) or ()),
-        bool(_given(effect.return_on_item, algorithm.return_on_item)),
-        bool(_given(effect.same_day, algorithm.same_day)),
+        effect.return_days or question.days or DEFAULT_RETURN_DAYS,
+        tuple(
+            question.behaviors or () if effect.return_behaviors is None else effect.return_behaviors
+        ),
+        bool(_given(effect.return_on_item, question.on_item)),
+        bool(_given(effect.same_day, question.same_day)),
     )
 
 

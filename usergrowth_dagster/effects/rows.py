@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from usergrowth_dagster.control.template import ARM_NAMES
 from usergrowth_dagster.effects.result import Altered
 from usergrowth_dagster.effects.sample_ratio import Refused
+from usergrowth_dagster.ranks import UPLIFT
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 NEEDED = (
     *("row", "arm", "outcome", "propensity", "stratum", "variant", "variant_propensity"),
-    *("score", "uplift", "decile", "returned", "days_to_return", "amount", "pre_events"),
+    *("score", UPLIFT, "decile", "returned", "days_to_return", "amount", "pre_events"),
     *("pre_active_days", "pre_amount", "messages", "cost", "sent", "delivered", "other_texts"),
 )
 """Columns of the outcomes that are analyzed: none of them names a person."""
@@ -49,7 +50,7 @@ class Plan:
         decided: rows of each arm in the decision, so that lost outcomes show; None: not known.
         altered: what of the decision is not as it was decided; None: nothing.
         gaps: days of the counted window without any landed behavior.
-        stays: whether a return means that an active user did not fall silent (churn).
+        stays: whether a return means that an active user has stayed.
         everything: whether the texts of all campaigns are measured, not those of one task.
         sent_until: last day whose texts are counted; None: the whole window's.
         sent_later: users who got a text of the task after that.
@@ -177,7 +178,7 @@ def read_rows(table: "pa.Table", plan: Plan) -> Rows:
         day=numbers("days_to_return", np.inf),
         value=value,
         score=numbers("score", np.nan),
-        uplift=numbers("uplift", np.nan),
+        uplift=numbers(UPLIFT, np.nan),
         decile=numbers("decile"),
         covariates=np.column_stack([_filled(numbers(name, np.nan)) for name in COVARIATES]),
         strata=words("stratum"),

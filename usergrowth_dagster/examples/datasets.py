@@ -9,6 +9,7 @@ from typing import Any
 
 from usergrowth_dagster.commands.campaign_schema import FILE_NAME, write_schema
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.problems.churn import Churn
 from usergrowth_dagster.tasks.project import Project
 
 SYNTHETIC_DAYS = 200
@@ -101,7 +102,10 @@ def _synthetic(users: int) -> Example:
                 selection="threshold: 0.3",
             ),
             "care.yaml": _CAMPAIGN.format(
-                name="care", kind="churn", day=day, selection=f"top_n: {max(1, users // 10)}"
+                name="care",
+                kind=Churn.name,
+                day=day,
+                selection=f"top_n: {max(1, users // 10)}",
             ),
         },
         users,

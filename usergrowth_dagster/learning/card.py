@@ -7,6 +7,9 @@ of :func:`registry.summarize` alone, so that it says nothing that is not on reco
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from usergrowth_dagster.learning.config import TrainingConfig
+from usergrowth_dagster.learning.problems.base import Problem
+
 Summary = Mapping[str, Any]
 Figure = Mapping[str, float | None] | None
 SHOWN = 15  # features
@@ -54,23 +57,14 @@ def headline(summary: Summary, status: str) -> str:
     return "\n\n".join(lines)
 
 
+def problem_of(summary: Summary) -> Problem:
+    """The question of a version, with its settings."""
+    return TrainingConfig.model_validate(summary["config"]).problem
+
+
 def question(summary: Summary) -> str:
     """What the version answers, in one sentence."""
-    config = summary["config"]
-    if config["algorithm"] == "churn":
-        return (
-            "How likely is a user who was active lately to do nothing at all in the "
-            f"{config['churn_days']} days from the execution date on?"
-        )
-    kinds = config["return_behaviors"]
-    what = f"a behavior of the kind {', '.join(kinds)}" if kinds else "any behavior"
-    item = " on the touched item" if config["return_on_item"] else ""
-    touch = f" of the kind {config['op_target']}" if config["op_target"] else ""
-    start = "on the day itself or " if config.get("same_day") else ""
-    return (
-        f"How likely is a user who gets a touch{touch} to show {what}{item} {start}within the "
-        f"{config['return_days']} days after it?"
-    )
+    return problem_of(summary).question()
 
 
 def interval(figure: Figure, *, percent: bool = False, digits: int = 3) -> str:
@@ -124,11 +118,7 @@ def _made_from(summary: Summary) -> str:
         )
         for name, days in slices.items()
     ]
-    who = (
-        "users with an event in the weeks before each snapshot (setting `active_days`)"
-        if summary["algorithm"] == "churn"
-        else "users who were touched; each touch is a row"
-    )
+    who = problem_of(summary).words.rows
     versions = summary["data_versions"].items()
     tables = ", ".join(f"{name} {number}" for name, number in versions) or "not recorded"
     warnings = "".join(f"\n\nNote: {warning}." for warning in summary["warnings"])
@@ -180,7 +170,7 @@ def _yardsticks(summary: Summary) -> str:
         for gain in summary["gains"]
     ]
     forty = next(gain for gain in summary["gains"] if gain["share"] == 40)
-    word = "churned" if summary["algorithm"] == "churn" else "came back"
+    word = problem_of(summary).words.came_true
     return (
         "## Capture and lift\n\n"
         f"The top 40 % by score hold {interval(forty['capture'], percent=True)} of the positives. "
@@ -286,15 +276,10 @@ def _drift(summary: Summary) -> str:
 
 
 def _limits(summary: Summary) -> str:
-    fitted = (
-        "It was fitted on touches that were chosen by someone, not drawn: it says who answers, not "
-        "who answers because of the touch."
-        if summary["algorithm"] == "winback"
-        else "It says who goes silent, not whom a text would keep."
-    )
     return (
         "## Limits\n\n"
-        f"* {fitted} For that there is the uplift model, and the campaign's control group.\n"
+        f"* {problem_of(summary).words.limit} For that there is the uplift model, and the "
+        "campaign's control group.\n"
         "* It knows people like those above, on days like those above. A new kind of user, a "
         "price change or a holiday that the train slice lacks is beyond it; the drift check of "
         "each scored population warns.\n"

@@ -1,27 +1,34 @@
-"""What a training job learns: algorithm, label, snapshots and slices.
+"""What a training job learns: the question, its label, snapshots and slices.
 
 Time, for an execution date D (every day is a business day, ``date``):
 
-* A label of snapshot S is closed from the morning of ``S + horizon`` on, where ``horizon`` is
-  ``churn_days`` for churn (label days ``[S, S + churn_days - 1]``) and ``return_days + 1`` for
-  win-back (label days ``[S + 1, S + return_days]``, and S itself with ``same_day``).
+* A label of snapshot S is closed from the morning of ``S + horizon`` on; the horizon is the
+  question's, see :mod:`usergrowth_dagster.learning.problems`.
 * Training at D uses only snapshots with ``S + horizon <= D``.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.problems import problem_called
+from usergrowth_dagster.learning.problems.base import Days, Problem
 
-Algorithm = Literal["churn", "winback", "uplift"]
-Days = Annotated[int, Field(ge=1, le=90)]
 DEFAULT_WINDOW_DAYS = 365
 A_MONDAY = date(1970, 1, 5)  # rolling windows count their steps from here, so that dates share days
 
@@ -29,19 +36,15 @@ A_MONDAY = date(1970, 1, 5)  # rolling windows count their steps from here, so t
 class TrainingConfig(BaseModel):
     """Settings of one training job; frozen, unknown keys refused.
 
+    It is read and written flat: the settings of the question stand beside the others.
+
     Attributes:
-        algorithm: ``churn`` (who is about to go silent), ``winback`` (who returns when texted) or
-            ``uplift`` (whom a text makes return; both arms are learned from).
-        churn_days: churned = no behavior in ``[S, S + churn_days - 1]``; days.
-        op_target: the kind of touch learned from; None = every kind.
-        return_days: returned = a behavior in ``[d + 1, d + return_days]``; days.
-        return_behaviors: the behavior kinds that count as a return; empty = any.
-        return_on_item: only behaviors on the touched item count as a return.
-        same_day: a behavior on d itself counts as a return too.
-        start_date: first snapshot (churn) or touch day (win-back); None = by ``window_days``.
+        algorithm: name of the question.
+        problem: the question with its settings.
+        start_date: first snapshot or touch day; None = by ``window_days``.
         end_date: last snapshot or touch day; None = as late as the labels allow.
         window_days: rolling window before the execution date, instead of a start date; days.
-        every_days: days between churn snapshots, counted from the start date, else from a Monday.
+        every_days: days between snapshots, counted from the start date, else from a Monday.
         calibrate_from: first day of the calibration slice; None = derived.
         test_from: first day of the test slice; None = derived.
         require_review: a person approves each version that passes the gates.
@@ -49,13 +52,8 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    algorithm: Algorithm
-    churn_days: Days = 7
-    op_target: str | None = None
-    return_days: Days = 28
-    return_behaviors: tuple[str, ...] = ()
-    return_on_item: bool = False
-    same_day: bool = False
+    algorithm: str
+    problem: Problem
     start_date: date | None = None
     end_date: date | None = None
     window_days: Annotated[int, Field(ge=7, le=3660)] | None = None
@@ -63,6 +61,26 @@ class TrainingConfig(BaseModel):
     calibrate_from: date | None = None
     test_from: date | None = None
     require_review: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_problem(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or "problem" in values or "algorithm" not in values:
+            return values
+        asked = problem_called(str(values["algorithm"]))
+        own = {key: value for key, value in values.items() if key in cls.model_fields}
+        settings = {
+            key: value
+            for key, value in values.items()
+            if key not in own and key not in asked.earlier.keys() - asked.model_fields.keys()
+        }
+        return {**own, "problem": asked.model_validate(settings)}
+
+    @model_serializer(mode="wrap")
+    def _flat(self, own: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        kept: dict[str, Any] = own(self)
+        del kept["problem"]
+        return {**kept, **self.problem.record("json" if info.mode == "json" else "python")}
 
     @model_validator(mode="after")
     def _ordered(self) -> "TrainingConfig":
@@ -85,22 +103,12 @@ class TrainingConfig(BaseModel):
     @property
     def horizon_days(self) -> int:
         """Days from a snapshot until its label is closed."""
-        return self.churn_days if self.algorithm == "churn" else self.return_days + 1
+        return self.problem.horizon_days
 
     @property
-    def label_settings(self) -> dict[str, object]:
-        """The settings that define the label and the rows it is asked of."""
-        if self.algorithm == "churn":
-            return {"algorithm": "churn", "churn_days": self.churn_days}
-        settings: dict[str, object] = {
-            "algorithm": self.algorithm,
-            "op_target": self.op_target,
-            "return_behaviors": sorted(set(self.return_behaviors)),
-            "return_days": self.return_days,
-            "return_on_item": self.return_on_item,
-        }
-        # named only where it holds, so that the hash of every other label stays what it was
-        return settings | ({"same_day": True} if self.same_day else {})
+    def step_days(self) -> int:
+        """Days from one snapshot to the next; a day of touches may be any."""
+        return 1 if self.problem.by_touch else self.every_days
 
     def config_hash(self) -> str:
         """Twelve hex digits that change exactly when the label or its rows do.
@@ -108,50 +116,16 @@ class TrainingConfig(BaseModel):
         Models of the same hash answer the same question, so they can stand in for one another;
         training dates, slices and review do not enter.
         """
-        text = json.dumps(self.label_settings, sort_keys=True)
+        text = json.dumps(self.problem.label_settings, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def label_sql(self) -> str:
-        """The boolean SQL expression of the label over the training relation's label columns."""
-        if self.algorithm == "churn":
-            return f"(days_to_next is null or days_to_next >= {self.churn_days})"
-        on_item = "_on_item" if self.return_on_item else ""
-        returns, kinds = f"days_to_return{on_item}", sorted(set(self.return_behaviors))
-        if kinds:
-            within = " or ".join(f"{returns}[{quote_text(k)}] <= {self.return_days}" for k in kinds)
-            later = f"coalesce({within}, false)"
-        else:
-            first = f"coalesce(list_min(map_values({returns})), {self.return_days + 1})"
-            later = f"{first} <= {self.return_days}"
-        if not self.same_day:
-            return later
-        seen = f"coalesce(same_day{on_item}, [])"
-        wanted = f"[{', '.join(map(quote_text, kinds))}]"
-        return f"({later} or {f'list_has_any({seen}, {wanted})' if kinds else f'len({seen}) > 0'})"
+        """The SQL expression of the label over the training relation's label columns."""
+        return self.problem.label_sql()
 
     def rows_sql(self) -> str:
-        """The boolean SQL expression that keeps this job's rows of the training relation.
-
-        An effect is learned from rows that could have been in either arm; of people held out, from
-        those that would have had this kind of touch.
-        """
-        if self.algorithm == "uplift":
-            return f"propensity > 0 and propensity < 1 and {self.kind_sql()}"
-        return self.kind_sql()
-
-    def kind_sql(self) -> str:
-        """The boolean SQL expression that keeps the rows of this job's kind of touch."""
-        if self.algorithm == "churn" or self.op_target is None:
-            return "true"
-        kind = quote_text(self.op_target)
-        if self.algorithm == "uplift":
-            return f"case when treated then target else coalesce(channel, {kind}) end = {kind}"
-        return f"target = {kind}"
-
-
-def quote_text(text: str) -> str:
-    """A SQL string literal."""
-    return "'" + text.replace("'", "''") + "'"
+        """The boolean SQL expression that keeps this job's rows of the training relation."""
+        return self.problem.rows_sql()
 
 
 @dataclass(frozen=True)
@@ -159,7 +133,7 @@ class Snapshots:
     """The days a job trains on at an execution date.
 
     Attributes:
-        days: snapshot days in order; for win-back every day that may hold touches.
+        days: snapshot days in order; of touches, every day that may hold some.
         warnings: sentences for the job's history.
     """
 
@@ -189,7 +163,7 @@ def snapshots(
             f"closed on the execution date {execution_date} (they look {config.horizon_days} days "
             "ahead)"
         )
-    step = config.every_days if config.algorithm == "churn" else 1
+    step = config.step_days
     start = config.start_date
     if start is None:
         start = execution_date - timedelta(days=config.window_days or DEFAULT_WINDOW_DAYS)
@@ -204,8 +178,8 @@ def snapshots(
 
 def _nothing_closed(config: TrainingConfig, start: date, last: date, day: date) -> str:
     """Why no snapshot of a job is usable, and what to change."""
-    shorter = "churn_days" if config.algorithm == "churn" else "return_days"
-    what = "the first snapshot" if config.algorithm == "churn" else "the first touch that counts"
+    words = config.problem.words
+    what, shorter = words.first, words.shorter
     if config.end_date is not None and last == config.end_date:
         return (
             f"training.end_date: {what} is of {start}, after the end_date {last}; move end_date "

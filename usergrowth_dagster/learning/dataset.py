@@ -6,9 +6,10 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.learning.config import Snapshots, TrainingConfig, quote_text, snapshots
+from usergrowth_dagster.learning.config import Snapshots, TrainingConfig, snapshots
 from usergrowth_dagster.learning.encoding import FeatureSpec, flat_frame
 from usergrowth_dagster.learning.estimators import Slice
+from usergrowth_dagster.learning.quoting import quote_text
 from usergrowth_dagster.learning.splits import TimeSplit
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
@@ -41,9 +42,8 @@ def job_rows(
     if total == 0:
         raise UserError(
             f"training: no training row for {config.algorithm} between {snaps.days[0]} and "
-            f"{snaps.days[-1]}"
-            + (f" with op_target {config.op_target!r}" if config.op_target else "")
-            + _advice(config)
+            f"{snaps.days[-1]}{config.problem.narrowed()}; "
+            f"{config.problem.without_rows()}"
         )
     if total > settings.max_training_rows:
         share = settings.max_training_rows / total
@@ -56,22 +56,6 @@ def job_rows(
         f"from {relation} where {scope} group by ds order by ds"
     )
     return snaps, {day: (rows, hits) for day, rows, hits in counted}, scope
-
-
-def _advice(config: TrainingConfig) -> str:
-    """What to do where no row was found."""
-    if config.algorithm == "churn":
-        return "; land the behavior of the days before and after them, or change the training dates"
-    held = ", and the people held out from them with their chances," if _is_effect(config) else ""
-    kind = "; its op_target must be one of the file's targets" if config.op_target else ""
-    return (
-        f"; a row is a touch, so land the touches of those days{held} as operation files, and the "
-        f"behavior of the {config.return_days} days after them{kind}"
-    )
-
-
-def _is_effect(config: TrainingConfig) -> bool:
-    return config.algorithm == "uplift"
 
 
 def on_days(days: Sequence[date]) -> str:
@@ -107,7 +91,7 @@ def load_slices(
         label = keys.column("_label").to_numpy().astype(np.int64)
         slices[name] = Slice(frame, label, day)
         if name == "test":
-            item = keys.column("_item").to_numpy() if config.algorithm == "winback" else None
+            item = keys.column("_item").to_numpy() if config.problem.pairs else None
             test = TestRows(where, label, day, keys.column("_user").to_numpy(), item, frame)
     assert test is not None
     return slices, test

@@ -19,19 +19,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from usergrowth_dagster.learning.config import quote_text
+from usergrowth_dagster.learning.quoting import quote_text
 from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.models import load_graph
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 KEYS = ("ds", "user_id", "item_id", "target", "channel", "task_id", "row", "phone")
-ARM = ("treated", "propensity")
-LABELS = (
-    *("churned", "days_to_next", "days_to_return", "days_to_return_on_item"),
-    *("same_day", "same_day_on_item", *ARM),
-)
 OTHER, MISSING = "(other)", "(missing)"
 ABSENT_IS_NULL = ("attribute", "item_attribute")  # of these maps an absent key is unknown, not zero
 
@@ -54,6 +50,17 @@ def kind_of(sql_type: str) -> Kind | None:
     if inner and inner[1] == "VARCHAR":
         return "category_map"
     return None
+
+
+def label_columns(relation: str) -> frozenset[str]:
+    """Columns that describe what followed a row, or how it was drawn, and are no features.
+
+    They are the ``labels`` of a training model's yml; for a relation that is no model, those of
+    every model.
+    """
+    models = load_graph().models
+    own = [models[relation]] if relation in models else models.values()
+    return frozenset(label for model in own for label in model.labels)
 
 
 class Feature(BaseModel):
@@ -190,7 +197,7 @@ class FeatureSpec(BaseModel):
         types = engine.describe(f"select * from {relation}")
         present = self._present(types)
         lost = sorted({f.column for f in self.features} - present)
-        known = {*self.columns, *self.ignored, *KEYS, *LABELS}
+        known = {*self.columns, *self.ignored, *KEYS, *label_columns(relation)}
         known |= set(self.constant)
         maps = [c for c in self.keys if c in present]
         seen = map_keys(engine, relation, maps, "true")

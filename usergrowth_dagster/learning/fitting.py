@@ -5,20 +5,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.learning.config import quote_text
 from usergrowth_dagster.learning.encoding import (
     ABSENT_IS_NULL,
     KEYS,
-    LABELS,
     MISSING,
     OTHER,
     Feature,
     FeatureSpec,
     Kind,
     kind_of,
+    label_columns,
     map_keys,
     quoted,
 )
+from usergrowth_dagster.learning.quoting import quote_text
 from usergrowth_dagster.warehouse.engine import Engine
 
 
@@ -40,7 +40,8 @@ def fit_spec(
         where: SQL condition of the train slice.
         newest: SQL condition of its newest rows; what is there no more is left out: it says
             something of earlier days, and nothing of those that are scored. None: every key counts.
-        exclude: further columns that are no features (keys and labels never are).
+        exclude: further columns that are no features; keys and labels (:func:`label_columns`) never
+            are.
         top_n: categories kept by name in each categorical feature, most frequent first.
         max_keys: keys kept by name in each map, most frequent first.
 
@@ -53,7 +54,7 @@ def fit_spec(
     """
     types = engine.describe(f"select * from {relation}")
     left_out = {*exclude}
-    out = {*KEYS, *LABELS, *left_out}
+    out = {*KEYS, *label_columns(relation), *left_out}
     kinds = {c: kind_of(t) for c, t in types.items() if c not in out}
     columns = {c: kind for c, kind in kinds.items() if kind is not None}
     maps = [c for c, kind in columns.items() if kind.endswith("_map")]

@@ -1,6 +1,6 @@
 """From a training job to a registered version, without training the same thing twice."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -10,7 +10,7 @@ from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.origin import MadeFrom, Progress
 from usergrowth_dagster.learning.registry import find_fingerprint, register
 from usergrowth_dagster.learning.store import ModelRef
-from usergrowth_dagster.learning.training import train
+from usergrowth_dagster.learning.targets import target_called
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
 
@@ -50,29 +50,21 @@ def train_and_register(
 ) -> Registered:
     """Train, judge and register, or return the version made before from the same inputs.
 
-    Arguments as in :func:`training.train` and :func:`registry.register`; the same inputs are the
+    Arguments as in :meth:`Target.train` and :func:`registry.register`; the same inputs are the
     same job, execution date, data, code version and settings.
 
     Raises:
         UserError: too little to learn from; nothing is registered then.
     """
-
-    def make() -> ModelRef:
-        job = (engine, relation, config, execution_date, settings)
-        trained = train(*job, made_from=made_from, progress=progress)
-        progress("register")
-        return register(engine, relation, trained, settings, serving=serving)
-
     marks = made_from.fingerprints(config, execution_date, settings)
-    return made_once(settings, config.algorithm, marks, make)
-
-
-def made_once(
-    settings: Settings, name: str, fingerprints: Iterable[str], make: Callable[[], ModelRef]
-) -> Registered:
-    """The version of one of some fingerprints of equal results, made now if there is none yet."""
-    asked = (find_fingerprint(settings, name, fingerprint) for fingerprint in fingerprints)
+    asked = (find_fingerprint(settings, config.algorithm, mark) for mark in marks)
     known = next((ref for ref in asked if ref is not None), None)
-    ref = known or make()
+    ref = known
+    if ref is None:
+        target = target_called(config.problem.target)
+        job = (engine, relation, config, execution_date, settings)
+        trained = target.train(*job, made_from=made_from, progress=progress)
+        progress("register")
+        ref = register(engine, relation, trained, settings, serving=serving)
     summary, figures = read_artifacts(ref)
     return Registered(ref, known is not None, summary, figures, read_card(ref))

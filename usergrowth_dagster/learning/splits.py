@@ -68,7 +68,7 @@ def split_by_time(counts: Counts, config: TrainingConfig) -> TimeSplit:
     if len(days) < 3:
         raise UserError(
             f"training.start_date: only {len(days)} days hold training rows with closed labels, at "
-            f"least 3 are needed; {_more_days(config)}"
+            f"least 3 are needed; {config.problem.more_days()}"
         )
     horizon = timedelta(days=config.horizon_days)
     test_from = config.test_from or _cut(counts, days, 1 - TEST_SHARE)
@@ -90,17 +90,6 @@ def split_by_time(counts: Counts, config: TrainingConfig) -> TimeSplit:
         split = TimeSplit(train=tuple(fit), calibrate=(), test=split.test)
     _check(split, counts, config)
     return split
-
-
-def _more_days(config: TrainingConfig) -> str:
-    """How a job gets more days with rows."""
-    if config.algorithm == "churn":
-        return "start earlier, land more history, or take snapshots more often (every_days)"
-    return (
-        "its rows are touches, so land the touches of more campaign days, or wait until the "
-        f"{config.return_days} days after more of them have landed (a shorter return_days waits "
-        "less)"
-    )
 
 
 def _cut(counts: Counts, days: Sequence[date], share: float) -> date:
@@ -138,8 +127,8 @@ def _check(split: TimeSplit, counts: Counts, config: TrainingConfig) -> None:
             raise UserError(
                 f"training: too few {kind} labels in the {name} slice ({few} of "
                 f"{negatives + positives} rows, at least {MIN_CLASS[name]} needed); widen the "
-                "training window, or choose a label that is less one-sided (churn_days, "
-                "return_days, return_behaviors, op_target)"
+                "training window, or choose a label that is less one-sided "
+                f"({', '.join(type(config.problem).model_fields)})"
             )
 
 

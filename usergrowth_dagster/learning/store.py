@@ -2,7 +2,7 @@
 
 No active run is ever opened, so nothing here can end or adopt another's run. A version is saved
 with skops (no pickle is executed when it is loaded), logged under ``model`` of its run and
-registered under its name: ``churn``, ``winback``, ``uplift``. What decides about it is in the
+registered under the name of its question. What decides about it is in the
 version's tags: ``algorithm, config_hash, last_label_day, fit_last_label_day, execution_date,
 champion, status (approved | waiting_review | rejected | retired), gates, fingerprint``. How a
 person changes the status, with a command or in MLflow's own pages, is told in :mod:`reviewing`.
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 Status = Literal["approved", "waiting_review", "rejected", "retired"]
-NAMES = ("churn", "winback", "uplift")  # of registered models
 ALIAS = "champion"
 SET_TO = "champion_set_to"  # of the registered model: where the product last put the alias
 DESCRIPTION_LENGTH = 5000  # of MLflow's column

@@ -6,7 +6,6 @@ from datetime import date, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from usergrowth_dagster.learning.baselines import RANKING_ONLY, baseline_scores
 from usergrowth_dagster.learning.candidates import (
     FittedModel,
     ModelKind,
@@ -124,7 +123,7 @@ def train(
     snaps, counts, scope = job_rows(engine, relation, config, execution_date, settings)
     split = split_by_time(counts, config)
     newest = None
-    if config.algorithm == "churn":  # a key may miss a campaign without being gone
+    if not config.problem.by_touch:  # a key may miss a campaign without being gone
         newest = f"{scope} and {on_days(newest_days(split.train, counts))}"
     spec = fit_spec(
         engine,
@@ -146,13 +145,13 @@ def train(
     clock.start("evaluate")
     raw = _raw_scores(models, test)
     every = {str(kind): fitted.model.calibrated(raw[kind]) for kind, fitted in models.items()}
-    every |= baseline_scores(config, spec, slices["test"])
+    every |= config.problem.baseline_scores(spec, slices["test"])
     evaluation = evaluate(
         test.label,
         every,
         test.user,
         groups=test.item,
-        not_probabilities=RANKING_ONLY,
+        not_probabilities=config.problem.ranking_only,
         resamples=RESAMPLES,
         seed=settings.seed,
     )
@@ -179,7 +178,7 @@ def train(
         test.label,
         {name: every[name] for name in [*first, *(n for n in every if n not in first)]},
         weights,
-        ranking_only=RANKING_ONLY,
+        ranking_only=config.problem.ranking_only,
         title=title,
     )
     bounds = settings.drift_notice, settings.drift_warning

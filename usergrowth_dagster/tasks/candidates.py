@@ -15,6 +15,7 @@ from usergrowth_dagster.messaging.policy.zones import UNKNOWN_ZONE
 from usergrowth_dagster.messaging.texts.billing import billing_of, price_of
 from usergrowth_dagster.messaging.texts.by_variant import by_variant_sql
 from usergrowth_dagster.messaging.texts.content import reason_sql, segments_sql
+from usergrowth_dagster.ranks import EFFECT_COLUMNS
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.tasks.features import bind_table
 from usergrowth_dagster.tasks.people import (
@@ -22,14 +23,13 @@ from usergrowth_dagster.tasks.people import (
     consent_sql,
 )
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.questions import question_of
 from usergrowth_dagster.tasks.strata import stratum_sql
 from usergrowth_dagster.tasks.variants import contents_of, people_sql, variant_draw
 from usergrowth_dagster.tasks.zones import bind_unknown_zones, unknown_zone_sql
 from usergrowth_dagster.warehouse.engine import Engine
 
 CANDIDATES = "candidates"
-UPLIFT_COLUMNS = ("uplift", "uplift_version")
-"""Columns of the scores that those from before the uplift model lack."""
 
 
 def bind_candidates(engine: Engine, project: Project, task: Task) -> str:
@@ -53,7 +53,7 @@ def candidates_sql(settings: Settings, task: Task, scored: Container[str]) -> st
         'p."row", p.user_id, p.item_id',
         f"{address_column_sql(task.spec.channel)} as phone",
         "s.score, s.model_name, s.model_version",
-        *(f"s.{name}" for name in UPLIFT_COLUMNS if name in scored),
+        *(f"s.{name}" for name in EFFECT_COLUMNS if name in scored),
         *([f"{stratum_sql(strata)} as stratum"] if strata else []),
         *_text_columns(settings, task),
         "coalesce(b.reason = 'suppressed', false) as suppressed, b.reason",
@@ -76,12 +76,9 @@ def _text_columns(settings: Settings, task: Task) -> list[str]:
     text = (spec.signature.name, billing_of(settings, spec.channel), "p.variables")
     segments = by_variant_sql(texts, lambda one: segments_sql(one, *text), "p.variant")
     problem = by_variant_sql(texts, lambda one: reason_sql(one, *text), "p.variant")
-    # A churn model learns from active users; of the others it has nothing to say.
-    silent = (
-        f"coalesce(f.recency_days > {settings.active_days}, true)"
-        if spec.algorithm.kind == "churn"
-        else "false"
-    )
+    # A model that learned from active users has nothing to say of the others.
+    within = question_of(settings, spec).active_within(settings.active_days)
+    silent = "false" if within is None else f"coalesce(f.recency_days > {within}, true)"
     return [
         f"{segments} as messages",
         f"{segments} * {price_of(settings, spec.channel)!r} as cost",

@@ -25,12 +25,16 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 @cache
-def source_hash(parts: tuple[str, ...], *, without: tuple[str, ...] = ()) -> str:
+def source_hash(
+    parts: tuple[str, ...], *, without: tuple[str, ...] = (), below: tuple[str, ...] = ()
+) -> str:
     """Hash of what the modules below some folders and files of the package do.
 
     Args:
         parts: paths below the package, ``/`` between folders.
         without: modules of them that only show what was computed.
+        below: folders of them whose modules have hashes of their own; the modules ``base.py`` and
+            ``__init__.py`` of such a folder are part of this one.
 
     Raises:
         ValueError: there is no such part, so that its hash would stand for nothing.
@@ -38,6 +42,7 @@ def source_hash(parts: tuple[str, ...], *, without: tuple[str, ...] = ()) -> str
     root = resources.files(_PACKAGE)
     left_out = set(without)
     modules = dict(pair for part in parts for pair in _modules(root.joinpath(part), part))
+    left_out |= {name for name in modules if _has_own_hash(name, below)}
     if missing := left_out - modules.keys():
         raise ValueError(f"{_PACKAGE} has no {', '.join(sorted(missing))} in {', '.join(parts)}")
     hashes = sorted(
@@ -46,6 +51,11 @@ def source_hash(parts: tuple[str, ...], *, without: tuple[str, ...] = ()) -> str
         if name not in left_out
     )
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:16]
+
+
+def _has_own_hash(name: str, folders: tuple[str, ...]) -> bool:
+    folder, _, module = name.rpartition("/")
+    return folder in folders and module not in ("__init__.py", "base.py")
 
 
 def code_meaning(source: str) -> str:

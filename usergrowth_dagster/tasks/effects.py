@@ -19,6 +19,7 @@ from usergrowth_dagster.effects.rows import DRAWN, NEEDED, Plan
 from usergrowth_dagster.effects.sample_ratio import Refused
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import identifier, literals
+from usergrowth_dagster.learning.problems import problem_called
 from usergrowth_dagster.tasks.choice import drawn_since
 from usergrowth_dagster.tasks.code_meaning import source_hash
 from usergrowth_dagster.tasks.features import bind_table
@@ -187,7 +188,7 @@ def _plan(project: Project, task: Task, landed: list[date]) -> tuple[Window, Pla
         has_amount=effect.amount is not None,
         value_per_return=effect.value_per_return,
         gaps=window.counted_days - len(inside),
-        stays=task.spec.algorithm.kind == "churn",
+        stays=problem_called(task.spec.algorithm.kind).staying,
         # an open window has texts to come; a planned look concludes from what was sent before it
         sent_until=window.counted if effect.looks > 1 and look else window.last,
     )

@@ -9,19 +9,6 @@ from usergrowth_dagster.warehouse.build import Build, Builder
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.models import load_graph
 
-TRAINING_CHAIN = {
-    "churn": ("user_features", "churn_label", "churn_training"),
-    "winback": ("user_features", "user_item_features", "winback_label", "winback_training"),
-    "uplift": ("user_features", "user_item_features", "winback_label", "uplift_training"),
-}
-"""Tables that each algorithm's training set is made of, inputs first."""
-
-TRAINING_SET = {
-    "churn": "churn_training",
-    "winback": "winback_training",
-    "uplift": "uplift_training",
-}
-
 
 def training_days(
     project: Project, config: TrainingConfig, execution_date: date
@@ -33,7 +20,7 @@ def training_days(
     """
     landed = project.warehouse.days("user_day")
     window = snapshots(config, execution_date, min(landed, default=None))
-    if config.algorithm == "churn":
+    if not config.problem.by_touch:
         return list(window.days), window.warnings
     touched = set(project.warehouse.days("stg_operation"))
     return [day for day in window.days if day in touched], window.warnings
@@ -47,7 +34,7 @@ def build_training_set(
     wanted = list(days)
     return [
         builder.build(model, wanted, progress=project.progress)
-        for model in TRAINING_CHAIN[config.algorithm]
+        for model in load_graph().chain(config.problem.training_table())
     ]
 
 

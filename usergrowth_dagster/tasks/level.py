@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.targets import target_called
 from usergrowth_dagster.tasks.features import (
-    TRAINING_SET,
     bind_table,
     build_training_set,
     training_days,
@@ -55,7 +55,7 @@ def refreshed_level(project: Project, task: Task, model: "ModelRef") -> Level:
     """
     wanted = project.settings.refresh_level_days
     config = training_config(project, task.spec)
-    if not wanted:
+    if not wanted or not target_called(config.problem.target).levels:
         return Level()
     try:
         days, _ = training_days(project, config, task.execution_date)
@@ -71,7 +71,7 @@ def refreshed_level(project: Project, task: Task, model: "ModelRef") -> Level:
     from usergrowth_dagster.learning.dataset import flat_rows, on_days
 
     build_training_set(project, config, days)
-    loaded, table = load(model), TRAINING_SET[config.algorithm]
+    loaded, table = load(model), config.problem.training_table()
     with open_engine(project.settings) as engine:
         bind_table(engine, project, table, days)
         where = f"{on_days(days)} and {config.rows_sql()}"

@@ -10,6 +10,7 @@ from usergrowth_dagster.control.model_digests import begin, begun, keep_digest, 
 from usergrowth_dagster.control.tasks import campaigns
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
+from usergrowth_dagster.learning.problems import problems
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.models import load_graph
 
@@ -18,18 +19,12 @@ if TYPE_CHECKING:
     from usergrowth_dagster.learning.settling import Change
     from usergrowth_dagster.learning.store import ModelRef
 
-SCORED_TABLES = {
-    "churn": ("user_features",),
-    "winback": ("user_features", "user_item_features"),
-}
-"""Tables whose columns a population is scored from, by algorithm."""
 
-
-def serving_columns(algorithm: str) -> dict[str, str]:
-    """Column → SQL type of the tables that a population is scored from."""
+def serving_columns(training_table: str) -> dict[str, str]:
+    """Column → SQL type of the tables that people are scored from, for a model of some rows."""
     graph = load_graph()
     found: dict[str, str] = {}
-    for table in SCORED_TABLES[algorithm]:
+    for table in graph.models[training_table].inherit:
         found |= graph.types(table)
     return found
 
@@ -184,7 +179,7 @@ def waiting_campaigns(project: Project, day: date) -> "list[tuple[str, ModelRef]
 
     found = []
     for name, spec in campaigns(project.store).items():
-        for algorithm in (spec.algorithm.kind, "uplift"):
+        for algorithm in problems():
             try:
                 config = asked_config(project, spec, algorithm)
             except UserError:  # its training job says so

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
+from typing import get_args
 
 from usergrowth_dagster.audience.policy import Policy, parse_policy
 from usergrowth_dagster.control.tasks import Task
@@ -19,6 +20,7 @@ from usergrowth_dagster.effects.policies import (
 )
 from usergrowth_dagster.effects.result import Effect
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.ranks import RankBy
 from usergrowth_dagster.tasks.choice import selection_policy
 from usergrowth_dagster.tasks.pins import read_pins
 from usergrowth_dagster.tasks.project import Project
@@ -141,8 +143,8 @@ def policy_asked(task: Task, question: Question) -> Policy | None:
             "what-if: give one of --threshold, --top-n, --budget and --money "
             "(--money may have a --budget)"
         )
-    if question.by not in ("score", "uplift"):
-        raise UserError(f"what-if: --by is score or uplift, not {question.by!r}")
+    if question.by not in get_args(RankBy):
+        raise UserError(f"what-if: --by is {' or '.join(get_args(RankBy))}, not {question.by!r}")
     if question.money:
         return _money(task, question)
     asked = {"threshold": question.threshold, "n": question.top_n, "budget": question.budget}

@@ -10,6 +10,7 @@ from usergrowth_dagster.audience.records import TABLE, bind_decisions
 from usergrowth_dagster.control.audit import entries
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.ranks import UPLIFT
 from usergrowth_dagster.tasks.choice import choice_of, scored_by_uplift
 from usergrowth_dagster.tasks.decide import decide_rows
 from usergrowth_dagster.tasks.pinned import pinned_task
@@ -17,6 +18,7 @@ from usergrowth_dagster.tasks.pins import BARRED, ModelPin, Pins, part_marks
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.provenance import code_version, file_hash, table_of
 from usergrowth_dagster.tasks.score import (
+    RESPONSE,
     bind_population,
     bind_scores,
     bind_scoring_rows,
@@ -40,7 +42,7 @@ _PART_OF = {
     "scores": "scores",
     BARRED: "barred",
 }
-_MODELS = {"response": "model", "uplift": "uplift model"}
+_MODELS = {RESPONSE: "model", UPLIFT: "uplift model"}
 _ROUNDING = 1e-9
 """Scores that differ by less were made by another machine, not from other inputs."""
 
@@ -130,7 +132,7 @@ def score_check(
     """Score again with the versions that scored then, on the features that they read."""
     if "response" not in models:
         return Check("scores", "unknown", "not made again")
-    task, effects = pinned_task(pins), models.get("uplift")
+    task, effects = pinned_task(pins), models.get(UPLIFT)
     with open_engine(scored.settings) as engine:
         bind_population(engine, scored, task)
         config = training_config(scored, task.spec)
@@ -141,7 +143,7 @@ def score_check(
         except UserError as error:
             return Check("scores", "differs", f"they cannot be made again: {error}")
         bind_scores(engine, decided, task)
-        names = ("score",) if effects is None else ("score", "uplift")
+        names = ("score",) if effects is None else ("score", UPLIFT)
         told = [_compare(engine, name) for name in names]
     for rows, other, largest in told:
         if other:

@@ -9,13 +9,14 @@ from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.quoting import literal
+from usergrowth_dagster.ranks import UPLIFT
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.tasks.features import bind_table
 from usergrowth_dagster.tasks.level import refreshed_level
 from usergrowth_dagster.tasks.models import no_model, usable_model
 from usergrowth_dagster.tasks.pins import pin_scores
 from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.train import training_config, uplift_config
+from usergrowth_dagster.tasks.train import effect_config, training_config
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from usergrowth_dagster.learning.store import ModelRef
 
 SCORES = "scores"
+RESPONSE = "response"
+"""The model that scores, in the record of what scores were made from; that of effects is
+:data:`UPLIFT`."""
 SCORE_COLUMNS = {
     "ds": ("DATE", "execution date"),
     "task_id": ("VARCHAR", "the task"),
@@ -33,7 +37,7 @@ SCORE_COLUMNS = {
     "score": ("DOUBLE", "calibrated probability; null when nothing is known of the user"),
     "model_name": ("VARCHAR", "registered model"),
     "model_version": ("VARCHAR", "its version"),
-    "uplift": ("DOUBLE", "what a text adds to the chance of a return; null without such a model"),
+    UPLIFT: ("DOUBLE", "what a text adds to the chance of a return; null without such a model"),
     "uplift_version": ("VARCHAR", "version of the registered model uplift, null without one"),
 }
 
@@ -77,7 +81,7 @@ def effect_model(project: Project, task: Task) -> "ModelRef | None":
     Campaigns that choose by score get effects too, where another campaign has asked for them: the
     report sets predicted against measured ones, and tells what other policies would have earned.
     """
-    return usable_model(project, uplift_config(project, task.spec), task.execution_date)
+    return usable_model(project, effect_config(project, task.spec), task.execution_date)
 
 
 def bind_population(engine: Engine, project: Project, task: Task) -> list[str]:
@@ -112,9 +116,10 @@ def bind_scoring_rows(
     """
     day = [task.execution_date]
     files = bind_table(engine, project, "user_features", day)
-    if effects or config.algorithm == "winback":
+    pairs = config.problem.pairs
+    if effects or pairs:
         files += bind_table(engine, project, "user_item_features", day)
-    _bind_rows(engine, "scoring_rows", pairs=config.algorithm == "winback")
+    _bind_rows(engine, "scoring_rows", pairs=pairs)
     if effects:
         _bind_rows(engine, "effect_rows", pairs=True)
     return files
@@ -176,7 +181,7 @@ def score_task(project: Project, task: Task) -> Scored:
                 notes={
                     task.execution_date: pin_scores(
                         *(engine, project, task),
-                        {"response": model, "uplift": effects},
+                        {RESPONSE: model, UPLIFT: effects},
                         level.shift,
                     )
                 },

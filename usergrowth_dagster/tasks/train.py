@@ -1,7 +1,6 @@
 """Train the models that campaigns ask for, as of an execution date."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -14,12 +13,12 @@ from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.jobs import training_moved
 from usergrowth_dagster.control.model_digests import keep_digest
 from usergrowth_dagster.control.tasks import campaigns, tasks_for
-from usergrowth_dagster.effects.returns import return_rule
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.learning.config import Algorithm, TrainingConfig
+from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.origin import MadeFrom
+from usergrowth_dagster.learning.problems import problem_called
+from usergrowth_dagster.learning.problems.uplift import Uplift
 from usergrowth_dagster.tasks.features import (
-    TRAINING_SET,
     bind_table,
     build_training_set,
     training_days,
@@ -32,6 +31,7 @@ from usergrowth_dagster.tasks.models import (
     waiting_version,
 )
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.questions import asked_of
 from usergrowth_dagster.tasks.training_code import earlier_training_versions, training_code_version
 from usergrowth_dagster.warehouse.build import Build
 from usergrowth_dagster.warehouse.engine import open_engine
@@ -56,87 +56,61 @@ class Training:
 
 
 def training_config(project: Project, spec: CampaignSpec) -> TrainingConfig:
-    """What a campaign's model learns; the churn days default to the setting.
+    """What the model learns that a campaign's people are scored by.
 
     Raises:
         UserError: a value that no training can have, or a label that would look further ahead
-            than ``label_horizon_days``.
+            than the rows of its training do.
     """
-    algorithm, training = spec.algorithm, spec.training
-    values: dict[str, object] = {
-        "algorithm": algorithm.kind,
-        **training.model_dump(exclude_none=True),
-    }
-    if algorithm.kind == "churn":
-        values["churn_days"] = algorithm.churn_days or project.settings.churn_days
-    else:
-        values["op_target"] = algorithm.op_target
-        values["return_days"] = algorithm.return_days
-        values["return_behaviors"] = tuple(algorithm.return_behaviors or ())
-        values["return_on_item"] = bool(algorithm.return_on_item)
-        values["same_day"] = bool(algorithm.same_day)
-    return _checked(project, spec, values)
+    return question_config(project, spec, spec.algorithm.kind)
 
 
-def _checked(project: Project, spec: CampaignSpec, values: dict[str, object]) -> TrainingConfig:
+def effect_config(project: Project, spec: CampaignSpec) -> TrainingConfig:
+    """What a model of effects learns for a campaign, whether it asks for one or not.
+
+    Raises:
+        UserError: as of :func:`training_config`.
+    """
+    return question_config(project, spec, Uplift.name)
+
+
+def question_config(project: Project, spec: CampaignSpec, name: str) -> TrainingConfig:
+    """What a model of a question learns for a campaign.
+
+    Raises:
+        UserError: as of :func:`training_config`.
+    """
     try:
-        config = TrainingConfig.model_validate(values)
+        problem = problem_called(name).of(asked_of(spec), project.settings)
+        dates = spec.training.model_dump(exclude_none=True)
+        config = TrainingConfig(algorithm=name, problem=problem, **dates)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "training"
         rule = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"campaign {spec.name!r}: {key}: {rule}") from None
-    ahead = config.churn_days if config.algorithm == "churn" else config.return_days
-    if ahead > project.settings.label_horizon_days:
+        raise UserError(f"campaign {spec.name!r}: {key}: {rule}", code="training.invalid") from None
+    most = problem.most_days(project.settings)
+    if problem.reach_days > most:
         raise UserError(
-            f"campaign {spec.name!r}: algorithm: its label looks {ahead} days ahead, and the "
-            "setting label_horizon_days is "
-            f"{project.settings.label_horizon_days}; raise the setting"
+            f"campaign {spec.name!r}: algorithm: its label looks {problem.reach_days} days ahead, "
+            f"and the setting label_horizon_days is {most}; raise the setting",
+            code="training.invalid",
         )
     return config
 
 
-def uplift_config(project: Project, spec: CampaignSpec) -> TrainingConfig:
-    """What a model of effects learns for a campaign: its effect's outcome, by its channel.
-
-    The outcome is that of ``effect``, so that what is predicted is what is measured; keys that it
-    leaves out are those of the win-back label.
+def asked_config(project: Project, spec: CampaignSpec, algorithm: str) -> TrainingConfig | None:
+    """What a campaign wants learned of a question; None when it does not ask it.
 
     Raises:
         UserError: as of :func:`training_config`.
     """
-    rule = return_rule(spec)
-    return _checked(
-        project,
-        spec,
-        {
-            "algorithm": "uplift",
-            "op_target": spec.channel,
-            "return_days": rule.days,
-            "return_behaviors": rule.behaviors,
-            "return_on_item": rule.on_item,
-            "same_day": rule.same_day,
-            **spec.training.model_dump(exclude_none=True),
-        },
-    )
+    if not problem_called(algorithm).is_asked(asked_of(spec)):
+        return None
+    return question_config(project, spec, algorithm)
 
 
-def asked_config(
-    project: Project, spec: CampaignSpec, algorithm: Algorithm
-) -> TrainingConfig | None:
-    """What a campaign wants learned by an algorithm; None when it does not ask for that.
-
-    An effect is asked for by campaigns that choose by it.
-
-    Raises:
-        UserError: as of :func:`training_config`.
-    """
-    if algorithm == "uplift":
-        return uplift_config(project, spec) if spec.selection.by_uplift else None
-    return training_config(project, spec) if spec.algorithm.kind == algorithm else None
-
-
-def configs(project: Project, algorithm: Algorithm) -> dict[TrainingConfig, list[str]]:
+def configs(project: Project, algorithm: str) -> dict[TrainingConfig, list[str]]:
     """The distinct trainings that campaigns ask for, and which campaigns ask."""
     found: dict[TrainingConfig, list[str]] = {}
     for name, spec in campaigns(project.store).items():
@@ -145,7 +119,7 @@ def configs(project: Project, algorithm: Algorithm) -> dict[TrainingConfig, list
     return found
 
 
-def _config(project: Project, spec: CampaignSpec, algorithm: Algorithm) -> TrainingConfig | None:
+def _config(project: Project, spec: CampaignSpec, algorithm: str) -> TrainingConfig | None:
     """A campaign's training; None, with the reason in its training job, when it cannot be done."""
     try:
         return asked_config(project, spec, algorithm)
@@ -156,16 +130,16 @@ def _config(project: Project, spec: CampaignSpec, algorithm: Algorithm) -> Train
 
 
 def train_all(
-    project: Project, algorithm: Algorithm, execution_date: date, *, only_missing: bool = False
+    project: Project, algorithm: str, execution_date: date, *, only_missing: bool = False
 ) -> list[Training]:
-    """Train every configuration of an algorithm that campaigns ask for.
+    """Train every configuration of a question that campaigns ask for.
 
     One that cannot be trained is ``skipped`` with the reason, and the next one goes on. In a home
     without campaigns the default configuration is tried, so that a first look shows a model.
 
     Args:
         project: the home.
-        algorithm: churn, winback or uplift.
+        algorithm: name of the question.
         execution_date: D; nothing from D on is used.
         only_missing: train just what the tasks of D cannot be scored without.
     """
@@ -188,7 +162,7 @@ def train_all(
 
 
 def _up_to_date(
-    project: Project, algorithm: Algorithm, execution_date: date, done: set[TrainingConfig]
+    project: Project, algorithm: str, execution_date: date, done: set[TrainingConfig]
 ) -> list[Training]:
     """The approved models of trainings that the date does not need, with their figures.
 
@@ -207,18 +181,19 @@ def _up_to_date(
     return [_known(config, found[config], ref) for config, ref in refs.items() if ref is not None]
 
 
-def _default(project: Project, algorithm: Algorithm) -> dict[TrainingConfig, list[str]]:
-    """What a home without campaigns trains; no effect, since that needs a control group.
+def _default(project: Project, algorithm: str) -> dict[TrainingConfig, list[str]]:
+    """What a home without campaigns trains.
 
     Where campaigns stand, a model that none of them asks for would only cost time and a review.
     """
-    if algorithm == "uplift" or campaigns(project.store):
+    problem = problem_called(algorithm).default(project.settings)
+    if problem is None or campaigns(project.store):
         return {}
-    return {TrainingConfig(algorithm=algorithm, churn_days=project.settings.churn_days): []}
+    return {TrainingConfig(algorithm=algorithm, problem=problem): []}
 
 
 def _asked_by_tasks(
-    project: Project, algorithm: Algorithm, execution_date: date
+    project: Project, algorithm: str, execution_date: date
 ) -> dict[TrainingConfig, list[str]]:
     """The trainings that the tasks of a date need; one whose send plan is made needs no more."""
     found: dict[TrainingConfig, list[str]] = {}
@@ -258,7 +233,7 @@ def train_one(
     Raises:
         UserError: too little has landed to learn from; the campaigns' training jobs say so too.
     """
-    if config.algorithm == "uplift":  # the campaign's training job is that of its response model
+    if not _has_job(config):
         return _train(project, config, names, execution_date)
     for name in names:
         training_moved(project.store, name, JobStatus.RUNNING, note=f"as of {execution_date}")
@@ -278,20 +253,27 @@ def train_one(
     return training
 
 
+def _has_job(config: TrainingConfig) -> bool:
+    """Whether it is the training of a campaign's training job, the model that scores."""
+    return config.problem.asked_in_campaigns
+
+
 def _train(
     project: Project, config: TrainingConfig, names: list[str], execution_date: date
 ) -> Training:
+    from usergrowth_dagster.learning.lifecycle import train_and_register
+
     settle_models(project, config.algorithm)
     days, warnings = training_days(project, config, execution_date)
-    for name in names if config.algorithm != "uplift" else ():
+    for name in names if _has_job(config) else ():
         for warning in warnings:
             training_moved(project.store, name, JobStatus.RUNNING, note=warning)
     builds = build_training_set(project, config, days)
-    table = TRAINING_SET[config.algorithm]
+    table = config.problem.training_table()
     versions = {build.model: build.version for build in builds if build.version is not None}
     with open_engine(project.settings) as engine:
         files = bind_table(engine, project, table, days)
-        registered = _registering(config.algorithm)(
+        registered = train_and_register(
             engine,
             table,
             config,
@@ -300,25 +282,15 @@ def _train(
             made_from=MadeFrom(
                 data_versions=versions,
                 data_mark=_mark(files),
-                code_version=training_code_version(config.algorithm),
-                earlier_code_versions=earlier_training_versions(config.algorithm),
+                code_version=training_code_version(type(config.problem)),
+                earlier_code_versions=earlier_training_versions(type(config.problem)),
                 dagster_run_id=project.run_id,
                 vouch=partial(keep_digest, project.store),
             ),
+            serving=serving_columns(table),
             progress=lambda stage: project.progress(f"{config.algorithm}: {stage}", 0, 0),
         )
     return Training(config, tuple(names), builds, registered)
-
-
-def _registering(algorithm: Algorithm) -> "Callable[..., Registered]":
-    """What trains and registers a model of an algorithm."""
-    if algorithm == "uplift":
-        from usergrowth_dagster.learning.uplift.registering import train_and_register_uplift
-
-        return train_and_register_uplift
-    from usergrowth_dagster.learning.lifecycle import train_and_register
-
-    return partial(train_and_register, serving=serving_columns(algorithm))
 
 
 def _mark(files: list[str]) -> str:

@@ -1,51 +1,91 @@
 """The version of the code that trains: a model of the same data and the same version is kept."""
 
+import ast
 import hashlib
+import inspect
 import json
+import sys
 
-from usergrowth_dagster.learning.config import Algorithm
-from usergrowth_dagster.tasks.code_meaning import SHOWN, source_hash
-from usergrowth_dagster.tasks.features import TRAINING_CHAIN
+from usergrowth_dagster.learning.problems.base import Problem
+from usergrowth_dagster.tasks.code_meaning import SHOWN, code_meaning, source_hash
 from usergrowth_dagster.tasks.provenance import installed
 from usergrowth_dagster.warehouse.earlier import text_version
 from usergrowth_dagster.warehouse.models import load_graph
 
-SAME_RESULTS = "2707f829a21916ad"
-"""Hash of the code that learns as that of :data:`_TEXT_HASHES` did.
+SAME_RESULTS = ("5110a304eafb2ad9",)
+"""Hashes of code that learns what the code of :data:`_WITH_QUESTIONS` learned, newest first.
 
-Whoever changes that code writes its new hash here when every figure stays what it was; otherwise
-the hash of before stays, and each model is trained once more.
+Whoever changes the code that learns and keeps every figure puts its new hash at the front.
+Otherwise the hashes stay, and each model is trained once more.
 """
 
+_WITH_QUESTIONS = ("2707f829a21916ad",)  # of what learns, the questions included; newest first
 _TEXT_HASHES = ("98f7e6150a69ade7", "566cf6147777b072")  # of the folder's text, newest first
 _TEXT_PACKAGE = "0.1.0"
+_QUESTIONS = "learning/problems"
+_WORDS = ("words", "aliases", "asked_before", "question", "narrowed", "without_rows", "more_days")
 
 
-def training_code_version(algorithm: Algorithm) -> str:
-    """Hash of what learns and what it learns with, and of the SQL of the training set."""
-    graph = load_graph()
-    libraries = {name: version for name, version in installed().items() if name != "usergrowth"}
-    return _hash(
-        json.dumps(libraries, sort_keys=True),
-        learning_hash(),
-        *(graph.code_version(model) for model in TRAINING_CHAIN[algorithm]),
-    )
+def training_code_version(problem: type[Problem]) -> str:
+    """Hash of what learns and what it learns with, of the question, and of its training rows."""
+    return _version(problem, learning_hash(), question_hash(problem))
 
 
 def learning_hash() -> str:
-    """Hash of what the code that learns does, without pictures, cards and reviews."""
-    return source_hash(("learning",), without=SHOWN)
+    """Hash of what the code that learns does, without pictures, cards, reviews and questions."""
+    return source_hash(("learning",), without=SHOWN, below=(_QUESTIONS,))
 
 
-def earlier_training_versions(algorithm: Algorithm) -> tuple[str, ...]:
-    """The versions when they were hashes of texts, of code that computes what it computes now."""
-    graph = load_graph()
-    chain = TRAINING_CHAIN[algorithm]
-    texts = [text_version(model, graph.code_version(model)) for model in chain]
-    if learning_hash() != SAME_RESULTS or None in texts:
+def question_hash(problem: type[Problem]) -> str:
+    """Hash of what a question asks, wherever it is defined; its words are no part of it."""
+    modules = {
+        one.__module__ for one in problem.__mro__ if issubclass(one, Problem) and one is not Problem
+    }
+    hashes = []
+    for module in sorted(modules):
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                node.body = [one for one in node.body if not _is_words(one)] or [ast.Pass()]
+        hashes.append(hashlib.sha256(code_meaning(ast.unparse(tree)).encode()).hexdigest())
+    return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()[:16]
+
+
+def _is_words(node: ast.stmt) -> bool:
+    """Whether a statement of a class only says what people read."""
+    if isinstance(node, ast.FunctionDef):
+        return node.name in _WORDS
+    names = node.targets if isinstance(node, ast.Assign) else []
+    return any(isinstance(name, ast.Name) and name.id in _WORDS for name in names)
+
+
+def earlier_training_versions(problem: type[Problem]) -> tuple[str, ...]:
+    """The versions of earlier code that computes what it computes now, newest first."""
+    now = learning_hash()
+    if now not in SAME_RESULTS:
         return ()
+    own = question_hash(problem)
+    versions = [_version(problem, other, own) for other in SAME_RESULTS if other != now]
+    if problem.asked_before != own:
+        return tuple(versions)
+    versions += [_version(problem, other) for other in _WITH_QUESTIONS]
+    graph = load_graph()
+    chain = graph.chain(problem.training_table())
+    texts = [text_version(model, graph.code_version(model)) for model in chain]
+    if None in texts:
+        return tuple(versions)
     programs = json.dumps(installed() | {"usergrowth": _TEXT_PACKAGE})
-    return tuple(_hash(programs, text, *filter(None, texts)) for text in _TEXT_HASHES)
+    versions += [_hash(programs, text, *filter(None, texts)) for text in _TEXT_HASHES]
+    return tuple(versions)
+
+
+def _version(problem: type[Problem], *code: str) -> str:
+    """The version of a training by hashes of its code."""
+    graph = load_graph()
+    libraries = {name: version for name, version in installed().items() if name != "usergrowth"}
+    chain = graph.chain(problem.training_table())
+    rows = (graph.code_version(model) for model in chain)
+    return _hash(json.dumps(libraries, sort_keys=True), *code, *rows)
 
 
 def _hash(*parts: str) -> str:

@@ -9,19 +9,23 @@ from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
 from usergrowth_dagster.audience.eligibility import OUTCOMES as OUTCOMES_IN_ORDER
 from usergrowth_dagster.audience.records import TABLE as DECISIONS
 from usergrowth_dagster.audience.records import bind_decisions
+from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task, all_tasks
 from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS
 from usergrowth_dagster.effects.outcomes import TABLE as OUTCOMES
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.problems import problem_called
 from usergrowth_dagster.messaging.people.forget import forgotten_since
 from usergrowth_dagster.messaging.people.person import Contact, Record, read_person
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.quoting import identifier
+from usergrowth_dagster.ranks import UPLIFT
 from usergrowth_dagster.tasks.pinned import pinned_task
-from usergrowth_dagster.tasks.pins import read_pins
+from usergrowth_dagster.tasks.pins import Pins, read_pins
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.questions import question_of
 from usergrowth_dagster.tasks.reasons import task_sentence
 from usergrowth_dagster.tasks.why_features import what_mattered
 from usergrowth_dagster.tasks.why_steps import Cut, Step, sending_step, steps_of
@@ -39,7 +43,7 @@ _PEOPLE = {
     "variables": "MAP(VARCHAR, VARCHAR)",
 }
 _DECISION = (
-    *("row", "item_id", "outcome", "score", "uplift", "net_value", "rank", "arm", "propensity"),
+    *("row", "item_id", "outcome", "score", UPLIFT, "net_value", "rank", "arm", "propensity"),
     *("holdout", "stratum", "variant", "variant_propensity", "messages", "cost"),
     *("model_name", "model_version", "uplift_version", "policy_hash"),
 )
@@ -58,7 +62,7 @@ class Story:
     Of the first decision: ``eligible`` says whether the user could have been texted at all,
     ``steps`` is all that was asked, ``mattered`` the features that moved the score (else
     ``mattered_note`` why they are not told), ``outcome`` what came after, as far as it is measured.
-    ``stays`` tells whether a return means that an active user did not fall silent (churn).
+    ``stays`` tells whether a return means that an active user has stayed.
     """
 
     task_id: str
@@ -210,8 +214,16 @@ def _story(
         features=task.execution_date in known if rows else None,
         decisions=decisions,
         messages=[m for m in record.messages if m["task_id"] == task.task_id],
-        stays=task.spec.algorithm.kind == "churn",
+        stays=problem_called(task.spec.algorithm.kind).staying,
     )
+
+
+def _active_within(project: Project, spec: CampaignSpec, pins: Pins | None) -> int | None:
+    """Days in which a user had to be active to be decided on; None: any user."""
+    days = project.settings.active_days
+    if pins is not None:
+        days = pins.settings.get("active_days", days)
+    return question_of(project.settings, spec).active_within(days)
 
 
 def _explain(
@@ -235,7 +247,7 @@ def _explain(
     spec = task.spec if pins is None else pinned_task(pins).spec
     story.eligible = OUTCOMES_IN_ORDER.index(row["outcome"]) >= _FIRST_CHOSEN
     cut = _cut(project, task)
-    story.steps = steps_of(row, spec, pins, cut, project.settings.active_days)
+    story.steps = steps_of(row, spec, pins, cut, _active_within(project, spec, pins))
     if row["arm"] == "treatment":
         story.steps.append(sending_step(story.messages))
     if row["score"] is None:

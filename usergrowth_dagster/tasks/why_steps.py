@@ -9,6 +9,8 @@ from usergrowth_dagster.audience.policy import Money, Policy, Threshold, parse_p
 from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.effects.policies import words
+from usergrowth_dagster.learning.problems import problems
+from usergrowth_dagster.ranks import UPLIFT
 from usergrowth_dagster.tasks.pins import Pins
 from usergrowth_dagster.tasks.reasons import SKIP_WORDS
 
@@ -34,7 +36,7 @@ class Cut:
 
 
 def steps_of(
-    row: Mapping[str, Any], spec: CampaignSpec, pins: Pins | None, cut: Cut, active_days: int
+    row: Mapping[str, Any], spec: CampaignSpec, pins: Pins | None, cut: Cut, within: int | None
 ) -> list[Step]:
     """All that was asked of a row of a decision, in order.
 
@@ -43,21 +45,21 @@ def steps_of(
         spec: the campaign as the task sees it, used where nothing was pinned.
         pins: what the decision was made from, if that was kept.
         cut: of the task.
-        active_days: the setting, used where nothing was pinned.
+        within: days in which a user had to be active to be decided on; None: any user.
     """
     return [
-        *_eligibility(row, spec, pins, active_days),
+        *_eligibility(row, spec, pins, within),
         *_selection(row, pins, cut),
         *_control(row, pins),
     ]
 
 
 def _eligibility(
-    row: Mapping[str, Any], spec: CampaignSpec, pins: Pins | None, active_days: int
+    row: Mapping[str, Any], spec: CampaignSpec, pins: Pins | None, within: int | None
 ) -> Iterator[Step]:
     outcome = row["outcome"]
     reached = OUTCOMES.index(outcome) if outcome in OUTCOMES else len(OUTCOMES)
-    for name, question in _questions(spec, pins, active_days).items():
+    for name, question in _questions(spec, within).items():
         place = OUTCOMES.index(name)
         answer: Reply = "yes" if place < reached else "no" if place == reached else "not asked"
         detail = ""
@@ -69,17 +71,16 @@ def _eligibility(
 
 
 def _scored(row: Mapping[str, Any]) -> str:
-    what = {"churn": "chance of falling silent", "winback": "chance of coming back"}
-    told = what.get(row["model_name"], "score")
+    problem = problems().get(row["model_name"])
+    told = problem.words.score if problem else "score"
     found = f"{told} {row['score']:.4f}, by {row['model_name']} version {row['model_version']}"
-    if row["uplift"] is not None:
-        found += f"; a text adds {row['uplift']:+.4f}, by uplift version {row['uplift_version']}"
+    if row[UPLIFT] is not None:
+        found += f"; a text adds {row[UPLIFT]:+.4f}, by uplift version {row['uplift_version']}"
     return found
 
 
-def _questions(spec: CampaignSpec, pins: Pins | None, active_days: int) -> dict[str, str]:
+def _questions(spec: CampaignSpec, within: int | None) -> dict[str, str]:
     """By the outcome that a no leads to, what is asked, in order."""
-    days = active_days if pins is None else pins.settings.get("active_days", active_days)
     name = "phone" if spec.channel == "sms" else "email"
     article = "a" if name == "phone" else "an"
     address = "phone number" if spec.channel == "sms" else "e-mail address"
@@ -92,7 +93,7 @@ def _questions(spec: CampaignSpec, pins: Pins | None, active_days: int) -> dict[
         "suppressed": "not suppressed",
         "capped": "has had fewer messages than one may get",
         "no_consent": f"has given the consent {spec.contact.require_consent!r}",
-        "not_active": f"was active in the last {days} days",
+        "not_active": f"was active in the last {within} days",
         "unknown_zone": "the time zone is one that is known, or none is given",
         "missing_variable": "every variable of the text has a value",
         "too_long": "the text is short enough",
@@ -103,7 +104,7 @@ def _questions(spec: CampaignSpec, pins: Pins | None, active_days: int) -> dict[
         del asked["no_country"]
     if spec.contact.require_consent is None:
         del asked["no_consent"]
-    if spec.algorithm.kind != "churn":
+    if within is None:
         del asked["not_active"]
     return asked
 

@@ -49,11 +49,12 @@ def read_models(project: Project, names: Sequence[str] | None = None) -> list[Mo
         UserError: MLflow cannot be used.
     """
     from usergrowth_dagster.learning.reviewing import newest_model
-    from usergrowth_dagster.learning.store import NAMES, versions
+    from usergrowth_dagster.learning.problems import problems
+    from usergrowth_dagster.learning.store import versions
 
     today = project.settings.current_date()
     views = []
-    for name in NAMES if names is None else names:
+    for name in problems() if names is None else names:
         settle_models(project, name)
         refs = versions(project.settings, name)
         labels = {ref.config_hash for ref in refs}

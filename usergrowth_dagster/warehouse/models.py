@@ -13,6 +13,7 @@ from datetime import date, timedelta
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from usergrowth_dagster.plugins import folders_beside
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.macros import MACROS
 from usergrowth_dagster.warehouse.meaning import columns_read, sql_meaning
@@ -25,6 +26,9 @@ from usergrowth_dagster.warehouse.model_files import (
     read_model_file,
 )
 
+PROBLEMS = "usergrowth.problems"
+"""Entry points of questions; one from outside brings its SQL models in a folder ``sql`` beside it."""
+DAILY_FOLDER, AS_OF_FOLDER = "dbt_like_models", "sql"
 AS_OF_DATES = "as_of_dates"
 RUN_SETTINGS = "run_settings"
 RUN_SETTING_NAMES = (
@@ -99,6 +103,7 @@ class Model:
     monthly: bool
     unit_tests: tuple[UnitTestKeys, ...]
     refs: frozenset[str] = field(default_factory=frozenset)
+    daily: bool = False
 
     @cached_property
     def own_version(self) -> str:
@@ -168,6 +173,7 @@ def read_model(sql_path: Path) -> Model:
         materialized=keys.config.materialized == "table",
         monthly=meta.monthly,
         unit_tests=file.unit_tests,
+        daily=DAILY_FOLDER in sql_path.parts,
         refs=table_refs(sql) - {AS_OF_DATES, RUN_SETTINGS},
     )
 
@@ -189,6 +195,8 @@ class ModelGraph:
             for ref in model.refs:
                 if ref not in self.models and ref not in self.sources:
                     raise ModelError(f"{model.name}.sql reads {ref!r}, which nothing makes")
+            if strangers := set(model.labels) - self.columns(model.name).keys():
+                raise ModelError(f"{model.name}.yml: labels: no column {', '.join(strangers)}")
             if model.monthly and (model.materialized or model.inputs or len(model.refs) != 1):
                 raise ModelError(f"{model.name}.yml: monthly: a view of one table's same day only")
         self.order = tuple(self._sorted())
@@ -272,6 +280,19 @@ class ModelGraph:
                     inputs[ref].append(days)
         return inputs
 
+    def chain(self, name: str) -> tuple[str, ...]:
+        """A model and the point-in-time tables that it is made of, inputs first.
+
+        The tables whose columns it inherits come first, then what else it reads.
+        """
+        model = self.models[name]
+        others = [ref for ref in self.order if ref in model.refs and ref not in model.inherit]
+        found: list[str] = []
+        for ref in (*model.inherit, *others):
+            if ref in self.models and not self.models[ref].daily:
+                found += [one for one in self.chain(ref) if one not in found]
+        return (*found, name) if model.materialized else tuple(found)
+
     def code_version(self, name: str) -> str:
         """Hash of what a model and the views it reads mean; see :attr:`Model.own_version`."""
         parts = [self.models[view].own_version for view in [*self.views(name), name]]
@@ -290,13 +311,14 @@ class ModelGraph:
 
 @lru_cache(maxsize=1)
 def load_graph() -> ModelGraph:
-    """The project's models over the landed tables."""
+    """The project's models over the landed tables, and those that come with questions."""
     from usergrowth_dagster.data.contracts import CONTRACTS
 
     root = models_root()
-    models = {}
-    for folder in ("dbt_like_models", "sql"):
-        for path in sorted((root / folder).rglob("*.sql")):
+    of_questions = folders_beside(PROBLEMS, AS_OF_FOLDER)
+    models: dict[str, Model] = {}
+    for folder in (root / DAILY_FOLDER, root / AS_OF_FOLDER, *of_questions):
+        for path in sorted(folder.rglob("*.sql")):
             if path.parent.name == MACROS:
                 continue
             model = read_model(path)

@@ -36,14 +36,14 @@ def test_equal_to_scikit_uplift(sample: tuple[Any, Any, Any]) -> None:
     rows = arms(y, treated)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        for kind, points in (("qini", sklift.qini_curve), ("uplift", sklift.uplift_curve)):
+        for kind, points in (("qini", sklift.qini_curve), ("auuc", sklift.uplift_curve)):
             found, expected = curve(rows, score, kind), points(y, score, treated)  # type: ignore[arg-type]
             np.testing.assert_allclose(found, expected, atol=1e-9)
             whole = np.trapezoid(expected[1], expected[0])
             triangle = len(y) * expected[1][-1] / 2
             raw = area(rows, score, kind, normalized=False)  # type: ignore[arg-type]
             assert raw == pytest.approx(whole - triangle, abs=1e-8)
-        wanted = {("qini", True): sklift.qini_auc_score, ("uplift", True): sklift.uplift_auc_score}
+        wanted = {("qini", True): sklift.qini_auc_score, ("auuc", True): sklift.uplift_auc_score}
         if curve(rows, score)[1][-1] > 1e-9:  # else it has no best curve, and refuses
             wanted["qini", False] = partial(sklift.qini_auc_score, negative_effect=False)
         for (kind, negative), of in wanted.items():

@@ -10,11 +10,11 @@ from uplift_frames import make_uplift
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.artifacts import load
 from usergrowth_dagster.learning.config import TrainingConfig
+from usergrowth_dagster.learning.lifecycle import train_and_register
 from usergrowth_dagster.learning.origin import MadeFrom
 from usergrowth_dagster.learning.reviewing import newest_model
 from usergrowth_dagster.learning.scoring import score
 from usergrowth_dagster.learning.uplift.learners import DRLearner, TLearner, XLearner
-from usergrowth_dagster.learning.uplift.registering import train_and_register_uplift
 from usergrowth_dagster.learning.uplift.rows import LeftOut, left_out, user_scopes
 from usergrowth_dagster.learning.uplift.training import train_uplift
 from usergrowth_dagster.settings import Settings
@@ -33,7 +33,7 @@ def few_learners(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(engine: Engine, settings: Settings, config: TrainingConfig = CONFIG) -> Any:
-    return train_and_register_uplift(
+    return train_and_register(
         engine, TABLE, config, DAY, settings, made_from=MadeFrom({}, code_version="1")
     )
 

@@ -7,6 +7,8 @@ from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.selection import FallbackSpec, SelectionSpec
 from usergrowth_dagster.effects.returns import return_rule
 from usergrowth_dagster.settings.gateways import DRY_RUN
+from usergrowth_dagster.learning.problems import problem_called
+from usergrowth_dagster.ranks import SCORE, UPLIFT
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def basis_of(
     selection, effect = spec.selection, spec.effect
     scored = ", ".join(f"{name} version {version}" for name, version in models)
     facts = [
-        ("Question of the model", _QUESTIONS[spec.algorithm.kind]),
+        ("Question of the model", problem_called(spec.algorithm.kind).words.asks),
         ("Model", scored or "no row was scored"),
         ("Chosen", policy_words(selection, currency)),
     ]
@@ -75,12 +77,6 @@ def basis_of(
     return Basis(facts)
 
 
-_QUESTIONS = {
-    "churn": "who is about to fall silent",
-    "winback": "who comes back after a text",
-}
-
-
 def _gateway(name: str) -> str:
     return "a dry run: texts were written to files and reached nobody" if name == DRY_RUN else name
 
@@ -91,7 +87,7 @@ def _share(share: float) -> str:
 
 def policy_words(selection: SelectionSpec | FallbackSpec, currency: str = "") -> str:
     """A selection policy in words."""
-    rank = "expected uplift" if getattr(selection, "rank_by", "score") == "uplift" else "score"
+    rank = "expected uplift" if getattr(selection, "rank_by", SCORE) == UPLIFT else "score"
     money = getattr(selection, "money", None)
     if money is not None:
         limit = f", within {money.budget:g} {currency}" if money.budget is not None else ""

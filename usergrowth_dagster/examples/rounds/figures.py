@@ -14,6 +14,7 @@ from usergrowth_dagster.audience.records import TABLE as DECISIONS
 from usergrowth_dagster.effects.result import Contrast, Effect, Estimate
 from usergrowth_dagster.examples.rounds.plan import VALUE_PER_RETURN
 from usergrowth_dagster.examples.rounds.side import Side, sent_texts
+from usergrowth_dagster.learning.problems.uplift import Uplift
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def measured_rounds(side: Side, ours: list[Truth], fixed: list[Truth]) -> list[R
     from usergrowth_dagster.tasks.effects import measure
 
     project = side.project()
-    rankings = {str(ref.version): ref.champion for ref in versions(project.settings, "uplift")}
+    rankings = {str(ref.version): ref.champion for ref in versions(project.settings, Uplift.name)}
     chosen_by = _chosen_by(project, side)
     rounds = []
     for number, mine, theirs in zip(side.plan.numbers, ours, fixed, strict=True):
@@ -228,7 +229,7 @@ def learned_models(side: Side) -> list[Learned]:
             failed=", ".join(ref.failed_gates),
             sentence=str(read_artifacts(ref)[0]["sentence"]),
         )
-        for ref in versions(side.project().settings, "uplift")
+        for ref in versions(side.project().settings, Uplift.name)
     ]
 
 

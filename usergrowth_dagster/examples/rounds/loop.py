@@ -32,10 +32,13 @@ from usergrowth_dagster.examples.rounds.plan import (
     RoundPlan,
 )
 from usergrowth_dagster.examples.rounds.side import Side, open_side
+from usergrowth_dagster.learning.problems import problems
+from usergrowth_dagster.learning.problems.uplift import Uplift
 from usergrowth_dagster.settings import load_settings
 
-_LEARN = {"churn_model": "missing", "winback_model": "missing", "uplift_model": "always"}
-_USE = dict.fromkeys(_LEARN, "missing")
+EFFECTS = f"{Uplift.name}_model"
+_USE = {f"{name}_model": "missing" for name in problems()}
+_LEARN = {**_USE, EFFECTS: "always"}
 
 
 def run_rounds(
@@ -137,7 +140,7 @@ def _play(ours: Side, fixed: Side, number: int) -> str:
         side.ingest(number)
         report = side.decide(number, _config(training))
         if side is ours:
-            outcome = _learned(report.metadata.get("uplift_model", {}))
+            outcome = _learned(report.metadata.get(EFFECTS, {}))
     return outcome
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from usergrowth_dagster.learning.card import interval
+from usergrowth_dagster.ranks import UPLIFT
 
 SHOWN = 15  # features
 LIMITS = """## Limits
@@ -119,7 +120,7 @@ def _deciles(summary: Mapping[str, Any]) -> str:
             f"{d['treated']:,}",
             f"{d['control']:,}",
             "–" if d["predicted"] is None else f"{d['predicted']:+.1%}",
-            interval(d["uplift"], percent=True),
+            interval(d[UPLIFT], percent=True),
         ]
         for d in summary["deciles"]
     ]

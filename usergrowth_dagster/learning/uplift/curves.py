@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-Kind = Literal["qini", "uplift"]
+Kind = Literal["qini", "auuc"]
 
 
 @dataclass(frozen=True)
@@ -182,8 +182,8 @@ class Best:
     def area(self, weights: "Floats") -> "Floats":
         import numpy as np
 
-        if self.kind == "uplift":
-            first, second = (ranking.area(weights, "uplift") for ranking in self.rankings)
+        if self.kind == "auuc":
+            first, second = (ranking.area(weights, "auuc") for ranking in self.rankings)
             swap = weights @ self.control_returned > weights @ self.treated_stayed
             return np.where(swap, second, first)
         if self.negative_effect:
@@ -239,4 +239,4 @@ def qini(y: Any, score: Any, treated: Any, propensity: Any = None) -> float:
 
 def auuc(y: Any, score: Any, treated: Any, propensity: Any = None) -> float:
     """The normalized area under the uplift curve."""
-    return area(arms(y, treated, propensity), score, "uplift")
+    return area(arms(y, treated, propensity), score, "auuc")

@@ -13,6 +13,7 @@ from usergrowth_dagster.learning.uplift.assignment import Foretold
 from usergrowth_dagster.learning.uplift.choose import NONE, Choice
 from usergrowth_dagster.learning.uplift.deciles import UpliftCalibration
 from usergrowth_dagster.learning.uplift.rows import LeftOut, UpliftRows, is_by_user
+from usergrowth_dagster.ranks import UPLIFT
 from usergrowth_dagster.settings import Settings
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def uplift_gate(found: Judged) -> Gate:
     if by == "folds":
         chosen = next(f for f in found.choice.figures if f.name == found.choice.chosen.name)
         own += f"; {chosen.qini:.4f} \N{PLUS-MINUS SIGN} {chosen.error:.4f} in the folds"
-    return Gate("uplift", bool(by), f"{'uplift shown' if by else 'no uplift shown'}: {own}")
+    return Gate(UPLIFT, bool(by), f"{'uplift shown' if by else 'no uplift shown'}: {own}")
 
 
 def shown_by(choice: Choice, own: Interval, chance: Interval) -> Literal["later days", "folds", ""]:

@@ -58,7 +58,7 @@ def evaluate_uplift(
     import numpy as np
 
     rankings = {name: Ranking(rows, score) for name, score in scores.items()}
-    best = {kind: Best(rows, kind, True) for kind in ("qini", "uplift")}
+    best = {kind: Best(rows, kind, True) for kind in ("qini", "auuc")}
     rng = np.random.default_rng([seed, 1])
     draws: dict[str, dict[str, list[Any]]] = {name: {} for name in [*rankings, RANDOM]}
     values: dict[str, dict[str, float]] = {name: {} for name in rankings}
@@ -98,7 +98,7 @@ def _figures(
     found: dict[str, Floats] = {}
     people = weights.sum(axis=1)
     points = ranking.points(weights)
-    kinds: tuple[tuple[str, Kind], ...] = (("qini", "qini"), ("auuc", "uplift"))
+    kinds: tuple[tuple[str, Kind], ...] = (("qini", "qini"), ("auuc", "auuc"))
     for name, kind in kinds:
         seen, value = curve_of(points, kind, guarded=True)
         whole = above_diagonal(seen, value)

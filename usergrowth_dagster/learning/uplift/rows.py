@@ -6,9 +6,11 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.learning.config import TrainingConfig, quote_text
+from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.dataset import on_days
 from usergrowth_dagster.learning.encoding import FeatureSpec, flat_frame
+from usergrowth_dagster.learning.problems.touches import TouchProblem
+from usergrowth_dagster.learning.quoting import quote_text
 from usergrowth_dagster.learning.splits import TimeSplit, split_by_time
 from usergrowth_dagster.warehouse.engine import Engine
 
@@ -121,11 +123,13 @@ def left_out(
 ) -> LeftOut:
     """Count what cannot be learned from, among touches of the config's kind and people held out
     from one."""
+    problem = config.problem
+    assert isinstance(problem, TouchProblem)
     unknown, touched, certain = engine.rows(
         "select count(*) filter (where propensity is null and not treated), "
         "count(*) filter (where propensity is null and treated), "
         "count(*) filter (where propensity <= 0 or propensity >= 1) "
-        f"from {relation} where {on_days(days)} and {config.kind_sql()}"
+        f"from {relation} where {on_days(days)} and {problem.kind_sql()}"
     )[0]
     return LeftOut(unknown, touched, certain)
 
