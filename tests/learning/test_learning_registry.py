@@ -155,7 +155,7 @@ def test_no_model_from_the_future_is_ever_returned(world):
 def test_a_version_that_waits_scores_nobody_until_a_person_approves_it(world):
     """Guards against an unreviewed version scoring users, and against reviewing twice."""
     settings, engine, _, _ = world
-    careful = CONFIG.model_copy(update={"churn_days": 6, "require_review": True})
+    careful = TrainingConfig(**CONFIG.model_dump() | {"churn_days": 6, "require_review": True})
     label = careful.config_hash()
     waiting = train_and_register(
         engine, "churn_training", careful, D, settings, made_from=MADE_FROM

@@ -181,7 +181,7 @@ def test_the_gates_alone_approve_nothing_after_a_rejection(registry):
     assert status == verdict["status"] == "waiting_review"
     assert verdict["held"] == f"version {ref.version} was rejected by ann: calls everybody"
     assert decide([bad], config, settings)[0] == "rejected"
-    other = config.model_copy(update={"churn_days": 14})
+    other = TrainingConfig(**config.model_dump() | {"churn_days": 14})
     assert decide([good], other, settings)[0] == "approved", "another label is another question"
 
 

@@ -152,7 +152,7 @@ def test_winback_reports_the_auc_within_campaigns_and_cross_fits(engine, setting
     only = train(
         engine,
         "winback_training",
-        WINBACK.model_copy(update={"op_target": "sms"}),
+        TrainingConfig(**WINBACK.model_dump() | {"op_target": "sms"}),
         date(2024, 12, 1),
         settings,
     )

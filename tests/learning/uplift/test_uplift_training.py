@@ -140,7 +140,7 @@ def test_only_people_of_the_channel_count_as_left_out(engine: Engine) -> None:
     )
     days = [day for (day,) in engine.rows(f"select distinct ds from {TABLE}")]
     assert left_out(engine, TABLE, CONFIG, days) == LeftOut(30, 0, 0)
-    every = CONFIG.model_copy(update={"op_target": None})
+    every = TrainingConfig(**CONFIG.model_dump() | {"op_target": None})
     assert left_out(engine, TABLE, every, days) == LeftOut(70, 7, 0)
 
 
