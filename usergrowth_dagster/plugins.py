@@ -1,4 +1,4 @@
-"""What packages register through entry points, gateways and questions: this package's own and others'.
+"""What packages register through entry points: gateways and questions, our own and others'.
 
 In a checkout this package's own entries are read from ``pyproject.toml``, since the metadata of an
 editable installation is only as new as the last ``pip install``.
@@ -15,6 +15,8 @@ from typing import Any
 
 from usergrowth_dagster.errors import SetUpError
 
+PROBLEMS = "usergrowth.problems"
+"""Entry points of questions."""
 _PACKAGE = "usergrowth-dagster"
 
 

@@ -18,8 +18,8 @@ from usergrowth_dagster.effects.returns import return_rule
 from usergrowth_dagster.effects.rows import DRAWN, NEEDED, Plan
 from usergrowth_dagster.effects.sample_ratio import Refused
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.quoting import identifier, literals
 from usergrowth_dagster.learning.problems import problem_called
+from usergrowth_dagster.quoting import identifier, literals
 from usergrowth_dagster.tasks.choice import drawn_since
 from usergrowth_dagster.tasks.code_meaning import source_hash
 from usergrowth_dagster.tasks.features import bind_table

@@ -48,8 +48,8 @@ def read_models(project: Project, names: Sequence[str] | None = None) -> list[Mo
     Raises:
         UserError: MLflow cannot be used.
     """
-    from usergrowth_dagster.learning.reviewing import newest_model
     from usergrowth_dagster.learning.problems import problems
+    from usergrowth_dagster.learning.reviewing import newest_model
     from usergrowth_dagster.learning.store import versions
 
     today = project.settings.current_date()

@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from usergrowth_dagster.plugins import folders_beside
+from usergrowth_dagster.plugins import PROBLEMS, folders_beside
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.macros import MACROS
 from usergrowth_dagster.warehouse.meaning import columns_read, sql_meaning
@@ -26,8 +26,6 @@ from usergrowth_dagster.warehouse.model_files import (
     read_model_file,
 )
 
-PROBLEMS = "usergrowth.problems"
-"""Entry points of questions; one from outside brings its SQL models in a folder ``sql`` beside it."""
 DAILY_FOLDER, AS_OF_FOLDER = "dbt_like_models", "sql"
 AS_OF_DATES = "as_of_dates"
 RUN_SETTINGS = "run_settings"

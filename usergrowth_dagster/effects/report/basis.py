@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.selection import FallbackSpec, SelectionSpec
 from usergrowth_dagster.effects.returns import return_rule
-from usergrowth_dagster.settings.gateways import DRY_RUN
 from usergrowth_dagster.learning.problems import problem_called
 from usergrowth_dagster.ranks import SCORE, UPLIFT
+from usergrowth_dagster.settings.gateways import DRY_RUN
 
 
 @dataclass(frozen=True)

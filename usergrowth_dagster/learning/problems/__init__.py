@@ -1,6 +1,7 @@
 """The questions: one file each, those of this folder and those of packages outside.
 
-A question is registered by an entry point of the group ``usergrowth.problems``.
+A question is registered by an entry point of the group ``usergrowth.problems``. One from outside
+brings its SQL models in a folder ``sql`` beside its module.
 """
 
 from collections.abc import Mapping
@@ -12,9 +13,7 @@ from pydantic import Field
 
 from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.learning.problems.base import Problem
-from usergrowth_dagster.plugins import loaded
-
-GROUP = "usergrowth.problems"
+from usergrowth_dagster.plugins import PROBLEMS, loaded
 
 
 @cache
@@ -24,15 +23,15 @@ def problems() -> Mapping[str, type[Problem]]:
     Raises:
         SetUpError: a package registers what is no question, or under another name than its own.
     """
-    found = loaded(GROUP)
+    found = loaded(PROBLEMS)
     for name, value in found.items():
         if not (isinstance(value, type) and issubclass(value, Problem)):
             raise SetUpError(
-                f"{GROUP}: {name!r} is registered and is no Problem", code="plugin.unusable"
+                f"{PROBLEMS}: {name!r} is registered and is no Problem", code="plugin.unusable"
             )
         if value.name != name:
             raise SetUpError(
-                f"{GROUP}: {value.name!r} is registered as {name!r}; give both one name",
+                f"{PROBLEMS}: {value.name!r} is registered as {name!r}; give both one name",
                 code="plugin.unusable",
             )
     return MappingProxyType({name: found[name] for name in sorted(found)})
