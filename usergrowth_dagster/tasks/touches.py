@@ -233,7 +233,7 @@ def _add(engine: Engine, made: dict[str, Any], decisions: str, due: date | None)
 
 def _kvs(pairs: dict[str, str]) -> str:
     """SQL of a kvs cell; a pair without a value is left out, NULL when none is left."""
-    listed = ", ".join(f"'{key}:' || ({value})" for key, value in pairs.items())
+    listed = ", ".join(f"{literal(f'{key}:')} || ({value})" for key, value in pairs.items())
     return f"nullif(concat_ws(' ', {listed}), '')"
 
 

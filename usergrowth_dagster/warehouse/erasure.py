@@ -134,7 +134,7 @@ class _Erasure:
 
     def _source(self, files: Sequence[str], keys: Sequence[str] = ()) -> str:
         listed = ", ".join(file_literal(name) for name in files)
-        kinds = ", ".join(f"'{key}': {'DATE' if key == 'ds' else 'VARCHAR'}" for key in keys)
+        kinds = ", ".join(f"{literal(key)}: {'DATE' if key == 'ds' else 'VARCHAR'}" for key in keys)
         return (
             f"read_parquet([{listed}], union_by_name=true, filename=true, "
             + (f"hive_partitioning=true, hive_types={{{kinds}}})" if keys else "")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.quoting import identifier
+from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.model_files import ModelColumn
 from usergrowth_dagster.warehouse.models import ModelGraph
@@ -56,7 +56,10 @@ def _column_tests(column: ModelColumn) -> Iterator[DataTest]:
             yield DataTest(f"{column.name}_not_null", f"{name} is null", blocking)
         if test.accepted_values is not None:
             blocking = test.accepted_values.config.severity == "error"
-            listed = ", ".join(repr(value) for value in test.accepted_values.arguments.values)
+            values = test.accepted_values.arguments.values
+            listed = ", ".join(
+                literal(value) if isinstance(value, str) else str(value) for value in values
+            )
             yield DataTest(f"{column.name}_accepted", f"{name} not in ({listed})", blocking)
         if test.accepted_range is not None:
             blocking = test.accepted_range.config.severity == "error"

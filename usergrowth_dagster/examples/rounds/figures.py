@@ -15,6 +15,7 @@ from usergrowth_dagster.effects.result import Contrast, Effect, Estimate
 from usergrowth_dagster.examples.rounds.plan import VALUE_PER_RETURN
 from usergrowth_dagster.examples.rounds.side import Side, sent_texts
 from usergrowth_dagster.learning.problems.uplift import Uplift
+from usergrowth_dagster.quoting import literals
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def _bind_decided(engine: Engine, project: "Project", side: Side) -> None:
     names = ("task_id", "ds", "row", "user_id", "item_id", "rank", "messages", "cost", "outcome")
     files = [file for of_day in project.warehouse.files(DECISIONS).values() for file in of_day]
     engine.bind_files("_decided", files, {name: DECISION_COLUMNS[name] for name in names})
-    tasks = ", ".join(f"'{side.plan.task(number)}'" for number in side.plan.numbers)
+    tasks = literals(side.plan.task(number) for number in side.plan.numbers)
     engine.run(
         f"create or replace view decided as select * from _decided where task_id in ({tasks})"
     )

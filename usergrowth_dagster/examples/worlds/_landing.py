@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.quoting import literal
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -41,7 +42,7 @@ def kvs(pairs: Mapping[str, str]) -> str:
     Returns:
         An expression of type varchar, NULL when no pair is left.
     """
-    parts = ", ".join(f"'{key}:' || ({value})" for key, value in pairs.items())
+    parts = ", ".join(f"{literal(f'{key}:')} || ({value})" for key, value in pairs.items())
     return f"nullif(concat_ws(' ', {parts}), '')"
 
 

@@ -17,6 +17,7 @@ from usergrowth_dagster.examples.worlds._population import (
     uniform,
 )
 from usergrowth_dagster.examples.worlds._simulation import COPIES, NEVER, Lives, Touches
+from usergrowth_dagster.quoting import literals
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +31,7 @@ _VIEWED, _BOUGHT = 37, 40  # three purposes each
 
 
 def _list(names: tuple[str, ...], position: str) -> str:
-    listed = ", ".join(f"'{name}'" for name in names)
+    listed = literals(names)
     return f"([{listed}])[{position} + 1]"
 
 

@@ -26,6 +26,7 @@ from usergrowth_dagster.examples.worlds._synthetic_rows import (
     truth_columns,
 )
 from usergrowth_dagster.examples.worlds.synthetic import SyntheticWorld, connect
+from usergrowth_dagster.quoting import literals
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -190,7 +191,7 @@ class LivingWorld:
     def _bind(self, con: "DuckDBPyConnection", texts: "pa.Table", asked: "pa.Table | None") -> None:
         """Make ``_asked`` and ``_all``, the texts and questions in the world's own numbers."""
         columns = ", ".join(ASKED_COLUMNS)
-        listed = ", ".join(f"'{name}'" for name in COPIES)
+        listed = literals(COPIES)
         con.register("_texts", texts)
         con.register("_questions", texts if asked is None else asked)
         con.execute(
