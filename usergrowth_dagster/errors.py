@@ -22,7 +22,7 @@ class UserError(Exception):
         hint: what to do next; that of the code where the error gives none of its own.
     """
 
-    def __init__(self, sentence: str, *, code: ErrorCode = "run.failed", hint: str = "") -> None:
+    def __init__(self, sentence: str, *, code: ErrorCode, hint: str = "") -> None:
         super().__init__(sentence)
         self.code = code
         self.hint = hint or CODES[code].hint

@@ -67,13 +67,15 @@ def _require_registered(ref: ModelRef, folder: Path) -> None:
         raise FilesChangedError(
             f"{_called(ref)}: no digest of its files is on record here, so it was registered by "
             "another home or by hand; nothing was loaded; if you know where it comes from, approve "
-            f'it here: usergrowth models approve {ref.name} {ref.version} --why "…"'
+            f'it here: usergrowth models approve {ref.name} {ref.version} --why "…"',
+            code="model.files_changed",
         )
     if folder_digest(folder) != ref.digest:
         raise FilesChangedError(
             f"{_called(ref)}: its files are not those that were registered; nothing was loaded; "
             "find out who can write MLflow's artifact store, then reject it (usergrowth models "
-            f'reject {ref.name} {ref.version} --why "…") and train again (usergrowth train)'
+            f'reject {ref.name} {ref.version} --why "…") and train again (usergrowth train)',
+            code="model.files_changed",
         )
 
 
@@ -117,8 +119,11 @@ def _fetch(ref: ModelRef, name: str, folder: str) -> Path:
         except (MlflowException, OSError):
             there = True
         if not there:
-            raise FilesGoneError(f"{which}: its files are gone from MLflow; train again") from None
+            raise FilesGoneError(
+                f"{which}: its files are gone from MLflow; train again", code="model.files_gone"
+            ) from None
         raise UserError(
             f"{which}: MLflow's artifact store cannot be read ({type(error).__name__}); look after "
-            "it and try again"
+            "it and try again",
+            code="mlflow.unreachable",
         ) from None

@@ -171,7 +171,9 @@ def snapshots(
     if first_day is not None and first_day > start:
         start += timedelta(days=-(-(first_day - start).days // step) * step)
     if start > last:
-        raise UserError(_nothing_closed(config, start, last, execution_date))
+        raise UserError(
+            _nothing_closed(config, start, last, execution_date), code="training.insufficient"
+        )
     count = (last - start).days // step + 1
     return Snapshots(tuple(start + timedelta(days=step * i) for i in range(count)), tuple(warnings))
 

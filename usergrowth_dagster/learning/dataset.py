@@ -43,7 +43,8 @@ def job_rows(
         raise UserError(
             f"training: no training row for {config.algorithm} between {snaps.days[0]} and "
             f"{snaps.days[-1]}{config.problem.narrowed()}; "
-            f"{config.problem.without_rows()}"
+            f"{config.problem.without_rows()}",
+            code="training.insufficient",
         )
     if total > settings.max_training_rows:
         share = settings.max_training_rows / total

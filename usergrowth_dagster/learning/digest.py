@@ -28,7 +28,8 @@ def model_digest(ref: ModelRef) -> str:
         except (MlflowException, OSError) as error:
             raise UserError(
                 f"model {ref.name} version {ref.version}: its files are gone from MLflow "
-                f"({type(error).__name__})"
+                f"({type(error).__name__})",
+                code="model.files_gone",
             ) from None
         return folder_digest(path)
 

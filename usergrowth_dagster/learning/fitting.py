@@ -74,7 +74,8 @@ def fit_spec(
     if not features:
         raise UserError(
             "training: no feature varies within the train slice; check that the days before it "
-            "hold behavior"
+            "hold behavior",
+            code="training.insufficient",
         )
     return FeatureSpec(
         features=tuple(features),

@@ -99,7 +99,8 @@ def get_version(settings: Settings, name: str, version: int) -> ModelRef:
     known = {ref.version: ref for ref in versions(settings, name)}
     if version not in known:
         raise UserError(
-            f"model {name}: there is no version {version}; known are {sorted(known) or 'none'}"
+            f"model {name}: there is no version {version}; known are {sorted(known) or 'none'}",
+            code="model.unknown",
         )
     return known[version]
 
@@ -131,11 +132,15 @@ def review(
             failed = f" ({told})" if told else ""
             raise UserError(
                 f"model {name}: version {version} is {ref.status}{failed}; to approve it all the "
-                'same give the reason with --why "…"'
+                'same give the reason with --why "…"',
+                code="command.needs_reason",
             )
         return _change(settings, ref, "approved", actor, why)
     if not why.strip():
-        raise UserError(f'model {name}: rejecting version {version} needs a reason: --why "…"')
+        raise UserError(
+            f'model {name}: rejecting version {version} needs a reason: --why "…"',
+            code="command.needs_reason",
+        )
     return _change(settings, ref, "rejected", actor, why)
 
 
@@ -158,13 +163,14 @@ def rollback(
         UserError: no reason, no such approved version, or no other one to take over.
     """
     if not why.strip():
-        raise UserError('a rollback needs a reason: --why "…"')
+        raise UserError('a rollback needs a reason: --why "…"', code="command.needs_reason")
     settle(settings, name)
     ref = get_version(settings, name, version) if version is not None else _only(settings, name)
     if ref.status != "approved":
         raise UserError(
             f"model {name}: version {ref.version} is {ref.status}; only an approved version can "
-            "be rolled back"
+            "be rolled back",
+            code="model.wrong_status",
         )
     label = versions(settings, name, tags={"config_hash": ref.config_hash})
     heir = newest([r for r in label if r.status == "approved" and r.version != ref.version])
@@ -172,7 +178,8 @@ def rollback(
         raise UserError(
             f"model {name}: no other version of the label of version {ref.version} is approved, so "
             "nothing could take over; to let it score nobody all the same: usergrowth models "
-            f'reject {name} {ref.version} --why "…"'
+            f'reject {name} {ref.version} --why "…"',
+            code="model.wrong_status",
         )
     return _change(settings, ref, "retired", actor, why), heir
 
@@ -201,12 +208,16 @@ def _only(settings: Settings, name: str) -> ModelRef:
     """The newest approved version, of a registered model with one label."""
     approved = [ref for ref in versions(settings, name) if ref.status == "approved"]
     if not approved:
-        raise UserError(f"model {name}: no version is approved, so there is none to roll back")
+        raise UserError(
+            f"model {name}: no version is approved, so there is none to roll back",
+            code="model.wrong_status",
+        )
     labels = {ref.config_hash for ref in approved}
     if len(labels) > 1:
         heads = [newest(r for r in approved if r.config_hash == label) for label in labels]
         named = ", ".join(sorted(str(head.version) for head in heads if head))
         raise UserError(
-            f"model {name}: versions {named} score for different labels; name the one to roll back"
+            f"model {name}: versions {named} score for different labels; name the one to roll back",
+            code="command.invalid",
         )
     return max(approved, key=order)

@@ -158,7 +158,8 @@ def _refuse(model: LoadedModel, faults: Sequence[str]) -> None:
         raise UserError(
             f"model {ref.name} version {ref.version} cannot score these rows: {'; '.join(faults)}; "
             "build the features of the execution date anew (usergrowth run), or train again on "
-            "features as they are now (usergrowth train)"
+            "features as they are now (usergrowth train)",
+            code="model.cannot_score",
         )
 
 

@@ -68,7 +68,8 @@ def split_by_time(counts: Counts, config: TrainingConfig) -> TimeSplit:
     if len(days) < 3:
         raise UserError(
             f"training.start_date: only {len(days)} days hold training rows with closed labels, at "
-            f"least 3 are needed; {config.problem.more_days()}"
+            f"least 3 are needed; {config.problem.more_days()}",
+            code="training.insufficient",
         )
     horizon = timedelta(days=config.horizon_days)
     test_from = config.test_from or _cut(counts, days, 1 - TEST_SHARE)
@@ -119,7 +120,8 @@ def _check(split: TimeSplit, counts: Counts, config: TrainingConfig) -> None:
             raise UserError(
                 f"training.{'test_from' if name != 'calibrate' else 'calibrate_from'}: the {name} "
                 f"slice is empty (rows from {min(counts)} to {max(counts)}, labels close after "
-                f"{config.horizon_days} days); widen the training window or move the slices apart"
+                f"{config.horizon_days} days); widen the training window or move the slices apart",
+                code="training.insufficient",
             )
         negatives, positives = _classes(counts, days)
         if min(negatives, positives) < MIN_CLASS[name]:
@@ -128,7 +130,8 @@ def _check(split: TimeSplit, counts: Counts, config: TrainingConfig) -> None:
                 f"training: too few {kind} labels in the {name} slice ({few} of "
                 f"{negatives + positives} rows, at least {MIN_CLASS[name]} needed); widen the "
                 "training window, or choose a label that is less one-sided "
-                f"({', '.join(type(config.problem).model_fields)})"
+                f"({', '.join(type(config.problem).model_fields)})",
+                code="training.insufficient",
             )
 
 

@@ -55,7 +55,8 @@ def require_reachable(uri: str) -> None:
         host, port = None, 0
     if not host:
         raise UserError(
-            f"mlflow_tracking_uri: {shown(uri)} names no server; write http://host:port"
+            f"mlflow_tracking_uri: {shown(uri)} names no server; write http://host:port",
+            code="setting.invalid",
         )
     if parts.scheme in getproxies() and not proxy_bypass(host):
         return
@@ -94,5 +95,6 @@ def told_in_a_sentence(uri: str) -> Iterator[None]:
 def _unreachable(uri: str, why: str) -> UserError:
     return UserError(
         f"MLflow at {shown(uri)} cannot be used ({why}); start it, or correct the setting "
-        "mlflow_tracking_uri (USERGROWTH_MLFLOW_TRACKING_URI)"
+        "mlflow_tracking_uri (USERGROWTH_MLFLOW_TRACKING_URI)",
+        code="mlflow.unreachable",
     )

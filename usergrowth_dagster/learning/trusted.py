@@ -58,7 +58,8 @@ def load_trusted(folder: Path, which: str) -> Any:
     if not path.is_file():
         raise UserError(
             f"{which}: its files hold no {MODEL_FILE}, the only format that is loaded; train again "
-            "(usergrowth train)"
+            "(usergrowth train)",
+            code="model.files_changed",
         )
     try:
         return skops.io.load(path, trusted=list(TRUSTED))
@@ -66,10 +67,12 @@ def load_trusted(folder: Path, which: str) -> Any:
         named = str(error).split("\n", 1)[0].split(": ", 1)[-1].rstrip(".")
         raise UserError(
             f"{which}: {MODEL_FILE} holds types that no model of this product is made of "
-            f"({named}); nothing was loaded; train again (usergrowth train)"
+            f"({named}); nothing was loaded; train again (usergrowth train)",
+            code="model.files_changed",
         ) from None
     except Exception as error:
         raise UserError(
             f"{which}: {MODEL_FILE} cannot be read ({type(error).__name__}); nothing was loaded; "
-            "train again (usergrowth train)"
+            "train again (usergrowth train)",
+            code="model.files_changed",
         ) from None

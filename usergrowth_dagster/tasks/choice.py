@@ -129,6 +129,7 @@ def _policy(task: Task, by_uplift: bool) -> tuple[Policy, str]:
         raise UserError(
             f"campaign {task.campaign!r} chooses by uplift, but {missing}; train one (materialize "
             "uplift_model for that date), approve one that waits for review (usergrowth status "
-            "names it), or name a policy by score at selection.fallback"
+            "names it), or name a policy by score at selection.fallback",
+            code="model.none_usable",
         )
     return fallback, f"{missing}, so the campaign's fallback decided by score ({fallback.kind})"

@@ -76,7 +76,8 @@ def measure(project: Project, task: Task, *, as_of: date | None = None) -> Effec
         if not engine.value("select count(*) from decisions"):
             raise UserError(
                 f"task {task.task_id!r} has not been decided; run its date "
-                f"(usergrowth run --date {task.execution_date}) first"
+                f"(usergrowth run --date {task.execution_date}) first",
+                code="task.undecided",
             )
         files = bind_table(engine, project, BEHAVIOR, window.days(landed))
         ledger = texts.bind_texts(

@@ -97,7 +97,9 @@ def forget(
         UserError: an address is none, or other processes kept writing the person's rows.
     """
     if not user_id.strip():
-        raise UserError("name the user to forget: usergrowth forget <user id>")
+        raise UserError(
+            "name the user to forget: usergrowth forget <user id>", code="person.invalid"
+        )
     store, home = project.store, project.settings.home
     vault = open_vault(home, project.settings.default_country)
     Ledger(store, vault)  # hashes of another key would suppress nobody
@@ -188,7 +190,8 @@ def _erase_tables(project: Project, user_id: str, dry_run: bool) -> list[Erased]
         if turn == _PASSES - 1:
             raise UserError(
                 "other processes kept writing the person's rows; run the same command again when "
-                "no job is at work"
+                "no job is at work",
+                code="store.busy",
             )
     if not dry_run:
         forget_months(warehouse.storage)

@@ -141,19 +141,22 @@ def measure_all(
         if len(parts) > 1:
             raise UserError(
                 f"the control group of all campaigns was drawn afresh between {first} and {last}; "
-                f"ask for {', '.join(f'{part.first} to {part.last}' for part in parts)}"
+                f"ask for {', '.join(f'{part.first} to {part.last}' for part in parts)}",
+                code="question.unanswerable",
             )
         others = bind_everyone(engine, draws)
         if not engine.value("select count(*) from decisions"):
             raise UserError(
                 f"no task from {first} to {last} has been decided, or nobody could be texted; run "
-                "one of those dates first (usergrowth run --date)"
+                "one of those dates first (usergrowth run --date)",
+                code="task.undecided",
             )
         if others:
             raise UserError(
                 f"tasks of {', '.join(map(str, others[:3]))} were decided under another global "
                 "control group than that of the settings now (global_holdout_share, _epoch, "
-                "_rotate_days); choose a period in which they were the same"
+                "_rotate_days); choose a period in which they were the same",
+                code="question.unanswerable",
             )
         bind_table(engine, project, BEHAVIOR, window.days(landed))
         own = _own_tasks(project, window, draws)

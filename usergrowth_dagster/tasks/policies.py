@@ -117,7 +117,8 @@ def ask(project: Project, task: Task, effect: Effect, question: Question) -> lis
         if policy.by_uplift and not engine.value("select count(uplift) > 0 from measured"):
             raise UserError(
                 f"task {task.task_id!r} was scored without an uplift model, so no policy can "
-                "choose by uplift; ask by score"
+                "choose by uplift; ask by score",
+                code="question.unanswerable",
             )
         return task_policies(engine, "measured", project, task, effect, [policy], question)
 
@@ -135,16 +136,22 @@ def policy_asked(task: Task, question: Question) -> Policy | None:
         "--budget": question.budget is not None and not question.money,
     }
     if question.value is not None and not 0 < question.value < inf:
-        raise UserError(f"what-if: --value must be above 0, not {question.value:g}")
+        raise UserError(
+            f"what-if: --value must be above 0, not {question.value:g}", code="command.invalid"
+        )
     if not any(given.values()):
         return None
     if sum(given.values()) != 1:
         raise UserError(
             "what-if: give one of --threshold, --top-n, --budget and --money "
-            "(--money may have a --budget)"
+            "(--money may have a --budget)",
+            code="command.invalid",
         )
     if question.by not in get_args(RankBy):
-        raise UserError(f"what-if: --by is {' or '.join(get_args(RankBy))}, not {question.by!r}")
+        raise UserError(
+            f"what-if: --by is {' or '.join(get_args(RankBy))}, not {question.by!r}",
+            code="command.invalid",
+        )
     if question.money:
         return _money(task, question)
     asked = {"threshold": question.threshold, "n": question.top_n, "budget": question.budget}
@@ -153,7 +160,10 @@ def policy_asked(task: Task, question: Question) -> Policy | None:
     if kind != "threshold":
         values["rank_by"] = question.by  # type: ignore[assignment]
     elif question.by != "score":
-        raise UserError("what-if: a threshold is one of the score; use --top-n or --budget")
+        raise UserError(
+            "what-if: a threshold is one of the score; use --top-n or --budget",
+            code="command.invalid",
+        )
     return parse_policy({"kind": kind, **values}, "what-if")
 
 
@@ -162,7 +172,8 @@ def _money(task: Task, question: Question) -> Policy:
     if value is None:
         raise UserError(
             f"what-if: --money needs the worth of a return: --value, or effect.value_per_return "
-            f"of campaign {task.campaign!r}"
+            f"of campaign {task.campaign!r}",
+            code="command.invalid",
         )
     values = {"kind": "money", "value_per_return": value, "budget": question.budget}
     return parse_policy({k: v for k, v in values.items() if v is not None}, "what-if")

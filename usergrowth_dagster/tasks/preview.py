@@ -67,13 +67,17 @@ def tasks_of(project: Project, campaign: str, day: date | None) -> list[Task]:
     mine = [task for task in all_tasks(project.store) if task.campaign == campaign]
     if not mine:
         raise UserError(
-            f"campaign {campaign!r} has no task yet: apply its file, or upload its population"
+            f"campaign {campaign!r} has no task yet: apply its file, or upload its population",
+            code="campaign.unknown",
         )
     wanted = day or max(task.execution_date for task in mine)
     found = [task for task in mine if task.execution_date == wanted]
     if not found:
         days = ", ".join(sorted({str(task.execution_date) for task in mine}))
-        raise UserError(f"campaign {campaign!r} has no task on {wanted}; it has some on {days}")
+        raise UserError(
+            f"campaign {campaign!r} has no task on {wanted}; it has some on {days}",
+            code="campaign.unknown",
+        )
     return found
 
 

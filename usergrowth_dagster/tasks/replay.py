@@ -68,7 +68,10 @@ def replay_task(project: Project, task_id: str) -> list[Replayed]:
     decided = decided_tasks(project)
     if task_id not in decided:
         names = ", ".join(decided) or "none"
-        raise UserError(f"task {task_id!r} has no decision to replay; tasks with one: {names}")
+        raise UserError(
+            f"task {task_id!r} has no decision to replay; tasks with one: {names}",
+            code="task.undecided",
+        )
     pins = read_pins(project.warehouse, task_id)
     return [
         replay(project, pins[day]) if day in pins else _unpinned(task_id, day)

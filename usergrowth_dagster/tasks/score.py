@@ -71,7 +71,9 @@ def scoring_model(project: Project, task: Task) -> "ModelRef":
     config = training_config(project, task.spec)
     model = usable_model(project, config, task.execution_date)
     if model is None:
-        raise UserError(no_model(project, task.campaign, config, task.execution_date))
+        raise UserError(
+            no_model(project, task.campaign, config, task.execution_date), code="model.none_usable"
+        )
     return model
 
 
@@ -155,7 +157,10 @@ def score_task(project: Project, task: Task) -> Scored:
     with open_engine(project.settings) as engine:
         population = bind_population(engine, project, task)
         if not population:
-            raise UserError(f"{task.population}: none of its rows was accepted; upload it anew")
+            raise UserError(
+                f"{task.population}: none of its rows was accepted; upload it anew",
+                code="population.invalid",
+            )
         files = bind_scoring_rows(engine, project, task, config, effects=effects is not None)
         _require_features(engine, task)
         level = refreshed_level(project, task, model)
@@ -208,7 +213,9 @@ def _unreadable(engine: Engine, settings: Settings, task: Task, effects: "ModelR
         if asked.by_uplift and asked.fallback is None:
             raise UserError(
                 f"campaign {task.campaign!r} chooses by uplift, but {error}; or name a policy by "
-                "score at selection.fallback"
+                "score at selection.fallback",
+                code=error.code,
+                hint=error.hint,
             ) from None
         return f"no effect was scored: {error}"
     return ""
@@ -279,7 +286,8 @@ def _require_features(engine: Engine, task: Task) -> None:
     if engine.value("select count(*) from user_features") == 0:
         raise UserError(
             f"no features of {task.execution_date}: land the days before it and materialize "
-            f"user_features for it (usergrowth run --date {task.execution_date})"
+            f"user_features for it (usergrowth run --date {task.execution_date})",
+            code="features.missing",
         )
 
 

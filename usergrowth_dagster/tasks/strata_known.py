@@ -38,7 +38,8 @@ def require_known_strata(engine: Engine, task: Task) -> None:
             raise UserError(
                 f"campaign {task.campaign!r}: holdout.strata[{place}]: nobody in the population of "
                 f"task {task.task_id!r} has an attribute {name!r}; known are "
-                f"{', '.join(listed[:_NAMED])}{more}"
+                f"{', '.join(listed[:_NAMED])}{more}",
+                code="campaign.invalid",
             )
 
 

@@ -206,11 +206,15 @@ def _campaign_of(project: Project, task_id: str) -> str:
     folder = f"population/{task_id}"
     wanting = campaigns_for_upload(project.store, folder)
     if not wanting:
-        raise UserError(f"{folder}: no campaign has this population; apply one that names it")
+        raise UserError(
+            f"{folder}: no campaign has this population; apply one that names it",
+            code="population.no_campaign",
+        )
     if len(wanting) > 1:
         raise UserError(
             f"{folder}: the campaigns {', '.join(sorted(wanting))} all have this population; "
-            "give each its own folder name"
+            "give each its own folder name",
+            code="population.no_campaign",
         )
     return wanting[0]
 

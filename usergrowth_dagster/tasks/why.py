@@ -151,7 +151,8 @@ def _asked(project: Project, campaign: str | None, day: date | None) -> list[Tas
     if campaign is not None and campaign not in {task.campaign for task in every}:
         names = ", ".join(sorted({task.campaign for task in every})) or "none"
         raise UserError(
-            f"no task belongs to a campaign {campaign!r}; campaigns with tasks: {names}"
+            f"no task belongs to a campaign {campaign!r}; campaigns with tasks: {names}",
+            code="campaign.unknown",
         )
     chosen = [
         task
@@ -160,7 +161,10 @@ def _asked(project: Project, campaign: str | None, day: date | None) -> list[Tas
     ]
     if day is not None and not chosen:
         days = ", ".join(sorted({str(task.execution_date) for task in every})) or "none"
-        raise UserError(f"no task has the execution date {day}; dates with tasks: {days}")
+        raise UserError(
+            f"no task has the execution date {day}; dates with tasks: {days}",
+            code="date.out_of_range",
+        )
     return sorted(chosen, key=lambda task: (task.execution_date, task.task_id), reverse=True)
 
 

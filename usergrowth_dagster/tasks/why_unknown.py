@@ -21,5 +21,6 @@ def require_known_user(project: Project, user_id: str) -> None:
                 return
     raise UserError(
         f"no user is called {user_id!r}: the id stands in no population, message, suppression, or "
-        "landed user, behavior or operation; give the user_id as it is written there"
+        "landed user, behavior or operation; give the user_id as it is written there",
+        code="person.unknown",
     )

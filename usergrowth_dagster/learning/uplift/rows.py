@@ -155,5 +155,6 @@ def require_arms(rows: UpliftRows, what: str) -> None:
             raise UserError(
                 f"training: the {what} slice has {users} {name} users of a known chance, "
                 f"{returned} of whom returned, and an effect is learned from both arms with at "
-                f"least {LEAST_RETURNED} users who returned in each; {change}"
+                f"least {LEAST_RETURNED} users who returned in each; {change}",
+                code="training.insufficient",
             )
