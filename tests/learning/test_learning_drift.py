@@ -10,18 +10,11 @@ from hypothesis import strategies as st
 from learning_frames import make_churn
 
 from usergrowth_dagster.learning.artifacts import LoadedModel
-from usergrowth_dagster.learning.drift import (
-    Reference,
-    compare,
-    drift_of_frame,
-    histogram,
-    make_reference,
-    measure,
-    psi,
-)
+from usergrowth_dagster.learning.drift import compare, drift_of_frame, measure, psi
 from usergrowth_dagster.learning.encoding import flat_frame
 from usergrowth_dagster.learning.fitting import fit_spec
 from usergrowth_dagster.learning.plots import draw_drift
+from usergrowth_dagster.learning.reference import Reference, histogram, make_reference
 
 
 def test_the_index_equals_a_hand_computed_one():

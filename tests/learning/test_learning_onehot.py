@@ -8,7 +8,6 @@ from learning_frames import make_churn
 from usergrowth_dagster.learning.encoding import flat_frame
 from usergrowth_dagster.learning.estimators import (
     Preparation,
-    Slice,
     choose_trees,
     lightgbm_model,
     logistic_model,
@@ -19,6 +18,7 @@ from usergrowth_dagster.learning.fitting import fit_spec
 from usergrowth_dagster.learning.importance import lean
 from usergrowth_dagster.learning.model import CalibratedModel, positive_share, quiet
 from usergrowth_dagster.learning.onehot import OneHotColumns
+from usergrowth_dagster.learning.rows import Slice
 
 NUMBERS = ["spread", "counted", "rare", "money", "constant", "unknown"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.digest import folder_digest
-from usergrowth_dagster.learning.drift import Reference
 from usergrowth_dagster.learning.encoding import FeatureSpec
+from usergrowth_dagster.learning.reference import Reference
 from usergrowth_dagster.learning.store import ModelRef, open_client
 from usergrowth_dagster.learning.trusted import load_trusted
 

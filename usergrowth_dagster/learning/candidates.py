@@ -20,7 +20,6 @@ from usergrowth_dagster.learning.estimators import (
     MANY_THREADS,
     Folds,
     Preparation,
-    Slice,
     choose_penalty,
     choose_trees,
     lightgbm_model,
@@ -30,6 +29,7 @@ from usergrowth_dagster.learning.estimators import (
     time_folds,
 )
 from usergrowth_dagster.learning.model import Blend, CalibratedModel, positive_share, quiet
+from usergrowth_dagster.learning.rows import Slice
 
 ModelKind = Literal["recency", "rfm", "logistic", "lightgbm", "blend"]
 LATER, FOLDS = "later slice", "forward folds"  # what a calibration map may be fitted on

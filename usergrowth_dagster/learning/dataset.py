@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import Snapshots, TrainingConfig, snapshots
 from usergrowth_dagster.learning.encoding import FeatureSpec, flat_frame
-from usergrowth_dagster.learning.estimators import Slice
 from usergrowth_dagster.learning.quoting import quote_text
+from usergrowth_dagster.learning.rows import Slice
 from usergrowth_dagster.learning.splits import TimeSplit
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine

@@ -23,70 +23,24 @@ that tell of the day or the item (``as_of_*``, ``item_*``) are left out: a popul
 one day and often for one item, so they always differ, and say nothing of the people.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from usergrowth_dagster.learning.encoding import MISSING, OTHER, FeatureSpec, flat_frame
-from usergrowth_dagster.learning.leakage import binned, quantile_edges
+from usergrowth_dagster.learning.artifacts import LoadedModel
+from usergrowth_dagster.learning.encoding import FeatureSpec, flat_frame
+from usergrowth_dagster.learning.reference import Histogram, Reference
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
 
-    from usergrowth_dagster.learning.artifacts import LoadedModel
-
-BINS = 10
 SURE = 0.999  # of a shift being more than chance
 CHUNK_ROWS = 50_000
 SCORE = "score"
 NOT_PEOPLE = ("as_of_", "item_")
 Level = Literal["same", "shifted", "drifted"]
-
-
-class Histogram(BaseModel):
-    """Rows by bin: upper bounds of all bins but the last (numbers) or values (categories).
-
-    ``counts`` of numbers has two more than the bounds, the last bin and the missing ones; of
-    categories one more than the values, every other one.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    edges: tuple[float, ...] | None = None
-    values: tuple[str, ...] = ()
-    counts: tuple[int, ...]
-
-    def count(self, column: Any) -> "NDArray[np.int64]":
-        """Rows of a column in each of these bins."""
-        import numpy as np
-
-        if self.edges is not None:
-            at = binned(np.asarray(column, dtype=np.float64), np.array(self.edges))
-        else:
-            place = {value: i for i, value in enumerate(self.values)}
-            names, back = np.unique(np.asarray(column).astype(str), return_inverse=True)
-            at = np.array([place.get(n, len(self.values)) for n in names], dtype=np.int64)[back]
-        return np.bincount(at, minlength=len(self.counts))
-
-
-class Reference(BaseModel):
-    """The training's histograms by feature label, and what the model leans on.
-
-    ``score`` is the histogram of the test slice; ``weights`` are shares of the features' weights,
-    1 in all.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    features: dict[str, Histogram]
-    score: Histogram
-    weights: dict[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -150,40 +104,6 @@ class Drift:
             "warns": self.warns,
             "sentence": self.sentence(),
         }
-
-
-def histogram(column: Any, *, category: bool = False) -> Histogram:
-    """The bins of a column of the training and its rows in them."""
-    import numpy as np
-
-    if category:
-        names, counts = np.unique(np.asarray(column).astype(str), return_counts=True)
-        return Histogram(values=tuple(map(str, names)), counts=(*map(int, counts), 0))
-    values = np.asarray(column, dtype=np.float64)
-    edges = quantile_edges(values, BINS)
-    counts = np.bincount(binned(values, edges), minlength=len(edges) + 2)
-    return Histogram(edges=tuple(map(float, edges)), counts=tuple(map(int, counts)))
-
-
-def make_reference(
-    spec: FeatureSpec,
-    train: "pd.DataFrame",
-    test_score: "NDArray[np.float64]",
-    weights: Mapping[str, float],
-) -> Reference:
-    """What later rows are compared with: the flat train rows, and the scores of the test rows.
-
-    ``weights`` tell how much the model leans on each feature.
-    """
-    total = sum(weights.values()) or 1.0
-    return Reference(
-        features={
-            f.label: histogram(train[f.name].to_numpy(), category=f.kind == "category")
-            for f in spec.features
-        },
-        score=histogram(test_score),
-        weights={name: weight / total for name, weight in weights.items()},
-    )
 
 
 def psi(expected: Sequence[int], actual: Sequence[int]) -> float:
@@ -252,7 +172,7 @@ def drift_of_frame(
 def measure(
     engine: Engine,
     relation: str,
-    model: "LoadedModel",
+    model: LoadedModel,
     settings: Settings,
     *,
     scores: Any = None,
@@ -283,10 +203,3 @@ def measure(
         flat_frame(pa.Table.from_batches([batch]), model.spec) for batch in reader if batch.num_rows
     )
     return drift_of_frame(model.reference, model.spec, frames, scores, settings)
-
-
-def unseen_share(known: Histogram) -> float:
-    """Share of the training's known values of a category that fell into ``(other)``."""
-    counts = dict(zip(known.values, known.counts, strict=False))
-    rows = sum(known.counts) - counts.get(MISSING, 0)
-    return counts.get(OTHER, 0) / rows if rows else 0.0

@@ -7,17 +7,16 @@ together are a scikit-learn pipeline. Whatever is chosen
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.learning.encoding import FeatureSpec
 from usergrowth_dagster.learning.model import quiet
 from usergrowth_dagster.learning.onehot import OneHotColumns
+from usergrowth_dagster.learning.rows import Slice
 from usergrowth_dagster.learning.splits import forward_folds
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
     from numpy.typing import NDArray
 
 PENALTIES = (0.0001, 0.0003, 0.001, 0.002, 0.005, 0.01, 0.03)
@@ -84,35 +83,6 @@ def lightgbm_model(trees: int, leaves: int, seed: int, threads: int) -> Any:
         force_col_wise=True,
         verbosity=-1,
     )
-
-
-@dataclass(frozen=True)
-class Slice:
-    """Rows of the flat frame: features, labels (n,) and snapshot days (n,) as datetime64[D]."""
-
-    frame: "pd.DataFrame"
-    label: "NDArray[np.int64]"
-    day: "NDArray[np.datetime64]"
-
-    def on(self, days: Sequence[date]) -> "Slice":
-        """The rows of some days; without a copy where they stand together."""
-        import numpy as np
-
-        keep = np.flatnonzero(np.isin(self.day, np.array(days, dtype="datetime64[D]")))
-        if len(keep) and keep[-1] - keep[0] == len(keep) - 1:
-            run = slice(int(keep[0]), int(keep[-1]) + 1)
-            return Slice(self.frame.iloc[run], self.label[run], self.day[run])
-        return Slice(self.frame.iloc[keep], self.label[keep], self.day[keep])
-
-    def both_classes(self) -> bool:
-        """Whether there is something to tell apart."""
-        return 0 < int(self.label.sum()) < len(self.label)
-
-    def days(self) -> list[date]:
-        """The days present, in order."""
-        import numpy as np
-
-        return [day.item() for day in np.unique(self.day)]
 
 
 Folds = list[tuple[Slice, Slice]]

@@ -34,10 +34,11 @@ from typing import TYPE_CHECKING
 
 from usergrowth_dagster.learning.dataset import TestRows
 from usergrowth_dagster.learning.encoding import Feature, FeatureSpec
-from usergrowth_dagster.learning.estimators import Slice, lightgbm_model, matrix_columns
+from usergrowth_dagster.learning.estimators import lightgbm_model, matrix_columns
 from usergrowth_dagster.learning.importance import tree_owners
 from usergrowth_dagster.learning.metrics import Interval, as_interval, resample_weights
 from usergrowth_dagster.learning.model import quiet
+from usergrowth_dagster.learning.rows import Slice
 from usergrowth_dagster.settings import Settings
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.artifacts import LoadedModel, load
 from usergrowth_dagster.learning.calibration import shift_level
-from usergrowth_dagster.learning.drift import unseen_share
 from usergrowth_dagster.learning.encoding import (
     MISSING,
     OTHER,
@@ -23,6 +22,7 @@ from usergrowth_dagster.learning.encoding import (
     quoted,
 )
 from usergrowth_dagster.learning.quoting import quote_text
+from usergrowth_dagster.learning.reference import unseen_share
 from usergrowth_dagster.learning.store import ModelRef
 from usergrowth_dagster.warehouse.engine import Engine
 

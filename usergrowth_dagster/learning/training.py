@@ -15,13 +15,7 @@ from usergrowth_dagster.learning.champion import choose_champion
 from usergrowth_dagster.learning.closing import BEFORE, Held, refitted, replayed
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.dataset import TestRows, job_rows, load_slices, on_days
-from usergrowth_dagster.learning.drift import (
-    Drift,
-    Reference,
-    drift_of_frame,
-    histogram,
-    make_reference,
-)
+from usergrowth_dagster.learning.drift import Drift, drift_of_frame
 from usergrowth_dagster.learning.encoding import FeatureSpec
 from usergrowth_dagster.learning.fitting import fit_spec
 from usergrowth_dagster.learning.gains import Gain, gains
@@ -31,6 +25,7 @@ from usergrowth_dagster.learning.metrics import WITHIN, Interval, evaluate
 from usergrowth_dagster.learning.model import Blend, CalibratedModel, positive_share
 from usergrowth_dagster.learning.origin import NOT_TOLD, MadeFrom, Progress, Trained
 from usergrowth_dagster.learning.plots import draw_all, draw_drift
+from usergrowth_dagster.learning.reference import Reference, histogram, make_reference
 from usergrowth_dagster.learning.slices import Part, by_slice
 from usergrowth_dagster.learning.splits import newest_days, split_by_time
 from usergrowth_dagster.settings import Settings

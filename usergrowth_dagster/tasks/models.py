@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 from usergrowth_dagster.control import audit
 from usergrowth_dagster.control.jobs import training_failure
 from usergrowth_dagster.control.model_digests import begin, begun, keep_digest, read_digest
-from usergrowth_dagster.control.tasks import campaigns
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
-from usergrowth_dagster.learning.problems import problems
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.models import load_graph
 
@@ -171,23 +169,3 @@ def _rejected(project: Project, config: TrainingConfig, day: date) -> str:
         + "; see usergrowth "
         f"models show {ref.name} {ref.version}"
     )
-
-
-def waiting_campaigns(project: Project, day: date) -> "list[tuple[str, ModelRef]]":
-    """Campaigns for which a version waits that could score a date and is newer than what scores."""
-    from usergrowth_dagster.tasks.train import asked_config
-
-    found = []
-    for name, spec in campaigns(project.store).items():
-        for algorithm in problems():
-            try:
-                config = asked_config(project, spec, algorithm)
-            except UserError:  # its training job says so
-                continue
-            if config is None:
-                continue
-            waiting = waiting_version(project, config, day)
-            now = usable_model(project, config, day) if waiting else None
-            if waiting and (now is None or now.last_label_day < waiting.last_label_day):
-                found.append((name, waiting))
-    return found

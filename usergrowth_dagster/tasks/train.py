@@ -16,7 +16,7 @@ from usergrowth_dagster.control.tasks import campaigns, tasks_for
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.origin import MadeFrom
-from usergrowth_dagster.learning.problems import problem_called
+from usergrowth_dagster.learning.problems import problem_called, problems
 from usergrowth_dagster.learning.problems.uplift import Uplift
 from usergrowth_dagster.tasks.features import (
     bind_table,
@@ -297,3 +297,21 @@ def _mark(files: list[str]) -> str:
     """Hash of data files by name, which is theirs alone: a home may be moved."""
     names = sorted(name.rsplit("/", 1)[-1] for name in files)
     return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+
+
+def waiting_campaigns(project: Project, day: date) -> "list[tuple[str, ModelRef]]":
+    """Campaigns for which a version waits that could score a date and is newer than what scores."""
+    found = []
+    for name, spec in campaigns(project.store).items():
+        for algorithm in problems():
+            try:
+                config = asked_config(project, spec, algorithm)
+            except UserError:  # its training job says so
+                continue
+            if config is None:
+                continue
+            waiting = waiting_version(project, config, day)
+            now = usable_model(project, config, day) if waiting else None
+            if waiting and (now is None or now.last_label_day < waiting.last_label_day):
+                found.append((name, waiting))
+    return found

@@ -12,7 +12,7 @@ from usergrowth_dagster.tasks.provenance import installed
 from usergrowth_dagster.warehouse.earlier import text_version
 from usergrowth_dagster.warehouse.models import load_graph
 
-SAME_RESULTS = ("09707bfe338dd1ba",)
+SAME_RESULTS = ("9a28fee6d5cad8c3", "09707bfe338dd1ba")
 """Hashes of code that learns what the code of :data:`_WITH_QUESTIONS` learned, newest first.
 
 Whoever changes the code that learns and keeps every figure puts its new hash at the front.

@@ -66,7 +66,7 @@ def read_models(project: Project, names: Sequence[str] | None = None) -> list[Mo
 
 def read_waiting(project: Project) -> list[WaitingView]:
     """Campaigns whose newest version waits for a person's approval."""
-    from usergrowth_dagster.tasks.models import waiting_campaigns
+    from usergrowth_dagster.tasks.train import waiting_campaigns
 
     return [
         WaitingView(campaign, ref.name, ref.version)

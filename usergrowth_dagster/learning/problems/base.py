@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from usergrowth_dagster.learning.encoding import FeatureSpec
-    from usergrowth_dagster.learning.estimators import Slice
+    from usergrowth_dagster.learning.rows import Slice
 
 Days = Annotated[int, Field(ge=1, le=90)]
 LONGEST_LABEL = 90

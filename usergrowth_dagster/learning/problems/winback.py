@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from usergrowth_dagster.learning.encoding import Feature, FeatureSpec
-    from usergrowth_dagster.learning.estimators import Slice
+    from usergrowth_dagster.learning.rows import Slice
 
 RETURN_DAYS = 28
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.dataset import job_rows, on_days
-from usergrowth_dagster.learning.drift import Reference, make_reference
 from usergrowth_dagster.learning.encoding import FeatureSpec
 from usergrowth_dagster.learning.estimators import matrix_columns
 from usergrowth_dagster.learning.fitting import fit_spec
 from usergrowth_dagster.learning.gates import Gate
 from usergrowth_dagster.learning.metrics import Evaluation, Interval
 from usergrowth_dagster.learning.origin import NOT_TOLD, MadeFrom, Progress, Trained
+from usergrowth_dagster.learning.reference import Reference, make_reference
 from usergrowth_dagster.learning.splits import TimeSplit
 from usergrowth_dagster.learning.uplift.assignment import Foretold, foretold, touch_features
 from usergrowth_dagster.learning.uplift.choose import Choice, choose

@@ -1,0 +1,40 @@
+"""Rows that models are fitted to and tested on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Rows of the flat frame: features, labels (n,) and snapshot days (n,) as datetime64[D]."""
+
+    frame: "pd.DataFrame"
+    label: "NDArray[np.int64]"
+    day: "NDArray[np.datetime64]"
+
+    def on(self, days: Sequence[date]) -> "Slice":
+        """The rows of some days; without a copy where they stand together."""
+        import numpy as np
+
+        keep = np.flatnonzero(np.isin(self.day, np.array(days, dtype="datetime64[D]")))
+        if len(keep) and keep[-1] - keep[0] == len(keep) - 1:
+            run = slice(int(keep[0]), int(keep[-1]) + 1)
+            return Slice(self.frame.iloc[run], self.label[run], self.day[run])
+        return Slice(self.frame.iloc[keep], self.label[keep], self.day[keep])
+
+    def both_classes(self) -> bool:
+        """Whether there is something to tell apart."""
+        return 0 < int(self.label.sum()) < len(self.label)
+
+    def days(self) -> list[date]:
+        """The days present, in order."""
+        import numpy as np
+
+        return [day.item() for day in np.unique(self.day)]
