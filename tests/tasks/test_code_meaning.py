@@ -205,7 +205,7 @@ def test_another_question_changes_no_version_and_another_label_does() -> None:
     assert now == churn.asked_before != question_hash(winback) == winback.asked_before
     assert hash_with('score="chance', 'score="odds') == now
     assert hash_with("How likely is", "Will") == now
-    assert hash_with("days_to_next >=", "days_to_next >") != now
+    assert hash_with("has_churned(", "not has_churned(") != now
     assert hash_with("staying = True", "staying = False") != now
     questions = ("learning/problems",)
     assert source_hash(("learning",), without=SHOWN) != learning_hash()

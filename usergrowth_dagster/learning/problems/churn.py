@@ -25,7 +25,7 @@ class Churn(Problem):
     """
 
     name = "churn"
-    asked_before = "8be0e1c18b2b2c8f"
+    asked_before = "ad2616ffa8c00466"
     aliases = ("sms_churn", "churn_predict")
     campaign_block = ChurnBlock
     staying = True
@@ -63,7 +63,7 @@ class Churn(Problem):
         return self.churn_days
 
     def label_sql(self) -> str:
-        return f"(days_to_next is null or days_to_next >= {self.churn_days})"
+        return f"has_churned(days_to_next, {self.churn_days})"
 
     def active_within(self, settings_days: int) -> int | None:
         return settings_days
