@@ -1,4 +1,4 @@
-"""Commands that look back at decisions: replay, what-if."""
+"""Commands about past decisions: replay, what-if."""
 
 from typing import Annotated
 
@@ -16,7 +16,7 @@ def replay(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Rebuild a decision from what it was made from; fails when it is not what was decided."""
+    """Rebuild a decision from its provenance; fail if the result differs."""
     from usergrowth_dagster.commands.replay import replay as run
 
     page = Page(as_json)
@@ -26,24 +26,24 @@ def replay(
 @app.command()
 def what_if(
     task: Annotated[str, typer.Argument(help="The task.")],
-    threshold: Annotated[float | None, typer.Option(help="Text whoever scores above it.")] = None,
-    top_n: Annotated[int | None, typer.Option(help="Text so many of the best.")] = None,
-    budget: Annotated[float | None, typer.Option(help="Spend so much on the best.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Text people who score above it.")] = None,
+    top_n: Annotated[int | None, typer.Option(help="Text this many of the best.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Spend this much on the best.")] = None,
     money: Annotated[
-        bool, typer.Option("--money", help="Text whoever is worth it by uplift.")
+        bool, typer.Option("--money", help="Text people whose uplift is worth the cost.")
     ] = False,
     by: Annotated[str, typer.Option(help="Rank by score or uplift.")] = "score",
     value: Annotated[
         float | None,
         typer.Option(
             help="Worth of a return, for --money and for profit; default: the campaign's. Where "
-            "the campaign names an amount, profit is reckoned by that all the same."
+            "the campaign names an amount, profit is calculated from that in any case."
         ),
     ] = None,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """What another policy would have earned on a task's people; without one: the usual ones."""
+    """Estimate what another policy would have earned; without options, the usual policies."""
     from usergrowth_dagster.commands.what_if import what_if as run
     from usergrowth_dagster.tasks.policies import Question
 

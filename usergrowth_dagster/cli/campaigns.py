@@ -29,13 +29,13 @@ def apply(
 
 @app.command()
 def review(
-    kind: Annotated[str, typer.Argument(help="signature or template")],
-    name: Annotated[str, typer.Argument(help="its name")],
+    kind: Annotated[str, typer.Argument(help="signature or template.")],
+    name: Annotated[str, typer.Argument(help="Its name.")],
     approve: Annotated[bool, typer.Option("--approve/--reject")] = True,
     reopen: Annotated[
         bool, typer.Option("--reopen", help="Put a rejected one back into review instead.")
     ] = False,
-    reason: Annotated[str | None, typer.Option(help="why, kept in its history")] = None,
+    reason: Annotated[str | None, typer.Option(help="The reason, kept in its history.")] = None,
     home: Home = None,
 ) -> None:
     """Approve or reject a signature or a template; only approved ones are sent."""
@@ -46,11 +46,11 @@ def review(
 
 @app.command()
 def reviews(
-    name: Annotated[str | None, typer.Argument(help="show the history of this one")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show the history of this one.")] = None,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Show where signatures and templates stand in the review, or what happened to one of them."""
+    """Show the review status of signatures and templates, or the history of one of them."""
     from usergrowth_dagster.commands.home import open_home
     from usergrowth_dagster.tasks.project import Project
     from usergrowth_dagster.views.campaigns import read_review_history, read_reviews
@@ -72,11 +72,11 @@ def reviews(
 
 @app.command()
 def preview(
-    campaign: Annotated[str, typer.Argument(help="the campaign's name")],
+    campaign: Annotated[str, typer.Argument(help="The campaign's name.")],
     date: Annotated[
-        str | None, typer.Option(help="execution date; default: the campaign's newest")
+        str | None, typer.Option(help="Execution date; default: the campaign's newest.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=0, max=100, help="messages to show")] = 5,
+    samples: Annotated[int, typer.Option(min=0, max=100, help="Messages to show.")] = 5,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
@@ -94,7 +94,7 @@ def schema(
         Path | None, typer.Option("--output", "-o", help="File to write; default standard output.")
     ] = None,
 ) -> None:
-    """Write the JSON schema of the campaign file, with which editors complete and check keys."""
+    """Write the JSON schema of the campaign file, so that editors complete and check its keys."""
     from usergrowth_dagster.commands.campaign_schema import schema_text, write_schema
 
     if output is None:

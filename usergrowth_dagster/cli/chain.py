@@ -74,12 +74,12 @@ def backfill(
     first: Annotated[str, typer.Option("--from", help="First execution date.")],
     last: Annotated[str, typer.Option("--to", help="Last execution date.")],
     only_ingest: Annotated[
-        bool, typer.Option("--only-ingest", help="Land and make facts, decide nothing.")
+        bool, typer.Option("--only-ingest", help="Land and build facts; decide nothing.")
     ] = False,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Land and compute a range of dates; what is up to date is left alone, nothing is sent late."""
+    """Land and compute a range of dates; keep what is up to date, send nothing late."""
     from usergrowth_dagster.commands.chain import backfill as backfill_range
     from usergrowth_dagster.commands.home import open_home
     from usergrowth_dagster.commands.show import chain_progress, show_chain
@@ -99,7 +99,7 @@ def train(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Train the models that campaigns ask for, on what was known before an execution date."""
+    """Train the models that campaigns need, on data from before an execution date."""
     from usergrowth_dagster.commands.chain import train_date
     from usergrowth_dagster.commands.home import open_home
     from usergrowth_dagster.commands.show import chain_progress, show_training

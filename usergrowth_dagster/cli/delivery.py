@@ -8,7 +8,9 @@ from usergrowth_dagster.cli.common import Home, Json, Page, say
 
 app = typer.Typer()
 
-Name = Annotated[str, typer.Argument(help="A schedule's name, or a campaign's for all of its.")]
+Name = Annotated[
+    str, typer.Argument(help="Name of a schedule, or of a campaign for all its schedules.")
+]
 Ids = Annotated[list[int] | None, typer.Option(metavar="ID", help="May be given repeatedly.")]
 
 
@@ -17,12 +19,12 @@ def dispatch(
     once: Annotated[
         bool, typer.Option("--once", help="Send what is due and end (the default).")
     ] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on until interrupted.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Continue until interrupted.")] = False,
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between rounds.")] = 10.0,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Send the messages that are due; any number of these may run at once."""
+    """Send the messages that are due; several dispatchers may run at once."""
     from usergrowth_dagster.commands.delivery import dispatch_forever, dispatch_once
 
     if once and watch:
@@ -38,19 +40,19 @@ def dispatch(
 
 @app.command()
 def pause(name: Name, home: Home = None) -> None:
-    """Let nothing more of a schedule go out until it is resumed."""
+    """Stop sending a schedule until it is resumed."""
     _control("pause", name, home)
 
 
 @app.command()
 def resume(name: Name, home: Home = None) -> None:
-    """Go on after a pause, or after a stop by the provider or a rule."""
+    """Continue after a pause, or after a stop by the provider or a rule."""
     _control("resume", name, home)
 
 
 @app.command()
 def cancel(name: Name, home: Home = None) -> None:
-    """End what a schedule has planned: what is not with the provider yet is never sent."""
+    """End what a schedule has planned; never send what the provider does not have yet."""
     _control("cancel", name, home)
 
 
@@ -69,7 +71,7 @@ def delivery(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """What is under way: occurrences with their window, people by state and reason."""
+    """Show what is under way: occurrences with their window, people by state and reason."""
     from usergrowth_dagster.cli.sections import show_deliveries
     from usergrowth_dagster.commands.delivery import opened
     from usergrowth_dagster.views.deliveries import read_deliveries
@@ -89,11 +91,13 @@ def reconcile(
     look_up: Annotated[bool, typer.Option("--look-up", help="Ask the providers first.")] = False,
     release: Ids = None,
     close: Ids = None,
-    why: Annotated[str, typer.Option(help="Why, kept with who; release and close need it.")] = "",
+    why: Annotated[
+        str, typer.Option(help="The reason, kept on record; --release and --close need it.")
+    ] = "",
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Settle messages in doubt: release those that surely never went out, close the others."""
+    """Settle messages in doubt: release those that certainly never went out, close the others."""
     from usergrowth_dagster.commands.delivery import reconcile_doubts
 
     doubts = reconcile_doubts(

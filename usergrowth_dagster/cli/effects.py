@@ -24,7 +24,7 @@ def report(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """What the texts of a task brought back, against its control group: a page to forward."""
+    """Report what the texts of a task brought back, against its control group, as one page."""
     from usergrowth_dagster.commands.report import report as write_reports
 
     if bool(first) != bool(last):

@@ -1,4 +1,4 @@
-"""Commands of a home: make it, look at it, show it, try it."""
+"""Commands of a home: make it, check it, show it, try it."""
 
 import shlex
 from typing import Annotated, Any
@@ -57,7 +57,7 @@ def init(
 
 @app.command()
 def status(as_json: Json = False, home: Home = None) -> None:
-    """Tables, models, tasks and messages of a home."""
+    """Show the tables, models, tasks and messages of a home."""
     from usergrowth_dagster.cli.sections import show_status
     from usergrowth_dagster.commands.home import open_home
     from usergrowth_dagster.tasks.project import Project
@@ -71,7 +71,7 @@ def status(as_json: Json = False, home: Home = None) -> None:
 
 @app.command()
 def doctor(as_json: Json = False, home: Home = None) -> None:
-    """Check the machine and the home, and say what to do about what is not well."""
+    """Check the machine and the home, and print what to do about each problem."""
     import os
 
     from usergrowth_dagster.commands.doctor import examine
@@ -97,7 +97,7 @@ def tables(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Hold what is kept of each table against its log; nothing is changed without --rebuild."""
+    """Check the kept state of each table against its log; change nothing without --rebuild."""
     from usergrowth_dagster.commands.table_states import rebuild_states, state_faults
     from usergrowth_dagster.settings import load_settings
     from usergrowth_dagster.settings.places import keep_private
@@ -146,7 +146,7 @@ def demo(
     ] = "",
     home: Home = None,
 ) -> None:
-    """Run the whole chain on an example data set and show what came out."""
+    """Run the whole chain on an example data set and show the result."""
     from usergrowth_dagster.errors import UserError
     from usergrowth_dagster.examples.demo import DEFAULT_USERS, run_demo
 

@@ -21,7 +21,7 @@ def quarantine(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Rows that were rejected: file, line, every rule they break, and the value seen."""
+    """Show rejected rows: file, line, every rule they break, and the value seen."""
     from usergrowth_dagster.commands.quarantine import show_quarantine
 
     page = Page(as_json)

@@ -8,23 +8,21 @@ from usergrowth_dagster.cli.common import Home, Json, Page, say
 from usergrowth_dagster.learning.problems import problems
 
 app = typer.Typer()
-models = typer.Typer(
-    no_args_is_help=True, help="Registered model versions: what they are, and who may score."
-)
+models = typer.Typer(no_args_is_help=True, help="Show and review registered model versions.")
 app.add_typer(models, name="models")
 
 Name = Annotated[str, typer.Argument(help=", ".join(problems()))]
-Version = Annotated[int, typer.Argument(help="its number")]
+Version = Annotated[int, typer.Argument(help="Its number.")]
 Why = Annotated[str, typer.Option("--why", help="The reason, kept with the version.")]
 
 
 @models.command("list")
 def list_(
-    name: Annotated[str | None, typer.Argument(help="only this model")] = None,
+    name: Annotated[str | None, typer.Argument(help="Only this model.")] = None,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Every version: its status, whose word that is, and which of them score today."""
+    """List every version: its status, who decided it, and whether it scores today."""
     from usergrowth_dagster.commands.models import list_models
 
     page = Page(as_json)
@@ -34,7 +32,7 @@ def list_(
 
 @models.command()
 def show(name: Name, version: Version, as_json: Json = False, home: Home = None) -> None:
-    """The model card of a version: what it answers, how good it is, for whom, its limits."""
+    """Show the model card of a version: its question, quality, slices and limits."""
     from usergrowth_dagster.commands.models import show_model
 
     page = Page(as_json)
@@ -61,7 +59,9 @@ def reject(name: Name, version: Version, why: Why = "", home: Home = None) -> No
 @models.command()
 def rollback(
     name: Name,
-    version: Annotated[int | None, typer.Argument(help="default: the one that scores")] = None,
+    version: Annotated[
+        int | None, typer.Argument(help="Its number; default: the version that scores.")
+    ] = None,
     why: Why = "",
     home: Home = None,
 ) -> None:

@@ -17,7 +17,7 @@ def why(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Why a person got a message, or got nothing: decision, ledger, receipts, rules."""
+    """Explain why a person got a message or nothing: decision, ledger, receipts, rules."""
     from usergrowth_dagster.commands.why import explain
 
     page = Page(as_json)
@@ -43,7 +43,7 @@ def forget(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Erase a person everywhere, for good, and keep them suppressed in every channel."""
+    """Erase a person everywhere, for good, and keep them suppressed on every channel."""
     from usergrowth_dagster.commands.people import forget_person
 
     page = Page(as_json)
@@ -54,7 +54,7 @@ def forget(
 
 @app.command()
 def rotate_key(home: Home = None) -> None:
-    """Seal all numbers with a new key; safe beside dispatchers, and goes on after a kill."""
+    """Seal all numbers with a new key; safe beside dispatchers, resumes after a kill."""
     from usergrowth_dagster.commands.people import rotate_key as rotate
 
     rotate(home, say)
@@ -63,12 +63,14 @@ def rotate_key(home: Home = None) -> None:
 @app.command()
 def audit(
     since: Annotated[str, typer.Option(help="Only from this day on.")] = "",
-    actor: Annotated[str | None, typer.Option(help="Only of who begins so: ann, ann@host.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="So many of the newest.")] = 200,
+    actor: Annotated[
+        str | None, typer.Option(help="Only actors whose name begins so: ann, ann@host.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Number of the newest entries.")] = 200,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Who did what: reviews, pauses, suppressions, erasures, keys."""
+    """Show who did what: reviews, pauses, suppressions, erasures, keys."""
     from usergrowth_dagster.commands.people import audit_log
 
     lines = audit_log(home, day_of(since) if since else None, actor, limit)

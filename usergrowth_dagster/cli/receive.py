@@ -8,7 +8,7 @@ import typer
 from usergrowth_dagster.cli.common import Home, Json, Page, say
 
 app = typer.Typer()
-suppress = typer.Typer(help="People who may not be texted.", no_args_is_help=True)
+suppress = typer.Typer(help="Manage the people who must not be texted.", no_args_is_help=True)
 app.add_typer(suppress, name="suppress")
 
 Phone = Annotated[
@@ -38,19 +38,21 @@ def replies(
     everything: Annotated[
         bool, typer.Option("--all", help="Also those that refused or lifted a refusal.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="So many of the newest.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Number of the newest replies.")] = 50,
     mark: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="Take this reply for a refusal; may be given repeatedly."),
+        typer.Option(metavar="ID", help="Record this reply as a refusal; may be given repeatedly."),
     ] = None,
     reveal: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="Show one reply with its number; the audit log keeps it."),
+        typer.Option(
+            metavar="ID", help="Show one reply with its number; recorded in the audit log."
+        ),
     ] = None,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Read the replies that no word explains, numbers masked, and mark those that refuse."""
+    """Show replies that match no known word, numbers masked; mark those that refuse."""
     from usergrowth_dagster.commands.replies import mark_replies, reveal_reply, show_replies
 
     page = Page(as_json)
@@ -86,7 +88,7 @@ def lift(
     channel: Annotated[str | None, typer.Option(help="Only of this channel.")] = None,
     scope: Annotated[str | None, typer.Option(help="Only of this signature (or *).")] = None,
     forgotten: Annotated[
-        bool, typer.Option("--forgotten", help="Also what stands for a forgotten person.")
+        bool, typer.Option("--forgotten", help="Also the suppression of a forgotten person.")
     ] = False,
     home: Home = None,
 ) -> None:
