@@ -101,8 +101,8 @@ class Used:
     answer: object = None
 
 
-def run(command: Sequence[str | Path], **environment: str) -> Used:
-    """Run a command to its end in a process of its own.
+def run(command: Sequence[str | Path], *, folder: Path = ROOT, **environment: str) -> Used:
+    """Run a command to its end in a process of its own, in a folder.
 
     Raises:
         RuntimeError: it failed; the text is the end of what it printed.
@@ -113,7 +113,7 @@ def run(command: Sequence[str | Path], **environment: str) -> Used:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        cwd=ROOT,
+        cwd=folder,
         env=os.environ | environment,
     )
     printed, _, measured = ran.stdout.rstrip().rpartition("\n")
