@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,12 @@ class Engine:
     def __init__(self, connection: "DuckDBPyConnection") -> None:
         self.connection = connection
         self.bound: dict[str, list[str]] = {}
+        self._named: Counter[str] = Counter()
+
+    def unique_name(self, kind: str) -> str:
+        """A name that nothing in this engine has yet, such as ``population_2``."""
+        self._named[kind] += 1
+        return f"{kind}_{self._named[kind]}"
 
     def run(self, sql: str, parameters: Sequence[Any] | None = None) -> None:
         """Execute a statement for its effect."""
