@@ -16,7 +16,7 @@ from usergrowth_dagster.audience.decisions import DECISION_COLUMNS, decide
 from usergrowth_dagster.audience.eligibility import OUTCOMES
 from usergrowth_dagster.audience.holdout import NOBODY, Holdout, arm, hash_cell, salt
 from usergrowth_dagster.audience.policy import Budget, Money, Threshold, TopN
-from usergrowth_dagster.audience.summary import spend, summarize
+from usergrowth_dagster.audience.records import spend, summarize
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.engine import open_engine
 

@@ -11,7 +11,7 @@ from test_audience_decisions import DAY, outcomes, person, run
 from usergrowth_dagster.audience.decisions import decide
 from usergrowth_dagster.audience.holdout import Holdout
 from usergrowth_dagster.audience.policy import Budget, Money, TopN
-from usergrowth_dagster.audience.summary import summarize
+from usergrowth_dagster.audience.records import summarize
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.engine import open_engine
 

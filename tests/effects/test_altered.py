@@ -13,8 +13,8 @@ from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.tasks.effects import measure
 from usergrowth_dagster.tasks.forget import forget
 from usergrowth_dagster.tasks.period import measure_all
-from usergrowth_dagster.tasks.pins import read_pins
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.provenance import read_provenance
 from usergrowth_dagster.tasks.report import report_task
 
 __all__ = ["world"]
@@ -88,7 +88,7 @@ def test_forgotten_persons_may_leave(project: Project) -> None:
     found = measured(project)
     assert found.verdict != "uneven_split", found.sentence
     assert [arm.users for arm in found.arms[:2]] == [len(p) for p in people.values()]
-    pins = read_pins(project.warehouse, "comeback")[found.execution_date]
+    pins = read_provenance(project.warehouse, "comeback")[found.execution_date]
     assert pins.erased["treatment"] == 2 and pins.erased["control"] == 1
     project.warehouse.open("decisions").delete(f'{MINE} and "row" = {people["control"][0][1]}')
     found = measured(project)

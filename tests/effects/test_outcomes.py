@@ -9,8 +9,10 @@ import pytest
 
 from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
 from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS, Window, bind_outcomes
+from usergrowth_dagster.effects.texts import LedgerTexts
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.relation import Relation
 
 D = date(2026, 3, 2)
 _BEHAVIOR = (
@@ -25,6 +27,10 @@ _OWN = (
 
 def day(number: int) -> date:
     return D + timedelta(days=number)
+
+
+def table_of(engine: Engine, name: str) -> Relation:
+    return Relation(name, engine.describe(f"select * from {name}"))
 
 
 def build(
@@ -60,8 +66,15 @@ def build(
         engine.run("insert into own_texts values (?, ?, ?, ?, ?, ?, ?)", list(row))
     for row in others:
         engine.run("insert into other_texts values (?, ?)", list(row))
-    bind_outcomes(engine, window, 0)
-    table: pa.Table = engine.arrow('select * from outcomes order by "row"')
+    outcomes = bind_outcomes(
+        engine,
+        window,
+        0,
+        decisions=table_of(engine, "decisions"),
+        behavior=table_of(engine, "stg_behavior"),
+        texts=LedgerTexts(table_of(engine, "own_texts"), table_of(engine, "other_texts"), ""),
+    )
+    table: pa.Table = engine.arrow(f'select * from {outcomes} order by "row"')
     assert table.column_names == list(OUTCOME_COLUMNS)
     return table.to_pylist()
 

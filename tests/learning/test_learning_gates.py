@@ -22,8 +22,9 @@ from usergrowth_dagster.learning.splits import split_by_time
 from usergrowth_dagster.learning.store import client
 from usergrowth_dagster.learning.training import train
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.score import make_scores
+from usergrowth_dagster.tasks.score import ScoringRows, make_scores
 from usergrowth_dagster.warehouse.engine import open_engine
+from usergrowth_dagster.warehouse.relation import bind_query
 
 D = date(2024, 7, 8)
 CONFIG = TrainingConfig(algorithm="churn", start_date=date(2024, 1, 1))
@@ -220,18 +221,23 @@ def test_rows_that_the_model_cannot_read_are_not_scored(world, version):
 def test_how_many_values_may_be_new_is_the_setting(world, version):
     """Guards against a setting that says when scoring fails, and that scoring never asks."""
     settings, engine, _ = world
-    engine.run(
-        'create or replace view task_population as select row_number() over () as "row", '
-        "user_id, 'offer' as item_id from churn_training where ds = '2024-06-24'"
+    population = bind_query(
+        engine,
+        "population",
+        """select row_number() over () as "row", user_id, 'offer' as item_id
+        from churn_training where ds = '2024-06-24'""",
     )
-    engine.run(
-        'create or replace view scoring_rows as select p."row", f.* '
-        "replace (concat('new', user_id) as user_type) from task_population as p "
-        "inner join churn_training as f using (user_id) where f.ds = '2024-06-24'"
+    joined = bind_query(
+        engine,
+        "scoring_rows",
+        f"""select p."row", f.* replace (concat('new', user_id) as user_type)
+        from {population} as p inner join churn_training as f using (user_id)
+        where f.ds = '2024-06-24'""",
     )
+    rows = ScoringRows(population, (), joined)
     task = SimpleNamespace(task_id="spring", execution_date=D)
     with pytest.raises(UserError, match="values of user_type are new"):
-        make_scores(engine, settings, task, version.ref, None)
+        make_scores(engine, settings, task, rows, version.ref, None)
     lax = settings.model_copy(update={"max_unseen_share": 1.0})
-    make_scores(engine, lax, task, version.ref, None)
-    assert engine.value("select count(score) from _scores") == 250
+    made = make_scores(engine, lax, task, rows, version.ref, None)
+    assert engine.value(f"select count(score) from {made.scores}") == 250

@@ -70,10 +70,8 @@ def choose(
             }
         ),
     )
-    choose_times(engine, "people", "activity", chosen_from)
-    rows = engine.rows(
-        'select user_id, not_before, reason from smart_times join people using ("row")'
-    )
+    times = choose_times(engine, "people", "activity", chosen_from)
+    rows = engine.rows(f'select user_id, not_before, reason from {times} join people using ("row")')
     assert len(rows) == len(people)
     return {
         user: (

@@ -27,11 +27,12 @@ from usergrowth_dagster.control.tasks import Task, task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.tasks import score
+from usergrowth_dagster.tasks.candidates import stratum_sql
 from usergrowth_dagster.tasks.choice import choice_of, drawn_since
-from usergrowth_dagster.tasks.decide import Decided, decide_task, write_task_output
+from usergrowth_dagster.tasks.decide import Decided, decide_task
+from usergrowth_dagster.tasks.output import write_task_output
 from usergrowth_dagster.tasks.populate import load_population
 from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.strata import stratum_sql
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 MONEY = "{money: {budget: 2, min_profit: 0.01}"
@@ -122,10 +123,10 @@ def set_uplift(project: Project, uplift: str, version: str) -> None:
     """Give the scores of the task the columns that an uplift model fills, or leaves empty."""
     warehouse, found = project.warehouse, task(project.store, "spring")
     with open_engine(project.settings) as engine:
-        score.bind_scores(engine, project, found)
+        standing = score.bind_scores(engine, project, found)
         table = engine.arrow(
             f"select * replace (case when score is not null then {uplift} end as uplift, "
-            f"cast({version} as varchar) as uplift_version) from task_scores"
+            f"cast({version} as varchar) as uplift_version) from {standing}"
         )
     scope = {"task_id": "spring"}
     marks = warehouse.fingerprints(score.SCORES, scope)

@@ -1,4 +1,4 @@
-"""Who is barred before anyone is chosen, and what a preview says of a plan to come."""
+"""Who is excluded before anyone is chosen, and what a preview says of a plan to come."""
 
 import re
 from collections import Counter
@@ -28,7 +28,8 @@ from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.suppression import suppress
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.decide import Decided, decide_task, write_task_output
+from usergrowth_dagster.tasks.decide import Decided, decide_task
+from usergrowth_dagster.tasks.output import write_task_output
 from usergrowth_dagster.tasks.populate import load_population
 from usergrowth_dagster.tasks.preview import Preview, preview_task
 from usergrowth_dagster.tasks.project import Project
@@ -93,7 +94,7 @@ def outcomes(home: Path) -> dict[str, tuple[str, str, float | None]]:
     return {user: (outcome, arm, chance) for user, outcome, arm, chance in found}
 
 
-def test_the_barred_are_left_out_before_anyone_is_chosen(home: Path) -> None:
+def test_the_excluded_are_left_out_before_anyone_is_chosen(home: Path) -> None:
     """Guards against a treatment group with fewer reachable people than the control group has."""
     people = upload(home)
     # what the others sent to the chosen, or would have sent to those whom they held out

@@ -20,6 +20,7 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.suppression import suppress
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.tasks import effects as effects_module
 from usergrowth_dagster.tasks.choice import global_holdout
 from usergrowth_dagster.tasks.effects import OUTCOMES, measure, window_of
 from usergrowth_dagster.tasks.period import measure_all, parts_of
@@ -271,6 +272,29 @@ def test_written_again_only_when_something_changed(project: Project) -> None:
     assert not measure(project, the_task, as_of=D + timedelta(days=14)).complete
     assert measure(project, the_task, as_of=D + timedelta(days=15)).complete
     assert version() == landed, "a look back has left the table alone"
+
+
+def test_outcomes_of_code_that_made_the_same_are_kept(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A renamed function makes the outcomes of every task anew, or other code leaves old ones."""
+    the_task, arms = make(project), arms_of()
+    decide(project, the_task, arms)
+    behave(project, lives_of(arms, 10))
+
+    def version(*code: str) -> int | None:
+        monkeypatch.setattr(effects_module, "_outcome_code", lambda: code)
+        measure(project, the_task)
+        return project.warehouse.version(OUTCOMES)
+
+    first = version("one")
+    assert version("two", "one") == first is not None
+    assert version("two") == first + 1
+    monkeypatch.undo()
+    present, *earlier = effects_module._outcome_code()
+    assert tuple(earlier) == effects_module._EARLIER_OUTCOMES and present not in earlier
+    monkeypatch.setattr(effects_module, "SAME_OUTCOMES", "other code")
+    assert effects_module._outcome_code() == (present,)
 
 
 def test_looks_are_counted_until_their_day(project: Project) -> None:

@@ -18,7 +18,8 @@ from usergrowth_dagster.messaging.plans.plan import read_plan
 from usergrowth_dagster.messaging.schedules.occurrences import occurrences_of
 from usergrowth_dagster.serve.app import make_app
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.decide import decide_task, write_task_output
+from usergrowth_dagster.tasks.decide import decide_task
+from usergrowth_dagster.tasks.output import write_task_output
 from usergrowth_dagster.tasks.populate import load_population
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.score import score_task

@@ -42,10 +42,11 @@ def scores(project: Project) -> int:
     care = task(project.store, "care")
     model = scoring_model(project, care)
     with open_engine(project.settings) as engine:
-        bind_population(engine, project, care)
-        bind_scoring_rows(engine, project, care, training_config(project, care.spec))
-        make_scores(engine, project.settings, care, model, None)
-        return int(engine.value("select count(score) from _scores"))
+        population = bind_population(engine, project, care)
+        config = training_config(project, care.spec)
+        rows = bind_scoring_rows(engine, project, care, population, config)
+        made = make_scores(engine, project.settings, care, rows, model, None)
+        return int(engine.value(f"select count(score) from {made.scores}"))
 
 
 def test_files_and_tag_changed_together_are_still_refused(project: Project) -> None:

@@ -34,17 +34,21 @@ from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.suppression import suppress
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.settings import Settings, load_settings, settings_class
+from usergrowth_dagster.tasks import inputs as inputs_module
 from usergrowth_dagster.tasks import replay as replay_module
-from usergrowth_dagster.tasks import replay_checks
 from usergrowth_dagster.tasks.decide import decide_rows, decide_task
 from usergrowth_dagster.tasks.forget import forget
-from usergrowth_dagster.tasks.pinned import bind_pinned, pinned_project, pinned_task
-from usergrowth_dagster.tasks.pins import Pins, read_pins
+from usergrowth_dagster.tasks.inputs import inputs_of_then
 from usergrowth_dagster.tasks.populate import load_population
 from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.provenance import file_hash, pinned_settings
-from usergrowth_dagster.tasks.replay import replay, replay_task
-from usergrowth_dagster.tasks.replay_checks import Check
+from usergrowth_dagster.tasks.provenance import (
+    Provenance,
+    deciding_settings,
+    file_hash,
+    project_then,
+    read_provenance,
+)
+from usergrowth_dagster.tasks.replay import Check, replay, replay_task
 from usergrowth_dagster.tasks.score import score_task, scoring_model
 from usergrowth_dagster.tasks.train import effect_config
 from usergrowth_dagster.warehouse.build import Builder
@@ -56,8 +60,8 @@ def open_project(home: Path) -> Project:
     return Project(load_settings(home))
 
 
-def pins_of(project: Project, name: str) -> Pins:
-    return read_pins(project.warehouse, name)[D]
+def pins_of(project: Project, name: str) -> Provenance:
+    return read_provenance(project.warehouse, name)[D]
 
 
 def ingest(project: Project, wanted: date) -> None:
@@ -79,7 +83,7 @@ def promote_another(project: Project, name: str) -> None:
 
 
 def decide_spring(project: Project, people: list[str]) -> list[str]:
-    """A task with barred people, a consent, strata and exploring, decided and not sent."""
+    """A task with excluded people, a consent, strata and exploring, decided and not sent."""
     home = project.settings.home
     lines = [
         f"{people[0]},ok",
@@ -115,7 +119,7 @@ def test_whatever_comes_later_the_decision_replays(world: World, tmp_path: Path)
     people = source.read_text("utf-8").splitlines()
     users = decide_spring(project, people[:400])
     before = {name: pins_of(project, name) for name in ("care", "comeback", "spring")}
-    assert before["spring"].barred == 30
+    assert before["spring"].excluded == 30
     assert before["spring"].choice["holdout"]["strata"] == ["activity"]
 
     ingest(project, D)  # later data
@@ -152,7 +156,7 @@ def test_whatever_comes_later_the_decision_replays(world: World, tmp_path: Path)
         assert found.state == "equal", found
         assert found.replayed_hash == found.decided_hash == pins.hash
         assert [c.part for c in found.checks] == sorted(
-            (c.part for c in found.checks), key=replay_checks.PARTS.index
+            (c.part for c in found.checks), key=replay_module.PARTS.index
         )
     told = succeeded(cli(home, "replay", "--all"))
     assert [line.split(":")[1].split(";")[0] for line in told.splitlines()] == [" equal"] * 3
@@ -200,7 +204,7 @@ def first_of(project: Project, name: str = "care") -> tuple[str | None, str]:
     return found.first, found.sentence
 
 
-def data_file(project: Project, pins: Pins, table: str) -> Path:
+def data_file(project: Project, pins: Provenance, table: str) -> Path:
     path = next(p for p in pins.files if p.startswith(f"tables/{table}/"))
     return Path(project.warehouse.storage.uri(path))
 
@@ -243,7 +247,7 @@ def test_the_first_difference_is_named(
     assert first_of(project)[0] == "model"
     artifact.with_suffix(".away").rename(artifact)
 
-    def with_spec(**changes: Any) -> Pins:
+    def with_spec(**changes: Any) -> Provenance:
         return pins.model_copy(update={"spec": {**pins.spec, **changes}})
 
     told = {
@@ -261,8 +265,8 @@ def test_the_first_difference_is_named(
         found = replay(project, other)
         assert (found.first, found.state) == (part, "different"), found.sentence
 
-    newer = {**replay_checks.code_version(), "lightgbm": "9.9"}
-    monkeypatch.setattr(replay_checks, "code_version", lambda: newer)
+    newer = {**replay_module.code_version(), "lightgbm": "9.9"}
+    monkeypatch.setattr(replay_module, "code_version", lambda: newer)
     (found,) = replay_task(project, "care")
     assert found.state == "equal" and "lightgbm 4." in found.sentence and "9.9" in found.sentence
 
@@ -274,13 +278,12 @@ def test_the_first_difference_is_named(
         )
 
     with monkeypatch.context() as patched:
-        patched.setattr(replay_checks, "decide_rows", otherwise)
+        patched.setattr(replay_module, "decide_rows", otherwise)
         part, sentence = first_of(project)
         assert part == "code" and "500 rows of 500 in cost" in sentence and "lightgbm" in sentence
 
     # a hand in the table itself
     with open_engine(project.settings) as engine:
-        bind_pinned(engine, pinned_project(project, pins), pinned_task(pins))
         from usergrowth_dagster.audience.records import read_decisions
 
         table = read_decisions(engine, project.warehouse, D, "care")
@@ -301,7 +304,7 @@ def test_the_first_difference_is_named(
     assert told_line == f"error: {sentence}"
 
 
-def test_barred_people_stay_barred_in_a_replay(world: World, tmp_path: Path) -> None:
+def test_excluded_people_stay_excluded_in_a_replay(world: World, tmp_path: Path) -> None:
     """The replay asks today's suppressions, or takes altered ones for those of then."""
     home = copy_home(world.decided, tmp_path / "home")
     project = open_project(home)
@@ -312,7 +315,7 @@ def test_barred_people_stay_barred_in_a_replay(world: World, tmp_path: Path) -> 
         connection.execute("delete from suppression")
     assert first_of(project, "spring")[0] is None
     with altered(data_file(project, pins, "barred"), rewrite("select * from {} limit 3")):
-        assert first_of(project, "spring")[0] == "barred"
+        assert first_of(project, "spring")[0] == "exclusions"
 
 
 def test_effects_are_made_again_too(world: World, tmp_path: Path) -> None:
@@ -391,7 +394,9 @@ def test_what_cannot_be_replayed_says_why(world: World, tmp_path: Path) -> None:
     ]
 
 
-def test_every_setting_that_a_decision_reads_is_pinned(world: World, tmp_path: Path) -> None:
+def test_every_setting_that_a_decision_reads_is_pinned(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A setting is read when deciding that a replay would take from today's."""
     project = open_project(copy_home(world.decided, tmp_path / "home"))
     read: set[str] = set()
@@ -403,16 +408,16 @@ def test_every_setting_that_a_decision_reads_is_pinned(world: World, tmp_path: P
 
     for name in ("care", "comeback"):
         pins = pins_of(project, name)
-        then = pinned_project(project, pins)
+        then = project_then(project, pins)
         watched = Project(Watched(**then.settings.model_dump()))
         watched.warehouse = then.warehouse
         with open_engine(project.settings) as engine:
-            bind_pinned(engine, watched, pinned_task(pins))
+            monkeypatch.setattr(inputs_module, "project_then", lambda *_, of=watched: of)
             read.clear()
-            decide_rows(engine, watched, pinned_task(pins))
+            decide_rows(inputs_of_then(engine, project, pins))
         asked = read & set(Settings.model_fields)
         assert "message_price" in asked
-        assert asked <= set(pinned_settings(project.settings)), asked
+        assert asked <= set(deciding_settings(project.settings)), asked
     secret = ("url", "token", "key", "password", "host")
     names = set(pins.settings) - {"timezone_key"}
     assert not [name for name in names if any(word in name for word in secret)]

@@ -24,8 +24,9 @@ from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import task as one_task
 from usergrowth_dagster.control.tasks import tasks_for
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.decide import decide_task, write_task_output
+from usergrowth_dagster.tasks.decide import decide_task
 from usergrowth_dagster.tasks.each import Outcome, each_task
+from usergrowth_dagster.tasks.output import write_task_output
 from usergrowth_dagster.tasks.populate import load_population
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.score import score_task

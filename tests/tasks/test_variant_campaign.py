@@ -32,7 +32,8 @@ from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
 from usergrowth_dagster.messaging.texts.billing import segments
 from usergrowth_dagster.messaging.texts.content import reason, render
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.decide import decide_task, write_task_output
+from usergrowth_dagster.tasks.decide import decide_task
+from usergrowth_dagster.tasks.output import write_task_output
 from usergrowth_dagster.tasks.populate import load_population
 from usergrowth_dagster.tasks.preview import preview_task
 from usergrowth_dagster.tasks.project import Project

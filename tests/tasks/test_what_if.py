@@ -12,10 +12,12 @@ from usergrowth_dagster.audience.policy import Money
 from usergrowth_dagster.control.tasks import task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.tasks.decision import read_decision
 from usergrowth_dagster.tasks.effects import measure
-from usergrowth_dagster.tasks.policies import Question, ask, policy_asked, used_policy
+from usergrowth_dagster.tasks.policies import Question, ask, policy_asked
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.build import Builder
+from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.landing import land_days
 
 
@@ -52,7 +54,9 @@ def test_what_if(world: World, tmp_path: Path) -> None:
     the_task = task(project.store, "comeback")
     effect = measure(project, the_task)
     assert effect.complete
-    assert used_policy(project, the_task).policy_hash == effect_hash(home)
+    with open_engine(project.settings) as engine:
+        used = read_decision(engine, project, the_task).policy
+    assert used.policy_hash == effect_hash(home)
     names = [value.policy for value in effect.policies]
     assert names[0].startswith("as it was decided") and names[-1] == "nobody"
     told = {

@@ -24,9 +24,13 @@ from usergrowth_dagster.learning.store import versions
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.tasks import why as why_module
 from usergrowth_dagster.tasks.effects import measure
-from usergrowth_dagster.tasks.pinned import pinned_project, pinned_task
-from usergrowth_dagster.tasks.pins import Pins, read_pins
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.provenance import (
+    Provenance,
+    project_then,
+    read_provenance,
+    task_then,
+)
 from usergrowth_dagster.tasks.reasons import outcome_sentence
 from usergrowth_dagster.tasks.score import bind_population, bind_scoring_rows
 from usergrowth_dagster.tasks.train import training_config
@@ -37,8 +41,8 @@ from usergrowth_dagster.warehouse.engine import open_engine
 _CHOICE = ("the 40 best by score", "score above 0.3")
 
 
-def pins_of(project: Project, name: str) -> Pins:
-    return read_pins(project.warehouse, name)[D]
+def pins_of(project: Project, name: str) -> Provenance:
+    return read_provenance(project.warehouse, name)[D]
 
 
 def row_of(outcome: str, **changes: Any) -> dict[str, Any]:
@@ -60,7 +64,7 @@ def test_each_outcome_has_one_no(world: World) -> None:
     """An outcome is told with another question's no, or with several, or with none."""
     project = Project(load_settings(world.decided))
     pins = pins_of(project, "care")
-    spec = pinned_task(pins).spec
+    spec = task_then(pins).spec
     email = spec.model_copy(update={"channel": "email"})
     for outcome in OUTCOMES:
         mine = email if outcome.endswith("email") else spec
@@ -105,15 +109,16 @@ def test_parts_add_up_to_the_score(world: World) -> None:
     project = Project(load_settings(world.decided))
     for name in ("care", "comeback"):
         pins = pins_of(project, name)
-        then, the_task = pinned_project(project, pins, as_scored=True), pinned_task(pins)
+        then, the_task = project_then(project, pins, as_scored=True), task_then(pins)
         assert pins.scored is not None
         pin = pins.scored.models["response"]
         model = load(next(r for r in versions(project.settings, pin.name)))
         with open_engine(project.settings) as engine:
-            bind_population(engine, then, the_task)
-            bind_scoring_rows(engine, then, the_task, training_config(then, the_task.spec))
-            columns = model.spec.projection(engine.describe("select * from scoring_rows"))
-            table = engine.arrow(f'select {columns}, "row" from scoring_rows order by "row"')
+            population = bind_population(engine, then, the_task)
+            config = training_config(then, the_task.spec)
+            scored = bind_scoring_rows(engine, then, the_task, population, config).response
+            columns = model.spec.projection(scored.columns)
+            table = engine.arrow(f'select {columns}, "row" from {scored} order by "row"')
             frame = flat_frame(table, model.spec)
             parts = row_parts(model.model, model.spec, frame).sum(axis=1)
             pipeline = model.model.pipeline
@@ -124,7 +129,7 @@ def test_parts_add_up_to_the_score(world: World) -> None:
             assert np.ptp(raw - parts) < 1e-5  # but for the intercept, in single precision
             place = int(np.argmax(raw))
             row = int(table.column("row")[place].as_py())
-            every = contributions(engine, model, "scoring_rows", row, top=1000)
+            every = contributions(engine, model, str(scored), row, top=1000)
             told = contributions(engine, model, "scoring_rows", row)
             assert contributions(engine, model, "scoring_rows", 10**9) == []
         assert told == every[: len(told)] and 0 < len(told) <= 6

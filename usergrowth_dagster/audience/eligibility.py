@@ -96,7 +96,7 @@ def screened_ctes(relation: str, channel: Channel = "sms") -> str:
 cleaned as (
     select *,
         {_address_or_problem_sql(channel)} as address,
-        coalesce(suppressed, false) or reason is not null as barred,
+        coalesce(suppressed, false) or reason is not null as excluded,
         coalesce(reason, '') = 'capped' as only_capped
     from {relation}
 ),
@@ -106,13 +106,13 @@ keyed as (
         row_number() over (partition by user_id, item_id order by "row") as copy
     from cleaned
 ),
-barred_users as (
+excluded_users as (
     select user_id, bool_and(only_capped) as only_capped
-    from keyed where barred group by user_id
+    from keyed where excluded group by user_id
 ),
-barred_phones as (
+excluded_phones as (
     select phone_key, bool_and(only_capped) as only_capped
-    from keyed where barred and phone_key is not null group by phone_key
+    from keyed where excluded and phone_key is not null group by phone_key
 ),
 screened as (
     select keyed.*,
@@ -121,12 +121,12 @@ screened as (
             when score is null then 'no_features'
             when address is null then 'no_{ADDRESSES[channel].name}'
             when keyed.phone_key is null then address
-            when barred_users.only_capped is false or barred_phones.only_capped is false
+            when excluded_users.only_capped is false or excluded_phones.only_capped is false
                 then 'suppressed'
-            when barred_users.only_capped or barred_phones.only_capped then 'capped'
+            when excluded_users.only_capped or excluded_phones.only_capped then 'capped'
             else content_problem
         end as problem
     from keyed
-    left join barred_users on barred_users.user_id = keyed.user_id
-    left join barred_phones on barred_phones.phone_key = keyed.phone_key
+    left join excluded_users on excluded_users.user_id = keyed.user_id
+    left join excluded_phones on excluded_phones.phone_key = keyed.phone_key
 )"""

@@ -9,16 +9,23 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
 from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
+from usergrowth_dagster.audience.eligibility import OUTCOMES
 from usergrowth_dagster.audience.holdout import NOBODY, Holdout
 from usergrowth_dagster.audience.policy import Policy
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.quoting import identifier, literal
+from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.relation import (
+    Relation,
+    bind_days,
+    bind_query,
+    files_fingerprint,
+)
 from usergrowth_dagster.warehouse.tables import Warehouse
 
 if TYPE_CHECKING:
@@ -94,6 +101,21 @@ def decision_fingerprint(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def state_of(standing: str | None, fingerprint: str, *, frozen: bool) -> State:
+    """What writing would do to the decision that stands.
+
+    Args:
+        standing: fingerprint of the decision in the table; None: there is none.
+        fingerprint: of the present inputs.
+        frozen: whether the task is approved or sent, so that its decision may not change.
+    """
+    if standing is None:
+        return "new"
+    if standing == fingerprint:
+        return "unchanged"
+    return "frozen" if frozen else "changed"
+
+
 def decision_state(
     warehouse: Warehouse,
     execution_date: date,
@@ -112,12 +134,8 @@ def decision_state(
         frozen: whether the task is approved or sent, so that its decision may not change.
     """
     scope = {"task_id": check_task_id(task_id)}
-    earlier = warehouse.fingerprint(TABLE, execution_date, scope)
-    if earlier is None:
-        return "new"
-    if earlier == fingerprint:
-        return "unchanged"
-    return "frozen" if frozen else "changed"
+    standing = warehouse.fingerprint(TABLE, execution_date, scope)
+    return state_of(standing, fingerprint, frozen=frozen)
 
 
 def write_decisions(
@@ -167,31 +185,50 @@ def write_decisions(
     return Written(state, commit.version, commit.rows, f"the {named} {verb}")
 
 
-def bind_decisions(
-    engine: Engine,
-    warehouse: Warehouse,
-    execution_date: date,
-    task_id: str,
-    name: str = TABLE,
-) -> str:
-    """Make the view ``name`` over one task's decision, empty when there is none.
-
-    Returns:
-        The name, ready for FROM.
-    """
-    files = warehouse.files(TABLE, first=execution_date, last=execution_date)
-    whole = f"_{name}_of_day"
-    engine.bind_files(whole, files.get(execution_date, []), DECISION_COLUMNS)
-    engine.run(
-        f"create or replace view {identifier(name)} as select * from {identifier(whole)} "
-        f"where task_id = {literal(check_task_id(task_id))}"
-    )
-    return name
+def decided_rows(
+    engine: Engine, warehouse: Warehouse, execution_date: date, task_id: str
+) -> Relation:
+    """One task's decision as it stands, with :data:`DECISION_COLUMNS`; empty when there is none."""
+    days = bind_days(engine, warehouse, TABLE, [execution_date], DECISION_COLUMNS)
+    mine = f"select * from {days} where task_id = {literal(check_task_id(task_id))}"
+    rows = bind_query(engine, "decision", mine)
+    own = tuple(path for path in days.files if f"/task_id={task_id}/" in path)
+    return replace(rows, files=own, fingerprint=files_fingerprint(own))
 
 
 def read_decisions(
     engine: Engine, warehouse: Warehouse, execution_date: date, task_id: str
 ) -> "pa.Table":
     """One task's decision as it stands, ordered by row; without rows when there is none."""
-    name = bind_decisions(engine, warehouse, execution_date, task_id, "_decisions_read")
-    return engine.arrow(f'select * from {identifier(name)} order by "row"')
+    rows = decided_rows(engine, warehouse, execution_date, task_id)
+    return engine.arrow(f'select * from {rows} order by "row"')
+
+
+@dataclass(frozen=True)
+class Spend:
+    """What the texts take: message segments, and cost in currency."""
+
+    messages: int
+    cost: float
+
+
+def summarize(table: "pa.Table") -> dict[str, int]:
+    """Rows by outcome, in the outcomes' order of precedence; those without rows are left out.
+
+    The counts add up to the rows of the table, which are the rows of the population.
+    """
+    counted = table.column("outcome").value_counts().to_pylist()
+    counts = {str(entry["values"]): int(entry["counts"]) for entry in counted}
+    known = [outcome for outcome in OUTCOMES if outcome in counts]
+    return {outcome: counts[outcome] for outcome in [*known, *sorted(counts.keys() - set(known))]}
+
+
+def spend(table: "pa.Table") -> Spend:
+    """Expected messages and cost of the rows that are texted, rounded to 1e-9 of the currency."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texted = table.filter(pc.equal(table.column("arm"), "treatment"))
+    money = pa.decimal128(38, 9)  # exact, as the budget is checked
+    cost = pc.sum(pc.round(texted.column("cost"), 9).cast(money, safe=False)).as_py()
+    return Spend(int(pc.sum(texted.column("messages")).as_py() or 0), float(cost or 0))

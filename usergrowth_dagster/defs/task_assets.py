@@ -231,7 +231,7 @@ def output_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
     """output.csv."""
 
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:
-        from usergrowth_dagster.tasks.decide import write_task_output
+        from usergrowth_dagster.tasks.output import write_task_output
 
         return run_step(
             context,

@@ -13,19 +13,24 @@ from usergrowth_dagster.audience.holdout import Holdout, is_control_sql
 from usergrowth_dagster.effects.outcomes import day
 from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.relation import Relation, bind_query
 
 ALL = "all campaigns"
 
 
-def bind_everyone(engine: Engine, draws: Mapping[date, Holdout]) -> list[date]:
-    """Make the table ``decisions``, one row a user, for :func:`.outcomes.bind_outcomes`.
+def bind_everyone(
+    engine: Engine, decisions: Relation, draws: Mapping[date, Holdout]
+) -> tuple[Relation, list[date]]:
+    """Give each user of a period one row with an arm, for :func:`.outcomes.bind_outcomes`.
 
     Args:
-        engine: has the view ``all_decisions``, of every task of the period.
+        engine: holds the decisions.
+        decisions: of every task of the period.
         draws: the global control group in force on each of its dates.
 
     Returns:
-        The dates whose decisions name other users as held out by the global draw than it does.
+        The rows, and the dates whose decisions name other users as held out by the global draw
+        than it does.
     """
     is_held, share = "case", "case"
     for when, draw in draws.items():
@@ -33,9 +38,8 @@ def bind_everyone(engine: Engine, draws: Mapping[date, Holdout]) -> list[date]:
         share += f" when ds = {day(when)} then cast('{draw.share!r}' as double)"
     if not draws:
         is_held, share = "case when true then false", "case when true then 0.0"
-    engine.run(
-        "create or replace temp table decisions as "
-        "with firsts as (select user_id, min(ds) as ds from all_decisions where rank is not null "
+    sql = (
+        f"with firsts as (select user_id, min(ds) as ds from {decisions} where rank is not null "
         f"group by user_id), placed as (select *, {is_held} end as is_held, {share} end as share "
         "from firsts) "
         f"select ds, {literal('*')} as task_id, {literal(ALL)} as campaign, "
@@ -46,10 +50,11 @@ def bind_everyone(engine: Engine, draws: Mapping[date, Holdout]) -> list[date]:
         "case when is_held then 'global' end as holdout, null as stratum, null as variant, "
         "null as variant_propensity, null as score, null as uplift, null as cost from placed"
     )
-    return [
+    others = [
         when
         for (when,) in engine.rows(
-            "select distinct ds from all_decisions where arm in ('treatment', 'control') "
+            f"select distinct ds from {decisions} where arm in ('treatment', 'control') "
             f"and (holdout is not distinct from 'global') <> ({is_held} end) order by ds"
         )
     ]
+    return bind_query(engine, "everyone", sql, of=[decisions], keep=True), others

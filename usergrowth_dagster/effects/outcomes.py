@@ -18,9 +18,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+from usergrowth_dagster.effects.texts import LedgerTexts
 from usergrowth_dagster.quoting import literal, literals
 from usergrowth_dagster.ranks import UPLIFT
 from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.relation import Relation, bind_query
 
 TABLE = "outcomes"
 OUTCOME_COLUMNS = {
@@ -121,19 +123,27 @@ def day(value: date) -> str:
     return f"date '{value.isoformat()}'"
 
 
-def bind_outcomes(engine: Engine, window: Window, landed_days: int, name: str = TABLE) -> str:
-    """Make the table ``name`` with one row for each row of ``decisions``.
+def bind_outcomes(
+    engine: Engine,
+    window: Window,
+    landed_days: int,
+    *,
+    decisions: Relation,
+    behavior: Relation,
+    texts: LedgerTexts,
+) -> Relation:
+    """Work out what came after each row of some decisions.
 
     Args:
-        engine: has the views ``decisions`` (one task's), ``stg_behavior`` (days of the window and
-            of the covariates), ``own_texts`` and ``other_texts`` (of
-            :func:`usergrowth_dagster.effects.texts.bind_texts`).
+        engine: holds the relations.
         window: what counts.
         landed_days: days of the window that have landed.
-        name: of the table made.
+        decisions: one task's, or one row a user of several.
+        behavior: rows of ``stg_behavior``, days of the window and of the covariates.
+        texts: what the ledger says of the people.
 
     Returns:
-        The name.
+        :data:`OUTCOME_COLUMNS`, one row for each row of the decisions.
     """
     made = {
         "outcome": "d.outcome",
@@ -160,18 +170,17 @@ def bind_outcomes(engine: Engine, window: Window, landed_days: int, name: str = 
         f'cast({made.get(column, f"""d."{column}" """)} as {kind}) as "{column}"'
         for column, (kind, _) in OUTCOME_COLUMNS.items()
     )
-    engine.run(f"create or replace temp table {name} as {_ctes(window)}\nselect {columns}\n{_FROM}")
-    return name
-
-
-_FROM = """from decisions as d
+    sql = f"""{_ctes(window, decisions, behavior)}
+select {columns}
+from {decisions} as d
 left join tenths as t on t."row" = d."row"
 left join followed as f on f."row" = d."row"
-left join own_texts as m on m.user_id = d.user_id and d.arm <> 'none'
-left join other_texts as o on o.user_id = d.user_id and d.arm <> 'none'"""
+left join {texts.own} as m on m.user_id = d.user_id and d.arm <> 'none'
+left join {texts.others} as o on o.user_id = d.user_id and d.arm <> 'none'"""
+    return bind_query(engine, TABLE, sql, of=[decisions, behavior], keep=True)
 
 
-def _ctes(window: Window) -> str:
+def _ctes(window: Window, decisions: Relation, behavior: Relation) -> str:
     since = "b.ds >= d.ds" if window.same_day else "b.ds > d.ds"
     within = f"{since} and b.ds <= {day(window.counted)}"
     before = f"b.ds < d.ds and b.ds >= d.ds - {window.pre_days}"
@@ -188,10 +197,10 @@ def _ctes(window: Window) -> str:
         sum(b.events) filter (where {before}) as pre_events,
         count(distinct b.ds) filter (where {before}) as pre_active_days,
         sum({amount}) filter (where {before}) as pre_amount
-    from decisions as d inner join stg_behavior as b on b.user_id = d.user_id
+    from {decisions} as d inner join {behavior} as b on b.user_id = d.user_id
     group by d."row"
 ),
 tenths as (
     select "row", ntile(10) over (order by score desc, "row") as decile
-    from decisions where outcome in ('selected', 'holdout')
+    from {decisions} where outcome in ('selected', 'holdout')
 )"""

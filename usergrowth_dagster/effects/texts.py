@@ -6,6 +6,7 @@ price of its occurrence.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -19,6 +20,7 @@ from usergrowth_dagster.control.wall_clock import moment_of
 from usergrowth_dagster.messaging.policy.contact_sql import SENT_STATES
 from usergrowth_dagster.quoting import literals
 from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.relation import Relation, bind_query
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,6 +44,22 @@ _FURTHEST = (
 """Of several texts of one person, the state that is reported: the first of these."""
 
 
+@dataclass(frozen=True)
+class LedgerTexts:
+    """What the ledger says of some people's texts.
+
+    Attributes:
+        own: of the tasks asked about, by user: state, reason, messages (billed segments), cost,
+            sent, delivered and later.
+        others: of all other tasks, by user: ``texts``, how many went out.
+        fingerprint: changes whenever the ledger says something else.
+    """
+
+    own: Relation
+    others: Relation
+    fingerprint: str
+
+
 def bind_texts(
     engine: Engine,
     store: ControlStore,
@@ -52,13 +70,12 @@ def bind_texts(
     *,
     until: date | None = None,
     in_days: bool = False,
-) -> str:
-    """Make the tables ``own_texts`` (of tasks) and ``other_texts`` (of all others, in some days).
+) -> LedgerTexts:
+    """Read the texts of tasks, and those of all other tasks in some days.
 
-    ``own_texts`` has, for each user, state, reason, messages (billed segments), cost, sent,
-    delivered and later; ``other_texts`` the number of texts that went out. A text of the tasks that
-    went out after ``until`` has brought back nobody who is counted: it is no ``sent`` one and costs
-    nothing here, and a user who got no other is reported as skipped with the reason :data:`LATER`.
+    A text of the tasks that went out after ``until`` has brought back nobody who is counted: it is
+    no ``sent`` one and costs nothing here, and a user who got no other counts as skipped with the
+    reason :data:`LATER`.
 
     Args:
         engine: where the tables are made.
@@ -69,15 +86,13 @@ def bind_texts(
         zone: the business time zone, that days are of.
         until: last day of the own texts; default: ``last``.
         in_days: of the own ones only those that went out from ``first`` to ``last``.
-
-    Returns:
-        A hash of what was found: changes whenever the ledger says something else.
     """
+    own_rows, other_rows = engine.unique_name("own_rows"), engine.unique_name("other_rows")
     engine.run(
-        "create or replace temp table _own (user_id varchar, state varchar, reason varchar, "
+        f"create temp table {own_rows} (user_id varchar, state varchar, reason varchar, "
         "messages bigint, cost double, went_out boolean, later boolean)"
     )
-    engine.run("create or replace temp table _others (user_id varchar, texts bigint)")
+    engine.run(f"create temp table {other_rows} (user_id varchar, texts bigint)")
     sent = and_(message.c.state.in_(SENT_STATES), message.c.sent_time.is_not(None))
     within = and_(
         sent,
@@ -109,36 +124,43 @@ def bind_texts(
         for part in _parts(connection, own):
             engine.bind_arrow("_part", part)
             engine.run(
-                f"insert into _own select user_id, if(later, '{MessageState.SKIPPED}', state), "
-                f"if(later, '{LATER}', reason), "
+                f"insert into {own_rows} select user_id, "
+                f"if(later, '{MessageState.SKIPPED}', state), if(later, '{LATER}', reason), "
                 "case when went_out then segments else 0 end, "
                 "case when went_out then segments * price else 0 end, went_out, later from _part"
             )
         for part in _parts(connection, others):
             engine.bind_arrow("_part", part)
-            engine.run("insert into _others select user_id, texts from _part")
-    return _fold(engine)
+            engine.run(f"insert into {other_rows} select user_id, texts from _part")
+    own_texts = _by_user(engine, own_rows)
+    other_texts = bind_query(engine, "other_texts", f"from {other_rows}", keep=True)
+    return LedgerTexts(own_texts, other_texts, _fingerprint(engine, own_texts, other_texts))
 
 
-def _fold(engine: Engine) -> str:
+def _by_user(engine: Engine, own_rows: str) -> Relation:
+    """The texts of each user as one row."""
     ranked = literals(_FURTHEST)
     place = f"list_position([{ranked}], state)"
-    engine.run(
-        "create or replace temp table own_texts as select user_id, best.state, best.reason, "
+    return bind_query(
+        engine,
+        "own_texts",
+        "select user_id, furthest.state, furthest.reason, "
         "messages, cost, sent, delivered, later from (select user_id, "
-        f"arg_min(struct_pack(state := state, reason := reason), {place}) as best, "
+        f"arg_min(struct_pack(state := state, reason := reason), {place}) as furthest, "
         "cast(sum(messages) as bigint) as messages, sum(cost) as cost, "
         "bool_or(went_out) as sent, bool_or(state = 'delivered') as delivered, "
-        "bool_or(later) as later "
-        "from _own group by user_id)"
+        f"bool_or(later) as later from {own_rows} group by user_id)",
+        keep=True,
     )
-    engine.run("create or replace temp table other_texts as select * from _others")
+
+
+def _fingerprint(engine: Engine, own: Relation, others: Relation) -> str:
     return str(
         engine.value(
-            "select md5(concat_ws('/', (select count(*) from own_texts), "
-            "(select bit_xor(md5_number_lower(own_texts::varchar)) from own_texts), "
-            "(select count(*) from other_texts), "
-            "(select bit_xor(md5_number_lower(other_texts::varchar)) from other_texts)))"
+            f"select md5(concat_ws('/', (select count(*) from {own}), "
+            f"(select bit_xor(md5_number_lower(t::varchar)) from {own} as t), "
+            f"(select count(*) from {others}), "
+            f"(select bit_xor(md5_number_lower(t::varchar)) from {others} as t)))"
         )
     )
 

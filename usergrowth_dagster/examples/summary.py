@@ -3,8 +3,7 @@
 from typing import Any
 
 from usergrowth_dagster.audience.eligibility import TEXTED_OUTCOMES
-from usergrowth_dagster.audience.records import read_decisions
-from usergrowth_dagster.audience.summary import spend, summarize
+from usergrowth_dagster.audience.records import read_decisions, spend, summarize
 from usergrowth_dagster.commands.show import Say, ShowTable
 from usergrowth_dagster.control.tasks import Task, tasks_for
 from usergrowth_dagster.data.contracts import LANDING_TABLES

@@ -1,15 +1,17 @@
-"""How a task's campaign chooses on the task's date: the policy and the two control groups."""
+"""How a task's campaign chooses on the task's date: policy, control groups, and texts."""
 
+import json
 from dataclasses import dataclass
 from datetime import date
 
 from usergrowth_dagster.audience.holdout import Holdout, drawn_on, epoch_in_force
 from usergrowth_dagster.audience.policy import Budget, Money, Policy, Threshold, TopN
+from usergrowth_dagster.audience.variants import VariantDraw, variant_sql
 from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.relation import Relation
 
 
 @dataclass(frozen=True)
@@ -28,20 +30,13 @@ def choice_of(settings: Settings, task: Task, *, by_uplift: bool) -> Choice:
     Args:
         settings: of the home; they hold the global control group.
         task: the task.
-        by_uplift: whether the scores have an uplift, as :func:`scored_by_uplift` says.
+        by_uplift: whether an uplift model has scored the task too.
 
     Raises:
         UserError: the campaign chooses by uplift, there is none, and it names no fallback.
     """
     policy, note = _policy(task, by_uplift)
     return Choice(policy, holdout(task), global_holdout(settings, task.execution_date), note)
-
-
-def scored_by_uplift(engine: Engine) -> bool:
-    """Whether the view ``task_scores`` comes from an uplift model too."""
-    if "uplift_version" not in engine.describe("select * from task_scores"):
-        return False
-    return bool(engine.value("select count(uplift_version) > 0 from task_scores"))
 
 
 def holdout(task: Task) -> Holdout:
@@ -133,3 +128,36 @@ def _policy(task: Task, by_uplift: bool) -> tuple[Policy, str]:
             code="model.none_usable",
         )
     return fallback, f"{missing}, so the campaign's fallback decided by score ({fallback.kind})"
+
+
+def contents_of(task: Task) -> dict[str, str]:
+    """The templates of a task's campaign, by name of text."""
+    return {text.name: text.content for text in task.spec.template.texts}
+
+
+def variant_draw(task: Task) -> VariantDraw | None:
+    """How the texts are drawn on the task's date; None when there is one text only."""
+    texts, control = task.spec.template.texts, task.spec.holdout
+    if len(texts) == 1:
+        return None
+    return VariantDraw(
+        campaign=task.campaign,
+        epoch=epoch_in_force(control.epoch, control.rotate_days, task.execution_date),
+        weights={text.name: text.share for text in texts},
+    )
+
+
+def people_sql(task: Task, population: Relation) -> str:
+    """What stands in FROM for a task's population; with ``variant`` where texts are drawn."""
+    draw = variant_draw(task)
+    if draw is None:
+        return str(population)
+    return f"(select *, {variant_sql(draw, 'user_id')} as variant from {population})"
+
+
+def texts_mark(task: Task) -> str:
+    """What a decision depends on of the texts: the only one's content, or all that is drawn."""
+    texts = task.spec.template.texts
+    if len(texts) == 1:
+        return texts[0].content
+    return json.dumps(sorted([text.name, text.content, repr(text.share)] for text in texts))

@@ -5,14 +5,13 @@ import json
 from dataclasses import replace
 from datetime import date, timedelta
 
-from usergrowth_dagster.audience.records import TABLE as DECISIONS
-from usergrowth_dagster.audience.records import bind_decisions
 from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.tasks import Task
-from usergrowth_dagster.effects import outcomes, texts
+from usergrowth_dagster.effects import texts
 from usergrowth_dagster.effects.analysis import analyse
 from usergrowth_dagster.effects.interim import analyses_due, analysis_day
 from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS, Window, bind_outcomes
+from usergrowth_dagster.effects.outcomes import TABLE as OUTCOMES
 from usergrowth_dagster.effects.result import ArmFigures, Effect
 from usergrowth_dagster.effects.returns import return_rule
 from usergrowth_dagster.effects.rows import DRAWN, NEEDED, Plan
@@ -22,14 +21,15 @@ from usergrowth_dagster.learning.problems import problem_called
 from usergrowth_dagster.quoting import identifier, literals
 from usergrowth_dagster.tasks.choice import drawn_since
 from usergrowth_dagster.tasks.code_meaning import source_hash
-from usergrowth_dagster.tasks.features import bind_table
+from usergrowth_dagster.tasks.decision import Decision, read_decision
 from usergrowth_dagster.tasks.intact import altered_decision
 from usergrowth_dagster.tasks.policies import task_policies
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.refusals import refused_since
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.models import load_graph
+from usergrowth_dagster.warehouse.relation import Relation, bind_days
 
-OUTCOMES = outcomes.TABLE
 BEHAVIOR = "stg_behavior"
 
 
@@ -66,20 +66,13 @@ def measure(project: Project, task: Task, *, as_of: date | None = None) -> Effec
     landed = [d for d in project.warehouse.days(BEHAVIOR) if as_of is None or d < as_of]
     window, plan = _plan(project, task, landed)
     with open_engine(project.settings) as engine:
-        bind_decisions(engine, project.warehouse, task.execution_date, task.task_id)
-        decided = dict(
-            engine.rows(
-                "select arm, count(*) from decisions where outcome in "
-                "('selected', 'holdout') group by arm"
-            )
-        )
-        if not engine.value("select count(*) from decisions"):
+        decision = read_decision(engine, project, task)
+        if not engine.value(f"select count(*) from {decision.rows}"):
             raise UserError(
                 f"task {task.task_id!r} has not been decided; run its date "
                 f"(usergrowth run --date {task.execution_date}) first",
                 code="task.undecided",
             )
-        files = bind_table(engine, project, BEHAVIOR, window.days(landed))
         ledger = texts.bind_texts(
             engine,
             project.store,
@@ -89,17 +82,30 @@ def measure(project: Project, task: Task, *, as_of: date | None = None) -> Effec
             project.settings.zone,
             until=plan.sent_until,
         )
-        _bind(engine, project, task, window, [*files, ledger], landed, as_of is not None)
-        altered = altered_decision(engine, project, task)
-        later = int(engine.value("select count(*) from own_texts where later"))
-        rows = engine.arrow(drawn_sql())
-        plan = replace(plan, decided=decided, altered=altered, sent_later=later)
+        outcomes = _record_outcomes(
+            engine, project, decision, window, ledger, landed, looks_back=as_of is not None
+        )
+        plan = replace(
+            plan,
+            decided=_drawn_arms(engine, decision),
+            altered=altered_decision(engine, project, decision, ledger.own),
+            sent_later=int(engine.value(f"select count(*) from {ledger.own} where later")),
+        )
+        rows = engine.arrow(drawn_sql(outcomes))
         effect = analyse(rows, plan)
         if lost_by_chance(effect):
-            effect = analyse(rows, replace(plan, refused=_refused(engine, project, task)))
-        valued = task_policies(engine, OUTCOMES, project, task, effect)
-        explored = _explored(engine, plan)
+            effect = analyse(rows, replace(plan, refused=_refused(engine, project, decision)))
+        valued = task_policies(engine, outcomes, project, decision, effect)
+        explored = _explored(engine, outcomes, plan)
     return replace(effect, policies=[one.value for one in valued], explored=explored)
+
+
+def _drawn_arms(engine: Engine, decision: Decision) -> dict[str, int]:
+    """Rows by arm of those who were drawn for one."""
+    drawn = "outcome in ('selected', 'holdout')"
+    return dict(
+        engine.rows(f"select arm, count(*) from {decision.rows} where {drawn} group by arm")
+    )
 
 
 def lost_by_chance(effect: Effect) -> bool:
@@ -108,32 +114,33 @@ def lost_by_chance(effect: Effect) -> bool:
     return ratio is not None and not ratio.passed and not ratio.altered
 
 
-def _refused(engine: Engine, project: Project, task: Task) -> Refused:
+def _refused(engine: Engine, project: Project, decision: Decision) -> Refused:
     """Those who refused, and how many of them would have been chosen: as of everybody else.
 
     By a score they would have had to reach the lowest that was chosen.
     """
+    task, decided = decision.task, decision.rows
     since, keys = drawn_since(project.settings, task)
     drawn = f"outcome in ({', '.join(repr(name) for name in DRAWN)})"
-    left_out, share = "select user_id from decisions where outcome = 'suppressed'", 1.0
+    left_out, share = f"select user_id from {decided} where outcome = 'suppressed'", 1.0
     if task.spec.selection.by_uplift:
         chosen, ranked = engine.rows(
-            f"select count(*) filter (where {drawn}), count(rank) from decisions"
+            f"select count(*) filter (where {drawn}), count(rank) from {decided}"
         )[0]
         share = chosen / ranked if ranked else 0.0
     else:
-        left_out += f" and score >= (select min(score) from decisions where {drawn})"
+        left_out += f" and score >= (select min(score) from {decided} where {drawn})"
     return refused_since(
         engine, project, since, task.execution_date, left_out=left_out, keys=keys, share=share
     )
 
 
-def _explored(engine: Engine, plan: Plan) -> ArmFigures | None:
+def _explored(engine: Engine, outcomes: Relation, plan: Plan) -> ArmFigures | None:
     """Those who were texted at random below the cut; None without any."""
     users, returned, amount, messages, cost, delivered = engine.rows(
         "select count(*), count(*) filter (where returned), coalesce(sum(amount), 0), "
         "coalesce(sum(messages), 0), coalesce(sum(cost), 0), count(*) filter (where delivered) "
-        f"from {OUTCOMES} where outcome = 'explored'"
+        f"from {outcomes} where outcome = 'explored'"
     )[0]
     if not users:
         return None
@@ -150,12 +157,12 @@ def _explored(engine: Engine, plan: Plan) -> ArmFigures | None:
     )
 
 
-def drawn_sql() -> str:
-    """The rows and columns of ``outcomes`` that are analyzed."""
+def drawn_sql(outcomes: Relation) -> str:
+    """The rows and columns of outcomes that are analyzed."""
     columns = ", ".join(map(identifier, NEEDED))
     wanted = literals(DRAWN)
     # in one order, so that sums of floats come out the same each time
-    return f'select {columns} from {OUTCOMES} where outcome in ({wanted}) order by "row"'
+    return f'select {columns} from {outcomes} where outcome in ({wanted}) order by "row"'
 
 
 def _plan(project: Project, task: Task, landed: list[date]) -> tuple[Window, Plan]:
@@ -195,43 +202,63 @@ def _plan(project: Project, task: Task, landed: list[date]) -> tuple[Window, Pla
     )
 
 
-def _bind(
+def _record_outcomes(
     engine: Engine,
     project: Project,
-    task: Task,
+    decision: Decision,
     window: Window,
-    made_from: list[str],
+    ledger: texts.LedgerTexts,
     landed: list[date],
+    *,
     looks_back: bool,
-) -> None:
-    """Make the table ``outcomes``; record it when its inputs have changed."""
-    scope = {"task_id": task.task_id}
-    decisions = project.warehouse.files(
-        DECISIONS, first=task.execution_date, last=task.execution_date
-    ).get(task.execution_date, [])
-    own = [name for name in decisions if f"/task_id={task.task_id}/" in name]
-    mark = _mark([*own, *made_from], window)
+) -> Relation:
+    """Work out what came after a decision; record it when its inputs have changed."""
+    task = decision.task
+    scope, day = {"task_id": task.task_id}, task.execution_date
+    read = window.days(landed)
+    behavior = bind_days(engine, project.warehouse, BEHAVIOR, read, load_graph().types(BEHAVIOR))
     inside = [d for d in landed if window.first <= d <= window.counted]
-    bind_outcomes(engine, window, len(inside))
-    known = project.warehouse.fingerprint(OUTCOMES, task.execution_date, scope) or ""
+    outcomes = bind_outcomes(
+        engine, window, len(inside), decisions=decision.rows, behavior=behavior, texts=ledger
+    )
+    inputs = [*decision.rows.files, *behavior.files, ledger.fingerprint]
+    mark, *earlier = (_mark(inputs, window, code) for code in _outcome_code())
+    known = project.warehouse.fingerprint(OUTCOMES, day, scope) or ""
     # a look back in time is no reason to forget what has been seen since
     forgets = looks_back and known.partition("-")[0] > mark.partition("-")[0]
-    if known != mark and not forgets:
+    if known not in (mark, *earlier) and not forgets:
         project.warehouse.replace(
             OUTCOMES,
-            lambda: engine.stream(f'select * from {OUTCOMES} order by "row"'),
-            days=[task.execution_date],
+            lambda: engine.stream(f'select * from {outcomes} order by "row"'),
+            days=[day],
             scope=scope,
-            fingerprints={task.execution_date: mark},
+            fingerprints={day: mark},
         )
+    return outcomes
 
 
-def _mark(inputs: list[str], window: Window) -> str:
+SAME_OUTCOMES = "438b610e63133075"
+"""Hash of the code that makes the outcomes that the code of :data:`_EARLIER_OUTCOMES` made.
+
+Whoever changes that code writes its new hash here when every row stays what it was; otherwise the
+hash of before stays, and the outcomes of tasks that are still measured are made once more.
+"""
+
+_EARLIER_OUTCOMES = ("bb011ff87c1cf2b8",)
+
+
+def _outcome_code() -> tuple[str, ...]:
+    """Hash of the code that makes outcomes, then those of earlier code that made the same."""
+    present = source_hash(("effects/outcomes.py", "effects/texts.py"))
+    return (present, *(_EARLIER_OUTCOMES if present == SAME_OUTCOMES else ()))
+
+
+def _mark(inputs: list[str], window: Window, code: str) -> str:
     """What outcomes are made from: the day they count until; files, ledger, window and code."""
     parts = {
         "inputs": sorted(part.rsplit("/", 1)[-1] for part in inputs),
         "window": repr(window),
-        "code": source_hash(("effects/outcomes.py", "effects/texts.py")),
+        "code": code,
         "columns": sorted(OUTCOME_COLUMNS),
     }
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

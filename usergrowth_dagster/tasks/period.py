@@ -32,11 +32,12 @@ from usergrowth_dagster.tasks.effects import (
     drawn_sql,
     lost_by_chance,
 )
-from usergrowth_dagster.tasks.features import bind_table
 from usergrowth_dagster.tasks.intact import altered_arms
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.refusals import refused_since
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.models import load_graph
+from usergrowth_dagster.warehouse.relation import Relation, bind_days, bind_files
 
 _KINDS = {
     name: DECISION_COLUMNS[name]
@@ -59,13 +60,14 @@ class Part:
 def parts_of(project: Project, first: date, last: date) -> list[Part]:
     """A period cut where the global control group was drawn afresh; by what was decided in it."""
     with open_engine(project.settings) as engine:
-        return _parts(project, _draws(engine, project, first, last), first, last)
+        _, draws = _draws(engine, project, first, last)
+        return _parts(project, draws, first, last)
 
 
 def _draws(
     engine: Engine, project: Project, first: date, last: date, only: Collection[date] | None = None
-) -> dict[date, Holdout]:
-    """Make the view ``all_decisions`` of some dates; the global draw in force on each of them.
+) -> tuple[Relation, dict[date, Holdout]]:
+    """The decisions of some dates, and the global draw in force on each of them.
 
     It is the one that the decisions name. Of decisions that name none, that of the settings.
     ``only`` leaves out the other dates between the first and the last.
@@ -73,13 +75,15 @@ def _draws(
     files = project.warehouse.files(DECISIONS, first=first, last=last)
     if only is not None:
         files = {day: names for day, names in files.items() if day in only}
-    engine.bind_files("all_decisions", [f for day in files.values() for f in day], _KINDS)
-    named = dict(engine.rows("select ds, min(global_epoch) from all_decisions group by ds"))
+    decisions = bind_files(
+        engine, "all_decisions", [f for day in files.values() for f in day], _KINDS
+    )
+    named = dict(engine.rows(f"select ds, min(global_epoch) from {decisions} group by ds"))
     draws = {}
     for day in sorted(files):
         draw = global_holdout(project.settings, day)
         draws[day] = draw.model_copy(update={"epoch": named.get(day) or draw.epoch})
-    return draws
+    return decisions, draws
 
 
 def _parts(project: Project, draws: Mapping[date, Holdout], first: date, last: date) -> list[Part]:
@@ -136,7 +140,7 @@ def measure_all(
     span = (last - first).days + return_days
     window = Window(first, span, amount=amount, until=newest)
     with open_engine(project.settings) as engine:
-        draws = _draws(engine, project, first, last)
+        decisions, draws = _draws(engine, project, first, last)
         parts = _parts(project, draws, first, last)
         if len(parts) > 1:
             raise UserError(
@@ -144,8 +148,8 @@ def measure_all(
                 f"ask for {', '.join(f'{part.first} to {part.last}' for part in parts)}",
                 code="question.unanswerable",
             )
-        others = bind_everyone(engine, draws)
-        if not engine.value("select count(*) from decisions"):
+        everyone, others = bind_everyone(engine, decisions, draws)
+        if not engine.value(f"select count(*) from {everyone}"):
             raise UserError(
                 f"no task from {first} to {last} has been decided, or nobody could be texted; run "
                 "one of those dates first (usergrowth run --date)",
@@ -158,13 +162,18 @@ def measure_all(
                 "_rotate_days); choose a period in which they were the same",
                 code="question.unanswerable",
             )
-        bind_table(engine, project, BEHAVIOR, window.days(landed))
+        read, kinds = window.days(landed), load_graph().types(BEHAVIOR)
+        behavior = bind_days(engine, project.warehouse, BEHAVIOR, read, kinds)
         own = _own_tasks(project, window, draws)
         zone = project.settings.zone
-        texts.bind_texts(engine, project.store, own, first, window.last, zone, in_days=True)
+        ledger = texts.bind_texts(
+            engine, project.store, own, first, window.last, zone, in_days=True
+        )
         inside = [d for d in landed if window.first <= d <= window.counted]
-        bind_outcomes(engine, window, len(inside))
-        rows = engine.arrow(drawn_sql())
+        outcomes = bind_outcomes(
+            engine, window, len(inside), decisions=everyone, behavior=behavior, texts=ledger
+        )
+        rows = engine.arrow(drawn_sql(outcomes))
         counted = None if newest is None or newest <= first else window.counted
         plan = Plan(
             task_id=EVERY_TASK,
@@ -180,11 +189,16 @@ def measure_all(
             has_amount=amount is not None,
             gaps=window.counted_days - len(inside),
             everything=True,
-            altered=_altered(engine, project, first, last),
+            altered=_altered(engine, project, decisions, first, last),
         )
         effect = analyse(rows, plan)
         if lost_by_chance(effect):
-            effect = analyse(rows, replace(plan, refused=_refused(engine, project, parts[0])))
+            left_out = (
+                f"select user_id from {decisions} where user_id not in "
+                f"(select user_id from {everyone})"
+            )
+            refused = _refused(engine, project, parts[0], left_out)
+            effect = analyse(rows, replace(plan, refused=refused))
     return effect
 
 
@@ -216,28 +230,29 @@ def _epochs(project: Project, days: Sequence[date]) -> dict[date, str]:
     if not days:
         return {}
     with open_engine(project.settings) as engine:
-        draws = _draws(engine, project, days[0], days[-1], only=days)
+        _, draws = _draws(engine, project, days[0], days[-1], only=days)
     return {day: (draws.get(day) or global_holdout(project.settings, day)).epoch for day in days}
 
 
-def _refused(engine: Engine, project: Project, part: Part) -> Refused:
+def _refused(engine: Engine, project: Project, part: Part, left_out: str) -> Refused:
     days = project.settings.global_holdout_rotate_days
     return refused_since(
         engine,
         project,
         part.drawn,
         part.first,
-        left_out="select user_id from all_decisions where user_id not in "
-        "(select user_id from decisions)",
+        left_out=left_out,
         keys=f"setting global_holdout_rotate_days: {'null' if days is None else days}",
     )
 
 
-def _altered(engine: Engine, project: Project, first: date, last: date) -> Altered | None:
+def _altered(
+    engine: Engine, project: Project, decisions: Relation, first: date, last: date
+) -> Altered | None:
     """The first task of a period whose decision has other rows than were decided."""
     standing: dict[str, dict[str, int]] = {}
     for name, arm, rows in engine.rows(
-        "select task_id, arm, count(*) from all_decisions group by task_id, arm"
+        f"select task_id, arm, count(*) from {decisions} group by task_id, arm"
     ):
         standing.setdefault(name, {})[arm] = rows
     for task in all_tasks(project.store):

@@ -21,10 +21,10 @@ from usergrowth_dagster.effects.policies import (
 from usergrowth_dagster.effects.result import Effect
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.ranks import RankBy
-from usergrowth_dagster.tasks.choice import selection_policy
-from usergrowth_dagster.tasks.pins import read_pins
+from usergrowth_dagster.tasks.decision import Decision, read_decision
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.relation import Relation, bind_days, bind_query
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,6 @@ class Question:
     value: float | None = None
 
 
-def used_policy(project: Project, task: Task) -> Policy:
-    """The policy that a task was decided by: as it was written down, else the campaign's."""
-    pins = read_pins(project.warehouse, task.task_id).get(task.execution_date)
-    if pins is None:
-        return selection_policy(task.spec)
-    return parse_policy(pins.choice["policy"])
-
-
 def worth_of(project: Project, task: Task, question: Question | None = None) -> Worth:
     """What a return of a task's campaign is worth, or is asked to be."""
     effect = task.spec.effect
@@ -68,9 +60,9 @@ def worth_of(project: Project, task: Task, question: Question | None = None) -> 
 
 def task_policies(
     engine: Engine,
-    relation: str,
+    outcomes: Relation,
     project: Project,
-    task: Task,
+    decision: Decision,
     effect: Effect,
     asked: Sequence[Policy] = (),
     question: Question | None = None,
@@ -78,17 +70,18 @@ def task_policies(
     """What policies would have earned on a task's people.
 
     Args:
-        engine: holds the relation.
-        relation: the task's outcomes.
+        engine: holds the outcomes.
+        outcomes: the task's.
         project: the home.
-        task: the task.
+        decision: of the task.
         effect: what was measured of it; while nothing can be concluded from it, no answer is given.
         asked: policies to ask about beside the one that was used; default: the usual ones.
         question: may say what a return is worth.
     """
-    people = People(engine, relation, task.task_id, task.execution_date)
-    worth, used = worth_of(project, task, question), used_policy(project, task)
-    options = usual_options(people, used, worth)
+    task = decision.task
+    people = People(engine, outcomes.name, task.task_id, task.execution_date)
+    worth = worth_of(project, task, question)
+    options = usual_options(people, decision.policy, worth)
     if asked:
         options = [options[0], *(named(one, worth) for one in asked), Option("nobody")]
     blocked = None
@@ -103,24 +96,27 @@ def ask(project: Project, task: Task, effect: Effect, question: Question) -> lis
     Raises:
         UserError: the policy is none, or it needs what the task does not have.
     """
-    policy, day = policy_asked(task, question), task.execution_date
-    kinds = {name: kind for name, (kind, _) in OUTCOME_COLUMNS.items()}
+    policy = policy_asked(task, question)
     with open_engine(project.settings) as engine:
-        files = project.warehouse.files(OUTCOMES, first=day, last=day).get(day, [])
-        engine.bind_files("_measured", files, kinds)
-        engine.run(
-            "create or replace temp table measured as "
-            f"select * from _measured where task_id = '{task.task_id}'"
-        )
+        measured = written_outcomes(engine, project, task)
+        decision = read_decision(engine, project, task)
         if policy is None:
-            return task_policies(engine, "measured", project, task, effect)
-        if policy.by_uplift and not engine.value("select count(uplift) > 0 from measured"):
+            return task_policies(engine, measured, project, decision, effect)
+        if policy.by_uplift and not engine.value(f"select count(uplift) > 0 from {measured}"):
             raise UserError(
                 f"task {task.task_id!r} was scored without an uplift model, so no policy can "
                 "choose by uplift; ask by score",
                 code="question.unanswerable",
             )
-        return task_policies(engine, "measured", project, task, effect, [policy], question)
+        return task_policies(engine, measured, project, decision, effect, [policy], question)
+
+
+def written_outcomes(engine: Engine, project: Project, task: Task) -> Relation:
+    """The outcomes of a task as they were written last; empty where it was never measured."""
+    kinds = {name: kind for name, (kind, _) in OUTCOME_COLUMNS.items()}
+    days = bind_days(engine, project.warehouse, OUTCOMES, [task.execution_date], kinds)
+    mine = f"select * from {days} where task_id = '{task.task_id}'"
+    return bind_query(engine, "measured", mine, of=[days], keep=True)
 
 
 def policy_asked(task: Task, question: Question) -> Policy | None:

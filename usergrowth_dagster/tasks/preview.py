@@ -9,6 +9,7 @@ from datetime import date
 from decimal import Decimal
 
 from usergrowth_dagster.audience.eligibility import OUTCOMES
+from usergrowth_dagster.audience.records import decided_rows
 from usergrowth_dagster.control.codes import JobStatus, OccurrenceState
 from usergrowth_dagster.control.review import Review, reviews
 from usergrowth_dagster.control.tasks import Task, all_tasks
@@ -24,13 +25,13 @@ from usergrowth_dagster.messaging.schedules.occurrences import (
     business_now,
     find_occurrence,
 )
-from usergrowth_dagster.tasks.decide import bind_standing_decision
+from usergrowth_dagster.tasks.attributes import count_unknown_zones
 from usergrowth_dagster.tasks.each import NotReadyError
+from usergrowth_dagster.tasks.inputs import inputs_as_decided
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.rehearse import rehearsal
 from usergrowth_dagster.tasks.send import plan_task
 from usergrowth_dagster.tasks.text_notices import notices_of_population, notices_of_texts
-from usergrowth_dagster.tasks.zones import bind_unknown_zones
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 _ANY_AGE = 36_500
@@ -84,39 +85,48 @@ def tasks_of(project: Project, campaign: str, day: date | None) -> list[Task]:
 def preview_task(project: Project, task: Task, samples: int) -> Preview:
     """Look at a task: its plan, or else what its decision would be planned as."""
     with open_engine(project.settings) as engine:
-        decided = _decided(engine, project, task)
+        preview = _of_decision(engine, project, task)
         opened = find_occurrence(project.store, task)
-        zones = bind_unknown_zones(engine, project.settings) if decided else {}
-        bare = Preview(task, False, decided, None, reviews(project.store, task.campaign))
-        odd = notices_of_population(engine) if decided else []
-        bare = replace(bare, unknown_zones=zones, notices=[*notices_of_texts(task.spec), *odd])
         if opened is not None and opened.state is not OccurrenceState.PLANNING:
-            found = _forecast(project, engine, opened, samples)
+            planned = _forecast(project, engine, opened, samples)
             paid = _committed(project, opened)
-            return replace(bare, planned=True, forecast=found, committed=paid)
-        if not decided:
-            return bare
+            return replace(preview, planned=True, forecast=planned, committed=paid)
+        if not preview.decided:
+            return preview
         with rehearsal(project, task) as rehearsed:
             try:
                 plan = plan_task(rehearsed, _any_age(task))
             except UserError as error:
-                return replace(bare, problems=[str(error)])
+                return replace(preview, problems=[str(error)])
             return replace(
-                bare,
+                preview,
                 forecast=_forecast(rehearsed, engine, plan.occurrence, samples),
                 committed=_committed(rehearsed, plan.occurrence),
                 problems=_problems(project, task, plan.occurrence),
             )
 
 
-def _decided(engine: Engine, project: Project, task: Task) -> dict[str, int]:
-    """Rows of the standing decision by outcome; empty when there is none."""
+def _of_decision(engine: Engine, project: Project, task: Task) -> Preview:
+    """What is known from the decision that stands, if there is one, and from the texts."""
+    notices = notices_of_texts(task.spec)
+    bare = Preview(task, False, {}, None, reviews(project.store, task.campaign), notices=notices)
     try:
-        bind_standing_decision(engine, project, task)
+        inputs = inputs_as_decided(engine, project, task)
     except NotReadyError:
-        return {}
-    counts = dict(engine.rows("select outcome, count(*) from decisions group by 1 order by 1"))
-    return {name: counts[name] for name in sorted(counts, key=_place)}
+        return bare
+    decision = decided_rows(engine, project.warehouse, task.execution_date, task.task_id)
+    counts = dict(engine.rows(f"select outcome, count(*) from {decision} group by 1 order by 1"))
+    decided = {name: counts[name] for name in sorted(counts, key=_place)}
+    if not decided:
+        return bare
+    return replace(
+        bare,
+        decided=decided,
+        unknown_zones=count_unknown_zones(
+            engine, project.settings, inputs.population, inputs.attributes
+        ),
+        notices=[*notices, *notices_of_population(engine, inputs.population)],
+    )
 
 
 def _place(outcome: str) -> int:

@@ -25,7 +25,7 @@ from usergrowth_dagster.messaging.plans.rehearsal import as_of_morning, copy_for
 from usergrowth_dagster.messaging.policy.contact_sql import NUMBER_CAP_WINDOW
 from usergrowth_dagster.messaging.schedules.occurrences import Occurrence, business_now
 from usergrowth_dagster.settings.places import sqlite_url
-from usergrowth_dagster.tasks.people import contact_moment, rules_of
+from usergrowth_dagster.tasks.exclusions import contact_moment, rules_of
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.send import plan_task
 

@@ -9,12 +9,10 @@ from typing import Any
 
 from sqlalchemy import select
 
-from usergrowth_dagster.audience.records import bind_decisions
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task, all_tasks
 from usergrowth_dagster.effects.dry_run import as_dry_run
-from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS
 from usergrowth_dagster.effects.report.basis import Basis, basis_of
 from usergrowth_dagster.effects.report.funnel import Fate, build_funnel
 from usergrowth_dagster.effects.report.page import render_json, render_page
@@ -23,9 +21,10 @@ from usergrowth_dagster.effects.result import Effect, Funnel
 from usergrowth_dagster.messaging.texts.billing import price_of
 from usergrowth_dagster.settings.gateways import DRY_RUN
 from usergrowth_dagster.tasks.choice import choice_of
-from usergrowth_dagster.tasks.effects import BEHAVIOR, OUTCOMES, measure, window_of
+from usergrowth_dagster.tasks.decision import read_decision
+from usergrowth_dagster.tasks.effects import BEHAVIOR, measure, window_of
 from usergrowth_dagster.tasks.period import Part, measure_all, parts_of
-from usergrowth_dagster.tasks.pins import read_pins
+from usergrowth_dagster.tasks.policies import written_outcomes
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.landing import QUARANTINE
@@ -169,20 +168,14 @@ def _write(path: Path, text: str) -> bool:
 def _funnel(engine: Engine, project: Project, task: Task, effect: Effect) -> Funnel:
     """The funnel, from the task's decision, its texts in the ledger, and its outcomes."""
     day = task.execution_date
-    kinds = {name: kind for name, (kind, _) in OUTCOME_COLUMNS.items()}
-    files = project.warehouse.files(OUTCOMES, first=day, last=day).get(day, [])
-    engine.bind_files("_measured", files, kinds)
-    engine.run(
-        "create or replace temp table measured as select outcome, holdout, arm, message_state, "
-        f"message_reason, sent, returned from _measured where task_id = '{task.task_id}'"
-    )
-    decided = engine.rows("select outcome, count(*) from measured group by outcome")
+    measured = written_outcomes(engine, project, task)
+    decided = engine.rows(f"select outcome, count(*) from {measured} group by outcome")
     fates = engine.rows(
         "select message_state, message_reason, sent, count(*), "
-        "count(*) filter (where returned) from measured "
+        f"count(*) filter (where returned) from {measured} "
         "where arm = 'treatment' group by all order by all"
     )
-    held = "select count(*) from measured where outcome = 'holdout' and holdout = 'global'"
+    held = f"select count(*) from {measured} where outcome = 'holdout' and holdout = 'global'"
     rejects = {"table_name": quarantine_name(task.task_id)}
     return build_funnel(
         {str(outcome): int(rows) for outcome, rows in decided},
@@ -197,25 +190,25 @@ def _funnel(engine: Engine, project: Project, task: Task, effect: Effect) -> Fun
 
 
 def _basis(engine: Engine, project: Project, task: Task) -> Basis:
-    settings, day = project.settings, task.execution_date
-    bind_decisions(engine, project.warehouse, day, task.task_id)
+    settings = project.settings
+    decision = read_decision(engine, project, task)
     models = engine.rows(
-        "select distinct model_name, model_version from decisions "
+        f"select distinct model_name, model_version from {decision.rows} "
         "where model_name is not null order by all"
     )
     uplift = engine.rows(
-        "select distinct uplift_version from decisions where uplift_version is not null order by 1"
+        f"select distinct uplift_version from {decision.rows} "
+        "where uplift_version is not null order by 1"
     )
-    pins = read_pins(project.warehouse, task.task_id).get(day)
-    if pins is not None:
-        note = str(pins.choice.get("note") or "")
-        share = float(pins.choice["global_holdout"]["share"])
+    made_from = decision.made_from
+    stands = "stands, since its send plan is made" if task.frozen else "may still be remade"
+    if made_from is not None:
+        note = str(made_from.choice.get("note") or "")
+        share = float(made_from.choice["global_holdout"]["share"])
+        stands += f"; usergrowth replay {task.task_id} makes it again (hash {made_from.hash[:12]})"
     else:
         choice = choice_of(settings, task, by_uplift=bool(uplift))
         note, share = choice.note, choice.global_holdout.share
-    stands = "stands, since its send plan is made" if task.frozen else "may still be remade"
-    if pins is not None:
-        stands += f"; usergrowth replay {task.task_id} makes it again (hash {pins.hash[:12]})"
     return basis_of(
         task.spec,
         models=[(str(name), str(version)) for name, version in models],

@@ -11,13 +11,19 @@ from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.ranks import UPLIFT
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.tasks.features import bind_table
 from usergrowth_dagster.tasks.level import refreshed_level
 from usergrowth_dagster.tasks.models import no_model, usable_model
-from usergrowth_dagster.tasks.pins import pin_scores
 from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.tasks.provenance import ScoreProvenance, score_provenance
 from usergrowth_dagster.tasks.train import effect_config, training_config
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.models import load_graph
+from usergrowth_dagster.warehouse.relation import (
+    Relation,
+    bind_arrow,
+    bind_days,
+    bind_query,
+)
 
 if TYPE_CHECKING:
     from usergrowth_dagster.learning.artifacts import LoadedModel
@@ -86,54 +92,97 @@ def effect_model(project: Project, task: Task) -> "ModelRef | None":
     return usable_model(project, effect_config(project, task.spec), task.execution_date)
 
 
-def bind_population(engine: Engine, project: Project, task: Task) -> list[str]:
-    """Make the view ``task_population``; returns the files it reads."""
+def bind_population(engine: Engine, project: Project, task: Task) -> Relation:
+    """The accepted rows of a task's upload."""
+    columns = load_graph().types("population")
     days = [task.execution_date]
-    files = [
-        name
-        for name in bind_table(engine, project, "population", days)
-        if f"/task_id={task.task_id}/" in name
-    ]
-    engine.run(
-        "create or replace view task_population as select * from population "
-        f"where task_id = '{task.task_id}'"
-    )
-    return files
+    return bind_days(engine, project.warehouse, "population", days, columns, task_id=task.task_id)
+
+
+def bind_scores(engine: Engine, project: Project, task: Task) -> Relation:
+    """The scores of a task, with :data:`SCORE_COLUMNS`; empty while it is not scored."""
+    columns = {name: kind for name, (kind, _) in SCORE_COLUMNS.items()}
+    days = [task.execution_date]
+    return bind_days(engine, project.warehouse, SCORES, days, columns, task_id=task.task_id)
+
+
+@dataclass(frozen=True)
+class ScoringRows:
+    """What is scored: the rows of a population whose users have features.
+
+    Attributes:
+        population: all rows; those without features get no score.
+        features: the tables that the features come from, each as of the date.
+        response: rows for the model of the campaign's question.
+        effects: rows for a model of effects; None where there is none.
+    """
+
+    population: Relation
+    features: tuple[Relation, ...]
+    response: Relation
+    effects: Relation | None = None
+
+    @property
+    def feature_files(self) -> list[str]:
+        """The data files of the features."""
+        return [path for table in self.features for path in table.files]
 
 
 def bind_scoring_rows(
     engine: Engine,
     project: Project,
     task: Task,
+    population: Relation,
     config: TrainingConfig,
     *,
     effects: bool = False,
-) -> list[str]:
-    """Make the view ``scoring_rows``: rows of ``task_population`` with features.
+) -> ScoringRows:
+    """Join a population with the features of its date, of users and where asked of pairs.
 
-    With ``effects`` the view ``effect_rows`` is made too, from features of users and of pairs.
-
-    Returns:
-        The feature files it reads.
+    Args:
+        engine: holds the population.
+        project: the home.
+        task: the task.
+        population: its rows.
+        config: of the model that scores.
+        effects: whether a model of effects scores too; it reads features of pairs.
     """
-    day = [task.execution_date]
-    files = bind_table(engine, project, "user_features", day)
-    pairs = config.problem.pairs
-    if effects or pairs:
-        files += bind_table(engine, project, "user_item_features", day)
-    _bind_rows(engine, "scoring_rows", pairs=pairs)
-    if effects:
-        _bind_rows(engine, "effect_rows", pairs=True)
-    return files
-
-
-def _bind_rows(engine: Engine, view: str, *, pairs: bool) -> None:
-    extra = ", x.* exclude (ds, user_id, item_id)" if pairs else ""
-    join = "left join user_item_features as x using (user_id, item_id)" if pairs else ""
-    engine.run(
-        f'create or replace view {view} as select p."row", p.item_id, f.*{extra} '
-        f"from task_population as p inner join user_features as f using (user_id) {join}"
+    users = _features(engine, project, task, "user_features")
+    if not effects and not config.problem.pairs:
+        rows = _joined(engine, "scoring_rows", population, users)
+        return ScoringRows(population, (users,), rows)
+    pairs = _features(engine, project, task, "user_item_features")
+    of_response = pairs if config.problem.pairs else None
+    return ScoringRows(
+        population=population,
+        features=(users, pairs),
+        response=_joined(engine, "scoring_rows", population, users, of_response),
+        effects=_joined(engine, "effect_rows", population, users, pairs) if effects else None,
     )
+
+
+def _features(engine: Engine, project: Project, task: Task, table: str) -> Relation:
+    columns = load_graph().types(table)
+    return bind_days(engine, project.warehouse, table, [task.execution_date], columns)
+
+
+def _joined(
+    engine: Engine,
+    kind: str,
+    population: Relation,
+    users: Relation,
+    pairs: Relation | None = None,
+) -> Relation:
+    extra, join, of = "", "", [population, users]
+    if pairs is not None:
+        extra = ", x.* exclude (ds, user_id, item_id)"
+        join = f"left join {pairs} as x using (user_id, item_id)"
+        of.append(pairs)
+    sql = (
+        f'select p."row", p.item_id, f.*{extra} from {population} as p '
+        f"inner join {users} as f using (user_id) {join}"
+    )
+    return bind_query(engine, kind, sql, of=of)
 
 
 def score_task(project: Project, task: Task) -> Scored:
@@ -156,49 +205,65 @@ def score_task(project: Project, task: Task) -> Scored:
     model, effects = scoring_model(project, task), effect_model(project, task)
     with open_engine(project.settings) as engine:
         population = bind_population(engine, project, task)
-        if not population:
+        if not population.files:
             raise UserError(
                 f"{task.population}: none of its rows was accepted; upload it anew",
                 code="population.invalid",
             )
-        files = bind_scoring_rows(engine, project, task, config, effects=effects is not None)
-        _require_features(engine, task)
+        rows = bind_scoring_rows(
+            engine, project, task, population, config, effects=effects is not None
+        )
+        _require_features(engine, task, rows)
         level = refreshed_level(project, task, model)
-        mark = _fingerprint(population, files, model, effects, level.shift)
+        mark = _fingerprint(rows, model, effects, level.shift)
         drift, note = None, ""
         if effects is not None and known != mark:
-            note = _unreadable(engine, project.settings, task, effects)
+            note = _unreadable(engine, project.settings, task, rows, effects)
             if note:
                 effects = None
-                engine.bound.pop("user_item_features", None)  # scores of users are not made from it
-                files = bind_scoring_rows(engine, project, task, config)
-                mark = _fingerprint(population, files, model, effects, level.shift)
+                rows = bind_scoring_rows(engine, project, task, population, config)
+                mark = _fingerprint(rows, model, effects, level.shift)
         if known != mark:
             project.progress(f"score {task.task_id}", 0, 1)
-            made_by = make_scores(engine, project.settings, task, model, effects, level.shift)
-            drift = _drift(engine, made_by, project.settings)
-            project.warehouse.replace(
-                SCORES,
-                lambda: engine.stream('select * from _scores order by "row"'),
-                days=[task.execution_date],
-                scope=scope,
-                fingerprints={task.execution_date: mark},
-                notes={
-                    task.execution_date: pin_scores(
-                        *(engine, project, task),
-                        {RESPONSE: model, UPLIFT: effects},
-                        level.shift,
-                    )
-                },
+            made = make_scores(engine, project.settings, task, rows, model, effects, level.shift)
+            drift = _drift(engine, made, rows, project.settings)
+            made_from = score_provenance(
+                project,
+                task,
+                [*population.files, *rows.feature_files],
+                {RESPONSE: model, UPLIFT: effects},
+                level.shift,
             )
+            _write_scores(engine, project, task, made.scores, mark, made_from)
             project.progress(f"score {task.task_id}", 1, 1)
         scored = _scored(engine, project, task, unchanged=known == mark)
         note = "; ".join(part for part in (note, str(level)) if part)
         return replace(scored, drift=drift, note=note)
 
 
-def _unreadable(engine: Engine, settings: Settings, task: Task, effects: "ModelRef") -> str:
-    """Why a model of effects cannot score ``effect_rows``; empty when it can.
+def _write_scores(
+    engine: Engine,
+    project: Project,
+    task: Task,
+    scores: Relation,
+    mark: str,
+    made_from: ScoreProvenance,
+) -> None:
+    day = task.execution_date
+    project.warehouse.replace(
+        SCORES,
+        lambda: engine.stream(f'select * from {scores} order by "row"'),
+        days=[day],
+        scope={"task_id": task.task_id},
+        fingerprints={day: mark},
+        notes={day: made_from.model_dump(mode="json")},
+    )
+
+
+def _unreadable(
+    engine: Engine, settings: Settings, task: Task, rows: ScoringRows, effects: "ModelRef"
+) -> str:
+    """Why a model of effects cannot score the rows; empty when it can.
 
     Raises:
         UserError: it cannot, and the campaign cannot do without.
@@ -207,7 +272,7 @@ def _unreadable(engine: Engine, settings: Settings, task: Task, effects: "ModelR
     from usergrowth_dagster.learning.scoring import require_features
 
     try:
-        require_features(engine, load(effects), "effect_rows", most=settings.max_unseen_share)
+        require_features(engine, load(effects), str(rows.effects), most=settings.max_unseen_share)
     except UserError as error:
         asked = task.spec.selection
         if asked.by_uplift and asked.fallback is None:
@@ -221,16 +286,31 @@ def _unreadable(engine: Engine, settings: Settings, task: Task, effects: "ModelR
     return ""
 
 
+@dataclass(frozen=True)
+class MadeScores:
+    """What models said of a population.
+
+    Attributes:
+        scores: all its rows, with :data:`SCORE_COLUMNS`.
+        response: row and score, by the model of the campaign's question.
+        model: that model.
+    """
+
+    scores: Relation
+    response: Relation
+    model: "LoadedModel"
+
+
 def make_scores(
     engine: Engine,
     settings: Settings,
     task: Task,
+    rows: ScoringRows,
     model: "ModelRef",
     effects: "ModelRef | None",
     level: float = 0.0,
-) -> "LoadedModel":
-    """Make the table ``_scores``: all rows of ``task_population``, by a model on ``scoring_rows``,
-    and by a model of effects, if there is one, on ``effect_rows``.
+) -> MadeScores:
+    """Score a population by a model, and by a model of effects, if there is one.
 
     ``level`` shifts the log-odds of the model's scores. A replay asks this again, of the version
     that scored then.
@@ -243,47 +323,40 @@ def make_scores(
     from usergrowth_dagster.learning.scoring import score
 
     loaded, most = load(model), settings.max_unseen_share
-    found = score(engine, loaded, "scoring_rows", max_unseen_share=most, level=level)
-    engine.bind_arrow("model_scores", found)
+    by_response = score(engine, loaded, str(rows.response), max_unseen_share=most, level=level)
+    response = bind_arrow(engine, "model_scores", by_response)
+    of_effects = None
     if effects is not None:
-        found = score(engine, effects, "effect_rows", max_unseen_share=most)
-        engine.bind_arrow("model_effects", found)
-    engine.run(f"create or replace temp table _scores as {_scores_sql(task, model, effects)}")
-    return loaded
+        by_effects = score(engine, effects, str(rows.effects), max_unseen_share=most)
+        of_effects = bind_arrow(engine, "model_effects", by_effects)
+    sql = _scores_sql(task, rows.population, (model, response), (effects, of_effects))
+    return MadeScores(bind_query(engine, "made_scores", sql, keep=True), response, loaded)
 
 
-def _drift(engine: Engine, model: "LoadedModel", settings: Settings) -> "Drift | None":
+def _drift(
+    engine: Engine, made: MadeScores, rows: ScoringRows, settings: Settings
+) -> "Drift | None":
     """How far the scored rows are from those that the model learned from."""
     from usergrowth_dagster.learning.drift import measure
 
-    scores = engine.arrow("select score from model_scores").column("score").to_numpy()
-    return measure(engine, "scoring_rows", model, settings, scores=scores)
+    scores = engine.arrow(f"select score from {made.response}").column("score").to_numpy()
+    return measure(engine, str(rows.response), made.model, settings, scores=scores)
 
 
 def _scored(engine: Engine, project: Project, task: Task, *, unchanged: bool) -> Scored:
     """What the table says of a task."""
-    bind_scores(engine, project, task)
+    standing = bind_scores(engine, project, task)
     rows, scored, mean, name, version, uplift = engine.rows(
         "select count(*), count(score), avg(score), any_value(model_name), "
-        "any_value(model_version), any_value(uplift_version) from task_scores"
+        f"any_value(model_version), any_value(uplift_version) from {standing}"
     )[0]
     return Scored(
         rows, scored, name or "", version or "", unchanged, mean, uplift_version=uplift or ""
     )
 
 
-def bind_scores(engine: Engine, project: Project, task: Task) -> list[str]:
-    """Make the view ``task_scores``; returns the files it reads."""
-    landed = project.warehouse.files(SCORES, first=task.execution_date, last=task.execution_date)
-    files = [
-        name for name in landed.get(task.execution_date, []) if f"/task_id={task.task_id}/" in name
-    ]
-    engine.bind_files("task_scores", files, {n: kind for n, (kind, _) in SCORE_COLUMNS.items()})
-    return files
-
-
-def _require_features(engine: Engine, task: Task) -> None:
-    if engine.value("select count(*) from user_features") == 0:
+def _require_features(engine: Engine, task: Task, rows: ScoringRows) -> None:
+    if engine.value(f"select count(*) from {rows.features[0]}") == 0:
         raise UserError(
             f"no features of {task.execution_date}: land the days before it and materialize "
             f"user_features for it (usergrowth run --date {task.execution_date})",
@@ -297,11 +370,7 @@ def _hash(parts: Iterable[str]) -> str:
 
 
 def _fingerprint(
-    population: list[str],
-    files: list[str],
-    model: "ModelRef",
-    effects: "ModelRef | None",
-    level: float,
+    rows: ScoringRows, model: "ModelRef", effects: "ModelRef | None", level: float
 ) -> str:
     """What scores are made from; it begins with the population, so that this can be asked alone."""
     models = [model.name, str(model.version)]
@@ -309,26 +378,32 @@ def _fingerprint(
         models.append(f"{effects.name} {effects.version}")
     if level:
         models.append(f"level {level:.9f}")
-    return f"{_hash(population)}-{_hash([*files, *models])}"
+    return f"{rows.population.fingerprint}-{_hash([*rows.feature_files, *models])}"
 
 
-def is_scored(project: Project, task: Task, population: list[str]) -> bool:
-    """Whether the scores that stand were made from these files of the population."""
+def is_scored(project: Project, task: Task, population: Relation) -> bool:
+    """Whether the scores that stand were made from the population as it is now."""
     mark = project.warehouse.fingerprint(SCORES, task.execution_date, {"task_id": task.task_id})
-    return (mark or "").startswith(f"{_hash(population)}-")
+    return (mark or "").startswith(f"{population.fingerprint}-")
 
 
-def _scores_sql(task: Task, model: "ModelRef", effects: "ModelRef | None") -> str:
-    found, joined = ("cast(null as double)", "cast(null as varchar)"), ""
+def _scores_sql(
+    task: Task,
+    population: Relation,
+    by_model: "tuple[ModelRef, Relation]",
+    by_effects: "tuple[ModelRef | None, Relation | None]",
+) -> str:
+    (model, response), (effects, of_effects) = by_model, by_effects
+    uplift, uplift_version, joined = "cast(null as double)", "cast(null as varchar)", ""
     if effects is not None:
-        found = ("e.score", literal(str(effects.version)))
-        joined = ' left join model_effects as e using ("row")'
+        uplift, uplift_version = "e.score", literal(str(effects.version))
+        joined = f' left join {of_effects} as e using ("row")'
     return (
         f"select date '{task.execution_date}' as ds, '{task.task_id}' as task_id, "
         'p."row", p.user_id, p.item_id, s.score, '
         f"'{model.name}' as model_name, '{model.version}' as model_version, "
-        f"{found[0]} as uplift, {found[1]} as uplift_version "
-        f'from task_population as p left join model_scores as s using ("row"){joined}'
+        f"{uplift} as uplift, {uplift_version} as uplift_version "
+        f'from {population} as p left join {response} as s using ("row"){joined}'
     )
 
 

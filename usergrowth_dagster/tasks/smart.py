@@ -9,13 +9,26 @@ from usergrowth_dagster.messaging.policy.zones import recipient_zone
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.messaging.schedules.smart_send import SmartWindow, choose_times
 from usergrowth_dagster.messaging.schedules.windows import first_due, smart_end
-from usergrowth_dagster.tasks.features import bind_table
-from usergrowth_dagster.tasks.people import rules_of
+from usergrowth_dagster.tasks.exclusions import rules_of
+from usergrowth_dagster.tasks.inputs import DecisionInputs
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.models import load_graph
+from usergrowth_dagster.warehouse.relation import (
+    Relation,
+    bind_arrow,
+    bind_days,
+    bind_query,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_PREFIX = (
+    "left(number, case when starts_with(number, '+1') or starts_with(number, '+86') "
+    "then 8 else 11 end)"
+)
+"""The part of a number that says its zone, at most (see ``messaging.policy.zones``)."""
 
 
 def smart_window(project: Project, task: Task) -> SmartWindow:
@@ -33,65 +46,62 @@ def smart_window(project: Project, task: Task) -> SmartWindow:
     )
 
 
-def bind_smart_times(
-    engine: Engine, project: Project, task: Task, recipients: str, address: str
-) -> None:
-    """Make the table ``smart_times`` for the recipients of a task that can be sent to.
+def choose_send_times(inputs: DecisionInputs, recipients: Relation) -> Relation:
+    """Choose a time for each recipient of a task who can be sent to.
 
     The capacity of an hour is that of the setting ``gateway_rate``; without it there is no limit.
 
     Args:
-        engine: where the relations are.
-        project: the home.
-        task: a decided task with a smart send.
-        recipients: relation of ``row``, ``rank``, ``user_id``, ``phone``, ``zone`` (the attribute),
+        inputs: of a decided task with a smart send.
+        recipients: ``row``, ``rank``, ``user_id``, ``phone``, ``email``, ``zone`` (the attribute),
             ``segments`` and ``reason`` (why somebody is not sent to).
-        address: its column with the address of the channel.
+
+    Returns:
+        ``row``, ``not_before`` (UTC) and ``reason``, why there is no time.
     """
-    day = task.execution_date
+    engine, project, day = inputs.engine, inputs.project, inputs.task.execution_date
     days = [day - timedelta(days=back) for back in range(1, project.settings.lookback_days + 1)]
-    bind_table(engine, project, "user_day", days)
-    engine.run(
-        """
-        create or replace temp table smart_reached as
-        select "row", rank as place, user_id, zone as attribute,
-            """
+    activity = bind_days(
+        engine, project.warehouse, "user_day", days, load_graph().types("user_day")
+    )
+    address = "email" if inputs.task.spec.channel == "email" else "phone"
+    reached = bind_query(
+        engine,
+        "smart_reached",
+        'select "row", rank as place, user_id, zone as attribute, '
         f"coalesce({number_sql('phone')}, '') as number from {recipients} "
         "where reason is null and segments is not null "
-        f"and trim(coalesce({address}, '')) != ''"
+        f"and trim(coalesce({address}, '')) != ''",
+        keep=True,
     )
-    keys = f"attribute, length(number) as size, {_TOLD} as told"
-    engine.run(f"create or replace temp view smart_keyed as select *, {keys} from smart_reached")
-    engine.bind_arrow("smart_zones", _zones(engine))
-    engine.run(
-        """
-        create or replace temp table smart_people as
-        select k."row", k.place, k.user_id, z.zone
-        from smart_keyed as k
-        left join smart_zones as z
-            on z.size = k.size and z.told = k.told and z.attribute is not distinct from k.attribute
-        """
+    keys = f"attribute, length(number) as size, {_PREFIX} as prefix"
+    keyed = bind_query(engine, "smart_keyed", f"select *, {keys} from {reached}")
+    zones = bind_arrow(engine, "smart_zones", _zones(engine, keyed))
+    people = bind_query(
+        engine,
+        "smart_people",
+        f'select k."row", k.place, k.user_id, z.zone from {keyed} as k left join {zones} as z '
+        "on z.size = k.size and z.prefix = k.prefix "
+        "and z.attribute is not distinct from k.attribute",
+        keep=True,
     )
-    choose_times(engine, "smart_people", "user_day", smart_window(project, task))
+    return choose_times(engine, people.name, activity.name, smart_window(project, inputs.task))
 
 
-_TOLD = "left(number, case when starts_with(number, '+1') or starts_with(number, '+86') "
-_TOLD += "then 8 else 11 end)"
-"""The part of a number that tells its zone, at most (see ``messaging.zones``)."""
-
-
-def _zones(engine: Engine) -> "pa.Table":
+def _zones(engine: Engine, keyed: Relation) -> "pa.Table":
     """Zones by attribute, and by length and beginning of the number; so many, not one a person."""
     import pyarrow as pa
 
-    found = engine.rows(
-        "select attribute, size, told, any_value(number) from smart_keyed group by all"
+    keys = engine.rows(
+        f"select attribute, size, prefix, any_value(number) from {keyed} group by all"
     )
-    zones = [(row[0], row[1], row[2], recipient_zone(row[0], row[3])) for row in found]
+    zones = [(row[0], row[1], row[2], recipient_zone(row[0], row[3])) for row in keys]
     layout = pa.schema(
         [
-            *(("attribute", pa.string()), ("size", pa.int64())),
-            *(("told", pa.string()), ("zone", pa.string())),
+            ("attribute", pa.string()),
+            ("size", pa.int64()),
+            ("prefix", pa.string()),
+            ("zone", pa.string()),
         ]
     )
     columns = [list(column) for column in zip(*zones, strict=True)] or [[] for _ in layout]

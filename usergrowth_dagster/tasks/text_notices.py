@@ -10,9 +10,10 @@ from usergrowth_dagster.data.notices import html_codes
 from usergrowth_dagster.data.population import FOLDER, population_files, population_uploads
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.texts import placeholders
+from usergrowth_dagster.tasks.attributes import unknown_zones_loaded, unknown_zones_sentence
 from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.zones import unknown_zones_loaded, unknown_zones_sentence
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.relation import Relation
 
 
 def notices_of_texts(spec: CampaignSpec) -> list[str]:
@@ -53,6 +54,6 @@ def _notices_of_upload(project: Project, name: str, reading: Reading) -> list[st
         return [*loader.notices[day], *held]
 
 
-def notices_of_population(engine: Engine) -> list[str]:
-    """What is odd about the values of the bound ``task_population``."""
-    return [sentence for _, sentence in html_codes(engine.connection, "task_population", "ds")]
+def notices_of_population(engine: Engine, population: Relation) -> list[str]:
+    """What is odd about the values of a task's population."""
+    return [sentence for _, sentence in html_codes(engine.connection, str(population), "ds")]

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Select, or_, select
 
-from usergrowth_dagster.audience.records import bind_decisions
+from usergrowth_dagster.audience.records import decided_rows
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.wall_clock import moment_of
@@ -39,6 +39,7 @@ from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.touch_files import write_rows
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.relation import Relation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -132,7 +133,7 @@ def bind_touches(engine: Engine, project: Project, first: date, last: date) -> N
     for made in occurrences:
         due = made["due"].astimezone(zone).date()
         day = made["audience_date"] or made["execution_date"]
-        decisions = bind_decisions(engine, project.warehouse, day, made["task_id"], "_drawn")
+        decisions = decided_rows(engine, project.warehouse, day, made["task_id"])
         _add(engine, made, decisions, due if first <= due <= last else None)
 
 
@@ -201,7 +202,7 @@ def _arrow(part: Sequence[Any], zone: str) -> "pa.Table":
     return pa.table({**columns, "sent": pc.local_timestamp(times.cast(pa.timestamp("us", zone)))})
 
 
-def _add(engine: Engine, made: dict[str, Any], decisions: str, due: date | None) -> None:
+def _add(engine: Engine, made: dict[str, Any], decisions: Relation, due: date | None) -> None:
     """Add an occurrence's touches, and its held-out rows when it is due within the days."""
     campaign, task, copy, channel = (
         literal(made[name]) for name in ("campaign", "task_id", "template", "channel")

@@ -1,6 +1,6 @@
 """Why a person got a message, or did not: from the decision down to the receipt."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -8,8 +8,6 @@ from typing import Any
 from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
 from usergrowth_dagster.audience.eligibility import OUTCOMES as OUTCOMES_IN_ORDER
 from usergrowth_dagster.audience.records import TABLE as DECISIONS
-from usergrowth_dagster.audience.records import bind_decisions
-from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task, all_tasks
 from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS
@@ -22,16 +20,15 @@ from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.quoting import identifier
 from usergrowth_dagster.ranks import UPLIFT
-from usergrowth_dagster.tasks.pinned import pinned_task
-from usergrowth_dagster.tasks.pins import Pins, read_pins
+from usergrowth_dagster.tasks.decision import Decision, read_decision
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.questions import question_of
 from usergrowth_dagster.tasks.reasons import task_sentence
 from usergrowth_dagster.tasks.why_features import what_mattered
 from usergrowth_dagster.tasks.why_steps import Cut, Step, sending_step, steps_of
-from usergrowth_dagster.tasks.why_unknown import require_known_user
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.population import POPULATION
+from usergrowth_dagster.warehouse.relation import bind_days, bind_files
 
 _PEOPLE = {
     "ds": "DATE",
@@ -50,6 +47,7 @@ _DECISION = (
 _OUTCOME = {name: kind for name, (kind, _) in OUTCOME_COLUMNS.items()}
 _AFTER = ("returned", "days_to_return", "amount", "window_last", "counted_until", "sent")
 _FIRST_CHOSEN = OUTCOMES_IN_ORDER.index("below_threshold")
+_LANDED_TABLES = ("population", "raw_user", "raw_behavior", "raw_operation")
 _MATTERED = 3  # tasks, the newest, whose models are asked: each has to be loaded
 
 
@@ -135,7 +133,7 @@ def why(
     contact = record.contact
     told = forgotten or record.messages or contact.suppressed or contact.lifted
     if not (inside or told):
-        require_known_user(project, user_id)
+        _require_known(project, user_id)
     return Why(
         user_id,
         _answer(user_id, inside, forgotten, contact, len(tasks), project),
@@ -172,28 +170,46 @@ def _rows(
     engine: Engine,
     project: Project,
     table: str,
-    kinds: dict[str, str],
+    kinds: Mapping[str, str],
     days: Sequence[date],
     user_id: str,
 ) -> list[dict[str, Any]]:
     """A user's rows of some days of a table."""
-    landed = project.warehouse.files(table)
-    files = [name for day in days for name in landed.get(day, [])]
-    engine.bind_files(table, files, kinds)
+    rows = bind_days(engine, project.warehouse, table, days, kinds)
     listed = ", ".join(map(identifier, kinds))
-    found = engine.rows(
-        f'select {listed} from {table} where user_id = ? order by ds, task_id, "row"', [user_id]
+    mine = engine.rows(
+        f'select {listed} from {rows} where user_id = ? order by ds, task_id, "row"', [user_id]
     )
-    return [dict(zip(kinds, row, strict=True)) for row in found]
+    return [dict(zip(kinds, row, strict=True)) for row in mine]
 
 
 def _feature_days(
     engine: Engine, project: Project, days: Sequence[date], user_id: str
 ) -> set[date]:
-    landed = project.warehouse.files("user_features")
-    files = [name for day in days for name in landed.get(day, [])]
-    engine.bind_files("user_features", files, {"ds": "DATE", "user_id": "VARCHAR"})
-    return {d for (d,) in engine.rows("select ds from user_features where user_id = ?", [user_id])}
+    kinds = {"ds": "DATE", "user_id": "VARCHAR"}
+    features = bind_days(engine, project.warehouse, "user_features", days, kinds)
+    return {
+        day for (day,) in engine.rows(f"select ds from {features} where user_id = ?", [user_id])
+    }
+
+
+def _require_known(project: Project, user_id: str) -> None:
+    """Refuse a user id that stands in no population and in nothing that has landed, on any day.
+
+    Raises:
+        UserError: it does not.
+    """
+    with open_engine(project.settings) as engine:
+        for table in _LANDED_TABLES:
+            files = [name for names in project.warehouse.files(table).values() for name in names]
+            rows = bind_files(engine, table, files, {"user_id": "VARCHAR"})
+            if engine.rows(f"select 1 from {rows} where user_id = ? limit 1", [user_id]):
+                return
+    raise UserError(
+        f"no user is called {user_id!r}: the id stands in no population, message, suppression, or "
+        "landed user, behavior or operation; give the user_id as it is written there",
+        code="person.unknown",
+    )
 
 
 def _story(
@@ -222,12 +238,12 @@ def _story(
     )
 
 
-def _active_within(project: Project, spec: CampaignSpec, pins: Pins | None) -> int | None:
+def _active_within(project: Project, decision: Decision) -> int | None:
     """Days in which a user had to be active to be decided on; None: any user."""
     days = project.settings.active_days
-    if pins is not None:
-        days = pins.settings.get("active_days", days)
-    return question_of(project.settings, spec).active_within(days)
+    if decision.made_from is not None:
+        days = decision.made_from.settings.get("active_days", days)
+    return question_of(project.settings, decision.spec).active_within(days)
 
 
 def _explain(
@@ -247,17 +263,18 @@ def _explain(
         deep: whether the model is asked.
     """
     row = story.decisions[0]
-    pins = read_pins(project.warehouse, task.task_id).get(task.execution_date)
-    spec = task.spec if pins is None else pinned_task(pins).spec
     story.eligible = OUTCOMES_IN_ORDER.index(row["outcome"]) >= _FIRST_CHOSEN
-    cut = _cut(project, task)
-    story.steps = steps_of(row, spec, pins, cut, _active_within(project, spec, pins))
+    with open_engine(project.settings) as engine:
+        decision = read_decision(engine, project, task)
+        cut = _cut(engine, decision)
+    within = _active_within(project, decision)
+    story.steps = steps_of(row, decision.spec, decision.made_from, cut, within)
     if row["arm"] == "treatment":
         story.steps.append(sending_step(story.messages))
     if row["score"] is None:
         story.mattered_note = "there is no score"
     elif deep:
-        story.mattered, story.mattered_note = what_mattered(project, pins, row["row"])
+        story.mattered, story.mattered_note = what_mattered(project, decision.made_from, row["row"])
     else:
         story.mattered_note = "ask with --campaign or --date for the features of this task"
     for found in measured:
@@ -269,14 +286,12 @@ def _explain(
             story.outcome = {name: found[name] for name in _AFTER}
 
 
-def _cut(project: Project, task: Task) -> Cut:
+def _cut(engine: Engine, decision: Decision) -> Cut:
     """Where the task's choice ended."""
-    with open_engine(project.settings) as engine:
-        name = bind_decisions(engine, project.warehouse, task.execution_date, task.task_id)
-        rank, score = engine.rows(
-            f"select max(rank), arg_max(score, rank) from {name} "
-            "where outcome in ('selected', 'holdout')"
-        )[0]
+    rank, score = engine.rows(
+        f"select max(rank), arg_max(score, rank) from {decision.rows} "
+        "where outcome in ('selected', 'holdout')"
+    )[0]
     return Cut(rank, score)
 
 

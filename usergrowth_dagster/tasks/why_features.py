@@ -4,10 +4,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.tasks.pinned import pinned_project, pinned_task
-from usergrowth_dagster.tasks.pins import Pins
 from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.score import bind_population, bind_scoring_rows
+from usergrowth_dagster.tasks.provenance import Provenance, project_then, task_then
+from usergrowth_dagster.tasks.score import RESPONSE, bind_population, bind_scoring_rows
 from usergrowth_dagster.tasks.train import training_config
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.models import load_graph
@@ -16,7 +15,7 @@ FEATURE_TABLES = ("user_features", "user_item_features")
 
 
 def what_mattered(
-    project: Project, pins: Pins | None, row: int, *, top: int = 6
+    project: Project, made_from: Provenance | None, row: int, *, top: int = 6
 ) -> tuple[list[dict[str, Any]], str]:
     """The features that moved a row's score most, and why there are none, if so.
 
@@ -25,7 +24,7 @@ def what_mattered(
 
     Args:
         project: the home.
-        pins: what the decision was made from.
+        made_from: the provenance of the decision; None where it was not kept.
         row: the row's place in the upload.
         top: how many at most.
     """
@@ -33,26 +32,27 @@ def what_mattered(
     from usergrowth_dagster.learning.contributions import contributions
     from usergrowth_dagster.learning.store import versions
 
-    if pins is None or pins.scored is None or "response" not in pins.scored.models:
+    if made_from is None or made_from.scored is None or RESPONSE not in made_from.scored.models:
         return [], "what the score was made from was not written down then"
     storage = project.warehouse.storage
-    if not all(storage.exists(path) for path in pins.scored.files):
+    if not all(storage.exists(path) for path in made_from.scored.files):
         return [], "features that the score was made from are gone"
-    pin = pins.scored.models["response"]
-    refs = [ref for ref in versions(project.settings, pin.name) if ref.version == pin.version]
-    if not refs:
-        return [], f"{pin.name} version {pin.version} is not in MLflow any more"
+    scored_by = made_from.scored.models[RESPONSE]
+    every = versions(project.settings, scored_by.name)
+    ref = next((one for one in every if one.version == scored_by.version), None)
+    if ref is None:
+        return [], f"{scored_by.name} version {scored_by.version} is not in MLflow any more"
     try:
-        model = load(replace(refs[0], digest=pin.digest))
+        model = load(replace(ref, digest=scored_by.digest))
     except UserError as error:
         return [], str(error)
-    then, task = pinned_project(project, pins, as_scored=True), pinned_task(pins)
+    then, task = project_then(project, made_from, as_scored=True), task_then(made_from)
     with open_engine(then.settings) as engine:
-        bind_population(engine, then, task)
-        bind_scoring_rows(engine, then, task, training_config(then, task.spec))
-        found = contributions(engine, model, "scoring_rows", row, top=top)
-    told = [{**asdict(one), "meaning": meaning_of(one.column, one.key)} for one in found]
-    return told, "" if told else "no feature of this user differs from those of the others"
+        population = bind_population(engine, then, task)
+        rows = bind_scoring_rows(engine, then, task, population, training_config(then, task.spec))
+        parts = contributions(engine, model, str(rows.response), row, top=top)
+    features = [{**asdict(one), "meaning": meaning_of(one.column, one.key)} for one in parts]
+    return features, "" if features else "no feature of this user differs from those of the others"
 
 
 def meaning_of(column: str, key: str | None) -> str:

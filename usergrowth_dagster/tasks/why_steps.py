@@ -11,7 +11,7 @@ from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.effects.policies import words
 from usergrowth_dagster.learning.problems import problems
 from usergrowth_dagster.ranks import UPLIFT
-from usergrowth_dagster.tasks.pins import Pins
+from usergrowth_dagster.tasks.provenance import Provenance
 from usergrowth_dagster.tasks.reasons import SKIP_WORDS
 
 Reply = Literal["yes", "no", "not asked"]
@@ -36,26 +36,30 @@ class Cut:
 
 
 def steps_of(
-    row: Mapping[str, Any], spec: CampaignSpec, pins: Pins | None, cut: Cut, within: int | None
+    row: Mapping[str, Any],
+    spec: CampaignSpec,
+    made_from: Provenance | None,
+    cut: Cut,
+    within: int | None,
 ) -> list[Step]:
     """All that was asked of a row of a decision, in order.
 
     Args:
         row: with the columns of the decisions table.
-        spec: the campaign as the task sees it, used where nothing was pinned.
-        pins: what the decision was made from, if that was kept.
+        spec: the campaign as the task sees it, used where nothing was kept.
+        made_from: what the decision was made from, if that was kept.
         cut: of the task.
         within: days in which a user had to be active to be decided on; None: any user.
     """
     return [
-        *_eligibility(row, spec, pins, within),
-        *_selection(row, pins, cut),
-        *_control(row, pins),
+        *_eligibility(row, spec, made_from, within),
+        *_selection(row, made_from, cut),
+        *_control(row, made_from),
     ]
 
 
 def _eligibility(
-    row: Mapping[str, Any], spec: CampaignSpec, pins: Pins | None, within: int | None
+    row: Mapping[str, Any], spec: CampaignSpec, made_from: Provenance | None, within: int | None
 ) -> Iterator[Step]:
     outcome = row["outcome"]
     reached = OUTCOMES.index(outcome) if outcome in OUTCOMES else len(OUTCOMES)
@@ -63,8 +67,8 @@ def _eligibility(
         place = OUTCOMES.index(name)
         answer: Reply = "yes" if place < reached else "no" if place == reached else "not asked"
         detail = ""
-        if name in ("suppressed", "capped") and answer == "no" and pins is not None:
-            detail = f"by the contact policy as of {pins.contact['moment'][:16]} UTC"
+        if name in ("suppressed", "capped") and answer == "no" and made_from is not None:
+            detail = f"by the contact policy as of {made_from.contact['moment'][:16]} UTC"
         if name == "no_features" and row["score"] is not None:
             detail = _scored(row)
         yield Step(question, answer, detail)
@@ -109,15 +113,15 @@ def _questions(spec: CampaignSpec, within: int | None) -> dict[str, str]:
     return asked
 
 
-def _selection(row: Mapping[str, Any], pins: Pins | None, cut: Cut) -> Iterator[Step]:
+def _selection(row: Mapping[str, Any], made_from: Provenance | None, cut: Cut) -> Iterator[Step]:
     outcome = row["outcome"]
     ranked = row["rank"] is not None
-    policy = None if pins is None else parse_policy(pins.choice["policy"])
-    if policy is None or pins is None:
+    policy = None if made_from is None else parse_policy(made_from.choice["policy"])
+    if policy is None or made_from is None:
         question = "chosen by the campaign's policy"
     else:
-        question = words(policy, pins.settings.get("currency", ""))
-        if pins.choice.get("note"):
+        question = words(policy, made_from.settings.get("currency", ""))
+        if made_from.choice.get("note"):
             question += " (the campaign's fallback)"
     if not ranked:
         yield Step(question, "not asked")
@@ -145,10 +149,10 @@ def _placed(row: Mapping[str, Any], policy: Policy | None, cut: Cut) -> str:
     return told
 
 
-def _control(row: Mapping[str, Any], pins: Pins | None) -> Iterator[Step]:
+def _control(row: Mapping[str, Any], made_from: Provenance | None) -> Iterator[Step]:
     """Both control groups, the one of all campaigns first."""
     outcome, by = row["outcome"], row["holdout"] or "campaign"
-    told = {} if pins is None else pins.choice
+    told = {} if made_from is None else made_from.choice
     for kind, name, question in (
         ("global", "global_holdout", "not in the control group of all campaigns"),
         ("campaign", "holdout", "not in the campaign's control group"),

@@ -63,6 +63,17 @@ class PinnedWarehouse(Warehouse):
         """None: what was written is not asked for."""
         return {}
 
+    def notes(
+        self,
+        table: str,
+        scope: Mapping[str, str] | None = None,
+        *,
+        first: date | None = None,
+        last: date | None = None,
+    ) -> dict[date, dict[str, Any]]:
+        """None: what was noted is not asked for."""
+        return {}
+
     def replace(self, table: str, *_data: Any, **_how: Any) -> Commit:
         """Refused."""
         raise TypeError(f"{table}: pinned tables cannot be written")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
+from usergrowth_dagster.quoting import identifier
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.tables import Warehouse
 
@@ -36,7 +37,7 @@ class Relation:
 
     def __str__(self) -> str:
         """The quoted name, ready for FROM."""
-        return '"' + self.name.replace('"', '""') + '"'
+        return identifier(self.name)
 
 
 def bind_files(
@@ -69,9 +70,9 @@ def bind_query(
     """
     name = engine.unique_name(kind)
     made = "temp table" if keep else "view"
-    engine.run(f'create or replace {made} "{name}" as {sql}')
+    engine.run(f"create or replace {made} {identifier(name)} as {sql}")
     files = tuple(dict.fromkeys(path for relation in of for path in relation.files))
-    columns = engine.describe(f'select * from "{name}"')
+    columns = engine.describe(f"select * from {identifier(name)}")
     return Relation(name, columns, files, files_fingerprint(files))
 
 
@@ -79,7 +80,7 @@ def bind_arrow(engine: Engine, kind: str, table: "pa.Table", fingerprint: str = 
     """The rows of an Arrow table; the fingerprint, if given, is the caller's."""
     name = engine.unique_name(kind)
     engine.bind_arrow(name, table)
-    return Relation(name, engine.describe(f'select * from "{name}"'), (), fingerprint)
+    return Relation(name, engine.describe(f"select * from {identifier(name)}"), (), fingerprint)
 
 
 def bind_days(

@@ -23,6 +23,7 @@ from zoneinfo import ZoneInfo
 
 from usergrowth_dagster.messaging.policy.hours import zones_of
 from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.relation import Relation, bind_query
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,11 +64,8 @@ class SmartWindow:
             moment, number = moment + _HOUR, number + 1
 
 
-def choose_times(engine: Engine, people: str, activity: str, window: SmartWindow) -> None:
-    """Make the table ``smart_times``: ``row``, ``not_before`` TIMESTAMP (UTC), ``reason``.
-
-    Each of the people is in it once, with a time or with a reason: ``window_full`` or
-    ``quiet_hours``.
+def choose_times(engine: Engine, people: str, activity: str, window: SmartWindow) -> Relation:
+    """Choose a time for each of some people.
 
     Args:
         engine: where the relations are.
@@ -75,6 +73,10 @@ def choose_times(engine: Engine, people: str, activity: str, window: SmartWindow
             (an IANA name, several joined by ``|``, or NULL for the business zone).
         activity: relation of ``user_id`` and ``hours`` MAP(VARCHAR, DOUBLE), as ``user_day``.
         window: the time that can be chosen from.
+
+    Returns:
+        ``row``, ``not_before`` TIMESTAMP (UTC) and ``reason``: each of the people once, with a time
+        or with a reason, ``window_full`` or ``quiet_hours``.
     """
     _wishes(engine, people, activity)
     zones = [row[0] for row in engine.rows("select distinct zone from smart_left")]
@@ -90,7 +92,7 @@ def choose_times(engine: Engine, people: str, activity: str, window: SmartWindow
     )
     for (day,) in engine.rows("select distinct day from smart_slots order by day"):
         _one_day(engine, day)
-    _spread(engine, window)
+    return _spread(engine, window)
 
 
 def _wishes(engine: Engine, people: str, activity: str) -> None:
@@ -238,12 +240,13 @@ def _one_day(engine: Engine, day: int) -> None:
     )
 
 
-def _spread(engine: Engine, window: SmartWindow) -> None:
+def _spread(engine: Engine, window: SmartWindow) -> Relation:
     first = next((start for _, start, _, _ in window.slots()), window.opens)
     base = f"{first.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-    engine.run(
+    times = bind_query(
+        engine,
+        "smart_times",
         f"""
-        create or replace temp table smart_times as
         select t."row", timestamp '{base}' + to_microseconds(cast(1e6 * (
                 3600.0 * t.slot + s.low + (s.high - s.low) * (
                     row_number() over (partition by t.slot, s.low, s.high order by t.place, t."row")
@@ -257,7 +260,9 @@ def _spread(engine: Engine, window: SmartWindow) -> None:
         select w."row", null, case when z.zone is null then '{CLOSED}' else '{FULL}' end
         from smart_left as w
         left join (select distinct zone from smart_slots) as z using (zone)
-        """
+        """,
+        keep=True,
     )
     for name in ("profile", "left", "slots", "room", "taken", "want", "chosen"):
         engine.run(f"drop table if exists smart_{name}")
+    return times

@@ -1,14 +1,15 @@
-"""What a task knows of its people beyond their features: attributes, addresses, and who is barred.
+"""Who is excluded from a decision: those whom the contact policy would keep from getting anything.
 
-Barred are those whom the contact policy would keep from getting anything: active suppressions and
-caps. They are left out before anyone is chosen, so that the control group is as large a part of
-those who could be texted as was drawn. The policy is asked again at planning and at sending.
+They have an active suppression, or have had as many messages as one may get. They are left out
+before anyone is chosen, so that the control group is as large a part of those who could be texted
+as was drawn. The policy is asked again at planning and at sending.
 
 For the same reason a cap counts what the control groups of an earlier campaign, its own and the
 global one, would have got: else whoever is always held out would never be capped, and those left to
 choose from would be mostly people of the control groups.
 """
 
+import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from usergrowth_dagster.addresses.sql import number_sql
 from usergrowth_dagster.audience.eligibility import Channel, address_sql
-from usergrowth_dagster.audience.records import bind_decisions
+from usergrowth_dagster.audience.records import decided_rows
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.control.wall_clock import moment_of
@@ -30,60 +31,18 @@ from usergrowth_dagster.messaging.people.phones import PhoneVault, open_vault
 from usergrowth_dagster.messaging.policy.contact import SENT_STATES, ContactRules, contact_rules
 from usergrowth_dagster.messaging.policy.suppression import suppressed
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
-from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.tasks.features import bind_table
+from usergrowth_dagster.tasks.attributes import address_column_sql
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.relation import Relation, bind_arrow, bind_query
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_M = schema.message
+message = schema.message
 _KEYS = 50_000
 _HASHES = ("phone_hash", "user_hash")
-
-
-def bind_attributes(engine: Engine, project: Project, task: Task) -> list[str]:
-    """Make the view ``user_attributes``: users' attributes as of the date; returns its files.
-
-    They are those of the newest landed day before the execution date, each of which is whole.
-    """
-    landed = [day for day in project.warehouse.days("stg_user") if day < task.execution_date]
-    files = bind_table(engine, project, "stg_user", [max(landed)] if landed else [])
-    engine.run(
-        "create or replace view user_attributes as select user_id, any_value(kvs_str) as kvs_str, "
-        "any_value(kvs_num) as kvs_num from stg_user group by user_id"
-    )
-    return files
-
-
-def attribute_sql(name: str, people: str = "p", attributes: str = "a") -> str:
-    """DuckDB expression: a population column, else the user's attribute of that name; or NULL.
-
-    Args:
-        name: the column's or attribute's name.
-        people: alias of ``task_population``.
-        attributes: alias of ``user_attributes``.
-    """
-    key = literal(name)
-    return (
-        f"coalesce(nullif(trim({people}.variables[{key}]), ''), "
-        f"nullif(trim({attributes}.kvs_str[{key}]), ''), "
-        f"cast({attributes}.kvs_num[{key}] as varchar))"
-    )
-
-
-def consent_sql(name: str | None) -> str:
-    """DuckDB BOOLEAN expression: whether the attribute says true, yes or 1; true without a name."""
-    if name is None:
-        return "true"
-    return f"coalesce(lower({attribute_sql(name)}) in ('true', 'yes', '1', '1.0'), false)"
-
-
-def address_column_sql(channel: Channel) -> str:
-    """DuckDB expression of the channel's address, as uploaded."""
-    return "p.phone" if channel == "sms" else "p.variables['email']"
 
 
 def rules_of(settings: Settings, task: Task) -> ContactRules:
@@ -112,54 +71,79 @@ def contact_moment(settings: Settings, task: Task) -> datetime:
     return max(times)
 
 
-def bind_barred(engine: Engine, project: Project, task: Task) -> str:
-    """Make the table ``barred``: rows of ``task_population`` with suppressed or capped as reason.
+def exclusions(
+    engine: Engine, project: Project, task: Task, population: Relation, moment: datetime
+) -> Relation:
+    """The excluded rows of a population.
+
+    Args:
+        engine: holds the population.
+        project: the home, whose suppressions and messages are asked.
+        task: the task.
+        population: of the task.
+        moment: as of when the contact policy is asked (UTC), by :func:`contact_moment`.
 
     Returns:
-        A hash of its content, "" when it is empty.
+        ``row`` and ``reason``, which is suppressed or capped. The fingerprint is one of the
+        content, "" when nobody is excluded.
     """
+    keys = engine.unique_name("excluded_keys")
     engine.run(
-        "create or replace temp table _barred_keys "
+        f"create temp table {keys} "
         "(phone_hash blob, user_hash blob, user_id varchar, reason varchar)"
     )
     vault = open_vault(project.settings.home, project.settings.default_country)
-    _find_old(engine, project, vault, task)
+    _renew_old_refusals(engine, project, vault, task, population)
     with project.store.read() as connection:
-        held = suppressed(task.spec.channel, task.spec.signature.name)
-        _load(engine, connection, held, "_barred_keys select *, null, 'suppressed'")
-        for since, most in _limits(project.settings, task):
-            _load_capped(engine, connection, project, task, since, most)
-    hashes = engine.rows("select count(phone_hash), count(user_hash) from _barred_keys")[0]
-    parts = [_matches("task_population", "user_id")]
+        refused = suppressed(task.spec.channel, task.spec.signature.name)
+        _load(engine, connection, refused, f"{keys} select *, null, 'suppressed'")
+        for since, most in _limits(project.settings, task, moment):
+            _load_capped(engine, connection, project, task, (since, moment, most), keys)
+    rows = _rows_of_keys(engine, vault, task, population, keys)
+    count, content = engine.rows(
+        f"""select count(*), bit_xor(md5_number_lower(concat("row", reason))) from {rows}"""
+    )[0]
+    mark = hashlib.sha256(f"{count}:{content}".encode()).hexdigest()[:16] if count else ""
+    return Relation(rows.name, rows.columns, fingerprint=mark)
+
+
+def _rows_of_keys(
+    engine: Engine, vault: PhoneVault, task: Task, population: Relation, keys: str
+) -> Relation:
+    """The rows of a population that a key of the excluded belongs to, with the reason."""
+
+    def matches(people: Relation, key: str) -> str:
+        return f'select p."row", k.reason from {people} as p join {keys} as k using ({key})'
+
+    hashes = engine.rows(f"select count(phone_hash), count(user_hash) from {keys}")[0]
+    parts = [matches(population, "user_id")]
     if any(hashes):
         wanted = [name for name, rows in zip(_HASHES, hashes, strict=True) if rows]
-        engine.bind_arrow("_people_hashes", _people_hashes(engine, vault, task, wanted))
-        parts += [_matches("_people_hashes", name) for name in wanted]
-    engine.run(
+        people = bind_arrow(
+            engine, "people_hashes", _people_hashes(engine, vault, task, population, wanted)
+        )
+        parts += [matches(people, name) for name in wanted]
+    return bind_query(
+        engine,
+        "exclusions",
         # of two reasons the greater word: suppressed
-        'create or replace temp table barred as select "row", max(reason) as reason '
-        f'from ({" union all ".join(parts)}) group by "row"'
+        f'select "row", max(reason) as reason from ({" union all ".join(parts)}) group by "row"',
+        keep=True,
     )
-    rows, mark = engine.rows(
-        """select count(*), bit_xor(md5_number_lower(concat("row", reason))) from barred"""
-    )[0]
-    return f"{rows}:{mark}" if rows else ""
 
 
-def _find_old(engine: Engine, project: Project, vault: PhoneVault, task: Task) -> None:
+def _renew_old_refusals(
+    engine: Engine, project: Project, vault: PhoneVault, task: Task, population: Relation
+) -> None:
     """Let refusals that an earlier version recorded hold for the numbers of the population."""
     renew(project.store, vault)
     with project.store.read() as connection:
         if task.spec.channel != "sms" or not has_old_refusals(connection):
             return
-    for batch in engine.stream(f"select {number_sql('phone')} as number from task_population"):
+    for batch in engine.stream(f"select {number_sql('phone')} as number from {population}"):
         numbers = [number for number in batch.column("number").to_pylist() if number]
         with project.store.write() as connection:
             carry_over(connection, vault, numbers)
-
-
-def _matches(people: str, key: str) -> str:
-    return f'select p."row", b.reason from {people} as p join _barred_keys as b using ({key})'
 
 
 def _load(engine: Engine, connection: Connection, query: Select[Any], into: str) -> None:
@@ -180,9 +164,9 @@ def _array(values: list[Any]) -> "pa.Array":
     return pa.array(values, None if any(v is not None for v in values) else pa.binary())
 
 
-def _limits(settings: Settings, task: Task) -> list[tuple[datetime, int]]:
-    """So many messages after a time (UTC) bar a person."""
-    rules, moment = rules_of(settings, task), contact_moment(settings, task)
+def _limits(settings: Settings, task: Task, moment: datetime) -> list[tuple[datetime, int]]:
+    """So many messages after a time (UTC) exclude a person."""
+    rules = rules_of(settings, task)
     limits = []
     if rules.cap_messages is not None:
         limits.append((moment - rules.cap_window, rules.cap_messages))
@@ -197,52 +181,58 @@ def _load_capped(
     connection: Connection,
     project: Project,
     task: Task,
-    since: datetime,
-    most: int,
+    limit: tuple[datetime, datetime, int],
+    keys: str,
 ) -> None:
-    """Add the users and the addresses that have had ``most`` messages, or would have."""
-    went_out = [_M.c.state.in_(SENT_STATES), _M.c.sent_time > since]
+    """Add the users and the addresses that have reached a limit, or would have.
+
+    ``limit`` is since when messages count, the moment of the decision, and how many are too many.
+    """
+    since, moment, most = limit
+    went_out = [message.c.state.in_(SENT_STATES), message.c.sent_time > since]
     if task.execution_date < project.settings.current_date():  # nothing from its future
-        went_out.append(_M.c.sent_time <= contact_moment(project.settings, task))
+        went_out.append(message.c.sent_time <= moment)
     number = func.count().label("number")
-    addresses = select(_M.c.phone_hash).where(*went_out, _M.c.phone_hash.is_not(None))
-    addresses = addresses.group_by(_M.c.phone_hash).having(number >= most)
-    _load(engine, connection, addresses, "_barred_keys select phone_hash, null, null, 'capped'")
-    users = select(_M.c.user_id, number).where(*went_out).group_by(_M.c.user_id)
-    if not _bind_held_out(engine, connection, project, went_out):
+    addresses = select(message.c.phone_hash).where(*went_out, message.c.phone_hash.is_not(None))
+    addresses = addresses.group_by(message.c.phone_hash).having(number >= most)
+    _load(engine, connection, addresses, f"{keys} select phone_hash, null, null, 'capped'")
+    users = select(message.c.user_id, number).where(*went_out).group_by(message.c.user_id)
+    had = _held_out(engine, connection, project, went_out)
+    if not engine.value(f"select count(*) from {had}"):
         users = users.having(number >= most)  # those with fewer need not be known
-    _load(engine, connection, users, "_had select user_id, number")
+    _load(engine, connection, users, f"{had} select user_id, number")
     engine.run(
-        "insert into _barred_keys select null, null, user_id, 'capped' from _had "
+        f"insert into {keys} select null, null, user_id, 'capped' from {had} "
         f"group by user_id having sum(number) >= {most}"
     )
 
 
-def _bind_held_out(
+def _held_out(
     engine: Engine,
     connection: Connection,
     project: Project,
     went_out: Sequence[ColumnElement[bool]],
-) -> int:
-    """Make the table ``_had``: held-out users, and how many messages they would have had."""
+) -> str:
+    """A table of held-out users and how many messages they would have had; its name."""
     made = schema.occurrence
-    sent = select(_M.c.id).where(_M.c.occurrence_id == made.c.id, *went_out).exists()
-    found = connection.execute(
+    sent = select(message.c.id).where(message.c.occurrence_id == made.c.id, *went_out).exists()
+    occurrences_of = connection.execute(
         select(made.c.task_id, made.c.audience_date, func.count())
         .where(sent, made.c.audience_date.is_not(None))
         .group_by(made.c.task_id, made.c.audience_date)
     ).tuples()
-    engine.run("create or replace temp table _had (user_id varchar, number bigint)")
-    for task_id, day, occurrences in found.all():
-        decisions = bind_decisions(engine, project.warehouse, day, task_id, "_earlier")
+    had = engine.unique_name("had")
+    engine.run(f"create temp table {had} (user_id varchar, number bigint)")
+    for task_id, day, occurrences in occurrences_of.all():
+        earlier = decided_rows(engine, project.warehouse, day, task_id)
         engine.run(
-            f"insert into _had select user_id, {occurrences} from {decisions} where arm = 'control'"
+            f"insert into {had} select user_id, {occurrences} from {earlier} where arm = 'control'"
         )
-    return int(engine.value("select count(*) from _had"))
+    return had
 
 
 def _people_hashes(
-    engine: Engine, vault: PhoneVault, task: Task, hashes: Sequence[str]
+    engine: Engine, vault: PhoneVault, task: Task, population: Relation, hashes: Sequence[str]
 ) -> "pa.Table":
     """The keyed hashes of a population's addresses and users, as far as they are asked for."""
     import pyarrow as pa
@@ -253,16 +243,16 @@ def _people_hashes(
         [("row", pa.int64()), ("phone_hash", pa.binary()), ("user_hash", pa.binary())]
     )
     chunks = []
-    for batch in engine.stream(
-        f'select "row", user_id, {address} as address from task_population p'
-    ):
+    for batch in engine.stream(f'select "row", user_id, {address} as address from {population} p'):
         nothing = pa.nulls(batch.num_rows, pa.binary())
         phones = users = nothing
         if "phone_hash" in hashes:
-            found = batch.column("address").to_pylist()
-            phones = pa.array([vault.digest(one) if one else None for one in found], pa.binary())
+            addresses = batch.column("address").to_pylist()
+            phones = pa.array(
+                [vault.digest(one) if one else None for one in addresses], pa.binary()
+            )
         if "user_hash" in hashes:
-            found = batch.column("user_id").to_pylist()
-            users = pa.array([vault.user_digest(one) for one in found], pa.binary())
+            names = batch.column("user_id").to_pylist()
+            users = pa.array([vault.user_digest(one) for one in names], pa.binary())
         chunks.append(pa.table([batch.column("row"), phones, users], schema=layout))
     return pa.concat_tables([layout.empty_table(), *chunks])
