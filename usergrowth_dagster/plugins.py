@@ -67,13 +67,26 @@ def loaded(group: str) -> Mapping[str, Any]:
 def _entries(group: str) -> Iterator[tuple[str, EntryPoint]]:
     """Entry points with the names of their packages."""
     installed = [(_package_of(point), point) for point in entry_points(group=group)]
-    checkout = Path(__file__).resolve().parent.parent / "pyproject.toml"
-    if checkout.is_file():
-        groups = tomllib.loads(checkout.read_text("utf-8"))["project"].get("entry-points", {})
-        for name, value in groups.get(group, {}).items():
+    own = checkout_entries(Path(__file__).resolve().parent.parent, group)
+    if own is not None:
+        for name, value in own.items():
             yield _PACKAGE, EntryPoint(name, value, group)
         installed = [pair for pair in installed if pair[0] != _PACKAGE]
     yield from sorted(installed, key=lambda pair: (pair[0] != _PACKAGE, pair[0], pair[1].name))
+
+
+def checkout_entries(folder: Path, group: str) -> dict[str, str] | None:
+    """What this package's ``pyproject.toml`` in a folder registers; None: it is no checkout.
+
+    An installed package lies in ``site-packages``, where others may have left a file of that name.
+    """
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8")).get("project", {})
+    except (OSError, ValueError):
+        return None
+    if project.get("name") != _PACKAGE:
+        return None
+    return dict(project.get("entry-points", {}).get(group, {}))
 
 
 def _package_of(point: EntryPoint) -> str:

@@ -223,6 +223,22 @@ def test_a_gateway_that_cannot_be_used_is_named(
     assert caught.value.code == "plugin.unusable"
 
 
+def test_entries_of_a_checkout(tmp_path: Path) -> None:
+    """Guards against another project's file beside an installed package, and a stale checkout."""
+    group, file = "usergrowth.gateways", tmp_path / "pyproject.toml"
+    assert plugins.checkout_entries(tmp_path, group) is None
+    for other in ("", "not TOML", '[project]\nname = "other"\n'):
+        file.write_text(other)
+        assert plugins.checkout_entries(tmp_path, group) is None
+    file.write_text(
+        f'[project]\nname = "usergrowth-dagster"\n[project.entry-points."{group}"]\na = "b:C"'
+    )
+    assert plugins.checkout_entries(tmp_path, group) == {"a": "b:C"}
+    assert plugins.checkout_entries(tmp_path, "usergrowth.none") == {}
+    root = Path(usergrowth_dagster.__file__).parents[1]
+    assert set(plugins.checkout_entries(root, group) or gateways()) == set(gateways())
+
+
 OWN_FILES = re.compile(
     # the gateways; the local Kannel to try sending with; the name of the dry run
     r"messaging/gateways/(\w+)\.py|(examples|cli)/kannel\w*\.py|settings/gateways\.py"
