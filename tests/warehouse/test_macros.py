@@ -1,5 +1,8 @@
 """Macros of the SQL models: a call and the text that it stands for give the same rows."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +63,33 @@ def test_each_macro_stands_in_a_model() -> None:
     called = set().union(*(calls(model.sql) for model in GRAPH.models.values()))
     called |= set().union(*(calls(macro.body.sql("duckdb")) for macro in project_macros().values()))
     assert called == set(project_macros())
+
+
+def test_a_question_of_another_package_brings_macros(tmp_path: Path) -> None:
+    """SQL beside a question that can call the macros of this project only."""
+    package, information = tmp_path / "other", tmp_path / "other-1.dist-info"
+    (package / "sql" / "macros").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "sql" / "macros" / "own.sql").write_text("create macro half(x) as x / 2;")
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1\n")
+    (information / "entry_points.txt").write_text("[usergrowth.problems]\nother = other:Other\n")
+    program = (
+        "from usergrowth_dagster.settings import load_settings\n"
+        "from usergrowth_dagster.warehouse.engine import open_engine\n"
+        "from usergrowth_dagster.warehouse.meaning import sql_meaning\n"
+        f"with open_engine(load_settings({str(tmp_path)!r})) as engine:\n"
+        "    print(engine.value('select half(3.0)'), sql_meaning('select half(a)'))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    shown = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    assert shown.stdout == "1.5 SELECT a / 2\n"
 
 
 def test_another_body_is_another_version(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """DuckDB macros of the SQL models: expressions that many models share, defined once.
 
-``sql/macros`` holds the definitions. Each engine creates them. Whatever reads a model's syntax tree
+``sql/macros`` holds the definitions, and the same folder beside a question of another package may
+hold more. Each engine creates them. Whatever reads a model's syntax tree
 (its version, its lineage, its translation for another engine) first replaces each call by the body
 of the macro, so that a macro and the text that it stands for mean the same.
 """
@@ -11,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from usergrowth_dagster.plugins import PROBLEMS, folders_beside
 from usergrowth_dagster.warehouse.model_files import ModelError, models_root
 
 if TYPE_CHECKING:
@@ -129,4 +131,5 @@ def _grouped(value: "exp.Expr", parent: "exp.Expr | None") -> "exp.Expr":
 
 
 def _files() -> list[Path]:
-    return sorted((models_root() / "sql" / MACROS).glob("*.sql"))
+    folders = (models_root() / "sql", *folders_beside(PROBLEMS, "sql"))
+    return [path for folder in folders for path in sorted((folder / MACROS).glob("*.sql"))]
