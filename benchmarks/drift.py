@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from usergrowth_dagster.commands.home import make_home
 from usergrowth_dagster.examples.worlds import synthetic
+from usergrowth_dagster.homes.home import make_home
 from usergrowth_dagster.learning.calibration import level_of, shift_level
 from usergrowth_dagster.learning.closing import BEFORE, RAW, Held
 from usergrowth_dagster.learning.config import TrainingConfig, snapshots

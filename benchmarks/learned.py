@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
-from usergrowth_dagster.commands.home import make_home
 from usergrowth_dagster.examples.worlds.synthetic import SyntheticWorld, write_landing
+from usergrowth_dagster.homes.home import make_home
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.tasks.features import build_training_set, training_days

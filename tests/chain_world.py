@@ -195,8 +195,8 @@ class World:
 
 def build(root: Path) -> None:
     """Make both homes below a folder."""
-    from usergrowth_dagster.commands.home import make_home
     from usergrowth_dagster.examples.worlds import offers, synthetic
+    from usergrowth_dagster.homes.home import make_home
 
     landed = root / "landed"
     settings = make_home(

@@ -8,7 +8,7 @@ from pathlib import Path
 from example_home import DAY, decided_home, landed_home, usergrowth
 from measured import Row, Size, python
 
-from usergrowth_dagster.commands.last_run import LastRun
+from usergrowth_dagster.runs.last_run import LastRun
 from usergrowth_dagster.settings import load_settings
 
 TIMES: dict[Size, int] = {"normal": 5, "full": 5}

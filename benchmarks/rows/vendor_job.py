@@ -10,11 +10,11 @@ import duckdb
 from measured import ROOT, Row, Size, Used, python
 
 from usergrowth_dagster.commands.campaigns import apply_files
-from usergrowth_dagster.commands.execute import execute
-from usergrowth_dagster.commands.home import make_home, open_home
 from usergrowth_dagster.examples.datasets import SYNTHETIC_DAYS, example
 from usergrowth_dagster.examples.worlds.offers import write_population
 from usergrowth_dagster.examples.worlds.synthetic import SyntheticWorld, write_landing
+from usergrowth_dagster.homes.home import make_home, open_home
+from usergrowth_dagster.runs.execute import execute
 from usergrowth_dagster.tasks.project import Project
 
 WORLDS: dict[Size, tuple[int, int]] = {

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from chain_world import World, copy_home
 
-from usergrowth_dagster.commands import doctor
-from usergrowth_dagster.commands.home import make_home
+from usergrowth_dagster.homes import doctor
+from usergrowth_dagster.homes.home import make_home
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.tasks.project import Project
 

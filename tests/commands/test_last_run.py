@@ -23,8 +23,8 @@ from chain_world import (
     write_people,
 )
 
-from usergrowth_dagster.commands.last_run import FILE, LastRun
-from usergrowth_dagster.commands.run_reports import ChainReport, Rows, RunReport
+from usergrowth_dagster.runs.last_run import FILE, LastRun
+from usergrowth_dagster.runs.reports import ChainReport, Rows, RunReport
 from usergrowth_dagster.settings import load_settings
 
 OUTPUT = "population_output/care/output.csv"

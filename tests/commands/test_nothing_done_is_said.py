@@ -11,12 +11,12 @@ from chain_world import campaign
 from typer.testing import CliRunner
 
 from usergrowth_dagster.cli import app
-from usergrowth_dagster.commands.chain import backfill
-from usergrowth_dagster.commands.home import make_home
 from usergrowth_dagster.control.tasks import all_tasks
 from usergrowth_dagster.data.landing import unread_landing
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.homes.home import make_home
+from usergrowth_dagster.runs.chain import backfill
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.tasks.nothing import no_task
 from usergrowth_dagster.tasks.project import Project

@@ -5,7 +5,7 @@ from pathlib import Path
 from chain_world import write_campaign, write_people
 
 from usergrowth_dagster.commands.campaigns import apply_files
-from usergrowth_dagster.commands.home import make_home
+from usergrowth_dagster.homes.home import make_home
 
 
 def test_apply_warns_of_html_codes_and_words_for_no_value(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from usergrowth_dagster import __version__
 from usergrowth_dagster.cli import app
 from usergrowth_dagster.cli.common import Page
 from usergrowth_dagster.commands.cells import Count, Money, Share, document, shown
-from usergrowth_dagster.commands.run_reports import Rows, RunReport
 from usergrowth_dagster.commands.show import show_training
+from usergrowth_dagster.runs.reports import Rows, RunReport
 
 SHOWS: dict[str, list[str]] = {
     "apply": ["-f", "{home}/campaigns/care.yaml"],

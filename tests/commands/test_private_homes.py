@@ -8,11 +8,11 @@ import pytest
 from chain_world import World, campaign, copy_home, ledger
 
 from usergrowth_dagster.audience.output import check_output_folder
-from usergrowth_dagster.commands.home import make_home
 from usergrowth_dagster.control.campaign import LANDING_FOLDERS, load_campaign
 from usergrowth_dagster.data.contracts import CONTRACTS
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.homes.home import make_home
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.tasks.project import Project

@@ -71,7 +71,7 @@ def test_the_end_of_a_command(
     sentence: str,
 ) -> None:
     """A full disk, a stopped database or Ctrl-C is a traceback, or ends as if all were well."""
-    from usergrowth_dagster.commands import home
+    from usergrowth_dagster.homes import home
 
     monkeypatch.setattr(home, "open_home", fails_with(error))
     monkeypatch.setattr(sys, "argv", ["usergrowth", "run", "--home", str(tmp_path)])
@@ -87,7 +87,7 @@ def test_a_fault_of_the_product_is_no_sentence(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A bug is hidden behind a sentence that blames the user."""
-    from usergrowth_dagster.commands import home
+    from usergrowth_dagster.homes import home
 
     monkeypatch.setattr(home, "open_home", fails_with(ZeroDivisionError("ours")))
     monkeypatch.setattr(sys, "argv", ["usergrowth", "run", "--home", str(tmp_path)])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from chain_world import World, cli, copy_home, errors, succeeded
 
-from usergrowth_dagster.commands import doctor
+from usergrowth_dagster.homes import doctor
 from usergrowth_dagster.settings import load_settings
 
 

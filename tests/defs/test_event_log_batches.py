@@ -15,8 +15,8 @@ from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.utils import make_new_run_id
 
-from usergrowth_dagster.commands.home import DAGSTER_YAML
 from usergrowth_dagster.defs.event_log import BatchingSqliteEventLogStorage
+from usergrowth_dagster.homes.home import DAGSTER_YAML
 
 DAYS = [f"2017-03-{day:02d}" for day in range(1, 29)]
 PARTITIONS = dg.DailyPartitionsDefinition("2017-03-01", end_date="2017-04-01")

@@ -26,11 +26,11 @@ from chain_world import (
     write_people,
 )
 
-from usergrowth_dagster.commands.execute import execute
-from usergrowth_dagster.commands.home import open_home
 from usergrowth_dagster.defs.build import build_definitions
 from usergrowth_dagster.defs.jobs import DAILY
 from usergrowth_dagster.defs.resources import ProjectResource
+from usergrowth_dagster.homes.home import open_home
+from usergrowth_dagster.runs.execute import execute
 
 
 class Ticks:

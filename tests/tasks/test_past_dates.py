@@ -27,9 +27,9 @@ def test_a_range_equals_its_days(
     world: World, tmp_path: Path, here: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run over a range reads other days, or leaves some out, than a run a day."""
-    from usergrowth_dagster.commands.execute import execute
-    from usergrowth_dagster.commands.home import make_home, open_home
     from usergrowth_dagster.defs.jobs import range_tags
+    from usergrowth_dagster.homes.home import make_home, open_home
+    from usergrowth_dagster.runs.execute import execute
 
     homes = [tmp_path / name for name in ("range", "days")]
     monkeypatch.setenv("USERGROWTH_TODAY", "2017-07-01")

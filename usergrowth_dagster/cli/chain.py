@@ -8,8 +8,8 @@ import typer
 from usergrowth_dagster.cli.common import Home, Json, Page, day_of, say, warn
 
 if TYPE_CHECKING:
-    from usergrowth_dagster.commands.last_run import LastRun
-    from usergrowth_dagster.commands.run_reports import ChainReport
+    from usergrowth_dagster.runs.last_run import LastRun
+    from usergrowth_dagster.runs.reports import ChainReport
     from usergrowth_dagster.settings import Settings
 
 app = typer.Typer()
@@ -33,9 +33,9 @@ def run(
     home: Home = None,
 ) -> None:
     """Land the last days, then score, decide and batch the tasks of an execution date."""
-    from usergrowth_dagster.commands.home import open_home
-    from usergrowth_dagster.commands.last_run import LastRun
     from usergrowth_dagster.commands.show import show_chain
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.runs.last_run import LastRun
 
     settings = open_home(home)
     wanted = day_of(day) if day else settings.current_date()
@@ -51,8 +51,8 @@ def _run_date(
     settings: "Settings", day: date, last: "LastRun", *, asked: bool, rehearse: bool
 ) -> "ChainReport":
     """Make the run, and keep its report if the same run need not be made again."""
-    from usergrowth_dagster.commands.chain import run_date
     from usergrowth_dagster.commands.show import chain_progress
+    from usergrowth_dagster.runs.chain import run_date
 
     warned: list[str] = []
 
@@ -80,9 +80,9 @@ def backfill(
     home: Home = None,
 ) -> None:
     """Land and compute a range of dates; keep what is up to date, send nothing late."""
-    from usergrowth_dagster.commands.chain import backfill as backfill_range
-    from usergrowth_dagster.commands.home import open_home
     from usergrowth_dagster.commands.show import chain_progress, show_chain
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.runs.chain import backfill as backfill_range
 
     settings = open_home(home)
     with chain_progress():
@@ -100,9 +100,9 @@ def train(
     home: Home = None,
 ) -> None:
     """Train the models that campaigns need, on data from before an execution date."""
-    from usergrowth_dagster.commands.chain import train_date
-    from usergrowth_dagster.commands.home import open_home
     from usergrowth_dagster.commands.show import chain_progress, show_training
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.runs.chain import train_date
 
     settings = open_home(home)
     with chain_progress():

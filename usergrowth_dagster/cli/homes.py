@@ -23,7 +23,7 @@ def init(
     ] = False,
 ) -> None:
     """Make a home folder with settings, landing folders and an empty control store."""
-    from usergrowth_dagster.commands.home import make_home
+    from usergrowth_dagster.homes.home import make_home
 
     values: dict[str, Any] = {"timezone": timezone}
     if example and start_date:
@@ -59,7 +59,7 @@ def init(
 def status(as_json: Json = False, home: Home = None) -> None:
     """Show the tables, models, tasks and messages of a home."""
     from usergrowth_dagster.cli.sections import show_status
-    from usergrowth_dagster.commands.home import open_home
+    from usergrowth_dagster.homes.home import open_home
     from usergrowth_dagster.tasks.project import Project
     from usergrowth_dagster.views.status import read_status
 
@@ -74,7 +74,7 @@ def doctor(as_json: Json = False, home: Home = None) -> None:
     """Check the machine and the home, and print what to do about each problem."""
     import os
 
-    from usergrowth_dagster.commands.doctor import examine
+    from usergrowth_dagster.homes.doctor import examine
     from usergrowth_dagster.settings import load_settings
 
     settings = load_settings(home)
@@ -98,7 +98,7 @@ def tables(
     home: Home = None,
 ) -> None:
     """Check the kept state of each table against its log; change nothing without --rebuild."""
-    from usergrowth_dagster.commands.table_states import rebuild_states, state_faults
+    from usergrowth_dagster.homes.table_states import rebuild_states, state_faults
     from usergrowth_dagster.settings import load_settings
     from usergrowth_dagster.settings.places import keep_private
     from usergrowth_dagster.tasks.project import Project
@@ -122,7 +122,7 @@ def dev(
 ) -> None:
     """Run the Dagster UI, its sensors and schedules, and the MLflow UI."""
     from usergrowth_dagster.commands.dev import serve_uis
-    from usergrowth_dagster.commands.home import open_home
+    from usergrowth_dagster.homes.home import open_home
 
     serve_uis(open_home(home), port, mlflow_port, say)
 

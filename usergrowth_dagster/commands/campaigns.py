@@ -5,10 +5,10 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from usergrowth_dagster.commands.home import open_home
 from usergrowth_dagster.control.audit import whoami
 from usergrowth_dagster.control.tasks import tasks_for
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.homes.home import open_home
 from usergrowth_dagster.tasks.nothing import late_tasks
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.text_notices import notices_of_texts, notices_of_uploads

@@ -4,9 +4,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.commands.home import open_home
 from usergrowth_dagster.control.audit import whoami
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.homes.home import open_home
 from usergrowth_dagster.tasks.models import record_change, settle_models, vouch_for
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.views.models import ModelView, read_models

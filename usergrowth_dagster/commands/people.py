@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 
-from usergrowth_dagster.commands.home import open_home
 from usergrowth_dagster.commands.show import Say, ShowTable
 from usergrowth_dagster.control.audit import entries, whoami
+from usergrowth_dagster.homes.home import open_home
 from usergrowth_dagster.tasks.forget import ForgetReport, forget
 from usergrowth_dagster.tasks.project import Project
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from usergrowth_dagster.commands.cells import Count, Money, Share
-from usergrowth_dagster.commands.home import open_home
 from usergrowth_dagster.control.wall_clock import shown_moment
+from usergrowth_dagster.homes.home import open_home
 from usergrowth_dagster.messaging.plans.forecast import Forecast, Sample
 from usergrowth_dagster.tasks.attributes import unknown_zones_sentence
 from usergrowth_dagster.tasks.choice import variant_draw

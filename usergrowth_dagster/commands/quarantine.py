@@ -4,10 +4,10 @@ from datetime import date
 from pathlib import Path
 
 from usergrowth_dagster.commands.cells import Count
-from usergrowth_dagster.commands.home import open_home
 from usergrowth_dagster.commands.show import Say, Shows, ShowTable
 from usergrowth_dagster.data.contracts import CONTRACTS
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.homes.home import open_home
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.quarantine import Rejects, read_rejects

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from usergrowth_dagster.commands.home import open_home
 from usergrowth_dagster.control.audit import whoami
 from usergrowth_dagster.control.tasks import task as one_task
+from usergrowth_dagster.homes.home import open_home
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.redecide import redecide
 

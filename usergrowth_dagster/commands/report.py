@@ -5,7 +5,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from usergrowth_dagster.commands.home import open_home
 from usergrowth_dagster.commands.show import Say, Shows, ShowTable
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task, all_tasks
@@ -13,6 +12,7 @@ from usergrowth_dagster.control.tasks import task as one_task
 from usergrowth_dagster.effects.report.main_figures import figure_rows
 from usergrowth_dagster.effects.report.page import render_json
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.homes.home import open_home
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.report import Report, report_period, report_task
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from usergrowth_dagster.commands.cells import Count
-from usergrowth_dagster.commands.run_reports import ChainReport, Rows, RunReport
+from usergrowth_dagster.runs.reports import ChainReport, Rows, RunReport
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.commands.home import open_home
 from usergrowth_dagster.control.tasks import task as read_task
 from usergrowth_dagster.effects.off_policy import Answer
 from usergrowth_dagster.effects.policies import Valued
 from usergrowth_dagster.effects.report.words import money, signed
 from usergrowth_dagster.effects.result import Estimate
+from usergrowth_dagster.homes.home import open_home
 from usergrowth_dagster.tasks.effects import measure
 from usergrowth_dagster.tasks.policies import Question, ask, policy_asked, worth_of
 from usergrowth_dagster.tasks.project import Project

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from usergrowth_dagster.commands.home import open_home
 from usergrowth_dagster.commands.show import Say, Shows, ShowTable
+from usergrowth_dagster.homes.home import open_home
 from usergrowth_dagster.ranks import UPLIFT
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.reasons import at, outcome_sentence

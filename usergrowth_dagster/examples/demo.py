@@ -9,14 +9,14 @@ from pathlib import Path
 
 from usergrowth_dagster.commands.campaign_schema import FILE_NAME, write_schema
 from usergrowth_dagster.commands.campaigns import apply_files
-from usergrowth_dagster.commands.execute import execute
-from usergrowth_dagster.commands.home import make_home
-from usergrowth_dagster.commands.run_reports import RunReport
 from usergrowth_dagster.commands.show import Say, ShowTable, chain_progress
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.examples.datasets import Example, example
 from usergrowth_dagster.examples.kannel import await_receipts, demo_gateway
 from usergrowth_dagster.examples.summary import read_summary, show_summary
+from usergrowth_dagster.homes.home import make_home
+from usergrowth_dagster.runs.execute import execute
+from usergrowth_dagster.runs.reports import RunReport
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.report import report_paths

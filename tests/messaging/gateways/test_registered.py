@@ -245,7 +245,7 @@ OWN_FILES = re.compile(
 )
 OTHER_MEANINGS = {
     "file": {
-        "commands/last_run.py",
+        "runs/last_run.py",
         "commands/quarantine.py",
         "commands/show.py",
         "control/values.py",

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.commands.campaigns import apply_files
-from usergrowth_dagster.commands.execute import execute
-from usergrowth_dagster.commands.home import make_home, open_home
-from usergrowth_dagster.commands.run_reports import RunReport
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.examples.rounds.plan import SEEN_DAYS, RoundPlan
 from usergrowth_dagster.examples.worlds.living import LivingWorld
 from usergrowth_dagster.examples.worlds.offers import write_population
+from usergrowth_dagster.homes.home import make_home, open_home
+from usergrowth_dagster.runs.execute import execute
+from usergrowth_dagster.runs.reports import RunReport
 from usergrowth_dagster.settings import CONFIG_NAME
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.touches import HOLDOUT, bind_touches

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from usergrowth_dagster.commands.run_reports import Rows, RunReport
 from usergrowth_dagster.error_codes import CODES, ErrorCode
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.runs.reports import Rows, RunReport
 
 if TYPE_CHECKING:
     from dagster import ExecuteInProcessResult
@@ -34,14 +34,14 @@ def execute(
     Raises:
         UserError: a step failed; the sentences of all that did, as their assets gave them.
     """
-    from usergrowth_dagster.commands.unfinished import (
+    from usergrowth_dagster.defs.build import build_definitions
+    from usergrowth_dagster.defs.jobs import JOB_CONFIG
+    from usergrowth_dagster.runs.unfinished import (
         TAG,
         alive,
         end_killed_runs,
         open_instance,
     )
-    from usergrowth_dagster.defs.build import build_definitions
-    from usergrowth_dagster.defs.jobs import JOB_CONFIG
 
     definition = build_definitions().resolve_job_def(job)
     with open_instance() as instance:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from usergrowth_dagster.commands import doctor_home, doctor_stores
 from usergrowth_dagster.data.contracts import LANDING_TABLES
 from usergrowth_dagster.data.landing import landing_folders
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.data.strays import stray_files
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.homes import doctor_home, doctor_stores
 from usergrowth_dagster.messaging.gateways.registry import CHANNELS
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.settings.places import sqlite_file
@@ -136,7 +136,7 @@ def _landing(settings: Settings) -> str:
 
 def _tables(settings: Settings) -> str:
     """That what is kept of the tables is what their logs say."""
-    from usergrowth_dagster.commands.table_states import state_faults
+    from usergrowth_dagster.homes.table_states import state_faults
     from usergrowth_dagster.tasks.project import Project
 
     project = Project(settings)

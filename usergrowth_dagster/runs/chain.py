@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from datetime import date, timedelta
 
-from usergrowth_dagster.commands.execute import InterruptedRunError, execute
-from usergrowth_dagster.commands.run_reports import ChainReport, RunReport
 from usergrowth_dagster.control.tasks import all_tasks
 from usergrowth_dagster.data.contracts import LANDING_TABLES
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.runs.execute import InterruptedRunError, execute
+from usergrowth_dagster.runs.reports import ChainReport, RunReport
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.tasks.again import register_repeats
 from usergrowth_dagster.tasks.nothing import late_tasks, no_task, shortened, unread_files

@@ -1,0 +1,1 @@
+"""Homes: making one, and checking it and its machine."""
