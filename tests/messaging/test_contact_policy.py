@@ -344,8 +344,45 @@ def test_a_message_counts_for_the_cap_until_its_days_have_passed(desk: Desk) -> 
     desk.campaign("two", contact="cap_messages: 1, cap_days: 2, min_gap_hours: 0")
     desk.plan("one", [("ann", phone(1))])
     send(desk, NOON)
+    desk.plan("one", [("bob", phone(2))], NOON + hours(1))
+    send(desk, NOON + hours(1))  # so that at the end of ann's days somebody's still counts
     ends = NOON + timedelta(days=2)
     early = desk.plan("two", [("ann", phone(1))], ends - timedelta(microseconds=1))
     assert early.reasons == {"capped": 1}
     assert desk.plan("two", [("ann", phone(1))], ends).reasons == {}
     assert send(desk, ends).sent == [("ann", phone(1), "two")]
+
+
+WENT_OUT = ["submitting", "accepted", "in_doubt", "delivered", "undelivered", "expired"]
+
+
+@pytest.mark.parametrize("state", [*WENT_OUT, "rejected", "skipped", "claimed"])
+def test_what_counts_against_a_person(desk: Desk, state: str) -> None:
+    """Guards against a message that did not arrive and is counted for nothing, so that the person
+    gets more of them; and against one that never went out, or was another's, and is counted."""
+    rules = {"number_cap": 1, "cap_messages": None, "send_within_hours": 20}
+    desk.settings = desk.settings.model_copy(update=rules)
+    desk.campaign("first")
+    ann, shared = ("ann", phone(1)), ("bob", phone(1))
+    desk.plan("first", [ann])
+    send(desk, NOON)
+    table = schema.message
+    with desk.store.write() as connection:
+        connection.execute(table.update().values(state=state))
+    desk.campaign("capped", kind="notification", contact="cap_messages: 1, min_gap_hours: 0")
+    desk.campaign("gap", kind="notification", contact="min_gap_hours: 24")
+    desk.campaign("limit", contact="min_gap_hours: 0")
+    desk.campaign("other", contact="min_gap_hours: 0", signature="Other")
+    desk.campaign("mail", contact="min_gap_hours: 0", channel="email")
+    later = NOON + hours(1)
+    people = [ann, shared, ("ann", phone(2)), ("cid", phone(3))]
+    to_ann = state in WENT_OUT
+
+    def objections(name: str, *who: tuple[str, str]) -> list[str]:
+        return [reason for one in who for reason in desk.plan(name, [one], later).reasons]
+
+    assert objections("capped", *people) == ["capped"] * 3 * to_ann
+    assert objections("gap", *people) == ["min_gap"] * 3 * to_ann
+    limited = to_ann or state == "rejected"  # the provider counts what it has refused
+    assert objections("limit", *people) == ["number_cap"] * 2 * limited  # by number alone
+    assert objections("other", *people) == objections("mail", ("ann", "ann@example.com")) == []
