@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from usergrowth_dagster.effects.interim import (
@@ -91,3 +92,16 @@ def test_holm_is_statsmodels(p_values: list[float]) -> None:
     assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
     mixed = [p for value in p_values for p in (value, None)]
     assert holm(mixed)[::2] == holm(p_values) and set(holm(mixed)[1::2]) == {None}
+
+
+@pytest.mark.parametrize("level", [0.95, 0.9])
+def test_the_level_of_two_analyses_is_that_of_their_boundaries(level: float) -> None:
+    """A level that leaves out those who return on the day of an analysis, or reckons with other
+    information than the odds of a return, and so claims an effect too often or too seldom."""
+    days = np.array([3.0] * 15 + [14.0] * 5 + [28.0] * 30 + [np.inf] * 50)
+    odds = [20.5 / 80.5, 50.5 / 50.5]  # with half a return more on both sides
+    for number in (1, 2):
+        c = boundaries([0.5, 1.0][:number], odds[:number], 1 - level)[-1]
+        found = level_of_analysis(number, 2, 28, days, level)
+        assert found == pytest.approx(stats.chi2.cdf(c**2, 1), abs=1e-9)
+    assert level_of_analysis(1, 1, 28, days, level) == level

@@ -179,3 +179,23 @@ def test_three_texts_share_the_threshold(most: int, passed: bool) -> None:
     assert found is not None and found.passed == passed
     if not passed:
         assert found.p_value == pytest.approx(3 * least) and found.off == "variant z"
+
+
+@pytest.mark.parametrize(
+    ("users", "share", "named"),
+    [(72, 1.0, True), (70, 1.0, False), (144, 0.5, True), (140, 0.5, False), (72, 0.9, False)],
+)
+def test_refusals_are_the_cause_only_as_far_as_they_would_have_been_treated(
+    users: int, share: float, named: bool
+) -> None:
+    """A mistake put down to refusals: of those who refused only some would have been chosen, and of
+    these the share that was held out is missing from the control group, not from the treated.
+
+    Of 10,000 people 4,800 are treated, 200 fewer than were drawn, with a standard deviation of 50.
+    Chance explains 164.5 of them, so 35.5 are left for those who refused.
+    """
+    arm = np.arange(10_000) < 4800
+    refused = Refused(users, None, "holdout.rotate_days: null", share)
+    found = sample_ratio(arm, np.full(10_000, 0.5), refused=refused)
+    assert found is not None and not found.passed
+    assert ("have refused texts" in found.sentence) == named
