@@ -25,7 +25,7 @@ from usergrowth_dagster.messaging.gateways.file import FileGateway
 from usergrowth_dagster.messaging.gateways.protocol import OutBatch, Result
 from usergrowth_dagster.messaging.plans.plan import plan_send
 from usergrowth_dagster.messaging.schedules.occurrences import Occurrence, occurrences_of
-from usergrowth_dagster.messaging.schedules.smart_send import SmartWindow, choose_times
+from usergrowth_dagster.messaging.schedules.send_times import SendTimeWindow, choose_times
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.engine import open_engine
 
@@ -147,7 +147,7 @@ def test_everyone_is_texted_by_day(
 
 
 @pytest.mark.parametrize("changes", [SPRING, AUTUMN])
-def test_a_smart_send_over_the_change(tmp_path: Path, changes: date) -> None:
+def test_send_time_optimization_over_the_change(tmp_path: Path, changes: date) -> None:
     """Guards against an own hour that is reckoned before the clock is set, and texted at night."""
     day = changes - timedelta(days=1)
     schedule = f"smart_send: {{start_date: {day}, end_date: {changes + timedelta(days=1)}}}"
@@ -161,7 +161,7 @@ def test_a_smart_send_over_the_change(tmp_path: Path, changes: date) -> None:
         }
     )
     profile = pa.array([[("hh21", 2.0), ("hh08", 1.0)]] * 7, pa.map_(pa.string(), pa.float64()))
-    window = SmartWindow(
+    window = SendTimeWindow(
         datetime.combine(day, time(8), firm.zone),
         datetime.combine(changes + timedelta(days=1), time(21, 59), firm.zone),
         firm.zone,
@@ -172,9 +172,9 @@ def test_a_smart_send_over_the_change(tmp_path: Path, changes: date) -> None:
     with open_engine(firm.settings) as engine:
         engine.bind_arrow("people", people)
         engine.bind_arrow("activity", pa.table({"user_id": list(PEOPLE), "hours": profile}))
-        choose_times(engine, "people", "activity", window)
+        times = choose_times(engine, "people", "activity", window)
         own = dict(
-            engine.rows('select user_id, not_before from smart_times join people using ("row")')
+            engine.rows(f'select user_id, not_before from {times} join people using ("row")')
         )
     firm.run(rows(own), 4)
     # each in the first dispatch from the own time on

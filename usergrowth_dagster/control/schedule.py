@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from usergrowth_dagster.control.values import Day, Moment, Name, Start, Strict, key_error
 
 SMART_DAYS = 31
-"""Longest window of a smart send, in days."""
+"""Longest window of send-time optimization, in days."""
 
 
 class SmartSendSpec(Strict):

@@ -53,9 +53,9 @@ def rules_of(settings: Settings, task: Task) -> ContactRules:
 def contact_moment(settings: Settings, task: Task) -> datetime:
     """As of when a decision asks the contact policy (UTC): when its texts begin to go out.
 
-    That is the execution date at ``send_from``, or a later ``execute_time`` or first day of a smart
-    send, or now when the day has begun. A date that has passed is asked as of its own morning, so
-    it is decided alike whenever it is decided.
+    That is the execution date at ``send_from``, or a later ``execute_time`` or first day of
+    send-time optimization, or now when the day has begun. A date that has passed is asked as of its
+    own morning, so it is decided alike whenever it is decided.
     """
     opens = datetime.combine(task.execution_date, rules_of(settings, task).send_from)
     moment = moment_of(opens, settings.zone)

@@ -22,7 +22,7 @@ from usergrowth_dagster.tasks.choice import contents_of
 from usergrowth_dagster.tasks.each import NotReadyError
 from usergrowth_dagster.tasks.inputs import DecisionInputs, inputs_as_decided
 from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.smart import choose_send_times
+from usergrowth_dagster.tasks.send_times import choose_send_times
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_query
 

@@ -1,1 +1,1 @@
-"""When messages go out: occurrences, their windows, repeats, smart send."""
+"""When messages go out: occurrences, their windows, repeats, send-time optimization."""

@@ -7,11 +7,11 @@ Due is, by the campaign's ``schedule``:
   begun (setting ``send_from``);
 * else the execution date at ``send_from``, in the business time zone;
 * the k-th time of a repeating schedule, reckoned from the first (module ``repeats``);
-* the first day of a smart send at ``send_from``.
+* the first day of send-time optimization at ``send_from``.
 
-The send-by is ``send_within_hours`` later, and never after ``end_time`` or the next occurrence. A
-smart send ends on its last day at ``send_until``. Inside the window each person is texted when it
-is day where they are.
+The send-by is ``send_within_hours`` later, and never after ``end_time`` or the next occurrence.
+Send-time optimization ends on its last day at ``send_until``. Inside the window each person is
+texted when it is day where they are.
 """
 
 from collections.abc import Mapping
@@ -75,9 +75,9 @@ def first_due(
         execute_time: datetime = schedule["execute_time"].astimezone(UTC)
         return execute_time
     opens = _rules(settings, spec).send_from
-    smart = spec.schedule.smart_send
-    if smart:
-        return moment_of(datetime.combine(max(day, smart.start_date), opens), settings.zone)
+    optimized = spec.schedule.smart_send
+    if optimized:
+        return moment_of(datetime.combine(max(day, optimized.start_date), opens), settings.zone)
     due = moment_of(datetime.combine(day, opens), settings.zone)
     at_once = spec.schedule.execute_time == NOW or spec.on_upload
     if at_once and now is not None and now.astimezone(settings.zone).date() == day:
@@ -96,7 +96,7 @@ def window_of(
     due = first_due(settings, schedule, spec, day, now)
     within = timedelta(hours=settings.send_within_hours)
     if spec.schedule.smart_send:
-        return Window(due, max(due, smart_end(settings, spec)))
+        return Window(due, max(due, send_times_end(settings, spec)))
     plan = repeat_of(settings, schedule, due)
     bounds = plan.window(0, within)
     if bounds is None:  # end_time is before it is due: it is never sent
@@ -104,11 +104,11 @@ def window_of(
     return Window(*bounds, 0 if repeats(schedule) else None)
 
 
-def smart_end(settings: Settings, spec: CampaignSpec) -> datetime:
-    """When the window of a smart send closes (UTC)."""
-    smart, rules = spec.schedule.smart_send, _rules(settings, spec)
-    assert smart is not None
-    last = smart.end_date
+def send_times_end(settings: Settings, spec: CampaignSpec) -> datetime:
+    """When the window of send-time optimization closes (UTC)."""
+    optimized, rules = spec.schedule.smart_send, _rules(settings, spec)
+    assert optimized is not None
+    last = optimized.end_date
     if rules.send_until <= rules.send_from:  # open across midnight
         last += timedelta(days=1)
     return moment_of(datetime.combine(last, rules.send_until), settings.zone)

@@ -1,4 +1,4 @@
-"""Smart send: everyone at their own most active hour, inside a window of days.
+"""Send-time optimization: everyone at their own most active hour, inside a window of days.
 
 The hour profile of a user is the number of events by hour of the day, over the days that a feature
 looks back. Its keys ``hh00`` to ``hh23`` are hours of the business time zone, like the days that
@@ -35,7 +35,7 @@ _DAY = 24 * 3600.0
 
 
 @dataclass(frozen=True)
-class SmartWindow:
+class SendTimeWindow:
     """The time that can be chosen from.
 
     Args:
@@ -64,7 +64,7 @@ class SmartWindow:
             moment, number = moment + _HOUR, number + 1
 
 
-def choose_times(engine: Engine, people: str, activity: str, window: SmartWindow) -> Relation:
+def choose_times(engine: Engine, people: str, activity: str, window: SendTimeWindow) -> Relation:
     """Choose a time for each of some people.
 
     Args:
@@ -79,42 +79,42 @@ def choose_times(engine: Engine, people: str, activity: str, window: SmartWindow
         or with a reason, ``window_full`` or ``quiet_hours``.
     """
     _wishes(engine, people, activity)
-    zones = [row[0] for row in engine.rows("select distinct zone from smart_left")]
-    engine.bind_arrow("smart_slots", _slot_table(window, zones))
+    zones = [row[0] for row in engine.rows("select distinct zone from send_time_left")]
+    engine.bind_arrow("send_time_slots", _slot_table(window, zones))
     engine.run(
-        "create or replace temp table smart_room as select slot, "
+        "create or replace temp table send_time_room as select slot, "
         f"{'1e18' if window.capacity is None else repr(window.capacity / 3600)} "
-        "* max(room_seconds) as room from smart_slots group by slot"
+        "* max(room_seconds) as room from send_time_slots group by slot"
     )
     engine.run(
-        'create or replace temp table smart_taken ("row" bigint, place bigint, zone varchar, '
+        'create or replace temp table send_time_taken ("row" bigint, place bigint, zone varchar, '
         "slot integer)"
     )
-    for (day,) in engine.rows("select distinct day from smart_slots order by day"):
+    for (day,) in engine.rows("select distinct day from send_time_slots order by day"):
         _one_day(engine, day)
     return _spread(engine, window)
 
 
 def _wishes(engine: Engine, people: str, activity: str) -> None:
-    """``smart_left``: everyone with the 24 hours in the order in which they like them."""
+    """``send_time_left``: everyone with the 24 hours in the order in which they like them."""
     counts = ", ".join(
         f"coalesce(sum(greatest(coalesce(a.hours['hh{hour:02}'], 0), 0)), 0)" for hour in range(24)
     )
     engine.run(
-        f"create or replace temp table smart_profile as select a.user_id, [{counts}] as counts "
+        f"create or replace temp table send_time_profile as select a.user_id, [{counts}] as counts "
         f"from {activity} as a semi join {people} as p on p.user_id = a.user_id "
         "group by a.user_id"
     )
     shares = ", ".join(f"coalesce(sum(counts[{n}] / total), 0)" for n in range(1, 25))
     liked = engine.value(
-        f"select [{shares}] from (select counts, list_sum(counts) as total from smart_profile) "
+        f"select [{shares}] from (select counts, list_sum(counts) as total from send_time_profile) "
         "where total > 0"
     )
     order = sorted(range(24), key=lambda hour: (-liked[hour], hour))
     rank = str([order.index(hour) for hour in range(24)])
     engine.run(
         f"""
-        create or replace temp table smart_left as
+        create or replace temp table send_time_left as
         select p."row", p.place, coalesce(p.zone, '') as zone,
             case when f.user_id is null then {order}::utinyint[] else
                 list_transform(
@@ -125,12 +125,12 @@ def _wishes(engine: Engine, people: str, activity: str) -> None:
                     lambda s: s.h
                 )::utinyint[]
             end as hours
-        from {people} as p left join smart_profile as f on f.user_id = p.user_id
+        from {people} as p left join send_time_profile as f on f.user_id = p.user_id
         """
     )
 
 
-def _slot_table(window: SmartWindow, names: list[str]) -> "pa.Table":
+def _slot_table(window: SendTimeWindow, names: list[str]) -> "pa.Table":
     """By zone and slot: its day and hour, and from which to which second it is open there."""
     import pyarrow as pa
 
@@ -161,7 +161,7 @@ def _slot_table(window: SmartWindow, names: list[str]) -> "pa.Table":
 
 
 def _open_part(
-    start: datetime, zone: ZoneInfo, window: SmartWindow, low: float, high: float
+    start: datetime, zone: ZoneInfo, window: SendTimeWindow, low: float, high: float
 ) -> tuple[float, float]:
     """The part of an hour's seconds in which it is allowed in a zone; the first, if there are two.
 
@@ -191,61 +191,62 @@ def _one_day(engine: Engine, day: int) -> None:
     """Rounds of choices on one day: the best hour of each, then the next best …"""
     engine.run(
         f"""
-        create or replace temp table smart_want as
+        create or replace temp table send_time_want as
         select w."row", w.place, w.zone, list_filter(w.hours, lambda h: z.open[h + 1]) as hours
-        from smart_left as w
+        from send_time_left as w
         inner join (
             select zone, [{", ".join(f"bool_or(hour = {hour})" for hour in range(24))}] as open
-            from smart_slots where day = {day} group by zone
+            from send_time_slots where day = {day} group by zone
         ) as z using (zone)
         """
     )
     for choice in range(1, 25):
         longest, room = engine.rows(
             f"""
-            select (select max(len(hours)) from smart_want),
-                (select max(room) from smart_room where slot in
-                    (select slot from smart_slots where day = {day}))
+            select (select max(len(hours)) from send_time_want),
+                (select max(room) from send_time_room where slot in
+                    (select slot from send_time_slots where day = {day}))
             """
         )[0]
         if not longest or longest < choice or room < 1:
             break
         engine.run(
             f"""
-            create or replace temp table smart_chosen as
+            create or replace temp table send_time_chosen as
             select "row", place, zone, slot
             from (
                 select w."row", w.place, w.zone, s.slot, r.room,
                     row_number() over (partition by s.slot order by w.place, w."row") as n
-                from smart_want as w
-                inner join smart_slots as s
+                from send_time_want as w
+                inner join send_time_slots as s
                     on s.zone = w.zone and s.day = {day} and s.hour = w.hours[{choice}]
-                inner join smart_room as r on r.slot = s.slot and r.room >= 1
+                inner join send_time_room as r on r.slot = s.slot and r.room >= 1
             )
             where n <= room
             """
         )
-        engine.run("insert into smart_taken select * from smart_chosen")
+        engine.run("insert into send_time_taken select * from send_time_chosen")
         engine.run(
-            "update smart_room set room = room - c.people from (select slot, count(*) as people "
-            "from smart_chosen group by slot) as c where c.slot = smart_room.slot"
+            "update send_time_room set room = room - c.people "
+            "from (select slot, count(*) as people from send_time_chosen group by slot) as c "
+            "where c.slot = send_time_room.slot"
         )
         engine.run(
-            "create or replace temp table smart_want as "
-            'select w.* from smart_want as w anti join smart_chosen as c on c."row" = w."row"'
+            "create or replace temp table send_time_want as select w.* from send_time_want as w "
+            'anti join send_time_chosen as c on c."row" = w."row"'
         )
     engine.run(
-        "create or replace temp table smart_left as "
-        'select w.* from smart_left as w anti join smart_taken as t on t."row" = w."row"'
+        "create or replace temp table send_time_left as "
+        'select w.* from send_time_left as w anti join send_time_taken as t on t."row" = w."row"'
     )
 
 
-def _spread(engine: Engine, window: SmartWindow) -> Relation:
+def _spread(engine: Engine, window: SendTimeWindow) -> Relation:
     first = next((start for _, start, _, _ in window.slots()), window.opens)
     base = f"{first.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
     times = bind_query(
         engine,
-        "smart_times",
+        "send_times",
         f"""
         select t."row", timestamp '{base}' + to_microseconds(cast(1e6 * (
                 3600.0 * t.slot + s.low + (s.high - s.low) * (
@@ -254,15 +255,15 @@ def _spread(engine: Engine, window: SmartWindow) -> Relation:
                 ) / count(*) over (partition by t.slot, s.low, s.high)
             ) as bigint)) as not_before,
             cast(null as varchar) as reason
-        from smart_taken as t
-        inner join smart_slots as s on s.zone = t.zone and s.slot = t.slot
+        from send_time_taken as t
+        inner join send_time_slots as s on s.zone = t.zone and s.slot = t.slot
         union all
         select w."row", null, case when z.zone is null then '{CLOSED}' else '{FULL}' end
-        from smart_left as w
-        left join (select distinct zone from smart_slots) as z using (zone)
+        from send_time_left as w
+        left join (select distinct zone from send_time_slots) as z using (zone)
         """,
         keep=True,
     )
     for name in ("profile", "left", "slots", "room", "taken", "want", "chosen"):
-        engine.run(f"drop table if exists smart_{name}")
+        engine.run(f"drop table if exists send_time_{name}")
     return times

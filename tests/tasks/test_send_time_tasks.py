@@ -1,4 +1,4 @@
-"""A smart send through the whole chain: profiles from the landed days, times in the ledger."""
+"""Send-time optimization through the whole chain: profiles from the landed days, times in the ledger."""
 
 import contextlib
 import sqlite3

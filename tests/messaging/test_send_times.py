@@ -1,4 +1,4 @@
-"""Smart send: each user's hour, the fallback, the room of an hour, the window, changes of clocks."""
+"""Send-time optimization: each user's hour, the fallback, the room of an hour, the window, changes of clocks."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from usergrowth_dagster.messaging.policy.hours import is_open, zones_of
-from usergrowth_dagster.messaging.schedules.smart_send import SmartWindow, choose_times
+from usergrowth_dagster.messaging.schedules.send_times import SendTimeWindow, choose_times
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
@@ -29,10 +29,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 def window(
     first: date, last: date, zone: ZoneInfo = SHANGHAI, capacity: int | None = None, **hours: time
-) -> SmartWindow:
+) -> SendTimeWindow:
     start = hours.get("send_from", time(8))
     until = hours.get("send_until", time(21, 59))
-    return SmartWindow(
+    return SendTimeWindow(
         datetime.combine(first, start, zone),
         datetime.combine(last, until, zone),
         zone,
@@ -46,7 +46,7 @@ def choose(
     engine: Engine,
     people: list[tuple[str, str | None]],
     activity: dict[str, dict[int, float]],
-    chosen_from: SmartWindow,
+    chosen_from: SendTimeWindow,
 ) -> dict[str, tuple[datetime | None, str | None]]:
     """By user the time, in the business zone, or the reason for none."""
     engine.bind_arrow(
@@ -144,7 +144,9 @@ def test_no_room_is_told_apart_from_no_hour(engine: Engine) -> None:
 
 def test_the_window_has_begun(engine: Engine) -> None:
     """Guards against a time that has passed already, for a plan that is made in the afternoon."""
-    begun = SmartWindow(at(1, 15, 30), at(2, 21, 59), SHANGHAI, time(8), time(21, 59), capacity=600)
+    begun = SendTimeWindow(
+        at(1, 15, 30), at(2, 21, 59), SHANGHAI, time(8), time(21, 59), capacity=600
+    )
     people = [(f"u{n}", None) for n in range(900)]
     found = choose(engine, people, {user: {15: 1} for user, _ in people}, begun)
     times = sorted(moment for moment, _ in found.values() if moment)

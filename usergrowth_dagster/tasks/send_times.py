@@ -1,4 +1,4 @@
-"""Smart send at planning: the chosen people with their zones and hour profiles get their times."""
+"""Send-time optimization at planning: people with their zones and hour profiles get their times."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -7,8 +7,8 @@ from usergrowth_dagster.addresses.sql import number_sql
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.messaging.policy.zones import recipient_zone
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
-from usergrowth_dagster.messaging.schedules.smart_send import SmartWindow, choose_times
-from usergrowth_dagster.messaging.schedules.windows import first_due, smart_end
+from usergrowth_dagster.messaging.schedules.send_times import SendTimeWindow, choose_times
+from usergrowth_dagster.messaging.schedules.windows import first_due, send_times_end
 from usergrowth_dagster.tasks.exclusions import rules_of
 from usergrowth_dagster.tasks.inputs import DecisionInputs
 from usergrowth_dagster.tasks.project import Project
@@ -31,14 +31,14 @@ _PREFIX = (
 """The part of a number that says its zone, at most (see ``messaging.policy.zones``)."""
 
 
-def smart_window(project: Project, task: Task) -> SmartWindow:
-    """What a smart send may choose from; what has passed already is left out."""
+def send_time_window(project: Project, task: Task) -> SendTimeWindow:
+    """What send-time optimization may choose from; what has passed already is left out."""
     settings, rules = project.settings, rules_of(project.settings, task)
     due = first_due(settings, {"execute_time": None}, task.spec, task.execution_date)
     rate = settings.gateway_rate
-    return SmartWindow(
+    return SendTimeWindow(
         opens=max(due, business_now(settings)),
-        closes=smart_end(settings, task.spec),
+        closes=send_times_end(settings, task.spec),
         zone=settings.zone,
         send_from=rules.send_from,
         send_until=rules.send_until,
@@ -52,7 +52,7 @@ def choose_send_times(inputs: DecisionInputs, recipients: Relation) -> Relation:
     The capacity of an hour is that of the setting ``gateway_rate``; without it there is no limit.
 
     Args:
-        inputs: of a decided task with a smart send.
+        inputs: of a decided task with send-time optimization.
         recipients: ``row``, ``rank``, ``user_id``, ``phone``, ``email``, ``zone`` (the attribute),
             ``segments`` and ``reason`` (why somebody is not sent to).
 
@@ -67,7 +67,7 @@ def choose_send_times(inputs: DecisionInputs, recipients: Relation) -> Relation:
     address = "email" if inputs.task.spec.channel == "email" else "phone"
     reached = bind_query(
         engine,
-        "smart_reached",
+        "send_time_reached",
         'select "row", rank as place, user_id, zone as attribute, '
         f"coalesce({number_sql('phone')}, '') as number from {recipients} "
         "where reason is null and segments is not null "
@@ -75,17 +75,17 @@ def choose_send_times(inputs: DecisionInputs, recipients: Relation) -> Relation:
         keep=True,
     )
     keys = f"attribute, length(number) as size, {_PREFIX} as prefix"
-    keyed = bind_query(engine, "smart_keyed", f"select *, {keys} from {reached}")
-    zones = bind_arrow(engine, "smart_zones", _zones(engine, keyed))
+    keyed = bind_query(engine, "send_time_keyed", f"select *, {keys} from {reached}")
+    zones = bind_arrow(engine, "send_time_zones", _zones(engine, keyed))
     people = bind_query(
         engine,
-        "smart_people",
+        "send_time_people",
         f'select k."row", k.place, k.user_id, z.zone from {keyed} as k left join {zones} as z '
         "on z.size = k.size and z.prefix = k.prefix "
         "and z.attribute is not distinct from k.attribute",
         keep=True,
     )
-    return choose_times(engine, people.name, activity.name, smart_window(project, inputs.task))
+    return choose_times(engine, people.name, activity.name, send_time_window(project, inputs.task))
 
 
 def _zones(engine: Engine, keyed: Relation) -> "pa.Table":
