@@ -19,7 +19,6 @@ from usergrowth_dagster.runs.execute import execute
 from usergrowth_dagster.runs.reports import RunReport
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.report import report_paths
 
 MEASURE_ALL = {"ops": {"effects": {"config": {"when": "always"}}}}
 """Run config of the job ``measure``: tasks whose windows have not begun, too."""
@@ -94,7 +93,7 @@ def _run_stages(
     show_summary(summary, say, show_table)
     say(f"\nSummary: {path}")
     for task_id in summary["tasks"]:
-        say(f"Report: {report_paths(project, task_id)[0]}")
+        say(f"Report: {project.report_paths(task_id)[0]}")
     say("Look around in the UI: make dev")
 
 

@@ -5,10 +5,13 @@ Comments, docstrings and layout change no result, and neither does the folder a 
 
 import ast
 import hashlib
+import platform
 from collections.abc import Iterator
 from functools import cache
-from importlib import resources
+from importlib import metadata, resources
 from importlib.resources.abc import Traversable
+
+from usergrowth_dagster import __version__
 
 SHOWN = (
     "learning/card.py",
@@ -21,7 +24,18 @@ SHOWN = (
 """Modules of pictures, cards and reviews: no figure and no score depends on them."""
 
 _NAMES_OF_ERRORS = ("code", "hint")
+_LIBRARIES = ("duckdb", "lightgbm", "numpy", "scikit-learn", "pandas", "pyarrow")
 _PACKAGE = __name__.partition(".")[0]
+
+
+@cache
+def installed() -> dict[str, str]:
+    """Versions of the package, of Python, and of the libraries that results depend on."""
+    return {
+        "usergrowth": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in _LIBRARIES},
+    }
 
 
 @cache

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 CONTENTS = "contents.txt"
 """File of a home that keeps what the content of landing files was found to be."""
 
+REPORTS = "reports"
+"""Folder of a home with the reports of tasks and periods."""
+
 STATES = "tables.db"
 """File of a home that keeps the state of each table, derived from the tables' logs."""
 
@@ -59,6 +62,15 @@ class Project:
         with (folder / f"{task_id}.lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
+
+    def report_paths(self, name: str) -> tuple[Path, Path]:
+        """Where the page and the JSON of a report are.
+
+        Args:
+            name: of a task, or of a period.
+        """
+        folder = self.settings.home / REPORTS
+        return folder / f"{name}.html", folder / f"{name}.json"
 
     @cached_property
     def landing(self) -> Storage:

@@ -12,22 +12,19 @@ keeps them.
 
 import hashlib
 import json
-import platform
 from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import cache
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from usergrowth_dagster import __version__
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task, load_spec
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.tasks.choice import Choice
-from usergrowth_dagster.tasks.code_meaning import SHOWN, source_hash
+from usergrowth_dagster.tasks.code_meaning import SHOWN, installed, source_hash
 from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.pinned import PinnedWarehouse
 from usergrowth_dagster.warehouse.tables import Warehouse
@@ -58,7 +55,6 @@ _CODE = (
     "tasks/questions.py",
     "tasks/score.py",
 )
-_LIBRARIES = ("duckdb", "lightgbm", "numpy", "scikit-learn", "pandas", "pyarrow")
 _BLOCK = 1 << 20
 
 
@@ -273,16 +269,6 @@ def deciding_settings(settings: Settings) -> dict[str, Any]:
 def code_version() -> dict[str, str]:
     """Versions of what decides: the package's own, a hash of its source, and libraries."""
     return {"source": source_hash(_CODE, without=SHOWN), **installed()}
-
-
-@cache
-def installed() -> dict[str, str]:
-    """Versions of the package, of Python, and of the libraries that results depend on."""
-    return {
-        "usergrowth": __version__,
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in _LIBRARIES},
-    }
 
 
 def relative(storage: Storage, uri: str) -> str:

@@ -3,7 +3,6 @@
 from usergrowth_dagster.control.tasks import task as one_task
 from usergrowth_dagster.messaging.plans.discard import Discarded, discard_plan
 from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.report import report_paths
 
 
 def redecide(project: Project, task_id: str, actor: str, why: str) -> Discarded:
@@ -17,6 +16,6 @@ def redecide(project: Project, task_id: str, actor: str, why: str) -> Discarded:
     one_task(project.store, task_id)  # a wrong name makes no lock file
     with project.alone(task_id):
         done = discard_plan(project.store, one_task(project.store, task_id), actor, why)
-        for path in report_paths(project, task_id):
+        for path in project.report_paths(task_id):
             path.unlink(missing_ok=True)
     return done

@@ -30,8 +30,6 @@ from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.landing import QUARANTINE
 from usergrowth_dagster.warehouse.population import quarantine_name
 
-FOLDER = "reports"
-
 
 @dataclass(frozen=True)
 class Report:
@@ -99,18 +97,12 @@ def _report_part(project: Project, part: Part) -> Report:
 
 
 def _written(project: Project, name: str, effect: Effect, basis: Basis) -> Report:
-    page, data = report_paths(project, name)
+    page, data = project.report_paths(name)
     changed = [
         _write(page, render_page(effect, basis)),
         _write(data, render_json(effect, basis)),
     ]
     return Report(effect, basis, page, data, any(changed))
-
-
-def report_paths(project: Project, task_id: str) -> tuple[Path, Path]:
-    """Where a task's page and its JSON are."""
-    folder = project.settings.home / FOLDER
-    return folder / f"{task_id}.html", folder / f"{task_id}.json"
 
 
 def reports_due(project: Project) -> list[Task]:
@@ -145,7 +137,7 @@ def _gained(project: Project, task: Task, newest: date) -> bool:
 
 def read_report(project: Project, task_id: str) -> dict[str, Any] | None:
     """What a task's report says, as its JSON has it; None when there is none that can be read."""
-    path = report_paths(project, task_id)[1]
+    path = project.report_paths(task_id)[1]
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
