@@ -21,9 +21,9 @@ from usergrowth_dagster.learning.dataset import flat_rows, on_days
 from usergrowth_dagster.learning.metrics import evaluate
 from usergrowth_dagster.learning.model import positive_share
 from usergrowth_dagster.learning.training import LEVEL_DAYS, TrainedModels, train
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.tasks.features import bind_table, build_training_set
-from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.build import Builder
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.landing import land_days

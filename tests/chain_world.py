@@ -21,8 +21,8 @@ import duckdb
 import pytest
 
 from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.tables import Warehouse
 
 START = date(2017, 1, 2)

@@ -14,8 +14,8 @@ from commit_logs import append_commits, older_days
 from example_home import add_next_day, decided_home, landed_home, usergrowth
 from measured import Row, Size
 
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.tables import Warehouse
 
 COMMITS: dict[Size, tuple[int, int]] = {

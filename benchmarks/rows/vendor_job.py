@@ -14,8 +14,8 @@ from usergrowth_dagster.examples.datasets import SYNTHETIC_DAYS, example
 from usergrowth_dagster.examples.worlds.offers import write_population
 from usergrowth_dagster.examples.worlds.synthetic import SyntheticWorld, write_landing
 from usergrowth_dagster.homes.home import make_home, open_home
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.runs.execute import execute
-from usergrowth_dagster.tasks.project import Project
 
 WORLDS: dict[Size, tuple[int, int]] = {
     "tiny": (200, 75),

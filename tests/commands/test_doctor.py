@@ -13,8 +13,8 @@ from chain_world import World, copy_home
 
 from usergrowth_dagster.homes import doctor
 from usergrowth_dagster.homes.home import make_home
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.project import Project
 
 
 def examined(home: Path) -> dict[str, str]:

@@ -25,8 +25,8 @@ from typer.testing import CliRunner
 from usergrowth_dagster.cli import app
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.homes.home import DAGSTER_YAML, make_home, open_home
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.landing import land_days
 

@@ -15,12 +15,12 @@ from usergrowth_dagster.control.tasks import all_tasks
 from usergrowth_dagster.data.landing import unread_landing
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.explain.nothing import no_task
 from usergrowth_dagster.homes.home import make_home
+from usergrowth_dagster.intake.uploads import register_uploads, withdraw_deleted
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.runs.chain import backfill
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.nothing import no_task
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.uploads import register_uploads, withdraw_deleted
 
 HEADER = "user_id,behavior,item_id,kvs_num,kvs_str"
 ROW = "u1,login,\\N,hh14:1,\\N"

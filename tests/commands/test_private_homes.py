@@ -14,8 +14,8 @@ from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.homes.home import make_home
 from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.project import Project
 
 
 def mode(path: Path) -> int:

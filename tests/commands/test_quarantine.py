@@ -13,7 +13,7 @@ from usergrowth_dagster.commands.cells import document
 from usergrowth_dagster.commands.quarantine import show_quarantine
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.homes.home import make_home
-from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.warehouse.landing import land_days
 from usergrowth_dagster.warehouse.population import land_population
 

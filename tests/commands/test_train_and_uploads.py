@@ -20,8 +20,8 @@ from chain_world import (
 )
 
 from usergrowth_dagster.control.tasks import all_tasks
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.project import Project
 
 
 def models(home: Path) -> list[tuple[str, int]]:

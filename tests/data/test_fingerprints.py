@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from usergrowth_dagster.data.fingerprints import Fingerprint
 from usergrowth_dagster.data.population import population_uploads
 from usergrowth_dagster.data.storage import Storage
-from usergrowth_dagster.tasks.uploads import Cursor, due_uploads
+from usergrowth_dagster.intake.uploads import Cursor, due_uploads
 
 NAMES = st.sampled_from(["a.csv", "b.csv", "deep/c.csv"])
 TREES = st.dictionaries(NAMES, st.sampled_from(["one", "two", "three"]), min_size=1)

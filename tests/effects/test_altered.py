@@ -9,13 +9,13 @@ from test_report_chain import WINDOW, later
 
 from usergrowth_dagster.control.tasks import task
 from usergrowth_dagster.effects.result import Effect
+from usergrowth_dagster.measure.effects import measure
+from usergrowth_dagster.measure.period import measure_all
+from usergrowth_dagster.measure.report import report_task
+from usergrowth_dagster.people.forget import forget
+from usergrowth_dagster.pipeline.provenance import read_provenance
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.effects import measure
-from usergrowth_dagster.tasks.forget import forget
-from usergrowth_dagster.tasks.period import measure_all
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.provenance import read_provenance
-from usergrowth_dagster.tasks.report import report_task
 
 __all__ = ["world"]
 MINE = "task_id = 'comeback'"

@@ -12,9 +12,9 @@ from usergrowth_dagster.control.tasks import task
 from usergrowth_dagster.effects.dry_run import as_dry_run
 from usergrowth_dagster.effects.report.main_figures import figure_rows
 from usergrowth_dagster.effects.report.page import render_json, render_page
+from usergrowth_dagster.measure.report import report_task
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.report import report_task
 
 __all__ = ["here", "world"]
 

@@ -14,9 +14,9 @@ from usergrowth_dagster.control.tasks import task
 from usergrowth_dagster.defs.build import build_definitions
 from usergrowth_dagster.defs.jobs import JOB_CONFIG, MEASURE, range_tags
 from usergrowth_dagster.effects.report.funnel import check
+from usergrowth_dagster.measure.report import report_task, reports_due
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.report import report_task, reports_due
 
 __all__ = ["world"]
 WINDOW = 14

@@ -25,14 +25,14 @@ from usergrowth_dagster.control.campaign import load_campaign
 from usergrowth_dagster.control.selection import HoldoutSpec
 from usergrowth_dagster.control.tasks import Task, task
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.pipeline import score
+from usergrowth_dagster.pipeline.candidates import stratum_sql
+from usergrowth_dagster.pipeline.choice import choice_of, drawn_since
+from usergrowth_dagster.pipeline.decide import Decided, decide_task
+from usergrowth_dagster.pipeline.output import write_task_output
+from usergrowth_dagster.pipeline.populate import load_population
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import Settings, load_settings
-from usergrowth_dagster.tasks import score
-from usergrowth_dagster.tasks.candidates import stratum_sql
-from usergrowth_dagster.tasks.choice import choice_of, drawn_since
-from usergrowth_dagster.tasks.decide import Decided, decide_task
-from usergrowth_dagster.tasks.output import write_task_output
-from usergrowth_dagster.tasks.populate import load_population
-from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 MONEY = "{money: {budget: 2, min_profit: 0.01}"
@@ -273,7 +273,7 @@ def test_the_global_group_is_out_of_every_campaign(home: Path) -> None:
 
 def test_a_day_has_the_epoch_of_its_period() -> None:
     """Guards against a control group drawn afresh in the middle of a period."""
-    from usergrowth_dagster.tasks.choice import global_holdout
+    from usergrowth_dagster.pipeline.choice import global_holdout
 
     settings = Settings(global_holdout_rotate_days=7)
     monday = date(2017, 5, 1)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from usergrowth_dagster import code_meaning as meaning
+from usergrowth_dagster.code_meaning import SHOWN, code_meaning, source_hash
 from usergrowth_dagster.learning.problems import problem_called
-from usergrowth_dagster.tasks import code_meaning as meaning
+from usergrowth_dagster.pipeline.provenance import code_version
 from usergrowth_dagster.tasks import training_code
-from usergrowth_dagster.tasks.code_meaning import SHOWN, code_meaning, source_hash
-from usergrowth_dagster.tasks.provenance import code_version
 from usergrowth_dagster.tasks.training_code import (
     SAME_RESULTS,
     earlier_training_versions,

@@ -24,17 +24,17 @@ from chain_world import (
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import load_campaign
 from usergrowth_dagster.control.tasks import task
+from usergrowth_dagster.explain.preview import Preview, preview_task
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.suppression import suppress
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
+from usergrowth_dagster.pipeline.decide import Decided, decide_task
+from usergrowth_dagster.pipeline.output import write_task_output
+from usergrowth_dagster.pipeline.populate import load_population
+from usergrowth_dagster.pipeline.score import score_task
+from usergrowth_dagster.pipeline.send import plan_task
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.decide import Decided, decide_task
-from usergrowth_dagster.tasks.output import write_task_output
-from usergrowth_dagster.tasks.populate import load_population
-from usergrowth_dagster.tasks.preview import Preview, preview_task
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.score import score_task
-from usergrowth_dagster.tasks.send import plan_task
 
 ZONES = ["America/New_York", "Europe/London", "", "china standard time"]
 

@@ -17,15 +17,15 @@ from usergrowth_dagster.control.codes import MessageState, OccurrenceState, Temp
 from usergrowth_dagster.control.tasks import Task, register_task, task
 from usergrowth_dagster.effects.report.words import day as day_words
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.measure import effects as effects_module
+from usergrowth_dagster.measure.effects import OUTCOMES, measure, window_of
+from usergrowth_dagster.measure.period import measure_all, parts_of
+from usergrowth_dagster.measure.report import report_period, report_task
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.suppression import suppress
+from usergrowth_dagster.pipeline.choice import global_holdout
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.tasks import effects as effects_module
-from usergrowth_dagster.tasks.choice import global_holdout
-from usergrowth_dagster.tasks.effects import OUTCOMES, measure, window_of
-from usergrowth_dagster.tasks.period import measure_all, parts_of
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.report import report_period, report_task
 from usergrowth_dagster.tasks.train import effect_config, training_config
 from usergrowth_dagster.warehouse.engine import open_engine
 

@@ -16,14 +16,14 @@ from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.plans.plan import read_plan
 from usergrowth_dagster.messaging.schedules.occurrences import occurrences_of
+from usergrowth_dagster.pipeline.decide import decide_task
+from usergrowth_dagster.pipeline.output import write_task_output
+from usergrowth_dagster.pipeline.populate import load_population
+from usergrowth_dagster.pipeline.score import score_task
+from usergrowth_dagster.pipeline.send import plan_task
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.serve.app import make_app
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.decide import decide_task
-from usergrowth_dagster.tasks.output import write_task_output
-from usergrowth_dagster.tasks.populate import load_population
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.score import score_task
-from usergrowth_dagster.tasks.send import plan_task
 
 BOUNCE = """\
 From: MAILER-DAEMON@mx.example

@@ -19,10 +19,10 @@ from usergrowth_dagster.data.landing import day_folder
 from usergrowth_dagster.messaging.people.forget import forgotten_hashes, tombstone_id
 from usergrowth_dagster.messaging.people.phones import PhoneVault, open_vault
 from usergrowth_dagster.messaging.policy import suppression
+from usergrowth_dagster.people import forget as module
+from usergrowth_dagster.people.forget import forget, forgotten_people
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import Settings, load_settings
-from usergrowth_dagster.tasks import forget as module
-from usergrowth_dagster.tasks.forget import forget, forgotten_people
-from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.landing import land_days
 from usergrowth_dagster.warehouse.population import land_population
 from usergrowth_dagster.warehouse.tables import Warehouse

@@ -8,19 +8,19 @@ import pytest
 from chain_world import D, World, copy_home
 
 from usergrowth_dagster.control.tasks import Task, task
-from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.candidates import candidates
-from usergrowth_dagster.tasks.decide import decide_rows
-from usergrowth_dagster.tasks.each import NotReadyError
-from usergrowth_dagster.tasks.inputs import (
+from usergrowth_dagster.pipeline.candidates import candidates
+from usergrowth_dagster.pipeline.decide import decide_rows
+from usergrowth_dagster.pipeline.each import NotReadyError
+from usergrowth_dagster.pipeline.inputs import (
     DecisionInputs,
     decision_inputs,
     inputs_as_decided,
     inputs_of_then,
     with_exclusions,
 )
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.provenance import read_provenance, relative
+from usergrowth_dagster.pipeline.provenance import read_provenance, relative
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.engine import open_engine
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from chain_world import D, World, copy_home
 
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.train import train_all
 
 

@@ -9,14 +9,14 @@ from chain_world import D, World, copy_home, rows, write_campaign, write_people
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import load_campaign
 from usergrowth_dagster.control.tasks import task
+from usergrowth_dagster.explain.replay import replay_task
 from usergrowth_dagster.learning.calibration import logit
+from usergrowth_dagster.pipeline.decide import decide_task
+from usergrowth_dagster.pipeline.populate import load_population
+from usergrowth_dagster.pipeline.score import score_task, scoring_model
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.decide import decide_task
 from usergrowth_dagster.tasks.level import refreshed_level
-from usergrowth_dagster.tasks.populate import load_population
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.replay import replay_task
-from usergrowth_dagster.tasks.score import score_task, scoring_model
 
 
 def scores(home: Path) -> "np.ndarray":

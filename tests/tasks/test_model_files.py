@@ -15,14 +15,14 @@ from usergrowth_dagster.control.tasks import task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.digest import model_digest
 from usergrowth_dagster.learning.store import DIGEST, ModelRef, add_version, client, versions
-from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.score import (
+from usergrowth_dagster.pipeline.score import (
     bind_population,
     bind_scoring_rows,
     make_scores,
     scoring_model,
 )
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.tasks.train import training_config
 from usergrowth_dagster.warehouse.engine import open_engine
 

@@ -20,10 +20,10 @@ from usergrowth_dagster.commands.campaigns import apply_files
 from usergrowth_dagster.control.audit import entries
 from usergrowth_dagster.control.tasks import all_tasks
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.pipeline.score import scoring_model
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.tasks.models import serving_columns
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.score import scoring_model
 from usergrowth_dagster.tasks.train import train_all
 from usergrowth_dagster.views.status import read_status
 

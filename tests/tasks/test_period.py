@@ -5,10 +5,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from usergrowth_dagster.audience.holdout import Holdout
+from usergrowth_dagster.measure import period
+from usergrowth_dagster.pipeline.choice import global_holdout
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks import period
-from usergrowth_dagster.tasks.choice import global_holdout
-from usergrowth_dagster.tasks.project import Project
 
 
 def test_a_changed_rotation_leaves_every_date_in_one_part(tmp_path: Path) -> None:

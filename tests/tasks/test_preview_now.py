@@ -7,10 +7,10 @@ from chain_world import D, World, copy_home
 
 from usergrowth_dagster.commands.preview import show_preview
 from usergrowth_dagster.control.tasks import task as one_task
+from usergrowth_dagster.explain.preview import _problems, preview_task
 from usergrowth_dagster.messaging.schedules.occurrences import find_occurrence
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.preview import _problems, preview_task
-from usergrowth_dagster.tasks.project import Project
 
 
 def test_sent_and_too_late(world: World, tmp_path: Path, here: None) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 from chain_world import D, World, control_dump, copy_home, ledger, outbox
 
 from usergrowth_dagster.control.tasks import task as one_task
+from usergrowth_dagster.explain.rehearse import rehearse_task
 from usergrowth_dagster.messaging.people.forget import Person, erase_in_outbox
 from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.rehearse import rehearse_task
 
 
 def lines(path: Path | None) -> list[dict[str, str]]:

@@ -20,12 +20,12 @@ from chain_world import (
 )
 
 from usergrowth_dagster.control.tasks import tasks_for
+from usergrowth_dagster.intake.again import register_repeats
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.messaging.schedules.series import open_due_repeats
 from usergrowth_dagster.messaging.schedules.upcoming import next_due
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.again import register_repeats
-from usergrowth_dagster.tasks.project import Project
 
 
 def occurrences(home: Path) -> list[tuple[object, ...]]:

@@ -29,27 +29,27 @@ from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import load_campaign
 from usergrowth_dagster.control.tasks import task
 from usergrowth_dagster.data.contracts import LANDING_TABLES
+from usergrowth_dagster.explain import replay as replay_module
+from usergrowth_dagster.explain.replay import Check, replay, replay_task
 from usergrowth_dagster.learning.store import add_version, client, versions
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.suppression import suppress
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
-from usergrowth_dagster.settings import Settings, load_settings, settings_class
-from usergrowth_dagster.tasks import inputs as inputs_module
-from usergrowth_dagster.tasks import replay as replay_module
-from usergrowth_dagster.tasks.decide import decide_rows, decide_task
-from usergrowth_dagster.tasks.forget import forget
-from usergrowth_dagster.tasks.inputs import inputs_of_then
-from usergrowth_dagster.tasks.populate import load_population
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.provenance import (
+from usergrowth_dagster.people.forget import forget
+from usergrowth_dagster.pipeline import inputs as inputs_module
+from usergrowth_dagster.pipeline.decide import decide_rows, decide_task
+from usergrowth_dagster.pipeline.inputs import inputs_of_then
+from usergrowth_dagster.pipeline.populate import load_population
+from usergrowth_dagster.pipeline.provenance import (
     Provenance,
     deciding_settings,
     file_hash,
     project_then,
     read_provenance,
 )
-from usergrowth_dagster.tasks.replay import Check, replay, replay_task
-from usergrowth_dagster.tasks.score import score_task, scoring_model
+from usergrowth_dagster.pipeline.score import score_task, scoring_model
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.settings import Settings, load_settings, settings_class
 from usergrowth_dagster.tasks.train import effect_config
 from usergrowth_dagster.warehouse.build import Builder
 from usergrowth_dagster.warehouse.engine import open_engine

@@ -9,15 +9,15 @@ from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import load_campaign
 from usergrowth_dagster.control.tasks import task
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.explain.replay import replay_task
 from usergrowth_dagster.learning.artifacts import SPEC_FILE
 from usergrowth_dagster.learning.store import add_version, client, experiment, versions
+from usergrowth_dagster.pipeline.decide import decide_task
+from usergrowth_dagster.pipeline.populate import load_population
+from usergrowth_dagster.pipeline.score import Scored, effect_model, score_task
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.decide import decide_task
 from usergrowth_dagster.tasks.models import vouch_for
-from usergrowth_dagster.tasks.populate import load_population
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.replay import replay_task
-from usergrowth_dagster.tasks.score import Scored, effect_model, score_task
 from usergrowth_dagster.tasks.train import effect_config
 
 

@@ -11,8 +11,8 @@ from chain_world import World, approve, cli, copy_home, day, rows, succeeded, wr
 from chain_world import outbox as sent
 
 from usergrowth_dagster.messaging.schedules.occurrences import occurrences_of
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.project import Project
 
 
 def messages(home: Path) -> list[Any]:

@@ -20,12 +20,12 @@ from usergrowth_dagster.control import codes, schema
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import parse_campaign
 from usergrowth_dagster.data.contracts import LANDING_TABLES
+from usergrowth_dagster.intake.touch_files import FILE_NAME, erase_from_touches, write_rows
+from usergrowth_dagster.intake.touches import ExportedDay, export_touches
 from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.people.forget import forget
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import Settings, load_settings
-from usergrowth_dagster.tasks.forget import forget
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.touch_files import FILE_NAME, erase_from_touches, write_rows
-from usergrowth_dagster.tasks.touches import ExportedDay, export_touches
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.landing import land_days
 

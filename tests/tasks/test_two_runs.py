@@ -23,14 +23,14 @@ from chain_world import (
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import task as one_task
 from usergrowth_dagster.control.tasks import tasks_for
+from usergrowth_dagster.pipeline.decide import decide_task
+from usergrowth_dagster.pipeline.each import Outcome, each_task
+from usergrowth_dagster.pipeline.output import write_task_output
+from usergrowth_dagster.pipeline.populate import load_population
+from usergrowth_dagster.pipeline.score import score_task
+from usergrowth_dagster.pipeline.send import plan_task
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.decide import decide_task
-from usergrowth_dagster.tasks.each import Outcome, each_task
-from usergrowth_dagster.tasks.output import write_task_output
-from usergrowth_dagster.tasks.populate import load_population
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.score import score_task
-from usergrowth_dagster.tasks.send import plan_task
 
 STEPS = (load_population, score_task, decide_task, write_task_output)
 
@@ -79,7 +79,7 @@ def test_any_order_of_two_runs(world: World, tmp_path: Path, here: None) -> None
     """
     home = with_upload(world, tmp_path / "home")
     first, second = (Project(load_settings(home)) for _ in range(2))
-    from usergrowth_dagster.tasks.uploads import register_uploads
+    from usergrowth_dagster.intake.uploads import register_uploads
 
     assert register_uploads(first, D).registered == ["fresh-1"]
     assert register_uploads(second, D).registered == []

@@ -28,17 +28,17 @@ from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import load_campaign
 from usergrowth_dagster.control.tasks import Task, task
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.explain.preview import preview_task
 from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
 from usergrowth_dagster.messaging.texts.billing import segments
 from usergrowth_dagster.messaging.texts.content import reason, render
+from usergrowth_dagster.pipeline.decide import decide_task
+from usergrowth_dagster.pipeline.output import write_task_output
+from usergrowth_dagster.pipeline.populate import load_population
+from usergrowth_dagster.pipeline.score import score_task
+from usergrowth_dagster.pipeline.send import plan_task
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.decide import decide_task
-from usergrowth_dagster.tasks.output import write_task_output
-from usergrowth_dagster.tasks.populate import load_population
-from usergrowth_dagster.tasks.preview import preview_task
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.score import score_task
-from usergrowth_dagster.tasks.send import plan_task
 
 TEXTS = {
     "spring": "Hello ${name}, come back. 拒收请回复R",

@@ -11,11 +11,11 @@ from chain_world import PHONE, D, World, cli, copy_home, errors, rows, succeeded
 from usergrowth_dagster.audience.policy import Money
 from usergrowth_dagster.control.tasks import task
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.measure.effects import measure
+from usergrowth_dagster.measure.policies import Question, ask, policy_asked
+from usergrowth_dagster.pipeline.decision import read_decision
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.decision import read_decision
-from usergrowth_dagster.tasks.effects import measure
-from usergrowth_dagster.tasks.policies import Question, ask, policy_asked
-from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.warehouse.build import Builder
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.landing import land_days

@@ -15,15 +15,15 @@ from chain_world import PHONE, D, World, cli, copy_home, errors, output, rows, s
 from usergrowth_dagster.audience.eligibility import OUTCOMES
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.explain.sentences import task_sentence
+from usergrowth_dagster.explain.why import Story, why
 from usergrowth_dagster.messaging.gateways.protocol import Found, Receipt
 from usergrowth_dagster.messaging.people.person import Contact
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy import suppression
 from usergrowth_dagster.messaging.receiving.receipts import take_receipts
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.reasons import task_sentence
-from usergrowth_dagster.tasks.why import Story, why
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NOON = datetime(2017, 5, 4, 4, tzinfo=UTC)

@@ -14,6 +14,10 @@ from chain_world import D, World, cli, copy_home, rows, succeeded
 from usergrowth_dagster.audience.eligibility import OUTCOMES
 from usergrowth_dagster.audience.policy import Policy, Threshold, TopN
 from usergrowth_dagster.control.tasks import task
+from usergrowth_dagster.explain import why as why_module
+from usergrowth_dagster.explain.sentences import outcome_sentence
+from usergrowth_dagster.explain.steps import Cut, steps_of
+from usergrowth_dagster.explain.why import Story
 from usergrowth_dagster.learning.artifacts import load
 from usergrowth_dagster.learning.calibration import apply_knots, logit
 from usergrowth_dagster.learning.contributions import contributions
@@ -21,21 +25,17 @@ from usergrowth_dagster.learning.encoding import flat_frame
 from usergrowth_dagster.learning.importance import row_parts
 from usergrowth_dagster.learning.model import Blend, positive_share
 from usergrowth_dagster.learning.store import versions
-from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks import why as why_module
-from usergrowth_dagster.tasks.effects import measure
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.provenance import (
+from usergrowth_dagster.measure.effects import measure
+from usergrowth_dagster.pipeline.provenance import (
     Provenance,
     project_then,
     read_provenance,
     task_then,
 )
-from usergrowth_dagster.tasks.reasons import outcome_sentence
-from usergrowth_dagster.tasks.score import bind_population, bind_scoring_rows
+from usergrowth_dagster.pipeline.score import bind_population, bind_scoring_rows
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.tasks.train import training_config
-from usergrowth_dagster.tasks.why import Story
-from usergrowth_dagster.tasks.why_steps import Cut, steps_of
 from usergrowth_dagster.warehouse.engine import open_engine
 
 _CHOICE = ("the 40 best by score", "score above 0.3")

@@ -45,7 +45,7 @@ def what_if(
 ) -> None:
     """Estimate what another policy would have earned; without options, the usual policies."""
     from usergrowth_dagster.commands.what_if import what_if as run
-    from usergrowth_dagster.tasks.policies import Question
+    from usergrowth_dagster.measure.policies import Question
 
     page = Page(as_json)
     run(home, task, Question(threshold, top_n, budget, money, by, value), page)

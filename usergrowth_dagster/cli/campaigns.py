@@ -52,7 +52,7 @@ def reviews(
 ) -> None:
     """Show the review status of signatures and templates, or the history of one of them."""
     from usergrowth_dagster.homes.home import open_home
-    from usergrowth_dagster.tasks.project import Project
+    from usergrowth_dagster.project import Project
     from usergrowth_dagster.views.campaigns import read_review_history, read_reviews
 
     settings = open_home(home)

@@ -30,7 +30,7 @@ def init(
         raise typer.BadParameter("--example has its own dates; leave --start-date out")
     if example:
         from usergrowth_dagster.examples.datasets import TINY_DAY, TINY_SETTINGS, write_tiny_example
-        from usergrowth_dagster.tasks.project import Project
+        from usergrowth_dagster.project import Project
 
         settings = make_home(home, values | TINY_SETTINGS)
         path = write_tiny_example(settings.home, Project(settings))
@@ -60,7 +60,7 @@ def status(as_json: Json = False, home: Home = None) -> None:
     """Show the tables, models, tasks and messages of a home."""
     from usergrowth_dagster.cli.sections import show_status
     from usergrowth_dagster.homes.home import open_home
-    from usergrowth_dagster.tasks.project import Project
+    from usergrowth_dagster.project import Project
     from usergrowth_dagster.views.status import read_status
 
     read = read_status(Project(open_home(home)))
@@ -99,9 +99,9 @@ def tables(
 ) -> None:
     """Check the kept state of each table against its log; change nothing without --rebuild."""
     from usergrowth_dagster.homes.table_states import rebuild_states, state_faults
+    from usergrowth_dagster.project import Project
     from usergrowth_dagster.settings import load_settings
     from usergrowth_dagster.settings.places import keep_private
-    from usergrowth_dagster.tasks.project import Project
 
     keep_private()
     project = Project(load_settings(home))

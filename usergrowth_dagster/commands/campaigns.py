@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from usergrowth_dagster.control.audit import whoami
 from usergrowth_dagster.control.tasks import tasks_for
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.explain.nothing import late_tasks
+from usergrowth_dagster.explain.text_notices import notices_of_texts, notices_of_uploads
 from usergrowth_dagster.homes.home import open_home
-from usergrowth_dagster.tasks.nothing import late_tasks
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.text_notices import notices_of_texts, notices_of_uploads
+from usergrowth_dagster.intake.uploads import move_tasks, register_uploads
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.tasks.train import training_config
-from usergrowth_dagster.tasks.uploads import move_tasks, register_uploads
 
 if TYPE_CHECKING:
     from usergrowth_dagster.control.campaign import CampaignSpec

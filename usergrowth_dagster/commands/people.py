@@ -7,8 +7,8 @@ from pathlib import Path
 from usergrowth_dagster.commands.show import Say, ShowTable
 from usergrowth_dagster.control.audit import entries, whoami
 from usergrowth_dagster.homes.home import open_home
-from usergrowth_dagster.tasks.forget import ForgetReport, forget
-from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.people.forget import ForgetReport, forget
+from usergrowth_dagster.project import Project
 
 Progress = Callable[[str, int, int], None]
 

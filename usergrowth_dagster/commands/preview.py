@@ -8,12 +8,12 @@ from zoneinfo import ZoneInfo
 
 from usergrowth_dagster.commands.cells import Count, Money, Share
 from usergrowth_dagster.control.wall_clock import shown_moment
+from usergrowth_dagster.explain.preview import Preview, preview_task, tasks_of
 from usergrowth_dagster.homes.home import open_home
 from usergrowth_dagster.messaging.plans.forecast import Forecast, Sample
-from usergrowth_dagster.tasks.attributes import unknown_zones_sentence
-from usergrowth_dagster.tasks.choice import variant_draw
-from usergrowth_dagster.tasks.preview import Preview, preview_task, tasks_of
-from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.pipeline.attributes import unknown_zones_sentence
+from usergrowth_dagster.pipeline.choice import variant_draw
+from usergrowth_dagster.project import Project
 
 if TYPE_CHECKING:
     from usergrowth_dagster.commands.show import Say, Shows, ShowTable

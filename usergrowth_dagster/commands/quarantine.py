@@ -8,7 +8,7 @@ from usergrowth_dagster.commands.show import Say, Shows, ShowTable
 from usergrowth_dagster.data.contracts import CONTRACTS
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.homes.home import open_home
-from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.quarantine import Rejects, read_rejects
 

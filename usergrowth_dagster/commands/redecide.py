@@ -5,8 +5,8 @@ from pathlib import Path
 from usergrowth_dagster.control.audit import whoami
 from usergrowth_dagster.control.tasks import task as one_task
 from usergrowth_dagster.homes.home import open_home
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.redecide import redecide
+from usergrowth_dagster.pipeline.redecide import redecide
+from usergrowth_dagster.project import Project
 
 
 def redecide_task(home: Path | None, task_id: str, why: str) -> list[str]:

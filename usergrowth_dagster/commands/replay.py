@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.explain.replay import Replayed, decided_tasks, replay_task
 from usergrowth_dagster.homes.home import open_home
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.replay import Replayed, decided_tasks, replay_task
+from usergrowth_dagster.project import Project
 
 if TYPE_CHECKING:
     from usergrowth_dagster.commands.show import Say, Shows, ShowTable

@@ -13,8 +13,8 @@ from usergrowth_dagster.effects.report.main_figures import figure_rows
 from usergrowth_dagster.effects.report.page import render_json
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.homes.home import open_home
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.report import Report, report_period, report_task
+from usergrowth_dagster.measure.report import Report, report_period, report_task
+from usergrowth_dagster.project import Project
 
 
 def report(

@@ -10,7 +10,7 @@ from usergrowth_dagster.runs.reports import ChainReport, Rows, RunReport
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from usergrowth_dagster.tasks.rehearse import Rehearsed
+    from usergrowth_dagster.explain.rehearse import Rehearsed
 
 Say = Callable[[str], None]
 ShowTable = Callable[[str, Sequence[str], Sequence[Sequence[Any]]], None]

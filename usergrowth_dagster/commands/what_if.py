@@ -9,9 +9,9 @@ from usergrowth_dagster.effects.policies import Valued
 from usergrowth_dagster.effects.report.words import money, signed
 from usergrowth_dagster.effects.result import Estimate
 from usergrowth_dagster.homes.home import open_home
-from usergrowth_dagster.tasks.effects import measure
-from usergrowth_dagster.tasks.policies import Question, ask, policy_asked, worth_of
-from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.measure.effects import measure
+from usergrowth_dagster.measure.policies import Question, ask, policy_asked, worth_of
+from usergrowth_dagster.project import Project
 
 if TYPE_CHECKING:
     from usergrowth_dagster.commands.show import Say, Shows, ShowTable

@@ -24,7 +24,7 @@ def dispatch_job() -> dg.JobDefinition:
         out=dg.Out(dg.Nothing),
     )
     def send(context: dg.OpExecutionContext, project: ProjectResource) -> None:
-        from usergrowth_dagster.tasks.send import dispatch_due
+        from usergrowth_dagster.pipeline.send import dispatch_due
 
         with user_errors():
             counts = dispatch_due(project.open(), patience=_ROUND)

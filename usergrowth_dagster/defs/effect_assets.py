@@ -11,8 +11,8 @@ from usergrowth_dagster.settings import Settings
 
 if TYPE_CHECKING:
     from usergrowth_dagster.effects.result import Effect
-    from usergrowth_dagster.tasks.project import Project
-    from usergrowth_dagster.tasks.report import Report
+    from usergrowth_dagster.measure.report import Report
+    from usergrowth_dagster.project import Project
 
 NAME = "effects"
 CHECK = "every_task_was_measured"
@@ -67,8 +67,8 @@ def _measured(
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     from usergrowth_dagster.control.codes import JobStatus
     from usergrowth_dagster.control.tasks import Task
-    from usergrowth_dagster.tasks.each import NotReadyError, each_task
-    from usergrowth_dagster.tasks.report import report_task, reports_due
+    from usergrowth_dagster.measure.report import report_task, reports_due
+    from usergrowth_dagster.pipeline.each import NotReadyError, each_task
 
     due = {task.task_id for task in reports_due(project)} if only_gained else None
 

@@ -8,15 +8,15 @@ from usergrowth_dagster.defs.metadata import OWNER
 from usergrowth_dagster.defs.partitions import partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 from usergrowth_dagster.defs.task_assets import run_step, task_asset
-from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.project import Project
 
 
 def batches_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     """Send batches."""
 
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:
-        from usergrowth_dagster.tasks.nothing import late_tasks
-        from usergrowth_dagster.tasks.send import plan_task
+        from usergrowth_dagster.explain.nothing import late_tasks
+        from usergrowth_dagster.pipeline.send import plan_task
 
         for sentence in late_tasks(project, partition_days(context)):
             context.log.warning(sentence)
@@ -66,7 +66,7 @@ def dispatch_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinit
     def dispatched(
         context: dg.AssetExecutionContext, project: ProjectResource
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        from usergrowth_dagster.tasks.send import dispatch_due
+        from usergrowth_dagster.pipeline.send import dispatch_due
 
         with user_errors():
             counts = dispatch_due(project.open(context))

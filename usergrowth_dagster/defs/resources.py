@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import dagster as dg
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.project import Progress, Project
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.settings.places import keep_private
-from usergrowth_dagster.tasks.project import Progress, Project
 
 _LISTENERS: list[Progress] = []
 

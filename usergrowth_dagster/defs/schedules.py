@@ -75,7 +75,7 @@ def measure_schedule(settings: Settings, home: str) -> dg.ScheduleDefinition:
         "windows are open, or have closed since.",
     )
     def measure(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        from usergrowth_dagster.tasks.report import reports_due
+        from usergrowth_dagster.measure.report import reports_due
 
         opened = ProjectResource(home=home).open()
         if not opened.settings.home.is_dir():

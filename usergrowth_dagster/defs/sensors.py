@@ -20,7 +20,7 @@ def upload_sensor(decide: Any) -> dg.SensorDefinition:
         "when two looks found it the same; then its task is registered and its date decided.",
     )
     def uploads(context: dg.SensorEvaluationContext, project: ProjectResource) -> dg.SensorResult:
-        from usergrowth_dagster.tasks.uploads import Cursor, look_at_uploads
+        from usergrowth_dagster.intake.uploads import Cursor, look_at_uploads
 
         look = look_at_uploads(project.open(), Cursor.load(context.cursor))
         for note in look.notes:

@@ -11,7 +11,7 @@ from usergrowth_dagster.defs.landing_assets import NOTICES, notice_check
 from usergrowth_dagster.defs.metadata import OWNER, data_table, table_schema
 from usergrowth_dagster.defs.partitions import day_mapping, partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
-from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.project import Project
 
 T = TypeVar("T")
 MODEL_DAYS = 400
@@ -36,7 +36,7 @@ def run_step(
 
     ``more`` gives further metadata and check results for the results by task.
     """
-    from usergrowth_dagster.tasks.each import each_task
+    from usergrowth_dagster.pipeline.each import each_task
 
     rows: list[list[Any]] = []
     failures: dict[str, str] = {}
@@ -109,9 +109,9 @@ def population_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefin
     meanings = contract.descriptions()
 
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:
-        from usergrowth_dagster.tasks.again import register_repeats
-        from usergrowth_dagster.tasks.populate import load_population
-        from usergrowth_dagster.tasks.uploads import withdraw_deleted
+        from usergrowth_dagster.intake.again import register_repeats
+        from usergrowth_dagster.intake.uploads import withdraw_deleted
+        from usergrowth_dagster.pipeline.populate import load_population
 
         withdrawn = []
         for day in partition_days(context):
@@ -158,7 +158,7 @@ def scores_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
     ]
 
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:
-        from usergrowth_dagster.tasks.score import Scored, score_task
+        from usergrowth_dagster.pipeline.score import Scored, score_task
 
         def more(
             results: Mapping[str, Scored],
@@ -176,7 +176,7 @@ def scores_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
             more=more,
         )
 
-    from usergrowth_dagster.tasks.score import SCORE_COLUMNS
+    from usergrowth_dagster.pipeline.score import SCORE_COLUMNS
 
     return task_asset(
         "scores",
@@ -197,7 +197,7 @@ def decisions_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefini
     from usergrowth_dagster.audience.decisions import DECISION_COLUMNS, DECISION_MEANINGS
 
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:
-        from usergrowth_dagster.tasks.decide import decide_task
+        from usergrowth_dagster.pipeline.decide import decide_task
 
         return run_step(
             context,
@@ -231,7 +231,7 @@ def output_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
     """output.csv."""
 
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:
-        from usergrowth_dagster.tasks.output import write_task_output
+        from usergrowth_dagster.pipeline.output import write_task_output
 
         return run_step(
             context,

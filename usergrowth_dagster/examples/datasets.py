@@ -10,7 +10,7 @@ from typing import Any
 from usergrowth_dagster.commands.campaign_schema import FILE_NAME, write_schema
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.problems.churn import Churn
-from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.project import Project
 
 SYNTHETIC_DAYS = 200
 SYNTHETIC_START = date(2017, 1, 2)

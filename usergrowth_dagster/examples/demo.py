@@ -15,10 +15,10 @@ from usergrowth_dagster.examples.datasets import Example, example
 from usergrowth_dagster.examples.kannel import await_receipts, demo_gateway
 from usergrowth_dagster.examples.summary import read_summary, show_summary
 from usergrowth_dagster.homes.home import make_home
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.runs.execute import execute
 from usergrowth_dagster.runs.reports import RunReport
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.tasks.project import Project
 
 MEASURE_ALL = {"ops": {"effects": {"config": {"when": "always"}}}}
 """Run config of the job ``measure``: tasks whose windows have not begun, too."""

@@ -12,8 +12,8 @@ from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.plans.plan import read_plan
 from usergrowth_dagster.messaging.schedules.occurrences import occurrences_of
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.score import scoring_model
+from usergrowth_dagster.pipeline.score import scoring_model
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.landing import QUARANTINE
 

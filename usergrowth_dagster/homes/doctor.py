@@ -137,7 +137,7 @@ def _landing(settings: Settings) -> str:
 def _tables(settings: Settings) -> str:
     """That what is kept of the tables is what their logs say."""
     from usergrowth_dagster.homes.table_states import state_faults
-    from usergrowth_dagster.tasks.project import Project
+    from usergrowth_dagster.project import Project
 
     project = Project(settings)
     if faults := state_faults(project):

@@ -158,7 +158,7 @@ def make_home(home: Path | None, values: Mapping[str, Any]) -> Settings:
     if "://" not in settings.landing_root:
         for folder in ("user", "item", "behavior", "operation", "population"):
             (Path(settings.landing_root) / folder).mkdir(parents=True, exist_ok=True)
-    from usergrowth_dagster.tasks.project import Project
+    from usergrowth_dagster.project import Project
 
     _ = Project(settings).store
     return settings

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.project import Project
 
 
 def state_faults(project: Project) -> Mapping[str, str]:

@@ -6,14 +6,14 @@ from datetime import date, timedelta
 from usergrowth_dagster.control.tasks import all_tasks
 from usergrowth_dagster.data.contracts import LANDING_TABLES
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.explain.nothing import late_tasks, no_task, shortened, unread_files
+from usergrowth_dagster.explain.rehearse import Rehearsed
+from usergrowth_dagster.intake.again import register_repeats
+from usergrowth_dagster.intake.uploads import register_uploads
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.runs.execute import InterruptedRunError, execute
 from usergrowth_dagster.runs.reports import ChainReport, RunReport
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.tasks.again import register_repeats
-from usergrowth_dagster.tasks.nothing import late_tasks, no_task, shortened, unread_files
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.rehearse import Rehearsed
-from usergrowth_dagster.tasks.uploads import register_uploads
 
 Warn = Callable[[str], None]
 """Called with a sentence that a person should read before the work goes on."""
@@ -143,8 +143,8 @@ def _rehearse(project: Project, day: date) -> tuple[list[Rehearsed], list[str]]:
     """Plan and send a date's decided tasks for show; and a sentence for each that cannot be."""
     from usergrowth_dagster.control.codes import JobStatus
     from usergrowth_dagster.control.tasks import tasks_for
-    from usergrowth_dagster.tasks.each import NotReadyError
-    from usergrowth_dagster.tasks.rehearse import rehearse_task
+    from usergrowth_dagster.explain.rehearse import rehearse_task
+    from usergrowth_dagster.pipeline.each import NotReadyError
 
     done, failures = [], []
     for task in tasks_for(project.store, day):
@@ -166,7 +166,7 @@ def measure_due(settings: Settings) -> RunReport | None:
         UserError: none of them could be measured.
     """
     from usergrowth_dagster.defs.jobs import MEASURE, range_tags
-    from usergrowth_dagster.tasks.report import reports_due
+    from usergrowth_dagster.measure.report import reports_due
 
     days = [task.execution_date for task in reports_due(Project(settings))]
     return execute(MEASURE, tags=range_tags(min(days), max(days))) if days else None

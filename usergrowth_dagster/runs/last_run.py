@@ -20,10 +20,10 @@ from typing import Any
 from usergrowth_dagster import __version__
 from usergrowth_dagster.data.contracts import LANDING_TABLES
 from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.runs.reports import ChainReport, read, written
 from usergrowth_dagster.settings import CONFIG_NAME, Settings
 from usergrowth_dagster.settings.places import sqlite_file
-from usergrowth_dagster.tasks.project import Project
 
 FILE = "last_run.json"
 """File of a home that keeps the last run that changed nothing."""

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from usergrowth_dagster.tasks.rehearse import Rehearsed
+    from usergrowth_dagster.explain.rehearse import Rehearsed
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import date
 
 from usergrowth_dagster.learning.config import TrainingConfig, snapshots
-from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.warehouse.build import Build, Builder
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.models import load_graph

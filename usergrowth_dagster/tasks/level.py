@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.targets import target_called
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.tasks.features import (
     bind_table,
     build_training_set,
     training_days,
 )
-from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.train import training_config
 from usergrowth_dagster.warehouse.engine import open_engine
 

@@ -9,7 +9,7 @@ from usergrowth_dagster.control.jobs import training_failure
 from usergrowth_dagster.control.model_digests import begin, begun, keep_digest, read_digest
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
-from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.warehouse.models import load_graph
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.origin import MadeFrom
 from usergrowth_dagster.learning.problems import problem_called, problems
 from usergrowth_dagster.learning.problems.uplift import Uplift
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.tasks.features import (
     bind_table,
     build_training_set,
@@ -30,7 +31,6 @@ from usergrowth_dagster.tasks.models import (
     usable_model,
     waiting_version,
 )
-from usergrowth_dagster.tasks.project import Project
 from usergrowth_dagster.tasks.questions import asked_of
 from usergrowth_dagster.tasks.training_code import earlier_training_versions, training_code_version
 from usergrowth_dagster.warehouse.build import Build

@@ -6,8 +6,8 @@ import inspect
 import json
 import sys
 
+from usergrowth_dagster.code_meaning import SHOWN, code_meaning, installed, source_hash
 from usergrowth_dagster.learning.problems.base import Problem
-from usergrowth_dagster.tasks.code_meaning import SHOWN, code_meaning, installed, source_hash
 from usergrowth_dagster.warehouse.earlier import text_version
 from usergrowth_dagster.warehouse.models import load_graph
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.tasks.models import settle_models
-from usergrowth_dagster.tasks.project import Project
 
 if TYPE_CHECKING:
     from usergrowth_dagster.learning.store import ModelRef

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.views.deliveries import DeliveriesView, read_deliveries
 from usergrowth_dagster.views.models import ModelView, WaitingView, read_models, read_waiting
 from usergrowth_dagster.views.tables import TableView, read_tables

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import date
 
-from usergrowth_dagster.tasks.project import Project
+from usergrowth_dagster.project import Project
 
 
 @dataclass(frozen=True)

@@ -255,7 +255,7 @@ OTHER_MEANINGS = {
         "data/storage.py",
         "defs/task_assets.py",
     },
-    "webhook": {"tasks/provenance.py"},  # a part of the setting failure_webhook
+    "webhook": {"pipeline/provenance.py"},  # a part of the setting failure_webhook
 }
 """Where an ordinary word is no gateway's name: files of data, and the operator's own webhook."""
 

@@ -19,7 +19,7 @@ from usergrowth_dagster.quoting import literals
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 if TYPE_CHECKING:
-    from usergrowth_dagster.tasks.project import Project
+    from usergrowth_dagster.project import Project
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def measured_rounds(side: Side, ours: list[Truth], fixed: list[Truth]) -> list[R
     """The rounds of our policy as its campaign measured them, beside the truth."""
     from usergrowth_dagster.control.tasks import task
     from usergrowth_dagster.learning.store import versions
-    from usergrowth_dagster.tasks.effects import measure
+    from usergrowth_dagster.measure.effects import measure
 
     project = side.project()
     rankings = {str(ref.version): ref.champion for ref in versions(project.settings, Uplift.name)}

@@ -13,11 +13,11 @@ from usergrowth_dagster.examples.rounds.plan import SEEN_DAYS, RoundPlan
 from usergrowth_dagster.examples.worlds.living import LivingWorld
 from usergrowth_dagster.examples.worlds.offers import write_population
 from usergrowth_dagster.homes.home import make_home, open_home
+from usergrowth_dagster.intake.touches import HOLDOUT, bind_touches
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.runs.execute import execute
 from usergrowth_dagster.runs.reports import RunReport
 from usergrowth_dagster.settings import CONFIG_NAME
-from usergrowth_dagster.tasks.project import Project
-from usergrowth_dagster.tasks.touches import HOLDOUT, bind_touches
 from usergrowth_dagster.warehouse.engine import open_engine
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Side:
             UserError: a task failed.
         """
         from usergrowth_dagster.defs.jobs import DECIDE
-        from usergrowth_dagster.tasks.uploads import register_uploads
+        from usergrowth_dagster.intake.uploads import register_uploads
 
         day = self.plan.day(number)
         self.apply(number)

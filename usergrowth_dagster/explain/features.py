@@ -1,0 +1,68 @@
+"""Which features mattered for one row's score, read from what the score was made from."""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.pipeline.provenance import Provenance, project_then, task_then
+from usergrowth_dagster.pipeline.score import RESPONSE, bind_population, bind_scoring_rows
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.tasks.train import training_config
+from usergrowth_dagster.warehouse.engine import open_engine
+from usergrowth_dagster.warehouse.models import load_graph
+
+FEATURE_TABLES = ("user_features", "user_item_features")
+
+
+def what_mattered(
+    project: Project, made_from: Provenance | None, row: int, *, top: int = 6
+) -> tuple[list[dict[str, Any]], str]:
+    """The features that moved a row's score most, and why there are none, if so.
+
+    Each has ``feature``, ``meaning``, ``value``, ``usual`` and ``odds``, see
+    :class:`usergrowth_dagster.learning.contributions.Contribution`.
+
+    Args:
+        project: the home.
+        made_from: the provenance of the decision; None where it was not kept.
+        row: the row's place in the upload.
+        top: how many at most.
+    """
+    from usergrowth_dagster.learning.artifacts import load
+    from usergrowth_dagster.learning.contributions import contributions
+    from usergrowth_dagster.learning.store import versions
+
+    if made_from is None or made_from.scored is None or RESPONSE not in made_from.scored.models:
+        return [], "what the score was made from was not written down then"
+    storage = project.warehouse.storage
+    if not all(storage.exists(path) for path in made_from.scored.files):
+        return [], "features that the score was made from are gone"
+    scored_by = made_from.scored.models[RESPONSE]
+    every = versions(project.settings, scored_by.name)
+    ref = next((one for one in every if one.version == scored_by.version), None)
+    if ref is None:
+        return [], f"{scored_by.name} version {scored_by.version} is not in MLflow any more"
+    try:
+        model = load(replace(ref, digest=scored_by.digest))
+    except UserError as error:
+        return [], str(error)
+    then, task = project_then(project, made_from, as_scored=True), task_then(made_from)
+    with open_engine(then.settings) as engine:
+        population = bind_population(engine, then, task)
+        rows = bind_scoring_rows(engine, then, task, population, training_config(then, task.spec))
+        parts = contributions(engine, model, str(rows.response), row, top=top)
+    features = [{**asdict(one), "meaning": meaning_of(one.column, one.key)} for one in parts]
+    return features, "" if features else "no feature of this user differs from those of the others"
+
+
+def meaning_of(column: str, key: str | None) -> str:
+    """What a feature says, in words."""
+    graph = load_graph()
+    meanings = {
+        one.name: one.description
+        for table in FEATURE_TABLES
+        for one in graph.columns(table).values()
+    }
+    told = meanings.get(column, column.replace("_", " "))
+    short = told.split(", 1 = ")[0].split("; ")[0]
+    return short if key is None else f"{short}: {key}"

@@ -1,0 +1,323 @@
+"""Why a person got a message, or did not: from the decision down to the receipt."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
+from usergrowth_dagster.audience.eligibility import OUTCOMES as OUTCOMES_IN_ORDER
+from usergrowth_dagster.audience.records import TABLE as DECISIONS
+from usergrowth_dagster.control.codes import JobStatus
+from usergrowth_dagster.control.tasks import Task, all_tasks
+from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS
+from usergrowth_dagster.effects.outcomes import TABLE as OUTCOMES
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.explain.features import what_mattered
+from usergrowth_dagster.explain.sentences import task_sentence
+from usergrowth_dagster.explain.steps import Cut, Step, sending_step, steps_of
+from usergrowth_dagster.learning.problems import problem_called
+from usergrowth_dagster.messaging.people.forget import forgotten_since
+from usergrowth_dagster.messaging.people.person import Contact, Record, read_person
+from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.messaging.schedules.occurrences import business_now
+from usergrowth_dagster.pipeline.decision import Decision, read_decision
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.quoting import identifier
+from usergrowth_dagster.ranks import UPLIFT
+from usergrowth_dagster.tasks.questions import question_of
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.population import POPULATION
+from usergrowth_dagster.warehouse.relation import bind_days, bind_files
+
+_PEOPLE = {
+    "ds": "DATE",
+    "task_id": "VARCHAR",
+    "row": "BIGINT",
+    "user_id": "VARCHAR",
+    "item_id": "VARCHAR",
+    "phone": "VARCHAR",
+    "variables": "MAP(VARCHAR, VARCHAR)",
+}
+_DECISION = (
+    *("row", "item_id", "outcome", "score", UPLIFT, "net_value", "rank", "arm", "propensity"),
+    *("holdout", "stratum", "variant", "variant_propensity", "messages", "cost"),
+    *("model_name", "model_version", "uplift_version", "policy_hash"),
+)
+_OUTCOME = {name: kind for name, (kind, _) in OUTCOME_COLUMNS.items()}
+_AFTER = ("returned", "days_to_return", "amount", "window_last", "counted_until", "sent")
+_FIRST_CHOSEN = OUTCOMES_IN_ORDER.index("below_threshold")
+_LANDED_TABLES = ("population", "raw_user", "raw_behavior", "raw_operation")
+_MATTERED = 3  # tasks, the newest, whose models are asked: each has to be loaded
+
+
+@dataclass
+class Story:
+    """What became of a person in one task.
+
+    ``rows`` are their rows of the population, ``decisions`` those of the decision, the one that
+    counts first; ``features`` says whether the user had any; ``sentence`` tells the end of it.
+    Of the first decision: ``eligible`` says whether the user could have been texted at all,
+    ``steps`` is all that was asked, ``mattered`` the features that moved the score (else
+    ``mattered_note`` why they are not told), ``outcome`` what came after, as far as it is measured.
+    ``stays`` tells whether a return means that an active user has stayed.
+    """
+
+    task_id: str
+    campaign: str
+    execution_date: date
+    status: str
+    rows: list[int] = field(default_factory=list)
+    features: bool | None = None
+    decisions: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    sentence: str = ""
+    eligible: bool | None = None
+    steps: list[Step] = field(default_factory=list)
+    mattered: list[dict[str, Any]] = field(default_factory=list)
+    mattered_note: str = ""
+    outcome: dict[str, Any] | None = None
+    stays: bool = False
+
+
+@dataclass
+class Why:
+    """A person's whole story; ``sentence`` is the answer, ``tasks`` come newest first.
+
+    ``elsewhere`` counts the tasks asked for that do not have the person in their population.
+    """
+
+    user_id: str
+    sentence: str
+    forgotten: datetime | None
+    tasks: list[Story]
+    elsewhere: int
+    contact: Contact
+
+
+def why(
+    project: Project, user_id: str, *, campaign: str | None = None, day: date | None = None
+) -> Why:
+    """Tell what became of a person.
+
+    Args:
+        project: the home.
+        user_id: the user.
+        campaign: only tasks of this campaign.
+        day: only tasks of this execution date.
+
+    Raises:
+        UserError: no such campaign, no task of that date, or nothing is known of the user.
+    """
+    tasks = _asked(project, campaign, day)
+    vault = open_vault(project.settings.home, project.settings.default_country)
+    days = sorted({task.execution_date for task in tasks})
+    with open_engine(project.settings) as engine:
+        people = _rows(engine, project, POPULATION, _PEOPLE, days, user_id)
+        decided = _rows(engine, project, DECISIONS, DECISION_COLUMNS, days, user_id)
+        measured = _rows(engine, project, OUTCOMES, _OUTCOME, days, user_id)
+        known = _feature_days(engine, project, days, user_id)
+    addresses = {row["phone"] for row in people if row["phone"]}
+    addresses |= {e for row in people if (e := (row["variables"] or {}).get("email"))}
+    now = business_now(project.settings)
+    record = read_person(project.store, project.settings, vault, user_id, addresses, now)
+    stories = [_story(task, people, decided, record, known) for task in tasks]
+    inside = [s for s in stories if s.rows or s.decisions or s.messages]
+    zone = project.settings.zone
+    by_name = {task.task_id: task for task in tasks}
+    for place, story in enumerate(inside):
+        story.sentence = task_sentence(story, record.contact, zone)
+        if story.decisions:
+            _explain(project, by_name[story.task_id], story, measured, place < _MATTERED)
+    forgotten = forgotten_since(project.store, vault, user_id)
+    contact = record.contact
+    told = forgotten or record.messages or contact.suppressed or contact.lifted
+    if not (inside or told):
+        _require_known(project, user_id)
+    return Why(
+        user_id,
+        _answer(user_id, inside, forgotten, contact, len(tasks), project),
+        forgotten,
+        inside,
+        len(stories) - len(inside),
+        contact,
+    )
+
+
+def _asked(project: Project, campaign: str | None, day: date | None) -> list[Task]:
+    every = all_tasks(project.store)
+    if campaign is not None and campaign not in {task.campaign for task in every}:
+        names = ", ".join(sorted({task.campaign for task in every})) or "none"
+        raise UserError(
+            f"no task belongs to a campaign {campaign!r}; campaigns with tasks: {names}",
+            code="campaign.unknown",
+        )
+    chosen = [
+        task
+        for task in every
+        if campaign in (None, task.campaign) and day in (None, task.execution_date)
+    ]
+    if day is not None and not chosen:
+        days = ", ".join(sorted({str(task.execution_date) for task in every})) or "none"
+        raise UserError(
+            f"no task has the execution date {day}; dates with tasks: {days}",
+            code="date.out_of_range",
+        )
+    return sorted(chosen, key=lambda task: (task.execution_date, task.task_id), reverse=True)
+
+
+def _rows(
+    engine: Engine,
+    project: Project,
+    table: str,
+    kinds: Mapping[str, str],
+    days: Sequence[date],
+    user_id: str,
+) -> list[dict[str, Any]]:
+    """A user's rows of some days of a table."""
+    rows = bind_days(engine, project.warehouse, table, days, kinds)
+    listed = ", ".join(map(identifier, kinds))
+    mine = engine.rows(
+        f'select {listed} from {rows} where user_id = ? order by ds, task_id, "row"', [user_id]
+    )
+    return [dict(zip(kinds, row, strict=True)) for row in mine]
+
+
+def _feature_days(
+    engine: Engine, project: Project, days: Sequence[date], user_id: str
+) -> set[date]:
+    kinds = {"ds": "DATE", "user_id": "VARCHAR"}
+    features = bind_days(engine, project.warehouse, "user_features", days, kinds)
+    return {
+        day for (day,) in engine.rows(f"select ds from {features} where user_id = ?", [user_id])
+    }
+
+
+def _require_known(project: Project, user_id: str) -> None:
+    """Refuse a user id that stands in no population and in nothing that has landed, on any day.
+
+    Raises:
+        UserError: it does not.
+    """
+    with open_engine(project.settings) as engine:
+        for table in _LANDED_TABLES:
+            files = [name for names in project.warehouse.files(table).values() for name in names]
+            rows = bind_files(engine, table, files, {"user_id": "VARCHAR"})
+            if engine.rows(f"select 1 from {rows} where user_id = ? limit 1", [user_id]):
+                return
+    raise UserError(
+        f"no user is called {user_id!r}: the id stands in no population, message, suppression, or "
+        "landed user, behavior or operation; give the user_id as it is written there",
+        code="person.unknown",
+    )
+
+
+def _story(
+    task: Task,
+    people: Sequence[dict[str, Any]],
+    decided: Sequence[dict[str, Any]],
+    record: Record,
+    known: set[date],
+) -> Story:
+    def mine(row: dict[str, Any]) -> bool:
+        return bool(row["task_id"] == task.task_id and row["ds"] == task.execution_date)
+
+    rows = [row["row"] for row in people if mine(row)]
+    decisions = [{name: row[name] for name in _DECISION} for row in decided if mine(row)]
+    decisions.sort(key=lambda row: OUTCOMES_IN_ORDER.index(row["outcome"]), reverse=True)
+    return Story(
+        task_id=task.task_id,
+        campaign=task.campaign,
+        execution_date=task.execution_date,
+        status=JobStatus(task.status).name.lower(),
+        rows=rows,
+        features=task.execution_date in known if rows else None,
+        decisions=decisions,
+        messages=[m for m in record.messages if m["task_id"] == task.task_id],
+        stays=problem_called(task.spec.algorithm.kind).staying,
+    )
+
+
+def _active_within(project: Project, decision: Decision) -> int | None:
+    """Days in which a user had to be active to be decided on; None: any user."""
+    days = project.settings.active_days
+    if decision.made_from is not None:
+        days = decision.made_from.settings.get("active_days", days)
+    return question_of(project.settings, decision.spec).active_within(days)
+
+
+def _explain(
+    project: Project,
+    task: Task,
+    story: Story,
+    measured: Sequence[dict[str, Any]],
+    deep: bool,
+) -> None:
+    """Tell what was asked of the decision that counts, what moved its score, and what came after.
+
+    Args:
+        project: the home.
+        task: the task.
+        story: of the person in the task; completed here.
+        measured: the person's rows of the outcomes.
+        deep: whether the model is asked.
+    """
+    row = story.decisions[0]
+    story.eligible = OUTCOMES_IN_ORDER.index(row["outcome"]) >= _FIRST_CHOSEN
+    with open_engine(project.settings) as engine:
+        decision = read_decision(engine, project, task)
+        cut = _cut(engine, decision)
+    within = _active_within(project, decision)
+    story.steps = steps_of(row, decision.spec, decision.made_from, cut, within)
+    if row["arm"] == "treatment":
+        story.steps.append(sending_step(story.messages))
+    if row["score"] is None:
+        story.mattered_note = "there is no score"
+    elif deep:
+        story.mattered, story.mattered_note = what_mattered(project, decision.made_from, row["row"])
+    else:
+        story.mattered_note = "ask with --campaign or --date for the features of this task"
+    for found in measured:
+        if (found["task_id"], found["ds"], found["row"]) == (
+            task.task_id,
+            task.execution_date,
+            row["row"],
+        ):
+            story.outcome = {name: found[name] for name in _AFTER}
+
+
+def _cut(engine: Engine, decision: Decision) -> Cut:
+    """Where the task's choice ended."""
+    rank, score = engine.rows(
+        f"select max(rank), arg_max(score, rank) from {decision.rows} "
+        "where outcome in ('selected', 'holdout')"
+    )[0]
+    return Cut(rank, score)
+
+
+def _answer(
+    user_id: str,
+    inside: Sequence[Story],
+    forgotten: datetime | None,
+    contact: Contact,
+    asked: int,
+    project: Project,
+) -> str:
+    """The sentence at the top."""
+    if forgotten is not None:
+        day = forgotten.astimezone(project.settings.zone).date()
+        return (
+            f"{user_id} was forgotten on {day}: nothing that names the person is kept, and "
+            "nothing is sent to them"
+        )
+    if inside:
+        newest = inside[0]
+        others = len(inside) - 1
+        more = f" ({others} more task{'s' if others > 1 else ''} below)" if others else ""
+        return (
+            f"{user_id} {newest.sentence} (campaign {newest.campaign}, task {newest.task_id}, "
+            f"{newest.execution_date}){more}"
+        )
+    where = "there is no task yet" if not asked else f"in the population of none of {asked} tasks"
+    held = ", and suppressed" if contact.suppressed else ""
+    return f"{user_id} got nothing: {where}{held}"

@@ -1,0 +1,1 @@
+"""What came of a task or a period: outcomes, effect, report."""

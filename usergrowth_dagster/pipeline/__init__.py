@@ -1,0 +1,1 @@
+"""The steps of a task: population, scores, decision, output and send plan."""

@@ -1,0 +1,243 @@
+"""All that a task is decided from, as one value that is worked out once.
+
+Deciding, the output, planning, previewing and replaying take a :class:`DecisionInputs`: the bound
+relations, how the campaign chooses on the date, and what the decision in the table was made from.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from usergrowth_dagster.audience.records import TABLE, State, decision_fingerprint, state_of
+from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.messaging.texts.billing import billing_of, price_of
+from usergrowth_dagster.pipeline.choice import Choice, choice_of, texts_mark
+from usergrowth_dagster.pipeline.each import NotReadyError
+from usergrowth_dagster.pipeline.exclusions import contact_moment, exclusions
+from usergrowth_dagster.pipeline.provenance import (
+    EXCLUSION_COLUMNS,
+    EXCLUSIONS,
+    Provenance,
+    ScoreProvenance,
+    project_then,
+    task_then,
+)
+from usergrowth_dagster.pipeline.score import (
+    SCORES,
+    bind_population,
+    bind_scores,
+    is_scored,
+)
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.models import load_graph
+from usergrowth_dagster.warehouse.relation import Relation, bind_days, bind_query
+
+_BEFORE_EXCLUSIONS = "."
+"""In a decision's fingerprint, before that of the rows that the contact policy excluded, if any."""
+
+
+@dataclass(frozen=True)
+class DecisionInputs:
+    """What one task is decided from, bound in one engine.
+
+    Attributes:
+        engine: holds the relations.
+        project: the home; of a decision of before, with its files and settings of then.
+        task: the task.
+        population: rows of the upload, with a unique ``row``.
+        scores: by ``row``, what the models say.
+        features: of users, as of the date.
+        attributes: ``user_id``, ``kvs_str`` and ``kvs_num`` of users, as of the date.
+        exclusions: ``row`` and ``reason`` of those whom the contact policy excludes; None: it has
+            not been asked.
+        scored: what the scores were made from; None for scores from before this was kept.
+        choice: the policy and the control groups.
+        contact_moment: as of when the contact policy is asked (UTC).
+        fingerprint: of all of this.
+        standing: fingerprint of the decision in the table; None: there is none.
+    """
+
+    engine: Engine
+    project: Project
+    task: Task
+    population: Relation
+    scores: Relation
+    features: Relation
+    attributes: Relation
+    exclusions: Relation | None
+    scored: ScoreProvenance | None
+    choice: Choice
+    contact_moment: datetime
+    fingerprint: str
+    standing: str | None
+
+    @property
+    def relations(self) -> tuple[Relation, ...]:
+        """All bound relations, in the order in which they go in."""
+        excluded = () if self.exclusions is None else (self.exclusions,)
+        return (self.population, self.attributes, self.features, self.scores, *excluded)
+
+    @property
+    def state(self) -> State:
+        """What deciding by these inputs does to the decision in the table."""
+        return state_of(self.standing, self.fingerprint, frozen=self.task.frozen)
+
+    @property
+    def stands(self) -> bool:
+        """Whether the decision in the table is the one of these inputs, or is frozen.
+
+        A refusal since then is no reason to decide anew: planning and sending ask again.
+        """
+        if self.standing is None:
+            return False
+        made_from, present = (
+            mark.partition(_BEFORE_EXCLUSIONS)[0] for mark in (self.standing, self.fingerprint)
+        )
+        return self.task.frozen or made_from == present
+
+
+def decision_inputs(engine: Engine, project: Project, task: Task) -> DecisionInputs:
+    """Bind what a task is decided from as of now; who is excluded is not asked.
+
+    Raises:
+        NotReadyError: the population has not been scored as it is now.
+        UserError: the campaign chooses by uplift, there is none, and it names no fallback.
+    """
+    population = bind_population(engine, project, task)
+    if not task.frozen and not is_scored(project, task, population):
+        raise NotReadyError(task.task_id)
+    day, scope = task.execution_date, {"task_id": task.task_id}
+    noted = project.warehouse.notes(SCORES, scope, first=day, last=day).get(day)
+    return _bound(
+        engine,
+        project,
+        task,
+        population,
+        scored=ScoreProvenance.model_validate(noted) if noted else None,
+        moment=contact_moment(project.settings, task),
+    )
+
+
+def _bound(
+    engine: Engine,
+    project: Project,
+    task: Task,
+    population: Relation,
+    *,
+    scored: ScoreProvenance | None,
+    moment: datetime,
+) -> DecisionInputs:
+    day = task.execution_date
+    scores = bind_scores(engine, project, task)
+    columns = load_graph().types("user_features")
+    inputs = DecisionInputs(
+        engine=engine,
+        project=project,
+        task=task,
+        population=population,
+        scores=scores,
+        features=bind_days(engine, project.warehouse, "user_features", [day], columns),
+        attributes=_attributes(engine, project, task),
+        exclusions=None,
+        scored=scored,
+        choice=choice_of(project.settings, task, by_uplift=_by_uplift(engine, scores)),
+        contact_moment=moment,
+        fingerprint="",
+        standing=project.warehouse.fingerprint(TABLE, day, {"task_id": task.task_id}),
+    )
+    return replace(inputs, fingerprint=_fingerprint(inputs))
+
+
+def with_exclusions(inputs: DecisionInputs) -> DecisionInputs:
+    """The inputs with the rows that the contact policy excludes now."""
+    excluded = exclusions(
+        inputs.engine, inputs.project, inputs.task, inputs.population, inputs.contact_moment
+    )
+    mark = inputs.fingerprint
+    if excluded.fingerprint:
+        mark = f"{mark}{_BEFORE_EXCLUSIONS}{excluded.fingerprint}"
+    return replace(inputs, exclusions=excluded, fingerprint=mark)
+
+
+def inputs_as_decided(engine: Engine, project: Project, task: Task) -> DecisionInputs:
+    """The inputs of a task that is decided by them, or frozen.
+
+    Raises:
+        NotReadyError: the decision that stands was made from other inputs than the present ones.
+    """
+    if project.warehouse.fingerprint(TABLE, task.execution_date, {"task_id": task.task_id}) is None:
+        raise NotReadyError(task.task_id)
+    inputs = decision_inputs(engine, project, task)
+    if not inputs.stands:
+        raise NotReadyError(task.task_id)
+    return inputs
+
+
+def inputs_of_then(engine: Engine, project: Project, made_from: Provenance) -> DecisionInputs:
+    """The inputs that a decision was made from, whatever has landed or been set since.
+
+    Args:
+        engine: where they are bound.
+        project: the home as it is.
+        made_from: the provenance of the decision.
+    """
+    then, task = project_then(project, made_from), task_then(made_from)
+    day = made_from.execution_date
+    inputs = _bound(
+        engine,
+        then,
+        task,
+        bind_population(engine, then, task),
+        scored=made_from.scored,
+        moment=datetime.fromisoformat(made_from.contact["moment"]),
+    )
+    excluded = bind_days(engine, then.warehouse, EXCLUSIONS, [day], EXCLUSION_COLUMNS)
+    return replace(inputs, exclusions=excluded)
+
+
+def _attributes(engine: Engine, project: Project, task: Task) -> Relation:
+    """Users' attributes as of the date.
+
+    They are those of the newest landed day before the execution date, each of which is whole.
+    """
+    landed = [day for day in project.warehouse.days("stg_user") if day < task.execution_date]
+    newest = [max(landed)] if landed else []
+    users = bind_days(engine, project.warehouse, "stg_user", newest, load_graph().types("stg_user"))
+    sql = (
+        "select user_id, any_value(kvs_str) as kvs_str, any_value(kvs_num) as kvs_num "
+        f"from {users} group by user_id"
+    )
+    return bind_query(engine, "attributes", sql, of=[users])
+
+
+def _by_uplift(engine: Engine, scores: Relation) -> bool:
+    """Whether the scores come from an uplift model too."""
+    if "uplift_version" not in scores.columns:
+        return False
+    return bool(engine.value(f"select count(uplift_version) > 0 from {scores}"))
+
+
+def _fingerprint(inputs: DecisionInputs) -> str:
+    """Hash of what a decision is made from, but for who is excluded by the contact policy."""
+    settings, task, choice = inputs.project.settings, inputs.task, inputs.choice
+    consent = task.spec.contact.require_consent
+    attributes, features = inputs.attributes.files, inputs.features.files
+    strata = "\n".join(sorted([*features, *attributes])) if choice.holdout.strata else ""
+    return decision_fingerprint(
+        population="\n".join(sorted(inputs.population.files)),
+        features=inputs.scores.files,
+        model="",  # named by the score files
+        policy=choice.policy,
+        holdout=choice.holdout,
+        global_holdout=choice.global_holdout,
+        extra={
+            "template": texts_mark(task),
+            "signature": task.spec.signature.name,
+            "price": repr(price_of(settings, task.spec.channel)),
+            "billing": billing_of(settings, task.spec.channel),
+            "consent": "\n".join([consent, *sorted(attributes)]) if consent else "",
+            "active_days": str(settings.active_days),
+            "campaign": task.campaign,
+            "strata": strata,
+        },
+    )

@@ -1,0 +1,108 @@
+"""Send-time optimization at planning: people with their zones and hour profiles get their times."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from usergrowth_dagster.addresses.sql import number_sql
+from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.messaging.policy.zones import recipient_zone
+from usergrowth_dagster.messaging.schedules.occurrences import business_now
+from usergrowth_dagster.messaging.schedules.send_times import SendTimeWindow, choose_times
+from usergrowth_dagster.messaging.schedules.windows import first_due, send_times_end
+from usergrowth_dagster.pipeline.exclusions import rules_of
+from usergrowth_dagster.pipeline.inputs import DecisionInputs
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.models import load_graph
+from usergrowth_dagster.warehouse.relation import (
+    Relation,
+    bind_arrow,
+    bind_days,
+    bind_query,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_PREFIX = (
+    "left(number, case when starts_with(number, '+1') or starts_with(number, '+86') "
+    "then 8 else 11 end)"
+)
+"""The part of a number that says its zone, at most (see ``messaging.policy.zones``)."""
+
+
+def send_time_window(project: Project, task: Task) -> SendTimeWindow:
+    """What send-time optimization may choose from; what has passed already is left out."""
+    settings, rules = project.settings, rules_of(project.settings, task)
+    due = first_due(settings, {"execute_time": None}, task.spec, task.execution_date)
+    rate = settings.gateway_rate
+    return SendTimeWindow(
+        opens=max(due, business_now(settings)),
+        closes=send_times_end(settings, task.spec),
+        zone=settings.zone,
+        send_from=rules.send_from,
+        send_until=rules.send_until,
+        capacity=None if rate is None else max(1, int(rate * 3600)),
+    )
+
+
+def choose_send_times(inputs: DecisionInputs, recipients: Relation) -> Relation:
+    """Choose a time for each recipient of a task who can be sent to.
+
+    The capacity of an hour is that of the setting ``gateway_rate``; without it there is no limit.
+
+    Args:
+        inputs: of a decided task with send-time optimization.
+        recipients: ``row``, ``rank``, ``user_id``, ``phone``, ``email``, ``zone`` (the attribute),
+            ``segments`` and ``reason`` (why somebody is not sent to).
+
+    Returns:
+        ``row``, ``not_before`` (UTC) and ``reason``, why there is no time.
+    """
+    engine, project, day = inputs.engine, inputs.project, inputs.task.execution_date
+    days = [day - timedelta(days=back) for back in range(1, project.settings.lookback_days + 1)]
+    activity = bind_days(
+        engine, project.warehouse, "user_day", days, load_graph().types("user_day")
+    )
+    address = "email" if inputs.task.spec.channel == "email" else "phone"
+    reached = bind_query(
+        engine,
+        "send_time_reached",
+        'select "row", rank as place, user_id, zone as attribute, '
+        f"coalesce({number_sql('phone')}, '') as number from {recipients} "
+        "where reason is null and segments is not null "
+        f"and trim(coalesce({address}, '')) != ''",
+        keep=True,
+    )
+    keys = f"attribute, length(number) as size, {_PREFIX} as prefix"
+    keyed = bind_query(engine, "send_time_keyed", f"select *, {keys} from {reached}")
+    zones = bind_arrow(engine, "send_time_zones", _zones(engine, keyed))
+    people = bind_query(
+        engine,
+        "send_time_people",
+        f'select k."row", k.place, k.user_id, z.zone from {keyed} as k left join {zones} as z '
+        "on z.size = k.size and z.prefix = k.prefix "
+        "and z.attribute is not distinct from k.attribute",
+        keep=True,
+    )
+    return choose_times(engine, people.name, activity.name, send_time_window(project, inputs.task))
+
+
+def _zones(engine: Engine, keyed: Relation) -> "pa.Table":
+    """Zones by attribute, and by length and beginning of the number; so many, not one a person."""
+    import pyarrow as pa
+
+    keys = engine.rows(
+        f"select attribute, size, prefix, any_value(number) from {keyed} group by all"
+    )
+    zones = [(row[0], row[1], row[2], recipient_zone(row[0], row[3])) for row in keys]
+    layout = pa.schema(
+        [
+            ("attribute", pa.string()),
+            ("size", pa.int64()),
+            ("prefix", pa.string()),
+            ("zone", pa.string()),
+        ]
+    )
+    columns = [list(column) for column in zip(*zones, strict=True)] or [[] for _ in layout]
+    return pa.table(dict(zip(layout.names, columns, strict=True)), schema=layout)
