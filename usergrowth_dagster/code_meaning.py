@@ -14,6 +14,8 @@ from importlib.resources.abc import Traversable
 from usergrowth_dagster import __version__
 
 SHOWN = (
+    "learning/amounts/card.py",
+    "learning/amounts/plots.py",
     "learning/card.py",
     "learning/plots.py",
     "learning/reviewing.py",

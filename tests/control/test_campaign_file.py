@@ -108,8 +108,24 @@ def test_vendor_settings_are_understood() -> None:
         ("threshold: 0.12", "threshold: 0.5, top_n: 3", ["selection:", "exactly one of"]),
         ("{threshold: 0.12}", "{}", ["selection:", "but has none"]),
         ("{threshold: 0.12}", "0.12", ["selection: must be a group of keys"]),
-        ("kind: winback", "kind: lottery", ["algorithm.kind", "'churn' or 'winback'", "'lottery'"]),
+        ("kind: winback", "kind: lottery", ["algorithm.kind", "'spend' or 'winback'", "'lottery'"]),
         ("return_days: 28", "churn_days: 7", ["algorithm: churn_days does not belong"]),
+        (
+            "return_days: 28",
+            "retun_days: 7",
+            ["algorithm.retun_days", "did you mean 'return_days'"],
+        ),
+        ("kind: winback, ", "", ["algorithm.kind: required, but missing"]),
+        (
+            GOOD.splitlines()[2],
+            "algorithm: {kind: spend, amount: pay, days: 31}",
+            ["algorithm.days: must be 7, 14, 30, 60 or 90, not 31"],
+        ),
+        (
+            GOOD.splitlines()[2],
+            "algorithm: {kind: spend, amount: pay}",
+            ["selection.threshold: the score of a spend campaign is an amount"],
+        ),
         ("start_date: 2017-03-01", "start_date: 1.3.2017", ["training.start_date", "'1.3.2017'"]),
         (
             "start_date: 2017-03-01",

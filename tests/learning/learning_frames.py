@@ -70,3 +70,37 @@ def make_winback(
                 when u % 2 = 0 then map {{'buy': 5}} end as days_to_return
         from answered
     """)
+
+
+def make_spend(
+    engine: Engine,
+    name: str = "spend_training",
+    *,
+    users: int = 500,
+    weeks: int = 30,
+    first: date = date(2024, 1, 1),
+) -> None:
+    """Weekly snapshots; whether and how much a user spends in 7 days follow what is known before.
+
+    The past amount says little, the person's habit and recency say most, each in its own stage.
+    """
+    engine.run(f"""
+        create or replace table {name} as
+        with grid as (
+            select date '{first}' + (w * 7)::integer as ds, concat('u', lpad(u::varchar, 6, '0')) as user_id, w, u,
+                1 + (md5_number_lower(concat('r', u, '-', w)) % 28)::integer as recency,
+                (md5_number_lower(concat('p', u)) % 100) / 100.0 as habit,
+                (md5_number_lower(concat('n', u, '-', w)) % 100000) / 100000.0 as noise,
+                (md5_number_lower(concat('m', u, '-', w)) % 100000) / 100000.0 as more
+            from range({users}) a(u), range({weeks}) b(w)
+        ), made as (
+            select *, noise < 1 / (1 + exp(recency * 0.25 - 3)) as buys,
+                10 * exp(2.5 * habit) * (0.5 + more) as size
+            from grid
+        )
+        select ds, user_id, recency as recency_days, habit as habit_share, recency % 7 as as_of_weekday,
+            case when u % 3 = 0 then 'gold' end as user_type,
+            map {{'pay': case when u % 4 = 0 then 0 else round(20 * (0.2 + more + habit), 2) end}} as amount_7d,
+            case when buys then map {{'pay': round(size, 2), 'fee': 1.0}} end as amount_next_7d
+        from made
+    """)

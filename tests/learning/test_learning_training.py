@@ -12,7 +12,8 @@ from learning_frames import make_churn, make_winback
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.champion import COMPARED, choose_champion
 from usergrowth_dagster.learning.config import TrainingConfig
-from usergrowth_dagster.learning.training import label_gap_holds, train
+from usergrowth_dagster.learning.origin import label_gap_holds
+from usergrowth_dagster.learning.training import train
 
 D = date(2024, 7, 29)
 CHURN = TrainingConfig(algorithm="churn", start_date=date(2024, 1, 1))

@@ -144,6 +144,7 @@ class CampaignSpec(Strict):
         kind = self.algorithm.kind
         if problem_called(kind).promotions_only and self.template.type != "promotion":
             raise ValueError(f"template.type: a {kind} campaign needs a promotion template")
+        self._check_threshold()
         if self.channel != "email":
             for text in self.template.texts:
                 if text.subject is not None:
@@ -169,6 +170,21 @@ class CampaignSpec(Strict):
             )
         self._check_schedule()
         return self
+
+    def _check_threshold(self) -> None:
+        """A threshold is a probability, so a score that is an amount has none."""
+        chosen = {"selection": self.selection, "selection.fallback": self.selection.fallback}
+        for key, policy in chosen.items():
+            if (
+                policy is not None
+                and policy.threshold is not None
+                and problem_called(self.algorithm.kind).amounts
+            ):
+                raise key_error(
+                    f"{key}.threshold",
+                    f"the score of a {self.algorithm.kind} campaign is an amount, and a threshold "
+                    "is a probability; use top_n, budget or money",
+                )
 
     def _check_schedule(self) -> None:
         plan, day = self.schedule, self.execution_date

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import Snapshots, TrainingConfig, snapshots
 from usergrowth_dagster.learning.encoding import FeatureSpec, flat_frame
-from usergrowth_dagster.learning.quoting import quote_text
 from usergrowth_dagster.learning.rows import Slice
 from usergrowth_dagster.learning.splits import TimeSplit
+from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TestRows:
-    """The test slice: which rows, their labels, days, users and items, each of shape (n,)."""
+    """The test slice: which rows, their labels (or amounts), days, users and items; shape (n,)."""
 
     where: str
-    label: "NDArray[np.int64]" = field(repr=False)
+    label: "NDArray[Any]" = field(repr=False)
     day: "NDArray[np.datetime64]" = field(repr=False)
     user: "NDArray[Any]" = field(repr=False)
     item: "NDArray[Any] | None" = field(repr=False)
@@ -49,11 +49,11 @@ def job_rows(
     if total > settings.max_training_rows:
         share = settings.max_training_rows / total
         scope += (
-            f" and md5_number_lower(concat({quote_text(str(settings.seed))}, user_id)) % 1000000 < "
+            f" and md5_number_lower(concat({literal(str(settings.seed))}, user_id)) % 1000000 < "
             f"{int(share * 1_000_000)}"
         )
     counted = engine.rows(
-        f"select ds, count(*), count(*) filter (where {config.label_sql()}) "
+        f"select ds, count(*), count(*) filter (where {config.problem.positive_sql()}) "
         f"from {relation} where {scope} group by ds order by ds"
     )
     return snaps, {day: (rows, hits) for day, rows, hits in counted}, scope
@@ -78,6 +78,7 @@ def load_slices(
     """The flat rows of every slice, in a fixed order."""
     import numpy as np
 
+    kind = np.float64 if config.problem.amounts else np.int64
     slices, test = {}, None
     for name, days in (
         ("train", split.train),
@@ -89,7 +90,7 @@ def load_slices(
         where = f"{scope} and {on_days(days)}"
         frame, keys = flat_rows(engine, relation, spec, config, where)
         day = keys.column("_ds").to_numpy().astype("datetime64[D]")
-        label = keys.column("_label").to_numpy().astype(np.int64)
+        label = keys.column("_label").to_numpy().astype(kind)
         slices[name] = Slice(frame, label, day)
         if name == "test":
             item = keys.column("_item").to_numpy() if config.problem.pairs else None

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from usergrowth_dagster.learning.quoting import quote_text
+from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.models import load_graph
 
@@ -91,29 +91,25 @@ class Feature(BaseModel):
         zero = self.key is not None and not self.column.startswith(ABSENT_IS_NULL)
         if not present:
             empty = "cast(0 as float)" if zero else "cast(null as float)"
-            return quote_text(MISSING) if self.kind == "category" else empty
-        source = quoted(self.column)
+            return literal(MISSING) if self.kind == "category" else empty
+        source = identifier(self.column)
         if self.kind == "number" and self.key == OTHER:
             value = _rest_sql(source, self.values)
         else:
-            value = source if self.key is None else f"{source}[{quote_text(self.key)}]"
+            value = source if self.key is None else f"{source}[{literal(self.key)}]"
         if self.kind == "category":
             value = f"cast({value} as varchar)"
-            kept = ", ".join(quote_text(v) for v in self.values)
+            kept = ", ".join(literal(v) for v in self.values)
             return (
-                f"case when {value} is null then {quote_text(MISSING)} "
-                f"when {value} in ({kept}) then {value} else {quote_text(OTHER)} end"
+                f"case when {value} is null then {literal(MISSING)} "
+                f"when {value} in ({kept}) then {value} else {literal(OTHER)} end"
             )
         number = _finite_sql(value)
         return f"coalesce({number}, cast(0 as float))" if zero else number
 
 
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _rest_sql(source: str, kept: Sequence[str]) -> str:
-    listed = ", ".join(quote_text(key) for key in kept)
+    listed = ", ".join(literal(key) for key in kept)
     return (
         f"list_sum(list_transform(list_filter(map_entries({source}), "
         f"lambda e: e.key not in ({listed})), lambda e: e.value))"
@@ -187,7 +183,9 @@ class FeatureSpec(BaseModel):
     def projection(self, types: Mapping[str, str]) -> str:
         """The select list of all flat columns over a relation with these column types."""
         present = self._present(types)
-        return ", ".join(f"{f.sql(f.column in present)} as {quoted(f.name)}" for f in self.features)
+        return ", ".join(
+            f"{f.sql(f.column in present)} as {identifier(f.name)}" for f in self.features
+        )
 
     def _present(self, types: Mapping[str, str]) -> set[str]:
         return {c for c, kind in self.columns.items() if kind_of(types.get(c, "")) == kind}
@@ -220,7 +218,7 @@ def map_keys(
     if not maps:
         return []
     listed = ", ".join(
-        f"{{'source': {quote_text(c)}, 'keys': map_keys({quoted(c)})}}" for c in maps
+        f"{{'source': {literal(c)}, 'keys': map_keys({identifier(c)})}}" for c in maps
     )
     return engine.rows(
         "select source, key, count(*) as n from (select one.source as source, unnest(one.keys) as "

@@ -67,22 +67,27 @@ def lightgbm_model(trees: int, leaves: int, seed: int, threads: int) -> Any:
     """
     from lightgbm import LGBMClassifier
 
-    return LGBMClassifier(
-        n_estimators=trees,
-        learning_rate=0.03,
-        num_leaves=leaves,
-        min_child_samples=50,
-        subsample=0.8,
-        subsample_freq=1,
-        colsample_bytree=0.4,
-        reg_lambda=10.0,
-        max_bin=127,
-        random_state=seed,
-        n_jobs=threads,
-        deterministic=True,
-        force_col_wise=True,
-        verbosity=-1,
-    )
+    return LGBMClassifier(**tree_settings(trees, leaves, seed, threads))
+
+
+def tree_settings(trees: int, leaves: int, seed: int, threads: int) -> dict[str, Any]:
+    """What all of LightGBM's estimators here have in common."""
+    return {
+        "n_estimators": trees,
+        "learning_rate": 0.03,
+        "num_leaves": leaves,
+        "min_child_samples": 50,
+        "subsample": 0.8,
+        "subsample_freq": 1,
+        "colsample_bytree": 0.4,
+        "reg_lambda": 10.0,
+        "max_bin": 127,
+        "random_state": seed,
+        "n_jobs": threads,
+        "deterministic": True,
+        "force_col_wise": True,
+        "verbosity": -1,
+    }
 
 
 Folds = list[tuple[Slice, Slice]]

@@ -16,9 +16,8 @@ from usergrowth_dagster.learning.encoding import (
     kind_of,
     label_columns,
     map_keys,
-    quoted,
 )
-from usergrowth_dagster.learning.quoting import quote_text
+from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.warehouse.engine import Engine
 
 
@@ -142,9 +141,9 @@ def _categories(
         return {}
     listed = []
     for f in wanted:
-        source = quoted(f.column)
-        value = source if f.key is None else f"{source}[{quote_text(f.key)}]"
-        listed.append(f"{{'name': {quote_text(f.name)}, 'value': {value}}}")
+        source = identifier(f.column)
+        value = source if f.key is None else f"{source}[{literal(f.key)}]"
+        listed.append(f"{{'name': {literal(f.name)}, 'value': {value}}}")
     rows = engine.rows(
         "select name, v from (select one.name as name, one.value as v, count(*) as n from "
         f"(select unnest([{', '.join(listed)}]) as one from {relation} where {where}) "
@@ -162,9 +161,9 @@ def _present(engine: Engine, relation: str, where: str, features: Sequence[Featu
     """Names of the flat columns that say something in some row: not unknown, not an absent key."""
 
     def condition(feature: Feature) -> str:
-        column = quoted(feature.name)
+        column = identifier(feature.name)
         if feature.kind == "category":
-            return f"count(*) filter (where {column} <> {quote_text(MISSING)}) > 0"
+            return f"count(*) filter (where {column} <> {literal(MISSING)}) > 0"
         if feature.key is None:
             return f"count({column}) > 0"
         return f"count(*) filter (where {column} <> 0) > 0"
@@ -176,7 +175,7 @@ def _varying(engine: Engine, relation: str, where: str, features: Sequence[Featu
     """Names of the flat columns with more than one value, NULL counted as one."""
 
     def condition(feature: Feature) -> str:
-        column = quoted(feature.name)
+        column = identifier(feature.name)
         if feature.kind == "category":
             return f"count(distinct {column}) > 1"
         return (
@@ -198,7 +197,7 @@ def _columns_that_meet(
     usable = [f for f in features if f.kind == "number" or f.values]
     if not usable:
         return set()
-    flat = ", ".join(f"{f.sql(True)} as {quoted(f.name)}" for f in usable)
+    flat = ", ".join(f"{f.sql(True)} as {identifier(f.name)}" for f in usable)
     conditions = ", ".join(condition(f) for f in usable)
     row = engine.rows(f"select {conditions} from (select {flat} from {relation} where {where})")[0]
     return {f.name for f, holds in zip(usable, row, strict=True) if holds}

@@ -14,7 +14,8 @@ from usergrowth_dagster.learning.dataset import flat_rows
 from usergrowth_dagster.learning.encoding import kind_of
 from usergrowth_dagster.learning.leakage import is_trusted
 from usergrowth_dagster.learning.metrics import Interval, evaluate
-from usergrowth_dagster.learning.training import RESAMPLES, TrainedModels, label_gap_holds
+from usergrowth_dagster.learning.origin import Trained, label_gap_holds
+from usergrowth_dagster.learning.training import RESAMPLES, TrainedModels
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
 
@@ -52,7 +53,7 @@ def positives_gate(trained: TrainedModels, settings: Settings) -> Gate:
     return Gate("positives", passed, "; ".join(told))
 
 
-def features_gate(trained: TrainedModels, serving: Mapping[str, str] | None) -> Gate:
+def features_gate(trained: Trained, serving: Mapping[str, str] | None) -> Gate:
     """Every column that the model takes is there, of the same kind, when people are scored.
 
     Args:
@@ -73,7 +74,7 @@ def features_gate(trained: TrainedModels, serving: Mapping[str, str] | None) -> 
     return Gate("features", False, "; ".join(told))
 
 
-def _taken(trained: TrainedModels) -> set[str]:
+def _taken(trained: Trained) -> set[str]:
     return {f.column for f in trained.spec.features}
 
 

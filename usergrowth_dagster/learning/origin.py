@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
+from itertools import pairwise
 from typing import Any
 
 from usergrowth_dagster.learning.config import TrainingConfig, last_label_day
@@ -132,3 +134,31 @@ class Trained:
             "warnings": list(self.warnings),
             "seconds": self.seconds,
         }
+
+
+class Clock:
+    """Says what is being done and keeps the seconds of each stage."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+        self._stage: tuple[str, float] | None = None
+
+    def start(self, stage: str) -> None:
+        self.stop()
+        self.progress(stage)
+        self._stage = (stage, time.perf_counter())
+
+    def stop(self) -> None:
+        if self._stage:
+            name, began = self._stage
+            self.seconds[name] = round(time.perf_counter() - began, 2)
+        self._stage = None
+
+
+def label_gap_holds(trained: Trained) -> bool:
+    """Whether every slice's labels closed before the next slice, and the last before D."""
+    horizon = timedelta(days=trained.config.horizon_days)
+    slices = [s for s in (trained.split.train, trained.split.calibrate, trained.split.test) if s]
+    gaps = all(max(a) + horizon <= min(b) for a, b in pairwise(slices))
+    return gaps and max(trained.split.test) + horizon <= trained.execution_date

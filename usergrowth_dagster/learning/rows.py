@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Slice:
-    """Rows of the flat frame: features, labels (n,) and snapshot days (n,) as datetime64[D]."""
+    """Rows of the flat frame: features, labels or amounts (n,), and days (n,) as datetime64[D]."""
 
     frame: "pd.DataFrame"
-    label: "NDArray[np.int64]"
+    label: "NDArray[Any]"
     day: "NDArray[np.datetime64]"
 
     def on(self, days: Sequence[date]) -> "Slice":

@@ -19,11 +19,10 @@ from usergrowth_dagster.learning.encoding import (
     Feature,
     flat_frame,
     kind_of,
-    quoted,
 )
-from usergrowth_dagster.learning.quoting import quote_text
 from usergrowth_dagster.learning.reference import unseen_share
 from usergrowth_dagster.learning.store import ModelRef
+from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.warehouse.engine import Engine
 
 if TYPE_CHECKING:
@@ -177,16 +176,16 @@ class Unseen:
         counted: list[tuple[str, str, str]] = []  # what, the new ones of a row, all of a row
         for column, kind in wanted.items():
             if kind == "number_map" and not _of_item(column):
-                kept = ", ".join(map(quote_text, spec.keys[column]))
-                keys = f"map_keys({quoted(column)})"
+                kept = ", ".join(map(literal, spec.keys[column]))
+                keys = f"map_keys({identifier(column)})"
                 new = f"len(list_filter({keys}, lambda k: k not in ({kept})))" if kept else ""
                 what = f"values in {column}, by their keys,"
                 counted.append((what, new or f"len({keys})", f"len({keys})"))
         for f in spec.features:
             if f.kind == "category" and not _of_item(f.column) and not _mostly_other(model, f):
                 value = f.sql(True)
-                new = f"cast({value} = {quote_text(OTHER)} as integer)"
-                known = f"cast({value} <> {quote_text(MISSING)} as integer)"
+                new = f"cast({value} = {literal(OTHER)} as integer)"
+                known = f"cast({value} <> {literal(MISSING)} as integer)"
                 counted.append((f"values of {f.label}", new, known))
         self._what = [what for what, _, _ in counted]
         parts = [part for _, *both in counted for part in both]

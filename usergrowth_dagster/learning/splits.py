@@ -43,12 +43,13 @@ class TimeSplit:
         }
 
 
-def split_by_time(counts: Counts, config: TrainingConfig) -> TimeSplit:
+def split_by_time(counts: Counts, config: TrainingConfig, *, both: bool = True) -> TimeSplit:
     """Split the snapshot days that hold rows into train, calibrate and test.
 
     Args:
         counts: rows and positive rows of each snapshot day.
         config: gives the label horizon and, when set, the first days of the later slices.
+        both: whether rows of both classes are needed, rather than positive ones alone.
 
     Returns:
         The slices. Derived cuts give about 60 / 15 / 25 % of the rows; a derived calibration slice
@@ -79,7 +80,7 @@ def split_by_time(counts: Counts, config: TrainingConfig) -> TimeSplit:
         share = 1 - CALIBRATE_SHARE / (1 - TEST_SHARE)
         candidate = _cut(counts, fit, share)
         late = [day for day in fit if day >= candidate]
-        if min(_classes(counts, late)) >= MIN_CALIBRATE:
+        if min(_needed(counts, late, both).values()) >= MIN_CALIBRATE:
             calibrate_from = candidate
     train_end = calibrate_from or test_from
     split = TimeSplit(
@@ -89,7 +90,7 @@ def split_by_time(counts: Counts, config: TrainingConfig) -> TimeSplit:
     )
     if calibrate_from is not None and config.calibrate_from is None and not split.train:
         split = TimeSplit(train=tuple(fit), calibrate=(), test=split.test)
-    _check(split, counts, config)
+    _check(split, counts, config, both)
     return split
 
 
@@ -104,14 +105,14 @@ def _cut(counts: Counts, days: Sequence[date], share: float) -> date:
     return days[-1]
 
 
-def _classes(counts: Counts, days: Sequence[date]) -> tuple[int, int]:
-    """Negative and positive rows of some days."""
+def _needed(counts: Counts, days: Sequence[date], both: bool) -> dict[str, int]:
+    """Rows of some days by the classes that a training needs, the positive one first."""
     rows = sum(counts[day][0] for day in days)
     positives = sum(counts[day][1] for day in days)
-    return rows - positives, positives
+    return {"positive": positives} | ({"negative": rows - positives} if both else {})
 
 
-def _check(split: TimeSplit, counts: Counts, config: TrainingConfig) -> None:
+def _check(split: TimeSplit, counts: Counts, config: TrainingConfig, both: bool) -> None:
     slices = {"train": split.train, "test": split.test}
     if config.calibrate_from is not None:
         slices["calibrate"] = split.calibrate
@@ -123,12 +124,13 @@ def _check(split: TimeSplit, counts: Counts, config: TrainingConfig) -> None:
                 f"{config.horizon_days} days); widen the training window or move the slices apart",
                 code="training.insufficient",
             )
-        negatives, positives = _classes(counts, days)
-        if min(negatives, positives) < MIN_CLASS[name]:
-            kind, few = min(("positive", positives), ("negative", negatives), key=lambda x: x[1])
+        found = _needed(counts, days, both)
+        kind = min(found, key=lambda name: found[name])
+        if found[kind] < MIN_CLASS[name]:
+            rows = sum(counts[day][0] for day in days)
             raise UserError(
-                f"training: too few {kind} labels in the {name} slice ({few} of "
-                f"{negatives + positives} rows, at least {MIN_CLASS[name]} needed); widen the "
+                f"training: too few {kind} labels in the {name} slice ({found[kind]} of "
+                f"{rows} rows, at least {MIN_CLASS[name]} needed); widen the "
                 "training window, or choose a label that is less one-sided "
                 f"({', '.join(type(config.problem).model_fields)})",
                 code="training.insufficient",

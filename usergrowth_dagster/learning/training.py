@@ -1,9 +1,7 @@
 """One training: rows, slices, models, figures, champion. Nothing is written anywhere."""
 
-import time
 from dataclasses import dataclass, field
-from datetime import date, timedelta
-from itertools import pairwise
+from datetime import date
 from typing import TYPE_CHECKING
 
 from usergrowth_dagster.learning.candidates import (
@@ -23,7 +21,7 @@ from usergrowth_dagster.learning.importance import Lean, lean
 from usergrowth_dagster.learning.leakage import Screening, screen
 from usergrowth_dagster.learning.metrics import WITHIN, Interval, evaluate
 from usergrowth_dagster.learning.model import Blend, CalibratedModel, positive_share
-from usergrowth_dagster.learning.origin import NOT_TOLD, MadeFrom, Progress, Trained
+from usergrowth_dagster.learning.origin import NOT_TOLD, Clock, MadeFrom, Progress, Trained
 from usergrowth_dagster.learning.plots import draw_all, draw_drift
 from usergrowth_dagster.learning.reference import Reference, histogram, make_reference
 from usergrowth_dagster.learning.slices import Part, by_slice
@@ -113,7 +111,7 @@ def train(
     Raises:
         UserError: too little to learn from; the sentence says what to change.
     """
-    clock = _Clock(progress)
+    clock = Clock(progress)
     clock.start("rows")
     snaps, counts, scope = job_rows(engine, relation, config, execution_date, settings)
     split = split_by_time(counts, config)
@@ -264,31 +262,3 @@ def _own_drift(
     """The test slice against the train slice; for this the score's bins are the train slice's."""
     known = reference.model_copy(update={"score": histogram(early_score)})
     return drift_of_frame(known, spec, [test.frame], score, settings)
-
-
-class _Clock:
-    """Says what is being done and keeps the seconds of each stage."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.seconds: dict[str, float] = {}
-        self._stage: tuple[str, float] | None = None
-
-    def start(self, stage: str) -> None:
-        self.stop()
-        self.progress(stage)
-        self._stage = (stage, time.perf_counter())
-
-    def stop(self) -> None:
-        if self._stage:
-            name, began = self._stage
-            self.seconds[name] = round(time.perf_counter() - began, 2)
-        self._stage = None
-
-
-def label_gap_holds(trained: "TrainedModels") -> bool:
-    """Whether every slice's labels closed before the next slice, and the last before D."""
-    horizon = timedelta(days=trained.config.horizon_days)
-    slices = [s for s in (trained.split.train, trained.split.calibrate, trained.split.test) if s]
-    gaps = all(max(a) + horizon <= min(b) for a, b in pairwise(slices))
-    return gaps and max(trained.split.test) + horizon <= trained.execution_date

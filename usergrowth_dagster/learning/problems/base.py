@@ -138,6 +138,7 @@ class Problem(BaseModel):
     Attributes:
         name: of the question, of its registered model, and of ``kind`` in a campaign file.
         target: the kind of its answer, see :mod:`usergrowth_dagster.learning.targets`.
+        amounts: whether the label, and so the score, is an amount rather than true or false.
         aliases: other names for it in a campaign file.
         campaign_block: its keys in a campaign file; None: its own fields.
         asked_in_campaigns: whether a campaign file may name it.
@@ -156,6 +157,7 @@ class Problem(BaseModel):
 
     name: ClassVar[str]
     target: ClassVar[str] = "binary"
+    amounts: ClassVar[bool] = False
     aliases: ClassVar[tuple[str, ...]] = ()
     campaign_block: ClassVar[type[Block] | None] = None
     asked_in_campaigns: ClassVar[bool] = True
@@ -183,12 +185,10 @@ class Problem(BaseModel):
             name: (field.annotation, field) for name, field in cls.model_fields.items()
         }
         fields["kind"] = (Literal[cls.name], cls.name)
-        made: type[Block] = create_model(
-            f"{cls.__name__}Block",
-            __base__=Block,
-            __doc__=cls.__doc__,
-            **fields,
+        made: type[_OwnBlock] = create_model(
+            f"{cls.__name__}Block", __base__=_OwnBlock, __doc__=cls.__doc__, **fields
         )
+        made.problem = cls
         return made
 
     @classmethod
@@ -240,6 +240,15 @@ class Problem(BaseModel):
         """The SQL expression of the label over the training relation's label columns."""
         raise NotImplementedError
 
+    def positive_sql(self) -> str:
+        """The boolean SQL expression of rows that something followed: those counted as positive."""
+        return f"{self.label_sql()} > 0" if self.amounts else self.label_sql()
+
+    @property
+    def past_feature(self) -> tuple[str, str | None] | None:
+        """Column and key of what an amount was in as many days before; None where there is none."""
+        return None
+
     def rows_sql(self) -> str:
         """The boolean SQL expression that keeps this question's rows of the training relation."""
         return "true"
@@ -254,6 +263,11 @@ class Problem(BaseModel):
             None where everybody with features is eligible.
         """
         return None
+
+    @property
+    def returns(self) -> Returns:
+        """What its campaigns count as a return, where their ``effect`` says nothing."""
+        return Returns()
 
     def question(self) -> str:
         """What it asks, in one sentence."""
@@ -279,3 +293,13 @@ class Problem(BaseModel):
         Those of :attr:`ranking_only` only rank.
         """
         return {}
+
+
+class _OwnBlock(Block):
+    """The block of a question whose keys are the question's own fields."""
+
+    problem: ClassVar[type[Problem]]
+
+    @property
+    def returns(self) -> Returns:
+        return self.problem.model_validate(self.model_dump(exclude={"kind"})).returns

@@ -7,7 +7,7 @@ with ``same_day``; features are as of d.
 from typing import Any, ClassVar
 
 from usergrowth_dagster.learning.problems.base import Days, Problem
-from usergrowth_dagster.learning.quoting import quote_text
+from usergrowth_dagster.quoting import literal
 
 
 class TouchProblem(Problem):
@@ -57,7 +57,7 @@ class TouchProblem(Problem):
         on_item = "_on_item" if self.return_on_item else ""
         returns, kinds = f"days_to_return{on_item}", sorted(set(self.return_behaviors))
         if kinds:
-            within = " or ".join(f"{returns}[{quote_text(k)}] <= {self.return_days}" for k in kinds)
+            within = " or ".join(f"{returns}[{literal(k)}] <= {self.return_days}" for k in kinds)
             later = f"coalesce({within}, false)"
         else:
             first = f"coalesce(list_min(map_values({returns})), {self.return_days + 1})"
@@ -65,12 +65,12 @@ class TouchProblem(Problem):
         if not self.same_day:
             return later
         seen = f"coalesce(same_day{on_item}, [])"
-        wanted = f"[{', '.join(map(quote_text, kinds))}]"
+        wanted = f"[{', '.join(map(literal, kinds))}]"
         return f"({later} or {f'list_has_any({seen}, {wanted})' if kinds else f'len({seen}) > 0'})"
 
     def kind_sql(self) -> str:
         """The boolean SQL expression that keeps the rows of this question's kind of touch."""
-        return "true" if self.op_target is None else f"target = {quote_text(self.op_target)}"
+        return "true" if self.op_target is None else f"target = {literal(self.op_target)}"
 
     def rows_sql(self) -> str:
         return self.kind_sql()

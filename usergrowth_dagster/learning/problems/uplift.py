@@ -4,7 +4,7 @@ from typing import Self
 
 from usergrowth_dagster.learning.problems.base import Asked, Words
 from usergrowth_dagster.learning.problems.touches import TouchProblem
-from usergrowth_dagster.learning.quoting import quote_text
+from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.settings import Settings
 
 
@@ -16,7 +16,7 @@ class Uplift(TouchProblem):
     """
 
     name = "uplift"
-    asked_before = "ec59c5d8a03aad93"
+    asked_before = "a543cb612e47008c"
     target = "effect"
     asked_in_campaigns = False
     beside_touches = ", and the people held out from them with their chances,"
@@ -56,7 +56,7 @@ class Uplift(TouchProblem):
         """The rows of this kind of touch; of people held out, those who would have had it."""
         if self.op_target is None:
             return "true"
-        kind = quote_text(self.op_target)
+        kind = literal(self.op_target)
         return f"case when treated then target else coalesce(channel, {kind}) end = {kind}"
 
     def rows_sql(self) -> str:

@@ -52,7 +52,7 @@ class Winback(TouchProblem):
     """Who comes back after a text."""
 
     name = "winback"
-    asked_before = "6f3687a7f673b83c"
+    asked_before = "86fe3f94915ad4ce"
     aliases = ("sms_recall", "recall", "win-back")
     campaign_block = WinbackBlock
     promotions_only = True

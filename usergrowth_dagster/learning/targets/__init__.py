@@ -7,12 +7,13 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.targets.base import Target
 from usergrowth_dagster.learning.targets.binary import Binary
 from usergrowth_dagster.learning.targets.effect import Effect
+from usergrowth_dagster.learning.targets.regression import Regression
 
 
 @cache
 def targets() -> dict[str, Target[Any]]:
     """The kinds of answer by name."""
-    return {target.name: target for target in (Binary(), Effect())}
+    return {target.name: target for target in (Binary(), Effect(), Regression())}
 
 
 def target_called(name: str) -> Target[Any]:

@@ -10,8 +10,8 @@ from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.dataset import on_days
 from usergrowth_dagster.learning.encoding import FeatureSpec, flat_frame
 from usergrowth_dagster.learning.problems.touches import TouchProblem
-from usergrowth_dagster.learning.quoting import quote_text
 from usergrowth_dagster.learning.splits import TimeSplit, split_by_time
+from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.warehouse.engine import Engine
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def user_scopes(scope: str, split: TimeSplit, seed: int) -> dict[str, str]:
     """The SQL condition of each slice's rows, beside its days."""
     if not is_by_user(split):
         return {"train": scope, "test": scope}
-    draw = f"md5_number_lower(concat({quote_text(f'split {seed} ')}, user_id)) % {TEST_ONE_IN}"
+    draw = f"md5_number_lower(concat({literal(f'split {seed} ')}, user_id)) % {TEST_ONE_IN}"
     return {"train": f"{scope} and {draw} <> 0", "test": f"{scope} and {draw} = 0"}
 
 
