@@ -188,9 +188,7 @@ def test_upstreams_point_left(definitions: dg.Definitions) -> None:
         "population",
         "user_features",
         "user_item_features",
-        "churn_model",
-        "winback_model",
-        "uplift_model",
+        *GROUPS["models"],
     }
     assert deps["raw_user"] == deps["population"] == set()
 
