@@ -11,7 +11,7 @@ from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.messaging.gateways.protocol import Gateway
 from usergrowth_dagster.plugins import loaded
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.settings.gateways import GROUP
+from usergrowth_dagster.settings.gateways import DRY_RUN, GROUP
 
 CHANNELS: Mapping[str, str] = {"sms": "gateway", "email": "email_gateway"}
 """By channel: the setting that names its gateway."""
@@ -19,7 +19,7 @@ CHANNELS: Mapping[str, str] = {"sms": "gateway", "email": "email_gateway"}
 
 @cache
 def gateways() -> Mapping[str, type[Gateway]]:
-    """The classes of all registered gateways, by name.
+    """The classes of all registered gateways, by name; the dry run first.
 
     Raises:
         SetUpError: one cannot be loaded, or is not what it is registered as.
@@ -39,7 +39,9 @@ def gateways() -> Mapping[str, type[Gateway]]:
                 f"{', '.join(CHANNELS)}",
                 code="plugin.unusable",
             )
-    return classes
+    return {
+        name: classes[name] for name in sorted(classes, key=lambda name: (name != DRY_RUN, name))
+    }
 
 
 def gateway_setting(channel: str) -> str:
