@@ -386,3 +386,17 @@ def test_what_counts_against_a_person(desk: Desk, state: str) -> None:
     limited = to_ann or state == "rejected"  # the provider counts what it has refused
     assert objections("limit", *people) == ["number_cap"] * 2 * limited  # by number alone
     assert objections("other", *people) == objections("mail", ("ann", "ann@example.com")) == []
+
+
+def test_a_gap_of_more_than_a_day_is_kept(desk: Desk) -> None:
+    """Guards against a look-back of a day, beyond which the last message is forgotten."""
+    desk.settings = desk.settings.model_copy(update={"cap_messages": None})
+    desk.campaign("one")
+    desk.plan("one", [("ann", phone(1))])
+    send(desk, NOON)
+    desk.campaign("two", kind="notification", contact="min_gap_hours: 48")
+    later = NOON + hours(30)
+    assert desk.plan("two", [("ann", phone(1)), ("bob", phone(2))], later).reasons == {}
+    assert [user for user, *_ in send(desk, later).sent] == ["bob"]
+    assert send(desk, NOON + hours(47.9)).sent == []
+    assert [user for user, *_ in send(desk, NOON + hours(48)).sent] == ["ann"]
