@@ -199,3 +199,40 @@ def test_refusals_are_the_cause_only_as_far_as_they_would_have_been_treated(
     found = sample_ratio(arm, np.full(10_000, 0.5), refused=refused)
     assert found is not None and not found.passed
     assert ("have refused texts" in found.sentence) == named
+
+
+@pytest.mark.parametrize(
+    ("treated", "share", "control", "sentence"),
+    [
+        (4800, 0.5, 5000.0, "the arm treatment has 4800 users, fewer than the 5000.0"),
+        (5200, 0.5, 5000.0, "the arm treatment has 5200 users, more than the 5000.0"),
+        (8800, 0.9, 1000.0, "the arm control has 1200 users, more than the 1000.0"),
+        (9200, 0.9, 1000.0, "the arm control has 800 users, fewer than the 1000.0"),
+    ],
+)
+def test_the_sentence_says_which_arm_is_off_and_how(
+    treated: int, share: float, control: float, sentence: str
+) -> None:
+    """A report that names the arm that is whole, or calls a loss a gain."""
+    arm = np.arange(10_000) < treated
+    found = sample_ratio(arm, np.full(10_000, share))
+    assert found is not None and not found.passed
+    assert found.sentence == (
+        f"{sentence} that were drawn (p < 0.001): something has added or lost people of one arm, "
+        "so the arms cannot be compared"
+    )
+    expected = {"treatment": 10_000 - control, "control": control}
+    assert found.expected == pytest.approx(expected)
+    assert found.observed == {"treatment": treated, "control": 10_000 - treated}
+
+
+def test_the_sentence_names_the_stratum() -> None:
+    """Two strata that are off in opposite directions, and a report that does not say where."""
+    arm = np.r_[np.arange(10_000) < 5200, np.arange(10_000) < 4700]
+    strata = np.array(["a", "b"], dtype=object).repeat(10_000)
+    found = sample_ratio(arm, np.full(20_000, 0.5), strata=strata)
+    assert found is not None and found.off == "treatment (stratum b)"
+    assert found.sentence.startswith(
+        "the arm treatment in stratum b has 4700 users, fewer than the 5000.0 that were drawn"
+    )
+    assert found.p_value == pytest.approx(2 * stats.chisquare([4700, 5300]).pvalue)
