@@ -1,7 +1,9 @@
 """Names and texts come back from every engine as they were, whatever is in them."""
 
+import re
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -10,6 +12,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+import usergrowth_dagster
+from usergrowth_dagster import quoting
 from usergrowth_dagster.quoting import identifier, literal, literals
 
 __all__ = ["postgres_server"]
@@ -80,3 +84,32 @@ def test_no_text_is_null(engine: Engine) -> None:
     """Guards against the word None as a value."""
     assert engine.ask(f"select {literal(None)}")[1] == [(None,)]
     assert literals(["a", None]) == "'a', null"
+
+
+_DOUBLES = re.compile(r"""replace\(\s*("'"|'"'),\s*("\'\'"|'""')\s*\)""")
+
+
+def copies_of_the_rules(source: str) -> int:
+    """How often Python code doubles a quote by itself."""
+    return len(_DOUBLES.findall(source))
+
+
+def test_no_other_module_doubles_quotes() -> None:
+    """Guards against a copy of the rules that forgets one of them.
+
+    Fields of CSV files double theirs as well: in output.csv, and where a user's rows are sought in
+    the files of touches.
+    """
+    root = Path(usergrowth_dagster.__file__).parent
+    copies = {
+        path.name: number
+        for path in root.rglob("*.py")
+        if path.name != "quoting.py" and (number := copies_of_the_rules(path.read_text("utf-8")))
+    }
+    assert copies == {"output.py": 1, "touch_files.py": 1}
+
+
+def test_the_count_of_copies_sees_them() -> None:
+    """Guards against a count that finds nothing."""
+    rules = Path(quoting.__file__).read_text("utf-8")
+    assert copies_of_the_rules(rules) == 2
