@@ -180,10 +180,14 @@ def test_a_training_shows_tables_by_model_and_no_markdown() -> None:
     assert not any("|" in line for line in said)
 
 
-def test_a_mistake_leaves_standard_output_empty(tmp_path: Path) -> None:
+def test_a_mistake_is_a_whole_document_without_an_answer(tmp_path: Path) -> None:
     """Guards against half a document, which a script would read as an answer."""
     done = cli(tmp_path / "none", "status", "--json")
-    assert errors(done) and not done.stdout
+    (sentence,) = errors(done)
+    printed = json.loads(done.stdout)
+    assert printed.keys() == {"errors", "failures", "notes"}
+    assert [f"error: {failure}" for failure in printed["failures"]] == [sentence]
+    assert not cli(tmp_path / "none", "status").stdout
 
 
 def test_the_version_is_quick_and_loads_nothing() -> None:
