@@ -1,15 +1,13 @@
 """The plain sentence of what became of a person in a task."""
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.wall_clock import shown_moment
+from usergrowth_dagster.explain.story import Story
 from usergrowth_dagster.messaging.people.person import Contact
-
-if TYPE_CHECKING:
-    from usergrowth_dagster.explain.why import Story
 
 OUTCOME_WORDS = {
     "duplicate": "the row repeats an earlier one of the upload",
@@ -55,7 +53,7 @@ SKIP_WORDS = {
 """What a reason of the ledger says of a person."""
 
 
-def task_sentence(story: "Story", contact: Contact, zone: ZoneInfo) -> str:
+def task_sentence(story: Story, contact: Contact, zone: ZoneInfo) -> str:
     """One sentence, without the person's name, that says how a task ended for them."""
     if story.messages:
         newest = _message(story.messages[-1], contact, zone)
@@ -80,7 +78,7 @@ def task_sentence(story: "Story", contact: Contact, zone: ZoneInfo) -> str:
     return f"got nothing: {words}{place}"
 
 
-def outcome_sentence(story: "Story") -> str:
+def outcome_sentence(story: Story) -> str:
     """What came after a decision, as far as it is measured."""
     found = story.outcome
     if found is None:

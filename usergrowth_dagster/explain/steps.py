@@ -1,8 +1,7 @@
 """What a decision asked of one row, question by question, and the answers."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from usergrowth_dagster.audience.eligibility import OUTCOMES
 from usergrowth_dagster.audience.policy import Money, Policy, Threshold, parse_policy
@@ -10,29 +9,12 @@ from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.effects.policies import words
 from usergrowth_dagster.explain.sentences import SKIP_WORDS
+from usergrowth_dagster.explain.story import Cut, Reply, Step
 from usergrowth_dagster.learning.problems import problems
 from usergrowth_dagster.pipeline.provenance import Provenance
 from usergrowth_dagster.ranks import UPLIFT
 
-Reply = Literal["yes", "no", "not asked"]
 _CHOSEN = ("selected", "holdout")
-
-
-@dataclass(frozen=True)
-class Step:
-    """One question and its answer; ``not asked``: an earlier answer settled it."""
-
-    question: str
-    answer: Reply
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Where a task's choice ended: the rank of the last one chosen, and that one's score."""
-
-    rank: int | None
-    score: float | None
 
 
 def steps_of(

@@ -1,7 +1,6 @@
 """Why a person got a message, or did not: from the decision down to the receipt."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
@@ -15,7 +14,8 @@ from usergrowth_dagster.effects.outcomes import TABLE as OUTCOMES
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.explain.features import what_mattered
 from usergrowth_dagster.explain.sentences import task_sentence
-from usergrowth_dagster.explain.steps import Cut, Step, sending_step, steps_of
+from usergrowth_dagster.explain.steps import sending_step, steps_of
+from usergrowth_dagster.explain.story import Cut, Story, Why
 from usergrowth_dagster.learning.problems import problem_called
 from usergrowth_dagster.messaging.people.forget import forgotten_since
 from usergrowth_dagster.messaging.people.person import Contact, Record, read_person
@@ -49,50 +49,6 @@ _AFTER = ("returned", "days_to_return", "amount", "window_last", "counted_until"
 _FIRST_CHOSEN = OUTCOMES_IN_ORDER.index("below_threshold")
 _LANDED_TABLES = ("population", "raw_user", "raw_behavior", "raw_operation")
 _MATTERED = 3  # tasks, the newest, whose models are asked: each has to be loaded
-
-
-@dataclass
-class Story:
-    """What became of a person in one task.
-
-    ``rows`` are their rows of the population, ``decisions`` those of the decision, the one that
-    counts first; ``features`` says whether the user had any; ``sentence`` tells the end of it.
-    Of the first decision: ``eligible`` says whether the user could have been texted at all,
-    ``steps`` is all that was asked, ``mattered`` the features that moved the score (else
-    ``mattered_note`` why they are not told), ``outcome`` what came after, as far as it is measured.
-    ``stays`` tells whether a return means that an active user has stayed.
-    """
-
-    task_id: str
-    campaign: str
-    execution_date: date
-    status: str
-    rows: list[int] = field(default_factory=list)
-    features: bool | None = None
-    decisions: list[dict[str, Any]] = field(default_factory=list)
-    messages: list[dict[str, Any]] = field(default_factory=list)
-    sentence: str = ""
-    eligible: bool | None = None
-    steps: list[Step] = field(default_factory=list)
-    mattered: list[dict[str, Any]] = field(default_factory=list)
-    mattered_note: str = ""
-    outcome: dict[str, Any] | None = None
-    stays: bool = False
-
-
-@dataclass
-class Why:
-    """A person's whole story; ``sentence`` is the answer, ``tasks`` come newest first.
-
-    ``elsewhere`` counts the tasks asked for that do not have the person in their population.
-    """
-
-    user_id: str
-    sentence: str
-    forgotten: datetime | None
-    tasks: list[Story]
-    elsewhere: int
-    contact: Contact
 
 
 def why(
