@@ -20,16 +20,10 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """A DuckDB connection with the product's limits; open it with :func:`open_engine`.
-
-    Attributes:
-        bound: by view, the data files that :meth:`bind_files` made it over last: together all
-            that this connection has read of the tables.
-    """
+    """A DuckDB connection with the product's limits; open it with :func:`open_engine`."""
 
     def __init__(self, connection: "DuckDBPyConnection") -> None:
         self.connection = connection
-        self.bound: dict[str, list[str]] = {}
         self._named: Counter[str] = Counter()
 
     def unique_name(self, kind: str) -> str:
@@ -65,7 +59,6 @@ class Engine:
             files: file paths; none makes an empty relation.
             columns: DuckDB type of every column, in order; a column that older files lack is NULL.
         """
-        self.bound[name] = list(files)
         if not files:
             body = ", ".join(
                 f"cast(null as {kind}) as {identifier(c)}" for c, kind in columns.items()
