@@ -23,7 +23,7 @@ from usergrowth_dagster.learning.model import positive_share
 from usergrowth_dagster.learning.training import LEVEL_DAYS, TrainedModels, train
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import Settings, load_settings
-from usergrowth_dagster.tasks.features import bind_table, build_training_set
+from usergrowth_dagster.training.features import bind_table, build_training_set
 from usergrowth_dagster.warehouse.build import Builder
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.landing import land_days

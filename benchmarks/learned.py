@@ -9,7 +9,7 @@ from usergrowth_dagster.homes.home import make_home
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.tasks.features import build_training_set, training_days
+from usergrowth_dagster.training.features import build_training_set, training_days
 from usergrowth_dagster.warehouse.build import Builder
 from usergrowth_dagster.warehouse.landing import land_days
 

@@ -19,7 +19,7 @@ from usergrowth_dagster.learning.scoring import score
 from usergrowth_dagster.learning.store import ModelRef
 from usergrowth_dagster.learning.training import train
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.features import bind_table
+from usergrowth_dagster.training.features import bind_table
 from usergrowth_dagster.warehouse.engine import open_engine
 
 WORLDS: dict[Size, tuple[int, int, int]] = {

@@ -13,7 +13,7 @@ from measured import Row, Size
 from sklearn.linear_model import LogisticRegression
 
 from usergrowth_dagster.learning.training import TrainedModels, train
-from usergrowth_dagster.tasks.features import bind_table
+from usergrowth_dagster.training.features import bind_table
 from usergrowth_dagster.warehouse.engine import open_engine
 
 WORLDS: dict[Size, tuple[int, int]] = {

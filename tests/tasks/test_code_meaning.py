@@ -10,8 +10,8 @@ from usergrowth_dagster import code_meaning as meaning
 from usergrowth_dagster.code_meaning import SHOWN, code_meaning, source_hash
 from usergrowth_dagster.learning.problems import problem_called
 from usergrowth_dagster.pipeline.provenance import code_version
-from usergrowth_dagster.tasks import training_code
-from usergrowth_dagster.tasks.training_code import (
+from usergrowth_dagster.training import training_code
+from usergrowth_dagster.training.training_code import (
     SAME_RESULTS,
     earlier_training_versions,
     learning_hash,
@@ -159,7 +159,7 @@ def test_a_model_of_an_earlier_home_is_known_by_its_earlier_version(
     """An upgrade that trains every model again, or that keeps one which other code has trained."""
     assert learning_hash() == SAME_RESULTS[0], (
         "the code that learns has changed: put its hash at the front of SAME_RESULTS of "
-        "tasks/training_code.py when every figure stays what it was, else in place of all of them: "
+        "training/training_code.py when every figure stays what it was, else in place of all of them: "
         "each model is then trained once more"
     )
     churn, winback = problem_called("churn"), problem_called("winback")

@@ -26,7 +26,7 @@ from usergrowth_dagster.messaging.policy.suppression import suppress
 from usergrowth_dagster.pipeline.choice import global_holdout
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.tasks.train import effect_config, training_config
+from usergrowth_dagster.training.train import effect_config, training_config
 from usergrowth_dagster.warehouse.engine import open_engine
 
 D = date(2026, 3, 2)

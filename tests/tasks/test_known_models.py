@@ -6,7 +6,7 @@ from chain_world import D, World, copy_home
 
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.train import train_all
+from usergrowth_dagster.training.train import train_all
 
 
 def test_a_date_that_is_sent_shows_its_models(world: World, tmp_path: Path, here: None) -> None:

@@ -16,7 +16,7 @@ from usergrowth_dagster.pipeline.populate import load_population
 from usergrowth_dagster.pipeline.score import score_task, scoring_model
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.level import refreshed_level
+from usergrowth_dagster.training.level import refreshed_level
 
 
 def scores(home: Path) -> "np.ndarray":

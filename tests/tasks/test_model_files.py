@@ -23,7 +23,7 @@ from usergrowth_dagster.pipeline.score import (
 )
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.train import training_config
+from usergrowth_dagster.training.train import training_config
 from usergrowth_dagster.warehouse.engine import open_engine
 
 

@@ -23,8 +23,8 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.pipeline.score import scoring_model
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.models import serving_columns
-from usergrowth_dagster.tasks.train import train_all
+from usergrowth_dagster.training.models import serving_columns
+from usergrowth_dagster.training.train import train_all
 from usergrowth_dagster.views.status import read_status
 
 APPROVE = "usergrowth models approve churn 1"

@@ -50,7 +50,7 @@ from usergrowth_dagster.pipeline.provenance import (
 from usergrowth_dagster.pipeline.score import score_task, scoring_model
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import Settings, load_settings, settings_class
-from usergrowth_dagster.tasks.train import effect_config
+from usergrowth_dagster.training.train import effect_config
 from usergrowth_dagster.warehouse.build import Builder
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.landing import land_days

@@ -17,8 +17,8 @@ from usergrowth_dagster.pipeline.populate import load_population
 from usergrowth_dagster.pipeline.score import Scored, effect_model, score_task
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.models import vouch_for
-from usergrowth_dagster.tasks.train import effect_config
+from usergrowth_dagster.training.models import vouch_for
+from usergrowth_dagster.training.train import effect_config
 
 
 @pytest.fixture

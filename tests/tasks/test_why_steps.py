@@ -35,7 +35,7 @@ from usergrowth_dagster.pipeline.provenance import (
 from usergrowth_dagster.pipeline.score import bind_population, bind_scoring_rows
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.tasks.train import training_config
+from usergrowth_dagster.training.train import training_config
 from usergrowth_dagster.warehouse.engine import open_engine
 
 _CHOICE = ("the 40 best by score", "score above 0.3")

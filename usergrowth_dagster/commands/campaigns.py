@@ -13,7 +13,7 @@ from usergrowth_dagster.explain.text_notices import notices_of_texts, notices_of
 from usergrowth_dagster.homes.home import open_home
 from usergrowth_dagster.intake.uploads import move_tasks, register_uploads
 from usergrowth_dagster.project import Project
-from usergrowth_dagster.tasks.train import training_config
+from usergrowth_dagster.training.train import training_config
 
 if TYPE_CHECKING:
     from usergrowth_dagster.control.campaign import CampaignSpec

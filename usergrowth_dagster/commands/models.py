@@ -8,7 +8,7 @@ from usergrowth_dagster.control.audit import whoami
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.homes.home import open_home
 from usergrowth_dagster.project import Project
-from usergrowth_dagster.tasks.models import record_change, settle_models, vouch_for
+from usergrowth_dagster.training.models import record_change, settle_models, vouch_for
 from usergrowth_dagster.views.models import ModelView, read_models
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from usergrowth_dagster.learning.problems.base import Problem
 from usergrowth_dagster.learning.targets import target_called
 
 if TYPE_CHECKING:
-    from usergrowth_dagster.tasks.train import Training
+    from usergrowth_dagster.training.train import Training
 
 TRAINING_DAYS = 400
 CHECK = "every_campaign_has_its_model"
@@ -60,7 +60,7 @@ def _gates(gates: list[dict[str, Any]]) -> Any:
 
 def _left_out(trainings: list[Any]) -> list[str]:
     """A sentence for each version that may not score: what it waits for, or what it failed."""
-    from usergrowth_dagster.tasks.models import how_to_approve
+    from usergrowth_dagster.training.models import how_to_approve
 
     told = []
     for training in trainings:
@@ -145,7 +145,7 @@ def model_training_asset(
     def trained(
         context: dg.AssetExecutionContext, config: TrainConfig, project: ProjectResource
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        from usergrowth_dagster.tasks.train import train_all
+        from usergrowth_dagster.training.train import train_all
 
         opened, missing = project.open(context), config.when == "missing"
         trainings = []

@@ -7,7 +7,7 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.pipeline.provenance import Provenance, project_then, task_then
 from usergrowth_dagster.pipeline.score import RESPONSE, bind_population, bind_scoring_rows
 from usergrowth_dagster.project import Project
-from usergrowth_dagster.tasks.train import training_config
+from usergrowth_dagster.training.train import training_config
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.models import load_graph
 

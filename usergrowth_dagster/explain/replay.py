@@ -39,7 +39,7 @@ from usergrowth_dagster.pipeline.score import (
 )
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.ranks import UPLIFT
-from usergrowth_dagster.tasks.train import training_config
+from usergrowth_dagster.training.train import training_config
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_arrow
 

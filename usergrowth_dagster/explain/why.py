@@ -25,7 +25,7 @@ from usergrowth_dagster.pipeline.decision import Decision, read_decision
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import identifier
 from usergrowth_dagster.ranks import UPLIFT
-from usergrowth_dagster.tasks.questions import question_of
+from usergrowth_dagster.training.questions import question_of
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.population import POPULATION
 from usergrowth_dagster.warehouse.relation import bind_days, bind_files

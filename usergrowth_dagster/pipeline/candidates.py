@@ -29,7 +29,7 @@ from usergrowth_dagster.pipeline.choice import contents_of, people_sql, variant_
 from usergrowth_dagster.pipeline.inputs import DecisionInputs
 from usergrowth_dagster.ranks import EFFECT_COLUMNS
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.tasks.questions import question_of
+from usergrowth_dagster.training.questions import question_of
 from usergrowth_dagster.warehouse.relation import Relation, bind_query
 
 ACTIVITY = ((7, "1-7 days"), (28, "8-28 days"), (90, "29-90 days"))

@@ -52,7 +52,7 @@ _CODE = (
     "pipeline/decide.py",
     "pipeline/exclusions.py",
     "pipeline/inputs.py",
-    "tasks/questions.py",
+    "training/questions.py",
     "pipeline/score.py",
 )
 _BLOCK = 1 << 20

@@ -13,9 +13,9 @@ from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.ranks import UPLIFT
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.tasks.level import refreshed_level
-from usergrowth_dagster.tasks.models import no_model, usable_model
-from usergrowth_dagster.tasks.train import effect_config, training_config
+from usergrowth_dagster.training.level import refreshed_level
+from usergrowth_dagster.training.models import no_model, usable_model
+from usergrowth_dagster.training.train import effect_config, training_config
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.models import load_graph
 from usergrowth_dagster.warehouse.relation import (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from usergrowth_dagster.project import Project
-from usergrowth_dagster.tasks.models import settle_models
+from usergrowth_dagster.training.models import settle_models
 
 if TYPE_CHECKING:
     from usergrowth_dagster.learning.store import ModelRef
@@ -66,7 +66,7 @@ def read_models(project: Project, names: Sequence[str] | None = None) -> list[Mo
 
 def read_waiting(project: Project) -> list[WaitingView]:
     """Campaigns whose newest version waits for a person's approval."""
-    from usergrowth_dagster.tasks.train import waiting_campaigns
+    from usergrowth_dagster.training.train import waiting_campaigns
 
     return [
         WaitingView(campaign, ref.name, ref.version)

@@ -8,12 +8,12 @@ from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.targets import target_called
 from usergrowth_dagster.project import Project
-from usergrowth_dagster.tasks.features import (
+from usergrowth_dagster.training.features import (
     bind_table,
     build_training_set,
     training_days,
 )
-from usergrowth_dagster.tasks.train import training_config
+from usergrowth_dagster.training.train import training_config
 from usergrowth_dagster.warehouse.engine import open_engine
 
 if TYPE_CHECKING:

@@ -19,20 +19,23 @@ from usergrowth_dagster.learning.origin import MadeFrom
 from usergrowth_dagster.learning.problems import problem_called, problems
 from usergrowth_dagster.learning.problems.uplift import Uplift
 from usergrowth_dagster.project import Project
-from usergrowth_dagster.tasks.features import (
+from usergrowth_dagster.training.features import (
     bind_table,
     build_training_set,
     training_days,
 )
-from usergrowth_dagster.tasks.models import (
+from usergrowth_dagster.training.models import (
     how_to_approve,
     serving_columns,
     settle_models,
     usable_model,
     waiting_version,
 )
-from usergrowth_dagster.tasks.questions import asked_of
-from usergrowth_dagster.tasks.training_code import earlier_training_versions, training_code_version
+from usergrowth_dagster.training.questions import asked_of
+from usergrowth_dagster.training.training_code import (
+    earlier_training_versions,
+    training_code_version,
+)
 from usergrowth_dagster.warehouse.build import Build
 from usergrowth_dagster.warehouse.engine import open_engine
 

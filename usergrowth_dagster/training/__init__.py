@@ -1,0 +1,1 @@
+"""Training the models that tasks ask for, and finding the one that may score."""
