@@ -130,8 +130,8 @@ def test_parts_add_up_to_the_score(world: World) -> None:
             place = int(np.argmax(raw))
             row = int(table.column("row")[place].as_py())
             every = contributions(engine, model, str(scored), row, top=1000)
-            told = contributions(engine, model, "scoring_rows", row)
-            assert contributions(engine, model, "scoring_rows", 10**9) == []
+            told = contributions(engine, model, str(scored), row)
+            assert contributions(engine, model, str(scored), 10**9) == []
         assert told == every[: len(told)] and 0 < len(told) <= 6
         strengths = [abs(np.log(one.odds)) for one in every]
         assert strengths == sorted(strengths, reverse=True)
