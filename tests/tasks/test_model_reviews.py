@@ -123,7 +123,7 @@ def test_what_a_version_takes_is_what_people_are_scored_from(home: Path) -> None
     project = Project(load_settings(home))
     for name in ("churn", "winback"):
         spec = load(versions(project.settings, name)[-1]).spec
-        assert {f.column for f in spec.features} <= set(serving_columns(name))
+        assert {f.column for f in spec.features} <= set(serving_columns(f"{name}_training"))
 
 
 def test_the_training_after_a_rejection_waits_for_a_person(home: Path, here) -> None:
