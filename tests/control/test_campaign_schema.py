@@ -44,6 +44,18 @@ def test_examples_fit_and_name_the_schema(name: str) -> None:
     assert EXAMPLES[name].startswith(f"# yaml-language-server: $schema={FILE_NAME}\n")
 
 
+def test_every_key_is_described() -> None:
+    """A key that an editor and the reference show without a word about it."""
+    schema: Any = json.loads(schema_text())
+    groups = {"campaign": schema, **schema["$defs"]}
+    assert [
+        f"{group}.{key}"
+        for group, value in groups.items()
+        for key, rule in value.get("properties", {}).items()
+        if not rule.get("description") and "$ref" not in rule and key != "kind"
+    ] == []
+
+
 SCHEDULE = "schedule: {name: december send, execute_time: null, repeat_unit: never}"
 
 

@@ -70,13 +70,21 @@ LANDING_FOLDERS = ("user", "item", "behavior", "operation", "population")
 class TrainingSpec(Strict):
     """Which snapshots a model learns from: fixed dates, or a window that rolls with the date."""
 
-    start_date: Day | None = None
-    end_date: Day | None = None
-    window_days: PositiveInt | None = Field(None, le=1000)
+    start_date: Day | None = Field(None, description="first snapshot; with end_date")
+    end_date: Day | None = Field(None, description="last snapshot; with start_date")
+    window_days: PositiveInt | None = Field(
+        None, le=1000, description="days before the execution date, instead of fixed dates"
+    )
     every_days: PositiveInt = Field(7, le=90, description="days between churn snapshots")
-    calibrate_from: Day | None = None
-    test_from: Day | None = None
-    require_review: bool = False
+    calibrate_from: Day | None = Field(
+        None, description="first snapshot that calibrates; default: split by share"
+    )
+    test_from: Day | None = Field(
+        None, description="first snapshot of the test slice; default: split by share"
+    )
+    require_review: bool = Field(
+        False, description="a new version waits until a person approves it"
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -101,28 +109,34 @@ class TrainingSpec(Strict):
 class SignatureSpec(Strict):
     """The sender's name, shown in 【】 before the text; its rules are checked in messaging."""
 
-    name: Name = Field(min_length=1, max_length=64)
-    description: str = Field("", max_length=1000)
+    name: Name = Field(min_length=1, max_length=64, description="shown in 【】; reviewed once")
+    description: str = Field("", max_length=1000, description="for the reviewer")
 
 
 class CampaignSpec(Strict):
     """One campaign, as its YAML file says it."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{2,30}$")]
-    remark: str = ""
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{2,30}$")] = Field(
+        description="unique among campaigns; its records are found by it"
+    )
+    remark: str = Field("", description="for people")
     algorithm: Algorithm
     training: TrainingSpec
-    population: Folder
+    population: Folder = Field(
+        description="upload folder below the landing root, such as population/spring or spring-*"
+    )
     execution_date: Execution
     selection: SelectionSpec
     holdout: HoldoutSpec = HoldoutSpec()
-    channel: Literal["sms", "email"] = "sms"
+    channel: Literal["sms", "email"] = Field("sms", description="how people are contacted")
     signature: SignatureSpec
     template: TemplateSpec
     schedule: ScheduleSpec
     contact: ContactSpec = ContactSpec()
     effect: EffectSpec = EffectSpec()
-    output: Folder | None = None
+    output: Folder | None = Field(
+        None, description="folder of output.csv; default population_output/{task}"
+    )
 
     @model_validator(mode="before")
     @classmethod

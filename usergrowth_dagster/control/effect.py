@@ -13,9 +13,15 @@ class EffectSpec(Strict):
     any behavior.
     """
 
-    return_days: PositiveInt | None = Field(None, le=365)
-    return_behaviors: list[str] | None = Field(None, min_length=1)
-    return_on_item: bool | None = None
+    return_days: PositiveInt | None = Field(
+        None, le=365, description="days after the execution date in which a return counts"
+    )
+    return_behaviors: list[str] | None = Field(
+        None, min_length=1, description="behaviors that count as a return; null = any"
+    )
+    return_on_item: bool | None = Field(
+        None, description="only behaviors on the row's item count as a return"
+    )
     same_day: bool | None = Field(
         None,
         description="behavior on the execution date counts too, also what came before the text",

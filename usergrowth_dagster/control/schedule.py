@@ -22,8 +22,8 @@ SMART_DAYS = 31
 class SmartSendSpec(Strict):
     """The days inside which everyone is sent to at their own hour."""
 
-    start_date: Day
-    end_date: Day
+    start_date: Day = Field(description="first day of the window")
+    end_date: Day = Field(description="last day of the window")
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -37,10 +37,12 @@ class SmartSendSpec(Strict):
 class ScheduleSpec(Strict):
     """When the texts go out."""
 
-    name: Name = Field(min_length=2, max_length=30)
+    name: Name = Field(min_length=2, max_length=30, description="unique among schedules")
     execute_time: Start | None = Field(None, description='a time, or "now"; null = the task\'s day')
     end_time: Moment | None = Field(None, description="nothing is sent from it on")
-    repeat_unit: Literal["never", "hour", "day", "week", "month"] = "never"
+    repeat_unit: Literal["never", "hour", "day", "week", "month"] = Field(
+        "never", description="unit of repeat_cycle"
+    )
     repeat_cycle: int = Field(0, ge=0, le=1000, description="every so many units; default 1")
     repeat_times: int = Field(
         0, ge=-1, le=100_000, description="times after the first; -1 = until end_time, or for ever"
@@ -48,7 +50,9 @@ class ScheduleSpec(Strict):
     refresh_audience: bool = Field(
         False, description="decide the audience again each time; false = keep the first one"
     )
-    smart_send: SmartSendSpec | None = None
+    smart_send: SmartSendSpec | None = Field(
+        None, description="send-time optimization: everyone gets the text at their own hour"
+    )
     max_cost: float | None = Field(
         None, gt=0, lt=1e15, description="money that all its occurrences together may cost"
     )

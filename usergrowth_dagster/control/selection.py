@@ -104,9 +104,9 @@ class HoldoutSpec(Strict):
     people of one arm, campaign after campaign. So by default each week has its own.
     """
 
-    share: float = Field(0.1, ge=0, lt=1)
-    namespace: Word = "global"
-    epoch: Word = "1"
+    share: float = Field(0.1, ge=0, lt=1, description="share of the chosen who are held out")
+    namespace: Word = Field("global", description="campaigns of one namespace share their draw")
+    epoch: Word = Field("1", description="another epoch draws the group again")
     rotate_days: PositiveInt | None = Field(
         7, description="the draw is made afresh every so many days; null: only with the epoch"
     )

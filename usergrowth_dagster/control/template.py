@@ -41,7 +41,7 @@ class CampaignText:
 class VariantSpec(Strict):
     """One more text of a campaign; its type, and a subject it has not, are the template's."""
 
-    content: str = Field(min_length=1, max_length=20_000)
+    content: str = Field(min_length=1, max_length=20_000, description="the text")
     subject: str | None = Field(None, min_length=1, max_length=200, description="of an e-mail")
     code: ProviderCode | None = Field(None, description="the provider's own code of this text")
     share: float = Field(1.0, gt=0, le=1e6, description="weight among the texts")
@@ -50,9 +50,13 @@ class VariantSpec(Strict):
 class TemplateSpec(Strict):
     """The text with its ``${variables}``; its rules are checked in messaging."""
 
-    name: Name = Field(min_length=1, max_length=MAX_NAME)
-    content: str = Field(min_length=1, max_length=20_000)
-    type: Literal["code", "notification", "promotion"] = "promotion"
+    name: Name = Field(min_length=1, max_length=MAX_NAME, description="reviewed by this name")
+    content: str = Field(
+        min_length=1, max_length=20_000, description="the text; ${name} is a column of the upload"
+    )
+    type: Literal["code", "notification", "promotion"] = Field(
+        "promotion", description="a promotion must say how to refuse"
+    )
     subject: str | None = Field(None, min_length=1, max_length=200, description="of an e-mail")
     code: ProviderCode | None = Field(
         None, description="the provider's own code of the approved template, such as SMS_123456"
