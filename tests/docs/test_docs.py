@@ -28,7 +28,7 @@ _CALL = re.compile(
     r"(?:^|`|\$ )(?:USERGROWTH_\w+=\S+ )?(?:\.venv/bin/)?usergrowth (?P<rest>[^`\n]*)"
 )
 _PATH = re.compile(
-    r"`((?:usergrowth_dagster|docs_site|sql|dbt_like_models|tests|benchmarks)/[\w./-]*)"
+    r"(?<![\w/.-])((?:usergrowth_dagster|docs_site|sql|dbt_like_models|tests|benchmarks)/[\w./-]*\w)"
 )
 
 
@@ -79,7 +79,15 @@ def test_the_check_of_commands_sees_a_wrong_one() -> None:
 def test_pages_name_paths_that_exist(page: Path) -> None:
     """A file or folder that was moved and stays in the documentation."""
     paths = _PATH.findall(page.read_text("utf-8"))
-    assert [path for path in paths if not (ROOT / path.rstrip(".")).exists()] == []
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_check_of_paths_sees_a_wrong_one() -> None:
+    """A check that finds no path, and so accepts every page."""
+    text = "run `pytest tests/docs tests/none.py`; see `sql/` and usergrowth_dagster/errors.py."
+    found = _PATH.findall(text)
+    assert found == ["tests/docs", "tests/none.py", "usergrowth_dagster/errors.py"]
+    assert [(ROOT / path).exists() for path in found] == [True, False, True]
 
 
 def test_the_readme_fits_two_hundred_lines() -> None:
