@@ -5,13 +5,14 @@ from typing import Any
 
 from mkdocs.structure.files import File
 
-from docs_site import campaign, commands, error_codes, gateways, settings, tables
+from docs_site import campaign, commands, error_codes, gateways, questions, settings, tables
 
 PAGES: Mapping[str, Callable[[], str]] = {
     "reference/campaign.md": campaign.page,
     "reference/commands.md": commands.page,
     "reference/errors.md": error_codes.page,
     "reference/gateways.md": gateways.page,
+    "reference/questions.md": questions.page,
     "reference/settings.md": settings.page,
     "reference/tables.md": tables.page,
 }
