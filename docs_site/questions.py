@@ -8,9 +8,9 @@ from usergrowth_dagster.learning.targets import target_called
 HEAD = """\
 # Questions
 
-A question is what a model answers about a user. A campaign names the one that its people are scored by
-as `algorithm.kind`; see the keys of each in the [campaign file](campaign.md). A package adds another by
-an [entry point](../how-to/questions.md).
+A question is what a model answers about a user. A campaign names the one that its people are
+scored by as `algorithm.kind`; see the keys of each in the [campaign file](campaign.md). A package
+adds another by an [entry point](../how-to/questions.md).
 
 """
 _COLUMNS = ("question", "asks", "answer", "rows", "training table", "named by campaigns")
