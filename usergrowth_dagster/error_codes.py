@@ -16,18 +16,14 @@ ErrorCode = Literal[
     "campaign.invalid",
     "campaign.unknown",
     "campaign.unknown_key",
-    "campaign.unreadable",
-    "channel.unknown",
     "command.invalid",
     "command.needs_reason",
-    "credential.exposed",
     "credential.invalid",
     "credential.missing",
     "database.newer",
     "database.unusable",
     "date.out_of_range",
-    "example.invalid",
-    "features.missing",
+    "file.unreadable",
     "gateway.unknown",
     "home.exists",
     "home.missing",
@@ -38,30 +34,22 @@ ErrorCode = Literal[
     "landing.bad_header",
     "landing.day_failed",
     "landing.misplaced",
-    "landing.unknown_table",
-    "machine.missing_package",
-    "machine.missing_program",
-    "machine.no_space",
+    "machine.missing",
     "machine.port_taken",
-    "message.conflict",
     "message.unknown",
     "mlflow.unreachable",
-    "model.cannot_score",
     "model.files_changed",
     "model.files_gone",
     "model.none_usable",
     "model.unknown",
-    "model.wrong_status",
     "output.foreign",
     "person.invalid",
     "person.unknown",
     "plan.begun",
     "plugin.unusable",
-    "population.changed",
     "population.invalid",
     "population.no_campaign",
     "program.ended",
-    "question.unanswerable",
     "question.unknown",
     "record.forbidden_change",
     "run.failed",
@@ -70,7 +58,6 @@ ErrorCode = Literal[
     "setting.invalid",
     "setting.missing",
     "setting.unknown",
-    "setting.unreadable",
     "sql_model.invalid",
     "store.busy",
     "suppression.bad_file",
@@ -82,7 +69,6 @@ ErrorCode = Literal[
     "text.not_approved",
     "text.unsendable",
     "training.insufficient",
-    "training.invalid",
 ]
 """A code: its subject, a dot, and what is wrong with it."""
 
@@ -129,29 +115,17 @@ CODES: Mapping[ErrorCode, CodeText] = {
         "A campaign file has a key that does not exist.",
         "Check the spelling; `usergrowth schema` lets an editor complete the keys.",
     ),
-    "campaign.unreadable": CodeText(
-        "A campaign file is missing, or is not valid YAML in UTF-8.",
-        "Correct the line that the message names.",
-    ),
-    "channel.unknown": CodeText(
-        "No channel has this name.",
-        "Use one of the channels that the message lists.",
-    ),
     "command.invalid": CodeText(
-        "Options of a command contradict each other, or a value is not one of the choices.",
+        "Options or values of a command contradict each other, or are not among the choices.",
         "See the command's `--help`.",
     ),
     "command.needs_reason": CodeText(
         "The action is kept on record and needs a reason.",
         'Add `--why "…"`.',
     ),
-    "credential.exposed": CodeText(
-        "Other users of the machine can read a file of credentials or keys.",
-        "Run `chmod 600` on the file.",
-    ),
     "credential.invalid": CodeText(
-        "A credential is empty, too short, or only half of a pair.",
-        "Correct the variable or the line of `credentials.toml`.",
+        "A credential is empty, too short, half of a pair, or readable by other users.",
+        "Correct the variable or the line of `credentials.toml`, and run `chmod 600` on the file.",
     ),
     "credential.missing": CodeText(
         "A gateway needs a credential that is not set.",
@@ -169,17 +143,13 @@ CODES: Mapping[ErrorCode, CodeText] = {
         "A date is in the future, before the first execution date, or after the end of its range.",
         "Name a date from the setting `start_date` to today.",
     ),
-    "example.invalid": CodeText(
-        "A value is outside the range that an example data set supports.",
-        "Use a value that the message names.",
-    ),
-    "features.missing": CodeText(
-        "The features of an execution date have not been built.",
-        "Land the days before the date and run the date.",
+    "file.unreadable": CodeText(
+        "A campaign or settings file is missing, too large, or not valid in UTF-8.",
+        "Correct the line that the message names.",
     ),
     "gateway.unknown": CodeText(
-        "No gateway has this name.",
-        "Use one of the gateways that the message lists.",
+        "No gateway or channel has this name.",
+        "Use one of the names that the message lists.",
     ),
     "home.exists": CodeText(
         "The home folder or the file exists already and would be overwritten.",
@@ -190,7 +160,7 @@ CODES: Mapping[ErrorCode, CodeText] = {
         "Create it with `usergrowth init`, or set USERGROWTH_HOME.",
     ),
     "home.unhealthy": CodeText(
-        "A check of the home found something that endangers its data.",
+        "A check of the home or its machine found something that endangers its data.",
         "Do what the message says and run `usergrowth doctor` again.",
     ),
     "key.missing": CodeText(
@@ -217,29 +187,13 @@ CODES: Mapping[ErrorCode, CodeText] = {
         "Files lie where nothing reads them, or two folders stand for one day.",
         "Move or rename what the message names.",
     ),
-    "landing.unknown_table": CodeText(
-        "No landing table has this name.",
-        "Use one of the tables that the message lists.",
-    ),
-    "machine.missing_package": CodeText(
-        "A Python package is not installed.",
+    "machine.missing": CodeText(
+        "A program, a library or a Python package is not installed.",
         "Install it with the command that the message gives.",
-    ),
-    "machine.missing_program": CodeText(
-        "A program or a library of the system is not installed.",
-        "Install it with the command that the message gives.",
-    ),
-    "machine.no_space": CodeText(
-        "A disk has too little free space.",
-        "Make room on it.",
     ),
     "machine.port_taken": CodeText(
         "Another program listens on the port.",
         "Stop it, or name another port.",
-    ),
-    "message.conflict": CodeText(
-        "A message or a reply is not in the state that the action needs.",
-        "List messages with `usergrowth reconcile`, and replies with `usergrowth replies`.",
     ),
     "message.unknown": CodeText(
         "No message, reply or planned delivery has this name or id.",
@@ -248,10 +202,6 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "mlflow.unreachable": CodeText(
         "MLflow or its artifact store cannot be used.",
         "Start the server, or correct the setting `mlflow_tracking_uri`.",
-    ),
-    "model.cannot_score": CodeText(
-        "A model does not fit the features of the rows that it should score.",
-        "Build the features of the date anew, or train again.",
     ),
     "model.files_changed": CodeText(
         "A model's files differ from those that were registered; nothing was loaded.",
@@ -262,16 +212,12 @@ CODES: Mapping[ErrorCode, CodeText] = {
         "Train again with `usergrowth train`.",
     ),
     "model.none_usable": CodeText(
-        "A task needs a model, and none is approved for its date.",
+        "A task needs a model, and none is approved for its date or fits its features.",
         "Train one, or approve the version that waits (`usergrowth models list`).",
     ),
     "model.unknown": CodeText(
         "No model or version has this name or number.",
         "List them with `usergrowth models list`.",
-    ),
-    "model.wrong_status": CodeText(
-        "The status of a model version does not allow the action.",
-        "See the versions with `usergrowth models list`.",
     ),
     "output.foreign": CodeText(
         "The output folder of a task holds files that the task did not write.",
@@ -293,13 +239,9 @@ CODES: Mapping[ErrorCode, CodeText] = {
         "An installed package registers a gateway or a question that cannot be used.",
         "Mend or uninstall the package that the message names.",
     ),
-    "population.changed": CodeText(
-        "A population was uploaded again after it had been decided.",
-        "Decide the task again.",
-    ),
     "population.invalid": CodeText(
-        "An uploaded population cannot be read, or none of its rows is accepted.",
-        "Correct the files and upload the folder again.",
+        "An upload cannot be read, has no accepted row, or changed after its decision.",
+        "Correct the files, upload the folder again, and decide the task again.",
     ),
     "population.no_campaign": CodeText(
         "No campaign, or more than one, claims an uploaded population.",
@@ -309,17 +251,13 @@ CODES: Mapping[ErrorCode, CodeText] = {
         "A program that the command started ended or does not listen.",
         "See its log.",
     ),
-    "question.unanswerable": CodeText(
-        "There is nothing on record from which the question can be answered.",
-        "Ask about a task that has been decided, or ask for less.",
-    ),
     "question.unknown": CodeText(
         "No question of a model has this name.",
         "Choose one of those that the message names.",
     ),
     "record.forbidden_change": CodeText(
-        "The state of a record does not allow the change.",
-        "See the allowed changes in the message.",
+        "The state of a record, a message or a model version does not allow the change.",
+        "See where it stands with `usergrowth status`, `delivery` or `models list`.",
     ),
     "run.failed": CodeText(
         "A run failed, and nothing more is known about why.",
@@ -344,10 +282,6 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "setting.unknown": CodeText(
         "The settings file has a name that is no setting.",
         "Check the spelling against the reference of the settings.",
-    ),
-    "setting.unreadable": CodeText(
-        "The settings file is not valid TOML in UTF-8.",
-        "Correct the line that the message names.",
     ),
     "sql_model.invalid": CodeText(
         "A SQL model, the yml beside it, or a macro breaks its format.",
@@ -374,8 +308,8 @@ CODES: Mapping[ErrorCode, CodeText] = {
         "Use up to 64 of the characters A-Z a-z 0-9 _ and -.",
     ),
     "task.undecided": CodeText(
-        "The task has not been decided, so there is nothing to send, replay or report.",
-        "Run its date with `usergrowth run --date`.",
+        "The task, or the period, has nothing decided on record that the command needs.",
+        "Land the days before its date and run the date with `usergrowth run --date`.",
     ),
     "task.unknown": CodeText(
         "No task has this name.",
@@ -392,10 +326,6 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "training.insufficient": CodeText(
         "The training window has too few rows or too few labels of one kind.",
         "Widen the training window, or land more days.",
-    ),
-    "training.invalid": CodeText(
-        "The training of a campaign does not fit the settings or the data.",
-        "Correct the key that the message names.",
     ),
 }
 """By code, what it stands for; the reference of the documentation is generated from it."""

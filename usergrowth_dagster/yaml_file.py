@@ -79,7 +79,7 @@ def read_mapping(text: str, source: str) -> dict[str, Any]:
         raise UserError(
             f"{source}: {len(text):,} characters, and at most {MAX_BYTES:,} are read; is it the "
             "right file?",
-            code="campaign.unreadable",
+            code="file.unreadable",
         )
     try:
         found = yaml.load(text, Loader=_StrictLoader)
@@ -88,18 +88,18 @@ def read_mapping(text: str, source: str) -> dict[str, Any]:
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         wide = None if isinstance(error, _RefusedError) else _full_width(text)
         raise UserError(
-            f"{source}{wide or f'{place}: {_rule(error)}'}", code="campaign.unreadable"
+            f"{source}{wide or f'{place}: {_rule(error)}'}", code="file.unreadable"
         ) from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2017-02-30
         raise UserError(
-            f"{source}: not valid YAML: {' '.join(str(error).split())}", code="campaign.unreadable"
+            f"{source}: not valid YAML: {' '.join(str(error).split())}", code="file.unreadable"
         ) from None
     if not isinstance(found, dict):
         if wide := _full_width(text):
-            raise UserError(f"{source}{wide}", code="campaign.unreadable")
+            raise UserError(f"{source}{wide}", code="file.unreadable")
         raise UserError(
             f"{source}: expected keys with values, such as 'name: spring', at the top",
-            code="campaign.unreadable",
+            code="file.unreadable",
         )
     return found
 
@@ -140,18 +140,18 @@ def read_text(path: Path) -> str:
             raise UserError(
                 f"{path}: larger than {MAX_BYTES:,} bytes, more than any such file; is it the "
                 "right one?",
-                code="campaign.unreadable",
+                code="file.unreadable",
             )
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(
             f"{path}: line {line}: not UTF-8 at byte {error.start}; save it as UTF-8",
-            code="campaign.unreadable",
+            code="file.unreadable",
         ) from None
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read: {error.strerror}", code="campaign.unreadable"
+            f"{path}: cannot be read: {error.strerror}", code="file.unreadable"
         ) from None
 
 

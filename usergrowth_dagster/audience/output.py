@@ -275,7 +275,7 @@ def _check_lines(engine: Engine, task_id: str, execution_date: date) -> int:
             f"population of task {task_id!r} on {execution_date}: {lost} of {rows} rows to be "
             "texted are not in it as they were decided, since it was uploaded again; decide the "
             "task anew",
-            code="population.changed",
+            code="population.invalid",
         )
     if inexact or ranks != rows:
         raise AssertionError(f"{inexact} of {rows} scores lose digits; {ranks} distinct ranks")

@@ -79,7 +79,7 @@ def load(home: Path | None, path: Path, channel: str, scope: str, skip_bad: bool
     if channel not in suppression.CHANNELS:
         known = ", ".join(suppression.CHANNELS)
         raise UserError(
-            f"channel {channel!r} is not known; known are: {known}", code="channel.unknown"
+            f"channel {channel!r} is not known; known are: {known}", code="gateway.unknown"
         )
     with open_ledger(home) as (ledger, _):
         return import_csv(

@@ -269,7 +269,7 @@ def contract_of(table: str) -> Contract:
     if table not in LANDING_TABLES:
         raise UserError(
             f"{table!r} is not a landing table; choose from {', '.join(LANDING_TABLES)}",
-            code="landing.unknown_table",
+            code="command.invalid",
         )
     return CONTRACTS[table]
 

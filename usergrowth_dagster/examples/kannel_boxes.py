@@ -86,7 +86,7 @@ def find_programs() -> dict[str, str]:
         raise UserError(
             f"Kannel's {' and '.join(missing)} cannot be found; install it with "
             "apt-get install kannel kannel-extras",
-            code="machine.missing_program",
+            code="machine.missing",
         )
     return {name: str(place) for name, place in places.items()}
 

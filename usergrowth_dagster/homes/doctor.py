@@ -79,7 +79,7 @@ def _lightgbm() -> str:
         raise UserError(
             f"LightGBM does not load ({error}); install the OpenMP runtime, "
             "on Debian and Ubuntu: apt-get install libgomp1",
-            code="machine.missing_program",
+            code="machine.missing",
         ) from None
 
 
@@ -103,7 +103,7 @@ def _disk(settings: Settings) -> str:
     if least < FREE_BYTES:
         raise UserError(
             f"{least / 1e9:.1f} GB free at {where}; make room, 2 GB at least",
-            code="machine.no_space",
+            code="home.unhealthy",
         )
     return ", ".join(f"{size / 1e9:.0f} GB free at {place}" for size, place in free.values())
 

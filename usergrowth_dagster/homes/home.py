@@ -122,7 +122,7 @@ def _same_settings(path: Path, text: str) -> bool:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8")) == tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not valid TOML: {error}", code="setting.unreadable") from None
+        raise UserError(f"{path}: not valid TOML: {error}", code="file.unreadable") from None
 
 
 def open_home(home: Path | None) -> Settings:

@@ -170,7 +170,7 @@ def rollback(
         raise UserError(
             f"model {name}: version {ref.version} is {ref.status}; only an approved version can "
             "be rolled back",
-            code="model.wrong_status",
+            code="record.forbidden_change",
         )
     label = versions(settings, name, tags={"config_hash": ref.config_hash})
     heir = newest([r for r in label if r.status == "approved" and r.version != ref.version])
@@ -179,7 +179,7 @@ def rollback(
             f"model {name}: no other version of the label of version {ref.version} is approved, so "
             "nothing could take over; to let it score nobody all the same: usergrowth models "
             f'reject {name} {ref.version} --why "…"',
-            code="model.wrong_status",
+            code="record.forbidden_change",
         )
     return _change(settings, ref, "retired", actor, why), heir
 
@@ -210,7 +210,7 @@ def _only(settings: Settings, name: str) -> ModelRef:
     if not approved:
         raise UserError(
             f"model {name}: no version is approved, so there is none to roll back",
-            code="model.wrong_status",
+            code="record.forbidden_change",
         )
     labels = {ref.config_hash for ref in approved}
     if len(labels) > 1:

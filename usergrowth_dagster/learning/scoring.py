@@ -158,7 +158,7 @@ def _refuse(model: LoadedModel, faults: Sequence[str]) -> None:
             f"model {ref.name} version {ref.version} cannot score these rows: {'; '.join(faults)}; "
             "build the features of the execution date anew (usergrowth run), or train again on "
             "features as they are now (usergrowth train)",
-            code="model.cannot_score",
+            code="model.none_usable",
         )
 
 

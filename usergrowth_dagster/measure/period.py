@@ -146,7 +146,7 @@ def measure_all(
             raise UserError(
                 f"the control group of all campaigns was drawn afresh between {first} and {last}; "
                 f"ask for {', '.join(f'{part.first} to {part.last}' for part in parts)}",
-                code="question.unanswerable",
+                code="task.undecided",
             )
         everyone, others = bind_everyone(engine, decisions, draws)
         if not engine.value(f"select count(*) from {everyone}"):
@@ -160,7 +160,7 @@ def measure_all(
                 f"tasks of {', '.join(map(str, others[:3]))} were decided under another global "
                 "control group than that of the settings now (global_holdout_share, _epoch, "
                 "_rotate_days); choose a period in which they were the same",
-                code="question.unanswerable",
+                code="task.undecided",
             )
         read, kinds = window.days(landed), load_graph().types(BEHAVIOR)
         behavior = bind_days(engine, project.warehouse, BEHAVIOR, read, kinds)

@@ -106,7 +106,7 @@ def ask(project: Project, task: Task, effect: Effect, question: Question) -> lis
             raise UserError(
                 f"task {task.task_id!r} was scored without an uplift model, so no policy can "
                 "choose by uplift; ask by score",
-                code="question.unanswerable",
+                code="task.undecided",
             )
         return task_policies(engine, measured, project, decision, effect, [policy], question)
 

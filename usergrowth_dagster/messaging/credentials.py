@@ -58,7 +58,7 @@ def _held(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_mode & 0o077:
                 raise SetUpError(
-                    f"{path} can be read by others: chmod 600 {path}", code="credential.exposed"
+                    f"{path} can be read by others: chmod 600 {path}", code="credential.invalid"
                 )
             return tomllib.load(file)
     except FileNotFoundError:

@@ -360,7 +360,7 @@ def _require_features(engine: Engine, task: Task, rows: ScoringRows) -> None:
         raise UserError(
             f"no features of {task.execution_date}: land the days before it and materialize "
             f"user_features for it (usergrowth run --date {task.execution_date})",
-            code="features.missing",
+            code="task.undecided",
         )
 
 

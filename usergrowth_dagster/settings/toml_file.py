@@ -33,10 +33,10 @@ def read_toml(path: Path, known: Collection[str]) -> dict[str, Any]:
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: {_remedy(text, str(error))}", code="setting.unreadable") from None
+        raise UserError(f"{path}: {_remedy(text, str(error))}", code="file.unreadable") from None
     except RecursionError:
         raise UserError(
-            f"{path}: not valid TOML: nested too deep", code="setting.unreadable"
+            f"{path}: not valid TOML: nested too deep", code="file.unreadable"
         ) from None
     for name in found:
         if name not in known:
@@ -58,14 +58,14 @@ def _text(path: Path) -> str:
     if len(content) > MAX_BYTES:
         raise UserError(
             f"{path}: larger than {MAX_BYTES:,} bytes; is it the right file?",
-            code="setting.unreadable",
+            code="file.unreadable",
         )
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(
-            f"{path}: line {line}: not UTF-8; save the file as UTF-8", code="setting.unreadable"
+            f"{path}: line {line}: not UTF-8; save the file as UTF-8", code="file.unreadable"
         ) from None
 
 

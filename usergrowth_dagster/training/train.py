@@ -91,13 +91,13 @@ def question_config(project: Project, spec: CampaignSpec, name: str) -> Training
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "training"
         rule = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"campaign {spec.name!r}: {key}: {rule}", code="training.invalid") from None
+        raise UserError(f"campaign {spec.name!r}: {key}: {rule}", code="campaign.invalid") from None
     most = problem.most_days(project.settings)
     if problem.reach_days > most:
         raise UserError(
             f"campaign {spec.name!r}: algorithm: its label looks {problem.reach_days} days ahead, "
             f"and the setting label_horizon_days is {most}; raise the setting",
-            code="training.invalid",
+            code="campaign.invalid",
         )
     return config
 

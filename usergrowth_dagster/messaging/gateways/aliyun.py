@@ -244,7 +244,7 @@ class AliyunGateway(Gateway):
         except ImportError:
             raise SetUpError(
                 "the gateway aliyun needs its SDK: pip install 'usergrowth-dagster[aliyun]'",
-                code="machine.missing_package",
+                code="machine.missing",
             ) from None
         _hush()
         _bind_sdk()

@@ -53,7 +53,7 @@ def gateway_setting(channel: str) -> str:
     if channel not in CHANNELS:
         raise UserError(
             f"channel {channel!r} is not known; known are: {', '.join(CHANNELS)}",
-            code="channel.unknown",
+            code="gateway.unknown",
         )
     return CHANNELS[channel]
 

@@ -362,5 +362,5 @@ def _code(value: object) -> int:
 def _no_sdk() -> SetUpError:
     return SetUpError(
         "the gateway twilio needs its SDK: pip install 'usergrowth-dagster[twilio]'",
-        code="machine.missing_package",
+        code="machine.missing",
     )

@@ -125,12 +125,12 @@ def mark_refusal(
                 code="message.unknown",
             )
         if row["action"] == str(Action.OPT_OUT):
-            raise UserError(f"reply {given} refuses already", code="message.conflict")
+            raise UserError(f"reply {given} refuses already", code="record.forbidden_change")
         if row["phone_hash"] is None:
             raise UserError(
                 f"nobody knows who sent {given}: read it with usergrowth replies --reveal {given}, "
                 "then suppress the number with usergrowth suppress add --phone -",
-                code="message.conflict",
+                code="record.forbidden_change",
             )
         new = suppression.add(connection, [_suppression(connection, vault, settings, row)])
         waiting.carry_over(connection)

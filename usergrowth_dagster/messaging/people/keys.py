@@ -120,7 +120,7 @@ def read_file(path: Path) -> Ring:
     """
     if path.stat().st_mode & 0o077:
         raise UserError(
-            f"{path} can be read by others: chmod 600 {path}", code="credential.exposed"
+            f"{path} can be read by others: chmod 600 {path}", code="credential.invalid"
         )
     return Ring.parse(path.read_bytes(), str(path))
 

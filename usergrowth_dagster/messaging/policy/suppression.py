@@ -121,7 +121,7 @@ def entries(
     if channel not in CHANNELS:
         raise UserError(
             f"channel {channel!r} is not known; known are: {', '.join(CHANNELS)}",
-            code="channel.unknown",
+            code="gateway.unknown",
         )
     shared = {
         "channel": channel,
