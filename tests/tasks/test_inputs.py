@@ -15,7 +15,7 @@ from usergrowth_dagster.pipeline.inputs import (
     DecisionInputs,
     decision_inputs,
     inputs_as_decided,
-    inputs_of_then,
+    recorded_inputs,
     with_exclusions,
 )
 from usergrowth_dagster.pipeline.provenance import read_provenance, relative
@@ -56,13 +56,13 @@ def test_two_tasks_share_an_engine(world: World, tmp_path: Path) -> None:
 def test_the_inputs_of_then_are_those_that_were_written_down(world: World, tmp_path: Path) -> None:
     """A replay reads other files, another moment or another choice than the decision did."""
     project = open_home(world, tmp_path)
-    made_from = read_provenance(project.warehouse, "care")[D]
+    provenance = read_provenance(project.warehouse, "care")[D]
     with open_engine(project.settings) as engine:
         now = with_exclusions(decision_inputs(engine, project, task(project.store, "care")))
-        then = inputs_of_then(engine, project, made_from)
-        assert paths_of(then, "care") == set(made_from.files)
-        assert then.contact_moment == datetime.fromisoformat(made_from.contact["moment"])
-        assert then.scored == now.scored == made_from.scored is not None
+        then = recorded_inputs(engine, project, provenance)
+        assert paths_of(then, "care") == set(provenance.files)
+        assert then.contact_moment == datetime.fromisoformat(provenance.contact["moment"])
+        assert then.scored == now.scored == provenance.scored is not None
         assert then.choice == now.choice
         assert set(candidates(then).files) == {
             path for relation in then.relations for path in relation.files

@@ -38,14 +38,14 @@ from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.people.forget import forget
 from usergrowth_dagster.pipeline import inputs as inputs_module
 from usergrowth_dagster.pipeline.decide import decide_rows, decide_task
-from usergrowth_dagster.pipeline.inputs import inputs_of_then
+from usergrowth_dagster.pipeline.inputs import recorded_inputs
 from usergrowth_dagster.pipeline.populate import load_population
 from usergrowth_dagster.pipeline.provenance import (
     Provenance,
     deciding_settings,
     file_hash,
-    project_then,
     read_provenance,
+    recorded_project,
 )
 from usergrowth_dagster.pipeline.score import score_task, scoring_model
 from usergrowth_dagster.project import Project
@@ -408,13 +408,13 @@ def test_every_setting_that_a_decision_reads_is_pinned(
 
     for name in ("care", "comeback"):
         pins = pins_of(project, name)
-        then = project_then(project, pins)
+        then = recorded_project(project, pins)
         watched = Project(Watched(**then.settings.model_dump()))
         watched.warehouse = then.warehouse
         with open_engine(project.settings) as engine:
-            monkeypatch.setattr(inputs_module, "project_then", lambda *_, of=watched: of)
+            monkeypatch.setattr(inputs_module, "recorded_project", lambda *_, of=watched: of)
             read.clear()
-            decide_rows(inputs_of_then(engine, project, pins))
+            decide_rows(recorded_inputs(engine, project, pins))
         asked = read & set(Settings.model_fields)
         assert "message_price" in asked
         assert asked <= set(deciding_settings(project.settings)), asked

@@ -28,9 +28,9 @@ from usergrowth_dagster.learning.store import versions
 from usergrowth_dagster.measure.effects import measure
 from usergrowth_dagster.pipeline.provenance import (
     Provenance,
-    project_then,
     read_provenance,
-    task_then,
+    recorded_project,
+    recorded_task,
 )
 from usergrowth_dagster.pipeline.score import bind_population, bind_scoring_rows
 from usergrowth_dagster.project import Project
@@ -64,7 +64,7 @@ def test_each_outcome_has_one_no(world: World) -> None:
     """An outcome is told with another question's no, or with several, or with none."""
     project = Project(load_settings(world.decided))
     pins = pins_of(project, "care")
-    spec = task_then(pins).spec
+    spec = recorded_task(pins).spec
     email = spec.model_copy(update={"channel": "email"})
     for outcome in OUTCOMES:
         mine = email if outcome.endswith("email") else spec
@@ -109,7 +109,7 @@ def test_parts_add_up_to_the_score(world: World) -> None:
     project = Project(load_settings(world.decided))
     for name in ("care", "comeback"):
         pins = pins_of(project, name)
-        then, the_task = project_then(project, pins, as_scored=True), task_then(pins)
+        then, the_task = recorded_project(project, pins, as_scored=True), recorded_task(pins)
         assert pins.scored is not None
         pin = pins.scored.models["response"]
         model = load(next(r for r in versions(project.settings, pin.name)))

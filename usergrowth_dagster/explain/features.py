@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.pipeline.provenance import Provenance, project_then, task_then
+from usergrowth_dagster.pipeline.provenance import Provenance, recorded_project, recorded_task
 from usergrowth_dagster.pipeline.score import RESPONSE, bind_population, bind_scoring_rows
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.training.train import training_config
@@ -15,7 +15,7 @@ FEATURE_TABLES = ("user_features", "user_item_features")
 
 
 def what_mattered(
-    project: Project, made_from: Provenance | None, row: int, *, top: int = 6
+    project: Project, provenance: Provenance | None, row: int, *, top: int = 6
 ) -> tuple[list[dict[str, Any]], str]:
     """The features that moved a row's score most, and why there are none, if so.
 
@@ -24,7 +24,7 @@ def what_mattered(
 
     Args:
         project: the home.
-        made_from: the provenance of the decision; None where it was not kept.
+        provenance: the provenance of the decision; None where it was not kept.
         row: the row's place in the upload.
         top: how many at most.
     """
@@ -32,12 +32,12 @@ def what_mattered(
     from usergrowth_dagster.learning.contributions import contributions
     from usergrowth_dagster.learning.store import versions
 
-    if made_from is None or made_from.scored is None or RESPONSE not in made_from.scored.models:
+    if provenance is None or provenance.scored is None or RESPONSE not in provenance.scored.models:
         return [], "what the score was made from was not written down then"
     storage = project.warehouse.storage
-    if not all(storage.exists(path) for path in made_from.scored.files):
+    if not all(storage.exists(path) for path in provenance.scored.files):
         return [], "features that the score was made from are gone"
-    scored_by = made_from.scored.models[RESPONSE]
+    scored_by = provenance.scored.models[RESPONSE]
     every = versions(project.settings, scored_by.name)
     ref = next((one for one in every if one.version == scored_by.version), None)
     if ref is None:
@@ -46,7 +46,7 @@ def what_mattered(
         model = load(replace(ref, digest=scored_by.digest))
     except UserError as error:
         return [], str(error)
-    then, task = project_then(project, made_from, as_scored=True), task_then(made_from)
+    then, task = recorded_project(project, provenance, as_scored=True), recorded_task(provenance)
     with open_engine(then.settings) as engine:
         population = bind_population(engine, then, task)
         rows = bind_scoring_rows(engine, then, task, population, training_config(then, task.spec))

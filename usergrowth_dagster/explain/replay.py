@@ -17,7 +17,7 @@ from usergrowth_dagster.audience.records import TABLE, decided_rows
 from usergrowth_dagster.control.audit import entries
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.pipeline.decide import decide_rows
-from usergrowth_dagster.pipeline.inputs import DecisionInputs, inputs_of_then
+from usergrowth_dagster.pipeline.inputs import DecisionInputs, recorded_inputs
 from usergrowth_dagster.pipeline.provenance import (
     EXCLUSIONS,
     ModelProvenance,
@@ -25,10 +25,10 @@ from usergrowth_dagster.pipeline.provenance import (
     code_version,
     file_hash,
     part_hashes,
-    project_then,
     read_provenance,
+    recorded_project,
+    recorded_task,
     table_of,
-    task_then,
 )
 from usergrowth_dagster.pipeline.score import (
     RESPONSE,
@@ -118,29 +118,29 @@ def replay_task(project: Project, task_id: str) -> list[Replayed]:
             f"task {task_id!r} has no decision to replay; tasks with one: {names}",
             code="task.undecided",
         )
-    made_from = read_provenance(project.warehouse, task_id)
+    recorded = read_provenance(project.warehouse, task_id)
     return [
-        replay(project, made_from[day]) if day in made_from else _unpinned(task_id, day)
+        replay(project, recorded[day]) if day in recorded else _unpinned(task_id, day)
         for day in decided[task_id]
     ]
 
 
-def replay(project: Project, made_from: Provenance) -> Replayed:
+def replay(project: Project, provenance: Provenance) -> Replayed:
     """Replay one decision."""
-    of_models, models = model_checks(project, made_from)
-    checks = [*file_checks(project, made_from), *of_models]
+    of_models, models = model_checks(project, provenance)
+    checks = [*file_checks(project, provenance), *of_models]
     rebuilt = None
     if not any(check.bad for check in checks):
-        checks.append(score_check(project, made_from, models))
+        checks.append(score_check(project, provenance, models))
     if not any(check.state == "gone" for check in checks):
-        with open_engine(project_then(project, made_from).settings) as engine:
-            inputs = inputs_of_then(engine, project, made_from)
+        with open_engine(recorded_project(project, provenance).settings) as engine:
+            inputs = recorded_inputs(engine, project, provenance)
             rows = bind_arrow(engine, "rebuilt", decide_rows(inputs))
-            rebuilt, _ = relation_hash(engine, rows.name, made_from.columns)
-            checks += part_checks(inputs, made_from)
-            checks += decision_checks(engine, project, made_from, rows, rebuilt)
+            rebuilt, _ = relation_hash(engine, rows.name, provenance.columns)
+            checks += part_checks(inputs, provenance)
+            checks += decision_checks(engine, project, provenance, rows, rebuilt)
     checks.sort(key=lambda check: PARTS.index(check.part))
-    return _judged(made_from, tuple(checks), rebuilt)
+    return _judged(provenance, tuple(checks), rebuilt)
 
 
 def _unpinned(task_id: str, day: date) -> Replayed:
@@ -153,39 +153,39 @@ def _unpinned(task_id: str, day: date) -> Replayed:
     )
 
 
-def _judged(made_from: Provenance, checks: tuple[Check, ...], rebuilt: str | None) -> Replayed:
-    named = f"task {made_from.task_id} of {made_from.execution_date}"
+def _judged(provenance: Provenance, checks: tuple[Check, ...], rebuilt: str | None) -> Replayed:
+    named = f"task {provenance.task_id} of {provenance.execution_date}"
     first = next((check for check in checks if check.bad), None)
     if first is None:
         code = next((c.detail for c in checks if c.part == "code"), "")
         sentence = (
-            f"{named}: equal; {made_from.rows} rows replayed to the hash {made_from.hash}"
+            f"{named}: equal; {provenance.rows} rows replayed to the hash {provenance.hash}"
             f"{f', by other code: {code}' if code else ''}"
         )
     elif first.state == "gone":
         sentence = f"{named} cannot be replayed, {first.part}: {first.detail}"
     else:
-        same = rebuilt == made_from.hash and first.part != "decision"
+        same = rebuilt == provenance.hash and first.part != "decision"
         sentence = f"{named} differs, first in {first.part}: {first.detail}" + (
             " (the rows come out as decided all the same)" if same else ""
         )
     return Replayed(
-        task_id=made_from.task_id,
-        execution_date=made_from.execution_date,
+        task_id=provenance.task_id,
+        execution_date=provenance.execution_date,
         state="equal" if first is None else "gone" if first.state == "gone" else "different",
         sentence=sentence,
         first=first.part if first else None,
-        rows=made_from.rows,
-        decided_hash=made_from.hash,
+        rows=provenance.rows,
+        decided_hash=provenance.hash,
         replayed_hash=rebuilt,
         checks=checks,
     )
 
 
-def file_checks(project: Project, made_from: Provenance) -> Iterator[Check]:
+def file_checks(project: Project, provenance: Provenance) -> Iterator[Check]:
     """Whether every data file that was read is there, with the content that it had."""
     storage = project.warehouse.storage
-    wanted = {**(made_from.scored.files if made_from.scored else {}), **made_from.files}
+    wanted = {**(provenance.scored.files if provenance.scored else {}), **provenance.files}
     parts: dict[str, list[str]] = {}
     for path in wanted:
         parts.setdefault(_PART_OF.get(table_of(path), "features"), []).append(path)
@@ -218,18 +218,18 @@ def _count(number: int, what: str) -> str:
 
 
 def model_checks(
-    project: Project, made_from: Provenance
+    project: Project, provenance: Provenance
 ) -> "tuple[list[Check], dict[str, ModelRef]]":
     """Whether the model versions have the files that scored, and those that do, by what they say.
 
     The keys are ``response`` and ``uplift``.
     """
-    if made_from.scored is None:
+    if provenance.scored is None:
         return [
             Check("model", "unknown", "the scores are from before they kept what made them")
         ], {}
     checks, models = [], {}
-    for kind, version in made_from.scored.models.items():
+    for kind, version in provenance.scored.models.items():
         check, model = _model_check(project, kind, version)
         checks.append(check)
         if model is not None:
@@ -259,12 +259,16 @@ def _model_check(
     return Check(part, "same", named), replace(model, digest=scored_by.digest)
 
 
-def score_check(project: Project, made_from: Provenance, models: "Mapping[str, ModelRef]") -> Check:
+def score_check(
+    project: Project, provenance: Provenance, models: "Mapping[str, ModelRef]"
+) -> Check:
     """Score again with the versions that scored then, on the features that they read."""
     if RESPONSE not in models:
         return Check("scores", "unknown", "not made again")
-    scored, decided = (project_then(project, made_from, as_scored=kind) for kind in (True, False))
-    task, effects = task_then(made_from), models.get(UPLIFT)
+    scored, decided = (
+        recorded_project(project, provenance, as_scored=kind) for kind in (True, False)
+    )
+    task, effects = recorded_task(provenance), models.get(UPLIFT)
     with open_engine(scored.settings) as engine:
         population = bind_population(engine, scored, task)
         config = training_config(scored, task.spec)
@@ -272,7 +276,7 @@ def score_check(project: Project, made_from: Provenance, models: "Mapping[str, M
             rows = bind_scoring_rows(
                 engine, scored, task, population, config, effects=effects is not None
             )
-            level = made_from.scored.level if made_from.scored else 0.0
+            level = provenance.scored.level if provenance.scored else 0.0
             made = make_scores(
                 engine, scored.settings, task, rows, models[RESPONSE], effects, level
             )
@@ -309,15 +313,15 @@ def _compare(
     return int(rows), int(other), largest
 
 
-def part_checks(inputs: DecisionInputs, made_from: Provenance) -> Iterator[Check]:
+def part_checks(inputs: DecisionInputs, provenance: Provenance) -> Iterator[Check]:
     """Whether policy, holdout, template, price and settings are those that were written down."""
-    now = part_hashes(made_from.spec, made_from.settings, inputs.choice)
+    now = part_hashes(provenance.spec, provenance.settings, inputs.choice)
     details = {
-        "policy": json.dumps(made_from.choice["policy"]),
-        "holdout": f"{made_from.choice['holdout']['share']:g} of the campaign's people, "
-        f"{made_from.choice['global_holdout']['share']:g} of all",
+        "policy": json.dumps(provenance.choice["policy"]),
+        "holdout": f"{provenance.choice['holdout']['share']:g} of the campaign's people, "
+        f"{provenance.choice['global_holdout']['share']:g} of all",
     }
-    for part, noted in made_from.marks.items():
+    for part, noted in provenance.marks.items():
         if part in PARTS and now.get(part) != noted:
             yield Check(part, "differs", "it is not what the decision wrote down of it")
         elif part in PARTS:
@@ -325,32 +329,32 @@ def part_checks(inputs: DecisionInputs, made_from: Provenance) -> Iterator[Check
 
 
 def decision_checks(
-    engine: Engine, project: Project, made_from: Provenance, rebuilt: Relation, digest: str
+    engine: Engine, project: Project, provenance: Provenance, rebuilt: Relation, digest: str
 ) -> Iterator[Check]:
     """Compare the rebuilt rows, whose hash is given, and those in the table with the decision."""
-    day = made_from.execution_date
-    standing = decided_rows(engine, project.warehouse, day, made_from.task_id)
-    standing_digest, _ = relation_hash(engine, standing.name, made_from.columns)
+    day = provenance.execution_date
+    standing = decided_rows(engine, project.warehouse, day, provenance.task_id)
+    standing_digest, _ = relation_hash(engine, standing.name, provenance.columns)
     other = ", ".join(
-        f"{name} {made_from.code.get(name)} became {version}"
+        f"{name} {provenance.code.get(name)} became {version}"
         for name, version in code_version().items()
-        if version != made_from.code.get(name)
+        if version != provenance.code.get(name)
     )
-    if digest == made_from.hash:
+    if digest == provenance.hash:
         yield Check("code", "same", other)
     else:
         difference = "rows come out otherwise"
-        if standing_digest == made_from.hash:
-            difference = _difference(engine, rebuilt, standing, made_from)
+        if standing_digest == provenance.hash:
+            difference = _difference(engine, rebuilt, standing, provenance)
         yield Check(
             "code", "differs", f"{difference}, from the same inputs; {other or 'no version'}"
         )
-    if standing_digest == made_from.hash:
-        yield Check("decision", "same", f"{made_from.rows} rows with the hash {made_from.hash}")
+    if standing_digest == provenance.hash:
+        yield Check("decision", "same", f"{provenance.rows} rows with the hash {provenance.hash}")
     else:
         difference = "they have another hash"
-        if digest == made_from.hash:
-            difference = _difference(engine, rebuilt, standing, made_from)
+        if digest == provenance.hash:
+            difference = _difference(engine, rebuilt, standing, provenance)
         yield Check(
             "decision",
             "differs",
@@ -359,10 +363,10 @@ def decision_checks(
 
 
 def _difference(
-    engine: Engine, rebuilt: Relation, standing: Relation, made_from: Provenance
+    engine: Engine, rebuilt: Relation, standing: Relation, provenance: Provenance
 ) -> str:
-    rows, columns = differing_columns(engine, rebuilt.name, standing.name, made_from.columns)
-    return f"{_count(rows, 'row')} of {made_from.rows} in {', '.join(columns[:5])}"
+    rows, columns = differing_columns(engine, rebuilt.name, standing.name, provenance.columns)
+    return f"{_count(rows, 'row')} of {provenance.rows} in {', '.join(columns[:5])}"
 
 
 def _by(project: Project) -> str:

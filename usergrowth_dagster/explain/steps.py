@@ -20,7 +20,7 @@ _CHOSEN = ("selected", "holdout")
 def steps_of(
     row: Mapping[str, Any],
     spec: CampaignSpec,
-    made_from: Provenance | None,
+    provenance: Provenance | None,
     cut: Cut,
     within: int | None,
 ) -> list[Step]:
@@ -29,19 +29,19 @@ def steps_of(
     Args:
         row: with the columns of the decisions table.
         spec: the campaign as the task sees it, used where nothing was kept.
-        made_from: what the decision was made from, if that was kept.
+        provenance: what the decision was made from, if that was kept.
         cut: of the task.
         within: days in which a user had to be active to be decided on; None: any user.
     """
     return [
-        *_eligibility(row, spec, made_from, within),
-        *_selection(row, made_from, cut),
-        *_control(row, made_from),
+        *_eligibility(row, spec, provenance, within),
+        *_selection(row, provenance, cut),
+        *_control(row, provenance),
     ]
 
 
 def _eligibility(
-    row: Mapping[str, Any], spec: CampaignSpec, made_from: Provenance | None, within: int | None
+    row: Mapping[str, Any], spec: CampaignSpec, provenance: Provenance | None, within: int | None
 ) -> Iterator[Step]:
     outcome = row["outcome"]
     reached = OUTCOMES.index(outcome) if outcome in OUTCOMES else len(OUTCOMES)
@@ -49,8 +49,8 @@ def _eligibility(
         place = OUTCOMES.index(name)
         answer: Reply = "yes" if place < reached else "no" if place == reached else "not asked"
         detail = ""
-        if name in ("suppressed", "capped") and answer == "no" and made_from is not None:
-            detail = f"by the contact policy as of {made_from.contact['moment'][:16]} UTC"
+        if name in ("suppressed", "capped") and answer == "no" and provenance is not None:
+            detail = f"by the contact policy as of {provenance.contact['moment'][:16]} UTC"
         if name == "no_features" and row["score"] is not None:
             detail = _scored(row)
         yield Step(question, answer, detail)
@@ -95,15 +95,15 @@ def _questions(spec: CampaignSpec, within: int | None) -> dict[str, str]:
     return asked
 
 
-def _selection(row: Mapping[str, Any], made_from: Provenance | None, cut: Cut) -> Iterator[Step]:
+def _selection(row: Mapping[str, Any], provenance: Provenance | None, cut: Cut) -> Iterator[Step]:
     outcome = row["outcome"]
     ranked = row["rank"] is not None
-    policy = None if made_from is None else parse_policy(made_from.choice["policy"])
-    if policy is None or made_from is None:
+    policy = None if provenance is None else parse_policy(provenance.choice["policy"])
+    if policy is None or provenance is None:
         question = "chosen by the campaign's policy"
     else:
-        question = words(policy, made_from.settings.get("currency", ""))
-        if made_from.choice.get("note"):
+        question = words(policy, provenance.settings.get("currency", ""))
+        if provenance.choice.get("note"):
             question += " (the campaign's fallback)"
     if not ranked:
         yield Step(question, "not asked")
@@ -131,10 +131,10 @@ def _placed(row: Mapping[str, Any], policy: Policy | None, cut: Cut) -> str:
     return told
 
 
-def _control(row: Mapping[str, Any], made_from: Provenance | None) -> Iterator[Step]:
+def _control(row: Mapping[str, Any], provenance: Provenance | None) -> Iterator[Step]:
     """Both control groups, the one of all campaigns first."""
     outcome, by = row["outcome"], row["holdout"] or "campaign"
-    told = {} if made_from is None else made_from.choice
+    told = {} if provenance is None else provenance.choice
     for kind, name, question in (
         ("global", "global_holdout", "not in the control group of all campaigns"),
         ("campaign", "holdout", "not in the campaign's control group"),

@@ -197,8 +197,8 @@ def _story(
 def _active_within(project: Project, decision: Decision) -> int | None:
     """Days in which a user had to be active to be decided on; None: any user."""
     days = project.settings.active_days
-    if decision.made_from is not None:
-        days = decision.made_from.settings.get("active_days", days)
+    if decision.provenance is not None:
+        days = decision.provenance.settings.get("active_days", days)
     return question_of(project.settings, decision.spec).active_within(days)
 
 
@@ -224,13 +224,15 @@ def _explain(
         decision = read_decision(engine, project, task)
         cut = _cut(engine, decision)
     within = _active_within(project, decision)
-    story.steps = steps_of(row, decision.spec, decision.made_from, cut, within)
+    story.steps = steps_of(row, decision.spec, decision.provenance, cut, within)
     if row["arm"] == "treatment":
         story.steps.append(sending_step(story.messages))
     if row["score"] is None:
         story.mattered_note = "there is no score"
     elif deep:
-        story.mattered, story.mattered_note = what_mattered(project, decision.made_from, row["row"])
+        story.mattered, story.mattered_note = what_mattered(
+            project, decision.provenance, row["row"]
+        )
     else:
         story.mattered_note = "ask with --campaign or --date for the features of this task"
     for found in measured:

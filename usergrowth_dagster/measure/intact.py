@@ -36,11 +36,11 @@ def altered_decision(
     """
     by_arm = engine.rows(f"select arm, count(*) from {decision.rows} group by arm")
     standing = {str(arm): int(rows) for arm, rows in by_arm}
-    made_from = decision.made_from
-    if made_from is not None:
-        altered = _miscounted(project, made_from, standing)
-        if altered is None and not made_from.erased and not _unnoted(project, made_from):
-            altered = _rewritten(engine, decision.rows, made_from)
+    provenance = decision.provenance
+    if provenance is not None:
+        altered = _miscounted(project, provenance, standing)
+        if altered is None and not provenance.erased and not _unnoted(project, provenance):
+            altered = _rewritten(engine, decision.rows, provenance)
         if altered is not None:
             return altered
     return _texted_strangers(engine, decision.rows, own_texts)
@@ -48,23 +48,23 @@ def altered_decision(
 
 def altered_arms(project: Project, task: Task, standing: Mapping[str, int]) -> Altered | None:
     """As :func:`altered_decision`, by the number of rows of each arm alone."""
-    made_from = read_provenance(project.warehouse, task.task_id).get(task.execution_date)
-    return None if made_from is None else _miscounted(project, made_from, standing)
+    provenance = read_provenance(project.warehouse, task.task_id).get(task.execution_date)
+    return None if provenance is None else _miscounted(project, provenance, standing)
 
 
-def _unnoted(project: Project, made_from: Provenance) -> bool:
+def _unnoted(project: Project, provenance: Provenance) -> bool:
     """Whether rows may have been erased without a note: by a version that made none."""
-    return not made_from.arms and bool(forgotten_hashes(project.store))
+    return not provenance.arms and bool(forgotten_hashes(project.store))
 
 
 def _miscounted(
-    project: Project, made_from: Provenance, standing: Mapping[str, int]
+    project: Project, provenance: Provenance, standing: Mapping[str, int]
 ) -> Altered | None:
     """The arm that has other rows than were decided, less those of forgotten persons."""
     for arm in ("treatment", "control", "none"):
-        wanted = made_from.arms.get(arm, 0) - made_from.erased.get(arm, 0)
-        if made_from.arms and standing.get(arm, 0) != wanted:
-            forgot = made_from.erased.get(arm, 0)
+        wanted = provenance.arms.get(arm, 0) - provenance.erased.get(arm, 0)
+        if provenance.arms and standing.get(arm, 0) != wanted:
+            forgot = provenance.erased.get(arm, 0)
             less = f" (without {forgot:,} of persons forgotten since)" if forgot else ""
             return Altered(
                 arm if arm != "none" else None,
@@ -72,24 +72,24 @@ def _miscounted(
                 f"{standing.get(arm, 0):,} now, {_CANNOT}",
             )
     rows = sum(standing.values())
-    if not made_from.arms and rows != made_from.rows and not _unnoted(project, made_from):
+    if not provenance.arms and rows != provenance.rows and not _unnoted(project, provenance):
         return Altered(
             None,
-            f"the decision held {made_from.rows:,} rows when it was made and holds {rows:,} now, "
+            f"the decision held {provenance.rows:,} rows when it was made and holds {rows:,} now, "
             f"{_CANNOT}",
         )
     return None
 
 
-def _rewritten(engine: Engine, rows: Relation, made_from: Provenance) -> Altered | None:
+def _rewritten(engine: Engine, rows: Relation, provenance: Provenance) -> Altered | None:
     """Rows that are as many as were decided, but say something else."""
-    digest, _ = relation_hash(engine, rows.name, made_from.columns)
-    if digest == made_from.hash:
+    digest, _ = relation_hash(engine, rows.name, provenance.columns)
+    if digest == provenance.hash:
         return None
     return Altered(
         None,
         "rows of the decision were changed after it was made: their hash is another than its "
-        f"commit noted, {_CANNOT}; usergrowth replay {made_from.task_id} reports what differs",
+        f"commit noted, {_CANNOT}; usergrowth replay {provenance.task_id} reports what differs",
     )
 
 

@@ -192,12 +192,12 @@ def _basis(engine: Engine, project: Project, task: Task) -> Basis:
         f"select distinct uplift_version from {decision.rows} "
         "where uplift_version is not null order by 1"
     )
-    made_from = decision.made_from
+    provenance = decision.provenance
     stands = "stands, since its send plan is made" if task.frozen else "may still be remade"
-    if made_from is not None:
-        note = str(made_from.choice.get("note") or "")
-        share = float(made_from.choice["global_holdout"]["share"])
-        stands += f"; usergrowth replay {task.task_id} makes it again (hash {made_from.hash[:12]})"
+    if provenance is not None:
+        note = str(provenance.choice.get("note") or "")
+        share = float(provenance.choice["global_holdout"]["share"])
+        stands += f"; usergrowth replay {task.task_id} makes it again (hash {provenance.hash[:12]})"
     else:
         choice = choice_of(settings, task, by_uplift=bool(uplift))
         note, share = choice.note, choice.global_holdout.share

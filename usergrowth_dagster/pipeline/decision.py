@@ -7,7 +7,7 @@ from usergrowth_dagster.audience.records import decided_rows
 from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.pipeline.choice import selection_policy
-from usergrowth_dagster.pipeline.provenance import Provenance, read_provenance, task_then
+from usergrowth_dagster.pipeline.provenance import Provenance, read_provenance, recorded_task
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.relation import Relation
@@ -20,24 +20,24 @@ class Decision:
     Attributes:
         task: the task as it is now.
         rows: the decision's rows, bound in an engine; none while the task is not decided.
-        made_from: what it was made from; None for decisions from before this was kept.
+        provenance: what it was made from; None for decisions from before this was kept.
     """
 
     task: Task
     rows: Relation
-    made_from: Provenance | None
+    provenance: Provenance | None
 
     @property
     def spec(self) -> CampaignSpec:
         """The campaign as it was decided by, else as it is now."""
-        return self.task.spec if self.made_from is None else task_then(self.made_from).spec
+        return self.task.spec if self.provenance is None else recorded_task(self.provenance).spec
 
     @property
     def policy(self) -> Policy:
         """The policy that chose: as it was written down, else the one the campaign asks for."""
-        if self.made_from is None:
+        if self.provenance is None:
             return selection_policy(self.task.spec)
-        return parse_policy(self.made_from.choice["policy"])
+        return parse_policy(self.provenance.choice["policy"])
 
 
 def read_decision(engine: Engine, project: Project, task: Task) -> Decision:
@@ -46,5 +46,5 @@ def read_decision(engine: Engine, project: Project, task: Task) -> Decision:
     return Decision(
         task=task,
         rows=decided_rows(engine, project.warehouse, day, task.task_id),
-        made_from=read_provenance(project.warehouse, task.task_id).get(day),
+        provenance=read_provenance(project.warehouse, task.task_id).get(day),
     )

@@ -18,8 +18,8 @@ from usergrowth_dagster.pipeline.provenance import (
     EXCLUSIONS,
     Provenance,
     ScoreProvenance,
-    project_then,
-    task_then,
+    recorded_project,
+    recorded_task,
 )
 from usergrowth_dagster.pipeline.score import (
     SCORES,
@@ -42,7 +42,7 @@ class DecisionInputs:
 
     Attributes:
         engine: holds the relations.
-        project: the home; of a decision of before, with its files and settings of then.
+        project: the home; of a decision of before, with the files and settings of that time.
         task: the task.
         population: rows of the upload, with a unique ``row``.
         scores: by ``row``, what the models say.
@@ -90,10 +90,10 @@ class DecisionInputs:
         """
         if self.standing is None:
             return False
-        made_from, present = (
+        decided_from, present = (
             mark.partition(_BEFORE_EXCLUSIONS)[0] for mark in (self.standing, self.fingerprint)
         )
-        return self.task.frozen or made_from == present
+        return self.task.frozen or decided_from == present
 
 
 def decision_inputs(engine: Engine, project: Project, task: Task) -> DecisionInputs:
@@ -173,25 +173,25 @@ def inputs_as_decided(engine: Engine, project: Project, task: Task) -> DecisionI
     return inputs
 
 
-def inputs_of_then(engine: Engine, project: Project, made_from: Provenance) -> DecisionInputs:
+def recorded_inputs(engine: Engine, project: Project, provenance: Provenance) -> DecisionInputs:
     """The inputs that a decision was made from, whatever has landed or been set since.
 
     Args:
         engine: where they are bound.
         project: the home as it is.
-        made_from: the provenance of the decision.
+        provenance: the provenance of the decision.
     """
-    then, task = project_then(project, made_from), task_then(made_from)
-    day = made_from.execution_date
+    home, task = recorded_project(project, provenance), recorded_task(provenance)
+    day = provenance.execution_date
     inputs = _bound(
         engine,
-        then,
+        home,
         task,
-        bind_population(engine, then, task),
-        scored=made_from.scored,
-        moment=datetime.fromisoformat(made_from.contact["moment"]),
+        bind_population(engine, home, task),
+        scored=provenance.scored,
+        moment=datetime.fromisoformat(provenance.contact["moment"]),
     )
-    excluded = bind_days(engine, then.warehouse, EXCLUSIONS, [day], EXCLUSION_COLUMNS)
+    excluded = bind_days(engine, home.warehouse, EXCLUSIONS, [day], EXCLUSION_COLUMNS)
     return replace(inputs, exclusions=excluded)
 
 

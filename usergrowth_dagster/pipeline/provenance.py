@@ -187,32 +187,34 @@ def score_provenance(
     )
 
 
-def project_then(project: Project, made_from: Provenance, *, as_scored: bool = False) -> Project:
+def recorded_project(
+    project: Project, provenance: Provenance, *, as_scored: bool = False
+) -> Project:
     """The home with the data files and the settings that a decision was made from.
 
     Args:
         project: the home as it is.
-        made_from: the provenance of the decision.
+        provenance: the provenance of the decision.
         as_scored: with the files that its scores were made from instead.
     """
     values = project.settings.model_dump() | {
-        name: value for name, value in made_from.settings.items() if name in Settings.model_fields
+        name: value for name, value in provenance.settings.items() if name in Settings.model_fields
     }
     then = Project(type(project.settings)(**values), project.progress)
-    read = made_from.scored if as_scored and made_from.scored else made_from
+    read = provenance.scored if as_scored and provenance.scored else provenance
     then.warehouse = PinnedWarehouse(project.warehouse.storage, read.files, read.versions)
     return then
 
 
-def task_then(made_from: Provenance) -> Task:
+def recorded_task(provenance: Provenance) -> Task:
     """The task as it was decided."""
     return Task(
-        task_id=made_from.task_id,
-        campaign=made_from.campaign,
-        execution_date=made_from.execution_date,
-        population=made_from.population,
-        output=made_from.output,
-        spec=load_spec(made_from.spec),
+        task_id=provenance.task_id,
+        campaign=provenance.campaign,
+        execution_date=provenance.execution_date,
+        population=provenance.population,
+        output=provenance.output,
+        spec=load_spec(provenance.spec),
         status=JobStatus.SUCCESS,
         frozen=True,
     )

@@ -40,7 +40,7 @@ def record_provenance(inputs: DecisionInputs, decided: "pa.Table") -> dict[str, 
     spec, values = task.spec.model_dump(mode="json"), deciding_settings(settings)
     storage = inputs.project.warehouse.storage
     read = [relative(storage, path) for one in inputs.relations for path in one.files]
-    made_from = Provenance(
+    provenance = Provenance(
         task_id=task.task_id,
         campaign=task.campaign,
         execution_date=task.execution_date,
@@ -65,7 +65,7 @@ def record_provenance(inputs: DecisionInputs, decided: "pa.Table") -> dict[str, 
         arms=dict(inputs.engine.rows(by_arm)),
     )
     inputs.engine.run(f"drop table {rows}")
-    return made_from.model_dump(mode="json")
+    return provenance.model_dump(mode="json")
 
 
 def _versions_in(inputs: DecisionInputs, rows: Relation) -> dict[str, int]:

@@ -227,14 +227,14 @@ def score_task(project: Project, task: Task) -> Scored:
             project.progress(f"score {task.task_id}", 0, 1)
             made = make_scores(engine, project.settings, task, rows, model, effects, level.shift)
             drift = _drift(engine, made, rows, project.settings)
-            made_from = score_provenance(
+            provenance = score_provenance(
                 project,
                 task,
                 [*population.files, *rows.feature_files],
                 {RESPONSE: model, UPLIFT: effects},
                 level.shift,
             )
-            _write_scores(engine, project, task, made.scores, mark, made_from)
+            _write_scores(engine, project, task, made.scores, mark, provenance)
             project.progress(f"score {task.task_id}", 1, 1)
         scored = _scored(engine, project, task, unchanged=known == mark)
         note = "; ".join(part for part in (note, str(level)) if part)
@@ -247,7 +247,7 @@ def _write_scores(
     task: Task,
     scores: Relation,
     mark: str,
-    made_from: ScoreProvenance,
+    provenance: ScoreProvenance,
 ) -> None:
     day = task.execution_date
     project.warehouse.replace(
@@ -256,7 +256,7 @@ def _write_scores(
         days=[day],
         scope={"task_id": task.task_id},
         fingerprints={day: mark},
-        notes={day: made_from.model_dump(mode="json")},
+        notes={day: provenance.model_dump(mode="json")},
     )
 
 
