@@ -1,5 +1,7 @@
 """The control group is the same everywhere, uniform, and independent between draws."""
 
+from datetime import date
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from scipy import stats
 from usergrowth_dagster.audience.holdout import (
     Holdout,
     arm,
+    drawn_on,
     is_control_sql,
     position,
     position_sql,
@@ -89,3 +92,18 @@ def test_share_is_a_proper_share_and_is_the_propensity():
             Holdout(share=bad)
     assert propensity(Holdout(share=0.25), "control") == 0.25
     assert propensity(Holdout(share=0.25), "treatment") == 0.75
+
+
+def test_the_chance_of_an_arm_knows_both_draws():
+    """Guards against a propensity that counts who is in both control groups twice, or not at all."""
+    campaign, everybody = Holdout(share=0.2), Holdout(scope="global", share=0.1)
+    assert propensity(campaign, "control", everybody) == pytest.approx(0.28)
+    assert propensity(campaign, "treatment", everybody) == pytest.approx(0.72)
+
+
+def test_the_day_of_a_draw():
+    """Guards against a report that names another day than that of the draw in force."""
+    assert drawn_on(7, date(2026, 1, 11)) == date(2026, 1, 5)
+    assert drawn_on(7, date(2026, 1, 12)) == date(2026, 1, 12)
+    assert drawn_on(1, date(2026, 1, 11)) == date(2026, 1, 11)
+    assert drawn_on(None, date(2026, 1, 11)) is None

@@ -236,3 +236,14 @@ def test_the_sentence_names_the_stratum() -> None:
         "the arm treatment in stratum b has 4700 users, fewer than the 5000.0 that were drawn"
     )
     assert found.p_value == pytest.approx(2 * stats.chisquare([4700, 5300]).pvalue)
+
+
+def test_an_arm_that_nobody_was_decided_for_is_not_missed() -> None:
+    """A campaign without a control group whose report says that rows of it are lost."""
+    everybody = np.ones(300, bool)
+    found = sample_ratio(everybody, np.ones(300), decided={"treatment": 300})
+    assert found is not None and found.passed
+    made_up = np.arange(300) > 0
+    found = sample_ratio(made_up, np.full(300, 0.99), decided={"treatment": 299})
+    assert found is not None and found.off == "control"
+    assert found.sentence.startswith("the arm control was decided for 0 users and 1 of them are")
