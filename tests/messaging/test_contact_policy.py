@@ -400,3 +400,47 @@ def test_a_gap_of_more_than_a_day_is_kept(desk: Desk) -> None:
     assert [user for user, *_ in send(desk, later).sent] == ["bob"]
     assert send(desk, NOON + hours(47.9)).sent == []
     assert [user for user, *_ in send(desk, NOON + hours(48)).sent] == ["ann"]
+
+
+@pytest.mark.parametrize("left", [timedelta(0), timedelta(seconds=1)])
+def test_a_recipients_night_holds_while_it_is_day_at_the_business(
+    desk: Desk, left: timedelta
+) -> None:
+    """Guards against a row of another zone that nobody objects to, and that is taken for one of
+    the business's zone: it would go out in the night there when it is claimed late. One whose
+    morning comes when the occurrence ends is skipped, and does not wait for ever."""
+    desk.campaign("shop")
+    people = [("cn", phone(1)), ("uk", phone(2))]
+    opened = desk.plan("shop", people, zones=[None, "Europe/London"]).occurrence
+    rows = {row["user_id"]: row["id"] for row in desk.rows()}
+    morning = NOON + hours(4)
+    table = schema.occurrence
+    with desk.store.write() as connection:
+        connection.execute(table.update().values(send_by=morning + left))
+        found = screen(
+            connection,
+            contact_rules(desk.settings, None),
+            occurrence_id=opened.id,
+            channel="sms",
+            signature="Shop",
+            template_type="promotion",
+            now=NOON,  # 04:00 in London
+            message_ids=list(rows.values()),
+        )
+    assert [(v.message_id, v.reason, v.wait_until) for v in found] == [
+        (rows["uk"], "quiet_hours", morning if left else None)
+    ]
+
+
+def test_a_code_waits_for_no_cap_and_no_gap(desk: Desk) -> None:
+    """Guards against a code to log in with that comes a day late, because of a promotion."""
+    desk.settings = desk.settings.model_copy(update={"cap_messages": 1, "min_gap_hours": 24})
+    desk.campaign("one")
+    desk.plan("one", [("ann", phone(1))])
+    send(desk, NOON)
+    desk.campaign("code", kind="notification", contact="ignore_cap: true")
+    desk.campaign("two", kind="notification")
+    later = NOON + hours(1)
+    assert desk.plan("code", [("ann", phone(1))], later).reasons == {}
+    assert desk.plan("two", [("ann", phone(1))], later).reasons == {"capped": 1}
+    assert send(desk, later).sent == [("ann", phone(1), "code")]
