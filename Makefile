@@ -10,7 +10,7 @@ USERS ?= 2000
 KILLS ?= 500
 SEED ?= 1
 
-.PHONY: help install demo dev test crashtest bench bench-full docs lint format clean wheel
+.PHONY: help install demo dev test crashtest mutants bench bench-full docs lint format clean wheel
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ test: .venv/installed ## Run the tests
 
 crashtest: .venv/installed ## Kill dispatchers KILLS times and count what the provider got (KILLS=500 SEED=1)
 	$(BIN)/python tests/crash/crashtest.py --kills $(KILLS) --seed $(SEED)
+
+mutants: .venv/installed ## Change FILES here and there and print what TESTS do not notice (FILES=… TESTS=… ONLY=…)
+	$(BIN)/python tests/mutants.py --files $(FILES) --tests $(TESTS) --only "$(ONLY)"
 
 bench: .venv/installed ## Measure the product beside its rivals; writes docs/benchmarks.md (about ten minutes)
 	$(BIN)/python benchmarks/bench.py
