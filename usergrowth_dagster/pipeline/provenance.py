@@ -26,7 +26,7 @@ from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.pipeline.choice import Choice
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.warehouse.pinned import PinnedWarehouse
+from usergrowth_dagster.warehouse.recorded import RecordedWarehouse
 from usergrowth_dagster.warehouse.tables import Warehouse
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def recorded_project(
     }
     then = Project(type(project.settings)(**values), project.progress)
     read = provenance.scored if as_scored and provenance.scored else provenance
-    then.warehouse = PinnedWarehouse(project.warehouse.storage, read.files, read.versions)
+    then.warehouse = RecordedWarehouse(project.warehouse.storage, read.files, read.versions)
     return then
 
 

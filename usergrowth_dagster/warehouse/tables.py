@@ -1,4 +1,4 @@
-"""Delta tables partitioned by ``ds``: replaced by day in one commit, read at a pinned version."""
+"""Delta tables partitioned by ``ds``: replaced by day in one commit, read at a known version."""
 
 import json
 import os
@@ -51,7 +51,7 @@ _FOLLOWING_COMMITS = 64
 """How many commits of others may follow one before it is looked for."""
 
 _CONFIGURATION = {
-    # pinned versions must stay readable for replays
+    # recorded versions must stay readable for replays
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.deletedFileRetentionDuration": "interval 36500 days",
     # The log would hold the least and the greatest value of each column, and it is never

@@ -1,4 +1,4 @@
-"""The tables as they were: only the data files that somebody wrote down, whatever came later."""
+"""The tables as a decision read them: the data files on its record, whatever came later."""
 
 from collections.abc import Iterable, Mapping
 from datetime import date
@@ -8,7 +8,7 @@ from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.warehouse.tables import Commit, Warehouse
 
 
-class PinnedWarehouse(Warehouse):
+class RecordedWarehouse(Warehouse):
     """Tables that hold the given data files and no others; they can be read, not written.
 
     Args:
@@ -23,11 +23,11 @@ class PinnedWarehouse(Warehouse):
         self._paths = sorted(paths)
 
     def exists(self, table: str) -> bool:
-        """Whether any file of the table is pinned."""
+        """Whether a file of the table is on record."""
         return table in self.tables()
 
     def tables(self) -> list[str]:
-        """Names of the tables with pinned files."""
+        """Names of the tables with files on record."""
         return sorted({path.split("/")[1] for path in self._paths})
 
     def version(self, table: str) -> int | None:
@@ -42,15 +42,15 @@ class PinnedWarehouse(Warehouse):
         last: date | None = None,
         version: int | None = None,
     ) -> dict[date, list[str]]:
-        """The pinned files by day; there is one version only."""
-        found: dict[date, list[str]] = {}
+        """The files on record by day; there is one version only."""
+        by_day: dict[date, list[str]] = {}
         for path in self._paths:
             parts = path.split("/")
             day = date.fromisoformat(next(p for p in parts if p.startswith("ds="))[3:])
             inside = (first is None or day >= first) and (last is None or day <= last)
             if parts[1] == table and inside:
-                found.setdefault(day, []).append(self.storage.uri(path))
-        return dict(sorted(found.items()))
+                by_day.setdefault(day, []).append(self.storage.uri(path))
+        return dict(sorted(by_day.items()))
 
     def fingerprints(
         self,
@@ -76,8 +76,8 @@ class PinnedWarehouse(Warehouse):
 
     def replace(self, table: str, *_data: Any, **_how: Any) -> Commit:
         """Refused."""
-        raise TypeError(f"{table}: pinned tables cannot be written")
+        raise TypeError(f"{table}: recorded tables cannot be written")
 
     def rewrite(self, *_data: Any, **_how: Any) -> Commit:
         """Refused."""
-        raise TypeError("pinned tables cannot be written")
+        raise TypeError("recorded tables cannot be written")
