@@ -9,10 +9,11 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from contact_desk import NOON, Counting, Desk, hours, phone, went_out
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
+from support.contact_desk import NOON, Counting, Desk, hours, went_out
+from support.phones import phone
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.errors import UserError

@@ -6,9 +6,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from dispatch_desk import Desk, Provider, row_ids, states
-from sending import crowd, ready, the_task
 from sqlalchemy import func, select
+from support.dispatch_desk import Desk, Provider, row_ids, states
+from support.sending import crowd, ready, the_task
 
 from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.codes import JobStatus, Kind, MessageState

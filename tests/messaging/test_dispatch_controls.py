@@ -7,13 +7,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
-from dispatch_desk import Desk, Provider, row_ids, second_campaign, states, tuned
-from sending import crowd, phone, plan, ready, the_task
 from sqlalchemy import event, select
+from support.dispatch_desk import Desk, Provider, row_ids, second_campaign, states, tuned
+from support.phones import phone
+from support.sending import crowd, plan, the_task
 
 from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
@@ -36,13 +36,6 @@ from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.suppression import suppress
 from usergrowth_dagster.messaging.schedules.occurrences import business_now, occurrences_of
 from usergrowth_dagster.settings import load_settings
-
-
-@pytest.fixture
-def desk(database_url: str, tmp_path: Path) -> Iterator[Desk]:
-    store, settings = ready(tmp_path / "home", database_url)
-    yield store, settings
-    store.close()
 
 
 def test_pause_and_resume_in_the_middle(desk: Desk) -> None:

@@ -5,14 +5,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from dispatch_desk import Desk, Provider, second_campaign, states, tuned
-from sending import child_program, crowd, outbox, plan, ready
 from sqlalchemy import event, func, select
+from support.dispatch_child import child_program
+from support.dispatch_desk import Desk, Provider, second_campaign, states, tuned
+from support.sending import crowd, outbox, plan, ready
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState
@@ -27,13 +28,6 @@ HEAVY = (
     *("dagster", "mlflow", "pandas", "duckdb", "lightgbm", "sklearn", "pyarrow"),
     *("polars", "deltalake", "matplotlib", "fastapi", "alembic"),
 )
-
-
-@pytest.fixture
-def desk(database_url: str, tmp_path: Path) -> Iterator[Desk]:
-    store, settings = ready(tmp_path / "home", database_url)
-    yield store, settings
-    store.close()
 
 
 def test_dispatch_is_a_small_process(tmp_path: Path) -> None:

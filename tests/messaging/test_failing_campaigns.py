@@ -1,14 +1,13 @@
 """A campaign of which nearly everything fails with one cause stops, whatever the channel."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from dispatch_desk import Desk, Provider, states, tuned
-from sending import crowd, plan, ready
 from sqlalchemy import func, select
+from support.dispatch_desk import Desk, Provider, states, tuned
+from support.sending import crowd, plan
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
@@ -36,13 +35,6 @@ from usergrowth_dagster.messaging.receiving.receipts import take_receipts
 from usergrowth_dagster.messaging.schedules.occurrences import occurrences_of
 
 _F = schema.failure_score
-
-
-@pytest.fixture
-def desk(database_url: str, tmp_path: Path) -> Iterator[Desk]:
-    store, settings = ready(tmp_path / "home", database_url)
-    yield store, settings
-    store.close()
 
 
 class Refusing(Provider):

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dispatch_desk import Desk, Provider, row_ids, second_campaign, states, tuned
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sending import crowd, phone, plan, ready
 from sqlalchemy import select
+from support.dispatch_desk import Desk, Provider, row_ids, second_campaign, states, tuned
+from support.phones import phone
+from support.sending import crowd, plan, ready
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger_rows import NOW, SIGNATURE, messages, occurrence, open_store, rows
 from sqlalchemy import select
+from support.ledger_rows import NOW, SIGNATURE, messages, occurrence, open_store, rows
 
 from usergrowth_dagster.addresses.numbers import readings
 from usergrowth_dagster.control import schema

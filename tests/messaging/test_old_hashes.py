@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger_rows import NOW, SIGNATURE, VAULT, messages, occurrence, open_store, rows
 from sqlalchemy import select
+from support.ledger_rows import NOW, SIGNATURE, VAULT, messages, occurrence, open_store, rows
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState

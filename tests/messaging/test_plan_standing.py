@@ -3,8 +3,8 @@
 from datetime import timedelta
 from pathlib import Path
 
-from dispatch_desk import Desk, Provider
-from sending import crowd, ready, the_task
+from support.dispatch_desk import Desk, Provider
+from support.sending import crowd, ready, the_task
 
 from usergrowth_dagster.messaging.dispatching.claims import Claims
 from usergrowth_dagster.messaging.dispatching.dispatch import dispatch

@@ -4,8 +4,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from ledger_rows import NOW, SIGNATURE, VAULT, messages, occurrence, open_store, phone, rows
 from sqlalchemy import select
+from support.ledger_rows import NOW, SIGNATURE, VAULT, messages, occurrence, open_store, rows
+from support.phones import phone
 from typer.testing import CliRunner
 
 from usergrowth_dagster.cli import app

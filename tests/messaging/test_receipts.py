@@ -9,18 +9,18 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ledger_rows import (
+from sqlalchemy import delete, func, select
+from support.ledger_rows import (
     NOW,
     VAULT,
     messages,
     occurrence,
     open_store,
-    phone,
     rows,
     set_state,
     states,
 )
-from sqlalchemy import delete, func, select
+from support.phones import phone
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState as S

@@ -6,10 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from ledger_rows import NOW, SIGNATURE, VAULT, messages, occurrence, open_store, phone, rows
-from sending import crowd, outbox, plan, ready
-from sending import phone as planned_phone
 from sqlalchemy import select
+from support.ledger_rows import NOW, SIGNATURE, VAULT, messages, occurrence, open_store, rows
+from support.phones import phone
+from support.sending import crowd, outbox, plan, ready
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState
@@ -219,7 +219,7 @@ def test_refusal_in_the_middle_of_a_campaign(database_url: str, tmp_path: Path) 
 
     def refuse() -> None:  # one whose text is out, and one whose is not
         for n in (0, 12):
-            reply = Reply(planned_phone(n), "TD", "示例商店", f"{n}")
+            reply = Reply(phone(n), "TD", "示例商店", f"{n}")
             take_replies(store, vault, settings, "file", [reply], utc_now())
 
     dispatch(store, settings, Talkative(settings.home, refuse))

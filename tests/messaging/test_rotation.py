@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from database_fixtures import database_url, postgres_server  # noqa: F401
-from sending import child_program, crowd, outbox, plan, ready
 from sqlalchemy import func, select
+from support.dispatch_child import child_program
+from support.sending import crowd, outbox, plan, ready
 
 from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.store import ControlStore

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
-from sending import phone
+from support.phones import phone
 
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import parse_campaign

@@ -8,8 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from sending import CONTENT, D, crowd, outbox, people, phone, plan, ready, the_task
 from sqlalchemy import select
+from support.phones import phone
+from support.sending import CONTENT, D, crowd, outbox, people, plan, ready, the_task
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.apply import apply_campaign

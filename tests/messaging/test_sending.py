@@ -9,18 +9,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from sending import (
-    D,
-    child_program,
-    crowd,
-    outbox,
-    people,
-    phone,
-    plan,
-    ready,
-    the_task,
-)
 from sqlalchemy import func, select
+from support.dispatch_child import child_program
+from support.phones import phone
+from support.sending import D, crowd, outbox, people, plan, ready, the_task
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState, ScheduleStatus
@@ -58,13 +50,6 @@ from usergrowth_dagster.messaging.schedules.occurrences import (
 from usergrowth_dagster.settings import Settings
 
 Desk = tuple[ControlStore, Settings]
-
-
-@pytest.fixture
-def desk(database_url: str, tmp_path: Path) -> Iterator[Desk]:
-    store, settings = ready(tmp_path / "home", database_url)
-    yield store, settings
-    store.close()
 
 
 def ledger_of(desk: Desk) -> Ledger:
@@ -429,7 +414,7 @@ def test_paused_schedule_waits(desk: Desk) -> None:
 
 def test_second_task_of_a_campaign_is_its_own_occurrence(tmp_path: Path) -> None:
     """Guards against a second upload that is taken for the first and never sent."""
-    from sending import YAML
+    from support.sending import YAML
 
     from usergrowth_dagster.control.apply import apply_campaign
     from usergrowth_dagster.control.campaign import parse_campaign

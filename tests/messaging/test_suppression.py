@@ -7,8 +7,9 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from ledger_rows import NOW, SIGNATURE, VAULT, messages, occurrence, open_store, phone, rows
 from sqlalchemy import select, update
+from support.ledger_rows import NOW, SIGNATURE, VAULT, messages, occurrence, open_store, rows
+from support.phones import phone
 
 from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.codes import MessageState

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from ledger_rows import open_store
+from support.ledger_rows import open_store
 
 from usergrowth_dagster.messaging.dispatching import throttle
 from usergrowth_dagster.messaging.dispatching.throttle import Bucket

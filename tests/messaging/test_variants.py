@@ -9,9 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from dispatch_desk import Provider
-from sending import D, child_program, outbox, plan, the_task
 from sqlalchemy import select
+from support.dispatch_child import child_program
+from support.dispatch_desk import Provider
+from support.sending import D, outbox, plan, the_task
 
 from usergrowth_dagster.audience.variants import VariantDraw, variant, variant_sql
 from usergrowth_dagster.control import schema

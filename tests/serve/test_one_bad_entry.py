@@ -9,7 +9,8 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from app_desk import ROOT, client, home, store
 from fastapi.testclient import TestClient
-from ledger_rows import messages, occurrence, phone, rows, states
+from support.ledger_rows import messages, occurrence, rows, states
+from support.phones import phone
 
 from usergrowth_dagster.commands.serve import addresses
 from usergrowth_dagster.control import schema

@@ -11,8 +11,9 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from app_desk import ROOT, client, home, store
 from fastapi.testclient import TestClient
-from ledger_rows import messages, occurrence, phone, rows, set_state, states
 from sqlalchemy import text
+from support.ledger_rows import messages, occurrence, rows, set_state, states
+from support.phones import phone
 
 from usergrowth_dagster.commands.serve import addresses
 from usergrowth_dagster.control import schema

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ledger_rows import VAULT, messages, occurrence, open_store, phone, rows, states
 from serving import TOKEN, Clients, Server
 from sqlalchemy import select
+from support.ledger_rows import VAULT, messages, occurrence, open_store, rows, states
+from support.phones import phone
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState

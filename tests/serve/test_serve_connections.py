@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import uvicorn
-from ledger_rows import open_store
 from serving import Server, free_port
+from support.ledger_rows import open_store
 
 from usergrowth_dagster.serve.connections import Limits, guarded
 

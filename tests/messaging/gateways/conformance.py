@@ -26,6 +26,7 @@ from enum import StrEnum
 from typing import Any
 
 import pytest
+from support.phones import phone
 from two_texts import VAULT, two_texts
 
 from usergrowth_dagster.errors import UserError
@@ -138,7 +139,7 @@ class Case(ABC):
 
     def address(self, number: int) -> str:
         """A recipient: a number from the unassigned country code 999."""
-        return f"+999{number:010d}"
+        return phone(number)
 
     def same(self, address: str) -> str:
         """What is equal for two writings of one address."""

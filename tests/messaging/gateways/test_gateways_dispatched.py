@@ -11,8 +11,8 @@ from aliyun_server import KEY_ID, Aliyun
 from aliyun_server import SECRET as ALIYUN_SECRET
 from conformance import TIMEOUT, Mood
 from http_provider import Provider, serving
-from sending import crowd, plan, ready
 from sqlalchemy import func, select
+from support.sending import crowd, plan, ready
 from test_twilio_gateway import signed
 from twilio_server import ACCOUNT, FROM, TOKEN, Twilio
 

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from http_provider import with_credentials
+from support.phones import phone
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.examples import kannel_boxes
@@ -30,11 +31,6 @@ from usergrowth_dagster.settings import Settings
 
 Request = tuple[dict[str, str], str]
 ACCEPTED = (202, "0: Accepted for delivery")
-
-
-def phone(number: int) -> str:
-    """A number from the unassigned country code 999."""
-    return f"+999{number:010d}"
 
 
 def batch(size: int, text: str = "【示例商店】新年好。拒收请回复R", segments: int = 1) -> OutBatch:

@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
 import pytest
-from sending import people, plan, ready
 from sqlalchemy import select
+from support.sending import people, plan, ready
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.store import ControlStore

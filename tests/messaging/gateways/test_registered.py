@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from ledger_rows import rows
-from sending import crowd, phone, plan, ready
+from support.ledger_rows import rows
+from support.phones import phone
+from support.sending import crowd, plan, ready
 
 import usergrowth_dagster
 from docs_site import gateways as gateways_page

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from http_provider import serving
-from sending import D, people, plan, ready
+from support.sending import D, people, plan, ready
 from twilio_server import ACCOUNT, FROM, TOKEN, Twilio
 
 from usergrowth_dagster.audience.decisions import decide

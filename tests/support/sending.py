@@ -1,13 +1,12 @@
 """A decided, approved campaign and its people, for the tests of planning and dispatch."""
 
 import json
-import sys
-from datetime import date
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
+from support.dispatch_child import D
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import parse_campaign
 from usergrowth_dagster.control.jobs import task_running, task_succeeded
@@ -18,7 +17,6 @@ from usergrowth_dagster.messaging.plans.plan import SendPlan, plan_send
 from usergrowth_dagster.messaging.texts.content import message_columns_sql
 from usergrowth_dagster.settings import Settings, load_settings
 
-D = date(2017, 12, 28)
 CONTENT = "亲爱的${name}，新年好。拒收请回复R"
 YAML = """\
 name: december
@@ -31,11 +29,6 @@ signature: {{name: 示例商店}}
 template: {{name: december offer, content: "{content}"}}
 schedule: {{name: december send}}
 """
-
-
-def phone(number: int) -> str:
-    """A number from the unassigned country code 999."""
-    return f"+999{number:010d}"
 
 
 def ready(
@@ -104,34 +97,3 @@ def outbox(settings: Settings) -> list[dict[str, object]]:
         for path in sorted((settings.home / "outbox").rglob("*.jsonl"))
         for line in path.read_text("utf-8").splitlines()
     ]
-
-
-def child_program() -> list[str]:
-    """The command of :func:`main` in a process of its own."""
-    return [sys.executable, __file__]
-
-
-def main() -> None:
-    """Dispatch in this process; the third argument names a place at which it dies."""
-    import os
-
-    from usergrowth_dagster.messaging.dispatching import failpoints
-    from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
-
-    home, url, place, passes = sys.argv[1:5]
-    left = [int(passes)]
-
-    def die() -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            os._exit(9)
-
-    if place != "-":
-        failpoints.ACTIONS[place] = die
-    settings = load_settings(home, database_url=url, today=D)
-    store = ControlStore(settings.database, settings.zone)
-    print(json.dumps(dispatch(store, settings).as_dict()))
-
-
-if __name__ == "__main__":
-    main()

@@ -41,11 +41,6 @@ Person = tuple[str, str | None]
 """User and phone (or e-mail address)."""
 
 
-def phone(number: int) -> str:
-    """A number from the unassigned country code 999."""
-    return f"+999{number:010d}"
-
-
 class Counting:
     """A gateway that accepts everything and remembers whom it sent to."""
 

@@ -1,11 +1,13 @@
-"""A ledger with a planned campaign, a provider that counts, and looks at what became of rows."""
+"""A ledger with a planned campaign, a provider that counts, and views of what became of rows."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
-from sending import YAML, crowd
+import pytest
 from sqlalchemy import func, select
 
+from support.sending import YAML, crowd, ready
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import parse_campaign
@@ -28,6 +30,14 @@ from usergrowth_dagster.messaging.plans.plan import plan_send
 from usergrowth_dagster.settings import Settings
 
 Desk = tuple[ControlStore, Settings]
+
+
+@pytest.fixture
+def desk(database_url: str, tmp_path: Path) -> Iterator[Desk]:
+    """A store with a decided, approved campaign, and settings pinned to its day."""
+    store, settings = ready(tmp_path / "home", database_url)
+    yield store, settings
+    store.close()
 
 
 def tuned(desk: Desk, **values: object) -> Desk:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from support.phones import phone
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import (
     MessageState,
@@ -21,11 +22,6 @@ from usergrowth_dagster.messaging.people.phones import PhoneVault
 VAULT = PhoneVault.from_secret(b"0123456789abcdef")
 NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 SIGNATURE = "示例商店"
-
-
-def phone(number: int) -> str:
-    """A number from the unassigned country code 999."""
-    return f"+999{number:010d}"
 
 
 def open_store(url: str) -> ControlStore:

@@ -1,0 +1,1 @@
+"""Desks, ledgers and numbers that the tests of several folders share."""
