@@ -74,6 +74,9 @@ def main() -> int:
         "--only", default="", help="pytest's -k expression, to leave slow tests out"
     )
     given = parser.parse_args()
+    for name in given.files:
+        if not (ROOT / name).is_file():
+            parser.error(f"there is no file {name}")
     options = ["-p", "no:xdist", "-p", "no:cacheprovider"]
     if given.only:
         options += ["-k", given.only]
