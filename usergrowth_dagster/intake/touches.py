@@ -233,8 +233,12 @@ def _add(engine: Engine, made: dict[str, Any], decisions: Relation, due: date | 
 
 
 def _kvs(pairs: dict[str, str]) -> str:
-    """SQL of a kvs cell; a pair without a value is left out, NULL when none is left."""
-    listed = ", ".join(f"{literal(f'{key}:')} || ({value})" for key, value in pairs.items())
+    """SQL of a kvs cell; a pair without a value is left out, NULL when none is left.
+
+    Args:
+        pairs: the SQL expression of each value, by that of its key.
+    """
+    listed = ", ".join(f"{key} || ':' || ({value})" for key, value in pairs.items())
     return f"nullif(concat_ws(' ', {listed}), '')"
 
 
@@ -252,18 +256,18 @@ def _rows_sql(day: date) -> str:
         "item_id": "item_id",
         "kvs_num": _kvs(
             {
-                "hh' || lpad(hour::varchar, 2, '0') || '": "case when hour is not null then 1 end",
-                "messages": "segments",
-                "propensity": "round(propensity, 9)",
+                "'hh' || lpad(hour::varchar, 2, '0')": "case when hour is not null then 1 end",
+                literal("messages"): "segments",
+                literal("propensity"): "round(propensity, 9)",
             }
         ),
         "kvs_str": _kvs(
             {
-                "channel": _clean("channel"),
-                "campaign": _clean("campaign"),
-                "task": _clean("task_id"),
-                "copy": _clean("copy"),
-                "variant": _clean("variant"),
+                literal("channel"): _clean("channel"),
+                literal("campaign"): _clean("campaign"),
+                literal("task"): _clean("task_id"),
+                literal("copy"): _clean("copy"),
+                literal("variant"): _clean("variant"),
             }
         ),
     }
