@@ -76,8 +76,12 @@ def test_tenths_add_up_and_their_error_is_theirs():
     assert [one["rows"] for one in found] == [100] * 10
     assert sum(one["real"] * 100 for one in found) == pytest.approx(amount.sum())
     assert found[0]["predicted"] > found[-1]["predicted"]
-    error = np.mean([abs(one["predicted"] / one["real"] - 1) for one in found])
+    error = sum(abs(one["predicted"] - one["real"]) * 100 for one in found) / amount.sum()
     assert figures(amount, score)["decile_error"].value == pytest.approx(error)
+    top = np.sort(amount[np.argsort(-score)[:100]])
+    assert found[0]["error"] == pytest.approx(top.std() / 10)
+    some = np.where(score > np.median(score), amount, 0.0)
+    assert np.isfinite(figures(some, score)["decile_error"].value), "half of the tenths are empty"
 
 
 def test_an_interval_covers_the_true_figure_about_as_often_as_it_says():

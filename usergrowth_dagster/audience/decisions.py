@@ -71,7 +71,7 @@ DECISION_MEANINGS = {
     "row": "place of the row in the upload",
     "user_id": "the user",
     "item_id": "the item that the message is about",
-    "score": "calibrated probability that was decided by; null without features",
+    "score": "calibrated probability or expected amount, decided by; null without features",
     UPLIFT: "what the text adds to the probability of a return, by the uplift model; may be null",
     "net_value": "value of a return x uplift - cost, in currency; null unless chosen by money",
     "rank": "place in the ranking of the rows that could be chosen, from 1",

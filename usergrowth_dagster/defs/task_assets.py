@@ -184,7 +184,7 @@ def scores_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
         ["population", "user_features", "user_item_features", *models],
         "audience",
         {"python", "mlflow", "deltalake"},
-        "The population with the calibrated probability of the newest approved model whose "
+        "The population with the probability or amount by the newest approved model whose "
         "training saw nothing of the execution date.",
         run,
         SCORE_COLUMNS,

@@ -4,7 +4,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.pipeline.provenance import Provenance, recorded_project, recorded_task
+from usergrowth_dagster.learning.problems import problems
+from usergrowth_dagster.learning.targets import target_called
+from usergrowth_dagster.pipeline.provenance import (
+    Provenance,
+    recorded_project,
+    recorded_task,
+)
 from usergrowth_dagster.pipeline.score import RESPONSE, bind_population, bind_scoring_rows
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.training.train import training_config
@@ -38,6 +44,10 @@ def what_mattered(
     if not all(storage.exists(path) for path in provenance.scored.files):
         return [], "features that the score was made from are gone"
     scored_by = provenance.scored.models[RESPONSE]
+    scored_by = made_from.scored.models[RESPONSE]
+    problem = problems().get(scored_by.name)
+    if problem is not None and not target_called(problem.target).contributes:
+        return [], "the score is an amount, which is no sum of parts of the features"
     every = versions(project.settings, scored_by.name)
     ref = next((one for one in every if one.version == scored_by.version), None)
     if ref is None:

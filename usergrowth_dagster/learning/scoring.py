@@ -60,7 +60,7 @@ def score(
 
     Returns:
         Those of the columns ds, task_id, row, user_id and item_id that the relation has, and
-        ``score`` (double, the calibrated probability), sorted by the keys.
+        ``score`` (double, the calibrated probability or expected amount), sorted by the keys.
 
     Raises:
         UserError: the relation's features are not those of the training; see

@@ -40,7 +40,10 @@ SCORE_COLUMNS = {
     "row": ("BIGINT", "place of the row in the upload"),
     "user_id": ("VARCHAR", "the user"),
     "item_id": ("VARCHAR", "the item"),
-    "score": ("DOUBLE", "calibrated probability; null when nothing is known of the user"),
+    "score": (
+        "DOUBLE",
+        "probability or expected amount; null when nothing is known of the user",
+    ),
     "model_name": ("VARCHAR", "registered model"),
     "model_version": ("VARCHAR", "its version"),
     UPLIFT: ("DOUBLE", "what a text adds to the chance of a return; null without such a model"),

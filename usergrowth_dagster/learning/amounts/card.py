@@ -10,7 +10,7 @@ SHOWN = 15  # features
 METRICS = {
     "gini": "normalized Gini: 1 is the true order, 0 a random one",
     "spearman": "rank correlation (Spearman)",
-    "decile_error": "error of a tenth, on average",
+    "decile_error": "share of all amounts promised in the wrong tenth",
     "bias": "sum of the predictions over that of the amounts, less 1",
     "deviance": "mean Tweedie deviance, the less the better",
     "capture_10": "share of all amounts in the top 10 %",
@@ -40,8 +40,8 @@ def amounts_headline(summary: Mapping[str, Any], status: str) -> str:
     found = summary["metrics"][summary["champion"]]
     lines = [
         f"**{question(summary)}** Registered as *{status.replace('_', ' ')}*.",
-        f"Normalized Gini {interval(found['gini'])}, a tenth is off by "
-        f"{interval(found['decile_error'], percent=True)} on average; the top 40 % hold "
+        f"Normalized Gini {interval(found['gini'])}, the tenths are off by "
+        f"{interval(found['decile_error'], percent=True)} of all amounts; the top 40 % hold "
         f"{interval(found['capture_40'], percent=True)} of all amounts.",
         *(f"Gate **{g['name']}** failed: {g['reason']}." for g in failed),
         summary["sentence"],

@@ -8,15 +8,17 @@ Definitions (amounts y ≥ 0, predictions p > 0, row weights w; 1 each unless re
   2 AUC − 1 (Somers' D).
 * ``spearman``: correlation of the ranks of p and y, ties at their mean rank; equals
   ``scipy.stats.spearmanr``.
-* ``decile_error``: over ten bins of equal mass by p, the mean of |mean p − mean y| / mean y. Rows
-  of equal p stay in one bin; in a resample the bins stay those of the full sample.
+* ``decile_error``: over ten bins of equal mass by p, Σ |Σ p − Σ y| / Σ y, the outer sums over the
+  bins: what share of all amounts is promised in the wrong tenth. A mean of each bin's own share
+  would be infinite where a bin has no amount. Rows of equal p stay in one bin; in a resample the
+  bins stay those of the full sample.
 * ``bias``: Σ p / Σ y − 1; above 0 it promises too much.
 * ``capture_q``: share of all amounts in the top q % of rows by p.
 * ``deviance``: mean Tweedie deviance of power 1.5 (Jørgensen 1987), which the true mean minimizes;
   equals ``sklearn.metrics.mean_tweedie_deviance(y, p, power=1.5)``. Candidates are compared by it.
 
-The first four and their use for lifetime values are those of Wang, Liu & Miao 2019,
-arXiv:1912.07753. Intervals are those of :mod:`usergrowth_dagster.learning.metrics`.
+Their use for lifetime values is that of Wang, Liu & Miao 2019, arXiv:1912.07753. Intervals are
+those of :mod:`usergrowth_dagster.learning.metrics`.
 """
 
 from collections.abc import Mapping
@@ -142,7 +144,7 @@ class Amounts:
         promised = (weights * self.predicted)[:, self.own.order]
         promised = np.add.reduceat(promised, self.bins, axis=1)
         real = np.add.reduceat(value[:, self.own.order], self.bins, axis=1)
-        out: Floats = np.abs(promised / real - 1).mean(axis=1)
+        out: Floats = np.abs(promised - real).sum(axis=1) / real.sum(axis=1)
         return out
 
 
@@ -197,7 +199,12 @@ def evaluate_amounts(
 
 
 def deciles(amount: "NDArray[Any]", predicted: "NDArray[Any]") -> list[dict[str, float]]:
-    """Mean prediction, mean amount and rows by tenth of the predictions, the highest first."""
+    """Each tenth of the predictions, the highest first.
+
+    Returns:
+        ``rows``, mean ``predicted`` and ``real`` amount, and the ``error`` of the latter, a
+        standard error with rows taken as independent.
+    """
     import numpy as np
 
     y, p = np.asarray(amount, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
@@ -206,7 +213,10 @@ def deciles(amount: "NDArray[Any]", predicted: "NDArray[Any]") -> list[dict[str,
     order = part.own.order
     promised = np.add.reduceat(p[order], part.bins) / rows
     real = np.add.reduceat(y[order], part.bins) / rows
+    square = np.add.reduceat(y[order] ** 2, part.bins) / rows
+    error = np.sqrt(np.maximum(square - real**2, 0) / rows)
+    names = ("rows", "predicted", "real", "error")
     return [
-        {"rows": float(n), "predicted": float(a), "real": float(b)}
-        for n, a, b in zip(rows, promised, real, strict=True)
+        dict(zip(names, map(float, values), strict=True))
+        for values in zip(rows, promised, real, error, strict=True)
     ]
