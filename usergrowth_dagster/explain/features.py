@@ -44,7 +44,6 @@ def what_mattered(
     if not all(storage.exists(path) for path in provenance.scored.files):
         return [], "features that the score was made from are gone"
     scored_by = provenance.scored.models[RESPONSE]
-    scored_by = made_from.scored.models[RESPONSE]
     problem = problems().get(scored_by.name)
     if problem is not None and not target_called(problem.target).contributes:
         return [], "the score is an amount, which is no sum of parts of the features"
