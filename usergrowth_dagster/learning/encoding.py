@@ -229,13 +229,13 @@ def map_keys(
 
 def flat_frame(table: "pa.Table", spec: FeatureSpec) -> "pd.DataFrame":
     """The flat columns of an Arrow table as the pandas frame that the estimators take."""
-    import numpy as np
     import pandas as pd
+    import polars as pl
 
-    block = np.empty((len(spec.numbers), table.num_rows), dtype=np.float32)
-    for place, name in enumerate(spec.numbers):
-        block[place] = table.column(name).to_numpy()
-    frame = pd.DataFrame(block.T, columns=spec.numbers, copy=False)
+    numbers = pl.from_arrow(table.select(spec.numbers))
+    assert isinstance(numbers, pl.DataFrame)
+    block = numbers.cast(pl.Float32).to_numpy(order="fortran")
+    frame = pd.DataFrame(block, columns=spec.numbers, copy=False)
     categories = set(spec.categories)
     for place, name in enumerate(spec.names):
         if name in categories:
