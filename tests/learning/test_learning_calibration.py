@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from usergrowth_dagster.learning.calibration import (
     METHODS,
+    _sigmoid,
     apply_knots,
     choose_method,
     fit_knots,
@@ -173,6 +174,25 @@ def test_a_sigmoid_holds_for_every_score():
     assert logit(apply_knots(surest, (x, y))) == pytest.approx(
         y[0] + slope * (logit(surest) - x[0])
     )
+
+
+@pytest.mark.parametrize("spread", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize("true", [(-1, 0.4), (0, 1), (0.5, 1.5), (-2, 0.8)])
+def test_a_sigmoid_is_the_logistic_regression_also_of_extreme_scores(spread, true):
+    """Newton steps that go back and forth, so that the map is wherever the last one ended."""
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(1)
+    scores = np.clip(rng.beta(spread, spread, 4000), 1e-9, 1 - 1e-9)
+    z = np.log(scores / (1 - scores))
+    y = (rng.random(4000) < 1 / (1 + np.exp(-(true[0] + true[1] * z)))).astype(float)
+    softened = np.where(y > 0, (y.sum() + 1) / (y.sum() + 2), 1 / ((1 - y).sum() + 2))
+    fit = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(
+        np.r_[z, z][:, None],
+        np.r_[np.ones(len(y)), np.zeros(len(y))],
+        sample_weight=np.r_[softened, 1 - softened],
+    )
+    assert _sigmoid(z, y) == pytest.approx((fit.intercept_[0], fit.coef_[0, 0]), abs=1e-4)
 
 
 def test_scores_beyond_those_that_were_seen_go_on_in_parallel():

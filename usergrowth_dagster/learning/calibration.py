@@ -204,8 +204,13 @@ def _sigmoid(z: "Floats", y: "Floats", *, slope_fixed: bool = False) -> tuple[fl
 
     Labels are softened to (n₊ + 1) / (n₊ + 2) and 1 / (n₋ + 2), as Platt (1999) does against
     overfitting; a slope that would turn the order around falls back to 1 with a fitted intercept.
+    A step that would raise the loss is halved: with extreme scores whole steps go back and forth.
     """
     import numpy as np
+
+    def loss(beta: "Floats") -> float:
+        linear = np.clip(beta[0] + beta[1] * z, -35, 35)
+        return float((np.logaddexp(0, linear) - t * linear).sum())
 
     positives = y.sum()
     negatives = len(y) - positives
@@ -221,7 +226,12 @@ def _sigmoid(z: "Floats", y: "Floats", *, slope_fixed: bool = False) -> tuple[fl
                 step = np.array([gradient[0] / max(hessian[0, 0], 1e-12), 0.0])
             else:
                 step = np.linalg.solve(hessian + 1e-9 * np.eye(2), gradient)
-            beta = beta - np.clip(step, -2, 2)
+            step = np.clip(step, -2, 2)
+            before = loss(beta)
+            # rounding alone may raise the loss by its last digits
+            while loss(beta - step) > before * (1 + 1e-9) and np.abs(step).max() > 1e-10:
+                step = step / 2
+            beta = beta - step
             if np.abs(step).max() < 1e-10:
                 break
         if beta[1] > 0.05:
