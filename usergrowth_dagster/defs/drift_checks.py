@@ -33,12 +33,12 @@ def drift_metadata(drifts: "Mapping[str, Drift]", settings: Settings) -> dict[st
 
 def drift_check(drifts: "Mapping[str, Drift]") -> dg.AssetCheckResult:
     """Warns when a population is so unlike the training that its scores may mislead."""
-    told = [f"{task}: {drift.sentence()}" for task, drift in drifts.items() if drift.warns]
+    warnings = [f"{task}: {drift.sentence()}" for task, drift in drifts.items() if drift.warns]
     compared = f"{len(drifts)} populations compared" if drifts else "nothing was scored anew"
     return dg.AssetCheckResult(
         check_name=DRIFT_CHECK,
-        passed=not told,
+        passed=not warnings,
         severity=dg.AssetCheckSeverity.WARN,
-        description="; ".join(told) or compared,
-        metadata={"sentence": "; ".join(told) or compared},
+        description="; ".join(warnings) or compared,
+        metadata={"sentence": "; ".join(warnings) or compared},
     )

@@ -132,12 +132,12 @@ def _metadata(reports: "dict[str, Report]") -> dict[str, Any]:
 def _split(effects: "list[Effect]") -> dg.AssetCheckResult:
     """Whether the arms of every task are as large as they were drawn."""
     off = [e for e in effects if e.sample_ratio is not None and not e.sample_ratio.passed]
-    told = "; ".join(f"task {e.task_id}: {e.sentence}" for e in off)
+    sentences = "; ".join(f"task {e.task_id}: {e.sentence}" for e in off)
     return dg.AssetCheckResult(
         check_name=SPLIT,
         passed=not off,
         severity=dg.AssetCheckSeverity.ERROR,
-        metadata={"tasks": len(effects), "sentence": told or "no arm is off"},
+        metadata={"tasks": len(effects), "sentence": sentences or "no arm is off"},
     )
 
 

@@ -62,29 +62,29 @@ def _left_out(trainings: list[Any]) -> list[str]:
     """A sentence for each version that may not score: what it waits for, or what it failed."""
     from usergrowth_dagster.training.models import how_to_approve
 
-    told = []
+    sentences = []
     for training in trainings:
         if training.registered is None:
             continue
         ref = training.registered.ref
         needs = training.config.require_review and ref.status == "approved"
         if ref.status == "waiting_review" or (needs and not ref.reviewed_by):
-            told.append(how_to_approve(ref))
+            sentences.append(how_to_approve(ref))
         elif ref.status != "approved":
             failed = [g for g in training.registered.summary["gates"] if not g["passed"]]
             why = ref.why or "; ".join(f"gate {g['name']}: {g['reason']}" for g in failed)
-            told.append(f"{ref.name} version {ref.version} is {ref.status}: {why}")
-    return told
+            sentences.append(f"{ref.name} version {ref.version} is {ref.status}: {why}")
+    return sentences
 
 
 def _review_check(trainings: list[Any]) -> dg.AssetCheckResult:
-    told = _left_out(trainings)
+    left_out = _left_out(trainings)
     return dg.AssetCheckResult(
         check_name=REVIEW_CHECK,
-        passed=not told,
+        passed=not left_out,
         severity=dg.AssetCheckSeverity.WARN,
-        description="; ".join(told) or "every version may score",
-        metadata={"sentence": "; ".join(told) or "every version may score"},
+        description="; ".join(left_out) or "every version may score",
+        metadata={"sentence": "; ".join(left_out) or "every version may score"},
     )
 
 

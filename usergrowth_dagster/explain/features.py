@@ -72,6 +72,6 @@ def meaning_of(column: str, key: str | None) -> str:
         for table in FEATURE_TABLES
         for one in graph.columns(table).values()
     }
-    told = meanings.get(column, column.replace("_", " "))
-    short = told.split(", 1 = ")[0].split("; ")[0]
+    meaning = meanings.get(column, column.replace("_", " "))
+    short = meaning.split(", 1 = ")[0].split("; ")[0]
     return short if key is None else f"{short}: {key}"

@@ -41,7 +41,7 @@ def no_task(project: Project, day: date) -> str | None:
     dates = {
         name: sorted({t.execution_date for t in tasks if t.campaign == name}) for name in specs
     }
-    told = "; ".join(
+    listed = "; ".join(
         shortened(
             [
                 f"{name}: {_dates(dates[name]) or _waits(specs[name].population)}"
@@ -49,7 +49,7 @@ def no_task(project: Project, day: date) -> str | None:
             ]
         )
     )
-    return f"nothing was decided: {day} has no task; campaigns and their dates are {told}"
+    return f"nothing was decided: {day} has no task; campaigns and their dates are {listed}"
 
 
 def _dates(days: list[date]) -> str:

@@ -58,8 +58,8 @@ def _eligibility(
 
 def _scored(row: Mapping[str, Any]) -> str:
     problem = problems().get(row["model_name"])
-    told = problem.words.score if problem else "score"
-    found = f"{told} {row['score']:.4f}, by {row['model_name']} version {row['model_version']}"
+    quantity = problem.words.score if problem else "score"
+    found = f"{quantity} {row['score']:.4f}, by {row['model_name']} version {row['model_version']}"
     if row[UPLIFT] is not None:
         found += f"; a text adds {row[UPLIFT]:+.4f}, by uplift version {row['uplift_version']}"
     return found
@@ -123,18 +123,18 @@ def _placed(row: Mapping[str, Any], policy: Policy | None, cut: Cut) -> str:
     """Where the row stood."""
     if isinstance(policy, Threshold):
         return f"score {row['score']:.4f}"
-    told = f"rank {row['rank']:,}"
+    standing = f"rank {row['rank']:,}"
     if cut.rank is not None:
-        told += f"; the last one chosen has rank {cut.rank:,}"
+        standing += f"; the last one chosen has rank {cut.rank:,}"
     if isinstance(policy, Money) and row["net_value"] is not None:
-        told += f"; net value of the text {row['net_value']:.4f}"
-    return told
+        standing += f"; net value of the text {row['net_value']:.4f}"
+    return standing
 
 
 def _control(row: Mapping[str, Any], provenance: Provenance | None) -> Iterator[Step]:
     """Both control groups, the one of all campaigns first."""
     outcome, by = row["outcome"], row["holdout"] or "campaign"
-    told = {} if provenance is None else provenance.choice
+    draws = {} if provenance is None else provenance.choice
     for kind, name, question in (
         ("global", "global_holdout", "not in the control group of all campaigns"),
         ("campaign", "holdout", "not in the campaign's control group"),
@@ -144,11 +144,11 @@ def _control(row: Mapping[str, Any], provenance: Provenance | None) -> Iterator[
             answer = "yes"
         elif outcome == "holdout":
             answer = "no" if by == kind else "yes" if kind == "global" else "not asked"
-        group = told.get(name)
+        group = draws.get(name)
         detail = ""
         if group is not None and answer != "not asked":
-            whom = "all" if kind == "global" else "the chosen"
-            detail = f"{group['share']:.1%} of {whom}, epoch {group['epoch']}"
+            drawn_from = "all" if kind == "global" else "the chosen"
+            detail = f"{group['share']:.1%} of {drawn_from}, epoch {group['epoch']}"
             if kind == "campaign" and row["stratum"] is not None:
                 detail += f", stratum {row['stratum']}"
         yield Step(question, answer, detail)
@@ -167,6 +167,6 @@ def sending_step(messages: Sequence[Mapping[str, Any]]) -> Step:
         reason = newest["reason"] or newest["state"].value
         return Step(question, "no", SKIP_WORDS.get(reason, reason.replace("_", " ")))
     if verdict is not None:
-        told = SKIP_WORDS.get(verdict["reason"], verdict["reason"].replace("_", " "))
-        return Step(question, "not asked", f"now it would say: {told}")
+        words = SKIP_WORDS.get(verdict["reason"], verdict["reason"].replace("_", " "))
+        return Step(question, "not asked", f"now it would say: {words}")
     return Step(question, "not asked", f"the text is {newest['state'].value}")

@@ -87,8 +87,8 @@ def why(
             _explain(project, by_name[story.task_id], story, measured, place < _MATTERED)
     forgotten = forgotten_since(project.store, vault, user_id)
     contact = record.contact
-    told = forgotten or record.messages or contact.suppressed or contact.lifted
-    if not (inside or told):
+    known_elsewhere = forgotten or record.messages or contact.suppressed or contact.lifted
+    if not (inside or known_elsewhere):
         _require_known(project, user_id)
     return Why(
         user_id,

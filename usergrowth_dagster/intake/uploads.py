@@ -147,7 +147,7 @@ def move_tasks(project: Project, campaign: str, execution_date: date, actor: str
     Returns:
         A sentence for each task that moved, or that cannot since its send plan is made.
     """
-    told = []
+    sentences = []
     for task in all_tasks(project.store):
         if task.campaign != campaign or task.upload != task.task_id:
             continue
@@ -155,10 +155,10 @@ def move_tasks(project: Project, campaign: str, execution_date: date, actor: str
             continue
         try:
             register_task(project.store, campaign, task.task_id, execution_date, actor)
-            told.append(f"changed task {task.task_id!r}: its date is {execution_date} now")
+            sentences.append(f"changed task {task.task_id!r}: its date is {execution_date} now")
         except UserError as error:
-            told.append(str(error))
-    return told
+            sentences.append(str(error))
+    return sentences
 
 
 def withdraw_deleted(project: Project, execution_date: date) -> list[str]:
@@ -170,9 +170,9 @@ def withdraw_deleted(project: Project, execution_date: date) -> list[str]:
     Returns:
         A sentence for each task that was withdrawn.
     """
-    told: list[str] = []
+    sentences: list[str] = []
     if not project.landing.exists(FOLDER):  # a store that is away deletes nothing
-        return told
+        return sentences
     uploads = population_uploads(project.landing)
     for task in tasks_for(project.store, execution_date):
         if task.frozen or task.upload in uploads or not _was_there(project, task):
@@ -185,8 +185,8 @@ def withdraw_deleted(project: Project, execution_date: date) -> list[str]:
             if task.spec.on_upload
             else "upload it and apply the campaign again to have it decided"
         )
-        told.append(f"task {task.task_id}: withdrawn, since {reason}; {again}")
-    return told
+        sentences.append(f"task {task.task_id}: withdrawn, since {reason}; {again}")
+    return sentences
 
 
 def _was_there(project: Project, task: Task) -> bool:

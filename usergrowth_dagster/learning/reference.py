@@ -77,7 +77,7 @@ def make_reference(
 ) -> Reference:
     """What later rows are compared with: the flat train rows, and the scores of the test rows.
 
-    ``weights`` tell how much the model leans on each feature.
+    ``weights`` say how much the model leans on each feature.
     """
     total = sum(weights.values()) or 1.0
     return Reference(

@@ -126,10 +126,10 @@ def reports_due(project: Project) -> list[Task]:
 
 
 def _gained(project: Project, task: Task, newest: date) -> bool:
-    told = read_report(project, task.task_id)
-    if told is None or told.get("landed_until") is None:
+    report = read_report(project, task.task_id)
+    if report is None or report.get("landed_until") is None:
         return True
-    seen = date.fromisoformat(told["landed_until"])
+    seen = date.fromisoformat(report["landed_until"])
     last = window_of(task.spec, task.execution_date).last
     closed = last + timedelta(days=project.settings.catch_up_days)
     return seen != newest and seen < closed

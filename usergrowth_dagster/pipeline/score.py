@@ -90,7 +90,8 @@ def effect_model(project: Project, task: Task) -> "ModelRef | None":
     """The newest approved model of effects for the task's outcome from before D, if there is one.
 
     Campaigns that choose by score get effects too, where another campaign has asked for them: the
-    report sets predicted against measured ones, and tells what other policies would have earned.
+    report compares predicted with measured ones, and estimates what other policies would have
+    earned.
     """
     return usable_model(project, effect_config(project, task.spec), task.execution_date)
 

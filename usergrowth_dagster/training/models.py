@@ -136,13 +136,13 @@ def no_model(project: Project, campaign: str, config: TrainingConfig, day: date)
     waiting = waiting_version(project, config, day)
     if waiting is not None:
         return f"campaign {campaign!r}: {how_to_approve(waiting)}"
-    told = training_failure(project.store, campaign)
+    failure = training_failure(project.store, campaign)
     return (
         f"campaign {campaign!r}: no approved {config.algorithm} model learned from days before "
         f"{day}; "
         + (
-            f"its training failed: {told}"
-            if told
+            f"its training failed: {failure}"
+            if failure
             else _rejected(project, config, day)
             or f"materialize {config.algorithm}_model for that date (usergrowth train)"
         )

@@ -59,7 +59,7 @@ class HeldAmounts:
 
     @property
     def level(self) -> float:
-        """The factor that makes the sum of the amounts right; 1 where it cannot be told."""
+        """The factor that makes the sum of the amounts right; 1 where it is unknown."""
         promised, real = float(self.raw.sum()), float(self.amount.sum())
         return real / promised if promised > 0 and real > 0 else 1.0
 
