@@ -38,7 +38,7 @@ def test_every_command_in_an_empty_home(tmp_path: Path) -> None:
     assert "INFO" not in status.stderr  # MLflow says that it makes its tables
     doctor = cli(home, "doctor")
     told = succeeded(doctor)
-    assert "FAILS" not in told and "31 assets" in told and "0 versions" in told
+    assert "FAILS" not in told and "35 assets" in told and "0 versions" in told
     ran = cli(home, "run", "--date", "2019-04-01")
     assert "2019-04-01 has no task, since there is no campaign yet" in errors(ran)[0]
     assert "nothing has landed from" in ran.stdout + ran.stderr

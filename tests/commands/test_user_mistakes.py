@@ -242,8 +242,11 @@ def test_bad_campaign_files(tmp_path: Path) -> None:
         (("run", "--home", "nowhere"), "no home folder; make one with usergrowth init"),
         (("review", "template", "none"), "no template is called 'none'"),
         (("review", "template", "care", "--reject"), "needs a reason"),
-        (("models", "show", "chrun", "1"), "there are churn, winback, uplift"),
-        (("models", "rollback", "chrun", "--why", "worse"), "there are churn, winback, uplift"),
+        (("models", "show", "chrun", "1"), "there are churn, purchase, spend, uplift, winback"),
+        (
+            ("models", "rollback", "chrun", "--why", "worse"),
+            "there are churn, purchase, spend, uplift, winback",
+        ),
         (("demo", "--dataset", "other"), "choose completejourney or synthetic"),
         (("demo",), "this home has other settings already"),
     ],
