@@ -9,8 +9,8 @@ from chain_world import World, copy_home, here, world
 from report_effects import BASIS, works
 
 from usergrowth_dagster.control.tasks import task
-from usergrowth_dagster.effects.dry_run import as_dry_run
-from usergrowth_dagster.effects.report.main_figures import figure_rows
+from usergrowth_dagster.effects.analysis import as_dry_run
+from usergrowth_dagster.effects.report.figures import figure_rows
 from usergrowth_dagster.effects.report.page import render_json, render_page
 from usergrowth_dagster.measure.report import report_task
 from usergrowth_dagster.project import Project

@@ -9,7 +9,7 @@ from usergrowth_dagster.commands.show import Say, Shows, ShowTable
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task, all_tasks
 from usergrowth_dagster.control.tasks import task as one_task
-from usergrowth_dagster.effects.report.main_figures import figure_rows
+from usergrowth_dagster.effects.report.figures import figure_rows
 from usergrowth_dagster.effects.report.page import render_json
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.homes.home import open_home

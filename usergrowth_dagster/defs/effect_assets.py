@@ -102,8 +102,8 @@ def _measured(
 
 
 def _metadata(reports: "dict[str, Report]") -> dict[str, Any]:
-    from usergrowth_dagster.effects.report.intervals import lift_picture
-    from usergrowth_dagster.effects.report.main_figures import figure_rows
+    from usergrowth_dagster.effects.report.charts import lift_picture
+    from usergrowth_dagster.effects.report.figures import figure_rows
     from usergrowth_dagster.effects.report.page import concealed
 
     rows = [
@@ -143,7 +143,7 @@ def _split(effects: "list[Effect]") -> dg.AssetCheckResult:
 
 def _apart(effects: "list[Effect]") -> dg.AssetCheckResult:
     """Whether nobody of a control group got a text; one of this campaign is an error."""
-    from usergrowth_dagster.effects.crossover import CONTROL_ELSEWHERE, CONTROL_HERE
+    from usergrowth_dagster.effects.verdict import CONTROL_ELSEWHERE, CONTROL_HERE
 
     here = {e.task_id: n for e in effects if (n := e.crossover.get(CONTROL_HERE, 0))}
     elsewhere = {e.task_id: n for e in effects if (n := e.crossover.get(CONTROL_ELSEWHERE, 0))}

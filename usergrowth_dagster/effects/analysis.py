@@ -1,4 +1,7 @@
-"""From outcome rows to an :class:`~usergrowth_dagster.effects.result.Effect`."""
+"""From outcome rows to an :class:`~usergrowth_dagster.effects.result.Effect`, money included.
+
+An effect of a dry run is the same value without what nobody can have caused.
+"""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -11,26 +14,30 @@ from usergrowth_dagster.effects.contrasts import (
     variant_contrasts,
     variant_names,
 )
-from usergrowth_dagster.effects.crossover import crossover
 from usergrowth_dagster.effects.interim import level_of_analysis
 from usergrowth_dagster.effects.lift import rate_difference
-from usergrowth_dagster.effects.money import money
 from usergrowth_dagster.effects.result import (
     ArmFigures,
+    Contrast,
     DailyReturns,
     Decile,
     Effect,
+    Estimate,
     Funnel,
+    MoneyFigures,
 )
 from usergrowth_dagster.effects.rows import Plan, Rows, read_rows
 from usergrowth_dagster.effects.sample_ratio import sample_ratio
-from usergrowth_dagster.effects.verdict import conclude, notes_of
+from usergrowth_dagster.effects.verdict import conclude, crossover, notes_of
+from usergrowth_dagster.settings.gateways import DRY_RUN
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
+
+_UNKNOWN_OF_A_DRY_RUN = ("delivered", "returned")
 
 
 def analyse(rows: "pa.Table", plan: Plan) -> Effect:
@@ -154,3 +161,63 @@ def _daily(rows: Rows, plan: Plan) -> list[DailyReturns]:
         )
         for day in range(plan.first_day, min(last, plan.return_days) + 1)
     ]
+
+
+def money(cost: float, returned: int, contrast: Contrast | None) -> MoneyFigures:
+    """Cost a return, cost an incremental return, and profit.
+
+    The interval of the cost of an incremental return is that of the incremental returns inverted:
+    cost / high to cost / low. Where theirs spans zero the cost of one has no interval (it
+    may be infinite, or the texts may keep people away), so there is none. Profit is the
+    incremental value, after the margin, less the cost, which is known.
+
+    Args:
+        cost: of the treated arm's texts that went out, in currency.
+        returned: users of the treated arm who returned.
+        contrast: the treatment arm against the control arm; None without both.
+    """
+    each = cost / returned if returned else None
+    incremental = profit = None
+    if contrast is not None:
+        extra, worth = contrast.returns, contrast.worth
+        if extra.low is not None and extra.high is not None and extra.low > 0:
+            incremental = Estimate(
+                cost / extra.value, cost / extra.high, cost / extra.low, extra.p_value
+            )
+        if worth is not None:
+            low = None if worth.low is None else worth.low - cost
+            high = None if worth.high is None else worth.high - cost
+            profit = Estimate(worth.value - cost, low, high)
+    return MoneyFigures(cost, each, incremental, profit)
+
+
+def as_dry_run(effect: Effect) -> Effect:
+    """The effect of texts that were written to files alone: who was chosen, and no return.
+
+    No lift, returns, value or cost is left in it, so neither the page, the JSON nor a terminal can
+    show one.
+    """
+    steps = {
+        name: rows
+        for name, rows in effect.funnel.steps.items()
+        if name not in _UNKNOWN_OF_A_DRY_RUN
+    }
+    losses = [loss for loss in effect.funnel.losses if loss.step not in _UNKNOWN_OF_A_DRY_RUN]
+    written = steps.get("sent")
+    texts = "The texts" if written is None else f"{written:,} texts"
+    return replace(
+        effect,
+        verdict="dry_run",
+        sentence=f"Dry run: nobody was texted. {texts} were written to files (gateway "
+        f"{DRY_RUN}), so there is no effect to measure.",
+        arms=[],
+        contrasts=[],
+        crossover={},
+        deciles=[],
+        daily=[],
+        policies=[],
+        notes=[],
+        explored=None,
+        funnel=Funnel(steps, losses),
+        money=MoneyFigures(0.0, None, None, None),
+    )

@@ -215,7 +215,7 @@ class Effect:
     that of the intervals; above 95 % at an interim analysis. The first of the ``contrasts`` is the
     whole treatment arm against the control arm by intention to treat, which the verdict rests on;
     without both arms there is none. ``crossover`` counts users by what they got besides (see
-    :mod:`usergrowth_dagster.effects.crossover`). ``explored`` are those who were texted at random
+    :mod:`usergrowth_dagster.effects.verdict`). ``explored`` are those who were texted at random
     although they were not chosen: paid for, and in no arm. ``stays`` says whether a return means
     that an active user did not fall silent (churn).
     """

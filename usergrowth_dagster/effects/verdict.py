@@ -4,12 +4,16 @@ The verdict rests on one comparison that was fixed beforehand: returns of everyb
 against everybody held out, adjusted where the arms are large enough
 (:mod:`usergrowth_dagster.effects.contrasts`). The amounts, the tenths and the texts stand beside it
 and decide nothing, so that not the best of many figures is picked.
+
+Texts that blur the arms are counted, not removed: leaving out those who were texted by another
+campaign would make the arms differ by what the campaigns chose them for. By intention to treat they
+stay in their arm, and the effect measured is that of this campaign on top of whatever else goes on.
 """
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.effects import crossover
 from usergrowth_dagster.effects.interim import analysis_day
 from usergrowth_dagster.effects.result import (
     CAME_BACK,
@@ -21,6 +25,20 @@ from usergrowth_dagster.effects.result import (
     Verdict,
 )
 from usergrowth_dagster.effects.rows import Plan, Rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+CONTROL_ELSEWHERE = "control_texted_by_others"
+TREATED_ELSEWHERE = "treated_texted_by_others"
+CONTROL_HERE = "control_texted_by_this"
+MEANINGS = {
+    CONTROL_ELSEWHERE: "control users who got a text of another task in the window",
+    TREATED_ELSEWHERE: "treated users who got a text of another task in the window too",
+    CONTROL_HERE: "control users who got this task's text, which must never be",
+}
 
 _SMALL_ARM = 100
 
@@ -141,8 +159,8 @@ def _signed(rate: float) -> str:
 
 def notes_of(plan: Plan, rows: Rows, whole: Contrast | None) -> list[str]:
     """What a reader should know beside the verdict; without a word about a person."""
-    crossed = crossover.crossover(rows.treated, rows.sent, rows.others)
-    notes = _redrawn(crossed) if plan.everything else crossover.notes(crossed)
+    crossed = crossover(rows.treated, rows.sent, rows.others)
+    notes = _redrawn(crossed) if plan.everything else crossover_notes(crossed)
     if plan.sent_later and rows.sent.any():
         notes.append(
             f"{plan.sent_later} users got a text of this task after {plan.sent_until}, the last "
@@ -178,10 +196,8 @@ def notes_of(plan: Plan, rows: Rows, whole: Contrast | None) -> list[str]:
 
 def _redrawn(crossed: dict[str, int]) -> list[str]:
     """What a period's arms got by decisions of another draw of the global control group."""
-    one, other = crossed[crossover.CONTROL_ELSEWHERE], crossed[crossover.TREATED_ELSEWHERE]
-    never = crossover.notes(
-        crossed | {crossover.CONTROL_ELSEWHERE: 0, crossover.TREATED_ELSEWHERE: 0}
-    )
+    one, other = crossed[CONTROL_ELSEWHERE], crossed[TREATED_ELSEWHERE]
+    never = crossover_notes(crossed | {CONTROL_ELSEWHERE: 0, TREATED_ELSEWHERE: 0})
     if not one and not other:
         return never
     return [
@@ -189,3 +205,35 @@ def _redrawn(crossed: dict[str, int]) -> list[str]:
         f"{one} users of the control group and {other} of the others got texts in the window that "
         "were decided under another draw of the control group; the effect is on top of those.",
     ]
+
+
+def crossover(treated: "Array", sent: "Array", others: "Array") -> dict[str, int]:
+    """Users by what they got besides; see :data:`MEANINGS`.
+
+    Args:
+        treated: whether each row is of the treatment arm, shape (n,), booleans.
+        sent: whether a text of this task went out, shape (n,), booleans.
+        others: texts of other tasks in the window, shape (n,).
+    """
+    return {
+        CONTROL_ELSEWHERE: int((~treated & (others > 0)).sum()),
+        TREATED_ELSEWHERE: int((treated & (others > 0)).sum()),
+        CONTROL_HERE: int((~treated & sent).sum()),
+    }
+
+
+def crossover_notes(people: dict[str, int]) -> list[str]:
+    """A sentence about each kind of crossing that there is."""
+    sentences = []
+    if people[CONTROL_HERE]:
+        sentences.append(
+            f"{people[CONTROL_HERE]} users of the control group got this task's text, which must "
+            "never be: the effect is underrated."
+        )
+    if people[CONTROL_ELSEWHERE] or people[TREATED_ELSEWHERE]:
+        sentences.append(
+            f"{people[CONTROL_ELSEWHERE]} users of the control group and "
+            f"{people[TREATED_ELSEWHERE]} of the chosen got texts of other campaigns in the "
+            "window; the effect is that of this text on top of those."
+        )
+    return sentences

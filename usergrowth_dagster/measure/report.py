@@ -12,7 +12,7 @@ from sqlalchemy import select
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task, all_tasks
-from usergrowth_dagster.effects.dry_run import as_dry_run
+from usergrowth_dagster.effects.analysis import as_dry_run
 from usergrowth_dagster.effects.report.basis import Basis, basis_of
 from usergrowth_dagster.effects.report.funnel import Fate, build_funnel
 from usergrowth_dagster.effects.report.page import render_json, render_page
