@@ -14,6 +14,7 @@ from dagster._core.events import DagsterEvent, DagsterEventType, StepMaterializa
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.utils import make_new_run_id
+from sqlalchemy.exc import IntegrityError
 
 from usergrowth_dagster.defs.event_log import BatchingSqliteEventLogStorage
 from usergrowth_dagster.homes.home import DAGSTER_YAML
@@ -103,33 +104,34 @@ def test_same_answers_as_the_stock_log(
     assert DAYS[-1] in seen(storage, "raw_user")
 
 
-def test_a_batch_is_all_or_nothing(
-    storage: BatchingSqliteEventLogStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An exception half-way leaves days in the index that the run's own log does not know."""
+def test_a_batch_is_all_or_nothing(tmp_path: Path, storage: BatchingSqliteEventLogStorage) -> None:
+    """An error half-way leaves days in the run's log that the index does not know."""
     run_id = make_new_run_id()
     storage.store_event_batch(materialized(run_id, "raw_user", DAYS[:3]))
-    real = storage.store_event
-    count = 0
-
-    def failing(event: EventLogEntry) -> None:
-        nonlocal count
-        count += 1
-        if count == 6:
-            raise RuntimeError("disk full")
-        real(event)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(storage, "store_event", failing)
-        with pytest.raises(RuntimeError, match="disk full"):
-            storage.store_event_batch(materialized(run_id, "raw_user", DAYS[3:]))
+    index = sqlite3.connect(tmp_path / "batching" / "index.db", isolation_level=None)
+    index.execute(
+        f"create trigger full before insert on event_logs when new.partition = '{DAYS[8]}' "
+        "begin select raise(abort, 'disk full'); end"
+    )
+    with pytest.raises(IntegrityError, match="disk full"):
+        storage.store_event_batch(materialized(run_id, "raw_user", DAYS[3:]))
     assert seen(storage, "raw_user") == set(DAYS[:3])
     assert len(storage.get_logs_for_run(run_id)) == 3
     # and the log is not left inside the broken batch
+    index.execute("drop trigger full")
+    index.close()
     storage.store_event_batch(materialized(run_id, "raw_user", DAYS[3:]))
     assert seen(storage, "raw_user") == set(DAYS)
     storage.store_event(materialized(run_id, "raw_item", DAYS[:1])[0])
     assert seen(storage, "raw_item") == {DAYS[0]}
+
+
+def test_a_batch_is_of_one_run(storage: BatchingSqliteEventLogStorage) -> None:
+    """Events of a second run land in the database of the first, where nobody looks for them."""
+    events = [materialized(make_new_run_id(), "raw_user", DAYS[:2])[0] for _ in range(2)]
+    with pytest.raises(ValueError, match="values to unpack"):
+        storage.store_event_batch(events)
+    assert seen(storage, "raw_user") == set()
 
 
 def test_readers_go_on_while_a_batch_is_written(
