@@ -1,10 +1,15 @@
 """How many days one statement builds."""
 
+from dataclasses import replace
 from datetime import date, timedelta
+
+import pytest
 
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse import build
 from usergrowth_dagster.warehouse.build import Builder
+from usergrowth_dagster.warehouse.model_files import ModelError
+from usergrowth_dagster.warehouse.models import ModelGraph, load_graph
 from usergrowth_dagster.warehouse.tables import Warehouse
 
 D = date(2024, 3, 1)
@@ -58,3 +63,36 @@ def test_days_that_share_a_snapshot_count_it_once(settings: Settings, warehouse:
     assert list(builder._chunks("user_day", days)) == [days[:5], days[5:]]
     builder._rows["item_category"] = dict.fromkeys(catalogue, 500_000)
     assert list(builder._chunks("user_day", days)) == [days]
+
+
+def test_rows_that_pass_one_date_at_a_time_do_not_cut_a_range(
+    settings: Settings, warehouse: Warehouse
+) -> None:
+    """Guards against a catalogue, or days read once for all dates, that cut a range into dates."""
+    rows = {"user_day": 500, "user_item_day": 50_000, "item_category": 900_000}
+    parts = chunks(settings, warehouse, "user_features", rows, 12)
+    assert [len(part) for part in parts] == [10, 2]  # 365 days of 500 rows each
+    parts = chunks(settings, warehouse, "user_item_features", rows, 2)
+    assert [len(part) for part in parts] == [1, 1]  # their rows are kept for all dates
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "reason"),
+    [
+        ("user_features", {"by_date": True}, "a view with ds in its grain only"),
+        ("user_kind_days", {"by_date": True}, "a view with ds in its grain only"),
+        ("user_hours", {"by_date": True, "grain": ("user_id",)}, "a view with ds in its grain"),
+        ("pair_item_categories", {"by_date": True}, "reads user_item_pairs"),
+    ],
+)
+def test_a_view_that_cannot_be_made_by_date_is_refused(
+    model: str, changes: dict[str, object], reason: str
+) -> None:
+    """Guards against a view whose first dates are made from views that do not stand yet."""
+    graph = load_graph()
+    changed = graph.models | {model: replace(graph.models[model], **changes)}  # type: ignore[arg-type]
+    if model == "pair_item_categories":
+        pairs = graph.models["user_item_pairs"]
+        changed["user_item_pairs"] = replace(pairs, refs=pairs.refs | {"user_item_history"})
+    with pytest.raises(ModelError, match=reason):
+        ModelGraph(changed, graph.sources)

@@ -128,10 +128,13 @@ class InputDaysKeys(_Keys):
     snapshot: int | None = Field(
         None, description="the newest landed day that is not after this offset"
     )
+    read_once: bool = Field(
+        False, description="whether each row is read once for all output days of a statement"
+    )
 
     @model_validator(mode="after")
     def _either(self) -> "InputDaysKeys":
-        if self.model_fields_set not in ({"first", "last"}, {"snapshot"}):
+        if self.model_fields_set - {"read_once"} not in ({"first", "last"}, {"snapshot"}):
             raise ValueError("give first and last, or snapshot")
         return self
 
@@ -149,6 +152,9 @@ class Meta(_Keys):
         {}, description="offset of the day of a table that must have landed before the model runs"
     )
     monthly: bool = Field(False, description="whether a view is kept in a file a month")
+    by_date: bool = Field(
+        False, description="whether a view of a range of dates is made one date after the other"
+    )
 
 
 class ModelConfig(_Keys):

@@ -60,10 +60,15 @@ def offset_days(expression: str | int, settings: Settings) -> int:
 
 @dataclass(frozen=True)
 class Window:
-    """Days [as_of + first, as_of + last] of an input."""
+    """Days [as_of + first, as_of + last] of an input.
+
+    Rows that are ``read_once`` for all output days are not part of what the window means, so its
+    text leaves that out.
+    """
 
     first: str | int = 0
     last: str | int = 0
+    read_once: bool = field(default=False, repr=False)
 
     def bounds(self, as_of: date, settings: Settings) -> tuple[date, date]:
         """First and last day, both included."""
@@ -99,6 +104,7 @@ class Model:
     complete_with: Mapping[str, int | str]
     materialized: bool
     monthly: bool
+    by_date: bool
     unit_tests: tuple[UnitTestKeys, ...]
     refs: frozenset[str] = field(default_factory=frozenset)
     daily: bool = False
@@ -131,7 +137,7 @@ def _input_days(keys: InputDaysKeys) -> InputDays:
     if keys.snapshot is not None:
         return Snapshot(keys.snapshot)
     assert keys.first is not None and keys.last is not None
-    return Window(keys.first, keys.last)
+    return Window(keys.first, keys.last, keys.read_once)
 
 
 def table_refs(sql: str) -> frozenset[str]:
@@ -170,6 +176,7 @@ def read_model(sql_path: Path) -> Model:
         complete_with=meta.complete_with,
         materialized=keys.config.materialized == "table",
         monthly=meta.monthly,
+        by_date=meta.by_date,
         unit_tests=file.unit_tests,
         daily=DAILY_FOLDER in sql_path.parts,
         refs=table_refs(sql) - {AS_OF_DATES, RUN_SETTINGS},
@@ -198,6 +205,24 @@ class ModelGraph:
             if model.monthly and (model.materialized or model.inputs or len(model.refs) != 1):
                 raise ModelError(f"{model.name}.yml: monthly: a view of one table's same day only")
         self.order = tuple(self._sorted())
+        for model in self.models.values():
+            if model.by_date:
+                self._check_by_date(model)
+
+    def _check_by_date(self, model: Model) -> None:
+        """Refuse a view by date whose dates cannot be made one after the other."""
+        if model.materialized or model.monthly or "ds" not in model.grain:
+            raise ModelError(f"{model.name}.yml: by_date: a view with ds in its grain only")
+        for ref in model.refs - self.sources.keys():
+            if not self.models[ref].by_date and self._reads_by_date(ref):
+                raise ModelError(
+                    f"{model.name}.yml: by_date: it reads {ref}, which is made after all views by "
+                    "date; mark that as well"
+                )
+
+    def _reads_by_date(self, name: str) -> bool:
+        """Whether a view reads a view by date, directly or through others."""
+        return any(self.models[view].by_date for view in self.views(name))
 
     def _sorted(self) -> Iterator[str]:
         done: set[str] = set()
@@ -245,32 +270,72 @@ class ModelGraph:
                     stack.append(ref)
         return [model for model in self.order if model in wanted]
 
+    def views_by_date(self, name: str) -> tuple[list[str], list[str], list[str]]:
+        """The views that a model reads: those before its views by date, these, and the others.
+
+        Monthly views are left out.
+        """
+        views = [view for view in self.views(name) if not self.models[view].monthly]
+        dated = [view for view in views if self.models[view].by_date]
+        after = [view for view in views if view not in dated and self._reads_by_date(view)]
+        return [view for view in views if view not in {*dated, *after}], dated, after
+
+    def passing_views(self, name: str) -> frozenset[str]:
+        """Views by date that nothing but views by date reads: a date's rows go with the date."""
+        before, dated, after = self.views_by_date(name)
+        kept = frozenset().union(*(self.models[view].refs for view in [*before, *after, name]))
+        return frozenset(dated) - kept
+
     def table_inputs(self, name: str) -> dict[str, list[InputDays]]:
         """Tables that a model reads, directly or through views, and which days of them."""
-        inputs: dict[str, list[InputDays]] = {}
-        for days_by_table in (self.direct_inputs(name), self.monthly_inputs(name)):
-            for ref, wanted in days_by_table.items():
+        return self._tables(self.direct_inputs(name), self.monthly_inputs(name))
+
+    def inputs_at_once(self, name: str) -> dict[str, list[InputDays]]:
+        """Tables of which a range of dates takes in the rows of all its dates together.
+
+        Left out is what only passing views read, and rows that are read once for all dates.
+        """
+        passing = self.passing_views(name)
+        inputs = self._tables(
+            self._inputs(name, self._is_table, passing),
+            self._inputs(name, self._is_monthly, passing),
+        )
+        return {
+            table: [days for days in wanted if isinstance(days, Snapshot) or not days.read_once]
+            for table, wanted in inputs.items()
+        }
+
+    def _tables(self, *inputs: Mapping[str, list[InputDays]]) -> dict[str, list[InputDays]]:
+        """Inputs with the tables of monthly views in the place of these."""
+        tables: dict[str, list[InputDays]] = {}
+        for days_by_ref in inputs:
+            for ref, wanted in days_by_ref.items():
                 (table,) = self.models[ref].refs if self._is_monthly(ref) else (ref,)
-                known = inputs.setdefault(table, [])
+                known = tables.setdefault(table, [])
                 known += [days for days in wanted if days not in known]
-        return dict(sorted(inputs.items()))
+        return dict(sorted(tables.items()))
 
     def direct_inputs(self, name: str) -> dict[str, list[InputDays]]:
         """Tables that a model reads other than through monthly views, and which days of them."""
-        return self._inputs(name, lambda ref: ref in self.sources or self.models[ref].materialized)
+        return self._inputs(name, self._is_table)
 
     def monthly_inputs(self, name: str) -> dict[str, list[InputDays]]:
         """Monthly views that a model reads, directly or through views, and which days of them."""
         return self._inputs(name, self._is_monthly)
 
+    def _is_table(self, ref: str) -> bool:
+        return ref in self.sources or self.models[ref].materialized
+
     def _is_monthly(self, ref: str) -> bool:
         return ref in self.models and self.models[ref].monthly
 
-    def _inputs(self, name: str, is_wanted: Callable[[str], bool]) -> dict[str, list[InputDays]]:
+    def _inputs(
+        self, name: str, is_wanted: Callable[[str], bool], left_out: frozenset[str] = frozenset()
+    ) -> dict[str, list[InputDays]]:
         inputs: dict[str, list[InputDays]] = {}
         for reader in [*self.views(name), name]:
             model = self.models[reader]
-            if model.monthly:
+            if model.monthly or reader in left_out:
                 continue
             for ref in filter(is_wanted, sorted(model.refs)):
                 days = model.inputs.get(ref, Window())
