@@ -168,6 +168,26 @@ def test_errors_block_and_warnings_do_not(tmp_path: Path) -> None:
             refuse_failures("ages", "2024-03-11", run_tests(engine, "made", tests))
 
 
+def test_rows_with_a_key_that_comes_twice_are_counted(tmp_path: Path) -> None:
+    """Two null keys that count as different, one row too few, or two keys of one hash."""
+    grain = model_tests(graph_of(tmp_path), "ages")[0]
+    with open_engine(load_settings(tmp_path)) as engine:
+
+        def failing(keys: str) -> int:
+            engine.run(
+                f"create or replace table made as select * from (values {keys}) as t (ds, user_id)"
+            )
+            return run_tests(engine, "made", [grain])[0].failing
+
+        assert grain.unique == ("ds", "user_id")
+        assert failing("(1, 'a'), (1, 'b'), (2, 'a'), (null, 'a'), (1, null)") == 0
+        assert failing("(1, 'a'), (1, 'b'), (1, 'a'), (2, 'a'), (1, 'a')") == 3
+        assert failing("(null, 'a'), (1, 'b'), (null, 'a'), (null, null), (null, null)") == 4
+        engine.run("create macro hash(ds, user_id) as 7")
+        assert failing("(1, 'a'), (1, 'b'), (2, 'a')") == 0
+        assert failing("(1, 'a'), (1, 'a'), (2, 'a')") == 2
+
+
 def test_a_unit_test_gives_only_what_its_model_reads(tmp_path: Path) -> None:
     """Rows of a misspelled table, so that the example shows something else than it says."""
     settings = load_settings(tmp_path)
