@@ -38,6 +38,14 @@ kinds as (
     group by ds, user_id
 ),
 
+amount_entries as (
+    select
+        ds,
+        user_id,
+        unnest(map_entries(amounts)) as entry
+    from behaviors
+),
+
 amounts as (
     select
         ds,
@@ -45,15 +53,22 @@ amounts as (
         sorted_map(amount_key, amount) as amounts
     from (
         select
-            b.ds,
-            b.user_id,
-            k.amount_key,
-            stable_sum(b.amounts[k.amount_key]) as amount
-        from behaviors as b
-        cross join unnest(map_keys(b.amounts)) as k (amount_key)
-        group by b.ds, b.user_id, k.amount_key
+            ds,
+            user_id,
+            entry.key as amount_key,
+            stable_sum(entry.value) as amount
+        from amount_entries
+        group by ds, user_id, entry.key
     ) as by_key
     group by ds, user_id
+),
+
+hour_entries as (
+    select
+        ds,
+        user_id,
+        unnest(map_entries(hours)) as entry
+    from behaviors
 ),
 
 hours as (
@@ -63,13 +78,12 @@ hours as (
         sorted_map(hour_key, events) as hours
     from (
         select
-            b.ds,
-            b.user_id,
-            k.hour_key,
-            sum(b.hours[k.hour_key]) as events
-        from behaviors as b
-        cross join unnest(map_keys(b.hours)) as k (hour_key)
-        group by b.ds, b.user_id, k.hour_key
+            ds,
+            user_id,
+            entry.key as hour_key,
+            sum(entry.value) as events
+        from hour_entries
+        group by ds, user_id, entry.key
     ) as by_hour
     group by ds, user_id
 ),

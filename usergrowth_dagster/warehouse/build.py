@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.warehouse.earlier import text_version
+from usergrowth_dagster.warehouse.earlier import earlier_versions, text_version
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.maps import AS_ENTRIES, output_types, with_maps
 from usergrowth_dagster.warehouse.models import (
@@ -116,18 +116,28 @@ class Builder:
 
     def fingerprint(self, model: str, as_of: date) -> str:
         """Hash of all that an output day is made from: code, settings, and input files."""
-        named = {name: self.run_settings[name] for name in self.graph.settings(model)}
         return _fingerprint_of(
-            self.graph.code_version(model), named, self._input_files(model, as_of)
+            self.graph.code_version(model),
+            self._settings_read(model),
+            self._input_files(model, as_of),
         )
+
+    def _settings_read(self, model: str) -> dict[str, int]:
+        return {name: self.run_settings[name] for name in self.graph.settings(model)}
 
     def _is_current(self, model: str, as_of: date, fingerprint: str, known: str | None) -> bool:
         """Whether a day that stands was made from what it would be made from now."""
         if known in (fingerprint, None):
             return known == fingerprint
-        before = text_version(model, self.graph.code_version(model))
-        files = self._input_files(model, as_of)
-        return before is not None and known == _fingerprint_of(before, self.run_settings, files)
+        version, files = self.graph.code_version(model), self._input_files(model, as_of)
+        settings = self._settings_read(model)
+        same = {
+            _fingerprint_of(before, settings, files) for before in earlier_versions(model, version)
+        }
+        text = text_version(model, version)
+        if text is not None:
+            same.add(_fingerprint_of(text, self.run_settings, files))
+        return known in same
 
     def _input_files(self, model: str, as_of: date) -> list[str]:
         """Tables and names of the data files that an output day is made from."""
