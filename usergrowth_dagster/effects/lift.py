@@ -4,11 +4,14 @@
   for the difference between independent proportions, Statistics in Medicine 17:873-890, method 10,
   without continuity correction); it never leaves [-1, 1] and holds its level in small arms and near
   0 and 1, where the usual normal interval does not.
-* Several strata: the difference of rates weighted by the strata's users, each rate with Wilson's
-  interval at its effective users, put together as Newcombe does (:func:`stratified_difference`).
 * Ratio of rates: the log interval with half a return added to each arm (Walter 1975; statsmodels
   calls it ``log-adjusted``), finite unless the control arm has no return at all.
 * Difference of means: Welch (1947), unequal variances and his degrees of freedom.
+
+These intervals and their p-values are those of statsmodels. What it does not have is here:
+
+* Several strata: the difference of rates weighted by the strata's users, each rate with Wilson's
+  interval at its effective users, put together as Newcombe does (:func:`stratified_difference`).
 * Chances that differ between rows: weights of 1 / the chance of the row's arm, normalized within
   each arm (Hájek), variance by linearization (Lunceford and Davidian 2004, Statistics in Medicine
   23:2937-2960, eq. 5 without their credit for known chances, so that it is never too narrow).
@@ -73,49 +76,58 @@ def two_sided(z: float) -> float:
     return float(2 * ndtr(-abs(z)))
 
 
-def wilson(returns: float, users: float, z: float) -> tuple[float, float]:
-    """Wilson's score interval of a rate (Wilson 1927), at a normal quantile."""
-    rate = returns / users
-    shrink = 1 + z * z / users
-    middle = (rate + z * z / (2 * users)) / shrink
-    half = z / shrink * sqrt(max(0.0, rate * (1 - rate)) / users + z * z / (4 * users * users))
-    low = 0.0 if returns == 0 else max(0.0, middle - half)
-    high = 1.0 if returns >= users else min(1.0, middle + half)
+def wilson(returns: float, users: float, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a rate (Wilson 1927), within [0, 1]."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(returns, users, alpha=1 - level, method="wilson")
+    low = 0.0 if returns == 0 else max(0.0, float(low))
+    high = 1.0 if returns >= users else min(1.0, float(high))
     return low, high
 
 
 def rate_difference(counts: Counts, level: float = 0.95) -> Estimate:
     """The difference of two rates with Newcombe's interval."""
-    z = quantile(level)
-    low1, high1 = wilson(counts.treated_returns, counts.treated_users, z)
-    low0, high0 = wilson(counts.control_returns, counts.control_users, z)
-    p1, p0, value = counts.treated_rate, counts.control_rate, counts.difference
-    return Estimate(
-        value,
-        value - sqrt((p1 - low1) ** 2 + (high0 - p0) ** 2),
-        value + sqrt((high1 - p1) ** 2 + (p0 - low0) ** 2),
-        _score_p(counts),
-    )
-
-
-def _score_p(counts: Counts) -> float:
-    users = counts.treated_users + counts.control_users
-    pooled = (counts.treated_returns + counts.control_returns) / users
-    variance = pooled * (1 - pooled) * (1 / counts.treated_users + 1 / counts.control_users)
-    return two_sided(counts.difference / sqrt(variance)) if variance > 0 else 1.0
+    low, high = _interval(counts, level, compare="diff", method="newcomb")
+    value = counts.difference
+    return Estimate(value, min(low, value), max(high, value), _score_p(counts))
 
 
 def rate_change(counts: Counts, level: float = 0.95) -> Estimate | None:
     """The difference over the control rate: ratio less 1; None when no control user returned."""
     if counts.control_returns == 0:
         return None
-    a, b = counts.treated_returns + 0.5, counts.control_returns + 0.5
-    m, n = counts.treated_users + 0.5, counts.control_users + 0.5
-    half = quantile(level) * sqrt(max(0.0, 1 / a - 1 / m + 1 / b - 1 / n))
-    middle = log(a / m) - log(b / n)
+    low, high = _interval(counts, level, compare="ratio", method="log-adjusted")
     change = counts.treated_rate / counts.control_rate - 1
-    low = min(change, exp(middle - half) - 1)  # without returns half a one lies above none
-    return Estimate(change, low, exp(middle + half) - 1, _score_p(counts))
+    low = min(change, low - 1)  # without returns half a one lies above none
+    return Estimate(change, low, high - 1, _score_p(counts))
+
+
+def _interval(counts: Counts, level: float, *, compare: str, method: str) -> tuple[float, float]:
+    """An interval of two rates, as statsmodels names it."""
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
+    low, high = confint_proportions_2indep(
+        counts.treated_returns,
+        counts.treated_users,
+        counts.control_returns,
+        counts.control_users,
+        compare=compare,
+        method=method,
+        alpha=1 - level,
+    )
+    return float(low), float(high)
+
+
+def _score_p(counts: Counts) -> float:
+    """The p-value of the pooled score test; 1 where all or none returned."""
+    from statsmodels.stats.proportion import proportions_ztest
+
+    returns = [counts.treated_returns, counts.control_returns]
+    users = [counts.treated_users, counts.control_users]
+    if not 0 < sum(returns) < sum(users):
+        return 1.0
+    return float(proportions_ztest(returns, users)[1])
 
 
 def stratified_difference(strata: Sequence[Counts], level: float = 0.95) -> Estimate:
@@ -135,7 +147,6 @@ def stratified_difference(strata: Sequence[Counts], level: float = 0.95) -> Esti
         strata: the arms' counts in each stratum; every arm has users in every stratum.
         level: of the interval.
     """
-    z = quantile(level)
     sizes = [s.treated_users + s.control_users for s in strata]
     weights = [size / sum(sizes) for size in sizes]
     pooled = [
@@ -156,7 +167,7 @@ def stratified_difference(strata: Sequence[Counts], level: float = 0.95) -> Esti
         effective = 1 / sum(shares)
         if own > 0:  # never fewer than with all strata alike
             effective = max(effective, whole / own)
-        bounds.append(wilson(rate * effective, effective, z))
+        bounds.append(wilson(rate * effective, effective, level))
         variance += own
     (low1, high1), (low0, high0) = bounds
     value = p1 - p0
@@ -174,23 +185,19 @@ def _weighted(weights: Sequence[float], rates: Sequence[float]) -> float:
 
 
 def mean_difference(treated: "Array", control: "Array", level: float = 0.95) -> Estimate:
-    """The difference of two means by Welch; without an interval for an arm of fewer than two."""
-    from scipy.stats import t
+    """The difference of two means by Welch; without an interval for an arm of fewer than two.
+
+    Nor has it one where all rows of each arm are alike: nothing is known of how they would vary.
+    """
+    from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
     value = float(treated.mean() - control.mean())
-    if len(treated) < 2 or len(control) < 2:
+    if min(len(treated), len(control)) < 2 or not treated.var() + control.var() > 0:
         return Estimate(value)
-    parts = [float(arm.var(ddof=1)) / len(arm) for arm in (treated, control)]
-    variance = sum(parts)
-    if not variance > 0:
-        # all alike in both arms: nothing is known of how they would have varied
-        return Estimate(value)
-    freedom = variance**2 / sum(
-        part**2 / (len(arm) - 1) for part, arm in zip(parts, (treated, control), strict=True)
-    )
-    half = float(t.ppf((1 + level) / 2, freedom)) * sqrt(variance)
-    p_value = float(2 * t.sf(abs(value) / sqrt(variance), freedom))
-    return Estimate(value, value - half, value + half, p_value)
+    arms = CompareMeans(DescrStatsW(treated), DescrStatsW(control))
+    low, high = arms.tconfint_diff(alpha=1 - level, usevar="unequal")
+    p_value = arms.ttest_ind(usevar="unequal")[1]
+    return Estimate(value, float(low), float(high), float(p_value))
 
 
 def weighted_difference(

@@ -4,7 +4,7 @@ import re
 from dataclasses import asdict
 from datetime import date
 
-from usergrowth_dagster.effects.lift import quantile, wilson
+from usergrowth_dagster.effects.lift import wilson
 from usergrowth_dagster.effects.result import Effect, Estimate, Loss, Verdict, View
 
 STEP_WORDS = {
@@ -160,7 +160,7 @@ def day(value: date) -> str:
 
 def rate_interval(returned: int, users: int, level: float) -> tuple[float, float] | None:
     """Wilson's interval of a return rate; None without users."""
-    return wilson(returned, users, quantile(level)) if users else None
+    return wilson(returned, users, level) if users else None
 
 
 def cost_bounds(estimate: Estimate) -> str:
