@@ -1,5 +1,6 @@
 """What assets need from outside: the project of a home folder."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,9 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Progress, Project
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.settings.places import keep_private
+
+LOG_SECONDS = 1.0
+"""Time between two lines about progress in a run's log; each is a commit to a database."""
 
 _LISTENERS: list[Progress] = []
 
@@ -38,11 +42,15 @@ class ProjectResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     home: str = ""
 
     def open(self, context: dg.AssetExecutionContext | None = None) -> Project:
-        """The project, whose progress goes to the run's log."""
+        """The project, whose progress goes to the run's log, a step at most once a second."""
+        logged = -LOG_SECONDS
 
         def progress(stage: str, done: int, total: int) -> None:
-            if context:
+            nonlocal logged
+            now = time.monotonic()
+            if context and (done >= total or now - logged >= LOG_SECONDS):
                 context.log.info(f"{stage}: {done:,} of {total:,}")
+                logged = now
             tell(stage, done, total)
 
         keep_private()  # Dagster may have started this process itself
