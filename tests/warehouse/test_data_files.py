@@ -114,6 +114,19 @@ def test_a_stream_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert (warehouse.version("t"), warehouse.row_counts("t")) == (1, {DAY: 1})
 
 
+def test_a_file_that_cannot_be_written_leaves_none(tmp_path: Path) -> None:
+    """Files are written by several threads: one fails, and what the others wrote stays behind."""
+    days = [DAY + timedelta(days=place) for place in range(30)]
+    warehouse = Warehouse(Storage(str(tmp_path)))
+    warehouse.replace("t", rows_of(DAY), days=[DAY])
+    before = stored(tmp_path)
+    (tmp_path / "tables" / "t" / f"ds={days[20]}").write_text("no folder")
+    with pytest.raises(FileExistsError):
+        warehouse.replace("t", rows_of(*days), days=days)
+    assert stored(tmp_path) == before
+    assert (warehouse.version("t"), warehouse.row_counts("t")) == (1, {DAY: 1})
+
+
 def test_rows_of_another_scope_are_refused(tmp_path: Path) -> None:
     """The folder says the scope, so they would become rows of the one that is replaced."""
     rows = rows_of(DAY).append_column("task_id", pa.array(["autumn"]))

@@ -9,6 +9,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -26,6 +27,9 @@ ROW_GROUP_BYTES = 32 << 20
 
 OPEN_BYTES = 64 << 20
 """Bytes that the files of all days collect together before the one with most is written on."""
+
+WRITERS = 4
+"""Threads that write the last rows of files; together these are no more than ``OPEN_BYTES``."""
 
 _EPOCH = date(1970, 1, 1)
 
@@ -85,8 +89,12 @@ class DayFiles:
             max(self._open.values(), key=lambda file: file.waiting_bytes).flush()
 
     def finish(self) -> list[NewFile]:
-        """Write what is left and close the files; asked again, it says the same."""
-        return [file.finish() for file in self._open.values()]
+        """Write what is left and close the files; asked again, it returns the same.
+
+        Arrow encodes and writes without Python's lock, so that files share the cores.
+        """
+        with ThreadPoolExecutor(WRITERS) as threads:
+            return list(threads.map(_DayFile.finish, self._open.values()))
 
     def discard(self) -> None:
         """Remove the files, as far as that can be done."""
