@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from docs_site.markdown import code, number, sentence, table
-from usergrowth_dagster.control.campaign_schema import FORMS, campaign_schema
+from usergrowth_dagster.control.campaign import FORMS, campaign_schema
 
 HEAD = """\
 # Campaign file

@@ -16,7 +16,7 @@ from usergrowth_dagster.audience.draw import counted_cte, held_ctes
 from usergrowth_dagster.audience.eligibility import OUTCOMES
 from usergrowth_dagster.audience.holdout import ORIGIN, Holdout, arm, epoch_in_force
 from usergrowth_dagster.audience.policy import Budget, Money, Threshold, TopN
-from usergrowth_dagster.control.selection import block_of
+from usergrowth_dagster.control.campaign_blocks import block_of
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.engine import open_engine
 

@@ -7,7 +7,7 @@ from time import process_time
 import pytest
 
 from usergrowth_dagster.control.campaign import load_campaign, parse_campaign
-from usergrowth_dagster.control.schedule import ScheduleSpec
+from usergrowth_dagster.control.campaign_blocks import ScheduleSpec
 from usergrowth_dagster.control.tasks import load_spec
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.policy.contact import contact_rules

@@ -9,7 +9,7 @@ from effect_rows import outcomes, plan
 from scipy import stats
 
 from usergrowth_dagster.audience.holdout import epoch_in_force
-from usergrowth_dagster.control.selection import HoldoutSpec
+from usergrowth_dagster.control.campaign_blocks import HoldoutSpec
 from usergrowth_dagster.effects.analysis import analyse
 from usergrowth_dagster.effects.sample_ratio import THRESHOLD, Refused, sample_ratio
 

@@ -22,7 +22,7 @@ from usergrowth_dagster.audience.holdout import ORIGIN, arm, drawn_on, epoch_in_
 from usergrowth_dagster.audience.policy import Budget, Money, Threshold, TopN
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import load_campaign
-from usergrowth_dagster.control.selection import HoldoutSpec
+from usergrowth_dagster.control.campaign_blocks import HoldoutSpec
 from usergrowth_dagster.control.tasks import Task, task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.pipeline import score

@@ -25,7 +25,7 @@ from usergrowth_dagster.audience.holdout import (
     salt,
 )
 from usergrowth_dagster.audience.policy import MONEY
-from usergrowth_dagster.control.selection import block_of
+from usergrowth_dagster.control.campaign_blocks import block_of
 
 _PRICE = f"coalesce(cast(cost as {MONEY}), 0)"
 _NOTHING = f"cast(0 as {MONEY})"

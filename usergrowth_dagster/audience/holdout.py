@@ -25,7 +25,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from usergrowth_dagster.control.selection import block_of
+from usergrowth_dagster.control.campaign_blocks import block_of
 
 Arm = Literal["treatment", "control"]
 

@@ -1,23 +1,132 @@
-"""From a campaign file to the control records, in one transaction."""
+"""From a campaign file to the control records, in one transaction.
 
+Records are created or changed field by field, and :class:`Applied` reports what was done. Signature
+and texts are records with a review of their own, which several campaigns may share.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, RowMapping, Select, func, select
 
 from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.campaign import CampaignSpec
+from usergrowth_dagster.control.campaign_blocks import CampaignText
 from usergrowth_dagster.control.codes import (
     JobStatus,
     Kind,
     RepeatUnit,
+    ReviewStatus,
     ScheduleStatus,
+    TemplateType,
 )
-from usergrowth_dagster.control.store import ControlStore
+from usergrowth_dagster.control.store import TABLES, ControlStore, utc_now
 from usergrowth_dagster.control.tasks import refresh_tasks, register
-from usergrowth_dagster.control.texts import apply_content
-from usergrowth_dagster.control.upserts import Applied, Work
 from usergrowth_dagster.control.wall_clock import moment_of
 from usergrowth_dagster.errors import UserError
+
+
+@dataclass
+class Applied:
+    """What applying a campaign did.
+
+    ``created`` and ``changed`` name records (``template 'winter'``; changed ones with their
+    fields), ``notes`` say what a person should know, ``task_id`` is the task registered, if any.
+    """
+
+    campaign: str
+    created: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    task_id: str | None = None
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether everything was there already."""
+        return not self.created and not self.changed
+
+    def __str__(self) -> str:
+        """One sentence for a person."""
+        if self.unchanged:
+            parts = ["nothing has changed"]
+        else:
+            parts = [f"created {', '.join(self.created)}"] if self.created else []
+            parts += [f"changed {', '.join(self.changed)}"] if self.changed else []
+        return f"campaign {self.campaign!r}: " + "; ".join([*parts, *self.notes])
+
+
+class Work:
+    """One application inside one transaction."""
+
+    def __init__(self, store: ControlStore, connection: Connection, actor: str, name: str) -> None:
+        self.store, self.connection, self.actor = store, connection, actor
+        self.applied = Applied(name)
+
+    def upsert(
+        self, kind: Kind, name: str, values: Mapping[str, Any], fresh: Mapping[str, Any]
+    ) -> tuple[int, set[str]]:
+        """Create the named record, or change the fields that differ; returns id and those."""
+        table, now = TABLES[kind], utc_now()
+        label = f"{kind.replace('_', ' ')} {name!r}"
+        row = self.connection.execute(select(table).where(table.c.name == name)).mappings().first()
+        if row is None:
+            made = self.connection.execute(
+                table.insert().values(
+                    name=name, created_time=now, updated_time=now, **values, **fresh
+                )
+            )
+            record_id = int(made.inserted_primary_key[0])  # type: ignore[index]
+            self.applied.created.append(label)
+            status = fresh.get("status")
+            self.store.note(
+                self.connection, kind, record_id, self.actor, target=status, note="created"
+            )
+            return record_id, set()
+        differing = {key: value for key, value in values.items() if row[key] != value}
+        if differing:
+            self.connection.execute(
+                table.update().where(table.c.id == row["id"]).values(updated_time=now, **differing)
+            )
+        if names := ", ".join(sorted(_named(differing, row))):
+            self.applied.changed.append(f"{label}: {names}")
+            self.store.note(self.connection, kind, row["id"], self.actor, note=f"changed: {names}")
+        return int(row["id"]), set(differing)
+
+    def review_again(self, kind: Kind, record_id: int, name: str) -> None:
+        """Send a changed signature or template back to review."""
+        table = TABLES[kind]
+        status = self.connection.scalar(select(table.c.status).where(table.c.id == record_id))
+        if status is not ReviewStatus.REVIEWING:
+            self.store.move(
+                self.connection,
+                kind,
+                record_id,
+                ReviewStatus.REVIEWING,
+                self.actor,
+                note="content changed",
+                values={"reason": None},
+            )
+        self.applied.notes.append(f"{kind} {name!r} has changed and must be reviewed again")
+
+
+def _named(differing: Mapping[str, Any], row: RowMapping) -> list[str]:
+    """Names of changed fields; those of a campaign by their key paths in its file."""
+    if "spec" not in differing:
+        return list(differing)
+    new, old = _flat(differing["spec"]), _flat(row["spec"])
+    return [key for key in {**old, **new} if new.get(key) != old.get(key)]
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {path: value}
+    return {
+        key: part
+        for name, inner in value.items()
+        for key, part in _flat(inner, f"{path}.{name}" if path else name).items()
+    }
 
 
 def apply_campaign(store: ControlStore, spec: CampaignSpec, actor: str) -> Applied:
@@ -41,7 +150,7 @@ def apply_campaign(store: ControlStore, spec: CampaignSpec, actor: str) -> Appli
             },
             {},
         )
-        signature_id, template_ids = apply_content(work, spec, campaign_id)
+        signature_id, template_ids = _apply_content(work, spec, campaign_id)
         _schedule(work, spec, campaign_id, signature_id, template_ids)
         _training(work, spec, campaign_id)
         frozen, removed = refresh_tasks(store, connection, campaign_id, spec, actor)
@@ -177,3 +286,86 @@ def _training(work: Work, spec: CampaignSpec, campaign_id: int) -> None:
                 work.actor,
                 note="settings changed",
             )
+
+
+def _apply_content(work: Work, spec: CampaignSpec, campaign_id: int) -> tuple[int, list[int]]:
+    """Signature and template records; returns their ids, the template's own text first."""
+    reviewing = {"status": ReviewStatus.REVIEWING, "reason": None}
+    description = {"description": spec.signature.description}
+    name, key = spec.signature.name, "signature.name"
+    _guard_shared(work, Kind.SIGNATURE, name, description, campaign_id, key)
+    signature_id, changed = work.upsert(Kind.SIGNATURE, spec.signature.name, description, reviewing)
+    if changed:
+        work.review_again(Kind.SIGNATURE, signature_id, spec.signature.name)
+    texts = [_template(work, spec, text, signature_id, campaign_id) for text in spec.template.texts]
+    return signature_id, texts
+
+
+def _template(
+    work: Work, spec: CampaignSpec, text: CampaignText, signature_id: int, campaign_id: int
+) -> int:
+    """The template record of one text; returns its id."""
+    content = {
+        "content": text.content,
+        "subject": text.subject,
+        "type": TemplateType[spec.template.type.upper()],
+        "signature_id": signature_id,
+    }
+    fresh: dict[str, Any] = {"status": ReviewStatus.REVIEWING, "reason": None}
+    if text.code:
+        content["template_code"] = text.code
+        _guard_code(work, text)
+    else:
+        newest = work.connection.scalar(select(func.max(schema.template.c.id)))
+        fresh["template_code"] = f"UG_{(newest or 0) + 1:06d}"
+    key = "template.name" if text.key == "template" else text.key
+    _guard_shared(work, Kind.TEMPLATE, text.name, content, campaign_id, key)
+    template_id, changed = work.upsert(Kind.TEMPLATE, text.name, content, fresh)
+    if changed:
+        work.review_again(Kind.TEMPLATE, template_id, text.name)
+    return template_id
+
+
+def _guard_code(work: Work, text: CampaignText) -> None:
+    """Refuse a provider's template code that another template has."""
+    table = schema.template
+    other = work.connection.scalar(
+        select(table.c.name).where(table.c.template_code == text.code, table.c.name != text.name)
+    )
+    if other:
+        raise UserError(
+            f"campaign {work.applied.campaign!r}: {text.key}.code: {text.code} is the code of "
+            f"template {other!r}; a template has one name and one code",
+            code="campaign.conflict",
+        )
+
+
+def _guard_shared(
+    work: Work, kind: Kind, name: str, values: Mapping[str, Any], campaign_id: int, key: str
+) -> None:
+    """Refuse to change a text that another campaign sends: each apply would undo the other's."""
+    table = TABLES[kind]
+    row = work.connection.execute(select(table).where(table.c.name == name)).mappings().first()
+    if row is None or all(row[field] == value for field, value in values.items()):
+        return
+    used = schema.schedule.c[f"{kind}_id"] == row["id"]
+    if kind is Kind.TEMPLATE:
+        used |= schema.schedule.c.id.in_(_schedules_of_variant(row["id"]))
+    other = work.connection.scalar(
+        select(schema.campaign.c.name)
+        .join(schema.schedule, schema.schedule.c.campaign_id == schema.campaign.c.id)
+        .where(used, schema.campaign.c.id != campaign_id)
+        .limit(1)
+    )
+    if other:
+        raise UserError(
+            f"campaign {work.applied.campaign!r}: {key}: {kind} {name!r} is used by "
+            f"campaign {other!r} with another content; choose another name",
+            code="campaign.conflict",
+        )
+
+
+def _schedules_of_variant(template_id: int) -> Select[tuple[int]]:
+    """Ids of the schedules that have a template as one of several texts, beside their own."""
+    table = schema.schedule_variant
+    return select(table.c.schedule_id).where(table.c.template_id == template_id)

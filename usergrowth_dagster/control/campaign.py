@@ -1,7 +1,10 @@
-"""The campaign file: one YAML, one campaign, every key checked.
+"""The campaign file: one YAML, one campaign, every key checked; and its JSON schema for editors.
 
 The vendor's own job settings are understood too: ``training: {algorithm: sms_recall, op_target:
 sms, start_date: "20220101", …}`` and ``selection: {percentage_threshold: 0.5, exe_date: …}``.
+
+The schema is that of the pydantic models, with the forms that only YAML has: a bare algorithm, "on
+upload", "now", and times without seconds or a zone. The vendor's settings have no place in it.
 """
 
 import hashlib
@@ -22,13 +25,17 @@ from pydantic import (
     model_validator,
 )
 
-from usergrowth_dagster.control.contact import ContactSpec
-from usergrowth_dagster.control.effect import EffectSpec
-from usergrowth_dagster.control.schedule import ScheduleSpec
-from usergrowth_dagster.control.selection import HoldoutSpec, SelectionSpec
-from usergrowth_dagster.control.template import TemplateSpec
+from usergrowth_dagster.control.campaign_blocks import (
+    ContactSpec,
+    EffectSpec,
+    HoldoutSpec,
+    ScheduleSpec,
+    SelectionSpec,
+    TemplateSpec,
+)
 from usergrowth_dagster.control.values import (
     FROM_FILE,
+    NOW,
     ON_UPLOAD,
     Day,
     Execution,
@@ -37,7 +44,6 @@ from usergrowth_dagster.control.values import (
     Strict,
     key_error,
 )
-from usergrowth_dagster.control.vendor import from_vendor
 from usergrowth_dagster.learning.problems import any_block, campaign_kinds, problem_called
 from usergrowth_dagster.learning.problems.base import Block
 from usergrowth_dagster.yaml_file import explain, read_mapping, read_text
@@ -46,6 +52,17 @@ TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """A task id is a folder's name and part of table predicates, so it is kept plain."""
 REPEATED_TASK_LENGTH = 55
 """Longest name of a task whose audience is decided again: ``-yyyymmdd`` is added each time."""
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+FORMS: dict[str, dict[str, Any]] = {
+    "date": {"type": ["string", "integer"], "pattern": r"^\d{4}-?\d{2}-?\d{2}$"},
+    "date-time": {
+        "type": "string",
+        "pattern": r"^\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2})?$",
+    },
+    "time": {"type": "string", "pattern": r"^\d{1,2}:\d{2}(:\d{2})?$"},
+}
+"""How each kind of time is written in a campaign file, by its name in JSON Schema."""
 
 
 def _block_of(value: Any) -> Any:
@@ -60,6 +77,8 @@ if TYPE_CHECKING:
     Algorithm = Block
 else:
     Algorithm = Annotated[any_block(), BeforeValidator(_block_of)]
+
+
 """Which question the model answers about a user, with its settings."""
 
 
@@ -141,7 +160,7 @@ class CampaignSpec(Strict):
     @model_validator(mode="before")
     @classmethod
     def _vendor(cls, value: Any) -> Any:
-        return from_vendor(value) if isinstance(value, dict) else value
+        return _from_vendor(value) if isinstance(value, dict) else value
 
     @field_validator("population")
     @classmethod
@@ -268,3 +287,68 @@ def parse_campaign(text: str, source: str = "campaign") -> CampaignSpec:
 def load_campaign(path: Path | str) -> CampaignSpec:
     """A campaign from a YAML file; errors as in :func:`parse_campaign`."""
     return parse_campaign(read_text(Path(path)), str(path))
+
+
+def _from_vendor(spec: dict[str, Any]) -> dict[str, Any]:
+    """The vendor's job settings in our places; a place that is already taken is an error."""
+    spec = dict(spec)
+
+    def take(section: str, key: str) -> Any:
+        held = spec.get(section)
+        if not isinstance(held, dict) or key not in held:
+            return None
+        spec[section] = {name: value for name, value in held.items() if name != key}
+        return held[key]
+
+    def put(target: str, value: Any, origin: str) -> None:
+        if value is None:
+            return
+        if target in spec:
+            raise ValueError(f"{origin} and {target} say the same; keep one")
+        spec[target] = value
+
+    put("algorithm", take("training", "algorithm"), "training.algorithm")
+    put("execution_date", take("selection", "exe_date"), "selection.exe_date")
+    target = take("training", "op_target")
+    if target is not None:
+        named = spec.get("algorithm")
+        spec["algorithm"] = {**({"kind": named} if isinstance(named, str) else named or {})}
+        if spec["algorithm"].setdefault("op_target", target) != target:
+            raise ValueError("training.op_target and algorithm.op_target differ; keep one")
+    threshold = take("selection", "percentage_threshold")
+    if threshold is not None:
+        if "threshold" in spec["selection"]:
+            raise ValueError("selection.percentage_threshold and threshold: keep one")
+        spec["selection"]["threshold"] = threshold
+    return spec
+
+
+def campaign_schema() -> dict[str, Any]:
+    """The schema (JSON Schema 2020-12) of a campaign file."""
+    schema = _as_written(CampaignSpec.model_json_schema())
+    keys = schema["properties"]
+    keys["execution_date"] = {
+        "description": f'a day, or "{ON_UPLOAD}": each new upload by itself',
+        "anyOf": [FORMS["date"], {"const": ON_UPLOAD}],
+    }
+    keys["algorithm"] = {
+        "description": "which question the model answers; its kind alone is enough",
+        "anyOf": [{"type": "string"}, keys["algorithm"]],
+    }
+    schema["$defs"]["HoldoutSpec"]["properties"]["epoch"]["type"] = ["string", "integer"]
+    start = schema["$defs"]["ScheduleSpec"]["properties"]["execute_time"]
+    start["anyOf"] = [{"const": NOW}, *(form for form in start["anyOf"] if "const" not in form)]
+    return {"$schema": DIALECT, **schema, "title": "usergrowth campaign"}
+
+
+def _as_written(part: Any) -> Any:
+    """A part of the schema without generated titles, and with times as YAML files have them."""
+    if isinstance(part, list):
+        return [_as_written(one) for one in part]
+    if not isinstance(part, dict):
+        return part
+    if "format" in part:
+        rest = {name: value for name, value in part.items() if name != "format"}
+        return rest | FORMS[part["format"]]
+    kept = (pair for pair in part.items() if not (pair[0] == "title" and isinstance(pair[1], str)))
+    return {name: _as_written(value) for name, value in kept}

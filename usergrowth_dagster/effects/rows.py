@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.control.template import ARM_NAMES
+from usergrowth_dagster.control.campaign_blocks import ARM_NAMES
 from usergrowth_dagster.effects.result import Altered
 from usergrowth_dagster.effects.sample_ratio import Refused
 from usergrowth_dagster.ranks import UPLIFT

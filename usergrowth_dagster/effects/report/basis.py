@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from usergrowth_dagster.control.campaign import CampaignSpec
-from usergrowth_dagster.control.selection import FallbackSpec, SelectionSpec
+from usergrowth_dagster.control.campaign_blocks import FallbackSpec, SelectionSpec
 from usergrowth_dagster.effects.returns import return_rule
 from usergrowth_dagster.learning.problems import problem_called
 from usergrowth_dagster.ranks import SCORE, UPLIFT

@@ -23,13 +23,13 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.campaign_blocks import SelectionSpec
 from usergrowth_dagster.control.codes import (
     Kind,
     OccurrenceState,
     RepeatUnit,
     ReviewStatus,
 )
-from usergrowth_dagster.control.selection import SelectionSpec
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.control.tasks import repeated_task_id
 from usergrowth_dagster.messaging.dispatching.alerts import post

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from usergrowth_dagster.control.campaign import CampaignSpec
-from usergrowth_dagster.control.template import CampaignText
+from usergrowth_dagster.control.campaign_blocks import CampaignText
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.texts.billing import (
     MAX_CHARACTERS,
