@@ -9,11 +9,14 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from docs_site.markdown import code, number, sentence, table
-from usergrowth_dagster.settings import Settings, settings_class
-from usergrowth_dagster.settings.delivery import DeliverySettings
-from usergrowth_dagster.settings.effects import EffectSettings
+from usergrowth_dagster.settings import (
+    DeliverySettings,
+    EffectSettings,
+    LearningSettings,
+    Settings,
+    settings_class,
+)
 from usergrowth_dagster.settings.gateways import gateway_settings
-from usergrowth_dagster.settings.learning import LearningSettings
 
 HEAD = """\
 # Settings

@@ -21,8 +21,7 @@ from usergrowth_dagster.messaging.texts.refusals import (
     promised_words,
     words_of,
 )
-from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.settings.delivery import OPT_IN_WORDS, OPT_OUT_WORDS
+from usergrowth_dagster.settings import OPT_IN_WORDS, OPT_OUT_WORDS, load_settings
 
 WORDS = built_in_words()
 MARKS = [

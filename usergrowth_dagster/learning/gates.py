@@ -2,7 +2,7 @@
 
 ``positives`` (enough of either class), ``features`` (what it takes is there when scoring),
 ``leakage`` (the canary of :mod:`leakage`), ``calibration``, ``champion`` (not worse than the
-version that scores now). Bounds are in ``settings/learning.py``.
+version that scores now). Bounds are in ``settings/__init__.py``.
 """
 
 from collections.abc import Mapping

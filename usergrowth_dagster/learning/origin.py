@@ -13,8 +13,7 @@ from usergrowth_dagster.learning.config import TrainingConfig, last_label_day
 from usergrowth_dagster.learning.encoding import FeatureSpec
 from usergrowth_dagster.learning.metrics import Evaluation
 from usergrowth_dagster.learning.splits import TimeSplit
-from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.settings.learning import LearningSettings
+from usergrowth_dagster.settings import LearningSettings, Settings
 
 Progress = Callable[[str], None]
 

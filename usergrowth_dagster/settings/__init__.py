@@ -7,13 +7,21 @@ from the default.
 
 import codecs
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date, datetime, time
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, PositiveInt, ValidationError, create_model, field_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    create_model,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -24,12 +32,26 @@ from pydantic_settings import (
 from usergrowth_dagster.days import check_day
 from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.settings import machine
-from usergrowth_dagster.settings.delivery import DeliverySettings
-from usergrowth_dagster.settings.effects import EffectSettings
-from usergrowth_dagster.settings.gateways import gateway_settings
-from usergrowth_dagster.settings.learning import LearningSettings
+from usergrowth_dagster.settings.gateways import DRY_RUN, gateway_settings
 from usergrowth_dagster.settings.places import refusal, sqlite_url, table_refusal
 from usergrowth_dagster.settings.toml_file import line_of, read_toml
+
+OPT_OUT_TEXTS = ["拒收请回复R", "回T退订", "Reply STOP"]
+_CARRIER_WORDS = (
+    "STOP,STOPALL,STOP ALL,UNSUBSCRIBE,UNSUB,CANCEL,END,QUIT,REVOKE,OPT OUT,OPTOUT,REMOVE,ARRET"
+)
+_CHINESE_LETTERS = ["T", "TD", "N", "R"]
+_CHINESE_WORDS = "退订,退訂,拒收,取消,取消订阅,取消訂閱,QX,0000,00000"
+OPT_OUT_WORDS = (
+    _CARRIER_WORDS.split(",")
+    + _CHINESE_LETTERS
+    + _CHINESE_WORDS.split(",")
+    + [f"回{letter}" for letter in _CHINESE_LETTERS]
+    + [f"{letter}退订" for letter in _CHINESE_LETTERS]
+)
+"""Replies that refuse: the words of carriers and of the FCC, and those of mainland China."""
+OPT_IN_WORDS = ["START", "UNSTOP"]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 CONFIG_NAME = "usergrowth.toml"
 MISSING_VALUES = (
@@ -49,6 +71,189 @@ MISSING_VALUES = (
     "#NULL!",
 )
 """What programs and spreadsheets write where there is no value, as they spell it."""
+
+
+class DeliverySettings(BaseSettings):
+    """Everything about sending that an operator may set; part of ``Settings``."""
+
+    message_price: float = Field(
+        0.045, ge=0, description="price of one message segment, in currency"
+    )
+    email_price: float = Field(0.0, ge=0, description="price of one e-mail, in currency")
+    currency: str = Field("CNY", description="currency of prices and budgets")
+    billing: Literal["mainland", "international"] = Field(
+        "mainland", description="how message segments are counted"
+    )
+    gateway: str = Field(
+        DRY_RUN, description="gateway that texts are submitted to (docs/gateways.md); file: dry run"
+    )
+    email_gateway: str = Field(
+        DRY_RUN,
+        description="gateway that e-mails are submitted to (docs/gateways.md); file: dry run",
+    )
+    default_country: str | None = Field(
+        None,
+        description="ISO code (CN, US …) of the country of phone numbers that are written without "
+        "one; default: such numbers are refused",
+    )
+    fictional_numbers: bool | None = Field(
+        None,
+        description="whether the numbers of the example worlds (+999 and ten digits) count as "
+        "numbers; default: only while the gateway is file (dry run)",
+    )
+    gateway_rate: PositiveFloat | None = Field(
+        None, description="messages a second by gateway and signature; default: the gateway's own"
+    )
+    gateway_burst: PositiveInt | None = Field(
+        None, description="messages that may go out at once after a pause; default: one second's"
+    )
+    gateway_timeout: PositiveFloat = Field(
+        20.0, le=90, description="seconds that one call of a provider may take"
+    )
+    send_from: time = Field(time(8), description="no text before it, in the recipient's own time")
+    send_until: time = Field(
+        time(21, 59), description="no text from it on, in the recipient's own time"
+    )
+    send_within_hours: Annotated[PositiveInt, Field(le=720)] = Field(
+        24, description="hours after its time that an occurrence may still go out"
+    )
+    timezone_key: str = Field(
+        "timezone", description="population column or user attribute with an IANA time zone"
+    )
+    cap_messages: PositiveInt | None = Field(
+        3, description="messages a person may get in cap_days, over all campaigns; null: no cap"
+    )
+    cap_days: PositiveInt = Field(7, description="days that cap_messages counts")
+    min_gap_hours: float = Field(
+        0.0, ge=0, description="hours since a person's last message before the next one"
+    )
+    number_cap: PositiveInt = Field(
+        50, description="the provider's limit of promotions per number, signature and 24 hours"
+    )
+    max_audience_days: PositiveInt = Field(
+        3, description="an audience decided longer ago than this is not sent to"
+    )
+    opt_out_texts: list[str] = Field(
+        OPT_OUT_TEXTS, min_length=1, description="a promotion must hold one of these"
+    )
+    opt_out_words: list[str] = Field(
+        OPT_OUT_WORDS, description="replies that refuse, beside the built-in ones (these here)"
+    )
+    opt_out_contained: bool = Field(
+        True, description="a longer reply that holds a refusal refuses too (Stop. Thank you)"
+    )
+    opt_in_words: list[str] = Field(OPT_IN_WORDS, description="replies that lift a refusal")
+    opt_out_scope: Literal["everywhere", "signature"] = Field(
+        "everywhere", description="what a refusal holds for"
+    )
+    callback_url: str | None = Field(
+        None, description="public root URL of `usergrowth serve`, passed to providers"
+    )
+    serve_port: Annotated[PositiveInt, Field(le=65535)] = Field(
+        8321, description="port of `usergrowth serve`"
+    )
+    serve_connections: Annotated[PositiveInt, Field(ge=20, le=100_000)] = Field(
+        500, description="connections that `usergrowth serve` holds open at once"
+    )
+    stop_after_failures: NonNegativeInt = Field(
+        50,
+        description="messages that fail with one cause (rejected, or reported as undelivered) "
+        "after which a campaign is stopped, where more than nine of ten fail; ten times as many "
+        "where the causes differ or belong to each person; 0: never",
+    )
+    stall_minutes: PositiveInt = Field(
+        15, description="a due occurrence without any progress for so long is reported as stalled"
+    )
+
+    @field_validator("default_country")
+    @classmethod
+    def _known_country(cls, value: str | None) -> str | None:
+        import phonenumbers
+
+        if value is None or value in phonenumbers.SUPPORTED_REGIONS:
+            return value
+        raise ValueError(f"{value!r} is not the ISO code of a country, in capitals: CN, US …")
+
+    @property
+    def reads_fictional(self) -> bool:
+        """Whether the numbers of the example worlds count as numbers."""
+        if self.fictional_numbers is not None:
+            return self.fictional_numbers
+        return self.gateway == DRY_RUN
+
+
+class EffectSettings(BaseSettings):
+    """What an operator may set about control groups; part of ``Settings``."""
+
+    global_holdout_share: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.02, description="share of all users whom no campaign texts, to measure all of them"
+    )
+    global_holdout_epoch: str = Field(
+        "1", min_length=1, description="another epoch draws the global control group afresh"
+    )
+    global_holdout_rotate_days: PositiveInt | None = Field(
+        91, description='draws it afresh every so many days; "null": only with the epoch'
+    )
+    export_touches: bool = Field(
+        True,
+        description="what our own campaigns sent, and whom they held out, lands as operation rows; "
+        "false where another system lands the same touches already",
+    )
+
+    simulated_people: bool = Field(
+        False,
+        description="people of this home are simulated and answer what the dry run writes to "
+        "files, so that its reports measure them; else a dry run texts nobody and shows no effect",
+    )
+
+    @field_validator("global_holdout_rotate_days", mode="before")
+    @classmethod
+    def _never(cls, value: Any) -> Any:
+        return None if value == "null" else value  # TOML and the environment have no null
+
+
+class LearningSettings(BaseSettings):
+    """What an operator may set about models; part of ``Settings``."""
+
+    min_positives_train: PositiveInt = Field(
+        50, description="a version whose train slice has fewer rows of either class is rejected"
+    )
+    min_positives_test: PositiveInt = Field(20, description="the same of its test slice")
+    min_positives_slice: PositiveInt = Field(
+        20, description="a part of the users with fewer rows of either class shows no figures"
+    )
+    max_calibration_error: Share = Field(
+        0.02, description="calibration error that is allowed beyond what chance alone shows"
+    )
+    refresh_level_days: Annotated[int, Field(ge=0, le=90)] = Field(
+        0,
+        description="days of the newest closed labels that scoring takes the level of its "
+        "probabilities from; 0 keeps the level of the training",
+    )
+    leak_auc: Annotated[float, Field(ge=0.5, le=1)] = Field(
+        0.99, description="a feature that alone ranks the label so well is taken for a leak"
+    )
+    leak_dependence: Share = Field(
+        0.1, description="a feature without which log-loss rises by so much is taken for a leak"
+    )
+    leak_jump: Share = Field(
+        0.1, description="a feature's own AUC may rise by so much over that in the version before"
+    )
+    trusted_features: tuple[str, ...] = Field(
+        (), description="columns known on the execution date, which the leakage gate leaves alone"
+    )
+    max_unseen_share: Share = Field(
+        0.95, description="scoring fails when more of a column's values are new to the model"
+    )
+    drift_notice: Annotated[float, Field(gt=0)] = Field(
+        0.1, description="population stability index from which a feature is named as shifted"
+    )
+    drift_warning: Annotated[float, Field(gt=0)] = Field(
+        0.25, description="population stability index from which a feature has drifted"
+    )
+    drift_weight: Share = Field(
+        0.25, description="a check warns when drifted features carry so much of a model's weight"
+    )
 
 
 class Settings(DeliverySettings, EffectSettings, LearningSettings):

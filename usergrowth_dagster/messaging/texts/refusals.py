@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.settings.delivery import OPT_IN_WORDS, OPT_OUT_WORDS
+from usergrowth_dagster.settings import OPT_IN_WORDS, OPT_OUT_WORDS, Settings
 
 LONGEST = 1_000
 """Characters of a reply that are looked at. Texts are cut before they are normalized, since the
