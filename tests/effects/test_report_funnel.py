@@ -12,7 +12,7 @@ from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.effects.report.funnel import STEPS, TEXTED, Fate, build_funnel, check
 from usergrowth_dagster.effects.report.words import LOSS_WORDS, loss_words
 from usergrowth_dagster.effects.result import Funnel, Loss
-from usergrowth_dagster.explain.sentences import SKIP_WORDS
+from usergrowth_dagster.explain.story import SKIP_WORDS
 
 
 @st.composite

@@ -15,8 +15,7 @@ from chain_world import PHONE, D, World, cli, copy_home, errors, output, rows, s
 from usergrowth_dagster.audience.eligibility import OUTCOMES
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.explain.sentences import task_sentence
-from usergrowth_dagster.explain.story import Story
+from usergrowth_dagster.explain.story import Story, task_sentence
 from usergrowth_dagster.explain.why import why
 from usergrowth_dagster.messaging.gateways.protocol import Found, Receipt
 from usergrowth_dagster.messaging.people.person import Contact

@@ -15,9 +15,7 @@ from usergrowth_dagster.audience.eligibility import OUTCOMES
 from usergrowth_dagster.audience.policy import Policy, Threshold, TopN
 from usergrowth_dagster.control.tasks import task
 from usergrowth_dagster.explain import why as why_module
-from usergrowth_dagster.explain.sentences import outcome_sentence
-from usergrowth_dagster.explain.steps import steps_of
-from usergrowth_dagster.explain.story import Cut, Story
+from usergrowth_dagster.explain.story import Cut, Story, outcome_sentence, steps_of
 from usergrowth_dagster.learning.artifacts import load
 from usergrowth_dagster.learning.calibration import apply_knots, logit
 from usergrowth_dagster.learning.contributions import contributions

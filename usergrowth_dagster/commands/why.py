@@ -7,8 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from usergrowth_dagster.commands.show import Say, Shows, ShowTable
-from usergrowth_dagster.explain.sentences import at, outcome_sentence
-from usergrowth_dagster.explain.story import Story, Why
+from usergrowth_dagster.explain.story import Story, Why, at, outcome_sentence
 from usergrowth_dagster.explain.why import why
 from usergrowth_dagster.homes.home import open_home
 from usergrowth_dagster.project import Project

@@ -13,9 +13,7 @@ from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS
 from usergrowth_dagster.effects.outcomes import TABLE as OUTCOMES
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.explain.features import what_mattered
-from usergrowth_dagster.explain.sentences import task_sentence
-from usergrowth_dagster.explain.steps import sending_step, steps_of
-from usergrowth_dagster.explain.story import Cut, Story, Why
+from usergrowth_dagster.explain.story import Cut, Story, Why, sending_step, steps_of, task_sentence
 from usergrowth_dagster.learning.problems import problem_called
 from usergrowth_dagster.messaging.people.forget import forgotten_since
 from usergrowth_dagster.messaging.people.person import Contact, Record, read_person
