@@ -117,7 +117,7 @@ def test_no_other_module_doubles_quotes() -> None:
         for path in root.rglob("*.py")
         if path.name != "quoting.py" and (number := copies_of_the_rules(path.read_text("utf-8")))
     }
-    assert copies == {"output.py": 1, "touch_files.py": 1}
+    assert copies == {"output.py": 1, "touches.py": 1}
 
 
 def test_the_count_of_copies_sees_them() -> None:

@@ -20,7 +20,7 @@ from chain_world import (
 )
 
 from usergrowth_dagster.control.tasks import tasks_for
-from usergrowth_dagster.intake.again import register_repeats
+from usergrowth_dagster.intake.uploads import register_repeats
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.messaging.schedules.series import open_due_repeats
 from usergrowth_dagster.messaging.schedules.upcoming import next_due

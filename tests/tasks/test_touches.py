@@ -20,8 +20,13 @@ from usergrowth_dagster.control import codes, schema
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import parse_campaign
 from usergrowth_dagster.data.contracts import LANDING_TABLES
-from usergrowth_dagster.intake.touch_files import FILE_NAME, erase_from_touches, write_rows
-from usergrowth_dagster.intake.touches import ExportedDay, export_touches
+from usergrowth_dagster.intake.touches import (
+    FILE_NAME,
+    ExportedDay,
+    erase_from_touches,
+    export_touches,
+    write_rows,
+)
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.people.forget import forget
 from usergrowth_dagster.project import Project

@@ -109,8 +109,7 @@ def population_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefin
     meanings = contract.descriptions()
 
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:
-        from usergrowth_dagster.intake.again import register_repeats
-        from usergrowth_dagster.intake.uploads import withdraw_deleted
+        from usergrowth_dagster.intake.uploads import register_repeats, withdraw_deleted
         from usergrowth_dagster.pipeline.populate import load_population
 
         withdrawn = []

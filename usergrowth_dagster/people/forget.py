@@ -18,7 +18,7 @@ from usergrowth_dagster.control import audit
 from usergrowth_dagster.control.tasks import all_tasks
 from usergrowth_dagster.data.forgotten import Forgotten
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.intake.touch_files import erase_from_touches
+from usergrowth_dagster.intake.touches import erase_from_touches
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.people.forget import (
     Person,

@@ -8,8 +8,7 @@ from usergrowth_dagster.data.contracts import LANDING_TABLES
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.explain.nothing import late_tasks, no_task, shortened, unread_files
 from usergrowth_dagster.explain.rehearse import Rehearsed
-from usergrowth_dagster.intake.again import register_repeats
-from usergrowth_dagster.intake.uploads import register_uploads
+from usergrowth_dagster.intake.uploads import register_repeats, register_uploads
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.runs.execute import InterruptedRunError, execute
 from usergrowth_dagster.runs.reports import ChainReport, RunReport
