@@ -98,7 +98,7 @@ def tables(
     home: Home = None,
 ) -> None:
     """Check the kept state of each table against its log; change nothing without --rebuild."""
-    from usergrowth_dagster.homes.table_states import rebuild_states, state_faults
+    from usergrowth_dagster.homes.doctor import rebuild_states, state_faults
     from usergrowth_dagster.project import Project
     from usergrowth_dagster.settings import load_settings
     from usergrowth_dagster.settings.places import keep_private
