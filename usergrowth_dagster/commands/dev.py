@@ -13,7 +13,7 @@ from pathlib import Path
 from usergrowth_dagster.commands.show import Say
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.store import client
-from usergrowth_dagster.runs.unfinished import open_instance
+from usergrowth_dagster.runs.execute import open_instance
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.settings.places import sqlite_file
 
