@@ -1,4 +1,4 @@
-"""The addresses that providers post to.
+"""The addresses that providers post to, and what they are answered with.
 
 ``/<gateway>/<kind>``, where the gateway is a registered one and its ``routes`` have the kind, such
 as ``dlr`` and ``mo``. ``/<gateway>/<token>/<kind>`` is the same with the credential
@@ -16,6 +16,8 @@ No answer and no line of the log holds a query, a token or a number.
 
 import asyncio
 import contextlib
+import hmac
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -27,9 +29,11 @@ from starlette.concurrency import run_in_threadpool
 
 from usergrowth_dagster.control.store import open_store
 from usergrowth_dagster.errors import SetUpError, UserError
+from usergrowth_dagster.messaging.credentials import credential
 from usergrowth_dagster.messaging.gateways.protocol import (
     Brings,
     Callback,
+    CallbackAnswer,
     Gateway,
     Receipt,
     Reply,
@@ -40,9 +44,11 @@ from usergrowth_dagster.messaging.gateways.registry import gateways
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.operations.replies import reread_replies
 from usergrowth_dagster.messaging.people.phones import open_vault
-from usergrowth_dagster.serve import answers
 from usergrowth_dagster.serve.inbox import Busy, Inbox
 from usergrowth_dagster.settings import Settings
+
+TOKEN = "callback_token"
+"""Credential: the part of the path that stands for a proof of origin."""
 
 _BODY_SECONDS = 20.0
 _ANSWER_SECONDS = 12.0  # providers hang up after some 15 seconds, and come again
@@ -105,10 +111,10 @@ class _Receiver:
             await asyncio.wait_for(run_in_threadpool(ask), _ANSWER_SECONDS)
         except Exception as error:
             LOG.error("the database does not answer: %s", type(error).__name__)
-            return answers.refused(503, "the database does not answer")
+            return _refused(503, "the database does not answer")
         if not self.inbox.works:
-            return answers.refused(503, "the writer has ended; start the service again")
-        return answers.said(200, 0, f"ok, {self.inbox.waiting} waiting")
+            return _refused(503, "the writer has ended; start the service again")
+        return _said(200, 0, f"ok, {self.inbox.waiting} waiting")
 
     async def receive(self, request: Request) -> Response:
         """One call of a provider."""
@@ -118,16 +124,16 @@ class _Receiver:
         gateway = gateways().get(name)
         brings = gateway.routes.get(kind) if gateway else None
         if gateway is None or brings is None:
-            return answers.refused(404, "there is no such address")
+            return _refused(404, "there is no such address")
         why = ""
         try:
             answer = await self._take(request, gateway, brings)
         except _Refused as refusal:
             why = refusal.sentence
-            answer = answers.refused(refusal.status, why)
+            answer = _refused(refusal.status, why)
         except Exception as error:
             why = f"unexpected {type(error).__name__}"  # its text might hold a number
-            answer = answers.refused(503, "this could not be stored now; come again")
+            answer = _refused(503, "this could not be stored now; come again")
         took = (time.monotonic() - began) * 1000
         level = logging.INFO if answer.status_code < 400 else logging.WARNING
         line = (request.method, name, kind, answer.status_code, took, why)
@@ -141,7 +147,7 @@ class _Receiver:
             url=self._public_url(request),
         )
         if request.method == "GET" and (page := gateway.page(brings, callback)):
-            return answers.answered(page)
+            return _answered(page)
         if request.method not in gateway.methods:
             raise _Refused(405, f"this address takes {' or '.join(sorted(gateway.methods))}")
         token = request.path_params.get("token")
@@ -154,7 +160,7 @@ class _Receiver:
             raise _Refused(503, "too much is waiting; come again") from None
         except TimeoutError:
             raise _Refused(503, "the database takes long; come again") from None
-        return answers.answered(gateway.confirm(brings, items))
+        return _answered(gateway.confirm(brings, items))
 
     def _parse(
         self, kind: type[Gateway], token: str | None, callback: Callback, brings: Brings
@@ -173,7 +179,7 @@ class _Receiver:
             raise not_ready from None
         self._gateways[name] = gateway
         try:
-            answers.check_origin(self.settings, kind, token, callback, brings)
+            _check_origin(self.settings, kind, token, callback, brings)
             if brings is Brings.REPLIES:
                 return gateway.parse_replies(callback)
             return gateway.parse_receipts(callback)
@@ -218,3 +224,49 @@ async def _body(request: Request, limit: int, keeps: int) -> bytes:
     except TimeoutError:
         raise _Refused(408, f"the body did not come within {_BODY_SECONDS:.0f} seconds") from None
     return bytes(body)
+
+
+def _answered(answer: CallbackAnswer) -> Response:
+    """A gateway's own answer."""
+    return Response(answer.body, media_type=answer.media_type)
+
+
+def _said(status: int, code: int, sentence: str) -> Response:
+    """``{"code": …, "msg": …}``; a temporary trouble asks to come again."""
+    return Response(
+        json.dumps({"code": code, "msg": sentence}, ensure_ascii=False),
+        status_code=status,
+        media_type="application/json",
+        headers={"Retry-After": "5"} if status == 503 else {},
+    )
+
+
+def _refused(status: int, sentence: str) -> Response:
+    """Nothing was stored."""
+    return _said(status, status, sentence)
+
+
+def _check_origin(
+    settings: Settings,
+    gateway: type[Gateway],
+    token: str | None,
+    callback: Callback,
+    brings: Brings,
+) -> None:
+    """Ask for the token in the path where the callback itself cannot prove who calls.
+
+    That is the dry-run gateway, and e-mails that a mail server hands over.
+
+    Raises:
+        UnsignedError: the token is missing or wrong.
+    """
+    if token is None and gateway.proves_origin(brings, callback):
+        return
+    expected = credential(settings.home, TOKEN, required=False)
+    if expected is None:
+        raise UnsignedError(
+            f"this address needs the credential {TOKEN} to be set, and its value in the path: "
+            f"/{gateway.name}/<{TOKEN}>/…"
+        )
+    if not hmac.compare_digest((token or "").encode("utf-8", "replace"), expected.encode()):
+        raise UnsignedError(f"the path must hold the {TOKEN}: /{gateway.name}/<{TOKEN}>/…")
