@@ -195,7 +195,7 @@ class World:
 
 def build(root: Path) -> None:
     """Make both homes below a folder."""
-    from usergrowth_dagster.examples.worlds import offers, synthetic
+    from usergrowth_dagster.examples.worlds import synthetic
     from usergrowth_dagster.homes.home import make_home
 
     landed = root / "landed"
@@ -206,7 +206,7 @@ def build(root: Path) -> None:
     project = Project(settings)
     synthetic.write_landing(world, project.landing)
     for task in ("care", "comeback"):
-        offers.write_population(world, project.landing, task, D)
+        synthetic.write_population(world, project.landing, task, D)
     (landed / "landing" / "population" / "comeback" / "_SUCCESS").touch()
     succeeded(cli(landed, "backfill", "--from", str(FIRST), "--to", str(day(1)), "--only-ingest"))
     decided = copy_home(landed, root / "decided")

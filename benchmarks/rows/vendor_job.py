@@ -11,8 +11,11 @@ from measured import ROOT, Row, Size, Used, python
 
 from usergrowth_dagster.commands.campaigns import apply_files
 from usergrowth_dagster.examples.datasets import SYNTHETIC_DAYS, example
-from usergrowth_dagster.examples.worlds.offers import write_population
-from usergrowth_dagster.examples.worlds.synthetic import SyntheticWorld, write_landing
+from usergrowth_dagster.examples.worlds.synthetic import (
+    SyntheticWorld,
+    write_landing,
+    write_population,
+)
 from usergrowth_dagster.homes.home import make_home, open_home
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.runs.execute import execute

@@ -24,9 +24,8 @@ from effect_rows import D, outcomes, plan
 
 from usergrowth_dagster.effects.interim import analysis_day
 from usergrowth_dagster.effects.rows import Plan
-from usergrowth_dagster.examples.worlds._chain import Calendar
 from usergrowth_dagster.examples.worlds._population import Users, draw_users
-from usergrowth_dagster.examples.worlds._simulation import Asked, Lives, live
+from usergrowth_dagster.examples.worlds._simulation import Asked, Calendar, Lives, live
 
 WINDOW = 28
 _FIRST, _APART, _ITEMS = 60, 30, 60

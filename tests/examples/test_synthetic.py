@@ -10,11 +10,11 @@ import pytest
 
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.examples.worlds.offers import write_population
 from usergrowth_dagster.examples.worlds.synthetic import (
     SyntheticWorld,
     truth_of,
     write_landing,
+    write_population,
 )
 
 SMALL = SyntheticWorld(users=900, days=50, start=date(2024, 1, 1), seed=11)
@@ -176,8 +176,8 @@ def test_chance_of_return_equals_a_walk_through_the_states() -> None:
     """
     import numpy as np
 
-    from usergrowth_dagster.examples.worlds._chain import Calendar, chance_of_return
     from usergrowth_dagster.examples.worlds._population import draw_users
+    from usergrowth_dagster.examples.worlds._simulation import Calendar, chance_of_return
 
     users = draw_users(3, 0, 12, 60)
     calendar = Calendar(weekday=2, day_of_year=330, days=60)

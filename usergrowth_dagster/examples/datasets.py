@@ -39,7 +39,7 @@ class Example:
         return rows
 
     def _write_synthetic(self, project: Project) -> dict[str, int]:
-        from usergrowth_dagster.examples.worlds import offers, synthetic
+        from usergrowth_dagster.examples.worlds import synthetic
 
         world = synthetic.SyntheticWorld(
             users=self.users,
@@ -49,7 +49,7 @@ class Example:
         )
         rows = synthetic.write_landing(world, project.landing, progress=project.progress)
         for task in ("comeback", "care"):
-            offers.write_population(world, project.landing, task, self.execution_date)
+            synthetic.write_population(world, project.landing, task, self.execution_date)
         return rows
 
 
@@ -127,7 +127,7 @@ def write_tiny_example(home: Path, project: Project) -> Path:
     Raises:
         UserError: landing files or the campaign file are there already; nothing is written.
     """
-    from usergrowth_dagster.examples.worlds import offers, synthetic
+    from usergrowth_dagster.examples.worlds import synthetic
 
     path = home / "campaigns" / "example.yaml"
     if path.exists():
@@ -145,7 +145,7 @@ def write_tiny_example(home: Path, project: Project) -> Path:
         users=TINY_USERS, days=TINY_DAYS, start=SYNTHETIC_START, items=60
     )
     synthetic.write_landing(world, project.landing)
-    offers.write_population(world, project.landing, "example", TINY_DAY)
+    synthetic.write_population(world, project.landing, "example", TINY_DAY)
     source = files("usergrowth_dagster.examples") / "campaigns" / "example.yaml"
     path.parent.mkdir(exist_ok=True)
     write_schema(path.parent / FILE_NAME)

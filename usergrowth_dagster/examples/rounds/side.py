@@ -11,7 +11,7 @@ from usergrowth_dagster.commands.campaigns import apply_files
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.examples.rounds.plan import SEEN_DAYS, RoundPlan
 from usergrowth_dagster.examples.worlds.living import LivingWorld
-from usergrowth_dagster.examples.worlds.offers import write_population
+from usergrowth_dagster.examples.worlds.synthetic import write_population
 from usergrowth_dagster.homes.home import make_home, open_home
 from usergrowth_dagster.intake.touches import HOLDOUT, bind_touches
 from usergrowth_dagster.project import Project

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from usergrowth_dagster.examples.worlds._chain import STATES
 from usergrowth_dagster.examples.worlds._landing import kvs
 from usergrowth_dagster.examples.worlds._population import (
     CATEGORIES,
@@ -16,7 +15,7 @@ from usergrowth_dagster.examples.worlds._population import (
     item_prices,
     uniform,
 )
-from usergrowth_dagster.examples.worlds._simulation import COPIES, NEVER, Lives, Touches
+from usergrowth_dagster.examples.worlds._simulation import COPIES, NEVER, STATES, Lives, Touches
 from usergrowth_dagster.quoting import literals
 
 if TYPE_CHECKING:

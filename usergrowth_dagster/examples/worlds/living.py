@@ -14,10 +14,9 @@ import numpy as np
 
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.examples.worlds._chain import Calendar
 from usergrowth_dagster.examples.worlds._landing import Progress, write_days
 from usergrowth_dagster.examples.worlds._population import Array, Users, draw_users
-from usergrowth_dagster.examples.worlds._simulation import COPIES, Asked, Lives, live
+from usergrowth_dagster.examples.worlds._simulation import COPIES, Asked, Calendar, Lives, live
 from usergrowth_dagster.examples.worlds._synthetic_rows import (
     USER_ID,
     bind,
