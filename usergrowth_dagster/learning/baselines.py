@@ -25,9 +25,9 @@ def simple_specs(spec: FeatureSpec) -> dict[str, FeatureSpec]:
     * ``recency``: days since the last behavior alone
     * ``rfm``: recency, frequency and money of 30 and 90 days
     """
-    found: dict[str, FeatureSpec] = {}
+    specs: dict[str, FeatureSpec] = {}
     for name, columns in (("recency", RECENCY_COLUMNS), ("rfm", RFM_COLUMNS)):
         kept = tuple(f for f in spec.features if f.column in columns)
-        if kept and kept not in [known.features for known in found.values()]:
-            found[name] = spec.model_copy(update={"features": kept})
-    return found
+        if kept and kept not in [known.features for known in specs.values()]:
+            specs[name] = spec.model_copy(update={"features": kept})
+    return specs

@@ -119,13 +119,13 @@ def fit_candidates(
     del ready, grown
     started("blend")
     source = FOLDS if calibrate is None else LATER
-    found: dict[ModelKind, _Uncalibrated] = {
+    fitted: dict[ModelKind, _Uncalibrated] = {
         **simple,
         "logistic": logistic,
         "lightgbm": boosted,
         "blend": _blend(logistic, boosted),
     }
-    return {kind: _calibrated(kind, one, source, horizon_days) for kind, one in found.items()}
+    return {kind: _calibrated(kind, one, source, horizon_days) for kind, one in fitted.items()}
 
 
 def _fit(

@@ -44,11 +44,11 @@ def write_card(summary: Summary) -> str:
 def headline(summary: Summary, status: str) -> str:
     """The card in short, for a version's description: question, gates, main figures."""
     failed = [g for g in summary["gates"] if not g["passed"]]
-    found = summary["metrics"][summary["champion"]]
+    champion = summary["metrics"][summary["champion"]]
     lines = [
         f"**{question(summary)}** Registered as *{status.replace('_', ' ')}*.",
-        f"AUC {interval(found['auc'])}, log-loss {interval(found['log_loss'])}; the top 40 % hold "
-        f"{interval(found['capture_40'], percent=True)} of the positives.",
+        f"AUC {interval(champion['auc'])}, log-loss {interval(champion['log_loss'])}; the top 40 % "
+        f"hold {interval(champion['capture_40'], percent=True)} of the positives.",
         *(f"Gate **{g['name']}** failed: {g['reason']}." for g in failed),
         summary["sentence"],
         "The whole card is the run's artifact `model_card.md`. To approve or reject: set the tag "
@@ -142,13 +142,13 @@ def _gates(summary: Summary) -> str:
 
 
 def _figures(summary: Summary) -> str:
-    found = summary["metrics"]
+    metrics = summary["metrics"]
     first = summary["champion"]
-    names = [first, *(name for name in found if name != first)]
+    names = [first, *(name for name in metrics if name != first)]
     lines = [
-        (meaning, *(interval(found[name].get(metric)) for name in names))
+        (meaning, *(interval(metrics[name].get(metric)) for name in names))
         for metric, meaning in METRICS.items()
-        if metric in found[first]
+        if metric in metrics[first]
     ]
     header = ("on the test slice", *(f"**{n}**" if n == first else n for n in names))
     return (
@@ -209,11 +209,11 @@ def _calibration(summary: Summary) -> str:
 
 def _upkeep(summary: Summary) -> str:
     """How the test slice would have fared with other maps; empty for a version without it."""
-    found = summary.get("upkeep")
-    if not found:
+    upkeep = summary.get("upkeep")
+    if not upkeep:
         return ""
     names = ("log_loss", "ece", "ace")
-    lines = [(way, *(interval(figures[name]) for name in names)) for way, figures in found.items()]
+    lines = [(way, *(interval(figures[name]) for name in names)) for way, figures in upkeep.items()]
     return (
         "\n\nThe version scores with its map fitted again on all labels closed by "
         f"{summary['execution_date']}, the test slice included. What that habit is worth shows "
@@ -225,9 +225,9 @@ def _upkeep(summary: Summary) -> str:
 
 
 def _features(summary: Summary) -> str:
-    told = summary["directions"]
+    directions = summary["directions"]
     lines = [
-        (f"`{name}`", f"{weight:.3f}", told.get(name, ""))
+        (f"`{name}`", f"{weight:.3f}", directions.get(name, ""))
         for name, weight in list(summary["importance"].items())[:SHOWN]
     ]
     return (

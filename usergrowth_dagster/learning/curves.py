@@ -24,12 +24,12 @@ def curves(label: "NDArray[Any]", score: "NDArray[Any]") -> dict[str, "Floats"]:
     ranked = Ranked(y, np.asarray(score, dtype=np.float64), probability=False)
     mass = np.diff(np.r_[ranked.starts, len(y)]).astype(np.float64)
     hits = np.add.reduceat(ranked.label, ranked.starts)
-    seen, found = np.cumsum(mass), np.cumsum(hits)
+    seen, captured = np.cumsum(mass), np.cumsum(hits)
     return {
         "seen": seen / seen[-1],
-        "recall": found / found[-1],
-        "fall_out": (seen - found) / (seen[-1] - found[-1]),
-        "precision": found / seen,
+        "recall": captured / captured[-1],
+        "fall_out": (seen - captured) / (seen[-1] - captured[-1]),
+        "precision": captured / seen,
     }
 
 

@@ -123,15 +123,15 @@ def compare(reference: Histogram, counts: Sequence[int], name: str, settings: Se
     """One feature's shift from the training."""
     from scipy.stats import chi2
 
-    found = psi(reference.counts, counts)
+    index = psi(reference.counts, counts)
     n, m = sum(reference.counts), sum(counts)
     bins = sum(1 for a, b in zip(reference.counts, counts, strict=True) if a or b)
     chance = float(chi2.ppf(SURE, max(bins - 1, 1))) * (1 / n + 1 / m) if n and m else 0.0
-    above = found > chance
+    above = index > chance
     level: Level = "same"
-    if above and found > settings.drift_notice:
-        level = "drifted" if found > settings.drift_warning else "shifted"
-    return Shift(name, found, chance, level)
+    if above and index > settings.drift_notice:
+        level = "drifted" if index > settings.drift_warning else "shifted"
+    return Shift(name, index, chance, level)
 
 
 def drift_of_frame(
@@ -151,18 +151,18 @@ def drift_of_frame(
         rows += len(frame)
         for f in compared:
             if f.label in reference.features:
-                found = reference.features[f.label].count(frame[f.name].to_numpy())
-                counts[f.label] = counts.get(f.label, 0) + found
+                counted = reference.features[f.label].count(frame[f.name].to_numpy())
+                counts[f.label] = counts.get(f.label, 0) + counted
     shifts = [
-        compare(reference.features[label], found.tolist(), label, settings)
-        for label, found in counts.items()
+        compare(reference.features[label], counted.tolist(), label, settings)
+        for label, counted in counts.items()
     ]
     shifts.sort(key=lambda s: (-s.psi, s.feature))
     own = None
     if score is not None:
         values = np.asarray(score, dtype=np.float64)
-        found = reference.score.count(values[~np.isnan(values)])
-        own = compare(reference.score, found.tolist(), SCORE, settings)
+        counted = reference.score.count(values[~np.isnan(values)])
+        own = compare(reference.score, counted.tolist(), SCORE, settings)
     moved = [s.feature for s in shifts if s.level == "drifted"]
     weight = sum(reference.weights.get(name, 0.0) for name in moved)
     warns = weight > settings.drift_weight or (own is not None and own.level == "drifted")

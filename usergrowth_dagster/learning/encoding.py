@@ -138,9 +138,9 @@ class FeatureMismatch(BaseModel):
     def sentence(self) -> str:
         """One sentence for logs and metadata."""
         parts = [
-            f"{name.replace('_', ' ')}: {', '.join(found[:8])}{' …' if len(found) > 8 else ''}"
-            for name, found in self.model_dump().items()
-            if found
+            f"{name.replace('_', ' ')}: {', '.join(values[:8])}{' …' if len(values) > 8 else ''}"
+            for name, values in self.model_dump().items()
+            if values
         ]
         return "; ".join(parts) or "the features are those of the training set"
 

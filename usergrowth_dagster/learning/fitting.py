@@ -79,17 +79,17 @@ def fit_spec(
     return FeatureSpec(
         features=tuple(features),
         columns=columns,
-        keys={c: tuple(found) for c, found in keys.items()},
+        keys={c: tuple(kept) for c, kept in keys.items()},
         constant=tuple(constant),
         ignored=tuple(c for c in types if c in left_out or (c in kinds and kinds[c] is None)),
     )
 
 
 def _kept_keys(
-    found: Sequence[tuple[str, str, int]], maps: Sequence[str], max_keys: int
+    by_column: Sequence[tuple[str, str, int]], maps: Sequence[str], max_keys: int
 ) -> dict[str, list[str]]:
     kept: dict[str, list[str]] = {c: [] for c in maps}
-    for column, key, _ in found:
+    for column, key, _ in by_column:
         if len(kept[column]) < max_keys:
             kept[column].append(key)
     return {column: sorted(keys) for column, keys in kept.items()}
@@ -151,10 +151,10 @@ def _categories(
         f"qualify row_number() over (partition by name order by n desc, v) <= {top_n} "
         "order by name, v"
     )
-    found: dict[str, list[str]] = {f.name: [] for f in wanted}
+    seen: dict[str, list[str]] = {f.name: [] for f in wanted}
     for name, value in rows:
-        found[name].append(value)
-    return {name: tuple(values) for name, values in found.items()}
+        seen[name].append(value)
+    return {name: tuple(values) for name, values in seen.items()}
 
 
 def _present(engine: Engine, relation: str, where: str, features: Sequence[Feature]) -> set[str]:

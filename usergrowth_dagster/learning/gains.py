@@ -72,7 +72,7 @@ def gains(
     y = np.asarray(label, dtype=np.float64)
     ranked = Ranked(y, np.asarray(score, dtype=np.float64), probability=False)
     cluster = np.unique(clusters, return_inverse=True)[1]
-    found = _figures(ranked, np.ones((1, len(y))))
+    point = _figures(ranked, np.ones((1, len(y))))
     blocks = [
         _figures(ranked, weights[:, ranked.order])
         for weights in resample_weights(cluster, resamples, seed)
@@ -84,7 +84,7 @@ def gains(
                 float(values[0, place]),
                 np.concatenate([*(block[name][:, place] for block in blocks), np.empty(0)]),
             )
-            for name, values in found.items()
+            for name, values in point.items()
         }
         everyone = share == 100
         table.append(
@@ -109,14 +109,14 @@ def _figures(ranked: Ranked, weights: "Floats") -> dict[str, "Floats"]:
     mass, hits = ranked.steps(weights)
     seen, positives = np.cumsum(mass, axis=1), np.cumsum(hits, axis=1)
     total, every = seen[:, -1], positives[:, -1]
-    found = np.column_stack(
+    figures = np.column_stack(
         [gain_at(seen, positives, mass, hits, total * share / 100) for share in SHARES]
     )
     q = np.array(SHARES) / 100
     with np.errstate(divide="ignore", invalid="ignore"):
-        capture = found / every[:, None]
-        response = found / (total[:, None] * q)
-        rest = (every[:, None] - found) / (total[:, None] * (1 - q))
+        capture = figures / every[:, None]
+        response = figures / (total[:, None] * q)
+        rest = (every[:, None] - figures) / (total[:, None] * (1 - q))
         return {
             "capture": capture,
             "lift": capture / q,

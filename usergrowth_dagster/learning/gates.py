@@ -42,15 +42,15 @@ class Gate:
 def positives_gate(trained: TrainedModels, settings: Settings) -> Gate:
     """The train and the test slice hold enough rows of the rarer class to learn and judge by."""
     least = {"train": settings.min_positives_train, "test": settings.min_positives_test}
-    told, passed = [], True
+    sentences, passed = [], True
     for name, bound in least.items():
         rows, positives = trained.counts[name]
         few, kind = min((positives, "positive"), (rows - positives, "negative"))
         enough = few >= bound
         passed = passed and enough
         verb = "at least" if enough else "fewer than"
-        told.append(f"{few:,} {kind} rows in the {name} slice, {verb} {bound}")
-    return Gate("positives", passed, "; ".join(told))
+        sentences.append(f"{few:,} {kind} rows in the {name} slice, {verb} {bound}")
+    return Gate("positives", passed, "; ".join(sentences))
 
 
 def features_gate(trained: Trained, serving: Mapping[str, str] | None) -> Gate:
@@ -67,11 +67,13 @@ def features_gate(trained: Trained, serving: Mapping[str, str] | None) -> Gate:
     retyped = sorted(c for c in kinds if c in serving and kind_of(serving[c]) != kinds[c])
     if not missing and not retyped:
         return Gate("features", True, f"all {len(kinds)} columns are there when people are scored")
-    told = []
+    sentences = []
     if missing:
-        told.append(f"{', '.join(missing)} will be missing when people are scored")
-    told += [f"{c} is a {kinds[c]} here and {serving[c]} when people are scored" for c in retyped]
-    return Gate("features", False, "; ".join(told))
+        sentences.append(f"{', '.join(missing)} will be missing when people are scored")
+    sentences += [
+        f"{c} is a {kinds[c]} here and {serving[c]} when people are scored" for c in retyped
+    ]
+    return Gate("features", False, "; ".join(sentences))
 
 
 def _taken(trained: Trained) -> set[str]:
@@ -114,28 +116,28 @@ def leakage_gate(
     """
     if not label_gap_holds(trained):
         return Gate("leakage", False, "a label was not closed before the next slice or before D")
-    found = trained.screening
+    screening = trained.screening
     trusted = {f.label for f in trained.spec.features if is_trusted(f, settings)}
-    alone = {name: auc for name, auc in found.alone.items() if name not in trusted}
-    told = [
+    alone = {name: auc for name, auc in screening.alone.items() if name not in trusted}
+    sentences = [
         f"{name} gives away the label with AUC {auc:.3f} by itself"
         for name, auc in alone.items()
         if auc >= settings.leak_auc
     ]
-    if found.dependence is not None:
-        fall = found.dependence.fall
-        names = " and ".join(found.dependence.features)
-        told.append(
+    if screening.dependence is not None:
+        fall = screening.dependence.fall
+        names = " and ".join(screening.dependence.features)
+        sentences.append(
             f"{names} {'know' if ' and ' in names else 'knows'} what no other feature does: "
             f"{fall.value:.0%} [{fall.low:.0%}, {fall.high:.0%}] of the log-loss goes with it"
         )
-    told += _jumps(trained, alone, before or {}, settings.leak_jump)
-    if told:
+    sentences += _jumps(trained, alone, before or {}, settings.leak_jump)
+    if sentences:
         advice = (
             "; see where it comes from: if it is known on the day of the snapshot, name it in the "
             "setting trusted_features, or approve the version with a reason"
         )
-        return Gate("leakage", False, "; ".join(told) + advice)
+        return Gate("leakage", False, "; ".join(sentences) + advice)
     name, auc = next(iter(alone.items()), ("none", 0.5))
     return Gate(
         "leakage",
@@ -149,7 +151,7 @@ def _jumps(
     trained: TrainedModels, alone: Mapping[str, float], before: Mapping[str, Any], bound: float
 ) -> list[str]:
     """Features that tell far more by themselves than in the version before, beyond chance."""
-    told = []
+    sentences = []
     rows = before.get("rows", {}).get("test", {})
     seen = trained.screening.seen
     then = before.get("screened") or (rows.get("rows", 0), rows.get("positives", 0))
@@ -157,10 +159,10 @@ def _jumps(
         now = alone.get(name, 0.0)
         error = _error(now, *seen) ** 2 + _error(known, *then) ** 2
         if now - known > bound + SURE * error**0.5:
-            told.append(
+            sentences.append(
                 f"{name} has AUC {now:.3f} by itself, and had {known:.3f} in the version before"
             )
-    return told
+    return sentences
 
 
 def _error(auc: float, rows: int, positives: int) -> float:
@@ -196,7 +198,7 @@ def champion_gate(
         reason = f"{kept} version {version} has not seen: too few to compare the two"
         return Gate("champion", True, reason)
     own, _ = flat_rows(engine, relation, trained.spec, trained.config, where)
-    found = evaluate(
+    evaluation = evaluate(
         label,
         {
             "new": trained.models[trained.champion].model.score(own),
@@ -206,12 +208,13 @@ def champion_gate(
         resamples=RESAMPLES,
         seed=settings.seed,
     )
-    gap: Interval = found.difference("log_loss", "new", "old")
+    new, old = (evaluation.metrics[name]["log_loss"].value for name in ("new", "old"))
+    gap: Interval = evaluation.difference("log_loss", "new", "old")
     passed = gap.low <= 0
     verb = "is not above" if gap.value <= 0 else "differs by chance from" if passed else "is above"
     reason = (
-        f"log-loss {found.metrics['new']['log_loss'].value:.4f} {verb} that of version {version} "
-        f"({found.metrics['old']['log_loss'].value:.4f}) on {len(label)} test rows; paired "
+        f"log-loss {new:.4f} {verb} that of version {version} "
+        f"({old:.4f}) on {len(label)} test rows; paired "
         f"difference {gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
     )
     return Gate("champion", passed, reason)

@@ -44,11 +44,11 @@ def lean(model: CalibratedModel, spec: FeatureSpec, frame: "pd.DataFrame") -> di
 
     rows = frame.iloc[np.linspace(0, len(frame) - 1, min(SAMPLE, len(frame))).astype(int)]
     parts = row_parts(model, spec, rows)
-    found = {
+    leans = {
         f.label: Lean(float(parts[:, i].std()), _direction(f.kind, rows[f.name], parts[:, i]))
         for i, f in enumerate(spec.features)
     }
-    return dict(sorted(found.items(), key=lambda item: (-item[1].weight, item[0])))
+    return dict(sorted(leans.items(), key=lambda item: (-item[1].weight, item[0])))
 
 
 def row_parts(

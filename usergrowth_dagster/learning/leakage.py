@@ -193,11 +193,11 @@ class _Losses:
         named: tuple[str, ...] = ()
         first: Interval | None = None
         for _ in range(ROUNDS):
-            found = self._dependence(settings, named)
-            if found is None:
+            next_set = self._dependence(settings, named)
+            if next_set is None:
                 break
-            named += found.features
-            first = first or found.fall
+            named += next_set.features
+            first = first or next_set.fall
         return Dependence(named, first) if first else None
 
     def _dependence(self, settings: Settings, out: tuple[str, ...]) -> Dependence | None:
@@ -254,12 +254,12 @@ class _Losses:
         if len(removed) == 1:
             return tuple(removed)
         half = (rest.sum() - full.sum()) / 2
-        found = []
+        guilty = []
         for name in removed:
             others = [*out, *(other for other in removed if other != name)]
             if rest.sum() - self._without(others)[0].sum() >= half:
-                found.append(name)
-        return tuple(found or removed)
+                guilty.append(name)
+        return tuple(guilty or removed)
 
 
 def _loss(label: "NDArray[np.int64]", share: "Floats") -> "Floats":

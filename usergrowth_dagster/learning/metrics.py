@@ -128,21 +128,21 @@ class Ranked:
 
         with np.errstate(divide="ignore", invalid="ignore"):
             mass, hits = self.steps(weights)
-            seen, found = np.cumsum(mass, axis=1), np.cumsum(hits, axis=1)
-            total, positives = seen[:, -1], found[:, -1]
+            seen, captured = np.cumsum(mass, axis=1), np.cumsum(hits, axis=1)
+            total, positives = seen[:, -1], captured[:, -1]
             miss = mass - hits
-            above = found - hits / 2
+            above = captured - hits / 2
             out = {
                 "auc": (above * miss).sum(axis=1) / (positives * (total - positives)),
-                "pr_auc": np.where(seen > 0, hits * found / np.where(seen > 0, seen, 1), 0).sum(
+                "pr_auc": np.where(seen > 0, hits * captured / np.where(seen > 0, seen, 1), 0).sum(
                     axis=1
                 )
                 / positives,
             }
             for share in TOP_SHARES:
-                captured = gain_at(seen, found, mass, hits, total * share / 100) / positives
-                out[f"capture_{share}"] = captured
-                out[f"lift_{share}"] = captured / (share / 100)
+                capture = gain_at(seen, captured, mass, hits, total * share / 100) / positives
+                out[f"capture_{share}"] = capture
+                out[f"lift_{share}"] = capture / (share / 100)
             if self.probability:
                 out["log_loss"] = weights @ self.loss / total
                 residual = weights * self.residual
@@ -153,7 +153,7 @@ class Ranked:
 
 
 def gain_at(
-    seen: "Floats", found: "Floats", mass: "Floats", hits: "Floats", wanted: "Floats"
+    seen: "Floats", captured: "Floats", mass: "Floats", hits: "Floats", wanted: "Floats"
 ) -> "Floats":
     """Positives among the first ``wanted`` weight of each row, linear within a step."""
     import numpy as np
@@ -162,7 +162,7 @@ def gain_at(
     rows = np.arange(len(seen))
     step = mass[rows, at]
     part = np.where(step > 0, (wanted - (seen[rows, at] - step)) / np.where(step > 0, step, 1), 0)
-    gain: Floats = found[rows, at] - hits[rows, at] + part * hits[rows, at]
+    gain: Floats = captured[rows, at] - hits[rows, at] + part * hits[rows, at]
     return gain
 
 
@@ -186,9 +186,9 @@ class _Grouped:
 
         mass = np.add.reduceat(weights, self.starts, axis=1)
         hits = np.add.reduceat(weights * self.label, self.starts, axis=1)
-        found = np.cumsum(hits, axis=1)
-        before = found[:, self.first] - hits[:, self.first]
-        above = found - np.repeat(before, self.steps, axis=1) - hits / 2
+        captured = np.cumsum(hits, axis=1)
+        before = captured[:, self.first] - hits[:, self.first]
+        above = captured - np.repeat(before, self.steps, axis=1) - hits / 2
         pairs = np.add.reduceat(above * (mass - hits), self.first, axis=1)
         size = np.add.reduceat(mass, self.first, axis=1)
         positives = np.add.reduceat(hits, self.first, axis=1)
@@ -235,28 +235,28 @@ def evaluate(
     ones = np.ones((1, len(y)))
     values = {name: _figures(kept, ones) for name, kept in parts.items()}
     draws: dict[str, dict[str, list[Any]]] = {
-        name: {m: [] for m in found} for name, found in values.items()
+        name: {m: [] for m in by_metric} for name, by_metric in values.items()
     }
     for weights in resample_weights(cluster, resamples, seed):
         for name, kept in parts.items():
             for metric, drawn in _figures(kept, weights).items():
                 draws[name][metric].append(drawn)
     stacked = {
-        name: {m: np.concatenate([*d, np.empty(0)]) for m, d in found.items()}
-        for name, found in draws.items()
+        name: {m: np.concatenate([*d, np.empty(0)]) for m, d in by_metric.items()}
+        for name, by_metric in draws.items()
     }
     metrics = {
-        name: {m: as_interval(float(v[0]), stacked[name][m]) for m, v in found.items()}
-        for name, found in values.items()
+        name: {m: as_interval(float(v[0]), stacked[name][m]) for m, v in by_metric.items()}
+        for name, by_metric in values.items()
     }
     return Evaluation(metrics, stacked)
 
 
 def _figures(parts: Sequence["Ranked | _Grouped"], weights: "Floats") -> dict[str, "Floats"]:
-    found: dict[str, Floats] = {}
+    figures: dict[str, Floats] = {}
     for part in parts:
-        found |= part.figures(weights[:, part.order])
-    return found
+        figures |= part.figures(weights[:, part.order])
+    return figures
 
 
 def resample_weights(cluster: "Ints", resamples: int, seed: int) -> Iterator["Floats"]:
@@ -302,5 +302,5 @@ def means(
         for weights in resample_weights(cluster, resamples, seed)
     ]
     drawn = np.concatenate([*blocks, np.empty((0, values.shape[1]))])
-    found = values.mean(axis=0)
-    return {name: as_interval(float(found[i]), drawn[:, i]) for i, name in enumerate(columns)}
+    averages = values.mean(axis=0)
+    return {name: as_interval(float(averages[i]), drawn[:, i]) for i, name in enumerate(columns)}

@@ -121,8 +121,8 @@ class Trained:
             "last_label_day": self.last_label_day.isoformat(),
             "champion": champion,
             "metrics": {
-                name: {metric: figure.as_dict() for metric, figure in found.items()}
-                for name, found in self.evaluation.metrics.items()
+                name: {metric: figure.as_dict() for metric, figure in figures.items()}
+                for name, figures in self.evaluation.metrics.items()
             },
             "sentence": self.sentence,
             "slices": self.split.as_dict(),

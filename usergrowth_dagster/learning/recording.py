@@ -127,18 +127,18 @@ def _run_tags(summary: Mapping[str, Any]) -> dict[str, str]:
 
 def _params(summary: Mapping[str, Any]) -> dict[str, str]:
     names = ("execution_date", "champion", "features")
-    found = {**summary["config"], **{name: summary[name] for name in names}}
-    return {key: str(value) for key, value in found.items()}
+    params = {**summary["config"], **{name: summary[name] for name in names}}
+    return {key: str(value) for key, value in params.items()}
 
 
 def _figures(summary: Mapping[str, Any], own: str) -> dict[str, float]:
     """Every figure of the test slice by name, such as ``lightgbm/auc_low``."""
     flat: dict[str, float] = {}
-    for scorer, found in summary["metrics"].items():
+    for scorer, metrics in summary["metrics"].items():
         # a feature's name may hold what MLflow's names may not
         plain = "".join(c if c.isalnum() or c in "_-. /" else "-" for c in scorer)
         prefixes = [f"{plain}/", *([""] if scorer == own else [])]
-        for metric, parts in found.items():
+        for metric, parts in metrics.items():
             for part, value in parts.items():
                 if value is not None:
                     suffix = "" if part == "value" else f"_{part}"
@@ -190,14 +190,14 @@ def _log(
     run_id: str,
     figures: Mapping[str, float],
     settled: Mapping[str, str],
-    told: Mapping[str, str],
+    tag_values: Mapping[str, str],
 ) -> None:
     """Figures, parameters and tags, in as many requests as MLflow's limits want."""
     from mlflow.entities import Metric, Param, RunTag
 
     metrics = iter([Metric(key, value, 0, 0) for key, value in figures.items()])
     params = iter([Param(key, value) for key, value in settled.items()])
-    tags = iter([RunTag(key, value) for key, value in told.items()])
+    tags = iter([RunTag(key, value) for key, value in tag_values.items()])
     while True:
         parts = (
             list(islice(metrics, BATCH["metrics"] - BATCH["params"] - BATCH["tags"])),

@@ -78,8 +78,8 @@ def register(
 
 def find_fingerprint(settings: Settings, name: str, fingerprint: str) -> ModelRef | None:
     """The version made from exactly the same inputs, if there is one and its files are its own."""
-    found = versions(settings, name, tags={"fingerprint": fingerprint})
-    return found[-1] if found and _kept(found[-1]) else None
+    refs = versions(settings, name, tags={"fingerprint": fingerprint})
+    return refs[-1] if refs and _kept(refs[-1]) else None
 
 
 def _kept(ref: ModelRef) -> Before | None:

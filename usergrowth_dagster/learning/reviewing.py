@@ -68,8 +68,8 @@ def newest_model(
 def waiting_model(settings: Settings, name: str, config_hash: str, before: date) -> ModelRef | None:
     """The newest version for a label that waits for a person's word and could score a date."""
     settle(settings, name)
-    found = versions(settings, name, tags={"config_hash": config_hash})
-    return newest([r for r in found if r.status == "waiting_review" and r.last_label_day < before])
+    refs = versions(settings, name, tags={"config_hash": config_hash})
+    return newest([r for r in refs if r.status == "waiting_review" and r.last_label_day < before])
 
 
 def taken_back(settings: Settings, name: str, config_hash: str) -> ModelRef | None:
@@ -128,8 +128,8 @@ def review(
     ref = get_version(settings, name, version)
     if approve:
         if ref.status in ("rejected", "retired") and not why.strip():
-            told = ref.why or ", ".join(f"gate {name} failed" for name in ref.failed_gates)
-            failed = f" ({told})" if told else ""
+            reason = ref.why or ", ".join(f"gate {name} failed" for name in ref.failed_gates)
+            failed = f" ({reason})" if reason else ""
             raise UserError(
                 f"model {name}: version {version} is {ref.status}{failed}; to approve it all the "
                 'same give the reason with --why "…"',

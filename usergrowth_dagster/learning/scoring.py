@@ -89,8 +89,8 @@ def score(
         if batch.num_rows:
             chunk = pa.Table.from_batches([batch])
             unseen.count(chunk)
-            found = loaded.model.score(flat_frame(chunk, spec))
-            values = pa.array(shift_level(found, level) if level else found, pa.float64())
+            scores = loaded.model.score(flat_frame(chunk, spec))
+            values = pa.array(shift_level(scores, level) if level else scores, pa.float64())
             parts.append(
                 pa.table([*(chunk.column(i) for i in range(len(keys))), values], schema=schema)
             )

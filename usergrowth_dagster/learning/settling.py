@@ -68,8 +68,8 @@ def settle(settings: Settings, name: str) -> list[Change]:
         for ref in known:
             changes.append(_noticed(made, ref, ref.status, ref.settled, "tag status was set"))
         if moved is not None:
-            found = read_versions(made, name)
-            changes += _follow_alias(made, found, moved, {r.version for r in known})
+            refs = read_versions(made, name)
+            changes += _follow_alias(made, refs, moved, {r.version for r in known})
     mend_alias(made, settings, name)
     for change in changes:
         if change.ref.status == "approved" and moved is None:
@@ -85,19 +85,19 @@ def _words(made: "MlflowClient", name: str) -> tuple[list[ModelRef], ModelRef | 
         model = made.get_registered_model(name)
     except MlflowException:
         return [], None
-    found = {ref.version: ref for ref in read_versions(made, name)}
+    by_version = {ref.version: ref for ref in read_versions(made, name)}
     by_tag = [
         ref
-        for ref in found.values()
+        for ref in by_version.values()
         if ref.settled and ref.status != ref.settled and ref.status in KNOWN
     ]
     at, put = model.aliases.get(ALIAS), model.tags.get(SET_TO)
-    moved = found.get(int(at)) if at and put and str(at) not in put.split(",") else None
+    moved = by_version.get(int(at)) if at and put and str(at) not in put.split(",") else None
     return by_tag, moved
 
 
 def _follow_alias(
-    made: "MlflowClient", found: list[ModelRef], target: ModelRef, tagged: set[int]
+    made: "MlflowClient", refs: list[ModelRef], target: ModelRef, tagged: set[int]
 ) -> list[Change]:
     """The alias was moved to ``target``: it scores, and later ones of its label are retired.
 
@@ -109,7 +109,7 @@ def _follow_alias(
         changes.append(_noticed(made, target, "approved", target.status, how))
     elif target.status != "approved":  # taken back by its tag at the same time
         return []
-    for ref in found:
+    for ref in refs:
         later = ref.config_hash == target.config_hash and order(ref) > order(target)
         if later and ref.status == "approved" and ref.version not in tagged:
             changes.append(_noticed(made, ref, "retired", "approved", how))
@@ -140,14 +140,14 @@ def mend_alias(made: "MlflowClient", settings: Settings, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     with only_one(settings):
-        found = {ref.version: ref for ref in read_versions(made, name)}
+        by_version = {ref.version: ref for ref in read_versions(made, name)}
         try:
-            held = found.get(int(made.get_model_version_by_alias(name, ALIAS).version))
+            held = by_version.get(int(made.get_model_version_by_alias(name, ALIAS).version))
         except MlflowException:
             return
         if held is None or held.status == "approved":
             return
-        usable = [r for r in found.values() if r.status == "approved"]
+        usable = [r for r in by_version.values() if r.status == "approved"]
         label = [r for r in usable if r.config_hash == held.config_hash]
         heir = newest(label) or newest(usable)
         if heir is None:
@@ -156,9 +156,9 @@ def mend_alias(made: "MlflowClient", settings: Settings, name: str) -> None:
             set_alias(made, heir)
 
 
-def newest(found: Iterable[ModelRef]) -> ModelRef | None:
+def newest(refs: Iterable[ModelRef]) -> ModelRef | None:
     """The version that learned the latest days; None of none."""
-    return max(found, key=order, default=None)
+    return max(refs, key=order, default=None)
 
 
 def set_tags(made: "MlflowClient", ref: ModelRef, values: dict[str, str]) -> None:

@@ -145,7 +145,7 @@ def _part(
         note = f"too few {kind} rows for figures ({few}, at least {least} are needed)"
         return Part(dimension, feature.label, name, len(label), positives, note=note)
     simple = means({"share": label, "bias": p - label}, user, resamples=RESAMPLES, seed=seed)
-    found = evaluate(label, {"model": p}, user, resamples=RESAMPLES, seed=seed).metrics["model"]
+    metrics = evaluate(label, {"model": p}, user, resamples=RESAMPLES, seed=seed).metrics["model"]
     return Part(
         dimension,
         feature.label,
@@ -154,6 +154,6 @@ def _part(
         positives,
         simple["share"],
         simple["bias"],
-        found["auc"],
-        found["log_loss"],
+        metrics["auc"],
+        metrics["log_loss"],
     )

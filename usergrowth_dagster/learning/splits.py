@@ -124,12 +124,12 @@ def _check(split: TimeSplit, counts: Counts, config: TrainingConfig, both: bool)
                 f"{config.horizon_days} days); widen the training window or move the slices apart",
                 code="training.insufficient",
             )
-        found = _needed(counts, days, both)
-        kind = min(found, key=lambda name: found[name])
-        if found[kind] < MIN_CLASS[name]:
+        needed = _needed(counts, days, both)
+        kind = min(needed, key=lambda name: needed[name])
+        if needed[kind] < MIN_CLASS[name]:
             rows = sum(counts[day][0] for day in days)
             raise UserError(
-                f"training: too few {kind} labels in the {name} slice ({found[kind]} of "
+                f"training: too few {kind} labels in the {name} slice ({needed[kind]} of "
                 f"{rows} rows, at least {MIN_CLASS[name]} needed); widen the "
                 "training window, or choose a label that is less one-sided "
                 f"({', '.join(type(config.problem).model_fields)})",

@@ -114,8 +114,8 @@ def client(settings: Settings) -> "MlflowClient":
     with only_one(settings), told_in_a_sentence(uri):
         made = open_client(uri)
         # Opens the store, which makes its tables.
-        found = made.search_experiments(max_results=20)
-        places = [(one.name, one.artifact_location) for one in found]
+        experiments = made.search_experiments(max_results=20)
+        places = [(one.name, one.artifact_location) for one in experiments]
         follow_move(uri, settings.home.absolute(), places)
     return made
 
@@ -154,9 +154,9 @@ def experiment(made: "MlflowClient", settings: Settings, name: str) -> str:
     A tracking server (http) decides itself where artifacts go.
     """
     with only_one(settings):
-        found = made.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
+        known = made.get_experiment_by_name(name)
+        if known is not None:
+            return str(known.experiment_id)
         place = None
         if not settings.tracking_uri.startswith(("http://", "https://", "databricks")):
             folder = settings.home.absolute() / "mlflow" / "artifacts" / name
@@ -220,17 +220,17 @@ def read_versions(
     MLflow's pages.
     """
     condition = f"name = '{name}'"
-    found: list[ModelVersion] = []
+    listed: list[ModelVersion] = []
     token = None
     while True:
         page = made.search_model_versions(condition, max_results=500, page_token=token)
-        found += page
+        listed += page
         token = page.token
         if not token:
             break
     wanted = (tags or {}).items()
     ours = []
-    for version in found:
+    for version in listed:
         missing = [tag for tag in KNOWN_BY if tag not in version.tags]
         if missing and len(missing) < len(KNOWN_BY):
             _log.warning(

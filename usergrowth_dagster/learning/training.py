@@ -83,7 +83,7 @@ class TrainedModels(Trained):
     @property
     def importance(self) -> dict[str, float]:
         """Feature → spread of its part in the champion's score in logits, largest first."""
-        return {label: found.weight for label, found in self.leans.items()}
+        return {label: feature.weight for label, feature in self.leans.items()}
 
 
 def train(
@@ -161,7 +161,7 @@ def train(
     table = gains(test.label, own, test.user, resamples=RESAMPLES, seed=settings.seed)
     screening = screen(spec, slices["train"], test, settings)
     leans = lean(chosen, spec, test.frame)
-    weights = {label: found.weight for label, found in leans.items()}
+    weights = {label: feature.weight for label, feature in leans.items()}
     reference = make_reference(spec, early, now, weights)
     drift = _own_drift(reference, spec, test, chosen.score(early), own, settings)
     clock.start("pictures")
@@ -209,15 +209,15 @@ def _raw_scores(
     models: dict[ModelKind, FittedModel], test: TestRows
 ) -> "dict[ModelKind, NDArray[np.float64]]":
     """Raw scores of the test rows by every candidate; a blend asks nobody twice."""
-    found: dict[ModelKind, NDArray[np.float64]] = {}
+    scores: dict[ModelKind, NDArray[np.float64]] = {}
     known: dict[int, NDArray[np.float64]] = {}
     for kind, fitted in models.items():
         pipeline = fitted.model.pipeline
         if isinstance(pipeline, Blend):
-            found[kind] = Blend.pool([known[id(member)] for member in pipeline.members])
+            scores[kind] = Blend.pool([known[id(member)] for member in pipeline.members])
         else:
-            found[kind] = known[id(pipeline)] = positive_share(pipeline, test.frame)
-    return found
+            scores[kind] = known[id(pipeline)] = positive_share(pipeline, test.frame)
+    return scores
 
 
 def closed_model(fitted: FittedModel, rows: Held) -> CalibratedModel:
@@ -247,8 +247,8 @@ def _upkeep(
         horizon_days=config.horizon_days,
         level_days=settings.refresh_level_days or LEVEL_DAYS,
     )
-    found = evaluate(test.label, ways, test.user, resamples=RESAMPLES, seed=settings.seed)
-    return found.metrics
+    evaluation = evaluate(test.label, ways, test.user, resamples=RESAMPLES, seed=settings.seed)
+    return evaluation.metrics
 
 
 def _own_drift(

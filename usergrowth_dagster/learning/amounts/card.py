@@ -37,12 +37,12 @@ def write_amounts_card(summary: Mapping[str, Any]) -> str:
 def amounts_headline(summary: Mapping[str, Any], status: str) -> str:
     """The card in short, for a version's description: question, gates, main figures."""
     failed = [g for g in summary["gates"] if not g["passed"]]
-    found = summary["metrics"][summary["champion"]]
+    champion = summary["metrics"][summary["champion"]]
     lines = [
         f"**{question(summary)}** Registered as *{status.replace('_', ' ')}*.",
-        f"Normalized Gini {interval(found['gini'])}, the tenths are off by "
-        f"{interval(found['decile_error'], percent=True)} of all amounts; the top 40 % hold "
-        f"{interval(found['capture_40'], percent=True)} of all amounts.",
+        f"Normalized Gini {interval(champion['gini'])}, the tenths are off by "
+        f"{interval(champion['decile_error'], percent=True)} of all amounts; the top 40 % hold "
+        f"{interval(champion['capture_40'], percent=True)} of all amounts.",
         *(f"Gate **{g['name']}** failed: {g['reason']}." for g in failed),
         summary["sentence"],
     ]
@@ -93,10 +93,10 @@ def _gates(summary: Mapping[str, Any]) -> str:
 
 
 def _figures(summary: Mapping[str, Any]) -> str:
-    found, first = summary["metrics"], summary["champion"]
-    names = [first, *(name for name in found if name != first)]
+    metrics, first = summary["metrics"], summary["champion"]
+    names = [first, *(name for name in metrics if name != first)]
     lines = [
-        (meaning, *(interval(found[n].get(metric), percent=metric in PERCENT) for n in names))
+        (meaning, *(interval(metrics[n].get(metric), percent=metric in PERCENT) for n in names))
         for metric, meaning in METRICS.items()
     ]
     header = ("on the test slice", *(f"**{n}**" if n == first else n for n in names))

@@ -140,7 +140,7 @@ def champion_gate(
         reason = f"{len(amount):,} test rows are of days that version {version} has not seen: too "
         return Gate("champion", True, reason + "few to compare the two")
     own, _ = flat_rows(engine, relation, trained.spec, trained.config, where)
-    found = evaluate_amounts(
+    evaluation = evaluate_amounts(
         amount,
         {
             "new": trained.models[trained.champion].model.score(own),
@@ -150,13 +150,14 @@ def champion_gate(
         resamples=RESAMPLES,
         seed=settings.seed,
     )
-    gap = found.difference("deviance", "new", "old")
+    new, old = (evaluation.metrics[name]["deviance"].value for name in ("new", "old"))
+    gap = evaluation.difference("deviance", "new", "old")
     passed = not gap.low > 0
     verb = "is not above" if gap.value <= 0 else "differs by chance from" if passed else "is above"
     return Gate(
         "champion",
         passed,
-        f"deviance {found.metrics['new']['deviance'].value:.4f} {verb} that of version {version} "
-        f"({found.metrics['old']['deviance'].value:.4f}) on {len(amount)} test rows; paired "
+        f"deviance {new:.4f} {verb} that of version {version} "
+        f"({old:.4f}) on {len(amount)} test rows; paired "
         f"difference {gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]",
     )

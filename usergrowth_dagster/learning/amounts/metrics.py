@@ -112,8 +112,8 @@ class Amounts:
 
         value = weights * self.amount
         mass, held = self.own.steps(weights), self.own.steps(value)
-        seen, found = np.cumsum(mass, axis=1), np.cumsum(held, axis=1)
-        total, everything = seen[:, -1], found[:, -1]
+        seen, captured = np.cumsum(mass, axis=1), np.cumsum(held, axis=1)
+        total, everything = seen[:, -1], captured[:, -1]
         with np.errstate(divide="ignore", invalid="ignore"):
             best = _area(self.truth.steps(weights), self.truth.steps(value))
             out = {
@@ -124,7 +124,7 @@ class Amounts:
                 "deviance": weights @ self.loss / total,
             }
             for share in TOP_SHARES:
-                gained = gain_at(seen, found, mass, held, total * share / 100)
+                gained = gain_at(seen, captured, mass, held, total * share / 100)
                 out[f"capture_{share}"] = gained / everything
         return out
 
@@ -181,19 +181,19 @@ def evaluate_amounts(
     cluster = np.arange(len(y)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
     values = {name: part.figures(np.ones((1, len(y)))) for name, part in parts.items()}
     draws: dict[str, dict[str, list[Any]]] = {
-        name: {metric: [] for metric in found} for name, found in values.items()
+        name: {metric: [] for metric in by_metric} for name, by_metric in values.items()
     }
     for weights in resample_weights(cluster, resamples, seed):
         for name, part in parts.items():
             for metric, drawn in part.figures(weights).items():
                 draws[name][metric].append(drawn)
     stacked = {
-        name: {metric: np.concatenate([*d, np.empty(0)]) for metric, d in found.items()}
-        for name, found in draws.items()
+        name: {metric: np.concatenate([*d, np.empty(0)]) for metric, d in by_metric.items()}
+        for name, by_metric in draws.items()
     }
     metrics = {
-        name: {m: as_interval(float(v[0]), stacked[name][m]) for m, v in found.items()}
-        for name, found in values.items()
+        name: {m: as_interval(float(v[0]), stacked[name][m]) for m, v in by_metric.items()}
+        for name, by_metric in values.items()
     }
     return Evaluation(metrics, stacked)
 

@@ -184,10 +184,10 @@ def _importance(estimator: object, spec: FeatureSpec) -> dict[str, float]:
         total = float(gain.sum())
         if total:
             shares += np.bincount(owners, weights=gain / total, minlength=len(spec.features))
-    found = {
+    importance = {
         f.label: float(share / len(models)) for f, share in zip(spec.features, shares, strict=True)
     }
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    return dict(sorted(importance.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _alone(spec: FeatureSpec, test: TestRows) -> dict[str, float]:
@@ -203,6 +203,6 @@ def _alone(spec: FeatureSpec, test: TestRows) -> dict[str, float]:
             scores[f"-{feature.label}"] = value.max() - value
     figures = evaluate_amounts(amount, scores, resamples=0).metrics
     best: dict[str, float] = {}
-    for name, found in figures.items():
-        best[name[1:]] = max(best.get(name[1:], 0.0), found["gini"].value)
+    for name, intervals in figures.items():
+        best[name[1:]] = max(best.get(name[1:], 0.0), intervals["gini"].value)
     return dict(sorted(best.items(), key=lambda item: (-item[1], item[0])))

@@ -23,8 +23,8 @@ def problems() -> Mapping[str, type[Problem]]:
     Raises:
         SetUpError: a package registers what is no question, or under another name than its own.
     """
-    found = loaded(PROBLEMS)
-    for name, value in found.items():
+    registered = loaded(PROBLEMS)
+    for name, value in registered.items():
         if not (isinstance(value, type) and issubclass(value, Problem)):
             raise SetUpError(
                 f"{PROBLEMS}: {name!r} is registered and is no Problem", code="plugin.unusable"
@@ -34,7 +34,7 @@ def problems() -> Mapping[str, type[Problem]]:
                 f"{PROBLEMS}: {value.name!r} is registered as {name!r}; give both one name",
                 code="plugin.unusable",
             )
-    return MappingProxyType({name: found[name] for name in sorted(found)})
+    return MappingProxyType({name: registered[name] for name in sorted(registered)})
 
 
 def problem_called(name: str) -> type[Problem]:
@@ -43,13 +43,13 @@ def problem_called(name: str) -> type[Problem]:
     Raises:
         UserError: there is none.
     """
-    found = problems().get(name)
-    if found is None:
+    problem = problems().get(name)
+    if problem is None:
         raise UserError(
             f"no question is called {name!r}; there are {', '.join(problems())}",
             code="question.unknown",
         )
-    return found
+    return problem
 
 
 @cache

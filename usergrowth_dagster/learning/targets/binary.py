@@ -82,13 +82,13 @@ class Binary(Target["TrainedModels"]):
             },
             "test": {"users": len(set(trained.test.user.tolist()))},
             "importance": dict(list(trained.importance.items())[:50]),
-            "directions": {n: found.direction for n, found in list(trained.leans.items())[:50]},
+            "directions": {n: feature.direction for n, feature in list(trained.leans.items())[:50]},
             "parts": [_finite(part.as_dict()) for part in trained.parts],
             "gains": [_finite(gain.as_dict()) for gain in trained.gains],
             "reliability": _reliability(trained),
             "upkeep": {
-                way: {name: figure.as_dict() for name, figure in found.items()}
-                for way, found in trained.upkeep.items()
+                way: {name: figure.as_dict() for name, figure in figures.items()}
+                for way, figures in trained.upkeep.items()
             },
             "drift": trained.drift.as_dict(),
             "alone": {n: round(auc, 4) for n, auc in trained.screening.alone.items()},
@@ -140,7 +140,7 @@ def _reliability(trained: "TrainedModels") -> list[dict[str, float]]:
     from usergrowth_dagster.learning.curves import reliability
 
     score = trained.models[trained.champion].model.calibrated(trained.held_out.score)
-    found = reliability(trained.test.label, score)
+    bins = reliability(trained.test.label, score)
     return [
-        dict(zip(found, map(float, row), strict=True)) for row in zip(*found.values(), strict=True)
+        dict(zip(bins, map(float, row), strict=True)) for row in zip(*bins.values(), strict=True)
     ]

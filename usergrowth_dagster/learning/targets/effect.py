@@ -79,14 +79,14 @@ class Effect(Target["TrainedUplift"]):
             },
             "rows": {
                 name: {
-                    "rows": sum(arm["rows"] for arm in found.values()),
-                    "positives": sum(arm["returns"] for arm in found.values()),
-                    **found,
+                    "rows": sum(arm["rows"] for arm in arms.values()),
+                    "positives": sum(arm["returns"] for arm in arms.values()),
+                    **arms,
                 }
-                for name, found in trained.rows.items()
+                for name, arms in trained.rows.items()
             },
             "left_out": vars(trained.without),
-            "deciles": [found.as_dict() for found in trained.bins],
+            "deciles": [part.as_dict() for part in trained.bins],
             "calibration": trained.calibration.as_dict(),
             "importance": dict(list(trained.importance.items())[:50]),
             "gates": [gate.as_dict() for gate in gates],

@@ -63,8 +63,8 @@ class Regression(Target["TrainedAmounts"]):
             **trained.summary(trained.champion),
             "paired": {
                 f"{kind} less past_average, {metric}": figure.as_dict()
-                for kind, found in trained.paired.items()
-                for metric, figure in found.items()
+                for kind, intervals in trained.paired.items()
+                for metric, figure in intervals.items()
             },
             "params": {kind: fitted.params for kind, fitted in trained.models.items()},
             "level": trained.closed.level,

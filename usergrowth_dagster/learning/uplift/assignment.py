@@ -91,8 +91,8 @@ def foretold(
         booster = Booster(binary=False).fit(x[fit], drawn[fit], None, SIZE, seed, threads)
         if booster.model is None:
             continue
-        found = booster.predict(x[held])
-        guess[held], known[held] = found - found.mean(), drawn[held] - drawn[held].mean()
+        predicted = booster.predict(x[held])
+        guess[held], known[held] = predicted - predicted.mean(), drawn[held] - drawn[held].mean()
         gain += booster.model.booster_.feature_importance("gain")
         p = min(p, 2 * _by_chance(guess[held], known[held], who[held]))
     size = float(guess @ guess) * float(known @ known)

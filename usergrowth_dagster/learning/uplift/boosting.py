@@ -73,8 +73,8 @@ class Booster:
         if self.model is None:
             return np.full(len(x), self.constant)
         with quiet():
-            found = self.model.predict_proba(x)[:, 1] if self.binary else self.model.predict(x)
-        return np.asarray(found, dtype=np.float64)
+            predicted = self.model.predict_proba(x)[:, 1] if self.binary else self.model.predict(x)
+        return np.asarray(predicted, dtype=np.float64)
 
 
 def _estimator(binary: bool, size: Boost, rows: int, seed: int, threads: int) -> Any:

@@ -95,14 +95,14 @@ def _rankings(summary: Mapping[str, Any]) -> str:
     rows = []
     for name in order:
         known = fitted.get(summary["champion"] if name == "chosen" else name)
-        found = metrics[name]
+        figures = metrics[name]
         rows.append(
             [
                 name,
                 f"{known['qini']:.4f} ± {known['error']:.4f}" if known else "–",
-                interval(found["qini"]),
-                interval(found["auuc"]),
-                interval(found["uplift_top_20"], percent=True),
+                interval(figures["qini"]),
+                interval(figures["auuc"]),
+                interval(figures["uplift_top_20"], percent=True),
             ]
         )
     head = ("ranking", "cross-fitted Qini", "Qini later", "AUUC later", "effect in the top 20 %")
@@ -124,13 +124,13 @@ def _deciles(summary: Mapping[str, Any]) -> str:
         ]
         for d in summary["deciles"]
     ]
-    found = summary["calibration"]
+    calibration = summary["calibration"]
     return (
         "## Effect by decile, on later days\n\n"
         + _table(("decile", "treated", "held out", "predicted", "measured"), rows)
-        + f"\n\nThe mean gap is {found['error']:.1%}; a true prediction would show about "
-        f"{found['by_chance']:.1%} by chance. For each point of predicted difference "
-        f"{interval(found['slope'])} are measured."
+        + f"\n\nThe mean gap is {calibration['error']:.1%}; a true prediction would show about "
+        f"{calibration['by_chance']:.1%} by chance. For each point of predicted difference "
+        f"{interval(calibration['slope'])} are measured."
     )
 
 

@@ -254,11 +254,11 @@ def _sentence(chosen: Candidate, figures: Sequence[Figure], names: Sequence[str]
             f"No ranking is better than chance by more than its standard error: the best, "
             f"{best.name}, has a cross-fitted Qini of {best.qini:.4f} ± {best.error:.4f}."
         )
-    told = _named(chosen, names)
+    sentence = _named(chosen, names)
     if own.name == best.name:
-        return f"{told} has the highest cross-fitted Qini, {own.qini:.4f} ± {own.error:.4f}."
+        return f"{sentence} has the highest cross-fitted Qini, {own.qini:.4f} ± {own.error:.4f}."
     return (
-        f"{told} is the simplest of those within one standard error of the best: cross-fitted "
+        f"{sentence} is the simplest of those within one standard error of the best: cross-fitted "
         f"Qini {own.qini:.4f} against {best.qini:.4f} ± {best.error:.4f} of {best.name}."
     )
 

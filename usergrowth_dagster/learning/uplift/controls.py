@@ -97,7 +97,7 @@ def strongest_features(
 
     transformed = y * (t - e) / (e * (1 - e))
     filled = np.where(np.isfinite(x), x, np.nan)
-    found = []
+    strongest = []
     with np.errstate(all="ignore"):
         for column in range(x.shape[1]):
             value = np.nan_to_num(filled[:, column], nan=np.nanmin(filled[:, column]) - 1)
@@ -106,9 +106,9 @@ def strongest_features(
             spread = float(ranks @ ranks)
             if spread > 0:
                 slope = float(ranks @ transformed) / spread**0.5
-                found.append((abs(slope), column, 1 if slope > 0 else -1))
+                strongest.append((abs(slope), column, 1 if slope > 0 else -1))
     rows = arms(y, t, e)
-    looked_at = [(column, sign) for _, column, sign in sorted(found, reverse=True)[:10]]
+    looked_at = [(column, sign) for _, column, sign in sorted(strongest, reverse=True)[:10]]
     qinis = {f: area(rows, directed(x, *f), normalized=False, guarded=True) for f in looked_at}
     ranked = sorted(looked_at, key=lambda f: -qinis[f])
     return ranked[:count] or [(0, 1)]

@@ -225,11 +225,11 @@ def area(
         negative_effect: whether the best Qini ranking may know whom a text drives away.
         guarded: whether a prefix of one arm alone counts as chance.
     """
-    found = float(Ranking(rows, score).area(_ones(rows), kind, guarded=guarded)[0])
+    whole = float(Ranking(rows, score).area(_ones(rows), kind, guarded=guarded)[0])
     if not normalized:
-        return found
+        return whole
     best = float(Best(rows, kind, negative_effect).area(_ones(rows))[0])
-    return found / best if best != 0 else float("nan")
+    return whole / best if best != 0 else float("nan")
 
 
 def qini(y: Any, score: Any, treated: Any, propensity: Any = None) -> float:

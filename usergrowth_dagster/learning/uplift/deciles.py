@@ -96,13 +96,13 @@ def uplift_by_bin(
     level, count = np.unique(-value, return_inverse=True, return_counts=True)[1:]
     middle = np.cumsum(count) - count / 2
     place = np.minimum(np.floor(middle / len(value) * bins), bins - 1).astype(int)[level]
-    found = []
+    measured = []
     for at, which in enumerate(np.unique(place)):
         keep = place == which
         part = Arms(rows.y[keep], rows.treated[keep], rows.weight[keep])
         uplift, rates = effect(part, cluster[keep])
         treated = int(part.treated.sum())
-        found.append(
+        measured.append(
             UpliftBin(
                 place=at + 1,
                 low_score=float(value[keep].min()),
@@ -115,7 +115,7 @@ def uplift_by_bin(
                 predicted=None if predicted is None else float(np.mean(predicted[keep])),
             )
         )
-    return found
+    return measured
 
 
 def effect(

@@ -45,40 +45,40 @@ class Judged:
     foretold: Foretold
 
 
-def judge(found: Judged, settings: Settings) -> list[Gate]:
+def judge(judged: Judged, settings: Settings) -> list[Gate]:
     """Every gate."""
     return [
-        arms_gate(found, settings),
-        propensity_gate(found),
-        ratio_gate(found.train, found.test),
-        assignment_gate(found.foretold),
-        leakage_gate(found),
-        uplift_gate(found),
-        calibration_gate(found, settings),
+        arms_gate(judged, settings),
+        propensity_gate(judged),
+        ratio_gate(judged.train, judged.test),
+        assignment_gate(judged.foretold),
+        leakage_gate(judged),
+        uplift_gate(judged),
+        calibration_gate(judged, settings),
     ]
 
 
-def arms_gate(found: Judged, settings: Settings) -> Gate:
+def arms_gate(judged: Judged, settings: Settings) -> Gate:
     """Both arms of both slices have returns enough."""
-    told = []
+    sentences = []
     passed = True
     for name, rows, least in (
-        ("train", found.train, settings.min_positives_train),
-        ("test", found.test, settings.min_positives_test),
+        ("train", judged.train, settings.min_positives_train),
+        ("test", judged.test, settings.min_positives_test),
     ):
         for arm, figures in rows.counts().items():
             few = min(figures["returns"], figures["rows"] - figures["returns"]) < least
             passed = passed and not few
-            told.append(
+            sentences.append(
                 f"{name} {arm}: {figures['returns']} of {figures['rows']} returned"
                 + (f", at least {least} of either kind are needed" if few else "")
             )
-    return Gate("arms", passed, "; ".join(told))
+    return Gate("arms", passed, "; ".join(sentences))
 
 
-def propensity_gate(found: Judged) -> Gate:
+def propensity_gate(judged: Judged) -> Gate:
     """The chance of the arm is known for everyone held out."""
-    without = found.without
+    without = judged.without
     said = (
         f"{without.unknown_touched} touches and {without.unknown_held_out} people held out have "
         f"no recorded chance, {without.certain} could have been in one arm only; none of them is "
@@ -138,29 +138,29 @@ def _variance(drawn: "Floats", chance: "Floats", users: "NDArray[np.int64]") -> 
     return alone + correlation * max(0.0, float(spread @ spread) - alone)
 
 
-def assignment_gate(found: Foretold) -> Gate:
+def assignment_gate(foretold: Foretold) -> Gate:
     """No feature foretells who was held out, beyond the recorded chance."""
     said = (
-        f"features foretell the arm of unseen users by a correlation of {found.correlation:.4f} "
-        f"(p = {found.p:.4f}), up to {FORETOLD_FLOOR} is a trifle"
+        f"features foretell the arm of unseen users by a correlation of {foretold.correlation:.4f} "
+        f"(p = {foretold.p:.4f}), up to {FORETOLD_FLOOR} is a trifle"
     )
-    passed = found.p >= FORETOLD_P or found.correlation < FORETOLD_FLOOR
+    passed = foretold.p >= FORETOLD_P or foretold.correlation < FORETOLD_FLOOR
     if not passed:
         said += (
-            f"; {found.feature} most, on average {found.treated:.4g} for treated rows and "
-            f"{found.control:.4g} for held-out ones: it tells who was texted before, or the "
+            f"; {foretold.feature} most, on average {foretold.treated:.4g} for treated rows and "
+            f"{foretold.control:.4g} for held-out ones: it tells who was texted before, or the "
             "chances were recorded wrongly, so draw the control group anew more often "
             "(holdout.rotate_days)"
         )
     return Gate("assignment", passed, said)
 
 
-def leakage_gate(found: Judged) -> Gate:
+def leakage_gate(judged: Judged) -> Gate:
     """Labels were closed between the slices and before the execution date."""
-    horizon = timedelta(days=found.config.horizon_days)
-    last, first = max(found.split.train), min(found.split.test)
-    if is_by_user(found.split):
-        closed = last + horizon <= found.execution_date
+    horizon = timedelta(days=judged.config.horizon_days)
+    last, first = max(judged.split.train), min(judged.split.test)
+    if is_by_user(judged.split):
+        closed = last + horizon <= judged.execution_date
         verb = "were closed" if closed else "were not closed"
         return Gate(
             "leakage",
@@ -168,21 +168,21 @@ def leakage_gate(found: Judged) -> Gate:
             f"all rows are of one day, the slices hold different users, and labels {verb} before "
             "the date",
         )
-    closed = last + horizon <= first and max(found.split.test) + horizon <= found.execution_date
+    closed = last + horizon <= first and max(judged.split.test) + horizon <= judged.execution_date
     verb = "were closed" if closed else "were not closed"
     return Gate("leakage", closed, f"labels {verb} before the next slice and before the date")
 
 
-def uplift_gate(found: Judged) -> Gate:
+def uplift_gate(judged: Judged) -> Gate:
     """The ranking finds those whom a text makes return better than chance does."""
-    by = shown_by(found.choice, found.qini, found.chance)
+    by = shown_by(judged.choice, judged.qini, judged.chance)
     own = (
-        f"Qini {found.qini.value:.4f} [{found.qini.low:.4f}, {found.qini.high:.4f}] on the test "
-        f"slice, a random ranking {found.chance.value:.4f} [{found.chance.low:.4f}, "
-        f"{found.chance.high:.4f}]"
+        f"Qini {judged.qini.value:.4f} [{judged.qini.low:.4f}, {judged.qini.high:.4f}] on the test "
+        f"slice, a random ranking {judged.chance.value:.4f} [{judged.chance.low:.4f}, "
+        f"{judged.chance.high:.4f}]"
     )
     if by == "folds":
-        chosen = next(f for f in found.choice.figures if f.name == found.choice.chosen.name)
+        chosen = next(f for f in judged.choice.figures if f.name == judged.choice.chosen.name)
         own += f"; {chosen.qini:.4f} \N{PLUS-MINUS SIGN} {chosen.error:.4f} in the folds"
     return Gate(UPLIFT, bool(by), f"{'uplift shown' if by else 'no uplift shown'}: {own}")
 
@@ -211,14 +211,14 @@ def shown_by(choice: Choice, own: Interval, chance: Interval) -> Literal["later 
     return "folds" if p * len(choice.figures) < SHOWN_P else ""
 
 
-def calibration_gate(found: Judged, settings: Settings) -> Gate:
+def calibration_gate(judged: Judged, settings: Settings) -> Gate:
     """Predicted effects are as large as measured ones, but for what chance alone shows."""
-    bound = settings.max_calibration_error + 2 * found.calibration.by_chance
-    passed = found.calibration.error <= bound
+    bound = settings.max_calibration_error + 2 * judged.calibration.by_chance
+    passed = judged.calibration.error <= bound
     said = (
-        f"predicted and measured effect differ by {found.calibration.error:.4f} on average over "
+        f"predicted and measured effect differ by {judged.calibration.error:.4f} on average over "
         f"the deciles, the bound is {bound:.4f}; mean effect predicted "
-        f"{found.calibration.predicted:+.4f}, measured {found.calibration.measured.value:+.4f} "
-        f"[{found.calibration.measured.low:+.4f}, {found.calibration.measured.high:+.4f}]"
+        f"{judged.calibration.predicted:+.4f}, measured {judged.calibration.measured.value:+.4f} "
+        f"[{judged.calibration.measured.low:+.4f}, {judged.calibration.measured.high:+.4f}]"
     )
     return Gate("calibration", passed, said)

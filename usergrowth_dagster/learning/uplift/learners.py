@@ -143,7 +143,7 @@ class Learner(ABC):
 
         if self._known is not None:
             return self._known
-        found = np.empty((2, len(y)))
+        predicted = np.empty((2, len(y)))
         for arm in (0, 1):
             own = np.flatnonzero(t == arm)
             self._choose(f"outcome {arm}", x[own], y[own], users[own])
@@ -151,8 +151,8 @@ class Learner(ABC):
             for arm in (0, 1):
                 own = fit[t[fit] == arm]
                 made = self._boost(f"outcome {arm}", x[own], y[own], users[own])
-                found[arm, held] = made.predict(x[held])
-        return found[0], found[1]
+                predicted[arm, held] = made.predict(x[held])
+        return predicted[0], predicted[1]
 
 
 class SLearner(Learner):

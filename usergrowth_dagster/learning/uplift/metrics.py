@@ -63,21 +63,21 @@ def evaluate_uplift(
     draws: dict[str, dict[str, list[Any]]] = {name: {} for name in [*rankings, RANDOM]}
     values: dict[str, dict[str, float]] = {name: {} for name in rankings}
     for place, weights in enumerate(_weightings(rows, users, resamples, seed)):
-        tops = {kind: found.area(weights) for kind, found in best.items()}
+        tops = {kind: ranking.area(weights) for kind, ranking in best.items()}
         for name, ranking in rankings.items():
             figures = _figures(ranking, weights, tops)
             if place == 0:
-                values[name] = {metric: float(found[0]) for metric, found in figures.items()}
+                values[name] = {metric: float(figure[0]) for metric, figure in figures.items()}
                 continue
-            for metric, found in figures.items():
-                draws[name].setdefault(metric, []).append(found)
+            for metric, drawn in figures.items():
+                draws[name].setdefault(metric, []).append(drawn)
         if place:
-            for metric, found in _chance(rows, weights, tops, rng).items():
-                draws[RANDOM].setdefault(metric, []).append(found)
+            for metric, drawn in _chance(rows, weights, tops, rng).items():
+                draws[RANDOM].setdefault(metric, []).append(drawn)
     metrics_of = list(next(iter(values.values())))
     stacked = {
-        name: {m: np.concatenate([*found.get(m, []), np.empty(0)]) for m in metrics_of}
-        for name, found in draws.items()
+        name: {m: np.concatenate([*drawn.get(m, []), np.empty(0)]) for m in metrics_of}
+        for name, drawn in draws.items()
     }
     values[RANDOM] = {
         m: float(np.nanmean(d)) if len(d) else float("nan") for m, d in stacked[RANDOM].items()
@@ -95,22 +95,22 @@ def _figures(
     """Every figure of a ranking, one a weighting."""
     import numpy as np
 
-    found: dict[str, Floats] = {}
+    figures: dict[str, Floats] = {}
     people = weights.sum(axis=1)
     points = ranking.points(weights)
     kinds: tuple[tuple[str, Kind], ...] = (("qini", "qini"), ("auuc", "auuc"))
     for name, kind in kinds:
         seen, value = curve_of(points, kind, guarded=True)
         whole = above_diagonal(seen, value)
-        found[name] = np.divide(
+        figures[name] = np.divide(
             whole, best[kind], out=np.full_like(whole, np.nan), where=best[kind] != 0
         )
-        found[f"{name}_area"] = whole / people**2
+        figures[f"{name}_area"] = whole / people**2
     for share in TOP_SHARES:  # of the uplift curve, the last one
         wanted = people * share / 100
         at = np.array([np.interp(w, s, v) for w, s, v in zip(wanted, seen, value, strict=True)])
-        found[f"uplift_top_{share}"] = at / wanted
-    return found
+        figures[f"uplift_top_{share}"] = at / wanted
+    return figures
 
 
 def _chance(
@@ -123,7 +123,7 @@ def _chance(
         _figures(
             Ranking(rows, rng.random(len(rows.y))),
             one[None, :],
-            {kind: found[i : i + 1] for kind, found in best.items()},
+            {kind: curve[i : i + 1] for kind, curve in best.items()},
         )
         for i, one in enumerate(weights)
     ]

@@ -42,18 +42,23 @@ def draw_deciles(bins: Sequence[UpliftBin], title: str) -> bytes:
     def draw(axes: Any) -> None:
         known = [b for b in bins if b.uplift is not None]
         at = [b.place for b in known]
-        found = [b.uplift for b in known if b.uplift is not None]
-        axes.bar(at, [100 * u.value for u in found], color="#9ecae1", label="measured")
+        measured = [b.uplift for b in known if b.uplift is not None]
+        axes.bar(at, [100 * u.value for u in measured], color="#9ecae1", label="measured")
         reach = [
-            [100 * (u.value - u.low) for u in found],
-            [100 * (u.high - u.value) for u in found],
+            [100 * (u.value - u.low) for u in measured],
+            [100 * (u.high - u.value) for u in measured],
         ]
         axes.errorbar(
-            at, [100 * u.value for u in found], yerr=reach, fmt="none", ecolor="#333333", capsize=3
+            at,
+            [100 * u.value for u in measured],
+            yerr=reach,
+            fmt="none",
+            ecolor="#333333",
+            capsize=3,
         )
-        told = [(b.place, 100 * b.predicted) for b in bins if b.predicted is not None]
-        if told:
-            axes.plot(*zip(*told, strict=True), "o--", color=STYLES[1][0], label="predicted")
+        predicted = [(b.place, 100 * b.predicted) for b in bins if b.predicted is not None]
+        if predicted:
+            axes.plot(*zip(*predicted, strict=True), "o--", color=STYLES[1][0], label="predicted")
         axes.axhline(0, color="#999999", linewidth=1)
         axes.set_xticks([b.place for b in bins])
         finish(

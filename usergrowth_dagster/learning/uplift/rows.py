@@ -43,11 +43,11 @@ class UpliftRows:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Rows and returns of either arm."""
-        found = {}
+        by_arm = {}
         for name, arm in (("treated", 1), ("control", 0)):
             own = self.treated == arm
-            found[name] = {"rows": int(own.sum()), "returns": int(self.y[own].sum())}
-        return found
+            by_arm[name] = {"rows": int(own.sum()), "returns": int(self.y[own].sum())}
+        return by_arm
 
 
 @dataclass(frozen=True)

@@ -151,11 +151,11 @@ def train_uplift(
     bins = uplift_by_bin(tested, effects, test.user, predicted=effects)
     without = left_out(engine, relation, config, snaps.days)
     own, chance = evaluation.metrics[CHOSEN]["qini"], evaluation.metrics[RANDOM]["qini"]
-    told = _foretold(columns, names, train, test, settings)
+    foretold = _foretold(columns, names, train, test, settings)
     gates = judge(
         Judged(
             *(config, execution_date, split, train, test, without),
-            *(choice, own, chance, calibrated, told),
+            *(choice, own, chance, calibrated, foretold),
         ),
         settings,
     )
@@ -228,7 +228,7 @@ def _scores(
     The features are found on the train slice, so their test figures are honest.
     """
     x = matrix(columns, test.frame)
-    found = {
+    scores = {
         name: learner.uplift(x)
         for name, learner in choice.fitted.items()
         if name not in (RANDOM, SingleFeature.name)
@@ -239,8 +239,8 @@ def _scores(
     for column, sign in strongest:
         ranking = SingleFeature(column=column, sign=sign)
         direction = "highest" if sign > 0 else "lowest"
-        found[f"{names[column]} ({direction} first)"] = ranking.uplift(x)
-    return found
+        scores[f"{names[column]} ({direction} first)"] = ranking.uplift(x)
+    return scores
 
 
 def _drawn(
@@ -276,10 +276,10 @@ def _importance(
 
     ranked = rankdata(effects) - (len(effects) + 1) / 2
     spread = math.sqrt(float(ranked @ ranked))
-    found = {}
+    importance = {}
     for column, name in enumerate(names):
         values = np.nan_to_num(x[:, column], nan=-np.inf, neginf=-1e30)
         own = rankdata(values) - (len(values) + 1) / 2
         size = math.sqrt(float(own @ own)) * spread
-        found[name] = float(own @ ranked) / size if size else 0.0
-    return dict(sorted(found.items(), key=lambda pair: -abs(pair[1])))
+        importance[name] = float(own @ ranked) / size if size else 0.0
+    return dict(sorted(importance.items(), key=lambda pair: -abs(pair[1])))
