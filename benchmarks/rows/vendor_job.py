@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 from measured import ROOT, Row, Size, Used, python
 
-from usergrowth_dagster.commands.campaigns import apply_files
+from usergrowth_dagster.campaigns.files import apply_files
 from usergrowth_dagster.examples.datasets import SYNTHETIC_DAYS, example
 from usergrowth_dagster.examples.worlds.synthetic import (
     SyntheticWorld,
@@ -82,7 +82,7 @@ def whole_job(home: Path, users: int, days: int) -> dict[str, Used]:
         "window_days: 170", f"window_days: {days - 30}"
     )
     path.write_text(text, encoding="utf-8")
-    list(apply_files(home, [path]))
+    list(apply_files(project, [path], "benchmark"))
     used = {stage: _run(home, stage, first, day) for stage in STAGES}
     assert used["selected"].answer, "nobody was selected"
     return used

@@ -21,9 +21,10 @@ from typer.main import get_command
 
 from usergrowth_dagster import __version__
 from usergrowth_dagster.cli import app
+from usergrowth_dagster.cli.cells import Count, Money, Share, shown
 from usergrowth_dagster.cli.common import Page
-from usergrowth_dagster.commands.cells import Count, Money, Share, document, shown
 from usergrowth_dagster.commands.show import show_training
+from usergrowth_dagster.documents import document
 from usergrowth_dagster.runs.reports import Rows, RunReport
 
 SHOWS: dict[str, list[str]] = {

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from chain_world import write_people
 
-from usergrowth_dagster.commands.cells import document
 from usergrowth_dagster.commands.quarantine import show_quarantine
+from usergrowth_dagster.documents import document
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.homes.home import make_home
 from usergrowth_dagster.project import Project

@@ -9,8 +9,8 @@ import yaml
 from jsonschema import Draft202012Validator
 from test_campaign_file import GOOD
 
-from usergrowth_dagster.commands.campaign_schema import FILE_NAME, schema_text
 from usergrowth_dagster.control.campaign import parse_campaign
+from usergrowth_dagster.control.campaign_schema import FILE_NAME, schema_text
 from usergrowth_dagster.errors import UserError
 
 EXAMPLES = {

@@ -16,7 +16,7 @@ from chain_world import (
     write_people,
 )
 
-from usergrowth_dagster.commands.campaigns import apply_files
+from usergrowth_dagster.campaigns.files import apply_files
 from usergrowth_dagster.control.audit import entries
 from usergrowth_dagster.control.tasks import all_tasks
 from usergrowth_dagster.errors import UserError
@@ -52,8 +52,8 @@ def test_a_campaign_that_requires_a_review_waits_and_names_the_command(home: Pat
 
     path = write_campaign(home, "vip", training="{window_days: 60, require_review: true}")
     write_people(home, "vip")
-    list(apply_files(home, [path]))
     project = Project(load_settings(home))
+    list(apply_files(project, [path], "tests"))
     vip, care = _task(project, "vip"), _task(project, "care")
     with pytest.raises(UserError, match="churn version 1 waits for review") as told:
         scoring_model(project, vip)
@@ -134,8 +134,8 @@ def test_the_training_after_a_rejection_waits_for_a_person(home: Path, here) -> 
     assert "next versions wait until a person approves one" in said
     path = write_campaign(home, "vip")
     write_people(home, "vip")
-    list(apply_files(home, [path]))
     project = Project(load_settings(home))
+    list(apply_files(project, [path], "tests"))
     asked = [t.asked_by for t in train_all(project, "churn", D, only_missing=True)]
     assert asked == [("vip",)], "nothing is trained for a task whose send plan is made"
     (training,) = train_all(project, "churn", day(7))

@@ -19,11 +19,16 @@ def apply(
     home: Home = None,
 ) -> None:
     """Create or update campaigns from their YAML files; the same file twice changes nothing."""
-    from usergrowth_dagster.commands.campaigns import apply_files
+    from usergrowth_dagster.campaigns.files import apply_files
+    from usergrowth_dagster.control.audit import whoami
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
 
     page = Page(as_json)
-    for line in apply_files(home, files):
-        page.say(line)
+    for applied in apply_files(Project(open_home(home)), files, whoami()):
+        page.say(f"{applied.file}: {'; '.join(applied.changes)}")
+        for notice in applied.notices:
+            page.say(f"warning: {notice}")
     page.finish()
 
 
@@ -39,9 +44,17 @@ def review(
     home: Home = None,
 ) -> None:
     """Approve or reject a signature or a template; only approved ones are sent."""
-    from usergrowth_dagster.commands.campaigns import review_record
+    from usergrowth_dagster.campaigns.reviews import reopen_text, review_text
+    from usergrowth_dagster.control.audit import whoami
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
 
-    say(review_record(home, kind, name, approve, reason, reopen))
+    project = Project(open_home(home))
+    if reopen:
+        status = reopen_text(project, kind, name, reason=reason, actor=whoami())
+    else:
+        status = review_text(project, kind, name, approve=approve, reason=reason, actor=whoami())
+    say(f"{kind} {name!r} is {status.name.lower()}")
 
 
 @app.command()
@@ -95,7 +108,7 @@ def schema(
     ] = None,
 ) -> None:
     """Write the JSON schema of the campaign file, so that editors complete and check its keys."""
-    from usergrowth_dagster.commands.campaign_schema import schema_text, write_schema
+    from usergrowth_dagster.control.campaign_schema import schema_text, write_schema
 
     if output is None:
         typer.echo(schema_text().encode(), nl=False)

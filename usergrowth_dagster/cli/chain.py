@@ -51,7 +51,7 @@ def _run_date(
     settings: "Settings", day: date, last: "LastRun", *, asked: bool, rehearse: bool
 ) -> "ChainReport":
     """Make the run, and keep its report if the same run need not be made again."""
-    from usergrowth_dagster.commands.show import chain_progress
+    from usergrowth_dagster.cli.progress import chain_progress
     from usergrowth_dagster.runs.chain import run_date
 
     warned: list[str] = []
@@ -80,7 +80,8 @@ def backfill(
     home: Home = None,
 ) -> None:
     """Land and compute a range of dates; keep what is up to date, send nothing late."""
-    from usergrowth_dagster.commands.show import chain_progress, show_chain
+    from usergrowth_dagster.cli.progress import chain_progress
+    from usergrowth_dagster.commands.show import show_chain
     from usergrowth_dagster.homes.home import open_home
     from usergrowth_dagster.runs.chain import backfill as backfill_range
 
@@ -100,7 +101,8 @@ def train(
     home: Home = None,
 ) -> None:
     """Train the models that campaigns need, on data from before an execution date."""
-    from usergrowth_dagster.commands.show import chain_progress, show_training
+    from usergrowth_dagster.cli.progress import chain_progress
+    from usergrowth_dagster.commands.show import show_training
     from usergrowth_dagster.homes.home import open_home
     from usergrowth_dagster.runs.chain import train_date
 

@@ -46,7 +46,7 @@ def table(title: str, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> 
     from rich.table import Table
     from rich.text import Text
 
-    from usergrowth_dagster.commands.cells import shown
+    from usergrowth_dagster.cli.cells import shown
 
     if not lines:
         say(f"{title}: none" if title else "none")
@@ -68,7 +68,7 @@ def print_errors(*sentences: str) -> None:
 
 def print_error_document(error: UserError) -> None:
     """Print what ended a command as one JSON document: its sentences, its code and its hint."""
-    from usergrowth_dagster.commands.cells import document
+    from usergrowth_dagster.documents import document
 
     text = document(
         {
@@ -102,11 +102,11 @@ class Page:
             self._notes.append(text.strip())
 
     def table(self, title: str, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
-        """A table of values; :mod:`usergrowth_dagster.commands.cells` says how each is written."""
+        """A table of values; :mod:`usergrowth_dagster.cli.cells` says how each is written."""
         if not self.as_json:
             table(title, header, lines)
             return
-        from usergrowth_dagster.commands.cells import key, records
+        from usergrowth_dagster.cli.cells import key, records
 
         self._tables.setdefault(key(title) or "rows", []).extend(records(header, lines))
 
@@ -136,7 +136,7 @@ class Page:
     def finish(self, failures: Sequence[str] = ()) -> None:
         """Print the document where one is wanted; exit with 2 when something failed."""
         if self.as_json:
-            from usergrowth_dagster.commands.cells import document
+            from usergrowth_dagster.documents import document
 
             made = {**self._tables, "notes": self._notes, "failures": list(failures)}
             text = document(made if self._document is None else self._document)

@@ -147,11 +147,14 @@ def demo(
     home: Home = None,
 ) -> None:
     """Run the whole chain on an example data set and show the result."""
+    from usergrowth_dagster.cli.progress import chain_progress
     from usergrowth_dagster.errors import UserError
     from usergrowth_dagster.examples.demo import DEFAULT_USERS, run_demo
+    from usergrowth_dagster.examples.screen import Screen
 
+    screen = Screen(say, table, chain_progress)
     if campaigns is None:
-        run_demo(home, dataset, DEFAULT_USERS if users is None else users, say, table, gateway)
+        run_demo(home, dataset, DEFAULT_USERS if users is None else users, screen, gateway)
         return
     from usergrowth_dagster.examples.rounds.loop import run_rounds
     from usergrowth_dagster.settings.gateways import DRY_RUN
@@ -162,4 +165,4 @@ def demo(
             "it; add --dataset synthetic, and leave --gateway out",
             code="command.invalid",
         )
-    run_rounds(home, users, campaigns, say, table)
+    run_rounds(home, users, campaigns, screen)

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from usergrowth_dagster.cli.cells import Count
 from usergrowth_dagster.cli.common import Page
-from usergrowth_dagster.commands.cells import Count
 
 if TYPE_CHECKING:
     from usergrowth_dagster.views.deliveries import DeliveriesView

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from usergrowth_dagster.commands.cells import Count, Money, Share
+from usergrowth_dagster.cli.cells import Count, Money, Share
 from usergrowth_dagster.control.wall_clock import shown_moment
 from usergrowth_dagster.explain.preview import Preview, preview_task, tasks_of
 from usergrowth_dagster.homes.home import open_home

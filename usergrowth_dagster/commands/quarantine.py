@@ -3,7 +3,7 @@
 from datetime import date
 from pathlib import Path
 
-from usergrowth_dagster.commands.cells import Count
+from usergrowth_dagster.cli.cells import Count
 from usergrowth_dagster.commands.show import Say, Shows, ShowTable
 from usergrowth_dagster.data.contracts import CONTRACTS
 from usergrowth_dagster.errors import UserError

@@ -1,15 +1,12 @@
-"""Progress and results on a terminal."""
+"""Results on a terminal."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from usergrowth_dagster.commands.cells import Count
+from usergrowth_dagster.cli.cells import Count
 from usergrowth_dagster.runs.reports import ChainReport, Rows, RunReport
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from usergrowth_dagster.explain.rehearse import Rehearsed
 
 Say = Callable[[str], None]
@@ -34,49 +31,6 @@ class Shows(Protocol):
 
     def document(self, value: Any) -> None:
         """The JSON document."""
-
-
-class StageBars:
-    """One bar a stage; a stage without a known size turns until the next one begins."""
-
-    def __init__(self, progress: "Progress") -> None:
-        self.progress = progress
-        self.bars: dict[str, TaskID] = {}
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Tell how far a stage is."""
-        if stage not in self.bars:
-            self.bars[stage] = self.progress.add_task(stage, total=total or None)
-        self.progress.update(
-            self.bars[stage], completed=done if total else 1, total=total if total else 1
-        )
-
-
-@contextmanager
-def chain_progress() -> Iterator[None]:
-    """Show the progress of runs executed meanwhile."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-    )
-
-    from usergrowth_dagster.defs.resources import listen
-
-    with (
-        Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-        ) as progress,
-        listen(StageBars(progress)),
-    ):
-        yield
 
 
 def show_chain(report: ChainReport, say: Say, show_table: ShowTable) -> list[str]:

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from usergrowth_dagster.commands.campaign_schema import FILE_NAME, write_schema
+from usergrowth_dagster.control.campaign_schema import FILE_NAME, write_schema
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.problems.churn import Churn
 from usergrowth_dagster.project import Project

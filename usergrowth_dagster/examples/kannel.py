@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from usergrowth_dagster.commands.show import Say
 from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
@@ -24,6 +23,7 @@ from usergrowth_dagster.examples.kannel_boxes import (
     new_password,
     run_boxes,
 )
+from usergrowth_dagster.examples.screen import Say
 from usergrowth_dagster.messaging.credentials import FILE_NAME, credential
 from usergrowth_dagster.messaging.gateways.kannel import (
     KannelGateway,

@@ -4,10 +4,10 @@ from typing import Any
 
 from usergrowth_dagster.audience.eligibility import TEXTED_OUTCOMES
 from usergrowth_dagster.audience.records import read_decisions, spend, summarize
-from usergrowth_dagster.commands.show import Say, ShowTable
 from usergrowth_dagster.control.tasks import Task, tasks_for
 from usergrowth_dagster.data.contracts import LANDING_TABLES
 from usergrowth_dagster.examples.datasets import Example
+from usergrowth_dagster.examples.screen import Screen
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.plans.plan import read_plan
@@ -121,8 +121,9 @@ def _figure(figure: dict[str, Any] | None) -> str:
     return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
 
 
-def show_summary(summary: dict[str, Any], say: Say, show_table: ShowTable) -> None:
+def show_summary(summary: dict[str, Any], screen: Screen) -> None:
     """Print the summary for a person."""
+    say, show_table = screen.say, screen.table
     say("")
     show_table(
         "Landed",

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from usergrowth_dagster.commands.show import Say, ShowTable, chain_progress
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.examples.rounds.figures import (
     Round,
@@ -32,6 +31,7 @@ from usergrowth_dagster.examples.rounds.plan import (
     RoundPlan,
 )
 from usergrowth_dagster.examples.rounds.side import Side, open_side
+from usergrowth_dagster.examples.screen import Screen
 from usergrowth_dagster.learning.problems import problems
 from usergrowth_dagster.learning.problems.uplift import Uplift
 from usergrowth_dagster.settings import load_settings
@@ -41,9 +41,7 @@ _USE = {f"{name}_model": "missing" for name in problems()}
 _LEARN = {**_USE, EFFECTS: "always"}
 
 
-def run_rounds(
-    home: Path | None, users: int | None, campaigns: int, say: Say, show_table: ShowTable
-) -> list[Round]:
+def run_rounds(home: Path | None, users: int | None, campaigns: int, screen: Screen) -> list[Round]:
     """Run campaign rounds and write the last page, ``<home>/reports/rounds.html``.
 
     Run again, it goes on where it stopped, and with more rounds it adds to those that were; a
@@ -53,8 +51,7 @@ def run_rounds(
         home: our home folder; the fixed policy's is inside it.
         users: users of the world; default :data:`USERS`.
         campaigns: rounds.
-        say: prints a line.
-        show_table: prints a table.
+        screen: shows what each round came to.
 
     Returns:
         What each round came to.
@@ -81,25 +78,26 @@ def run_rounds(
     fixed = open_side(
         "fixed threshold", root / "fixed-threshold", plan, plan.fixed, mlflow_tracking_uri=shared
     )
-    say(
+    screen.say(
         f"{campaigns} rounds on a synthetic world of {size:,} users, {plan.day(1)} to "
         f"{plan.day(campaigns)}, home {root}\n"
     )
     seconds: dict[str, float] = {}
     for number in plan.numbers:
         began = time.perf_counter()
-        with chain_progress(), _one_thread():
+        with screen.progress(), _one_thread():
             outcome = _play(ours, fixed, number)
         seconds[f"round {number}"] = round(time.perf_counter() - began, 1)
-        say(f"round {number}, {plan.day(number)}: {outcome} ({seconds[f'round {number}']:.0f} s)")
+        took = seconds[f"round {number}"]
+        screen.say(f"round {number}, {plan.day(number)}: {outcome} ({took:.0f} s)")
     began = time.perf_counter()
-    with chain_progress():
+    with screen.progress():
         for side in (ours, fixed):
             side.live_on(campaigns + 1)
             side.ingest(campaigns + 1)
         rounds = measured_rounds(ours, true_rounds(ours), true_rounds(fixed))
     seconds["last window and figures"] = round(time.perf_counter() - began, 1)
-    _tell(ours, rounds, seconds, say, show_table)
+    _show(ours, rounds, seconds, screen)
     return rounds
 
 
@@ -155,9 +153,7 @@ def _learned(metadata: dict[str, Any]) -> str:
     return "no effect can be learned yet" if metadata else "decided"
 
 
-def _tell(
-    ours: Side, rounds: list[Round], seconds: dict[str, float], say: Say, show_table: ShowTable
-) -> None:
+def _show(ours: Side, rounds: list[Round], seconds: dict[str, float], screen: Screen) -> None:
     """Write the page and the figures, and print them."""
     from usergrowth_dagster.examples.rounds.page import render_rounds, round_table, trend_sentence
 
@@ -178,6 +174,6 @@ def _tell(
         "seconds": seconds,
     }
     (folder / "rounds.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    say("")
-    show_table(*round_table(rounds, settings.currency))
-    say(f"\n{sentence}\n\nPage: {page}")
+    screen.say("")
+    screen.table(*round_table(rounds, settings.currency))
+    screen.say(f"\n{sentence}\n\nPage: {page}")

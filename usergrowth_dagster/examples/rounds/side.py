@@ -7,7 +7,8 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.commands.campaigns import apply_files
+from usergrowth_dagster.campaigns.files import apply_files
+from usergrowth_dagster.control.audit import whoami
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.examples.rounds.plan import SEEN_DAYS, RoundPlan
 from usergrowth_dagster.examples.worlds.living import LivingWorld
@@ -77,10 +78,10 @@ class Side:
         folder.mkdir(exist_ok=True)
         path = folder / "comeback.yaml"
         path.write_text(self.campaign(number), encoding="utf-8")
-        list(apply_files(self.home, [path]))
-        store = self.project().store
+        project = self.project()
+        list(apply_files(project, [path], whoami()))
         for kind, called in (("signature", "Example"), ("template", "short")):
-            review(store, kind, called, True, "demonstration", "demo")
+            review(project.store, kind, called, True, "demonstration", "demo")
 
     def decide(self, number: int, config: Mapping[str, Any]) -> RunReport:
         """Score, decide and send a round.

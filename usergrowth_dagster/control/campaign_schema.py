@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from usergrowth_dagster.commands.cells import document
 from usergrowth_dagster.control.campaign import campaign_schema
+from usergrowth_dagster.documents import document
 
 FILE_NAME = "campaign.schema.json"
 """Name of the schema's file, which the first line of an example campaign file refers to."""
