@@ -11,13 +11,13 @@ split as (
         user_id,
         behavior,
         item_id,
-        number_map(
+        number_entries(
             list_filter(pairs, lambda pair: regexp_matches(pair, '^hh[0-2][0-9]:'))
         ) as hours,
-        number_map(
+        number_entries(
             list_filter(pairs, lambda pair: not regexp_matches(pair, '^hh[0-2][0-9]:'))
         ) as amounts,
-        kvs_strings(kvs_str) as kvs_str
+        kvs_str
     from source
 ),
 
@@ -28,11 +28,11 @@ final as (
         behavior,
         item_id,
         coalesce(
-            nullif(list_sum(list_transform(map_values(hours), lambda n: greatest(n, 0))), 0), 1
+            nullif(list_sum(list_transform(hours, lambda hour: greatest(hour.v, 0))), 0), 1
         ) as events,
-        hours,
-        amounts,
-        kvs_str
+        as_map(hours) as hours,
+        as_map(amounts) as amounts,
+        kvs_strings(kvs_str) as kvs_str
     from split
 )
 
