@@ -17,8 +17,7 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.dispatching.claims import LEASE, Claims
 from usergrowth_dagster.messaging.dispatching.dispatch import _Round, dispatch
 from usergrowth_dagster.messaging.gateways.protocol import Answer
-from usergrowth_dagster.messaging.operations.controls import cancel
-from usergrowth_dagster.messaging.operations.reconcile import close, release
+from usergrowth_dagster.messaging.operations.controls import cancel, close, release
 from usergrowth_dagster.messaging.plans.discard import discard_plan
 from usergrowth_dagster.messaging.plans.plan import plan_send
 from usergrowth_dagster.messaging.schedules.occurrences import business_now, find_occurrence

@@ -27,11 +27,9 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Result,
 )
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.operations import stalls as stalls_module
-from usergrowth_dagster.messaging.operations.controls import cancel, pause, resume
-from usergrowth_dagster.messaging.operations.deliveries import deliveries
-from usergrowth_dagster.messaging.operations.reconcile import close, release
-from usergrowth_dagster.messaging.operations.stalls import report_stalls, stalls
+from usergrowth_dagster.messaging.operations import deliveries as stalls_module
+from usergrowth_dagster.messaging.operations.controls import cancel, close, pause, release, resume
+from usergrowth_dagster.messaging.operations.deliveries import deliveries, report_stalls, stalls
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.suppression import suppress
 from usergrowth_dagster.messaging.schedules.occurrences import business_now, occurrences_of

@@ -41,7 +41,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Receipt,
     Result,
 )
-from usergrowth_dagster.messaging.operations.reconcile import release
+from usergrowth_dagster.messaging.operations.controls import release
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.receiving.receipts import take_receipts
 from usergrowth_dagster.messaging.schedules.occurrences import business_now

@@ -22,7 +22,7 @@ from usergrowth_dagster.messaging.people import old_hashes
 from usergrowth_dagster.messaging.people.phones import E164, PhoneVault
 from usergrowth_dagster.messaging.people.rotation import hold_key
 from usergrowth_dagster.messaging.policy import suppression as sup
-from usergrowth_dagster.messaging.policy.opted_out import suppress_refused
+from usergrowth_dagster.messaging.policy.suppression import suppress_refused
 from usergrowth_dagster.messaging.receiving.receipts import take_receipts
 from usergrowth_dagster.messaging.receiving.replies import take_replies
 from usergrowth_dagster.settings import Settings, load_settings

@@ -16,7 +16,7 @@ from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.dispatching import failpoints
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.people import keys, rotation
+from usergrowth_dagster.messaging.people import phones, rotation
 from usergrowth_dagster.messaging.people.phones import PhoneVault, UnknownKeyError, open_vault
 from usergrowth_dagster.messaging.people.rotation import rotate
 from usergrowth_dagster.messaging.policy.suppression import suppress
@@ -31,7 +31,7 @@ class Kill(BaseException):
 
 @pytest.fixture(autouse=True)
 def _own_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(keys.ENVIRONMENT, raising=False)
+    monkeypatch.delenv(phones.ENVIRONMENT, raising=False)
 
 
 def sealed_values(store: ControlStore) -> list[bytes]:
@@ -84,7 +84,7 @@ def test_killed_rotation_goes_on(
     monkeypatch.setattr(rotation, "_CHUNK", 40)
     home = tmp_path / "home"
     store, numbers = fill(home, database_url, 100)
-    before = (home / keys.FILE_NAME).read_bytes()
+    before = (home / phones.FILE_NAME).read_bytes()
     running = Ledger(store, open_vault(home))
     left = [passes]
 
@@ -97,15 +97,15 @@ def test_killed_rotation_goes_on(
     with pytest.raises(Kill):
         rotate(store, home, "ann")
     monkeypatch.delitem(failpoints.ACTIONS, place)
-    half = keys.read_file(home / keys.FILE_NAME)
+    half = phones.read_ring(home / phones.FILE_NAME)
     assert len(half.secrets) == 2
     assert half.secrets[1] == before
     assert [running.vault.open(value) for value in sealed_values(store)] == numbers
     assert running.vault.seal("+9990000000001")[:4] == half.key_ids[0]
     Ledger(store, open_vault(home))
     done = rotate(store, home, "ann")
-    path = home / keys.FILE_NAME
-    assert keys.read_file(path) == keys.Ring(half.hash_key, half.secrets[:1])
+    path = home / phones.FILE_NAME
+    assert phones.read_ring(path) == phones.Ring(half.hash_key, half.secrets[:1])
     assert path.stat().st_mode & 0o777 == 0o600
     assert before not in path.read_bytes()
     assert {value[:4] for value in sealed_values(store)} == {half.key_ids[0]}
@@ -155,7 +155,7 @@ def test_dispatchers_go_on_beside_a_rotation(tmp_path: Path) -> None:
 def test_key_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rotation that cannot change the environment leaves values that nobody can open."""
     home, url = tmp_path / "home", f"sqlite:///{tmp_path / 'control.db'}"
-    monkeypatch.setenv(keys.ENVIRONMENT, "an old secret with spaces")
+    monkeypatch.setenv(phones.ENVIRONMENT, "an old secret with spaces")
     store, numbers = fill(home, url, 10)
     old = open_vault(home)
     first = rotate(store, home, "ann")
@@ -167,21 +167,21 @@ def test_key_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert rotate(store, home, "ann").key_id == first.key_id
     assert path.read_text() == both
     assert [old.open(value) for value in sealed_values(store)] == numbers
-    monkeypatch.setenv(keys.ENVIRONMENT, both)
+    monkeypatch.setenv(phones.ENVIRONMENT, both)
     second = rotate(store, home, "ann")
     assert sum(second.resealed.values()) == len(numbers)
     with pytest.raises(UnknownKeyError, match="start it again"):
         old.open(sealed_values(store)[0])
     with pytest.raises(UserError, match="rotate-key"):
         Ledger(store, old)
-    monkeypatch.setenv(keys.ENVIRONMENT, path.read_text())
+    monkeypatch.setenv(phones.ENVIRONMENT, path.read_text())
     assert len(path.read_text().split()) == 2
     new = Ledger(store, open_vault(home)).vault
     assert [new.open(value) for value in sealed_values(store)] == numbers
     assert new.digest(numbers[0]) == old.digest(numbers[0])
-    assert not (home / keys.FILE_NAME).exists()
+    assert not (home / phones.FILE_NAME).exists()
     for broken in ("hash=abc key=def", path.read_text() + " extra", path.read_text().split()[0]):
-        monkeypatch.setenv(keys.ENVIRONMENT, broken)
+        monkeypatch.setenv(phones.ENVIRONMENT, broken)
         with pytest.raises(UserError, match="is not a key ring") as caught:
             open_vault(home)
         assert broken not in str(caught.value)

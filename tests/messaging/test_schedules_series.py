@@ -161,7 +161,7 @@ def test_a_clock_that_jumps_neither_doubles_nor_ends_a_series(desk: Desk) -> Non
 
 def test_several_dispatchers_open_it_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against two processes that each copy the people, or open it before all are there."""
-    monkeypatch.setattr("usergrowth_dagster.messaging.schedules.copies._CHUNK", 70)
+    monkeypatch.setattr("usergrowth_dagster.messaging.schedules.series._CHUNK", 70)
     plan(*desk, crowd(400))
     dispatch(*desk, now=at(28, 9))
     failures: list[BaseException] = []

@@ -38,7 +38,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
     Unread,
 )
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.operations.reconcile import close, release
+from usergrowth_dagster.messaging.operations.controls import close, release
 from usergrowth_dagster.messaging.people.person import read_person
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.plans.plan import plan_send

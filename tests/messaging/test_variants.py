@@ -35,8 +35,7 @@ from usergrowth_dagster.messaging.schedules.occurrences import (
     occurrences_of,
 )
 from usergrowth_dagster.messaging.texts.billing import characters
-from usergrowth_dagster.messaging.texts.by_variant import message_columns_by_variant_sql
-from usergrowth_dagster.messaging.texts.content import render
+from usergrowth_dagster.messaging.texts.content import message_columns_by_variant_sql, render
 from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.warehouse.engine import open_engine
 

@@ -23,7 +23,7 @@ from usergrowth_dagster.messaging.dispatching.dispatch import DispatchCounts, di
 from usergrowth_dagster.messaging.dispatching.look_ups import settle
 from usergrowth_dagster.messaging.gateways.registry import gateway_named
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.operations import controls, reconcile
+from usergrowth_dagster.messaging.operations import controls
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.settings import Settings, load_settings
 
@@ -184,8 +184,8 @@ def reconcile_doubts(
         if look_up:
             _look_up(ledger, settings, doubts)
         for ids, act, word in (
-            (release, reconcile.release, "released"),
-            (close, reconcile.close, "closed"),
+            (release, controls.release, "released"),
+            (close, controls.close, "closed"),
         ):
             if ids:
                 outcome = act(store, ids, whoami(), why)

@@ -78,7 +78,7 @@ def stall_sensor(home: str) -> dg.SensorDefinition:
         "URL of the setting failure_webhook.",
     )
     def watch(context: dg.SensorEvaluationContext) -> Any:
-        from usergrowth_dagster.messaging.operations.stalls import report_stalls, stalls
+        from usergrowth_dagster.messaging.operations.deliveries import report_stalls, stalls
         from usergrowth_dagster.messaging.schedules.occurrences import business_now
 
         opened = ProjectResource(home=home).open()

@@ -1,7 +1,7 @@
 """What the ledger says of a task's people: their own texts, and those of other tasks.
 
 A text that went out, or may have, has a time of sending and a state of
-:data:`usergrowth_dagster.messaging.policy.contact_sql.SENT_STATES`; its segments are billed at the
+:data:`usergrowth_dagster.messaging.policy.contact.SENT_STATES`; its segments are billed at the
 price of its occurrence.
 """
 
@@ -17,7 +17,7 @@ from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.schema import message, occurrence
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.wall_clock import moment_of
-from usergrowth_dagster.messaging.policy.contact_sql import SENT_STATES
+from usergrowth_dagster.messaging.policy.contact import SENT_STATES
 from usergrowth_dagster.quoting import literals
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_query

@@ -5,8 +5,8 @@ from datetime import date
 
 from usergrowth_dagster.control.tasks import all_tasks, campaigns
 from usergrowth_dagster.data.landing import unread_landing
-from usergrowth_dagster.messaging.schedules.lateness import passed_send_by
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
+from usergrowth_dagster.messaging.schedules.windows import passed_send_by
 from usergrowth_dagster.project import Project
 
 _LISTED = 20

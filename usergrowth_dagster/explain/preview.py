@@ -20,7 +20,7 @@ from usergrowth_dagster.explain.text_notices import notices_of_population, notic
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.people.phones import PhoneVault, open_vault
 from usergrowth_dagster.messaging.plans.forecast import Forecast, forecast
-from usergrowth_dagster.messaging.plans.planning import committed
+from usergrowth_dagster.messaging.plans.plan import committed
 from usergrowth_dagster.messaging.policy.checks import check_fresh
 from usergrowth_dagster.messaging.schedules.occurrences import (
     Occurrence,

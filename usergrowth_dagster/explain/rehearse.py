@@ -22,7 +22,7 @@ from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.plans.plan import SendPlan, read_plan
 from usergrowth_dagster.messaging.plans.rehearsal import as_of_morning, copy_for_planning
-from usergrowth_dagster.messaging.policy.contact_sql import NUMBER_CAP_WINDOW
+from usergrowth_dagster.messaging.policy.contact import NUMBER_CAP_WINDOW
 from usergrowth_dagster.messaging.schedules.occurrences import Occurrence, business_now
 from usergrowth_dagster.pipeline.exclusions import contact_moment, rules_of
 from usergrowth_dagster.pipeline.send import plan_task

@@ -9,7 +9,7 @@ from usergrowth_dagster.data.loader import Loader
 from usergrowth_dagster.data.notices import html_codes
 from usergrowth_dagster.data.population import FOLDER, population_files, population_uploads
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.texts import placeholders
+from usergrowth_dagster.messaging.texts import content
 from usergrowth_dagster.pipeline.attributes import unknown_zones_loaded, unknown_zones_sentence
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
@@ -22,7 +22,7 @@ def notices_of_texts(spec: CampaignSpec) -> list[str]:
         f"{text.key}.content: {', '.join(codes)} is shown as it stands, since a text is no HTML; "
         "write the characters themselves"
         for text in spec.template.texts
-        if (codes := placeholders.html_codes(text.content))
+        if (codes := content.html_codes(text.content))
     ]
 
 

@@ -419,15 +419,14 @@ def _secret(settings: Settings) -> str:
     Raises:
         UserError: it is gone, although numbers are sealed with it, or cannot be used.
     """
-    from usergrowth_dagster.messaging.people import keys
-    from usergrowth_dagster.messaging.people.phones import secret_is_gone
-    from usergrowth_dagster.messaging.people.sealed import holds_sealed, sealed_rows
+    from usergrowth_dagster.messaging.people import phones
+    from usergrowth_dagster.messaging.people.phones import holds_sealed, sealed_rows, secret_is_gone
 
-    if keys.from_environment() is not None:
-        return f"from {keys.ENVIRONMENT}"
-    path = settings.home / keys.FILE_NAME
+    if phones.ring_from_environment() is not None:
+        return f"from {phones.ENVIRONMENT}"
+    path = settings.home / phones.FILE_NAME
     if path.exists():
-        keys.read_file(path)
+        phones.read_ring(path)
         return f"{path}; keep a copy of it apart"
     file = sqlite_file(settings.database)
     if file is None:

@@ -15,8 +15,7 @@ from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.policy.zones import UNKNOWN_ZONE
 from usergrowth_dagster.messaging.texts.billing import billing_of, price_of
-from usergrowth_dagster.messaging.texts.by_variant import by_variant_sql
-from usergrowth_dagster.messaging.texts.content import reason_sql, segments_sql
+from usergrowth_dagster.messaging.texts.content import by_variant_sql, reason_sql, segments_sql
 from usergrowth_dagster.pipeline.attributes import (
     address_column_sql,
     attribute_sql,

@@ -11,7 +11,7 @@ from usergrowth_dagster.messaging.dispatching.dispatch import DispatchCounts, di
 from usergrowth_dagster.messaging.plans.plan import SendPlan, plan_send
 from usergrowth_dagster.messaging.policy.zones import UNKNOWN_ZONE
 from usergrowth_dagster.messaging.texts.billing import billing_of
-from usergrowth_dagster.messaging.texts.by_variant import message_columns_by_variant_sql
+from usergrowth_dagster.messaging.texts.content import message_columns_by_variant_sql
 from usergrowth_dagster.pipeline.attributes import (
     attribute_sql,
     bind_unknown_zones,

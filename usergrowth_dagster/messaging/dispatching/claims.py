@@ -1,4 +1,7 @@
-"""How one worker takes rows of the ledger and writes down that it submits them."""
+"""How one worker takes rows of the ledger and writes down that it submits them.
+
+Statements of the hot path are made once: making them takes longer than running them.
+"""
 
 import os
 import secrets
@@ -8,29 +11,215 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    bindparam,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+)
 
 from usergrowth_dagster.control import schema
-from usergrowth_dagster.control.codes import MessageState
+from usergrowth_dagster.control.codes import MessageState, OccurrenceState
+from usergrowth_dagster.control.columns import UtcTime, among
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.messaging.dispatching import failpoints
-from usergrowth_dagster.messaging.dispatching.claim_sql import (
-    BATCH,
-    HOW_MANY,
-    MOVE,
-    MOVED,
-    TAKE,
-    Objection,
-    Situation,
-    hold_back,
-    situation,
-)
 from usergrowth_dagster.messaging.dispatching.throttle import Bucket
 
-LEASE = timedelta(minutes=2)
 message = schema.message
+occurrence = schema.occurrence
+schedule = schema.schedule
+
+LEASE = timedelta(minutes=2)
+
+
+class Objection(Protocol):
+    """Why a message must not go out now; ``wait_until`` None: it never will."""
+
+    @property
+    def message_id(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def wait_until(self) -> datetime | None: ...
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a batch that is written ahead depends on, apart from the hour and earlier messages.
+
+    ``open``: the occurrence is ready or sending, and its schedule not paused. ``last_refusal`` is
+    the newest row of the suppression list.
+    """
+
+    open: bool = False
+    last_refusal: int | None = None
+
+
+_OPEN = (OccurrenceState.READY, OccurrenceState.SENDING)
+
+
+_SITUATION = (
+    select(
+        occurrence.c.state,
+        schedule.c.paused,
+        occurrence.c.due,
+        occurrence.c.send_by,
+        select(func.max(schema.suppression.c.id)).scalar_subquery(),
+    )
+    .join_from(occurrence, schedule, schedule.c.id == occurrence.c.schedule_id)
+    .where(occurrence.c.id == bindparam("occurrence"))
+)
+
+
+_SITUATION_LOCKED = _SITUATION.with_for_update(read=True)
+
+
+_BATCH = schema.batch.insert()
+
+
+NOT_REPORTED = or_(
+    message.c.attempts == 0,
+    ~exists(
+        select(schema.receipt.c.id).where(
+            schema.receipt.c.message_id == message.c.id, schema.receipt.c.pending
+        )
+    ),
+)
+"""A report that waits for a row says that the provider has it, whatever its answer was."""
+
+
+_MOVE = (
+    message.update()
+    .where(
+        among(message.c.id, "rows"),
+        message.c.state == MessageState.CLAIMED,
+        message.c.claimed_by == bindparam("worker"),
+        # an expression has no index: statistics from when nothing was claimed would favour it, and
+        # now it has all rows of the claim
+        func.coalesce(message.c.lease_until, message.c.lease_until)
+        > bindparam("clock", type_=UtcTime),
+        NOT_REPORTED,
+    )
+    .values(
+        state=MessageState.SUBMITTING,
+        batch_id=bindparam("batch"),
+        attempts=message.c.attempts + 1,
+        sent_time=bindparam("now"),
+        lease_until=bindparam("until"),
+        updated_time=bindparam("clock"),
+    )
+)
+
+
+_MOVED = select(message.c.id).where(
+    among(message.c.id, "rows"), message.c.batch_id == bindparam("batch")
+)
+
+
+_HANDED = (
+    *(
+        message.c.id,
+        message.c.user_id,
+        message.c.phone_number,
+        message.c.template_params,
+        message.c.segments,
+    ),
+    message.c.variant,
+)
+
+
+READY = (
+    message.c.occurrence_id == bindparam("occurrence"),
+    message.c.state == MessageState.PLANNED,
+    message.c.id > bindparam("after"),
+    (message.c.not_before.is_(None)) | (message.c.not_before <= bindparam("now")),
+    (message.c.retry_at.is_(None)) | (message.c.retry_at <= bindparam("clock")),
+    NOT_REPORTED,
+)
+"""Conditions of rows that can go out at ``:now`` (business clock), ``:clock`` (the real one)."""
+
+
+_HOW_MANY = select(func.count()).select_from(
+    select(message.c.id).where(*READY).limit(bindparam("most", type_=Integer)).subquery()
+)
+
+
+_PICK = (
+    select(message.c.id)
+    .where(*READY)
+    .order_by(message.c.id)
+    .limit(bindparam("most", type_=Integer))
+    .with_for_update(skip_locked=True)  # SQLite has one writer, and ignores it
+    .cte("pick")
+    .prefix_with("materialized", dialect="postgresql")  # never run, and locked, twice
+)
+
+
+_TAKE = (
+    message.update()
+    .where(message.c.id.in_(select(_PICK.c.id)))
+    .values(
+        state=MessageState.CLAIMED,
+        claimed_by=bindparam("worker"),
+        lease_until=bindparam("until", type_=UtcTime),
+    )
+    .returning(*_HANDED)
+)
+"""Claims at most ``:most`` of the ready rows until a time and returns them."""
+
+
+def situation(
+    connection: Connection, occurrence_id: int, now: datetime | None = None, *, lock: bool = False
+) -> Situation:
+    """What messages of an occurrence depend on; with ``now`` it is open only in its hours.
+
+    With ``lock``, who pauses or stops waits for this transaction. An occurrence whose plan was
+    thrown away meanwhile is not open.
+    """
+    query = _SITUATION_LOCKED if lock else _SITUATION
+    row = connection.execute(query, {"occurrence": occurrence_id}).one_or_none()
+    if row is None:
+        return Situation()
+    state, paused, due, send_by, last_refusal = row
+    inside = now is None or due <= now < send_by
+    return Situation(state in _OPEN and not paused and inside, last_refusal)
+
+
+def _hold_back(
+    connection: Connection,
+    objections: Sequence[Objection],
+    mine: Sequence[ColumnElement[bool]],
+    clock: datetime,
+) -> tuple[int, int]:
+    """Skip the rows that must never go out, and put off those that must wait."""
+    alike: dict[tuple[str, datetime | None], list[int]] = {}
+    for one in objections:
+        alike.setdefault((one.reason, one.wait_until), []).append(one.message_id)
+    skipped = waiting = 0
+    for (reason, wait_until), message_ids in alike.items():
+        state = MessageState.PLANNED if wait_until else MessageState.SKIPPED
+        values = {"not_before": wait_until} if wait_until else {}
+        done = connection.execute(
+            message.update()
+            .where(message.c.id.in_(message_ids), *mine)
+            .values(
+                state=state,
+                reason=reason,
+                claimed_by=None,
+                lease_until=None,
+                updated_time=clock,
+                **values,
+            )
+        ).rowcount
+        skipped, waiting = (skipped, waiting + done) if wait_until else (skipped + done, waiting)
+    return skipped, waiting
 
 
 Screen = Callable[[Connection, Sequence[int]], Sequence[Objection]]
@@ -104,12 +293,12 @@ class Claims:
                 return Claimed()
             rows = {"occurrence": occurrence_id, "after": after, "now": now, "clock": clock}
             if bucket is not None and bucket.rate is not None:
-                number = connection.scalar(HOW_MANY, {**rows, "most": limit}) or 0
+                number = connection.scalar(_HOW_MANY, {**rows, "most": limit}) or 0
                 limit, wait = bucket.grant(connection, number, full)
                 if not limit:
                     return Claimed(wait=wait)
             taken = connection.execute(
-                TAKE,
+                _TAKE,
                 {**rows, "most": limit, "worker": self.worker, "until": clock + self.lease},
             )
             names = tuple(taken.keys())
@@ -164,7 +353,7 @@ class Claims:
                 message.c.claimed_by == self.worker,
                 message.c.lease_until > clock,
             )
-            skipped, waiting = hold_back(connection, objections, mine, clock)
+            skipped, waiting = _hold_back(connection, objections, mine, clock)
             barred = {one.message_id for one in objections}
             rest = [one for one in message_ids if one not in barred]
             batch_id, moved = 0, frozenset[int]()
@@ -185,7 +374,7 @@ class Claims:
         clock: datetime,
     ) -> tuple[int, frozenset[int]]:
         made = connection.execute(
-            BATCH,
+            _BATCH,
             {
                 "occurrence_id": occurrence_id,
                 "gateway": gateway,
@@ -196,10 +385,10 @@ class Claims:
         )
         batch_id = int(made.inserted_primary_key[0])  # type: ignore[index]
         values = {"batch": batch_id, "now": now, "until": clock + self.lease, "clock": clock}
-        done = connection.execute(MOVE, {"rows": message_ids, "worker": self.worker, **values})
+        done = connection.execute(_MOVE, {"rows": message_ids, "worker": self.worker, **values})
         if done.rowcount == len(message_ids):  # nearly always; then nobody has to read them
             return batch_id, frozenset(message_ids)
-        moved = connection.scalars(MOVED, {"rows": message_ids, "batch": batch_id}).all()
+        moved = connection.scalars(_MOVED, {"rows": message_ids, "batch": batch_id}).all()
         table = schema.batch
         this = table.c.id == batch_id
         if moved:

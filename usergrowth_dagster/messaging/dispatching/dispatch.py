@@ -15,16 +15,15 @@ from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.dispatching import failpoints
-from usergrowth_dagster.messaging.dispatching.answers import DispatchCounts
 from usergrowth_dagster.messaging.dispatching.claims import LEASE, Claims
 from usergrowth_dagster.messaging.dispatching.look_ups import FIRST_AGAIN, settle
-from usergrowth_dagster.messaging.dispatching.results import is_of_the_values
+from usergrowth_dagster.messaging.dispatching.results import DispatchCounts, is_of_the_values
 from usergrowth_dagster.messaging.dispatching.worker import READY, GatewayBrokenError, Sender
 from usergrowth_dagster.messaging.failures import report_failing
 from usergrowth_dagster.messaging.gateways.protocol import Gateway
 from usergrowth_dagster.messaging.gateways.registry import gateway_named, make_gateway
 from usergrowth_dagster.messaging.ledger import Ledger
-from usergrowth_dagster.messaging.operations.stalls import report_stalls
+from usergrowth_dagster.messaging.operations.deliveries import report_stalls
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.receiving.receipts import match_receipts
 from usergrowth_dagster.messaging.schedules.occurrences import (

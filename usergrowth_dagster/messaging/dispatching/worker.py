@@ -21,7 +21,6 @@ from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import utc_now
 from usergrowth_dagster.messaging.dispatching import failpoints
 from usergrowth_dagster.messaging.dispatching.alerts import post
-from usergrowth_dagster.messaging.dispatching.answers import DispatchCounts, sort_answers
 from usergrowth_dagster.messaging.dispatching.circuit_breaker import (
     close_circuit,
     is_open,
@@ -30,10 +29,12 @@ from usergrowth_dagster.messaging.dispatching.circuit_breaker import (
 from usergrowth_dagster.messaging.dispatching.claims import Claims, Cleared, Screen
 from usergrowth_dagster.messaging.dispatching.outgoing import calls_of, made_batch, made_messages
 from usergrowth_dagster.messaging.dispatching.results import (
+    DispatchCounts,
     Settled,
     is_of_the_values,
     record,
     record_in,
+    sort_answers,
 )
 from usergrowth_dagster.messaging.dispatching.throttle import Bucket
 from usergrowth_dagster.messaging.failures import Outcomes, Stage, failing
@@ -48,7 +49,7 @@ from usergrowth_dagster.messaging.gateways.protocol import (
 from usergrowth_dagster.messaging.gateways.wire import not_begun
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.policy.contact import ContactRules, contact_rules, screen
-from usergrowth_dagster.messaging.policy.opted_out import suppress_refused
+from usergrowth_dagster.messaging.policy.suppression import suppress_refused
 from usergrowth_dagster.messaging.schedules.occurrences import Occurrence, change_state
 from usergrowth_dagster.settings import Settings
 

@@ -1,40 +1,218 @@
 """Phone numbers at rest: encrypted, and found again by a keyed hash.
 
 The secret is ``USERGROWTH_SECRET_KEY``, else the file ``<home>/secret.key``, made on first use with
-mode 0600. Without it the ledger's numbers cannot be read: keep a copy apart from the database.
-:mod:`usergrowth_dagster.messaging.people.keys` has its form, ``usergrowth rotate-key`` changes it.
+mode 0600. Without it the ledger's numbers cannot be read: keep a copy apart from the database. It
+holds secrets that seal numbers and the one key that hashes them, in one of two forms:
+
+* one secret, as a first start makes it: everything is derived from it;
+* ``hash=<base64> key=<base64> key=<base64>``, as ``usergrowth rotate-key`` writes it: the key of
+  the hashes, which never changes, since suppressions are found by them; then the secrets, the one
+  that seals first. The second is there only while a rotation is under way.
 """
 
+import base64
+import binascii
 import hmac
 import os
+import secrets
 from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import Connection, inspect, or_, select
+
 from usergrowth_dagster.addresses.identity import identity
 from usergrowth_dagster.addresses.numbers import Number, Problem, old_keys, parse
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.error_codes import ErrorCode
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.people import keys
-from usergrowth_dagster.messaging.people.keys import ENVIRONMENT, FILE_NAME, Ring
-from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.settings import Settings, load_settings
+from usergrowth_dagster.settings.places import sqlite_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-__all__ = [
-    "E164",
-    "ENVIRONMENT",
-    "FILE_NAME",
-    "PhoneVault",
-    "UnknownKeyError",
-    "open_vault",
-]
+ENVIRONMENT = "USERGROWTH_SECRET_KEY"
+FILE_NAME = "secret.key"
+MIN_SECRET = 16
+"""Bytes of the shortest secret."""
+
+_HASH, _KEY = "hash=", "key="
+_SEALED = ("phone_number", "phone_hash", "user_hash", "content")
 E164 = b"\2"
 """First byte of the hash of a number in E.164; those of earlier versions lack it."""
 
 _NONCE = 12
 _ID = 4  # bytes of a key's id
+
+
+def derive_keys(secret: bytes) -> bytes:
+    """68 bytes by HKDF-SHA256: 32 to encrypt, 32 to hash, 4 that name the secret."""
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    return HKDF(SHA256(), 68, salt=None, info=b"usergrowth phones").derive(secret)
+
+
+@dataclass(frozen=True)
+class Ring:
+    """The key of the hashes and the secrets, the one that seals first."""
+
+    hash_key: bytes = field(repr=False)
+    secrets: tuple[bytes, ...] = field(repr=False)
+
+    @classmethod
+    def of_secret(cls, secret: bytes) -> "Ring":
+        """The ring that one secret stands for."""
+        return cls(derive_keys(secret)[32:64], (secret,))
+
+    @classmethod
+    def parse(cls, text: bytes, where: str) -> "Ring":
+        """A ring from its text.
+
+        Raises:
+            UserError: the text is too short or broken; the sentence names ``where``, no secret.
+        """
+        text = text.strip()
+        if not text.startswith(_HASH.encode()):
+            if len(text) < MIN_SECRET:
+                raise UserError(
+                    f"{where} is too short: use at least {MIN_SECRET} characters, or restore the "
+                    "copy that the ledger was written with",
+                    code="credential.invalid",
+                )
+            return cls.of_secret(text)
+        try:
+            head, *rest = text.decode("ascii").split()
+            if not rest or not all(part.startswith(_KEY) for part in rest):
+                raise ValueError
+            hash_key = base64.b64decode(head.removeprefix(_HASH), validate=True)
+            keys = tuple(base64.b64decode(p.removeprefix(_KEY), validate=True) for p in rest)
+            if len(hash_key) != 32 or min(map(len, keys)) < MIN_SECRET:
+                raise ValueError
+        except (ValueError, binascii.Error):
+            raise UserError(
+                f"{where} is not a key ring (hash=… key=…, as usergrowth rotate-key writes it): "
+                "restore a copy of it",
+                code="credential.invalid",
+            ) from None
+        return cls(hash_key, keys)
+
+    def text(self) -> str:
+        """The ring on one line."""
+        parts = [_HASH + base64.b64encode(self.hash_key).decode()]
+        parts += [_KEY + base64.b64encode(secret).decode() for secret in self.secrets]
+        return " ".join(parts)
+
+    @cached_property
+    def key_ids(self) -> tuple[bytes, ...]:
+        """What names each secret in the sealed values, the one that seals first."""
+        return tuple(derive_keys(secret)[64:] for secret in self.secrets)
+
+    def with_new(self) -> "Ring":
+        """The ring with a new secret that seals from now on."""
+        while True:
+            made = Ring(self.hash_key, (_new_secret(), *self.secrets))
+            if len(set(made.key_ids)) == len(made.secrets):
+                return made
+
+    def newest_alone(self) -> "Ring":
+        """The ring without all secrets but the one that seals."""
+        return Ring(self.hash_key, self.secrets[:1])
+
+
+def _new_secret() -> bytes:
+    """A fresh secret."""
+    return secrets.token_urlsafe(48).encode()
+
+
+def ring_from_environment() -> Ring | None:
+    """The ring of the environment, if it holds one."""
+    given = os.environ.get(ENVIRONMENT)
+    return None if given is None else Ring.parse(given.encode(), ENVIRONMENT)
+
+
+def read_ring(path: Path) -> Ring:
+    """The ring of a file.
+
+    Raises:
+        UserError: others may read it, or it holds no ring.
+    """
+    if path.stat().st_mode & 0o077:
+        raise UserError(
+            f"{path} can be read by others: chmod 600 {path}", code="credential.invalid"
+        )
+    return Ring.parse(path.read_bytes(), str(path))
+
+
+def write_ring(path: Path, content: str, *, first: bool = False) -> None:
+    """Put a whole file, readable by its owner alone, in the place of the one that is there.
+
+    Args:
+        path: the file.
+        content: its one line.
+        first: keep what is there already; of two processes at once, both use what came first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if not first:
+            draft.replace(path)
+            _sync_folder(path.parent)
+            return
+        try:
+            os.link(draft, path)  # fails when it exists, and shows only whole files
+        except FileExistsError:
+            return
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """The new name must be on disk before anything is sealed with what it holds."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def holds_sealed(settings: Settings) -> bool:
+    """Whether the settings' database holds a sealed number or a keyed hash.
+
+    A database that is not there yet is not made.
+    """
+    file = sqlite_file(settings.database)
+    if file is not None and not file.exists():
+        return False
+    store = ControlStore(settings.database)
+    try:
+        with store.read() as connection:
+            return sealed_rows(connection)
+    finally:
+        store.close()
+
+
+def sealed_rows(connection: Connection) -> bool:
+    """Whether any row of a database is sealed, also before its migration."""
+    present = inspect(connection)
+    for table in (schema.message, schema.suppression, schema.reply, schema.unread):
+        if not present.has_table(table.name):
+            continue
+        there = {column["name"] for column in present.get_columns(table.name)}
+        sealed = [table.c[name] for name in _SEALED if name in there and name in table.c]
+        wanted = select(1).select_from(table).where(or_(*(c.is_not(None) for c in sealed)))
+        if connection.execute(wanted.limit(1)).first():
+            return True
+    return False
 
 
 class UnknownKeyError(UserError):
@@ -91,13 +269,13 @@ class PhoneVault:
             )
         for key_id, secret in zip(ring.key_ids, ring.secrets, strict=True):
             if key_id not in self._ciphers:
-                self._ciphers[key_id] = AESGCM(keys.derive(secret)[:32])
+                self._ciphers[key_id] = AESGCM(derive_keys(secret)[:32])
         self._key_id = ring.key_ids[0]
 
     def refresh(self) -> None:
         """Take over what a rotation has changed since."""
         if self._path is not None and (seen := _file_stamp(self._path)) != self._seen:
-            self._take(keys.read_file(self._path))
+            self._take(read_ring(self._path))
             self._seen = seen
 
     @property
@@ -193,20 +371,19 @@ def open_vault(home: Path, country: str | None = None) -> PhoneVault:
         UserError: the secret is too short, others may read its file, or it is gone although the
             ledger holds numbers that were sealed with it.
     """
-    given = keys.from_environment()
+    given = ring_from_environment()
     if given is not None:
         return PhoneVault(given, country)
     path = home / FILE_NAME
     if not path.exists():
         _require_nothing_sealed(home)
-        keys.write_file(path, keys.new_secret().decode(), first=True)
+        write_ring(path, _new_secret().decode(), first=True)
     seen = _file_stamp(path)
-    return PhoneVault(keys.read_file(path), country, path=path, seen=seen)
+    return PhoneVault(read_ring(path), country, path=path, seen=seen)
 
 
 def _require_nothing_sealed(home: Path) -> None:
     """Refuse to make a new secret where the old one is needed: no number would be found again."""
-    from usergrowth_dagster.messaging.people.sealed import holds_sealed
 
     if holds_sealed(load_settings(home)):
         raise UserError(secret_is_gone(home), code="key.missing")

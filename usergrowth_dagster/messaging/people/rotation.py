@@ -26,9 +26,15 @@ from usergrowth_dagster.control import audit, schema
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.dispatching import failpoints
-from usergrowth_dagster.messaging.people import keys
-from usergrowth_dagster.messaging.people.keys import ENVIRONMENT, FILE_NAME, Ring
-from usergrowth_dagster.messaging.people.phones import PhoneVault, UnknownKeyError, open_vault
+from usergrowth_dagster.messaging.people import phones
+from usergrowth_dagster.messaging.people.phones import (
+    ENVIRONMENT,
+    FILE_NAME,
+    PhoneVault,
+    Ring,
+    UnknownKeyError,
+    open_vault,
+)
 
 SEALED: tuple[tuple[Table, Column[Any]], ...] = (
     (schema.message, schema.message.c.phone_number),
@@ -130,13 +136,13 @@ def rotate(
     with _only_one(home):
         vault = open_vault(home)
         check_key(store, vault)
-        outside = keys.from_environment()
-        ring = outside or keys.read_file(home / FILE_NAME)
+        outside = phones.ring_from_environment()
+        ring = outside or phones.read_ring(home / FILE_NAME)
         if outside is not None and len(ring.secrets) == 1:
             return _ask(store, home, ring, actor)
         if len(ring.secrets) == 1:
             ring = ring.with_new()
-            keys.write_file(home / FILE_NAME, ring.text())
+            phones.write_ring(home / FILE_NAME, ring.text())
         failpoints.reach(ADDED)
         _record(store, ring.key_ids[0], actor)
         failpoints.reach(RECORDED)
@@ -150,11 +156,11 @@ def rotate(
 def _ask(store: ControlStore, home: Path, ring: Ring, actor: str) -> Rotated:
     """The first call with the key in the environment: write down what it should become."""
     path = home / NEXT
-    if path.exists() and (written := keys.read_file(path)).secrets[1:] == ring.secrets:
+    if path.exists() and (written := phones.read_ring(path)).secrets[1:] == ring.secrets:
         ring = written  # asked before: the same value again
     else:
         ring = ring.with_new()
-        keys.write_file(path, ring.text())
+        phones.write_ring(path, ring.text())
         with store.write() as connection:
             audit.record(connection, actor, "rotate-key", "new key", "waits for the environment")
     return Rotated(
@@ -294,13 +300,13 @@ def _finish(
     todo = ""
     if outside:
         path = home / NEXT
-        keys.write_file(path, alone.text())
+        phones.write_ring(path, alone.text())
         todo = (
             f"nothing is sealed with the old key any more: set {ENVIRONMENT} to the content of "
             f"{path} for every process, start them again, keep a copy apart, and remove the file"
         )
     else:
-        keys.write_file(home / FILE_NAME, alone.text())
+        phones.write_ring(home / FILE_NAME, alone.text())
     key_id = ring.key_ids[0].hex()
     listed = ", ".join(f"{number} of {name}" for name, number in counts.items())
     with store.write() as connection:

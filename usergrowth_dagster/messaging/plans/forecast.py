@@ -17,8 +17,12 @@ from usergrowth_dagster.messaging.plans.plan import SendPlan, read_plan
 from usergrowth_dagster.messaging.policy.hours import zones_of
 from usergrowth_dagster.messaging.schedules.occurrences import Occurrence
 from usergrowth_dagster.messaging.texts.billing import characters
-from usergrowth_dagster.messaging.texts.by_variant import by_variant_sql
-from usergrowth_dagster.messaging.texts.content import length_sql, render, shown_signature
+from usergrowth_dagster.messaging.texts.content import (
+    by_variant_sql,
+    length_sql,
+    render,
+    shown_signature,
+)
 from usergrowth_dagster.warehouse.engine import Engine
 
 _CHUNK = 20_000

@@ -4,9 +4,13 @@ A row in force (``lifted_time`` is null) keeps every message back that goes to i
 its user, on its channel (``*``: each) and for its scope: a signature's name, or ``*`` for all. It
 is found by keyed hashes, so it holds on when the person is forgotten and the address is gone. A
 lifted row stays as the record of what held when.
+
+Whom a provider refuses to text because they refused there is suppressed here as well; otherwise
+they would be texted through the next provider.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -361,3 +365,39 @@ def _subject(country: str | None, phone: str | None, user_id: str | None) -> str
 
 def _where(channel: str, scope: str) -> str:
     return f"channel {channel}, {'everywhere' if scope == ALL else f'signature {scope}'}"
+
+
+def suppress_refused(
+    connection: Connection,
+    vault: PhoneVault,
+    gateway: str,
+    addresses: Iterable[str],
+    now: datetime,
+) -> int:
+    """Suppress people whom a gateway's provider knows as opted out; returns how many were new.
+
+    Args:
+        connection: in a transaction that writes.
+        vault: makes the hashes.
+        gateway: the gateway's name, kept as the source.
+        addresses: theirs; one that cannot be an address is passed over.
+        now: the real clock.
+    """
+    rows, known = [], list(addresses)
+    for address in known:
+        with contextlib.suppress(UserError):
+            rows += entries(
+                vault,
+                phone=address,
+                user_id=None,
+                channel="email" if "@" in address else "sms",
+                scope=ALL,
+                reason=PROVIDER,
+                source=f"refused at {gateway}",
+                now=now,
+            )
+    if not rows:
+        return 0
+    one_after_another(connection)
+    carry_over(connection, vault, known)
+    return add(connection, rows)

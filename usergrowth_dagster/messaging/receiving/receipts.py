@@ -47,7 +47,7 @@ from usergrowth_dagster.messaging.failures import Outcomes, Stage
 from usergrowth_dagster.messaging.gateways.cleaning import clean_receipt
 from usergrowth_dagster.messaging.gateways.protocol import Found, Receipt
 from usergrowth_dagster.messaging.people.phones import PhoneVault
-from usergrowth_dagster.messaging.policy.opted_out import suppress_refused
+from usergrowth_dagster.messaging.policy.suppression import suppress_refused
 from usergrowth_dagster.messaging.receiving.senders import given_number
 
 KEEP = timedelta(days=7)

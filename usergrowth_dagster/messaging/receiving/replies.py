@@ -39,8 +39,12 @@ from usergrowth_dagster.messaging.people.old_hashes import carry_over, never_hel
 from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.policy import suppression
 from usergrowth_dagster.messaging.policy.suppression_order import one_after_another
-from usergrowth_dagster.messaging.receiving.doubts import Doubt, suppress_doubtful
-from usergrowth_dagster.messaging.receiving.senders import Sent, with_senders
+from usergrowth_dagster.messaging.receiving.senders import (
+    Doubt,
+    Sent,
+    suppress_doubtful,
+    with_senders,
+)
 from usergrowth_dagster.messaging.receiving.unread import REPLY, keep_unread
 from usergrowth_dagster.messaging.texts.refusals import (
     Action,

@@ -19,14 +19,21 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from sqlalchemy import Connection, RowMapping, select
+
+from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.codes import RepeatUnit
+from usergrowth_dagster.control.store import ControlStore
+from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.control.values import NOW
 from usergrowth_dagster.control.wall_clock import moment_of
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.policy.contact import ContactRules, contact_rules
 from usergrowth_dagster.messaging.schedules.repeats import Repeat
 from usergrowth_dagster.settings import Settings
+
+occurrence = schema.occurrence
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ def first_due(
     return due
 
 
-def window_of(
+def _window_of(
     settings: Settings,
     schedule: Mapping[Any, Any],
     spec: CampaignSpec,
@@ -123,17 +130,17 @@ def check_audience_age(settings: Settings, spec: CampaignSpec, source: str) -> N
         UserError: names the campaign file (``source``), the key and what to do.
     """
     if isinstance(spec.execution_date, date):
-        check_task_age(settings, spec, spec.execution_date, f"{source}: ")
+        _check_task_age(settings, spec, spec.execution_date, f"{source}: ")
     elif spec.schedule.smart_send or spec.schedule.repeat_unit != "never":
         stand_in = settings.current_date()
         if isinstance(spec.schedule.execute_time, datetime):
             stand_in = spec.schedule.execute_time.date()
         elif spec.schedule.smart_send:
             stand_in = spec.schedule.smart_send.start_date
-        check_task_age(settings, spec, stand_in, f"{source}: ")
+        _check_task_age(settings, spec, stand_in, f"{source}: ")
 
 
-def check_task_age(settings: Settings, spec: CampaignSpec, day: date, place: str) -> None:
+def _check_task_age(settings: Settings, spec: CampaignSpec, day: date, place: str) -> None:
     """As :func:`check_audience_age`, for an audience that is decided on ``day``."""
     plan, rules = spec.schedule, _rules(settings, spec)
     if plan.smart_send:
@@ -187,3 +194,69 @@ def _utc(settings: Settings, moment: datetime) -> datetime:
 
 def _rules(settings: Settings, spec: CampaignSpec) -> ContactRules:
     return contact_rules(settings, spec.contact.model_dump())
+
+
+def task_window(
+    connection: Connection,
+    settings: Settings,
+    task: Task,
+    schedule: RowMapping,
+    now: datetime,
+) -> Window:
+    """A task's window: of the first occurrence, or of the one that its date stands for."""
+    if task.upload == task.task_id:
+        _check_task_age(settings, task.spec, task.execution_date, f"campaign {task.campaign!r}: ")
+        return _window_of(settings, schedule, task.spec, task.execution_date, now)
+    times = repeat_of(settings, schedule, _first_due(connection, settings, task, schedule))
+    number = times.on_day(task.execution_date)
+    window = times.window(number, timedelta(hours=settings.send_within_hours)) if number else None
+    if window is None:
+        raise UserError(
+            f"task {task.task_id!r}: schedule {schedule['name']!r} is not due on "
+            f"{task.execution_date} any more, so this audience is not sent to",
+            code="schedule.not_due",
+        )
+    return Window(*window, number)
+
+
+def _first_due(
+    connection: Connection, settings: Settings, task: Task, schedule: RowMapping
+) -> datetime:
+    """When the first occurrence of the upload of a task that is decided again was due."""
+    due: datetime | None = connection.scalar(
+        select(occurrence.c.due).where(
+            occurrence.c.schedule_id == schedule["id"],
+            occurrence.c.task_id == task.upload,
+            occurrence.c.sequence == 0,
+        )
+    )
+    job = schema.inference_job
+    day = connection.scalar(select(job.c.execution_date).where(job.c.name == task.upload))
+    if due is None:
+        due = first_due(settings, schedule, task.spec, day or task.execution_date)
+    return due
+
+
+def passed_send_by(
+    store: ControlStore, settings: Settings, task: Task, now: datetime
+) -> datetime | None:
+    """The send-by (UTC) of a task without a plan, when it has passed at ``now``; else None.
+
+    None too where no window can be reckoned: planning says why.
+    """
+    table = schema.schedule
+    if task.frozen:
+        return None
+    with store.read() as connection:
+        row = (
+            connection.execute(select(table).where(table.c.name == task.spec.schedule.name))
+            .mappings()
+            .first()
+        )
+        if row is None:
+            return None
+        try:
+            window = task_window(connection, settings, task, row, now)
+        except UserError:
+            return None
+    return window.send_by if window.send_by <= now else None

@@ -8,11 +8,12 @@ NULL, and :func:`reason_sql` says why. They equal :func:`render` and :func:`bill
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.campaign_blocks import CampaignText
+from usergrowth_dagster.data.notices import HTML_CODE
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.texts.billing import (
     MAX_CHARACTERS,
@@ -21,9 +22,20 @@ from usergrowth_dagster.messaging.texts.billing import (
     characters_sql,
     segments_of_sql,
 )
-from usergrowth_dagster.messaging.texts.placeholders import placeholder_problems
 from usergrowth_dagster.messaging.texts.refusals import Words, built_in_words, promise_problems
 from usergrowth_dagster.quoting import literal
+
+_FOREIGN = re.compile(
+    r"\{\{[^{}\n]{0,60}\}\}"  # {{name}} {{ user.name }}
+    r"|\{\w{1,40}\}"  # {code} {0} {姓名}
+    r"|(?<!\d)%[^\W\d]\w{0,39}%"  # %name%, but not 50%off20%
+    r"|%\(\w{1,40}\)[sd]"  # %(name)s
+    r"|<%=?[^<>%\n]{1,60}%>"  # <%= name %>
+    r"|\[\[\s*\w{1,40}\s*\]\]"  # [[name]]
+    r"|(?<![\w$])\$[a-z_][a-z0-9_]{1,39}\b"  # $name
+)
+_NOT_A_NAME = re.compile(r"[^A-Za-z0-9_]+")
+_HTML_CODE = re.compile(HTML_CODE)
 
 EMAIL_OPT_OUT = re.compile("unsubscribe|退订", re.IGNORECASE)
 """What says how to refuse in an e-mail, beside the texts of the setting ``opt_out_texts``."""
@@ -117,7 +129,7 @@ def _variable_problems(content: str, channel: str) -> list[str]:
     names = variables(content)
     if "${" in "".join(part for part, is_variable in parts if not is_variable):
         problems.append("a variable is written ${name}; one is not closed")
-    problems += placeholder_problems(
+    problems += _placeholder_problems(
         "\n".join(part for part, is_variable in parts if not is_variable)
     )
     for name in names:
@@ -146,7 +158,7 @@ def subject_problems(subject: str) -> list[str]:
         problems.append("a subject holds no line breaks or control characters")
     if "${" in subject:
         problems.append("a subject is the same for everybody and holds no variables")
-    elif placeholder_problems(subject):
+    elif _placeholder_problems(subject):
         problems.append("a subject is the same for everybody and holds no variables, in no form")
     return problems
 
@@ -294,7 +306,7 @@ def reason_sql(
     return f"case {' '.join(cases)} end" if cases else "cast(null as varchar)"
 
 
-def params_sql(content: str, column: str = "variables") -> str:
+def _params_sql(content: str, column: str = "variables") -> str:
     """DuckDB expression of the template's own variables as one JSON object (VARCHAR)."""
     names = dict.fromkeys(variables(content))
     pairs = ", ".join(f"{literal(n)}, {_value_sql(n, column)}" for n in names)
@@ -309,7 +321,66 @@ def message_columns_sql(
 ) -> str:
     """The select list ``params, segments, reason`` that :func:`plan.plan_send` reads."""
     return (
-        f"{params_sql(content, column)} as params, "
+        f"{_params_sql(content, column)} as params, "
         f"{segments_sql(content, signature, billing, column)} as segments, "
         f"{reason_sql(content, signature, billing, column)} as reason"
     )
+
+
+def by_variant_sql(
+    contents: Mapping[str, str], of: Callable[[str], str], variant: str = "variant"
+) -> str:
+    """A DuckDB expression by the text of each row; NULL where the text is none of these.
+
+    Args:
+        contents: the templates by name; of a single one no name is asked for.
+        of: the expression of one template, all of one type.
+        variant: the SQL expression of a row's name of text.
+    """
+    if len(contents) == 1:
+        return of(next(iter(contents.values())))
+    cases = " ".join(f"when {literal(name)} then {of(one)}" for name, one in contents.items())
+    return f"case {variant} {cases} end"
+
+
+def message_columns_by_variant_sql(
+    contents: Mapping[str, str],
+    signature: str | None = None,
+    billing: Billing = Billing.MAINLAND,
+    column: str = "variables",
+    variant: str = "variant",
+) -> str:
+    """The select list ``params, segments, reason`` of people of several texts.
+
+    As :func:`usergrowth_dagster.messaging.texts.content.message_columns_sql`, whose equal it is for
+    a single text.
+    """
+    columns: dict[str, Callable[[str], str]] = {
+        "params": lambda one: _params_sql(one, column),
+        "segments": lambda one: segments_sql(one, signature, billing, column),
+        "reason": lambda one: reason_sql(one, signature, billing, column),
+    }
+    return ", ".join(
+        f"{by_variant_sql(contents, of, variant)} as {name}" for name, of in columns.items()
+    )
+
+
+def _placeholder_problems(fixed: str) -> list[str]:
+    """A clause for each variable of another form in a template's fixed text.
+
+    >>> _placeholder_problems("Hi {{name}}!")
+    ['a variable is written ${name}, not {{name}}']
+    """
+    forms = dict.fromkeys(match.group() for match in _FOREIGN.finditer(fixed))
+    return [f"a variable is written ${{{_name(form)}}}, not {form}" for form in forms]
+
+
+def _name(form: str) -> str:
+    inner = re.sub(r"^%\((\w+)\)[sd]$", r"\1", form)
+    name = _NOT_A_NAME.sub("_", inner).strip("_")
+    return name if name and not name[0].isdigit() else "name"
+
+
+def html_codes(text: str) -> list[str]:
+    """The HTML codes in a text, such as ``&#39;``, in order and once each."""
+    return list(dict.fromkeys(match.group() for match in _HTML_CODE.finditer(text)))
