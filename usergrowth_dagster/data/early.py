@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Protocol
 
-from usergrowth_dagster.data.contracts import Column, Contract, Reading
+from usergrowth_dagster.data.contracts import Contract, Reading
 from usergrowth_dagster.data.forgotten import Forgotten, forgotten_ids_sql
-from usergrowth_dagster.data.lines import is_plain
 from usergrowth_dagster.data.notices import MissingWords
-from usergrowth_dagster.data.rules import CELLS, clean_sql, stored_sql
+from usergrowth_dagster.data.rules import clean_sql
+from usergrowth_dagster.data.stored import stored_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,7 +82,7 @@ class EarlyFile:
         import pyarrow.compute as pc
 
         names = self._contract.names
-        good = None if lines else self._stored(block, header)
+        good = None if lines else stored_rows(self._connection, self._contract, block, header)
         if good is None:
             query = clean_sql(self._contract, header, lines=lines)
             good = self._connection.sql(
@@ -96,31 +96,6 @@ class EarlyFile:
             for batch in rows.select([*names, "day"]).rename_columns([*names, "ds"]).to_batches():
                 self.writer.write(batch)
         return int(good.num_rows)
-
-    def _stored(self, block: "pa.Table", header: Sequence[str]) -> "pa.Table | None":
-        """A block of cells under its columns' names, if each row is good and stored as it is."""
-        cells = {name: f"c{place}" for place, name in enumerate(header, 1)}
-        taken = [cells[name] for name in self._contract.names]
-        if not is_plain([block.column(cell) for cell in cells.values()]):
-            return None
-        for column, cell in zip(self._contract.columns, taken, strict=True):
-            if column.kind != "VARCHAR" or not self._all_stored(column, block.column(cell)):
-                return None
-        placed = ["day", "file", "line"]
-        return block.select([*placed, *taken]).rename_columns([*placed, *self._contract.names])
-
-    def _all_stored(self, column: Column, cells: "pa.ChunkedArray") -> bool:
-        """Whether all cells of a column are good and stored as they are."""
-        import pyarrow as pa
-
-        if column.check.startswith("kvs"):  # to look at such a cell takes longer than to find it
-            cells = cells.unique()
-        self._connection.register(CELLS, pa.table({"x": cells}))
-        try:
-            counted = self._connection.execute(stored_sql(column)).fetchall()
-            return bool(counted[0][0] == len(cells))
-        finally:
-            self._connection.unregister(CELLS)
 
     def _without_forgotten(self, good: "pa.Table") -> "pa.Table":
         """Good rows without those of forgotten persons, which are held until all are rejected."""

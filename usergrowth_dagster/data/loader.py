@@ -24,8 +24,9 @@ from usergrowth_dagster.data.lines import (
     read_blocks,
 )
 from usergrowth_dagster.data.notices import MissingWords, drop_footers, html_codes, unread_columns
-from usergrowth_dagster.data.rules import BLOCK, clean_sql, parse_sql, rest_sql
+from usergrowth_dagster.data.rules import BLOCK, clean_sql, parse_sql, rest_sql, stored_rows_sql
 from usergrowth_dagster.data.storage import Storage, StoredFile
+from usergrowth_dagster.data.stored import stored_rows
 from usergrowth_dagster.quoting import literals
 
 if TYPE_CHECKING:
@@ -376,7 +377,7 @@ class Loader:
             clean, left = 0, BLOCK
             if text:
                 if early is None:
-                    clean = self._insert(clean_sql(self.contract, names, lines=lines))
+                    clean = self._insert_clean(block, names, lines=lines)
                 else:
                     clean = early.take(block, names, lines=lines)
             if clean:
@@ -386,6 +387,12 @@ class Loader:
         finally:
             self.connection.unregister(BLOCK)
             self._pending, self._pending_kind, self._pending_bytes = [], None, 0
+
+    def _insert_clean(self, block: "pa.Table", names: Sequence[str], *, lines: bool) -> int:
+        """Add the rows of a block that plainly break no rule; returns how many."""
+        if not lines and stored_rows(self.connection, self.contract, block, names) is not None:
+            return self._insert(stored_rows_sql(self.contract, names))
+        return self._insert(clean_sql(self.contract, names, lines=lines))
 
     def _insert(self, query: str) -> int:
         """Add the rows of a query; returns how many."""

@@ -91,6 +91,21 @@ def clean_sql(contract: Contract, header: Sequence[str], *, lines: bool) -> str:
     """
 
 
+def stored_rows_sql(contract: Contract, header: Sequence[str]) -> str:
+    """The query that takes all rows of a block of cells that are stored as they are.
+
+    It returns what :func:`clean_sql` returns of them.
+    """
+    cells = dict(zip(header, _places(header, lines=False), strict=True))
+    columns = ", ".join(f"{cells[name]} as {name}" for name in contract.names)
+    return f"""
+        select day, file, line, cast(0 as smallint) as reject, cast(null as varchar) as broken,
+            cast(null as varchar) as person, cast(null as varchar) as raw,
+            {columns}{_extra(contract, header, _places(header, lines=False))}
+        from (select *, 0 as reject from {BLOCK})
+    """
+
+
 def rest_sql(contract: Contract, header: Sequence[str], *, lines: bool) -> str:
     """The rows of a block that :func:`clean_sql` leaves, in the form of the block."""
     read = "t" if lines else ", ".join(f"c{place}" for place in range(1, len(header) + 1))
