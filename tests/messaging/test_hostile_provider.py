@@ -491,7 +491,8 @@ def test_watching_survives_a_round_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards against `dispatch --watch` that ends, and sends nothing any more, after one error."""
-    from usergrowth_dagster.commands import delivery
+    from usergrowth_dagster.homes.stores import control_store
+    from usergrowth_dagster.messaging.dispatching import watching
 
     rounds: list[int] = []
 
@@ -502,9 +503,10 @@ def test_watching_survives_a_round_that_fails(
         os.kill(os.getpid(), signal.SIGTERM)
         return DispatchCounts(accepted=7)
 
-    monkeypatch.setattr(delivery, "dispatch", failing)
+    monkeypatch.setattr(watching, "dispatch", failing)
     said: list[str] = []
-    delivery.dispatch_forever(tmp_path, 0.01, said.append)
+    with control_store(tmp_path) as (store, settings):
+        watching.dispatch_forever(store, settings, 0.01, said.append)
     assert "a round failed with ValueError" in said[1]
     assert "accepted 7" in said[2]
     assert phone(1) not in "".join(said)

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from usergrowth_dagster.commands.serve import addresses
 from usergrowth_dagster.messaging.gateways.aliyun import signed_out_id
 from usergrowth_dagster.messaging.gateways.signature_tokens import SignatureTokens
 from usergrowth_dagster.messaging.gateways.webhook import SIGNATURE, TIMESTAMP, sign
+from usergrowth_dagster.serve.listening import addresses
 from usergrowth_dagster.settings import Settings
 
 __all__ = ["client", "home", "store"]

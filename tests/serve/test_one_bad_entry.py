@@ -12,7 +12,6 @@ from fastapi.testclient import TestClient
 from support.ledger_rows import messages, occurrence, rows, states
 from support.phones import phone
 
-from usergrowth_dagster.commands.serve import addresses
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState as S
 from usergrowth_dagster.control.store import ControlStore
@@ -20,6 +19,7 @@ from usergrowth_dagster.messaging.gateways.aliyun import signed_out_id
 from usergrowth_dagster.messaging.gateways.signature_tokens import SignatureTokens
 from usergrowth_dagster.messaging.gateways.webhook import SIGNATURE, TIMESTAMP, sign
 from usergrowth_dagster.messaging.people.phones import PhoneVault
+from usergrowth_dagster.serve.listening import addresses
 from usergrowth_dagster.settings import Settings
 
 __all__ = ["client", "home", "store"]

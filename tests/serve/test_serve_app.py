@@ -15,7 +15,6 @@ from sqlalchemy import text
 from support.ledger_rows import messages, occurrence, rows, set_state, states
 from support.phones import phone
 
-from usergrowth_dagster.commands.serve import addresses
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState as S
 from usergrowth_dagster.control.store import ControlStore, open_store
@@ -25,6 +24,7 @@ from usergrowth_dagster.messaging.gateways.signature_tokens import SignatureToke
 from usergrowth_dagster.messaging.gateways.webhook import SIGNATURE, TIMESTAMP, sign
 from usergrowth_dagster.serve import app as app_module
 from usergrowth_dagster.serve.app import make_app
+from usergrowth_dagster.serve.listening import addresses
 from usergrowth_dagster.settings import Settings
 
 __all__ = ["client", "home", "store"]

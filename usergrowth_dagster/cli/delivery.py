@@ -1,10 +1,15 @@
 """Commands of delivery: dispatch, pause, resume, cancel, delivery, reconcile."""
 
-from typing import Annotated
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from usergrowth_dagster.cli.common import Home, Json, Page, say
+
+if TYPE_CHECKING:
+    from usergrowth_dagster.messaging.operations.controls import Controlled
+    from usergrowth_dagster.messaging.operations.doubts import Settlement
 
 app = typer.Typer()
 
@@ -25,17 +30,24 @@ def dispatch(
     home: Home = None,
 ) -> None:
     """Send the messages that are due; several dispatchers may run at once."""
-    from usergrowth_dagster.commands.delivery import dispatch_forever, dispatch_once
+    from usergrowth_dagster.homes.stores import control_store
+    from usergrowth_dagster.messaging.dispatching import watching
 
     if once and watch:
         raise typer.BadParameter("--once and --watch exclude each other; give one of them")
     if watch and as_json:
         raise typer.BadParameter("--json goes with --once: --watch has no end to report at")
-    if watch:
-        dispatch_forever(home, interval, say)
-        return
+    with control_store(home) as (store, settings):
+        if watch:
+            watching.dispatch_forever(store, settings, interval, say)
+            return
+        counts = watching.dispatch_once(store, settings)
     page = Page(as_json)
-    page.finish(dispatch_once(home, page.say))
+    failures = [*counts.stopped, *counts.failed]
+    done = watching.counts_line(counts) or ("" if failures else "Nothing is due.")
+    if done:
+        page.say(done)
+    page.finish(failures)
 
 
 @app.command()
@@ -57,10 +69,33 @@ def cancel(name: Name, home: Home = None) -> None:
 
 
 def _control(action: str, name: str, home: Home) -> None:
-    from usergrowth_dagster.commands.delivery import control
+    from usergrowth_dagster.control.audit import whoami
+    from usergrowth_dagster.homes.stores import control_store
+    from usergrowth_dagster.messaging.operations import controls
 
-    for line in control(home, action, name):
-        say(line)
+    do = {"pause": controls.pause, "resume": controls.resume, "cancel": controls.cancel}[action]
+    with control_store(home) as (store, _):
+        controlled = do(store, name, whoami())
+    for one in controlled:
+        say(_sentence(action, one))
+
+
+def _sentence(action: str, one: "Controlled") -> str:
+    name = f"schedule {one.schedule!r}"
+    if not one.changed:
+        already = {"pause": "was paused already", "resume": "was neither paused nor stopped"}
+        return f"{name}: {already.get(action, 'has nothing left to cancel')}"
+    if action == "pause":
+        return f"{name}: paused; go on with usergrowth resume"
+    if action == "resume":
+        more = f", {one.occurrences} stopped occurrences reopened" if one.occurrences else ""
+        return f"{name}: resumed{more}"
+    flight = f"; up to {one.in_flight} are with the provider and finish" if one.in_flight else ""
+    later = "; it is paused, so nothing later goes out" if one.repeats else ""
+    return (
+        f"{name}: {one.occurrences} occurrences cancelled, {one.messages} messages not sent"
+        f"{flight}{later}"
+    )
 
 
 @app.command()
@@ -72,11 +107,11 @@ def delivery(
     home: Home = None,
 ) -> None:
     """Show what is under way: occurrences with their window, people by state and reason."""
-    from usergrowth_dagster.cli.sections import show_deliveries
-    from usergrowth_dagster.commands.delivery import opened
+    from usergrowth_dagster.cli.pages.status import show_deliveries
+    from usergrowth_dagster.homes.stores import control_store
     from usergrowth_dagster.views.deliveries import read_deliveries
 
-    with opened(home) as (store, settings):
+    with control_store(home) as (store, settings):
         view = read_deliveries(store, settings, name)
     page = Page(as_json)
     show_deliveries(view, page)
@@ -98,15 +133,46 @@ def reconcile(
     home: Home = None,
 ) -> None:
     """Settle messages in doubt: release those that certainly never went out, close the others."""
-    from usergrowth_dagster.commands.delivery import reconcile_doubts
+    from usergrowth_dagster.control.audit import whoami
+    from usergrowth_dagster.homes.stores import open_ledger
+    from usergrowth_dagster.messaging.operations.doubts import settle_doubts
+    from usergrowth_dagster.views.deliveries import read_doubts
 
-    doubts = reconcile_doubts(
-        home, look_up=look_up, release=release or [], close=close or [], why=why
-    )
+    with open_ledger(home) as (ledger, settings):
+        settlement = settle_doubts(
+            ledger,
+            settings,
+            look_up=look_up,
+            to_release=release or [],
+            to_close=close or [],
+            actor=whoami(),
+            why=why,
+        )
+        doubts = read_doubts(ledger, settings)
     page = Page(as_json)
-    for line in doubts.done:
-        page.say(line)
-    if as_json or listed or doubts.lines or not doubts.done:
+    done = _done(settlement)
+    for sentence in done:
+        page.say(sentence)
+    if as_json or listed or doubts or not done:
         header = ("id", "schedule", "occurrence", "user", "address", "gateway", "reason", "at")
-        page.table("In doubt", header, doubts.lines)
-    page.finish(doubts.failed)
+        page.table("In doubt", header, [astuple(doubt) for doubt in doubts])
+    page.finish(settlement.failed)
+
+
+def _done(settlement: "Settlement") -> list[str]:
+    """Sentences about what became of messages in doubt."""
+    sentences = [
+        f"gateway {name}: {counts.settled} settled, {counts.unknown} not known to it"
+        for name, counts in settlement.looked_up.items()
+    ]
+    for outcome, word in ((settlement.released, "released"), (settlement.closed, "closed")):
+        if outcome is None:
+            continue
+        sentences.append(f"{outcome.changed} messages {word}")
+        if outcome.left:
+            sentences.append(f"{outcome.left} are not in doubt (any more)")
+        if outcome.cancelled:
+            sentences.append(
+                f"{outcome.cancelled} belong to a cancelled occurrence: close them instead"
+            )
+    return sentences

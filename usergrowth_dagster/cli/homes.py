@@ -58,7 +58,7 @@ def init(
 @app.command()
 def status(as_json: Json = False, home: Home = None) -> None:
     """Show the tables, models, tasks and messages of a home."""
-    from usergrowth_dagster.cli.sections import show_status
+    from usergrowth_dagster.cli.pages.status import show_status
     from usergrowth_dagster.homes.home import open_home
     from usergrowth_dagster.project import Project
     from usergrowth_dagster.views.status import read_status
@@ -121,8 +121,8 @@ def dev(
     home: Home = None,
 ) -> None:
     """Run the Dagster UI, its sensors and schedules, and the MLflow UI."""
-    from usergrowth_dagster.commands.dev import serve_uis
     from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.runs.uis import serve_uis
 
     serve_uis(open_home(home), port, mlflow_port, say)
 

@@ -1,11 +1,15 @@
 """Commands of what comes back: the service for providers, replies, and the suppression list."""
 
+from dataclasses import astuple
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from usergrowth_dagster.cli.common import Home, Json, Page, say
+
+if TYPE_CHECKING:
+    from usergrowth_dagster.messaging.operations.replies import ShownReply
 
 app = typer.Typer()
 suppress = typer.Typer(help="Manage the people who must not be texted.", no_args_is_help=True)
@@ -16,6 +20,7 @@ Phone = Annotated[
 ]
 User = Annotated[str | None, typer.Option("--user", help="User id.")]
 Channel = Annotated[str, typer.Option(help="sms, email or * (all).")]
+_WIDTH = 120  # characters of a reply that a table shows
 Scope = Annotated[str, typer.Option(help="A signature's name, or * (all).")]
 
 
@@ -26,10 +31,12 @@ def serve(
     home: Home = None,
 ) -> None:
     """Receive delivery reports and replies from providers, until interrupted."""
-    from usergrowth_dagster.commands.serve import serve as listen
+    from usergrowth_dagster.homes.home import require_home
+    from usergrowth_dagster.serve.listening import listen
     from usergrowth_dagster.settings import load_settings
 
     settings = load_settings(home)
+    require_home(settings)
     listen(settings, host, port or settings.serve_port, say)
 
 
@@ -53,16 +60,43 @@ def replies(
     home: Home = None,
 ) -> None:
     """Show replies that match no known word, numbers masked; mark those that refuse."""
-    from usergrowth_dagster.commands.replies import mark_replies, reveal_reply, show_replies
+    from usergrowth_dagster.control.audit import whoami
+    from usergrowth_dagster.homes.stores import open_ledger
+    from usergrowth_dagster.messaging.operations.replies import mark_refusal
+    from usergrowth_dagster.messaging.operations.replies import reveal as reveal_reply
+    from usergrowth_dagster.views.replies import read_replies
 
     page = Page(as_json)
-    if mark:
-        mark_replies(home, mark, page.say)
-    elif reveal:
-        reveal_reply(home, reveal, page.say)
-    else:
-        show_replies(home, page, everything=everything, limit=limit)
+    with open_ledger(home) as (ledger, settings):
+        if mark:
+            for reply in mark:
+                page.say(mark_refusal(ledger.store, ledger.vault, settings, reply, whoami()))
+        elif reveal:
+            page.say(reveal_reply(ledger.store, ledger.vault, reveal, whoami()))
+        else:
+            shown = read_replies(ledger, settings, everything=everything, limit=limit)
+            _show_replies(shown, page, everything)
     page.finish()
+
+
+def _show_replies(replies: "list[ShownReply]", page: Page, everything: bool) -> None:
+    page.document(replies)
+    if not replies:
+        nothing = "no replies that a person should read; --all shows all"
+        page.say("no replies" if everything else nothing)
+        return
+    header = ("id", "received", "gateway", "from", "did", "text")
+    lines = [
+        (one.id, one.received, one.gateway, one.sender, one.action.replace("_", " "), _short(one))
+        for one in replies
+    ]
+    page.table(f"Replies: {len(replies)}", header, lines)
+
+
+def _short(reply: "ShownReply") -> str:
+    text = " ".join(reply.text.split())
+    cut = text if len(text) <= _WIDTH else f"{text[:_WIDTH]}…"
+    return f"({reply.note}) {cut}" if reply.note else cut
 
 
 @suppress.command()
@@ -75,9 +109,25 @@ def add(
     home: Home = None,
 ) -> None:
     """Suppress a person, by number, by user, or both."""
-    from usergrowth_dagster.commands import suppressions
+    from usergrowth_dagster.control.audit import whoami
+    from usergrowth_dagster.control.store import utc_now
+    from usergrowth_dagster.homes.stores import open_ledger
+    from usergrowth_dagster.messaging.policy import suppression
 
-    new = suppressions.add(home, _asked(phone), user, channel, scope, note)
+    phone = _asked(phone)
+    with open_ledger(home) as (ledger, _):
+        new = suppression.suppress(
+            ledger.store,
+            ledger.vault,
+            phone=phone,
+            user_id=user,
+            channel=channel,
+            scope=scope,
+            reason=suppression.BY_HAND,
+            source=note or f"by {whoami()}",
+            now=utc_now(),
+            actor=whoami(),
+        )
     say("Suppressed." if new else "Was suppressed already.")
 
 
@@ -93,9 +143,24 @@ def lift(
     home: Home = None,
 ) -> None:
     """Let a person be texted again."""
-    from usergrowth_dagster.commands import suppressions
+    from usergrowth_dagster.control.audit import whoami
+    from usergrowth_dagster.control.store import utc_now
+    from usergrowth_dagster.homes.stores import open_ledger
+    from usergrowth_dagster.messaging.policy import suppression
 
-    lifted = suppressions.lift(home, _asked(phone), user, channel, scope, forgotten)
+    phone = _asked(phone)
+    with open_ledger(home) as (ledger, _):
+        lifted = suppression.lift(
+            ledger.store,
+            ledger.vault,
+            phone=phone,
+            user_id=user,
+            channel=channel,
+            scope=scope,
+            forgotten=forgotten,
+            now=utc_now(),
+            actor=whoami(),
+        )
     say(f"Lifted {lifted} suppressions.")
 
 
@@ -110,9 +175,22 @@ def load(
     home: Home = None,
 ) -> None:
     """Suppress everybody in a file; optional columns channel, scope, reason, source."""
-    from usergrowth_dagster.commands import suppressions
+    from usergrowth_dagster.control.audit import whoami
+    from usergrowth_dagster.control.store import utc_now
+    from usergrowth_dagster.homes.stores import open_ledger
+    from usergrowth_dagster.messaging.policy.suppression_files import import_csv
 
-    done = suppressions.load(home, file, channel, scope, skip_bad)
+    with open_ledger(home) as (ledger, _):
+        done = import_csv(
+            ledger.store,
+            ledger.vault,
+            file,
+            channel=channel,
+            scope=scope,
+            skip_bad=skip_bad,
+            now=utc_now(),
+            actor=whoami(),
+        )
     for problem in done.problems:
         typer.echo(f"skipped: {problem}", err=True)
     if done.skipped > len(done.problems):
@@ -135,9 +213,12 @@ def export(
     home: Home = None,
 ) -> None:
     """Write all suppressions in force to a file that only you can read."""
-    from usergrowth_dagster.commands import suppressions
+    from usergrowth_dagster.control.audit import whoami
+    from usergrowth_dagster.homes.stores import open_ledger
+    from usergrowth_dagster.messaging.policy.suppression_files import export_csv
 
-    done = suppressions.save(home, file, force)
+    with open_ledger(home) as (ledger, _):
+        done = export_csv(ledger.store, ledger.vault, file, force=force, actor=whoami())
     say(f"Wrote {done.rows} suppressions to {file}.")
     if done.withheld:
         say(f"{done.withheld} more stand for forgotten people, whose numbers nobody has.")
@@ -146,10 +227,14 @@ def export(
 @suppress.command()
 def count(as_json: Json = False, home: Home = None) -> None:
     """Count the suppressions in force."""
-    from usergrowth_dagster.commands import suppressions
+    from usergrowth_dagster.homes.stores import control_store
+    from usergrowth_dagster.views.suppressions import count_suppressions
 
+    with control_store(home) as (store, _):
+        counts = count_suppressions(store)
     page = Page(as_json)
-    page.table("", ("channel", "scope", "reason", "suppressions"), suppressions.count(home))
+    header = ("channel", "scope", "reason", "suppressions")
+    page.table("", header, [astuple(count) for count in counts])
     page.finish()
 
 

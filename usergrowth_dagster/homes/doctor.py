@@ -31,6 +31,7 @@ from usergrowth_dagster.data.landing import landing_folders
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.data.strays import stray_files
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.homes.home import require_home
 from usergrowth_dagster.messaging.gateways.registry import CHANNELS
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import CONFIG_NAME, Settings
@@ -105,10 +106,7 @@ def _lightgbm() -> str:
 
 
 def _home(settings: Settings) -> str:
-    if not settings.home.is_dir():
-        raise UserError(
-            f"{settings.home}: no home folder; make one with usergrowth init", code="home.missing"
-        )
+    require_home(settings)
     return str(settings.home)
 
 

@@ -125,6 +125,18 @@ def _same_settings(path: Path, text: str) -> bool:
         raise UserError(f"{path}: not valid TOML: {error}", code="file.unreadable") from None
 
 
+def require_home(settings: Settings) -> None:
+    """Refuse a home folder that has not been made.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not settings.home.is_dir():
+        raise UserError(
+            f"{settings.home}: no home folder; make one with usergrowth init", code="home.missing"
+        )
+
+
 def open_home(home: Path | None) -> Settings:
     """The settings of a home that has been initialized, with Dagster's folder ready.
 
@@ -132,10 +144,7 @@ def open_home(home: Path | None) -> Settings:
         UserError: there is no such home yet.
     """
     settings = load_settings(home)
-    if not settings.home.is_dir():
-        raise UserError(
-            f"{settings.home}: no home folder; make one with usergrowth init", code="home.missing"
-        )
+    require_home(settings)
     prepare_dagster(settings.home)
     return settings
 

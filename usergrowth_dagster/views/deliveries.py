@@ -6,12 +6,16 @@ It imports no engine, so that a dispatcher's machine can show them.
 from dataclasses import dataclass
 from datetime import datetime
 
+from usergrowth_dagster.addresses.shown import mask
 from usergrowth_dagster.control.store import ControlStore
+from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.operations.deliveries import Delivery, deliveries
 from usergrowth_dagster.messaging.receiving.unread import count_unread
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.messaging.schedules.upcoming import upcoming
 from usergrowth_dagster.settings import Settings
+
+_LISTED = 500
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,40 @@ class DeliveriesView:
     following: list[DueView]
     unread: list[UnreadView]
     unreadable: list[str]
+
+
+@dataclass(frozen=True)
+class DoubtView:
+    """A message of which nobody knows whether it went out.
+
+    ``address`` is masked; ``at`` is when it was submitted, on the clock of the business time zone.
+    """
+
+    id: int
+    schedule: str
+    occurrence: str
+    user: str | None
+    address: str | None
+    gateway: str
+    reason: str | None
+    at: datetime
+
+
+def read_doubts(ledger: Ledger, settings: Settings) -> list[DoubtView]:
+    """Messages in doubt, at most 500."""
+    return [
+        DoubtView(
+            row["id"],
+            row["schedule"],
+            row["occurrence"],
+            row["user_id"],
+            mask(ledger.vault.open(row["phone_number"])),
+            row["gateway"],
+            row["reason"],
+            row["submitted_time"].astimezone(settings.zone),
+        )
+        for row in ledger.in_doubt(None, 0, _LISTED)
+    ]
 
 
 def read_deliveries(

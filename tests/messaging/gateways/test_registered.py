@@ -16,13 +16,13 @@ import usergrowth_dagster
 from docs_site import gateways as gateways_page
 from docs_site import settings as settings_page
 from usergrowth_dagster import plugins
-from usergrowth_dagster.commands.serve import addresses
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.messaging.dispatching.dispatch import dispatch
 from usergrowth_dagster.messaging.gateways import registry
 from usergrowth_dagster.messaging.gateways.registry import gateways, make_gateway
 from usergrowth_dagster.serve.app import make_app
+from usergrowth_dagster.serve.listening import addresses
 from usergrowth_dagster.settings import load_settings, settings_class
 
 PIGEON = '''

@@ -106,6 +106,19 @@ def clean_address(text: str, country: str | None = None) -> str:
     return number
 
 
+def require_channel(channel: str) -> None:
+    """Refuse a channel that suppressions do not know.
+
+    Raises:
+        UserError: names those that they know.
+    """
+    if channel not in CHANNELS:
+        raise UserError(
+            f"channel {channel!r} is not known; known are: {', '.join(CHANNELS)}",
+            code="gateway.unknown",
+        )
+
+
 def entries(
     vault: PhoneVault,
     *,
@@ -122,11 +135,7 @@ def entries(
     Raises:
         UserError: neither is given, the address cannot be one, or the channel is unknown.
     """
-    if channel not in CHANNELS:
-        raise UserError(
-            f"channel {channel!r} is not known; known are: {', '.join(CHANNELS)}",
-            code="gateway.unknown",
-        )
+    require_channel(channel)
     shared = {
         "channel": channel,
         "scope": scope,

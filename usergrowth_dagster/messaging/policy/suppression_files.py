@@ -46,6 +46,7 @@ from usergrowth_dagster.messaging.policy.suppression import (
     FORGOTTEN,
     IMPORT,
     entries,
+    require_channel,
 )
 from usergrowth_dagster.messaging.policy.suppression_order import one_after_another
 
@@ -236,8 +237,10 @@ def import_csv(
         actor: who does it; then the audit log gets an entry.
 
     Raises:
-        UserError: the header is wrong, or a line is bad; then nothing has been imported.
+        UserError: the channel is unknown, the header is wrong, or a line is bad; then nothing has
+            been imported.
     """
+    require_channel(channel)
     done = Imported()
     defaults = {
         "channel": channel,

@@ -25,21 +25,17 @@ def addresses(settings: Settings, port: int) -> list[tuple[str, str]]:
     return [pair for name in in_use for pair in gateways()[name].callback_addresses(settings, root)]
 
 
-def serve(settings: Settings, host: str, port: int, say: Callable[[str], None]) -> None:
+def listen(settings: Settings, host: str, port: int, say: Callable[[str], None]) -> None:
     """Listen until interrupted; what was answered with 200 is stored by then.
 
     Raises:
-        UserError: there is no such home, or its secret key is not the ledger's.
+        UserError: the home's secret key is not the ledger's.
     """
     import uvicorn
 
     from usergrowth_dagster.serve.app import make_app
     from usergrowth_dagster.serve.connections import Limits, guarded
 
-    if not settings.home.is_dir():
-        raise UserError(
-            f"{settings.home}: no home folder; make one with usergrowth init", code="home.missing"
-        )
     store = open_store(settings)  # a mistake is one sentence here, and a traceback in the app
     Ledger(store, open_vault(settings.home, settings.default_country))
     store.close()

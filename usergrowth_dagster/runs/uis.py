@@ -7,10 +7,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from usergrowth_dagster.commands.show import Say
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.store import client
 from usergrowth_dagster.runs.execute import open_instance
@@ -66,7 +65,9 @@ def _running(commands: list[list[str]], log: Path) -> Iterator[list[subprocess.P
                     os.killpg(process.pid, signal.SIGKILL)
 
 
-def serve_uis(settings: Settings, dagster_port: int, mlflow_port: int, say: Say) -> None:
+def serve_uis(
+    settings: Settings, dagster_port: int, mlflow_port: int, say: Callable[[str], None]
+) -> None:
     """Run both UIs until interrupted, or until one of them ends.
 
     Raises:

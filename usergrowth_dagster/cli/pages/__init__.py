@@ -1,0 +1,1 @@
+"""Longer pages of the command line: each prints one view."""
