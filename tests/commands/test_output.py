@@ -23,7 +23,7 @@ from usergrowth_dagster import __version__
 from usergrowth_dagster.cli import app
 from usergrowth_dagster.cli.cells import Count, Money, Share, shown
 from usergrowth_dagster.cli.common import Page
-from usergrowth_dagster.commands.show import show_training
+from usergrowth_dagster.cli.pages.chain import show_training
 from usergrowth_dagster.documents import document
 from usergrowth_dagster.runs.reports import Rows, RunReport
 
@@ -176,7 +176,14 @@ def test_a_training_shows_tables_by_model_and_no_markdown() -> None:
     }
     tables: dict[str, Any] = {}
     said: list[str] = []
-    show_training(report, said.append, lambda title, _, lines: tables.update({title: lines}))
+
+    class Recorder:
+        say = staticmethod(said.append)
+
+        def table(self, title: str, _header: Any, lines: Any) -> None:
+            tables[title] = lines
+
+    show_training(report, Recorder())
     assert tables == {f"{name}: evaluation": [["logistic", ".8"]] for name in ("churn", "winback")}
     assert not any("|" in line for line in said)
 

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from chain_world import write_people
 
-from usergrowth_dagster.commands.quarantine import show_quarantine
+from usergrowth_dagster.cli.landing import show_rejects
 from usergrowth_dagster.documents import document
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.homes.home import make_home
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.views.quarantine import read_quarantine
 from usergrowth_dagster.warehouse.landing import land_days
 from usergrowth_dagster.warehouse.population import land_population
 
@@ -65,7 +67,10 @@ class Recorder:
 def recorded(home: Path, **chosen: Any) -> Recorder:
     """What the command shows."""
     page = Recorder()
-    show_quarantine(home, page, **{"table": None, "day": None, "rule": None, "limit": 20} | chosen)
+    everything = {"table": None, "day": None, "rule": None, "limit": 20}
+    rejects = read_quarantine(Project(load_settings(home)), **everything | chosen)
+    page.document(rejects)
+    show_rejects(rejects, page, chosen=bool(chosen.keys() - {"limit"}))
     return page
 
 

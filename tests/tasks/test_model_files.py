@@ -8,7 +8,6 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from chain_world import World, copy_home
 
-from usergrowth_dagster.commands.models import review_model
 from usergrowth_dagster.control.audit import entries
 from usergrowth_dagster.control.model_digests import read_digest
 from usergrowth_dagster.control.tasks import task
@@ -23,6 +22,7 @@ from usergrowth_dagster.pipeline.score import (
 )
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.training.reviews import review_version
 from usergrowth_dagster.training.train import training_config
 from usergrowth_dagster.warehouse.engine import open_engine
 
@@ -90,5 +90,5 @@ def test_a_version_made_by_hand_scores_once_a_person_approves_it_here(project: P
     add_version(made, project.settings, "churn", run.info.run_id, tags)
     with pytest.raises(UserError, match=r"version 2: no digest .* models approve churn 2"):
         scores(project)
-    review_model(project.settings.home, "churn", 2, approve=True, why="ours", say=lambda _: None)
+    review_version(project, "churn", 2, approve=True, actor="tests", why="ours")
     assert scores(project) > 0

@@ -5,12 +5,24 @@ from typing import Any
 
 from chain_world import D, World, copy_home
 
-from usergrowth_dagster.commands.preview import show_preview
+from usergrowth_dagster.cli.pages.preview import show_preview
 from usergrowth_dagster.control.tasks import task as one_task
 from usergrowth_dagster.explain.preview import _problems, preview_task
 from usergrowth_dagster.messaging.schedules.occurrences import find_occurrence
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.views.preview import view_preview
+
+
+class Recorder:
+    """A page that keeps what it is given."""
+
+    def __init__(self, said: list[str], tables: list[Any]) -> None:
+        self.say = said.append
+        self.tables = tables
+
+    def table(self, *table: Any) -> None:
+        self.tables.append(table)
 
 
 def test_sent_and_too_late(world: World, tmp_path: Path, here: None) -> None:
@@ -20,7 +32,7 @@ def test_sent_and_too_late(world: World, tmp_path: Path, here: None) -> None:
     said: list[str] = []
     tables: list[Any] = []
     found = preview_task(project, one_task(project.store, "care"), 2)
-    show_preview(project, found, said.append, lambda *table: tables.append(table))
+    show_preview(view_preview(project, found), Recorder(said, tables))
     assert "Now: 40 sent" in said and "Nobody gets a text of it any more." in said
     assert any("40 of 40 people were planned to get 40 messages" in line for line in said)
     # planned years later, every text of it would expire

@@ -17,10 +17,26 @@ def replay(
     home: Home = None,
 ) -> None:
     """Rebuild a decision from its provenance; fail if the result differs."""
-    from usergrowth_dagster.commands.replay import replay as run
+    from usergrowth_dagster.errors import UserError
+    from usergrowth_dagster.explain.replay import replay_tasks
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
 
+    if every == (task is not None):
+        raise UserError("replay: name a task, or give --all", code="command.invalid")
     page = Page(as_json)
-    page.finish(run(home, task, every=every, page=page))
+    replayed = []
+    for one in replay_tasks(Project(open_home(home)), task):
+        replayed.append(one)
+        if task is not None and one.checks:
+            checks = [(check.part, check.state, check.detail) for check in one.checks]
+            page.table("", ("made from", "now", ""), checks)
+        if one.state == "equal":
+            page.say(f"{one.sentence}.")
+    page.document(replayed)
+    if not replayed:
+        page.say("nothing has been decided yet")
+    page.finish([one.sentence for one in replayed if one.state != "equal"])
 
 
 @app.command()
@@ -44,9 +60,15 @@ def what_if(
     home: Home = None,
 ) -> None:
     """Estimate what another policy would have earned; without options, the usual policies."""
-    from usergrowth_dagster.commands.what_if import what_if as run
+    from usergrowth_dagster.cli.pages.what_if import show_what_if
+    from usergrowth_dagster.homes.home import open_home
     from usergrowth_dagster.measure.policies import Question
+    from usergrowth_dagster.measure.what_if import what_if as estimate
+    from usergrowth_dagster.project import Project
 
+    question = Question(threshold, top_n, budget, money, by, value)
+    estimated = estimate(Project(open_home(home)), task, question)
     page = Page(as_json)
-    run(home, task, Question(threshold, top_n, budget, money, by, value), page)
+    page.document(estimated.answers)
+    show_what_if(estimated, page)
     page.finish()

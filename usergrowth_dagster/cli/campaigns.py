@@ -1,7 +1,7 @@
 """Commands of campaigns: apply, review, reviews, preview, schema."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -94,11 +94,21 @@ def preview(
     home: Home = None,
 ) -> None:
     """Show what a campaign would send, to how many, when and for how much; changes nothing."""
-    from usergrowth_dagster.commands.preview import preview_campaign
+    from usergrowth_dagster.cli.pages.preview import preview_document, show_preview
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.preview import read_previews
 
     day = day_of(date) if date else None
     page = Page(as_json)
-    page.finish(preview_campaign(home, campaign, day, samples, page))
+    documents: list[dict[str, Any]] = []
+    problems: list[str] = []
+    for view in read_previews(Project(open_home(home)), campaign, day, samples):
+        show_preview(view, page)
+        documents.append(preview_document(view))
+        problems += view.problems
+    page.document(documents)
+    page.finish(problems)
 
 
 @app.command()

@@ -33,7 +33,7 @@ def run(
     home: Home = None,
 ) -> None:
     """Land the last days, then score, decide and batch the tasks of an execution date."""
-    from usergrowth_dagster.commands.show import show_chain
+    from usergrowth_dagster.cli.pages.chain import show_chain
     from usergrowth_dagster.homes.home import open_home
     from usergrowth_dagster.runs.last_run import LastRun
 
@@ -44,7 +44,7 @@ def run(
     if report is None:
         report = _run_date(settings, wanted, last, asked=bool(day), rehearse=rehearse)
     page = Page(as_json)
-    page.finish(show_chain(report, page.say, page.table))
+    page.finish(show_chain(report, page))
 
 
 def _run_date(
@@ -80,8 +80,8 @@ def backfill(
     home: Home = None,
 ) -> None:
     """Land and compute a range of dates; keep what is up to date, send nothing late."""
+    from usergrowth_dagster.cli.pages.chain import show_chain
     from usergrowth_dagster.cli.progress import chain_progress
-    from usergrowth_dagster.commands.show import show_chain
     from usergrowth_dagster.homes.home import open_home
     from usergrowth_dagster.runs.chain import backfill as backfill_range
 
@@ -91,7 +91,7 @@ def backfill(
             settings, day_of(first), day_of(last), only_ingest=only_ingest, warn=warn
         )
     page = Page(as_json)
-    page.finish(show_chain(report, page.say, page.table))
+    page.finish(show_chain(report, page))
 
 
 @app.command()
@@ -101,8 +101,8 @@ def train(
     home: Home = None,
 ) -> None:
     """Train the models that campaigns need, on data from before an execution date."""
+    from usergrowth_dagster.cli.pages.chain import show_training
     from usergrowth_dagster.cli.progress import chain_progress
-    from usergrowth_dagster.commands.show import show_training
     from usergrowth_dagster.homes.home import open_home
     from usergrowth_dagster.runs.chain import train_date
 
@@ -110,7 +110,7 @@ def train(
     with chain_progress():
         report = train_date(settings, day_of(day) if day else settings.current_date())
     page = Page(as_json)
-    page.finish(show_training(report, page.say, page.table))
+    page.finish(show_training(report, page))
 
 
 @app.command()
@@ -120,7 +120,17 @@ def redecide(
     home: Home = None,
 ) -> None:
     """Discard a send plan of which nothing went out, so that its date decides the task again."""
-    from usergrowth_dagster.commands.redecide import redecide_task
+    from usergrowth_dagster.control.audit import whoami
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.pipeline.redecide import redecide as discard_plan
+    from usergrowth_dagster.project import Project
 
-    for line in redecide_task(home, task, why):
-        say(line)
+    done = discard_plan(Project(open_home(home)), task, whoami(), why)
+    people = ", ".join(f"{rows:,} {what}" for what, rows in done.people.items()) or "nobody"
+    say(f"task {task!r}: its send plan is thrown away ({people}); nobody was ever texted by it")
+    say(f"usergrowth run --date {done.execution_date} decides it again")
+    if done.passed:
+        say(
+            f"{done.execution_date} has passed: to text these people, give the campaign a later "
+            "execution_date and apply it first, or its texts expire again"
+        )

@@ -1,10 +1,14 @@
 """Commands about people: why, forget, rotate-key, audit."""
 
-from typing import Annotated
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from usergrowth_dagster.cli.common import Home, Json, Page, day_of, say
+
+if TYPE_CHECKING:
+    from usergrowth_dagster.people.forget import ForgetReport
 
 app = typer.Typer()
 
@@ -18,10 +22,16 @@ def why(
     home: Home = None,
 ) -> None:
     """Explain why a person got a message or nothing: decision, ledger, receipts, rules."""
-    from usergrowth_dagster.commands.why import explain
+    from usergrowth_dagster.cli.pages.why import show_why
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.why import read_why
 
+    wanted = day_of(day) if day else None
+    view = read_why(Project(open_home(home)), user, campaign=campaign, day=wanted)
     page = Page(as_json)
-    explain(home, user, campaign=campaign, day=day_of(day) if day else None, page=page)
+    page.document(view.answer)
+    show_why(view, page)
     page.finish()
 
 
@@ -44,20 +54,69 @@ def forget(
     home: Home = None,
 ) -> None:
     """Erase a person everywhere, for good, and keep them suppressed on every channel."""
-    from usergrowth_dagster.commands.people import forget_person
+    from usergrowth_dagster.control.audit import whoami
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.people.forget import forget as erase
+    from usergrowth_dagster.project import Project
 
+    project = Project(open_home(home))
+    report = erase(project, user, address or [], actor=whoami(), dry_run=dry_run)
     page = Page(as_json)
-    page.finish(
-        forget_person(home, user, address or [], dry_run=dry_run, say=page.say, table=page.table)
-    )
+    _show_erased(report, page)
+    if dry_run:
+        page.say(
+            f"Nothing was changed. With {report.addresses} known addresses the person would be "
+            f"suppressed in every channel, and stand as {report.name} in the ledger."
+        )
+    else:
+        what = "Erased" if report.anything else "Nothing was left to erase"
+        page.say(
+            f"{what}; {report.name} stays suppressed in every channel, with {report.addresses} "
+            "addresses found. Landing files are left as they are: rows of the person are set aside "
+            "(rule forgotten) whenever they land."
+        )
+    page.finish(report.failures)
+
+
+def _show_erased(report: "ForgetReport", page: Page) -> None:
+    lines: list[tuple[object, ...]] = [
+        (f"table {erased.table}", erased.rows, erased.days, erased.files)
+        for erased in report.tables
+        if erased.rows or erased.files
+    ]
+    lines += [
+        (f"ledger: {name}" if name.startswith("message") else name, rows, None, None)
+        for name, rows in report.store.items()
+        if rows
+    ]
+    lines += [
+        (f"output.csv of {task}", rows, None, None) for task, rows in report.outputs.items() if rows
+    ]
+    if report.outbox:
+        lines.append(("outbox", report.outbox, None, None))
+    if report.touches:
+        lines.append(("landed touches", report.touches, None, None))
+    if lines:
+        page.table("", ("where", "rows", "days rewritten", "files removed"), lines)
 
 
 @app.command()
 def rotate_key(home: Home = None) -> None:
     """Seal all numbers with a new key; safe beside dispatchers, resumes after a kill."""
-    from usergrowth_dagster.commands.people import rotate_key as rotate
+    from usergrowth_dagster.control.audit import whoami
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.messaging.people.rotation import rotate
+    from usergrowth_dagster.project import Project
 
-    rotate(home, say)
+    project = Project(open_home(home))
+    done = rotate(project.store, project.settings.home, whoami(), None)
+    if done.resealed:
+        counts = ", ".join(f"{number:,} of {name}" for name, number in done.resealed.items())
+        say(f"Sealed again with key {done.key_id}: {counts}.")
+    if done.todo:
+        say(f"To do: {done.todo}.")
+    elif done.resealed:
+        say(f"The old key is gone; keep a copy of {project.settings.home / 'secret.key'} apart.")
 
 
 @app.command()
@@ -71,12 +130,16 @@ def audit(
     home: Home = None,
 ) -> None:
     """Show who did what: reviews, pauses, suppressions, erasures, keys."""
-    from usergrowth_dagster.commands.people import audit_log
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.audit import read_audit
 
-    lines = audit_log(home, day_of(since) if since else None, actor, limit)
+    first = day_of(since) if since else None
+    entries = read_audit(Project(open_home(home)), since=first, actor=actor, limit=limit)
     page = Page(as_json)
-    if lines or as_json:
-        page.table("", ("time", "who", "what", "to what", "detail"), lines)
+    if entries or as_json:
+        header = ("time", "who", "what", "to what", "detail")
+        page.table("", header, [astuple(entry) for entry in entries])
     else:
         page.say("no entries")
     page.finish()

@@ -105,6 +105,16 @@ def decided_tasks(project: Project) -> dict[str, list[date]]:
     return {name: sorted(of_task) for name, of_task in sorted(days.items())}
 
 
+def replay_tasks(project: Project, task_id: str | None) -> Iterator[Replayed]:
+    """Replay the decisions of one task, or of all tasks, one after the other.
+
+    Raises:
+        UserError: the task has no decision.
+    """
+    for name in decided_tasks(project) if task_id is None else [task_id]:
+        yield from replay_task(project, name)
+
+
 def replay_task(project: Project, task_id: str) -> list[Replayed]:
     """Replay each decision of a task that stands, oldest first.
 

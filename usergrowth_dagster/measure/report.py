@@ -1,7 +1,7 @@
 """The report of a task's effect: measured, with its funnel, written as a page and as JSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ from usergrowth_dagster.effects.report.funnel import Fate, build_funnel
 from usergrowth_dagster.effects.report.page import render_json, render_page
 from usergrowth_dagster.effects.report.words import day as day_words
 from usergrowth_dagster.effects.result import Effect, Funnel
+from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.measure.effects import BEHAVIOR, measure, window_of
 from usergrowth_dagster.measure.period import Part, measure_all, parts_of
 from usergrowth_dagster.measure.policies import written_outcomes
@@ -57,6 +58,54 @@ def report_task(project: Project, task: Task) -> Report:
     if _is_dry_run(project, _gateways(project, [task])):
         effect = as_dry_run(effect)
     return _written(project, task.task_id, effect, basis)
+
+
+def report_tasks(project: Project, tasks: Sequence[Task], failures: list[str]) -> Iterator[Report]:
+    """Measure tasks and write their reports, one after the other.
+
+    Args:
+        project: the home.
+        tasks: what to report.
+        failures: gets a sentence for each task that has no report.
+    """
+    for task in tasks:
+        try:
+            yield report_task(project, task)
+        except UserError as error:
+            failures.append(str(error))
+
+
+def decided_tasks(
+    project: Project, *, campaign: str | None = None, day: date | None = None
+) -> list[Task]:
+    """Tasks that are decided and can be reported, by date.
+
+    Args:
+        project: the home.
+        campaign: only tasks of this one.
+        day: only tasks of this execution date.
+
+    Raises:
+        UserError: the campaign has no task, or none is decided.
+    """
+    tasks = all_tasks(project.store)
+    if campaign is not None:
+        names = sorted({task.campaign for task in tasks})
+        tasks = [t for t in tasks if t.campaign == campaign and day in (None, t.execution_date)]
+        if not tasks:
+            when = f" of {day}" if day else ""
+            raise UserError(
+                f"campaign {campaign!r} has no task{when}; campaigns with tasks: "
+                f"{', '.join(names) or 'none'}",
+                code="campaign.unknown",
+            )
+    decided = [task for task in tasks if task.status == JobStatus.SUCCESS]
+    if not decided:
+        raise UserError(
+            "no task has been decided yet; run its date first (usergrowth run --date)",
+            code="task.undecided",
+        )
+    return sorted(decided, key=lambda task: (task.execution_date, task.task_id))
 
 
 def report_period(project: Project, first: date, last: date) -> list[Report]:

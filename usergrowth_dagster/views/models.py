@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.training.models import settle_models
+from usergrowth_dagster.training.reviews import require_model
 
 if TYPE_CHECKING:
     from usergrowth_dagster.learning.store import ModelRef
@@ -46,8 +47,10 @@ def read_models(project: Project, names: Sequence[str] | None = None) -> list[Mo
     Statuses that a person has set in MLflow's pages are taken over first.
 
     Raises:
-        UserError: MLflow cannot be used.
+        UserError: no model of one of the names, or MLflow cannot be used.
     """
+    for name in names or ():
+        require_model(name)
     from usergrowth_dagster.learning.problems import problems
     from usergrowth_dagster.learning.reviewing import newest_model
     from usergrowth_dagster.learning.store import versions
@@ -62,6 +65,54 @@ def read_models(project: Project, names: Sequence[str] | None = None) -> list[Mo
         scoring = {ref.version for ref in newest if ref}
         views += [ModelView(ref, ref.version in scoring) for ref in refs]
     return views
+
+
+@dataclass(frozen=True)
+class ModelCardView:
+    """A version and its model card in markdown; empty for one that has none."""
+
+    ref: "ModelRef"
+    card: str
+
+
+@dataclass(frozen=True)
+class ModelSummaryView:
+    """A version and what its training measured, as it was logged."""
+
+    ref: "ModelRef"
+    summary: dict[str, Any]
+
+
+def read_model_card(project: Project, name: str, version: int) -> ModelCardView:
+    """A version and its model card.
+
+    Raises:
+        UserError: no such model or version.
+    """
+    from usergrowth_dagster.learning.artifacts import read_card
+
+    ref = _version(project, name, version)
+    return ModelCardView(ref, read_card(ref))
+
+
+def read_model_summary(project: Project, name: str, version: int) -> ModelSummaryView:
+    """A version and its figures.
+
+    Raises:
+        UserError: no such model or version, or its files are gone.
+    """
+    from usergrowth_dagster.learning.artifacts import read_artifacts
+
+    ref = _version(project, name, version)
+    return ModelSummaryView(ref, read_artifacts(ref)[0])
+
+
+def _version(project: Project, name: str, version: int) -> "ModelRef":
+    from usergrowth_dagster.learning.reviewing import get_version
+
+    require_model(name)
+    settle_models(project, name)
+    return get_version(project.settings, name, version)
 
 
 def read_waiting(project: Project) -> list[WaitingView]:

@@ -1,42 +1,21 @@
-"""Results on a terminal."""
+"""The pages of what a chain of runs, a rehearsal and a training came to."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from usergrowth_dagster.cli.cells import Count
+from usergrowth_dagster.cli.common import Page
 from usergrowth_dagster.runs.reports import ChainReport, Rows, RunReport
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from usergrowth_dagster.explain.rehearse import Rehearsed
 
-Say = Callable[[str], None]
-ShowTable = Callable[[str, Sequence[str], Sequence[Sequence[Any]]], None]
 
-
-class Shows(Protocol):
-    """Where a command shows what it found; see ``Page`` of the command line."""
-
-    @property
-    def as_json(self) -> bool:
-        """Whether only a JSON document is wanted."""
-
-    def say(self, text: str) -> None:
-        """A sentence."""
-
-    def table(self, title: str, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
-        """A table of values."""
-
-    def markdown(self, text: str) -> None:
-        """A document in markdown."""
-
-    def document(self, value: Any) -> None:
-        """The JSON document."""
-
-
-def show_chain(report: ChainReport, say: Say, show_table: ShowTable) -> list[str]:
+def show_chain(report: ChainReport, page: Page) -> list[str]:
     """Show what a chain of runs did; the sentences of what failed."""
     if report.repeated:
-        say(
+        page.say(
             f"Nothing has changed since the run of {report.repeated}, which changed nothing; it "
             "is not made again. What it found:\n"
         )
@@ -50,34 +29,34 @@ def show_chain(report: ChainReport, say: Say, show_table: ShowTable) -> list[str
         withdrawn = report.decide.metadata.get("population", {}).get("withdrawn")
         warnings += [str(withdrawn)] if withdrawn else []
     if lines:
-        show_table("Tables", ("table", "rows written"), lines)
+        page.table("Tables", ("table", "rows written"), lines)
     else:
-        say("No table had anything new to take in.")
+        page.say("No table had anything new to take in.")
     for name in ("population", "scores", "decisions", "selection_output", "send_batches"):
         table = report.decide.metadata.get(name, {}).get("by_task") if report.decide else None
         if table:
-            say("")
-            show_table(name, table.header, table.lines)
+            page.say("")
+            page.table(name, table.header, table.lines)
     sent = report.decide.metadata.get("dispatched_messages", {}) if report.decide else {}
     table = ", ".join(f"{k} {v}" for k, v in sent.items() if v and not k.startswith("dagster/"))
     if report.rehearsed is not None:
-        show_rehearsal(report.rehearsed, say, show_table)
+        show_rehearsal(report.rehearsed, page)
     elif report.decide:
-        say(f"\ndispatched now: {table or 'nothing was due'}")
+        page.say(f"\ndispatched now: {table or 'nothing was due'}")
     if report.measure:
         failures += report.measure.failures
         warnings += report.measure.warnings
         if table := report.measure.metadata.get("effects", {}).get("by_task"):
-            say("")
-            show_table("effects", table.header, table.lines)
+            page.say("")
+            page.table("effects", table.header, table.lines)
     for warning in warnings:
-        say(f"warning: {warning}")
+        page.say(f"warning: {warning}")
     return failures
 
 
-def show_rehearsal(rehearsed: "Sequence[Rehearsed]", say: Say, show_table: ShowTable) -> None:
+def show_rehearsal(rehearsed: "Sequence[Rehearsed]", page: Page) -> None:
     """Show what the tasks of a date would have sent."""
-    say("\nRehearsal: nobody was texted, and nothing of it is in the ledger.")
+    page.say("\nRehearsal: nobody was texted, and nothing of it is in the ledger.")
     words = {"accepted": "would be texted"}
     for one in rehearsed:
         plan = one.plan
@@ -87,16 +66,16 @@ def show_rehearsal(rehearsed: "Sequence[Rehearsed]", say: Say, show_table: ShowT
             if state != "skipped"
         ]
         counts += [("skipped", reason, Count(people)) for reason, people in plan.reasons.items()]
-        show_table(f"Task {one.task.task_id}", ("would become", "reason", "people"), counts)
-        say(
+        page.table(f"Task {one.task.task_id}", ("would become", "reason", "people"), counts)
+        page.say(
             f"{plan.people:,} people would get {plan.messages:,} messages for "
             f"{plan.cost:,.2f} {plan.currency}"
         )
         if one.file is not None:
-            say(f"texts, with the real numbers: {one.file}")
+            page.say(f"texts, with the real numbers: {one.file}")
 
 
-def show_training(report: RunReport, say: Say, show_table: ShowTable) -> list[str]:
+def show_training(report: RunReport, page: Page) -> list[str]:
     """Show what a training came to; the sentences of what failed."""
     for name, metadata in report.metadata.items():
         shown = {
@@ -105,12 +84,12 @@ def show_training(report: RunReport, say: Say, show_table: ShowTable) -> list[st
             if key.rsplit(": ", 1)[-1] in ("model", "gain", "skipped", "evaluation")
         }
         if shown:
-            say(f"\n{name}")
+            page.say(f"\n{name}")
         for key, value in shown.items():
             if isinstance(value, Rows):
-                show_table(f"{name}: {key}", value.header, value.lines)
+                page.table(f"{name}: {key}", value.header, value.lines)
             else:
-                say(str(value))
+                page.say(str(value))
     return report.failures
 
 

@@ -1,45 +1,23 @@
-"""What another policy would have earned, as a page or as JSON."""
+"""The page of what another policy would have earned."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from usergrowth_dagster.control.tasks import task as read_task
+from usergrowth_dagster.cli.common import Page
 from usergrowth_dagster.effects.off_policy import Answer
 from usergrowth_dagster.effects.policies import Valued
 from usergrowth_dagster.effects.report.words import money, signed
 from usergrowth_dagster.effects.result import Estimate
-from usergrowth_dagster.homes.home import open_home
-from usergrowth_dagster.measure.effects import measure
-from usergrowth_dagster.measure.policies import Question, ask, policy_asked, worth_of
-from usergrowth_dagster.project import Project
-
-if TYPE_CHECKING:
-    from usergrowth_dagster.commands.show import Say, Shows, ShowTable
+from usergrowth_dagster.measure.what_if import WhatIf
 
 ESTIMATORS = {"dr": "doubly robust", "snips": "self-normalized", "ips": "inverse propensity"}
 
 
-def what_if(
-    home: Path | None,
-    task_id: str,
-    question: Question,
-    page: "Shows",
-) -> None:
-    """Tell what a policy would have earned beside the one that was used.
-
-    Raises:
-        UserError: no such task, it has not been decided, or the policy cannot be asked about.
-    """
-    project = Project(open_home(home))
-    task = read_task(project.store, task_id)
-    policy_asked(task, question)
-    effect = measure(project, task)
-    answers = ask(project, task, effect, question)
-    page.document(answers)
-    say, table = page.say, page.table
-    worth = worth_of(project, task, question)
+def show_what_if(estimated: WhatIf, page: Page) -> None:
+    """Print what each policy would have brought, beside the one that was used."""
+    effect, worth, answers = estimated.effect, estimated.worth, estimated.answers
+    question, say = estimated.question, page.say
     say(
-        f"Task {task_id} of {task.execution_date}, returns in {effect.window_first} to "
+        f"Task {effect.task_id} of {effect.execution_date}, returns in {effect.window_first} to "
         f"{effect.window_last}: what each policy would have brought beyond texting nobody, "
         f"{effect.level:.0%} intervals"
     )
@@ -52,7 +30,7 @@ def what_if(
         if worth.has_amount:
             by += " in choosing; profit is reckoned by the amounts that people brought"
         say(by)
-    _show(answers, worth.known, worth.currency, table)
+    _show(answers, worth.known, worth.currency, page)
     reasons: dict[str, list[str]] = {}
     for one in answers:
         if one.value.refused:
@@ -60,10 +38,10 @@ def what_if(
     for reason, policies in reasons.items():
         say(f"No answer for {', '.join(policies)}: {reason}.")
     if len(answers) == 3 and answers[1].value.refused is None:
-        _show_estimators(answers[1], worth.currency if worth.known else "", say, table)
+        _show_estimators(answers[1], worth.currency if worth.known else "", page)
 
 
-def _show(answers: list[Valued], has_worth: bool, currency: str, table: "ShowTable") -> None:
+def _show(answers: list[Valued], has_worth: bool, currency: str, page: Page) -> None:
     header = ["policy", "texted", f"cost {currency}", "more returns"]
     header += [f"profit {currency}"] if has_worth else []
     lines = []
@@ -77,19 +55,19 @@ def _show(answers: list[Valued], has_worth: bool, currency: str, table: "ShowTab
         line += [_figure(beyond, 2 if has_worth else 1), f"{value.effective_rows:,.0f}"]
         lines.append(tuple(line))
     what = f"profit {currency}" if has_worth else "returns"
-    table("", (*header, f"{what} beyond the used one", "effective rows"), lines)
+    page.table("", (*header, f"{what} beyond the used one", "effective rows"), lines)
 
 
-def _show_estimators(one: Valued, currency: str, say: "Say", table: "ShowTable") -> None:
+def _show_estimators(one: Valued, currency: str, page: Page) -> None:
     """The asked policy by every estimator: where they agree, it is not the method that speaks."""
-    say("")
+    page.say("")
     lines = []
     for name, words in ESTIMATORS.items():
         line = [words, _by(one.returns, name, 1)]
         line += [_by(one.profit, name, 2)] if one.profit else []
         lines.append((*line, _by(one.beyond_used, name, 2 if currency else 1)))
     header = ["estimator", "more returns", *([f"profit {currency}"] if one.profit else [])]
-    table(one.value.policy, (*header, "beyond the used one"), lines)
+    page.table(one.value.policy, (*header, "beyond the used one"), lines)
 
 
 def _by(answer: Answer, name: str, digits: int) -> str:

@@ -1,1 +1,0 @@
-"""What the `usergrowth` command does: the same runs as in the UI, without a UI."""
