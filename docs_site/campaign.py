@@ -29,8 +29,12 @@ Schema = Mapping[str, Any]
 
 def page() -> str:
     """A section for the file and one for each group of keys."""
-    schema = campaign_schema()
-    parts = [HEAD, "\n## The file\n\n", _table(schema, schema["$defs"])]
+    return HEAD + keys_of(campaign_schema())
+
+
+def keys_of(schema: Schema) -> str:
+    """A table of a file's keys, and one for each group of keys in it."""
+    parts = ["\n## The file\n\n", _table(schema, schema["$defs"])]
     for title, name in _groups("", schema, schema["$defs"]):
         group = schema["$defs"][name]
         parts += [f"\n## {title}\n\n", f"{_prose(group)}\n\n", _table(group, schema["$defs"])]

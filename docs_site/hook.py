@@ -5,7 +5,16 @@ from typing import Any
 
 from mkdocs.structure.files import File
 
-from docs_site import campaign, commands, error_codes, gateways, questions, settings, tables
+from docs_site import (
+    campaign,
+    commands,
+    error_codes,
+    gateways,
+    questions,
+    settings,
+    sources,
+    tables,
+)
 
 PAGES: Mapping[str, Callable[[], str]] = {
     "reference/campaign.md": campaign.page,
@@ -14,6 +23,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "reference/gateways.md": gateways.page,
     "reference/questions.md": questions.page,
     "reference/settings.md": settings.page,
+    "reference/sources.md": sources.page,
     "reference/tables.md": tables.page,
 }
 """By path in the site, what makes the page."""

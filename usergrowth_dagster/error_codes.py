@@ -58,6 +58,10 @@ ErrorCode = Literal[
     "setting.invalid",
     "setting.missing",
     "setting.unknown",
+    "source.gone",
+    "source.invalid",
+    "source.unknown",
+    "source.unreadable",
     "sql_model.invalid",
     "store.busy",
     "suppression.bad_file",
@@ -282,6 +286,22 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "setting.unknown": CodeText(
         "The settings file has a name that is no setting.",
         "Check the spelling against the reference of the settings.",
+    ),
+    "source.gone": CodeText(
+        "The files of a source are not there.",
+        "Correct `from` in sources.yml, or bring the files; what has landed stays.",
+    ),
+    "source.invalid": CodeText(
+        "A key or an expression of sources.yml breaks a rule.",
+        "Correct the key that the message names; `usergrowth sources check` looks at all of them.",
+    ),
+    "source.unknown": CodeText(
+        "sources.yml has no source of that name.",
+        "`usergrowth sources check` lists the sources.",
+    ),
+    "source.unreadable": CodeText(
+        "The rows of a source cannot be read.",
+        "Correct `read` in sources.yml, or the file at the place that the message names.",
     ),
     "sql_model.invalid": CodeText(
         "A SQL model, the yml beside it, or a macro breaks its format.",

@@ -18,6 +18,7 @@ from usergrowth_dagster.cli import (
     models,
     people,
     receive,
+    sources,
 )
 from usergrowth_dagster.cli.common import print_error_document, print_errors
 from usergrowth_dagster.errors import UserError
@@ -51,6 +52,7 @@ PARTS = (
     homes,
     campaigns,
     chain,
+    sources,
     landing,
     delivery,
     effects,

@@ -1,0 +1,117 @@
+"""Commands about sources: check, preview, land."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from usergrowth_dagster.cli.common import Home, Json, Page
+
+if TYPE_CHECKING:
+    from usergrowth_dagster.sources.land import SourceLanding
+
+app = typer.Typer()
+group = typer.Typer(help="Data from where it lives: the sources of <home>/sources.yml.")
+app.add_typer(group, name="sources")
+
+Name = Annotated[str | None, typer.Argument(help="One source; all without it.")]
+
+
+@group.command()
+def check(name: Name = None, as_json: Json = False, home: Home = None) -> None:
+    """Open every source, check its expressions, and show the columns of its files."""
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.sources import check_sources
+
+    page = Page(as_json)
+    checked = check_sources(Project(open_home(home)), name)
+    page.table(
+        "sources",
+        ("source", "table", "format", "files", "columns"),
+        [
+            (
+                look.source,
+                look.table,
+                look.format,
+                look.files,
+                ", ".join(f"{column} {kind}" for column, kind in look.columns.items()),
+            )
+            for look in checked.looks
+        ],
+    )
+    page.finish(checked.failures)
+
+
+@group.command()
+def preview(
+    name: Annotated[str, typer.Argument(help="The source.")],
+    rows: Annotated[int, typer.Option(min=1, max=1000, help="Rows that are shown.")] = 10,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Show some rows as a source would land them; nothing is written."""
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.sources import preview_source
+
+    page = Page(as_json)
+    names, lines = preview_source(Project(open_home(home)), name, rows)
+    page.table("rows", names, lines)
+    page.finish()
+
+
+@group.command()
+def land(name: Name = None, as_json: Json = False, home: Home = None) -> None:
+    """Write the landing files of all days that are over and not up to date."""
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.sources import land_sources
+
+    page = Page(as_json)
+    landed = land_sources(Project(open_home(home)), name)
+    page.table(
+        "sources",
+        ("source", "table", "files", "days landed", "unchanged", "waiting", "rows"),
+        [
+            (
+                one.source,
+                one.table,
+                one.files,
+                len(one.landed),
+                one.unchanged,
+                len(one.waiting),
+                one.rows,
+            )
+            for one in landed.landings
+        ],
+    )
+    for one in landed.landings:
+        for sentence in _notes(one):
+            page.say(f"{one.source}: {sentence}")
+    if any(one.landed for one in landed.landings):
+        first = min(one.landed[0] for one in landed.landings if one.landed)
+        last = max(one.landed[-1] for one in landed.landings if one.landed)
+        page.say(f"next: usergrowth backfill --from {first} --to {last} --only-ingest")
+    page.finish(landed.failures)
+
+
+def _notes(landing: "SourceLanding") -> list[str]:
+    """What did not land, and why, a sentence each."""
+    notes = []
+    if landing.without_day:
+        notes.append(f"{landing.without_day:,} rows have no day and do not land")
+    if landing.duplicates:
+        notes.append(f"{landing.duplicates:,} rows left out, as another has the same key (unique)")
+    for key, count in landing.not_numbers.items():
+        notes.append(f"{count:,} texts of num.{key} are no numbers and are left out")
+    for day, reason in landing.waiting.items():
+        notes.append(f"{day} waits: {reason}")
+    if landing.gone:
+        notes.append(
+            f"{len(landing.gone):,} files are gone, such as {landing.gone[0]}; their days stay"
+        )
+    if landing.kept:
+        notes.append(
+            f"{len(landing.kept):,} days stay although no file holds rows of them any more"
+        )
+    return notes

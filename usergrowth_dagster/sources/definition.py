@@ -1,0 +1,178 @@
+"""The file ``sources.yml``: where rows of a landing table come from, and how they become them.
+
+    sources:
+      - name: invoices
+        fills: behavior
+        from: exports/invoices-*.csv
+        read: {delimiter: ";", encoding: latin-1}
+        day: {time: "strptime(invoice_date, '%d.%m.%Y %H:%M')", zone: Europe/London}
+        columns: {user_id: customer, behavior: "'buy'", item_id: stock_code}
+        num: {amount: quantity * unit_price}
+        str: {country: country}
+        where: customer is not null
+
+Paths are relative to the file. Expressions are DuckDB's, one an entry; :mod:`expressions` says what
+they may hold. The classes here are the format.
+"""
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from usergrowth_dagster.data.contracts import CONTRACTS, Contract
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.yaml_file import explain, read_mapping, read_text
+
+FILE_NAME = "sources.yml"
+"""File of a home with its sources."""
+
+KVS = ("kvs_num", "kvs_str")
+"""Columns of a contract that the entries ``num`` and ``str`` make."""
+
+Format = Literal["csv", "json", "parquet"]
+
+
+class _Keys(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class ReadKeys(_Keys):
+    """How files are read that do not say it themselves: CSV in any of its dialects."""
+
+    delimiter: str | None = Field(None, min_length=1, max_length=4, description="between values")
+    quote: str | None = Field(None, max_length=1, description='around values; "" for none')
+    encoding: str = Field("utf-8", description="of CSV files, as Python names it")
+    header: bool | None = Field(
+        None, description="whether the first line names the columns; default: unless names do"
+    )
+    names: tuple[str, ...] = Field((), description="of the columns, where no line names them")
+    skip: int = Field(0, ge=0, description="lines before the header")
+
+
+class DayKeys(_Keys):
+    """The business day of a row: of its time, or one day for a table of today's state."""
+
+    time: str | None = Field(None, description="expression: a date, or a time")
+    zone: str | None = Field(
+        None, description="of times without a zone; default: the business zone"
+    )
+    snapshot: date | None = Field(None, description="the one day of all rows")
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        try:
+            return value and str(ZoneInfo(value))
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"{value!r} is not an IANA time zone such as Europe/London") from None
+
+    @model_validator(mode="after")
+    def _either(self) -> "DayKeys":
+        if (self.time is None) == (self.snapshot is None):
+            raise ValueError("give time or snapshot, one of them")
+        return self
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _texts(value: Any) -> Any:
+    """Numbers and booleans as the expressions that they are."""
+    if isinstance(value, dict):
+        return {
+            k: str(v).lower() if isinstance(v, bool | int | float) else v for k, v in value.items()
+        }
+    return value
+
+
+Expressions = Annotated[dict[str, str], BeforeValidator(_texts)]
+
+
+class Source(_Keys):
+    """One source of one landing table."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="of the source, once")
+    fills: Literal["user", "item", "behavior", "operation"] = Field(description="landing table")
+    from_: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        alias="from", min_length=1, description="file, or pattern such as logs/*.csv.gz; or a list"
+    )
+    format: Format | None = Field(None, description="csv, json or parquet; default: by the ending")
+    read: ReadKeys = ReadKeys()
+    day: DayKeys
+    columns: Expressions = Field(description="expression of each column of the landing table")
+    num: Expressions = Field({}, description="expressions of numbers, by the key in kvs_num")
+    str_: Expressions = Field(
+        {}, alias="str", description="expressions of texts, by key in kvs_str"
+    )
+    where: str | None = Field(None, description="condition of the rows that are taken")
+    unique: tuple[str, ...] = Field(
+        (), description="expressions that name a row once; the first row of a day is kept"
+    )
+    least_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="a new day with a smaller share of the usual rows waits; 0 lets all land",
+    )
+    hours: bool = Field(True, description="whether a behavior's hour becomes a key hh00 to hh23")
+
+    @property
+    def contract(self) -> Contract:
+        """The contract of the landing table that the source fills."""
+        return CONTRACTS[self.fills]
+
+    @model_validator(mode="after")
+    def _fits_the_contract(self) -> "Source":
+        known = [column.name for column in self.contract.columns if column.name not in KVS]
+        if strangers := [name for name in self.columns if name not in known]:
+            raise ValueError(
+                f"columns: {self.fills} has no column {strangers[0]!r}; it has {', '.join(known)}"
+            )
+        for column in self.contract.columns:
+            if not column.nullable and column.name not in self.columns:
+                raise ValueError(f"columns: {self.fills} needs {column.name}, {column.meaning}")
+        for keys in (self.num, self.str_):
+            for key in keys:
+                if not key or set(key) & set(" :,\t"):
+                    raise ValueError(f"the key {key!r} must have no space, colon or comma")
+        return self
+
+
+class Sources(_Keys):
+    """All sources of a home."""
+
+    sources: tuple[Source, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_occur_once(self) -> "Sources":
+        names = [source.name for source in self.sources]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two sources have the name {name!r}; give each its own")
+        return self
+
+
+def read_sources(path: Path) -> tuple[Source, ...]:
+    """The sources that a file describes.
+
+    Raises:
+        UserError: the file is missing or breaks its format; names the key path and the rule.
+    """
+    content = read_mapping(read_text(path), str(path))
+    try:
+        return Sources.model_validate(content).sources
+    except ValidationError as error:
+        problem = explain(error, Sources, str(path))
+        raise UserError(str(problem), code="source.invalid") from None

@@ -1,0 +1,283 @@
+"""Files as a source: which ones a pattern names, and how DuckDB reads them.
+
+Every value of a CSV file stays the text that it is, so that no id loses a leading zero or becomes
+1.38E+10.
+"""
+
+import codecs
+import csv
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+from usergrowth_dagster.data.storage import StoredFile, file_literal
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.quoting import literal
+from usergrowth_dagster.sources.definition import Format, Source
+from usergrowth_dagster.warehouse.engine import Engine
+
+Result = TypeVar("Result")
+
+FILE_COLUMN = "usergrowth_file"
+"""Column of the rows read: the file that a row comes from."""
+
+_KINDS: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+_PACKED = (".gz", ".zst")
+_OF_DUCKDB = {"utf-8", "utf-16", "iso8859-1", "ascii"}
+_FILE = re.compile(r"^\s*file = (.+)$", re.MULTILINE)
+_PLACE = re.compile(r"CSV Error on Line: (\d+)")
+
+
+def matching_files(source: Source, folder: Path) -> list[StoredFile]:
+    """The files that a source's patterns name, by path; each once.
+
+    Args:
+        source: the source.
+        folder: what relative patterns start from.
+
+    Raises:
+        UserError: a pattern names no file, or its store cannot be reached.
+    """
+    files: dict[str, StoredFile] = {}
+    for number, pattern in enumerate(source.from_):
+        place = f"source {source.name}: from.{number}"
+        listed = _listed(pattern, folder, place)
+        if not listed:
+            raise UserError(f"{place}: no file matches {pattern!r}", code="source.gone")
+        files |= {file.uri: file for file in listed}
+    return [files[uri] for uri in sorted(files)]
+
+
+def _listed(pattern: str, folder: Path, place: str) -> list[StoredFile]:
+    import fsspec
+
+    is_remote = "://" in pattern
+    whole = pattern if is_remote else str((folder / Path(pattern).expanduser()).absolute())
+    scheme = whole.split("://", 1)[0] if is_remote else "file"
+    try:
+        system, path = fsspec.core.url_to_fs(
+            whole, **({"use_listings_cache": False} if is_remote else {})
+        )
+        entries = system.glob(path, detail=True)
+    except (OSError, ValueError, ImportError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{place}: {pattern!r} cannot be listed: {reason}", code="source.gone"
+        ) from None
+    return [
+        _stored(info, f"{scheme}://{name}" if is_remote else str(name))
+        for name, info in entries.items()
+        if info["type"] == "file" and not Path(name).name.startswith((".", "_"))
+    ]
+
+
+def _stored(info: dict[str, Any], uri: str) -> StoredFile:
+    tag = info.get("ETag") or f"{info.get('size')}-{info.get('mtime')}"
+    return StoredFile(uri, uri, int(info.get("size") or 0), str(tag).strip('"'))
+
+
+def format_of(source: Source, files: Sequence[StoredFile]) -> Format:
+    """The format of a source's files: as it says, or by their ending.
+
+    Raises:
+        UserError: an ending is not known, or they differ.
+    """
+    if source.format is not None:
+        return source.format
+    formats = {_format_by_ending(file.name): file.name for file in files}
+    unknown = formats.pop(None, None)
+    if unknown is not None or len(formats) > 1:
+        reason = f"{unknown} has no known ending" if unknown else "its files end differently"
+        raise UserError(
+            f"source {source.name}: {reason}; write format: csv, json or parquet",
+            code="source.invalid",
+        )
+    (only,) = formats
+    assert only is not None
+    return only
+
+
+def _format_by_ending(name: str) -> Format | None:
+    bare = Path(name.lower())
+    return _KINDS.get(Path(bare.stem).suffix if bare.suffix in _PACKED else bare.suffix)
+
+
+@contextmanager
+def readable_files(source: Source, files: Sequence[StoredFile]) -> Iterator[dict[str, str]]:
+    """By the path that DuckDB reads, the file that it stands for.
+
+    CSV files in an encoding that DuckDB does not know are copied as UTF-8 while this lasts.
+    """
+    name = codecs.lookup(source.read.encoding).name
+    if format_of(source, files) != "csv" or name in _OF_DUCKDB:
+        yield {file.uri: file.uri for file in files}
+        return
+    with TemporaryDirectory(prefix="usergrowth-source-") as folder:
+        copies: dict[str, str] = {}
+        for number, file in enumerate(files):
+            copy = Path(folder) / f"{number}-{Path(file.name).name.removesuffix('.gz')}"
+            _copy_as_utf8(source, file, copy)
+            copies[str(copy)] = file.uri
+        yield copies
+
+
+def _copy_as_utf8(source: Source, file: StoredFile, copy: Path) -> None:
+    import fsspec
+
+    encoding = source.read.encoding
+    try:
+        with (
+            fsspec.open(file.uri, "rt", encoding=encoding, newline="", compression="infer") as text,
+            copy.open("w", encoding="utf-8", newline="") as target,
+        ):
+            while block := text.read(1 << 20):
+                target.write(block)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"source {source.name}: {file.name}: not {encoding} at byte {error.start}; write its "
+            "encoding under read",
+            code="source.unreadable",
+        ) from None
+
+
+def relation_sql(engine: Engine, source: Source, files: Sequence[str], kind: Format) -> str:
+    """The rows of files as something to select from, with the column :data:`FILE_COLUMN`.
+
+    DuckDB does not guess the dialect of CSV files: it would skip lines that do not fit its guess.
+
+    Raises:
+        UserError: a CSV file has no header, or the same name twice.
+    """
+    if kind == "csv":
+        by_names: dict[tuple[str, ...], list[str]] = {}
+        for path in files:
+            names = source.read.names or _header(engine, source, path)
+            by_names.setdefault(names, []).append(path)
+        parts = [_csv(source, names, paths) for names, paths in by_names.items()]
+    else:
+        options = ["union_by_name = true"]
+        if kind == "json":
+            options += [
+                "format = 'auto'",
+                "convert_strings_to_integers = false",
+                "sample_size = -1",
+            ]
+        parts = [_read(kind, files, options)]
+    return f"({' union all by name '.join(f'select * from {part}' for part in parts)})"
+
+
+def _read(kind: Format, files: Sequence[str], options: Sequence[str]) -> str:
+    listed = ", ".join(file_literal(path) for path in files)
+    return f"read_{kind}([{listed}], {', '.join([f'filename = {literal(FILE_COLUMN)}', *options])})"
+
+
+def _csv(source: Source, names: Sequence[str], files: Sequence[str]) -> str:
+    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
+    has_header = not source.read.names if source.read.header is None else source.read.header
+    options = [
+        *_dialect(source),
+        f"columns = {{{columns}}}",
+        f"delim = {literal(_delimiter(source, files[0]))}",
+        f"quote = {literal(_quote(source))}",
+        f"escape = {literal(_quote(source))}",
+        f"header = {str(has_header).lower()}",
+        f"skip = {source.read.skip}",
+    ]
+    return _read("csv", files, options)
+
+
+def _dialect(source: Source) -> list[str]:
+    name = codecs.lookup(source.read.encoding).name
+    encoding = {"iso8859-1": "latin-1", "utf-16": "utf-16"}.get(name, "utf-8")
+    return ["auto_detect = false", f"encoding = {literal(encoding)}"]
+
+
+def _delimiter(source: Source, path: str) -> str:
+    by_ending = "\t" if ".tsv" in Path(path.lower()).suffixes else ","
+    return source.read.delimiter or by_ending
+
+
+def _quote(source: Source) -> str:
+    return '"' if source.read.quote is None else source.read.quote
+
+
+def _header(engine: Engine, source: Source, path: str) -> tuple[str, ...]:
+    """The names in the first line of a CSV file; a column without one is called by its place."""
+    options = [*_dialect(source), "columns = {'line': 'VARCHAR'}", "delim = '\x01'", "quote = ''"]
+    options += ["escape = ''", "header = false", f"skip = {source.read.skip}"]
+    line = run_reading(
+        source, lambda: engine.rows(f"select line from {_read('csv', [path], options)} limit 1")
+    )
+    if not line or not line[0][0]:
+        raise UserError(
+            f"source {source.name}: {Path(path).name} has no header; write its columns under "
+            "read.names",
+            code="source.unreadable",
+        )
+    delimiter, quote = _delimiter(source, path), _quote(source)
+    if len(delimiter) > 1:
+        cells = line[0][0].split(delimiter)
+    elif quote:
+        (cells,) = csv.reader([line[0][0]], delimiter=delimiter, quotechar=quote)
+    else:
+        (cells,) = csv.reader([line[0][0]], delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    names = tuple(cell.strip() or f"column{place}" for place, cell in enumerate(cells, 1))
+    folded = [name.casefold() for name in names]
+    for name in names:
+        if folded.count(name.casefold()) > 1:
+            raise UserError(
+                f"source {source.name}: {Path(path).name}: two columns are called {name!r}; write "
+                "the columns under read.names, with header: true",
+                code="source.unreadable",
+            )
+    return names
+
+
+def source_columns(engine: Engine, source: Source, relation: str) -> dict[str, str]:
+    """DuckDB type of each column of a source's files.
+
+    Raises:
+        UserError: the files cannot be read as the source says; names file and line where known.
+    """
+    columns = run_reading(source, lambda: engine.describe(f"select * from {relation}"))
+    columns.pop(FILE_COLUMN, None)
+    return columns
+
+
+def run_reading(source: Source, work: Callable[[], Result]) -> Result:
+    """Do what reads a source's rows; what DuckDB says of a bad file becomes one sentence.
+
+    Raises:
+        UserError: the files cannot be read.
+    """
+    import duckdb
+
+    try:
+        return work()
+    except duckdb.Error as error:
+        raise UserError(
+            f"source {source.name}: {_reason(str(error))}", code="source.unreadable"
+        ) from None
+
+
+def _reason(text: str) -> str:
+    """What DuckDB says of a bad file, without the line itself: it may hold personal data."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    place, file = _PLACE.search(text), _FILE.search(text)
+    if place is None:
+        return lines[0].split("Error: ", 1)[-1] if lines else "it cannot be read"
+    rule = next((line for line in lines[1:] if not line.startswith("Original Line")), lines[0])
+    name = f"{Path(file[1]).name}, " if file else ""
+    return f"{name}line {place[1]}: {rule}"

@@ -1,0 +1,372 @@
+"""Land a source: its rows become landing files, one a day, which the raw tables then read.
+
+A day is written again when a file with rows of it changes, or the source's definition does.
+Each day's file takes the place of the last one at once, and is noted when it stands; a run that is
+killed goes on where it was. What has landed stays when a file is gone, since logs rotate. A day
+with rows of a file that is gone is not written again: these rows would be lost.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import groupby
+from pathlib import Path
+from statistics import median
+from typing import IO, TYPE_CHECKING, Any
+
+from usergrowth_dagster.data.storage import Storage, StoredFile
+from usergrowth_dagster.quoting import identifier
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.sources.definition import Source
+from usergrowth_dagster.sources.files import (
+    FILE_COLUMN,
+    format_of,
+    matching_files,
+    readable_files,
+    relation_sql,
+    run_reading,
+    source_columns,
+)
+from usergrowth_dagster.sources.rows import RowSql, row_sql
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SOURCE_VERSION = 1
+"""Raised when the same source would land other rows, so that its days are written again."""
+
+STATE = "_sources"
+"""Folder of the storage with what is known of each source."""
+
+_USUAL_DAYS = 14  # days whose median is the usual number of rows
+_SAVE_DAYS = 50  # days written between two notes of what stands
+
+
+@dataclass
+class SourceState:
+    """What is known of a source's files, and what of them has landed.
+
+    Attributes:
+        definition: hash of the definition that the rest belongs to.
+        files: by URI, the tag of the file and its rows by day; "" for rows without a day. Files
+            that are gone stay.
+        landed: by day, the hash of what its landing file was made from.
+    """
+
+    definition: str = ""
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    landed: dict[str, str] = field(default_factory=dict)
+
+    def rows_by_day(self) -> Counter[str]:
+        """Rows of each day, over all files; "" for rows without a day."""
+        rows: Counter[str] = Counter()
+        for file in self.files.values():
+            rows.update(file["days"])
+        return rows
+
+    def made_from(self) -> dict[str, str]:
+        """By day, the hash of what it would be made from now: the definition and its files."""
+        digests: dict[str, Any] = {}
+        for uri in sorted(self.files):
+            for day in self.files[uri]["days"]:
+                digest = digests.setdefault(day, hashlib.sha256(self.definition.encode()))
+                digest.update(f"\n{uri}\t{self.files[uri]['tag']}".encode())
+        return {day: digest.hexdigest()[:16] for day, digest in digests.items() if day}
+
+
+@dataclass(frozen=True)
+class SourceLanding:
+    """What landing one source did.
+
+    Attributes:
+        source: its name.
+        table: the landing table that it fills.
+        files: files that its patterns name.
+        landed: days written now, in order.
+        unchanged: days that stood already.
+        rows: rows written now.
+        duplicates: rows of those days left out, since another row has the same key.
+        without_day: rows of all files whose time says no day; they do not land.
+        not_numbers: by key of ``num``, texts of the days written that are no number.
+        gone: files that landed earlier and are not there any more; their days stay.
+        waiting: days that were not written, with the reason.
+        kept: days that stand although no file holds rows of them any more.
+    """
+
+    source: str
+    table: str
+    files: int
+    landed: tuple[date, ...] = ()
+    unchanged: int = 0
+    rows: int = 0
+    duplicates: int = 0
+    without_day: int = 0
+    not_numbers: Mapping[str, int] = field(default_factory=dict)
+    gone: tuple[str, ...] = ()
+    waiting: Mapping[date, str] = field(default_factory=dict)
+    kept: tuple[date, ...] = ()
+
+
+@dataclass(frozen=True)
+class OpenSource:
+    """A source whose files can be read and whose expressions hold.
+
+    Attributes:
+        engine: reads it.
+        kind: of its files.
+        readable: by the path that the engine reads, the file's URI.
+        columns: DuckDB type of each column of its files.
+        sql: how its rows become landing rows.
+    """
+
+    source: Source
+    engine: Engine
+    kind: Any
+    files: Sequence[StoredFile]
+    readable: Mapping[str, str]
+    columns: Mapping[str, str]
+    sql: RowSql
+
+    def relation(self, uris: Iterable[str] | None = None) -> str:
+        """The rows of all files, or of some."""
+        wanted = None if uris is None else set(uris)
+        paths = [path for path, uri in self.readable.items() if wanted is None or uri in wanted]
+        return relation_sql(self.engine, self.source, paths, self.kind)
+
+
+@contextmanager
+def open_source(settings: Settings, source: Source, folder: Path) -> Iterator[OpenSource]:
+    """Open a source's files and check its expressions.
+
+    Args:
+        settings: the business time zone, and limits of the engine.
+        source: the source.
+        folder: what its relative patterns start from.
+
+    Raises:
+        UserError: no files, files that cannot be read, or an expression that breaks a rule.
+    """
+    files = matching_files(source, folder)
+    kind = format_of(source, files)
+    with open_engine(settings) as engine, readable_files(source, files) as readable:
+        relation = relation_sql(engine, source, list(readable), kind)
+        columns = source_columns(engine, source, relation)
+        sql = row_sql(engine, source, columns, settings.zone)
+        yield OpenSource(source, engine, kind, files, readable, columns, sql)
+
+
+def land_source(
+    settings: Settings, landing: Storage, state: Storage, source: Source, folder: Path
+) -> SourceLanding:
+    """Write the landing files of all days of a source that are over and not up to date.
+
+    Args:
+        settings: the business clock, and limits of the engine.
+        landing: root of the landing files.
+        state: root of the product's own files.
+        source: the source.
+        folder: what its relative patterns start from.
+
+    Raises:
+        UserError: the source cannot be read; what has landed stays.
+    """
+    with open_source(settings, source, folder) as opened:
+        return _Landing(settings, landing, state, opened).run()
+
+
+class _Landing:
+    """One call of :func:`land_source`."""
+
+    def __init__(
+        self, settings: Settings, landing: Storage, state: Storage, opened: OpenSource
+    ) -> None:
+        self.settings = settings
+        self.landing = landing
+        self.storage = state
+        self.opened = opened
+        self.source = opened.source
+        self.path = f"{STATE}/{self.source.name}.json"
+        self.state = self._read_state()
+
+    def run(self) -> SourceLanding:
+        """Look at the files that are new or changed, then write the days that they touch."""
+        gone = self._count_rows()
+        made_from = self.state.made_from()
+        days = {date.fromisoformat(day): digest for day, digest in sorted(made_from.items())}
+        stale = {day: digest for day, digest in days.items() if not self._stands(day, digest)}
+        waiting = {day: reason for day in stale if (reason := self._why_wait(day, gone))}
+        todo = {day: digest for day, digest in stale.items() if day not in waiting}
+        rows = self.state.rows_by_day()
+        not_numbers = self._not_numbers(todo)
+        written = self._write(todo)
+        return SourceLanding(
+            self.source.name,
+            self.source.fills,
+            files=len(self.opened.files),
+            landed=tuple(written),
+            unchanged=len(days) - len(stale),
+            rows=sum(written.values()),
+            duplicates=sum(rows[day.isoformat()] for day in todo) - sum(written.values()),
+            without_day=rows[""],
+            not_numbers=not_numbers,
+            gone=tuple(sorted(gone)),
+            waiting=waiting,
+            kept=tuple(
+                sorted(map(date.fromisoformat, self.state.landed.keys() - made_from.keys()))
+            ),
+        )
+
+    def _why_wait(self, day: date, gone: Collection[str]) -> str:
+        """Why a day is not written now; "" when nothing keeps it."""
+        if day >= self.settings.current_date():
+            return "the day is not over"
+        for uri in gone:
+            if day.isoformat() in self.state.files[uri]["days"]:
+                return f"rows of it came from {uri}, which is gone; bring it back to write it again"
+        usual = self._usual_rows(day)
+        rows = self.state.rows_by_day()[day.isoformat()]
+        is_new = day.isoformat() not in self.state.landed
+        if is_new and rows < self.source.least_share * usual:
+            return (
+                f"it has {rows:,} rows and a day usually has {usual:,.0f}; it waits for "
+                f"{self.source.least_share:.0%} of them (least_share)"
+            )
+        return ""
+
+    def _usual_rows(self, day: date) -> float:
+        """The median of the rows of the last days before a day that have rows; 0 without any."""
+        rows = self.state.rows_by_day()
+        before = sorted(other for other in rows if other and other < day.isoformat())[-_USUAL_DAYS:]
+        return median(rows[other] for other in before) if before else 0.0
+
+    def _read_state(self) -> SourceState:
+        if not self.storage.exists(self.path):
+            return SourceState(self._definition())
+        stored = SourceState(**json.loads(self.storage.read_bytes(self.path)))
+        if stored.definition == self._definition():
+            return stored
+        known = {uri: {**file, "tag": ""} for uri, file in stored.files.items()}
+        return SourceState(self._definition(), known, stored.landed)
+
+    def _definition(self) -> str:
+        meaning = [
+            SOURCE_VERSION,
+            str(self.settings.zone),
+            self.source.model_dump(mode="json", by_alias=True),
+        ]
+        return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _save(self) -> None:
+        content = json.dumps(vars(self.state), sort_keys=True)
+        self.storage.write_bytes(self.path, content.encode())
+
+    def _count_rows(self) -> set[str]:
+        """Count the rows of files that are new or changed, by day; returns those that are gone."""
+        now = {file.uri: file for file in self.opened.files}
+        fresh = [u for u, f in now.items() if self.state.files.get(u, {}).get("tag") != f.tag]
+        if fresh:
+            counted: dict[str, dict[str, int]] = {uri: {} for uri in fresh}
+            for path, day, rows in self._rows(
+                f"select {identifier(FILE_COLUMN)}, {self.opened.sql.day}, count(*) "
+                f"from {self.opened.relation(fresh)} where {self.opened.sql.where} group by all"
+            ):
+                counted[self.opened.readable[path]][day.isoformat() if day else ""] = rows
+            for uri, days in counted.items():
+                self.state.files[uri] = {"tag": now[uri].tag, "days": days}
+        return self.state.files.keys() - now.keys()
+
+    def _rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return run_reading(self.source, lambda: self.opened.engine.rows(sql))
+
+    def _file_of(self, day: date) -> str:
+        return f"{self.source.fills}/ds={day:%Y%m%d}/source-{self.source.name}.parquet"
+
+    def _stands(self, day: date, digest: str) -> bool:
+        """Whether a day's landing file was made from what it would be made from now."""
+        return self.state.landed.get(day.isoformat()) == digest and self.landing.exists(
+            self._file_of(day)
+        )
+
+    def _uris_of(self, days: Iterable[date]) -> list[str]:
+        wanted = {day.isoformat() for day in days}
+        return [uri for uri, file in self.state.files.items() if wanted & file["days"].keys()]
+
+    def _not_numbers(self, todo: Mapping[date, str]) -> dict[str, int]:
+        """Texts of some days that should be numbers and are none, by key."""
+        conditions = self.opened.sql.not_numbers
+        if not conditions or not todo:
+            return {}
+        counts = ", ".join(f"count(*) filter (where {sql})" for sql in conditions.values())
+        (row,) = self._rows(
+            f"select {counts} from {self.opened.relation(self._uris_of(todo))} "
+            f"where ({self.opened.sql.where}) and {_among(self.opened.sql.day, todo)}"
+        )
+        return {key: count for key, count in zip(conditions, row, strict=True) if count}
+
+    def _write(self, todo: Mapping[date, str]) -> dict[date, int]:
+        """Write the files of some days, each at once, and note it."""
+        written: dict[date, int] = {}
+        if not todo:
+            self._save()
+            return written
+        select = self.opened.sql.select(
+            self.opened.relation(self._uris_of(todo)), _among("ds", todo)
+        )
+        try:
+            for day, batches in self._by_day(f"{select} order by ds"):
+                written[day] = self._write_day(day, batches)
+                self.state.landed[day.isoformat()] = todo[day]
+                if len(written) % _SAVE_DAYS == 0:
+                    self._save()
+        finally:
+            self._save()
+        return written
+
+    def _by_day(self, sql: str) -> Iterator[tuple[date, Iterator["pa.RecordBatch"]]]:
+        reader = run_reading(self.source, lambda: self.opened.engine.stream(sql))
+
+        def parts() -> Iterator[tuple[date, "pa.RecordBatch"]]:
+            import pyarrow.compute as pc
+
+            while (batch := run_reading(self.source, lambda: _next(reader))) is not None:
+                for day in pc.unique(batch.column("ds")).to_pylist():
+                    own = batch.filter(pc.equal(batch.column("ds"), day))
+                    yield day, own.drop_columns(["ds"])
+
+        for day, group in groupby(parts(), key=lambda part: part[0]):
+            yield day, (batch for _, batch in group)
+
+    def _write_day(self, day: date, batches: Iterator["pa.RecordBatch"]) -> int:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        names = self.source.contract.names
+        schema = pa.schema([(name, pa.string()) for name in names])
+        rows = 0
+
+        def produce(handle: IO[bytes]) -> None:
+            nonlocal rows
+            with pq.ParquetWriter(handle, schema, compression="zstd") as writer:
+                for batch in batches:
+                    writer.write_batch(batch.cast(schema))
+                    rows += batch.num_rows
+
+        self.landing.write_atomic(self._file_of(day), produce)
+        return rows
+
+
+def _next(reader: "pa.RecordBatchReader") -> "pa.RecordBatch | None":
+    try:
+        return reader.read_next_batch()
+    except StopIteration:
+        return None
+
+
+def _among(expression: str, days: Iterable[date]) -> str:
+    listed = ", ".join(f"date '{day.isoformat()}'" for day in days)
+    return f"{expression} in ({listed})"

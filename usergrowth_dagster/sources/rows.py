@@ -1,0 +1,171 @@
+"""The SELECT that makes rows of a landing table from rows of a source."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from usergrowth_dagster.data.contracts import Column
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.quoting import identifier, literal
+from usergrowth_dagster.sources.definition import KVS, Source
+from usergrowth_dagster.sources.expressions import Expressions
+from usergrowth_dagster.sources.files import FILE_COLUMN
+from usergrowth_dagster.warehouse.engine import Engine
+
+_TIMES = ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS")
+_ZONED = "TIMESTAMP WITH TIME ZONE"
+_INEXACT = ("FLOAT", "DOUBLE")
+
+
+@dataclass(frozen=True)
+class RowSql:
+    """How rows of a source become rows of its landing table.
+
+    Attributes:
+        day: expression of the business day; NULL where the time says none.
+        columns: expression of each column of the contract, as text, in its order.
+        where: condition of the rows that are taken.
+        unique: expressions that name a row once; none: every row counts.
+        not_numbers: by key of ``num``, the condition that a text there is no number.
+    """
+
+    day: str
+    columns: Mapping[str, str]
+    where: str
+    unique: tuple[str, ...]
+    not_numbers: Mapping[str, str]
+
+    def select(self, relation: str, days: str) -> str:
+        """The rows of some days: the contract's columns and ``ds``.
+
+        Args:
+            relation: the source's rows.
+            days: condition on ``ds``.
+        """
+        body = ", ".join(f"{sql} as {identifier(name)}" for name, sql in self.columns.items())
+        keys = ", ".join(self.unique)
+        once = (
+            f" qualify row_number() over (partition by {self.day}, {keys} order by {keys}, "
+            f"{identifier(FILE_COLUMN)}) = 1"
+            if keys
+            else ""
+        )
+        return (
+            f"select * from (select {body}, {self.day} as ds from {relation} "
+            f"where {self.where}{once}) as landing_rows where {days}"
+        )
+
+
+def row_sql(engine: Engine, source: Source, columns: Mapping[str, str], zone: ZoneInfo) -> RowSql:
+    """Check every expression of a source and write how its rows become landing rows.
+
+    Args:
+        engine: parses the expressions; its time zone becomes that of the source's times.
+        source: the source.
+        columns: DuckDB type of each column of the source's files.
+        zone: the business time zone.
+
+    Raises:
+        UserError: an expression breaks a rule; names the source, the key and the rule.
+    """
+    expressions = Expressions(engine, columns)
+    place = f"source {source.name}:"
+    engine.run(f"set timezone = {literal(source.day.zone or str(zone))}")
+    day, hour = _day(expressions, source, str(zone))
+    where = [expressions.sql(source.where, f"{place} where")] if source.where else []
+    cells = {name: _cell(expressions, source, column) for name, column in _plain(source).items()}
+    numbers = {
+        key: expressions.sql(text, f"{place} num.{key}", number=True)
+        for key, text in source.num.items()
+    }
+    texts = {key: expressions.sql(text, f"{place} str.{key}") for key, text in source.str_.items()}
+    kvs = {"kvs_num": _numbers_cell(numbers, hour), "kvs_str": _texts_cell(texts)}
+    plain = {key: expressions.sql(text, place) for key, text in source.num.items()}
+    return RowSql(
+        day=day,
+        columns={c.name: kvs.get(c.name) or cells[c.name] for c in source.contract.columns},
+        where=" and ".join(f"({condition})" for condition in where) or "true",
+        unique=tuple(
+            expressions.sql(text, f"{place} unique.{number}")
+            for number, text in enumerate(source.unique)
+        ),
+        not_numbers={
+            key: f"({plain[key]}) is not null and ({sql}) is null"
+            for key, sql in numbers.items()
+            if expressions.kind(plain[key]) == "VARCHAR"
+        },
+    )
+
+
+def _plain(source: Source) -> dict[str, Column]:
+    return {column.name: column for column in source.contract.columns if column.name not in KVS}
+
+
+def _day(expressions: Expressions, source: Source, business: str) -> tuple[str, str | None]:
+    """The business day of a row, and the hour of it where the time has one."""
+    if source.day.snapshot is not None:
+        return f"date '{source.day.snapshot.isoformat()}'", None
+    assert source.day.time is not None
+    place = f"source {source.name}: day.time"
+    time = expressions.sql(source.day.time, place)
+    kind = expressions.kind(time)
+    if kind == "DATE":
+        return time, None
+    if kind == "VARCHAR":
+        moment, known = f"try_cast({time} as timestamptz)", f"contains({time}, ':')"
+    elif kind == _ZONED:
+        moment, known = time, "true"
+    elif kind in _TIMES:
+        own_zone = literal(source.day.zone or business)
+        moment, known = f"timezone({own_zone}, cast({time} as timestamp))", "true"
+    else:
+        raise UserError(
+            f"{place}: {source.day.time!r} is a {kind}, not a time; write "
+            "to_timestamp(seconds), epoch_ms(milliseconds) or strptime(text, format)",
+            code="source.invalid",
+        )
+    local = f"timezone({literal(business)}, {moment})"
+    hour = f"case when {known} then strftime({local}, 'hh%H:1') end"
+    has_hours = source.hours and source.fills == "behavior"
+    return f"cast({local} as date)", hour if has_hours else None
+
+
+def _cell(expressions: Expressions, source: Source, column: Column) -> str:
+    """The value of a column as text; NULL where the source does not give it."""
+    text = source.columns.get(column.name)
+    if text is None:
+        return "cast(null as varchar)"
+    place = f"source {source.name}: columns.{column.name}"
+    sql = expressions.sql(text, place)
+    kind = expressions.kind(sql)
+    if column.check == "id" and kind in _INEXACT:
+        raise UserError(
+            f"{place}: {text!r} is a {kind}, which writes 13800000000 as 1.38e+10 and loses digits "
+            "of longer ids; keep ids as text or whole numbers where the file is made",
+            code="source.invalid",
+        )
+    if column.check == "yyyymmdd" and (kind == "DATE" or kind.startswith("TIMESTAMP")):
+        return f"strftime({sql}, '%Y%m%d')"
+    return f"cast({sql} as varchar)"
+
+
+def _numbers_cell(numbers: Mapping[str, str], hour: str | None) -> str:
+    pairs = [hour] if hour else []
+    for key, sql in numbers.items():
+        pairs.append(f"{literal(key + ':')} || cast(cast({sql} as double) as varchar)")
+    return _joined(pairs)
+
+
+def _texts_cell(texts: Mapping[str, str]) -> str:
+    """Texts with what would end a value replaced: spaces, colons and commas become ``_``."""
+    pairs = []
+    for key, sql in texts.items():
+        value = f"nullif(regexp_replace(trim(cast({sql} as varchar)), '[\\s:,]+', '_', 'g'), '')"
+        pairs.append(f"{literal(key + ':')} || {value}")
+    return _joined(pairs)
+
+
+def _joined(pairs: list[str]) -> str:
+    if not pairs:
+        return "cast(null as varchar)"
+    return f"nullif(concat_ws(' ', {', '.join(pairs)}), '')"

@@ -1,0 +1,104 @@
+"""The sources of a home as people look at them: what their files hold, and the rows they make."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.sources.definition import FILE_NAME, Source, read_sources
+from usergrowth_dagster.sources.files import run_reading
+from usergrowth_dagster.sources.land import SourceLanding, land_source, open_source
+
+
+@dataclass(frozen=True)
+class SourceLook:
+    """A source whose files can be read and whose expressions hold.
+
+    Attributes:
+        source: its name.
+        table: the landing table that it fills.
+        format: csv, json or parquet.
+        files: how many files its patterns name.
+        columns: DuckDB type of each column of its files.
+    """
+
+    source: str
+    table: str
+    format: str
+    files: int
+    columns: dict[str, str]
+
+
+@dataclass
+class Sources:
+    """What was done with several sources, and a sentence for each that failed."""
+
+    looks: list[SourceLook] = field(default_factory=list)
+    landings: list[SourceLanding] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
+def sources_of(project: Project, name: str | None = None) -> tuple[Source, ...]:
+    """The sources of a home, or the one of a name.
+
+    Raises:
+        UserError: the home has no sources.yml, it breaks its format, or has no source of that name.
+    """
+    sources = read_sources(project.settings.home / FILE_NAME)
+    chosen = tuple(source for source in sources if name in (None, source.name))
+    if not chosen:
+        known = ", ".join(source.name for source in sources)
+        raise UserError(
+            f"{FILE_NAME} has no source {name!r}; it has {known}", code="source.unknown"
+        )
+    return chosen
+
+
+def check_sources(project: Project, name: str | None = None) -> Sources:
+    """Open every source; those that fail do not keep the others from being looked at.
+
+    Raises:
+        UserError: sources.yml cannot be read.
+    """
+    checked = Sources()
+    for source in sources_of(project, name):
+        try:
+            with open_source(project.settings, source, project.settings.home) as opened:
+                files, columns = len(opened.files), dict(opened.columns)
+                look = SourceLook(source.name, source.fills, opened.kind, files, columns)
+            checked.looks.append(look)
+        except UserError as error:
+            checked.failures.append(str(error))
+    return checked
+
+
+def preview_source(project: Project, name: str, rows: int) -> tuple[list[str], list[Sequence[Any]]]:
+    """Column names and some rows as a source would land them, nothing written.
+
+    Raises:
+        UserError: there is no such source, or it cannot be read.
+    """
+    (source,) = sources_of(project, name)
+    with open_source(project.settings, source, project.settings.home) as opened:
+        sql = f"{opened.sql.select(opened.relation(), 'true')} limit {int(rows)}"
+        found = run_reading(source, lambda: opened.engine.rows(sql))
+        return [*opened.sql.columns, "ds"], [list(row) for row in found]
+
+
+def land_sources(project: Project, name: str | None = None) -> Sources:
+    """Land every source; one that fails does not keep the others from landing.
+
+    Raises:
+        UserError: sources.yml cannot be read.
+    """
+    landed = Sources()
+    for source in sources_of(project, name):
+        try:
+            home = project.settings.home
+            landed.landings.append(
+                land_source(project.settings, project.landing, project.state, source, home)
+            )
+        except UserError as error:
+            landed.failures.append(str(error))
+    return landed
