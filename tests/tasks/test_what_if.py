@@ -13,7 +13,7 @@ from usergrowth_dagster.control.tasks import task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.measure.effects import measure
 from usergrowth_dagster.measure.policies import Question, ask, policy_asked
-from usergrowth_dagster.pipeline.decision import read_decision
+from usergrowth_dagster.pipeline.decide import read_decision
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.build import Builder

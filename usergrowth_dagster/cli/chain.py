@@ -122,7 +122,7 @@ def redecide(
     """Discard a send plan of which nothing went out, so that its date decides the task again."""
     from usergrowth_dagster.control.audit import whoami
     from usergrowth_dagster.homes.home import open_home
-    from usergrowth_dagster.pipeline.redecide import redecide as discard_plan
+    from usergrowth_dagster.pipeline.decide import redecide as discard_plan
     from usergrowth_dagster.project import Project
 
     done = discard_plan(Project(open_home(home)), task, whoami(), why)

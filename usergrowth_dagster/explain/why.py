@@ -19,7 +19,7 @@ from usergrowth_dagster.messaging.people.forget import forgotten_since
 from usergrowth_dagster.messaging.people.person import Contact, Record, read_person
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
-from usergrowth_dagster.pipeline.decision import Decision, read_decision
+from usergrowth_dagster.pipeline.decide import Decision, read_decision
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import identifier
 from usergrowth_dagster.ranks import UPLIFT

@@ -23,7 +23,7 @@ from usergrowth_dagster.measure.intact import altered_decision
 from usergrowth_dagster.measure.policies import task_policies
 from usergrowth_dagster.measure.refusals import refused_since
 from usergrowth_dagster.pipeline.choice import drawn_since
-from usergrowth_dagster.pipeline.decision import Decision, read_decision
+from usergrowth_dagster.pipeline.decide import Decision, read_decision
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import identifier, literals
 from usergrowth_dagster.warehouse.engine import Engine, open_engine

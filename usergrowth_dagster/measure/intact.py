@@ -13,7 +13,7 @@ from usergrowth_dagster.audience.hashing import relation_hash
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.effects.result import Altered
 from usergrowth_dagster.messaging.people.forget import forgotten_hashes
-from usergrowth_dagster.pipeline.decision import Decision
+from usergrowth_dagster.pipeline.decide import Decision
 from usergrowth_dagster.pipeline.provenance import Provenance, read_provenance
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.warehouse.engine import Engine

@@ -20,7 +20,7 @@ from usergrowth_dagster.effects.policies import (
 )
 from usergrowth_dagster.effects.result import Effect
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.pipeline.decision import Decision, read_decision
+from usergrowth_dagster.pipeline.decide import Decision, read_decision
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.ranks import RankBy
 from usergrowth_dagster.warehouse.engine import Engine, open_engine

@@ -24,7 +24,7 @@ from usergrowth_dagster.measure.period import Part, measure_all, parts_of
 from usergrowth_dagster.measure.policies import written_outcomes
 from usergrowth_dagster.messaging.texts.billing import price_of
 from usergrowth_dagster.pipeline.choice import choice_of
-from usergrowth_dagster.pipeline.decision import read_decision
+from usergrowth_dagster.pipeline.decide import read_decision
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings.gateways import DRY_RUN
 from usergrowth_dagster.warehouse.engine import Engine, open_engine

@@ -1,15 +1,23 @@
-"""Step 5 of a task: its batches in the ledger, and the dispatch of what is due."""
+"""Step 5 of a task: its batches in the ledger, and the dispatch of what is due.
+
+With send-time optimization people with their zones and hour profiles get their times when the task
+is planned.
+"""
 
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from usergrowth_dagster.addresses.sql import number_sql
 from usergrowth_dagster.audience.records import decided_rows
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.messaging.dispatching.dispatch import DispatchCounts, dispatch
 from usergrowth_dagster.messaging.plans.plan import SendPlan, plan_send
-from usergrowth_dagster.messaging.policy.zones import UNKNOWN_ZONE
+from usergrowth_dagster.messaging.policy.zones import UNKNOWN_ZONE, recipient_zone
+from usergrowth_dagster.messaging.schedules.occurrences import business_now
+from usergrowth_dagster.messaging.schedules.send_times import SendTimeWindow, choose_times
+from usergrowth_dagster.messaging.schedules.windows import first_due, send_times_end
 from usergrowth_dagster.messaging.texts.billing import billing_of
 from usergrowth_dagster.messaging.texts.content import message_columns_by_variant_sql
 from usergrowth_dagster.pipeline.attributes import (
@@ -20,14 +28,26 @@ from usergrowth_dagster.pipeline.attributes import (
 )
 from usergrowth_dagster.pipeline.choice import contents_of
 from usergrowth_dagster.pipeline.each import NotReadyError
+from usergrowth_dagster.pipeline.exclusions import rules_of
 from usergrowth_dagster.pipeline.inputs import DecisionInputs, inputs_as_decided
-from usergrowth_dagster.pipeline.send_times import choose_send_times
 from usergrowth_dagster.project import Project
-from usergrowth_dagster.warehouse.engine import open_engine
-from usergrowth_dagster.warehouse.relation import Relation, bind_query
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.models import load_graph
+from usergrowth_dagster.warehouse.relation import (
+    Relation,
+    bind_arrow,
+    bind_days,
+    bind_query,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_PREFIX = (
+    "left(number, case when starts_with(number, '+1') or starts_with(number, '+86') "
+    "then 8 else 11 end)"
+)
+"""The part of a number that says its zone, at most (see ``messaging.policy.zones``)."""
 
 
 def plan_task(project: Project, task: Task) -> SendPlan:
@@ -60,7 +80,7 @@ def _batches(inputs: DecisionInputs, decision: Relation) -> "Iterator[pa.RecordB
             f'select * exclude ("row", rank) from {people} order by rank'
         )
         return
-    times = choose_send_times(inputs, people)
+    times = _choose_send_times(inputs, people)
     yield from inputs.engine.stream(
         'select r.* exclude ("row", rank, reason), coalesce(r.reason, t.reason) as reason, '
         f't.not_before from {people} as r left join {times} as t on t."row" = r."row" '
@@ -109,3 +129,80 @@ def dispatch_due(project: Project, patience: timedelta | None = None) -> Dispatc
         progress=lambda done, total: project.progress("dispatch", done, total),
         patience=patience,
     )
+
+
+def send_time_window(project: Project, task: Task) -> SendTimeWindow:
+    """What send-time optimization may choose from; what has passed already is left out."""
+    settings, rules = project.settings, rules_of(project.settings, task)
+    due = first_due(settings, {"execute_time": None}, task.spec, task.execution_date)
+    rate = settings.gateway_rate
+    return SendTimeWindow(
+        opens=max(due, business_now(settings)),
+        closes=send_times_end(settings, task.spec),
+        zone=settings.zone,
+        send_from=rules.send_from,
+        send_until=rules.send_until,
+        capacity=None if rate is None else max(1, int(rate * 3600)),
+    )
+
+
+def _choose_send_times(inputs: DecisionInputs, recipients: Relation) -> Relation:
+    """Choose a time for each recipient of a task who can be sent to.
+
+    The capacity of an hour is that of the setting ``gateway_rate``; without it there is no limit.
+
+    Args:
+        inputs: of a decided task with send-time optimization.
+        recipients: ``row``, ``rank``, ``user_id``, ``phone``, ``email``, ``zone`` (the attribute),
+            ``segments`` and ``reason`` (why somebody is not sent to).
+
+    Returns:
+        ``row``, ``not_before`` (UTC) and ``reason``, why there is no time.
+    """
+    engine, project, day = inputs.engine, inputs.project, inputs.task.execution_date
+    days = [day - timedelta(days=back) for back in range(1, project.settings.lookback_days + 1)]
+    activity = bind_days(
+        engine, project.warehouse, "user_day", days, load_graph().types("user_day")
+    )
+    address = "email" if inputs.task.spec.channel == "email" else "phone"
+    reached = bind_query(
+        engine,
+        "send_time_reached",
+        'select "row", rank as place, user_id, zone as attribute, '
+        f"coalesce({number_sql('phone')}, '') as number from {recipients} "
+        "where reason is null and segments is not null "
+        f"and trim(coalesce({address}, '')) != ''",
+        keep=True,
+    )
+    keys = f"attribute, length(number) as size, {_PREFIX} as prefix"
+    keyed = bind_query(engine, "send_time_keyed", f"select *, {keys} from {reached}")
+    zones = bind_arrow(engine, "send_time_zones", _zones(engine, keyed))
+    people = bind_query(
+        engine,
+        "send_time_people",
+        f'select k."row", k.place, k.user_id, z.zone from {keyed} as k left join {zones} as z '
+        "on z.size = k.size and z.prefix = k.prefix "
+        "and z.attribute is not distinct from k.attribute",
+        keep=True,
+    )
+    return choose_times(engine, people.name, activity.name, send_time_window(project, inputs.task))
+
+
+def _zones(engine: Engine, keyed: Relation) -> "pa.Table":
+    """Zones by attribute, and by length and beginning of the number; so many, not one a person."""
+    import pyarrow as pa
+
+    keys = engine.rows(
+        f"select attribute, size, prefix, any_value(number) from {keyed} group by all"
+    )
+    zones = [(row[0], row[1], row[2], recipient_zone(row[0], row[3])) for row in keys]
+    layout = pa.schema(
+        [
+            ("attribute", pa.string()),
+            ("size", pa.int64()),
+            ("prefix", pa.string()),
+            ("zone", pa.string()),
+        ]
+    )
+    columns = [list(column) for column in zip(*zones, strict=True)] or [[] for _ in layout]
+    return pa.table(dict(zip(layout.names, columns, strict=True)), schema=layout)
