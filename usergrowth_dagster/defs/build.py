@@ -9,7 +9,6 @@ from usergrowth_dagster.defs.effect_assets import effects_asset
 from usergrowth_dagster.defs.jobs import build_jobs
 from usergrowth_dagster.defs.landing_assets import landing_assets
 from usergrowth_dagster.defs.learning_assets import learning_assets
-from usergrowth_dagster.defs.messaging_assets import messaging_assets
 from usergrowth_dagster.defs.model_assets import model_assets
 from usergrowth_dagster.defs.partitions import daily_partitions
 from usergrowth_dagster.defs.resources import ProjectResource
@@ -20,7 +19,7 @@ from usergrowth_dagster.defs.schedules import (
     weekly_schedule,
 )
 from usergrowth_dagster.defs.sensors import failure_sensor, upload_sensor
-from usergrowth_dagster.defs.task_assets import task_assets
+from usergrowth_dagster.defs.task_assets import messaging_assets, task_assets
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.models import load_graph
 

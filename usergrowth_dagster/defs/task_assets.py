@@ -5,10 +5,16 @@ from typing import Any, TypeVar
 
 import dagster as dg
 
-from usergrowth_dagster.defs.drift_checks import DRIFT_CHECK, drift_check, drift_metadata
 from usergrowth_dagster.defs.jobs import model_assets
 from usergrowth_dagster.defs.landing_assets import NOTICES, notice_check
-from usergrowth_dagster.defs.metadata import OWNER, data_table, table_schema
+from usergrowth_dagster.defs.metadata import (
+    DRIFT_CHECK,
+    OWNER,
+    data_table,
+    drift_check,
+    drift_metadata,
+    table_schema,
+)
 from usergrowth_dagster.defs.partitions import day_mapping, partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 from usergrowth_dagster.project import Project
@@ -19,7 +25,7 @@ CHECK = "every_task_succeeded"
 Columns = Mapping[str, tuple[str, str]]
 
 
-def run_step(
+def _run_step(
     context: dg.AssetExecutionContext,
     project: Project,
     step: Callable[[Project, Any], T],
@@ -70,7 +76,7 @@ def run_step(
     return dg.MaterializeResult(metadata=metadata | told, check_results=[check, *checks])
 
 
-def task_asset(
+def _task_asset(
     name: str,
     partitions: dg.PartitionsDefinition[str],
     deps: Sequence[dg.AssetDep | str],
@@ -120,7 +126,7 @@ def population_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefin
         for sentence in withdrawn:
             context.log.warning(sentence)
         metadata = {"withdrawn": "; ".join(withdrawn)} if withdrawn else {}
-        return run_step(
+        return _run_step(
             context,
             project,
             load_population,
@@ -137,7 +143,7 @@ def population_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefin
             ),
         )
 
-    return task_asset(
+    return _task_asset(
         "population",
         partitions,
         (),
@@ -165,7 +171,7 @@ def scores_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
             drifts = {name: s.drift for name, s in results.items() if s.drift}
             return drift_metadata(drifts, project.settings), [drift_check(drifts)]
 
-        return run_step(
+        return _run_step(
             context,
             project,
             score_task,
@@ -177,7 +183,7 @@ def scores_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
 
     from usergrowth_dagster.pipeline.score import SCORE_COLUMNS
 
-    return task_asset(
+    return _task_asset(
         "scores",
         partitions,
         ["population", "user_features", "user_item_features", *models],
@@ -198,7 +204,7 @@ def decisions_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefini
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:
         from usergrowth_dagster.pipeline.decide import decide_task
 
-        return run_step(
+        return _run_step(
             context,
             project,
             decide_task,
@@ -213,7 +219,7 @@ def decisions_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefini
             lambda d: sum(d.outcomes.values()),
         )
 
-    return task_asset(
+    return _task_asset(
         "decisions",
         partitions,
         ["scores", "population"],
@@ -232,7 +238,7 @@ def output_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:
         from usergrowth_dagster.pipeline.output import write_task_output
 
-        return run_step(
+        return _run_step(
             context,
             project,
             write_task_output,
@@ -241,7 +247,7 @@ def output_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
             lambda o: o.rows,
         )
 
-    return task_asset(
+    return _task_asset(
         "selection_output",
         partitions,
         ["decisions"],
@@ -265,3 +271,80 @@ def task_assets(partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
         decisions_asset(partitions),
         output_asset(partitions),
     ]
+
+
+def batches_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    """Send batches."""
+
+    def run(context: dg.AssetExecutionContext, project: Project) -> Any:
+        from usergrowth_dagster.explain.nothing import late_tasks
+        from usergrowth_dagster.pipeline.send import plan_task
+
+        for sentence in late_tasks(project, partition_days(context)):
+            context.log.warning(sentence)
+        return _run_step(
+            context,
+            project,
+            plan_task,
+            ("people", "by state", "not sent because", "messages", "cost"),
+            lambda p: (
+                p.people,
+                _counts(p.states),
+                _counts(p.reasons),
+                p.messages,
+                f"{p.cost:.2f} {p.currency}",
+            ),
+            lambda p: p.people,
+            fails_task=False,
+        )
+
+    return _task_asset(
+        "send_batches",
+        partitions,
+        ["selection_output"],
+        "messaging",
+        {"sql"},
+        "The selected people as rows of the send ledger, each once. A plan that is made is read, "
+        "not remade; one for a past date expires unsent.",
+        run,
+    )
+
+
+def dispatch_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    """Dispatch."""
+
+    @dg.asset(
+        name="dispatched_messages",
+        deps=["send_batches"],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name="messaging",
+        kinds={"python"},
+        owners=[OWNER],
+        description="Submits what the ledger holds and is due now, whatever date was "
+        "materialized: a backfill sends nothing. By default a file gateway writes one JSON line a "
+        "message below outbox.",
+    )
+    def dispatched(
+        context: dg.AssetExecutionContext, project: ProjectResource
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        from usergrowth_dagster.pipeline.send import dispatch_due
+
+        with user_errors():
+            counts = dispatch_due(project.open(context))
+        found = counts.as_dict()
+        for key in ("stopped", "failed"):
+            if sentences := found.pop(key):
+                found[key] = "; ".join(sentences)
+        return dg.MaterializeResult(metadata={"dagster/row_count": counts.accepted, **found})
+
+    return dispatched
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))
+
+
+def messaging_assets(partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
+    """All assets of messages."""
+    return [batches_asset(partitions), dispatch_asset(partitions)]
