@@ -14,8 +14,7 @@ import numpy as np
 
 from usergrowth_dagster.examples.worlds import synthetic
 from usergrowth_dagster.homes.home import make_home
-from usergrowth_dagster.learning.calibration import level_of, shift_level
-from usergrowth_dagster.learning.closing import BEFORE, RAW, Held
+from usergrowth_dagster.learning.calibration import BEFORE, RAW, Held, level_of, shift_level
 from usergrowth_dagster.learning.config import TrainingConfig, snapshots
 from usergrowth_dagster.learning.dataset import flat_rows, on_days
 from usergrowth_dagster.learning.metrics import evaluate

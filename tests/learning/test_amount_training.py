@@ -11,8 +11,8 @@ from sklearn.metrics import mean_tweedie_deviance
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.artifacts import load, read_artifacts, read_card
 from usergrowth_dagster.learning.config import TrainingConfig
-from usergrowth_dagster.learning.lifecycle import train_and_register
 from usergrowth_dagster.learning.origin import MadeFrom, label_gap_holds
+from usergrowth_dagster.learning.registry import train_and_register
 from usergrowth_dagster.learning.scoring import score
 from usergrowth_dagster.learning.targets import target_called
 from usergrowth_dagster.learning.targets.base import Before

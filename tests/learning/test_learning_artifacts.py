@@ -20,8 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.learning.artifacts import FilesChangedError, load
-from usergrowth_dagster.learning.digest import model_digest
+from usergrowth_dagster.learning.artifacts import FilesChangedError, load, model_digest
 from usergrowth_dagster.learning.encoding import FeatureSpec
 from usergrowth_dagster.learning.model import CalibratedModel
 from usergrowth_dagster.learning.recording import SavedModel, save_model

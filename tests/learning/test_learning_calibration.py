@@ -8,16 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usergrowth_dagster.learning.calibration import (
+    AGAIN,
+    LEVEL,
     METHODS,
+    RAW,
+    Held,
     _sigmoid,
     apply_knots,
     choose_method,
     fit_knots,
     level_of,
     logit,
+    replayed,
     shift_level,
 )
-from usergrowth_dagster.learning.closing import AGAIN, LEVEL, RAW, Held, replayed
 from usergrowth_dagster.learning.metrics import evaluate
 
 

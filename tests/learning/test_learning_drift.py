@@ -11,8 +11,7 @@ from learning_frames import make_churn
 
 from usergrowth_dagster.learning.artifacts import LoadedModel
 from usergrowth_dagster.learning.drift import compare, drift_of_frame, measure, psi
-from usergrowth_dagster.learning.encoding import flat_frame
-from usergrowth_dagster.learning.fitting import fit_spec
+from usergrowth_dagster.learning.encoding import fit_spec, flat_frame
 from usergrowth_dagster.learning.plots import draw_drift
 from usergrowth_dagster.learning.reference import Reference, histogram, make_reference
 

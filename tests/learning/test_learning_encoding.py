@@ -8,8 +8,7 @@ import pytest
 from learning_frames import make_churn
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.learning.encoding import MISSING, OTHER, FeatureSpec, flat_frame
-from usergrowth_dagster.learning.fitting import fit_spec
+from usergrowth_dagster.learning.encoding import MISSING, OTHER, FeatureSpec, fit_spec, flat_frame
 
 
 def _flat(engine, spec, relation, order="rowid"):

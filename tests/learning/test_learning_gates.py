@@ -11,11 +11,11 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.artifacts import load
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.dataset import job_rows, load_slices, on_days
-from usergrowth_dagster.learning.fitting import fit_spec
+from usergrowth_dagster.learning.encoding import fit_spec
 from usergrowth_dagster.learning.gates import features_gate, leakage_gate, positives_gate
 from usergrowth_dagster.learning.leakage import Screening, screen
-from usergrowth_dagster.learning.lifecycle import train_and_register
 from usergrowth_dagster.learning.origin import MadeFrom
+from usergrowth_dagster.learning.registry import train_and_register
 from usergrowth_dagster.learning.reviewing import newest_model
 from usergrowth_dagster.learning.scoring import score
 from usergrowth_dagster.learning.splits import split_by_time

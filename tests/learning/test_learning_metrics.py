@@ -7,8 +7,13 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
-from usergrowth_dagster.learning.curves import curves, reliability
-from usergrowth_dagster.learning.metrics import Ranked, evaluate, resample_weights
+from usergrowth_dagster.learning.metrics import (
+    Ranked,
+    curves,
+    evaluate,
+    reliability,
+    resample_weights,
+)
 
 
 @settings(max_examples=60, deadline=None)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from learning_frames import make_churn
 
-from usergrowth_dagster.learning.encoding import flat_frame
+from usergrowth_dagster.learning.encoding import fit_spec, flat_frame
 from usergrowth_dagster.learning.estimators import (
     Preparation,
     choose_trees,
@@ -14,7 +14,6 @@ from usergrowth_dagster.learning.estimators import (
     matrix_columns,
     time_folds,
 )
-from usergrowth_dagster.learning.fitting import fit_spec
 from usergrowth_dagster.learning.importance import lean
 from usergrowth_dagster.learning.model import CalibratedModel, positive_share, quiet
 from usergrowth_dagster.learning.onehot import OneHotColumns

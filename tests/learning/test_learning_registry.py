@@ -10,13 +10,12 @@ from learning_frames import make_churn
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.artifacts import load, read_artifacts
-from usergrowth_dagster.learning.closing import AGAIN
+from usergrowth_dagster.learning.calibration import AGAIN
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.gates import calibration_gate, champion_gate, leakage_gate
-from usergrowth_dagster.learning.lifecycle import train_and_register
 from usergrowth_dagster.learning.metrics import Interval
 from usergrowth_dagster.learning.origin import MadeFrom
-from usergrowth_dagster.learning.registry import find_fingerprint, register
+from usergrowth_dagster.learning.registry import find_fingerprint, register, train_and_register
 from usergrowth_dagster.learning.reviewing import newest_model, review
 from usergrowth_dagster.learning.scoring import score
 from usergrowth_dagster.learning.store import client, versions

@@ -7,14 +7,15 @@ from registered import LABEL, OTHER, learned
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.reviewing import (
+    IN_MLFLOW,
     get_version,
     newest_model,
     review,
     rollback,
+    settle,
     taken_back,
     waiting_model,
 )
-from usergrowth_dagster.learning.settling import IN_MLFLOW, settle
 from usergrowth_dagster.learning.store import add_version, experiment
 
 

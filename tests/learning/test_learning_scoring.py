@@ -8,8 +8,7 @@ import pytest
 from learning_frames import make_churn
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.learning.encoding import map_keys
-from usergrowth_dagster.learning.fitting import fit_spec
+from usergrowth_dagster.learning.encoding import fit_spec, map_keys
 from usergrowth_dagster.learning.scoring import Unseen, ahead
 
 

@@ -5,9 +5,14 @@ import logging
 import pytest
 from registered import LABEL, OTHER, learned
 
-from usergrowth_dagster.learning import settling
-from usergrowth_dagster.learning.reviewing import get_version, newest_model, review, taken_back
-from usergrowth_dagster.learning.settling import settle
+from usergrowth_dagster.learning import reviewing
+from usergrowth_dagster.learning.reviewing import (
+    get_version,
+    newest_model,
+    review,
+    settle,
+    taken_back,
+)
 from usergrowth_dagster.learning.store import set_alias, versions
 
 LATE = learned(9)
@@ -58,7 +63,7 @@ def test_a_look_that_is_overtaken_by_a_command_changes_nothing(registry, monkeyp
     settings, made, name, add = registry
     add()
     made.set_model_version_tag(name, "1", "status", "rejected")
-    real = settling.only_one
+    real = reviewing.only_one
     late = {"reviewed_by": "ann", "why": "bad", "settled": "rejected"}
 
     def waits(of):
@@ -67,7 +72,7 @@ def test_a_look_that_is_overtaken_by_a_command_changes_nothing(registry, monkeyp
             made.set_model_version_tag(name, "1", key, value)
         return real(of)
 
-    monkeypatch.setattr(settling, "only_one", waits)
+    monkeypatch.setattr(reviewing, "only_one", waits)
     assert settle(settings, name) == []
     ref = get_version(settings, name, 1)
     assert (ref.status, ref.reviewed_by, ref.why) == ("rejected", "ann", "bad")

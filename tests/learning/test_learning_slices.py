@@ -6,10 +6,8 @@ from learning_frames import make_churn
 from sklearn.metrics import roc_auc_score
 
 from usergrowth_dagster.learning.dataset import TestRows as Rows  # a name pytest does not collect
-from usergrowth_dagster.learning.encoding import flat_frame
-from usergrowth_dagster.learning.fitting import fit_spec
-from usergrowth_dagster.learning.gains import gains
-from usergrowth_dagster.learning.metrics import evaluate
+from usergrowth_dagster.learning.encoding import fit_spec, flat_frame
+from usergrowth_dagster.learning.metrics import evaluate, gains
 from usergrowth_dagster.learning.slices import by_slice
 
 

@@ -10,7 +10,7 @@ import pytest
 from learning_frames import make_churn, make_winback
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.learning.champion import COMPARED, choose_champion
+from usergrowth_dagster.learning.candidates import COMPARED, choose_champion
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.origin import label_gap_holds
 from usergrowth_dagster.learning.training import train

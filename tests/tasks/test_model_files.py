@@ -12,7 +12,7 @@ from usergrowth_dagster.control.audit import entries
 from usergrowth_dagster.control.model_digests import read_digest
 from usergrowth_dagster.control.tasks import task
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.learning.digest import model_digest
+from usergrowth_dagster.learning.artifacts import model_digest
 from usergrowth_dagster.learning.store import DIGEST, ModelRef, add_version, client, versions
 from usergrowth_dagster.pipeline.score import (
     bind_population,

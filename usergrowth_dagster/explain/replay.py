@@ -250,7 +250,7 @@ def model_checks(
 def _model_check(
     project: Project, kind: str, scored_by: ModelProvenance
 ) -> "tuple[Check, ModelRef | None]":
-    from usergrowth_dagster.learning.digest import model_digest
+    from usergrowth_dagster.learning.artifacts import model_digest
     from usergrowth_dagster.learning.store import versions
 
     part, named = _MODELS.get(kind, "model"), f"{scored_by.name} version {scored_by.version}"

@@ -1,8 +1,15 @@
-"""The candidate models of a training, from recency alone to the blend of two rich models.
+"""The candidate models of a training, from recency alone to the blend of two, and the best of them.
 
-Recency and RFM are logistic regressions of few columns, which are hard to beat on few rows or where
-the world changes. Each candidate is fitted on the train slice and calibrated on rows it was not
-fitted on. Whatever is chosen is chosen there; the test slice only compares the finished candidates.
+Recency and RFM are logistic regressions of few columns: what anyone could do without a model of
+many features, and hard to beat on few rows or where the world changes. A question may add its own
+(:meth:`Problem.baseline_scores`). Each is left out where the data has none of its columns. Each
+candidate is fitted on the train slice and calibrated on rows it was not fitted on. Whatever is
+chosen is chosen there; the test slice only compares the finished candidates.
+
+They are compared simplest first: recency, RFM, logistic regression, LightGBM, the blend of both. A
+more complex one takes the place of the best so far when its log-loss is smaller with a paired 95 %
+interval (bootstrap by user) that leaves out 0. On a tie the simpler one wins, so on small or
+drifting data a baseline may be the champion.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,9 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from usergrowth_dagster.learning.baselines import simple_specs
-from usergrowth_dagster.learning.calibration import choose_method, fit_knots
-from usergrowth_dagster.learning.closing import Held
+from usergrowth_dagster.learning.calibration import Held, choose_method, fit_knots
 from usergrowth_dagster.learning.encoding import FeatureSpec
 from usergrowth_dagster.learning.estimators import (
     LEAVES,
@@ -28,14 +33,35 @@ from usergrowth_dagster.learning.estimators import (
     matrix_columns,
     time_folds,
 )
+from usergrowth_dagster.learning.metrics import Evaluation, Interval
 from usergrowth_dagster.learning.model import Blend, CalibratedModel, positive_share, quiet
 from usergrowth_dagster.learning.rows import Slice
 
+RECENCY_COLUMNS = ("recency_days",)
+RFM_COLUMNS = (
+    "recency_days",
+    "events_30d",
+    "events_90d",
+    "active_days_30d",
+    "active_days_90d",
+    "amount_30d",
+    "amount_90d",
+)
+
 ModelKind = Literal["recency", "rfm", "logistic", "lightgbm", "blend"]
 LATER, FOLDS = "later slice", "forward folds"  # what a calibration map may be fitted on
-SIMPLE: tuple[ModelKind, ...] = ("recency", "rfm")  # those that the data has the columns of
-KINDS: tuple[ModelKind, ...] = (*SIMPLE, "logistic", "lightgbm", "blend")  # simplest first
+_SIMPLE: tuple[ModelKind, ...] = ("recency", "rfm")  # those that the data has the columns of
+_KINDS: tuple[ModelKind, ...] = (*_SIMPLE, "logistic", "lightgbm", "blend")  # simplest first
 SIMPLE_PENALTY = 0.1  # of a few columns, which need no more
+
+NAMES: dict[ModelKind, str] = {
+    "recency": "recency alone",
+    "rfm": "RFM (recency, frequency and money)",
+    "logistic": "the logistic regression",
+    "lightgbm": "LightGBM",
+    "blend": "the blend of both",
+}
+COMPARED = ("auc", "pr_auc", "log_loss", "ece", "capture_40")
 
 
 @dataclass(frozen=True)
@@ -86,7 +112,7 @@ def fit_candidates(
     def prepared(columns: Callable[[], Any]) -> Preparation:
         return Preparation(columns, folds, kept=calibrate is None and not many)
 
-    few = simple_specs(spec)
+    few = _simple_specs(spec)
     simple = {
         kind: _fit(
             prepared(partial(logistic_columns, few[kind])),
@@ -94,7 +120,7 @@ def fit_candidates(
             *(train, calibrate, folds),
             {"C": SIMPLE_PENALTY, "columns": len(few[kind].features)},
         )
-        for kind in SIMPLE
+        for kind in _SIMPLE
         if kind in few
     }
     started("logistic")
@@ -195,3 +221,48 @@ def _calibrated(
     knots = fit_knots(held.score, held.label, method)
     how = {"calibration": method, "calibrated_on": source, "calibration_rows": len(held.label)}
     return FittedModel(kind, CalibratedModel(fitted.pipeline, knots), fitted.params | how, held)
+
+
+def choose_champion(evaluation: Evaluation) -> tuple[ModelKind, dict[str, Interval], str]:
+    """The champion by the rule, LightGBM minus logistic by metric, and what each step gained.
+
+    Returns:
+        Kind of the champion, paired differences with intervals, a sentence a step.
+    """
+    present = [kind for kind in _KINDS if kind in evaluation.metrics]
+    champion = present[0]
+    said = []
+    for rival in present[1:]:
+        loss = evaluation.difference("log_loss", rival, champion)
+        auc = evaluation.difference("auc", rival, champion)
+        wins = loss.value < 0 and loss.excludes_zero()
+        said.append(
+            f"{NAMES[rival][0].upper()}{NAMES[rival][1:]} {'beats' if wins else 'does not beat'} "
+            f"{NAMES[champion]} on the test slice: AUC {auc.value:+.4f} "
+            f"[{auc.low:+.4f}, {auc.high:+.4f}], log-loss {loss.value:+.4f} "
+            f"[{loss.low:+.4f}, {loss.high:+.4f}] (paired 95 % interval by user)"
+            + ("." if wins else ", so the simpler model stands.")
+        )
+        champion = rival if wins else champion
+    if champion in _SIMPLE:
+        said.insert(
+            0,
+            f"A baseline scores: {NAMES[champion]}, since no model of more features is better on "
+            "these rows by more than chance.",
+        )
+    paired = {m: evaluation.difference(m, "lightgbm", "logistic") for m in COMPARED}
+    return champion, paired, " ".join(said)
+
+
+def _simple_specs(spec: FeatureSpec) -> dict[str, FeatureSpec]:
+    """The features of the candidates of few columns, those that the data has.
+
+    * ``recency``: days since the last behavior alone
+    * ``rfm``: recency, frequency and money of 30 and 90 days
+    """
+    specs: dict[str, FeatureSpec] = {}
+    for name, columns in (("recency", RECENCY_COLUMNS), ("rfm", RFM_COLUMNS)):
+        kept = tuple(f for f in spec.features if f.column in columns)
+        if kept and kept not in [known.features for known in specs.values()]:
+            specs[name] = spec.model_copy(update={"features": kept})
+    return specs

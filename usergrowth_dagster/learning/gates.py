@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.learning.closing import AGAIN, LEVEL
+from usergrowth_dagster.learning.calibration import AGAIN, LEVEL
 from usergrowth_dagster.learning.dataset import flat_rows
 from usergrowth_dagster.learning.encoding import kind_of
 from usergrowth_dagster.learning.leakage import is_trusted

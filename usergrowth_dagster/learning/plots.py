@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.fonts import use_fonts
-from usergrowth_dagster.learning.curves import curves, reliability
+from usergrowth_dagster.learning.metrics import curves, reliability
 
 if TYPE_CHECKING:
     import numpy as np

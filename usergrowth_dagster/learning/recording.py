@@ -12,8 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.learning.artifacts import CARD_FILE, SPEC_FILE, SUMMARY_FILE
-from usergrowth_dagster.learning.digest import folder_digest
+from usergrowth_dagster.learning.artifacts import CARD_FILE, SPEC_FILE, SUMMARY_FILE, folder_digest
 from usergrowth_dagster.learning.origin import Trained
 from usergrowth_dagster.learning.store import (
     DIGEST,

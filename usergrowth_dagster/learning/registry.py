@@ -1,22 +1,26 @@
-"""The model registry: what a training made is judged, logged and registered; what may score.
+"""The model registry: from a training job to a registered version, and what may score.
 
 A version's life: registered as ``approved`` when it passes every gate of :mod:`gates`,
 ``waiting_review`` when the job wants a person's word first or a person took the label's version
 back, ``rejected`` otherwise. The same inputs make a version once: their fingerprint is one of its
-tags.
+tags, so nothing is trained twice.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
 
 from usergrowth_dagster.learning.artifacts import (
     FilesChangedError,
     FilesGoneError,
     load,
     read_artifacts,
+    read_card,
 )
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.gates import Gate
-from usergrowth_dagster.learning.origin import Trained
+from usergrowth_dagster.learning.origin import MadeFrom, Progress, Trained
 from usergrowth_dagster.learning.recording import record
 from usergrowth_dagster.learning.reviewing import newest_model, taken_back
 from usergrowth_dagster.learning.store import ModelRef, Status, versions
@@ -24,6 +28,61 @@ from usergrowth_dagster.learning.targets import target_called
 from usergrowth_dagster.learning.targets.base import Before
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered version.
+
+    Attributes:
+        ref: the version, with its status.
+        reused: whether it had been made before from the same inputs.
+        summary: everything found out, as plain values: ``metrics`` (scorer → metric → value, low,
+            high), ``champion``, ``paired``, ``sentence``, ``rows``, ``slices``, ``gates``,
+            ``importance``, ``directions``, ``parts``, ``gains``, ``drift``, ``warnings``,
+            ``seconds`` and what it was made from.
+        figures: picture name → PNG bytes.
+        card: the model card, markdown.
+    """
+
+    ref: ModelRef
+    reused: bool
+    summary: dict[str, Any]
+    figures: dict[str, bytes] = field(repr=False)
+    card: str = field(default="", repr=False)
+
+
+def train_and_register(
+    engine: Engine,
+    relation: str,
+    config: TrainingConfig,
+    execution_date: date,
+    settings: Settings,
+    *,
+    made_from: MadeFrom,
+    serving: Mapping[str, str] | None = None,
+    progress: Progress = lambda _: None,
+) -> Registered:
+    """Train, judge and register, or return the version made before from the same inputs.
+
+    Arguments as in :meth:`Target.train` and :func:`registry.register`; the same inputs are the
+    same job, execution date, data, code version and settings.
+
+    Raises:
+        UserError: too little to learn from; nothing is registered then.
+    """
+    marks = made_from.fingerprints(config, execution_date, settings)
+    asked = (find_fingerprint(settings, config.algorithm, mark) for mark in marks)
+    known = next((ref for ref in asked if ref is not None), None)
+    ref = known
+    if ref is None:
+        target = target_called(config.problem.target)
+        job = (engine, relation, config, execution_date, settings)
+        trained = target.train(*job, made_from=made_from, progress=progress)
+        progress("register")
+        ref = register(engine, relation, trained, settings, serving=serving)
+    summary, figures = read_artifacts(ref)
+    return Registered(ref, known is not None, summary, figures, read_card(ref))
 
 
 def register(

@@ -4,35 +4,48 @@ No active run is ever opened, so nothing here can end or adopt another's run. A 
 with skops (no pickle is executed when it is loaded), logged under ``model`` of its run and
 registered under the name of its question. What decides about it is in the
 version's tags: ``algorithm, config_hash, last_label_day, fit_last_label_day, execution_date,
-champion, status (approved | waiting_review | rejected | retired), gates, fingerprint``. How a
-person changes the status, with a command or in MLflow's own pages, is told in :mod:`reviewing`.
+champion, status (approved | waiting_review | rejected | retired), gates, fingerprint``.
+:mod:`usergrowth_dagster.learning.reviewing` describes how a person changes the status, with a
+command or in MLflow's own pages.
+
+MLflow's database names its files by absolute paths, and MLflow has no call that changes them. For a
+home that was moved or copied they are changed in its tables.
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from usergrowth_dagster.learning.moved import follow_move
 from usergrowth_dagster.learning.tracking import (
     require_reachable,
     set_defaults,
     told_in_a_sentence,
 )
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.settings.places import sqlite_file
+from usergrowth_dagster.settings.places import local_path, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+_NAMED = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+
 Status = Literal["approved", "waiting_review", "rejected", "retired"]
 ALIAS = "champion"
 SET_TO = "champion_set_to"  # of the registered model: where the product last put the alias
 DESCRIPTION_LENGTH = 5000  # of MLflow's column
-DIGEST = "digest"  # of a version: SHA-256 of its files, see :mod:`digest`
+DIGEST = "digest"  # of a version: SHA-256 of its files, see :mod:`artifacts`
 SETTLED = "settled"  # of a version: the status that the product last knew of
 KNOWN_BY = (  # tags without which a version says nothing
     *("config_hash", "last_label_day", "fit_last_label_day", "execution_date", "champion"),
@@ -116,7 +129,7 @@ def client(settings: Settings) -> "MlflowClient":
         # Opens the store, which makes its tables.
         experiments = made.search_experiments(max_results=20)
         places = [(one.name, one.artifact_location) for one in experiments]
-        follow_move(uri, settings.home.absolute(), places)
+        _follow_move(uri, settings.home.absolute(), places)
     return made
 
 
@@ -298,3 +311,54 @@ def as_ref(made: "MlflowClient", version: "ModelVersion") -> ModelRef:
         held=tags.get("held", ""),
         digest=tags.get(DIGEST, ""),
     )
+
+
+def _follow_move(tracking_uri: str, home: Path, experiments: Iterable[tuple[str, str]]) -> bool:
+    """Let the home's own MLflow database name the files that lie beside it.
+
+    Otherwise the models of a copied home would go into the original.
+
+    Args:
+        tracking_uri: of MLflow.
+        home: the home folder, absolute.
+        experiments: name and artifact location of experiments, as the database has them.
+
+    Returns:
+        Whether something was changed.
+    """
+    own = home / "mlflow"
+    database = sqlite_file(tracking_uri)
+    if database is None or database.parent != own:
+        return False
+    moved = list(_moved(own / "artifacts", experiments))
+    if not moved:
+        return False
+    with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+        for table, column in _present(connection):
+            for old, new in moved:
+                connection.execute(
+                    f"update {table} set {column} = ? || substr({column}, ?) "
+                    f"where {column} = ? or substr({column}, 1, ?) = ?",
+                    (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
+                )
+    return True
+
+
+def _moved(artifacts: Path, experiments: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Old and new location of the experiments that keep their files beside the database."""
+    for _, location in experiments:
+        old = local_path(location) if location.startswith("file:") else None
+        # Only what we placed ourselves; a person's own folder stays where it is.
+        if old is None or old.parent == artifacts or old.parts[-3:-1] != artifacts.parts[-2:]:
+            continue
+        here = artifacts / old.name
+        if not (old.is_dir() and here.is_dir() and old.samefile(here)):  # one home, two names
+            yield location, here.as_uri()
+
+
+def _present(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    return [
+        (table, column)
+        for table, column in _NAMED
+        if column in {row[1] for row in connection.execute(f"pragma table_info({table})")}
+    ]

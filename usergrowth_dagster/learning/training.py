@@ -4,22 +4,20 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
 
+from usergrowth_dagster.learning.calibration import BEFORE, Held, refitted, replayed
 from usergrowth_dagster.learning.candidates import (
     FittedModel,
     ModelKind,
+    choose_champion,
     fit_candidates,
 )
-from usergrowth_dagster.learning.champion import choose_champion
-from usergrowth_dagster.learning.closing import BEFORE, Held, refitted, replayed
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.dataset import TestRows, job_rows, load_slices, on_days
 from usergrowth_dagster.learning.drift import Drift, drift_of_frame
-from usergrowth_dagster.learning.encoding import FeatureSpec
-from usergrowth_dagster.learning.fitting import fit_spec
-from usergrowth_dagster.learning.gains import Gain, gains
+from usergrowth_dagster.learning.encoding import FeatureSpec, fit_spec
 from usergrowth_dagster.learning.importance import Lean, lean
 from usergrowth_dagster.learning.leakage import Screening, screen
-from usergrowth_dagster.learning.metrics import WITHIN, Interval, evaluate
+from usergrowth_dagster.learning.metrics import WITHIN, Gain, Interval, evaluate, gains
 from usergrowth_dagster.learning.model import Blend, CalibratedModel, positive_share
 from usergrowth_dagster.learning.origin import NOT_TOLD, Clock, MadeFrom, Progress, Trained
 from usergrowth_dagster.learning.plots import draw_all, draw_drift
@@ -43,7 +41,7 @@ class TrainedModels(Trained):
 
     Attributes:
         models: the fitted candidates by kind; ``champion`` names the best by the rule.
-        upkeep: the champion's figures by the way its calibration map is kept (:mod:`closing`).
+        upkeep: the champion's figures by the way its calibration map is kept (:mod:`calibration`).
         paired: LightGBM minus logistic, by metric, with intervals.
         leans: feature → how the champion leans on it, largest first.
         parts: the champion's figures by part of the users.

@@ -66,8 +66,7 @@ def refreshed_level(project: Project, task: Task, model: "ModelRef") -> Level:
     if not days:
         return Level()
     from usergrowth_dagster.learning.artifacts import load
-    from usergrowth_dagster.learning.calibration import level_of
-    from usergrowth_dagster.learning.closing import Held
+    from usergrowth_dagster.learning.calibration import Held, level_of
     from usergrowth_dagster.learning.dataset import flat_rows, on_days
 
     build_training_set(project, config, days)

@@ -14,7 +14,7 @@ from usergrowth_dagster.warehouse.models import load_graph
 
 if TYPE_CHECKING:
     from usergrowth_dagster.control.store import ControlStore
-    from usergrowth_dagster.learning.settling import Change
+    from usergrowth_dagster.learning.reviewing import Change
     from usergrowth_dagster.learning.store import ModelRef
 
 
@@ -29,7 +29,7 @@ def serving_columns(training_table: str) -> dict[str, str]:
 
 def settle_models(project: Project, name: str) -> "list[Change]":
     """Make whole what a person did in MLflow's pages, and write it into the audit log."""
-    from usergrowth_dagster.learning.settling import settle
+    from usergrowth_dagster.learning.reviewing import settle
 
     if not begun(project.store, name):
         _adopt(project, name)
@@ -41,8 +41,8 @@ def settle_models(project: Project, name: str) -> "list[Change]":
 
 def _adopt(project: Project, name: str) -> None:
     """Keep digests of a model from now on; versions made before have the files they have now."""
-    from usergrowth_dagster.learning.digest import model_digest
-    from usergrowth_dagster.learning.settling import set_tags
+    from usergrowth_dagster.learning.artifacts import model_digest
+    from usergrowth_dagster.learning.reviewing import set_tags
     from usergrowth_dagster.learning.store import DIGEST, client, versions
 
     digests = {}
@@ -62,8 +62,8 @@ def vouch_for(project: Project, ref: "ModelRef") -> None:
     Raises:
         UserError: its files are gone.
     """
-    from usergrowth_dagster.learning.digest import model_digest
-    from usergrowth_dagster.learning.settling import set_tags
+    from usergrowth_dagster.learning.artifacts import model_digest
+    from usergrowth_dagster.learning.reviewing import set_tags
     from usergrowth_dagster.learning.store import DIGEST, client
 
     if ref.status != "approved" or read_digest(project.store, ref.run_id):

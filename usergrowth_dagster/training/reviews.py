@@ -9,7 +9,7 @@ from usergrowth_dagster.project import Project
 from usergrowth_dagster.training.models import record_change, settle_models, vouch_for
 
 if TYPE_CHECKING:
-    from usergrowth_dagster.learning.settling import Change
+    from usergrowth_dagster.learning.reviewing import Change
     from usergrowth_dagster.learning.store import ModelRef
 
 

@@ -40,7 +40,7 @@ from usergrowth_dagster.warehouse.build import Build
 from usergrowth_dagster.warehouse.engine import open_engine
 
 if TYPE_CHECKING:
-    from usergrowth_dagster.learning.lifecycle import Registered
+    from usergrowth_dagster.learning.registry import Registered
     from usergrowth_dagster.learning.store import ModelRef
 
 
@@ -221,7 +221,7 @@ def _usable(
 def _known(config: TrainingConfig, names: list[str], ref: "ModelRef") -> Training:
     """A training that was made before, with the figures and pictures of its version."""
     from usergrowth_dagster.learning.artifacts import read_artifacts, read_card
-    from usergrowth_dagster.learning.lifecycle import Registered
+    from usergrowth_dagster.learning.registry import Registered
 
     summary, figures = read_artifacts(ref)
     known = Registered(ref, True, summary, figures, read_card(ref))
@@ -264,7 +264,7 @@ def _has_job(config: TrainingConfig) -> bool:
 def _train(
     project: Project, config: TrainingConfig, names: list[str], execution_date: date
 ) -> Training:
-    from usergrowth_dagster.learning.lifecycle import train_and_register
+    from usergrowth_dagster.learning.registry import train_and_register
 
     settle_models(project, config.algorithm)
     days, warnings = training_days(project, config, execution_date)

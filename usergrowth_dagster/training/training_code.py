@@ -12,6 +12,7 @@ from usergrowth_dagster.warehouse.earlier import text_version
 from usergrowth_dagster.warehouse.models import load_graph
 
 SAME_RESULTS = (
+    "cc059e336dfd5831",
     "4f2b26c098134a75",
     "628e947c715ef049",
     "38e50cf5cd8d568c",

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from usergrowth_dagster.learning.uplift.curves import arms
-from usergrowth_dagster.learning.uplift.deciles import calibration, newcombe, uplift_by_bin
+from usergrowth_dagster.learning.uplift.metrics import calibration, newcombe, uplift_by_bin
 
 
 def test_interval_equals_statsmodels() -> None:

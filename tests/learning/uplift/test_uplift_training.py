@@ -10,8 +10,8 @@ from uplift_frames import make_uplift
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.artifacts import load
 from usergrowth_dagster.learning.config import TrainingConfig
-from usergrowth_dagster.learning.lifecycle import train_and_register
 from usergrowth_dagster.learning.origin import MadeFrom
+from usergrowth_dagster.learning.registry import train_and_register
 from usergrowth_dagster.learning.reviewing import newest_model
 from usergrowth_dagster.learning.scoring import score
 from usergrowth_dagster.learning.uplift.learners import DRLearner, TLearner, XLearner

@@ -3,6 +3,10 @@
 Whatever is chosen (the number of trees) is chosen inside the train slice on its latest days. The
 level, one factor, is fitted on rows that the estimator was not fitted on: the later slice, else
 forward folds of the train slice.
+
+The candidates are compared on the test slice, simplest first. A more complex one takes the place of
+the best so far when its mean Tweedie deviance is smaller with a paired 95 % interval (bootstrap by
+user) that leaves out 0. On a tie the simpler one wins.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,6 +30,7 @@ from usergrowth_dagster.learning.estimators import (
     matrix_columns,
     tree_settings,
 )
+from usergrowth_dagster.learning.metrics import Evaluation, Interval
 from usergrowth_dagster.learning.model import quiet
 from usergrowth_dagster.learning.rows import Slice
 from usergrowth_dagster.learning.splits import forward_folds
@@ -37,9 +42,16 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 AmountKind = Literal["past_average", "tweedie", "two_stage"]
-KINDS: tuple[AmountKind, ...] = ("past_average", "tweedie", "two_stage")  # simplest first
+_KINDS: tuple[AmountKind, ...] = ("past_average", "tweedie", "two_stage")  # simplest first
 FOLDS = 4
 FEWEST_TREES = 20
+
+NAMES: dict[AmountKind, str] = {
+    "past_average": "the past average",
+    "tweedie": "Tweedie LightGBM",
+    "two_stage": "LightGBM in two stages",
+}
+COMPARED = ("gini", "spearman", "decile_error", "deviance", "capture_40")
 
 
 @dataclass(frozen=True)
@@ -241,3 +253,33 @@ def _fit(
     on = {"level": round(level, 6)}
     on |= {} if held is None else {"level_rows": len(held.amount)}
     return FittedAmounts(kind, AmountModel(estimator, level), params | on, held)
+
+
+def choose_champion(
+    evaluation: Evaluation,
+) -> tuple[AmountKind, dict[str, dict[str, Interval]], str]:
+    """The champion by the rule.
+
+    Returns:
+        Its kind; every other candidate less the past average, metric by metric; a sentence a step.
+    """
+    champion = _KINDS[0]
+    sentences = []
+    for rival in _KINDS[1:]:
+        loss = evaluation.difference("deviance", rival, champion)
+        gini = evaluation.difference("gini", rival, champion)
+        wins = loss.value < 0 and loss.excludes_zero()
+        name = NAMES[rival]
+        sentences.append(
+            f"{name[0].upper()}{name[1:]} {'beats' if wins else 'does not beat'} "
+            f"{NAMES[champion]} on the test slice: normalized Gini {gini.value:+.4f} "
+            f"[{gini.low:+.4f}, {gini.high:+.4f}], deviance {loss.value:+.4f} "
+            f"[{loss.low:+.4f}, {loss.high:+.4f}] (paired 95 % interval by user)"
+            + ("." if wins else ", so the simpler model stands.")
+        )
+        champion = rival if wins else champion
+    paired: dict[str, dict[str, Interval]] = {
+        rival: {metric: evaluation.difference(metric, rival, _KINDS[0]) for metric in COMPARED}
+        for rival in _KINDS[1:]
+    }
+    return champion, paired, " ".join(sentences)

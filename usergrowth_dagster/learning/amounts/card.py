@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from usergrowth_dagster.learning.amounts.champion import NAMES
+from usergrowth_dagster.learning.amounts.candidates import NAMES
 from usergrowth_dagster.learning.card import interval, markdown, problem_of, question
 
 SHOWN = 15  # features

@@ -8,17 +8,16 @@ from usergrowth_dagster.learning.amounts.candidates import (
     AmountKind,
     FittedAmounts,
     HeldAmounts,
+    choose_champion,
     fit_candidates,
 )
-from usergrowth_dagster.learning.amounts.champion import choose_champion
 from usergrowth_dagster.learning.amounts.metrics import deciles, evaluate_amounts
 from usergrowth_dagster.learning.amounts.model import AmountModel, PastAverage, TwoStage
 from usergrowth_dagster.learning.amounts.plots import draw_amounts
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.dataset import TestRows, job_rows, load_slices, on_days
 from usergrowth_dagster.learning.drift import Drift, drift_of_frame
-from usergrowth_dagster.learning.encoding import FeatureSpec
-from usergrowth_dagster.learning.fitting import fit_spec
+from usergrowth_dagster.learning.encoding import FeatureSpec, fit_spec
 from usergrowth_dagster.learning.importance import tree_owners
 from usergrowth_dagster.learning.metrics import Interval
 from usergrowth_dagster.learning.origin import NOT_TOLD, Clock, MadeFrom, Progress, Trained

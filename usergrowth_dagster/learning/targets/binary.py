@@ -137,7 +137,7 @@ def _finite(record: dict[str, Any]) -> dict[str, Any]:
 
 def _reliability(trained: "TrainedModels") -> list[dict[str, float]]:
     """The champion's calibration by tenth of the test rows, highest scores first."""
-    from usergrowth_dagster.learning.curves import reliability
+    from usergrowth_dagster.learning.metrics import reliability
 
     score = trained.models[trained.champion].model.calibrated(trained.held_out.score)
     bins = reliability(trained.test.label, score)

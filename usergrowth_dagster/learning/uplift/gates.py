@@ -11,7 +11,7 @@ from usergrowth_dagster.learning.metrics import Interval
 from usergrowth_dagster.learning.splits import TimeSplit
 from usergrowth_dagster.learning.uplift.assignment import Foretold
 from usergrowth_dagster.learning.uplift.choose import NONE, Choice
-from usergrowth_dagster.learning.uplift.deciles import UpliftCalibration
+from usergrowth_dagster.learning.uplift.metrics import UpliftCalibration
 from usergrowth_dagster.learning.uplift.rows import LeftOut, UpliftRows, is_by_user
 from usergrowth_dagster.ranks import UPLIFT
 from usergrowth_dagster.settings import Settings

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.learning.plots import STYLES, finish, lines, picture, thinned
 from usergrowth_dagster.learning.uplift.curves import Arms, area, curve
-from usergrowth_dagster.learning.uplift.deciles import UpliftBin
+from usergrowth_dagster.learning.uplift.metrics import UpliftBin
 
 if TYPE_CHECKING:
     import numpy as np

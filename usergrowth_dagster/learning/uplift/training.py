@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.dataset import job_rows, on_days
-from usergrowth_dagster.learning.encoding import FeatureSpec
+from usergrowth_dagster.learning.encoding import FeatureSpec, fit_spec
 from usergrowth_dagster.learning.estimators import matrix_columns
-from usergrowth_dagster.learning.fitting import fit_spec
 from usergrowth_dagster.learning.gates import Gate
 from usergrowth_dagster.learning.metrics import Evaluation, Interval
 from usergrowth_dagster.learning.origin import NOT_TOLD, MadeFrom, Progress, Trained
@@ -25,14 +24,15 @@ from usergrowth_dagster.learning.uplift.assignment import Foretold, foretold, to
 from usergrowth_dagster.learning.uplift.choose import Choice, choose
 from usergrowth_dagster.learning.uplift.controls import SingleFeature, strongest_features
 from usergrowth_dagster.learning.uplift.curves import arms
-from usergrowth_dagster.learning.uplift.deciles import (
+from usergrowth_dagster.learning.uplift.gates import Judged, judge, shown_by
+from usergrowth_dagster.learning.uplift.metrics import (
+    RANDOM,
     UpliftBin,
     UpliftCalibration,
     calibration,
+    evaluate_uplift,
     uplift_by_bin,
 )
-from usergrowth_dagster.learning.uplift.gates import Judged, judge, shown_by
-from usergrowth_dagster.learning.uplift.metrics import RANDOM, evaluate_uplift
 from usergrowth_dagster.learning.uplift.model import UpliftModel, matrix
 from usergrowth_dagster.learning.uplift.plots import draw_deciles, draw_qini
 from usergrowth_dagster.learning.uplift.rows import (
