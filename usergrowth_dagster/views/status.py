@@ -1,7 +1,7 @@
 """Everything of a home at a glance."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 from usergrowth_dagster.errors import UserError
@@ -14,45 +14,49 @@ from usergrowth_dagster.views.tasks import TaskView, read_tasks
 T = TypeVar("T")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Status:
     """A home's tables, models, tasks and messages; None where a part cannot be read.
 
     Attributes:
+        tables: those that have rows.
+        models: every version.
+        waiting: campaigns whose newest version waits for a person's approval.
+        tasks: every task.
+        deliveries: what is under way.
         failures: a sentence for each part that cannot be read.
     """
 
-    tables: list[TableView] | None = None
-    models: list[ModelView] | None = None
-    waiting: list[WaitingView] | None = None
-    tasks: list[TaskView] | None = None
-    deliveries: DeliveriesView | None = None
-    failures: list[str] = field(default_factory=list)
+    tables: list[TableView] | None
+    models: list[ModelView] | None
+    waiting: list[WaitingView] | None
+    tasks: list[TaskView] | None
+    deliveries: DeliveriesView | None
+    failures: tuple[str, ...]
 
 
 def read_status(project: Project) -> Status:
     """Every part of a home; what cannot be read is a failure and hides nothing else."""
-    status = Status()
-    status.tables = _part(status, "Tables", lambda: read_tables(project))
-    status.models = _part(status, "Models", lambda: read_models(project))
-    status.waiting = _part(status, "Models that wait for review", lambda: read_waiting(project))
-    status.tasks = _part(status, "Tasks", lambda: read_tasks(project.store))
-    status.deliveries = _part(
-        status, "Deliveries", lambda: read_deliveries(project.store, project.settings)
+    failures: list[str] = []
+    tables = _part(failures, "Tables", lambda: read_tables(project))
+    models = _part(failures, "Models", lambda: read_models(project))
+    waiting = _part(failures, "Models that wait for review", lambda: read_waiting(project))
+    tasks = _part(failures, "Tasks", lambda: read_tasks(project.store))
+    deliveries = _part(
+        failures, "Deliveries", lambda: read_deliveries(project.store, project.settings)
     )
-    if status.deliveries is not None:
-        status.failures += status.deliveries.unreadable
-    status.failures = list(dict.fromkeys(status.failures))
-    return status
+    if deliveries is not None:
+        failures += deliveries.unreadable
+    return Status(tables, models, waiting, tasks, deliveries, tuple(dict.fromkeys(failures)))
 
 
-def _part(status: Status, title: str, read: Callable[[], T]) -> T | None:
+def _part(failures: list[str], title: str, read: Callable[[], T]) -> T | None:
     try:
         return read()
     except UserError as error:
-        status.failures.append(str(error))
+        failures.append(str(error))
     except (ValueError, ArithmeticError, LookupError, TypeError) as error:
-        status.failures.append(
+        failures.append(
             f"{title}: a record holds what cannot be shown "
             f"({type(error).__name__}: {' '.join(str(error).split())})"
         )
