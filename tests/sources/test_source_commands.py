@@ -59,7 +59,7 @@ def test_landing_says_what_did_not_land(home: Path) -> None:
     assert (row["days_landed"], row["waiting"], row["rows"]) == (1, 1, 1)
     assert document["notes"] == [
         "sales: 1 rows have no day and do not land",
-        "sales: 1 rows left out, as another has the same key (unique)",
+        "sales: 1 rows left out: another has the same key (unique)",
         "sales: 2024-01-10 waits: the day is not over",
         "next: usergrowth backfill --from 2024-01-08 --to 2024-01-08 --only-ingest",
     ]

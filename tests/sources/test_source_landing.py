@@ -255,9 +255,17 @@ def test_only_days_that_changed_are_written(desk: Desk) -> None:
     desk.write("logs/1.csv", HEADER + click("u9", DAY))
     assert desk.land(source).landed == (DAY,)
     assert [row["user_id"] for row in desk.rows(source, DAY)] == ["u3", "u9"]
+    # a log that grows: the days before are left alone
+    grown = HEADER + click("u9", DAY) + click("u9", DAY + timedelta(days=5))
+    desk.write("logs/1.csv", grown)
+    assert desk.land(source).landed == (DAY + timedelta(days=5),)
+    # a log that is called otherwise from now on
+    (desk.folder / "logs/1.csv").rename(desk.folder / "logs/1.old.csv")
+    renamed = desk.land(source)
+    assert (renamed.landed, renamed.gone) == ((), ())
     # another definition
     changed = desk.source(CLICKS.replace("price * qty", "price"))
-    assert len(desk.land(changed).landed) == 2
+    assert len(desk.land(changed).landed) == 3
     assert desk.rows(changed, DAY)[0]["kvs_num"] == "hh08:1 amount:2.0"
     # a landing file that somebody deleted
     file = Path(desk.settings.landing_root) / f"behavior/ds={DAY:%Y%m%d}/source-clicks.parquet"

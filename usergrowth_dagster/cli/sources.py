@@ -1,13 +1,10 @@
 """Commands about sources: check, preview, land."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from usergrowth_dagster.cli.common import Home, Json, Page
-
-if TYPE_CHECKING:
-    from usergrowth_dagster.sources.land import SourceLanding
 
 app = typer.Typer()
 group = typer.Typer(help="Data from where it lives: the sources of <home>/sources.yml.")
@@ -86,32 +83,10 @@ def land(name: Name = None, as_json: Json = False, home: Home = None) -> None:
         ],
     )
     for one in landed.landings:
-        for sentence in _notes(one):
+        for sentence in one.notes():
             page.say(f"{one.source}: {sentence}")
     if any(one.landed for one in landed.landings):
         first = min(one.landed[0] for one in landed.landings if one.landed)
         last = max(one.landed[-1] for one in landed.landings if one.landed)
         page.say(f"next: usergrowth backfill --from {first} --to {last} --only-ingest")
     page.finish(landed.failures)
-
-
-def _notes(landing: "SourceLanding") -> list[str]:
-    """What did not land, and why, a sentence each."""
-    notes = []
-    if landing.without_day:
-        notes.append(f"{landing.without_day:,} rows have no day and do not land")
-    if landing.duplicates:
-        notes.append(f"{landing.duplicates:,} rows left out, as another has the same key (unique)")
-    for key, count in landing.not_numbers.items():
-        notes.append(f"{count:,} texts of num.{key} are no numbers and are left out")
-    for day, reason in landing.waiting.items():
-        notes.append(f"{day} waits: {reason}")
-    if landing.gone:
-        notes.append(
-            f"{len(landing.gone):,} files are gone, such as {landing.gone[0]}; their days stay"
-        )
-    if landing.kept:
-        notes.append(
-            f"{len(landing.kept):,} days stay although no file holds rows of them any more"
-        )
-    return notes

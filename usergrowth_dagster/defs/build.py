@@ -19,6 +19,7 @@ from usergrowth_dagster.defs.schedules import (
     weekly_schedule,
 )
 from usergrowth_dagster.defs.sensors import failure_sensor, upload_sensor
+from usergrowth_dagster.defs.source_assets import source_assets
 from usergrowth_dagster.defs.task_assets import messaging_assets, task_assets
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.models import load_graph
@@ -35,10 +36,12 @@ def build_definitions(home: str = "") -> dg.Definitions:
     settings = load_settings(home or None)
     graph = load_graph()
     partitions = daily_partitions(settings)
+    from_sources, upstream = source_assets(partitions, settings.home)
     jobs = {str(job.name): job for job in build_jobs()}
     return dg.Definitions(
         assets=[
-            *landing_assets(partitions),
+            *from_sources,
+            *landing_assets(partitions, upstream),
             *model_assets(graph, partitions, settings),
             *learning_assets(partitions),
             *task_assets(partitions),

@@ -3,7 +3,7 @@
 Before the day's operation files land, what our own campaigns sent on it is written beside them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -70,8 +70,10 @@ def notice_check(notices: Sequence[str]) -> dg.AssetCheckResult:
     )
 
 
-def raw_asset(table: str, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
-    """The asset of one landing table."""
+def raw_asset(
+    table: str, partitions: dg.PartitionsDefinition[str], sources: Sequence[str] = ()
+) -> dg.AssetsDefinition:
+    """The asset of one landing table; it waits for those of the sources that fill it."""
     contract = CONTRACTS[table]
     check = dg.AssetCheckSpec(
         "no_rejects",
@@ -86,7 +88,7 @@ def raw_asset(table: str, partitions: dg.PartitionsDefinition[str]) -> dg.Assets
 
     @dg.asset(
         name=contract.raw_table,
-        deps=[OWN_TOUCHES] if table == "operation" else [],
+        deps=[*([OWN_TOUCHES] if table == "operation" else []), *sources],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name="landing",
@@ -162,9 +164,16 @@ def own_touches_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefi
     return own_touches
 
 
-def landing_assets(partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
-    """The assets of all landing tables."""
+def landing_assets(
+    partitions: dg.PartitionsDefinition[str], sources: Mapping[str, Sequence[str]]
+) -> list[dg.AssetsDefinition]:
+    """The assets of all landing tables.
+
+    Args:
+        partitions: the days.
+        sources: by landing table, the assets of the sources that fill it.
+    """
     return [
         own_touches_asset(partitions),
-        *(raw_asset(table, partitions) for table in LANDING_TABLES),
+        *(raw_asset(table, partitions, sources.get(table, ())) for table in LANDING_TABLES),
     ]

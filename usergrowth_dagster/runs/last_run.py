@@ -20,10 +20,14 @@ from typing import Any
 from usergrowth_dagster import __version__
 from usergrowth_dagster.data.contracts import LANDING_TABLES
 from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.runs.reports import ChainReport, read, written
 from usergrowth_dagster.settings import CONFIG_NAME, Settings
 from usergrowth_dagster.settings.places import sqlite_file
+from usergrowth_dagster.sources.definition import FILE_NAME as SOURCES
+from usergrowth_dagster.sources.definition import read_sources
+from usergrowth_dagster.sources.files import matching_files
 
 FILE = "last_run.json"
 """File of a home that keeps the last run that changed nothing."""
@@ -128,6 +132,10 @@ class LastRun:
         databases = [file for file in files if file is not None]
         if len(databases) < len(files):  # on another machine
             return None
+        try:
+            sources = list(self._source_marks())
+        except UserError:
+            return None
         lines: list[Any] = [
             ("run", self.day, self.asked, self.settings.current_date(), __version__, sys.version),
             ("settings", self.settings.model_dump_json()),
@@ -137,6 +145,7 @@ class LastRun:
             ("code", list(_code_marks())),
             ("tables", list(self._table_marks())),
             ("landing", list(self._landing_marks())),
+            ("sources", sources),
             ("reports", _tree_marks(self.settings.home / "reports")),
         ]
         return hashlib.sha256(repr(lines).encode()).hexdigest()
@@ -161,6 +170,14 @@ class LastRun:
                 files = landing.files(f"{table}/{folder}", deep=True)
                 yield [(file.path, file.tag) for file in files]
         yield [(file.path, file.tag) for file in landing.files("population", deep=True)]
+
+    def _source_marks(self) -> Iterator[Any]:
+        """What sources.yml says, and the files that its patterns name."""
+        path = self.settings.home / SOURCES
+        yield _file_mark(path)
+        for source in read_sources(path) if path.exists() else ():
+            files = matching_files(source, self.settings.home)
+            yield source.name, [(file.uri, file.tag) for file in files]
 
 
 def _file_mark(file: Path) -> tuple[int, int] | None:

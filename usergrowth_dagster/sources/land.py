@@ -1,6 +1,6 @@
 """Land a source: its rows become landing files, one a day, which the raw tables then read.
 
-A day is written again when a file with rows of it changes, or the source's definition does.
+A day is written again when its rows change in any file, or the source's definition does.
 Each day's file takes the place of the last one at once, and is noted when it stands; a run that is
 killed goes on where it was. What has landed stays when a file is gone, since logs rotate. A day
 with rows of a file that is gone is not written again: these rows would be lost.
@@ -53,30 +53,42 @@ class SourceState:
 
     Attributes:
         definition: hash of the definition that the rest belongs to.
-        files: by URI, the tag of the file and its rows by day; "" for rows without a day. Files
-            that are gone stay.
-        landed: by day, the hash of what its landing file was made from.
+        files: by URI, the tag of the file and, by day, its rows and their hash; "" for rows without
+            a day. Files that are gone stay.
+        landed: by day, the hash of what its landing file was made from, and its rows.
     """
 
     definition: str = ""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
-    landed: dict[str, str] = field(default_factory=dict)
+    landed: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def rows_by_day(self) -> Counter[str]:
         """Rows of each day, over all files; "" for rows without a day."""
         rows: Counter[str] = Counter()
         for file in self.files.values():
-            rows.update(file["days"])
+            for day, (count, _) in file["days"].items():
+                rows[day] += count
         return rows
 
     def made_from(self) -> dict[str, str]:
-        """By day, the hash of what it would be made from now: the definition and its files."""
-        digests: dict[str, Any] = {}
-        for uri in sorted(self.files):
-            for day in self.files[uri]["days"]:
-                digest = digests.setdefault(day, hashlib.sha256(self.definition.encode()))
-                digest.update(f"\n{uri}\t{self.files[uri]['tag']}".encode())
-        return {day: digest.hexdigest()[:16] for day, digest in digests.items() if day}
+        """By day, the hash of what it would be made from now: the definition and the rows."""
+        hashes: Counter[str] = Counter()
+        for file in self.files.values():
+            for day, (_, of_rows) in file["days"].items():
+                hashes[day] += int(of_rows)
+        del hashes[""]
+        return {
+            day: hashlib.sha256(f"{self.definition} {of_rows}".encode()).hexdigest()[:16]
+            for day, of_rows in hashes.items()
+        }
+
+    def forget_renamed(self, gone: Collection[str], fresh: Collection[str]) -> set[str]:
+        """Forget files that are there under another name; returns those that are gone for good."""
+        contents = [self.files[uri]["days"] for uri in fresh]
+        renamed = {uri for uri in gone if self.files[uri]["days"] in contents}
+        for uri in renamed:
+            del self.files[uri]
+        return set(gone) - renamed
 
 
 @dataclass(frozen=True)
@@ -90,12 +102,14 @@ class SourceLanding:
         landed: days written now, in order.
         unchanged: days that stood already.
         rows: rows written now.
+        rows_in_all: rows of the landing files of all days that were asked for.
         duplicates: rows of those days left out, since another row has the same key.
         without_day: rows of all files whose time says no day; they do not land.
         not_numbers: by key of ``num``, texts of the days written that are no number.
         gone: files that landed earlier and are not there any more; their days stay.
         waiting: days that were not written, with the reason.
         kept: days that stand although no file holds rows of them any more.
+        elsewhere: days that are not up to date and were not asked for.
     """
 
     source: str
@@ -104,12 +118,37 @@ class SourceLanding:
     landed: tuple[date, ...] = ()
     unchanged: int = 0
     rows: int = 0
+    rows_in_all: int = 0
     duplicates: int = 0
     without_day: int = 0
     not_numbers: Mapping[str, int] = field(default_factory=dict)
     gone: tuple[str, ...] = ()
     waiting: Mapping[date, str] = field(default_factory=dict)
     kept: tuple[date, ...] = ()
+    elsewhere: int = 0
+
+    def notes(self) -> list[str]:
+        """What did not land, and why, a sentence each."""
+        notes = []
+        if self.without_day:
+            notes.append(f"{self.without_day:,} rows have no day and do not land")
+        if self.duplicates:
+            notes.append(f"{self.duplicates:,} rows left out: another has the same key (unique)")
+        for key, count in self.not_numbers.items():
+            notes.append(f"{count:,} texts of num.{key} are no numbers and are left out")
+        for day, reason in self.waiting.items():
+            notes.append(f"{day} waits: {reason}")
+        if self.elsewhere:
+            notes.append(
+                f"{self.elsewhere:,} further days are not up to date; `sources land` writes all"
+            )
+        if self.gone:
+            notes.append(
+                f"{len(self.gone):,} files are gone, {self.gone[0]} first; their days stay"
+            )
+        if self.kept:
+            notes.append(f"{len(self.kept):,} days stay although no file holds rows of them now")
+        return notes
 
 
 @dataclass(frozen=True)
@@ -161,9 +200,14 @@ def open_source(settings: Settings, source: Source, folder: Path) -> Iterator[Op
 
 
 def land_source(
-    settings: Settings, landing: Storage, state: Storage, source: Source, folder: Path
+    settings: Settings,
+    landing: Storage,
+    state: Storage,
+    source: Source,
+    folder: Path,
+    days: Collection[date] | None = None,
 ) -> SourceLanding:
-    """Write the landing files of all days of a source that are over and not up to date.
+    """Write the landing files of the days of a source that are over and not up to date.
 
     Args:
         settings: the business clock, and limits of the engine.
@@ -171,12 +215,13 @@ def land_source(
         state: root of the product's own files.
         source: the source.
         folder: what its relative patterns start from.
+        days: the days that may be written; None: all.
 
     Raises:
         UserError: the source cannot be read; what has landed stays.
     """
     with open_source(settings, source, folder) as opened:
-        return _Landing(settings, landing, state, opened).run()
+        return _Landing(settings, landing, state, opened).run(days)
 
 
 class _Landing:
@@ -193,15 +238,16 @@ class _Landing:
         self.path = f"{STATE}/{self.source.name}.json"
         self.state = self._read_state()
 
-    def run(self) -> SourceLanding:
+    def run(self, wanted: Collection[date] | None) -> SourceLanding:
         """Look at the files that are new or changed, then write the days that they touch."""
         gone = self._count_rows()
+        rows = self.state.rows_by_day()
         made_from = self.state.made_from()
         days = {date.fromisoformat(day): digest for day, digest in sorted(made_from.items())}
-        stale = {day: digest for day, digest in days.items() if not self._stands(day, digest)}
-        waiting = {day: reason for day in stale if (reason := self._why_wait(day, gone))}
+        all_stale = {day: digest for day, digest in days.items() if not self._stands(day, digest)}
+        stale = {day: d for day, d in all_stale.items() if wanted is None or day in wanted}
+        waiting = {day: reason for day in stale if (reason := self._why_wait(day, gone, rows))}
         todo = {day: digest for day, digest in stale.items() if day not in waiting}
-        rows = self.state.rows_by_day()
         not_numbers = self._not_numbers(todo)
         written = self._write(todo)
         return SourceLanding(
@@ -209,40 +255,42 @@ class _Landing:
             self.source.fills,
             files=len(self.opened.files),
             landed=tuple(written),
-            unchanged=len(days) - len(stale),
+            unchanged=len(days) - len(all_stale),
             rows=sum(written.values()),
+            rows_in_all=sum(
+                count
+                for day, (_, count) in self.state.landed.items()
+                if wanted is None or date.fromisoformat(day) in wanted
+            ),
             duplicates=sum(rows[day.isoformat()] for day in todo) - sum(written.values()),
             without_day=rows[""],
             not_numbers=not_numbers,
             gone=tuple(sorted(gone)),
             waiting=waiting,
+            elsewhere=len(all_stale) - len(stale),
             kept=tuple(
                 sorted(map(date.fromisoformat, self.state.landed.keys() - made_from.keys()))
             ),
         )
 
-    def _why_wait(self, day: date, gone: Collection[str]) -> str:
+    def _why_wait(self, day: date, gone: Collection[str], rows: Mapping[str, int]) -> str:
         """Why a day is not written now; "" when nothing keeps it."""
+        own = day.isoformat()
         if day >= self.settings.current_date():
             return "the day is not over"
-        for uri in gone:
-            if day.isoformat() in self.state.files[uri]["days"]:
+        for uri in sorted(gone):
+            if own in self.state.files[uri]["days"]:
                 return f"rows of it came from {uri}, which is gone; bring it back to write it again"
-        usual = self._usual_rows(day)
-        rows = self.state.rows_by_day()[day.isoformat()]
-        is_new = day.isoformat() not in self.state.landed
-        if is_new and rows < self.source.least_share * usual:
-            return (
-                f"it has {rows:,} rows and a day usually has {usual:,.0f}; it waits for "
-                f"{self.source.least_share:.0%} of them (least_share)"
-            )
-        return ""
-
-    def _usual_rows(self, day: date) -> float:
-        """The median of the rows of the last days before a day that have rows; 0 without any."""
-        rows = self.state.rows_by_day()
-        before = sorted(other for other in rows if other and other < day.isoformat())[-_USUAL_DAYS:]
-        return median(rows[other] for other in before) if before else 0.0
+        if not self.source.least_share or own in self.state.landed:
+            return ""
+        before = sorted(other for other in rows if other and other < own)[-_USUAL_DAYS:]
+        usual = median(rows[other] for other in before) if before else 0.0
+        if rows[own] >= self.source.least_share * usual:
+            return ""
+        return (
+            f"it has {rows[own]:,} rows and a day usually has {usual:,.0f}; it waits for "
+            f"{self.source.least_share:.0%} of them (least_share)"
+        )
 
     def _read_state(self) -> SourceState:
         if not self.storage.exists(self.path):
@@ -266,19 +314,28 @@ class _Landing:
         self.storage.write_bytes(self.path, content.encode())
 
     def _count_rows(self) -> set[str]:
-        """Count the rows of files that are new or changed, by day; returns those that are gone."""
+        """Count and hash the rows of files that are new or changed, by day.
+
+        Returns:
+            the files that are gone.
+        """
         now = {file.uri: file for file in self.opened.files}
         fresh = [u for u, f in now.items() if self.state.files.get(u, {}).get("tag") != f.tag]
-        if fresh:
-            counted: dict[str, dict[str, int]] = {uri: {} for uri in fresh}
-            for path, day, rows in self._rows(
-                f"select {identifier(FILE_COLUMN)}, {self.opened.sql.day}, count(*) "
-                f"from {self.opened.relation(fresh)} where {self.opened.sql.where} group by all"
-            ):
-                counted[self.opened.readable[path]][day.isoformat() if day else ""] = rows
-            for uri, days in counted.items():
-                self.state.files[uri] = {"tag": now[uri].tag, "days": days}
-        return self.state.files.keys() - now.keys()
+        gone = self.state.files.keys() - now.keys()
+        if not fresh:
+            return gone
+        sql = self.opened.sql
+        counted: dict[str, dict[str, list[Any]]] = {uri: {} for uri in fresh}
+        for path, day, rows, of_rows in self._rows(
+            f"select {identifier(FILE_COLUMN)}, {sql.day}, count(*), "
+            f"cast(sum(cast(hash({', '.join(sql.content)}) as hugeint)) as varchar) "
+            f"from {self.opened.relation(fresh)} where {sql.where} group by all"
+        ):
+            own = counted[self.opened.readable[path]]
+            own[day.isoformat() if day else ""] = [rows, of_rows]  # as JSON has it
+        for uri, days in counted.items():
+            self.state.files[uri] = {"tag": now[uri].tag, "days": days}
+        return self.state.forget_renamed(gone, fresh)
 
     def _rows(self, sql: str) -> list[tuple[Any, ...]]:
         return run_reading(self.source, lambda: self.opened.engine.rows(sql))
@@ -288,9 +345,8 @@ class _Landing:
 
     def _stands(self, day: date, digest: str) -> bool:
         """Whether a day's landing file was made from what it would be made from now."""
-        return self.state.landed.get(day.isoformat()) == digest and self.landing.exists(
-            self._file_of(day)
-        )
+        (made_from, _) = self.state.landed.get(day.isoformat(), ("", 0))
+        return made_from == digest and self.landing.exists(self._file_of(day))
 
     def _uris_of(self, days: Iterable[date]) -> list[str]:
         wanted = {day.isoformat() for day in days}
@@ -320,7 +376,7 @@ class _Landing:
         try:
             for day, batches in self._by_day(f"{select} order by ds"):
                 written[day] = self._write_day(day, batches)
-                self.state.landed[day.isoformat()] = todo[day]
+                self.state.landed[day.isoformat()] = todo[day], written[day]
                 if len(written) % _SAVE_DAYS == 0:
                     self._save()
         finally:

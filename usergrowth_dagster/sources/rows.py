@@ -35,6 +35,11 @@ class RowSql:
     unique: tuple[str, ...]
     not_numbers: Mapping[str, str]
 
+    @property
+    def content(self) -> tuple[str, ...]:
+        """Expressions that together decide what a row lands as."""
+        return (*self.columns.values(), *self.unique)
+
     def select(self, relation: str, days: str) -> str:
         """The rows of some days: the contract's columns and ``ds``.
 

@@ -1,0 +1,126 @@
+"""Assets of the sources of a home: rows from where they live, as landing files of their days."""
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from usergrowth_dagster.data.contracts import CONTRACTS
+from usergrowth_dagster.defs.landing_assets import contract_schema
+from usergrowth_dagster.defs.metadata import OWNER, day_list
+from usergrowth_dagster.defs.partitions import partition_days
+from usergrowth_dagster.defs.resources import ProjectResource, user_errors
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.sources.definition import FILE_NAME, Source, read_sources
+from usergrowth_dagster.sources.land import SourceLanding, land_source
+
+BROKEN = "sources_yml"
+"""Asset that stands for a sources.yml that cannot be read, so that a run says so."""
+
+NOTES = "all_rows_land"
+"""Check that warns of rows, days and files of a source that do not land."""
+
+
+def asset_name(source: Source) -> str:
+    """The name of a source's asset."""
+    return f"source_{source.name}"
+
+
+def sources_of_home(home: Path) -> tuple[tuple[Source, ...], UserError | None]:
+    """The sources of a home, none without a sources.yml; and why the file cannot be read."""
+    path = home / FILE_NAME
+    try:
+        return (read_sources(path) if path.exists() else ()), None
+    except UserError as error:
+        return (), error
+
+
+def source_assets(
+    partitions: dg.PartitionsDefinition[str], home: Path
+) -> tuple[list[dg.AssetsDefinition], dict[str, list[str]]]:
+    """The assets of a home's sources, and the names of those that each landing table waits for."""
+    sources, error = sources_of_home(home)
+    if error is not None:
+        return [_broken_asset(partitions, home)], {table: [BROKEN] for table in CONTRACTS}
+    upstream: dict[str, list[str]] = {}
+    for source in sources:
+        upstream.setdefault(source.fills, []).append(asset_name(source))
+    return [_source_asset(source, partitions) for source in sources], upstream
+
+
+def _source_asset(source: Source, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    check = dg.AssetCheckSpec(
+        NOTES,
+        asset=asset_name(source),
+        description="No rows without a day, no texts where numbers belong, no days that wait.",
+    )
+
+    @dg.asset(
+        name=asset_name(source),
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name="landing",
+        kinds={"duckdb", "parquet"},
+        owners=[OWNER],
+        description=f"Landing files {source.fills}/ds=yyyymmdd/source-{source.name}.parquet, made "
+        f"from {', '.join(source.from_)} as {FILE_NAME} says. A day is written when it is over and "
+        "a file with rows of it is new or changed.",
+        metadata={"dagster/column_schema": contract_schema(source.contract)},
+        check_specs=[check],
+    )
+    def landed(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        opened = project.open(context)
+        with user_errors():
+            landing = land_source(
+                *(opened.settings, opened.landing, opened.state, source, opened.settings.home),
+                days=frozenset(partition_days(context)),
+            )
+        notes = landing.notes()
+        return dg.MaterializeResult(
+            metadata=_metadata(landing),
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name=NOTES,
+                    passed=not notes,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    metadata={"sentence": "; ".join(notes)} if notes else {},
+                )
+            ],
+        )
+
+    return landed
+
+
+def _metadata(landing: SourceLanding) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "dagster/row_count": landing.rows_in_all,
+        "rows_written": landing.rows,
+        "files": landing.files,
+        "days_landed": len(landing.landed),
+        "days_unchanged": landing.unchanged,
+        "days_waiting": len(landing.waiting),
+        "rows_left_out": landing.duplicates,
+        "rows_without_day": landing.without_day,
+    }
+    if landing.landed:
+        metadata["landed"] = day_list(list(landing.landed))
+    return metadata
+
+
+def _broken_asset(partitions: dg.PartitionsDefinition[str], home: Path) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=BROKEN,
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name="landing",
+        owners=[OWNER],
+        description=f"{FILE_NAME} cannot be read; nothing lands until it can.",
+    )
+    def unreadable() -> None:
+        with user_errors():
+            read_sources(home / FILE_NAME)
+            raise UserError(
+                f"{FILE_NAME} has been corrected; reload the code location", code="source.invalid"
+            )
+
+    return unreadable
