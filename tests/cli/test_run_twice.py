@@ -24,7 +24,7 @@ from chain_world import (
 )
 
 from usergrowth_dagster.examples.datasets import Example
-from usergrowth_dagster.examples.summary import read_summary
+from usergrowth_dagster.examples.demo import read_summary
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
 
