@@ -1,8 +1,15 @@
-"""One token bucket per gateway and signature, shared by every dispatcher through the database.
+"""How much a gateway is given: at its rate, and after an outage one message first.
 
-A token is one message that may go out. Tokens come back at the bucket's rate up to its burst; a
-claim takes as many as it gets rows, in the same transaction, so a crash never lets more out than
-the rate allows. Rows without a token are simply not claimed yet: they stay planned.
+There is one token bucket per gateway and signature, shared by every dispatcher through the
+database. A token is one message that may go out. Tokens come back at the bucket's rate up to its
+burst; a claim takes as many as it gets rows, in the same transaction, so a crash never lets more
+out than the rate allows. Rows without a token are simply not claimed yet: they stay planned.
+
+Each gateway has a circuit breaker, since an outage must not put thousands of messages in doubt. A
+gateway has failed when it raised, or when a call left all its messages in doubt. Its circuit is
+then open: one message goes first, and only when it is answered do the others follow. An open
+circuit is a row of ``token_bucket`` too, so that all dispatchers heed it and the next process as
+well.
 """
 
 from dataclasses import dataclass
@@ -13,7 +20,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from usergrowth_dagster.control.schema import token_bucket
-from usergrowth_dagster.control.store import utc_now
+from usergrowth_dagster.control.store import ControlStore, utc_now
 
 _NAME = 128
 
@@ -96,3 +103,33 @@ class Bucket:
         if tokens + 1e-6 < worth:
             return 0, (worth - tokens) / self.rate
         return min(ready, floor(tokens + 1e-6)), 0.0
+
+
+def _circuit_name(gateway: str) -> str:
+    return f"failed:{gateway}"[:128]
+
+
+def is_circuit_open(store: ControlStore, gateway: str) -> bool:
+    """Whether the gateway's last call failed without an answer."""
+    query = select(token_bucket.c.name).where(token_bucket.c.name == _circuit_name(gateway))
+    with store.read() as connection:
+        return connection.scalar(query) is not None
+
+
+def open_circuit(store: ControlStore, gateway: str) -> None:
+    """Remember that a call failed without an answer."""
+    insert = sqlite.insert if store.is_sqlite else postgresql.insert
+    with store.write() as connection:
+        connection.execute(
+            insert(token_bucket)
+            .values(name=_circuit_name(gateway), tokens=0.0, updated_time=utc_now())
+            .on_conflict_do_nothing(index_elements=["name"])
+        )
+
+
+def close_circuit(store: ControlStore, gateway: str) -> None:
+    """Forget the failure: the gateway has answered."""
+    with store.write() as connection:
+        connection.execute(
+            token_bucket.delete().where(token_bucket.c.name == _circuit_name(gateway))
+        )

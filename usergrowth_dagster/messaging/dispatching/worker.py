@@ -21,11 +21,6 @@ from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import utc_now
 from usergrowth_dagster.messaging.dispatching import failpoints
 from usergrowth_dagster.messaging.dispatching.alerts import post
-from usergrowth_dagster.messaging.dispatching.circuit_breaker import (
-    close_circuit,
-    is_open,
-    open_circuit,
-)
 from usergrowth_dagster.messaging.dispatching.claims import Claims, Cleared, Screen
 from usergrowth_dagster.messaging.dispatching.outgoing import calls_of, made_batch, made_messages
 from usergrowth_dagster.messaging.dispatching.results import (
@@ -36,7 +31,8 @@ from usergrowth_dagster.messaging.dispatching.results import (
     record_in,
     sort_answers,
 )
-from usergrowth_dagster.messaging.dispatching.throttle import Bucket
+from usergrowth_dagster.messaging.dispatching.throttle import Bucket, close_circuit, open_circuit
+from usergrowth_dagster.messaging.dispatching.throttle import is_circuit_open as is_open
 from usergrowth_dagster.messaging.failures import Outcomes, Stage, failing
 from usergrowth_dagster.messaging.gateways.cleaning import one_answer_each
 from usergrowth_dagster.messaging.gateways.protocol import (
