@@ -294,6 +294,36 @@ def test_rows_of_a_file_that_is_gone_stay(desk: Desk) -> None:
     assert desk.land(definition).kept == (DAY + timedelta(days=1),)
 
 
+def test_files_of_a_store_are_read_where_they_are(desk: Desk) -> None:
+    """Guards against paths that only a local disk has."""
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    store.pipe_file("/logs/1.csv", (HEADER + click("u1", DAY)).encode())
+    store.pipe_file("/logs/2.csv.gz", gzip.compress((HEADER + click("u2", DAY)).encode()))
+    source = desk.source(CLICKS.replace("logs/*.csv", '"memory://logs/*.csv*"'))
+    landing = desk.land(source)
+    assert (landing.files, landing.rows) == (2, 2)
+    store.pipe_file("/logs/1.csv", (HEADER + click("u3", DAY)).encode())
+    desk.land(source)
+    assert [row["user_id"] for row in desk.rows(source, DAY)] == ["u2", "u3"]
+    store.rm("/logs", recursive=True)
+    with pytest.raises(UserError, match="no file matches 'memory://logs"):
+        desk.land(source)
+
+
+def test_one_of_several_rows_with_a_key_is_kept(desk: Desk) -> None:
+    """Guards against another row each time, so that a day is never up to date."""
+    rows = [click("u1", DAY, end=f"{price},1") for price in range(9)]
+    desk.write("logs/1.csv", HEADER + "".join(rows))
+    source = desk.source(CLICKS + "    unique: [who]\n")
+    assert (desk.land(source).duplicates, len(desk.rows(source, DAY))) == (8, 1)
+    kept = desk.rows(source, DAY)
+    desk.write("logs/1.csv", HEADER + "".join(reversed(rows)))
+    desk.land(source)
+    assert desk.rows(source, DAY) == kept
+
+
 def test_a_day_that_is_not_over_waits(desk: Desk) -> None:
     """Guards against half a day that is taken for a quiet one."""
     desk.write("logs/1.csv", HEADER + click("u1", TODAY) + click("u1", TODAY - timedelta(days=1)))

@@ -118,7 +118,7 @@ class Source(_Keys):
     )
     where: str | None = Field(None, description="condition of the rows that are taken")
     unique: tuple[str, ...] = Field(
-        (), description="expressions that name a row once; the first row of a day is kept"
+        (), description="expressions that name a row once; of several on a day, one is kept"
     )
     least_share: float = Field(
         0.0,

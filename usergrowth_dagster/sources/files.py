@@ -83,8 +83,17 @@ def _listed(pattern: str, folder: Path, place: str) -> list[StoredFile]:
     ]
 
 
+def reach(engine: Engine, files: Sequence[StoredFile]) -> None:
+    """Let an engine read files of other machines the way that they were listed."""
+    import fsspec
+
+    for scheme in sorted({file.uri.split("://", 1)[0] for file in files if "://" in file.uri}):
+        engine.connection.register_filesystem(fsspec.filesystem(scheme))
+
+
 def _stored(info: dict[str, Any], uri: str) -> StoredFile:
-    tag = info.get("ETag") or f"{info.get('size')}-{info.get('mtime')}"
+    written = info.get("mtime") or info.get("LastModified") or info.get("created")
+    tag = info.get("ETag") or f"{info.get('size')}-{written}"
     return StoredFile(uri, uri, int(info.get("size") or 0), str(tag).strip('"'))
 
 

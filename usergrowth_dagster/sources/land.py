@@ -26,6 +26,7 @@ from usergrowth_dagster.sources.files import (
     FILE_COLUMN,
     format_of,
     matching_files,
+    reach,
     readable_files,
     relation_sql,
     run_reading,
@@ -193,6 +194,7 @@ def open_source(settings: Settings, source: Source, folder: Path) -> Iterator[Op
     files = matching_files(source, folder)
     kind = format_of(source, files)
     with open_engine(settings) as engine, readable_files(source, files) as readable:
+        reach(engine, files)
         relation = relation_sql(engine, source, list(readable), kind)
         columns = source_columns(engine, source, relation)
         sql = row_sql(engine, source, columns, settings.zone)

@@ -50,8 +50,8 @@ class RowSql:
         body = ", ".join(f"{sql} as {identifier(name)}" for name, sql in self.columns.items())
         keys = ", ".join(self.unique)
         once = (
-            f" qualify row_number() over (partition by {self.day}, {keys} order by {keys}, "
-            f"{identifier(FILE_COLUMN)}) = 1"
+            f" qualify row_number() over (partition by {self.day}, {keys} "
+            f"order by {identifier(FILE_COLUMN)}, {', '.join(self.columns.values())}) = 1"
             if keys
             else ""
         )
