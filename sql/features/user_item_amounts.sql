@@ -14,19 +14,27 @@ item_categories as (
 ),
 
 -- Amounts of the users of the pairs alone: all users' would be many times as many rows.
-amounts as (
+amount_entries as (
     select
         p.ds,
         p.user_id,
         b.item_id,
-        k.amount_key,
-        stable_sum(b.amounts[k.amount_key]) as amount
+        unnest(map_entries(b.amounts)) as entry
     from pair_users as p
     cross join run_settings as s
     inner join stg_behavior as b on p.user_id = b.user_id and p.ds > b.ds
-    cross join unnest(map_keys(b.amounts)) as k (amount_key)
     where b.item_id is not null and date_diff('day', b.ds, p.ds) <= s.lookback_days
-    group by p.ds, p.user_id, b.item_id, k.amount_key
+),
+
+amounts as (
+    select
+        ds,
+        user_id,
+        item_id,
+        entry.key as amount_key,
+        stable_sum(entry.value) as amount
+    from amount_entries
+    group by ds, user_id, item_id, entry.key
 ),
 
 ranked as (

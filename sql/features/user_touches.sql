@@ -4,21 +4,29 @@ with touches as (
 
 answers as (
     select distinct
-        t.ds,
-        t.user_id,
-        t.touched_on,
-        t.target,
-        t.item_id,
-        k.kind
-    from touches as t
-    cross join run_settings as s
-    inner join user_day as u
-        on
-            t.user_id = u.user_id
-            and t.touched_on < u.ds
-            and t.ds > u.ds
-    cross join unnest(map_keys(u.kinds)) as k (kind)
-    where date_diff('day', t.touched_on, u.ds) <= s.label_horizon_days
+        ds,
+        user_id,
+        touched_on,
+        target,
+        item_id,
+        kind
+    from (
+        select
+            t.ds,
+            t.user_id,
+            t.touched_on,
+            t.target,
+            t.item_id,
+            unnest(map_keys(u.kinds)) as kind
+        from touches as t
+        cross join run_settings as s
+        inner join user_day as u
+            on
+                t.user_id = u.user_id
+                and t.touched_on < u.ds
+                and t.ds > u.ds
+        where date_diff('day', t.touched_on, u.ds) <= s.label_horizon_days
+    ) as kinds_of_days
 ),
 
 received as (

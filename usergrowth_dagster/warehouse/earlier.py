@@ -15,6 +15,8 @@ SAME_ROWS: Mapping[str, tuple[str, ...]] = {
     "stg_operation": ("c8253b32a2a8", "a7960acb89af"),
     "stg_user": ("43b59e712c29", "05da0219ed4f"),
     "user_day": ("9b616d69f2ee", "a6d2caf4d1d7"),
+    "user_features": ("549f0f0a597d", "7dcb50dab855"),
+    "user_item_features": ("64afb4574acb", "f17fb94c13c3"),
 }
 """By table, its present version, and earlier ones that made the same rows by the same settings.
 
@@ -34,9 +36,9 @@ TEXT_VERSIONS: Mapping[str, tuple[str, str]] = {
     "stg_user": ("43b59e712c29", "f2dc04dc0ecc"),
     "uplift_training": ("a39396c6c08e", "5f1d23209bac"),
     "user_day": ("9b616d69f2ee", "f55c6d3c89be"),
-    "user_features": ("7dcb50dab855", "4877f44008e0"),
+    "user_features": ("549f0f0a597d", "4877f44008e0"),
     "user_item_day": ("6d8f91b22f15", "33677ac0c543"),
-    "user_item_features": ("f17fb94c13c3", "d96f9c1f3b22"),
+    "user_item_features": ("64afb4574acb", "d96f9c1f3b22"),
     "winback_label": ("ef20a2e1da09", "bbeb59a3bb80"),
     "winback_training": ("ea1fc9f07a4c", "0a94f8569315"),
 }
