@@ -46,8 +46,7 @@ def measure(size: Size, work: Path) -> Iterator[Row]:
         60,
         "amount",
         "s",
-        note=f"{by_stage(used)}. Two thirds of the training are the fits; Dagster's events of "
-        "2,700 partitions are half of the landing",
+        note=f"{by_stage(used)}. Two thirds of the training are the fits",
     )
     yield Row(
         f"peak memory of {what}",
