@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from usergrowth_dagster.effects import off_policy
 from usergrowth_dagster.effects.off_policy import (
     MIN_EFFECTIVE,
     Answer,
@@ -166,6 +167,36 @@ def test_profit_of_few_payers_has_no_interval() -> None:
     assert shown == 120 and missed <= 14  # of 6; three standard deviations more are 13
     returns = gain(replace(money, outcome=paid * 2.0, amounts=False), (score > 0.3).astype(float))
     assert returns.dr is not None and returns.dr.low is not None
+
+
+@pytest.mark.parametrize("features", [0, 3])
+def test_expected_outcomes_are_cross_fitted_ridge_regressions(features: int) -> None:
+    """Guards against an intercept that is shrunk, and a person who is learned and then judged."""
+    rng = np.random.default_rng(3)
+    rows = 400
+    person = np.arange(rows) // 2
+    x = rng.normal(5, 2, (rows, features))
+    texted = rng.random(rows) < 0.5
+    outcome = 100 + x.sum(axis=1) + 3 * texted + rng.normal(0, 0.01, rows)
+    logged = Logged(texted, np.full(rows, 0.5), outcome, person, x)
+    without, with_text = expected_outcomes(logged)
+    assert (with_text - without).mean() == pytest.approx(3, abs=0.5)
+    if not features:
+        assert without.mean() == pytest.approx(outcome[~texted].mean(), abs=0.1)
+        assert len(set(without)) > 1  # a mean of the other folds each
+        return
+    assert np.abs(np.where(texted, with_text, without) - outcome).max() < 2
+    scaled = (x - x.mean(axis=0)) / x.std(axis=0)
+    fold = off_policy._folds(person)
+    learned = ~texted & (fold != 0)
+    centre, mean = scaled[learned].mean(axis=0), outcome[learned].mean()
+    gram = (scaled[learned] - centre).T @ (scaled[learned] - centre)
+    beta = np.linalg.solve(
+        gram + off_policy._RIDGE * np.eye(features),
+        (scaled[learned] - centre).T @ (outcome[learned] - mean),
+    )
+    expected = mean + (scaled[fold == 0] - centre) @ beta
+    assert without[fold == 0] == pytest.approx(expected, abs=1e-9)
 
 
 def test_rows_of_one_person_are_not_independent() -> None:

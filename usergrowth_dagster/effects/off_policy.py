@@ -219,10 +219,10 @@ def expected_outcomes(logged: Logged) -> "tuple[Array, Array]":
     A ridge regression an arm, on standardized features; rows of one person are in one fold.
     """
     import numpy as np
+    from sklearn.linear_model import Ridge
 
     spread = logged.features.std(axis=0)
     scaled = (logged.features - logged.features.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    matrix = np.column_stack([np.ones(len(logged)), scaled])
     fold = _folds(logged.person)
     expected = [np.zeros(len(logged)), np.zeros(len(logged))]
     for texted in (False, True):
@@ -230,21 +230,14 @@ def expected_outcomes(logged: Logged) -> "tuple[Array, Array]":
         for part in range(FOLDS):
             learned = mine & (fold != part)
             asked = fold == part
-            expected[texted][asked] = matrix[asked] @ _ridge(
-                matrix[learned], logged.outcome[learned]
-            )
+            if not learned.any():
+                continue
+            if scaled.shape[1] == 0:
+                expected[texted][asked] = logged.outcome[learned].mean()
+            else:
+                model = Ridge(_RIDGE).fit(scaled[learned], logged.outcome[learned])
+                expected[texted][asked] = model.predict(scaled[asked])
     return expected[0], expected[1]
-
-
-def _ridge(matrix: "Array", outcome: "Array") -> "Array":
-    """Coefficients of a ridge regression; the first column, the intercept, is not shrunk."""
-    import numpy as np
-
-    if not len(outcome):
-        return np.zeros(matrix.shape[1])
-    penalty = np.eye(matrix.shape[1]) * _RIDGE
-    penalty[0, 0] = 1e-9
-    return np.linalg.solve(matrix.T @ matrix + penalty, matrix.T @ outcome)
 
 
 def _folds(person: "Array") -> "Array":
