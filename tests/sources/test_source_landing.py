@@ -312,6 +312,30 @@ def test_files_of_a_store_are_read_where_they_are(desk: Desk) -> None:
         desk.land(source)
 
 
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".csv.zst", ".jsonl.zst", ".parquet"])
+def test_packed_files_are_read(desk: Desk, ending: str) -> None:
+    """Guards against a way of packing that is promised and not read."""
+    import pyarrow as pa
+
+    path = desk.folder / f"logs/1{ending}"
+    path.parent.mkdir()
+    if ending == ".parquet":
+        row = {"who": "u1", "what": "buy", "item": "i1", "at": f"{DAY}T08:30:00"}
+        pq.write_table(pa.Table.from_pylist([{**row, "price": 2, "qty": 3}]), path)
+    else:
+        text = HEADER + click("u1", DAY)
+        if ".jsonl" in ending:
+            names, values = (line.split(",") for line in text.splitlines())
+            text = json.dumps(dict(zip(names, values, strict=True)))
+        kind = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix)
+        with pa.output_stream(path, compression=kind) as stream:
+            stream.write(text.encode())
+    source = desk.source(CLICKS.replace("logs/*.csv", f"logs/*{ending}"))
+    desk.land(source)
+    (row,) = desk.rows(source, DAY)
+    assert (row["user_id"], row["kvs_num"]) == ("u1", "hh08:1 amount:6.0")
+
+
 def test_one_of_several_rows_with_a_key_is_kept(desk: Desk) -> None:
     """Guards against another row each time, so that a day is never up to date."""
     rows = [click("u1", DAY, end=f"{price},1") for price in range(9)]
