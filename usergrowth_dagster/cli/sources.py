@@ -14,6 +14,29 @@ Name = Annotated[str | None, typer.Argument(help="One source; all without it.")]
 
 
 @group.command()
+def suggest(
+    files: Annotated[str, typer.Argument(help="A log: a file, or a pattern in quotes.")],
+    name: Annotated[str, typer.Option(help="Name of the source.")] = "log",
+    write: Annotated[bool, typer.Option("--write", help="Write it as the home's file.")] = False,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Look at a log and propose a sources.yml: which column is what, and why."""
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.sources import suggest
+
+    page = Page(as_json)
+    suggestion, written = suggest(Project(open_home(home)), files, name, write=write)
+    page.say(suggestion.text)
+    page.table("the whole log", list(suggestion.counts), [list(suggestion.counts.values())])
+    if written is not None:
+        page.say(f"Wrote {written}. Correct it, then usergrowth sources land.")
+    page.document(vars(suggestion))
+    page.finish()
+
+
+@group.command()
 def check(name: Name = None, as_json: Json = False, home: Home = None) -> None:
     """Open every source, check its expressions, and show the columns of its files."""
     from usergrowth_dagster.homes.home import open_home

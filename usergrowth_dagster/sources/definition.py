@@ -170,9 +170,21 @@ def read_sources(path: Path) -> tuple[Source, ...]:
     Raises:
         UserError: the file is missing or breaks its format; names the key path and the rule.
     """
-    content = read_mapping(read_text(path), str(path))
+    return parse_sources(read_text(path), str(path))
+
+
+def parse_sources(text: str, origin: str) -> tuple[Source, ...]:
+    """The sources that a text describes.
+
+    Args:
+        text: the YAML.
+        origin: where it comes from, for the error.
+
+    Raises:
+        UserError: it breaks its format; names the key path and the rule.
+    """
+    content = read_mapping(text, origin)
     try:
         return Sources.model_validate(content).sources
     except ValidationError as error:
-        problem = explain(error, Sources, str(path))
-        raise UserError(str(problem), code="source.invalid") from None
+        raise UserError(str(explain(error, Sources, origin)), code="source.invalid") from None

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from usergrowth_dagster.errors import UserError
@@ -9,6 +10,7 @@ from usergrowth_dagster.project import Project
 from usergrowth_dagster.sources.definition import FILE_NAME, Source, read_sources
 from usergrowth_dagster.sources.files import run_reading
 from usergrowth_dagster.sources.land import SourceLanding, land_source, open_source
+from usergrowth_dagster.sources.suggest import Suggestion, suggest_source
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,29 @@ def sources_of(project: Project, name: str | None = None) -> tuple[Source, ...]:
             f"{FILE_NAME} has no source {name!r}; it has {known}", code="source.unknown"
         )
     return chosen
+
+
+def suggest(
+    project: Project, files: str, name: str, *, write: bool
+) -> tuple[Suggestion, Path | None]:
+    """Propose a sources.yml for a log; with ``write``, make it the home's, and return its path.
+
+    Relative paths start from where the command is given.
+
+    Raises:
+        UserError: the log cannot be read or understood, or the home has a sources.yml already.
+    """
+    path = project.settings.home / FILE_NAME
+    if write and path.exists():
+        raise UserError(
+            f"{path} is there already; add the suggestion to it by hand", code="source.invalid"
+        )
+    pattern = files if "://" in files else str(Path(files).expanduser().absolute())
+    suggestion = suggest_source(project.settings, pattern, project.settings.home, name)
+    if not write:
+        return suggestion, None
+    path.write_text(suggestion.text, encoding="utf-8")
+    return suggestion, path
 
 
 def check_sources(project: Project, name: str | None = None) -> Sources:

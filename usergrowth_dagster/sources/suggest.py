@@ -1,0 +1,378 @@
+"""Propose a sources.yml for a log that nobody has described: which column is what, and why.
+
+The first rows are looked at. A column is taken for the time, the user, the event, the item or a
+number by what its values are and by its name; the reason stands beside it, for a person to correct.
+"""
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from usergrowth_dagster.data.encodings import seems
+from usergrowth_dagster.data.storage import StoredFile
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.quoting import identifier, literal
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.sources.definition import Source, parse_sources
+from usergrowth_dagster.sources.files import (
+    format_of,
+    matching_files,
+    reach,
+    readable_files,
+    relation_sql,
+    run_reading,
+    source_columns,
+)
+from usergrowth_dagster.sources.land import open_source
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
+
+SAMPLE_ROWS = 200_000
+"""First rows that are looked at."""
+
+_HEAD_BYTES = 1 << 16
+_DELIMITERS = (",", ";", "\t", "|", " ")
+_FORMATS = (
+    "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y",
+    "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%m/%d/%Y",
+    "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%d/%m/%Y",
+    "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d", "%Y%m%d%H%M%S", "%Y%m%d",
+)  # fmt: skip
+_SECONDS, _MILLISECONDS = (9e8, 4e9), (9e11, 4e12)  # from 1998 to 2096
+_WORDS = {
+    "time": "time|date|^day$|^ts$|_at$|^at$|when|stamp",
+    "user": "user|customer|client|member|player|visitor|account|sender|household|^uid$|person"
+    "|buyer|shopper|subscriber|author|src|source|用户|会员",
+    "event": "event|action|behaviou?r|^type$|kind|activity|verb|行为",
+    "item": "item|product|sku|stock|article|movie|game|song|track|course|merchant|receiver"
+    "|recipient|target|dst|asin|content|isbn|商品",
+    "number": "amount|price|revenue|value|total|quantity|qty|rating|score|cost|sales|duration"
+    "|second|points|stars|金额",
+}
+"""By part, what such columns are often called."""
+
+_KNOWN = 0.95  # share of rows that a time or a number must be read in
+_FEW = 100  # kinds of events at most
+_SIMPLE = re.compile(r"[a-z_]\w*", re.IGNORECASE | re.ASCII)
+
+
+@dataclass(frozen=True)
+class Column:
+    """What the first rows say of a column.
+
+    Attributes:
+        name: as an expression names it; a field of a nested column after dots.
+        known: share of rows with a value.
+        values: number of different values.
+        repeats: rows a value.
+        number: share of the values that are numbers.
+        times: by expression of a time, share of the values that it reads.
+        length: mean length of a value as text.
+    """
+
+    name: str
+    known: float
+    values: int
+    repeats: float
+    number: float
+    times: dict[str, float]
+    length: float
+
+    def is_called(self, part: str) -> bool:
+        """Whether the name is one that such columns have."""
+        return bool(re.search(_WORDS[part], self.name.rpartition(".")[2], re.IGNORECASE))
+
+
+@dataclass
+class Suggestion:
+    """A proposed sources.yml.
+
+    Attributes:
+        text: the file.
+        reasons: by key, why a column was taken for it.
+        counts: rows, days, users and kinds of the whole log, and rows without a day.
+    """
+
+    text: str = ""
+    reasons: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def suggest_source(settings: Settings, pattern: str, folder: Path, name: str = "log") -> Suggestion:
+    """Look at a log, and propose how it becomes behaviors.
+
+    Args:
+        settings: the business time zone, and limits of the engine.
+        pattern: file, or pattern of files.
+        folder: what a relative pattern starts from.
+        name: of the source.
+
+    Raises:
+        UserError: no file, files that cannot be read, or no column of theirs is a time or a user.
+    """
+    probe = _probe(name, pattern, {})
+    files = matching_files(probe, folder)
+    if format_of(probe, files) == "csv":
+        probe = _probe(name, pattern, _dialect(files[0]))
+    suggestion = Suggestion()
+    with open_engine(settings) as engine, readable_files(probe, files) as readable:
+        reach(engine, files)
+        relation = relation_sql(engine, probe, list(readable), format_of(probe, files))
+        columns = list(_columns(engine, probe, relation))
+    chosen = _choose(columns, probe, suggestion)
+    suggestion.text = _text(probe, chosen, suggestion)
+    _count(settings, folder, suggestion)
+    return suggestion
+
+
+def _probe(name: str, pattern: str, read: dict[str, Any]) -> Source:
+    nothing = {"user_id": "''", "behavior": "''"}
+    return Source.model_validate(
+        {
+            "name": name,
+            "fills": "behavior",
+            "from": [pattern],
+            "read": read,
+            "day": {"snapshot": "2000-01-01"},
+            "columns": nothing,
+        }
+    )
+
+
+def _dialect(file: StoredFile) -> dict[str, Any]:
+    """Encoding, delimiter and names of a CSV file, where they are not the default ones."""
+    head = _head(file)
+    read: dict[str, Any] = {}
+    try:
+        text = head.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.start > len(head) - 4:  # a character that the block cut
+            text = head[: error.start].decode("utf-8-sig")
+        else:
+            read["encoding"] = seems(head) or "latin-1"
+            text = head.decode(read["encoding"], "replace")
+    lines = text.splitlines()[: -1 if len(head) == _HEAD_BYTES else None][:200]
+    if not lines:
+        return read
+    delimiter = max(_DELIMITERS, key=lambda one: _fit(lines, one))
+    if delimiter != ("\t" if ".tsv" in file.name.lower() else ","):
+        read["delimiter"] = delimiter
+    first, *others = csv.reader(lines, delimiter=delimiter)
+    if others and any(_is_value(cell) for cell in first):
+        read["names"] = [f"column{place}" for place in range(1, len(first) + 1)]
+    return read
+
+
+def _head(file: StoredFile) -> bytes:
+    import fsspec
+
+    codec = {".gz": "gzip", ".zst": "zstd"}.get(Path(file.name).suffix)
+    opened: IO[bytes]
+    with fsspec.open(file.uri, "rb") as raw:
+        if codec is None:
+            return bytes(raw.read(_HEAD_BYTES))
+        import pyarrow as pa
+
+        with pa.CompressedInputStream(raw, codec) as opened:
+            return bytes(opened.read(_HEAD_BYTES))
+
+
+def _fit(lines: Sequence[str], delimiter: str) -> tuple[float, int]:
+    """How many lines a delimiter cuts into as many parts as most, and into how many."""
+    widths = [len(row) for row in csv.reader(lines, delimiter=delimiter)]
+    usual = max(set(widths), key=widths.count, default=1)
+    return (widths.count(usual) / len(widths) if usual > 1 else 0.0), usual
+
+
+def _is_value(cell: str) -> bool:
+    """Whether a cell is a number, so that its line is no header."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _columns(engine: Engine, source: Source, relation: str) -> Iterator[Column]:
+    first_rows = f"create temp table looked_at as select * from {relation} limit {SAMPLE_ROWS}"
+    run_reading(source, lambda: engine.run(first_rows))
+    for name, kind in source_columns(engine, source, "looked_at").items():
+        yield from _looks(engine, name, identifier(name), kind)
+
+
+def _looks(engine: Engine, name: str, sql: str, kind: str) -> Iterator[Column]:
+    """What the rows say of a column, or of the fields of a nested one."""
+    if kind.startswith("STRUCT("):
+        fields = engine.describe(f"select unnest({sql}) from looked_at")
+        for inner, inner_kind in fields.items():
+            yield from _looks(engine, f"{name}.{inner}", f"{sql}.{identifier(inner)}", inner_kind)
+        return
+    if kind.endswith("]") or kind.startswith("MAP"):
+        return
+    as_text = f"cast({sql} as varchar)"
+    times = {**_times(name, sql, kind)}
+    shares = ", ".join(f"count({test})" for test in times.values())
+    rows, known, values, numbers, length, *read = engine.rows(
+        f"select count(*), count({sql}), count(distinct {sql}), "
+        f"count(try_cast({as_text} as double)), avg(length({as_text}))"
+        f"{', ' + shares if shares else ''} from looked_at"
+    )[0]
+    if known:
+        yield Column(
+            name,
+            known / rows,
+            values,
+            known / values,
+            numbers / known,
+            {text: count / known for text, count in zip(times, read, strict=True)},
+            float(length),
+        )
+
+
+def _times(name: str, sql: str, kind: str) -> dict[str, str]:
+    """By expression of a time, SQL that is NULL where a value is no such time."""
+    if kind == "DATE" or kind.startswith("TIMESTAMP"):
+        return {name: sql}
+    if kind not in {"VARCHAR", "BIGINT", "INTEGER", "HUGEINT", "DOUBLE"}:
+        return {}
+    inner = name if _SIMPLE.fullmatch(name) or "." in name else identifier(name)
+    number = f"try_cast({sql} as double)"
+    times = {}
+    if kind == "VARCHAR":
+        dated = f"regexp_matches({sql}, '^\\d{{4}}-\\d\\d-\\d\\d')"
+        times[name] = f"case when {dated} then try_cast({sql} as timestamptz) end"
+        times |= {
+            f"strptime({inner}, {literal(form)})": f"try_strptime({sql}, {literal(form)})"
+            for form in _FORMATS
+        }
+    for call, (low, high) in (("to_timestamp", _SECONDS), ("epoch_ms", _MILLISECONDS)):
+        between = f"case when {number} between {low} and {high} then 1 end"
+        times[f"{call}({inner}::bigint)"] = between
+    return times
+
+
+def _choose(columns: Sequence[Column], probe: Source, suggestion: Suggestion) -> dict[str, Any]:
+    """The column of each part; the reasons go into the suggestion."""
+    time, reads = _time(columns, probe, suggestion)
+    left = [column for column in columns if column is not time]
+    user = _best(left, "user", lambda one: one.values > 1 and one.known > 0.5)
+    if user is None:
+        raise UserError(
+            f"source {probe.name}: no column looks like a user; its columns are "
+            f"{', '.join(column.name for column in columns)}",
+            code="source.invalid",
+        )
+    suggestion.reasons["user_id"] = (
+        f"{user.name} has {user.values:,} values, each in {user.repeats:,.1f} rows"
+    )
+    left.remove(user)
+    event = _best(left, "event", _names_an_event, named=True)
+    left = [column for column in left if column is not event]
+    suggestion.reasons["behavior"] = (
+        f"{event.name} has {event.values:,} kinds" if event else "no column names a kind of event"
+    )
+    item = _best(left, "item", lambda one: one.values > 1, named=True)
+    left = [column for column in left if column is not item]
+    if item is not None:
+        suggestion.reasons["item_id"] = f"{item.name} has {item.values:,} values"
+    numbers = [one for one in left if one.is_called("number") and one.number >= _KNOWN]
+    for one in numbers:
+        suggestion.reasons[f"num.{_key(one)}"] = f"{one.name} holds numbers"
+    return {"time": reads, "user": user, "event": event, "item": item, "numbers": numbers}
+
+
+def _time(columns: Sequence[Column], probe: Source, suggestion: Suggestion) -> tuple[Column, str]:
+    best: tuple[tuple[bool, float], Column, str] | None = None
+    for column in columns:
+        for text, share in column.times.items():
+            rank = (column.is_called("time"), share)
+            if share >= _KNOWN and (best is None or rank > best[0]):
+                best = rank, column, text
+    if best is None:
+        raise UserError(
+            f"source {probe.name}: no column looks like a time; its columns are "
+            f"{', '.join(column.name for column in columns)}",
+            code="source.invalid",
+        )
+    (_, share), column, text = best
+    suggestion.reasons["day.time"] = f"{share:.0%} of {column.name} are read as times"
+    swapped = text.replace("%m/%d", "%d/%m")
+    if swapped != text and column.times.get(swapped, 0.0) >= _KNOWN:
+        suggestion.reasons["day.time"] += (
+            "; day and month may be the other way round, so check them"
+        )
+    return column, text
+
+
+def _best(columns: Sequence[Column], part: str, fits: Any, *, named: bool = False) -> Column | None:
+    """The column that fits a part best: by its name, then by how often a value comes again."""
+    candidates = [one for one in columns if fits(one) and (one.is_called(part) or not named)]
+    return max(
+        candidates,
+        key=lambda one: (one.is_called(part), one.repeats > 1.2, one.values),
+        default=None,
+    )
+
+
+def _names_an_event(column: Column) -> bool:
+    """Whether the values are few, short, and no numbers."""
+    return column.values <= _FEW and column.length < 40 and column.number < _KNOWN
+
+
+def _key(column: Column) -> str:
+    return re.sub(r"[\s:,.]+", "_", column.name).strip("_").lower()
+
+
+def _text(probe: Source, chosen: dict[str, Any], suggestion: Suggestion) -> str:
+    """The file, each line that was chosen with its reason."""
+    read = probe.read.model_dump(mode="json", exclude_defaults=True)
+    lines = ["sources:", f"  - name: {probe.name}", "    fills: behavior"]
+    lines.append(f"    from: {_scalar(probe.from_[0])}")
+    if read:
+        lines.append(f"    read: {_flow(read)}")
+    lines += [
+        f"    # {suggestion.reasons['day.time']}",
+        f"    day: {_flow({'time': chosen['time']})}",
+    ]
+    lines.append("    columns:")
+    event = chosen["event"].name if chosen["event"] else "'event'"
+    columns = {"user_id": chosen["user"].name, "behavior": event}
+    if chosen["item"] is not None:
+        columns["item_id"] = chosen["item"].name
+    for key, value in columns.items():
+        lines.append(f"      {key}: {_scalar(value)}  # {suggestion.reasons[key]}")
+    if chosen["numbers"]:
+        numbers = {_key(one): one.name for one in chosen["numbers"]}
+        lines.append(f"    num: {_flow(numbers)}")
+    return "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).strip()
+
+
+def _scalar(value: str) -> str:
+    """A text as YAML writes it on one line."""
+    return _flow([value])[1:-1]
+
+
+def _count(settings: Settings, folder: Path, suggestion: Suggestion) -> None:
+    """Count the whole log by the proposal, which thereby is seen to hold."""
+    (source,) = parse_sources(suggestion.text, "the suggestion")
+    with open_source(settings, source, folder) as opened:
+        sql = opened.sql
+        user, kind = sql.columns["user_id"], sql.columns["behavior"]
+        (row,) = run_reading(
+            source,
+            lambda: opened.engine.rows(
+                f"select count(*), count(distinct {sql.day}), count(distinct {user}), "
+                f"count(distinct {kind}), count(*) - count({sql.day}) from {opened.relation()}"
+            ),
+        )
+    suggestion.counts = dict(
+        zip(("rows", "days", "users", "kinds", "rows without a day"), row, strict=True)
+    )
