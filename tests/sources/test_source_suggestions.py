@@ -175,3 +175,19 @@ def test_a_proposal_becomes_the_homes_file_once(tmp_path: Path) -> None:
     assert isinstance(again.exception, UserError) and "is there already" in str(again.exception)
     landed = list((settings.home / "landing/behavior").iterdir())
     assert {folder.name for folder in landed} == {f"ds={date(2024, 3, 1):%Y%m%d}"}
+
+
+def test_a_home_is_made_from_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a home whose partitions begin after the log, and a home made for nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("USERGROWTH_HOME", raising=False)
+    Path("invoices.csv").write_bytes(LOGS["invoices.csv"][0])
+    words = ["init", "--from", "invoices.csv", "--timezone", "UTC", "--home", "home"]
+    made = CliRunner().invoke(app, words)
+    assert made.exit_code == 0, made.output
+    assert "usergrowth backfill --from 2024-03-01 --to 2024-03-28 --only-ingest" in made.stdout
+    assert load_settings("home").start_date == date(2024, 3, 1)
+    assert CliRunner().invoke(app, ["sources", "land", "--home", "home"]).exit_code == 0
+    Path("nothing.csv").write_text("a\n1\n")
+    refused = CliRunner().invoke(app, ["init", "--from", "nothing.csv", "--home", "other"])
+    assert isinstance(refused.exception, UserError) and not Path("other").exists()

@@ -1,6 +1,7 @@
 """Commands of a home: make it, check it, show it, try it."""
 
 import shlex
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -21,11 +22,17 @@ def init(
             "--example", help="Add a commented campaign file and tiny landing files to try it on."
         ),
     ] = False,
+    log: Annotated[
+        str, typer.Option("--from", help="A log: a sources.yml is proposed for it.")
+    ] = "",
 ) -> None:
     """Make a home folder with settings, landing folders and an empty control store."""
     from usergrowth_dagster.homes.home import make_home
 
     values: dict[str, Any] = {"timezone": timezone}
+    if log:
+        _init_from(home, log, values, start_date, example)
+        return
     if example and start_date:
         raise typer.BadParameter("--example has its own dates; leave --start-date out")
     if example:
@@ -53,6 +60,27 @@ def init(
         f"Made {settings.home}. Land files below {settings.landing_root}, apply a campaign with "
         "usergrowth apply -f campaign.yaml, then usergrowth run --date <execution date>."
     )
+
+
+def _init_from(
+    home: Path | None, log: str, values: dict[str, Any], start_date: str, example: bool
+) -> None:
+    """Make a home for a log: its first day is the first of the partitions unless told."""
+    from usergrowth_dagster.homes.home import make_home
+    from usergrowth_dagster.views.sources import suggest_for
+
+    if example:
+        raise typer.BadParameter("--example brings its own data; leave --from out")
+    suggestion = suggest_for(values["timezone"], log)
+    first = day_of(start_date).isoformat() if start_date else "".join(suggestion.span[:1])
+    settings = make_home(home, values | ({"start_date": first} if first else {}))
+    path = suggestion.write(settings.home)
+    counts = ", ".join(f"{number:,} {name}" for name, number in suggestion.counts.items())
+    say(f"{suggestion.text}\nMade {settings.home} and {path} ({counts}). Correct it, then:\n")
+    say("  usergrowth sources land")
+    if suggestion.span:
+        first, last = suggestion.span
+        say(f"  usergrowth backfill --from {first} --to {last} --only-ingest")
 
 
 @app.command()

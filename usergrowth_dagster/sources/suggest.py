@@ -18,7 +18,7 @@ from usergrowth_dagster.data.storage import StoredFile
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.sources.definition import Source, parse_sources
+from usergrowth_dagster.sources.definition import FILE_NAME, Source, parse_sources
 from usergrowth_dagster.sources.files import (
     format_of,
     matching_files,
@@ -95,11 +95,27 @@ class Suggestion:
         text: the file.
         reasons: by key, why a column was taken for it.
         counts: rows, days, users and kinds of the whole log, and rows without a day.
+        span: the first and the last day, as ISO 8601; empty where no row has a day.
     """
 
     text: str = ""
     reasons: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    span: tuple[str, ...] = ()
+
+    def write(self, home: Path) -> Path:
+        """Make it the sources.yml of a home; returns its path.
+
+        Raises:
+            UserError: the home has one already.
+        """
+        path = home / FILE_NAME
+        if path.exists():
+            raise UserError(
+                f"{path} is there already; add the suggestion to it by hand", code="source.invalid"
+            )
+        path.write_text(self.text, encoding="utf-8")
+        return path
 
 
 def suggest_source(settings: Settings, pattern: str, folder: Path, name: str = "log") -> Suggestion:
@@ -370,9 +386,12 @@ def _count(settings: Settings, folder: Path, suggestion: Suggestion) -> None:
             source,
             lambda: opened.engine.rows(
                 f"select count(*), count(distinct {sql.day}), count(distinct {user}), "
-                f"count(distinct {kind}), count(*) - count({sql.day}) from {opened.relation()}"
+                f"count(distinct {kind}), count(*) - count({sql.day}), min({sql.day}), "
+                f"max({sql.day}) from {opened.relation()}"
             ),
         )
+    *counts, first, last = row
     suggestion.counts = dict(
-        zip(("rows", "days", "users", "kinds", "rows without a day"), row, strict=True)
+        zip(("rows", "days", "users", "kinds", "rows without a day"), counts, strict=True)
     )
+    suggestion.span = (first.isoformat(), last.isoformat()) if first else ()

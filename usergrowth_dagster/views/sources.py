@@ -7,6 +7,7 @@ from typing import Any
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.sources.definition import FILE_NAME, Source, read_sources
 from usergrowth_dagster.sources.files import run_reading
 from usergrowth_dagster.sources.land import SourceLanding, land_source, open_source
@@ -67,17 +68,23 @@ def suggest(
     Raises:
         UserError: the log cannot be read or understood, or the home has a sources.yml already.
     """
-    path = project.settings.home / FILE_NAME
-    if write and path.exists():
-        raise UserError(
-            f"{path} is there already; add the suggestion to it by hand", code="source.invalid"
-        )
-    pattern = files if "://" in files else str(Path(files).expanduser().absolute())
-    suggestion = suggest_source(project.settings, pattern, project.settings.home, name)
-    if not write:
-        return suggestion, None
-    path.write_text(suggestion.text, encoding="utf-8")
-    return suggestion, path
+    home = project.settings.home
+    suggestion = suggest_source(project.settings, _absolute(files), home, name)
+    return suggestion, suggestion.write(home) if write else None
+
+
+def suggest_for(timezone: str, files: str) -> Suggestion:
+    """Propose a sources.yml for a home that is not made yet.
+
+    Raises:
+        UserError: the log cannot be read or understood, or there is no such time zone.
+    """
+    settings = load_settings(timezone=timezone)
+    return suggest_source(settings, _absolute(files), Path.cwd())
+
+
+def _absolute(files: str) -> str:
+    return files if "://" in files else str(Path(files).expanduser().absolute())
 
 
 def check_sources(project: Project, name: str | None = None) -> Sources:
