@@ -356,6 +356,17 @@ def test_a_day_that_is_not_over_waits(desk: Desk) -> None:
     assert landing.waiting == {TODAY: "the day is not over"}
 
 
+def test_days_before_the_home_wait(desk: Desk) -> None:
+    """Guards against a clock of the year 1 that becomes a partition, and days nobody reads."""
+    old = [date(1, 1, 1), date(2016, 12, 30), date(2016, 12, 31)]
+    desk.write("logs/1.csv", HEADER + "".join(click("u1", day) for day in [*old, DAY]))
+    landing = desk.land(desk.source(CLICKS))
+    assert landing.landed == (DAY,) and list(landing.waiting) == old
+    assert landing.notes() == [
+        "3 days wait: the days of the home begin on 2017-01-01 (setting start_date)"
+    ]
+
+
 def test_a_day_with_far_fewer_rows_waits(desk: Desk) -> None:
     """Guards against an export that broke off, taken for a day on which people stayed away."""
     days = [DAY + timedelta(days=i) for i in range(5)]

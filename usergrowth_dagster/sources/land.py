@@ -137,8 +137,12 @@ class SourceLanding:
             notes.append(f"{self.duplicates:,} rows left out: another has the same key (unique)")
         for key, count in self.not_numbers.items():
             notes.append(f"{count:,} texts of num.{key} are no numbers and are left out")
+        by_reason: dict[str, list[date]] = {}
         for day, reason in self.waiting.items():
-            notes.append(f"{day} waits: {reason}")
+            by_reason.setdefault(reason, []).append(day)
+        for reason, days in by_reason.items():
+            one = f"{days[0]} waits"
+            notes.append(f"{one if len(days) == 1 else f'{len(days):,} days wait'}: {reason}")
         if self.elsewhere:
             notes.append(
                 f"{self.elsewhere:,} further days are not up to date; `sources land` writes all"
@@ -278,6 +282,9 @@ class _Landing:
     def _why_wait(self, day: date, gone: Collection[str], rows: Mapping[str, int]) -> str:
         """Why a day is not written now; "" when nothing keeps it."""
         own = day.isoformat()
+        if day < self.settings.start_date:
+            first = self.settings.start_date
+            return f"the days of the home begin on {first} (setting start_date)"
         if day >= self.settings.current_date():
             return "the day is not over"
         for uri in sorted(gone):
