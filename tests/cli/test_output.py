@@ -43,6 +43,10 @@ SHOWS: dict[str, list[str]] = {
     "replies": [],
     "report": ["care"],
     "reviews": [],
+    "sources check": [],
+    "sources land": [],
+    "sources preview": ["log"],
+    "sources suggest": ["{home}/log.csv"],
     "status": [],
     "tables": [],
     "suppress count": [],
@@ -101,6 +105,11 @@ def test_each_prints_one_document(world: World, tmp_path: Path) -> None:
     home = copy_home(world.decided, tmp_path / "home")
     user = (home / "landing/population/care/population.csv").read_text("utf-8").splitlines()[1]
     values = {"home": str(home), "user": user.split(",")[0]}
+    (home / "log.csv").write_text("user,at\nu1,2024-01-08T08:00:00\nu1,2024-01-09T08:00:00\nu2,\n")
+    (home / "sources.yml").write_text(
+        "sources: [{name: log, fills: behavior, from: log.csv, day: {time: at}, "
+        "columns: {user_id: user, behavior: \"'login'\"}}]"
+    )
     calls = {
         name: [*name.split(), *(one.format(**values) for one in arguments), "--json"]
         for name, arguments in SHOWS.items()

@@ -322,8 +322,8 @@ def dispatch_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinit
         kinds={"python"},
         owners=[OWNER],
         description="Submits what the ledger holds and is due now, whatever date was "
-        "materialized: a backfill sends nothing. By default a file gateway writes one JSON line a "
-        "message below outbox.",
+        "materialized: a backfill sends nothing. By default messages go to files below outbox, one "
+        "JSON line each.",
     )
     def dispatched(
         context: dg.AssetExecutionContext, project: ProjectResource

@@ -8,7 +8,7 @@ import sys
 
 from usergrowth_dagster.code_meaning import SHOWN, code_meaning, installed, source_hash
 from usergrowth_dagster.learning.problems.base import Problem
-from usergrowth_dagster.warehouse.earlier import text_version
+from usergrowth_dagster.warehouse.earlier import rows_version, text_version
 from usergrowth_dagster.warehouse.models import load_graph
 
 SAME_RESULTS = (
@@ -91,7 +91,7 @@ def _version(problem: type[Problem], *code: str) -> str:
     graph = load_graph()
     libraries = {name: version for name, version in installed().items() if name != "usergrowth"}
     chain = graph.chain(problem.training_table())
-    rows = (graph.code_version(model) for model in chain)
+    rows = (rows_version(model, graph.code_version(model)) for model in chain)
     return _hash(json.dumps(libraries, sort_keys=True), *code, *rows)
 
 

@@ -1,7 +1,7 @@
 """The sources of a home as people look at them: what their files hold, and the rows they make."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,13 @@ class SourceLook:
     columns: dict[str, str]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Sources:
     """What was done with several sources, and a sentence for each that failed."""
 
-    looks: list[SourceLook] = field(default_factory=list)
-    landings: list[SourceLanding] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
+    looks: tuple[SourceLook, ...] = ()
+    landings: tuple[SourceLanding, ...] = ()
+    failures: tuple[str, ...] = ()
 
 
 def sources_of(project: Project, name: str | None = None) -> tuple[Source, ...]:
@@ -93,16 +93,15 @@ def check_sources(project: Project, name: str | None = None) -> Sources:
     Raises:
         UserError: sources.yml cannot be read.
     """
-    checked = Sources()
+    looks, failures = [], []
     for source in sources_of(project, name):
         try:
             with open_source(project.settings, source, project.settings.home) as opened:
                 files, columns = len(opened.files), dict(opened.columns)
-                look = SourceLook(source.name, source.fills, opened.kind, files, columns)
-            checked.looks.append(look)
+                looks.append(SourceLook(source.name, source.fills, opened.kind, files, columns))
         except UserError as error:
-            checked.failures.append(str(error))
-    return checked
+            failures.append(str(error))
+    return Sources(looks=tuple(looks), failures=tuple(failures))
 
 
 def preview_source(project: Project, name: str, rows: int) -> tuple[list[str], list[Sequence[Any]]]:
@@ -124,13 +123,13 @@ def land_sources(project: Project, name: str | None = None) -> Sources:
     Raises:
         UserError: sources.yml cannot be read.
     """
-    landed = Sources()
+    landings, failures = [], []
     for source in sources_of(project, name):
         try:
             home = project.settings.home
-            landed.landings.append(
+            landings.append(
                 land_source(project.settings, project.landing, project.state, source, home)
             )
         except UserError as error:
-            landed.failures.append(str(error))
-    return landed
+            failures.append(str(error))
+    return Sources(landings=tuple(landings), failures=tuple(failures))

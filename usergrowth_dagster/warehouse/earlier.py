@@ -54,6 +54,11 @@ def earlier_versions(table: str, version: str) -> tuple[str, ...]:
     return tuple(before) if now == version else ()
 
 
+def rows_version(table: str, version: str) -> str:
+    """The oldest version that made the rows which a version makes: a name of the rows."""
+    return (version, *earlier_versions(table, version))[-1]
+
+
 def text_version(table: str, version: str) -> str | None:
     """The hash of the text that meant what a version means; None when no such text is known."""
     now, before = TEXT_VERSIONS.get(table, ("", ""))
