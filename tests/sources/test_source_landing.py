@@ -384,6 +384,8 @@ def test_texts_that_are_no_numbers_are_counted(desk: Desk) -> None:
     """Guards against amounts that vanish without a word."""
     rows = click("u1", DAY, end="1 200,1") + click("u2", DAY, end="3,1")
     desk.write("logs/1.csv", HEADER + rows)
+    computed = desk.source(CLICKS)
+    assert desk.land(computed).not_numbers == {"amount": 1}
     source = desk.source(CLICKS.replace("price * qty", "price"))
     assert desk.land(source).not_numbers == {"amount": 1}
     assert [row["kvs_num"] for row in desk.rows(source, DAY)] == ["hh08:1", "hh08:1 amount:3.0"]
@@ -443,6 +445,10 @@ def test_a_file_of_another_shape_is_a_sentence(
         (("item_id: item", "item: item"), "behavior has no column 'item'"),
         (("name: clicks", "name: My Clicks"), "sources.0.name"),
         (("{time: at}", "{}"), "give time or snapshot"),
+        (
+            ("    day:", "    read: {encoding: klingon}\n    day:"),
+            "is not an encoding such as utf-8",
+        ),
         (("{time: at}", "{time: at, zone: Mars}"), "not an IANA time zone"),
         (("amount: price", "'am ount': price"), "must have no space"),
         (("logs/*.csv", "logs/*.dat"), "no file matches 'logs/\\*.dat'"),

@@ -65,7 +65,7 @@ def init(
 def _init_from(
     home: Path | None, log: str, values: dict[str, Any], start_date: str, example: bool
 ) -> None:
-    """Make a home for a log: its first day is the first of the partitions unless told."""
+    """Make a home whose partitions begin on the log's first day, or on a day that was given."""
     from usergrowth_dagster.homes.home import make_home
     from usergrowth_dagster.views.sources import suggest_for
 

@@ -59,6 +59,15 @@ class ReadKeys(_Keys):
     names: tuple[str, ...] = Field((), description="of the columns, where no line names them")
     skip: int = Field(0, ge=0, description="lines before the header")
 
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            "".encode(value)
+        except LookupError:
+            raise ValueError(f"{value!r} is not an encoding such as utf-8 or gbk") from None
+        return value
+
 
 class DayKeys(_Keys):
     """The business day of a row: of its time, or one day for a table of today's state."""

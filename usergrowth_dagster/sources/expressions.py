@@ -58,6 +58,7 @@ class Expressions:
         self.engine = engine
         self.columns = columns
         self._by_folded = {name.casefold(): name for name in columns}
+        self._read_as_numbers: dict[str, set[str]] = {}
 
     def sql(self, text: str, place: str, *, number: bool = False) -> str:
         """The SQL of an expression.
@@ -82,17 +83,28 @@ class Expressions:
             statement = self._parsed(identifier(column) if column else text)
             (tree,) = statement["statements"][0]["node"]["select_list"]
             self._check(tree, frozenset())
-            tree = self._with_numbers(tree, wanted=number)
+            columns: set[str] = set()
+            tree = self._with_numbers(tree, columns, wanted=number)
             statement["statements"][0]["node"]["select_list"] = [tree]
             written = self.engine.value(
                 f"select json_deserialize_sql({literal(json.dumps(statement))})"
             )
             sql = str(written).removeprefix("SELECT ")
             self._bind(sql)
+            self._read_as_numbers[sql] = columns
         except _RefusedError as refused:
             shown = text if len(text) <= 60 else f"{text[:57]}…"
             raise UserError(f"{place}: {shown!r}: {refused}", code="source.invalid") from None
         return sql
+
+    def not_a_number(self, sql: str) -> str:
+        """The condition that a text which a checked expression reads as a number is none."""
+        columns = self._read_as_numbers.get(sql, ())
+        tests = [
+            f"({identifier(name)} is not null and try_cast({identifier(name)} as double) is null)"
+            for name in sorted(columns)
+        ]
+        return " or ".join(tests)
 
     def kind(self, sql: str) -> str:
         """The DuckDB type of a checked expression."""
@@ -185,19 +197,27 @@ class Expressions:
             known.setdefault(name, set()).update({kind, stability})
         return known
 
-    def _with_numbers(self, node: Any, *, wanted: bool) -> Any:
-        """The tree with columns of text as numbers, where a number is wanted."""
+    def _with_numbers(self, node: Any, columns: set[str], *, wanted: bool) -> Any:
+        """The tree with columns of text as numbers, where a number is wanted.
+
+        The names of these columns are added to ``columns``.
+        """
         if isinstance(node, list):
-            return [self._with_numbers(part, wanted=wanted) for part in node]
+            return [self._with_numbers(part, columns, wanted=wanted) for part in node]
         if not isinstance(node, dict):
             return node
         if node.get("class") == "COLUMN_REF":
             (name, *fields) = node["column_names"]
             is_text = not fields and self.columns.get(name) == "VARCHAR"
-            return self._as_double(name) if wanted and is_text else node
+            if not (wanted and is_text):
+                return node
+            columns.add(name)
+            return self._as_double(name)
         if "class" in node:
             wanted = _wants_numbers(node)
-        return {key: self._with_numbers(value, wanted=wanted) for key, value in node.items()}
+        return {
+            key: self._with_numbers(value, columns, wanted=wanted) for key, value in node.items()
+        }
 
     def _as_double(self, name: str) -> Node:
         cast = self._serialized(f"select try_cast({identifier(name)} as double)")
@@ -239,7 +259,7 @@ def _name(node: Node) -> str:
 
 
 def _without_places(node: Node) -> Node:
-    """A select without its expressions, and without what tells where in the text it stood."""
+    """A select without its expressions, and without their places in the text."""
     kept = {key: value for key, value in node.items() if key != "select_list"}
     if isinstance(kept.get("from_table"), dict):
         kept["from_table"] = {

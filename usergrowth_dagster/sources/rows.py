@@ -26,7 +26,7 @@ class RowSql:
         columns: expression of each column of the contract, as text, in its order.
         where: condition of the rows that are taken.
         unique: expressions that name a row once; none: every row counts.
-        not_numbers: by key of ``num``, the condition that a text there is no number.
+        not_numbers: by key of ``num``, the condition that a text in it is no number.
     """
 
     day: str
@@ -85,7 +85,6 @@ def row_sql(engine: Engine, source: Source, columns: Mapping[str, str], zone: Zo
     }
     texts = {key: expressions.sql(text, f"{place} str.{key}") for key, text in source.str_.items()}
     kvs = {"kvs_num": _numbers_cell(numbers, hour), "kvs_str": _texts_cell(texts)}
-    plain = {key: expressions.sql(text, place) for key, text in source.num.items()}
     return RowSql(
         day=day,
         columns={c.name: kvs.get(c.name) or cells[c.name] for c in source.contract.columns},
@@ -95,9 +94,9 @@ def row_sql(engine: Engine, source: Source, columns: Mapping[str, str], zone: Zo
             for number, text in enumerate(source.unique)
         ),
         not_numbers={
-            key: f"({plain[key]}) is not null and ({sql}) is null"
+            key: condition
             for key, sql in numbers.items()
-            if expressions.kind(plain[key]) == "VARCHAR"
+            if (condition := expressions.not_a_number(sql))
         },
     )
 
