@@ -148,6 +148,8 @@ def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:
         ("user,amount\nu1,1\nu2,2\n", "no column looks like a time; its columns are user, amount"),
         ("date\n2024-03-01\n2024-03-02\n", "no column looks like a user"),
         ("", "has no header"),
+        ("user,at\n", "holds no rows"),
+        ("x" * 300_000, "line 1: field larger than field limit"),
     ],
 )
 def test_a_log_without_what_is_needed_is_a_sentence(
@@ -157,6 +159,15 @@ def test_a_log_without_what_is_needed_is_a_sentence(
     (tmp_path / "log.csv").write_text(content)
     with pytest.raises(UserError, match=reason):
         suggest_source(load_settings(tmp_path), "log.csv", tmp_path)
+
+
+def test_a_name_and_a_packed_file_that_cannot_be_are_a_sentence(tmp_path: Path) -> None:
+    """Guards against a traceback for a name with spaces, or a file that only ends in .gz."""
+    (tmp_path / "log.csv.gz").write_text("user,at")
+    for name, reason in (("My Log", "source: name"), ("log", r"log\.csv\.gz cannot be read")):
+        with pytest.raises(UserError, match=reason) as refused:
+            suggest_source(load_settings(tmp_path), "log.csv.gz", tmp_path, name)
+        assert "\n" not in str(refused.value)
 
 
 def test_a_proposal_becomes_the_homes_file_once(tmp_path: Path) -> None:

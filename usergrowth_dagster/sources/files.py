@@ -236,12 +236,12 @@ def _header(engine: Engine, source: Source, path: str) -> tuple[str, ...]:
             code="source.unreadable",
         )
     delimiter, quote = _delimiter(source, path), _quote(source)
-    if len(delimiter) > 1:
-        cells = line[0][0].split(delimiter)
-    elif quote:
-        (cells,) = csv.reader([line[0][0]], delimiter=delimiter, quotechar=quote)
-    else:
-        (cells,) = csv.reader([line[0][0]], delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    try:
+        cells = _cells(line[0][0], delimiter, quote)
+    except csv.Error as error:
+        raise UserError(
+            f"source {source.name}: {Path(path).name}, line 1: {error}", code="source.unreadable"
+        ) from None
     names = tuple(cell.strip() or f"column{place}" for place, cell in enumerate(cells, 1))
     folded = [name.casefold() for name in names]
     for name in names:
@@ -252,6 +252,17 @@ def _header(engine: Engine, source: Source, path: str) -> tuple[str, ...]:
                 code="source.unreadable",
             )
     return names
+
+
+def _cells(line: str, delimiter: str, quote: str) -> list[str]:
+    """The values of a line of CSV."""
+    if len(delimiter) > 1:
+        return line.split(delimiter)
+    if quote:
+        (cells,) = csv.reader([line], delimiter=delimiter, quotechar=quote)
+    else:
+        (cells,) = csv.reader([line], delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    return cells
 
 
 def source_columns(engine: Engine, source: Source, relation: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import yaml
+from pydantic import ValidationError
 
 from usergrowth_dagster.data.encodings import seems
 from usergrowth_dagster.data.storage import StoredFile
@@ -30,6 +31,7 @@ from usergrowth_dagster.sources.files import (
 )
 from usergrowth_dagster.sources.land import open_source
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.yaml_file import explain
 
 SAMPLE_ROWS = 200_000
 """First rows that are looked at."""
@@ -139,6 +141,8 @@ def suggest_source(settings: Settings, pattern: str, folder: Path, name: str = "
         reach(engine, files)
         relation = relation_sql(engine, probe, list(readable), format_of(probe, files))
         columns = list(_columns(engine, probe, relation))
+    if not columns:
+        raise UserError(f"source {name}: {pattern} holds no rows", code="source.unreadable")
     chosen = _choose(columns, probe, suggestion)
     suggestion.text = _text(probe, chosen, suggestion)
     _count(settings, folder, suggestion)
@@ -146,17 +150,20 @@ def suggest_source(settings: Settings, pattern: str, folder: Path, name: str = "
 
 
 def _probe(name: str, pattern: str, read: dict[str, Any]) -> Source:
+    """A source that reads the files and makes nothing of them yet."""
     nothing = {"user_id": "''", "behavior": "''"}
-    return Source.model_validate(
-        {
-            "name": name,
-            "fills": "behavior",
-            "from": [pattern],
-            "read": read,
-            "day": {"snapshot": "2000-01-01"},
-            "columns": nothing,
-        }
-    )
+    content = {
+        "name": name,
+        "fills": "behavior",
+        "from": [pattern],
+        "read": read,
+        "day": {"snapshot": "2000-01-01"},
+        "columns": nothing,
+    }
+    try:
+        return Source.model_validate(content)
+    except ValidationError as error:
+        raise UserError(str(explain(error, Source, "source")), code="source.invalid") from None
 
 
 def _dialect(file: StoredFile) -> dict[str, Any]:
@@ -184,17 +191,27 @@ def _dialect(file: StoredFile) -> dict[str, Any]:
 
 
 def _head(file: StoredFile) -> bytes:
+    """The first bytes of a file, unpacked.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     import fsspec
 
     codec = {".gz": "gzip", ".zst": "zstd"}.get(Path(file.name).suffix)
     opened: IO[bytes]
-    with fsspec.open(file.uri, "rb") as raw:
-        if codec is None:
-            return bytes(raw.read(_HEAD_BYTES))
-        import pyarrow as pa
+    try:
+        with fsspec.open(file.uri, "rb") as raw:
+            if codec is None:
+                return bytes(raw.read(_HEAD_BYTES))
+            import pyarrow as pa
 
-        with pa.CompressedInputStream(raw, codec) as opened:
-            return bytes(opened.read(_HEAD_BYTES))
+            with pa.CompressedInputStream(raw, codec) as opened:
+                return bytes(opened.read(_HEAD_BYTES))
+    except OSError as error:
+        raise UserError(
+            f"{file.name} cannot be read: {error.strerror or error}", code="source.unreadable"
+        ) from None
 
 
 def _fit(lines: Sequence[str], delimiter: str) -> tuple[float, int]:
