@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -292,6 +293,23 @@ def test_rows_of_a_file_that_is_gone_stay(desk: Desk) -> None:
     assert DAY in desk.land(definition).landed
     assert [row["user_id"] for row in desk.rows(source, DAY)] == ["u1", "u2", "u3"]
     assert desk.land(definition).kept == (DAY + timedelta(days=1),)
+
+
+def test_a_file_with_the_rows_of_another_is_not_its_new_name(desk: Desk) -> None:
+    """Guards against rows that are lost when one of two equal files goes and the other is touched."""
+    for name in "123":
+        desk.write(f"logs/{name}.csv", HEADER + click("u1", DAY))
+    source = desk.source(CLICKS)
+    assert desk.land(source).rows == 3
+    (desk.folder / "logs/1.csv").unlink()
+    os.utime(desk.folder / "logs/2.csv", (1, 1))
+    landing = desk.land(source)
+    assert (landing.landed, len(landing.gone)) == ((), 1)
+    (desk.folder / "logs/2.csv").unlink()
+    desk.write("logs/4.csv", HEADER + click("u1", DAY))  # the new name of one of the two
+    landing = desk.land(source)
+    assert (landing.landed, len(landing.gone)) == ((), 1)
+    assert len(desk.rows(source, DAY)) == 3
 
 
 def test_files_of_a_store_are_read_where_they_are(desk: Desk) -> None:

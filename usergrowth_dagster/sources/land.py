@@ -83,13 +83,19 @@ class SourceState:
             for day, of_rows in hashes.items()
         }
 
-    def forget_renamed(self, gone: Collection[str], fresh: Collection[str]) -> set[str]:
-        """Forget files that are there under another name; returns those that are gone for good."""
-        contents = [self.files[uri]["days"] for uri in fresh]
-        renamed = {uri for uri in gone if self.files[uri]["days"] in contents}
-        for uri in renamed:
-            del self.files[uri]
-        return set(gone) - renamed
+    def forget_renamed(self, gone: Collection[str], new: Collection[str]) -> set[str]:
+        """Forget files that are there under a new name; returns those that are gone for good.
+
+        Each new file stands for one of them at most.
+        """
+        contents = [self.files[uri]["days"] for uri in new]
+        for_good = set()
+        for uri in sorted(gone):
+            if self.files[uri]["days"] in contents:
+                contents.remove(self.files.pop(uri)["days"])
+            else:
+                for_good.add(uri)
+        return for_good
 
 
 @dataclass(frozen=True)
@@ -330,6 +336,7 @@ class _Landing:
         """
         now = {file.uri: file for file in self.opened.files}
         fresh = [u for u, f in now.items() if self.state.files.get(u, {}).get("tag") != f.tag]
+        new = now.keys() - self.state.files.keys()
         gone = self.state.files.keys() - now.keys()
         if not fresh:
             return gone
@@ -344,7 +351,7 @@ class _Landing:
             own[day.isoformat() if day else ""] = [rows, of_rows]  # as JSON has it
         for uri, days in counted.items():
             self.state.files[uri] = {"tag": now[uri].tag, "days": days}
-        return self.state.forget_renamed(gone, fresh)
+        return self.state.forget_renamed(gone, new)
 
     def _rows(self, sql: str) -> list[tuple[Any, ...]]:
         return run_reading(self.source, lambda: self.opened.engine.rows(sql))
