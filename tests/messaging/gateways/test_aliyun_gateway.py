@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from aliyun_server import KEY_ID, SECRET, Aliyun
+from aliyun_server import KEY_ID, SECRET, ZONE, Aliyun
 from conformance import TIMEOUT, Conformance, Mood, answers, inquiries, make_batch
 from http_provider import ServedCase, closed_port, serving, with_credentials
 
@@ -253,6 +253,21 @@ def test_look_up_reads_every_page_and_status(case: AliyunCase) -> None:
     ]
     assert {f.found for f in case.gateway.look_up(old)} == {Found.NOT_FOUND}
     assert case.provider.pages == pages
+
+
+def test_look_up_around_midnight_reads_both_days(case: AliyunCase) -> None:
+    """Guards against a message that stands under the day beside ours and is sent a second time."""
+    batch = make_batch(case, 1)
+    case.gateway.submit(batch)
+    midnight = datetime.now(ZONE).replace(hour=0, minute=0, second=0, microsecond=0)
+    for ours, theirs in [(-3, 3), (3, -3)]:
+        taken = midnight + timedelta(minutes=theirs)
+        case.provider.details[0]["SendDate"] = f"{taken:%Y-%m-%d %H:%M:%S}"
+        asked = [
+            type(i)(**{**vars(i), "submitted_time": midnight + timedelta(minutes=ours)})
+            for i in inquiries(batch)
+        ]
+        assert [f.found for f in case.gateway.look_up(asked)] == [Found.ACCEPTED]
 
 
 def test_look_up_that_fails_says_so(case: AliyunCase) -> None:
