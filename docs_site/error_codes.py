@@ -23,7 +23,8 @@ A mistake that you can mend ends a command with exit code 2 and one sentence on 
 }
 ```
 
-A failed step in Dagster carries both as metadata. Codes do not change; sentences may.
+A failed step in Dagster carries both as metadata. The record of a failed task keeps both, and
+`usergrowth status --json` lists them under `failed_tasks`. Codes do not change; sentences may.
 """
 
 

@@ -1,5 +1,6 @@
 """A command that found nothing to do says so, and why; what was asked for by name is an error."""
 
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -246,3 +247,17 @@ def test_a_deleted_upload_does_not_fail_its_date_for_ever(home: Path) -> None:
     land(home, "population/x-1")
     assert register_uploads(project, day).registered == ["x-1"]
     project.store.close()
+
+
+def test_a_run_of_one_task_that_fails_ends_with_its_code(home: Path) -> None:
+    """A script that runs a date learns only that the run failed, not what its task failed with."""
+    land(home, *(f"behavior/ds=2024010{day}" for day in range(1, 9)))
+    apply(home, "spring", execution_date=DAY)
+    done = CliRunner().invoke(app, ["run", "--date", DAY, "--home", str(home)])
+    assert isinstance(done.exception, UserError), done.exception
+    assert done.exception.code == "population.invalid"
+    assert "task spring: population/spring: holds no CSV" in str(done.exception)
+    status = json.loads(ask(home, "status", "--json").text)
+    (failed,) = status["failed_tasks"]
+    assert (failed["task"], failed["code"]) == ("spring", done.exception.code)
+    assert f"task spring: {failed['reason']}" == str(done.exception)

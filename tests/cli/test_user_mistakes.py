@@ -1,5 +1,6 @@
 """A user's mistakes through the real command: one sentence, exit code 2, all else as it was."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -142,6 +143,16 @@ def test_bad_tasks_beside_a_good_one(world: World, tmp_path: Path) -> None:
         assert text.count(f"task {name}: ") == 1, (name, text)
         assert words in text, (name, text)
     assert "labels are closed up to" in text  # why nothing could be learned
+    status = json.loads(succeeded(cli(home, "status", "--json")))
+    failed = {one["task"]: one for one in status["failed_tasks"]}
+    assert {name: one["code"] for name, one in failed.items()} == {
+        "noitem": "landing.bad_header",
+        "foreign": "output.foreign",
+        "unlearned": "model.none_usable",
+        "nothing": "population.invalid",
+    }
+    assert all(f"task {name}: {one['reason']}" in text for name, one in failed.items())
+    assert all(one["hint"] for one in failed.values())
     assert "task good" not in text and "task care" not in text
 
     outcomes = dict(rows(home, "decisions", "task_id = 'good' group by 1", "outcome, count(*)"))
@@ -168,6 +179,9 @@ def test_bad_tasks_beside_a_good_one(world: World, tmp_path: Path) -> None:
     assert planned == {"good", "care", "comeback", "unreviewed", "noitem", "nothing"}
     status = succeeded(cli(home, "status"))
     assert "unlearned" in status and "failed" in status
+    still = json.loads(succeeded(cli(home, "status", "--json")))["failed_tasks"]
+    assert {one["task"] for one in still} == {"foreign", "unlearned"}
+    assert "output.foreign" in status.partition("Failed tasks")[2]
 
 
 def test_too_little_history(tmp_path: Path) -> None:

@@ -28,17 +28,21 @@ from usergrowth_dagster.control.jobs import (
     task_failed,
     task_running,
     task_succeeded,
+    training_failure,
     training_moved,
 )
 from usergrowth_dagster.control.review import reopen, review, reviews
 from usergrowth_dagster.control.store import HEAD, ControlStore, utc_now
 from usergrowth_dagster.control.tasks import (
+    TaskFailure,
     campaigns,
     campaigns_for_upload,
+    listed_tasks,
     register_task,
     task,
     tasks_for,
 )
+from usergrowth_dagster.error_codes import CODES
 from usergrowth_dagster.errors import UserError
 
 D = date(2017, 12, 28)
@@ -249,7 +253,7 @@ def test_task_life(store: ControlStore) -> None:
         task_succeeded(store, "december-2017", population=10, selected=3)
     task_running(store, "december-2017")
     task_running(store, "december-2017", note="started again after a crash")
-    task_failed(store, "december-2017", "a file was bad")
+    task_failed(store, "december-2017", UserError("a file was bad", code="landing.bad_file"))
     task_running(store, "december-2017")
     task_succeeded(store, "december-2017", population=10, selected=3)
     assert task(store, "december-2017").status is JobStatus.SUCCESS
@@ -268,6 +272,71 @@ def test_task_life(store: ControlStore) -> None:
     training_moved(store, "december", JobStatus.SUCCESS, has_model_info=True)
     with pytest.raises(UserError, match="no task is called 'x'"):
         task_running(store, "x")
+
+
+def test_a_failed_task_keeps_the_code_and_hint_of_its_error(store: ControlStore) -> None:
+    """Guards against a console that must match on an English sentence to learn why a task failed."""
+    apply_campaign(store, spec(), "ann")
+
+    def failure() -> TaskFailure | None:
+        (listed,) = listed_tasks(store)
+        return listed.failure
+
+    assert failure() is None
+    task_running(store, "december-2017")
+    task_failed(
+        store, "december-2017", UserError("no file", code="population.invalid", hint="copy it")
+    )
+    assert failure() == TaskFailure("no file", "population.invalid", "copy it")
+    task_running(store, "december-2017")
+    assert failure() is None  # it is being tried again
+    task_failed(store, "december-2017", UserError("no model", code="model.none_usable"))
+    assert failure() == TaskFailure(
+        "no model", "model.none_usable", CODES["model.none_usable"].hint
+    )
+    with store.read() as connection:
+        job_id = connection.scalar(select(schema.inference_job.c.id)) or 0
+    history = store.history(Kind.INFERENCE_JOB, job_id)
+    assert [(e.target, e.code) for e in history] == [
+        ("queued", None),
+        ("running", None),
+        ("failed", "population.invalid"),
+        ("running", None),
+        ("failed", "model.none_usable"),
+    ]
+
+
+def test_a_failed_training_keeps_the_code_of_its_error(store: ControlStore) -> None:
+    """Guards against a training job whose failure only its sentence describes."""
+    apply_campaign(store, spec(), "ann")
+    error = UserError("too few days", code="training.insufficient")
+    training_moved(store, "december", JobStatus.RUNNING)
+    training_moved(store, "december", JobStatus.FAILED, note=str(error), error=error)
+    with store.read() as connection:
+        job_id = connection.scalar(select(schema.training_job.c.id)) or 0
+    last = store.history(Kind.TRAINING_JOB, job_id)[-1]
+    assert (last.note, last.code, last.hint) == ("too few days", error.code, error.hint)
+    assert training_failure(store, "december") == "too few days"
+
+
+def test_a_failure_of_a_home_from_before_has_its_sentence(store: ControlStore) -> None:
+    """Guards against an upgrade that loses why a task failed, or invents a code for it."""
+    apply_campaign(store, spec(), "ann")
+    task_running(store, "december-2017")
+    task_failed(store, "december-2017", UserError("a file was bad", code="population.invalid"))
+    with store.write() as connection:  # as migration 0005 left it
+        connection.exec_driver_sql("alter table history drop column code")
+        connection.exec_driver_sql("alter table history drop column hint")
+        connection.exec_driver_sql("update alembic_version set version_num = '0005'")
+    store.migrate()
+    assert store.revision() == HEAD
+    assert [one.failure for one in listed_tasks(store)] == [
+        TaskFailure("a file was bad", None, None)
+    ]
+    task_running(store, "december-2017")
+    task_failed(store, "december-2017", UserError("still bad", code="population.invalid"))
+    (listed,) = listed_tasks(store)
+    assert listed.failure is not None and listed.failure.code == "population.invalid"
 
 
 def test_uploads_become_tasks(store: ControlStore) -> None:

@@ -77,15 +77,23 @@ def task_succeeded(
         _group(store, connection, job["target_group_id"], passed, actor, selected)
 
 
-def task_failed(store: ControlStore, task_id: str, reason: str, actor: str = "run") -> None:
-    """The task's run failed, with the sentence that a person should read.
+def task_failed(store: ControlStore, task_id: str, error: UserError, actor: str = "run") -> None:
+    """The task's run failed; the error's sentence, code and hint go to its history.
 
     Raises:
         UserError: no such task, or it had succeeded.
     """
     with store.write() as connection:
         job = _job(connection, task_id)
-        store.move(connection, Kind.INFERENCE_JOB, job["id"], JobStatus.FAILED, actor, note=reason)
+        store.move(
+            connection,
+            Kind.INFERENCE_JOB,
+            job["id"],
+            JobStatus.FAILED,
+            actor,
+            note=str(error),
+            error=error,
+        )
         table = schema.group
         for group_id in (job["group_id"], job["target_group_id"]):
             present = connection.scalar(select(table.c.status).where(table.c.id == group_id))
@@ -101,8 +109,18 @@ def training_moved(
     note: str = "",
     *,
     has_model_info: bool | None = None,
+    error: UserError | None = None,
 ) -> None:
     """Change the status of a campaign's training job.
+
+    Args:
+        store: the control store.
+        campaign_name: whose training it is.
+        status: the job's status from now on.
+        actor: who changes it.
+        note: a sentence for its history.
+        has_model_info: whether the job has a model; None leaves that as it is.
+        error: what the training failed with; its code and hint go to the history.
 
     Raises:
         UserError: no such campaign, or a forbidden change.
@@ -118,7 +136,16 @@ def training_moved(
                 code="campaign.unknown",
             )
         values = {} if has_model_info is None else {"has_model_info": has_model_info}
-        store.move(connection, Kind.TRAINING_JOB, job_id, status, actor, note=note, values=values)
+        store.move(
+            connection,
+            Kind.TRAINING_JOB,
+            job_id,
+            status,
+            actor,
+            note=note,
+            values=values,
+            error=error,
+        )
 
 
 def training_failure(store: ControlStore, campaign_name: str) -> str:

@@ -209,6 +209,8 @@ history = Table(
     Column("from", String(32)),
     Column("to", String(32)),
     Column("note", Text, nullable=False),
+    Column("code", String(64)),  # of the error that a record failed with
+    Column("hint", Text),
     Index("ix_history_kind_record_id", "kind", "record_id"),
 )
 

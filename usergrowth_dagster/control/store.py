@@ -19,7 +19,7 @@ from usergrowth_dagster.control.codes import TRANSITIONS, Kind
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import Settings
 
-HEAD = "0005"
+HEAD = "0006"
 """Newest migration; a test holds it against the files."""
 
 _BUSY_MS = 60_000
@@ -38,13 +38,21 @@ TABLES: Mapping[Kind, Table] = {
 
 @dataclass(frozen=True)
 class Event:
-    """One line of a record's history: time (UTC), actor, statuses by name, note."""
+    """One line of a record's history: time (UTC), actor, statuses by name, note.
+
+    Attributes:
+        code: of the error that the record failed with; None when it did not fail, when the error
+            has no code, or when it failed before codes were kept.
+        hint: what a person can do about that error.
+    """
 
     time: datetime
     actor: str
     source: str | None
     target: str | None
     note: str
+    code: str | None = None
+    hint: str | None = None
 
 
 def utc_now() -> datetime:
@@ -129,8 +137,9 @@ class ControlStore:
         source: IntEnum | str | None = None,
         target: IntEnum | str | None = None,
         note: str = "",
+        error: UserError | None = None,
     ) -> None:
-        """Add a line to a record's history."""
+        """Add a line to a record's history, with the code and the hint of an error."""
         connection.execute(
             schema.history.insert().values(
                 {
@@ -141,6 +150,8 @@ class ControlStore:
                     "from": _name(source),
                     "to": _name(target),
                     "note": note,
+                    "code": None if error is None else error.code,
+                    "hint": None if error is None else error.hint,
                 }
             )
         )
@@ -154,7 +165,10 @@ class ControlStore:
                 .where(table.c.kind == str(kind), table.c.record_id == record_id)
                 .order_by(table.c.id)
             ).mappings()
-            return [Event(r["time"], r["actor"], r["from"], r["to"], r["note"]) for r in rows]
+            return [
+                Event(r["time"], r["actor"], r["from"], r["to"], r["note"], r["code"], r["hint"])
+                for r in rows
+            ]
 
     def move(
         self,
@@ -166,10 +180,21 @@ class ControlStore:
         *,
         note: str = "",
         values: Mapping[str, Any] | None = None,
+        error: UserError | None = None,
     ) -> IntEnum:
         """Change a record's status if that is allowed, with its history.
 
         The change is one conditional update, so of two processes only one makes it.
+
+        Args:
+            connection: the transaction.
+            kind: of the record.
+            record_id: its id.
+            to: its status from now on.
+            actor: who changes it.
+            note: a sentence for its history.
+            values: further columns to set.
+            error: what it failed with; its code and hint go to the history.
 
         Returns:
             The status before.
@@ -195,7 +220,9 @@ class ControlStore:
             .where(table.c.id == record_id)
             .values(status=to, updated_time=utc_now(), **(values or {}))
         )
-        self.note(connection, kind, record_id, actor, source=present, target=to, note=note)
+        self.note(
+            connection, kind, record_id, actor, source=present, target=to, note=note, error=error
+        )
         return present
 
 

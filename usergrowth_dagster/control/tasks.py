@@ -6,7 +6,7 @@ from datetime import date
 from fnmatch import fnmatchcase
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, String, cast, exists, select
+from sqlalchemy import Connection, RowMapping, String, cast, exists, func, select
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.campaign import TASK_ID, CampaignSpec
@@ -365,19 +365,45 @@ def all_tasks(store: ControlStore) -> list[Task]:
 
 
 @dataclass(frozen=True)
+class TaskFailure:
+    """Why a task failed.
+
+    Attributes:
+        reason: the sentence of its error.
+        code: of the error; None where the task failed before codes were kept.
+        hint: what a person can do about it; None likewise.
+    """
+
+    reason: str
+    code: str | None
+    hint: str | None
+
+
+@dataclass(frozen=True)
 class ListedTask:
-    """A task as its record shows it to a person: nothing in it is understood yet."""
+    """A task as its record shows it to a person: nothing in it is understood yet.
+
+    ``failure`` is that of its last run; None unless its status is failed.
+    """
 
     task_id: str
     campaign: str
     execution_date: str
     status: str
     output: str
+    failure: TaskFailure | None
 
 
 def listed_tasks(store: ControlStore) -> list[ListedTask]:
     """Every task by id, also one whose settings or date this version cannot work with."""
-    job, owner = schema.inference_job, schema.campaign
+    job, owner, history = schema.inference_job, schema.campaign, schema.history
+    past = history.alias()
+    last_failure = (
+        select(func.max(past.c.id))
+        .where(past.c.kind == str(Kind.INFERENCE_JOB), past.c.record_id == job.c.id)
+        .where(past.c.to == JobStatus.FAILED.name.lower())
+        .scalar_subquery()
+    )
     query = (
         select(
             job.c.name,
@@ -385,15 +411,26 @@ def listed_tasks(store: ControlStore) -> list[ListedTask]:
             cast(job.c.execution_date, String),
             job.c.status,
             job.c.target_path,
+            history.c.note,
+            history.c.code,
+            history.c.hint,
         )
         .join(owner, owner.c.id == job.c.campaign_id)
+        .outerjoin(history, history.c.id == last_failure)
         .order_by(job.c.name)
     )
     with store.read() as connection:
         rows = connection.execute(query).tuples().all()
     return [
-        ListedTask(task_id, campaign, day, status.name.lower(), output)
-        for task_id, campaign, day, status, output in rows
+        ListedTask(
+            task_id,
+            campaign,
+            day,
+            status.name.lower(),
+            output,
+            TaskFailure(note or "", code, hint) if status is JobStatus.FAILED else None,
+        )
+        for task_id, campaign, day, status, output, note, code, hint in rows
     ]
 
 

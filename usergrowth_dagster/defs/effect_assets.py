@@ -6,7 +6,8 @@ import dagster as dg
 
 from usergrowth_dagster.defs.metadata import OWNER, data_table, picture, table_schema
 from usergrowth_dagster.defs.partitions import day_mapping, partition_days
-from usergrowth_dagster.defs.resources import ProjectResource, user_errors
+from usergrowth_dagster.defs.resources import ProjectResource, step_failure, user_errors
+from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import Settings
 
 if TYPE_CHECKING:
@@ -78,14 +79,14 @@ def _measured(
         return report_task(project, task)
 
     reports: dict[str, Report] = {}
-    failures: dict[str, str] = {}
+    failures: dict[str, UserError] = {}
     for day in partition_days(context):
         outcome = each_task(project, day, step, fails_task=False)
         reports |= outcome.results
         failures |= outcome.failures
     sentence = "; ".join(f"task {name}: {reason}" for name, reason in failures.items())
     if failures and not reports:
-        raise dg.Failure(sentence, allow_retries=False)
+        raise step_failure(sentence, next(iter(failures.values())))
     if failures:
         context.log.error(sentence)
     effects = [report.effect for report in reports.values()]

@@ -67,5 +67,10 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        metadata = {"code": error.code, "hint": error.hint}
-        raise dg.Failure(str(error), metadata=metadata, allow_retries=False) from None
+        raise step_failure(str(error), error) from None
+
+
+def step_failure(sentence: str, error: UserError) -> dg.Failure:
+    """The failure of a step by a user's mistake, with the error's code and hint as metadata."""
+    metadata = {"code": error.code, "hint": error.hint}
+    return dg.Failure(sentence, metadata=metadata, allow_retries=False)

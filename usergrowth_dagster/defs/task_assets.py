@@ -16,7 +16,8 @@ from usergrowth_dagster.defs.metadata import (
     table_schema,
 )
 from usergrowth_dagster.defs.partitions import day_mapping, partition_days
-from usergrowth_dagster.defs.resources import ProjectResource, user_errors
+from usergrowth_dagster.defs.resources import ProjectResource, step_failure, user_errors
+from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ def _run_step(
     from usergrowth_dagster.pipeline.each import each_task
 
     rows: list[list[Any]] = []
-    failures: dict[str, str] = {}
+    failures: dict[str, UserError] = {}
     left: list[str] = []
     total = done = 0
     results: dict[str, T] = {}
@@ -60,7 +61,7 @@ def _run_step(
             total += count(result)
     sentence = "; ".join(f"task {name}: {reason}" for name, reason in failures.items())
     if failures and not done:
-        raise dg.Failure(sentence, allow_retries=False)
+        raise step_failure(sentence, next(iter(failures.values())))
     metadata: dict[str, Any] = {"dagster/row_count": total, "tasks": len(rows)}
     if rows:
         metadata["by_task"] = data_table(("date", "task", *header), rows)

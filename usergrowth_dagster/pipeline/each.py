@@ -21,10 +21,10 @@ class NotReadyError(Exception):
 
 @dataclass
 class Outcome(Generic[T]):
-    """What became of each task: a result, the sentence it failed with, or left to another run."""
+    """What became of each task: a result, the error it failed with, or left to another run."""
 
     results: dict[str, T] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, UserError] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
 
 
@@ -38,11 +38,12 @@ def each_task(
 ) -> Outcome[T]:
     """Run a step for every task of a date.
 
-    A user's mistake fails its task with the reason in the control records, and the next task goes
-    on. Later steps leave failed tasks out; the first step tries them again (``include_failed``).
-    A task that is decided keeps its success when a later step fails (``fails_task`` false). A task
-    that another run has begun meanwhile is left to that run. Two runs of one date take turns at
-    each task, so that the second one finds done what the first one did.
+    A user's mistake fails its task, whose history keeps the sentence, its code and its hint, and
+    the next task goes on. Later steps leave failed tasks out; the first step tries them again
+    (``include_failed``). A task that is decided keeps its success when a later step fails
+    (``fails_task`` false). A task that another run has begun meanwhile is left to that run. Two
+    runs of one date take turns at each task, so that the second one finds done what the first one
+    did.
     """
     outcome: Outcome[T] = Outcome()
     for listed in tasks_for(project.store, execution_date):
@@ -58,7 +59,7 @@ def each_task(
             except NotReadyError:
                 outcome.left.append(task.task_id)
             except UserError as error:
-                outcome.failures[task.task_id] = str(error)
+                outcome.failures[task.task_id] = error
                 if fails_task and not task.frozen:
-                    task_failed(project.store, task.task_id, str(error))
+                    task_failed(project.store, task.task_id, error)
     return outcome

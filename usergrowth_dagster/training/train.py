@@ -127,8 +127,8 @@ def _config(project: Project, spec: CampaignSpec, algorithm: str) -> TrainingCon
     try:
         return asked_config(project, spec, algorithm)
     except UserError as error:
-        for status in (JobStatus.RUNNING, JobStatus.FAILED):
-            training_moved(project.store, spec.name, status, note=str(error))
+        training_moved(project.store, spec.name, JobStatus.RUNNING, note=str(error))
+        training_moved(project.store, spec.name, JobStatus.FAILED, note=str(error), error=error)
         return None
 
 
@@ -243,9 +243,10 @@ def train_one(
     try:
         training = _train(project, config, names, execution_date)
     except Exception as error:
-        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}"
+        known = error if isinstance(error, UserError) else None
+        reason = str(known or type(error).__name__)
         for name in names:
-            training_moved(project.store, name, JobStatus.FAILED, note=reason)
+            training_moved(project.store, name, JobStatus.FAILED, note=reason, error=known)
         raise
     ref = training.registered.ref if training.registered else None
     note = f"{ref.name} version {ref.version}: {ref.status}" if ref else ""

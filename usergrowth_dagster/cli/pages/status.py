@@ -34,6 +34,13 @@ def show_status(status: "Status", page: Page) -> None:
         header = ("task", "campaign", "date", "status", "output")
         tasks = [(t.task, t.campaign, t.date, t.status, t.output) for t in status.tasks]
         page.section("Tasks", header, tasks)
+        failures = [
+            (t.task, t.failure.code, t.failure.reason, t.failure.hint)
+            for t in status.tasks
+            if t.failure is not None
+        ]
+        if failures or page.as_json:
+            page.section("Failed tasks", ("task", "code", "reason", "hint"), failures)
     if status.deliveries is not None:
         show_deliveries(status.deliveries, page)
 
