@@ -13,6 +13,9 @@
 
 Paths are relative to the file. Expressions are DuckDB's, one an entry; :mod:`expressions` says what
 they may hold. The classes here are the format.
+
+A key that is new to the format is left out of a dump at its default, so that the days of sources
+that do not use it are not written again.
 """
 
 from datetime import date
@@ -37,14 +40,18 @@ from usergrowth_dagster.yaml_file import explain, read_mapping, read_text
 FILE_NAME = "sources.yml"
 """File of a home with its sources."""
 
-KVS = ("kvs_num", "kvs_str")
-"""Columns of a contract that the entries ``num`` and ``str`` make."""
+KVS = frozenset({"kvs_num", "kvs_str"})
+"""Columns of a contract that the entries ``num`` and ``str`` add pairs to."""
 
 Format = Literal["csv", "json", "parquet"]
 
 
 class _Keys(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def _is_empty(value: Any) -> bool:
+    return not value
 
 
 class ReadKeys(_Keys):
@@ -58,6 +65,17 @@ class ReadKeys(_Keys):
     )
     names: tuple[str, ...] = Field((), description="of the columns, where no line names them")
     skip: int = Field(0, ge=0, description="lines before the header")
+    texts: tuple[str, ...] = Field(
+        (),
+        description="columns that are read as text; NULL where a file lacks them",
+        exclude_if=_is_empty,
+    )
+    nested: tuple[str, ...] = Field(
+        (),
+        description="columns that are read as JSON, such as objects and lists; NULL where a file "
+        "lacks them. With texts or nested, no other columns of JSON files are read",
+        exclude_if=_is_empty,
+    )
 
     @field_validator("encoding")
     @classmethod
@@ -76,7 +94,11 @@ class DayKeys(_Keys):
     zone: str | None = Field(
         None, description="of times without a zone; default: the business zone"
     )
-    snapshot: date | None = Field(None, description="the one day of all rows")
+    snapshot: date | Literal["start"] | None = Field(
+        None,
+        description="the one day of all rows; start: the first day of the home (setting "
+        "start_date), so that every later day knows them",
+    )
 
     @field_validator("zone")
     @classmethod
@@ -142,9 +164,15 @@ class Source(_Keys):
         """The contract of the landing table that the source fills."""
         return CONTRACTS[self.fills]
 
+    def on_first_day(self, first: date) -> "Source":
+        """The source with the first day of a home as its day, where it names no other."""
+        if self.day.snapshot != "start":
+            return self
+        return self.model_copy(update={"day": DayKeys(snapshot=first)})
+
     @model_validator(mode="after")
     def _fits_the_contract(self) -> "Source":
-        known = [column.name for column in self.contract.columns if column.name not in KVS]
+        known = [column.name for column in self.contract.columns]
         if strangers := [name for name in self.columns if name not in known]:
             raise ValueError(
                 f"columns: {self.fills} has no column {strangers[0]!r}; it has {', '.join(known)}"

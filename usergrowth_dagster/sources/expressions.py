@@ -43,6 +43,7 @@ _MACROS = {"date_add", "days_in_month", "fdiv", "fmod", "if", "nullif", "split_p
 _MACROS_OF_LISTS = ("array_", "list_")
 _MEMBERSHIP = {"COMPARE_IN", "COMPARE_NOT_IN"}
 _NUMBERS = {"INTEGER", "NUMERIC"}
+_TEXTS = {"VARCHAR", "JSON"}
 _NUMBER_OPERATORS = {"+", "-", "*", "/", "//", "%", "**"}
 
 
@@ -58,7 +59,7 @@ class Expressions:
         self.engine = engine
         self.columns = columns
         self._by_folded = {name.casefold(): name for name in columns}
-        self._read_as_numbers: dict[str, set[str]] = {}
+        self._not_numbers: dict[str, str] = {}
 
     def sql(self, text: str, place: str, *, number: bool = False) -> str:
         """The SQL of an expression.
@@ -71,9 +72,9 @@ class Expressions:
         A text that is the name of a column is that column, whatever is in the name; within an
         expression such a name stands in double quotes.
 
-        A column of text is read as a number between arithmetic operators, in a comparison with a
-        number, and as the whole of an expression that is to be a number. A text that is none gives
-        NULL.
+        A column of text is read as a number between arithmetic operators and in a comparison with a
+        number, and so is the value of an expression that is to be a number. A text that is none
+        gives NULL.
 
         Raises:
             UserError: it is not one expression over the source's columns; says why.
@@ -90,8 +91,13 @@ class Expressions:
                 f"select json_deserialize_sql({literal(json.dumps(statement))})"
             )
             sql = str(written).removeprefix("SELECT ")
-            self._bind(sql)
-            self._read_as_numbers[sql] = columns
+            kind = self._bind(sql)
+            tests = [_no_number(identifier(name)) for name in sorted(columns)]
+            if number and kind in _TEXTS:
+                value = f"({sql})" if kind == "VARCHAR" else f"(({sql}) ->> '$')"
+                tests.append(_no_number(value))
+                sql = f"try_cast({value} as double)"
+            self._not_numbers[sql] = " or ".join(tests)
         except _RefusedError as refused:
             shown = text if len(text) <= 60 else f"{text[:57]}…"
             raise UserError(f"{place}: {shown!r}: {refused}", code="source.invalid") from None
@@ -99,12 +105,7 @@ class Expressions:
 
     def not_a_number(self, sql: str) -> str:
         """The condition that a text which a checked expression reads as a number is none."""
-        columns = self._read_as_numbers.get(sql, ())
-        tests = [
-            f"({identifier(name)} is not null and try_cast({identifier(name)} as double) is null)"
-            for name in sorted(columns)
-        ]
-        return " or ".join(tests)
+        return self._not_numbers.get(sql, "")
 
     def kind(self, sql: str) -> str:
         """The DuckDB type of a checked expression."""
@@ -117,11 +118,11 @@ class Expressions:
         )
         return f"select {body} where false"
 
-    def _bind(self, sql: str) -> None:
+    def _bind(self, sql: str) -> str:
         import duckdb
 
         try:
-            self.kind(sql)
+            return self.kind(sql)
         except duckdb.Error as error:
             raise _RefusedError(str(error).split("\n")[0].split("Error: ", 1)[-1]) from None
 
@@ -223,6 +224,11 @@ class Expressions:
         cast = self._serialized(f"select try_cast({identifier(name)} as double)")
         node: Node = cast["statements"][0]["node"]["select_list"][0]
         return node
+
+
+def _no_number(value: str) -> str:
+    """The condition that a text is there and is no number."""
+    return f"({value} is not null and try_cast({value} as double) is null)"
 
 
 class _RefusedError(Exception):

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from usergrowth_dagster.data.storage import StoredFile, file_literal
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.quoting import literal
+from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.sources.definition import Format, Source
 from usergrowth_dagster.warehouse.engine import Engine
 
@@ -178,13 +178,59 @@ def relation_sql(engine: Engine, source: Source, files: Sequence[str], kind: For
     else:
         options = ["union_by_name = true"]
         if kind == "json":
-            options += [
-                "format = 'auto'",
-                "convert_strings_to_integers = false",
-                "sample_size = -1",
-            ]
+            options += ["format = 'auto'", *_json_columns(source)]
         parts = [_read(kind, files, options)]
-    return f"({' union all by name '.join(f'select * from {part}' for part in parts)})"
+    rows = f"({' union all by name '.join(f'select * from {part}' for part in parts)})"
+    return _as_expected(engine, source, rows)
+
+
+def _json_columns(source: Source) -> list[str]:
+    """Which columns of JSON files are read: those that are expected, or all that a file has."""
+    kinds = dict.fromkeys(source.read.texts, "VARCHAR") | dict.fromkeys(source.read.nested, "JSON")
+    if not kinds:
+        return ["convert_strings_to_integers = false", "sample_size = -1"]
+    columns = ", ".join(f"{literal(name)}: '{kind}'" for name, kind in kinds.items())
+    return [f"columns = {{{columns}}}"]
+
+
+def _as_expected(engine: Engine, source: Source, rows: str) -> str:
+    """Rows with every column that is expected: as text or as JSON, NULL where a file has none."""
+    if not (source.read.texts or source.read.nested):
+        return rows
+    present = run_reading(source, lambda: engine.describe(f"select * from {rows}"))
+    by_folded = {name.casefold(): name for name in present}
+    replaced, added = [], []
+    for names, kind, read in (
+        (source.read.texts, "varchar", _as_text),
+        (source.read.nested, "json", _as_json),
+    ):
+        for expected in names:
+            name = by_folded.get(expected.casefold())
+            if name is None:
+                added.append(f"cast(null as {kind}) as {identifier(expected)}")
+            else:
+                replaced.append(f"{read(identifier(name), present[name])} as {identifier(name)}")
+    star = f"* replace ({', '.join(replaced)})" if replaced else "*"
+    return f"(select {', '.join([star, *added])} from {rows})"
+
+
+def _as_text(column: str, kind: str) -> str:
+    """A column as text; floating-point numbers stay, so that they are refused as ids."""
+    if kind in {"FLOAT", "DOUBLE"}:
+        return column
+    if kind.startswith(("STRUCT", "MAP")) or kind.endswith("]"):
+        return f"cast(to_json({column}) as varchar)"
+    return f"cast({column} as varchar)"
+
+
+def _as_json(column: str, kind: str) -> str:
+    """A column as JSON, also where the JSON is written in a text; NULL where the text is none."""
+    if kind == "VARCHAR":
+        column = f"try_cast({column} as json)"
+    elif kind != "JSON":
+        column = f"to_json({column})"
+    inner = f"try_cast({column} ->> '$' as json)"
+    return f"case when json_type({column}) = 'VARCHAR' then {inner} else {column} end"
 
 
 def _read(kind: Format, files: Sequence[str], options: Sequence[str]) -> str:

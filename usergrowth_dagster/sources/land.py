@@ -201,6 +201,7 @@ def open_source(settings: Settings, source: Source, folder: Path) -> Iterator[Op
     Raises:
         UserError: no files, files that cannot be read, or an expression that breaks a rule.
     """
+    source = source.on_first_day(settings.start_date)
     files = matching_files(source, folder)
     kind = format_of(source, files)
     with open_engine(settings) as engine, readable_files(source, files) as readable:

@@ -1,7 +1,8 @@
 """The SELECT that makes rows of a landing table from rows of a source."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from zoneinfo import ZoneInfo
 
 from usergrowth_dagster.data.contracts import Column
@@ -48,16 +49,19 @@ class RowSql:
             days: condition on ``ds``.
         """
         body = ", ".join(f"{sql} as {identifier(name)}" for name, sql in self.columns.items())
-        keys = ", ".join(self.unique)
-        once = (
-            f" qualify row_number() over (partition by {self.day}, {keys} "
-            f"order by {identifier(FILE_COLUMN)}, {', '.join(self.columns.values())}) = 1"
-            if keys
-            else ""
-        )
+        once = self._once() if self.unique else ""
         return (
             f"select * from (select {body}, {self.day} as ds from {relation} "
             f"where {self.where}{once}) as landing_rows where {days}"
+        )
+
+    def _once(self) -> str:
+        """One row of several with a key; a row whose keys are all NULL has none and is kept."""
+        keys = ", ".join(self.unique)
+        order = ", ".join([identifier(FILE_COLUMN), *self.columns.values()])
+        return (
+            f" qualify row_number() over (partition by {self.day}, {keys} order by {order}) = 1 "
+            f"or coalesce({', '.join(f'cast({key} as varchar)' for key in self.unique)}) is null"
         )
 
 
@@ -84,7 +88,11 @@ def row_sql(engine: Engine, source: Source, columns: Mapping[str, str], zone: Zo
         for key, text in source.num.items()
     }
     texts = {key: expressions.sql(text, f"{place} str.{key}") for key, text in source.str_.items()}
-    kvs = {"kvs_num": _numbers_cell(numbers, hour), "kvs_str": _texts_cell(texts)}
+    written = {name: _cell(expressions, source, column) for name, column in _kvs(source).items()}
+    kvs = {
+        "kvs_num": _numbers_cell(numbers, [hour, written.get("kvs_num")]),
+        "kvs_str": _texts_cell(texts, [written.get("kvs_str")]),
+    }
     return RowSql(
         day=day,
         columns={c.name: kvs.get(c.name) or cells[c.name] for c in source.contract.columns},
@@ -105,9 +113,16 @@ def _plain(source: Source) -> dict[str, Column]:
     return {column.name: column for column in source.contract.columns if column.name not in KVS}
 
 
+def _kvs(source: Source) -> dict[str, Column]:
+    """Columns whose pairs the source has already written, as a landing file has them."""
+    return {
+        c.name: c for c in source.contract.columns if c.name in KVS and c.name in source.columns
+    }
+
+
 def _day(expressions: Expressions, source: Source, business: str) -> tuple[str, str | None]:
     """The business day of a row, and the hour of it where the time has one."""
-    if source.day.snapshot is not None:
+    if isinstance(source.day.snapshot, date):
         return f"date '{source.day.snapshot.isoformat()}'", None
     assert source.day.time is not None
     place = f"source {source.name}: day.time"
@@ -153,16 +168,16 @@ def _cell(expressions: Expressions, source: Source, column: Column) -> str:
     return f"cast({sql} as varchar)"
 
 
-def _numbers_cell(numbers: Mapping[str, str], hour: str | None) -> str:
-    pairs = [hour] if hour else []
+def _numbers_cell(numbers: Mapping[str, str], first: Sequence[str | None]) -> str:
+    pairs = [pair for pair in first if pair]
     for key, sql in numbers.items():
         pairs.append(f"{literal(key + ':')} || cast(cast({sql} as double) as varchar)")
     return _joined(pairs)
 
 
-def _texts_cell(texts: Mapping[str, str]) -> str:
+def _texts_cell(texts: Mapping[str, str], first: Sequence[str | None]) -> str:
     """Texts with what would end a value replaced: spaces, colons and commas become ``_``."""
-    pairs = []
+    pairs = [pair for pair in first if pair]
     for key, sql in texts.items():
         value = f"nullif(regexp_replace(trim(cast({sql} as varchar)), '[\\s:,]+', '_', 'g'), '')"
         pairs.append(f"{literal(key + ':')} || {value}")
