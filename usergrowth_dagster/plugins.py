@@ -1,4 +1,4 @@
-"""What packages register through entry points: gateways and questions, our own and others'.
+"""What packages register through entry points: gateways, questions and presets, also of others.
 
 In a checkout this package's own entries are read from ``pyproject.toml``, since the metadata of an
 editable installation is only as new as the last ``pip install``.
@@ -17,6 +17,10 @@ from usergrowth_dagster.errors import SetUpError
 
 PROBLEMS = "usergrowth.problems"
 """Entry points of questions."""
+
+PRESETS = "usergrowth.presets"
+"""Entry points of packages with files of presets."""
+
 _PACKAGE = "usergrowth-dagster"
 
 

@@ -45,6 +45,7 @@ SHOWS: dict[str, list[str]] = {
     "reviews": [],
     "sources check": [],
     "sources land": [],
+    "sources presets": [],
     "sources preview": ["log"],
     "sources suggest": ["{home}/log.csv"],
     "status": [],

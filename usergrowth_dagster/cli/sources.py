@@ -1,4 +1,4 @@
-"""Commands about sources: check, preview, land."""
+"""Commands about sources: suggest, presets, check, preview, land."""
 
 from typing import Annotated
 
@@ -21,7 +21,7 @@ def suggest(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Look at a log and propose a sources.yml: which column is what, and why."""
+    """Look at a log and propose a sources.yml: which column is what, or which preset it is."""
     from usergrowth_dagster.homes.home import open_home
     from usergrowth_dagster.project import Project
     from usergrowth_dagster.views.sources import suggest
@@ -33,6 +33,23 @@ def suggest(
     if written is not None:
         page.say(f"Wrote {written}. Correct it, then usergrowth sources land.")
     page.document(vars(suggestion))
+    page.finish()
+
+
+@group.command(name="presets")
+def list_presets(as_json: Json = False) -> None:
+    """List the exports that sources.yml can name as a preset."""
+    from usergrowth_dagster.views.sources import known_presets
+
+    page = Page(as_json)
+    page.table(
+        "presets",
+        ("preset", "fills", "export", "file", "documentation"),
+        [
+            (one.preset, one.table, one.title, one.file, one.documentation[0])
+            for one in known_presets()
+        ],
+    )
     page.finish()
 
 

@@ -12,7 +12,8 @@
         where: customer is not null
 
 Paths are relative to the file. Expressions are DuckDB's, one an entry; :mod:`expressions` says what
-they may hold. The classes here are the format.
+they may hold. The classes here are the format. An entry with a ``preset`` takes the keys that it
+leaves out from :mod:`presets` before it is checked.
 
 A key that is new to the format is left out of a dump at its default, so that the days of sources
 that do not use it are not written again.
@@ -35,6 +36,7 @@ from pydantic import (
 
 from usergrowth_dagster.data.contracts import CONTRACTS, Contract
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.sources.presets.registry import with_presets
 from usergrowth_dagster.yaml_file import explain, read_mapping, read_text
 
 FILE_NAME = "sources.yml"
@@ -134,6 +136,12 @@ Expressions = Annotated[dict[str, str], BeforeValidator(_texts)]
 class Source(_Keys):
     """One source of one landing table."""
 
+    preset: str | None = Field(
+        None,
+        description="an export that is known: only from is needed then, every other key may be "
+        "given and takes the place of the preset's",
+        exclude=True,  # what it stands for is in the other keys
+    )
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="of the source, once")
     fills: Literal["user", "item", "behavior", "operation"] = Field(description="landing table")
     from_: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
@@ -220,7 +228,7 @@ def parse_sources(text: str, origin: str) -> tuple[Source, ...]:
     Raises:
         UserError: it breaks its format; names the key path and the rule.
     """
-    content = read_mapping(text, origin)
+    content = with_presets(read_mapping(text, origin), origin)
     try:
         return Sources.model_validate(content).sources
     except ValidationError as error:

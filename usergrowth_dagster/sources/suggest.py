@@ -1,6 +1,7 @@
 """Propose a sources.yml for a log that nobody has described: which column is what, and why.
 
-The first rows are looked at. A column is taken for the time, the user, the event, the item or a
+A log whose columns are those of a known export gets its preset. Of any other log the first rows are
+looked at. A column is taken for the time, the user, the event, the item or a
 number by what its values are and by its name; the reason stands beside it, for a person to correct.
 """
 
@@ -30,6 +31,7 @@ from usergrowth_dagster.sources.files import (
     source_columns,
 )
 from usergrowth_dagster.sources.land import open_source
+from usergrowth_dagster.sources.presets.registry import Recognized, recognize
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.yaml_file import explain
 
@@ -120,8 +122,12 @@ class Suggestion:
         return path
 
 
-def suggest_source(settings: Settings, pattern: str, folder: Path, name: str = "log") -> Suggestion:
-    """Look at a log, and propose how it becomes behaviors.
+NAME = "log"
+"""Name of a proposed source; one with a preset is called by it."""
+
+
+def suggest_source(settings: Settings, pattern: str, folder: Path, name: str = NAME) -> Suggestion:
+    """Look at a log, and propose how it becomes behaviors, or which preset it is.
 
     Args:
         settings: the business time zone, and limits of the engine.
@@ -134,17 +140,47 @@ def suggest_source(settings: Settings, pattern: str, folder: Path, name: str = "
     """
     probe = _probe(name, pattern, {})
     files = matching_files(probe, folder)
-    if format_of(probe, files) == "csv":
-        probe = _probe(name, pattern, _dialect(files[0]))
     suggestion = Suggestion()
+    if format_of(probe, files) == "csv":
+        read, width = _dialect(files[0])
+        if known := recognize([""] * width, has_header=False):
+            return _preset(settings, probe, folder, known)
+        probe = _probe(name, pattern, read)
     with open_engine(settings) as engine, readable_files(probe, files) as readable:
         reach(engine, files)
         relation = relation_sql(engine, probe, list(readable), format_of(probe, files))
+        if known := recognize(_names(engine, probe, relation)):
+            return _preset(settings, probe, folder, known)
         columns = list(_columns(engine, probe, relation))
     if not columns:
         raise UserError(f"source {name}: {pattern} holds no rows", code="source.unreadable")
     chosen = _choose(columns, probe, suggestion)
     suggestion.text = _text(probe, chosen, suggestion)
+    _count(settings, folder, suggestion)
+    return suggestion
+
+
+def _names(engine: Engine, source: Source, relation: str) -> list[str]:
+    """Names of the columns, and of the fields of nested ones after a dot."""
+    columns = source_columns(engine, source, relation)
+    names = list(columns)
+    for name, kind in columns.items():
+        if kind.startswith("STRUCT("):
+            fields = engine.describe(f"select unnest({identifier(name)}) from {relation} limit 0")
+            names += [f"{name}.{inner}" for inner in fields]
+    return names
+
+
+def _preset(settings: Settings, probe: Source, folder: Path, known: Recognized) -> Suggestion:
+    """The proposal of a preset for a log."""
+    suggestion = Suggestion(reasons={"preset": known.reason})
+    lines = ["sources:", f"  # {known.reason}", f"  - preset: {known.preset.name}"]
+    if probe.name != NAME:
+        lines.append(f"    name: {probe.name}")
+    if known.table != known.preset.table:
+        lines.append(f"    fills: {known.table}")
+    lines.append(f"    from: {_scalar(probe.from_[0])}")
+    suggestion.text = "\n".join(lines) + "\n"
     _count(settings, folder, suggestion)
     return suggestion
 
@@ -166,8 +202,8 @@ def _probe(name: str, pattern: str, read: dict[str, Any]) -> Source:
         raise UserError(str(explain(error, Source, "source")), code="source.invalid") from None
 
 
-def _dialect(file: StoredFile) -> dict[str, Any]:
-    """Encoding, delimiter and names of a CSV file, where they are not the default ones."""
+def _dialect(file: StoredFile) -> tuple[dict[str, Any], int]:
+    """How a CSV file is read where it is not the default way, and the values of its first line."""
     head = _head(file)
     read: dict[str, Any] = {}
     try:
@@ -180,14 +216,14 @@ def _dialect(file: StoredFile) -> dict[str, Any]:
             text = head.decode(read["encoding"], "replace")
     lines = text.splitlines()[: -1 if len(head) == _HEAD_BYTES else None][:200]
     if not lines:
-        return read
+        return read, 0
     delimiter = max(_DELIMITERS, key=lambda one: _fit(lines, one))
     if delimiter != ("\t" if ".tsv" in file.name.lower() else ","):
         read["delimiter"] = delimiter
     first, *others = csv.reader(lines, delimiter=delimiter)
     if others and any(_is_value(cell) for cell in first):
         read["names"] = [f"column{place}" for place in range(1, len(first) + 1)]
-    return read
+    return read, len(first)
 
 
 def _head(file: StoredFile) -> bytes:
@@ -396,19 +432,20 @@ def _scalar(value: str) -> str:
 def _count(settings: Settings, folder: Path, suggestion: Suggestion) -> None:
     """Count the whole log by the proposal, which thereby is seen to hold."""
     (source,) = parse_sources(suggestion.text, "the suggestion")
+    key = source.contract.names[0]
     with open_source(settings, source, folder) as opened:
         sql = opened.sql
-        user, kind = sql.columns["user_id"], sql.columns["behavior"]
+        kind = sql.columns.get("behavior") or sql.columns.get("target") or "null"
         (row,) = run_reading(
             source,
             lambda: opened.engine.rows(
-                f"select count(*), count(distinct {sql.day}), count(distinct {user}), "
+                f"select count(*), count(distinct {sql.day}), count(distinct {sql.columns[key]}), "
                 f"count(distinct {kind}), count(*) - count({sql.day}), min({sql.day}), "
-                f"max({sql.day}) from {opened.relation()}"
+                f"max({sql.day}) from {opened.relation()} where {sql.where}"
             ),
         )
     *counts, first, last = row
-    suggestion.counts = dict(
-        zip(("rows", "days", "users", "kinds", "rows without a day"), counts, strict=True)
-    )
-    suggestion.span = (first.isoformat(), last.isoformat()) if first else ()
+    names = ("rows", "days", f"{key.removesuffix('_id')}s", "kinds", "rows without a day")
+    suggestion.counts = dict(zip(names, counts, strict=True))
+    if first and source.day.snapshot is None:
+        suggestion.span = first.isoformat(), last.isoformat()

@@ -11,6 +11,7 @@ from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.sources.definition import FILE_NAME, Source, read_sources
 from usergrowth_dagster.sources.files import run_reading
 from usergrowth_dagster.sources.land import SourceLanding, land_source, open_source
+from usergrowth_dagster.sources.presets.registry import presets
 from usergrowth_dagster.sources.suggest import Suggestion, suggest_source
 
 
@@ -56,6 +57,38 @@ def sources_of(project: Project, name: str | None = None) -> tuple[Source, ...]:
             f"{FILE_NAME} has no source {name!r}; it has {known}", code="source.unknown"
         )
     return chosen
+
+
+@dataclass(frozen=True)
+class PresetLook:
+    """One landing table that a preset fills.
+
+    Attributes:
+        preset: its name.
+        title: what the export is.
+        table: the landing table.
+        file: the file of the export that fills it.
+        documentation: pages that describe the format.
+    """
+
+    preset: str
+    title: str
+    table: str
+    file: str
+    documentation: tuple[str, ...]
+
+
+def known_presets() -> tuple[PresetLook, ...]:
+    """The exports that sources.yml can name, by name and landing table.
+
+    Raises:
+        SetUpError: a file of a preset cannot be read.
+    """
+    return tuple(
+        PresetLook(preset.name, preset.title, table, export.file, preset.documentation)
+        for preset in presets().values()
+        for table, export in preset.fills.items()
+    )
 
 
 def suggest(

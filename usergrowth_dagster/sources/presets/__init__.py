@@ -1,0 +1,1 @@
+"""Exports that are known: one YAML file each, which describes how its rows become landing rows."""
