@@ -58,9 +58,12 @@ ErrorCode = Literal[
     "setting.invalid",
     "setting.missing",
     "setting.unknown",
+    "source.dropped",
+    "source.emptied",
     "source.gone",
     "source.invalid",
     "source.unknown",
+    "source.unreachable",
     "source.unreadable",
     "sql_model.invalid",
     "store.busy",
@@ -132,7 +135,7 @@ CODES: Mapping[ErrorCode, CodeText] = {
         "Correct the variable or the line of `credentials.toml`, and run `chmod 600` on the file.",
     ),
     "credential.missing": CodeText(
-        "A gateway needs a credential that is not set.",
+        "A gateway or a database needs a credential that is not set.",
         "Set the variable, or add a line to `credentials.toml` in the home.",
     ),
     "database.newer": CodeText(
@@ -287,9 +290,17 @@ CODES: Mapping[ErrorCode, CodeText] = {
         "The settings file has a name that is no setting.",
         "Check the spelling against the reference of the settings.",
     ),
+    "source.dropped": CodeText(
+        "The connection to the database of a source was lost while rows were read.",
+        "Run the command again: it goes on behind the rows that stand.",
+    ),
+    "source.emptied": CodeText(
+        "A table that had rows has none.",
+        "Bring its rows back, or take it as it is with `usergrowth sources land NAME --reread`.",
+    ),
     "source.gone": CodeText(
-        "The files of a source are not there.",
-        "Correct `from` in sources.yml, or bring the files; what has landed stays.",
+        "The files or the table of a source are not there.",
+        "Correct `from` or `database` in sources.yml, or bring them; what has landed stays.",
     ),
     "source.invalid": CodeText(
         "A key or an expression of sources.yml breaks a rule.",
@@ -299,9 +310,14 @@ CODES: Mapping[ErrorCode, CodeText] = {
         "sources.yml has no source of that name.",
         "`usergrowth sources check` lists the sources.",
     ),
+    "source.unreachable": CodeText(
+        "The database of a source cannot be reached, or does not let its user in.",
+        "Correct `database` in sources.yml, the password or the server; what has landed stays.",
+    ),
     "source.unreadable": CodeText(
         "The rows of a source cannot be read.",
-        "Correct `read` in sources.yml, or the file at the place that the message names.",
+        "Correct `read` or `database` in sources.yml, or the file at the place that the message "
+        "names.",
     ),
     "sql_model.invalid": CodeText(
         "A SQL model, the yml beside it, or a macro breaks its format.",

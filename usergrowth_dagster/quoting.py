@@ -1,8 +1,8 @@
 """Names, texts and lists of texts as SQL has them: the one module that quotes.
 
 A name goes between double quotes and a text between single ones; the quote itself is doubled, and
-nothing else is special. DuckDB, SQLite and PostgreSQL agree on that. No quoting can carry what an
-engine does not hold at all, such as NUL in PostgreSQL.
+nothing else is special. DuckDB, SQLite and PostgreSQL agree on that; MySQL puts names between
+backquotes. No quoting can carry what an engine does not hold at all, such as NUL in PostgreSQL.
 
 A path is quoted by :func:`usergrowth_dagster.data.storage.file_literal`, since DuckDB reads ``*``
 in it.
@@ -18,6 +18,15 @@ def identifier(name: str) -> str:
     "the ""best"" users"
     """
     return '"' + name.replace('"', '""') + '"'
+
+
+def backquoted(name: str) -> str:
+    """The name of a table or column in MySQL, whatever the mode of its server is.
+
+    >>> print(backquoted("the `best` users"))
+    `the ``best`` users`
+    """
+    return "`" + name.replace("`", "``") + "`"
 
 
 def literal(text: str | None) -> str:

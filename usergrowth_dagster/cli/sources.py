@@ -98,14 +98,21 @@ def preview(
 
 
 @group.command()
-def land(name: Name = None, as_json: Json = False, home: Home = None) -> None:
+def land(
+    name: Name = None,
+    reread: Annotated[
+        bool, typer.Option("--reread", help="Read all rows of a database anew, not the new ones.")
+    ] = False,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
     """Write the landing files of all days that are over and not up to date."""
     from usergrowth_dagster.homes.home import open_home
     from usergrowth_dagster.project import Project
     from usergrowth_dagster.views.sources import land_sources
 
     page = Page(as_json)
-    landed = land_sources(Project(open_home(home)), name)
+    landed = land_sources(Project(open_home(home)), name, reread=reread)
     page.table(
         "sources",
         ("source", "table", "files", "days landed", "unchanged", "waiting", "rows"),
@@ -122,6 +129,23 @@ def land(name: Name = None, as_json: Json = False, home: Home = None) -> None:
             for one in landed.landings
         ],
     )
+    pulls = [(one.source, one.pull) for one in landed.landings if one.pull is not None]
+    if pulls:
+        page.table(
+            "databases",
+            ("source", "rows read", "new", "replaced", "rows held", "cursor"),
+            [
+                (
+                    source,
+                    pull.rows_read,
+                    pull.rows_new,
+                    pull.rows_replaced,
+                    pull.rows_held,
+                    pull.cursor,
+                )
+                for source, pull in pulls
+            ],
+        )
     for one in landed.landings:
         for sentence in one.notes():
             page.say(f"{one.source}: {sentence}")

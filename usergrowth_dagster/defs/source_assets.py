@@ -11,6 +11,7 @@ from usergrowth_dagster.defs.metadata import OWNER, day_list
 from usergrowth_dagster.defs.partitions import partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.sources.databases.pull import Pull
 from usergrowth_dagster.sources.definition import FILE_NAME, Source, read_sources
 from usergrowth_dagster.sources.land import SourceLanding, land_source
 
@@ -60,10 +61,10 @@ def _source_asset(source: Source, partitions: dg.PartitionsDefinition[str]) -> d
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name="landing",
-        kinds={"duckdb", "parquet"},
+        kinds={source.database.dialect if source.database else "duckdb", "parquet"},
         owners=[OWNER],
         description=f"Landing files {source.fills}/ds=yyyymmdd/source-{source.name}.parquet, made "
-        f"from {', '.join(source.from_)} as {FILE_NAME} says. A day is written when it is over and "
+        f"from {source.rows_from} as {FILE_NAME} says. A day is written when it is over and "
         "a file with rows of it is new or changed.",
         metadata={"dagster/column_schema": contract_schema(source.contract)},
         check_specs=[check],
@@ -102,9 +103,24 @@ def _metadata(landing: SourceLanding) -> dict[str, Any]:
         "rows_left_out": landing.duplicates,
         "rows_without_day": landing.without_day,
     }
+    if landing.newest is not None:
+        metadata["newest_day"] = landing.newest.isoformat()
+    if landing.pull is not None:
+        metadata |= _pull_metadata(landing.pull)
     if landing.landed:
         metadata["landed"] = day_list(list(landing.landed))
     return metadata
+
+
+def _pull_metadata(pull: Pull) -> dict[str, Any]:
+    return {
+        "rows_pulled": pull.rows_read,
+        "rows_new": pull.rows_new,
+        "rows_replaced": pull.rows_replaced,
+        "rows_held": pull.rows_held,
+        "cursor": pull.cursor or "none: all rows are read",
+        "pulled_at": dg.MetadataValue.timestamp(pull.at),
+    }
 
 
 def _broken_asset(partitions: dg.PartitionsDefinition[str], home: Path) -> dg.AssetsDefinition:

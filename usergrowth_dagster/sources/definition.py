@@ -11,6 +11,8 @@
         str: {country: country}
         where: customer is not null
 
+Instead of ``from``, ``database`` names a table (:mod:`databases.keys`).
+
 Paths are relative to the file. Expressions are DuckDB's, one an entry; :mod:`expressions` says what
 they may hold. The classes here are the format. An entry with a ``preset`` takes the keys that it
 leaves out from :mod:`presets` before it is checked.
@@ -33,9 +35,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from usergrowth_dagster.data.contracts import CONTRACTS, Contract
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.sources.databases.keys import DatabaseKeys, is_database_url
 from usergrowth_dagster.sources.presets.registry import with_presets
 from usergrowth_dagster.yaml_file import explain, read_mapping, read_text
 
@@ -133,6 +137,10 @@ def _texts(value: Any) -> Any:
 Expressions = Annotated[dict[str, str], BeforeValidator(_texts)]
 
 
+def _rule(key: str, rule: str) -> PydanticCustomError:
+    return PydanticCustomError("key_rule", "{rule}", {"key": key, "rule": rule})
+
+
 class Source(_Keys):
     """One source of one landing table."""
 
@@ -145,7 +153,12 @@ class Source(_Keys):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="of the source, once")
     fills: Literal["user", "item", "behavior", "operation"] = Field(description="landing table")
     from_: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
-        alias="from", min_length=1, description="file, or pattern such as logs/*.csv.gz; or a list"
+        (), alias="from", description="file, or pattern such as logs/*.csv.gz; or a list"
+    )
+    database: DatabaseKeys | None = Field(
+        None,
+        description="a table or a query of PostgreSQL, MySQL or MariaDB, instead of from",
+        exclude=True,  # as long as the rows stay, it does not matter where they come from
     )
     format: Format | None = Field(None, description="csv, json or parquet; default: by the ending")
     read: ReadKeys = ReadKeys()
@@ -168,6 +181,11 @@ class Source(_Keys):
     hours: bool = Field(True, description="whether a behavior's hour becomes a key hh00 to hh23")
 
     @property
+    def rows_from(self) -> str:
+        """Where the rows come from, for people."""
+        return ", ".join(self.from_) if self.database is None else self.database.shown
+
+    @property
     def contract(self) -> Contract:
         """The contract of the landing table that the source fills."""
         return CONTRACTS[self.fills]
@@ -177,6 +195,18 @@ class Source(_Keys):
         if self.day.snapshot != "start":
             return self
         return self.model_copy(update={"day": DayKeys(snapshot=first)})
+
+    @model_validator(mode="after")
+    def _has_rows(self) -> "Source":
+        if any(map(is_database_url, self.from_)):
+            raise _rule("from", "a database stands under database, as url and table")
+        if not self.from_ and self.database is None:
+            raise _rule("from", "required, but missing; a table stands under database instead")
+        if self.from_ and self.database is not None:
+            raise ValueError("give from or database, one of them")
+        if self.database is not None and (self.format or self.read != ReadKeys()):
+            raise ValueError("format and read are of files; a database has neither")
+        return self
 
     @model_validator(mode="after")
     def _fits_the_contract(self) -> "Source":

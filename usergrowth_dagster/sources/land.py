@@ -10,18 +10,20 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import groupby
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any
 
 from usergrowth_dagster.data.storage import Storage, StoredFile
 from usergrowth_dagster.quoting import identifier
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.sources.definition import Source
+from usergrowth_dagster.sources.databases.pull import Pull, alone, pull_table, sample_table
+from usergrowth_dagster.sources.definition import FILE_NAME, Source
 from usergrowth_dagster.sources.files import (
     FILE_COLUMN,
     format_of,
@@ -43,6 +45,9 @@ SOURCE_VERSION = 1
 
 STATE = "_sources"
 """Folder of the storage with what is known of each source."""
+
+SAMPLE_ROWS = 10_000
+"""Rows of a database that are read to look at it."""
 
 _USUAL_DAYS = 14  # days whose median is the usual number of rows
 _SAVE_DAYS = 50  # days written between two notes of what stands
@@ -83,6 +88,10 @@ class SourceState:
             for day, of_rows in hashes.items()
         }
 
+    def made_from_none(self) -> str:
+        """The hash of what a day without rows is made from."""
+        return hashlib.sha256(f"{self.definition} 0".encode()).hexdigest()[:16]
+
     def forget_renamed(self, gone: Collection[str], new: Collection[str]) -> set[str]:
         """Forget files that are there under a new name; returns those that are gone for good.
 
@@ -117,6 +126,8 @@ class SourceLanding:
         waiting: days that were not written, with the reason.
         kept: days that stand although no file holds rows of them any more.
         elsewhere: days that are not up to date and were not asked for.
+        newest: the last day that the source has rows of.
+        pull: what was read from its database; None for files.
     """
 
     source: str
@@ -133,10 +144,12 @@ class SourceLanding:
     waiting: Mapping[date, str] = field(default_factory=dict)
     kept: tuple[date, ...] = ()
     elsewhere: int = 0
+    newest: date | None = None
+    pull: Pull | None = None
 
     def notes(self) -> list[str]:
         """What did not land, and why, a sentence each."""
-        notes = []
+        notes = self.pull.notes() if self.pull else []
         if self.without_day:
             notes.append(f"{self.without_day:,} rows have no day and do not land")
         if self.duplicates:
@@ -172,6 +185,7 @@ class OpenSource:
         readable: by the path that the engine reads, the file's URI.
         columns: DuckDB type of each column of its files.
         sql: how its rows become landing rows.
+        pull: what was read from its database; None for files, and for a sample.
     """
 
     source: Source
@@ -181,6 +195,12 @@ class OpenSource:
     readable: Mapping[str, str]
     columns: Mapping[str, str]
     sql: RowSql
+    pull: Pull | None = None
+
+    @property
+    def sees_deleted(self) -> bool:
+        """Whether rows that the source has no more are known to be gone."""
+        return self.source.database is not None and self.source.database.cursor is None
 
     def relation(self, uris: Iterable[str] | None = None) -> str:
         """The rows of all files, or of some."""
@@ -190,26 +210,68 @@ class OpenSource:
 
 
 @contextmanager
-def open_source(settings: Settings, source: Source, folder: Path) -> Iterator[OpenSource]:
+def open_source(
+    settings: Settings,
+    source: Source,
+    folder: Path,
+    pull: Pull | None = None,
+    sample_rows: int = SAMPLE_ROWS,
+) -> Iterator[OpenSource]:
     """Open a source's files and check its expressions.
 
     Args:
         settings: the business time zone, and limits of the engine.
         source: the source.
         folder: what its relative patterns start from.
+        pull: what was read from its database; without it some rows are read.
+        sample_rows: how many.
 
     Raises:
         UserError: no files, files that cannot be read, or an expression that breaks a rule.
     """
     source = source.on_first_day(settings.start_date)
-    files = matching_files(source, folder)
-    kind = format_of(source, files)
-    with open_engine(settings) as engine, readable_files(source, files) as readable:
+    with (
+        _files(source, folder, pull, sample_rows) as files,
+        open_engine(settings) as engine,
+        _readable(source, files) as readable,
+    ):
+        kind = "parquet" if source.database else format_of(source, files)
         reach(engine, files)
         relation = relation_sql(engine, source, list(readable), kind)
         columns = source_columns(engine, source, relation)
+        if pull is not None:  # columns that the table had once are there no more
+            columns = {name: columns[name] for name in pull.columns}
         sql = row_sql(engine, source, columns, settings.zone)
-        yield OpenSource(source, engine, kind, files, readable, columns, sql)
+        yield OpenSource(source, engine, kind, files, readable, columns, sql, pull)
+
+
+@contextmanager
+def _files(
+    source: Source, folder: Path, pull: Pull | None, sample_rows: int
+) -> Iterator[Sequence[StoredFile]]:
+    """The files that hold a source's rows: its own, or what was read from its database."""
+    if source.database is None:
+        yield matching_files(source, folder)
+    elif pull is not None:
+        yield pull.files
+    else:
+        with TemporaryDirectory(prefix="usergrowth-source-") as scratch:
+            file = Path(scratch) / "sample.parquet"
+            with sample_table(source.database, folder, _place(source), sample_rows, file):
+                pass
+            yield [StoredFile(file.name, str(file), file.stat().st_size, "")]
+
+
+def _readable(
+    source: Source, files: Sequence[StoredFile]
+) -> AbstractContextManager[Mapping[str, str]]:
+    if source.database is None:
+        return readable_files(source, files)
+    return nullcontext({file.uri: file.uri for file in files})
+
+
+def _place(source: Source) -> str:
+    return f"{FILE_NAME}: source {source.name}"
 
 
 def land_source(
@@ -219,6 +281,8 @@ def land_source(
     source: Source,
     folder: Path,
     days: Collection[date] | None = None,
+    *,
+    reread: bool = False,
 ) -> SourceLanding:
     """Write the landing files of the days of a source that are over and not up to date.
 
@@ -229,12 +293,20 @@ def land_source(
         source: the source.
         folder: what its relative patterns start from.
         days: the days that may be written; None: all.
+        reread: whether all rows of a database are read anew.
 
     Raises:
         UserError: the source cannot be read; what has landed stays.
     """
-    with open_source(settings, source, folder) as opened:
-        return _Landing(settings, landing, state, opened).run(days)
+    database = source.database
+    with nullcontext() if database is None else alone(settings.home, source.name):
+        pull = (
+            None
+            if database is None
+            else pull_table(settings, database, source.name, folder, _place(source), anew=reread)
+        )
+        with open_source(settings, source, folder, pull) as opened:
+            return _Landing(settings, landing, state, opened).run(days)
 
 
 class _Landing:
@@ -256,6 +328,8 @@ class _Landing:
         gone = self._count_rows()
         rows = self.state.rows_by_day()
         made_from = self.state.made_from()
+        if self.opened.sees_deleted:  # a day that the table has no rows of any more
+            made_from = {day: self.state.made_from_none() for day in self.state.landed} | made_from
         days = {date.fromisoformat(day): digest for day, digest in sorted(made_from.items())}
         all_stale = {day: digest for day, digest in days.items() if not self._stands(day, digest)}
         stale = {day: d for day, d in all_stale.items() if wanted is None or day in wanted}
@@ -284,6 +358,8 @@ class _Landing:
             kept=tuple(
                 sorted(map(date.fromisoformat, self.state.landed.keys() - made_from.keys()))
             ),
+            newest=max((date.fromisoformat(day) for day in rows if day), default=None),
+            pull=self.opened.pull,
         )
 
     def _why_wait(self, day: date, gone: Collection[str], rows: Mapping[str, int]) -> str:
@@ -339,6 +415,10 @@ class _Landing:
         fresh = [u for u, f in now.items() if self.state.files.get(u, {}).get("tag") != f.tag]
         new = now.keys() - self.state.files.keys()
         gone = self.state.files.keys() - now.keys()
+        if self.opened.pull is not None:  # other parts hold their rows
+            for uri in gone:
+                del self.state.files[uri]
+            gone = set()
         if not fresh:
             return gone
         sql = self.opened.sql
@@ -372,11 +452,12 @@ class _Landing:
     def _not_numbers(self, todo: Mapping[date, str]) -> dict[str, int]:
         """Texts of some days that should be numbers and are none, by key."""
         conditions = self.opened.sql.not_numbers
-        if not conditions or not todo:
+        uris = self._uris_of(todo)
+        if not conditions or not uris:
             return {}
         counts = ", ".join(f"count(*) filter (where {sql})" for sql in conditions.values())
         (row,) = self._rows(
-            f"select {counts} from {self.opened.relation(self._uris_of(todo))} "
+            f"select {counts} from {self.opened.relation(uris)} "
             f"where ({self.opened.sql.where}) and {_among(self.opened.sql.day, todo)}"
         )
         return {key: count for key, count in zip(conditions, row, strict=True) if count}
@@ -387,21 +468,29 @@ class _Landing:
         if not todo:
             self._save()
             return written
-        select = self.opened.sql.select(
-            self.opened.relation(self._uris_of(todo)), _among("ds", todo)
-        )
         try:
-            for day, batches in self._by_day(f"{select} order by ds"):
+            for day, batches in self._by_day(todo):
                 written[day] = self._write_day(day, batches)
                 self.state.landed[day.isoformat()] = todo[day], written[day]
                 if len(written) % _SAVE_DAYS == 0:
                     self._save()
+            for day in todo.keys() - written.keys():
+                written[day] = self._write_day(day, iter(()))
+                self.state.landed[day.isoformat()] = todo[day], 0
         finally:
             self._save()
         return written
 
-    def _by_day(self, sql: str) -> Iterator[tuple[date, Iterator["pa.RecordBatch"]]]:
-        reader = run_reading(self.source, lambda: self.opened.engine.stream(sql))
+    def _by_day(
+        self, todo: Mapping[date, str]
+    ) -> Iterator[tuple[date, Iterator["pa.RecordBatch"]]]:
+        uris = self._uris_of(todo)
+        if not uris:
+            return
+        select = self.opened.sql.select(self.opened.relation(uris), _among("ds", todo))
+        reader = run_reading(
+            self.source, lambda: self.opened.engine.stream(f"{select} order by ds")
+        )
 
         def parts() -> Iterator[tuple[date, "pa.RecordBatch"]]:
             import pyarrow.compute as pc

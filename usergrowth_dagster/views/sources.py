@@ -22,9 +22,9 @@ class SourceLook:
     Attributes:
         source: its name.
         table: the landing table that it fills.
-        format: csv, json or parquet.
-        files: how many files its patterns name.
-        columns: DuckDB type of each column of its files.
+        format: csv, json or parquet; postgresql or mysql.
+        files: how many files its patterns name; none for a database.
+        columns: DuckDB type of each column of its files or its table.
     """
 
     source: str
@@ -130,8 +130,11 @@ def check_sources(project: Project, name: str | None = None) -> Sources:
     for source in sources_of(project, name):
         try:
             with open_source(project.settings, source, project.settings.home) as opened:
-                files, columns = len(opened.files), dict(opened.columns)
-                looks.append(SourceLook(source.name, source.fills, opened.kind, files, columns))
+                database = source.database
+                kind = opened.kind if database is None else database.dialect
+                files = len(opened.files) if database is None else 0
+                columns = dict(opened.columns)
+                looks.append(SourceLook(source.name, source.fills, kind, files, columns))
         except UserError as error:
             failures.append(str(error))
     return Sources(looks=tuple(looks), failures=tuple(failures))
@@ -150,8 +153,10 @@ def preview_source(project: Project, name: str, rows: int) -> tuple[list[str], l
         return [*opened.sql.columns, "ds"], [list(row) for row in found]
 
 
-def land_sources(project: Project, name: str | None = None) -> Sources:
+def land_sources(project: Project, name: str | None = None, *, reread: bool = False) -> Sources:
     """Land every source; one that fails does not keep the others from landing.
+
+    With ``reread`` all rows of a database are read anew.
 
     Raises:
         UserError: sources.yml cannot be read.
@@ -161,7 +166,10 @@ def land_sources(project: Project, name: str | None = None) -> Sources:
         try:
             home = project.settings.home
             landings.append(
-                land_source(project.settings, project.landing, project.state, source, home)
+                land_source(
+                    *(project.settings, project.landing, project.state, source, home),
+                    reread=reread,
+                )
             )
         except UserError as error:
             failures.append(str(error))

@@ -1,0 +1,1 @@
+"""Tables of PostgreSQL and MySQL as sources: what is new in them is copied into the home."""
