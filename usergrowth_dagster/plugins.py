@@ -71,9 +71,9 @@ def loaded(group: str) -> Mapping[str, Any]:
 def _entries(group: str) -> Iterator[tuple[str, EntryPoint]]:
     """Entry points with the names of their packages."""
     installed = [(_package_of(point), point) for point in entry_points(group=group)]
-    own = checkout_entries(Path(__file__).resolve().parent.parent, group)
-    if own is not None:
-        for name, value in own.items():
+    declared = checkout_entries(Path(__file__).resolve().parent.parent, group)
+    if declared is not None:
+        for name, value in declared.items():
             yield _PACKAGE, EntryPoint(name, value, group)
         installed = [pair for pair in installed if pair[0] != _PACKAGE]
     yield from sorted(installed, key=lambda pair: (pair[0] != _PACKAGE, pair[0], pair[1].name))

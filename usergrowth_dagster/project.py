@@ -38,7 +38,7 @@ class Project:
 
     Args:
         settings: the home's settings.
-        progress: told how long steps get on.
+        progress: called with how far long steps are.
         run_id: the Dagster run that works, kept with the models it makes.
     """
 

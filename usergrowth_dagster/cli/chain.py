@@ -56,14 +56,14 @@ def _run_date(
 
     warned: list[str] = []
 
-    def hear(sentence: str) -> None:
+    def note_warning(sentence: str) -> None:
         warned.append(sentence)
         warn(sentence)
 
     if not rehearse:
         last.begin()
     with chain_progress():
-        report = run_date(settings, day, asked=asked, rehearse=rehearse, warn=hear)
+        report = run_date(settings, day, asked=asked, rehearse=rehearse, warn=note_warning)
     if not rehearse and not warned:
         last.keep(report)
     return report

@@ -28,11 +28,11 @@ def dispatch_job() -> dg.JobDefinition:
 
         with user_errors():
             counts = dispatch_due(project.open(), patience=_ROUND)
-        found = counts.as_dict()
-        failures = [*found.pop("stopped"), *found.pop("failed")]
-        context.log.info(", ".join(f"{key} {value}" for key, value in found.items() if value))
+        figures = counts.as_dict()
+        failures = [*figures.pop("stopped"), *figures.pop("failed")]
+        context.log.info(", ".join(f"{key} {value}" for key, value in figures.items() if value))
         if failures:
-            raise dg.Failure("; ".join(failures), metadata=found, allow_retries=False)
+            raise dg.Failure("; ".join(failures), metadata=figures, allow_retries=False)
 
     @dg.job(name=DISPATCH, description="Submit the messages that are due.")
     def job() -> None:
@@ -68,7 +68,7 @@ def dispatch_schedule(settings: Settings, home: str) -> dg.ScheduleDefinition:
 
 
 def stall_sensor(home: str) -> dg.SensorDefinition:
-    """Tell of deliveries that should move and do not."""
+    """Report deliveries that should move and do not."""
 
     @dg.sensor(
         name="stalled_deliveries",

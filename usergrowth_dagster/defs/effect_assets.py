@@ -19,7 +19,7 @@ NAME = "effects"
 CHECK = "every_task_was_measured"
 SPLIT = "sample_ratio"
 APART = "arms_are_kept_apart"
-_TOLD = 10
+_SHOWN = 10
 """Tasks whose figures and picture are in a materialization; the others have a line and a page."""
 
 
@@ -112,22 +112,22 @@ def _metadata(reports: "dict[str, Report]") -> dict[str, Any]:
         for name, r in reports.items()
     ]
     measured = sum(arm.users for r in reports.values() for arm in r.effect.arms[:2])
-    found: dict[str, Any] = {"dagster/row_count": measured, "tasks": len(rows)}
+    metadata: dict[str, Any] = {"dagster/row_count": measured, "tasks": len(rows)}
     if rows:
         header = ("date", "task", "verdict", "what can be concluded", "page")
-        found["by_task"] = data_table(header, rows)
-    newest = sorted(reports.items(), key=lambda item: item[1].effect.execution_date)[-_TOLD:]
+        metadata["by_task"] = data_table(header, rows)
+    newest = sorted(reports.items(), key=lambda item: item[1].effect.execution_date)[-_SHOWN:]
     for name, report in newest:
         effect = concealed(report.effect)
-        found[f"{name}: sentence"] = effect.sentence
-        found[f"{name}: figures"] = data_table(
+        metadata[f"{name}: sentence"] = effect.sentence
+        metadata[f"{name}: figures"] = data_table(
             ("figure", "value", "interval or remark"), figure_rows(effect)
         )
-        found[f"{name}: report"] = dg.MetadataValue.path(str(report.page))
+        metadata[f"{name}: report"] = dg.MetadataValue.path(str(report.page))
         drawn = lift_picture(effect)
         if drawn is not None:
-            found[f"{name}: lift"] = picture(drawn.png(), f"{name}: lift")
-    return found
+            metadata[f"{name}: lift"] = picture(drawn.png(), f"{name}: lift")
+    return metadata
 
 
 def _split(effects: "list[Effect]") -> dg.AssetCheckResult:

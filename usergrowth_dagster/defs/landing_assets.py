@@ -32,7 +32,7 @@ def contract_schema(contract: Contract) -> dg.TableSchema:
 def _metadata(landed: list[LandedDay]) -> dict[str, Any]:
     new = [entry for entry in landed if entry.status == "landed"]
     versions = [entry.version for entry in landed if entry.version is not None]
-    found: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "dagster/row_count": sum(entry.accepted + entry.kept for entry in landed),
         "rows_written": sum(entry.accepted for entry in new),
         "rows_in": sum(entry.rows_in for entry in new),
@@ -43,20 +43,20 @@ def _metadata(landed: list[LandedDay]) -> dict[str, Any]:
         "lines_that_are_no_rows": sum(entry.no_rows for entry in new),
     }
     if versions:
-        found["delta_version"] = max(versions)
+        metadata["delta_version"] = max(versions)
     missing = [entry.day for entry in landed if entry.status == "missing"]
     if missing:
-        found["days_without_files"] = day_list(missing)
+        metadata["days_without_files"] = day_list(missing)
     forgotten = sum(entry.forgotten for entry in new)
     if forgotten:
-        found["rows_of_forgotten_persons"] = forgotten
+        metadata["rows_of_forgotten_persons"] = forgotten
     rejects = [entry for entry in new if entry.quarantined > entry.forgotten]
     if rejects:
-        found["rejects_by_day"] = data_table(
+        metadata["rejects_by_day"] = data_table(
             ("day", "rows in", "accepted", "quarantined"),
             [(e.day, e.rows_in, e.accepted, e.quarantined) for e in rejects[-50:]],
         )
-    return found
+    return metadata
 
 
 def notice_check(notices: Sequence[str]) -> dg.AssetCheckResult:
@@ -130,7 +130,7 @@ def raw_asset(
 
 
 def own_touches_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
-    """The asset of the landing files that tell what our own campaigns sent."""
+    """The asset of the landing files that say what our own campaigns sent."""
 
     @dg.asset(
         name=OWN_TOUCHES,

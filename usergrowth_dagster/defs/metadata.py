@@ -53,7 +53,7 @@ def lineage_metadata(graph: ModelGraph, model: str, home: Path) -> dg.TableColum
 
 def build_metadata(graph: ModelGraph, build: Build, home: Path) -> dict[str, Any]:
     """Metadata of one build of a SQL model."""
-    found: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "dagster/row_count": build.rows_in_all,
         "rows_written": build.rows,
         "dagster/column_lineage": lineage_metadata(graph, build.model, home),
@@ -63,8 +63,8 @@ def build_metadata(graph: ModelGraph, build: Build, home: Path) -> dict[str, Any
         "input_versions": dg.MetadataValue.json(build.inputs),
     }
     if build.version is not None:
-        found["delta_version"] = build.version
-    return found
+        metadata["delta_version"] = build.version
+    return metadata
 
 
 def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
@@ -95,7 +95,7 @@ def drift_metadata(drifts: "Mapping[str, Drift]", settings: Settings) -> dict[st
     """A table and a picture of each task's drift from the training of its model."""
     from usergrowth_dagster.learning.plots import draw_drift
 
-    found: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     bounds = settings.drift_notice, settings.drift_warning
     for task, drift in drifts.items():
         rows = [
@@ -103,9 +103,9 @@ def drift_metadata(drifts: "Mapping[str, Drift]", settings: Settings) -> dict[st
             for s in drift.every()[:_FEATURES_SHOWN]
         ]
         header = ("feature", "index", "chance gives up to", "")
-        found[f"drift: {task}"] = data_table(header, rows)
-        found[f"drift picture: {task}"] = picture(draw_drift(drift, task, *bounds), "drift")
-    return found
+        metadata[f"drift: {task}"] = data_table(header, rows)
+        metadata[f"drift picture: {task}"] = picture(draw_drift(drift, task, *bounds), "drift")
+    return metadata
 
 
 def drift_check(drifts: "Mapping[str, Drift]") -> dg.AssetCheckResult:

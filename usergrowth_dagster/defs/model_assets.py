@@ -67,18 +67,18 @@ def model_asset(
         metadata = build_metadata(graph, result, opened.settings.home)
         if result.immature:
             metadata["days_not_complete_yet"] = day_list(result.immature)
-        found = {test.name: test for test in result.tests}
+        results = {test.name: test for test in result.tests}
         return dg.MaterializeResult(
             metadata=metadata,
             check_results=[
                 dg.AssetCheckResult(
                     check_name=test.name,
-                    passed=test.name not in found or found[test.name].passed,
+                    passed=test.name not in results or results[test.name].passed,
                     severity=(
                         dg.AssetCheckSeverity.ERROR if test.blocking else dg.AssetCheckSeverity.WARN
                     ),
                     metadata={
-                        "failing_rows": found[test.name].failing if test.name in found else 0
+                        "failing_rows": results[test.name].failing if test.name in results else 0
                     },
                 )
                 for test in tests

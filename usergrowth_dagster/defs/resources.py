@@ -19,7 +19,7 @@ _LISTENERS: list[Progress] = []
 
 @contextmanager
 def listen(progress: Progress) -> Iterator[None]:
-    """Tell ``progress`` too, of runs executed in this process meanwhile."""
+    """Report to ``progress`` too how far the runs of this process are, meanwhile."""
     _LISTENERS.append(progress)
     try:
         yield
@@ -27,8 +27,8 @@ def listen(progress: Progress) -> Iterator[None]:
         _LISTENERS.remove(progress)
 
 
-def tell(stage: str, done: int, total: int) -> None:
-    """Tell all listeners how far a stage is."""
+def report_progress(stage: str, done: int, total: int) -> None:
+    """Report to all listeners how far a stage is."""
     for listener in _LISTENERS:
         listener(stage, done, total)
 
@@ -51,7 +51,7 @@ class ProjectResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             if context and (done >= total or now - logged >= LOG_SECONDS):
                 context.log.info(f"{stage}: {done:,} of {total:,}")
                 logged = now
-            tell(stage, done, total)
+            report_progress(stage, done, total)
 
         keep_private()  # Dagster may have started this process itself
         run_id = context.run_id if context else None

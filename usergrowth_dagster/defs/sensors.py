@@ -40,14 +40,14 @@ def upload_sensor(decide: Any) -> dg.SensorDefinition:
 
 
 def failure_sensor(home: str) -> dg.SensorDefinition:
-    """Tell a webhook of failed runs, when one is set."""
+    """Report failed runs to a webhook, when one is set."""
 
     @dg.run_failure_sensor(
         name="tell_of_failures",
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Posts a failed run as JSON to the URL of the setting failure_webhook.",
     )
-    def tell(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
+    def post_failure(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
         url = load_settings(home or None).failure_webhook
         if not url:
             return dg.SkipReason("no failure_webhook is set")
@@ -70,4 +70,4 @@ def failure_sensor(home: str) -> dg.SensorDefinition:
         httpx.post(url, json=body, timeout=10).raise_for_status()
         return None
 
-    return tell
+    return post_failure

@@ -39,7 +39,7 @@ def _run_step(
     more: Callable[[Mapping[str, T]], tuple[dict[str, Any], list[dg.AssetCheckResult]]]
     | None = None,
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Run a step for the tasks of all the run's dates and tell what became of each.
+    """Run a step for the tasks of all the run's dates and report what became of each.
 
     ``more`` gives further metadata and check results for the results by task.
     """
@@ -73,8 +73,8 @@ def _run_step(
     check = dg.AssetCheckResult(
         check_name=CHECK, passed=not failures, metadata={"failures": sentence or "none"}
     )
-    told, checks = more(results) if more else ({}, [])
-    return dg.MaterializeResult(metadata=metadata | told, check_results=[check, *checks])
+    further, checks = more(results) if more else ({}, [])
+    return dg.MaterializeResult(metadata=metadata | further, check_results=[check, *checks])
 
 
 def _task_asset(
@@ -333,11 +333,11 @@ def dispatch_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinit
 
         with user_errors():
             counts = dispatch_due(project.open(context))
-        found = counts.as_dict()
+        figures = counts.as_dict()
         for key in ("stopped", "failed"):
-            if sentences := found.pop(key):
-                found[key] = "; ".join(sentences)
-        return dg.MaterializeResult(metadata={"dagster/row_count": counts.accepted, **found})
+            if sentences := figures.pop(key):
+                figures[key] = "; ".join(sentences)
+        return dg.MaterializeResult(metadata={"dagster/row_count": counts.accepted, **figures})
 
     return dispatched
 

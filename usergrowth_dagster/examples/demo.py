@@ -89,9 +89,9 @@ def _run_stages(chosen: Example, settings: Settings, reports: bool, screen: Scre
     project = Project(settings)
     stages = Stages(screen)
     with stages.stage("write landing files", "Write the data set as landing files"):
-        from usergrowth_dagster.defs.resources import tell
+        from usergrowth_dagster.defs.resources import report_progress
 
-        project.progress = tell
+        project.progress = report_progress
         chosen.write(project)
     with stages.stage("land and make facts", "Land every day through its contract, make facts"):
         _ingest(chosen)

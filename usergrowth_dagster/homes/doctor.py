@@ -275,11 +275,11 @@ def _shared(settings: Settings) -> str:
     Raises:
         UserError: another home has the same tables or the same ledger.
     """
-    own = _stores(settings.home, settings.model_dump(mode="json"))
+    places = _stores(settings.home, settings.model_dump(mode="json"))
     bad: list[str] = []
     harmless: list[str] = []
     for other, stores in _others(settings):
-        for name, place in own.items():
+        for name, place in places.items():
             if stores.get(name) == place:
                 sentence = f"{name} {place} is also that of the home {other}"
                 (harmless if name in ("landing", "mlflow") else bad).append(sentence)
@@ -322,14 +322,14 @@ def _whole(path: Path) -> Path:
 
 def _others(settings: Settings) -> Iterator[tuple[Path, dict[str, str]]]:
     """Other homes: those beside this one, and those that hold one of its stores."""
-    own = _whole(settings.home)
-    near = [path for path in own.parent.iterdir() if path.is_dir()]
+    present = _whole(settings.home)
+    near = [path for path in present.parent.iterdir() if path.is_dir()]
     for place in _stores(settings.home, settings.model_dump(mode="json")).values():
         if "://" not in place:
             near += Path(place).parents
     for home in dict.fromkeys(map(_whole, near)):
         config = home / CONFIG_NAME
-        if home == own or not config.is_file():
+        if home == present or not config.is_file():
             continue
         try:
             values = tomllib.loads(config.read_text(encoding="utf-8-sig"))

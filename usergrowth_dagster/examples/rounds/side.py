@@ -36,9 +36,9 @@ class Side:
 
     def project(self) -> Project:
         """The home, opened as it is today; Dagster is pointed at it."""
-        from usergrowth_dagster.defs.resources import tell
+        from usergrowth_dagster.defs.resources import report_progress
 
-        return Project(open_home(self.home), tell)
+        return Project(open_home(self.home), report_progress)
 
     def world(self, project: Project) -> LivingWorld:
         """The world, as it answers this policy."""

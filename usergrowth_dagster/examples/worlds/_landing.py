@@ -117,11 +117,11 @@ def _csv_days(
     con: "DuckDBPyConnection", table: str, where: str, order: str
 ) -> Iterator[tuple[date, bytes]]:
     header = ",".join(COLUMNS[table])
-    found = con.execute(
+    days = con.execute(
         f"select ds, string_agg({csv_lines(table)}, chr(10) order by {order}) "
         f"from landing_{table} where {where} group by ds order by ds"
     ).fetchall()
-    return ((day, f"{header}\n{lines}\n".encode()) for day, lines in found)
+    return ((day, f"{header}\n{lines}\n".encode()) for day, lines in days)
 
 
 def _parquet_days(

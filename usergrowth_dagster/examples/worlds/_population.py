@@ -157,9 +157,9 @@ def draw_items(users: Users, who: Array, counter: Array, items: int, purpose: in
         Item numbers, shape (m,). Within a category the chance falls like 1 / rank.
     """
     key = users.key[who]
-    own = uniform(key, purpose, counter) < 0.6
+    from_favorite = uniform(key, purpose, counter) < 0.6
     other = np.floor(CATEGORIES * uniform(key, purpose + 1, counter)).astype(np.int64)
-    category = np.minimum(np.where(own, users.favorite[who], other), items - 1)
+    category = np.minimum(np.where(from_favorite, users.favorite[who], other), items - 1)
     ranks = (items - 1 - category) // CATEGORIES + 1
     rank = np.floor((ranks + 1.0) ** uniform(key, purpose + 2, counter)).astype(np.int64) - 1
     return np.asarray(category + CATEGORIES * np.minimum(rank, ranks - 1))

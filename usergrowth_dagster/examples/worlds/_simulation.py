@@ -250,12 +250,12 @@ def _with_answer(
     """Add the state that a touch finds, and the chances that a text brings or keeps away."""
     who, item, copy = touch["who"], touch["item"], touch["copy"]
     works = np.where(item % CATEGORIES == users.favorite[who], 1.25, 0.75) * (1 + 0.3 * copy)
-    found = state[who]
+    states = state[who]
     return {
         **touch,
-        "state": found,
-        "boost": np.minimum(strength * users.boost[who] * _BOOST[found] * works, 0.95),
-        "annoy": np.minimum(strength * users.annoy[who] * _ANNOY[found], 0.95),
+        "state": states,
+        "boost": np.minimum(strength * users.boost[who] * _BOOST[states] * works, 0.95),
+        "annoy": np.minimum(strength * users.annoy[who] * _ANNOY[states], 0.95),
     }
 
 
@@ -319,7 +319,7 @@ def live(
     died = np.where(state == 3, -1, NEVER)
     last_seen = np.full(n, NEVER)
     spell = _Spell(*(np.full(n, NEVER) for _ in range(3)))
-    found: list[dict[str, Array]] = []
+    touches: list[dict[str, Array]] = []
     answers: list[dict[str, Array]] = []
     for day in range(calendar.days):
         outside = _with_answer(users, state, _of_day(asked, day), strength)
@@ -332,9 +332,9 @@ def live(
         free = (users.registered < day) & (spell.busy_until < day) & (day >= _FIRST_TOUCH)
         free &= own_until is None or day < own_until
         drawn = _touch(users, state, day - last_seen, free, day, items)
-        own = _with_answer(users, state, drawn, strength)
-        spell.hold(own["who"], day, window)
-        for touch, kept in ((own, found), (outside, answers)):
+        candidates = _with_answer(users, state, drawn, strength)
+        spell.hold(candidates["who"], day, window)
+        for touch, kept in ((candidates, touches), (outside, answers)):
             spell.text(users, touch, day, window)
             kept.append(touch)
         before, state = state, _move(users, state, day)
@@ -343,8 +343,8 @@ def live(
         died = np.where((state == 3) & (before != 3), day, died)
         mean = _sessions_mean(users, calendar, everyone, day) * _PACE[state]
         count = _poisson(mean, uniform(users.key, _PURPOSE["sessions"], day))
-        held = (spell.away_until >= day) & (spell.busy_until - window < day)
-        count = np.where(held, 0, count)
+        is_away = (spell.away_until >= day) & (spell.busy_until - window < day)
+        count = np.where(is_away, 0, count)
         count = np.maximum(count, called | (users.registered == day))
         sessions[day] = count
         last_seen = np.where(count > 0, day, last_seen)
@@ -352,16 +352,16 @@ def live(
     return Lives(
         sessions,
         died,
-        _truth(users, calendar, sessions, found, window),
+        _truth(users, calendar, sessions, touches, window),
         _truth(users, calendar, sessions, answers, window) if asked is not None else None,
     )
 
 
 def _truth(
-    users: Users, calendar: Calendar, sessions: Array, found: list[dict[str, Array]], window: int
+    users: Users, calendar: Calendar, sessions: Array, touches: list[dict[str, Array]], window: int
 ) -> Touches:
     """Join the days' touches and add the exact chances and what came of them."""
-    all_days = {name: np.concatenate([touch[name] for touch in found]) for name in found[0]}
+    all_days = {name: np.concatenate([touch[name] for touch in touches]) for name in touches[0]}
     boost, annoy = all_days.pop("boost"), all_days.pop("annoy")
     who, day = all_days["who"], all_days["day"]
     p0 = chance_of_return(users, calendar, who, day, all_days["state"], window)

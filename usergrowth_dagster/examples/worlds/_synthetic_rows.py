@@ -171,10 +171,10 @@ def bind(
         con.unregister("incoming")
     begin = f"date '{start}'"
     listed = ", ".join(f"date '{day}'" for day in snapshots)
-    told = "' propensity:' || if(treated, propensity, 1 - propensity)"
+    chance = "' propensity:' || if(treated, propensity, 1 - propensity)"
     numbers = f"{_HOUR} || ' messages:' || (1 + copy)"
     if held_out:
-        numbers = f"if(treated, {numbers} || {told}, ltrim({told}))"
+        numbers = f"if(treated, {numbers} || {chance}, ltrim({chance}))"
     statements = {
         "landing_user": f"""
             select {USER_ID} as user_id, nullif(gender, 0) as gender, nullif(age, -1) as age,

@@ -321,15 +321,15 @@ def write_population(landing: Storage, task: str, execution_date: date, campaign
         UserError: there is no such campaign.
     """
     with _connect() as con:
-        found = con.execute(
+        coupon_rows = con.execute(
             "select coupons, end_day from campaign_items where campaign_id = ?",
             [campaign],
         ).fetchall()
-        if not found:
+        if not coupon_rows:
             raise UserError(
                 f"there is no campaign {campaign}; choose one of 1 to 27", code="command.invalid"
             )
-        coupons, until = found[0]
+        coupons, until = coupon_rows[0]
         lines = con.execute(
             f"""
             select concat_ws(',', household_id, 'campaign-{campaign}',

@@ -57,7 +57,7 @@ class LivingWorld:
 
         Texts of ``first`` and later days are the future of the days before, which stay as they
         landed; a file that holds the same bytes already is left alone. The texts themselves are not
-        landed: whoever sent them tells of them.
+        landed: whoever sent them lands them.
 
         Args:
             texts: all texts up to ``last``, with the columns :data:`ASKED_COLUMNS`.
@@ -95,8 +95,8 @@ class LivingWorld:
                 )
                 name = _NAME.replace(".", f"-{number:04d}.")
                 for table in ("user", "behavior", "operation"):
-                    found, _ = write_days(con, self.landing, table, name=name, order="n, seq")
-                    rows[table] += found
+                    written, _ = write_days(con, self.landing, table, name=name, order="n, seq")
+                    rows[table] += written
                 if progress:
                     progress("users", int(users.index[-1]) + 1, world.users)
         return rows
@@ -110,11 +110,11 @@ class LivingWorld:
         """
         end = self.world.day_of(day)
         with connect() as con:
-            found = [
+            active = [
                 users.index[(lives.sessions[max(0, end - days) :] > 0).any(axis=0)]
                 for users, lives in self._lives(con, no_texts(), end)
             ]
-        return np.concatenate(found)
+        return np.concatenate(active)
 
     def chances(self, asked: "pa.Table", texts: "pa.Table") -> "pa.Table":
         """What texts would do, exactly: in the world in which ``texts`` were sent.
@@ -238,13 +238,15 @@ def _days(texts: "pa.Table") -> list[date]:
 def _chunk(con: "DuckDBPyConnection", users: Users) -> Asked:
     """Texts and questions for a chunk of users, ordered by day and user."""
     first, last = int(users.index[0]), int(users.index[-1])
-    found = con.execute(
+    columns = con.execute(
         f"select n - {first} as who, day, item, copy, texted from _all "
         f"where n between {first} and {last} order by day, n, item, copy"
     ).fetchnumpy()
-    kinds = {name: np.asarray(found[name]).astype(np.int64) for name in ("who", "day", "item")}
+    kinds = {name: np.asarray(columns[name]).astype(np.int64) for name in ("who", "day", "item")}
     return Asked(
-        **kinds, copy=np.asarray(found["copy"]).astype(np.int64), texted=np.asarray(found["texted"])
+        **kinds,
+        copy=np.asarray(columns["copy"]).astype(np.int64),
+        texted=np.asarray(columns["texted"]),
     )
 
 
