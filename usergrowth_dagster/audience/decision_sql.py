@@ -141,7 +141,7 @@ cut as (
 
 def _arms_cte(policy: Policy, holdout: Holdout, global_holdout: Holdout) -> str:
     """``arms``, from ``walked``, ``cut`` and ``luck``."""
-    held, treated = (
+    control_chance, treatment_chance = (
         f"cast('{propensity(holdout, arm, global_holdout)!r}' as double)"
         for arm in ("control", "treatment")
     )
@@ -158,9 +158,9 @@ arms as (
             when explored then 'explored' else {policy.outside_sql()}
         end as outcome,
         case
-            when chosen and is_held then {held}
-            when chosen then {treated}
-            when explored then chance * {treated} else 1 - chance * {treated}
+            when chosen and is_held then {control_chance}
+            when chosen then {treatment_chance}
+            when explored then chance * {treatment_chance} else 1 - chance * {treatment_chance}
         end as propensity,
         case when chosen and is_global then 'global' when chosen and is_held then 'campaign' end
             as holdout

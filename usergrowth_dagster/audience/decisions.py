@@ -177,7 +177,7 @@ def _check_input(
     engine: Engine, relation: str, known: Mapping[str, str], policy: Policy, holdout: Holdout
 ) -> int:
     """The number of rows, when the relation is as :func:`decide` asks."""
-    own = literals(outcome for outcome in OUTCOMES if outcome not in CONTENT_OUTCOMES)
+    reserved = literals(outcome for outcome in OUTCOMES if outcome not in CONTENT_OUTCOMES)
     unpriced = "cost is null" if isinstance(policy, Budget | Money) else "false"
     for column, wanted in ((UPLIFT, policy.by_uplift), ("stratum", bool(holdout.strata))):
         if wanted and column not in known:
@@ -191,7 +191,7 @@ def _check_input(
                 or not isfinite(cast(coalesce({uplift}, 0) as double))),
             count(*) filter (where cost < 0 or not isfinite(cost)
                 or ({unpriced} and content_problem is null)),
-            count(*) filter (where content_problem in ({own})),
+            count(*) filter (where content_problem in ({reserved})),
             count(*) filter (where {stratum} is null)
         from {identifier(relation)}""")[0]
     faults = {

@@ -90,8 +90,8 @@ def screened_ctes(relation: str, channel: Channel = "sms") -> str:
             with its optional columns.
         channel: what the column ``phone`` holds: phone numbers, or e-mail addresses.
     """
-    told = "'+'" if channel == "sms" else "'@'"
-    is_address = f"contains(address, {told})"
+    mark = "'+'" if channel == "sms" else "'@'"
+    is_address = f"contains(address, {mark})"
     return f"""
 cleaned as (
     select *,

@@ -65,8 +65,8 @@ def check_output_folder(landing: Storage, path: str, task_id: str, *, state: Sto
             code="output.foreign",
         )
     files = landing.files(folder, deep=True)
-    own = f"{folder}/{FILE_NAME}"
-    foreign = [entry.path for entry in files if entry.path != own]
+    file = f"{folder}/{FILE_NAME}"
+    foreign = [entry.path for entry in files if entry.path != file]
     # Folders count only in themselves: what is in them has been listed already.
     foreign += [f"{folder}/{name}" for name in landing.folders(folder) if name[0] != "."]
     # The path may be a file, which holds no files and yet is in the way.
@@ -78,9 +78,9 @@ def check_output_folder(landing: Storage, path: str, task_id: str, *, state: Sto
             "this away, or give the campaign another output path",
             code="output.foreign",
         )
-    if files and _sha256_of(landing, own) not in _known(state, task_id, folder):
+    if files and _sha256_of(landing, file) not in _known(state, task_id, folder):
         raise UserError(
-            f"{landing.uri(own)}: this file was not written by task {task_id!r}, or was edited "
+            f"{landing.uri(file)}: this file was not written by task {task_id!r}, or was edited "
             "since; move it away, or give the campaign another output path",
             code="output.foreign",
         )
@@ -119,7 +119,7 @@ def write_output(
     """
     check_output_folder(landing, path, task_id, state=state)
     folder = path.strip("/")
-    own = f"{folder}/{FILE_NAME}"
+    file = f"{folder}/{FILE_NAME}"
     with tempfile.TemporaryFile() as content:
         engine.run(
             f"create or replace temp table {_LINE_TABLE} as "
@@ -137,10 +137,10 @@ def write_output(
         finally:
             engine.run(f"drop table {_LINE_TABLE}")
         known = _known(state, task_id, folder)
-        if landing.exists(own) and _sha256_of(landing, own) == digest:
+        if landing.exists(file) and _sha256_of(landing, file) == digest:
             if known != [digest]:
                 _remember(state, task_id, folder, [digest])
-            return OutputFile(own, rows, digest, "unchanged")
+            return OutputFile(file, rows, digest, "unchanged")
         _remember(state, task_id, folder, [*known, digest])
 
         def produce(handle: IO[bytes]) -> None:
@@ -148,9 +148,9 @@ def write_output(
             while block := content.read(_BLOCK):
                 handle.write(block)
 
-        landing.write_atomic(own, produce)
+        landing.write_atomic(file, produce)
     _remember(state, task_id, folder, [digest])
-    return OutputFile(own, rows, digest, "written")
+    return OutputFile(file, rows, digest, "written")
 
 
 def erase_from_output(
@@ -176,27 +176,27 @@ def erase_from_output(
         UserError: the file holds the user, and was not written by the task as it is.
     """
     folder = path.strip("/")
-    own = f"{folder}/{FILE_NAME}"
-    if not landing.exists(own):
+    file = f"{folder}/{FILE_NAME}"
+    if not landing.exists(file):
         return 0
     starts = tuple(f"{_csv_field(name)},".encode() for name in (user_id, f"'{user_id}"))
     if re.match(_FORMULA, user_id) is None:
         starts = starts[:1]  # the other may be another user's
-    found, digest = 0, hashlib.sha256()
+    lines, digest = 0, hashlib.sha256()
     with tempfile.TemporaryFile() as content:
-        with landing.open(own) as handle:
+        with landing.open(file) as handle:
             for line in handle:
                 if line.startswith(starts):
-                    found += 1
+                    lines += 1
                     continue
                 digest.update(line)
                 content.write(line)
-        if dry_run or not found:
-            return found
+        if dry_run or not lines:
+            return lines
         known = _known(state, task_id, folder)
-        if _sha256_of(landing, own) not in known:
+        if _sha256_of(landing, file) not in known:
             raise UserError(
-                f"{landing.uri(own)}: holds the person in {found} lines, but was not written by "
+                f"{landing.uri(file)}: holds the person in {lines} lines, but was not written by "
                 f"task {task_id!r} or was edited since; remove the lines, or the file, by hand",
                 code="output.foreign",
             )
@@ -207,9 +207,9 @@ def erase_from_output(
             while block := content.read(_BLOCK):
                 handle.write(block)
 
-        landing.write_atomic(own, produce)
+        landing.write_atomic(file, produce)
     _remember(state, task_id, folder, [digest.hexdigest()])
-    return found
+    return lines
 
 
 _LINE_TABLE = "_audience_lines"
@@ -311,8 +311,8 @@ def _read_state(state: Storage, task_id: str) -> dict[str, Any]:
     path = _state_path(task_id)
     if not state.exists(path):
         return {}
-    found: dict[str, Any] = json.loads(state.read_bytes(path))
-    return found
+    record: dict[str, Any] = json.loads(state.read_bytes(path))
+    return record
 
 
 def _known(state: Storage, task_id: str, folder: str) -> list[str]:

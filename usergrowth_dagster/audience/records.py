@@ -192,8 +192,8 @@ def decided_rows(
     days = bind_days(engine, warehouse, TABLE, [execution_date], DECISION_COLUMNS)
     mine = f"select * from {days} where task_id = {literal(check_task_id(task_id))}"
     rows = bind_query(engine, "decision", mine)
-    own = tuple(path for path in days.files if f"/task_id={task_id}/" in path)
-    return replace(rows, files=own, fingerprint=files_fingerprint(own))
+    task_files = tuple(path for path in days.files if f"/task_id={task_id}/" in path)
+    return replace(rows, files=task_files, fingerprint=files_fingerprint(task_files))
 
 
 def read_decisions(

@@ -89,17 +89,17 @@ def _doubts(amounts: "Array", treated: "Array", chance: "Array") -> tuple[float,
     import numpy as np
 
     paid = amounts != 0
-    together = unequal_payers(amounts[paid])
+    all_payers = unequal_payers(amounts[paid])
     fewest = inf
     doubts = []
     for arm in (treated, ~treated):
-        weight, own = 1 / chance[arm], unequal_payers(amounts[arm & paid])
+        weight, payers = 1 / chance[arm], unequal_payers(amounts[arm & paid])
         fewest = min(fewest, float(weight.sum() ** 2 / np.square(weight).sum()))
         share = float(paid[arm].mean())
-        if own is None or together is None or not own > share:
+        if payers is None or all_payers is None or not payers > share:
             return None
-        doubts.append((max(own, together) / share - 1) / (own / share - 1))
-    if together is None or fewest < PAYERS * (together / float(paid.mean()) - 1):
+        doubts.append((max(payers, all_payers) / share - 1) / (payers / share - 1))
+    if all_payers is None or fewest < PAYERS * (all_payers / float(paid.mean()) - 1):
         return None
     return doubts[0], doubts[1]
 

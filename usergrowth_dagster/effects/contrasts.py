@@ -147,17 +147,17 @@ def _contrast(rows: Rows, plan: Plan, sides: _Sides, level: float) -> Contrast |
         return None
     inside = sides.treated | sides.control
     arm, before = sides.treated[inside], rows.covariates[inside]
-    own = rows.own_chance[inside] if rows.uneven_chances and sides.other == "control" else None
+    chances = rows.own_chance[inside] if rows.uneven_chances and sides.other == "control" else None
     returned = rows.returned[inside].astype(float)
-    absolute, relative, method = _rates(rows, sides, own, level)
-    adjusted, change = adjusted_estimates(returned, arm, before, own, level)
+    absolute, relative, method = _rates(rows, sides, chances, level)
+    adjusted, change = adjusted_estimates(returned, arm, before, chances, level)
     # without a change nothing was adjusted
     trusted = plan.looks == 1 and change is not None and _are_large(returned, arm)
     value = value_adjusted = None
     if plan.has_amount:
         amounts = rows.value[inside]
-        value = amount_difference(amounts, arm, own, level)
-        value_adjusted = adjusted_amounts(amounts, arm, before, own, level)
+        value = amount_difference(amounts, arm, chances, level)
+        value_adjusted = adjusted_amounts(amounts, arm, before, chances, level)
     elif plan.value_per_return is not None:  # a fixed worth: the rates say it all
         value = scaled(absolute, plan.value_per_return)
         value_adjusted = scaled(adjusted, plan.value_per_return)
@@ -186,7 +186,7 @@ def _are_large(returned: "Array", treated: "Array") -> bool:
 
 
 def _rates(
-    rows: Rows, sides: _Sides, own: "Array | None", level: float
+    rows: Rows, sides: _Sides, chances: "Array | None", level: float
 ) -> tuple[Estimate, Estimate | None, str]:
     """The difference of rates, the same over the control rate, and the method's name."""
     inside = sides.treated | sides.control
@@ -196,9 +196,9 @@ def _rates(
         counts, chance = strata
         change = weighted_change(returned, arm, chance[inside], level)
         return stratified_difference(counts, level), change, STRATIFIED
-    if own is not None:
-        difference = weighted_difference(returned, arm, own, level)
-        return difference, weighted_change(returned, arm, own, level), WEIGHTED
+    if chances is not None:
+        difference = weighted_difference(returned, arm, chances, level)
+        return difference, weighted_change(returned, arm, chances, level), WEIGHTED
     both = counts_of(rows, sides.treated, sides.control)
     return rate_difference(both, level), rate_change(both, level), NEWCOMBE
 

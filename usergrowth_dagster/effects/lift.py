@@ -163,12 +163,12 @@ def stratified_difference(strata: Sequence[Counts], level: float = 0.95) -> Esti
         (p0, [s.control_users for s in strata]),
     ):
         shares = [w * w / n for w, n in zip(weights, users, strict=True)]
-        own = sum(share * v for share, v in zip(shares, within, strict=True))
+        arm_variance = sum(share * v for share, v in zip(shares, within, strict=True))
         effective = 1 / sum(shares)
-        if own > 0:  # never fewer than with all strata alike
-            effective = max(effective, whole / own)
+        if arm_variance > 0:  # never fewer than with all strata alike
+            effective = max(effective, whole / arm_variance)
         bounds.append(wilson(rate * effective, effective, level))
-        variance += own
+        variance += arm_variance
     (low1, high1), (low0, high0) = bounds
     value = p1 - p0
     return Estimate(

@@ -44,5 +44,5 @@ def return_rule(spec: CampaignSpec) -> ReturnRule:
     )
 
 
-def _given(own: T | None, otherwise: T | None) -> T | None:
-    return otherwise if own is None else own
+def _given(value: T | None, otherwise: T | None) -> T | None:
+    return otherwise if value is None else value

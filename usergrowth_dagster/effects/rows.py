@@ -164,7 +164,7 @@ def read_rows(table: "pa.Table", plan: Plan) -> Rows:
         return np.array(column.to_pylist(), dtype=object)
 
     treated = np.array(pc.equal(drawn.column("arm"), "treatment").to_numpy(zero_copy_only=False))
-    own = numbers("propensity", np.nan)
+    propensity = numbers("propensity", np.nan)
     returned = flags("returned")
     value = (
         numbers("amount") * plan.margin
@@ -173,7 +173,7 @@ def read_rows(table: "pa.Table", plan: Plan) -> Rows:
     )
     return Rows(
         treated=treated.astype(bool),
-        chance=np.where(treated, own, 1 - own),
+        chance=np.where(treated, propensity, 1 - propensity),
         returned=returned,
         day=numbers("days_to_return", np.inf),
         value=value,

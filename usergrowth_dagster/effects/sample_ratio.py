@@ -94,13 +94,13 @@ def sample_ratio(
     tests += _by_stratum(treated, chance, strata)
     tests += _by_variant(treated, variants, variant_chance)
     cause = _refusals(treated, chance, refused) if refused is not None else ""
-    return _told(tests, expected, observed, cause)
+    return _conclusion(tests, expected, observed, cause)
 
 
 _Test = tuple[str, float, str, dict[str, float], dict[str, int]]
 
 
-def _told(
+def _conclusion(
     tests: list[_Test], expected: dict[str, float], observed: dict[str, int], cause: str
 ) -> SampleRatio:
     """The whole's result: that of all rows, unless a part of them is off."""

@@ -20,8 +20,10 @@ def shortened(sentences: Sequence[str]) -> list[str]:
 
 def unread_files(project: Project) -> list[str]:
     """What lies among the landing files and is read by nothing: misspelt or misplaced."""
-    own = {spec.output_of("task").partition("/")[0] for spec in campaigns(project.store).values()}
-    return shortened(unread_landing(project.landing, own))
+    output_roots = {
+        spec.output_of("task").partition("/")[0] for spec in campaigns(project.store).values()
+    }
+    return shortened(unread_landing(project.landing, output_roots))
 
 
 def no_task(project: Project, day: date) -> str | None:

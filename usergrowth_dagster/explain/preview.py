@@ -72,14 +72,14 @@ def tasks_of(project: Project, campaign: str, day: date | None) -> list[Task]:
             code="campaign.unknown",
         )
     wanted = day or max(task.execution_date for task in mine)
-    found = [task for task in mine if task.execution_date == wanted]
-    if not found:
+    of_date = [task for task in mine if task.execution_date == wanted]
+    if not of_date:
         days = ", ".join(sorted({str(task.execution_date) for task in mine}))
         raise UserError(
             f"campaign {campaign!r} has no task on {wanted}; it has some on {days}",
             code="campaign.unknown",
         )
-    return found
+    return of_date
 
 
 def preview_task(project: Project, task: Task, samples: int) -> Preview:

@@ -105,10 +105,10 @@ def _moments(rehearsed: Project, opened: Occurrence) -> list[datetime]:
         .distinct()
     )
     with rehearsed.store.read() as connection:
-        own = [moment for moment in connection.scalars(query) if moment is not None]
+        planned = [moment for moment in connection.scalars(query) if moment is not None]
     now = max(opened.due, business_now(rehearsed.settings))
     hours = {
-        moment.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1) for moment in own
+        moment.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1) for moment in planned
     }
     last = opened.send_by - timedelta(seconds=1)
     return sorted({max(now, min(moment, last)) for moment in (now, *hours)})

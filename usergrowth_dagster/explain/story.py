@@ -162,14 +162,14 @@ def task_sentence(story: Story, contact: Contact, zone: ZoneInfo) -> str:
 
 def outcome_sentence(story: Story) -> str:
     """What came after a decision, as far as it is measured."""
-    found = story.outcome
-    if found is None:
+    outcome = story.outcome
+    if outcome is None:
         return "what came after is not measured yet (usergrowth report)"
-    if found["counted_until"] is None:
+    if outcome["counted_until"] is None:
         return "no behavior has landed since"
-    last, counted = found["window_last"], found["counted_until"]
-    if found["returned"]:
-        days = found["days_to_return"]
+    last, counted = outcome["window_last"], outcome["counted_until"]
+    if outcome["returned"]:
+        days = outcome["days_to_return"]
         day = story.execution_date + timedelta(days=days)
         past = "stayed: was active" if story.stays else "came back"
         after = f"after {days} day{'s' * (days > 1)}, on {day}" if days else "on the day itself"
@@ -179,7 +179,7 @@ def outcome_sentence(story: Story) -> str:
     else:
         past = "not been active" if story.stays else "not come back"
         sentence = f"has {past} by {counted}; counted until {last}"
-    return sentence + (f"; amount {found['amount']:,.2f}" if found["amount"] else "")
+    return sentence + (f"; amount {outcome['amount']:,.2f}" if outcome["amount"] else "")
 
 
 def _message(message: dict[str, Any], contact: Contact, zone: ZoneInfo) -> str:
@@ -297,10 +297,12 @@ def _eligibility(
 def _scored(row: Mapping[str, Any]) -> str:
     problem = problems().get(row["model_name"])
     quantity = problem.words.score if problem else "score"
-    found = f"{quantity} {row['score']:.4f}, by {row['model_name']} version {row['model_version']}"
+    sentence = (
+        f"{quantity} {row['score']:.4f}, by {row['model_name']} version {row['model_version']}"
+    )
     if row[UPLIFT] is not None:
-        found += f"; a text adds {row[UPLIFT]:+.4f}, by uplift version {row['uplift_version']}"
-    return found
+        sentence += f"; a text adds {row[UPLIFT]:+.4f}, by uplift version {row['uplift_version']}"
+    return sentence
 
 
 def _questions(spec: CampaignSpec, within: int | None) -> dict[str, str]:

@@ -50,8 +50,8 @@ def _notices_of_upload(project: Project, name: str, reading: Reading) -> list[st
         loader.load(day, population_files(project.landing, name, reading).files)
         loader.finish()
         zones = unknown_zones_loaded(engine, project.settings)
-        held = [f"{FOLDER}/{name}: {unknown_zones_sentence(zones)}"] if zones else []
-        return [*loader.notices[day], *held]
+        zone_notices = [f"{FOLDER}/{name}: {unknown_zones_sentence(zones)}"] if zones else []
+        return [*loader.notices[day], *zone_notices]
 
 
 def notices_of_population(engine: Engine, population: Relation) -> list[str]:

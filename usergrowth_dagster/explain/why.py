@@ -66,7 +66,7 @@ _MATTERED = 3  # tasks, the newest, whose models are asked: each has to be loade
 def why(
     project: Project, user_id: str, *, campaign: str | None = None, day: date | None = None
 ) -> Why:
-    """Tell what became of a person.
+    """Describe what became of a person.
 
     Args:
         project: the home.
@@ -221,7 +221,7 @@ def _explain(
     measured: Sequence[dict[str, Any]],
     deep: bool,
 ) -> None:
-    """Tell what was asked of the decision that counts, what moved its score, and what came after.
+    """Describe what the decision that counts was asked, what moved its score, and what came after.
 
     Args:
         project: the home.
@@ -247,13 +247,13 @@ def _explain(
         )
     else:
         story.mattered_note = "ask with --campaign or --date for the features of this task"
-    for found in measured:
-        if (found["task_id"], found["ds"], found["row"]) == (
+    for outcome in measured:
+        if (outcome["task_id"], outcome["ds"], outcome["row"]) == (
             task.task_id,
             task.execution_date,
             row["row"],
         ):
-            story.outcome = {name: found[name] for name in _AFTER}
+            story.outcome = {name: outcome[name] for name in _AFTER}
 
 
 def _cut(engine: Engine, decision: Decision) -> Cut:
@@ -289,8 +289,8 @@ def _answer(
             f"{newest.execution_date}){more}"
         )
     where = "there is no task yet" if not asked else f"in the population of none of {asked} tasks"
-    held = ", and suppressed" if contact.suppressed else ""
-    return f"{user_id} got nothing: {where}{held}"
+    suppressed = ", and suppressed" if contact.suppressed else ""
+    return f"{user_id} got nothing: {where}{suppressed}"
 
 
 def what_mattered(

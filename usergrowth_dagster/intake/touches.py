@@ -105,18 +105,18 @@ def export_touches(project: Project, days: Sequence[date]) -> list[ExportedDay]:
         return []
     with open_engine(project.settings) as engine:
         bind_touches(engine, project, wanted[0], wanted[-1])
-        found = {
-            day: (touches, held)
-            for day, touches, held in engine.rows(
+        counts = {
+            day: (touches, holdouts)
+            for day, touches, holdouts in engine.rows(
                 f"select day, count(*) filter (where target <> '{HOLDOUT}'), "
                 f"count(*) filter (where target = '{HOLDOUT}') from touches group by day"
             )
         }
         exported = []
         for number, day in enumerate(wanted):
-            rows = _rows_sql(day) if day in found else None
+            rows = _rows_sql(day) if day in counts else None
             state = write_rows(engine, project.landing, day, rows)
-            exported.append(ExportedDay(day, *found.get(day, (0, 0)), state))
+            exported.append(ExportedDay(day, *counts.get(day, (0, 0)), state))
             project.progress("touches", number + 1, len(wanted))
     return exported
 
@@ -182,8 +182,8 @@ def _load_sent(
         *(_M.c.occurrence_id, _M.c.user_id, _M.c.item_id, _M.c.segments, _M.c.variant),
         *(_M.c.sent_time, _M.c.user_hash),
     ).where(_M.c.state.in_(ACCEPTED), _M.c.sent_time >= begin, _M.c.sent_time < end)
-    found = connection.execution_options(yield_per=_ROWS).execute(query)
-    for part in found.mappings().partitions(_ROWS):
+    result = connection.execution_options(yield_per=_ROWS).execute(query)
+    for part in result.mappings().partitions(_ROWS):
         engine.bind_arrow("_part", _arrow(part, zone))
         engine.run(  # a forgotten person's row stands under a name made of the hash
             "insert into _sent select occurrence_id, user_id, item_id, segments, variant, "
@@ -359,11 +359,11 @@ def erase_from_touches(landing: Storage, user_id: str, *, dry_run: bool = False)
         dry_run: count only.
     """
     starts = _starts(user_id)
-    found = 0
+    lines = 0
     for entry in landing.files("operation", deep=True):
         if entry.name == FILE_NAME:
-            found += _erase_lines(landing, entry.path, starts, dry_run)
-    return found
+            lines += _erase_lines(landing, entry.path, starts, dry_run)
+    return lines
 
 
 def _starts(user_id: str) -> tuple[bytes, ...]:
@@ -390,19 +390,19 @@ def _rows(handle: IO[bytes]) -> Iterator[bytes]:
 
 
 def _erase_lines(landing: Storage, path: str, starts: tuple[bytes, ...], dry_run: bool) -> int:
-    found = kept = 0
+    erased = kept = 0
     with tempfile.TemporaryFile() as content:
         with landing.open(path) as handle:
             for row in _rows(handle):
                 if kept and row.startswith(starts):  # the first is the header
-                    found += 1
+                    erased += 1
                     continue
                 kept += 1
                 content.write(row)
-        if dry_run or not found:
-            return found
+        if dry_run or not erased:
+            return erased
         if kept == 1:  # the header alone
             landing.remove(path)
-            return found
+            return erased
         _put(landing, path, content)
-    return found
+    return erased

@@ -164,10 +164,10 @@ def measure_all(
             )
         read, kinds = window.days(landed), load_graph().types(BEHAVIOR)
         behavior = bind_days(engine, project.warehouse, BEHAVIOR, read, kinds)
-        own = _own_tasks(project, window, draws)
+        task_ids = _own_tasks(project, window, draws)
         zone = project.settings.zone
         ledger = texts.bind_texts(
-            engine, project.store, own, first, window.last, zone, in_days=True
+            engine, project.store, task_ids, first, window.last, zone, in_days=True
         )
         inside = [d for d in landed if window.first <= d <= window.counted]
         outcomes = bind_outcomes(
@@ -219,10 +219,10 @@ def _own_tasks(project: Project, window: Window, draws: Mapping[date, Holdout]) 
         .distinct()
     )
     with project.store.read() as connection:
-        found = list(connection.execute(query).tuples())
+        decided_on = list(connection.execute(query).tuples())
     epochs = {draw.epoch for draw in draws.values()}
-    named = _epochs(project, sorted({day for _, day in found}))
-    return sorted({name for name, day in found if named[day] in epochs})
+    named = _epochs(project, sorted({day for _, day in decided_on}))
+    return sorted({name for name, day in decided_on if named[day] in epochs})
 
 
 def _epochs(project: Project, days: Sequence[date]) -> dict[date, str]:
@@ -257,7 +257,7 @@ def _altered(
         standing.setdefault(name, {})[arm] = rows
     for task in all_tasks(project.store):
         if first <= task.execution_date <= last:
-            found = altered_arms(project, task, standing.get(task.task_id, {}))
-            if found is not None:
-                return replace(found, sentence=f"task {task.task_id}: {found.sentence}")
+            arms = altered_arms(project, task, standing.get(task.task_id, {}))
+            if arms is not None:
+                return replace(arms, sentence=f"task {task.task_id}: {arms.sentence}")
     return None

@@ -65,10 +65,10 @@ def refused_since(
 
     engine.run("create or replace temp table _refused (user_id varchar)")
     with project.store.read() as connection:
-        found = connection.execution_options(yield_per=_ROWS).execute(
+        hashes = connection.execution_options(yield_per=_ROWS).execute(
             union(refused("phone_hash"), refused("user_hash"))
         )
-        for part in found.scalars().partitions(_ROWS):
+        for part in hashes.scalars().partitions(_ROWS):
             engine.bind_arrow("_part", pa.table({"user_id": pa.array(part, pa.string())}))
             engine.run("insert into _refused select user_id from _part")
     users = engine.value(

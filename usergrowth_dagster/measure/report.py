@@ -188,10 +188,10 @@ def read_report(project: Project, task_id: str) -> dict[str, Any] | None:
     """What a task's report says, as its JSON has it; None when there is none that can be read."""
     path = project.report_paths(task_id)[1]
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found
+    return report
 
 
 def _write(path: Path, text: str) -> bool:
@@ -216,7 +216,7 @@ def _funnel(engine: Engine, project: Project, task: Task, effect: Effect) -> Fun
         f"count(*) filter (where returned) from {measured} "
         "where arm = 'treatment' group by all order by all"
     )
-    held = f"select count(*) from {measured} where outcome = 'holdout' and holdout = 'global'"
+    held_out = f"select count(*) from {measured} where outcome = 'holdout' and holdout = 'global'"
     rejects = {"table_name": quarantine_name(task.task_id)}
     return build_funnel(
         {str(outcome): int(rows) for outcome, rows in decided},
@@ -224,7 +224,7 @@ def _funnel(engine: Engine, project: Project, task: Task, effect: Effect) -> Fun
         unreadable=project.warehouse.row_counts(QUARANTINE, rejects, first=day, last=day).get(
             day, 0
         ),
-        held_globally=int(engine.value(held)),
+        held_globally=int(engine.value(held_out)),
         complete=effect.complete,
         landed=effect.counted_until is not None,
     )

@@ -63,8 +63,8 @@ class ForgetReport:
     @property
     def anything(self) -> bool:
         """Whether there was anything to erase."""
-        held = [*self.store.values(), *self.outputs.values(), self.outbox, self.touches]
-        return any(held) or any(t.rows or t.files for t in self.tables)
+        counts = [*self.store.values(), *self.outputs.values(), self.outbox, self.touches]
+        return any(counts) or any(t.rows or t.files for t in self.tables)
 
 
 def forgotten_people(project: Project) -> Forgotten | None:
@@ -104,8 +104,8 @@ def forget(
     vault = open_vault(home, project.settings.default_country)
     Ledger(store, vault)  # hashes of another key would suppress nobody
     given = tuple(clean_address(address, vault.country) for address in addresses)
-    found = [*ledger_addresses(store, vault, user_id), *_population_addresses(project, user_id)]
-    person = Person(user_id, given, tuple(_usable(found, vault.country)))
+    known = [*ledger_addresses(store, vault, user_id), *_population_addresses(project, user_id)]
+    person = Person(user_id, given, tuple(_usable(known, vault.country)))
     report = ForgetReport(tombstone_id(vault.user_digest(user_id)), len(person.addresses))
     if not dry_run:
         bury(store, vault, person, actor)
@@ -134,7 +134,7 @@ def forget(
         for name, rows in erase_in_store(store, vault, person).items():
             report.store[name] += rows
     if not dry_run and report.anything:
-        _tell(project, report, actor)
+        _record_forgetting(project, report, actor)
     return report
 
 
@@ -198,7 +198,7 @@ def _erase_tables(project: Project, user_id: str, dry_run: bool) -> list[Erased]
     return list(total.values())
 
 
-def _tell(project: Project, report: ForgetReport, actor: str) -> None:
+def _record_forgetting(project: Project, report: ForgetReport, actor: str) -> None:
     """The audit log's last word: counts alone."""
     rows = sum(table.rows for table in report.tables)
     files = sum(table.files for table in report.tables)

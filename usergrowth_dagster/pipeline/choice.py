@@ -63,15 +63,16 @@ def global_holdout(settings: Settings, day: date) -> Holdout:
 
 def drawn_since(settings: Settings, task: Task) -> tuple[date | None, str]:
     """First day of the older of a task's two draws (None: it is kept), and the keys of both."""
-    own, days = task.spec.holdout, settings.global_holdout_rotate_days
-    lasts = [own.rotate_days] if own.share and not own.strata else []  # strata: each task its own
+    draw, days = task.spec.holdout, settings.global_holdout_rotate_days
+    # With strata, each task has a draw of its own.
+    lasts = [draw.rotate_days] if draw.share and not draw.strata else []
     lasts += [days] if settings.global_holdout_share else []
     starts = [drawn_on(last, task.execution_date) for last in lasts]
-    told = [f"{name}: {_days(last)}" for name, last in (
-        ("holdout.rotate_days", own.rotate_days), ("setting global_holdout_rotate_days", days)
+    rotations = [f"{name}: {_days(last)}" for name, last in (
+        ("holdout.rotate_days", draw.rotate_days), ("setting global_holdout_rotate_days", days)
     )]  # fmt: skip
     known = [start for start in starts if start is not None]
-    return min(known) if known and len(known) == len(starts) else None, ", ".join(told)
+    return min(known) if known and len(known) == len(starts) else None, ", ".join(rotations)
 
 
 def _days(rotate_days: int | None) -> str:

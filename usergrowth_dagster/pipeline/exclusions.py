@@ -150,8 +150,8 @@ def _load(engine: Engine, connection: Connection, query: Select[Any], into: str)
     """Add a query's rows to a table, in parts; ``into`` is the table and what it takes of each."""
     import pyarrow as pa
 
-    found = connection.execution_options(yield_per=_KEYS).execute(query)
-    for part in found.mappings().partitions(_KEYS):
+    result = connection.execution_options(yield_per=_KEYS).execute(query)
+    for part in result.mappings().partitions(_KEYS):
         columns = {name: _array([row[name] for row in part]) for name in part[0]}
         engine.bind_arrow("_part", pa.table(columns))
         engine.run(f"insert into {into} from _part")

@@ -30,7 +30,7 @@ def basis_of(
     stands: str,
     gateways: Sequence[str] = (),
 ) -> Basis:
-    """Tell what a decision was made by.
+    """Describe what a decision was made by.
 
     Args:
         spec: the campaign's settings of the task.
