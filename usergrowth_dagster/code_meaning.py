@@ -129,10 +129,10 @@ def _modules(place: Traversable, name: str) -> Iterator[tuple[str, Traversable]]
         return
     below = list(place.iterdir()) if place.is_dir() else []
     inner = [child for child in below if child.is_dir() and _has_modules(child)]
-    own = [child for child in below if child.is_file() and child.name.endswith(".py")]
-    if not (inner or own):
+    direct = [child for child in below if child.is_file() and child.name.endswith(".py")]
+    if not (inner or direct):
         raise ValueError(f"{_PACKAGE} has no {name}")
-    for child in (*inner, *own):
+    for child in (*inner, *direct):
         yield from _modules(child, f"{name}/{child.name}")
 
 

@@ -82,7 +82,7 @@ def read_mapping(text: str, source: str) -> dict[str, Any]:
             code="file.unreadable",
         )
     try:
-        found = yaml.load(text, Loader=_StrictLoader)
+        mapping = yaml.load(text, Loader=_StrictLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -94,27 +94,27 @@ def read_mapping(text: str, source: str) -> dict[str, Any]:
         raise UserError(
             f"{source}: not valid YAML: {' '.join(str(error).split())}", code="file.unreadable"
         ) from None
-    if not isinstance(found, dict):
+    if not isinstance(mapping, dict):
         if wide := _full_width(text):
             raise UserError(f"{source}{wide}", code="file.unreadable")
         raise UserError(
             f"{source}: expected keys with values, such as 'name: spring', at the top",
             code="file.unreadable",
         )
-    return found
+    return mapping
 
 
 def _full_width(text: str) -> str | None:
     """Line, column and remedy of the first full-width mark where YAML needs a plain one."""
     for number, line in enumerate(text.splitlines(), 1):
-        if found := _WIDE_KEY.match(line):
+        if match := _WIDE_KEY.match(line):
             return (
-                f", line {number}, column {found.start(1) + 1}: the colon ： is full-width; write "
+                f", line {number}, column {match.start(1) + 1}: the colon ： is full-width; write "
                 "a plain ':' and a space"
             )
-        if found := _WIDE_INDENT.match(line):
+        if match := _WIDE_INDENT.match(line):
             return (
-                f", line {number}, column {found.start(1) + 1}: the line begins with a full-width "
+                f", line {number}, column {match.start(1) + 1}: the line begins with a full-width "
                 "space; indent it with plain ones"
             )
     return None

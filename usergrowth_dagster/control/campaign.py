@@ -294,11 +294,11 @@ def _from_vendor(spec: dict[str, Any]) -> dict[str, Any]:
     spec = dict(spec)
 
     def take(section: str, key: str) -> Any:
-        held = spec.get(section)
-        if not isinstance(held, dict) or key not in held:
+        block = spec.get(section)
+        if not isinstance(block, dict) or key not in block:
             return None
-        spec[section] = {name: value for name, value in held.items() if name != key}
-        return held[key]
+        spec[section] = {name: value for name, value in block.items() if name != key}
+        return block[key]
 
     def put(target: str, value: Any, origin: str) -> None:
         if value is None:

@@ -147,11 +147,11 @@ class TemplateSpec(Strict):
     @property
     def texts(self) -> tuple[CampaignText, ...]:
         """All texts: the template's own, then the variants in the order of the file."""
-        own = CampaignText(
+        main = CampaignText(
             self.name, self.content, self.subject, self.code, self.share or 1.0, "template"
         )
         return (
-            own,
+            main,
             *(
                 CampaignText(
                     *(name, one.content, one.subject or self.subject, one.code, one.share),
@@ -213,11 +213,11 @@ class SelectionSpec(Strict):
     @property
     def spending_limit(self) -> float | None:
         """The most that one decision may spend, by its policy or the fallback; None: any sum."""
-        own = self.money.budget if self.money else self.budget
+        budget = self.money.budget if self.money else self.budget
         if self.fallback is None:
-            return own
-        other = self.fallback.budget
-        return None if own is None or other is None else max(own, other)
+            return budget
+        fallback_budget = self.fallback.budget
+        return None if budget is None or fallback_budget is None else max(budget, fallback_budget)
 
 
 def _exactly_one(spec: Strict, names: tuple[str, ...]) -> None:
@@ -239,13 +239,13 @@ def block_of(share: float) -> Fraction:
     Raises:
         ValueError: it is no fraction with a denominator up to :data:`LARGEST_BLOCK`.
     """
-    found = Fraction(share).limit_denominator(LARGEST_BLOCK)
-    if abs(float(found) - share) > 1e-12:
+    fraction = Fraction(share).limit_denominator(LARGEST_BLOCK)
+    if abs(float(fraction) - share) > 1e-12:
         raise ValueError(
             f"with strata it is so many of a block of at most {LARGEST_BLOCK} people, such "
             f"as 0.1, 0.15 or 0.125, which {share!r} is not"
         )
-    return found
+    return fraction
 
 
 class HoldoutSpec(Strict):

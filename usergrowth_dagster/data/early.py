@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-_GOOD, _HELD = "_good", "_held"  # rows on their way to a writer; forgotten persons among them
+_GOOD, _FORGOTTEN = (
+    "_good",
+    "_forgotten",
+)  # rows on their way to a writer; forgotten persons among them
 
 
 class RowWriter(Protocol):
@@ -103,16 +106,17 @@ class EarlyFile:
         try:
             forgotten = forgotten_ids_sql(f"select user_id as person from {_GOOD}")
             self._connection.execute(
-                f"create or replace temp table {_HELD} as {forgotten}"
+                f"create or replace temp table {_FORGOTTEN} as {forgotten}"
             ).fetchall()
-            if not self._connection.execute(f"from {_HELD} limit 1").fetchall():
+            if not self._connection.execute(f"from {_FORGOTTEN} limit 1").fetchall():
                 return good
             self._connection.execute(
                 f"insert into {self._parsed} select day, file, line, 0, null, null, null, "
-                f"{', '.join(self._contract.names)} from {_GOOD} where user_id in (from {_HELD})"
+                f"{', '.join(self._contract.names)} from {_GOOD} "
+                f"where user_id in (from {_FORGOTTEN})"
             ).fetchall()
             return self._connection.sql(
-                f"from {_GOOD} where user_id not in (from {_HELD})"
+                f"from {_GOOD} where user_id not in (from {_FORGOTTEN})"
             ).to_arrow_table()
         finally:
             self._connection.unregister(_GOOD)

@@ -38,7 +38,7 @@ def credential(home: Path, name: str, *, required: bool = True) -> str | None:
     path = home / FILE_NAME
     value, source = os.environ.get(variable), variable
     if value is None:
-        value, source = _held(path).get(name), f"{path}: {name}"
+        value, source = _from_file(path).get(name), f"{path}: {name}"
     if value is None:
         if not required:
             return None
@@ -52,7 +52,7 @@ def credential(home: Path, name: str, *, required: bool = True) -> str | None:
     return value.strip()
 
 
-def _held(path: Path) -> dict[str, Any]:
+def _from_file(path: Path) -> dict[str, Any]:
     """What the file holds; it is not read while others may read it."""
     try:
         with path.open("rb") as file:

@@ -182,7 +182,7 @@ class Failing:
 
 def failing(store: ControlStore, settings: Settings, occurrence_id: int) -> Failing | None:
     """The cause for which an occurrence must stop, if there is one."""
-    failures = _found(store, settings, _OVER_HERE, {"occurrence": occurrence_id})
+    failures = _over_limits(store, settings, _OVER_HERE, {"occurrence": occurrence_id})
     return failures[0] if failures else None
 
 
@@ -210,7 +210,7 @@ _OVER_IN_SILENCE = _OVER.where(
 )
 
 
-def _found(
+def _over_limits(
     store: ControlStore, settings: Settings, query: Select[Any], values: Mapping[str, Any]
 ) -> list[Failing]:
     threshold = settings.stop_after_failures
@@ -235,7 +235,7 @@ def report_failing(store: ControlStore, settings: Settings) -> list[str]:
         A sentence for each that was not reported before.
     """
     fresh = []
-    for one in _found(store, settings, _OVER_IN_SILENCE, {}):
+    for one in _over_limits(store, settings, _OVER_IN_SILENCE, {}):
         with store.write() as connection:
             changed = connection.execute(
                 failure_score.update()

@@ -4,57 +4,57 @@ import os
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
-_OWN = Path("/proc/self/cgroup")
+_GROUP_FILE = Path("/proc/self/cgroup")
 _SHARE = 0.4  # of the memory: a second process of the product may be at work, and others too
 _LEAST = 1 << 30
 
 
-def processors(cgroups: Path = _CGROUPS, own: Path = _OWN) -> int:
+def processors(cgroups: Path = _CGROUPS, group_file: Path = _GROUP_FILE) -> int:
     """Processors that this process may use, at least 1.
 
     Args:
         cgroups: where the limits of containers lie.
-        own: file that names this process's place below them.
+        group_file: file that names this process's place below them.
     """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quotas = []
-    for text in _limits(cgroups, own, "cpu.max"):
+    for text in _limits(cgroups, group_file, "cpu.max"):
         quota, _, period = text.partition(" ")
         if quota.isdigit() and period.isdigit() and int(period):
             quotas.append(max(1, round(int(quota) / int(period))))
     return min([usable or 1, *quotas])
 
 
-def memory_limit(cgroups: Path = _CGROUPS, own: Path = _OWN) -> str:
+def memory_limit(cgroups: Path = _CGROUPS, group_file: Path = _GROUP_FILE) -> str:
     """The default memory of one DuckDB connection: two fifths of what there is, at least 1 GiB."""
-    return f"{max(_LEAST, int(_memory(cgroups, own) * _SHARE)) >> 20}MiB"
+    return f"{max(_LEAST, int(_memory(cgroups, group_file) * _SHARE)) >> 20}MiB"
 
 
-def _memory(cgroups: Path, own: Path) -> int:
+def _memory(cgroups: Path, group_file: Path) -> int:
     """Bytes of memory that this process may use."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     names = ("memory.max", "memory.limit_in_bytes")
-    limits = [text for name in names for text in _limits(cgroups, own, name)]
+    limits = [text for name in names for text in _limits(cgroups, group_file, name)]
     return min([whole, *(int(text) for text in limits if text.isdigit())])
 
 
-def _limits(cgroups: Path, own: Path, name: str) -> list[str]:
+def _limits(cgroups: Path, group_file: Path, name: str) -> list[str]:
     """What the files of a limit say, of this process's own group and of all above it."""
-    found = []
-    for folder in _folders(cgroups, own):
+    limits = []
+    for folder in _folders(cgroups, group_file):
         try:
-            found.append((folder / name).read_text("ascii").strip())
+            limits.append((folder / name).read_text("ascii").strip())
         except OSError:  # no such limit, or no such group in this container
             continue
-    return found
+    return limits
 
 
-def _folders(cgroups: Path, own: Path) -> list[Path]:
+def _folders(cgroups: Path, group_file: Path) -> list[Path]:
     """Folders of the process's groups, in version 2 and, for memory, in version 1."""
     roots = {"": cgroups, "memory": cgroups / "memory"}
     folders = list(roots.values())
     try:
-        lines = own.read_text("utf-8").splitlines()
+        lines = group_file.read_text("utf-8").splitlines()
     except OSError:
         return folders
     for line in lines:

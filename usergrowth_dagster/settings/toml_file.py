@@ -31,14 +31,14 @@ def read_toml(path: Path, known: Collection[str]) -> dict[str, Any]:
     """
     text = _text(path)
     try:
-        found = tomllib.loads(text)
+        values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: {_remedy(text, str(error))}", code="file.unreadable") from None
     except RecursionError:
         raise UserError(
             f"{path}: not valid TOML: nested too deep", code="file.unreadable"
         ) from None
-    for name in found:
+    for name in values:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else "usergrowth_dagster/settings has all"
@@ -46,7 +46,7 @@ def read_toml(path: Path, known: Collection[str]) -> dict[str, Any]:
                 f"{path}: line {line_of(text, name)}: unknown setting {name!r}; {hint}",
                 code="setting.unknown",
             )
-    return found
+    return values
 
 
 def _text(path: Path) -> str:

@@ -125,12 +125,12 @@ def land_days(
     run = _Run(settings, landing, warehouse, contract_of(table), forgotten)
     wanted = sorted(set(days))
     todo = run.plan(wanted)
-    _tell(progress, table, len(wanted) - len(todo), len(wanted))
+    _report_progress(progress, table, len(wanted) - len(todo), len(wanted))
     done = len(wanted) - len(todo)
     for group in _groups(todo):
         run.land(group)
         done += len(group)
-        _tell(progress, table, done, len(wanted))
+        _report_progress(progress, table, done, len(wanted))
     results = [run.results[day] for day in wanted if day in run.results]
     if run.failures:
         raise LandingError(run.failures, results)
@@ -309,7 +309,7 @@ def _groups(todo: dict[date, FileSet]) -> Iterator[dict[date, FileSet]]:
         yield group
 
 
-def _tell(progress: Progress | None, table: str, done: int, total: int) -> None:
+def _report_progress(progress: Progress | None, table: str, done: int, total: int) -> None:
     if progress is not None:
         progress(table, done, total)
 

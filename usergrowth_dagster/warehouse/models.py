@@ -350,11 +350,11 @@ class ModelGraph:
         """
         model = self.models[name]
         others = [ref for ref in self.order if ref in model.refs and ref not in model.inherit]
-        found: list[str] = []
+        upstream: list[str] = []
         for ref in (*model.inherit, *others):
             if ref in self.models and not self.models[ref].daily:
-                found += [one for one in self.chain(ref) if one not in found]
-        return (*found, name) if model.materialized else tuple(found)
+                upstream += [one for one in self.chain(ref) if one not in upstream]
+        return (*upstream, name) if model.materialized else tuple(upstream)
 
     def code_version(self, name: str) -> str:
         """Hash of what a model and the views it reads mean; see :attr:`Model.own_version`."""

@@ -64,7 +64,7 @@ def settle(
             ledger.ask_again(_again(rows, first_again))  # a provider in trouble is not pressed
             return done
         failpoints.reach(failpoints.LOOKED_UP)
-        done.settled += record(ledger.store, None, [_found(one) for one in known.values()])
+        done.settled += record(ledger.store, None, [_settled(one) for one in known.values()])
         unknown = [row for row in rows if str(row["id"]) not in known]
         done.unknown += len(unknown)
         ledger.ask_again(_again(unknown, first_again))
@@ -86,7 +86,7 @@ def _inquiry(ledger: Ledger, row: Mapping[str, Any]) -> Inquiry:
     )
 
 
-def _found(finding: Finding) -> Settled:
+def _settled(finding: Finding) -> Settled:
     return Settled(
         int(finding.out_id),
         MessageState(finding.found.value),

@@ -60,7 +60,7 @@ def record_in(connection: Connection, batch_id: int | None, results: Sequence[Se
         alike.setdefault((one.state, one.reason, one.error_code, one.retry_at), []).append(one)
     if len(alike) > 1 and connection.dialect.name != "sqlite":
         # two look-ups of the same rows may sort them differently: one order of locks for all
-        connection.execute(_HELD, {"rows": sorted(one.message_id for one in results)}).all()
+        connection.execute(_LOCKED_ROWS, {"rows": sorted(one.message_id for one in results)}).all()
     changed = 0
     for (state, reason, code, retry_at), group in alike.items():
         numbers = {one.request_id for one in group}
@@ -128,7 +128,7 @@ def _update(state: MessageState, *, together: bool, of_batch: bool) -> Update:
     )
 
 
-_HELD = (
+_LOCKED_ROWS = (
     select(message.c.id).where(among(message.c.id, "rows")).order_by(message.c.id).with_for_update()
 )
 

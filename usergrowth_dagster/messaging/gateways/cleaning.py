@@ -150,7 +150,7 @@ def clean_finding(finding: Finding) -> Finding:
     """A finding with clean fields; one whose meaning is not known counts as not found."""
     return Finding(
         clean_text(finding.out_id, OUT_ID_SIZE),
-        _found(finding.found),
+        _clean_status(finding.found),
         clean_code(finding.code),
         clean_id(finding.request_id, CODE_SIZE),
     )
@@ -160,7 +160,7 @@ def clean_receipt(receipt: Receipt) -> Receipt:
     """A report with clean fields; None for those that hold nothing."""
     return replace(
         receipt,
-        status=_found(receipt.status),
+        status=_clean_status(receipt.status),
         out_id=clean_id(receipt.out_id, OUT_ID_SIZE),
         request_id=clean_id(receipt.request_id, CODE_SIZE),
         phone=clean_text(receipt.phone, ADDRESS_SIZE) or None,
@@ -276,7 +276,7 @@ def _answer(value: object) -> Answer:
         return Answer.IN_DOUBT
 
 
-def _found(value: object) -> Found:
+def _clean_status(value: object) -> Found:
     try:
         return Found(value)  # type: ignore[arg-type]
     except (ValueError, TypeError):
