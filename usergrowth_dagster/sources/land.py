@@ -206,7 +206,13 @@ class OpenSource:
         """The rows of all files, or of some."""
         wanted = None if uris is None else set(uris)
         paths = [path for path, uri in self.readable.items() if wanted is None or uri in wanted]
-        return relation_sql(self.engine, self.source, paths, self.kind)
+        relation = relation_sql(self.engine, self.source, paths, self.kind)
+        if self.pull is None:
+            return relation
+        nulls = ", ".join(
+            f"cast(null as {kind}) as {identifier(name)}" for name, kind in self.columns.items()
+        )  # older parts lack columns that the table has got since
+        return f"(select * from {relation} union all by name select {nulls} where false)"
 
 
 @contextmanager

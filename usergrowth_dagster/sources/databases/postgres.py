@@ -1,4 +1,4 @@
-"""PostgreSQL through ADBC: rows come as Arrow batches of a COPY, a few megabytes at a time."""
+"""PostgreSQL through ADBC: rows come as Arrow batches of a COPY, some megabytes at a time."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Result = TypeVar("Result")
+
+BATCH_BYTES = 4 << 20
+"""Bytes of a batch, about."""
 
 _PLAIN = {"text", "varchar", "bpchar", "name", "char", "int2", "int4", "int8", "float4", "float8"}
 _PLAIN |= {"bool", "bytea", "json", "jsonb"}
@@ -39,6 +42,9 @@ class PostgresSession:
         self._connection: Any = _asked(lambda: dbapi.connect(_uri(url, password)))
         try:
             self._cursor: Any = self._connection.cursor()
+            self._cursor.adbc_statement.set_options(
+                **{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)}
+            )
             for statement in (
                 "set transaction isolation level repeatable read, read only",
                 "set local timezone to 'UTC'",
@@ -57,7 +63,7 @@ class PostgresSession:
         return self._columns(relation)[1]
 
     def batches(self, relation: str, rest: str) -> Iterator["pa.RecordBatch"]:
-        """The rows of a relation, about 16 MB at a time."""
+        """The rows of a relation, about :data:`BATCH_BYTES` at a time."""
         import pyarrow as pa
 
         body, schema = self._columns(relation)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -396,7 +397,7 @@ class _Chunk:
     def __iter__(self) -> Iterator["pa.RecordBatch"]:
         first, self.left = self.left, []
         rows = size = 0
-        for batch in _both(first, self.batches):
+        for batch in chain(first, self.batches):  # which leaves the batches open at the end
             rows += batch.num_rows
             size += batch.nbytes
             if rows < sizes.PART_ROWS and size < PART_BYTES:
@@ -409,13 +410,6 @@ class _Chunk:
             yield batch.slice(0, end)
             self.left = [batch.slice(end)] if end < batch.num_rows else []
             return
-
-
-def _both(
-    first: Iterable["pa.RecordBatch"], rest: Iterator["pa.RecordBatch"]
-) -> Iterator["pa.RecordBatch"]:
-    yield from first
-    yield from rest
 
 
 def _last_change(batch: "pa.RecordBatch", cursor: str | None) -> int | None:

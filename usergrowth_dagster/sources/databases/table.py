@@ -137,11 +137,14 @@ def single_select(text: str, dialect: Dialect, place: str) -> str:
     def refused(reason: str) -> UserError:
         return UserError(f"{place}: {reason}", code="source.invalid")
 
-    query = text.strip().rstrip(";").strip()
-    if not query.lower().startswith(_QUERY_STARTS):
-        raise refused(f"must be one SELECT, and begins with {query.split()[0] if query else ';'!r}")
     try:
-        statements = sqlglot.parse(query, dialect=_SQLGLOT[dialect])
+        tokens = sqlglot.tokenize(text, read=_SQLGLOT[dialect])
+        if tokens and tokens[-1].text == ";":
+            text = text[: tokens.pop().start]
+        if not tokens or tokens[0].text.lower() not in _QUERY_STARTS:
+            start = f", and begins with {tokens[0].text!r}" if tokens else ""
+            raise refused(f"must be one SELECT{start}")
+        statements = sqlglot.parse(text, dialect=_SQLGLOT[dialect])
     except sqlglot.errors.SqlglotError as error:
         raise refused(f"must be one SELECT: {' '.join(str(error).split())}") from None
     if len(statements) != 1:
@@ -151,7 +154,7 @@ def single_select(text: str, dialect: Dialect, place: str) -> str:
         raise refused("must be one SELECT")
     if writes := statement.find(exp.DML, exp.DDL, exp.Into, exp.Lock, exp.Command):
         raise refused(f"must be one SELECT that only reads, and holds {writes.key.upper()}")
-    return query
+    return text.strip()
 
 
 def _missing_table(session: Session, keys: DatabaseKeys, place: str) -> UserError:
