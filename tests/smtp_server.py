@@ -93,12 +93,12 @@ class _Dsn(SMTP):
     """aiosmtpd refuses the parameters of DSN (RFC 3461); a server that offers it takes them."""
 
     def _getparams(self, params: Any) -> Any:
-        found = super()._getparams(params)
-        if found is None:
+        parameters = super()._getparams(params)
+        if parameters is None:
             return None
         for name in ("RET", "ENVID", "NOTIFY"):
-            found.pop(name, None)
-        return found
+            parameters.pop(name, None)
+        return parameters
 
 
 class _Controller(Controller):

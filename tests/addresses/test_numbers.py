@@ -190,8 +190,8 @@ def test_two_countries_never_share_a_number(one: str, other: str) -> None:
 @given(st.text(max_size=80), st.sampled_from([None, "CN", "US", "GB"]))
 def test_any_text_is_a_number_or_none(text: str, country: str | None) -> None:
     """Guards against a text that ends the reading of an upload."""
-    found = parse(text, country)
-    assert isinstance(found, Problem) or re.fullmatch(r"\+[1-9][0-9]{6,14}", found)
+    number = parse(text, country)
+    assert isinstance(number, Problem) or re.fullmatch(r"\+[1-9][0-9]{6,14}", number)
 
 
 @given(st.sampled_from(REGIONS), st.integers(0, 2))

@@ -97,10 +97,13 @@ def test_every_file_that_nothing_reads_is_named(home: Path) -> None:
     assert "landing files" not in examined(home)
     for path in STRAYS:
         put(home, path)
-    told = examined(home)["landing files"].splitlines()
-    assert len(told) == len(STRAYS)
+    sentences = examined(home)["landing files"].splitlines()
+    assert len(sentences) == len(STRAYS)
     for sentence in STRAYS.values():
-        assert len([line for line in told if line.startswith(sentence)]) == 1, (sentence, told)
+        assert len([line for line in sentences if line.startswith(sentence)]) == 1, (
+            sentence,
+            sentences,
+        )
 
 
 def _later(home: Path) -> None:
@@ -190,9 +193,9 @@ def test_homes_that_share_a_store_are_named(home: Path) -> None:
     with (other / "usergrowth.toml").open("a", encoding="utf-8") as settings:
         settings.write(f'storage = "{home}/storage"\nlanding = "{home}/landing"\n')
     for one, second in ((home, other), (other, home)):
-        told = examined(one)["other homes"]
-        assert f"storage {home}/storage is also that of the home {second}" in told
-        assert "landing" not in told
+        sentence = examined(one)["other homes"]
+        assert f"storage {home}/storage is also that of the home {second}" in sentence
+        assert "landing" not in sentence
     with (other / "usergrowth.toml").open("a", encoding="utf-8") as settings:
         settings.write(f'database_url = "sqlite:///{home}/control.db"\n')
     assert "database" in examined(home)["other homes"]

@@ -11,9 +11,9 @@ COMMANDS = ("init", "apply", "review", "run", "backfill", "status", "doctor", "d
 
 def test_help_reads_well(tmp_path: Path) -> None:
     """A command without a sentence of what it does, or help that makes folders."""
-    told = succeeded(cli(tmp_path / "none", "--help"))
+    printed = succeeded(cli(tmp_path / "none", "--help"))
     for name in COMMANDS:
-        assert f"  {name}" in told
+        assert f"  {name}" in printed
         page = succeeded(cli(tmp_path / "none", name, "--help"))
         assert len(page.splitlines()) > 4 and "--home" in page
         sentence = page.splitlines()[2].strip()
@@ -33,12 +33,12 @@ def test_every_command_in_an_empty_home(tmp_path: Path) -> None:
     before = [line for line in control_dump(home) if 'INTO "meta"' not in line]
 
     status = cli(home, "status")
-    told = succeeded(status)
-    assert all(title in told for title in ("Tables", "Models", "Tasks", "Messages"))
+    printed = succeeded(status)
+    assert all(title in printed for title in ("Tables", "Models", "Tasks", "Messages"))
     assert "INFO" not in status.stderr  # MLflow says that it makes its tables
     doctor = cli(home, "doctor")
-    told = succeeded(doctor)
-    assert "FAILS" not in told and "35 assets" in told and "0 versions" in told
+    printed = succeeded(doctor)
+    assert "FAILS" not in printed and "35 assets" in printed and "0 versions" in printed
     ran = cli(home, "run", "--date", "2019-04-01")
     assert "2019-04-01 has no task, since there is no campaign yet" in errors(ran)[0]
     assert "nothing has landed from" in ran.stdout + ran.stderr
@@ -59,8 +59,8 @@ def test_every_command_in_an_empty_home(tmp_path: Path) -> None:
 def test_a_bad_setting_makes_no_home(tmp_path: Path) -> None:
     """A home is made with a setting that every later command refuses."""
     home = tmp_path / "home"
-    told = errors(cli(home, "init", "--timezone", "Mars/Olympus"))
-    assert told == [told[0]] and "'Mars/Olympus' is not an IANA time zone" in told[0]
+    sentences = errors(cli(home, "init", "--timezone", "Mars/Olympus"))
+    assert sentences == [sentences[0]] and "'Mars/Olympus' is not an IANA time zone" in sentences[0]
     assert not home.exists()
     succeeded(cli(home, "init"))
     (home / "usergrowth.toml").write_text("churn_dyas = 7\n", encoding="utf-8")
@@ -78,10 +78,10 @@ def test_doctor_names_what_is_wrong(tmp_path: Path) -> None:
     succeeded(cli(home, "init"))
     (home / "landing" / "user" / "2019-03-01").mkdir()
     (home / "control.db").write_bytes(b"this is no database, whatever its name says" * 100)
-    told = errors(cli(home, "doctor"))
-    assert any("a day's folder is named ds=yyyymmdd" in line for line in told)
-    assert any(line.startswith("error: control store: ") for line in told)
-    assert len(told) == 2
+    sentences = errors(cli(home, "doctor"))
+    assert any("a day's folder is named ds=yyyymmdd" in line for line in sentences)
+    assert any(line.startswith("error: control store: ") for line in sentences)
+    assert len(sentences) == 2
 
 
 def test_apply_and_review(tmp_path: Path) -> None:
@@ -90,16 +90,18 @@ def test_apply_and_review(tmp_path: Path) -> None:
     succeeded(cli(home, "init"))
     path = tmp_path / "spring.yaml"
     path.write_text(campaign("spring"), encoding="utf-8")
-    told = succeeded(cli(home, "apply", "-f", str(path)))
-    assert "created campaign 'spring'" in told and "created task 'spring'" in told
+    printed = succeeded(cli(home, "apply", "-f", str(path)))
+    assert "created campaign 'spring'" in printed and "created task 'spring'" in printed
     approve(home, "spring")
-    told = succeeded(cli(home, "review", "template", "spring", "--reject", "--reason", "too loud"))
-    assert told.strip() == "template 'spring' is rejected"
+    printed = succeeded(
+        cli(home, "review", "template", "spring", "--reject", "--reason", "too loud")
+    )
+    assert printed.strip() == "template 'spring' is rejected"
     path.write_text(campaign("spring").replace("come back", "please come back"), encoding="utf-8")
-    told = succeeded(cli(home, "apply", "-f", str(path)))
-    assert "must be reviewed again" in told
-    told = succeeded(cli(home, "review", "template", "spring"))
-    assert told.strip() == "template 'spring' is approved"
+    printed = succeeded(cli(home, "apply", "-f", str(path)))
+    assert "must be reviewed again" in printed
+    printed = succeeded(cli(home, "review", "template", "spring"))
+    assert printed.strip() == "template 'spring' is approved"
     assert "spring" in succeeded(cli(home, "status"))
 
 

@@ -123,11 +123,11 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     home = tmp_path / (name if setting == "home" else "home")
     if setting != "home":
         monkeypatch.setenv(f"USERGROWTH_{setting.upper()}", str(tmp_path / name))
-    code, told = run(home, "init")
+    code, printed = run(home, "init")
     if setting == "landing" and name.isprintable():  # landing files are opened by name alone
-        assert code == 0, told
+        assert code == 0, printed
         return
-    assert code == 2 and told.count("\n") == 1 and told.startswith("error: "), told
+    assert code == 2 and printed.count("\n") == 1 and printed.startswith("error: "), printed
     assert list(tmp_path.iterdir()) == []
 
 
@@ -181,9 +181,9 @@ def test_a_copied_home_leaves_its_original_alone(world: World, tmp_path: Path, h
     path = write_campaign(home, "short", training="{window_days: 45}", selection="{top_n: 20}")
     assert run(home, "apply", "-f", str(path))[0] == 0
     approve(home, "short")
-    code, told = run(home, "run", "--date", str(D))
-    assert code == 0, told
-    assert "has changed since" not in told
+    code, printed = run(home, "run", "--date", str(D))
+    assert code == 0, printed
+    assert "has changed since" not in printed
     assert versions == {name: warehouse(home).version(name) for name in versions}
     assert sum('"schedule": "short"' in line for line in outbox(home)) > 5
     for command in (["status"], ["models"], ["doctor"], ["delivery"], ["why", "1"]):

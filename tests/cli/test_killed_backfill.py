@@ -85,8 +85,8 @@ def start(home: Path, *arguments: str) -> "subprocess.Popen[str]":
 def test_past_dates_are_decided_but_not_sent(undisturbed: Path) -> None:
     """A backfill texts people weeks after their day, or cannot decide for a day of the past."""
     for task, back in TASKS.items():
-        found = rows(undisturbed, "decisions", f"task_id = '{task}'", "distinct ds")
-        assert [str(row[0]) for row in found] == [str(day(back))]
+        decided = rows(undisturbed, "decisions", f"task_id = '{task}'", "distinct ds")
+        assert [str(row[0]) for row in decided] == [str(day(back))]
         assert output(undisturbed, task)
     planned = ledger(undisturbed)
     assert {row[0] for row in planned} == set(TASKS)
@@ -144,8 +144,8 @@ def test_two_processes_on_different_days(world: World, undisturbed: Path, tmp_pa
         start(home, "backfill", "--from", str(day(a)), "--to", str(day(b)), "--only-ingest")
         for a, b in halves
     ]
-    told = [process.communicate(timeout=200) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], told
+    outputs = [process.communicate(timeout=200) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
     # The later days may have been made before the items of the first day had landed: the next
     # run sees that their inputs have changed, and makes those days anew.
     again = ("backfill", "--from", str(day(45)), "--to", str(D), "--only-ingest")
@@ -163,8 +163,8 @@ def test_two_dates_decided_at_once(undisturbed: Path, tmp_path: Path) -> None:
         for table in ("message", "batch", "occurrence"):
             connection.execute(f"delete from {table}")
     processes = [start(home, "run", "--date", str(day(back))) for back in TASKS.values()]
-    told = [process.communicate(timeout=200) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], told
+    outputs = [process.communicate(timeout=200) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
     same_rows(undisturbed, home, ["population", "scores"])
     decided = dict(rows(home, "decisions", "true group by 1", "task_id, count(*)"))
     assert decided == {"early": 300, "late": 300}

@@ -189,10 +189,10 @@ def test_what_is_not_kept(world: World, tmp_path: Path) -> None:
     execute_sql("control.db", "update occurrence set state = 'done'")(home)
     assert not (home / FILE).exists()
     assert keeps(unchanged())
-    found = last_run(home).report()
-    assert found is not None and found.decide is not None and found.repeated
-    assert found.warnings == ["a warning"]
-    assert found.decide.metadata["selection_output"] == {
+    kept = last_run(home).report()
+    assert kept is not None and kept.decide is not None and kept.repeated
+    assert kept.warnings == ["a warning"]
+    assert kept.decide.metadata["selection_output"] == {
         "by_task": Rows(["task", "file"], [["care", OUTPUT]]),
         "tasks": 1,
     }

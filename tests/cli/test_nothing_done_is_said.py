@@ -29,21 +29,21 @@ DAY = "2024-01-09"
 
 
 @dataclass
-class Told:
+class Answer:
     """What a command printed, errors and warnings last, and its exit code."""
 
     code: int
     text: str
 
 
-def ask(home: Path, *arguments: str) -> Told:
+def ask(home: Path, *arguments: str) -> Answer:
     """A command in this process, ended as the real one ends."""
     done = CliRunner().invoke(app, [*arguments, "--home", str(home)])
     text = done.stdout + done.stderr
     if isinstance(done.exception, UserError):
-        return Told(2, f"{text}error: {done.exception}")
+        return Answer(2, f"{text}error: {done.exception}")
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return Told(done.exit_code, text)
+    return Answer(done.exit_code, text)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def land(home: Path, *folders: str) -> None:
         (place / "a.csv").write_text(f"{HEADER}\n{ROW}\n", encoding="utf-8")
 
 
-def apply(home: Path, name: str, **changes: str) -> Told:
+def apply(home: Path, name: str, **changes: str) -> Answer:
     path = home / f"{name}.yaml"
     path.write_text(campaign(name, **changes), encoding="utf-8")
     return ask(home, "apply", "-f", str(path))
@@ -114,10 +114,10 @@ def test_in_a_home_where_nothing_has_happened(
     home: Path, command: str, code: int, sentences: list[str]
 ) -> None:
     """A command prints an empty table, or nothing, and ends as if it had done what was asked."""
-    told = ask(home, *command.split())
-    assert told.code == code, told.text
+    answer = ask(home, *command.split())
+    assert answer.code == code, answer.text
     for sentence in sentences:
-        assert sentence in told.text, told.text
+        assert sentence in answer.text, answer.text
 
 
 STRAYS = [
@@ -147,9 +147,9 @@ def test_files_that_nothing_reads(home: Path, folders: list[str], sentence: str 
     """Files lie in a misspelt or misplaced folder, and nothing names them."""
     land(home, *folders)
     (home / "landing" / "behavior" / "_notes.txt").touch()
-    told = unread_landing(Storage(str(home / "landing")), ["mine"])
-    assert len(told) == (sentence is not None), told
-    assert sentence is None or sentence in told[0]
+    sentences = unread_landing(Storage(str(home / "landing")), ["mine"])
+    assert len(sentences) == (sentence is not None), sentences
+    assert sentence is None or sentence in sentences[0]
 
 
 def test_landing_days_of_both_forms(home: Path) -> None:
@@ -159,23 +159,23 @@ def test_landing_days_of_both_forms(home: Path) -> None:
     """
     command = ("backfill", "--from", DAY, "--to", DAY, "--only-ingest")
     land(home, "behaviour/ds=20240109")
-    told = ask(home, *command)
-    assert told.code == 2
-    assert "warning: behaviour/: nothing reads this folder; did you mean behavior/" in told.text
-    assert "error: nothing has landed from 2024-01-08 to 2024-01-09" in told.text
+    answer = ask(home, *command)
+    assert answer.code == 2
+    assert "warning: behaviour/: nothing reads this folder; did you mean behavior/" in answer.text
+    assert "error: nothing has landed from 2024-01-08 to 2024-01-09" in answer.text
     land(home, "behavior/ds=2024-01-09")
-    told = ask(home, *command)
-    assert told.code == 0 and "nothing has landed" not in told.text
-    assert "raw_behavior" in told.text and "user_day" in told.text
+    answer = ask(home, *command)
+    assert answer.code == 0 and "nothing has landed" not in answer.text
+    assert "raw_behavior" in answer.text and "user_day" in answer.text
     again = backfill(load_settings(home), day := date.fromisoformat(DAY), day, only_ingest=True)
     assert again.failures == []
     for table in ("raw_behavior", "stg_behavior", "user_day"):
         assert again.ingest.rows[table] == 1  # its rows, of which none were written now
         assert again.ingest.metadata[table]["rows_written"] == 0
     land(home, "behavior/ds=20240109")
-    told = ask(home, *command)
-    assert told.code == 2 and "are both 2024-01-09" in told.text
-    assert "Traceback" not in told.text
+    answer = ask(home, *command)
+    assert answer.code == 2 and "are both 2024-01-09" in answer.text
+    assert "Traceback" not in answer.text
 
 
 def test_a_date_without_a_task_names_those_that_have_one(home: Path) -> None:
@@ -183,10 +183,10 @@ def test_a_date_without_a_task_names_those_that_have_one(home: Path) -> None:
     apply(home, "spring", execution_date="2024-01-12")
     apply(home, "later", execution_date="on upload", population="population/later-*")
     project = Project(load_settings(home))
-    told = no_task(project, date.fromisoformat(DAY)) or ""
-    assert f"{DAY} has no task; campaigns and their dates are" in told
-    assert "spring: 2024-01-12" in told
-    assert "later: none, it waits for an upload population/later-*" in told
+    sentence = no_task(project, date.fromisoformat(DAY)) or ""
+    assert f"{DAY} has no task; campaigns and their dates are" in sentence
+    assert "spring: 2024-01-12" in sentence
+    assert "later: none, it waits for an upload population/later-*" in sentence
     assert no_task(project, date(2024, 1, 12)) is None
     project.store.close()
 
@@ -196,13 +196,13 @@ def test_a_glob_with_a_fixed_date_is_a_task_for_each_folder(home: Path) -> None:
 
     def tasks() -> dict[str, str]:
         project = Project(load_settings(home))
-        found = {one.task_id: str(one.execution_date) for one in all_tasks(project.store)}
+        dates = {one.task_id: str(one.execution_date) for one in all_tasks(project.store)}
         project.store.close()
-        return found
+        return dates
 
     glob = {"population": "population/x-*", "execution_date": "2024-01-12"}
-    told = apply(home, "spring", **glob)
-    assert "no folder matches population/x-* yet; each that does becomes a task" in told.text
+    answer = apply(home, "spring", **glob)
+    assert "no folder matches population/x-* yet; each that does becomes a task" in answer.text
     land(home, "population/x-1", "population/x-2", "population/y-1")
     assert "created task 'x-1'; created task 'x-2'" in apply(home, "spring", **glob).text
     assert tasks() == {"x-1": "2024-01-12", "x-2": "2024-01-12"}
@@ -221,11 +221,11 @@ def test_a_glob_with_a_fixed_date_is_a_task_for_each_folder(home: Path) -> None:
 
 def test_a_date_that_no_run_can_decide(home: Path) -> None:
     """A campaign of a date before the first partition is taken and never runs."""
-    told = apply(home, "spring", execution_date="2023-12-31")
-    assert told.code == 2
-    assert "execution_date: 2023-12-31 is before the first execution date 2024-01-01" in told.text
-    told = apply(home, "spring", execution_date="2024-01-09")
-    assert told.code == 0 and "every text will expire at once" in told.text
+    answer = apply(home, "spring", execution_date="2023-12-31")
+    assert answer.code == 2
+    assert "execution_date: 2023-12-31 is before the first execution date 2024-01-01" in answer.text
+    answer = apply(home, "spring", execution_date="2024-01-09")
+    assert answer.code == 0 and "every text will expire at once" in answer.text
 
 
 def test_a_deleted_upload_does_not_fail_its_date_for_ever(home: Path) -> None:
@@ -240,8 +240,8 @@ def test_a_deleted_upload_does_not_fail_its_date_for_ever(home: Path) -> None:
     assert withdraw_deleted(project, day) == []  # a store that is away deletes nothing
     (home / "away").rename(home / "landing" / "population")
     shutil.rmtree(home / "landing" / "population" / "x-1")
-    (told,) = withdraw_deleted(project, day)
-    assert "task x-1: withdrawn, since population/x-1 was deleted" in told
+    (sentence,) = withdraw_deleted(project, day)
+    assert "task x-1: withdrawn, since population/x-1 was deleted" in sentence
     assert [one.task_id for one in all_tasks(project.store)] == ["fixed", "x-2"]
     assert withdraw_deleted(project, day) == []
     land(home, "population/x-1")

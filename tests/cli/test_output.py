@@ -73,18 +73,18 @@ def commands() -> Iterator[tuple[str, Any]]:
     """Every command by its whole name."""
 
     def walk(group: Any, before: str) -> Iterator[tuple[str, Any]]:
-        for name, found in group.commands.items():
-            if hasattr(found, "commands"):
-                yield from walk(found, f"{before}{name} ")
+        for name, command in group.commands.items():
+            if hasattr(command, "commands"):
+                yield from walk(command, f"{before}{name} ")
             else:
-                yield f"{before}{name}", found
+                yield f"{before}{name}", command
 
     yield from walk(get_command(app), "")
 
 
 def test_every_command_that_shows_something_has_json() -> None:
     """A script had to read tables that were made for people."""
-    able = {name for name, found in commands() if any("--json" in p.opts for p in found.params)}
+    able = {name for name, command in commands() if any("--json" in p.opts for p in command.params)}
     assert able == set(SHOWS) | RUNS
     assert {name for name, _ in commands()} - able == set(WITHOUT)
 
@@ -117,12 +117,12 @@ def test_each_prints_one_document(world: World, tmp_path: Path) -> None:
     }
     for name, done in run_all(home, calls).items():
         assert done["code"] in (0, 2) and not done["error"], (name, done)
-        found = json.loads(done["out"], parse_constant=pytest.fail)
-        assert found or name == "replies", name
+        printed = json.loads(done["out"], parse_constant=pytest.fail)
+        assert printed or name == "replies", name
         assert not re.search(r"(?<![0-9.])999\d{10}(?!\d)", done["out"]), name
-        for moment in moments(found):
+        for moment in moments(printed):
             assert datetime.fromisoformat(moment).tzinfo is not None, (name, moment)
-        assert document(found) + "\n" == done["out"], f"{name}: not in the common form"
+        assert document(printed) + "\n" == done["out"], f"{name}: not in the common form"
     status = json.loads(run_all(home, {"x": ["status", "--json"]})["x"]["out"])
     assert {"tables", "models", "tasks", "deliveries", "failures", "notes"} <= status.keys()
     assert all(isinstance(row["rows"], int) for row in status["tables"])
@@ -153,18 +153,18 @@ def run_all(home: Path, calls: dict[str, list[str]]) -> dict[str, dict[str, Any]
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    results: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return results
 
 
 def test_a_run_prints_one_document_or_tables_and_no_idle_step(world: World, tmp_path: Path) -> None:
     """A run listed steps that did nothing, and printed tables as markdown."""
     home = copy_home(world.decided, tmp_path / "home")
-    found = json.loads(succeeded(cli(home, "run", "--date", str(D), "--json")))
-    assert {row["task"] for row in found["decisions"]} == {"care", "comeback"}
+    printed = json.loads(succeeded(cli(home, "run", "--date", str(D), "--json")))
+    assert {row["task"] for row in printed["decisions"]} == {"care", "comeback"}
     # all but the features of the next date and the like is up to date
-    assert all(row["rows_written"] > 0 for row in found.get("tables", []))
-    assert not {"raw_behavior", "user_day"} & {row["table"] for row in found.get("tables", [])}
+    assert all(row["rows_written"] > 0 for row in printed.get("tables", []))
+    assert not {"raw_behavior", "user_day"} & {row["table"] for row in printed.get("tables", [])}
 
 
 def test_a_document_is_utf8_whatever_the_terminal(capfdbinary: Any) -> None:
@@ -310,18 +310,18 @@ def test_any_value_is_a_document_that_any_parser_reads(value: Any) -> None:
     def refused(word: str) -> None:
         raise AssertionError(word)
 
-    found = json.loads(document(value), parse_constant=refused)
-    assert document(found) == document(value)
+    parsed = json.loads(document(value), parse_constant=refused)
+    assert document(parsed) == document(value)
     if isinstance(value, float | Decimal):
-        assert found is None if not math.isfinite(value) else found == float(value)
+        assert parsed is None if not math.isfinite(value) else parsed == float(value)
 
 
 def test_a_new_user_gets_an_example_that_can_be_applied(tmp_path: Path) -> None:
     """Guards against a first hour spent on writing files from the documentation."""
     home = tmp_path / "my home"
-    told = succeeded(cli(home, "init", "--example"))
+    printed = succeeded(cli(home, "init", "--example"))
     file = home / "campaigns" / "example.yaml"
-    assert f"usergrowth apply -f '{file}'" in told and file.read_text("utf-8").count("#") > 10
+    assert f"usergrowth apply -f '{file}'" in printed and file.read_text("utf-8").count("#") > 10
     assert "campaign" in json.loads((home / "campaigns/campaign.schema.json").read_text())["title"]
     assert (home / "landing/population/example/population.csv").stat().st_size > 1000
     before = sorted(home.rglob("*.csv"))

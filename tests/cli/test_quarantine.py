@@ -105,8 +105,8 @@ def test_rejects_are_chosen_by_table_date_and_rule(home: Path) -> None:
     assert shown(home, day=date(2024, 1, 8))[0] == ["no rejected rows match"]
     said, _ = shown(home, limit=1)
     assert said[-1].startswith("and 2 more; ")
-    found = json.loads(document(recorded(home, table="user").value))
-    assert [row["line"] for row in found["rows"]] == [3, 4]
+    printed = json.loads(document(recorded(home, table="user").value))
+    assert [row["line"] for row in printed["rows"]] == [3, 4]
     with pytest.raises(UserError, match="--table 'users': choose from user, item"):
         shown(home, table="users")
     with pytest.raises(UserError, match="--rule 'agee': choose from age, "):

@@ -77,9 +77,9 @@ def test_second_run_changes_nothing(world: World, tmp_path: Path) -> None:
     """Running a date again decides anew, sends again, or trains again."""
     home = copy_home(world.decided, tmp_path / "home")
     before = everything(home)
-    told = succeeded(cli(home, "run", "--date", str(D)))
+    printed = succeeded(cli(home, "run", "--date", str(D)))
     assert everything(home) == before
-    assert "| unchanged |" in told or "unchanged" in told
+    assert "| unchanged |" in printed or "unchanged" in printed
 
 
 def test_changed_inputs_of_a_sent_task(world: World, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_changed_inputs_of_a_sent_task(world: World, tmp_path: Path) -> None:
     (home / "landing" / "population" / "comeback" / "population.csv").unlink()
     late = home / "landing" / "behavior" / "ds=20170501" / "late.csv"
     late.write_text("user_id,behavior,item_id,kvs_num,kvs_str\nu00000001,login,\\N,hh14:1,\\N\n")
-    told = succeeded(cli(home, "run", "--date", str(D)))
+    printed = succeeded(cli(home, "run", "--date", str(D)))
     after = everything(home)
     assert after["versions"]["raw_behavior"] != before["versions"]["raw_behavior"]  # type: ignore[index]
     for key in ("output", "written", "ledger", "outbox"):
@@ -101,7 +101,7 @@ def test_changed_inputs_of_a_sent_task(world: World, tmp_path: Path) -> None:
     for table in ("population", "scores", "decisions"):
         assert after["versions"][table] == before["versions"][table], table  # type: ignore[index]
     for task in ("care", "comeback"):
-        assert f"population/{task} has changed since the task's send plan was made" in told
+        assert f"population/{task} has changed since the task's send plan was made" in printed
 
 
 def test_edited_output_of_a_sent_task(world: World, tmp_path: Path) -> None:
@@ -110,9 +110,12 @@ def test_edited_output_of_a_sent_task(world: World, tmp_path: Path) -> None:
     path = home / "landing" / "population_output" / "care" / "output.csv"
     path.write_bytes(path.read_bytes() + b"u1,i1,+9990000000000,0.9\n")
     edited, before = path.read_bytes(), everything(home)
-    told = errors(cli(home, "run", "--date", str(D)))
-    assert len(told) == 1
-    assert "population_output/care/output.csv: this file was not written by task 'care'" in told[0]
+    sentences = errors(cli(home, "run", "--date", str(D)))
+    assert len(sentences) == 1
+    assert (
+        "population_output/care/output.csv: this file was not written by task 'care'"
+        in sentences[0]
+    )
     assert everything(home) == before
     assert path.read_bytes() == edited
 

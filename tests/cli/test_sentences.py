@@ -77,10 +77,10 @@ def test_the_end_of_a_command(
     monkeypatch.setattr(sys, "argv", ["usergrowth", "run", "--home", str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     assert ended.value.code == code
-    assert told.err.splitlines() == sentence.splitlines()
-    assert told.out == ""
+    assert printed.err.splitlines() == sentence.splitlines()
+    assert printed.out == ""
 
 
 def test_a_fault_of_the_product_is_no_sentence(

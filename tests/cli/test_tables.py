@@ -23,8 +23,8 @@ def test_changed_state_is_named_and_mended(world: World, tmp_path: Path) -> None
     before = (home / "tables.db").read_bytes()
     faults = errors(cli(home, "tables"))
     assert faults and all(line.startswith("error: what is kept of table ") for line in faults)
-    found = {f.name: f.detail for f in doctor.examine(load_settings(home)) if not f.well}
-    assert "usergrowth tables --rebuild" in found["tables"]
+    unwell = {f.name: f.detail for f in doctor.examine(load_settings(home)) if not f.well}
+    assert "usergrowth tables --rebuild" in unwell["tables"]
     assert (home / "tables.db").read_bytes() == before  # looking changes nothing
     assert "raw_behavior" in succeeded(cli(home, "tables", "--rebuild"))
     assert "is what their logs say" in succeeded(cli(home, "tables"))

@@ -35,9 +35,9 @@ def test_train(world: World, tmp_path: Path) -> None:
     """Training by hand trains again what stands, forgets a campaign, or hides why one cannot be."""
     home = copy_home(world.decided, tmp_path / "home")
     before = models(home)
-    told = succeeded(cli(home, "train", "--date", str(D)))
+    printed = succeeded(cli(home, "train", "--date", str(D)))
     assert models(home) == before
-    assert {"churn_model", "winback_model"} <= set(told.splitlines())
+    assert {"churn_model", "winback_model"} <= set(printed.splitlines())
     write_campaign(home, "short", training="{window_days: 45}")
     path = write_campaign(home, "young", training="{window_days: 1}")
     assert errors(cli(home, "apply", "-f", str(path))) == [
@@ -75,9 +75,9 @@ def test_uploads_of_a_run(world: World, tmp_path: Path) -> None:
     approve(home, "arrivals")
     sent = len(ledger(home))
     cli(home, "run", "--date", str(D))  # the campaign "dated" has no upload, and says so
-    found = {task.task_id: task for task in all_tasks(Project(load_settings(home)).store)}
-    assert set(found) == {"care", "comeback", "dated", "new-1", "new-2"}
-    assert found["new-1"].execution_date == found["new-2"].execution_date == D
+    tasks = {task.task_id: task for task in all_tasks(Project(load_settings(home)).store)}
+    assert set(tasks) == {"care", "comeback", "dated", "new-1", "new-2"}
+    assert tasks["new-1"].execution_date == tasks["new-2"].execution_date == D
     outcomes = dict(rows(home, "decisions", "task_id = 'new-1' group by 1", "outcome, count(*)"))
     assert sum(outcomes.values()) == 200
     chosen = output(home, "new-1").decode().splitlines()
@@ -90,10 +90,10 @@ def test_uploads_of_a_run(world: World, tmp_path: Path) -> None:
             home, "user_features", f"ds = '{D}' and coalesce(recency_days > 28, true)", "user_id"
         )
     }
-    told = rows(home, "decisions", "task_id = 'new-1' and outcome = 'not_active'", "user_id")
+    inactive = rows(home, "decisions", "task_id = 'new-1' and outcome = 'not_active'", "user_id")
     scored = rows(home, "decisions", "task_id = 'new-1' and score is not null", "user_id")
-    assert {user for (user,) in told} == {user for (user,) in scored} & silent != set()
-    assert not {user for (user,) in told} & {line.split(",")[0] for line in chosen}
+    assert {user for (user,) in inactive} == {user for (user,) in scored} & silent != set()
+    assert not {user for (user,) in inactive} & {line.split(",")[0] for line in chosen}
     everything = (ledger(home), output(home, "new-1"))
     cli(home, "run", "--date", str(D))
     assert (ledger(home), output(home, "new-1")) == everything

@@ -58,11 +58,11 @@ def test_bad_landing_files(world: World, tmp_path: Path) -> None:
     behavior = rows(home, "raw_behavior", yesterday)
     facts = rows(home, "user_day", yesterday)
 
-    told = errors(cli(home, "run", "--date", str(D)))
-    assert len(told) == 4 and "has not been decided" in told[3]
+    sentences = errors(cli(home, "run", "--date", str(D)))
+    assert len(sentences) == 4 and "has not been decided" in sentences[3]
     for path, rule in ((garbage, ""), (header, "found 'sex'"), (rejects, "quarantine")):
         name = path.relative_to(home / "landing")
-        line = next(one for one in told if str(name.parent) in one)
+        line = next(one for one in sentences if str(name.parent) in one)
         assert rule in line and len(line) < 600
     for table, kept in before.items():
         assert rows(home, table) == kept, table
@@ -131,8 +131,8 @@ def test_bad_tasks_beside_a_good_one(world: World, tmp_path: Path) -> None:
     sent = len(outbox(home))
 
     done = cli(home, "run", "--date", str(D))
-    told = errors(done)
-    text = "\n".join(told)
+    sentences = errors(done)
+    text = "\n".join(sentences)
     for name, words in {
         "noitem": "population/noitem/population.csv",
         "foreign": "mine.txt: the output folder of task 'foreign' must be empty",
@@ -195,10 +195,10 @@ def test_too_little_history(tmp_path: Path) -> None:
     write_people(home, "spring", ["user_id,item_id,phone,name", "u1,i1,+9990000000001,Ann"])
     path = write_campaign(home, "spring")
     succeeded(cli(home, "apply", "-f", str(path)))
-    told = errors(cli(home, "run", "--date", str(D)))
-    assert len(told) == 1
-    assert "task spring: campaign 'spring': no approved churn model" in told[0]
-    assert "labels are closed up to" in told[0]
+    sentences = errors(cli(home, "run", "--date", str(D)))
+    assert len(sentences) == 1
+    assert "task spring: campaign 'spring': no approved churn model" in sentences[0]
+    assert "labels are closed up to" in sentences[0]
     assert rows(home, "user_features", columns="user_id") == [("u1",), ("u2",)]
     assert len(rows(home, "population")) == 1
     assert warehouse(home).version("decisions") is None
@@ -232,11 +232,13 @@ def test_bad_campaign_files(tmp_path: Path) -> None:
     fine.write_text(campaign("fine"), encoding="utf-8")
     for name, (text, words) in BAD_FILES.items():
         bad.write_text(text, encoding="utf-8")
-        told = errors(cli(home, "apply", "-f", str(fine), "-f", str(bad)))
-        assert len(told) == 1, name
-        assert all(word in told[0] for word in (*words, "bad.yaml" if name != "horizon" else "")), (
+        sentences = errors(cli(home, "apply", "-f", str(fine), "-f", str(bad)))
+        assert len(sentences) == 1, name
+        assert all(
+            word in sentences[0] for word in (*words, "bad.yaml" if name != "horizon" else "")
+        ), (
             name,
-            told,
+            sentences,
         )
         assert control_dump(home) == before, name
     bad.write_bytes(b"\xff\xfe\x00name")
@@ -278,8 +280,8 @@ def test_bad_arguments(world: World, arguments: tuple[str, ...], words: str) -> 
         }
 
     before = seen()
-    told = errors(cli(home, *arguments))
-    assert len(told) == 1 and words in told[0], told
+    sentences = errors(cli(home, *arguments))
+    assert len(sentences) == 1 and words in sentences[0], sentences
     assert seen() == before
     assert not (home.parent / "nowhere").exists()
 

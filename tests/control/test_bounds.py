@@ -47,9 +47,9 @@ def test_dates_have_bounds(text: str, line: str, key: str, day: str) -> None:
     written = f"{line.partition(':')[0]}: {day}"
     with pytest.raises(UserError) as caught:
         parse_campaign(text.replace(line, written), "spring.yaml")
-    told = str(caught.value)
-    assert told.startswith(f"spring.yaml: {key}: ")
-    assert f"from {FIRST_DAY} to {LAST_DAY}, not {day}" in told
+    sentence = str(caught.value)
+    assert sentence.startswith(f"spring.yaml: {key}: ")
+    assert f"from {FIRST_DAY} to {LAST_DAY}, not {day}" in sentence
 
 
 @pytest.mark.parametrize("name", ["start_date", "today"])
@@ -83,8 +83,8 @@ def test_names_have_no_unseen_characters(old: str, new: str, key: str, data: st.
     written = f'"a\\U{ord(character):08X}b"'
     with pytest.raises(UserError) as caught:
         parse_campaign(GOOD.replace(old, new % written))
-    told = str(caught.value)
-    assert f"{key}" in told and f"character 2 is U+{ord(character):04X}" in told
+    sentence = str(caught.value)
+    assert f"{key}" in sentence and f"character 2 is U+{ord(character):04X}" in sentence
 
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"]), min_size=1))

@@ -16,9 +16,9 @@ def container(root: Path, files: dict[str, str], groups: str) -> tuple[Path, Pat
         path = root / "cgroup" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    own = root / "self"
-    own.write_text(groups)
-    return root / "cgroup", own
+    group_file = root / "self"
+    group_file.write_text(groups)
+    return root / "cgroup", group_file
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,8 @@ def test_memory_is_a_part_of_the_container(
 )
 def test_threads_are_those_of_the_container(tmp_path: Path, text: str, most: int | None) -> None:
     """Sixty threads on one processor's time, or none at all."""
-    found = processors(*container(tmp_path, {"cpu.max": text}, "0::/\n"))
-    assert found == most if most else found >= 1
+    threads = processors(*container(tmp_path, {"cpu.max": text}, "0::/\n"))
+    assert threads == most if most else threads >= 1
 
 
 def test_no_limits_at_all(tmp_path: Path) -> None:

@@ -391,8 +391,8 @@ def test_planned_task_is_frozen(store: ControlStore) -> None:
         )
     applied = apply_campaign(store, spec(**{"0.12": "0.3"}), "ann")
     assert any("keeps its earlier settings" in note for note in applied.notes)
-    held = task(store, "december-2017")
-    assert (held.frozen, held.spec.selection.threshold) == (True, 0.2)
+    frozen = task(store, "december-2017")
+    assert (frozen.frozen, frozen.spec.selection.threshold) == (True, 0.2)
     with pytest.raises(UserError, match="cannot move to 2017-12-29"):
         register_task(store, "december", "december-2017", date(2017, 12, 29), "ann")
 

@@ -32,9 +32,14 @@ def test_a_mistake_names_its_line_and_what_to_write(
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError) as error:
         load_settings(tmp_path)
-    told = str(error.value)
-    assert str(path) in told and place in told and remedy in told and "pass-word" not in told
-    assert len(told) < 500
+    sentence = str(error.value)
+    assert (
+        str(path) in sentence
+        and place in sentence
+        and remedy in sentence
+        and "pass-word" not in sentence
+    )
+    assert len(sentence) < 500
 
 
 def test_a_mark_of_utf8_is_no_mistake(tmp_path: Path) -> None:

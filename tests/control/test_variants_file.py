@@ -142,8 +142,8 @@ def test_each_text_is_a_record_with_a_review(store: ControlStore) -> None:
         review(store, "template", name, True, None, "bob")
     again = apply_campaign(store, parse_campaign(YAML.replace("哈哈", "嘻嘻")), "ann")
     assert any("template.variants.december joke.content" in text for text in again.changed)
-    found = {one.name: one.status.name for one in reviews(store, "december")}
-    assert found == {
+    statuses = {one.name: one.status.name for one in reviews(store, "december")}
+    assert statuses == {
         "示例商店": "REVIEWING",
         "december offer": "APPROVED",
         "december joke": "REVIEWING",

@@ -165,8 +165,8 @@ def reconciler(world: World, port: int) -> Callable[[], int]:
         gateway = gateway_of(world, port)
         quiet = 0
         while quiet < (6 if world.kind == "hostile" else 1):  # one that lies says it in the end
-            found = settle(ledger, gateway, everything=True)
-            quiet = 0 if found.failed or found.settled else quiet + 1
+            settled = settle(ledger, gateway, everything=True)
+            quiet = 0 if settled.failed or settled.settled else quiet + 1
             time.sleep(0.02)
         return DONE
 

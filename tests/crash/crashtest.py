@@ -134,11 +134,11 @@ class Run:
         self.kills += world.kills
         self.worlds[f"{database} {kind}"] += 1
         self.database_errors += world.database_errors
-        told = ", ".join(f"{state} {count}" for state, count in sorted(states.items()))
+        summary = ", ".join(f"{state} {count}" for state, count in sorted(states.items()))
         errors = f", {world.database_errors} database failures" if world.database_errors else ""
         self.say(
             f"{name}: {world.dispatchers_killed} dispatchers killed{errors} in {time.monotonic() - began:.1f} s; "
-            f"{told}"
+            f"{summary}"
         )
         shutil.rmtree(home, ignore_errors=True)
 

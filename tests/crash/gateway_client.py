@@ -51,27 +51,27 @@ class HttpGateway:
             text = answer.read()
             if answer.status != 200:
                 raise ConnectionError(f"status {answer.status}")
-            found = json.loads(text)
+            document = json.loads(text)
         except BaseException:
             connection.close()
             raise
         self.connection = connection
-        return found
+        return document
 
     def submit(self, batch: OutBatch) -> Sequence[Result]:
         """Hand a batch over."""
         messages = [{"out_id": m.out_id, "phone": m.phone, "text": m.text} for m in batch.messages]
         shared = {"batch_id": batch.batch_id, "code": batch.template_code}
-        found = self.call("submit", {**shared, "messages": messages})
+        document = self.call("submit", {**shared, "messages": messages})
         return [
             Result(out_id, Answer(answer), code, request, RETRY)
-            for out_id, answer, code, request in found["results"]
+            for out_id, answer, code, request in document["results"]
         ]
 
     def look_up(self, inquiries: Sequence[Inquiry]) -> Sequence[Finding]:
         """Ask what was accepted."""
-        found = self.call("look_up", {"out_ids": [one.out_id for one in inquiries]})
-        known = set(found["accepted"])
+        answer = self.call("look_up", {"out_ids": [one.out_id for one in inquiries]})
+        known = set(answer["accepted"])
         return [
             Finding(one.out_id, Found.ACCEPTED if one.out_id in known else Found.NOT_FOUND)
             for one in inquiries

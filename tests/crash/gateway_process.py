@@ -58,14 +58,14 @@ class Provider:
             hostile = world.startswith("hostile")
             if self.random.random() >= self.trouble * (1.5 if hostile else 1):
                 return ""
-            found = self.random.choice((*_CALLS, *HOSTILE, *HOSTILE) if hostile else _CALLS)
-            if found.startswith("error") and world.startswith("stop"):
-                found = "stopped"
-            elif found == "stopped" and not world.startswith("stop"):
-                found = "throttled"
-            self.faults[found] += 1
+            drawn = self.random.choice((*_CALLS, *HOSTILE, *HOSTILE) if hostile else _CALLS)
+            if drawn.startswith("error") and world.startswith("stop"):
+                drawn = "stopped"
+            elif drawn == "stopped" and not world.startswith("stop"):
+                drawn = "throttled"
+            self.faults[drawn] += 1
             self.faults_file.write_text(json.dumps(self.faults))
-            return found
+            return drawn
 
     def accept(self, world: str, batch: dict[str, str], messages: list[dict[str, str]]) -> None:
         """Take messages for good."""
@@ -84,26 +84,26 @@ class Provider:
             self.accept(world, batch, messages)
             request = f"r{batch['batch_id']}"
             return [[m["out_id"], "accepted", "OK", request] for m in messages]
-        found: list[Any] = []
+        entries: list[Any] = []
         taken = []
         for message in messages:
             dice = self.random.random()
             if dice < 0.03:
-                found.append([message["out_id"], "rejected", "bad_number", None])
+                entries.append([message["out_id"], "rejected", "bad_number", None])
                 continue
             if dice < 0.07:
-                found.append([message["out_id"], "deferred", "slow_down", None])
+                entries.append([message["out_id"], "deferred", "slow_down", None])
                 continue
             if dice < 0.10:  # told, but not taken
-                found.append([message["out_id"], "in_doubt", "system_error", None])
+                entries.append([message["out_id"], "in_doubt", "system_error", None])
                 continue
             taken.append(message)
             if dice < 0.12:  # taken, but not told
                 continue
             answer = "in_doubt" if dice < 0.14 else "accepted"
-            found.append([message["out_id"], answer, "", f"r{message['out_id']}"])
+            entries.append([message["out_id"], answer, "", f"r{message['out_id']}"])
         self.accept(world, batch, taken)
-        return found[::-1]
+        return entries[::-1]
 
 
 def handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
@@ -145,10 +145,10 @@ def handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
             if fault.endswith("_before"):
                 return self.misbehave(fault, None)
             some = messages[: len(messages) // 2] if fault == "reset_half" else messages
-            told = provider.results(world, batch, some)
+            results = provider.results(world, batch, some)
             honest = [
                 {"out_id": out_id, "answer": answer, "code": code, "request_id": request}
-                for out_id, answer, code, request in told
+                for out_id, answer, code, request in results
             ]
             if fault not in HOSTILE:
                 return self.misbehave(fault, {"results": honest})
@@ -167,8 +167,8 @@ def handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
         ) -> None:
             if fault in ("throttled", "stopped"):
                 answer = "stop" if fault == "stopped" else "deferred"
-                found = [[m["out_id"], answer, fault, None] for m in messages]
-                return self.answer({"results": found})
+                answers = [[m["out_id"], answer, fault, None] for m in messages]
+                return self.answer({"results": answers})
             if fault.endswith("_before"):
                 return self.misbehave(fault, None)
             some = messages[: len(messages) // 2] if fault == "reset_half" else messages

@@ -65,22 +65,22 @@ def load(root: Path, files: Mapping[str, Content], *, early: bool) -> dict[str, 
     connection = duckdb.connect(config={"threads": 1, "preserve_insertion_order": False})
     try:
         storage, contract = Storage(str(root)), CONTRACTS["behavior"]
-        found = find_files(storage, "behavior", contract).files
+        landing_files = find_files(storage, "behavior", contract).files
         loader = Loader(
             *(connection, storage, contract, forgotten("gone")),
             writer_of=writer_of if early else None,
         )
-        loader.load(DAY, found)
+        loader.load(DAY, landing_files)
         counts = loader.finish()[DAY]
         names = ", ".join(contract.names)
-        held = connection.execute(f"select {names}, day from {PARSED} where reject = 0").fetchall()
+        good = connection.execute(f"select {names}, day from {PARSED} where reject = 0").fetchall()
         rejects = connection.execute(f"from ({loader.rejects_sql('t')}) order by all").fetchall()
         assert not any(writer.open for writer in writers)
         written = [row for writer in writers for row in writer.rows]
         assert len(written) == sum(one.rows for one in loader.take_early([DAY]))
         return {
             "written": len(written),
-            "rows": sorted([*held, *written], key=repr),
+            "rows": sorted([*good, *written], key=repr),
             "rejects": rejects,
             "counts": counts,
             "notices": loader.notices[DAY],
@@ -100,12 +100,12 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def both(root: Path, files: Mapping[str, Content]) -> dict[str, Any]:
     """What landing says, the same both ways, and the same of rows that are judged one by one."""
-    held, early = (load(root, files, early=one) for one in (False, True))
+    late, early = (load(root, files, early=one) for one in (False, True))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "stored_rows", lambda *_: None)
-        assert load(root, files, early=False) == held
-    assert held["written"] == 0
-    assert {**early, "written": 0} == held
+        assert load(root, files, early=False) == late
+    assert late["written"] == 0
+    assert {**early, "written": 0} == late
     return early
 
 
@@ -170,8 +170,8 @@ def test_good_rows_are_written_and_the_others_held(tmp_path: Path) -> None:
     """Rows that are all held, or cells that are all looked at one by one, cost what they did."""
     good = [(f"u{n}", "buy", "i", "a:1 b:2", None) for n in range(50)]
     lines_of = [",".join(cell or r"\N" for cell in row) for row in good]
-    found = both(tmp_path, {"a.csv": "\n".join([HEAD, *lines_of, "u,buy", 'u,"b",i,a:1,b:x'])})
-    assert (found["written"], len(found["rows"]), len(found["rejects"])) == (50, 51, 1)
+    loaded = both(tmp_path, {"a.csv": "\n".join([HEAD, *lines_of, "u,buy", 'u,"b",i,a:1,b:x'])})
+    assert (loaded["written"], len(loaded["rows"]), len(loaded["rejects"])) == (50, 51, 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(early_rows, "clean_sql", lambda *_, **__: pytest.fail("the cells are typed"))
         assert load(tmp_path, {"a.parquet": _parquet(good)}, early=True)["written"] == 50
@@ -180,9 +180,9 @@ def test_good_rows_are_written_and_the_others_held(tmp_path: Path) -> None:
 def test_a_file_that_is_there_twice_is_written_once(tmp_path: Path) -> None:
     """Its rows are in a data file before the last line shows that they are a repetition."""
     body = "\n".join([HEAD, *[f"u{n},nan,\\N,\\N,\\N" for n in range(30)]])
-    found = both(tmp_path, {"a.csv": body, "b.csv": body.replace("\n", "\r\n") + "\r\n"})
-    assert found["written"] == len(found["rows"]) == 30
-    assert any("says nan 30 times" in notice for notice in found["notices"])
+    loaded = both(tmp_path, {"a.csv": body, "b.csv": body.replace("\n", "\r\n") + "\r\n"})
+    assert loaded["written"] == len(loaded["rows"]) == 30
+    assert any("says nan 30 times" in notice for notice in loaded["notices"])
 
 
 def test_a_footer_is_the_last_line_of_the_file(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_nothing_of_a_forgotten_person_is_written(tmp_path: Path) -> None:
     rows = ["gone,buy,i,a:1,b:x", "u1,buy,i,a:1,b:x"] * 20
     cells = [tuple(row.split(",")) for row in rows]
     for files in ({"a.csv": "\n".join([HEAD, *rows])}, {"a.parquet": _parquet(cells)}):
-        found = both(tmp_path, files)
-        assert (found["written"], found["counts"].forgotten) == (20, 20)
-        assert {row[0] for row in found["rows"]} == {"u1"}
-        assert all(reject[7] is None for reject in found["rejects"])
+        loaded = both(tmp_path, files)
+        assert (loaded["written"], loaded["counts"].forgotten) == (20, 20)
+        assert {row[0] for row in loaded["rows"]} == {"u1"}
+        assert all(reject[7] is None for reject in loaded["rejects"])

@@ -54,20 +54,20 @@ def test_content_is_read_once_and_only_where_times_differ(tmp_path: Path) -> Non
     write(tmp_path / "other", {"a.csv": "x" * 10}, 2_000)
     assert fingerprint(tmp_path / "other", tmp_path / "memory").matches(kept)
     for place in ("one", "other"):
-        held = (tmp_path / place / "a.csv").stat().st_mtime_ns
+        modified = (tmp_path / place / "a.csv").stat().st_mtime_ns
         (tmp_path / place / "a.csv").write_text("y" * 10)  # what is read again would differ
-        os.utime(tmp_path / place / "a.csv", ns=(held, held))
+        os.utime(tmp_path / place / "a.csv", ns=(modified, modified))
         assert fingerprint(tmp_path / place, tmp_path / "memory").matches(kept)
 
 
 def test_what_earlier_versions_kept_still_counts(tmp_path: Path) -> None:
     """Landing everything again after an upgrade, since only names, sizes and times were kept."""
     write(tmp_path, {"a.csv": "x"}, 1_000)
-    found = fingerprint(tmp_path)
-    assert found.matches(found.tags)
+    first = fingerprint(tmp_path)
+    assert first.matches(first.tags)
     write(tmp_path, {"a.csv": "x"}, 2_000)
-    assert not fingerprint(tmp_path).matches(found.tags), "nothing is known of the content"
-    assert not found.matches("") and not found.matches(None)
+    assert not fingerprint(tmp_path).matches(first.tags), "nothing is known of the content"
+    assert not first.matches("") and not first.matches(None)
 
 
 def test_a_file_that_cannot_be_read_is_another_one(tmp_path: Path) -> None:
@@ -75,9 +75,9 @@ def test_a_file_that_cannot_be_read_is_another_one(tmp_path: Path) -> None:
     write(tmp_path, {"a.csv": "x", "b.csv": "x"}, 1_000)
     kept = str(fingerprint(tmp_path))
     write(tmp_path, {"b.csv": "x"}, 2_000)
-    found = fingerprint(tmp_path)
+    first = fingerprint(tmp_path)
     (tmp_path / "b.csv").unlink()
-    assert not found.matches(kept)
+    assert not first.matches(kept)
 
 
 def test_the_sensor_leaves_copied_uploads(tmp_path: Path) -> None:

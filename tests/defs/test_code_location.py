@@ -88,10 +88,10 @@ def test_dagster_validates_the_workspace(tmp_path: Path) -> None:
 
 def test_assets_and_groups(definitions: dg.Definitions) -> None:
     """An asset that is renamed, lost or in another group breaks schedules and saved backfills."""
-    found: dict[str, set[str]] = {}
+    groups: dict[str, set[str]] = {}
     for name, spec in specs(definitions).items():
-        found.setdefault(str(spec.group_name), set()).add(name)
-    assert found == GROUPS
+        groups.setdefault(str(spec.group_name), set()).add(name)
+    assert groups == GROUPS
 
 
 def test_jobs_schedules_sensors(definitions: dg.Definitions) -> None:

@@ -65,9 +65,9 @@ def test_a_stall_is_seen(world: World) -> None:
 
     def tick() -> str:
         with dg.DagsterInstance.ephemeral() as instance:
-            found = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
-        assert not found.run_requests
-        return str(found.skip_message)
+            evaluated = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
+        assert not evaluated.run_requests
+        return str(evaluated.skip_message)
 
     assert tick() == "nothing is stalled"
     long_ago = datetime(2026, 1, 1, tzinfo=UTC)

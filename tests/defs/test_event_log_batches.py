@@ -212,8 +212,8 @@ def test_processes_share_one_log(tmp_path: Path) -> None:
         )
         for name in ("raw_user", "raw_item")
     ]
-    told = [writer.communicate(timeout=120)[1] for writer in writers]
-    assert [writer.returncode for writer in writers] == [0, 0], told
+    errors = [writer.communicate(timeout=120)[1] for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0], errors
     log = SqliteEventLogStorage(base)
     assert seen(log, "raw_user") == seen(log, "raw_item") == set(DAYS)
 

@@ -13,9 +13,9 @@ from usergrowth_dagster.defs.resources import ProjectResource, listen
 @pytest.fixture
 def steps() -> Iterator[list[tuple[str, int, int]]]:
     """What a listener hears meanwhile."""
-    heard: list[tuple[str, int, int]] = []
-    with listen(lambda stage, done, total: heard.append((stage, done, total))):
-        yield heard
+    reported: list[tuple[str, int, int]] = []
+    with listen(lambda stage, done, total: reported.append((stage, done, total))):
+        yield reported
 
 
 @pytest.mark.parametrize(("seconds", "logged"), [(3600.0, [1, 400]), (0.0, range(1, 401))])

@@ -53,10 +53,10 @@ class Ticks:
                 repository_def=self.repository,
                 resources={"project": self.project},
             )
-            found = self.sensor.evaluate_tick(context)
-        self.cursor = found.cursor
-        self.skipped = found.skip_message or ""
-        return list(found.run_requests or [])
+            result = self.sensor.evaluate_tick(context)
+        self.cursor = result.cursor
+        self.skipped = result.skip_message or ""
+        return list(result.run_requests or [])
 
 
 @pytest.fixture
@@ -204,13 +204,13 @@ def test_decide_follows_the_mornings_ingest(home: Path) -> None:
                 dagster_run=run,
                 dagster_event=instance.report_engine_event("done", run),
             )
-            found = sensor(context)
+            request = sensor(context)
             if wanted:
-                assert isinstance(found, dg.RunRequest)
-                assert (found.partition_key, found.job_name) == (str(D), "decide")
-                assert found.run_key == f"decide:{D}"
+                assert isinstance(request, dg.RunRequest)
+                assert (request.partition_key, request.job_name) == (str(D), "decide")
+                assert request.run_key == f"decide:{D}"
             else:
-                assert isinstance(found, dg.SkipReason)
+                assert isinstance(request, dg.SkipReason)
 
 
 @pytest.fixture

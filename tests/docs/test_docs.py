@@ -64,7 +64,7 @@ def problem(call: str) -> str | None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_pages_name_commands_that_exist(page: Path) -> None:
     """A command or an option that was renamed and stays in the documentation."""
-    assert [found for found in map(problem, calls(page.read_text("utf-8"))) if found] == []
+    assert [sentence for sentence in map(problem, calls(page.read_text("utf-8"))) if sentence] == []
 
 
 def test_the_check_of_commands_sees_a_wrong_one() -> None:
@@ -85,9 +85,9 @@ def test_pages_name_paths_that_exist(page: Path) -> None:
 def test_the_check_of_paths_sees_a_wrong_one() -> None:
     """A check that finds no path, and so accepts every page."""
     text = "run `pytest tests/docs tests/none.py`; see `sql/` and usergrowth_dagster/errors.py."
-    found = _PATH.findall(text)
-    assert found == ["tests/docs", "tests/none.py", "usergrowth_dagster/errors.py"]
-    assert [(ROOT / path).exists() for path in found] == [True, False, True]
+    paths = _PATH.findall(text)
+    assert paths == ["tests/docs", "tests/none.py", "usergrowth_dagster/errors.py"]
+    assert [(ROOT / path).exists() for path in paths] == [True, False, True]
 
 
 def test_the_readme_fits_two_hundred_lines() -> None:

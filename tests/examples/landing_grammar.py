@@ -46,26 +46,26 @@ def bind(con: duckdb.DuckDBPyConnection, landing: Path) -> None:
 
 def faults(con: duckdb.DuckDBPyConnection, landing: Path) -> list[tuple[str, int, str]]:
     """Table, how many and an example of the rows or headers that break the contract."""
-    found: list[tuple[str, int, str]] = []
+    lines: list[tuple[str, int, str]] = []
     for table, header in HEADERS.items():
         if list(landing.glob(f"{table}/*/*.csv")):
-            found += con.execute(
+            lines += con.execute(
                 "select ?, count(*), min(line) from read_csv(?, columns={'line': 'varchar'}, "
                 "header=false, delim=chr(1), quote='', escape='', auto_detect=false) "
                 "where line <> ? and not regexp_full_match(line, ?) having count(*) > 0",
                 [table, f"{landing}/{table}/*/*.csv", header, LINES[table]],
             ).fetchall()
-            found += con.execute(
+            lines += con.execute(
                 "select ?, count(*), min(filename) from read_text(?) "
                 "where not starts_with(content, ?) having count(*) > 0",
                 [f"{table} header", f"{landing}/{table}/*/*.csv", f"{header}\n"],
             ).fetchall()
         if list(landing.glob(f"{table}/*/*.parquet")):
             line = ", ".join(f"coalesce({name}::varchar, '\\N')" for name in header.split(","))
-            found += con.execute(
+            lines += con.execute(
                 f"select ?, count(*), min(line) from (select concat_ws(',', {line}) as line "
                 f"from read_parquet('{landing}/{table}/*/*.parquet')) "
                 "where not regexp_full_match(line, ?) having count(*) > 0",
                 [table, LINES[table]],
             ).fetchall()
-    return found
+    return lines

@@ -76,7 +76,7 @@ def test_nothing_is_lost_on_the_way(con: duckdb.DuckDBPyConnection) -> None:
 def test_activity_is_as_published(con: duckdb.DuckDBPyConnection) -> None:
     """Days are shifted by one (time zone, off-by-one), which moves every churn label."""
     for day, (households, silent) in ACTIVITY.items():
-        found = con.execute(
+        figures = con.execute(
             f"""
             with active as (
                 select distinct user_id from events
@@ -89,13 +89,13 @@ def test_activity_is_as_published(con: duckdb.DuckDBPyConnection) -> None:
             from active
             """
         ).fetchall()
-        assert found[0][0] == households
-        assert found[0][1] == pytest.approx(silent, abs=0.0005)
+        assert figures[0][0] == households
+        assert figures[0][1] == pytest.approx(silent, abs=0.0005)
 
 
 def test_touches_answer_as_published(con: duckdb.DuckDBPyConnection) -> None:
     """Touches and redemptions of a campaign no longer find each other by its item id."""
-    found = con.execute(
+    figures = con.execute(
         """
         select target, count(*), avg(exists(
             select 1 from events as e
@@ -104,14 +104,14 @@ def test_touches_answer_as_published(con: duckdb.DuckDBPyConnection) -> None:
         from operation as o group by target order by target
         """
     ).fetchall()
-    assert [row[:2] for row in found] == [("TypeA", 3647), ("TypeB", 2368), ("TypeC", 574)]
-    assert [row[2] for row in found] == pytest.approx([0.166, 0.065, 0.059], abs=0.0005)
-    assert sum(row[1] * row[2] for row in found) / 6589 == pytest.approx(0.120, abs=0.0005)
+    assert [row[:2] for row in figures] == [("TypeA", 3647), ("TypeB", 2368), ("TypeC", 574)]
+    assert [row[2] for row in figures] == pytest.approx([0.166, 0.065, 0.059], abs=0.0005)
+    assert sum(row[1] * row[2] for row in figures) / 6589 == pytest.approx(0.120, abs=0.0005)
 
 
 def test_response_within_28_days_has_the_known_base(con: duckdb.DuckDBPyConnection) -> None:
     """The response label's window or its campaign moves, and figures are no longer comparable."""
-    found = con.execute(
+    figures = con.execute(
         """
         select count(*), avg(exists(
             select 1 from events as e
@@ -121,8 +121,8 @@ def test_response_within_28_days_has_the_known_base(con: duckdb.DuckDBPyConnecti
         from operation as o where ds between date '2017-09-01' and date '2017-12-04'
         """
     ).fetchall()
-    assert found[0][0] == 2138
-    assert found[0][1] == pytest.approx(0.110, abs=0.0005)
+    assert figures[0][0] == 2138
+    assert figures[0][1] == pytest.approx(0.110, abs=0.0005)
 
 
 def test_no_item_is_known_too_early_or_too_late(con: duckdb.DuckDBPyConnection) -> None:
@@ -177,7 +177,7 @@ def test_population_holds_earlier_buyers_with_impossible_phones(
     landing = Storage(str(tmp_path))
     rows = completejourney.write_population(landing, "early", date(2017, 1, 10), 27)
     path = str(tmp_path / "population" / "early" / "population.csv")
-    found = con.execute(
+    figures = con.execute(
         "select count(*), count(distinct phone), bool_and(regexp_full_match(phone, "
         "'\\+999[0-9]{10}')), bool_and(item_id = 'campaign-27'), bool_and(offer = '181 coupons'), "
         "bool_and(user_id in (select user_id from events where ds < date '2017-01-10')) "
@@ -187,7 +187,7 @@ def test_population_holds_earlier_buyers_with_impossible_phones(
     expected = con.execute(
         "select count(distinct user_id) from events where ds < date '2017-01-10'"
     ).fetchall()
-    assert found == [(rows, rows, True, True, True, True)]
+    assert figures == [(rows, rows, True, True, True, True)]
     assert [(rows,)] == expected
     with pytest.raises(UserError, match="there is no campaign 28"):
         completejourney.write_population(landing, "none", date(2017, 1, 10), 28)

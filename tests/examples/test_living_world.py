@@ -109,11 +109,11 @@ def test_chances_are_exact_for_texted_and_untexted(tmp_path: Path) -> None:
         world = LivingWorld(large, Storage(str(tmp_path / str(seed))))
         sent = [everyone(TEXT, 2, "long", large), everyone(second, 3, world=large)]
         asked = [everyone(TEXT, 1, "long", large), everyone(second, world=large)]
-        found = world.chances(pa.concat_tables(asked), pa.concat_tables(sent))
-        assert found.num_rows == sum(table.num_rows for table in asked)
+        chances = world.chances(pa.concat_tables(asked), pa.concat_tables(sent))
+        assert chances.num_rows == sum(table.num_rows for table in asked)
         rows = duckdb.sql(
             "select state, treated, ds, sum(returned::int - c), sum(c * (1 - c)) from (select *, "
-            "if(treated, return_with, return_without) as c from found) group by all"
+            "if(treated, return_with, return_without) as c from chances) group by all"
         ).fetchall()
         for state, treated, day, off, variance in rows:
             for key in ((state, treated), (treated, day)):
@@ -159,12 +159,12 @@ def test_a_second_text_in_the_window_is_refused(tmp_path: Path) -> None:
 
 def test_history_may_tell_of_those_held_out(tmp_path: Path) -> None:
     """Without rows of the held-out arm, or with a wrong propensity, no effect can be learned."""
-    told = SyntheticWorld(**{**WORLD.__dict__, "held_out_rows": True})
-    write_landing(told, Storage(str(tmp_path / "told" / "landing")))
+    world = SyntheticWorld(**{**WORLD.__dict__, "held_out_rows": True})
+    write_landing(world, Storage(str(tmp_path / "landed" / "landing")))
     write_landing(WORLD, Storage(str(tmp_path / "plain" / "landing")))
     con = duckdb.connect()
-    landing_grammar.bind(con, tmp_path / "told" / "landing")
-    assert landing_grammar.faults(con, tmp_path / "told" / "landing") == []
+    landing_grammar.bind(con, tmp_path / "landed" / "landing")
+    assert landing_grammar.faults(con, tmp_path / "landed" / "landing") == []
     truth = f"'{tmp_path}/told/truth/touches/*.parquet'"
     matched = con.execute(
         "select target, count(*), bool_and(abs(regexp_extract(kvs_num, 'propensity:([0-9.]+)', 1)"
@@ -178,5 +178,7 @@ def test_history_may_tell_of_those_held_out(tmp_path: Path) -> None:
     assert matched == [("holdout", counts[0], True, True), ("sms", counts[1], True, True)]
     plain = whole(tmp_path / "plain" / "landing")
     assert not any(b"holdout" in rows or b"propensity" in rows for rows in plain.values())
-    others = {f: r for f, r in whole(tmp_path / "told" / "landing").items() if "operation" not in f}
+    others = {
+        f: r for f, r in whole(tmp_path / "landed" / "landing").items() if "operation" not in f
+    }
     assert others == {f: r for f, r in plain.items() if "operation" not in f}

@@ -37,13 +37,13 @@ def made(returns: list[float]) -> list[Round]:
             day=PLAN.day(number).isoformat(),
             chosen_by="threshold",
             ranking="",
-            ours=replace(TRUTH, returns=found, effect=found / 400),
+            ours=replace(TRUTH, returns=earned, effect=earned / 400),
             fixed=replace(TRUTH, returns=2.0 + number % 2, explored=0),
-            measured=Estimate(found / 400, found / 400 - 0.05, 0.055, 0.5),
+            measured=Estimate(earned / 400, earned / 400 - 0.05, 0.055, 0.5),
             adjusted=None,
             verdict="no_effect_shown",
         )
-        for number, found in enumerate(returns, 1)
+        for number, earned in enumerate(returns, 1)
     ]
 
 
@@ -63,8 +63,8 @@ def test_a_rise_is_claimed_only_where_there_is_one() -> None:
         )
         for n, one in enumerate(made([1] * 10))
     ]
-    told = trend_sentence(falling, trend_of(falling), "CNY")
-    assert trend_of(falling).rises and told.startswith("Our lead over the fixed threshold")
+    sentence = trend_sentence(falling, trend_of(falling), "CNY")
+    assert trend_of(falling).rises and sentence.startswith("Our lead over the fixed threshold")
     assert "value a message, rose: ours" in trend_sentence(rising, up, "CNY")
     assert "value a message, did not rise: ours" in trend_sentence(level, none, "CNY")
     few = trend_of(made([1, 9]))

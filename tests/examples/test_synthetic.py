@@ -79,7 +79,7 @@ def test_a_seed_gives_the_same_bytes_whatever_the_chunk(tmp_path: Path) -> None:
 
 def test_parquet_holds_the_rows_of_the_csv(tmp_path: Path) -> None:
     """The two formats drift apart, and a world of another size behaves otherwise."""
-    found = []
+    contents = []
     for kind in ("csv", "parquet"):
         root = tmp_path / kind / "landing"
         counts = write_landing(SMALL, Storage(str(root)), file_format=kind)  # type: ignore[arg-type]
@@ -92,8 +92,8 @@ def test_parquet_holds_the_rows_of_the_csv(tmp_path: Path) -> None:
                 f'select {listed}, ds from "{table}" order by all'
             ).fetchall()
             assert len(tables[table]) == counts[table]
-        found.append(tables)
-    assert found[0] == found[1]
+        contents.append(tables)
+    assert contents[0] == contents[1]
 
 
 def test_every_row_passes_the_contract(con: duckdb.DuckDBPyConnection, landed: Path) -> None:
@@ -199,10 +199,10 @@ def test_chance_of_return_equals_a_walk_through_the_states() -> None:
                     weight = [
                         sum(weight[a] * moves[a][b] for a in range(4)) * quiet[b] for b in range(4)
                     ]
-                found = chance_of_return(
+                chance = chance_of_return(
                     users, calendar, np.array([who]), np.array([20]), np.array([state]), window
                 )
-                assert found[0] == pytest.approx(1 - sum(weight), abs=1e-12)
+                assert chance[0] == pytest.approx(1 - sum(weight), abs=1e-12)
 
 
 def test_randomised_effect_agrees_with_the_truth(con: duckdb.DuckDBPyConnection) -> None:
@@ -311,7 +311,7 @@ def test_population_holds_the_registered_with_impossible_phones(
     """Users of the future are texted, or two users share a number."""
     landing = Storage(str(tmp_path))
     rows = write_population(WORLD, landing, "spring", date(2024, 3, 1))
-    found = con.execute(
+    figures = con.execute(
         "select count(*), count(distinct phone), bool_and(regexp_full_match(phone, "
         "'\\+999[0-9]{10}')), bool_and(item_id in (select item_id from item)), "
         "bool_and(user_id in (select user_id from users where registered < date '2024-03-01')) "
@@ -319,7 +319,7 @@ def test_population_holds_the_registered_with_impossible_phones(
         [str(tmp_path / "population/spring/population.csv")],
     ).fetchall()
     registered = one(con, "select count(*) from users where registered < date '2024-03-01'")
-    assert found == [(*registered, *registered, True, True, True)]
+    assert figures == [(*registered, *registered, True, True, True)]
     assert registered == (rows,)
 
 

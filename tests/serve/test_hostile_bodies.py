@@ -92,7 +92,7 @@ def texts() -> dict[str, object]:
 
 def arrays(entry: dict[str, object], keys: Sequence[str]) -> dict[str, bytes]:
     """JSON that is not a provider's, or is one's with a hostile value under each of the keys."""
-    found = {
+    bodies = {
         "deep": filled(b"", b"["),
         "deep and closed": b"[" * 900 + b"]" * 900,
         "deep entry": b'[{"phone_number":' + b"[" * 950 + b"]" * 950 + b"}]",
@@ -107,18 +107,18 @@ def arrays(entry: dict[str, object], keys: Sequence[str]) -> dict[str, bytes]:
     }
     for name, value in texts().items():
         for key in keys:
-            found[f"{key}: {name}"] = json.dumps([{**entry, key: value}]).encode()
-    return found
+            bodies[f"{key}: {name}"] = json.dumps([{**entry, key: value}]).encode()
+    return bodies
 
 
 def fast(client: TestClient, path: str, body: bytes, headers: dict[str, str]) -> int:
     """Post, and hold the time that this process worked against the bound; the status."""
     began = time.process_time()
-    told = client.post(path, content=body, headers=headers)
+    answer = client.post(path, content=body, headers=headers)
     took = time.process_time() - began
     assert took < CPU_SECONDS, f"{path}: {took:.1f} s"
-    assert told.status_code in (200, 400, 403, 413), (path, told.status_code, told.text[:200])
-    return told.status_code
+    assert answer.status_code in (200, 400, 403, 413), (path, answer.status_code, answer.text[:200])
+    return answer.status_code
 
 
 def test_mails(client: TestClient, home: Settings) -> None:

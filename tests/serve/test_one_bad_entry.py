@@ -56,9 +56,9 @@ def aliyun_up(home: Settings) -> str:
 def test_one_null_content(client: TestClient, store: ControlStore, home: Settings) -> None:
     """Guards against two refusals that are lost since a third reply has no content."""
     for _ in range(2):
-        told = client.post(aliyun_up(home), json=ONE_BAD)
-        assert told.status_code == 200 and told.json()["code"] == 0
-        assert told.json()["msg"] == "2 replies taken, 1 could not be read and are kept"
+        answer = client.post(aliyun_up(home), json=ONE_BAD)
+        assert answer.status_code == 200 and answer.json()["code"] == 0
+        assert answer.json()["msg"] == "2 replies taken, 1 could not be read and are kept"
     assert [row["action"] for row in rows(store, schema.reply)] == ["opt_out"] * 2
     assert len(rows(store, schema.suppression)) == 2
     (kept,) = rows(store, schema.unread)
@@ -75,8 +75,8 @@ def test_unreadable_time_means_now(
     """Guards against a refusal that is turned away for the form of its time."""
     reply = {"phone_number": "13855550154", "content": "TD", "sequence_id": "5"}
     began = datetime.now(UTC)
-    told = client.post(aliyun_up(home), json=[{**reply, "send_time": moment}])
-    assert told.json()["code"] == 0
+    answer = client.post(aliyun_up(home), json=[{**reply, "send_time": moment}])
+    assert answer.json()["code"] == 0
     (kept,) = rows(store, schema.reply)
     assert (kept["action"], kept["send_time"]) == ("opt_out", None)
     assert began <= kept["received_time"] <= datetime.now(UTC)
@@ -144,8 +144,8 @@ def test_a_bad_report_among_good_ones(
     ]
     foreign: list[object] = [None, 7, {}, {**ours, "out_id": 5}, {**ours, "out_id": None}, [ours]]
     good = [{**ours, "phone_number": phone(n)[1:]} for n in range(2)]
-    told = client.post("/aliyun/report", json=[*bad, good[0], *foreign, good[1]])
-    assert told.json() == {
+    answer = client.post("/aliyun/report", json=[*bad, good[0], *foreign, good[1]])
+    assert answer.json() == {
         "code": 0,
         "msg": "2 receipts taken, 2 could not be read and are kept, 6 of other systems passed over",
     }

@@ -56,8 +56,8 @@ def test_aliyun(client: TestClient, store: ControlStore, home: Settings) -> None
     }
     foreign = {**report, "out_id": f"{batch}.{'0' * 32}", "phone_number": phone(1)[1:]}
     for _ in range(2):
-        told = client.post("/aliyun/report", json=[report, foreign])
-        assert told.status_code == 200 and told.json()["code"] == 0 and told.json()["msg"]
+        answer = client.post("/aliyun/report", json=[report, foreign])
+        assert answer.status_code == 200 and answer.json()["code"] == 0 and answer.json()["msg"]
     assert states(store) == [S.DELIVERED, S.ACCEPTED]
     assert rows(store, schema.message)[0]["final_time"] == datetime(
         2026, 3, 1, 10, 0, 5, tzinfo=UTC
@@ -86,8 +86,8 @@ def test_twilio(client: TestClient, store: ControlStore) -> None:
 
     def post(path: str, form: dict[str, str], **headers: str) -> tuple[int, str]:
         signed = {"X-Twilio-Signature": validator.compute_signature(ROOT + path, form)}
-        told = client.post(path, data=form, headers={**signed, **headers})
-        return told.status_code, told.text
+        answer = client.post(path, data=form, headers={**signed, **headers})
+        return answer.status_code, answer.text
 
     for word, status in (
         ("status", "queued"),
@@ -96,8 +96,8 @@ def test_twilio(client: TestClient, store: ControlStore) -> None:
         ("dlr", "sent"),
     ):
         form = {"MessageSid": "SM1", "MessageStatus": status, "To": phone(0)}
-        told = post(f"/twilio/{word}?out_id={ids[0]}", form)
-        assert told == (200, '<?xml version="1.0"?><Response></Response>')
+        answer = post(f"/twilio/{word}?out_id={ids[0]}", form)
+        assert answer == (200, '<?xml version="1.0"?><Response></Response>')
     form = {"MessageSid": "SM2", "MessageStatus": "undelivered", "ErrorCode": "30005"}
     assert post(f"/twilio/dlr?out_id={ids[1]}", form)[0] == 200
     assert states(store) == [S.DELIVERED, S.UNDELIVERED]
@@ -116,9 +116,9 @@ def test_kannel(client: TestClient, store: ControlStore, home: Settings) -> None
 
     def report(status: int, mark: str) -> int:
         query = {"out_id": ids[0], "mark": mark, "status": status, "answer": "", "time": 1772359200}
-        told = client.get(f"/kannel/dlr?{urlencode(query)}")
-        assert told.text == "" or told.status_code != 200
-        return told.status_code
+        answer = client.get(f"/kannel/dlr?{urlencode(query)}")
+        assert answer.text == "" or answer.status_code != 200
+        return answer.status_code
 
     assert report(1, "0" * 32) == 403
     for status in (8, 1, 4, 2, 1):
@@ -137,9 +137,9 @@ def test_webhook(client: TestClient, store: ControlStore) -> None:
         headers = {TIMESTAMP: now, SIGNATURE: sign(secret, now, body)}
         return client.post(path, content=body, headers=headers).status_code
 
-    told = {"receipts": [{"out_id": str(i), "status": "delivered"} for i in ids]}
-    assert post("/webhook/receipts", told, "another secret!!") == 403
-    assert post("/webhook/receipts", told) == 200
+    reports = {"receipts": [{"out_id": str(i), "status": "delivered"} for i in ids]}
+    assert post("/webhook/receipts", reports, "another secret!!") == 403
+    assert post("/webhook/receipts", reports) == 200
     assert states(store) == [S.DELIVERED] * 2
     assert post("/webhook/receipts", {"receipts": [{"out_id": "1", "status": "?"}]}) == 200
     assert post("/webhook/receipts", [{"out_id": "1", "status": "delivered"}]) == 400
@@ -157,8 +157,8 @@ def test_unsubscribe_link(client: TestClient, store: ControlStore, home: Setting
     assert page.status_code == 200 and '<form method="post">' in page.text
     assert rows(store, schema.suppression) == []
     assert client.post(address, data={"List-Unsubscribe": "One-Click"}).status_code == 200
-    (held,) = rows(store, schema.suppression)
-    assert (held["channel"], held["reason"]) == ("email", "reply")
+    (suppressed,) = rows(store, schema.suppression)
+    assert (suppressed["channel"], suppressed["reason"]) == ("email", "reply")
     assert client.post("/smtp/mo?token=forged").status_code == 403
     mail = b"From: li@example.com\r\nSubject: START\r\n\r\nSTART\r\n"
     assert client.post("/smtp/mo", content=mail).status_code == 403
@@ -194,11 +194,11 @@ def test_wrong_requests(
         ("GET", "/kannel/mo?" + "&".join(["a=1"] * 2000), b"", 400),
     ]
     for method, path, body, status in cases:
-        told = client.request(method, path, content=body)
-        assert told.status_code == status, (path, told.text)
-        assert number[1:] not in told.text and "Traceback" not in told.text
+        answer = client.request(method, path, content=body)
+        assert answer.status_code == status, (path, answer.text)
+        assert number[1:] not in answer.text and "Traceback" not in answer.text
         if status != 405 or method == "GET":
-            assert told.json()["code"] == status and len(told.json()["msg"]) > 10
+            assert answer.json()["code"] == status and len(answer.json()["msg"]) > 10
     chunks = (b" " * 65_536 for _ in range(BODY_LIMIT // 65_536 + 2))
     assert client.post(good, content=chunks).status_code == 413
     ours = [r.getMessage() for r in caplog.records if r.name.startswith(("usergrowth", "uvicorn"))]
@@ -218,8 +218,8 @@ def test_trouble_of_ours(
     body = [{"out_id": str(ids[0]), "success": True}]
     with store.write() as connection:
         connection.execute(text("alter table receipt rename to away"))
-    told = client.post(good, json=body)
-    assert (told.status_code, told.headers["retry-after"]) == (503, "5")
+    answer = client.post(good, json=body)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     with store.write() as connection:
         connection.execute(text("alter table away rename to receipt"))
     # somebody holds the database for longer than a provider waits
@@ -230,8 +230,8 @@ def test_trouble_of_ours(
     assert client.post(good, json=body).status_code == 200
     assert states(store)[0] is S.DELIVERED and len(rows(store, schema.receipt)) == 1
     monkeypatch.delenv("USERGROWTH_TWILIO_AUTH_TOKEN")
-    told = client.post("/twilio/status", data={"MessageSid": "x"})
-    assert told.status_code == 503 and "USERGROWTH" not in told.text
+    answer = client.post("/twilio/status", data={"MessageSid": "x"})
+    assert answer.status_code == 503 and "USERGROWTH" not in answer.text
     assert "USERGROWTH_TWILIO_AUTH_TOKEN" in caplog.text
 
 
@@ -239,11 +239,11 @@ def test_refusal_between_planning_and_sending(client: TestClient, store: Control
     """Guards against reports and refusals at once that shut each other out."""
     ids, _ = two_rows(store, "file")
     set_state(store, ids[1], S.PLANNED)
-    told: list[int] = []
+    statuses: list[int] = []
 
     def post(path: str, content: object) -> None:
         for _ in range(10):
-            told.append(client.post(f"/file/unguessable/{path}", json=content).status_code)
+            statuses.append(client.post(f"/file/unguessable/{path}", json=content).status_code)
 
     work = [
         ("receipts", [{"out_id": str(ids[0]), "success": True}]),
@@ -255,7 +255,7 @@ def test_refusal_between_planning_and_sending(client: TestClient, store: Control
         thread.start()
     for thread in threads:
         thread.join()
-    assert told == [200] * 30
+    assert statuses == [200] * 30
     assert states(store)[0] is S.DELIVERED
     assert len(rows(store, schema.reply)) == 2 and len(rows(store, schema.suppression)) == 1
 

@@ -71,8 +71,8 @@ def test_burst_with_two_power_cuts(server: Server, database_url: str) -> None:
     seconds = time.monotonic() - began
     assert len(clients.acknowledged) == len(clients.posts)
     assert set(clients.refused) <= {503}
-    held = rows(store, schema.receipt)
-    assert len(held) == len({row["out_id"] for row in held}) == SIZE
+    receipts = rows(store, schema.receipt)
+    assert len(receipts) == len({row["out_id"] for row in receipts}) == SIZE
     end = [MessageState.DELIVERED if i % 10 else MessageState.UNDELIVERED for i in ids]
     assert states(store) == end
     print(
@@ -86,11 +86,11 @@ def test_refusal_holds_when_it_is_answered(server: Server, database_url: str) ->
     messages(store, occurrence(store, "file"), [MessageState.PLANNED] * 50)
     for n in range(0, 50, 10):
         body = [{"phone_number": phone(n), "content": "td。", "sequence_id": str(n)}]
-        told = server.call("POST", f"/file/{TOKEN}/up", json.dumps(body).encode())
-        assert told == (200, '{"code": 0, "msg": "1 replies taken"}')
+        answer = server.call("POST", f"/file/{TOKEN}/up", json.dumps(body).encode())
+        assert answer == (200, '{"code": 0, "msg": "1 replies taken"}')
         with store.read() as connection:
-            held = is_suppressed("sms", "any")
-            query = select(schema.message.c.user_id).where(held).order_by(schema.message.c.id)
+            suppressed = is_suppressed("sms", "any")
+            query = select(schema.message.c.user_id).where(suppressed).order_by(schema.message.c.id)
             assert list(connection.scalars(query)) == [f"u{k}" for k in range(0, n + 1, 10)]
     assert server.stop() in (0, -15)
     log = server.log.read_text()

@@ -68,8 +68,8 @@ def listening(limits: Limits) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    with listening(SMALL) as found:
-        yield found
+    with listening(SMALL) as listening_port:
+        yield listening_port
 
 
 def connect(port: int) -> socket.socket:
@@ -78,16 +78,16 @@ def connect(port: int) -> socket.socket:
 
 def said(line: socket.socket, until: bytes = b"") -> bytes:
     """What comes until the connection ends, or until a text."""
-    found = b""
+    answer = b""
     try:
-        while not (until and until in found):
+        while not (until and until in answer):
             some = line.recv(65_536)
             if not some:
-                return found
-            found += some
+                return answer
+            answer += some
     except ConnectionError:
-        return found
-    return found
+        return answer
+    return answer
 
 
 def ends_with_newcomers(line: socket.socket, port: int) -> bool:

@@ -37,9 +37,9 @@ def occurrence(store: ControlStore, gateway: str = "aliyun", name: str = "one") 
 
     def put(table: Any, **values: Any) -> int:
         if table in (schema.campaign, schema.signature, schema.template, schema.schedule):
-            found = connection.scalar(select(table.c.id).where(table.c.name == values["name"]))
-            if found is not None:
-                return int(found)
+            existing = connection.scalar(select(table.c.id).where(table.c.name == values["name"]))
+            if existing is not None:
+                return int(existing)
         made = connection.execute(table.insert().values(**values))
         return int(made.inserted_primary_key[0])
 

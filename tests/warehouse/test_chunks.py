@@ -32,22 +32,22 @@ def test_a_range_is_cut_before_it_fills_the_memory(
 ) -> None:
     """A training set of many people that holds all snapshots in memory at once, maps and all."""
     rows = {"user_features": 30_000, "churn_label": 20_000}
-    found = chunks(settings, warehouse, "churn_training", rows, 7)
-    assert [len(chunk) for chunk in found] == [2, 2, 2, 1]
+    parts = chunks(settings, warehouse, "churn_training", rows, 7)
+    assert [len(chunk) for chunk in parts] == [2, 2, 2, 1]
     assert 2 * 30_000 <= build.COPIED_ROWS < 3 * 30_000
-    assert [day for chunk in found for day in chunk] == [D + timedelta(days=i) for i in range(7)]
-    found = chunks(settings, warehouse, "user_features", {"user_day": 2_500}, 5)
-    assert [len(chunk) for chunk in found] == [2, 2, 1]  # 365 days of 2,500 rows each
-    found = chunks(settings, warehouse, "user_features", {"user_day": 5}, 200)
-    assert [len(chunk) for chunk in found] == [92, 92, 16]
+    assert [day for chunk in parts for day in chunk] == [D + timedelta(days=i) for i in range(7)]
+    parts = chunks(settings, warehouse, "user_features", {"user_day": 2_500}, 5)
+    assert [len(chunk) for chunk in parts] == [2, 2, 1]  # 365 days of 2,500 rows each
+    parts = chunks(settings, warehouse, "user_features", {"user_day": 5}, 200)
+    assert [len(chunk) for chunk in parts] == [92, 92, 16]
 
 
 def test_a_day_that_is_too_large_for_a_part_is_one(
     settings: Settings, warehouse: Warehouse
 ) -> None:
     """A home whose single day passes the limit, and whose range therefore never ends or is empty."""
-    found = chunks(settings, warehouse, "user_features", {"user_day": 50_000}, 3)
-    assert [len(chunk) for chunk in found] == [1, 1, 1]
+    parts = chunks(settings, warehouse, "user_features", {"user_day": 50_000}, 3)
+    assert [len(chunk) for chunk in parts] == [1, 1, 1]
 
 
 def test_days_that_share_a_snapshot_count_it_once(settings: Settings, warehouse: Warehouse) -> None:

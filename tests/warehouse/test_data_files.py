@@ -73,9 +73,9 @@ def test_days_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     warehouse = Warehouse(Storage(str(tmp_path)))
     warehouse.replace("t", lambda: rows_of(*days).to_reader(max_chunksize=4), days=[DAY, NEXT])
     assert warehouse.row_counts("t") == {DAY: 4, NEXT: 2}
-    found = DeltaTable(warehouse.uri("t")).to_pyarrow_table()
-    found = found.sort_by("x").select(["x", "ds"])
-    assert found.to_pydict() == {"x": list(range(6)), "ds": days}
+    rows = DeltaTable(warehouse.uri("t")).to_pyarrow_table()
+    rows = rows.sort_by("x").select(["x", "ds"])
+    assert rows.to_pydict() == {"x": list(range(6)), "ds": days}
 
 
 def test_many_days_are_held_within_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,5 +180,5 @@ def test_a_new_column_and_one_that_is_left_out(tmp_path: Path) -> None:
     later = NEXT + timedelta(days=1)
     warehouse.replace("t", rows_of(later), days=[later])
     assert warehouse.columns("t") == ["ds", "x", "y"]
-    found = DeltaTable(warehouse.uri("t")).to_pyarrow_table().sort_by("ds")
-    assert found.column("y").to_pylist() == [None, "new", None]
+    rows = DeltaTable(warehouse.uri("t")).to_pyarrow_table().sort_by("ds")
+    assert rows.column("y").to_pylist() == [None, "new", None]

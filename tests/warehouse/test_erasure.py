@@ -41,18 +41,18 @@ def days(number: int) -> list[date]:
 
 def on_disk(warehouse: Warehouse, text: str) -> list[str]:
     """Files below the root that hold a text: Parquet files decoded, others as they are."""
-    found = []
+    places = []
     for path in sorted(Path(warehouse.storage.uri()).rglob("*")):
         if path.is_dir():
             continue
         if path.suffix == ".parquet":
-            held = duckdb.sql(f"select * from read_parquet('{path}')").to_arrow_table()
-            content = repr(held.to_pylist())
+            rows = duckdb.sql(f"select * from read_parquet('{path}')").to_arrow_table()
+            content = repr(rows.to_pylist())
         else:
             content = path.read_text("utf-8", "replace")
         if text in content.replace("\\'", "'"):
-            found.append(str(path.relative_to(warehouse.storage.uri())))
-    return found
+            places.append(str(path.relative_to(warehouse.storage.uri())))
+    return places
 
 
 def test_rows_and_bytes_are_gone(warehouse: Warehouse, settings: Settings) -> None:
@@ -67,8 +67,8 @@ def test_rows_and_bytes_are_gone(warehouse: Warehouse, settings: Settings) -> No
     )
     warehouse.replace("items", pa.table({"ds": [D], "item_id": [WHO]}), days=[D])
     assert person_tables(warehouse) == ["log"]
-    told = erase_person(settings, warehouse, "log", Person(WHO), dry_run=True)
-    assert (told.rows, told.days, told.files) == (5, 5, 6)
+    rehearsed = erase_person(settings, warehouse, "log", Person(WHO), dry_run=True)
+    assert (rehearsed.rows, rehearsed.days, rehearsed.files) == (5, 5, 6)
     before = warehouse.version("log")
     assert on_disk(warehouse, WHO)
     done = erase_person(settings, warehouse, "log", Person(WHO))

@@ -62,10 +62,10 @@ def table(warehouse: Warehouse, settings: Settings, name: str) -> list[tuple[Any
 
 def users(warehouse: Warehouse, settings: Settings) -> dict[int, str]:
     """Users of the raw table by day offset, in one word."""
-    found: dict[int, str] = {}
+    by_day: dict[int, str] = {}
     for user, ds in table(warehouse, settings, "raw_behavior"):
-        found[(ds - DAY).days] = found.get((ds - DAY).days, "") + user
-    return found
+        by_day[(ds - DAY).days] = by_day.get((ds - DAY).days, "") + user
+    return by_day
 
 
 @pytest.fixture(params=["held", "early"])
@@ -249,7 +249,7 @@ def test_a_year_of_days_is_one_commit_with_progress(
     for n in range(90):
         put(root, n, events(f"u{n:02}"))
         put(root, n, events("v"), name="other.csv")
-    told: list[tuple[str, int, int]] = []
+    reported: list[tuple[str, int, int]] = []
     days = [day(n) for n in range(90)]
     landed = land_days(
         settings,
@@ -257,11 +257,11 @@ def test_a_year_of_days_is_one_commit_with_progress(
         warehouse,
         "behavior",
         days,
-        progress=lambda *step: told.append(step),
+        progress=lambda *step: reported.append(step),
     )
     assert {r.version for r in landed} == {1} and [r.day for r in landed] == days
     assert users(warehouse, settings) == {n: f"u{n:02}v" for n in range(90)}
-    assert told[0] == ("behavior", 0, 90) and told[-1] == ("behavior", 90, 90)
+    assert reported[0] == ("behavior", 0, 90) and reported[-1] == ("behavior", 90, 90)
 
 
 def test_other_tables_of_the_day_keep_their_rejects(

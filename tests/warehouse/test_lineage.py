@@ -18,22 +18,22 @@ def test_lineage_is_kept_until_its_model_changes(
     graph, folder = load_graph(), tmp_path / "lineage"
     plain = lineage.column_lineage(graph, MODEL)
     assert plain and any(plain.values())
-    found: list[str] = []
+    computed: list[str] = []
 
     def find(_: object, model: str) -> object:
-        found.append(model)
+        computed.append(model)
         return plain
 
     monkeypatch.setattr(lineage, "column_lineage", find)
     assert lineage.kept_lineage(graph, MODEL, folder) == plain
     assert lineage.kept_lineage(graph, MODEL, folder) == plain
-    assert found == [MODEL]
+    assert computed == [MODEL]
     file = folder / f"{MODEL}.json"
     for content in ("{", "[]", json.dumps({"key": json.loads(file.read_text())["key"]})):
         file.write_text(content)
         assert lineage.kept_lineage(graph, MODEL, folder) == plain
-    assert len(found) == 4
+    assert len(computed) == 4
     monkeypatch.setattr(type(graph), "code_version", lambda *_: "another")
     assert lineage.kept_lineage(graph, MODEL, folder) == plain
-    assert len(found) == 5
+    assert len(computed) == 5
     assert lineage.kept_lineage(graph, MODEL, tmp_path / "none" / "x") == plain

@@ -73,7 +73,7 @@ def test_output_columns_are_the_declared_ones(tmp_path: Any) -> None:
         for table, types in GRAPH.sources.items():
             engine.bind_files(table, [], types)
         for model in GRAPH.order:
-            found = engine.describe(GRAPH.models[model].sql)
+            columns = engine.describe(GRAPH.models[model].sql)
             declared = GRAPH.types(model)
-            assert set(found) == set(declared), model
+            assert set(columns) == set(declared), model
             engine.bind_files(model, [], declared)

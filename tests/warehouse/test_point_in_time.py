@@ -180,17 +180,17 @@ def test_who_was_held_out_was_not_touched(
     """Someone held out who counts as touched spoils features, and the response model's rows."""
     tmp_path = tmp_path_factory.mktemp("holdout")
     days = [_day(offset) for offset in range(10, 30)]
-    found = []
+    rows = []
     for name, others in (("without", []), ("with", held_out)):
         home, warehouse = _home(tmp_path, name)
         _land(home, warehouse, behaviors, operations, held_out=others)
-        found.append(
+        rows.append(
             (
                 _build(home, warehouse, "winback_training", days),
                 _rows(home, warehouse, "user_features"),
             )
         )
-    assert found[0] == found[1]
+    assert rows[0] == rows[1]
 
 
 @fresh
@@ -202,7 +202,7 @@ def test_churn_label_equals_a_plain_reference(
     home, warehouse = _home(tmp_path_factory.mktemp("churn"), "home")
     _land(home, warehouse, behaviors)
     days = [_day(offset) for offset in (10, 20, 21, 33)]
-    found = _build(home, warehouse, "churn_label", days)
+    labels = _build(home, warehouse, "churn_label", days)
     by_user: dict[str, set[date]] = {}
     for d, u, *_ in behaviors:
         by_user.setdefault(f"u{u}", set()).add(_day(d))
@@ -217,7 +217,7 @@ def test_churn_label_equals_a_plain_reference(
             ahead = [(seen - day).days for seen in active if 0 <= (seen - day).days < 10]
             churned = not any(offset <= 6 for offset in ahead)
             expected.append((day, user, churned, min(ahead, default=None)))
-    assert found == sorted(expected, key=repr)
+    assert labels == sorted(expected, key=repr)
 
 
 @pytest.mark.parametrize("churn_days", [7, 3])
@@ -246,11 +246,11 @@ def _first_offsets(
     behaviors: list[Event], touched: int, user: int, item: int | None = None
 ) -> dict[str, int]:
     """Days from a touch to the first behavior of each kind, on an item or on any."""
-    found: dict[str, int] = {}
+    offsets: dict[str, int] = {}
     for day, who, kind, what, _ in behaviors:
         if who == user and 1 <= day - touched <= 10 and item in (None, what):
-            found[kind] = min(found.get(kind, 99), day - touched)
-    return found
+            offsets[kind] = min(offsets.get(kind, 99), day - touched)
+    return offsets
 
 
 def _same_day(
@@ -275,7 +275,7 @@ def test_winback_label_equals_a_plain_reference(
     home, warehouse = _home(tmp_path_factory.mktemp("winback"), "home")
     _land(home, warehouse, behaviors, operations)
     days = [_day(offset) for offset in range(SPAN)]
-    found = _build(home, warehouse, "winback_label", days)
+    labels = _build(home, warehouse, "winback_label", days)
     expected = []
     for d, u, item in set(operations):
         returns = _first_offsets(behaviors, d, u)
@@ -293,7 +293,7 @@ def test_winback_label_equals_a_plain_reference(
             today_on_item or None,
         )
         expected.append((_day(d), f"u{u}", name, "sms", *returned))
-    assert found == sorted(expected, key=repr)
+    assert labels == sorted(expected, key=repr)
 
 
 def test_a_range_equals_day_by_day_and_a_second_run_does_nothing(tmp_path: Path) -> None:
@@ -354,12 +354,12 @@ def test_the_same_rows_in_another_order_give_the_same_bits(tmp_path: Path) -> No
         for day, user in [(place % 19, place % 3), (place % 7, place % 3)]
     ]
     touched = [(20, user, item) for user in range(3) for item in range(4)]
-    found = []
+    digests = []
     for name, turned in (("there", behaviors), ("back", behaviors[::-1])):
         home, warehouse = _home(tmp_path, name)
         _land(home, warehouse, turned, touched)
         _build(home, warehouse, "winback_training", [AS_OF])
         tables = ("user_day", "user_features", "user_item_features")
-        found.append([_rows(home, warehouse, table) for table in tables])
-    for there, back in zip(*found, strict=True):
+        digests.append([_rows(home, warehouse, table) for table in tables])
+    for there, back in zip(*digests, strict=True):
         assert there and there == back

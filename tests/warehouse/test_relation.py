@@ -41,13 +41,13 @@ def test_two_relations_of_a_kind_live_in_one_engine(
 ) -> None:
     """A second population, decision or score view replaces the first, and both read the same."""
     with open_engine(settings) as engine:
-        found = {
+        relations = {
             task: bind_days(engine, warehouse, "scores", [date(2026, 1, 2)], KINDS, task_id=task)
             for task in ("a", "b")
         }
-        rows = {task: engine.rows(f'select "row" from {one}') for task, one in found.items()}
+        rows = {task: engine.rows(f'select "row" from {one}') for task, one in relations.items()}
     assert rows == {"a": [(20,)], "b": [(25,)]}
-    assert found["a"].name != found["b"].name
+    assert relations["a"].name != relations["b"].name
 
 
 def test_a_query_is_made_from_the_files_of_what_it_reads(

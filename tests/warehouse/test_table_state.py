@@ -57,10 +57,10 @@ def replayed(warehouse: Warehouse, table: str = "t") -> dict[str, Any]:
         for line in file.read_text("utf-8").splitlines():
             meta = json.loads(line).get("commitInfo", {}).get("usergrowth")
             if meta is not None:
-                found = json.loads(meta)
-                scope = json.dumps(found["scope"], sort_keys=True)
-                for day in found["days"]:
-                    marks.setdefault(scope, {})[day] = found["fingerprints"].get(day, "")
+                parsed = json.loads(meta)
+                scope = json.dumps(parsed["scope"], sort_keys=True)
+                for day in parsed["days"]:
+                    marks.setdefault(scope, {})[day] = parsed["fingerprints"].get(day, "")
     opened = DeltaTable(warehouse.uri(table))
     actions = opened.get_add_actions(flatten=True)
     paths = [unquote(path) for path in actions.column("path").to_pylist()]
@@ -74,9 +74,9 @@ def kept(warehouse: Warehouse, table: str = "t") -> dict[str, Any]:
     assert state is not None
     marks = {
         json.dumps(json.loads(scope), sort_keys=True): {
-            day.isoformat(): mark.fingerprint for day, mark in found.items()
+            day.isoformat(): mark.fingerprint for day, mark in values.items()
         }
-        for scope, found in state.marks.items()
+        for scope, values in state.marks.items()
     }
     rows = {file.path: file.rows for file in state.files}
     return {"version": state.version, "marks": marks, "rows": rows}
@@ -260,8 +260,8 @@ def _write_some(job: tuple[str, int]) -> None:
     for turn in range(5):
         for day in (DAYS[number], DAYS[3]):
             write(warehouse, day, f"{number} {turn}")
-            found = warehouse.fingerprint("t", DAYS[number])
-            assert found == f"{number} {turn}", found
+            mark = warehouse.fingerprint("t", DAYS[number])
+            assert mark == f"{number} {turn}", mark
 
 
 def test_two_processes_write_one_table(tmp_path: Path) -> None:
