@@ -86,8 +86,10 @@ def test_several_zones_must_all_be_open(case: tuple[str, datetime, time, time], 
     zones = zones_of(f"{zone}|{other}", ZoneInfo("Asia/Shanghai"))
     opening = next_open(moment, zones, start, end)
     minutes = (moment + n * MINUTE for n in range(3 * 24 * 60))
-    found = (m for m in minutes if all(wall_says_open(m, one, start, end) for one in (zone, other)))
-    first = next(found, None)
+    open_minutes = (
+        m for m in minutes if all(wall_says_open(m, one, start, end) for one in (zone, other))
+    )
+    first = next(open_minutes, None)
     assert first is None or opening == first
     assert opening is None or all(wall_says_open(opening, one, start, end) for one in (zone, other))
 

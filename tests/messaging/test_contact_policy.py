@@ -217,9 +217,9 @@ def test_nobody_is_texted_by_the_business_zone_when_theirs_is_not_understood(des
     people = [(f"z{n}", f"+4477009001{n}0") for n in range(1, 6)]
     made = desk.plan("world", people, NOON - hours(4), zones)
     assert made.reasons == {"unknown_zone": 2}
-    found = {row["user_id"]: (row["zone"], row["reason"]) for row in desk.rows()}
-    london, held = ("Europe/London", None), (None, "unknown_zone")
-    assert found == {"z1": london, "z2": held, "z3": held, "z4": london, "z5": london}
+    by_user = {row["user_id"]: (row["zone"], row["reason"]) for row in desk.rows()}
+    london, unknown = ("Europe/London", None), (None, "unknown_zone")
+    assert by_user == {"z1": london, "z2": unknown, "z3": unknown, "z4": london, "z5": london}
     sent = Counting()
     for hour in range(24):
         now = NOON - hours(2) + hours(hour)  # 10:00 in Shanghai, 02:00 in London
@@ -320,7 +320,7 @@ def test_screen_speaks_only_of_rows_with_a_problem(desk: Desk) -> None:
     night = NOON + hours(11)
     for ids in (asked, None):
         with desk.store.write() as connection:
-            found = screen(
+            screened = screen(
                 connection,
                 contact_rules(desk.settings, None),
                 occurrence_id=opened.id,
@@ -330,12 +330,12 @@ def test_screen_speaks_only_of_rows_with_a_problem(desk: Desk) -> None:
                 now=night,  # 23:00 in Shanghai, 15:00 in London
                 message_ids=ids,
             )
-        told = {(v.message_id, v.reason, v.wait_until) for v in found}
+        verdicts = {(v.message_id, v.reason, v.wait_until) for v in screened}
         morning = NOON + hours(20)
-        assert (rows["u3"], "suppressed", None) in told
-        assert {reason for _, reason, _ in told} == {"suppressed", "quiet_hours"}
-        assert not told & {(rows["u6"], "quiet_hours", w) for w in (None, morning)}
-        waiting = {one for one, reason, _ in told if reason == "quiet_hours"}
+        assert (rows["u3"], "suppressed", None) in verdicts
+        assert {reason for _, reason, _ in verdicts} == {"suppressed", "quiet_hours"}
+        assert not verdicts & {(rows["u6"], "quiet_hours", w) for w in (None, morning)}
+        waiting = {one for one, reason, _ in verdicts if reason == "quiet_hours"}
         assert waiting == ({rows["u2"]} if ids else {rows[f"u{n}"] for n in (0, 1, 2, 4, 5)})
 
 
@@ -418,7 +418,7 @@ def test_a_recipients_night_holds_while_it_is_day_at_the_business(
     table = schema.occurrence
     with desk.store.write() as connection:
         connection.execute(table.update().values(send_by=morning + left))
-        found = screen(
+        screened = screen(
             connection,
             contact_rules(desk.settings, None),
             occurrence_id=opened.id,
@@ -428,7 +428,7 @@ def test_a_recipients_night_holds_while_it_is_day_at_the_business(
             now=NOON,  # 04:00 in London
             message_ids=list(rows.values()),
         )
-    assert [(v.message_id, v.reason, v.wait_until) for v in found] == [
+    assert [(v.message_id, v.reason, v.wait_until) for v in screened] == [
         (rows["uk"], "quiet_hours", morning if left else None)
     ]
 

@@ -167,8 +167,8 @@ def test_signature_rules_are_named(name: str, rule: str) -> None:
 )
 def test_template_rules_are_named(content: str, rule: str) -> None:
     """Guards against a template that the provider would refuse."""
-    found = template_problems("offer", content, "promotion", REFUSALS)
-    assert any(rule in problem for problem in found), found
+    problems = template_problems("offer", content, "promotion", REFUSALS)
+    assert any(rule in problem for problem in problems), problems
 
 
 def test_template_edges() -> None:
@@ -263,17 +263,17 @@ def test_sql_equals_python(
         from (select map_from_entries($1::struct(k varchar, v varchar)[]) as variables)
     """
     entries = [{"k": name, "v": text} for name, text in row.items()]
-    found = CONNECTION.execute(query, [entries]).fetchall()[0]
+    by_sql = CONNECTION.execute(query, [entries]).fetchall()[0]
     text = render(content, row, signature)
     mainland = None if text is None else segments(text)
     international = None if text is None else segments(text, Billing.INTERNATIONAL)
     why = reason(content, row, signature)
-    assert found[0] == text
-    assert found[2:4] == (mainland, why)
-    assert found[5:7] == (international, why)
+    assert by_sql[0] == text
+    assert by_sql[2:4] == (mainland, why)
+    assert by_sql[5:7] == (international, why)
     missing = "missing_variable" if text is None else None
-    assert found[8:10] == (None if text is None else 1, missing)
-    params = json.loads(found[1])
+    assert by_sql[8:10] == (None if text is None else 1, missing)
+    params = json.loads(by_sql[1])
     assert params == {name: row.get(name) or None for name in variables(content)}
     if text is not None:
         assert characters(text) == len(text) + sum(ord(letter) > 0xFFFF for letter in text)

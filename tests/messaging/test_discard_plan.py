@@ -33,9 +33,9 @@ def desk(tmp_path: Path, database_url: str) -> Desk:
 
 
 def run_id(desk: Desk) -> int:
-    found = find_occurrence(desk[0], the_task(desk[0]))
-    assert found is not None
-    return found.id
+    occurrence = find_occurrence(desk[0], the_task(desk[0]))
+    assert occurrence is not None
+    return occurrence.id
 
 
 def untouched(desk: Desk) -> None:
@@ -115,9 +115,9 @@ def test_a_plan_that_never_went_out(desk: Desk, before: Callable[[Desk], None]) 
     assert sum(done.people.values()) == PEOPLE and done.occurrences == ("20171228-december-2017",)
     assert states(desk) == {} and not the_task(store).frozen
     assert the_task(store).status is JobStatus.QUEUED
-    told = audit.entries(store, action="redecide")
-    assert [(one.actor, one.subject) for one in told] == [("ann@host", "task december-2017")]
-    assert "wrong day" in told[0].detail and str(PEOPLE) in told[0].detail
+    entries = audit.entries(store, action="redecide")
+    assert [(one.actor, one.subject) for one in entries] == [("ann@host", "task december-2017")]
+    assert "wrong day" in entries[0].detail and str(PEOPLE) in entries[0].detail
     with store.read() as connection:
         job = connection.scalar(select(schema.inference_job.c.id)) or 0
     assert "wrong day" in store.history(Kind.INFERENCE_JOB, job)[-1].note

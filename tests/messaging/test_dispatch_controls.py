@@ -57,15 +57,15 @@ def test_pause_and_resume_in_the_middle(desk: Desk) -> None:
 def test_cancel_in_the_middle(desk: Desk) -> None:
     """Guards against texts after a cancellation, and rows that hang between the states."""
     plan(*desk, crowd(250))
-    told = []
+    sentences = []
 
     def stop(batch: OutBatch) -> None:
-        told.extend(cancel(desk[0], "december send", "ann"))
+        sentences.extend(cancel(desk[0], "december send", "ann"))
 
     gateway = Provider(before=stop)
     assert dispatch(*desk, gateway).accepted == 100  # what was handed over finishes
-    assert (told[0].messages + told[0].in_flight, told[0].occurrences) == (250, 1)
-    assert told[0].messages >= 50  # the second batch may have been written ahead
+    assert (sentences[0].messages + sentences[0].in_flight, sentences[0].occurrences) == (250, 1)
+    assert sentences[0].messages >= 50  # the second batch may have been written ahead
     assert states(desk) == {("accepted", None): 100, ("skipped", "cancelled"): 150}
     assert dispatch(*desk, gateway).batches == 0
     (run,) = occurrences_of(desk[0], "december-2017")
@@ -265,8 +265,8 @@ def test_stop_is_told_once_and_can_be_resumed(desk: Desk) -> None:
         assert b"+999" not in bodies[0]
         assert json.loads(bodies[0])["schedule"] == "december send"
         assert states(desk) == {("planned", None): 50, ("planned", "stop"): 100}
-        (told,) = resume(store, "december", "ann")
-        assert (told.changed, told.occurrences) == (True, 1)
+        (sentence,) = resume(store, "december", "ann")
+        assert (sentence.changed, sentence.occurrences) == (True, 1)
         gateway.answer = Answer.ACCEPTED
         assert dispatch(store, settings, gateway).accepted == 150
 

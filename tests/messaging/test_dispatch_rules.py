@@ -55,9 +55,9 @@ def test_two_dispatchers_started_at_once(desk: Desk) -> None:
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    found = [rival.communicate(timeout=60) for rival in rivals]
-    assert [rival.returncode for rival in rivals] == [0, 0], found
-    assert sum(json.loads(out)["accepted"] for out, _ in found) == 1500
+    outputs = [rival.communicate(timeout=60) for rival in rivals]
+    assert [rival.returncode for rival in rivals] == [0, 0], outputs
+    assert sum(json.loads(out)["accepted"] for out, _ in outputs) == 1500
     assert Counter(str(line["user_id"]) for line in outbox(desk[1])) == Counter(
         f"u{n}" for n in range(1500)
     )

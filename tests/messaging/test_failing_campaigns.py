@@ -238,8 +238,8 @@ def test_dispatchers_and_receivers_count_together(desk: Desk) -> None:
     assert not errors
     with store.read() as connection:
         rows = connection.execute(select(_F.c.stage, _F.c.cause, _F.c.failures)).tuples().all()
-    found = {(stage, cause): failures for stage, cause, failures in rows}
-    assert found == {
+    counted = {(stage, cause): failures for stage, cause, failures in rows}
+    assert counted == {
         (str(stage), cause): 60 if cause == ANY else 20
         for stage in Stage
         for cause in ("a", "b", "c", ANY)
@@ -287,8 +287,10 @@ def test_counting_and_resuming_lock_in_one_order(desk: Desk, cause: str) -> None
             errors.append(error)
 
     with store.write() as connection:
-        held = schema.occurrence
-        connection.execute(select(held.c.id).where(held.c.id == run.id).with_for_update())
+        occurrence = schema.occurrence
+        connection.execute(
+            select(occurrence.c.id).where(occurrence.c.id == run.id).with_for_update()
+        )
         counting = threading.Thread(target=count)
         counting.start()
         counting.join(0.5)  # it waits for the occurrence, and must hold no score meanwhile

@@ -219,8 +219,8 @@ def test_poison_in_any_field_ends_nothing(desk: Desk, receiver: Receiver, answer
 
     def looked_up(content: dict[str, Any]) -> bytes:
         results = [
-            {"out_id": one["out_id"], **found}
-            for one, found in zip(content["messages"], findings * 9, strict=False)
+            {"out_id": one["out_id"], **fates}
+            for one, fates in zip(content["messages"], findings * 9, strict=False)
         ]
         return json.dumps({"results": results}).encode()
 
@@ -228,13 +228,13 @@ def test_poison_in_any_field_ends_nothing(desk: Desk, receiver: Receiver, answer
     counts = dispatch(*desk, look_up_again=timedelta(0))
     assert counts.failed == []
     state = {"deferred": "planned", "in_doubt": "undelivered"}.get(answer, answer)
-    found: Counter[str] = Counter()
+    fates: Counter[str] = Counter()
     for (name, _), number in states(desk).items():
-        found[name] += number
+        fates[name] += number
     if answer == "in_doubt":  # from then on one message goes first
-        assert found.pop("planned") == 28
-        assert found.pop("in_doubt") == 1
-    assert set(found) == {state}
+        assert fates.pop("planned") == 28
+        assert fates.pop("in_doubt") == 1
+    assert set(fates) == {state}
     assert max(Counter(receiver.attempts).values()) == 1
 
 
@@ -307,9 +307,9 @@ def test_an_error_in_one_campaign_keeps_no_other_from_going_out(
     monkeypatch.setattr(worker, "sort_answers", unsettled)
     gateway = Provider("webhook")
     dispatch(*desk, gateway)
-    found = states(desk)
-    assert found["accepted", None] == 30
-    doubts = {key: number for key, number in found.items() if key[0] == "in_doubt"}
+    by_state = states(desk)
+    assert by_state["accepted", None] == 30
+    doubts = {key: number for key, number in by_state.items() if key[0] == "in_doubt"}
     assert sum(doubts.values()) == 5
     assert all(str(reason).startswith("unwritable_") for _, reason in doubts)
 
@@ -438,14 +438,14 @@ def test_nothing_goes_out_again_after_it_may_have_been_taken(
         def reply(content: dict[str, Any], answers: Any = answers, status: int = status) -> bytes:
             asked = [one["out_id"] for one in content["messages"]]
             assert not may_have & set(asked), "it was sent again"
-            told: dict[str, set[Any]] = {one: set() for one in asked}
+            fates: dict[str, set[Any]] = {one: set() for one in asked}
             for whom, answer, _ in answers:
-                told.setdefault(ids[whom % len(ids)], set()).add(answer)
+                fates.setdefault(ids[whom % len(ids)], set()).add(answer)
             for one in asked:
                 nothing = {"deferred", "stop", "rejected"}
-                says = told[one]
+                says = fates[one]
                 if status == 429:
-                    taken = any("accepted" in told[each] for each in asked)
+                    taken = any("accepted" in fates[each] for each in asked)
                 else:
                     taken = status == 500 or len(says) != 1 or not says <= nothing
                 if taken:

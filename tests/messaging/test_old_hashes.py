@@ -243,8 +243,8 @@ def test_a_report_finds_a_message_of_before(database_url: str) -> None:
         Receipt(Found.DELIVERED, phone="+8613855550112", out_id=str(second)),
     ]
     take_receipts(store, CHINA, "aliyun", reports, NOW)
-    found = {row["message_id"] for row in rows(store, schema.receipt)}
-    assert found == {first, second}
+    matched = {row["message_id"] for row in rows(store, schema.receipt)}
+    assert matched == {first, second}
 
 
 def test_a_new_home_never_asks_for_old_hashes(database_url: str) -> None:

@@ -61,10 +61,10 @@ def test_every_state_and_report(database_url: str) -> None:
     )
     open_states = (S.IN_DOUBT, S.ACCEPTED, S.PLANNED, S.CLAIMED)
     expected = []
-    for state, found in zip(starts, reports, strict=True):
-        if state in open_states and found in END:
-            expected.append(END[found])
-        elif state in open_states and found is Found.ACCEPTED:
+    for state, report in zip(starts, reports, strict=True):
+        if state in open_states and report in END:
+            expected.append(END[report])
+        elif state in open_states and report is Found.ACCEPTED:
             expected.append(S.ACCEPTED)
         else:
             expected.append(state)
@@ -179,9 +179,11 @@ def test_unknown_reports_are_kept_and_given_up(database_url: str) -> None:
     messages(store, place, [S.ACCEPTED], request_id="later")
     assert match_receipts(store) == 1
     assert states(store) == [S.DELIVERED]
-    held = {r["request_id"]: (r["pending"], r["message_id"]) for r in rows(store, schema.receipt)}
-    assert held["nobody"] == (False, None)
-    assert held["later"][0] is False
+    receipts = {
+        r["request_id"]: (r["pending"], r["message_id"]) for r in rows(store, schema.receipt)
+    }
+    assert receipts["nobody"] == (False, None)
+    assert receipts["later"][0] is False
     assert timedelta(days=30) > KEEP
     assert all(phone(0)[1:].encode() not in repr(r).encode() for r in rows(store, schema.receipt))
 
@@ -343,8 +345,8 @@ def test_a_burst_beside_dispatchers(database_url: str) -> None:
     seconds = time.monotonic() - began
     assert not failures
     assert states(store) == [S.DELIVERED if i % 10 else S.UNDELIVERED for i in ids]
-    held = rows(store, schema.receipt)
-    assert len(held) == size and not any(r["pending"] for r in held)
+    receipts = rows(store, schema.receipt)
+    assert len(receipts) == size and not any(r["pending"] for r in receipts)
     assert seconds < 60, seconds
     print(
         f"{store.engine.dialect.name}: 20,000 reports, 10,000 of them doubled, in {seconds:.1f} s"

@@ -197,10 +197,10 @@ def test_damage_and_company(tmp_path: Path) -> None:
         first = connection.scalar(
             select(func.min(table.c.id)).where(table.c.phone_number.is_not(None))
         )
-        held = connection.scalar(select(table.c.phone_number).where(table.c.id == first))
-        assert held is not None
+        encrypted = connection.scalar(select(table.c.phone_number).where(table.c.id == first))
+        assert encrypted is not None
         connection.execute(
-            table.update().where(table.c.id == first).values(phone_number=held[:-1] + b"\0\0")
+            table.update().where(table.c.id == first).values(phone_number=encrypted[:-1] + b"\0\0")
         )
     assert rotate(store, home, "ann").resealed["message"] == len(numbers) - 3
     with (

@@ -29,8 +29,8 @@ def repeat(
 
 def shown(plan: Repeat, *numbers: int) -> list[str]:
     """What the business wall clock shows at those times."""
-    found = [plan.due(number) for number in numbers]
-    return [f"{due.astimezone(plan.zone):%Y-%m-%d %H:%M %z}" if due else "-" for due in found]
+    dues = [plan.due(number) for number in numbers]
+    return [f"{due.astimezone(plan.zone):%Y-%m-%d %H:%M %z}" if due else "-" for due in dues]
 
 
 def test_month_ends_come_back_to_the_first_day() -> None:
@@ -82,8 +82,8 @@ def test_a_clock_that_is_set_moves_no_other_day() -> None:
 )
 def test_a_time_that_never_comes_is_the_moment_after(zone: str, wall: str, moment: str) -> None:
     """Guards against a time in a gap that lands before it, or an hour after it."""
-    found = moment_of(datetime.fromisoformat(wall), ZoneInfo(zone))
-    assert found == datetime.fromisoformat(moment).replace(tzinfo=UTC)
+    first = moment_of(datetime.fromisoformat(wall), ZoneInfo(zone))
+    assert first == datetime.fromisoformat(moment).replace(tzinfo=UTC)
 
 
 def test_a_schedule_ends_by_count_and_by_time() -> None:
@@ -129,9 +129,9 @@ def test_times_rise_and_are_found_again(
     assert len(open_) >= len(dues) - (zone == "Pacific/Apia")
     assert all(a[1] <= b[0] for a, b in pairwise(open_))
     one = back % len(dues)
-    found = plan.latest(dues[one])
-    assert found is not None
-    assert plan.due(found) == dues[one]
+    latest = plan.latest(dues[one])
+    assert latest is not None
+    assert plan.due(latest) == dues[one]
     assert one == 0 or plan.latest(dues[one] - timedelta(seconds=1)) in (one - 1, one - 2)
     if unit is not RepeatUnit.HOUR:
         first = plan.first.astimezone(clock)

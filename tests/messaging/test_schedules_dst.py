@@ -66,7 +66,7 @@ class Clocked(FileGateway):
         return super().submit(batch)
 
 
-def rows(own: dict[str, datetime | None] | None = None) -> pa.Table:
+def rows(hours: dict[str, datetime | None] | None = None) -> pa.Table:
     columns = {
         "user_id": list(PEOPLE),
         "item_id": ["item"] * len(PEOPLE),
@@ -76,8 +76,8 @@ def rows(own: dict[str, datetime | None] | None = None) -> pa.Table:
         "segments": [1] * len(PEOPLE),
         "reason": pa.nulls(len(PEOPLE), pa.string()),
     }
-    if own is not None:
-        columns["not_before"] = pa.array([own[user] for user in PEOPLE], pa.timestamp("us"))
+    if hours is not None:
+        columns["not_before"] = pa.array([hours[user] for user in PEOPLE], pa.timestamp("us"))
     return pa.table(columns)
 
 
@@ -108,7 +108,7 @@ class Business:
             for minute in (0, 59):
                 self.gateway.now = start + timedelta(hours=hour, minutes=minute)
                 dispatch(self.store, self.settings, self.gateway, now=self.gateway.now)
-        found = occurrences_of(self.store, "dst")
+        occurrences = occurrences_of(self.store, "dst")
         self.store.close()
         for occurrence, user, moment in self.gateway.taken:
             local = moment.astimezone(ZoneInfo(PEOPLE[user][2] or str(self.zone)))
@@ -116,9 +116,9 @@ class Business:
         # a zone that is not understood holds its person
         texted = [user for user in PEOPLE if user != "badly known"]
         assert Counter((name, user) for name, user, _ in self.gateway.taken) == {
-            (one.name, user): 1 for one in found for user in texted
+            (one.name, user): 1 for one in occurrences for user in texted
         }
-        return found
+        return occurrences
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ def test_everyone_is_texted_by_day(
     day = changes - timedelta(days=2)
     schedule = f"execute_time: {day} {clock}:00, repeat_unit: day, repeat_times: 3"
     firm = Business(tmp_path, business, day, schedule)
-    found = firm.run(rows(), 6)
+    occurrences = firm.run(rows(), 6)
     # each of the four days has its occurrence at the same local time, the day of the change too
-    due = [one.due.astimezone(firm.zone) for one in found]
+    due = [one.due.astimezone(firm.zone) for one in occurrences]
     assert [f"{moment:%Y-%m-%d %H:%M}" for moment in due] == [
         f"{day + timedelta(days=k)} {clock}" for k in range(4)
     ]
@@ -173,11 +173,11 @@ def test_send_time_optimization_over_the_change(tmp_path: Path, changes: date) -
         engine.bind_arrow("people", people)
         engine.bind_arrow("activity", pa.table({"user_id": list(PEOPLE), "hours": profile}))
         times = choose_times(engine, "people", "activity", window)
-        own = dict(
+        chosen = dict(
             engine.rows(f'select user_id, not_before from {times} join people using ("row")')
         )
-    firm.run(rows(own), 4)
+    firm.run(rows(chosen), 4)
     # each in the first dispatch from the own time on
     for _, user, moment in firm.gateway.taken:
-        late = moment - own[user].replace(tzinfo=UTC)
+        late = moment - chosen[user].replace(tzinfo=UTC)
         assert timedelta(0) <= late < timedelta(hours=1), user

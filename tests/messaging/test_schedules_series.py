@@ -127,8 +127,8 @@ def test_a_standstill_gives_no_burst(desk: Desk) -> None:
     name = "20171228-december-2017"
     assert sent(desk) == {name: 20, f"{name}.3": 20}
     assert shown(desk) == [(0, "done", None), (2, "done", "missed"), (3, "done", None)]
-    told = desk[0].history(series_module.Kind.OCCURRENCE, _id(desk, 2))[-1].note
-    assert told.startswith("occurrences 1 to 2, of 2017-12-29 to 2017-12-30: not sent, since no")
+    note = desk[0].history(series_module.Kind.OCCURRENCE, _id(desk, 2))[-1].note
+    assert note.startswith("occurrences 1 to 2, of 2017-12-29 to 2017-12-30: not sent, since no")
     dispatch(*desk, now=at(33, 9))  # the last one's day is over
     assert shown(desk)[-1] == (4, "done", "missed")
     for _ in range(2):

@@ -88,7 +88,7 @@ def at(day: int, hour: int, minute: int = 0, zone: ZoneInfo = SHANGHAI) -> datet
 
 def test_everyone_at_their_own_hour(engine: Engine) -> None:
     """Guards against a common hour for all, an hour of the night, and a person left out."""
-    found = choose(
+    times = choose(
         engine,
         [(user, None) for user in ("early", "late", "night", "twice", "new")],
         {
@@ -101,7 +101,7 @@ def test_everyone_at_their_own_hour(engine: Engine) -> None:
         },
         window(date(2026, 4, 1), date(2026, 4, 3)),
     )
-    assert found == {
+    assert times == {
         "early": (at(1, 9), None),
         "late": (at(1, 21), None),
         "night": (at(1, 15), None),
@@ -115,8 +115,8 @@ def test_a_full_hour_passes_on_to_the_next_best(engine: Engine) -> None:
     people = [(f"u{n}", None) for n in range(10)]
     profile = {user: {20.0: 3.0, 9.0: 2.0, 15.0: 1.0} for user, _ in people}
     whole = {user: {int(h): n for h, n in hours.items()} for user, hours in profile.items()}
-    found = choose(engine, people, whole, window(date(2026, 4, 1), date(2026, 4, 1), capacity=3))
-    times = {user: moment for user, (moment, _) in found.items()}
+    chosen = choose(engine, people, whole, window(date(2026, 4, 1), date(2026, 4, 1), capacity=3))
+    times = {user: moment for user, (moment, _) in chosen.items()}
     assert [times[f"u{n}"] for n in range(3)] == [at(1, 20), at(1, 20, 20), at(1, 20, 40)]
     assert [times[f"u{n}"] for n in range(3, 6)] == [at(1, 9), at(1, 9, 20), at(1, 9, 40)]
     assert [times[f"u{n}"] for n in range(6, 9)] == [at(1, 15), at(1, 15, 20), at(1, 15, 40)]
@@ -133,8 +133,8 @@ def test_no_room_is_told_apart_from_no_hour(engine: Engine) -> None:
     """Guards against people who vanish from the plan, or are told to wait for ever."""
     full = window(date(2026, 4, 1), date(2026, 4, 1), capacity=2, send_until=time(9))
     people = [("a", None), ("b", None), ("c", None), ("d", "America/New_York")]
-    found = choose(engine, people, {}, full)
-    assert found == {
+    times = choose(engine, people, {}, full)
+    assert times == {
         "a": (at(1, 8), None),
         "b": (at(1, 8, 30), None),
         "c": (None, "window_full"),
@@ -148,8 +148,8 @@ def test_the_window_has_begun(engine: Engine) -> None:
         at(1, 15, 30), at(2, 21, 59), SHANGHAI, time(8), time(21, 59), capacity=600
     )
     people = [(f"u{n}", None) for n in range(900)]
-    found = choose(engine, people, {user: {15: 1} for user, _ in people}, begun)
-    times = sorted(moment for moment, _ in found.values() if moment)
+    chosen = choose(engine, people, {user: {15: 1} for user, _ in people}, begun)
+    times = sorted(moment for moment, _ in chosen.values() if moment)
     assert times[0] == at(1, 15, 30)
     assert sum(moment < at(1, 16) for moment in times) == 300  # half an hour has half the room
     gaps = [b - a for a, b in pairwise(times)]
@@ -173,9 +173,9 @@ def test_clocks_that_are_set(engine: Engine, day: date, business: ZoneInfo) -> N
     people = [(f"u{n}", zones[n % len(zones)]) for n in range(24 * 7)]
     activity = {user: {n % 24: 1.0} for n, (user, _) in enumerate(people)}
     chosen_from = window(day, day + timedelta(days=2), business, capacity=10)
-    found = choose(engine, people, activity, chosen_from)
+    times = choose(engine, people, activity, chosen_from)
     for user, zone in people:
-        moment, reason = found[user]
+        moment, reason = times[user]
         if zone == "No/Zone":
             assert (moment, reason) == (None, "quiet_hours")  # no hour is open there
             continue
@@ -184,7 +184,7 @@ def test_clocks_that_are_set(engine: Engine, day: date, business: ZoneInfo) -> N
         assert is_open(moment, zones_of(zone, business), time(8), time(21, 59)), (zone, moment)
         assert chosen_from.opens <= moment < chosen_from.closes
     by_hour = Counter(
-        moment.astimezone(UTC).strftime("%d %H") for moment, _ in found.values() if moment
+        moment.astimezone(UTC).strftime("%d %H") for moment, _ in times.values() if moment
     )
     assert max(by_hour.values()) <= 10
 
@@ -207,15 +207,15 @@ def test_nobody_is_lost_and_no_hour_overflows(
     named = [(f"u{n}", zone) for n, zone in enumerate(people)]
     activity = {f"u{n}": {h: float(c) for h, c in one.items()} for n, one in enumerate(hours)}
     chosen_from = window(date(2026, 4, 1), date(2026, 4, 1 + span), capacity=capacity)
-    found = choose(engine, named, activity, chosen_from)
-    assert all((moment is None) != (reason is None) for moment, reason in found.values())
-    slots = Counter((m.date(), m.hour) for m, _ in found.values() if m)
+    times = choose(engine, named, activity, chosen_from)
+    assert all((moment is None) != (reason is None) for moment, reason in times.values())
+    slots = Counter((m.date(), m.hour) for m, _ in times.values() if m)
     if capacity is not None:
         assert all(n <= capacity for n in slots.values())
-        full = {user for user, (_, reason) in found.items() if reason == "window_full"}
+        full = {user for user, (_, reason) in times.items() if reason == "window_full"}
         if any(user in full for user, zone in named if zone is None):
             days = [date(2026, 4, 1 + n) for n in range(span + 1)]
             assert all(slots[day, hour] == capacity for day in days for hour in range(8, 21))
-    for (user, zone), (moment, _) in zip(named, (found[u] for u, _ in named), strict=True):
+    for (user, zone), (moment, _) in zip(named, (times[u] for u, _ in named), strict=True):
         if moment is not None:
             assert is_open(moment, zones_of(zone, SHANGHAI), time(8), time(21, 59)), user

@@ -324,8 +324,14 @@ def test_answers_are_sorted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None
             table.update().where(table.c.user_id == "u5").values(template_params="{")
         )
     counts = dispatch(*desk, gateway)
-    found = (counts.accepted, counts.rejected, counts.deferred, counts.in_doubt, counts.skipped)
-    assert found == (2, 1, 1, 2, 1)
+    sorted_counts = (
+        counts.accepted,
+        counts.rejected,
+        counts.deferred,
+        counts.in_doubt,
+        counts.skipped,
+    )
+    assert sorted_counts == (2, 1, 1, 2, 1)
     rows = {
         c.state: c.reason for c in ledger_of(desk).counts(1) if c.state != MessageState.IN_DOUBT
     }

@@ -145,7 +145,7 @@ def test_there_and_back(database_url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "sentence"),
     [
         (b"", "neither phone nor user_id"),
         (b"+9990000000001\n", "there is no column '+*************'"),
@@ -166,23 +166,23 @@ def test_there_and_back(database_url: str, tmp_path: Path) -> None:
     ],
     ids=range(16),
 )
-def test_bad_files(tmp_path: Path, text: bytes, told: str) -> None:
+def test_bad_files(tmp_path: Path, text: bytes, sentence: str) -> None:
     """Guards against a file that is half imported, a vague complaint, or one that shows a number."""
     store = open_store(f"sqlite:///{tmp_path / 'c.db'}")
     path = tmp_path / "in.csv"
     path.write_bytes(text)
     with pytest.raises(UserError) as caught:
         import_csv(store, VAULT, path, now=NOW)
-    assert told in str(caught.value) and str(path) in str(caught.value)
+    assert sentence in str(caught.value) and str(path) in str(caught.value)
     said = str(caught.value).removeprefix(str(path))
     assert "999000" not in said and "12345" not in said
     assert rows(store, schema.suppression) == []
-    if b"\n" in text and "column '" not in told and "line 1" not in str(caught.value):
+    if b"\n" in text and "column '" not in sentence and "line 1" not in str(caught.value):
         good = b"+9990000000009" + b"," * text.split(b"\n")[0].count(b",")
         path.write_bytes(text.rstrip(b"\n") + b"\n" + good + b"\n")
         done = import_csv(store, VAULT, path, skip_bad=True, now=NOW)
         assert (done.skipped, done.added) == (1, done.lines - 1)
-        assert told in done.problems[0]
+        assert sentence in done.problems[0]
 
 
 def test_a_long_list(database_url: str, tmp_path: Path) -> None:

@@ -247,21 +247,21 @@ def test_a_forecast_tells_each_text(desk: Desk) -> None:
     assert opened is not None
     ledger = Ledger(desk[0], open_vault(desk[1].home))
     with open_engine(desk[1]) as engine:
-        found = forecast(ledger, engine, opened, desk[1].zone, 4)
+        outlook = forecast(ledger, engine, opened, desk[1].zone, 4)
     dispatch(*desk)
     sent = texts_sent(desk)
-    for name, told in found.texts.items():
+    for name, text in outlook.texts.items():
         lines = [line for line in sent if line["template_code"] == CODES[name or ""]]
-        assert (told.template_code, told.content) == (CODES[name or ""], TEXTS[name or ""])
-        assert told.people == len(lines)
-        assert told.messages == sum(line["segments"] for line in lines)
-        assert told.cost == pytest.approx(told.messages * opened.price)
-        assert told.longest == max((characters(line["text"]) for line in lines), default=None)
-    assert found.texts["gift"].people == 0 < found.texts["long"].people
-    assert sum(told.cost for told in found.texts.values()) == pytest.approx(found.plan.cost)
-    assert found.longest is not None and found.longest.variant == "long"
+        assert (text.template_code, text.content) == (CODES[name or ""], TEXTS[name or ""])
+        assert text.people == len(lines)
+        assert text.messages == sum(line["segments"] for line in lines)
+        assert text.cost == pytest.approx(text.messages * opened.price)
+        assert text.longest == max((characters(line["text"]) for line in lines), default=None)
+    assert outlook.texts["gift"].people == 0 < outlook.texts["long"].people
+    assert sum(text.cost for text in outlook.texts.values()) == pytest.approx(outlook.plan.cost)
+    assert outlook.longest is not None and outlook.longest.variant == "long"
     by_user = {line["user_id"]: line["text"] for line in sent}
-    assert all(by_user[one.user_id] == one.text for one in found.samples)
+    assert all(by_user[one.user_id] == one.text for one in outlook.samples)
 
 
 def test_a_persons_story_names_their_text(desk: Desk) -> None:
@@ -269,8 +269,8 @@ def test_a_persons_story_names_their_text(desk: Desk) -> None:
     plan(*desk, crowd(desk[1], 3))
     dispatch(*desk)
     vault = open_vault(desk[1].home)
-    found = read_person(desk[0], desk[1], vault, "u1", [], business_now(desk[1]))
-    assert [row["variant"] for row in found.messages] == [variant(DRAW, "u1")]
+    person = read_person(desk[0], desk[1], vault, "u1", [], business_now(desk[1]))
+    assert [row["variant"] for row in person.messages] == [variant(DRAW, "u1")]
 
 
 def test_a_ledger_from_before_goes_on(database_url: str, tmp_path: Path) -> None:

@@ -74,8 +74,8 @@ def test_a_choice_follows_the_file(world: World, tmp_path: Path) -> None:
     settings = load_settings(home, global_holdout_share=0.03, global_holdout_rotate_days=7)
 
     def choice(selection: str, by_uplift: bool = True, **changes: str) -> Any:
-        project, found = registered(home, selection=selection, **changes)
-        made = choice_of(settings, found, by_uplift=by_uplift)
+        project, spring = registered(home, selection=selection, **changes)
+        made = choice_of(settings, spring, by_uplift=by_uplift)
         project.store.close()
         return made
 
@@ -121,9 +121,9 @@ def test_a_choice_that_cannot_be_made_is_refused(
 
 def set_uplift(project: Project, uplift: str, version: str) -> None:
     """Give the scores of the task the columns that an uplift model fills, or leaves empty."""
-    warehouse, found = project.warehouse, task(project.store, "spring")
+    warehouse, spring = project.warehouse, task(project.store, "spring")
     with open_engine(project.settings) as engine:
-        standing = score.bind_scores(engine, project, found)
+        standing = score.bind_scores(engine, project, spring)
         table = engine.arrow(
             f"select * replace (case when score is not null then {uplift} end as uplift, "
             f"cast({version} as varchar) as uplift_version) from {standing}"
@@ -146,8 +146,8 @@ def test_money_decides_once_there_is_an_uplift_and_tells_when_there_is_none(
     first = decide_task(project, task(project.store, "spring"))
     assert first.outcomes["selected"] == 20 and "fallback decided by score" in first.note
     write_task_output(project, task(project.store, "spring"))
-    told = first.note.replace("'", "''")
-    assert any("history" in line and told in line for line in control_dump(home))
+    note = first.note.replace("'", "''")
+    assert any("history" in line and note in line for line in control_dump(home))
     assert {net for (net,) in decisions(home, "net_value")} == {None}
 
     set_uplift(project, "0.02 * (hash(user_id) % 5)", "'7'")
@@ -171,24 +171,24 @@ def test_strata_are_of_the_date_and_their_shares_are_exact(home: Path) -> None:
         home, selection="{top_n: 150}", holdout="{share: 0.2, strata: [activity, tenure]}"
     )
     assert decide(project).state == "new"
-    found = decisions(home, "stratum, user_id, outcome, holdout, holdout_epoch, global_epoch")
-    assert {(epoch, everybody) for *_, epoch, everybody in found} == {
+    decided = decisions(home, "stratum, user_id, outcome, holdout, holdout_epoch, global_epoch")
+    assert {(epoch, everybody) for *_, epoch, everybody in decided} == {
         (f"1/{(D - ORIGIN).days // 7}", f"1/{(D - ORIGIN).days // 91}")
     }
     with open_engine(project.settings) as engine:
         features = project.warehouse.files("user_features")[D]
         engine.bind_arrow("f", pa.Table.from_pylist(_bands(engine, features)))
         bands = dict(engine.rows("select user_id, concat(active, tenure) from f"))
-    told = {user: stratum for stratum, user, *_ in found}
-    pairs = {(told[user], bands[user]) for user in told if user in bands}
+    strata = {user: stratum for stratum, user, *_ in decided}
+    pairs = {(strata[user], bands[user]) for user in strata if user in bands}
     assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}) > 1
     chosen: dict[str, list[bool]] = {}
-    for stratum, _, outcome, group, *_ in found:
+    for stratum, _, outcome, group, *_ in decided:
         if outcome in ("selected", "holdout") and group != "global":
             chosen.setdefault(stratum, []).append(group == "campaign")
     assert len(chosen) > 1
-    for stratum, held in chosen.items():
-        assert abs(sum(held) - 0.2 * len(held)) < 1, stratum
+    for stratum, outcomes in chosen.items():
+        assert abs(sum(outcomes) - 0.2 * len(outcomes)) < 1, stratum
 
 
 def test_a_stratum_that_nobody_has_is_refused(home: Path) -> None:
@@ -198,10 +198,10 @@ def test_a_stratum_that_nobody_has_is_refused(home: Path) -> None:
     )
     with pytest.raises(
         UserError, match=r"'spring': holdout.strata\[1\]: nobody .*'nosuchattr'"
-    ) as told:
+    ) as refused:
         decide(project)
-    known = str(told.value).partition("known are ")[2].split(", ")
-    assert {"activity", "tenure", "user_type"} <= set(known) and len(known) > 3, told.value
+    known = str(refused.value).partition("known are ")[2].split(", ")
+    assert {"activity", "tenure", "user_type"} <= set(known) and len(known) > 3, refused.value
     other = next(name for name in known if name not in ("activity", "tenure", "user_type", "…"))
     registered(home, selection="{top_n: 150}", holdout=f"{{share: 0.2, strata: [{other}]}}")
     assert decide(project).state == "new"
@@ -223,7 +223,7 @@ def _bands(engine: Engine, files: list[str]) -> list[dict[str, Any]]:
 def test_a_stratum_may_be_any_attribute(home: Path) -> None:
     """Guards against a column of the upload, or an attribute, that makes no stratum or a NULL."""
     with open_engine(load_settings(home)) as engine:
-        found = engine.rows(f"""
+        strata = engine.rows(f"""
             select {stratum_sql(["city", "user_type", "activity"])}
             from (values (map {{'city': 'Lyon'}}, map {{}}, 8, ' vip '),
                 (map {{'city': ''}}, map {{'city': 'Paris'}}, null, null),
@@ -231,7 +231,7 @@ def test_a_stratum_may_be_any_attribute(home: Path) -> None:
             lateral (select variables) p,
             lateral (select strs as kvs_str, map {{}}::map(varchar, double) as kvs_num) a,
             lateral (select recency_days, user_type, 0 as tenure_days) f""")
-    assert sorted(stratum for (stratum,) in found) == [
+    assert sorted(stratum for (stratum,) in strata) == [
         "city=Lyon; user_type=vip; activity=8-28 days",
         "city=Paris; user_type=unknown; activity=never seen",
         "city=unknown; user_type=unknown; activity=over 90 days",
@@ -258,9 +258,9 @@ def test_the_global_group_is_out_of_every_campaign(home: Path) -> None:
         assert (holdout == "global") <= (arm(group, user) == "control")
         assert arm_ != "treatment" or arm(group, user) == "treatment", outcome
         assert arm_ != "control" or (holdout == "global") == (arm(group, user) == "control")
-    held = sum(holdout == "global" for _, _, holdout, *_ in everywhere)
+    held_out = sum(holdout == "global" for _, _, holdout, *_ in everywhere)
     chosen = sum(outcome in ("selected", "holdout") for *_, outcome in everywhere)
-    assert held and stats.binomtest(held, chosen, 0.02).pvalue > 1e-4
+    assert held_out and stats.binomtest(held_out, chosen, 0.02).pvalue > 1e-4
 
     other = Project(load_settings(home, global_holdout_epoch="2"))
     again = decide_task(other, task(other.store, "spring"))
@@ -293,12 +293,12 @@ def test_a_draw_is_not_kept_for_ever(home: Path, monkeypatch: pytest.MonkeyPatch
     assert kept.global_holdout_rotate_days is None
     monkeypatch.setenv("USERGROWTH_GLOBAL_HOLDOUT_ROTATE_DAYS", "null")
     assert Settings().global_holdout_rotate_days is None
-    project, found = registered(home, holdout="{share: 0.1}")
-    assert drawn_since(Settings(global_holdout_rotate_days=91), found) == (
+    project, spring = registered(home, holdout="{share: 0.1}")
+    assert drawn_since(Settings(global_holdout_rotate_days=91), spring) == (
         drawn_on(91, D),
         "holdout.rotate_days: 7, setting global_holdout_rotate_days: 91",
     )
-    assert drawn_since(kept, found)[0] is None  # one of them is kept
+    assert drawn_since(kept, spring)[0] is None  # one of them is kept
     project.store.close()
     for days in (7, 91, 10):
         starts = {drawn_on(days, D + timedelta(days=n)) for n in range(days + 1)}

@@ -72,9 +72,9 @@ def decide(project: Project) -> Decided:
     if not the_task.frozen:
         load_population(project, the_task)
         score_task(project, task(project.store, "spring"))
-    found = decide_task(project, task(project.store, "spring"))
+    decision = decide_task(project, task(project.store, "spring"))
     write_task_output(project, task(project.store, "spring"))
-    return found
+    return decision
 
 
 def refuse(project: Project, **who: str) -> None:
@@ -90,8 +90,8 @@ def refuse(project: Project, **who: str) -> None:
 
 def outcomes(home: Path) -> dict[str, tuple[str, str, float | None]]:
     """Outcome, arm and propensity of the rows of the task, by user."""
-    found = rows(home, "decisions", "task_id = 'spring'", "user_id, outcome, arm, propensity")
-    return {user: (outcome, arm, chance) for user, outcome, arm, chance in found}
+    decided = rows(home, "decisions", "task_id = 'spring'", "user_id, outcome, arm, propensity")
+    return {user: (outcome, arm, chance) for user, outcome, arm, chance in decided}
 
 
 def test_the_excluded_are_left_out_before_anyone_is_chosen(home: Path) -> None:
@@ -112,19 +112,19 @@ def test_the_excluded_are_left_out_before_anyone_is_chosen(home: Path) -> None:
     refuse(project, phone=people[32][2], scope="Another")
     first = decide(project)
     assert first.state == "new"
-    found = outcomes(home)
-    suppressed = {user for user, (outcome, *_) in found.items() if outcome == "suppressed"}
+    decided = outcomes(home)
+    suppressed = {user for user, (outcome, *_) in decided.items() if outcome == "suppressed"}
     assert suppressed == {people[n][0] for n in (0, 1, 30)}  # 1 has the phone of 0
-    capped = {user for user, (outcome, *_) in found.items() if outcome == "capped"}
+    capped = {user for user, (outcome, *_) in decided.items() if outcome == "capped"}
     by_phone = {people[n][0] for n in (10, 11) if {people[10][0], people[11][0]} & full}
     assert len(full) > 30 and capped - by_phone == full - suppressed - by_phone
     refused = {person[0] for person in people[::5]}
-    assert not {u for u, (_, arm, _) in found.items() if arm != "none"} & (refused | suppressed)
-    assert {u for u, (outcome, *_) in found.items() if outcome == "no_consent"} <= refused
-    assert Counter(outcome for outcome, *_ in found.values()) == first.outcomes
-    arms = Counter(arm for _, arm, _ in found.values())
+    assert not {u for u, (_, arm, _) in decided.items() if arm != "none"} & (refused | suppressed)
+    assert {u for u, (outcome, *_) in decided.items() if outcome == "no_consent"} <= refused
+    assert Counter(outcome for outcome, *_ in decided.values()) == first.outcomes
+    arms = Counter(arm for _, arm, _ in decided.values())
     assert arms["treatment"] == first.outcomes["selected"] > 10
-    chances = {(arm, round(chance, 12)) for _, arm, chance in found.values()}
+    chances = {(arm, round(chance, 12)) for _, arm, chance in decided.values()}
     # 0.1 are held out by the campaign, 0.02 for all campaigns
     assert chances == {("treatment", 0.882), ("control", 0.118), ("none", 1)}
     groups = rows(home, "decisions", "task_id = 'spring' and arm = 'control'", "holdout")
@@ -132,7 +132,7 @@ def test_the_excluded_are_left_out_before_anyone_is_chosen(home: Path) -> None:
     assert 0.02 < arms["control"] / (arms["control"] + arms["treatment"]) < 0.25
 
     assert decide(project).state == "unchanged"
-    chosen = sorted(user for user, (outcome, *_) in found.items() if outcome == "selected")
+    chosen = sorted(user for user, (outcome, *_) in decided.items() if outcome == "selected")
     refuse(project, user_id=chosen[0])
     # the decision stands for output and plan, though it would be made anew
     approve(home, "spring")
@@ -162,8 +162,8 @@ def test_a_refusal_makes_an_unplanned_decision_anew(home: Path) -> None:
     project.store.close()
 
 
-def figures(found: Preview) -> tuple[object, ...]:
-    forecast = found.forecast
+def figures(previewed: Preview) -> tuple[object, ...]:
+    forecast = previewed.forecast
     assert forecast is not None
     plan = forecast.plan
     return (
@@ -204,19 +204,19 @@ def test_a_preview_says_what_is_then_planned(home: Path) -> None:
         refuse(project, user_id=user)
 
     before = control_dump(home)
-    found = preview_task(project, task(project.store, "spring"), 4)
-    assert not found.planned and not found.problems
-    told = succeeded(cli(home, "preview", "spring", "--samples", "4"))
+    previewed = preview_task(project, task(project.store, "spring"), 4)
+    assert not previewed.planned and not previewed.problems
+    printed = succeeded(cli(home, "preview", "spring", "--samples", "4"))
     assert control_dump(home) == before
-    assert not PHONE.search(re.sub(r"\s", "", told).encode())
-    assert "+999****" in told and "reviewing" in told and "拒收请回复R" in told
+    assert not PHONE.search(re.sub(r"\s", "", printed).encode())
+    assert "+999****" in printed and "reviewing" in printed and "拒收请回复R" in printed
     assert not list(home.rglob("rehearsal*"))
 
     approve(home, "spring")
     plan_task(project, task(project.store, "spring"))
     planned = preview_task(project, task(project.store, "spring"), 4)
     assert planned.planned
-    assert figures(planned) == figures(found)
+    assert figures(planned) == figures(previewed)
     forecast = planned.forecast
     assert forecast is not None
     plan, reasons = forecast.plan, forecast.plan.reasons
@@ -240,21 +240,21 @@ def test_people_whose_zone_is_not_understood_are_held_and_counted(home: Path) ->
     lines = [[*header, "timezone"], *([*p, zones[n % 5]] for n, p in enumerate(people))]
     write_people(home, "spring", [",".join(line) for line in lines])
     path = write_campaign(home, "spring", selection="{top_n: 50}", holdout="{share: 0}")
-    told = succeeded(cli(home, "apply", "-f", str(path)))
+    printed = succeeded(cli(home, "apply", "-f", str(path)))
     sentence = "24 people are held, since no time zone is known by the name that is given for them"
-    assert f"population/spring: {sentence} ('London' 12, 'UTC+1' 12)" in told
+    assert f"population/spring: {sentence} ('London' 12, 'UTC+1' 12)" in printed
     project = project_of(home)
     approve(home, "spring")
     decide(project)
-    held = {u for u, (outcome, *_) in outcomes(home).items() if outcome == "unknown_zone"}
+    waiting = {u for u, (outcome, *_) in outcomes(home).items() if outcome == "unknown_zone"}
     named = {person[0]: zones[n % 5] for n, person in enumerate(people)}
-    assert held and {named[user] for user in held} == {"London", "UTC+1"}
+    assert waiting and {named[user] for user in waiting} == {"London", "UTC+1"}
     chosen = {u for u, (outcome, *_) in outcomes(home).items() if outcome == "selected"}
     assert chosen and not {named[user] for user in chosen} & {"London", "UTC+1"}
     shown = succeeded(cli(home, "preview", "spring"))
-    assert sentence in shown and re.search(rf"unknown_zone +{len(held)} ", shown)
-    told = succeeded(cli(home, "why", min(held)))
-    assert "the time zone given for the user is not known" in told.splitlines()[0]
+    assert sentence in shown and re.search(rf"unknown_zone +{len(waiting)} ", shown)
+    printed = succeeded(cli(home, "why", min(waiting)))
+    assert "the time zone given for the user is not known" in printed.splitlines()[0]
     planned = plan_task(project, task(project.store, "spring"))
     assert planned.people == len(chosen) and "unknown_zone" not in planned.reasons
     project.store.close()
@@ -263,8 +263,8 @@ def test_people_whose_zone_is_not_understood_are_held_and_counted(home: Path) ->
 def test_an_upload_that_cannot_be_read_does_not_hold_up_its_campaign(home: Path) -> None:
     """Counting time zones at apply refused a campaign for the header of its upload."""
     write_people(home, "spring", ["user_id,item,phone,timezone", "u1,none,+447700900141,London"])
-    told = succeeded(cli(home, "apply", "-f", str(write_campaign(home, "spring"))))
-    assert "created campaign 'spring'" in told and "held" not in told
+    printed = succeeded(cli(home, "apply", "-f", str(write_campaign(home, "spring"))))
+    assert "created campaign 'spring'" in printed and "held" not in printed
 
 
 def test_a_preview_says_why_nothing_would_go_out(home: Path) -> None:
@@ -275,12 +275,12 @@ def test_a_preview_says_why_nothing_would_go_out(home: Path) -> None:
     path = write_campaign(home, "spring", selection="{top_n: 9}", schedule=late)
     apply_campaign(project.store, load_campaign(path), "ann")
     decide(project)
-    found = preview_task(project, task(project.store, "spring"), 0)
-    assert "would be 16 days old" in found.problems[0]
-    assert found.forecast is not None and found.forecast.plan.people == 9
-    assert found.forecast.samples == []
+    previewed = preview_task(project, task(project.store, "spring"), 0)
+    assert "would be 16 days old" in previewed.problems[0]
+    assert previewed.forecast is not None and previewed.forecast.plan.people == 9
+    assert previewed.forecast.samples == []
     strict = replace(project, settings=project.settings.model_copy(update={"opt_out_texts": ["x"]}))
-    found = preview_task(strict, task(project.store, "spring"), 1)
-    assert found.forecast is None and "how to refuse" in found.problems[0]
+    previewed = preview_task(strict, task(project.store, "spring"), 1)
+    assert previewed.forecast is None and "how to refuse" in previewed.problems[0]
     strict.store.close()
     project.store.close()

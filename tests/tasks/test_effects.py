@@ -213,28 +213,28 @@ def test_a_task_from_its_tables(project: Project) -> None:
     text(project, other, [control[1]], MessageState.ACCEPTED, D + timedelta(days=15))
     text(project, other, [control[2]], MessageState.SKIPPED, None)
 
-    found = measure(project, the_task)
+    effect = measure(project, the_task)
     came = {u for n in range(1, 15) for u, _ in lives[D + timedelta(days=n)]}
     spent = sum(
         a for n in range(1, 15) for u, a in lives[D + timedelta(days=n)] if u in set(treated)
     )
-    treatment, held = found.arms
-    assert (treatment.users, held.users) == (len(treated), len(control))
+    treatment, control_arm = effect.arms
+    assert (treatment.users, control_arm.users) == (len(treated), len(control))
     assert treatment.returned == len(came & set(treated))
-    assert held.returned == len(came & set(control))
+    assert control_arm.returned == len(came & set(control))
     assert treatment.amount == pytest.approx(spent)
     assert treatment.cost == pytest.approx(200 * 2 * 0.05) and treatment.messages == 400
-    assert treatment.delivered == 200 and held.cost == 0
-    assert found.crossover == {
+    assert treatment.delivered == 200 and control_arm.cost == 0
+    assert effect.crossover == {
         "control_texted_by_others": 1,
         "treated_texted_by_others": 1,
         "control_texted_by_this": 0,
     }
-    assert found.complete and found.verdict == "works", found.sentence
-    assert found.window_last == D + timedelta(days=14) == found.counted_until
-    assert found.landed_until == D + timedelta(days=20)
-    assert found.daily[-1].treated == treatment.returned and len(found.daily) == 14
-    assert [c.view for c in found.contrasts] == ["intention_to_treat", "delivered_only"]
+    assert effect.complete and effect.verdict == "works", effect.sentence
+    assert effect.window_last == D + timedelta(days=14) == effect.counted_until
+    assert effect.landed_until == D + timedelta(days=20)
+    assert effect.daily[-1].treated == treatment.returned and len(effect.daily) == 14
+    assert [c.view for c in effect.contrasts] == ["intention_to_treat", "delivered_only"]
     assert project.warehouse.row_counts(OUTCOMES) == {D: len(arms)}
 
 
@@ -329,15 +329,15 @@ def test_what_counts_follows_the_campaign(project: Project) -> None:
     assert (window.return_days, window.behaviors, window.on_item) == (14, ("redeem",), True)
     decide(project, winback, arms_of())
     assert measure(project, winback).arms[0].returned == 0
-    own = make(
+    with_rules = make(
         project,
         "own",
         algorithm=algorithm,
         effect="{return_days: 7, return_behaviors: [buy], return_on_item: false}",
     )
-    assert window_of(own.spec, D).behaviors == ("buy",)
-    decide(project, own, arms_of())
-    assert measure(project, own).arms[0].returned > 0
+    assert window_of(with_rules.spec, D).behaviors == ("buy",)
+    decide(project, with_rules, arms_of())
+    assert measure(project, with_rules).arms[0].returned > 0
 
 
 def test_a_campaign_may_count_the_day_of_the_text(project: Project) -> None:
@@ -379,9 +379,9 @@ def test_lost_decisions_of_one_arm_are_named(project: Project) -> None:
     decide(project, the_task, lost)
     behave(project, lives_of(lost, 20))
     text(project, the_task, ["u0"], MessageState.ACCEPTED, D)
-    found = measure(project, the_task)
-    assert found.verdict == "uneven_split" and found.sample_ratio is not None
-    assert found.sample_ratio.off in ("treatment", "control") and "arm" in found.sentence
+    effect = measure(project, the_task)
+    assert effect.verdict == "uneven_split" and effect.sample_ratio is not None
+    assert effect.sample_ratio.off in ("treatment", "control") and "arm" in effect.sentence
 
 
 def test_texted_users_without_a_row_block_the_verdict(project: Project) -> None:
@@ -394,9 +394,9 @@ def test_texted_users_without_a_row_block_the_verdict(project: Project) -> None:
     text(project, the_task, ["forgotten-1"], MessageState.ACCEPTED, D)
     assert measure(project, the_task).verdict == "works"
     project.warehouse.open("decisions").delete(f"user_id in ('{users[3]}', '{users[8]}')")
-    found = measure(project, the_task)
-    assert found.verdict == "uneven_split"
-    assert "2 users were texted because of the decision and are not in it" in found.sentence
+    effect = measure(project, the_task)
+    assert effect.verdict == "uneven_split"
+    assert "2 users were texted because of the decision and are not in it" in effect.sentence
 
 
 def test_explored_texts_are_paid_for(project: Project) -> None:
@@ -408,18 +408,19 @@ def test_explored_texts_are_paid_for(project: Project) -> None:
     users = [f"u{i}" for i, arm in enumerate(arms) if arm in ("treatment", "explored")]
     text(project, the_task, users, MessageState.ACCEPTED, D)
     done = report_task(project, the_task)
-    found = done.effect
-    assert found.funnel.steps["sent"] == len(users)
-    assert found.arms[0].users == len(users) - 15
-    assert found.explored is not None and found.explored.users == 15
-    assert found.explored.messages == 30 and found.explored.cost == pytest.approx(1.5)
-    assert found.messages_in_all == 2 * len(users)
-    assert found.cost_in_all == pytest.approx(0.1 * len(users))
-    assert found.money.cost == pytest.approx(0.1 * (len(users) - 15))
-    page, told = done.page.read_text("utf-8"), json.loads(done.data.read_text("utf-8"))
+    effect = done.effect
+    assert effect.funnel.steps["sent"] == len(users)
+    assert effect.arms[0].users == len(users) - 15
+    assert effect.explored is not None and effect.explored.users == 15
+    assert effect.explored.messages == 30 and effect.explored.cost == pytest.approx(1.5)
+    assert effect.messages_in_all == 2 * len(users)
+    assert effect.cost_in_all == pytest.approx(0.1 * len(users))
+    assert effect.money.cost == pytest.approx(0.1 * (len(users) - 15))
+    page, document = done.page.read_text("utf-8"), json.loads(done.data.read_text("utf-8"))
     assert "explored: texted at random" in page and "all texts" in page
     assert (
-        told["cost_in_all"] == pytest.approx(0.1 * len(users)) and told["explored"]["users"] == 15
+        document["cost_in_all"] == pytest.approx(0.1 * len(users))
+        and document["explored"]["users"] == 15
     )
 
 
@@ -430,13 +431,13 @@ def test_all_campaigns_by_the_global_control_group(project: Project) -> None:
     one, two = make(project), make(project, "second", D + timedelta(days=7))
     with open_engine(settings) as engine:
         engine.run(f"create table people as select 'u' || i as user_id from range({USERS}) t(i)")
-        held = {
+        held_out = {
             user
             for (user,) in engine.rows(
                 f"select user_id from people where {is_control_sql(global_holdout(settings, D), 'user_id')}"
             )
         }
-    arms = ["control" if f"u{i}" in held else "treatment" for i in range(USERS)]
+    arms = ["control" if f"u{i}" in held_out else "treatment" for i in range(USERS)]
     decide(project, one, arms[:250], group="global")
     decide(project, two, arms, group="global")
     lives = lives_of(arms, 40)
@@ -444,21 +445,21 @@ def test_all_campaigns_by_the_global_control_group(project: Project) -> None:
     texted = [f"u{i}" for i, arm in enumerate(arms) if arm == "treatment"]
     text(project, one, texted, MessageState.ACCEPTED, D)
     text(project, two, texted, MessageState.ACCEPTED, D + timedelta(days=7))
-    found = measure_all(project, D, D + timedelta(days=7), return_days=21)
-    treatment, control = found.arms
-    assert (treatment.users, control.users) == (USERS - len(held), len(held))
-    assert found.window_last == D + timedelta(days=28) and found.complete
+    effect = measure_all(project, D, D + timedelta(days=7), return_days=21)
+    treatment, control = effect.arms
+    assert (treatment.users, control.users) == (USERS - len(held_out), len(held_out))
+    assert effect.window_last == D + timedelta(days=28) and effect.complete
     assert treatment.cost == pytest.approx(2 * len(texted) * 0.1)
     first = {f"u{i}": D if i < 250 else D + timedelta(days=7) for i in range(USERS)}
     spent = sum(
         amount
         for ds, bought in lives.items()
         for user, amount in bought
-        if user in held and first[user] < ds <= D + timedelta(days=28)
+        if user in held_out and first[user] < ds <= D + timedelta(days=28)
     )
     assert control.amount == pytest.approx(spent)
-    assert found.sample_ratio is not None and found.sample_ratio.passed
-    assert found.verdict == "works" and "any text" in found.sentence and found.deciles == []
+    assert effect.sample_ratio is not None and effect.sample_ratio.passed
+    assert effect.verdict == "works" and "any text" in effect.sentence and effect.deciles == []
     assert measure_all(project, D, D, as_of=D + timedelta(days=5)).verdict == "not_yet"
     other = Project(settings.model_copy(update={"global_holdout_epoch": "2"}))
     with pytest.raises(UserError, match="another global control group"):
@@ -484,11 +485,11 @@ def test_texts_after_the_window_are_not_in_it(project: Project) -> None:
     once = measure(project, the_task)
     for week in range(3, 9):  # the same people again, by a schedule with a frozen audience
         text(project, the_task, users, MessageState.DELIVERED, D + timedelta(days=7 * week))
-    found = report_task(project, the_task).effect
-    assert found.verdict == once.verdict == "works"
-    assert found.arms == once.arms and found.cost_in_all == pytest.approx(0.1 * len(users))
-    assert found.funnel.steps["sent"] == len(users)
-    assert any(f"{len(users)} users got a text of this task after" in note for note in found.notes)
+    effect = report_task(project, the_task).effect
+    assert effect.verdict == once.verdict == "works"
+    assert effect.arms == once.arms and effect.cost_in_all == pytest.approx(0.1 * len(users))
+    assert effect.funnel.steps["sent"] == len(users)
+    assert any(f"{len(users)} users got a text of this task after" in note for note in effect.notes)
     assert project.warehouse.row_counts(OUTCOMES) == {D: len(arms)}
 
 
@@ -587,6 +588,6 @@ def test_registering_is_enough(project: Project) -> None:
     the_task = make(project)
     register_task(project.store, "spring", "spring", D, "test")
     decide(project, the_task, arms_of())
-    found = measure(project, the_task)
-    assert found.landed_until is None and found.counted_until is None
-    assert found.verdict == "nothing_sent" and found.daily == []
+    effect = measure(project, the_task)
+    assert effect.landed_until is None and effect.counted_until is None
+    assert effect.verdict == "nothing_sent" and effect.daily == []

@@ -87,8 +87,8 @@ def decided(home: Path, project: Project, name: str) -> None:
 
 def states(project: Project) -> Counter[str]:
     ledger = Ledger(project.store, open_vault(project.settings.home))
-    (found,) = occurrences_of(project.store, "letters")
-    return Counter(read_plan(ledger, found).states)
+    (occurrence,) = occurrences_of(project.store, "letters")
+    return Counter(read_plan(ledger, occurrence).states)
 
 
 def test_letters_go_out_bounce_and_are_refused(home: Path) -> None:
@@ -131,6 +131,6 @@ def test_letters_go_out_bounce_and_are_refused(home: Path) -> None:
     assert states(project) == {"accepted": len(chosen) - 2, "rejected": 1, "undelivered": 1}
     decided(home, project, "reminder")
     refuser = second["To"].addresses[0].addr_spec.partition("@")[0]
-    found = dict(rows(home, "decisions", "task_id = 'reminder'", "user_id, outcome"))
-    assert [user for user, outcome in found.items() if outcome == "suppressed"] == [refuser]
+    outcomes = dict(rows(home, "decisions", "task_id = 'reminder'", "user_id, outcome"))
+    assert [user for user, outcome in outcomes.items() if outcome == "suppressed"] == [refuser]
     project.store.close()

@@ -41,8 +41,8 @@ def test_sql_makes_the_hash_of_the_vault(names: list[str]) -> None:
     with duckdb.connect(config={"threads": 1}) as connection:
         connection.register("people", pa.table({"person": kept}))
         forgotten.bind(connection)
-        found = connection.execute(forgotten_ids_sql("select person from people")).fetchall()
-    assert {name for (name,) in found} == set(names)
+        matching = connection.execute(forgotten_ids_sql("select person from people")).fetchall()
+    assert {name for (name,) in matching} == set(names)
     assert VAULT.user_pads()[0].hex() not in repr(forgotten)
 
 
@@ -59,7 +59,7 @@ def pick(home: Path) -> tuple[str, str]:
 
 def holders(home: Path, *texts: str) -> list[str]:
     """Files of a home that hold one of the texts; Parquet files are decoded."""
-    found, parquet = [], {}
+    places, parquet = [], {}
     landing = {home / "landing" / name for name in ("user", "behavior", "operation", "population")}
     for path in sorted(home.rglob("*")):
         if path.is_dir() or landing & set(path.parents) or home / "truth" in path.parents:
@@ -67,17 +67,17 @@ def holders(home: Path, *texts: str) -> list[str]:
         if path.suffix == ".parquet":
             parquet.setdefault(path.relative_to(home).parts[2], []).append(str(path))
         elif any(text.encode() in path.read_bytes() for text in texts):
-            found.append(str(path.relative_to(home)))
+            places.append(str(path.relative_to(home)))
     with duckdb.connect(config={"threads": 2}) as connection:
         for files in parquet.values():
-            held = connection.execute(
+            names = connection.execute(
                 "select distinct filename from (select filename, t::varchar as text from "
                 "read_parquet(?, union_by_name=true, hive_partitioning=false, filename=true) as t) "
                 f"where {' or '.join('contains(text, ?)' for _ in texts)}",
                 [files, *texts],
             ).fetchall()
-            found += [str(Path(name).relative_to(home)) for (name,) in held]
-    return sorted(found)
+            places += [str(Path(name).relative_to(home)) for (name,) in names]
+    return sorted(places)
 
 
 def whole(home: Path, table: str, user: str) -> list[tuple[int, int]]:
@@ -126,13 +126,13 @@ def test_gone_everywhere_and_for_good(
     )
     before = others(home, user)
     assert user in repr(audit.entries(project.store))
-    held = holders(home, user, phone, phone.removeprefix("+"))
-    places = {part.split("/")[0].removesuffix("-wal") for part in held}
+    holding = holders(home, user, phone, phone.removeprefix("+"))
+    places = {part.split("/")[0].removesuffix("-wal") for part in holding}
     assert places == {"storage", "landing", "outbox", "control.db"}
-    told = forget(project, user, actor="ann", dry_run=True)
-    assert holders(home, user, phone) == held
+    rehearsed = forget(project, user, actor="ann", dry_run=True)
+    assert holders(home, user, phone) == holding
     assert others(home, user) == before
-    assert told.name == name
+    assert rehearsed.name == name
 
     real, calls = module.erase_person, [0]
 
@@ -149,7 +149,7 @@ def test_gone_everywhere_and_for_good(
     monkeypatch.setattr(module, "erase_person", real)
     done = forget(project, user, actor="ann")
     assert done.failures == []
-    assert sum(t.rows for t in done.tables) < sum(t.rows for t in told.tables)
+    assert sum(t.rows for t in done.tables) < sum(t.rows for t in rehearsed.tables)
     project.store.close()
     assert holders(home, user, phone, phone.removeprefix("+")) == []
     assert others(home, user) == before
@@ -196,8 +196,8 @@ def test_set_aside_at_landing(settings: Settings, warehouse: Warehouse, tmp_path
     people = forgotten_people(project)
     landed = land_population(relaxed, project.landing, warehouse, "spring", D, forgotten=people)
     assert (landed.rows_in, landed.accepted, landed.quarantined, landed.forgotten) == (24, 20, 4, 3)
-    held = rows(settings.home, "quarantine", columns="rule, raw_row, line")
-    assert held == [
+    quarantined = rows(settings.home, "quarantine", columns="rule, raw_row, line")
+    assert quarantined == [
         ("field_count", "bad", 25),
         ("forgotten", None, 22),
         ("forgotten", None, 23),
@@ -247,7 +247,7 @@ def test_messages_on_their_way(world: World, tmp_path: Path) -> None:
             "update message set state = 'claimed', claimed_by = 'w' where id = ?", [other[0]]
         )
     second = open_vault(home).open(other[2])
-    held = outbox(home)
+    sent = outbox(home)
     done = forget(project, user, [second], actor="ann")
     assert done.store["message skipped"] == 2
     assert done.addresses == 2
@@ -264,12 +264,12 @@ def test_messages_on_their_way(world: World, tmp_path: Path) -> None:
     assert [row[0] for row in states] == ["in_doubt", "skipped", "skipped"]
     assert {row[2:] for row in states} == {(1, None, "{}")}
     assert hashes == (3, 0, 0)
-    assert len(outbox(home)) == len(held)
+    assert len(outbox(home)) == len(sent)
     assert not [line for line in outbox(home) if phone in line or second in line]
     # a doubtful row without an address is no trouble for the dispatcher, and is not sent again
     succeeded(cli(home, "dispatch", "--once"))
     assert [row[2] for row in ledger(home)].count("in_doubt") == 1
-    assert len(outbox(home)) == len(held)
+    assert len(outbox(home)) == len(sent)
 
 
 def test_an_edited_output_is_told(world: World, tmp_path: Path) -> None:
@@ -283,6 +283,6 @@ def test_an_edited_output_is_told(world: World, tmp_path: Path) -> None:
     done = forget(project, user, actor="ann")
     assert [sentence for sentence in done.failures if "by hand" in sentence] == done.failures != []
     assert path.read_bytes() == edited
-    told = cli(home, "forget", user)
-    assert told.returncode == 2
-    assert user not in told.stdout + told.stderr
+    answer = cli(home, "forget", user)
+    assert answer.returncode == 2
+    assert user not in answer.stdout + answer.stderr

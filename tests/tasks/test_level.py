@@ -20,8 +20,8 @@ from usergrowth_dagster.training.level import refreshed_level
 
 
 def scores(home: Path) -> "np.ndarray":
-    found = rows(home, "scores", "task_id = 'spring' and score is not null", '"row", score')
-    return np.array([score for _, score in sorted(found)])
+    scored = rows(home, "scores", "task_id = 'spring' and score is not null", '"row", score')
+    return np.array([score for _, score in sorted(scored)])
 
 
 def test_the_level_follows_the_newest_closed_labels_and_is_replayed(
@@ -45,8 +45,8 @@ def test_the_level_follows_the_newest_closed_labels_and_is_replayed(
     level = refreshed_level(fresh, spring, scoring_model(fresh, spring))
     assert level.rows > 20 and level.last is not None and level.shift != 0
     assert level.last + timedelta(days=7) <= D, "labels that are open on D must not be looked at"
-    found = score_task(fresh, spring)
-    assert not found.unchanged and f"{level.shift:+.3f} logits" in found.note
+    scored = score_task(fresh, spring)
+    assert not scored.unchanged and f"{level.shift:+.3f} logits" in scored.note
     assert np.allclose(logit(scores(home)), logit(before) + level.shift, atol=1e-9)
     assert score_task(fresh, spring).unchanged
     decide_task(fresh, task(fresh.store, "spring"))

@@ -91,13 +91,13 @@ def test_from_log_to_training_set(log: Log, tmp_path: Path) -> None:
     assert len(wanted) >= 4
     tables = {build.model: build for build in build_training_set(project, config, wanted)}
     assert all(not test.failing for build in tables.values() for test in build.tests)
-    found = rows(
+    training = rows(
         root, "churn_training", columns="ds, user_id, churned, events_30d, kind_events_30d"
     )
-    assert len(found) > 50
-    assert {row[2] for row in found} == {True, False}
-    assert all(row[1] in {f"{user:05d}" for user in range(USERS)} for row in found)  # zeros kept
-    kinds = {key for row in found for key in (row[4] or {})}
+    assert len(training) > 50
+    assert {row[2] for row in training} == {True, False}
+    assert all(row[1] in {f"{user:05d}" for user in range(USERS)} for row in training)  # zeros kept
+    kinds = {key for row in training for key in (row[4] or {})}
     assert kinds if log is not sessions else "other" in kinds
 
 

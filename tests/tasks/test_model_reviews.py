@@ -55,9 +55,9 @@ def test_a_campaign_that_requires_a_review_waits_and_names_the_command(home: Pat
     project = Project(load_settings(home))
     list(apply_files(project, [path], "tests"))
     vip, care = _task(project, "vip"), _task(project, "care")
-    with pytest.raises(UserError, match="churn version 1 waits for review") as told:
+    with pytest.raises(UserError, match="churn version 1 waits for review") as refused:
         scoring_model(project, vip)
-    assert APPROVE in str(told.value) and "campaign 'vip'" in str(told.value)
+    assert APPROVE in str(refused.value) and "campaign 'vip'" in str(refused.value)
     assert scoring_model(project, care).version == 1, "the others go on"
     assert _reviews(project) == [("vip", "churn", 1, APPROVE)]
     trainings = train_all(project, "churn", D, only_missing=True)
@@ -85,10 +85,10 @@ def test_the_commands_tell_what_scores_and_why(home: Path) -> None:
     assert "999" not in card.replace("0.999", "")
     shown = json.loads(succeeded(cli(home, "models", "show", "churn", "1", "--json")))
     assert {g["name"] for g in shown["summary"]["gates"]} >= {"leakage", "positives", "features"}
-    told = errors(cli(home, "models", "rollback", "churn", "7", "--why", "x"))[0]
-    assert "no version 7; known are [1]" in told
-    told = errors(cli(home, "models", "rollback", "churn", "--why", "worse"))[0]
-    assert "nothing could take over" in told and "models reject churn 1" in told
+    sentence = errors(cli(home, "models", "rollback", "churn", "7", "--why", "x"))[0]
+    assert "no version 7; known are [1]" in sentence
+    sentence = errors(cli(home, "models", "rollback", "churn", "--why", "worse"))[0]
+    assert "nothing could take over" in sentence and "models reject churn 1" in sentence
     said = succeeded(cli(home, "models", "reject", "churn", "1", "--why", "worse"))
     assert "No version scores its label" in said
     assert "worse" in errors(cli(home, "models", "approve", "churn", "1"))[0]
@@ -143,9 +143,11 @@ def test_the_training_after_a_rejection_waits_for_a_person(home: Path, here) -> 
     assert (ref.version, ref.status) == (2, "waiting_review")
     assert "version 1 was rejected by" in ref.held and "calls everybody" in ref.held
     approve = "usergrowth models approve churn 2"
-    with pytest.raises(UserError, match=r"version 1 was rejected by .*: calls everybody") as told:
+    with pytest.raises(
+        UserError, match=r"version 1 was rejected by .*: calls everybody"
+    ) as refused:
         scoring_model(project, _task(project, "vip"))
-    assert approve in str(told.value)
+    assert approve in str(refused.value)
     assert ("vip", "churn", 2, approve) in _reviews(project)
     assert approve in _training_note(project, "vip")
     assert approve in str(_review_check([training]).metadata["sentence"].value)
@@ -168,5 +170,5 @@ def _training_note(project, campaign):
 
     with project.store.read() as connection:
         job = schema.training_job
-        found = connection.scalar(select(job.c.id).where(job.c.name == f"{campaign}-training"))
-    return project.store.history(Kind.TRAINING_JOB, found)[-1].note
+        job_id = connection.scalar(select(job.c.id).where(job.c.name == f"{campaign}-training"))
+    return project.store.history(Kind.TRAINING_JOB, job_id)[-1].note

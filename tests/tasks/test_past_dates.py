@@ -91,5 +91,5 @@ def models_of(home: Path) -> list[tuple[str, str]]:
     from usergrowth_dagster.learning.store import versions
     from usergrowth_dagster.settings import load_settings
 
-    found = versions(load_settings(home), "churn")
-    return [(str(ref.version), ref.last_label_day.isoformat()) for ref in found]
+    models = versions(load_settings(home), "churn")
+    return [(str(ref.version), ref.last_label_day.isoformat()) for ref in models]

@@ -25,13 +25,13 @@ def test_a_changed_rotation_leaves_every_date_in_one_part(tmp_path: Path) -> Non
         return {day: d.model_copy(update=old) if day < change else d for day, d in now.items()}
 
     for since, days in ((first, 20), (date(2026, 9, 1), 80), (date(2026, 8, 1), 200)):
-        held, last = draws(since, days), since + timedelta(days=days - 1)
-        parts = period._parts(home, held, since, last)
+        drawn, last = draws(since, days), since + timedelta(days=days - 1)
+        parts = period._parts(home, drawn, since, last)
         assert parts[0].first == since and parts[-1].last == last
         for part, after in pairwise(parts):
             assert part.first <= part.last == after.first - timedelta(days=1)
         for part in parts:
-            inside = {day: d for day, d in held.items() if part.first <= day <= part.last}
+            inside = {day: d for day, d in drawn.items() if part.first <= day <= part.last}
             assert len({d.epoch for d in inside.values()}) == 1
             (alone,) = period._parts(home, inside, part.first, part.last)
             assert (alone.first, alone.last) == (part.first, part.last)

@@ -31,15 +31,15 @@ def test_sent_and_too_late(world: World, tmp_path: Path, here: None) -> None:
     project = Project(load_settings(home))
     said: list[str] = []
     tables: list[Any] = []
-    found = preview_task(project, one_task(project.store, "care"), 2)
-    show_preview(view_preview(project, found), Recorder(said, tables))
+    previewed = preview_task(project, one_task(project.store, "care"), 2)
+    show_preview(view_preview(project, previewed), Recorder(said, tables))
     assert "Now: 40 sent" in said and "Nobody gets a text of it any more." in said
     assert any("40 of 40 people were planned to get 40 messages" in line for line in said)
     # planned years later, every text of it would expire
-    opened = find_occurrence(project.store, found.task)
-    assert opened is not None and _problems(project, found.task, opened) == []
+    opened = find_occurrence(project.store, previewed.task)
+    assert opened is not None and _problems(project, previewed.task, opened) == []
     late = Project(load_settings(home, today="2026-01-01"))
-    (problem,) = _problems(late, found.task, opened)
+    (problem,) = _problems(late, previewed.task, opened)
     assert "every one expires at once" in problem
     assert f"run --date {D} --rehearse" in problem
     for one in (project, late):

@@ -120,12 +120,12 @@ def test_a_question_from_outside_trains_scores_decides_and_reports(
     ]
     card = succeeded(cli(home, "models", "show", "visit", "1", **visits))
     assert "Who comes by in the days to come?" in card and "came by" in card
-    told = succeeded(cli(home, "why", _chosen_user(home), "--campaign", "spring", **visits))
-    assert "chance of coming by" in told
+    printed = succeeded(cli(home, "why", _chosen_user(home), "--campaign", "spring", **visits))
+    assert "chance of coming by" in printed
     replayed = succeeded(cli(home, "replay", "spring", **visits))
     assert "equal" in replayed
 
 
 def _chosen_user(home: Path) -> str:
-    found = rows(home, "decisions", "task_id = 'spring' and outcome = 'selected'", "user_id")
-    return str(found[0][0])
+    users = rows(home, "decisions", "task_id = 'spring' and outcome = 'selected'", "user_id")
+    return str(users[0][0])

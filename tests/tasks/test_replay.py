@@ -76,10 +76,10 @@ def ingest(project: Project, wanted: date) -> None:
 
 def promote_another(project: Project, name: str) -> None:
     """A newer version is approved, and the one that scored is rejected."""
-    made, (held, *_) = client(project.settings), versions(project.settings, name)
-    tags = dict(made.get_model_version(name, str(held.version)).tags)
-    add_version(made, project.settings, name, held.run_id, {**tags, "fingerprint": "another"})
-    made.set_model_version_tag(name, str(held.version), "status", "rejected")
+    made, (champion, *_) = client(project.settings), versions(project.settings, name)
+    tags = dict(made.get_model_version(name, str(champion.version)).tags)
+    add_version(made, project.settings, name, champion.run_id, {**tags, "fingerprint": "another"})
+    made.set_model_version_tag(name, str(champion.version), "status", "rejected")
 
 
 def decide_spring(project: Project, people: list[str]) -> list[str]:
@@ -152,14 +152,14 @@ def test_whatever_comes_later_the_decision_replays(world: World, tmp_path: Path)
     }
     assert scoring_model(project, task(project.store, "care")).version == 2
     for name, pins in before.items():
-        (found,) = replay_task(project, name)
-        assert found.state == "equal", found
-        assert found.replayed_hash == found.decided_hash == pins.hash
-        assert [c.part for c in found.checks] == sorted(
-            (c.part for c in found.checks), key=replay_module.PARTS.index
+        (replayed,) = replay_task(project, name)
+        assert replayed.state == "equal", replayed
+        assert replayed.replayed_hash == replayed.decided_hash == pins.hash
+        assert [c.part for c in replayed.checks] == sorted(
+            (c.part for c in replayed.checks), key=replay_module.PARTS.index
         )
-    told = succeeded(cli(home, "replay", "--all"))
-    assert [line.split(":")[1].split(";")[0] for line in told.splitlines()] == [" equal"] * 3
+    printed = succeeded(cli(home, "replay", "--all"))
+    assert [line.split(":")[1].split(";")[0] for line in printed.splitlines()] == [" equal"] * 3
     # what is decided today is another decision, so the three were not equal by chance
     decide_today(project, "spring")
     assert pins_of(project, "spring").hash != before["spring"].hash
@@ -187,10 +187,8 @@ def rewrite(select: str) -> Callable[[Path], None]:
 
     def change(path: Path) -> None:
         with duckdb.connect(config={"threads": 2}) as connection:
-            found = connection.sql(
-                select.format(f"read_parquet('{path}', hive_partitioning=false)")
-            )
-            table = found.to_arrow_table()
+            rows = connection.sql(select.format(f"read_parquet('{path}', hive_partitioning=false)"))
+            table = rows.to_arrow_table()
         import pyarrow.parquet as pq
 
         pq.write_table(table, path)
@@ -199,9 +197,9 @@ def rewrite(select: str) -> Callable[[Path], None]:
 
 
 def first_of(project: Project, name: str = "care") -> tuple[str | None, str]:
-    (found,) = replay_task(project, name)
-    assert (found.state == "equal") is (found.first is None)
-    return found.first, found.sentence
+    (replayed,) = replay_task(project, name)
+    assert (replayed.state == "equal") is (replayed.first is None)
+    return replayed.first, replayed.sentence
 
 
 def data_file(project: Project, pins: Provenance, table: str) -> Path:
@@ -235,9 +233,9 @@ def test_the_first_difference_is_named(
     with altered(scores, rewrite("select * replace (score * 0.999 as score) from {}")):
         relative = next(p for p in pins.files if p.startswith("tables/scores/"))
         files = {**pins.files, relative: file_hash(project.warehouse.storage, relative)}
-        found = replay(project, pins.model_copy(update={"files": files}))
-        assert (found.first, found.state) == ("scores", "different")
-        assert "are not what the model gives" in found.sentence
+        replayed = replay(project, pins.model_copy(update={"files": files}))
+        assert (replayed.first, replayed.state) == ("scores", "different")
+        assert "are not what the model gives" in replayed.sentence
 
     artifact = next((home / "mlflow" / "artifacts" / "churn").rglob("model.skops"))
     with altered(artifact, lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?")):
@@ -250,7 +248,7 @@ def test_the_first_difference_is_named(
     def with_spec(**changes: Any) -> Provenance:
         return pins.model_copy(update={"spec": {**pins.spec, **changes}})
 
-    told = {
+    expected = {
         "policy": with_spec(selection={"top_n": 39}),
         "holdout": with_spec(holdout={**pins.spec["holdout"], "share": 0.2}),
         "price": pins.model_copy(update={"settings": {**pins.settings, "message_price": 1.0}}),
@@ -261,14 +259,18 @@ def test_the_first_difference_is_named(
     }
     same = Check("scores", "same")  # they have been made again often enough by now
     monkeypatch.setattr(replay_module, "score_check", lambda *_: same)
-    for part, other in told.items():
-        found = replay(project, other)
-        assert (found.first, found.state) == (part, "different"), found.sentence
+    for part, other in expected.items():
+        replayed = replay(project, other)
+        assert (replayed.first, replayed.state) == (part, "different"), replayed.sentence
 
     newer = {**replay_module.code_version(), "lightgbm": "9.9"}
     monkeypatch.setattr(replay_module, "code_version", lambda: newer)
-    (found,) = replay_task(project, "care")
-    assert found.state == "equal" and "lightgbm 4." in found.sentence and "9.9" in found.sentence
+    (replayed,) = replay_task(project, "care")
+    assert (
+        replayed.state == "equal"
+        and "lightgbm 4." in replayed.sentence
+        and "9.9" in replayed.sentence
+    )
 
     def otherwise(*arguments: Any) -> pa.Table:
         table = decide_rows(*arguments)
@@ -348,9 +350,9 @@ def test_effects_are_made_again_too(world: World, tmp_path: Path) -> None:
     assert pins.choice["note"] == "" and pins.choice["policy"]["rank_by"] == "uplift"
     add_version(made, project.settings, "uplift", winback.run_id, {**tags, "fingerprint": "new"})
     made.set_model_version_tag("uplift", "1", "status", "rejected")
-    (found,) = replay_task(project, "spring")
-    assert found.state == "equal", found.sentence
-    assert [c.detail for c in found.checks if c.part == "uplift model"] == [
+    (replayed,) = replay_task(project, "spring")
+    assert replayed.state == "equal", replayed.sentence
+    assert [c.detail for c in replayed.checks if c.part == "uplift model"] == [
         "uplift version 1 (rejected now)"
     ]
     with altered(
@@ -359,8 +361,8 @@ def test_effects_are_made_again_too(world: World, tmp_path: Path) -> None:
     ):
         relative = next(p for p in pins.files if p.startswith("tables/scores/"))
         files = {**pins.files, relative: file_hash(project.warehouse.storage, relative)}
-        found = replay(project, pins.model_copy(update={"files": files}))
-        assert found.first == "scores" and "are not what the model gives" in found.sentence
+        replayed = replay(project, pins.model_copy(update={"files": files}))
+        assert replayed.first == "scores" and "are not what the model gives" in replayed.sentence
 
 
 def test_what_cannot_be_replayed_says_why(world: World, tmp_path: Path) -> None:
@@ -373,10 +375,10 @@ def test_what_cannot_be_replayed_says_why(world: World, tmp_path: Path) -> None:
             f"select user_id from read_parquet('{forgotten}') limit 1"
         ).fetchall()[0][0]
     forget(project, user, actor="ann")
-    (found,) = replay_task(project, "care")
-    assert (found.state, found.first) == ("gone", "population")
-    assert f"population of {D}" in found.sentence and "one was forgotten on" in found.sentence
-    assert user not in json.dumps(asdict(found), default=str)
+    (replayed,) = replay_task(project, "care")
+    assert (replayed.state, replayed.first) == ("gone", "population")
+    assert f"population of {D}" in replayed.sentence and "one was forgotten on" in replayed.sentence
+    assert user not in json.dumps(asdict(replayed), default=str)
 
     with open_engine(project.settings) as engine:
         from usergrowth_dagster.audience.records import read_decisions
@@ -384,8 +386,8 @@ def test_what_cannot_be_replayed_says_why(world: World, tmp_path: Path) -> None:
         table = read_decisions(engine, project.warehouse, D, "comeback")
     scope = {"task_id": "comeback"}
     project.warehouse.replace("decisions", table, days=[D], scope=scope, fingerprints={D: "old"})
-    (found,) = replay_task(project, "comeback")
-    assert found.state == "unpinned" and "before decisions kept" in found.sentence
+    (replayed,) = replay_task(project, "comeback")
+    assert replayed.state == "unpinned" and "before decisions kept" in replayed.sentence
     done = cli(home, "replay", "--all", "--json")
     assert [one["state"] for one in json.loads(done.stdout)] == ["gone", "unpinned"]
     assert len(errors(done)) == 2

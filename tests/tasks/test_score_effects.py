@@ -65,14 +65,14 @@ def test_an_effect_that_cannot_be_read_stops_no_campaign_by_score(
     scores made anew in every run, and against a replay that asks that model."""
     project = campaign(home, "{top_n: 60}")
     add_effects(project, tmp_path, gone="recency_days")
-    found = scored(project)
+    scores = scored(project)
     assert effect_model(project, task(project.store, "spring")) is not None
-    assert (found.uplift_version, found.unchanged) == ("", False) and found.scored
-    assert "no effect was scored: model uplift version 1 cannot score these rows" in found.note
-    assert "the rows lack as_it_was" in found.note and "\n" not in found.note
+    assert (scores.uplift_version, scores.unchanged) == ("", False) and scores.scored
+    assert "no effect was scored: model uplift version 1 cannot score these rows" in scores.note
+    assert "the rows lack as_it_was" in scores.note and "\n" not in scores.note
     assert rows(home, "scores", "task_id = 'spring'", "count(uplift)") == [(0,)]
     again = scored(project)
-    assert again.unchanged and again.note == found.note
+    assert again.unchanged and again.note == scores.note
 
     decided = decide_task(project, task(project.store, "spring"))
     assert decided.outcomes["selected"] and decided.note == ""
@@ -87,9 +87,9 @@ def test_a_campaign_by_effect_needs_a_fallback_then(home: Path, tmp_path: Path) 
     """Guards against a campaign by effect that is decided by score though nobody said so."""
     project = campaign(home, "{top_n: 60, rank_by: uplift}")
     add_effects(project, tmp_path, gone="recency_days")
-    with pytest.raises(UserError, match=r"'spring' chooses by uplift, but .*rows lack") as told:
+    with pytest.raises(UserError, match=r"'spring' chooses by uplift, but .*rows lack") as refused:
         scored(project)
-    assert "selection.fallback" in str(told.value) and "\n" not in str(told.value)
+    assert "selection.fallback" in str(refused.value) and "\n" not in str(refused.value)
 
     project = campaign(home, "{top_n: 60, rank_by: uplift, fallback: {top_n: 30}}")
     assert "no effect was scored" in scored(project).note

@@ -59,16 +59,16 @@ def test_planned_at_the_hours_of_the_landed_days(world: World, tmp_path: Path) -
     assert len(planned) == 60
     begun = datetime.combine(day(0), time(10), zone)  # the business clock of a pinned date
     by_hour: Counter[tuple[date, int]] = Counter()
-    own = 0
+    at_best_hour = 0
     for user, moment in planned.items():
         assert begun <= moment < made.send_by
         assert time(8) <= moment.time() < time(21, 59)
         by_hour[moment.date(), moment.hour] += 1
         counts = liked.get(user, Counter())
         first_day = range(10, 22) if moment.date() == day(0) else range(8, 22)
-        own += counts[moment.hour] == max(counts[hour] for hour in first_day)
+        at_best_hour += counts[moment.hour] == max(counts[hour] for hour in first_day)
     assert max(by_hour.values()) <= 10  # 0.003 a second
-    assert own >= 30  # the others found their hour full
+    assert at_best_hour >= 30  # the others found their hour full
     # only those whose time has come went out
     states = Counter(state for _, state, _ in messages(home))
     assert states["accepted"] == len(sent(home)) - before

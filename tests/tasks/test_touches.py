@@ -132,13 +132,13 @@ def wipe(project: Project) -> None:
 
 def rows_of(project: Project) -> dict[date, list[dict[str, str]]]:
     """What the files of all days say."""
-    found = {}
+    by_day = {}
     for entry in project.landing.files("operation", deep=True):
         assert entry.name == FILE_NAME
         day = datetime.strptime(entry.path.split("ds=")[1][:8], "%Y%m%d").date()
         text = project.landing.read_bytes(entry.path).decode()
-        found[day] = list(csv.DictReader(io.StringIO(text)))
-    return found
+        by_day[day] = list(csv.DictReader(io.StringIO(text)))
+    return by_day
 
 
 USERS = [f"u{n}" for n in range(6)] + ["u,comma", 'u"quote', "forgotten-not"]
@@ -191,21 +191,21 @@ def test_every_accepted_message_and_held_out_row_once(
             kept = {key: p[key] for key in ("user_id", "state", "segments", "variant")}
             messages.append({**kept, "sent_time": sent})
         send(project, task, moment(due, 8), messages)
-        told = f"channel:sms campaign:{CAMPAIGNS[task]} task:{task}"
+        fields = f"channel:sms campaign:{CAMPAIGNS[task]} task:{task}"
         for p in (p for p in texted if p["state"] in TOOK):
             copy = "a_b variant:a_b" if p["variant"] else f"text_of_{task}"
             numbers = f"hh{p['hour']:02d}:1 messages:{p['segments']} propensity:{p['propensity']}"
-            expect(p["day"], p["user_id"], "sms", "i1", numbers, f"{told} copy:{copy}")
+            expect(p["day"], p["user_id"], "sms", "i1", numbers, f"{fields} copy:{copy}")
         if any(p["state"] in TOOK for p in texted):
             for p in people:
                 if p["arm"] == "control" or (p["arm"] == "none" and p["propensity"] < 1):
                     chance = f"propensity:{p['propensity']}"
-                    expect(due, p["user_id"], "holdout", "i1", chance, told)
+                    expect(due, p["user_id"], "holdout", "i1", chance, fields)
     done = export_touches(project, DAYS)
-    found = {
+    exported = {
         day: sorted(tuple(row.values()) for row in rows) for day, rows in rows_of(project).items()
     }
-    assert found == {day: sorted(rows) for day, rows in expected.items()}
+    assert exported == {day: sorted(rows) for day, rows in expected.items()}
     assert {d.day: d.touches + d.held_out for d in done if d.touches + d.held_out} == {
         day: len(rows) for day, rows in expected.items()
     }
@@ -243,14 +243,14 @@ def test_other_files_and_days_are_left_alone(project: Project) -> None:
     assert [(d.day, d.touches, d.held_out) for d in filled(project) if d.state == "written"] == [
         (D, 1, 1)
     ]
-    own = f"operation/ds=20260302/{FILE_NAME}"
-    kept = project.landing.read_bytes(own)
+    exported = f"operation/ds=20260302/{FILE_NAME}"
+    kept = project.landing.read_bytes(exported)
     with project.store.write() as connection:
         connection.execute(schema.message.delete())
     export_touches(project, [D + timedelta(days=1)])
-    assert project.landing.read_bytes(own) == kept
+    assert project.landing.read_bytes(exported) == kept
     assert [d.state for d in export_touches(project, [D])] == ["removed"]
-    assert project.landing.exists(theirs) and not project.landing.exists(own)
+    assert project.landing.exists(theirs) and not project.landing.exists(exported)
 
 
 def test_the_export_can_be_turned_off(project: Project) -> None:

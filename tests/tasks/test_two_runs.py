@@ -57,12 +57,12 @@ def test_two_runs_at_once(world: World, tmp_path: Path) -> None:
     before = ledger(home)
     command = [sys.executable, "-m", "usergrowth_dagster", "run", "--date", str(D)]
     with (
-        (tmp_path / "told").open("w") as told,
-        subprocess.Popen(command, env=environment(home), stdout=told, stderr=told) as one,
-        subprocess.Popen(command, env=environment(home), stdout=told, stderr=told) as other,
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen(command, env=environment(home), stdout=log, stderr=log) as one,
+        subprocess.Popen(command, env=environment(home), stdout=log, stderr=log) as other,
     ):
         codes = (one.wait(300), other.wait(300))
-    assert codes == (0, 0), (tmp_path / "told").read_text()
+    assert codes == (0, 0), (tmp_path / "log").read_text()
     texted = [row for row in ledger(home) if row[0] == "fresh-1"]
     assert len(texted) == len({row[1] for row in texted}) == 20
     assert {(row[2], row[4]) for row in texted} == {("accepted", 1)}

@@ -92,9 +92,9 @@ def decided(project: Project) -> str:
     """Decide the task; what became of the decision."""
     load_population(project, task(project.store, "spring"))
     score_task(project, task(project.store, "spring"))
-    found = decide_task(project, task(project.store, "spring"))
+    decision = decide_task(project, task(project.store, "spring"))
     write_task_output(project, task(project.store, "spring"))
-    return found.state
+    return decision.state
 
 
 NAMES = "user_id, arm, outcome, variant, variant_propensity, messages, cost, propensity"
@@ -102,8 +102,8 @@ NAMES = "user_id, arm, outcome, variant, variant_propensity, messages, cost, pro
 
 def decisions(home: Path) -> list[dict[str, Any]]:
     names = NAMES.split(", ")
-    found = rows(home, "decisions", "task_id = 'spring'", NAMES)
-    return [dict(zip(names, row, strict=True)) for row in found]
+    decided_rows = rows(home, "decisions", "task_id = 'spring'", NAMES)
+    return [dict(zip(names, row, strict=True)) for row in decided_rows]
 
 
 def given_texts(home: Path) -> dict[str, str]:
@@ -123,9 +123,9 @@ def test_each_person_has_a_text_and_each_text_its_own_control(home: Path) -> Non
     project = Project(load_settings(home))
     applied(home, project)
     assert decided(project) == "new"
-    found = decisions(home)
+    rows_by_user = decisions(home)
     arms: Counter[tuple[str, str]] = Counter()
-    for row in found:
+    for row in rows_by_user:
         name = variant(DRAW, row["user_id"])
         assert (row["variant"], row["variant_propensity"]) == (name, SHARES[name] / 4)
         values = people[row["user_id"]]
@@ -139,7 +139,7 @@ def test_each_person_has_a_text_and_each_text_its_own_control(home: Path) -> Non
         elif row["arm"] != "none":
             assert why is None
             arms[name, row["arm"]] += 1
-    assert {row["outcome"] for row in found} >= {"missing_variable", "selected", "holdout"}
+    assert {row["outcome"] for row in rows_by_user} >= {"missing_variable", "selected", "holdout"}
     assert all(arms[name, arm] > 5 for name in TEXTS for arm in ("treatment", "control"))
     for arm in ("treatment", "control"):
         of_arm = sum(arms[name, arm] for name in TEXTS)
@@ -178,9 +178,9 @@ def test_planned_and_sent_as_decided(home: Path) -> None:
         plan_task(project, task(project.store, "spring"))
     shown = preview_task(project, task(project.store, "spring"), 3).forecast
     assert shown is not None
-    told = succeeded(cli(home, "preview", "spring"))
-    assert "template 'long': reviewing" in told
-    assert all(part in told for part in ("variant", "50.0%", "${gift} waits"))
+    printed = succeeded(cli(home, "preview", "spring"))
+    assert "template 'long': reviewing" in printed
+    assert all(part in printed for part in ("variant", "50.0%", "${gift} waits"))
 
     approve(home, "long")
     planned = plan_task(project, task(project.store, "spring"))

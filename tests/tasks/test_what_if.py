@@ -59,10 +59,10 @@ def test_what_if(world: World, tmp_path: Path) -> None:
     assert used.policy_hash == effect_hash(home)
     names = [value.policy for value in effect.policies]
     assert names[0].startswith("as it was decided") and names[-1] == "nobody"
-    told = {
+    answers = {
         one.value.policy: one for one in ask(project, the_task, effect, Question(threshold=0.1))
     }
-    lower = told["score above 0.1"]
+    lower = answers["score above 0.1"]
     assert "had no chance of being texted" in str(lower.value.refused)
     assert lower.value.returns is None and lower.value.texted > 0
     text = succeeded(cli(home, "what-if", "comeback", "--top-n", "25", "--json"))
@@ -75,8 +75,8 @@ def test_what_if(world: World, tmp_path: Path) -> None:
 def profits_follow_the_value(home: Path, project: Project) -> None:
     """--value 0 means the campaign's worth, or profit is reckoned by another worth than is asked."""
     for value in ("0", "-2", "nan"):
-        told = errors(cli(home, "what-if", "comeback", "--money", "--value", value))
-        assert told == [f"error: what-if: --value must be above 0, not {value}"]
+        sentences = errors(cli(home, "what-if", "comeback", "--money", "--value", value))
+        assert sentences == [f"error: what-if: --value must be above 0, not {value}"]
     page = succeeded(cli(home, "what-if", "comeback", "--value", "3", "--top-n", "25"))
     assert "A return is taken to be worth 3 " in page and "profit" in page
     the_task = task(project.store, "comeback")

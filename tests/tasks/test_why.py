@@ -65,11 +65,11 @@ def story(outcome: str | None = None, **message: Any) -> Story:
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_every_outcome_has_words(outcome: str) -> None:
     """An outcome is told by its code, or as if a message had been sent."""
-    told = task_sentence(story(outcome), Contact(), ZONE)
-    assert outcome not in told or outcome in ("duplicate", "selected", "suppressed")
+    sentence = task_sentence(story(outcome), Contact(), ZONE)
+    assert outcome not in sentence or outcome in ("duplicate", "selected", "suppressed")
     starts = {"selected": "was selected, but no", "explored": "was chosen at random"}
-    assert told.startswith(starts.get(outcome, "got nothing: "))
-    assert "_" not in told
+    assert sentence.startswith(starts.get(outcome, "got nothing: "))
+    assert "_" not in sentence
 
 
 @pytest.mark.parametrize(
@@ -100,10 +100,10 @@ def test_every_state_has_words(message: dict[str, Any], wanted: str) -> None:
 
 def test_earlier_messages_are_told() -> None:
     """Somebody who got two of three messages is told to have got nothing."""
-    told = story("selected", state=MessageState.SKIPPED, reason="capped")
-    sent = {**told.messages[0], "state": MessageState.ACCEPTED, "sent_time": NOON}
-    told.messages = [sent, sent, *told.messages]
-    sentence = task_sentence(told, Contact(), ZONE)
+    skipped = story("selected", state=MessageState.SKIPPED, reason="capped")
+    sent = {**skipped.messages[0], "state": MessageState.ACCEPTED, "sent_time": NOON}
+    skipped.messages = [sent, sent, *skipped.messages]
+    sentence = task_sentence(skipped, Contact(), ZONE)
     assert sentence.startswith(
         "was sent 2 earlier messages of this campaign; of the newest: got nothing"
     )
@@ -116,10 +116,10 @@ def test_whole_stories(world: World, tmp_path: Path) -> None:
     vault = open_vault(home)
     both = set(chosen(home)) & set(chosen(home, "comeback"))
     user = sorted(both)[0]
-    found = why(project, user, campaign="care")
-    assert found.sentence.startswith(f"{user} was sent the message 2017-05-04 10:00")
-    assert (len(found.tasks), found.elsewhere) == (1, 0)
-    (task,) = found.tasks
+    answer = why(project, user, campaign="care")
+    assert answer.sentence.startswith(f"{user} was sent the message 2017-05-04 10:00")
+    assert (len(answer.tasks), answer.elsewhere) == (1, 0)
+    (task,) = answer.tasks
     assert task.features
     assert task.decisions[0]["rank"] <= 40
     assert task.messages[0]["gateway"] == "file"
@@ -172,9 +172,9 @@ def test_the_command(world: World, tmp_path: Path) -> None:
     user = chosen(home)[0]
     page = succeeded(cli(home, "why", user))
     text = succeeded(cli(home, "why", user, "--json", "--date", str(D)))
-    for told in (page, text):  # thirteen digits of a fraction or a message's id are no phone
-        assert not PHONE.findall(re.sub(r'\b\d+\.\d+|"id": \d+', "", told).encode())
-        assert "+999********" in told
+    for printed in (page, text):  # thirteen digits of a fraction or a message's id are no phone
+        assert not PHONE.findall(re.sub(r'\b\d+\.\d+|"id": \d+', "", printed).encode())
+        assert "+999********" in printed
     assert json.loads(text)["sentence"] in page
     assert "no user is called 'nosuchuser'" in errors(cli(home, "why", "nosuchuser"))[0]
     assert errors(cli(home, "why", user, "--campaign", "no")) == [

@@ -69,18 +69,18 @@ def test_each_outcome_has_one_no(world: World) -> None:
         if outcome == "no_consent":
             contact = mine.contact.model_copy(update={"require_consent": "ok"})
             mine = mine.model_copy(update={"contact": contact})
-        found = steps_of(row_of(outcome), mine, pins, Cut(40, 0.3), 28)
-        answers = [step.answer for step in found]
+        steps = steps_of(row_of(outcome), mine, pins, Cut(40, 0.3), 28)
+        answers = [step.answer for step in steps]
         wanted = 0 if outcome == "selected" else 1
-        assert answers.count("no") == wanted, (outcome, found)
+        assert answers.count("no") == wanted, (outcome, steps)
         if "not asked" in answers:
             assert answers.index("no") < answers.index("not asked"), outcome
             if outcome not in ("explored", "holdout"):
                 assert set(answers[answers.index("no") + 1 :]) <= {"not asked"}, outcome
-        assert not any("_" in step.question for step in found)
+        assert not any("_" in step.question for step in steps)
     for by, wanted_answers in (("global", ["no", "not asked"]), ("campaign", ["yes", "no"])):
-        found = steps_of(row_of("holdout", holdout=by), spec, pins, Cut(40, 0.3), 28)
-        assert [step.answer for step in found[-2:]] == wanted_answers
+        steps = steps_of(row_of("holdout", holdout=by), spec, pins, Cut(40, 0.3), 28)
+        assert [step.answer for step in steps[-2:]] == wanted_answers
 
     def asked(policy: Policy, **row: Any) -> list[str]:
         choice = {**pins.choice, "policy": policy.model_dump(mode="json")}
@@ -128,9 +128,9 @@ def test_parts_add_up_to_the_score(world: World) -> None:
             place = int(np.argmax(raw))
             row = int(table.column("row")[place].as_py())
             every = contributions(engine, model, str(scored), row, top=1000)
-            told = contributions(engine, model, str(scored), row)
+            contributed = contributions(engine, model, str(scored), row)
             assert contributions(engine, model, str(scored), 10**9) == []
-        assert told == every[: len(told)] and 0 < len(told) <= 6
+        assert contributed == every[: len(contributed)] and 0 < len(contributed) <= 6
         strengths = [abs(np.log(one.odds)) for one in every]
         assert strengths == sorted(strengths, reverse=True)
         # a sample of 500 holds all others here
@@ -141,8 +141,8 @@ def test_parts_add_up_to_the_score(world: World) -> None:
 
 
 def story_of(project: Project, user: str, campaign: str) -> Story:
-    (found,) = why_module.why(project, user, campaign=campaign).tasks
-    return found
+    (story,) = why_module.why(project, user, campaign=campaign).tasks
+    return story
 
 
 def test_stories_agree_with_the_decision(
@@ -176,24 +176,24 @@ def test_stories_agree_with_the_decision(
             (target / path.name).write_text(text, "utf-8")
     land(project)
     measure(project, task(project.store, "comeback"))
-    found = Counter()
+    counts = Counter()
     for user in [user for outcome, user, _ in people if outcome == "selected"][:12]:
         story = story_of(project, user, "comeback")
         assert story.outcome is not None and not story.stays
-        found[story.outcome["returned"]] += 1
+        counts[story.outcome["returned"]] += 1
         ((returned, days),) = rows(
             home, "outcomes", f"user_id = '{user}'", "returned, days_to_return"
         )
         assert (story.outcome["returned"], story.outcome["days_to_return"]) == (returned, days)
-    assert len(found) == 2, found
+    assert len(counts) == 2, counts
     ((user,), *_) = rows(home, "decisions", "task_id = 'care'", "user_id")
     assert story_of(project, user, "care").stays  # a churn model decided
 
     monkeypatch.undo()
     page = succeeded(cli(home, "why", by_outcome["selected"], "--campaign", "comeback"))
     assert "Since then: " in page and "what moved the score" in page and "measured yet" not in page
-    told = json.loads(succeeded(cli(home, "why", by_outcome["holdout"], "--json")))
-    (story_told,) = [one for one in told["tasks"] if one["task_id"] == "comeback"]
+    document = json.loads(succeeded(cli(home, "why", by_outcome["holdout"], "--json")))
+    (story_told,) = [one for one in document["tasks"] if one["task_id"] == "comeback"]
     assert {"question", "answer", "detail"} == set(story_told["steps"][0])
     assert {"meaning", "value", "usual", "odds"} <= set(story_told["mattered"][0])
     assert story_told["outcome"]["window_last"] == str(D + timedelta(days=14))
@@ -210,7 +210,7 @@ def land(project: Project) -> None:
 
 def test_what_came_after_is_told_by_what_a_return_is() -> None:
     """Someone who never fell silent is said to have come back, or days to come are told as over."""
-    told = []
+    sentences = []
     for days, counted in ((3, 20), (None, 20), (None, 9)):
         outcome = {
             "returned": days is not None,
@@ -220,8 +220,8 @@ def test_what_came_after_is_told_by_what_a_return_is() -> None:
             "counted_until": date(2024, 7, counted),
         }
         story = Story("spring", "spring", date(2024, 7, 1), "sent", outcome=outcome)
-        told += [outcome_sentence(story), outcome_sentence(replace(story, stays=True))]
-    assert told == [
+        sentences += [outcome_sentence(story), outcome_sentence(replace(story, stays=True))]
+    assert sentences == [
         "came back after 3 days, on 2024-07-04",
         "stayed: was active after 3 days, on 2024-07-04",
         "did not come back by 2024-07-15",

@@ -81,14 +81,14 @@ class Aliyun(Provider):
         self.nonces[headers["x-acs-signature-nonce"]] += 1
         assert max(self.nonces.values()) == 1
         assert "x-acs-retry-attempts" not in headers
-        found = _AUTHORIZATION.fullmatch(headers["authorization"])
-        assert found and found[1] == KEY_ID
-        signed = found[2].split(";")
+        match = _AUTHORIZATION.fullmatch(headers["authorization"])
+        assert match and match[1] == KEY_ID
+        signed = match[2].split(";")
         assert signed == sorted(signed)
         must = {"host", *(name for name in headers if name.startswith("x-acs-"))}
         must |= {"content-type"} if request.body else set()
         assert must <= set(signed)
-        assert hmac.compare_digest(found[3], signature(request, signed, SECRET))
+        assert hmac.compare_digest(match[3], signature(request, signed, SECRET))
 
     def _send(self, query: dict[str, str], request: Request) -> Answered:
         assert request.headers["content-type"] == "application/x-www-form-urlencoded"
@@ -142,19 +142,19 @@ class Aliyun(Provider):
         size, page = int(query["PageSize"]), int(query["CurrentPage"])
         assert 1 <= size <= 50 <= size * 50 and page >= 1
         self.pages += 1
-        found = [
+        details = [
             one
             for one in self.details
             if one["PhoneNum"] == query["PhoneNumber"] and one["SendDate"][:10] == f"{day:%Y-%m-%d}"
         ]
-        some = found[(page - 1) * size : page * size]
+        some = details[(page - 1) * size : page * size]
         return Answered(
             200,
             {
                 "Code": "OK",
                 "Message": "OK",
                 "RequestId": "R-2",
-                "TotalCount": str(len(found)),
+                "TotalCount": str(len(details)),
                 "SmsSendDetailDTOs": {"SmsSendDetailDTO": some},
             },
         )

@@ -89,7 +89,7 @@ class Case(ABC):
         lacks: moods that such a provider cannot have, with the reason.
         looks_up: whether the provider can be asked about messages.
         channel: of the messages.
-        tells: whether a lost connection shows which messages were certainly not taken.
+        knows_untaken: whether a lost connection shows which messages were certainly not taken.
         provider_logs: loggers of the provider, where it runs in the test's process.
     """
 
@@ -98,7 +98,7 @@ class Case(ABC):
     lacks: Mapping[Mood, str] = {}
     looks_up: bool = True
     channel: str = "sms"
-    tells: bool = False
+    knows_untaken: bool = False
     provider_logs: Sequence[str] = ()
 
     @abstractmethod
@@ -145,8 +145,8 @@ class Case(ABC):
         """What is equal for two writings of one address."""
         return address.removeprefix("+")
 
-    def told(self) -> Mapping[str, Mapping[str, Any]]:
-        """By taken address, what the provider was told beside the text, where it is told any.
+    def facts(self) -> Mapping[str, Mapping[str, Any]]:
+        """By taken address, what the provider got beside the text, where it gets any.
 
         Of template_code, subject and params.
         """
@@ -201,16 +201,16 @@ def inquiries(batch: OutBatch, results: Sequence[Result] = ()) -> list[Inquiry]:
 
 def answers(batch: OutBatch, results: Sequence[Result]) -> dict[str, Answer]:
     """Answers by out_id; each message has one at most, and none that was not asked for."""
-    found = {result.out_id: result.answer for result in results}
-    assert len(found) == len(results), "two answers for a message"
-    assert set(found) <= {m.out_id for m in batch.messages}, "an answer for no message"
-    return found
+    by_id = {result.out_id: result.answer for result in results}
+    assert len(by_id) == len(results), "two answers for a message"
+    assert set(by_id) <= {m.out_id for m in batch.messages}, "an answer for no message"
+    return by_id
 
 
 def in_doubt(case: Case, batch: OutBatch) -> list[Result]:
     """Submit; what the provider took must be in doubt, by an answer or for lack of one.
 
-    So must the rest, unless the gateway can tell (:attr:`Case.tells`) that it was not taken.
+    So must the rest, unless the gateway can tell (:attr:`Case.knows_untaken`) that it was not taken.
     """
     try:
         results = list(case.gateway.submit(batch))
@@ -218,12 +218,12 @@ def in_doubt(case: Case, batch: OutBatch) -> list[Result]:
         assert not isinstance(error, UserError)
         assert_secret(case, f"{error} {error!r} {error.__cause__!r} {error.__context__!r}", batch)
         return []
-    found = answers(batch, results)
+    by_id = answers(batch, results)
     taken = {case.same(address) for address in case.taken()}
     for message in batch.messages:
-        answer = found.get(message.out_id, Answer.IN_DOUBT)
-        told = case.tells and case.same(message.phone) not in taken
-        assert answer is Answer.IN_DOUBT or (told and answer is Answer.DEFERRED), answer
+        answer = by_id.get(message.out_id, Answer.IN_DOUBT)
+        surely_not_taken = case.knows_untaken and case.same(message.phone) not in taken
+        assert answer is Answer.IN_DOUBT or (surely_not_taken and answer is Answer.DEFERRED), answer
     return results
 
 
@@ -261,8 +261,8 @@ class Conformance:
         """Guards against rows left out or doubled at the largest size, and text that is garbled."""
         batch = make_batch(case, case.gateway.max_batch)
         results = case.patient().submit(batch)
-        found = answers(batch, results)
-        assert found == {m.out_id: Answer.ACCEPTED for m in batch.messages}
+        answered = answers(batch, results)
+        assert answered == {m.out_id: Answer.ACCEPTED for m in batch.messages}
         wanted = Counter(case.same(m.phone) for m in batch.messages)
         assert Counter(case.same(a) for a in case.taken()) == wanted
         read = {case.same(a): text for a, text in case.contents().items()}
@@ -283,17 +283,17 @@ class Conformance:
             text = one.text(call[0]["variant"])
             wanted |= {case.same(m.phone): (m, text) for m in made}
             batch = made_batch(one, call[0]["variant"], 71 + number, made)
-            found = answers(batch, case.patient().submit(batch))
-            assert found == {m.out_id: Answer.ACCEPTED for m in made}
+            answered = answers(batch, case.patient().submit(batch))
+            assert answered == {m.out_id: Answer.ACCEPTED for m in made}
         assert Counter(case.same(a) for a in case.taken()) == dict.fromkeys(wanted, 1)
         read = {case.same(a): text for a, text in case.contents().items()}
-        told = {case.same(a): facts for a, facts in case.told().items()}
+        facts_by_address = {case.same(a): facts for a, facts in case.facts().items()}
         for address, (message, text) in wanted.items():
             assert read[address] in (message.text, message.params["name"])
             assert ("礼物" in message.text) == ("gift" in message.params)
             facts = {"template_code": text.template_code, "subject": text.subject}
             facts |= {"params": message.params}
-            for name, value in told.get(address, {}).items():
+            for name, value in facts_by_address.get(address, {}).items():
                 assert value == facts[name], name
 
     def test_one_bad_row_does_not_reject_its_batch(self, case: Case) -> None:
@@ -304,9 +304,9 @@ class Conformance:
         bad = batch.messages[-2]
         case.set_mood(Mood.REFUSE_ONE, bad.phone)
         results = case.patient().submit(batch)
-        found = answers(batch, results)
-        assert found.pop(bad.out_id) is Answer.REJECTED
-        assert set(found.values()) == {Answer.ACCEPTED}
+        answered = answers(batch, results)
+        assert answered.pop(bad.out_id) is Answer.REJECTED
+        assert set(answered.values()) == {Answer.ACCEPTED}
         wanted = {case.same(m.phone): 1 for m in batch.messages if m is not bad}
         assert Counter(case.same(a) for a in case.taken()) == wanted
         (refused,) = (r for r in results if r.out_id == bad.out_id)
@@ -348,11 +348,11 @@ class Conformance:
         findings = {f.out_id: f for f in case.gateway.look_up(inquiries(batch, results))}
         assert max(Counter(case.attempts()).values()) == 1, "a look-up submitted"
         for message in batch.messages:
-            found = findings[message.out_id].found if message.out_id in findings else None
+            fate = findings[message.out_id].found if message.out_id in findings else None
             if case.looks_up and case.same(message.phone) in taken:
-                assert found in (Found.ACCEPTED, Found.DELIVERED)
+                assert fate in (Found.ACCEPTED, Found.DELIVERED)
             else:
-                assert found in (Found.NOT_FOUND, None)
+                assert fate in (Found.NOT_FOUND, None)
 
     @pytest.mark.parametrize("mood", HOSTILE)
     def test_an_answer_without_end_is_in_doubt_in_time(self, case: Case, mood: Mood) -> None:
@@ -381,8 +381,8 @@ class Conformance:
             return
         batch = make_batch(case, 3)
         case.set_mood(Mood.AWAY)
-        found = answers(batch, case.gateway.submit(batch))
-        assert set(found.values()) <= {Answer.IN_DOUBT, Answer.STOP}
+        answered = answers(batch, case.gateway.submit(batch))
+        assert set(answered.values()) <= {Answer.IN_DOUBT, Answer.STOP}
         assert max(Counter(case.attempts()).values()) == 1
 
     @pytest.mark.parametrize("mood", [Mood.RESET, Mood.ERROR])
@@ -427,12 +427,12 @@ class Conformance:
             for callback in case.report(batch, results, delivered)
             for receipt in case.gateway.parse_receipts(callback)
         ]
-        found = {row_of(case, batch, results, r): r.status for r in receipts}
+        statuses = {row_of(case, batch, results, r): r.status for r in receipts}
         wanted = {
             out_id: Found.DELIVERED if good else Found.UNDELIVERED
             for out_id, good in delivered.items()
         }
-        assert found == wanted
+        assert statuses == wanted
         assert all(r.code for r in receipts if r.status is Found.UNDELIVERED)
         assert_secret(case, repr(receipts), batch)
 
@@ -454,13 +454,13 @@ class Conformance:
         ]
         for callback in callbacks:
             try:
-                found = case.gateway.parse_receipts(callback)
+                receipts = case.gateway.parse_receipts(callback)
             except UserError as error:
                 assert error.__cause__ is None
                 assert_secret(case, str(error), batch)
             else:
-                assert any(isinstance(one, Unread) for one in found)
-                assert_secret(case, repr(found), batch)
+                assert any(isinstance(one, Unread) for one in receipts)
+                assert_secret(case, repr(receipts), batch)
         for body in odd:
             with contextlib.suppress(UserError):
                 callback = Callback(body, {}, "https://ug.example/x?a=%ff")

@@ -57,7 +57,7 @@ class AliyunCase(ServedCase[Aliyun]):
         elif mood is Mood.STOP:
             self.provider.refusal = (200, "isv.AMOUNT_NOT_ENOUGH", "账户余额不足")
 
-    def told(self) -> Mapping[str, Mapping[str, Any]]:
+    def facts(self) -> Mapping[str, Mapping[str, Any]]:
         return {
             one["PhoneNum"]: {
                 "template_code": one["TemplateCode"],
@@ -153,9 +153,9 @@ def test_codes_of_one_row(case: AliyunCase, code: str) -> None:
     batch = make_batch(case, 5)
     case.set_mood(Mood.REFUSE_ONE, batch.messages[0].phone)
     case.provider.refusal = (200, code, "…")
-    found = answers(batch, case.gateway.submit(batch))
-    assert list(found.values()).count(Answer.ACCEPTED) == 4
-    assert found[batch.messages[0].out_id] is Answer.REJECTED
+    answered = answers(batch, case.gateway.submit(batch))
+    assert list(answered.values()).count(Answer.ACCEPTED) == 4
+    assert answered[batch.messages[0].out_id] is Answer.REJECTED
     assert len(case.provider.taken) == 4
 
 
@@ -225,10 +225,10 @@ def test_bisection_ends_with_the_time(case: AliyunCase) -> None:
     began = datetime.now(UTC)
     results = gateway.submit(batch)
     assert datetime.now(UTC) - began < timedelta(seconds=1)
-    found = Counter(r.answer for r in results)
+    counts = Counter(r.answer for r in results)
     assert len(answers(batch, results)) == 100
-    assert found[Answer.DEFERRED] > 0
-    assert set(found) <= {Answer.DEFERRED, Answer.REJECTED, Answer.IN_DOUBT}
+    assert counts[Answer.DEFERRED] > 0
+    assert set(counts) <= {Answer.DEFERRED, Answer.REJECTED, Answer.IN_DOUBT}
     assert not case.provider.taken
 
 
@@ -297,8 +297,8 @@ def test_numbers_are_written_as_the_provider_wants(case: AliyunCase) -> None:
     assert answers.pop("3") == (Answer.REJECTED, "number_outside_mainland")
     assert {answer for answer, _ in answers.values()} == {Answer.ACCEPTED}
     assert case.provider.taken == ["10000000001", "447700900108", "99912345678"]
-    found = {f.out_id: f.found for f in case.gateway.look_up(inquiries(batch))}
-    assert found == dict.fromkeys("012", Found.ACCEPTED) | {"3": Found.NOT_FOUND}
+    fates = {f.out_id: f.found for f in case.gateway.look_up(inquiries(batch))}
+    assert fates == dict.fromkeys("012", Found.ACCEPTED) | {"3": Found.NOT_FOUND}
 
 
 def test_reports_of_others_are_passed_over(case: AliyunCase) -> None:
@@ -314,7 +314,7 @@ def test_reports_of_others_are_passed_over(case: AliyunCase) -> None:
 
 def test_replies_need_the_signature_token(case: AliyunCase) -> None:
     """Guards against a stranger who lifts a refusal, or opts people out."""
-    told = {
+    reply = {
         "phone_number": "13000000000",
         "content": "td ",
         "sign_name": "示例商店",
@@ -322,7 +322,7 @@ def test_replies_need_the_signature_token(case: AliyunCase) -> None:
         "send_time": "2017-01-01 08:00:00",
         "sequence_id": 1234567890,
     }
-    body = json.dumps([told, {**told, "sequence_id": "x"}]).encode()
+    body = json.dumps([reply, {**reply, "sequence_id": "x"}]).encode()
     url = reply_url(case.settings)
     one, two = case.gateway.parse_replies(Callback(body, {}, url))
     assert (one.phone, one.content, one.signature) == ("+8613000000000", "td ", "示例商店")

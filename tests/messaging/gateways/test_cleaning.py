@@ -178,11 +178,11 @@ def result(out_id: Any, answer: Answer, request_id: str | None = None) -> Result
 )
 def test_one_answer_for_each_message(results: Any, answers: list[Answer]) -> None:
     """Guards against contrary answers of which one is believed, so that a text goes out twice."""
-    found = one_answer_each(["1", "2"], results)
-    assert list(found) == ["1", "2"]
-    assert [one.out_id for one in found.values()] == ["1", "2"]
-    assert [one.answer for one in found.values()] == answers
-    assert all(one.code for one in found.values())
+    cleaned = one_answer_each(["1", "2"], results)
+    assert list(cleaned) == ["1", "2"]
+    assert [one.out_id for one in cleaned.values()] == ["1", "2"]
+    assert [one.answer for one in cleaned.values()] == answers
+    assert all(one.code for one in cleaned.values())
 
 
 FIELDS = (
@@ -199,9 +199,9 @@ FIELDS = (
 @given(st.lists(st.builds(Result, *FIELDS), max_size=4), st.permutations(["1", "2", "3"]))
 def test_a_plain_answer_is_what_cleaning_makes_of_it(results: list[Any], asked: list[str]) -> None:
     """Guards against a short way for good answers that lets something else through."""
-    found = one_answer_each(asked, results)
+    answers = one_answer_each(asked, results)
     with patch.object(cleaning, "_is_plain", lambda _: False):
-        assert repr(found) == repr(one_answer_each(asked, results))
+        assert repr(answers) == repr(one_answer_each(asked, results))
 
 
 def test_a_contrary_answer_keeps_the_request_id() -> None:
@@ -211,7 +211,7 @@ def test_a_contrary_answer_keeps_the_request_id() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "agreed"),
+    ("fates", "agreed"),
     [
         ((), None),
         ((Found.NOT_FOUND,), None),
@@ -224,11 +224,11 @@ def test_a_contrary_answer_keeps_the_request_id() -> None:
         (("eaten",), None),
     ],
 )
-def test_one_finding_for_each_message(found: tuple[Any, ...], agreed: Found | None) -> None:
+def test_one_finding_for_each_message(fates: tuple[Any, ...], agreed: Found | None) -> None:
     """Guards against a doubt that is settled by a provider that contradicts itself."""
-    findings = [Finding("7", one) for one in found] + [Finding("8", Found.REJECTED)]
-    told = one_finding_each(["7"], findings)
-    assert {out_id: one.found for out_id, one in told.items()} == ({"7": agreed} if agreed else {})
+    findings = [Finding("7", one) for one in fates] + [Finding("8", Found.REJECTED)]
+    clean = one_finding_each(["7"], findings)
+    assert {out_id: one.found for out_id, one in clean.items()} == ({"7": agreed} if agreed else {})
 
 
 @pytest.mark.parametrize("answers", [(Answer.ACCEPTED,) * 2, (Answer.ACCEPTED, Answer.REJECTED)])

@@ -42,7 +42,7 @@ class FileCase(Case):
     def contents(self) -> Mapping[str, str]:
         return {line["phone"]: line["text"] for line in self.lines()}
 
-    def told(self) -> Mapping[str, Mapping[str, Any]]:
+    def facts(self) -> Mapping[str, Mapping[str, Any]]:
         names = ("template_code", "subject", "params")
         return {line["phone"]: {name: line[name] for name in names} for line in self.lines()}
 

@@ -29,9 +29,9 @@ class Smsbox(Provider):
         """One message."""
         assert (request.method, request.path) == ("POST", "/cgi-bin/sendsms")
         assert not request.query
-        told = {k.removeprefix("x-kannel-"): v for k, v in request.headers.items()}
-        assert (told["username"], told["password"]) == ("shop", "hunter2secret")
-        to, text = told["to"], request.body.decode()
+        headers = {k.removeprefix("x-kannel-"): v for k, v in request.headers.items()}
+        assert (headers["username"], headers["password"]) == ("shop", "hunter2secret")
+        to, text = headers["to"], request.body.decode()
         self.attempts.append(to)
         if self.mood in ANSWERS:
             return Answered(*ANSWERS[self.mood], True)
@@ -40,7 +40,7 @@ class Smsbox(Provider):
         if self.takes:
             self.taken.append(to)
             self.texts[to] = text
-            self.reports[to] = told["dlr-url"]
+            self.reports[to] = headers["dlr-url"]
         return Answered(202, "0: Accepted for delivery", True)
 
 

@@ -62,14 +62,14 @@ def smsbox(
             text = self.rfile.read(int(self.headers["Content-Length"])).decode()
             request = (dict(self.headers.items()), text)
             seen.append(request)
-            if (found := answer(request)) is None:
+            if (status := answer(request)) is None:
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
                 return
-            self.send_response(found[0])
-            self.send_header("Content-Length", str(len(found[1])))
+            self.send_response(status[0])
+            self.send_header("Content-Length", str(len(status[1])))
             self.end_headers()
-            self.wfile.write(found[1].encode())
+            self.wfile.write(status[1].encode())
 
         def log_message(self, *_: object) -> None:
             return
@@ -162,10 +162,10 @@ def test_doubt_and_certainty(account: Settings) -> None:
         results = gateway(account, url, gateway_timeout=1.0).submit(batch(6))
         assert time.monotonic() - began < 2.5
         calm.set()
-    found = {r.out_id: (str(r.answer), r.code) for r in results}
-    assert found.pop("2") == ("in_doubt", "RemoteProtocolError")
-    assert found.pop("3") == ("in_doubt", "ReadTimeout")
-    assert set(found.values()) == {("accepted", "0")}
+    answered = {r.out_id: (str(r.answer), r.code) for r in results}
+    assert answered.pop("2") == ("in_doubt", "RemoteProtocolError")
+    assert answered.pop("3") == ("in_doubt", "ReadTimeout")
+    assert set(answered.values()) == {("accepted", "0")}
     assert len(seen) == 6
     (refused,) = gateway(account, url).submit(batch(1))  # nobody listens there any more
     assert (refused.answer, refused.code) == (Answer.DEFERRED, "ConnectError")
@@ -200,8 +200,8 @@ def test_stop_spares_the_rest(account: Settings) -> None:
 def _filled(account: Settings, out_id: str, **values: str) -> Callback:
     """The request that Kannel makes of the report address that it was given."""
     with smsbox(lambda _: ACCEPTED) as (url, seen):
-        found = batch(int(out_id))
-        gateway(account, url, callback_url="https://g.example").submit(found)
+        whole = batch(int(out_id))
+        gateway(account, url, callback_url="https://g.example").submit(whole)
     address = next(h["X-Kannel-DLR-URL"] for h, _ in seen if h["X-Kannel-To"] == phone(int(out_id)))
     for key, escape in (("status", "%d"), ("answer", "%A"), ("time", "%T")):
         address = address.replace(escape, quote(values.get(key, ""), safe=""))
@@ -209,7 +209,7 @@ def _filled(account: Settings, out_id: str, **values: str) -> Callback:
 
 
 @pytest.mark.parametrize(
-    ("status", "answer", "found", "code"),
+    ("status", "answer", "fate", "code"),
     [
         ("1", "", Found.DELIVERED, "1"),
         (
@@ -226,11 +226,11 @@ def _filled(account: Settings, out_id: str, **values: str) -> Callback:
         ("16", "NACK/0x0000000b/Invalid +9990000000003", Found.UNDELIVERED, "0x0000000b"),
     ],
 )
-def test_reports(account: Settings, status: str, answer: str, found: Found, code: str) -> None:
+def test_reports(account: Settings, status: str, answer: str, fate: Found, code: str) -> None:
     """Guards against reports that are misread, and a number that gets into a row's error code."""
     callback = _filled(account, "3", status=status, answer=answer, time="1514426430")
     (receipt,) = gateway(account, "http://x").parse_receipts(callback)
-    assert (receipt.status, receipt.out_id, receipt.code) == (found, "3", code)
+    assert (receipt.status, receipt.out_id, receipt.code) == (fate, "3", code)
     assert receipt.time == datetime(2017, 12, 28, 2, 0, 30, tzinfo=UTC)
 
 

@@ -202,13 +202,13 @@ def test_texts_reports_and_a_reply(tmp_path: Path, capfd: pytest.CaptureFixture[
         kannel.boxes.reply(numbers["u3"], " td ")
         assert until(lambda: refuses(store, settings, numbers["u3"]))
         assert not refuses(store, settings, numbers["u4"])
-    found = rows(store)
-    assert found.pop("failing")[0::2] == ("undelivered", "0D3")
-    assert found.pop("unrouted") == ("rejected", "provider_rejected", "403 not routable")
-    assert {state for state, *_ in found.values()} == {"delivered"}
-    held = "".join(p.read_text("utf-8") for p in (settings.home / "kannel").iterdir())
-    told = held + "".join(capfd.readouterr())
-    assert not [number for number in numbers.values() if number[1:] in told]
+    messages = rows(store)
+    assert messages.pop("failing")[0::2] == ("undelivered", "0D3")
+    assert messages.pop("unrouted") == ("rejected", "provider_rejected", "403 not routable")
+    assert {state for state, *_ in messages.values()} == {"delivered"}
+    logs = "".join(p.read_text("utf-8") for p in (settings.home / "kannel").iterdir())
+    everything = logs + "".join(capfd.readouterr())
+    assert not [number for number in numbers.values() if number[1:] in everything]
 
 
 def test_full_queue_is_no_doubt(settings: Settings) -> None:
@@ -221,13 +221,13 @@ def test_full_queue_is_no_doubt(settings: Settings) -> None:
     ports = Ports.free()
     text = configuration(ports, user, password, "admin", "http://127.0.0.1:9/none")
     text = text.replace("group = core\n", "group = core\nsms-outgoing-queue-limit = 2\n")
-    found = settings.model_copy(
+    opened = settings.model_copy(
         update={"kannel_url": f"http://127.0.0.1:{ports.sendsms}/cgi-bin/sendsms"}
     )
     folder = settings.home / "kannel"
     with run_boxes(folder, text, ports, "admin") as boxes:
         _hang_up(boxes)
-        results = KannelGateway(found).submit(batch(12))
+        results = KannelGateway(opened).submit(batch(12))
         answers = [result.answer for result in results]
         assert set(answers) == {Answer.ACCEPTED, Answer.DEFERRED}
         boxes.start("fakesmsc", [find_programs()["fakesmsc"], "-r", str(ports.operator)])
@@ -239,7 +239,7 @@ def test_full_queue_is_no_doubt(settings: Settings) -> None:
         with pytest.raises(UserError, match="listens on port"):
             ports.require_free()
     with run_boxes(folder, text.replace(password, "other"), ports, "admin"):
-        assert {r.answer for r in KannelGateway(found).submit(batch(12))} == {Answer.STOP}
+        assert {r.answer for r in KannelGateway(opened).submit(batch(12))} == {Answer.STOP}
     assert not [p for p in boxes.running.values() if p.poll() is None]
 
 

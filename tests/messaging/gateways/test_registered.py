@@ -257,32 +257,32 @@ def names_of_gateways(source: str, names: Iterable[str]) -> list[str]:
     providers = "|".join(name for name in names if name not in ORDINARY)
     words = set(names) if "gateway" in source else set(names) - ORDINARY
     compound = re.compile(rf"({providers})_\w+|(.*[/.])?({providers})([/.].*)?")
-    found = []
+    declared = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and compound.fullmatch(node.attr):
-            found.append(node.attr)
+            declared.append(node.attr)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             named = node.value in words or compound.fullmatch(node.value)
             if named and id(node) not in prose:
-                found.append(node.value)
-    return sorted(found)
+                declared.append(node.value)
+    return sorted(declared)
 
 
 def test_no_other_module_names_a_gateway() -> None:
     """Guards against one more place to edit for each gateway."""
     root = Path(usergrowth_dagster.__file__).parent
-    found = {}
+    named = {}
     for path in sorted(root.rglob("*.py")):
         module = path.relative_to(root).as_posix()
-        own = OWN_FILES.fullmatch(module)
-        if own and (own[1] is None or own[1].split("_")[0] in gateways()):
+        match = OWN_FILES.fullmatch(module)
+        if match and (match[1] is None or match[1].split("_")[0] in gateways()):
             continue
         literals = names_of_gateways(path.read_text("utf-8"), gateways())
         if path.name == OPERATORS_WEBHOOK:
             literals = [word for word in literals if word != "webhook"]
         if literals:
-            found[module] = literals
-    assert found == {}
+            named[module] = literals
+    assert named == {}
 
 
 def test_the_count_of_names_sees_them() -> None:

@@ -31,17 +31,17 @@ Status: {status}
 
 
 class Counting(MailBox):
-    """A mail box that counts every recipient it was ever told."""
+    """A mail box that counts every recipient it was ever asked to take."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[str] = []
+        self.asked: list[str] = []
         self.mood = Mood.TAKE
 
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        self.told.append(address)
+        self.asked.append(address)
         how = {Mood.TAKE_AND_HANG: "silence", Mood.TAKE_AND_RESET: "data", Mood.RESET: "rcpt"}
         self.drop = {address: how[self.mood]} if self.mood in how else {}
         if self.mood is Mood.DEFER:
@@ -50,7 +50,7 @@ class Counting(MailBox):
 
 
 class SmtpCase(Case):
-    channel, looks_up, tells = "email", False, True
+    channel, looks_up, knows_untaken = "email", False, True
     provider_logs = ("mail.log",)
 
     def __init__(self, box: Counting, settings: Settings, port: int) -> None:
@@ -84,13 +84,13 @@ class SmtpCase(Case):
         return [address for address, _ in self.box.taken]
 
     def attempts(self) -> Sequence[str]:
-        return self.box.told
+        return self.box.asked
 
     def contents(self) -> Mapping[str, str]:
         mails = zip(self.box.taken, self.box.mails(), strict=True)
         return {to: mail.get_content().replace("\r\n", "\n").strip() for (to, _), mail in mails}
 
-    def told(self) -> Mapping[str, Mapping[str, str]]:
+    def facts(self) -> Mapping[str, Mapping[str, str]]:
         mails = zip(self.box.taken, self.box.mails(), strict=True)
         return {to: {"subject": mail["Subject"]} for (to, _), mail in mails}
 

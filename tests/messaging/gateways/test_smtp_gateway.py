@@ -210,8 +210,8 @@ def test_what_concerns_all_stops(settings: Settings, monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("USERGROWTH_SMTP_PASSWORD")
     box = MailBox(sender_reply="553 5.1.8 sender refused")
     with mail_server(box) as port:
-        found = answers(gateway(settings, port).submit(batch("a@b.example", "c@d.example")))
-    assert found == [("stop", "553 5.1.8")] * 2
+        answered = answers(gateway(settings, port).submit(batch("a@b.example", "c@d.example")))
+    assert answered == [("stop", "553 5.1.8")] * 2
     with mail_server(MailBox(), auth_required=True, **account) as port:
         assert answers(gateway(settings, port).submit(batch("a@b.example")))[0] == (
             "stop",
@@ -297,9 +297,9 @@ def test_notifications(settings: Settings) -> None:
         "delivered": (Found.DELIVERED, "2.0.0"),
         "relayed": (Found.ACCEPTED, "2.1.9"),
     }
-    for action, (found, status) in expected.items():
+    for action, (fate, status) in expected.items():
         (receipt,) = mine.parse_receipts(Callback(notification(mark, action.upper(), status)))
-        assert (receipt.status, receipt.out_id, receipt.code) == (found, "42", status)
+        assert (receipt.status, receipt.out_id, receipt.code) == (fate, "42", status)
         assert receipt.time == datetime(2017, 12, 28, 2, 20, 30, tzinfo=UTC)
     base64 = __import__("base64").b64encode(f"Message-ID: <{mark}@x>\r\n".encode()).decode()
     hidden = notification("", encoding="Content-Transfer-Encoding: base64\n", quoted=base64)

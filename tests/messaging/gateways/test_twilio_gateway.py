@@ -185,7 +185,7 @@ def test_look_up_takes_no_other_message(case: TwilioCase) -> None:
     to = batch.messages[0].phone
     provider = case.provider
 
-    def found() -> list[Found]:
+    def fates() -> list[Found]:
         return [f.found for f in case.gateway.look_up(inquiries(batch))]
 
     provider.messages = [
@@ -194,14 +194,14 @@ def test_look_up_takes_no_other_message(case: TwilioCase) -> None:
     ]
     provider.delay = timedelta(hours=3)
     provider.messages += [provider.make(to, "an older one") for _ in range(60)]
-    assert found() == [Found.NOT_FOUND]
+    assert fates() == [Found.NOT_FOUND]
     provider.delay = timedelta(0)
     provider.messages.insert(0, provider.make(to, "ours", status="failed", error_code=30006))
     (finding,) = case.gateway.look_up(inquiries(batch))
     assert (finding.found, finding.code) == (Found.UNDELIVERED, "30006")
     assert finding.request_id == provider.messages[0]["sid"]
     provider.messages.insert(0, provider.make(to, "perhaps ours"))
-    assert found() == [Found.NOT_FOUND]
+    assert fates() == [Found.NOT_FOUND]
     (by_id,) = case.gateway.look_up(
         [replace(inquiries(batch)[0], request_id=provider.messages[1]["sid"])]
     )

@@ -65,14 +65,14 @@ def test_each_number_reaches_the_provider_in_one_form_or_has_a_reason(
         for n, text in enumerate(uploaded)
     ]
     with serving(twilio):
-        own = settings.model_copy(
+        configured = settings.model_copy(
             update={
                 **{"gateway": "twilio", "twilio_endpoint": twilio.url, "twilio_from": FROM},
                 **{"gateway_rate": 1000.0, "callback_url": "https://ug.example"},
                 "default_country": country,
             }
         )
-        with open_engine(own) as engine:
+        with open_engine(configured) as engine:
             engine.bind_arrow("scored", pa.Table.from_pylist(rows, schema=pa.schema(_SCHEMA)))
             decided = decide(
                 engine,
@@ -85,9 +85,9 @@ def test_each_number_reaches_the_provider_in_one_form_or_has_a_reason(
             ).to_pylist()
         outcomes = {uploaded[row["row"]]: row["outcome"] for row in decided}
         chosen = [text for text in uploaded if outcomes[text] == "selected"]
-        plan(store, own, people([(text, text, "客") for text in chosen]))
+        plan(store, configured, people([(text, text, "客") for text in chosen]))
         for hour in (10, 18, 22):  # of the business zone: by day in China, in Europe, in America
-            dispatch(store, own, now=datetime.combine(D, time(hour), own.zone))
+            dispatch(store, configured, now=datetime.combine(D, time(hour), configured.zone))
     store.close()
     refused = {text: why for text, why in outcomes.items() if why != "selected"}
     assert refused == {text: form for text, form in expected.items() if form[0] != "+"}

@@ -27,7 +27,7 @@ from usergrowth_dagster.settings import Settings
 URL = "https://ug.example/webhook/dlr"
 
 
-def told(content: Any, **signing: Any) -> Callback:
+def signed_callback(content: Any, **signing: Any) -> Callback:
     body = json.dumps(content).encode()
     return Callback(body, headers(body, **signing), URL)
 
@@ -54,7 +54,7 @@ class WebhookCase(ServedCase[Receiver]):
         self.provider.mood, self.provider.bad = mood, address or ""
         self.provider.refusal = (429, {"Retry-After": "7"}) if mood is Mood.DEFER else (401, {})
 
-    def told(self) -> Mapping[str, Mapping[str, Any]]:
+    def facts(self) -> Mapping[str, Mapping[str, Any]]:
         return {
             row["to"]: {"params": row["params"], **self.provider.shared[batch_id]}
             for (batch_id, _), row in self.provider.rows.items()
@@ -76,15 +76,18 @@ class WebhookCase(ServedCase[Receiver]):
             }
             for m in batch.messages
         ]
-        return [told({"receipts": entries})]
+        return [signed_callback({"receipts": entries})]
 
     def garbage(self) -> Sequence[Callback]:
         good = {"out_id": "1", "status": "delivered"}
         whole = {"receipts": [good]}
         return [
-            *(told(content) for content in (None, [], {}, {"receipts": {}}, {"receipts": [1]})),
             *(
-                told({"receipts": [good, {**good, **wrong}]})
+                signed_callback(content)
+                for content in (None, [], {}, {"receipts": {}}, {"receipts": [1]})
+            ),
+            *(
+                signed_callback({"receipts": [good, {**good, **wrong}]})
                 for wrong in (
                     {"out_id": 1},
                     {"out_id": ""},
@@ -93,10 +96,10 @@ class WebhookCase(ServedCase[Receiver]):
                     {"status": "not_found"},
                 )
             ),
-            told(whole, secret="another-secret-16"),
-            told(whole, timestamp=int(time.time()) - 400),
-            told(whole, timestamp=int(time.time()) + 400),
-            Callback(told(whole).body + b" ", told(whole).headers, URL),
+            signed_callback(whole, secret="another-secret-16"),
+            signed_callback(whole, timestamp=int(time.time()) - 400),
+            signed_callback(whole, timestamp=int(time.time()) + 400),
+            Callback(signed_callback(whole).body + b" ", signed_callback(whole).headers, URL),
         ]
 
 
@@ -171,14 +174,14 @@ def test_replies(case: WebhookCase) -> None:
     whole = {
         "replies": [{**one, "time": "2026-01-01T10:00:00+08:00"}, {"from": "a@b", "content": ""}]
     }
-    first, second = case.gateway.parse_replies(told(whole))
+    first, second = case.gateway.parse_replies(signed_callback(whole))
     assert (first.phone, first.content, first.signature) == ("+9990000000001", "STOP", "示例商店")
     assert first.sequence_id == "9"
     assert first.send_time == datetime(2026, 1, 1, 2, tzinfo=UTC)
     assert (second.phone, second.signature, second.send_time) == ("a@b", None, None)
     with pytest.raises(UnsignedError):
-        case.gateway.parse_replies(told(whole, secret="another-secret-16"))
-    good, bad = case.gateway.parse_replies(told({"replies": [one, {"content": "STOP"}]}))
+        case.gateway.parse_replies(signed_callback(whole, secret="another-secret-16"))
+    good, bad = case.gateway.parse_replies(signed_callback({"replies": [one, {"content": "STOP"}]}))
     assert good.content == "STOP"
     assert "entry 2: 'from'" in bad.why and bad.raw == '{"content": "STOP"}'
 
@@ -186,8 +189,10 @@ def test_replies(case: WebhookCase) -> None:
 def test_statuses_of_receipts(case: WebhookCase) -> None:
     """Guards against a state of a receipt that is lost."""
     entries = [{"out_id": str(n), "status": s} for n, s in enumerate(Found) if s != "not_found"]
-    found = [r.status for r in case.gateway.parse_receipts(told({"receipts": entries}))]
-    assert found == [Found.ACCEPTED, Found.DELIVERED, Found.UNDELIVERED, Found.REJECTED]
+    statuses = [
+        r.status for r in case.gateway.parse_receipts(signed_callback({"receipts": entries}))
+    ]
+    assert statuses == [Found.ACCEPTED, Found.DELIVERED, Found.UNDELIVERED, Found.REJECTED]
 
 
 def test_settings_that_are_missing(case: WebhookCase, monkeypatch: pytest.MonkeyPatch) -> None:

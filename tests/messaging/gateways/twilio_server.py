@@ -42,8 +42,8 @@ class Twilio(Provider):
         if request.path == f"{ROOT}.json":
             return self._list(dict(request.query))
         sid = request.path.removeprefix(f"{ROOT}/").removesuffix(".json")
-        found = [one for one in self.messages if one["sid"] == sid]
-        return Answered(200, found[0]) if found else refusal(404, 20404)
+        matches = [one for one in self.messages if one["sid"] == sid]
+        return Answered(200, matches[0]) if matches else refusal(404, 20404)
 
     def _create(self, request: Request) -> Answered:
         assert request.headers["content-type"] == "application/x-www-form-urlencoded"
@@ -99,13 +99,13 @@ class Twilio(Provider):
         assert set(query) <= {"To", "PageSize", "Page", "PageToken"}, query
         size, page = int(query["PageSize"]), int(query.get("Page", "0"))
         assert 1 <= size <= 1000
-        found = [one for one in self.messages if one["to"] == query["To"]]
-        more = len(found) > (page + 1) * size
+        matches = [one for one in self.messages if one["to"] == query["To"]]
+        more = len(matches) > (page + 1) * size
         next_page = f"{ROOT}.json?To={quote(query['To'])}&PageSize={size}&Page={page + 1}"
         return Answered(
             200,
             {
-                "messages": found[page * size : (page + 1) * size],
+                "messages": matches[page * size : (page + 1) * size],
                 "page": page,
                 "page_size": size,
                 "start": page * size,

@@ -79,7 +79,7 @@ class Receiver(Provider):
         results = []
         for asked in content["messages"]:
             assert set(asked) == {"out_id", "batch_id", "to", "request_id"}
-            held = self.rows.get((asked["batch_id"], asked["out_id"]))
-            found = "accepted" if held and held["to"] == asked["to"] else "not_found"
-            results.append({"out_id": asked["out_id"], "found": found, "request_id": "r"})
+            row = self.rows.get((asked["batch_id"], asked["out_id"]))
+            fate = "accepted" if row and row["to"] == asked["to"] else "not_found"
+            results.append({"out_id": asked["out_id"], "found": fate, "request_id": "r"})
         return Answered(200, {"results": results})
