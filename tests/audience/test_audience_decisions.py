@@ -84,7 +84,7 @@ def worth(policy, p):
 
 def reference(people, policy, holdout, everybody=NOBODY):
     """row → (outcome, rank, arm), row by row in plain Python, straight from the documented rules."""
-    found, seen, eligible = {}, set(), []
+    decided, seen, eligible = {}, set(), []
     people = sorted(people, key=lambda p: p["row"])
 
     def key(p):
@@ -102,18 +102,18 @@ def reference(people, policy, holdout, everybody=NOBODY):
             q for q in same if q["user_id"] == p["user_id"] or (is_number(p) and key(q) == key(p))
         ]
         if (p["user_id"], p["item_id"]) in seen:
-            found[p["row"]] = "duplicate"
+            decided[p["row"]] = "duplicate"
         elif p["score"] is None:
-            found[p["row"]] = "no_features"
+            decided[p["row"]] = "no_features"
         elif not is_number(p):
-            found[p["row"]] = key(p) or "no_phone"
+            decided[p["row"]] = key(p) or "no_phone"
         elif same:
             capped = all(q["reason"] == "capped" for q in same)
-            found[p["row"]] = "capped" if capped else "suppressed"
+            decided[p["row"]] = "capped" if capped else "suppressed"
         elif p["content_problem"]:
-            found[p["row"]] = p["content_problem"]
+            decided[p["row"]] = p["content_problem"]
         elif policy.by_uplift and p["uplift"] is None:
-            found[p["row"]] = "no_features"
+            decided[p["row"]] = "no_features"
         else:
             eligible.append(p)
         seen.add((p["user_id"], p["item_id"]))
@@ -122,7 +122,7 @@ def reference(people, policy, holdout, everybody=NOBODY):
     for p in sorted(eligible, key=lambda p: (*worth(policy, p)[0], p["row"])):
         pairs.setdefault(p["user_id"], p)
         if pairs[p["user_id"]] is not p:
-            found[p["row"]] = "other_item"
+            decided[p["row"]] = "other_item"
     tie = salt("tie", "spring", DAY.isoformat())
     ranked, phones = [], set()
     for p in sorted(
@@ -130,7 +130,7 @@ def reference(people, policy, holdout, everybody=NOBODY):
         key=lambda p: (*worth(policy, p)[0], hash_cell(tie, p["user_id"]), p["row"]),
     ):
         if key(p) in phones:
-            found[p["row"]] = "shared_phone"
+            decided[p["row"]] = "shared_phone"
         else:
             ranked.append(p)
         phones.add(key(p))
@@ -153,7 +153,7 @@ def reference(people, policy, holdout, everybody=NOBODY):
         else:
             result[p["row"]] = ("selected", rank, "treatment")
             treated, paid = treated + 1, paid + Decimal(repr(p["cost"]))
-    return result | {row: (outcome, None, "none") for row, outcome in found.items()}
+    return result | {row: (outcome, None, "none") for row, outcome in decided.items()}
 
 
 OUTSIDE = {"threshold": "below_threshold", "top_n": "not_in_top_n", "budget": "over_budget",
@@ -214,14 +214,14 @@ POLICIES = st.one_of(
     people=populations(),
     policy=POLICIES,
     share=st.sampled_from([0, 0.3, 0.8]),
-    held=st.sampled_from([0, 0.02, 0.5]),
+    global_share=st.sampled_from([0, 0.02, 0.5]),
     seed=st.integers(),
 )
-def test_equals_the_reference(engines, people, policy, share, held, seed):
+def test_equals_the_reference(engines, people, policy, share, global_share, seed):
     """Guards against any row lost, doubled, or decided by another rule than the documented one,
     and against a decision that depends on the order of the rows or the number of threads."""
     holdout = Holdout(namespace="t", share=share)
-    everybody = Holdout(scope="global", share=held, epoch=str(seed))
+    everybody = Holdout(scope="global", share=global_share, epoch=str(seed))
     table = run(engines[0], people, policy, holdout, global_holdout=everybody)
     shuffled = people[:]
     random.Random(seed).shuffle(shuffled)
@@ -238,7 +238,7 @@ def test_equals_the_reference(engines, people, policy, share, held, seed):
     texted = [d for d in got if d["outcome"] == "selected"]
     assert len({d["user_id"] for d in texted}) == len({phones[d["row"]] for d in texted})
     assert len({d["user_id"] for d in texted}) == len(texted)
-    neither = (1 - share) * (1 - held)
+    neither = (1 - share) * (1 - global_share)
     chances = {"treatment": neither, "control": 1 - neither, "none": 1}
     assert all(d["propensity"] == pytest.approx(chances[d["arm"]], abs=1e-15) for d in got)
     if isinstance(policy, Money):
@@ -314,7 +314,7 @@ def test_equal_scores_on_one_phone_go_by_the_tie_break(engines):
     policy = Threshold(threshold=0.4)
     got = {d["row"]: d["outcome"] for d in run(engines[0], people, policy).to_pylist()}
     assert got == {
-        row: found[0] for row, found in reference(people, policy, Holdout(share=0)).items()
+        row: expected[0] for row, expected in reference(people, policy, Holdout(share=0)).items()
     }
     assert 50 < sum(got[n] == "selected" for n in range(0, 400, 2)) < 150
 

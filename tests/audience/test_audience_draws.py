@@ -142,15 +142,15 @@ def test_a_stratum_is_held_out_to_within_one_person(engine, cities, share, polic
     everybody = Holdout(scope="global", share=0.1, epoch=str(seed))
     rows = by_rank(engine, policy, holdout, everybody)
     assert rows == by_rank(engine, policy, holdout, everybody)
-    chosen, held = Counter(), Counter()
+    chosen, held_out = Counter(), Counter()
     for rank, (city, (arm_, outcome, _)) in enumerate(zip(cities, rows, strict=True), start=1):
         if outcome in ("selected", "holdout") and arm(everybody, f"u{rank}") == "treatment":
             chosen[city] += 1
-            held[city] += arm_ == "control"
+            held_out[city] += arm_ == "control"
     for city, people in chosen.items():
-        assert abs(held[city] - share * people) < 1, (city, held[city], people)
+        assert abs(held_out[city] - share * people) < 1, (city, held_out[city], people)
     if isinstance(policy, TopN):
-        treated = sum(chosen.values()) - sum(held.values())
+        treated = sum(chosen.values()) - sum(held_out.values())
         assert treated <= policy.n
         reached_all = all(outcome in ("selected", "holdout") for _, outcome, _ in rows)
         assert reached_all or treated >= policy.n - len(set(cities))
@@ -174,10 +174,10 @@ def test_a_budget_is_never_exceeded(engine, rows, budget, explore, share, strata
     bind_ranked(engine, *zip(*rows, strict=True))
     holdout = Holdout(namespace=f"s{seed}", share=share, strata=strata)
     everybody = Holdout(scope="global", share=0.3, epoch=str(seed))
-    found = by_rank(engine, policy, holdout, everybody, f"t{seed}")
+    ranked = by_rank(engine, policy, holdout, everybody, f"t{seed}")
     spent, chances = Decimal(0), set()
     for rank, ((cost, _), (arm_, outcome, propensity)) in enumerate(
-        zip(rows, found, strict=True), start=1
+        zip(rows, ranked, strict=True), start=1
     ):
         assert outcome in OUTCOMES and 0 < propensity <= 1
         assert (arm_ == "treatment") == (outcome in ("selected", "explored"))

@@ -42,12 +42,12 @@ def test_sql_and_python_draw_the_same(engine, user, namespace, share):
     if "\x00" in user:
         user = user.replace("\x00", "0")
     holdout = Holdout(namespace=namespace, epoch="'2;", share=share)
-    found = engine.rows(
+    drawn = engine.rows(
         f"select {position_sql(holdout, 'u')}, {is_control_sql(holdout, 'u')} from (select ? as u)",
         [user],
     )[0]
-    assert found == (position(holdout, user), arm(holdout, user) == "control")
-    assert 0 <= found[0] < 1
+    assert drawn == (position(holdout, user), arm(holdout, user) == "control")
+    assert 0 <= drawn[0] < 1
 
 
 def test_the_draw_is_pinned():
@@ -64,8 +64,8 @@ def test_uniform_and_share(engine, share):
     places = _places(engine, holdout)
     counts, _ = np.histogram(places, bins=100, range=(0, 1))
     assert stats.chisquare(counts).pvalue > 1e-4
-    held = sum(place < share for place in places)
-    assert (stats.binomtest(held, USERS, share).pvalue > 1e-4) if share else held == 0
+    controls = sum(place < share for place in places)
+    assert (stats.binomtest(controls, USERS, share).pvalue > 1e-4) if share else controls == 0
 
 
 @pytest.mark.parametrize(

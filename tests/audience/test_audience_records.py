@@ -86,8 +86,8 @@ def test_tasks_and_days_do_not_touch_each_other(engine, warehouse):
     put(warehouse, decided(engine, 0.8, "spring", later), "a", day=later)
     assert decision_state(warehouse, DAY, "spring", "a") == "unchanged"
     for task, day, chosen in (("spring", DAY, 7), ("autumn", DAY, 2), ("spring", later, 1)):
-        found = outcomes(read_decisions(engine, warehouse, day, task))
-        assert list(found.values()).count("selected") == chosen
+        by_row = outcomes(read_decisions(engine, warehouse, day, task))
+        assert list(by_row.values()).count("selected") == chosen
     assert read_decisions(engine, warehouse, date(2017, 1, 1), "spring").num_rows == 0
     with pytest.raises(ValueError, match="other tasks"):
         put(warehouse, decided(engine, 0.2), "b", "autumn")

@@ -64,12 +64,12 @@ def test_shares_hold_within_chance_and_in_each_arm(people: Engine) -> None:
     counts = people.rows(
         f"select {variant_sql(one, 'user_id')} as v, ({at} < 0.2), count(*) from u group by all"
     )
-    seen = {(name, held): number for name, held, number in counts}
-    for held, share in ((True, 0.2), (False, 0.8)):
+    seen = {(name, is_control): number for name, is_control, number in counts}
+    for is_control, share in ((True, 0.2), (False, 0.8)):
         for name, chance in one.chances.items():
             expected = len(USERS) * share * chance
             spread = (expected * (1 - share * chance)) ** 0.5
-            assert abs(seen[name, held] - expected) < 4 * spread
+            assert abs(seen[name, is_control] - expected) < 4 * spread
     assert position(control, "u1") != position(control, "u2")
 
 

@@ -53,17 +53,17 @@ def test_deleted_rows_block_the_verdict(project: Project) -> None:
     table = project.warehouse.open("decisions")
     numbers = ", ".join(str(row) for _, row in lost)
     table.delete(f"{MINE} and \"row\" in ({numbers}) and arm = 'treatment'")
-    found = measured(project)
-    told = (
+    effect = measured(project)
+    sentence = (
         f"the decision held {len(treated):,} texted users when it was made and holds "
         f"{len(treated) - len(lost):,} now"
     )
-    assert found.verdict == "uneven_split" and told in found.sentence
-    assert found.sample_ratio is not None and found.sample_ratio.off == "treatment"
-    assert all(policy.refused for policy in found.policies)
-    day = found.execution_date
+    assert effect.verdict == "uneven_split" and sentence in effect.sentence
+    assert effect.sample_ratio is not None and effect.sample_ratio.off == "treatment"
+    assert all(policy.refused for policy in effect.policies)
+    day = effect.execution_date
     period = measure_all(project, day, day)
-    assert period.verdict == "uneven_split" and f"task comeback: {told}" in period.sentence
+    assert period.verdict == "uneven_split" and f"task comeback: {sentence}" in period.sentence
     page = report_task(project, task(project.store, "comeback")).page.read_text(encoding="utf-8")
     assert "Do not use the lift" in page and "The decision was altered" in page
 
@@ -76,8 +76,8 @@ def test_changed_rows_block_the_verdict(project: Project) -> None:
         {"arm": "case when arm = 'control' then 'treatment' else 'control' end"},
         predicate=f'{MINE} and "row" in ({one}, {other})',
     )
-    found = measured(project)
-    assert found.verdict == "uneven_split" and "their hash is another" in found.sentence
+    effect = measured(project)
+    assert effect.verdict == "uneven_split" and "their hash is another" in effect.sentence
 
 
 def test_forgotten_persons_may_leave(project: Project) -> None:
@@ -85,12 +85,12 @@ def test_forgotten_persons_may_leave(project: Project) -> None:
     people = {arm: standing(project, arm) for arm in ("treatment", "control")}
     for arm in ("treatment", "treatment", "control"):
         forget(project, people[arm].pop()[0], actor="ann")
-    found = measured(project)
-    assert found.verdict != "uneven_split", found.sentence
-    assert [arm.users for arm in found.arms[:2]] == [len(p) for p in people.values()]
-    pins = read_provenance(project.warehouse, "comeback")[found.execution_date]
+    effect = measured(project)
+    assert effect.verdict != "uneven_split", effect.sentence
+    assert [arm.users for arm in effect.arms[:2]] == [len(p) for p in people.values()]
+    pins = read_provenance(project.warehouse, "comeback")[effect.execution_date]
     assert pins.erased["treatment"] == 2 and pins.erased["control"] == 1
     project.warehouse.open("decisions").delete(f'{MINE} and "row" = {people["control"][0][1]}')
-    found = measured(project)
-    assert "(without 1 of persons forgotten since)" in found.sentence
-    assert found.sample_ratio is not None and found.sample_ratio.off == "control"
+    effect = measured(project)
+    assert "(without 1 of persons forgotten since)" in effect.sentence
+    assert effect.sample_ratio is not None and effect.sample_ratio.off == "control"

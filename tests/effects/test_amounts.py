@@ -46,18 +46,20 @@ def test_an_interval_holds_the_truth_or_is_not_shown(
     """Amounts of a few payers are told to differ in up to 34 % of campaigns without an effect."""
     rng = np.random.default_rng(71)
     rounds = 250
-    found: dict[str, list[Any]] = {"plain": [], "weighted": [], "adjusted": []}
+    estimates_by_method: dict[str, list[Any]] = {"plain": [], "weighted": [], "adjusted": []}
     for _ in range(rounds):
         amounts, treated, before = campaign(rng, arms, share, spread)
-        own = np.where(treated, arms[0], arms[1]) / sum(arms)
-        found["plain"].append(amount_difference(amounts, treated))
-        found["weighted"].append(amount_difference(amounts, treated, own))
-        found["adjusted"].append(adjusted_amounts(amounts, treated, before))
-    assert [e.low for e in found["plain"]] == pytest.approx([e.low for e in found["weighted"]])
-    for name, estimates in found.items():
-        told = [e for e in estimates if e.low is not None]
-        assert shown * rounds <= len(told) <= (rounds if shown else 0.02 * rounds), name
-        for sides in ([e.low > 0 for e in told], [e.high < 0 for e in told]):
+        chances = np.where(treated, arms[0], arms[1]) / sum(arms)
+        estimates_by_method["plain"].append(amount_difference(amounts, treated))
+        estimates_by_method["weighted"].append(amount_difference(amounts, treated, chances))
+        estimates_by_method["adjusted"].append(adjusted_amounts(amounts, treated, before))
+    assert [e.low for e in estimates_by_method["plain"]] == pytest.approx(
+        [e.low for e in estimates_by_method["weighted"]]
+    )
+    for name, estimates in estimates_by_method.items():
+        bounded = [e for e in estimates if e.low is not None]
+        assert shown * rounds <= len(bounded) <= (rounds if shown else 0.02 * rounds), name
+        for sides in ([e.low > 0 for e in bounded], [e.high < 0 for e in bounded]):
             assert sum(sides) <= 0.06 * rounds, name
 
 
@@ -66,22 +68,22 @@ def test_large_arms_are_welch_and_p_values_are_the_intervals() -> None:
     rng = np.random.default_rng(72)
     amounts = (rng.random(40_000) < 0.4) * rng.lognormal(3, 0.7, 40_000)
     treated = np.arange(40_000) % 2 == 0
-    found, welch = (
+    estimate, welch = (
         amount_difference(amounts, treated),
         mean_difference(amounts[treated], amounts[~treated]),
     )
-    assert (found.value, found.low, found.high) == pytest.approx(
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx(
         (welch.value, welch.low, welch.high),
         abs=0.02 * (welch.high - welch.low),  # type: ignore[operator]
     )
-    assert found.p_value == pytest.approx(welch.p_value, abs=0.02)
+    assert estimate.p_value == pytest.approx(welch.p_value, abs=0.02)
     for _ in range(40):
         amounts, treated, _before = campaign(rng, (200, 100), 0.4, 0.8)
         amounts = amounts * np.where(treated, rng.uniform(0.5, 2), 1)
-        found = amount_difference(amounts, treated)
-        assert found.p_value is not None
-        assert found.excludes_zero() == (found.p_value < 0.05)
-        at_p = amount_difference(amounts, treated, level=1 - found.p_value)
+        estimate = amount_difference(amounts, treated)
+        assert estimate.p_value is not None
+        assert estimate.excludes_zero() == (estimate.p_value < 0.05)
+        at_p = amount_difference(amounts, treated, level=1 - estimate.p_value)
         assert at_p.low is not None and at_p.high is not None
         assert min(abs(at_p.low), abs(at_p.high)) < 1e-4 * abs(at_p.high - at_p.low)
 
@@ -95,14 +97,14 @@ def test_any_amounts(seed: int, share: float, unit: float, level: float) -> None
     amounts, treated, _ = campaign(rng, arms, share, float(rng.uniform(0, 3)))
     amounts = amounts - (rng.random(sum(arms)) < 0.05) * rng.choice([0, 30])  # some give back
     level = 0.9999 if level > 1 else level
-    found = amount_difference(amounts, treated, level=level)
+    estimate = amount_difference(amounts, treated, level=level)
     scaled = amount_difference(amounts * unit, treated, level=level)
-    assert scaled.value == pytest.approx(unit * found.value, abs=1e-9 * unit)
-    assert (scaled.low is None) == (found.low is None)
-    if found.low is not None and found.high is not None:
-        assert found.low <= found.value <= found.high
-        assert np.isfinite([found.low, found.high]).all()
-        assert scaled.high == pytest.approx(unit * found.high, rel=1e-6, abs=1e-6 * unit)
+    assert scaled.value == pytest.approx(unit * estimate.value, abs=1e-9 * unit)
+    assert (scaled.low is None) == (estimate.low is None)
+    if estimate.low is not None and estimate.high is not None:
+        assert estimate.low <= estimate.value <= estimate.high
+        assert np.isfinite([estimate.low, estimate.high]).all()
+        assert scaled.high == pytest.approx(unit * estimate.high, rel=1e-6, abs=1e-6 * unit)
 
 
 def test_too_few_payers_have_no_interval_of_profit() -> None:
@@ -113,9 +115,9 @@ def test_too_few_payers_have_no_interval_of_profit() -> None:
     came[[60, 200, 300, 400, 410, 420, 450, 480]] = True
     amounts = came * rng.lognormal(4, 0.3, 500)
     rows = outcomes(arm, came, share=0.1, amount=amounts)
-    found = analyse(rows, plan(has_amount=True))
-    assert found.money.profit is not None and found.contrasts[0].value is not None
-    assert found.money.profit.value > 0 and found.money.profit.low is None
+    effect = analyse(rows, plan(has_amount=True))
+    assert effect.money.profit is not None and effect.contrasts[0].value is not None
+    assert effect.money.profit.value > 0 and effect.money.profit.low is None
     assert mean_difference(amounts[arm], amounts[~arm]).low > 0  # type: ignore[operator]
 
 

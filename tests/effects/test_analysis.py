@@ -31,9 +31,9 @@ def plain(treated: tuple[int, int], control: tuple[int, int]) -> dict[str, Any]:
 
 def sound(effect: Effect) -> Effect:
     """The effect, after what holds for each: JSON, finite figures, values inside their intervals."""
-    told = effect.as_dict()
-    assert finite(told), told
-    json.dumps(told, allow_nan=False)
+    document = effect.as_dict()
+    assert finite(document), document
+    json.dumps(document, allow_nan=False)
     for contrast in effect.contrasts:
         for name in ("absolute", "relative", "adjusted", "value", "value_adjusted", "returns"):
             one = getattr(contrast, name)
@@ -66,26 +66,26 @@ def test_verdicts(
     share = 1 / 11 if control[1] else 0.0
     share = 1.0 - 1e-12 if not treated[1] else share
     share = 0.5 if treated[1] == control[1] == 1 else share
-    found = sound(
+    effect = sound(
         analyse(
             counts(treated, control, share=share, **plain(treated, control)),
             plan(value_per_return=10.0),
         )
     )
-    assert found.verdict == verdict and words in found.sentence
-    assert (len(found.contrasts) > 0) == (treated[1] > 0 and control[1] > 0)
+    assert effect.verdict == verdict and words in effect.sentence
+    assert (len(effect.contrasts) > 0) == (treated[1] > 0 and control[1] > 0)
 
 
 def test_nothing_sent_and_not_yet() -> None:
     """A lift of texts that have not gone out, or of a window that is not over."""
     rows = counts((300, 1000), (20, 100), share=1 / 11, sent=np.zeros(1100, bool))
-    found = sound(analyse(rows, plan()))
-    assert found.verdict == "nothing_sent" and "no text has gone out" in found.sentence
+    effect = sound(analyse(rows, plan()))
+    assert effect.verdict == "nothing_sent" and "no text has gone out" in effect.sentence
     rows = counts((300, 1000), (20, 100), share=1 / 11)
     early = plan(complete=False, look=0, counted_until=D + timedelta(days=9))
-    found = sound(analyse(rows, early))
-    assert found.verdict == "not_yet" and "2026-03-30" in found.sentence
-    assert "300 of 1000" in found.sentence and found.contrasts[0].absolute.low is not None
+    effect = sound(analyse(rows, early))
+    assert effect.verdict == "not_yet" and "2026-03-30" in effect.sentence
+    assert "300 of 1000" in effect.sentence and effect.contrasts[0].absolute.low is not None
     none = sound(analyse(rows, plan(complete=False, look=0, counted_until=None)))
     assert none.verdict == "not_yet" and none.daily == []
 
@@ -110,8 +110,8 @@ def test_looks() -> None:
 def test_money_inverts_the_lift() -> None:
     """A cost of an incremental return where there may be none, or a profit that forgets the cost."""
     rows = counts((300, 1000), (20, 100), share=1 / 11, score=np.full(1100, 0.5))
-    found = sound(analyse(rows, plan(value_per_return=2.0)))
-    money, lift = found.money, found.contrasts[0].absolute
+    effect = sound(analyse(rows, plan(value_per_return=2.0)))
+    money, lift = effect.money, effect.contrasts[0].absolute
     assert money.cost == pytest.approx(50) and money.cost_per_return == pytest.approx(50 / 300)
     each = money.cost_per_incremental_return
     assert each is not None and money.profit is not None
@@ -133,8 +133,8 @@ def test_conclusions_rest_on_the_adjusted_lift_of_large_arms() -> None:
         arm, score = rng.random(n) < 0.8, rng.random(n)
         came = rng.random(n) < score**3 + 0.05 * arm * (1 - score)
         rows = outcomes(arm, came, share=0.2, score=score)
-        found = sound(analyse(rows, plan(value_per_return=2.0)))
-        whole = found.contrasts[0]
+        effect = sound(analyse(rows, plan(value_per_return=2.0)))
+        whole = effect.contrasts[0]
         assert whole.rests_on == kind and whole.lift is getattr(whole, kind)
         assert whole.returns.value == pytest.approx(whole.lift.value * arm.sum())
         assert whole.worth is not None and whole.relative is not None
@@ -149,11 +149,11 @@ def test_amounts_take_the_margin() -> None:
     arm = rng.random(900) < 0.5
     spent = rng.exponential(10, 900) * (rng.random(900) < 0.3)
     rows = outcomes(arm, spent > 0, amount=spent)
-    found = sound(analyse(rows, plan(has_amount=True, margin=0.25)))
-    value = found.contrasts[0].value
+    effect = sound(analyse(rows, plan(has_amount=True, margin=0.25)))
+    value = effect.contrasts[0].value
     assert value is not None
     assert value.value == pytest.approx(0.25 * (spent[arm].mean() - spent[~arm].mean()))
-    assert found.arms[0].amount == pytest.approx(0.25 * spent[arm].sum())
+    assert effect.arms[0].amount == pytest.approx(0.25 * spent[arm].sum())
 
 
 def test_views_are_kept_apart() -> None:
@@ -162,10 +162,10 @@ def test_views_are_kept_apart() -> None:
     n = 6000
     arm, home = rng.random(n) < 0.5, rng.random(n) < 0.7
     came = rng.random(n) < 0.1 + 0.2 * home
-    found = sound(analyse(outcomes(arm, came, delivered=arm & home), plan()))
-    whole, reached = found.contrasts
+    effect = sound(analyse(outcomes(arm, came, delivered=arm & home), plan()))
+    whole, reached = effect.contrasts
     assert whole.view == "intention_to_treat" and reached.view == "delivered_only"
-    assert found.verdict == "no_effect_shown" and reached.absolute.excludes_zero()
+    assert effect.verdict == "no_effect_shown" and reached.absolute.excludes_zero()
     assert whole.per_delivered is not None and not whole.per_delivered.excludes_zero()
     assert whole.per_delivered.value == pytest.approx(whole.absolute.value / 0.7, rel=0.05)
     lost = sound(analyse(outcomes(arm, came, sent=arm & home, delivered=arm & home), plan()))
@@ -182,13 +182,13 @@ def test_texts_share_their_errors() -> None:
     arm = rng.random(n) < 0.8
     names = rng.choice(np.array(["a", "b", "c"], dtype=object), n)
     came = rng.random(n) < 0.2 + 0.1 * (arm & (names == "c"))
-    found = sound(
+    effect = sound(
         analyse(
             outcomes(arm, came, share=0.2, variant=names, variant_propensity=np.full(n, 1 / 3)),
             plan(),
         )
     )
-    pairs = {(c.treated, c.control): c for c in found.contrasts}
+    pairs = {(c.treated, c.control): c for c in effect.contrasts}
     assert list(pairs) == [
         ("treatment", "control"),
         ("a", "control"),
@@ -198,11 +198,11 @@ def test_texts_share_their_errors() -> None:
         ("a", "c"),
         ("b", "c"),
     ]
-    assert all(c.level == pytest.approx(1 - 0.05 / 6) for c in found.contrasts[1:])
+    assert all(c.level == pytest.approx(1 - 0.05 / 6) for c in effect.contrasts[1:])
     assert pairs["c", "control"].absolute.excludes_zero()
     assert not pairs["a", "control"].absolute.excludes_zero()
-    assert [arm.name for arm in found.arms] == ["treatment", "control", "a", "b", "c"]
-    assert sum(arm.users for arm in found.arms[2:]) == found.arms[0].users
+    assert [arm.name for arm in effect.arms] == ["treatment", "control", "a", "b", "c"]
+    assert sum(arm.users for arm in effect.arms[2:]) == effect.arms[0].users
 
 
 def test_strata_and_uneven_chances_choose_the_method() -> None:
@@ -218,12 +218,12 @@ def test_strata_and_uneven_chances_choose_the_method() -> None:
     assert strata.contrasts[0].method == "Newcombe by strata"
     weighed = sound(analyse(outcomes(arm, came, share=share), plan()))
     assert weighed.contrasts[0].method == "inverse propensity weights"
-    for found in (strata, weighed):
-        lift = found.contrasts[0]
+    for effect in (strata, weighed):
+        lift = effect.contrasts[0]
         assert abs(lift.absolute.value) < 0.03 and abs(lift.adjusted.value) < 0.03
         assert lift.relative is not None and abs(lift.relative.value) < 0.1
-        assert found.verdict == "no_effect_shown" and found.sample_ratio is not None
-        assert found.sample_ratio.passed
+        assert effect.verdict == "no_effect_shown" and effect.sample_ratio is not None
+        assert effect.sample_ratio.passed
     naive = came[arm].mean() - came[~arm].mean()
     assert naive < -0.1
     even = sound(analyse(outcomes(arm, came, stratum=np.full(n, "one")), plan()))
@@ -245,9 +245,9 @@ def test_many_small_strata_are_seldom_called_an_effect(
         arm = np.ones(len(strata), bool)
         arm[np.arange(0, len(strata), 10) + rng.integers(0, 10, len(strata) // 10)] = False
         rows = outcomes(arm, rng.random(len(strata)) < rate, share=0.1, stratum=strata)
-        found = analyse(rows, plan(looks=looks, look=looks))
-        assert found.contrasts[0].method == "Newcombe by strata"
-        called += found.verdict in ("works", "harms")
+        effect = analyse(rows, plan(looks=looks, look=looks))
+        assert effect.contrasts[0].method == "Newcombe by strata"
+        called += effect.verdict in ("works", "harms")
     assert called <= 19  # 5 % are 10; three standard deviations more are 19
 
 
@@ -266,18 +266,18 @@ def test_deciles_and_crossover() -> None:
         sent=arm | (np.arange(n) == 999),
         uplift=np.full(n, 0.02),
     )
-    found = sound(analyse(rows, plan()))
-    assert sum(d.treated + d.control for d in found.deciles) == n
-    best = found.deciles[0]
+    effect = sound(analyse(rows, plan()))
+    assert sum(d.treated + d.control for d in effect.deciles) == n
+    best = effect.deciles[0]
     assert best.decile == 1 and best.control == 0 and best.lift is None
     assert best.control_rate is None and best.treated_rate is not None
-    assert best.low_score >= found.deciles[1].high_score
-    assert found.deciles[5].lift is not None
-    assert all(d.predicted_uplift == pytest.approx(0.02) for d in found.deciles)
-    crossed = found.crossover
+    assert best.low_score >= effect.deciles[1].high_score
+    assert effect.deciles[5].lift is not None
+    assert all(d.predicted_uplift == pytest.approx(0.02) for d in effect.deciles)
+    crossed = effect.crossover
     assert crossed["control_texted_by_others"] + crossed["treated_texted_by_others"] == 20
     assert crossed["control_texted_by_this"] == int(not arm[999])
-    assert any("other campaigns" in note for note in found.notes)
+    assert any("other campaigns" in note for note in effect.notes)
 
 
 def test_explored_rows_are_left_out() -> None:
@@ -296,5 +296,5 @@ def test_few_who_do_not_return(rate: float, kind: str) -> None:
     """An adjusted interval where the smaller arm is skewed: it would err more often than it says."""
     users = np.array([1080, 120])  # 30 and 26 of the smaller arm do not return
     treated, control = (int(n) for n in np.round(users * rate))
-    found = analyse(counts((treated, 1080), (control, 120), share=0.1), plan())
-    assert found.contrasts[0].rests_on == kind
+    effect = analyse(counts((treated, 1080), (control, 120), share=0.1), plan())
+    assert effect.contrasts[0].rests_on == kind

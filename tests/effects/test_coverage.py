@@ -16,7 +16,7 @@ def test_intervals_hold_the_true_effect() -> None:
     So do those that the conclusions rest on, Newcombe's and the adjusted ones; those of amounts, where
     there are any, at least as often; and no estimate leans.
     """
-    held: dict[str, list[bool]] = {}
+    covered: dict[str, list[bool]] = {}
     errors: dict[str, list[float]] = {}
     widths: dict[str, list[float]] = {}
     for campaign in campaigns(41, 27_000, 12, texted=True):
@@ -28,14 +28,16 @@ def test_intervals_hold_the_true_effect() -> None:
             ("value", campaign.value),
             ("value_adjusted", campaign.value),
         ):
-            found = getattr(whole, name)
-            if found.low is None:  # too few who paid
+            estimate = getattr(whole, name)
+            if estimate.low is None:  # too few who paid
                 continue
-            held.setdefault(name, []).append(found.low <= truth <= found.high)
-            errors.setdefault(name, []).append((found.value - truth) / (found.high - found.low))
-            widths.setdefault(name, []).append(found.high - found.low)
-    assert len(held["absolute"]) >= 200 and len(held["value_adjusted"]) >= 190
-    for name, hits in held.items():
+            covered.setdefault(name, []).append(estimate.low <= truth <= estimate.high)
+            errors.setdefault(name, []).append(
+                (estimate.value - truth) / (estimate.high - estimate.low)
+            )
+            widths.setdefault(name, []).append(estimate.high - estimate.low)
+    assert len(covered["absolute"]) >= 200 and len(covered["value_adjusted"]) >= 190
+    for name, hits in covered.items():
         most = 0.998 if name.startswith("value") else 0.98  # amounts are told with caution
         assert 0.92 <= np.mean(hits) <= most, (name, np.mean(hits))
         assert abs(np.mean(errors[name])) < 3.5 * np.std(errors[name]) / np.sqrt(len(hits)), name

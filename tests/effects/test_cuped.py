@@ -10,8 +10,8 @@ from usergrowth_dagster.effects.cuped import ROWS_PER_COVARIATE, adjusted_estima
 from usergrowth_dagster.effects.lift import mean_difference
 
 
-def width(found: object) -> float:
-    return found.high - found.low  # type: ignore[attr-defined, no-any-return]
+def width(estimate: object) -> float:
+    return estimate.high - estimate.low  # type: ignore[attr-defined, no-any-return]
 
 
 @settings(max_examples=25, deadline=None)
@@ -23,16 +23,16 @@ def test_equals_lins_regression(seed: int, k: int) -> None:
     x = rng.normal(size=(n, k)) * [1, 10, 0.1, 5][:k] + 3
     arm = rng.random(n) < 0.6
     y = x @ rng.normal(size=k) + arm * (1 + x[:, 0]) + rng.normal(size=n) * (1 + arm)
-    found = adjusted_estimates(y, arm, x)[0]
+    estimate = adjusted_estimates(y, arm, x)[0]
     c = x - x.mean(0)
     design = sm.add_constant(np.column_stack([arm, c, c * arm[:, None]]).astype(float))
     fit = sm.OLS(y, design).fit(cov_type="HC2", use_t=True)
-    assert found.value == pytest.approx(fit.params[1])
+    assert estimate.value == pytest.approx(fit.params[1])
     slopes = c @ fit.params[2 + k :]
     extra = (slopes - slopes.mean()).var() / n
     half = fit.conf_int()[1, 1] - fit.params[1]
     expected = half * np.sqrt(1 + extra / fit.bse[1] ** 2)
-    assert width(found) / 2 == pytest.approx(expected, rel=1e-6)
+    assert width(estimate) / 2 == pytest.approx(expected, rel=1e-6)
 
 
 def test_unbiased_narrower_and_covering() -> None:
@@ -53,12 +53,12 @@ def test_unbiased_narrower_and_covering() -> None:
             luck = rng.random(n)
             came = (luck < np.where(arm, base + effect * (1 - base), base)).astype(float)
             truth = (effect * (1 - base)).mean()
-            found = adjusted_estimates(came, arm, np.column_stack([before, other]))[0]
+            estimate = adjusted_estimates(came, arm, np.column_stack([before, other]))[0]
             plain = mean_difference(came[arm], came[~arm])
-            errors.append(found.value - truth)
-            ratios.append(width(found) / width(plain))
-            assert found.low is not None and found.high is not None
-            covered += found.low <= truth <= found.high
+            errors.append(estimate.value - truth)
+            ratios.append(width(estimate) / width(plain))
+            assert estimate.low is not None and estimate.high is not None
+            covered += estimate.low <= truth <= estimate.high
         assert abs(np.mean(errors)) < 3.5 * np.std(errors) / np.sqrt(250)
         assert np.mean(ratios) < worth
         assert 0.92 * 250 <= covered <= 0.985 * 250
@@ -67,7 +67,7 @@ def test_unbiased_narrower_and_covering() -> None:
 def test_different_chances() -> None:
     """Weights dropped on the way: users with a greater chance count as often as the others."""
     rng = np.random.default_rng(12)
-    found = []
+    estimates = []
     for _ in range(200):
         busy = rng.random(1000) < 0.5
         chance = np.where(busy, 0.9, 0.5)
@@ -75,9 +75,9 @@ def test_different_chances() -> None:
         effect = np.where(busy, 0.2, 0.0)
         came = (rng.random(1000) < 0.3 + effect * arm).astype(float)
         noise = rng.normal(size=(1000, 1))  # says nothing of who is busy
-        own = np.where(arm, chance, 1 - chance)
-        found.append(adjusted_estimates(came, arm, noise, own)[0].value)
-    assert np.mean(found) == pytest.approx(0.1, abs=0.01)
+        chances = np.where(arm, chance, 1 - chance)
+        estimates.append(adjusted_estimates(came, arm, noise, chances)[0].value)
+    assert np.mean(estimates) == pytest.approx(0.1, abs=0.01)
 
 
 def test_useless_covariates_are_left_out() -> None:
@@ -91,8 +91,8 @@ def test_useless_covariates_are_left_out() -> None:
     nothing = np.column_stack(
         [np.zeros(n), np.full(n, 7.0), arm * 1.0, arm * x, np.full(n, np.nan)]
     )
-    found = adjusted_estimates(y, arm, nothing)[0]
-    assert (found.value, found.low) == (plain.value, plain.low)
+    estimate = adjusted_estimates(y, arm, nothing)[0]
+    assert (estimate.value, estimate.low) == (plain.value, plain.low)
     once = adjusted_estimates(y, arm, x[:, None])[0]
     twice = adjusted_estimates(y, arm, np.column_stack([np.zeros(n), x, 2 * x + 1]))[0]
     assert (once.value, once.high) == pytest.approx((twice.value, twice.high))
@@ -104,17 +104,17 @@ def test_small_arms(control: int) -> None:
     rng = np.random.default_rng(control)
     arm = np.arange(100 + control) < 100
     y, x = rng.random(100 + control), rng.normal(size=(100 + control, 4))
-    found = adjusted_estimates(y, arm, x)[0]
+    estimate = adjusted_estimates(y, arm, x)[0]
     plain = mean_difference(y[arm], y[~arm])
     if control < ROWS_PER_COVARIATE:
-        assert found == plain
+        assert estimate == plain
     else:
-        assert found.low is not None and plain.low is not None
-        assert width(found) > 0.5 * width(plain)
+        assert estimate.low is not None and plain.low is not None
+        assert width(estimate) > 0.5 * width(plain)
 
 
 def test_nobody_returned_at_all() -> None:
     """A perfect fit taken for certainty."""
     arm = np.arange(100) < 50
-    found = adjusted_estimates(np.zeros(100), arm, np.arange(100.0)[:, None])[0]
-    assert found.value == pytest.approx(0) and found.low is None
+    estimate = adjusted_estimates(np.zeros(100), arm, np.arange(100.0)[:, None])[0]
+    assert estimate.value == pytest.approx(0) and estimate.low is None

@@ -23,13 +23,13 @@ def test_an_effect_becomes_none() -> None:
     """A lift, returns or a profit of people who were never texted is forwarded as a result."""
     effect = as_dry_run(works())
     assert effect.sentence.startswith("Dry run: nobody was texted.")
-    page, told = render_page(effect, BASIS), json.loads(render_json(effect, BASIS))
+    page, document = render_page(effect, BASIS), json.loads(render_json(effect, BASIS))
     assert "<h1>Dry run: nobody was texted</h1>" in page
     assert "Returns the texts brought" not in page and "Profit" not in page
     for key in ("contrasts", "arms", "deciles", "daily", "policies"):
-        assert told[key] == [], key
-    assert told["money"]["profit"] is None and told["cost_in_all"] == 0
-    assert "returned" not in told["funnel"]["steps"]
+        assert document[key] == [], key
+    assert document["money"]["profit"] is None and document["cost_in_all"] == 0
+    assert "returned" not in document["funnel"]["steps"]
     names = [name for name, *_ in figure_rows(effect)]
     assert not [name for name in names if "lift" in name or "profit" in name or "back" in name]
 
@@ -37,14 +37,14 @@ def test_an_effect_becomes_none() -> None:
 def test_a_task_that_went_to_the_file_gateway(world: World, tmp_path: Path, here: None) -> None:
     """The default gateway texts nobody, and its report measures the texts all the same."""
     home = copy_home(world.decided, tmp_path / "home")
-    found: dict[bool, dict[str, Any]] = {}
+    documents: dict[bool, dict[str, Any]] = {}
     for simulated in (True, False):
         project = Project(load_settings(home, simulated_people=simulated))
         done = report_task(project, task(project.store, "comeback"))
-        found[simulated] = json.loads(done.data.read_text(encoding="utf-8"))
-        assert done.effect.verdict == found[simulated]["verdict"]
+        documents[simulated] = json.loads(done.data.read_text(encoding="utf-8"))
+        assert done.effect.verdict == documents[simulated]["verdict"]
         project.store.close()
-    assert found[True]["verdict"] != "dry_run" and found[True]["arms"]
-    assert found[False]["verdict"] == "dry_run" and found[False]["arms"] == []
-    sentence = found[False]["sentence"]
+    assert documents[True]["verdict"] != "dry_run" and documents[True]["arms"]
+    assert documents[False]["verdict"] == "dry_run" and documents[False]["arms"] == []
+    sentence = documents[False]["sentence"]
     assert re.match(r"Dry run: nobody was texted\. [1-9]\d* texts were written to files", sentence)

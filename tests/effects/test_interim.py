@@ -104,6 +104,6 @@ def test_the_level_of_two_analyses_is_that_of_their_boundaries(level: float) -> 
     odds = [20.5 / 80.5, 50.5 / 50.5]  # with half a return more on both sides
     for number in (1, 2):
         c = boundaries([0.5, 1.0][:number], odds[:number], 1 - level)[-1]
-        found = level_of_analysis(number, 2, 28, days, level)
-        assert found == pytest.approx(stats.chi2.cdf(c**2, 1), abs=1e-9)
+        actual = level_of_analysis(number, 2, 28, days, level)
+        assert actual == pytest.approx(stats.chi2.cdf(c**2, 1), abs=1e-9)
     assert level_of_analysis(1, 1, 28, days, level) == level

@@ -80,9 +80,9 @@ def test_newcombe_table() -> None:
         (Counts(0, 10, 0, 20), -0.1611, 0.2775),
         (Counts(10, 10, 0, 10), 0.6075, 1.0),
     ]:
-        found = rate_difference(counts)
-        assert found.low == pytest.approx(low, abs=5e-5)
-        assert found.high == pytest.approx(high, abs=5e-5)
+        estimate = rate_difference(counts)
+        assert estimate.low == pytest.approx(low, abs=5e-5)
+        assert estimate.high == pytest.approx(high, abs=5e-5)
 
 
 @settings(max_examples=40, deadline=None)
@@ -115,13 +115,13 @@ def test_different_chances_are_weighed() -> None:
         arm = rng.random(1500) < chance
         rate = np.where(busy, 0.6, 0.1) + 0.05 * arm
         came = (rng.random(1500) < rate).astype(float)
-        own = np.where(arm, chance, 1 - chance)
-        found = weighted_difference(came, arm, own)
+        chances = np.where(arm, chance, 1 - chance)
+        estimate = weighted_difference(came, arm, chances)
         naive.append(came[arm].mean() - came[~arm].mean())
-        weighed.append(found.value)
-        assert found.low is not None and found.high is not None
-        covered += found.low <= 0.05 <= found.high
-        change = weighted_change(came, arm, own)
+        weighed.append(estimate.value)
+        assert estimate.low is not None and estimate.high is not None
+        covered += estimate.low <= 0.05 <= estimate.high
+        change = weighted_change(came, arm, chances)
         assert change is not None and change.low is not None and change.low < change.value
     assert abs(np.mean(weighed) - 0.05) < 0.006 < abs(np.mean(naive) - 0.05)
     assert covered >= 0.92 * 300
@@ -132,17 +132,17 @@ def test_equal_chances_need_no_weights() -> None:
     rng = np.random.default_rng(2)
     arm = rng.random(400) < 0.8
     came = (rng.random(400) < 0.3).astype(float)
-    found = weighted_difference(came, arm, np.where(arm, 0.8, 0.2))
+    estimate = weighted_difference(came, arm, np.where(arm, 0.8, 0.2))
     plain = mean_difference(came[arm], came[~arm])
-    assert found.value == pytest.approx(plain.value)
-    assert found.high == pytest.approx(plain.high, abs=0.002)
+    assert estimate.value == pytest.approx(plain.value)
+    assert estimate.high == pytest.approx(plain.high, abs=0.002)
 
 
 def test_strata_cover_and_one_stratum_is_newcombe() -> None:
     """A stratified interval that is too narrow, or differs from the plain one where there is one."""
     one = Counts(30, 100, 4, 20)
-    found, plain = stratified_difference([one]), rate_difference(one)
-    assert (found.low, found.high) == pytest.approx((plain.low, plain.high))
+    estimate, plain = stratified_difference([one]), rate_difference(one)
+    assert (estimate.low, estimate.high) == pytest.approx((plain.low, plain.high))
     rng = np.random.default_rng(3)
     rates, users = np.array([0.05, 0.3, 0.8]), [(90, 30), (180, 60), (60, 20)]
     weights = np.array([sum(pair) for pair in users]) / 440
@@ -153,9 +153,9 @@ def test_strata_cover_and_one_stratum_is_newcombe() -> None:
             Counts(int(rng.binomial(m, p + 0.1)), m, int(rng.binomial(n, p)), n)
             for p, (m, n) in zip(rates, users, strict=True)
         ]
-        found = stratified_difference(strata)
-        assert found.low is not None and found.high is not None
-        covered += found.low <= truth <= found.high
+        estimate = stratified_difference(strata)
+        assert estimate.low is not None and estimate.high is not None
+        covered += estimate.low <= truth <= estimate.high
         whole = Counts(
             sum(s.treated_returns for s in strata),
             330,
@@ -164,7 +164,7 @@ def test_strata_cover_and_one_stratum_is_newcombe() -> None:
         )
         plain = rate_difference(whole)
         assert plain.low is not None and plain.high is not None
-        narrower += (found.high - found.low) < (plain.high - plain.low)
+        narrower += (estimate.high - estimate.low) < (plain.high - plain.low)
     assert 0.93 * 1500 <= covered <= 0.98 * 1500
     assert narrower > 1400
 
@@ -190,10 +190,10 @@ def test_small_strata(strata: list[tuple[int, int]], rates: tuple[float, float])
             Counts(int(rng.binomial(m, p)), m, int(rng.binomial(n, p)), n)
             for (m, n), p in zip(strata, np.linspace(*rates, len(strata)), strict=True)
         ]
-        found = stratified_difference(drawn)
-        assert found.low is not None and found.high is not None
-        missed += not found.low <= 0 <= found.high
-        assert found.p_value is not None and 0 <= found.p_value <= 1
+        estimate = stratified_difference(drawn)
+        assert estimate.low is not None and estimate.high is not None
+        missed += not estimate.low <= 0 <= estimate.high
+        assert estimate.p_value is not None and 0 <= estimate.p_value <= 1
     assert 0.02 * rounds <= missed <= 0.068 * rounds
 
 
@@ -202,10 +202,10 @@ def test_strata_of_all_or_nobody() -> None:
     for came in (0, 1):
         sizes = [(3, 1), (7, 2), (11, 3), (1, 1)] * 7
         strata = [Counts(came * m, m, came * n, n) for m, n in sizes]
-        found = stratified_difference(strata)
-        assert found.value == pytest.approx(0) and found.p_value == 1.0
-        assert found.low is not None and found.low < -0.01
-        assert found.high is not None and found.high > 0.01
+        estimate = stratified_difference(strata)
+        assert estimate.value == pytest.approx(0) and estimate.p_value == 1.0
+        assert estimate.low is not None and estimate.low < -0.01
+        assert estimate.high is not None and estimate.high > 0.01
 
 
 def test_effect_on_those_reached() -> None:
@@ -218,9 +218,9 @@ def test_effect_on_those_reached() -> None:
         at_home = rng.random(n) < 0.6  # the text reaches these, who come more often anyhow
         reached = (arm & at_home).astype(float)
         came = (rng.random(n) < 0.1 + 0.3 * at_home + 0.08 * reached).astype(float)
-        found = effect_on_reached(came, arm, reached)
-        assert found is not None and found.low is not None and found.high is not None
-        covered += found.low <= 0.08 <= found.high
+        estimate = effect_on_reached(came, arm, reached)
+        assert estimate is not None and estimate.low is not None and estimate.high is not None
+        covered += estimate.low <= 0.08 <= estimate.high
         naive.append(came[reached > 0].mean() - came[~arm].mean())
     assert 0.92 * 300 <= covered <= 0.985 * 300
     assert np.mean(naive) > 0.15
@@ -231,6 +231,6 @@ def test_effect_on_those_reached() -> None:
 @pytest.mark.parametrize("counts", [Counts(0, 1, 0, 1), Counts(1, 1, 0, 1), Counts(5, 5, 5, 5)])
 def test_one_user(counts: Counts) -> None:
     """A division by zero, or an interval that says more than one user can tell."""
-    found = rate_difference(counts)
-    assert found.low is not None and found.high is not None and found.low < 0.3
-    assert all(math.isfinite(v) for v in (found.value, found.low, found.high))
+    estimate = rate_difference(counts)
+    assert estimate.low is not None and estimate.high is not None and estimate.low < 0.3
+    assert all(math.isfinite(v) for v in (estimate.value, estimate.low, estimate.high))

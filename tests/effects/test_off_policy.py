@@ -41,22 +41,22 @@ def repeat(policy_of: object, change: object = None) -> dict[str, np.ndarray]:
     """Over many campaigns, each estimate less the truth, and whether its interval holds it."""
     rng = np.random.default_rng(7)
     errors: dict[str, list[float]] = {"ips": [], "snips": [], "dr": []}
-    held: dict[str, list[float]] = {name: [] for name in errors}
+    covered: dict[str, list[float]] = {name: [] for name in errors}
     width: dict[str, list[float]] = {name: [] for name in errors}
     for _ in range(ROUNDS):
         logged, score, lift = campaign(rng)
         policy = policy_of(score)  # type: ignore[operator]
         truth = float((policy * lift).sum())
-        found = gain(change(logged) if change else logged, policy)  # type: ignore[operator]
-        assert found.refused is None
+        answer = gain(change(logged) if change else logged, policy)  # type: ignore[operator]
+        assert answer.refused is None
         for name, values in errors.items():
-            estimate = getattr(found, name)
+            estimate = getattr(answer, name)
             values.append(estimate.value - truth)
-            held[name].append(estimate.low <= truth <= estimate.high)
+            covered[name].append(estimate.low <= truth <= estimate.high)
             width[name].append(estimate.high - estimate.low)
     return (
         {name: np.array(values) for name, values in errors.items()}
-        | {f"{name}_held": np.array(values) for name, values in held.items()}
+        | {f"{name}_held": np.array(values) for name, values in covered.items()}
         | {f"{name}_width": np.array(values) for name, values in width.items()}
     )
 
@@ -68,11 +68,14 @@ def biased(errors: np.ndarray) -> bool:
 
 def test_answers_are_unbiased_and_their_intervals_cover() -> None:
     """A lower threshold is judged by those above the old one, or its interval is too narrow."""
-    found = repeat(lambda score: (score > 0.3).astype(float))
+    repeated = repeat(lambda score: (score > 0.3).astype(float))
     for name in ("ips", "snips", "dr"):
-        assert not biased(found[name]), name
-        assert 0.925 <= found[f"{name}_held"].mean() <= 0.98, (name, found[f"{name}_held"].mean())
-    assert found["dr_width"].mean() < 0.95 * found["ips_width"].mean()
+        assert not biased(repeated[name]), name
+        assert 0.925 <= repeated[f"{name}_held"].mean() <= 0.98, (
+            name,
+            repeated[f"{name}_held"].mean(),
+        )
+    assert repeated["dr_width"].mean() < 0.95 * repeated["ips_width"].mean()
 
 
 def test_doubly_robust_needs_only_one_of_both_to_be_right() -> None:
@@ -89,28 +92,28 @@ def test_doubly_robust_needs_only_one_of_both_to_be_right() -> None:
         return (score > 0.3).astype(float)
 
     assert not biased(repeat(policy, blind)["dr"])
-    found = repeat(policy, wrong)
-    assert biased(found["ips"]) and biased(found["snips"])
-    assert abs(found["dr"].mean()) < 0.05 * abs(found["ips"].mean())
+    repeated = repeat(policy, wrong)
+    assert biased(repeated["ips"]) and biased(repeated["snips"])
+    assert abs(repeated["dr"].mean()) < 0.05 * abs(repeated["ips"].mean())
 
 
 def test_two_policies_side_by_side() -> None:
     """People whom both treat alike widen the interval of the difference, or a loss is a gain."""
     rng = np.random.default_rng(3)
-    errors, held = [], []
+    errors, covered = [], []
     for _ in range(ROUNDS):
         logged, score, lift = campaign(rng)
         low, used = (score < 0.4).astype(float), (score > CUT).astype(float)
         truth = float(((low - used) * lift).sum())
-        found = gain(logged, low, used)
-        assert found.dr is not None and found.dr.low is not None and found.dr.high is not None
-        assert found.snips is not None
-        errors.append(found.dr.value - truth)
-        held.append(found.dr.low <= truth <= found.dr.high)
+        answer = gain(logged, low, used)
+        assert answer.dr is not None and answer.dr.low is not None and answer.dr.high is not None
+        assert answer.snips is not None
+        errors.append(answer.dr.value - truth)
+        covered.append(answer.dr.low <= truth <= answer.dr.high)
         mirrored = gain(logged, used, low)
-        assert mirrored.dr is not None and mirrored.dr.value == pytest.approx(-found.dr.value)
+        assert mirrored.dr is not None and mirrored.dr.value == pytest.approx(-answer.dr.value)
     assert not biased(np.array(errors))
-    assert 0.92 <= np.mean(held) <= 0.985
+    assert 0.92 <= np.mean(covered) <= 0.985
     same = gain(logged, used, used)
     assert (same.rows, same.dr.value, same.dr.low) == (0, 0.0, 0.0)  # type: ignore[union-attr]
 
@@ -125,11 +128,11 @@ def test_no_answer_where_the_log_has_none() -> None:
         texted=np.where(below, False, logged.texted),
     )
     lower = (score > 0.3).astype(float)
-    found = gain(unexplored, lower)
+    answer = gain(unexplored, lower)
     newly = int(((score > 0.3) & below).sum())
-    assert found.refused is not None and found.refused.startswith(f"{newly:,} of the ")
-    assert "selection.explore" in found.refused
-    assert (found.ips, found.snips, found.dr) == (None, None, None)
+    assert answer.refused is not None and answer.refused.startswith(f"{newly:,} of the ")
+    assert "selection.explore" in answer.refused
+    assert (answer.ips, answer.snips, answer.dr) == (None, None, None)
     assert gain(unexplored, (score > 0.7).astype(float)).refused is None
 
     certain = replace(logged, chance=np.where(below, logged.chance, 1.0))
@@ -141,13 +144,13 @@ def test_no_answer_where_the_log_has_none() -> None:
 def test_no_answer_from_too_few() -> None:
     """A handful of explored people decides over a policy, with an interval that looks sure."""
     logged, score, _ = campaign(np.random.default_rng(2), people=300)
-    found = gain(logged, (score > 0.3).astype(float))
-    assert found.refused is not None and found.effective_rows < MIN_EFFECTIVE
-    assert "are worth" in found.refused and "selection.explore" in found.refused
+    answer = gain(logged, (score > 0.3).astype(float))
+    assert answer.refused is not None and answer.effective_rows < MIN_EFFECTIVE
+    assert "are worth" in answer.refused and "selection.explore" in answer.refused
     many, score, _ = campaign(np.random.default_rng(2), people=3000)
     nobody = replace(many, outcome=np.where(many.texted, many.outcome, 0.0))
-    told = gain(nobody, (score > CUT).astype(float)).refused
-    assert told is not None and "of those who were not texted, 0 returned" in told
+    refusal = gain(nobody, (score > CUT).astype(float)).refused
+    assert refusal is not None and "of those who were not texted, 0 returned" in refusal
 
 
 def test_profit_of_few_payers_has_no_interval() -> None:
@@ -159,11 +162,11 @@ def test_profit_of_few_payers_has_no_interval() -> None:
             logged, score, _ = campaign(rng, people)
             paid = rng.uniform(size=people) < rate
             money = replace(logged, outcome=paid * rng.lognormal(3, 0.8, people), amounts=True)
-            found = gain(money, (score > 0.3).astype(float))
-            assert found.refused is None and found.dr is not None
-            assert (found.dr.low is not None) == some
-            if found.dr.low is not None and found.dr.high is not None:
-                shown, missed = shown + 1, missed + (not found.dr.low <= 0 <= found.dr.high)
+            answer = gain(money, (score > 0.3).astype(float))
+            assert answer.refused is None and answer.dr is not None
+            assert (answer.dr.low is not None) == some
+            if answer.dr.low is not None and answer.dr.high is not None:
+                shown, missed = shown + 1, missed + (not answer.dr.low <= 0 <= answer.dr.high)
     assert shown == 120 and missed <= 14  # of 6; three standard deviations more are 13
     returns = gain(replace(money, outcome=paid * 2.0, amounts=False), (score > 0.3).astype(float))
     assert returns.dr is not None and returns.dr.low is not None
@@ -211,8 +214,8 @@ def test_rows_of_one_person_are_not_independent() -> None:
     repeated = gain(again, np.tile(policy, 4), expected=expected)
 
     def widths(answer: Answer) -> list[float]:
-        found = (answer.ips, answer.snips, answer.dr)
-        return [e.high - e.low for e in found]  # type: ignore[union-attr,operator]
+        estimates = (answer.ips, answer.snips, answer.dr)
+        return [e.high - e.low for e in estimates]  # type: ignore[union-attr,operator]
 
     assert widths(repeated) == pytest.approx([4 * width for width in widths(once)], rel=0.02)
 
@@ -220,7 +223,7 @@ def test_rows_of_one_person_are_not_independent() -> None:
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=50), st.floats(0.1, 10))
 def test_effective_rows(weights: list[float], scale: float) -> None:
     """The effective rows are more than the rows, or depend on the unit of the weights."""
-    found = effective_rows(np.array(weights))
-    assert 1 - 1e-9 <= found <= len(weights) + 1e-9
-    assert effective_rows(scale * np.array(weights)) == pytest.approx(found)
+    effective = effective_rows(np.array(weights))
+    assert 1 - 1e-9 <= effective <= len(weights) + 1e-9
+    assert effective_rows(scale * np.array(weights)) == pytest.approx(effective)
     assert effective_rows(np.ones(len(weights))) == pytest.approx(len(weights))

@@ -38,7 +38,7 @@ def build(
     window: Window,
     decisions: list[dict[str, Any]],
     behaviors: list[tuple[Any, ...]],
-    own: list[tuple[Any, ...]] = (),  # type: ignore[assignment]
+    own_texts: list[tuple[Any, ...]] = (),  # type: ignore[assignment]
     others: list[tuple[Any, ...]] = (),  # type: ignore[assignment]
 ) -> list[dict[str, Any]]:
     """Outcomes of decisions by row; behavior is (day, user, kind, item, events, pay)."""
@@ -62,7 +62,7 @@ def build(
             f"insert into stg_behavior values (?, ?, ?, ?, ?, {amounts})",
             [ds, user, kind, item, events],
         )
-    for row in own:
+    for row in own_texts:
         engine.run("insert into own_texts values (?, ?, ?, ?, ?, ?, ?)", list(row))
     for row in others:
         engine.run("insert into other_texts values (?, ?)", list(row))
@@ -85,8 +85,8 @@ def test_edges_of_the_windows(settings: Settings) -> None:
     rows = [{"user_id": f"u{number}"} for number in wanted]
     lives = [(day(number), f"u{number}", "buy", "i", 2.0, 3.0) for number in wanted]
     with open_engine(settings) as engine:
-        found = build(engine, Window(D, 28, amount="pay", until=day(40)), rows, lives)
-        for row, (number, where) in zip(found, wanted.items(), strict=True):
+        outcomes = build(engine, Window(D, 28, amount="pay", until=day(40)), rows, lives)
+        for row, (number, where) in zip(outcomes, wanted.items(), strict=True):
             assert row["returned"] == (where == "in"), number
             assert row["days_to_return"] == (number if where == "in" else None)
             assert row["amount"] == (3.0 if where == "in" else 0.0)
@@ -163,15 +163,15 @@ def test_against_a_plain_reference(settings: Settings, seed: int) -> None:
         pre_days=12,
         until=day(rng.choice([4, 10, 30])),
     )
-    own = [
+    own_texts = [
         ("u1", "delivered", None, 2, 0.1, True, True),
         ("u2", "planned", None, 0, 0.0, False, False),
     ]
     others = [("u1", 3), ("u3", 1)]
     with open_engine(settings) as engine:
-        found = build(engine, window, rows, lives, own, others)
+        outcomes = build(engine, window, rows, lives, own_texts, others)
     last = min(day(10), window.until or D)
-    for row, decided in zip(found, rows, strict=True):
+    for row, decided in zip(outcomes, rows, strict=True):
         mine = [b for b in lives if b[1] == decided["user_id"]]
         after = [b for b in mine if D < b[0] <= last]
         before = [b for b in mine if day(-12) <= b[0] < D]
@@ -194,6 +194,6 @@ def test_against_a_plain_reference(settings: Settings, seed: int) -> None:
             (True, 0.1, 2) if texted else (False, 0, 0)
         )
         assert row["other_texts"] == (dict(others).get(decided["user_id"], 0) if drawn else 0)
-    chosen = sorted((r for r in found if r["decile"]), key=lambda r: -r["score"])
+    chosen = sorted((r for r in outcomes if r["decile"]), key=lambda r: -r["score"])
     assert len(chosen) == sum(r["arm"] != "none" for r in rows)
     assert [r["decile"] for r in chosen] == sorted(r["decile"] for r in chosen)

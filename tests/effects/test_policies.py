@@ -121,10 +121,10 @@ def test_a_used_budget_is_asked_like_any_other(engine: Engine) -> None:
     people = People(engine, "outcomes", "t", D)
     assert (people.chosen * people.cost).sum() > 60
     options = usual_options(people, used, WORTH)
-    found = policy_values(people, [options[0], named(used, WORTH)], WORTH)
-    assert found[0].value.texted == found[1].value.texted
-    assert 49 < found[0].value.cost <= 50
-    beyond = found[1].beyond_used.dr
+    values = policy_values(people, [options[0], named(used, WORTH)], WORTH)
+    assert values[0].value.texted == values[1].value.texted
+    assert 49 < values[0].value.cost <= 50
+    beyond = values[1].beyond_used.dr
     assert beyond is not None and beyond.value == pytest.approx(0)
     for option in options[:-1]:
         if isinstance(option.policy, TopN | Budget):
@@ -169,10 +169,10 @@ def test_refusals_name_their_reason(engine: Engine) -> None:
     bind_outcomes(engine, log, np.random.default_rng(4).uniform(size=PEOPLE) < 0.3)
     people = People(engine, "outcomes", "t", D)
     lower, higher = (named(Threshold(threshold=t), WORTH) for t in (0.3, 0.7))
-    found = policy_values(people, [lower, higher, Option("all", everybody=True)], WORTH)
-    assert [one.value.refused is None for one in found] == [False, True, False]
-    assert "had no chance of being texted" in str(found[0].value.refused)
-    assert found[0].value.profit is None and found[0].value.cost > 0
+    values = policy_values(people, [lower, higher, Option("all", everybody=True)], WORTH)
+    assert [one.value.refused is None for one in values] == [False, True, False]
+    assert "had no chance of being texted" in str(values[0].value.refused)
+    assert values[0].value.profit is None and values[0].value.cost > 0
     (blocked,) = policy_values(people, [higher], WORTH, blocked="the window is open")
     assert blocked.value.refused == "the window is open"
     assert (blocked.value.returns, blocked.value.profit, blocked.beyond_used.dr) == (None,) * 3

@@ -58,10 +58,10 @@ def test_reports_hold_nobody(home: Path) -> None:
     users = {str(row[0]) for row in rows(home, "population", columns="user_id")}
     phones = {str(row[0])[1:].encode() for row in rows(home, "population", columns="phone")}
     for name in ("care", "comeback"):
-        found = report_task(project, task(project.store, name))
-        check(found.effect.funnel)
-        assert found.effect.funnel.steps["uploaded"] == 500
-        for path in (found.page, found.data):
+        report = report_task(project, task(project.store, name))
+        check(report.effect.funnel)
+        assert report.effect.funnel.steps["uploaded"] == 500
+        for path in (report.page, report.data):
             text = path.read_text(encoding="utf-8")
             assert not [user for user in users if user in text]
             assert not phones.intersection(PHONE.findall(text.encode()))
@@ -80,39 +80,39 @@ def test_reports_hold_nobody(home: Path) -> None:
 def test_figures_are_those_of_the_tables(home: Path) -> None:
     """The page counts other people than the decision, the ledger and the outcomes hold."""
     project = Project(load_settings(home))
-    found = report_task(project, task(project.store, "comeback"))
-    told = json.loads(found.data.read_text(encoding="utf-8"))
+    report = report_task(project, task(project.store, "comeback"))
+    document = json.loads(report.data.read_text(encoding="utf-8"))
     mine = "task_id = 'comeback'"
     outcomes = dict(rows(home, "decisions", f"{mine} group by 1", columns="outcome, count(*)"))
-    steps = told["funnel"]["steps"]
+    steps = document["funnel"]["steps"]
     assert steps["chosen"] == steps["sent"] == outcomes["selected"]
     ((returned,),) = rows(
         home, "outcomes", f"{mine} and arm = 'treatment' and returned", columns="count(*)"
     )
-    assert steps["returned"] == returned == told["arms"][0]["returned"] > 0
-    lost = {entry["reason"]: entry["rows"] for entry in told["funnel"]["losses"]}
+    assert steps["returned"] == returned == document["arms"][0]["returned"] > 0
+    lost = {entry["reason"]: entry["rows"] for entry in document["funnel"]["losses"]}
     assert lost["below_threshold"] == outcomes["below_threshold"]
     assert lost["holdout"] + lost.get("global_holdout", 0) == outcomes["holdout"]
-    assert told["decided"]["Model"] == "winback version 1"
-    assert "score is above 0.3" in told["decided"]["Chosen"]
-    assert "dry run" in told["decided"]["Sent through"]  # or a reader takes "sent" for arrived
-    assert told["verdict"] in ("works", "no_effect_shown")
+    assert document["decided"]["Model"] == "winback version 1"
+    assert "score is above 0.3" in document["decided"]["Chosen"]
+    assert "dry run" in document["decided"]["Sent through"]  # or a reader takes "sent" for arrived
+    assert document["verdict"] in ("works", "no_effect_shown")
     care = json.loads(report_task(project, task(project.store, "care")).data.read_text())
     assert care["verdict"] == "not_yet" and care["contrasts"] == []
 
 
 def test_command(home: Path, tmp_path: Path) -> None:
     """The command does not say where the page is, or answers a mistake with a traceback."""
-    told = succeeded(cli(home, "report", "--campaign", "comeback", "--date", str(D)))
+    printed = succeeded(cli(home, "report", "--campaign", "comeback", "--date", str(D)))
     page = home / "reports" / "comeback.html"
     effect = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
-    assert effect["sentence"] in told and str(page) in told
-    assert "score not above the threshold" in told
-    assert not PHONE.findall(told.encode())
+    assert effect["sentence"] in printed and str(page) in printed
+    assert "score not above the threshold" in printed
+    assert not PHONE.findall(printed.encode())
     period = ("--from", str(D), "--to", str(D))
-    told = succeeded(cli(home, "report", *period))
+    printed = succeeded(cli(home, "report", *period))
     page = home / "reports" / f"all_{D:%Y%m%d}_{D:%Y%m%d}.html"
-    assert str(page) in told and "whom no campaign texts" in page.read_text(encoding="utf-8")
+    assert str(page) in printed and "whom no campaign texts" in page.read_text(encoding="utf-8")
     assert "name nothing else" in errors(cli(home, "report", "care", *period))[0]
     assert "no task is called 'nobody'" in errors(cli(home, "report", "nobody"))[0]
 
@@ -120,10 +120,10 @@ def test_command(home: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("uneven", [False, True])
 def test_asset_and_checks(home: Path, tmp_path: Path, uneven: bool) -> None:
     """An uneven split passes in Dagster, or the asset's metadata lacks what the page says."""
-    own = copy_home(home, tmp_path / "home")
+    copied = copy_home(home, tmp_path / "home")
     if uneven:
-        _lose_controls(own)
-    definitions = build_definitions(str(own))
+        _lose_controls(copied)
+    definitions = build_definitions(str(copied))
     with dg.DagsterInstance.ephemeral() as instance:
         done = definitions.resolve_job_def(MEASURE).execute_in_process(
             instance=instance,
@@ -131,20 +131,22 @@ def test_asset_and_checks(home: Path, tmp_path: Path, uneven: bool) -> None:
             run_config={"ops": {"effects": {"config": {"when": "always"}}}},
         )
     assert JOB_CONFIG[MEASURE]["ops"]["effects"]["config"]["when"] == "gained"
-    found = done.asset_materializations_for_node("effects")[0].metadata
+    metadata = done.asset_materializations_for_node("effects")[0].metadata
     checks = {c.check_name: c for c in done.get_asset_check_evaluations()}
     assert set(checks) == {"every_task_was_measured", "sample_ratio", "arms_are_kept_apart"}
     assert checks["every_task_was_measured"].passed
     assert checks["sample_ratio"].passed is not uneven
     assert checks["sample_ratio"].severity is dg.AssetCheckSeverity.ERROR
-    assert found["tasks"].value == 2 and found["dagster/row_count"].value > 300
-    assert str(found["comeback: report"].value) == str(own / "reports" / "comeback.html")
-    told = str(found["comeback: sentence"].value)
+    assert metadata["tasks"].value == 2 and metadata["dagster/row_count"].value > 300
+    assert str(metadata["comeback: report"].value) == str(copied / "reports" / "comeback.html")
+    sentence = str(metadata["comeback: sentence"].value)
     if uneven:
-        assert "control" in told and told in str(checks["sample_ratio"].metadata["sentence"].value)
+        assert "control" in sentence and sentence in str(
+            checks["sample_ratio"].metadata["sentence"].value
+        )
     else:
-        assert "data:image/png;base64," in str(found["comeback: lift"].value)
-    page = (own / "reports" / "comeback.html").read_text(encoding="utf-8")
+        assert "data:image/png;base64," in str(metadata["comeback: lift"].value)
+    page = (copied / "reports" / "comeback.html").read_text(encoding="utf-8")
     assert ("Do not use the lift" in page) is uneven
 
 

@@ -35,8 +35,8 @@ def mixtures(draw: st.DrawFn) -> tuple[dict[str, int], list[Fate], int, int]:
     explored = draw(st.integers(0, sum(fate.rows for fate in fates)))
     decided["explored"] = explored
     decided["selected"] = sum(fate.rows for fate in fates) - explored
-    held = draw(st.integers(0, decided.get("holdout", 0)))
-    return decided, fates, draw(st.integers(0, 10_000)), held
+    held_out = draw(st.integers(0, decided.get("holdout", 0)))
+    return decided, fates, draw(st.integers(0, 10_000)), held_out
 
 
 @given(mixtures(), st.booleans(), st.booleans())
@@ -44,12 +44,12 @@ def test_every_mixture_adds_up(
     mixture: tuple[dict[str, int], list[Fate], int, int], complete: bool, landed: bool
 ) -> None:
     """A state, a reason or an outcome that no step counts: people vanish between two steps."""
-    decided, fates, unreadable, held = mixture
+    decided, fates, unreadable, held_out = mixture
     funnel = build_funnel(
         decided,
         fates,
         unreadable=unreadable,
-        held_globally=held,
+        held_globally=held_out,
         complete=complete,
         landed=landed,
     )
@@ -79,14 +79,14 @@ def test_every_mixture_adds_up(
 
 def test_unexplained_loss_is_impossible() -> None:
     """Planned 2,029,871, sent 1,396,877, and nothing explains the 632,994 not sent."""
-    told = Funnel({"planned": 2_029_871, "sent": 1_396_877}, [])
+    funnel = Funnel({"planned": 2_029_871, "sent": 1_396_877}, [])
     with pytest.raises(
         ValueError, match="planned 2,029,871, sent 1,396,877: nothing explains 632,994"
     ):
-        check(told)
-    check(replace(told, losses=[Loss("sent", "send_by_passed", 632_994)]))
+        check(funnel)
+    check(replace(funnel, losses=[Loss("sent", "send_by_passed", 632_994)]))
     with pytest.raises(ValueError, match="steps that the funnel does not have"):
-        check(replace(told, losses=[Loss("sent", "x", 632_994), Loss("delivered", "y", 1)]))
+        check(replace(funnel, losses=[Loss("sent", "x", 632_994), Loss("delivered", "y", 1)]))
     with pytest.raises(ValueError, match="100 rows were chosen, but the fate of 99 is known"):
         build_funnel({"selected": 100}, [Fate("accepted", None, True, 99)])
     with pytest.raises(ValueError, match="lost_in_space"):
@@ -104,13 +104,13 @@ def test_example_step_by_step() -> None:
         "delivered": 19_120,
         "returned": 1_840,
     }
-    told = {(loss.step, loss.reason): loss.rows for loss in FUNNEL.losses}
-    assert told["sent", "rejected"] == 40
-    assert told["sent", "in_doubt"] == 3
-    assert told["sent", "suppressed"] == 200
-    assert told["eligible", "suppressed"] == 97
-    assert told["chosen", "global_holdout"] == 380
-    assert told["delivered", "no_report"] == 350
+    losses = {(loss.step, loss.reason): loss.rows for loss in FUNNEL.losses}
+    assert losses["sent", "rejected"] == 40
+    assert losses["sent", "in_doubt"] == 3
+    assert losses["sent", "suppressed"] == 200
+    assert losses["eligible", "suppressed"] == 97
+    assert losses["chosen", "global_holdout"] == 380
+    assert losses["delivered", "no_report"] == 350
 
 
 def test_without_receipts_returns_are_of_those_sent() -> None:

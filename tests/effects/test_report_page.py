@@ -92,8 +92,8 @@ def test_pages_name_their_verdict(verdict: str, says: str) -> None:
     blocked = verdict in ("not_yet", "nothing_sent", "dry_run")
     assert ("Returns the texts brought" in text) == (verdict in ("no_effect_shown", "harms"))
     assert ("Intention to treat" in text) != blocked
-    told = json.loads(render_json(effect, BASIS))
-    assert bool(told["contrasts"]) != blocked  # the JSON is no way around it
+    document = json.loads(render_json(effect, BASIS))
+    assert bool(document["contrasts"]) != blocked  # the JSON is no way around it
     text = Reader(render_page(bare(verdict, "The one sentence"), BASIS)).text
     assert says in text and "with_emoji" in text
 
@@ -190,9 +190,9 @@ def test_an_endless_or_missing_figure_says_why() -> None:
 def test_an_uneven_split_tells_no_profit_and_rests_on_nothing() -> None:
     """A profit with its interval, or a lift to rest on, beside the word that nothing may be used."""
     effect = replace(works(), verdict="uneven_split")
-    page, told = render_page(effect, BASIS), json.loads(render_json(effect, BASIS))
+    page, document = render_page(effect, BASIS), json.loads(render_json(effect, BASIS))
     assert "conclusion rests on" not in page
-    assert told["money"]["profit"] is None
+    assert document["money"]["profit"] is None
     assert "nothing may be concluded about the lift" in page
 
 

@@ -26,9 +26,9 @@ def test_even_splits_pass() -> None:
     for _ in range(1500):
         n = int(rng.integers(20, 3000))
         chance = rng.choice([0.98, 0.9, 0.5], n)
-        found = sample_ratio(rng.random(n) < chance, chance)
-        assert found is not None
-        alarms += not found.passed
+        ratio = sample_ratio(rng.random(n) < chance, chance)
+        assert ratio is not None
+        alarms += not ratio.passed
     assert alarms <= 7  # 1.5 expected; 8 and more have a chance below 0.0003
 
 
@@ -40,16 +40,16 @@ def test_lost_users_are_seen(share: float) -> None:
     lost = rng.random(20_000) < 0.1
     for which, name in ((arm, "treatment"), (~arm, "control")):
         keep = ~(lost & which)
-        found = sample_ratio(arm[keep], chance[keep])
-        assert found is not None
+        ratio = sample_ratio(arm[keep], chance[keep])
+        assert ratio is not None
         if share == 0.5:
-            assert not found.passed and found.p_value < THRESHOLD
-        if not found.passed:
-            assert "fewer than" in found.sentence or "more than" in found.sentence
-            assert found.off in ("treatment", "control")
+            assert not ratio.passed and ratio.p_value < THRESHOLD
+        if not ratio.passed:
+            assert "fewer than" in ratio.sentence or "more than" in ratio.sentence
+            assert ratio.off in ("treatment", "control")
         counts = {"treatment": int(arm.sum()), "control": int((~arm).sum())}
-        told = sample_ratio(arm[keep], chance[keep], decided=counts)
-        assert told is not None and not told.passed and told.off == name
+        counted = sample_ratio(arm[keep], chance[keep], decided=counts)
+        assert counted is not None and not counted.passed and counted.off == name
 
 
 def test_lost_outcomes_and_doubled_rows() -> None:
@@ -61,15 +61,15 @@ def test_lost_outcomes_and_doubled_rows() -> None:
     assert whole.verdict == "no_effect_shown"
     one_less = table.slice(1)
     arm_lost = "treatment" if arm[0] else "control"
-    found = analyse(one_less, plan(decided=decided))
-    assert found.verdict == "uneven_split" and found.sample_ratio is not None
-    assert found.sample_ratio.off == arm_lost and arm_lost in found.sentence
+    effect = analyse(one_less, plan(decided=decided))
+    assert effect.verdict == "uneven_split" and effect.sample_ratio is not None
+    assert effect.sample_ratio.off == arm_lost and arm_lost in effect.sentence
     doubled = pa.concat_tables(
         [table, table.filter(table["arm"].to_numpy() == "control").slice(0, 9)]
     )
-    found = analyse(doubled, plan())
-    assert found.verdict == "uneven_split" and "9 rows of the arm control" in found.sentence
-    assert found.contrasts  # the figures stand, only nothing is concluded
+    effect = analyse(doubled, plan())
+    assert effect.verdict == "uneven_split" and "9 rows of the arm control" in effect.sentence
+    assert effect.contrasts  # the figures stand, only nothing is concluded
 
 
 def test_strata_and_texts_are_asked_by_themselves() -> None:
@@ -117,18 +117,18 @@ def test_refusals_are_named_where_they_are_the_cause() -> None:
     out = arm & (np.random.default_rng(7).random(20_000) < 0.2)
     args = (arm[~out], chance[~out])
     keys = "holdout.rotate_days: null"
-    found = sample_ratio(*args, refused=Refused(int(out.sum()), date(2026, 3, 2), keys))
-    assert found is not None and not found.passed
-    assert f"{out.sum()} people of the upload have refused" in found.sentence
-    assert "drawn on 2026-03-02" in found.sentence and keys in found.sentence
+    ratio = sample_ratio(*args, refused=Refused(int(out.sum()), date(2026, 3, 2), keys))
+    assert ratio is not None and not ratio.passed
+    assert f"{out.sum()} people of the upload have refused" in ratio.sentence
+    assert "drawn on 2026-03-02" in ratio.sentence and keys in ratio.sentence
     kept = sample_ratio(*args, refused=Refused(int(out.sum()), None, keys))
     assert kept is not None and "was drawn, and only who is texted" in kept.sentence
     for few in (Refused(0, None, keys), Refused(30, None, keys)):
-        told = sample_ratio(*args, refused=few)
-        assert told is not None and "something has added or lost people" in told.sentence
+        unnamed = sample_ratio(*args, refused=few)
+        assert unnamed is not None and "something has added or lost people" in unnamed.sentence
     short = ~arm & (np.random.default_rng(8).random(20_000) < 0.5)  # of the control group
-    told = sample_ratio(arm[~short], chance[~short], refused=Refused(5_000, None, keys))
-    assert told is not None and "something has added or lost people" in told.sentence
+    unnamed = sample_ratio(arm[~short], chance[~short], refused=Refused(5_000, None, keys))
+    assert unnamed is not None and "something has added or lost people" in unnamed.sentence
 
 
 @pytest.mark.parametrize(("rotate", "blocked"), [(7, (0, 8)), (28, (0, 40)), (None, (600, 1040))])
@@ -139,15 +139,15 @@ def test_a_year_of_weekly_campaigns(rotate: int | None, blocked: tuple[int, int]
     assert HoldoutSpec().rotate_days == 7
     rng, n, share, alarms = np.random.default_rng(1), 20_000, 0.1, 0
     for _ in range(20):
-        out, held, epoch = np.zeros(n, bool), rng.random(n) < share, ""
+        out, held_out, epoch = np.zeros(n, bool), rng.random(n) < share, ""
         for week in range(52):
             now = epoch_in_force("1", rotate, date(2026, 1, 7) + timedelta(days=7 * week))
-            held, epoch = (rng.random(n) < share, now) if now != epoch else (held, epoch)
-            left = ~held[~out]
-            found = sample_ratio(left, np.full(len(left), 1 - share))
-            assert found is not None
-            alarms += not found.passed
-            out |= ~held & (rng.random(n) < 0.01)
+            held_out, epoch = (rng.random(n) < share, now) if now != epoch else (held_out, epoch)
+            left = ~held_out[~out]
+            ratio = sample_ratio(left, np.full(len(left), 1 - share))
+            assert ratio is not None
+            alarms += not ratio.passed
+            out |= ~held_out & (rng.random(n) < 0.01)
     assert blocked[0] <= alarms <= blocked[1]
 
 
@@ -157,9 +157,9 @@ def test_two_arms_have_one_degree_of_freedom(treated: int, controls: int) -> Non
     rows = treated + controls
     share = 0.9 if treated > 2 * controls else 0.5
     arm = np.arange(rows) < treated
-    found = sample_ratio(arm, np.full(rows, share))
+    ratio = sample_ratio(arm, np.full(rows, share))
     counts = stats.chisquare([treated, controls], [rows * share, rows * (1 - share)])
-    assert found is not None and found.p_value == pytest.approx(counts.pvalue, rel=1e-9)
+    assert ratio is not None and ratio.p_value == pytest.approx(counts.pvalue, rel=1e-9)
 
 
 @pytest.mark.parametrize(("most", "passed"), [(455, True), (461, False)])
@@ -173,12 +173,12 @@ def test_three_texts_share_the_threshold(most: int, passed: bool) -> None:
     names = ["x"] * most + ["y"] * 400 + ["z"] * (800 - most) + ["x"] * 1200
     texts = np.array(names, dtype=object)
     third = np.full(2400, 1 / 3)
-    found = sample_ratio(arm, np.full(2400, 0.5), variants=texts, variant_chance=third)
+    ratio = sample_ratio(arm, np.full(2400, 0.5), variants=texts, variant_chance=third)
     least = stats.binomtest(800 - most, 1200, 1 / 3).pvalue
     assert least < THRESHOLD and passed == (3 * least >= THRESHOLD)
-    assert found is not None and found.passed == passed
+    assert ratio is not None and ratio.passed == passed
     if not passed:
-        assert found.p_value == pytest.approx(3 * least) and found.off == "variant z"
+        assert ratio.p_value == pytest.approx(3 * least) and ratio.off == "variant z"
 
 
 @pytest.mark.parametrize(
@@ -196,9 +196,9 @@ def test_refusals_are_the_cause_only_as_far_as_they_would_have_been_treated(
     """
     arm = np.arange(10_000) < 4800
     refused = Refused(users, None, "holdout.rotate_days: null", share)
-    found = sample_ratio(arm, np.full(10_000, 0.5), refused=refused)
-    assert found is not None and not found.passed
-    assert ("have refused texts" in found.sentence) == named
+    ratio = sample_ratio(arm, np.full(10_000, 0.5), refused=refused)
+    assert ratio is not None and not ratio.passed
+    assert ("have refused texts" in ratio.sentence) == named
 
 
 @pytest.mark.parametrize(
@@ -215,35 +215,35 @@ def test_the_sentence_says_which_arm_is_off_and_how(
 ) -> None:
     """A report that names the arm that is whole, or calls a loss a gain."""
     arm = np.arange(10_000) < treated
-    found = sample_ratio(arm, np.full(10_000, share))
-    assert found is not None and not found.passed
-    assert found.sentence == (
+    ratio = sample_ratio(arm, np.full(10_000, share))
+    assert ratio is not None and not ratio.passed
+    assert ratio.sentence == (
         f"{sentence} that were drawn (p < 0.001): something has added or lost people of one arm, "
         "so the arms cannot be compared"
     )
     expected = {"treatment": 10_000 - control, "control": control}
-    assert found.expected == pytest.approx(expected)
-    assert found.observed == {"treatment": treated, "control": 10_000 - treated}
+    assert ratio.expected == pytest.approx(expected)
+    assert ratio.observed == {"treatment": treated, "control": 10_000 - treated}
 
 
 def test_the_sentence_names_the_stratum() -> None:
     """Two strata that are off in opposite directions, and a report that does not say where."""
     arm = np.r_[np.arange(10_000) < 5200, np.arange(10_000) < 4700]
     strata = np.array(["a", "b"], dtype=object).repeat(10_000)
-    found = sample_ratio(arm, np.full(20_000, 0.5), strata=strata)
-    assert found is not None and found.off == "treatment (stratum b)"
-    assert found.sentence.startswith(
+    ratio = sample_ratio(arm, np.full(20_000, 0.5), strata=strata)
+    assert ratio is not None and ratio.off == "treatment (stratum b)"
+    assert ratio.sentence.startswith(
         "the arm treatment in stratum b has 4700 users, fewer than the 5000.0 that were drawn"
     )
-    assert found.p_value == pytest.approx(2 * stats.chisquare([4700, 5300]).pvalue)
+    assert ratio.p_value == pytest.approx(2 * stats.chisquare([4700, 5300]).pvalue)
 
 
 def test_an_arm_that_nobody_was_decided_for_is_not_missed() -> None:
     """A campaign without a control group whose report says that rows of it are lost."""
     everybody = np.ones(300, bool)
-    found = sample_ratio(everybody, np.ones(300), decided={"treatment": 300})
-    assert found is not None and found.passed
+    ratio = sample_ratio(everybody, np.ones(300), decided={"treatment": 300})
+    assert ratio is not None and ratio.passed
     made_up = np.arange(300) > 0
-    found = sample_ratio(made_up, np.full(300, 0.99), decided={"treatment": 299})
-    assert found is not None and found.off == "control"
-    assert found.sentence.startswith("the arm control was decided for 0 users and 1 of them are")
+    ratio = sample_ratio(made_up, np.full(300, 0.99), decided={"treatment": 299})
+    assert ratio is not None and ratio.off == "control"
+    assert ratio.sentence.startswith("the arm control was decided for 0 users and 1 of them are")

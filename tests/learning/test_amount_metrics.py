@@ -17,19 +17,19 @@ rows = st.lists(st.tuples(amounts, predictions), min_size=12, max_size=60).filte
 
 
 def figures(amount, score, **options):
-    found = evaluate_amounts(np.array(amount), {"model": np.array(score)}, **options)
-    return found.metrics["model"]
+    evaluation = evaluate_amounts(np.array(amount), {"model": np.array(score)}, **options)
+    return evaluation.metrics["model"]
 
 
 @given(rows)
 def test_figures_equal_those_of_known_libraries(pairs):
     """Guards against ties, zeros and steps that a figure of our own counts otherwise."""
     amount, score = map(np.array, zip(*pairs, strict=True))
-    found = figures(amount, score, resamples=0)
-    assert found["spearman"].value == pytest.approx(spearmanr(score, amount).statistic)
+    computed = figures(amount, score, resamples=0)
+    assert computed["spearman"].value == pytest.approx(spearmanr(score, amount).statistic)
     wanted = mean_tweedie_deviance(amount, score, power=1.5)
-    assert found["deviance"].value == pytest.approx(wanted)
-    assert found["bias"].value == pytest.approx(score.sum() / amount.sum() - 1)
+    assert computed["deviance"].value == pytest.approx(wanted)
+    assert computed["bias"].value == pytest.approx(score.sum() / amount.sum() - 1)
     some = (amount > 0).astype(float)
     if 0 < some.sum() < len(some):
         gini = figures(some, score, resamples=0)["gini"].value
@@ -41,7 +41,7 @@ def test_a_resample_is_a_sample_with_rows_repeated(pairs, seed):
     """Guards against intervals of another figure than the one they stand beside."""
     amount, score = map(np.array, zip(*pairs, strict=True))
     user = np.arange(len(amount))
-    found = evaluate_amounts(amount, {"model": score}, user, resamples=3, seed=seed)
+    evaluation = evaluate_amounts(amount, {"model": score}, user, resamples=3, seed=seed)
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, len(user), size=(3, len(user)))
     for place, sample in enumerate(drawn):
@@ -49,7 +49,7 @@ def test_a_resample_is_a_sample_with_rows_repeated(pairs, seed):
             continue
         again = figures(amount[sample], score[sample], resamples=0)
         for name in ("gini", "spearman", "bias", "deviance", "capture_20"):
-            assert found.draws["model"][name][place] == pytest.approx(again[name].value), name
+            assert evaluation.draws["model"][name][place] == pytest.approx(again[name].value), name
 
 
 def test_figures_by_hand():
@@ -72,14 +72,14 @@ def test_tenths_add_up_and_their_error_is_theirs():
     rng = np.random.default_rng(1)
     score = rng.gamma(2, 10, 1000)
     amount = rng.gamma(1, score * 1.2)
-    found = deciles(amount, score)
-    assert [one["rows"] for one in found] == [100] * 10
-    assert sum(one["real"] * 100 for one in found) == pytest.approx(amount.sum())
-    assert found[0]["predicted"] > found[-1]["predicted"]
-    error = sum(abs(one["predicted"] - one["real"]) * 100 for one in found) / amount.sum()
+    tenths = deciles(amount, score)
+    assert [one["rows"] for one in tenths] == [100] * 10
+    assert sum(one["real"] * 100 for one in tenths) == pytest.approx(amount.sum())
+    assert tenths[0]["predicted"] > tenths[-1]["predicted"]
+    error = sum(abs(one["predicted"] - one["real"]) * 100 for one in tenths) / amount.sum()
     assert figures(amount, score)["decile_error"].value == pytest.approx(error)
     top = np.sort(amount[np.argsort(-score)[:100]])
-    assert found[0]["error"] == pytest.approx(top.std() / 10)
+    assert tenths[0]["error"] == pytest.approx(top.std() / 10)
     some = np.where(score > np.median(score), amount, 0.0)
     assert np.isfinite(figures(some, score)["decile_error"].value), "half of the tenths are empty"
 
@@ -90,8 +90,8 @@ def test_an_interval_covers_the_true_figure_about_as_often_as_it_says():
     for seed in range(60):
         rng = np.random.default_rng(seed)
         score = rng.gamma(2, 10, 400)
-        found = figures(rng.gamma(1, score), score, resamples=200, seed=seed)
-        hits += found["bias"].low <= 0 <= found["bias"].high
+        evaluated = figures(rng.gamma(1, score), score, resamples=200, seed=seed)
+        hits += evaluated["bias"].low <= 0 <= evaluated["bias"].high
     assert 50 <= hits <= 60
 
 

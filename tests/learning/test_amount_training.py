@@ -55,25 +55,25 @@ def judge(engine, settings, trained, **options):
 
 def test_the_signal_is_found_with_honest_figures(world):
     """Guards against amounts that are cut to whole numbers, and a model no better than the past."""
-    _, engine, found = world
-    assert set(found.evaluation.metrics) == {"past_average", "tweedie", "two_stage"}
-    assert found.champion in ("tweedie", "two_stage")
-    assert found.evaluation.difference("gini", found.champion, "past_average").low > 0
-    assert found.evaluation.difference("deviance", found.champion, "past_average").high < 0
-    assert "beats the past average on the test slice: normalized Gini +0." in found.sentence
-    assert abs(found.metrics["bias"].value) < 0.1 and found.metrics["decile_error"].value < 0.15
-    assert next(iter(found.importance)) in ("habit_share", "recency_days")
-    own = found.models[found.champion].model.score(found.test.frame)
-    assert found.metrics["deviance"].value == pytest.approx(
-        mean_tweedie_deviance(found.test.label, own, power=1.5)
+    _, engine, trained = world
+    assert set(trained.evaluation.metrics) == {"past_average", "tweedie", "two_stage"}
+    assert trained.champion in ("tweedie", "two_stage")
+    assert trained.evaluation.difference("gini", trained.champion, "past_average").low > 0
+    assert trained.evaluation.difference("deviance", trained.champion, "past_average").high < 0
+    assert "beats the past average on the test slice: normalized Gini +0." in trained.sentence
+    assert abs(trained.metrics["bias"].value) < 0.1 and trained.metrics["decile_error"].value < 0.15
+    assert next(iter(trained.importance)) in ("habit_share", "recency_days")
+    scores = trained.models[trained.champion].model.score(trained.test.frame)
+    assert trained.metrics["deviance"].value == pytest.approx(
+        mean_tweedie_deviance(trained.test.label, scores, power=1.5)
     )
     real = engine.value(
         "select sum(amount_next_7d['pay']) from spend_training where ds in "
-        f"({', '.join(repr(str(day)) for day in found.split.test)})"
+        f"({', '.join(repr(str(day)) for day in trained.split.test)})"
     )
-    assert found.test.label.sum() == pytest.approx(float(real)), "of one key alone"
-    assert label_gap_holds(found)
-    assert set(found.figures) == {"gain", "deciles", "importance", "drift"}
+    assert trained.test.label.sum() == pytest.approx(float(real)), "of one key alone"
+    assert label_gap_holds(trained)
+    assert set(trained.figures) == {"gain", "deciles", "importance", "drift"}
 
 
 def test_rows_of_open_labels_change_nothing(world):
@@ -94,19 +94,19 @@ def test_rows_of_open_labels_change_nothing(world):
 
 def test_labels_are_no_features(world):
     """Guards against the amounts of the days to come among the features."""
-    _, _, found = world
-    columns = {feature.column for feature in found.spec.features}
+    _, _, trained = world
+    columns = {feature.column for feature in trained.spec.features}
     assert "amount_7d" in columns and not {c for c in columns if "next" in c}
 
 
 def test_every_gate_can_fail(world):
     """Guards against a gate that lets everything pass."""
-    settings, engine, found = world
-    gates = judge(engine, settings, found)
+    settings, engine, trained = world
+    gates = judge(engine, settings, trained)
     assert all(gate.passed for gate in gates.values()), gates
     few = settings.model_copy(update={"min_positives_test": 10**6})
-    assert not judge(engine, few, found)["amounts"].passed
-    assert not judge(engine, settings, found, serving={"recency_days": "VARCHAR"})[
+    assert not judge(engine, few, trained)["amounts"].passed
+    assert not judge(engine, settings, trained, serving={"recency_days": "VARCHAR"})[
         "features"
     ].passed
     engine.run(
@@ -129,15 +129,15 @@ def test_every_gate_can_fail(world):
 
 def test_a_version_scores_as_it_was_judged_and_the_next_is_held_against_it(world):
     """Guards against a saved model that predicts otherwise, and a champion nobody can replace."""
-    settings, engine, found = world
+    settings, engine, trained = world
     job = (engine, "spend_training", CONFIG, D, settings)
     made = train_and_register(*job, made_from=MADE_FROM)
     assert (made.ref.name, made.ref.status) == ("spend", "approved"), made.summary["gates"]
     loaded = load(made.ref)
-    own = found.models[found.champion].model.score(found.test.frame)
-    assert np.allclose(loaded.model.as_judged().score(found.test.frame), own)
+    scores = trained.models[trained.champion].model.score(trained.test.frame)
+    assert np.allclose(loaded.model.as_judged().score(trained.test.frame), scores)
     assert np.allclose(
-        loaded.model.score(found.test.frame), own * loaded.model.level / loaded.model.judged
+        loaded.model.score(trained.test.frame), scores * loaded.model.level / loaded.model.judged
     )
     scored = score(engine, loaded, "spend_training")
     assert scored.num_rows == 500 * 30 and min(scored.column("score").to_pylist()) >= 0
@@ -145,10 +145,10 @@ def test_a_version_scores_as_it_was_judged_and_the_next_is_held_against_it(world
     card = read_card(made.ref)
     assert "How much pay does a user" in card and "normalized Gini" in card
     before = Before(loaded, read_artifacts(made.ref)[0])
-    gate = judge(engine, settings, found, before=before)["champion"]
+    gate = judge(engine, settings, trained, before=before)["champion"]
     assert gate.passed, gate.reason
-    models = {**found.models, found.champion: found.models["past_average"]}
-    gate = judge(engine, settings, replace(found, models=models), before=before)["champion"]
+    models = {**trained.models, trained.champion: trained.models["past_average"]}
+    gate = judge(engine, settings, replace(trained, models=models), before=before)["champion"]
     assert not gate.passed and "is above that of version 1" in gate.reason
 
 
@@ -159,8 +159,8 @@ def test_everybody_spends_and_nobody_does(engine, settings):
         "create table always as select * replace (map {'pay': 5.0 + habit_share} as amount_next_7d) "
         "from spend_training"
     )
-    found = train(engine, settings, "always")
-    assert found.metrics["decile_error"].value < 0.1
+    trained = train(engine, settings, "always")
+    assert trained.metrics["decile_error"].value < 0.1
     engine.run(
         "create table never as select * replace (null::map(varchar, double) as amount_next_7d) "
         "from spend_training"

@@ -108,17 +108,17 @@ def test_a_map_never_sees_labels_that_were_open():
     raw, label, day = _drifting([0.6] * 8)
     weeks = np.unique(day)
     before = day < weeks[4]
-    held = Held(raw[before], label[before], day[before])
+    held_out = Held(raw[before], label[before], day[before])
     test = Held(raw[~before], label[~before], day[~before])
     keys = {"horizon_days": 14, "level_days": 7}
-    first = replayed(held, test, "offset", **keys)
+    first = replayed(held_out, test, "offset", **keys)
     late = test.day >= weeks[6]  # their labels are open on the last stretch's first morning
     other = replace(test, label=np.where(late, 1 - test.label, test.label))
-    again = replayed(held, other, "offset", **keys)
+    again = replayed(held_out, other, "offset", **keys)
     for way in (AGAIN, LEVEL):
         assert np.array_equal(first[way], again[way])
         assert _ece(test.label, first[way]) < 0.03 < _ece(test.label, first[RAW])
-    early = replace(held, label=1 - held.label)
+    early = replace(held_out, label=1 - held_out.label)
     assert not np.array_equal(replayed(early, test, "offset", **keys)[AGAIN], first[AGAIN])
 
 

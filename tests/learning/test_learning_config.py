@@ -39,23 +39,25 @@ def test_no_snapshot_has_a_label_open_at_the_execution_date(
     )
     first = execution_date - timedelta(days=window - lead)
     try:
-        found = snapshots(config, execution_date, first)
+        snapshot_days = snapshots(config, execution_date, first)
     except UserError:
         return
-    assert last_label_day(config, found.days) < execution_date
-    assert found.days[0] >= first
+    assert last_label_day(config, snapshot_days.days) < execution_date
+    assert snapshot_days.days[0] >= first
     step = every if algorithm == "churn" else 1
-    assert {(b - a).days for a, b in pairwise(found.days)} <= {step}
+    assert {(b - a).days for a, b in pairwise(snapshot_days.days)} <= {step}
     whole = set(snapshots(config, execution_date).days)
-    assert set(found.days) <= whole, "the first landed day must not shift the grid of snapshots"
+    assert set(snapshot_days.days) <= whole, (
+        "the first landed day must not shift the grid of snapshots"
+    )
 
 
 def test_weekly_snapshots_without_a_start_fall_on_the_same_mondays_at_every_date():
     """Guards against a rolling window that needs other snapshot days every day it runs."""
     config = TrainingConfig(algorithm="churn", window_days=60)
     for offset in range(10):
-        found = snapshots(config, date(2024, 5, 1) + timedelta(days=offset))
-        assert {day.weekday() for day in found.days} == {0}
+        snapshot_days = snapshots(config, date(2024, 5, 1) + timedelta(days=offset))
+        assert {day.weekday() for day in snapshot_days.days} == {0}
 
 
 def test_a_window_past_the_execution_date_is_clamped_and_says_so():
@@ -63,9 +65,9 @@ def test_a_window_past_the_execution_date_is_clamped_and_says_so():
     config = TrainingConfig(
         algorithm="churn", start_date=date(2024, 1, 1), end_date=date(2024, 6, 30)
     )
-    found = snapshots(config, date(2024, 3, 1))
-    assert found.days[-1] == date(2024, 2, 19)
-    assert len(found.warnings) == 1 and "2024-02-23" in found.warnings[0]
+    snapshot_days = snapshots(config, date(2024, 3, 1))
+    assert snapshot_days.days[-1] == date(2024, 2, 19)
+    assert len(snapshot_days.warnings) == 1 and "2024-02-23" in snapshot_days.warnings[0]
     with pytest.raises(UserError, match="labels are closed up to"):
         snapshots(config, date(2024, 1, 5))
 
@@ -182,24 +184,24 @@ def test_sql_labels_equal_a_plain_reference(tmp_path_factory, rows, horizon, kin
             "create table t (i integer, days_to_next integer, "
             f"days_to_return{suffix} map(varchar, integer), same_day{suffix} varchar[])"
         )
-        for i, (next_day, found, today) in enumerate(rows):
-            keys = None if found is None else list(found)
+        for i, (next_day, next_row, today) in enumerate(rows):
+            keys = None if next_row is None else list(next_row)
             engine.run(
                 "insert into t values (?, ?, case when ? then null else map(?::varchar[], ?::integer[]) end, ?)",
-                [i, next_day, found is None, keys or [], list((found or {}).values()), today],
+                [i, next_day, next_row is None, keys or [], list((next_row or {}).values()), today],
             )
         labels = ", ".join(config.label_sql() for config in (churn, back, same))
         got = engine.rows(f"select {labels} from t order by i")
-    for (next_day, found, today), (churned, returned, or_today) in zip(rows, got, strict=True):
+    for (next_day, next_row, today), (churned, returned, or_today) in zip(rows, got, strict=True):
         assert churned == (next_day is None or next_day >= horizon)
-        wanted = [d for k, d in (found or {}).items() if not kinds or k in kinds]
+        wanted = [d for k, d in (next_row or {}).items() if not kinds or k in kinds]
         assert returned == any(d <= horizon for d in wanted)
         came_today = any(not kinds or kind in kinds for kind in today or [])
         assert or_today == (returned or came_today)
 
 
 @pytest.mark.parametrize(
-    ("job", "day", "told"),
+    ("job", "day", "dates"),
     [
         (
             {"algorithm": "winback", "return_days": 28, "start_date": date(2024, 3, 10)},
@@ -219,12 +221,12 @@ def test_sql_labels_equal_a_plain_reference(tmp_path_factory, rows, horizon, kin
         ),
     ],
 )
-def test_a_window_without_closed_labels_is_told_in_the_order_of_time(job, day, told):
+def test_a_window_without_closed_labels_is_told_in_the_order_of_time(job, day, dates):
     """Guards against "no day between" a later and an earlier day, and advice that cannot help."""
     with pytest.raises(UserError) as error:
         snapshots(TrainingConfig(**job), day)
     said = str(error.value)
-    assert told in said and "no day between" not in said and "\n" not in said
+    assert dates in said and "no day between" not in said and "\n" not in said
 
 
 def test_the_advice_on_when_labels_close_is_right():
@@ -232,10 +234,10 @@ def test_the_advice_on_when_labels_close_is_right():
     job = TrainingConfig(algorithm="winback", return_days=28, start_date=date(2024, 3, 10))
     with pytest.raises(UserError) as error:
         snapshots(job, date(2024, 4, 1))
-    told = date.fromisoformat(str(error.value).rsplit(" ", 1)[1])
-    assert snapshots(job, told).days == (date(2024, 3, 10),)
+    advised = date.fromisoformat(str(error.value).rsplit(" ", 1)[1])
+    assert snapshots(job, advised).days == (date(2024, 3, 10),)
     with pytest.raises(UserError):
-        snapshots(job, told - timedelta(days=1))
+        snapshots(job, advised - timedelta(days=1))
 
 
 def test_the_advice_of_a_job_that_learns_from_touches_speaks_of_touches(engine, settings):

@@ -35,9 +35,9 @@ def test_a_column_has_not_drifted_from_itself(values, times, settings_of_drift):
     """Guards against bins that the training's own rows do not fall into: ties, zeros, missing."""
     column = np.array([np.nan if v is None else v for v in values], dtype=float)
     known = histogram(column)
-    found = known.count(np.repeat(column, times))
-    assert found.sum() == times * len(column) == times * sum(known.counts)
-    shift = compare(known, found.tolist(), "x", settings_of_drift)
+    counts = known.count(np.repeat(column, times))
+    assert counts.sum() == times * len(column) == times * sum(known.counts)
+    shift = compare(known, counts.tolist(), "x", settings_of_drift)
     assert shift.psi == 0 and shift.level == "same"
     words = np.array([str(v) for v in values], dtype=object)
     named = histogram(words, category=True)
@@ -87,14 +87,14 @@ def test_a_changed_population_is_named_by_feature_and_warns_by_what_matters(engi
         "(select * replace (recency_days + 20 as recency_days, 'gold' as user_type) "
         "from churn_training)"
     )
-    found = measure(engine, changed, model, settings, scores=score)
-    assert set(found.drifted) == {"recency_days", "user_type"}
-    assert found.warns and found.weight > 0.8 and "recency_days" in found.sentence()
+    drift = measure(engine, changed, model, settings, scores=score)
+    assert set(drift.drifted) == {"recency_days", "user_type"}
+    assert drift.warns and drift.weight > 0.8 and "recency_days" in drift.sentence()
     unused = "(select * replace ('gold' as user_type) from churn_training)"
     idle = measure(engine, unused, model, settings, scores=score)
     assert idle.drifted == ["user_type"] and not idle.warns
     shifted = drift_of_frame(known, spec, [frame], score**4, settings)
     assert shifted.warns and shifted.drifted == ["score"]
-    assert draw_drift(found, "x", 0.1, 0.25).startswith(b"\x89PNG")
+    assert draw_drift(drift, "x", 0.1, 0.25).startswith(b"\x89PNG")
     bare = LoadedModel(None, None, spec)
     assert measure(engine, changed, bare, settings) is None

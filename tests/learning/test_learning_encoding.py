@@ -89,17 +89,19 @@ def test_serving_without_columns_and_with_new_ones_works_and_is_reported(engine)
     )
     frame = _flat(engine, spec, "serving")
     assert list(frame.columns) == spec.names
-    found = spec.mismatch(engine, "serving")
-    assert found.any
-    assert found.changed_types == ["recency_days"]
-    assert found.missing_columns == [
+    mismatch = spec.mismatch(engine, "serving")
+    assert mismatch.any
+    assert mismatch.changed_types == ["recency_days"]
+    assert mismatch.missing_columns == [
         "attribute_num",
         "attribute_str",
         "events_30d",
         "gap_mean_days",
         "lively",
     ]
-    assert found.unseen_columns == ["extra"] and found.unseen_keys == ["kind_events_30d[brand_new]"]
+    assert mismatch.unseen_columns == ["extra"] and mismatch.unseen_keys == [
+        "kind_events_30d[brand_new]"
+    ]
     assert frame["recency_days"].isna().all() and set(frame["attribute_str__city"]) == {MISSING}
     assert not spec.mismatch(engine, "churn_training").any
 

@@ -95,10 +95,10 @@ def test_a_column_made_from_the_future_is_named(world, kind):
     """Guards against leaks that are noisy, hide in a map or a category, or cover for each other."""
     settings, engine, _ = world
     plant(engine, PLANTS[kind], padded=kind == "twins")
-    found = screened(engine, "planted", settings)
-    assert found.dependence is not None
-    assert set(found.dependence.features) == NAMES[kind]
-    assert found.dependence.fall.low > 0 and found.dependence.fall.value > 0.1
+    screening = screened(engine, "planted", settings)
+    assert screening.dependence is not None
+    assert set(screening.dependence.features) == NAMES[kind]
+    assert screening.dependence.fall.low > 0 and screening.dependence.fall.value > 0.1
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -106,25 +106,25 @@ def test_honest_features_are_not_accused(world, padded):
     """Guards against a canary that cries at every strong feature."""
     settings, engine, _ = world
     plant(engine, {}, padded=padded)
-    found = screened(engine, "planted", settings)
-    assert found.dependence is None and max(found.alone.values()) < 0.9
-    assert next(iter(found.alone)) == "recency_days"
+    screening = screened(engine, "planted", settings)
+    assert screening.dependence is None and max(screening.alone.values()) < 0.9
+    assert next(iter(screening.alone)) == "recency_days"
 
 
 def test_a_version_that_leaks_is_rejected_by_name_and_scores_nobody(world):
     """Guards against a gate that sees the leak but lets the version through."""
     settings, engine, _ = world
     plant(engine, PLANTS["key of a map"])
-    found = train_and_register(
+    registered = train_and_register(
         engine, "planted", CONFIG, D, settings, made_from=MadeFrom({"t": 1}, code_version="leak")
     )
-    gate = next(g for g in found.summary["gates"] if g["name"] == "leakage")
+    gate = next(g for g in registered.summary["gates"] if g["name"] == "leakage")
     assert not gate["passed"] and "attribute_num[quota]" in gate["reason"]
     assert "trusted_features" in gate["reason"] and "recency_days" not in gate["reason"]
-    assert found.ref.status == "rejected" and found.ref.failed_gates == ["leakage"]
+    assert registered.ref.status == "rejected" and registered.ref.failed_gates == ["leakage"]
     assert newest_model(settings, "churn", CONFIG.config_hash(), D) is None
-    assert "attribute_num[quota]" in found.card and "**failed**" in found.card
-    made = client(settings).get_model_version("churn", str(found.ref.version))
+    assert "attribute_num[quota]" in registered.card and "**failed**" in registered.card
+    made = client(settings).get_model_version("churn", str(registered.ref.version))
     assert "leakage** failed" in made.description and len(made.description) < 5000
     trusting = settings.model_copy(update={"trusted_features": ("attribute_num[quota]",)})
     assert screened(engine, "planted", trusting).dependence is None
@@ -134,8 +134,8 @@ def test_a_plain_leak_and_a_jump_are_named(world):
     """Guards against the label itself passing, and a feature that learned the future meanwhile."""
     settings, _, trained = world
     alone, seen = dict(trained.screening.alone), trained.screening.seen
-    told = replace(trained, screening=Screening({**alone, "events_30d": 0.995}, seen, None))
-    gate = leakage_gate(told, settings)
+    leaking = replace(trained, screening=Screening({**alone, "events_30d": 0.995}, seen, None))
+    gate = leakage_gate(leaking, settings)
     assert not gate.passed and gate.reason.startswith("events_30d gives away")
     before = {"alone": {**alone, "events_30d": 0.5}, "screened": [5000, 900]}
     risen = replace(trained, screening=Screening({**alone, "events_30d": 0.8}, seen, None))
@@ -190,7 +190,7 @@ def version(world):
     """A registered version of the honest rows."""
     settings, engine, _ = world
     strict = settings.model_copy(update={"leak_auc": 0.991})  # a fingerprint of its own
-    found = train_and_register(
+    registered = train_and_register(
         engine,
         "churn_training",
         CONFIG,
@@ -198,8 +198,8 @@ def version(world):
         strict,
         made_from=MadeFrom({"t": 1}, code_version="honest"),
     )
-    assert found.ref.status == "approved"
-    return load(found.ref)
+    assert registered.ref.status == "approved"
+    return load(registered.ref)
 
 
 def test_rows_that_the_model_cannot_read_are_not_scored(world, version):

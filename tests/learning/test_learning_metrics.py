@@ -48,7 +48,7 @@ def test_a_resample_equals_the_repeated_rows():
     rng = np.random.default_rng(1)
     users = rng.integers(0, 30, 200)
     label, score = (rng.random(200) < 0.3).astype(float), np.round(rng.random(200), 1)
-    found = evaluate(label, {"m": score}, users, resamples=25, seed=3)
+    evaluation = evaluate(label, {"m": score}, users, resamples=25, seed=3)
     weights = np.concatenate(
         list(resample_weights(np.unique(users, return_inverse=True)[1], 25, 3))
     )
@@ -59,18 +59,18 @@ def test_a_resample_equals_the_repeated_rows():
         repeated = np.repeat(np.arange(200), row.astype(int))
         again = evaluate(label[repeated], {"m": score[repeated]}, resamples=0).metrics["m"]
         for metric in ("auc", "pr_auc", "log_loss", "capture_10", "capture_40", "lift_20"):
-            assert found.draws["m"][metric][draw] == pytest.approx(again[metric].value), metric
+            assert evaluation.draws["m"][metric][draw] == pytest.approx(again[metric].value), metric
 
 
 def test_capture_and_lift_by_hand():
     """Guards against capture that depends on the order of tied rows, or rounds the share of rows."""
     label = np.array([1, 1, 0, 0, 1, 0, 0, 0, 0, 0])
     score = np.array([0.9, 0.8, 0.7, 0.7, 0.7, 0.7, 0.2, 0.1, 0.1, 0.0])
-    found = evaluate(label, {"m": score}, resamples=0).metrics["m"]
-    assert found["capture_10"].value == pytest.approx(1 / 3)
-    assert found["capture_20"].value == pytest.approx(2 / 3)
-    assert found["capture_40"].value == pytest.approx((2 + 0.5) / 3)  # half of the four tied rows
-    assert found["lift_20"].value == pytest.approx(10 / 3)
+    figures = evaluate(label, {"m": score}, resamples=0).metrics["m"]
+    assert figures["capture_10"].value == pytest.approx(1 / 3)
+    assert figures["capture_20"].value == pytest.approx(2 / 3)
+    assert figures["capture_40"].value == pytest.approx((2 + 0.5) / 3)  # half of the four tied rows
+    assert figures["lift_20"].value == pytest.approx(10 / 3)
     flat = evaluate(label, {"m": np.full(10, 0.3)}, resamples=0).metrics["m"]
     assert flat["auc"].value == 0.5 and flat["lift_40"].value == pytest.approx(1)
     assert flat["ece"].value == pytest.approx(0)
@@ -89,11 +89,11 @@ def test_auc_within_groups_equals_the_weighted_mean():
         if g != 4
     ]
     expected = sum(n * a for n, a in parts) / sum(n for n, _ in parts)
-    found = evaluate(
+    figures = evaluate(
         label, {"m": score}, groups=group, not_probabilities=["m"], resamples=0
     ).metrics["m"]
-    assert found["auc_within"].value == pytest.approx(expected)
-    assert "ece" not in found and "log_loss" not in found
+    assert figures["auc_within"].value == pytest.approx(expected)
+    assert "ece" not in figures and "log_loss" not in figures
 
 
 def test_calibration_error_sees_a_shift_and_forgives_the_truth():
@@ -101,15 +101,15 @@ def test_calibration_error_sees_a_shift_and_forgives_the_truth():
     rng = np.random.default_rng(2)
     p = rng.beta(2, 3, 40_000)
     label = rng.random(40_000) < p
-    found = evaluate(
+    evaluation = evaluate(
         label,
         {"true": p, "shifted": np.clip(p + 0.1, 0, 1), "steep": np.clip(2 * p - 0.4, 0, 1)},
         resamples=0,
     )
     for name in ("ece", "ace"):
-        assert found.metrics["true"][name].value < 0.01
-        assert found.metrics["shifted"][name].value == pytest.approx(0.1, abs=0.012)
-        assert found.metrics["steep"][name].value > 0.1
+        assert evaluation.metrics["true"][name].value < 0.01
+        assert evaluation.metrics["shifted"][name].value == pytest.approx(0.1, abs=0.012)
+        assert evaluation.metrics["steep"][name].value > 0.1
     bins = reliability(label, p)
     assert bins["rows"].sum() == 40_000 and len(bins["rows"]) == 10
 
@@ -118,9 +118,9 @@ def test_equal_width_and_equal_mass_errors_by_hand():
     """Guards against one calibration error passing for the other, and a score of 1 in no bin."""
     score = np.array([0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.91, 1.0])
     label = np.array([1, 0, 0, 0, 0, 0, 0, 0, 1, 1])
-    found = evaluate(label, {"m": score}, resamples=0).metrics["m"]
-    assert found["ece"].value == pytest.approx((abs(0.36 - 1) + abs(1.91 - 2)) / 10)
-    assert found["ace"].value == pytest.approx(np.abs(score - label).mean())
+    figures = evaluate(label, {"m": score}, resamples=0).metrics["m"]
+    assert figures["ece"].value == pytest.approx((abs(0.36 - 1) + abs(1.91 - 2)) / 10)
+    assert figures["ace"].value == pytest.approx(np.abs(score - label).mean())
 
 
 def test_intervals_cover_the_known_auc_of_clustered_rows():
@@ -133,9 +133,9 @@ def test_intervals_cover_the_known_auc_of_clustered_rows():
         score = label + np.repeat(rng.normal(0, 1, users), each) + rng.normal(0, 1, users * each)
         cluster = np.repeat(np.arange(users), each)
         kept = {"not_probabilities": ["m"], "resamples": 200, "seed": 1}
-        found = evaluate(label, {"m": score}, cluster, **kept).metrics["m"]["auc"]
+        auc = evaluate(label, {"m": score}, cluster, **kept).metrics["m"]["auc"]
         naive = evaluate(label, {"m": score}, **kept).metrics["m"]["auc"]
-        covered += found.low <= truth <= found.high
+        covered += auc.low <= truth <= auc.high
         by_row += naive.low <= truth <= naive.high
     assert covered >= 52, "95 % intervals must cover about 57 of 60"
     assert by_row < 45
@@ -147,14 +147,14 @@ def test_paired_differences_are_shorter_than_unpaired_and_zero_for_twins():
     p = rng.random(3000)
     label = rng.random(3000) < p
     close = np.clip(p + rng.normal(0, 0.03, 3000), 0.01, 0.99)
-    found = evaluate(
+    evaluation = evaluate(
         label, {"a": p, "b": close, "twin": p}, rng.integers(0, 500, 3000), resamples=200, seed=4
     )
-    gap = found.difference("auc", "a", "b")
-    alone = found.metrics["a"]["auc"]
+    gap = evaluation.difference("auc", "a", "b")
+    alone = evaluation.metrics["a"]["auc"]
     assert (gap.high - gap.low) < 0.5 * (alone.high - alone.low)
-    assert found.difference("log_loss", "a", "twin").high == 0.0
-    assert found.difference("log_loss", "b", "a").value > 0
+    assert evaluation.difference("log_loss", "a", "twin").high == 0.0
+    assert evaluation.difference("log_loss", "b", "a").value > 0
 
 
 def test_same_seed_same_intervals_whatever_the_block_size(monkeypatch):
@@ -173,9 +173,9 @@ def test_same_seed_same_intervals_whatever_the_block_size(monkeypatch):
 def test_curves_end_where_they_must():
     """Guards against a curve that stops short of all rows."""
     label, score = np.array([1, 0, 1, 0]), np.array([0.9, 0.9, 0.5, 0.1])
-    found = curves(label, score)
-    assert found["seen"].tolist() == [0.5, 0.75, 1.0]
-    assert found["recall"][-1] == found["fall_out"][-1] == 1.0
-    assert np.trapezoid(np.r_[0, found["recall"]], np.r_[0, found["fall_out"]]) == pytest.approx(
+    drawn = curves(label, score)
+    assert drawn["seen"].tolist() == [0.5, 0.75, 1.0]
+    assert drawn["recall"][-1] == drawn["fall_out"][-1] == 1.0
+    assert np.trapezoid(np.r_[0, drawn["recall"]], np.r_[0, drawn["fall_out"]]) == pytest.approx(
         roc_auc_score(label, score)
     )

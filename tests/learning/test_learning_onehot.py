@@ -73,16 +73,16 @@ def test_the_matrix_is_that_of_scikit_learns_parts(rows, categories):
     frame, later = _frame(rows), _frame(500, seed=1)
     later.loc[:9, "kind"] = "never seen"
     later.loc[:30, "spread"] = np.nan
-    known, own = _of_scikit_learn(NUMBERS, categories), OneHotColumns(NUMBERS, categories)
+    known, columns = _of_scikit_learn(NUMBERS, categories), OneHotColumns(NUMBERS, categories)
     with quiet():
         pairs = [
-            (known.fit_transform(frame), own.fit_transform(frame)),
-            (known.transform(later), own.transform(later)),
+            (known.fit_transform(frame), columns.fit_transform(frame)),
+            (known.transform(later), columns.transform(later)),
         ]
     for theirs, ours in pairs:
         assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
         assert abs(theirs - ours).max() < 1e-6
-    assert len(list(own.owners())) == ours.shape[1]
+    assert len(list(columns.owners())) == ours.shape[1]
 
 
 def test_a_version_of_before_leans_on_the_same_features(engine):
@@ -118,8 +118,8 @@ def test_models_of_the_choice_are_those_that_would_be_fitted_again(engine):
         with quiet():
             again = lightgbm_model(trees, 7, 1, 1).fit(columns.transform(fit.frame), fit.label)
             wanted = again.predict_proba(columns.transform(later.frame))
-            found = grown[place].predict_proba(ready.fold(place).later, num_iteration=trees)
-        assert np.array_equal(wanted, found), place
+            predicted = grown[place].predict_proba(ready.fold(place).later, num_iteration=trees)
+        assert np.array_equal(wanted, predicted), place
 
 
 def test_scores_do_not_depend_on_the_parts_that_rows_are_asked_in(engine, monkeypatch):

@@ -97,12 +97,12 @@ def test_the_version_loads_with_mlflow_alone(world, monkeypatch):
     previous = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(settings.tracking_uri)
     try:
-        own = mlflow.sklearn.load_model(f"runs:/{ref.run_id}/model")
+        pipeline = mlflow.sklearn.load_model(f"runs:/{ref.run_id}/model")
         general = mlflow.pyfunc.load_model(ref.uri)
     finally:
         mlflow.set_tracking_uri(previous)
     expected = trained.closed.score(frame)
-    assert np.array_equal(own.predict_proba(frame)[:, 1], expected)
+    assert np.array_equal(pipeline.predict_proba(frame)[:, 1], expected)
     assert np.allclose(np.asarray(general.predict(frame))[:, 1], expected)
     assert {c.name for c in general.metadata.signature.inputs.inputs} == set(trained.spec.names)
 
@@ -173,17 +173,17 @@ def test_a_later_training_is_compared_with_the_champion_on_rows_it_never_saw(wor
     """Guards against a comparison on rows the current version was fitted on."""
     settings, engine, _, first = world
     later = D + timedelta(days=28)
-    found = train_and_register(
+    registered = train_and_register(
         engine, "churn_training", CONFIG, later, settings, made_from=MADE_FROM
     )
-    gates = {gate["name"]: gate for gate in found.summary["gates"]}
+    gates = {gate["name"]: gate for gate in registered.summary["gates"]}
     assert set(gates) == {"positives", "features", "leakage", "calibration", "champion"}
     assert "of version 1" in gates["champion"]["reason"]
-    assert found.ref.status == (
+    assert registered.ref.status == (
         "approved" if all(g["passed"] for g in gates.values()) else "rejected"
     )
     serving = newest_model(settings, "churn", HASH, later)
-    assert serving == (found.ref if found.ref.status == "approved" else first)
+    assert serving == (registered.ref if registered.ref.status == "approved" else first)
     assert newest_model(settings, "churn", HASH, D) == first
 
 
@@ -230,8 +230,8 @@ def test_scores_do_not_depend_on_chunks_or_order(world):
 
 
 def _open(home, results):
-    found = client(load_settings(home))
-    results.put(len(found.search_experiments()))
+    opened = client(load_settings(home))
+    results.put(len(opened.search_experiments()))
 
 
 def test_processes_that_start_at_once_share_one_new_database(tmp_path):

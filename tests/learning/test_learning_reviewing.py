@@ -20,8 +20,8 @@ from usergrowth_dagster.learning.store import add_version, experiment
 
 
 def scores(settings, name, day, label=LABEL):
-    found = newest_model(settings, name, label, day)
-    return found.version if found else None
+    ref = newest_model(settings, name, label, day)
+    return ref.version if ref else None
 
 
 def champion(made, name):
@@ -108,8 +108,8 @@ def test_moving_the_alias_in_mlflow_means_that_this_one_scores(registry):
     assert champion(made, name) == 5, "the newest of all labels"
     made.set_registered_model_alias(name, "champion", "2")
     assert scores(settings, name, learned(9)) == 2
-    told = {r: get_version(settings, name, r).status for r in (1, 2, 3, 4, 5)}
-    assert told == {1: "approved", 2: "approved", 3: "retired", 4: "retired", 5: "approved"}
+    statuses = {r: get_version(settings, name, r).status for r in (1, 2, 3, 4, 5)}
+    assert statuses == {1: "approved", 2: "approved", 3: "retired", 4: "retired", 5: "approved"}
     assert "moved to version 2" in get_version(settings, name, 4).why
     assert champion(made, name) == 2 and settle(settings, name) == []
     assert scores(settings, name, learned(9), OTHER) == 5, "another label is another question"
@@ -135,9 +135,9 @@ def test_two_labels_make_a_bare_rollback_ask_which(registry):
     assert scores(settings, name, learned(9), OTHER) == 4
 
 
-def held(settings, name, label=LABEL):
-    found = taken_back(settings, name, label)
-    return found.version if found else None
+def taken_back_version(settings, name, label=LABEL):
+    ref = taken_back(settings, name, label)
+    return ref.version if ref else None
 
 
 def test_what_a_person_took_back_stays_so_until_a_person_approves(registry):
@@ -146,19 +146,22 @@ def test_what_a_person_took_back_stays_so_until_a_person_approves(registry):
     for status in ("approved", "approved", "rejected"):
         add(status, gates="leakage failed" if status == "rejected" else "leakage passed")
     add(label=OTHER)
-    assert held(settings, name) is None, "the gates' own verdicts hold nothing back"
+    assert taken_back_version(settings, name) is None, "the gates' own verdicts hold nothing back"
     rollback(settings, name, 2, actor="ann", why="sold out")
-    assert (held(settings, name), held(settings, name, OTHER)) == (2, None)
+    assert (taken_back_version(settings, name), taken_back_version(settings, name, OTHER)) == (
+        2,
+        None,
+    )
     assert scores(settings, name, learned(9)) == 1, "the version before scores on"
     review(settings, name, 1, approve=True, actor="ann")
-    assert held(settings, name) is None
+    assert taken_back_version(settings, name) is None
     review(settings, name, 2, approve=False, actor="bob", why="worse")
-    assert held(settings, name) == 2 and scores(settings, name, learned(9)) == 1
+    assert taken_back_version(settings, name) == 2 and scores(settings, name, learned(9)) == 1
     waits = add("waiting_review")
     review(settings, name, waits.version, approve=False, actor="bob", why="no better")
-    assert held(settings, name) == waits.version
+    assert taken_back_version(settings, name) == waits.version
     assert review(settings, name, 1, approve=True, actor="ann").how == "command"
-    assert held(settings, name) is None, "an approval repeated after it is a word too"
+    assert taken_back_version(settings, name) is None, "an approval repeated after it is a word too"
     assert review(settings, name, 1, approve=True, actor="ann").how == "unchanged"
 
 
@@ -192,6 +195,6 @@ def test_an_alias_moved_back_in_mlflow_holds_as_a_rollback_does(registry):
     for status in ("approved", "approved", "waiting_review"):
         add(status)
     made.set_registered_model_alias(name, "champion", "1")
-    assert held(settings, name) == 2 and scores(settings, name, learned(9)) == 1
+    assert taken_back_version(settings, name) == 2 and scores(settings, name, learned(9)) == 1
     made.set_registered_model_alias(name, "champion", "3")
-    assert held(settings, name) is None and scores(settings, name, learned(9)) == 3
+    assert taken_back_version(settings, name) is None and scores(settings, name, learned(9)) == 3

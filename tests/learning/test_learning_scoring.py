@@ -20,11 +20,11 @@ def test_batches_arrive_whole_in_order_and_with_their_error():
         raise OSError("the file is gone")
 
     assert list(ahead(range(50))) == list(range(50)) and list(ahead([])) == []
-    found = []
+    batches = []
     with pytest.raises(OSError, match="the file is gone"):
         for batch in ahead(three()):
-            found.append(batch)
-    assert found == [1, 2, 3]
+            batches.append(batch)
+    assert batches == [1, 2, 3]
 
 
 def test_a_stopped_reader_leaves_no_thread():

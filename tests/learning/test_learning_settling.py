@@ -48,14 +48,14 @@ def test_a_word_cut_short_holds_or_was_not_given(registry, monkeypatch, written,
         except Killed:
             assert written < 5
     given = written > 0
-    found = newest_model(settings, name, LABEL, LATE, reviewed=True)
-    assert (found is not None) == (approve and given)
+    ref = newest_model(settings, name, LABEL, LATE, reviewed=True)
+    assert (ref is not None) == (approve and given)
     if not approve:
         assert (newest_model(settings, name, LABEL, LATE) is None) == given
     assert settle(settings, name) == []
     review(settings, name, 1, approve=approve, actor="ann", why="bad")
-    found = newest_model(settings, name, LABEL, LATE, reviewed=True)
-    assert (found is not None) == approve
+    ref = newest_model(settings, name, LABEL, LATE, reviewed=True)
+    assert (ref is not None) == approve
 
 
 def test_a_look_that_is_overtaken_by_a_command_changes_nothing(registry, monkeypatch):

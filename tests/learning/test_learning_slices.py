@@ -38,10 +38,10 @@ def test_the_parts_of_each_dimension_add_up_to_the_whole(engine):
     score = np.clip(test.frame["recency_days"].to_numpy(dtype=float) / 30, 0.01, 0.99)
     parts = by_slice(spec, train.frame, test, score, least=20)
     for dimension in ("tenure", "activity", "user type"):
-        found = [p for p in parts if p.dimension == dimension]
-        assert sum(p.rows for p in found) == len(test.label), dimension
-        assert sum(p.positives for p in found) == test.label.sum(), dimension
-        assert len({p.name for p in found}) == len(found) >= 3
+        of_dimension = [p for p in parts if p.dimension == dimension]
+        assert sum(p.rows for p in of_dimension) == len(test.label), dimension
+        assert sum(p.positives for p in of_dimension) == test.label.sum(), dimension
+        assert len({p.name for p in of_dimension}) == len(of_dimension) >= 3
     unknown = next(p for p in parts if (p.dimension, p.name) == ("tenure", "unknown"))
     assert "too few" in unknown.note and unknown.auc is None and unknown.share is None
     gold = next(p for p in parts if p.name == "gold")

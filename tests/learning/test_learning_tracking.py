@@ -21,9 +21,9 @@ from usergrowth_dagster.settings import load_settings
 @pytest.fixture
 def closed():
     """A local port that nothing listens at: bound, so that no other process takes it."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        yield listener.getsockname()[1]
 
 
 def test_a_tracking_server_that_refuses_is_told_soon(closed, tmp_path):
@@ -45,9 +45,9 @@ def test_a_tracking_server_that_refuses_is_told_soon(closed, tmp_path):
         )
         taken = time.monotonic() - began
         assert done.returncode == 2, done.stderr
-        (told,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        assert f"MLflow at http://127.0.0.1:{closed}/ cannot be used" in told
-        assert "mlflow_tracking_uri" in told
+        (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert f"MLflow at http://127.0.0.1:{closed}/ cannot be used" in sentence
+        assert "mlflow_tracking_uri" in sentence
         assert "s3cret" not in done.stderr + done.stdout and "Traceback" not in done.stderr
         assert ("Tables" in done.stdout and "Messages" in done.stdout) == (command == ["status"])
         assert taken < 30, "four seconds of patience, and a slow start"
@@ -60,10 +60,10 @@ def test_a_server_that_is_no_mlflow_is_told(tmp_path, monkeypatch):
         threading.Thread(target=served.serve_forever, daemon=True).start()
         place = f"127.0.0.1:{served.server_address[1]}"
         monkeypatch.setenv("USERGROWTH_MLFLOW_TRACKING_URI", f"http://ann:s3cret@{place}")
-        with pytest.raises(UserError, match="cannot be used") as told:
+        with pytest.raises(UserError, match="cannot be used") as refused:
             client(load_settings(tmp_path))
         served.shutdown()
-    assert place in str(told.value) and "s3cret" not in str(told.value)
+    assert place in str(refused.value) and "s3cret" not in str(refused.value)
 
 
 def test_only_servers_are_asked():

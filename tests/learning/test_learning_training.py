@@ -29,16 +29,16 @@ def churn_rows(engine):
 def test_the_signal_is_found_with_honest_figures(churn_rows, settings):
     """Guards against a pipeline that trains but misreads its columns, slices or label."""
     stages = []
-    found = train(churn_rows, "churn_training", CHURN, D, settings, progress=stages.append)
-    assert found.metrics["auc"].value > 0.76 > found.evaluation.metrics["recency"]["auc"].value
-    assert found.metrics["auc"].low < found.metrics["auc"].value < found.metrics["auc"].high
-    assert found.metrics["ece"].value < 0.05
-    assert set(found.evaluation.metrics) == {"logistic", "lightgbm", "blend", "recency", "rfm"}
-    assert next(iter(found.importance)) == "recency_days"
-    assert set(found.figures) == {
+    trained = train(churn_rows, "churn_training", CHURN, D, settings, progress=stages.append)
+    assert trained.metrics["auc"].value > 0.76 > trained.evaluation.metrics["recency"]["auc"].value
+    assert trained.metrics["auc"].low < trained.metrics["auc"].value < trained.metrics["auc"].high
+    assert trained.metrics["ece"].value < 0.05
+    assert set(trained.evaluation.metrics) == {"logistic", "lightgbm", "blend", "recency", "rfm"}
+    assert next(iter(trained.importance)) == "recency_days"
+    assert set(trained.figures) == {
         *("roc", "precision_recall", "calibration", "lift", "importance", "drift")
     }
-    assert all(png.startswith(b"\x89PNG") and len(png) < 40_000 for png in found.figures.values())
+    assert all(png.startswith(b"\x89PNG") and len(png) < 40_000 for png in trained.figures.values())
     assert stages == [
         "rows",
         "logistic",
@@ -48,11 +48,11 @@ def test_the_signal_is_found_with_honest_figures(churn_rows, settings):
         "look closer",
         "pictures",
     ]
-    assert label_gap_holds(found) and found.last_label_day < D
-    assert found.champion == "rfm" and found.sentence.startswith("A baseline scores: RFM")
-    rival = found.evaluation.difference("auc", "logistic", "rfm")
-    assert f"[{rival.low:+.4f}" in found.sentence
-    late = replace(found, execution_date=found.last_label_day)
+    assert label_gap_holds(trained) and trained.last_label_day < D
+    assert trained.champion == "rfm" and trained.sentence.startswith("A baseline scores: RFM")
+    rival = trained.evaluation.difference("auc", "logistic", "rfm")
+    assert f"[{rival.low:+.4f}" in trained.sentence
+    late = replace(trained, execution_date=trained.last_label_day)
     assert not label_gap_holds(late), "a label that closes on D is not closed at D"
 
 
@@ -84,12 +84,12 @@ def test_rows_of_open_labels_change_nothing(churn_rows, settings):
 def test_boosting_wins_only_where_it_has_something_to_find(engine, settings):
     """Guards against the champion rule being blind, or in love with the bigger model."""
     make_churn(engine, nonlinear=True)
-    found = train(engine, "churn_training", CHURN, D, settings)
-    assert found.champion == "lightgbm" and found.paired["log_loss"].high < 0
-    assert "LightGBM beats recency alone" in found.sentence
+    trained = train(engine, "churn_training", CHURN, D, settings)
+    assert trained.champion == "lightgbm" and trained.paired["log_loss"].high < 0
+    assert "LightGBM beats recency alone" in trained.sentence
     make_churn(engine)
-    found = train(engine, "churn_training", CHURN, D, settings)
-    assert found.champion == "rfm" and found.sentence.count("the simpler model stands") == 3
+    trained = train(engine, "churn_training", CHURN, D, settings)
+    assert trained.champion == "rfm" and trained.sentence.count("the simpler model stands") == 3
 
 
 def test_the_blend_is_the_mean_of_the_log_odds(churn_rows, settings):
@@ -98,15 +98,15 @@ def test_the_blend_is_the_mean_of_the_log_odds(churn_rows, settings):
     from usergrowth_dagster.learning.importance import lean
     from usergrowth_dagster.learning.model import Blend, positive_share
 
-    found = train(churn_rows, "churn_training", CHURN, D, settings)
-    frame = found.test.frame
-    logistic, boosted, blend = (found.models[k].model for k in ("logistic", "lightgbm", "blend"))
+    trained = train(churn_rows, "churn_training", CHURN, D, settings)
+    frame = trained.test.frame
+    logistic, boosted, blend = (trained.models[k].model for k in ("logistic", "lightgbm", "blend"))
     assert isinstance(blend.pipeline, Blend)
     assert blend.pipeline.members == [logistic.pipeline, boosted.pipeline]
     parts = [logit(positive_share(m.pipeline, frame)) for m in (logistic, boosted)]
     assert np.allclose(logit(positive_share(blend.pipeline, frame)), sum(parts) / 2)
-    weights = lean(blend, found.spec, frame)
-    assert next(iter(weights)) == "recency_days" and len(weights) == len(found.spec.features)
+    weights = lean(blend, trained.spec, frame)
+    assert next(iter(weights)) == "recency_days" and len(weights) == len(trained.spec.features)
 
 
 def _compared(gaps):
@@ -133,8 +133,8 @@ def _compared(gaps):
 )
 def test_a_more_complex_model_needs_a_clear_gain_over_the_best_before(lightgbm, blend, champion):
     """Guards against the blend being compared with a model that is not the best so far."""
-    found, paired, sentence = choose_champion(_compared({"lightgbm": lightgbm, "blend": blend}))
-    assert found == champion
+    chosen, paired, sentence = choose_champion(_compared({"lightgbm": lightgbm, "blend": blend}))
+    assert chosen == champion
     assert paired["log_loss"].value == pytest.approx(lightgbm[0]), "boosting against logistic"
     boosted = lightgbm == (-0.01, 0.001)
     verb = "beats" if champion == "blend" else "does not beat"
@@ -145,11 +145,11 @@ def test_a_more_complex_model_needs_a_clear_gain_over_the_best_before(lightgbm, 
 def test_winback_reports_the_auc_within_campaigns_and_cross_fits(engine, settings):
     """Guards against the campaign's kind passing for skill, and a thin calibration slice."""
     make_winback(engine, users=150)
-    found = train(engine, "winback_training", WINBACK, date(2024, 12, 1), settings)
-    assert {"recency", "rfm", "past_response"} <= set(found.evaluation.metrics)
-    assert found.metrics["auc_within"].value > 0.6
-    assert found.split.calibrate == () and "calibrate" not in found.counts
-    assert found.models["logistic"].params["calibrated_on"] == "forward folds"
+    trained = train(engine, "winback_training", WINBACK, date(2024, 12, 1), settings)
+    assert {"recency", "rfm", "past_response"} <= set(trained.evaluation.metrics)
+    assert trained.metrics["auc_within"].value > 0.6
+    assert trained.split.calibrate == () and "calibrate" not in trained.counts
+    assert trained.models["logistic"].params["calibrated_on"] == "forward folds"
     only = train(
         engine,
         "winback_training",
@@ -159,18 +159,18 @@ def test_winback_reports_the_auc_within_campaigns_and_cross_fits(engine, setting
     )
     assert (
         sum(rows for rows, _ in only.counts.values())
-        < sum(rows for rows, _ in found.counts.values()) * 0.6
+        < sum(rows for rows, _ in trained.counts.values()) * 0.6
     )
 
 
 def test_large_training_sets_are_sampled_by_whole_users(churn_rows, settings):
     """Guards against memory growing with the log, and against sampling that splits a user."""
     small = settings.model_copy(update={"max_training_rows": 6000})
-    found = train(churn_rows, "churn_training", CHURN, D, small)
-    total = sum(rows for rows, _ in found.counts.values())
+    trained = train(churn_rows, "churn_training", CHURN, D, small)
+    total = sum(rows for rows, _ in trained.counts.values())
     assert 5000 < total < 7000
-    users, times = np.unique(found.test.user, return_counts=True)
-    assert len(users) < 400 and set(times) == {len(found.split.test)}
+    users, times = np.unique(trained.test.user, return_counts=True)
+    assert len(users) < 400 and set(times) == {len(trained.split.test)}
 
 
 @pytest.mark.parametrize(

@@ -33,14 +33,14 @@ def test_every_question_has_its_rows_its_labels_and_its_answer() -> None:
 def test_no_module_but_its_own_calls_a_question_by_its_name() -> None:
     """Guards against a question of which a part is written elsewhere, as in eighteen files once."""
     named = re.compile(rf"[\"']({'|'.join(problems())})[\"']")
-    found = [
+    literals = [
         f"{path.relative_to(PACKAGE)}: {line.strip()}"
         for path in sorted(PACKAGE.rglob("*.py"))
         if not str(path.relative_to(PACKAGE)).startswith(NAMED_IN)
         for line in path.read_text("utf-8").splitlines()
         if named.search(line) and ">>>" not in line
     ]
-    assert found == []
+    assert literals == []
 
 
 def test_a_campaign_may_name_the_questions_and_their_other_names() -> None:

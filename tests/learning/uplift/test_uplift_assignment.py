@@ -35,13 +35,15 @@ def rounds(seed: int, *, persistent: bool, users: int = 1000, share: float = SHA
     for _ in range(9):
         score = base + rng.normal(0, 0.08, users)
         i = np.flatnonzero(score > np.quantile(score, 0.6))
-        held = (once if persistent else rng.random(users) < share)[i]
+        held_out = (once if persistent else rng.random(users) < share)[i]
         columns = (rng.poisson(6 * base[i]), rng.normal(size=len(i)), trait[i], rare[i])
         gaps = np.where(trait[i] > 1, np.nan, base[i])
         x = np.column_stack([*columns, gaps, touches[i]])
-        parts.append((x, rng.random(len(i)) < base[i], ~held, np.full(len(i), 1 - share), i))
-        touches[i[~held]] += 1
-    x, y, treated, chance, who = (np.concatenate(found) for found in zip(*parts, strict=True))
+        parts.append((x, rng.random(len(i)) < base[i], ~held_out, np.full(len(i), 1 - share), i))
+        touches[i[~held_out]] += 1
+    x, y, treated, chance, who = (
+        np.concatenate(parts_of_rows) for parts_of_rows in zip(*parts, strict=True)
+    )
     return x.astype(float), y.astype(float), treated.astype(float), chance, who
 
 
@@ -58,12 +60,12 @@ def test_a_persistent_holdout_is_caught_by_the_feature_that_tells_it() -> None:
 def test_a_true_draw_passes(persistent: bool, share: float) -> None:
     """A good training is refused: rows of a user held out for good taken for independent ones."""
     columns = slice(0, 5 if persistent else 6)  # without touches nothing tells a persistent one
-    found = []
+    verdicts = []
     for seed in range(60):
         x, _, treated, chance, who = rounds(seed, persistent=persistent, users=300, share=share)
-        found.append(foretold(x[:, columns], treated, chance, who, NAMES))
-    assert sum(not assignment_gate(one).passed for one in found) <= 1
-    assert sum(one.p < 0.05 for one in found) <= 10  # 3 are expected, p of .001 for more than 9
+        verdicts.append(foretold(x[:, columns], treated, chance, who, NAMES))
+    assert sum(not assignment_gate(one).passed for one in verdicts) <= 1
+    assert sum(one.p < 0.05 for one in verdicts) <= 10  # 3 are expected, p of .001 for more than 9
 
 
 def test_a_wrong_chance_is_caught_and_a_known_one_is_not() -> None:
@@ -85,9 +87,9 @@ def test_a_trifle_in_a_huge_log_passes() -> None:
     rows = 400_000
     x = rng.choice([-1.0, 1.0], size=(rows, 1))
     treated = (rng.random(rows) < 0.5 + 0.006 * x[:, 0]).astype(float)
-    found = foretold(x, treated, np.full(rows, 0.5), np.arange(rows), NAMES)
-    assert found.p < 0.001
-    assert assignment_gate(found).passed
+    verdict = foretold(x, treated, np.full(rows, 0.5), np.arange(rows), NAMES)
+    assert verdict.p < 0.001
+    assert assignment_gate(verdict).passed
 
 
 def test_a_prefix_without_controls_is_not_credited() -> None:
@@ -104,8 +106,8 @@ def test_a_prefix_without_controls_is_not_credited() -> None:
     judged = evaluate_uplift(rows, {"touches": touches}, who, resamples=60).metrics["touches"]
     assert judged["qini"].low < 0.02
     assert abs(judged["auuc"].value) < 0.05
-    found = strongest_features(x, y, treated, chance, 1)[0]
-    assert found != (5, 1)
+    strongest = strongest_features(x, y, treated, chance, 1)[0]
+    assert strongest != (5, 1)
 
 
 def test_guarding_changes_nothing_where_both_arms_are_there() -> None:
@@ -171,12 +173,12 @@ def test_a_training_leaves_touches_out_and_judges_the_draw(
             made_from=MadeFrom(code_version="1"),
         )
 
-    found = trained()
-    gates = {gate.name: gate for gate in found.gates}
+    training = trained()
+    gates = {gate.name: gate for gate in training.gates}
     assert gates["assignment"].passed, gates["assignment"].reason
-    assert not any("touches" in name for name in found.importance)
-    assert {"touches_history", "target_touches"} <= set(found.spec.ignored)
-    assert not found.spec.mismatch(engine, "uplift_training").unseen_columns
+    assert not any("touches" in name for name in training.importance)
+    assert {"touches_history", "target_touches"} <= set(training.spec.ignored)
+    assert not training.spec.mismatch(engine, "uplift_training").unseen_columns
     engine.run("alter table uplift_training rename touches_history to texts_before")
     gates = {gate.name: gate for gate in trained().gates}
     assert not gates["assignment"].passed

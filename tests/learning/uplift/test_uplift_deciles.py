@@ -13,8 +13,8 @@ def test_interval_equals_statsmodels() -> None:
     stats = pytest.importorskip("statsmodels.stats.proportion")
     for a, n, b, m in ((12, 100, 5, 80), (0, 30, 3, 40), (0, 10, 0, 10), (50, 50, 1, 7)):
         low, high = stats.confint_proportions_2indep(a, n, b, m, method="newcomb")
-        found = newcombe(a / n, n, b / m, m)
-        assert (found.low, found.high) == pytest.approx((low, high), abs=1e-9)
+        interval = newcombe(a / n, n, b / m, m)
+        assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-9)
 
 
 def test_bins_cover_the_true_effect_under_unequal_propensities() -> None:

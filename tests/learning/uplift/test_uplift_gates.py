@@ -43,8 +43,8 @@ def test_a_true_draw_passes_however_long_it_is_kept(kept: int, rounds: int, shar
     for _ in range(400):
         early = drawn(rng, rounds, kept, share)
         late = early.user % 4 == 0  # users of the later slice are those of the earlier one
-        found = ratio_gate(thinned(early, ~late), thinned(early, late))
-        failed += not found.passed
+        gate = ratio_gate(thinned(early, ~late), thinned(early, late))
+        failed += not gate.passed
     assert failed <= 3  # .4 are expected; more than 3 has a p of .001
 
 
@@ -69,16 +69,16 @@ def test_a_hole_in_one_arm_is_found(kept: int) -> None:
         of_users = rng.random(4_000)[whole.user] < lost
         of_rows = rng.random(len(whole.user)) < lost
         for gone in (of_users, of_rows):
-            found = ratio_gate(thinned(whole, ~(gone & (whole.treated == arm))))
-            assert not found.passed, found.reason
-            assert f"{name} rows are missing" in found.reason
+            gate = ratio_gate(thinned(whole, ~(gone & (whole.treated == arm))))
+            assert not gate.passed, gate.reason
+            assert f"{name} rows are missing" in gate.reason
 
 
 def test_one_row_a_user_is_the_plain_test() -> None:
     """Guards against an error that shrinks where nothing is kept."""
     treated = np.r_[np.ones(1_030), np.zeros(970)]
-    found = ratio_gate(rows_of(np.arange(2_000), treated, np.full(2_000, 0.5)))
-    assert "1030 rows were treated, 1000 by the recorded chances (p = 0.1797)" in found.reason
+    gate = ratio_gate(rows_of(np.arange(2_000), treated, np.full(2_000, 0.5)))
+    assert "1030 rows were treated, 1000 by the recorded chances (p = 0.1797)" in gate.reason
 
 
 def chosen(z: float, family: int = EFFECT, others: int = 11) -> Choice:

@@ -26,14 +26,14 @@ def mean_qini(x: Any, y: Any, t: Any, learner: Any) -> float:
     """Mean Qini on the test halves of five splits by arm and visit."""
     from sklearn.model_selection import train_test_split
 
-    found = []
+    figures = []
     for seed in range(5):
         train, test = train_test_split(
             np.arange(len(y)), test_size=0.5, random_state=seed, stratify=2 * t + y
         )
         made = learner.fresh().fit(x[train], y[train], t[train])
-        found.append(qini(y[test], made.uplift(x[test]), t[test]))
-    return float(np.mean(found))
+        figures.append(qini(y[test], made.uplift(x[test]), t[test]))
+    return float(np.mean(figures))
 
 
 def test_the_flag_reaches_what_is_known_of_it() -> None:

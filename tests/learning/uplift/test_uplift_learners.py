@@ -39,12 +39,12 @@ def test_a_learner_finds_the_effect_and_keeps_to_its_seed(kind: type[Learner]) -
     """A learner that ranks by who returns anyway, or gives other effects on the same rows."""
     x, y, t, e, true = world(6_000, 1, lambda x: 0.5 * (x[:, 0] > 0.5))
     made = kind(seed=3).fit(x, y, t, e)
-    found = made.uplift(x)
-    assert np.corrcoef(found, true)[0, 1] > 0.7
-    assert found.mean() == pytest.approx(true.mean(), abs=0.05)
+    uplift = made.uplift(x)
+    assert np.corrcoef(uplift, true)[0, 1] > 0.7
+    assert uplift.mean() == pytest.approx(true.mean(), abs=0.05)
     again = made.fresh().fit(x, y, t, e)
-    np.testing.assert_array_equal(found, again.uplift(x))
-    np.testing.assert_array_equal(found[:50], made.uplift(x[:50]))
+    np.testing.assert_array_equal(uplift, again.uplift(x))
+    np.testing.assert_array_equal(uplift[:50], made.uplift(x[:50]))
 
 
 @pytest.mark.parametrize("kind", [k for k in LEARNERS if k.name in ("DR", "class transformation")])
@@ -64,9 +64,9 @@ def test_outcome_models_never_see_their_rows_user() -> None:
     """Cross-fitting by rows lets a user's other rows give the answer away."""
     users = np.random.default_rng(0).integers(0, 300, 2_000)
     seen = np.zeros(len(users), int)
-    for fit, held in user_folds(users, 3, 5):
-        assert not set(users[fit]) & set(users[held])
-        seen[held] += 1
+    for fit, held_out in user_folds(users, 3, 5):
+        assert not set(users[fit]) & set(users[held_out])
+        seen[held_out] += 1
     assert (seen == 1).all()
 
 
@@ -83,10 +83,10 @@ def test_every_fold_of_users_has_both_arms(arms: tuple[int, int], both: int, see
     order = np.random.default_rng(seed).permutation(len(t))
     users, t = np.unique(users[order], return_inverse=True)[1], t[order]
     seen = np.zeros(len(t), int)
-    for fit, held in user_folds(users, 5, seed, t):
-        assert set(t[fit]) == set(t[held]) == {0, 1}
-        assert not set(users[fit]) & set(users[held])
-        seen[held] += 1
+    for fit, held_out in user_folds(users, 5, seed, t):
+        assert set(t[fit]) == set(t[held_out]) == {0, 1}
+        assert not set(users[fit]) & set(users[held_out])
+        seen[held_out] += 1
     assert (seen == 1).all()
 
 
@@ -98,9 +98,9 @@ def test_ten_held_out_are_enough_to_compare_rankings(seed: int) -> None:
     t = (users >= 10).astype(float)
     x, y = rng.normal(size=(240, 3)), (rng.random(240) < 0.3).astype(float)
     y[users < 10] = np.arange(30) % 3 == 0
-    found = choose(x, y, t, np.full(240, 0.875), users, seed=seed)
-    assert np.isfinite([figure.qini for figure in found.figures]).all()
-    assert np.isfinite(found.scale(found.chosen.learner.uplift(x))).all()
+    choice = choose(x, y, t, np.full(240, 0.875), users, seed=seed)
+    assert np.isfinite([figure.qini for figure in choice.figures]).all()
+    assert np.isfinite(choice.scale(choice.chosen.learner.uplift(x))).all()
 
 
 def test_pseudo_outcomes_have_the_effect_as_mean_with_wrong_models() -> None:
@@ -122,12 +122,12 @@ def test_one_arm_alone_is_refused() -> None:
 def test_the_choice_prefers_what_is_simple_and_says_when_there_is_nothing() -> None:
     """A learner chosen over the feature it learned, or noise chosen over nobody in particular."""
     x, y, t, e, _ = world(5_000, 5, lambda x: 0.4 * (x[:, 1] < 0.5), base=0.7)
-    found = choose(x, y, t, e, names=list("abcde"))
-    assert found.chosen.name == "single feature"
-    assert "single feature b (lowest first)" in found.sentence
-    effects = found.scale(found.chosen.learner.uplift(x))
+    choice = choose(x, y, t, e, names=list("abcde"))
+    assert choice.chosen.name == "single feature"
+    assert "single feature b (lowest first)" in choice.sentence
+    effects = choice.scale(choice.chosen.learner.uplift(x))
     assert effects[x[:, 1] < 0.1].mean() > 0.3 > 0.1 > effects[x[:, 1] > 0.9].mean()
-    assert {"S", "T", "X", "DR", "random"} <= {f.name for f in found.figures}
+    assert {"S", "T", "X", "DR", "random"} <= {f.name for f in choice.figures}
 
     x, y, t, e, _ = world(3_000, 7, lambda x: 0 * x[:, 0])
     none = choose(x, y, t, e)
@@ -140,10 +140,10 @@ def test_the_choice_prefers_what_is_simple_and_says_when_there_is_nothing() -> N
 def test_the_choice_takes_a_learner_where_no_simple_ranking_will_do() -> None:
     """A rule so fond of simplicity that what is truly there is not used."""
     x, y, t, e, _ = world(6_000, 8, lambda x: 0.5 * ((x[:, 0] > 0.5) != (x[:, 2] > 0.5)))
-    found = choose(x, y, t, e)
-    assert found.chosen.name in {kind.name for kind in LEARNERS}
+    choice = choose(x, y, t, e)
+    assert choice.chosen.name in {kind.name for kind in LEARNERS}
     fresh = world(8_000, 9, lambda x: 0.5 * ((x[:, 0] > 0.5) != (x[:, 2] > 0.5)))
-    assert qini(fresh[1], found.chosen.learner.uplift(fresh[0]), fresh[2]) > 0.1
+    assert qini(fresh[1], choice.chosen.learner.uplift(fresh[0]), fresh[2]) > 0.1
 
 
 def _ranked(effect, rows=24_000, seed=0):

@@ -37,8 +37,8 @@ def test_equal_to_scikit_uplift(sample: tuple[Any, Any, Any]) -> None:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         for kind, points in (("qini", sklift.qini_curve), ("auuc", sklift.uplift_curve)):
-            found, expected = curve(rows, score, kind), points(y, score, treated)  # type: ignore[arg-type]
-            np.testing.assert_allclose(found, expected, atol=1e-9)
+            drawn, expected = curve(rows, score, kind), points(y, score, treated)  # type: ignore[arg-type]
+            np.testing.assert_allclose(drawn, expected, atol=1e-9)
             whole = np.trapezoid(expected[1], expected[0])
             triangle = len(y) * expected[1][-1] / 2
             raw = area(rows, score, kind, normalized=False)  # type: ignore[arg-type]
@@ -84,15 +84,15 @@ def test_a_true_ranking_lies_above_chance_and_a_useless_one_does_not() -> None:
     x, _, treated, y = world(20_000, 3)
     useless = np.random.default_rng(4).random(len(x))
     users = np.arange(len(x)) // 2
-    found = evaluate_uplift(
+    evaluation = evaluate_uplift(
         arms(y, treated), {"x": x, "near": x + useless * 0.2, "useless": useless}, users,
         resamples=200, seed=5,
     )  # fmt: skip
-    figures = found.metrics
+    figures = evaluation.metrics
     assert figures["x"]["qini"].low > max(0, figures["random"]["qini"].high)
     assert figures["useless"]["qini"].low < 0 < figures["useless"]["qini"].high
     assert abs(figures["random"]["qini"].value) < 0.01
-    paired = found.difference("qini", "x", "near")
+    paired = evaluation.difference("qini", "x", "near")
     assert paired.high - paired.low < figures["x"]["qini"].high - figures["x"]["qini"].low
     again = evaluate_uplift(arms(y, treated), {"x": x}, users, resamples=200, seed=5)
     assert again.metrics["x"] == figures["x"]

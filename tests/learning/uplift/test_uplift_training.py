@@ -38,8 +38,8 @@ def run(engine: Engine, settings: Settings, config: TrainingConfig = CONFIG) -> 
     )
 
 
-def gates(found: Any) -> dict[str, bool]:
-    return {gate["name"]: gate["passed"] for gate in found.summary["gates"]}
+def gates(registered: Any) -> dict[str, bool]:
+    return {gate["name"]: gate["passed"] for gate in registered.summary["gates"]}
 
 
 def test_an_effect_is_learned_registered_and_scored(engine: Engine, settings: Settings) -> None:
@@ -50,15 +50,17 @@ def test_an_effect_is_learned_registered_and_scored(engine: Engine, settings: Se
     make_uplift(engine)
     zips = "concat('zip', md5_number_lower(user_id) % 5000)"
     engine.run(f"create or replace table {TABLE} as select *, {zips} as zip from {TABLE}")
-    found = run(engine, settings)
-    assert found.ref.status == "approved", found.summary["gates"]
-    assert "uplift is shown" in found.summary["sentence"]
-    assert {"chosen", "random"} <= set(found.summary["metrics"])
-    assert set(found.figures) == {"qini", "uplift_by_decile"}
-    assert "| chosen |" in found.card
-    assert "## Limits" in found.card
-    assert all(png.startswith(b"\x89PNG") for png in found.figures.values())
-    assert not {"treated", "propensity", "channel", "target"} & set(found.summary["importance"])
+    registered = run(engine, settings)
+    assert registered.ref.status == "approved", registered.summary["gates"]
+    assert "uplift is shown" in registered.summary["sentence"]
+    assert {"chosen", "random"} <= set(registered.summary["metrics"])
+    assert set(registered.figures) == {"qini", "uplift_by_decile"}
+    assert "| chosen |" in registered.card
+    assert "## Limits" in registered.card
+    assert all(png.startswith(b"\x89PNG") for png in registered.figures.values())
+    assert not {"treated", "propensity", "channel", "target"} & set(
+        registered.summary["importance"]
+    )
     again = run(engine, settings)
     assert (again.reused, again.ref.version) == (True, 1)
     usable = newest_model(settings, "uplift", CONFIG.config_hash(), DAY)
@@ -84,32 +86,32 @@ def test_an_effect_is_learned_registered_and_scored(engine: Engine, settings: Se
 def test_no_effect_is_not_approved_and_says_so(engine: Engine, settings: Settings) -> None:
     """A text that changes nothing gets a model that chooses people by chance."""
     make_uplift(engine, effect="0")
-    found = run(engine, settings)
-    assert found.ref.status == "rejected"
-    assert not gates(found)["uplift"]
-    assert "no uplift is shown" in found.summary["sentence"]
+    registered = run(engine, settings)
+    assert registered.ref.status == "rejected"
+    assert not gates(registered)["uplift"]
+    assert "no uplift is shown" in registered.summary["sentence"]
 
 
 def test_rows_that_did_not_land_are_caught(engine: Engine, settings: Settings) -> None:
     """A third of one arm lost on its way makes every comparison of arms a guess."""
     make_uplift(engine, missing="not treated and u % 3 = 0")
-    found = run(engine, settings)
-    assert not gates(found)["sample_ratio"]
-    told = next(g["reason"] for g in found.summary["gates"] if g["name"] == "sample_ratio")
-    assert "held-out rows are missing" in told
-    assert found.ref.status == "rejected"
+    registered = run(engine, settings)
+    assert not gates(registered)["sample_ratio"]
+    reason = next(g["reason"] for g in registered.summary["gates"] if g["name"] == "sample_ratio")
+    assert "held-out rows are missing" in reason
+    assert registered.ref.status == "rejected"
 
 
 def test_unknown_and_certain_chances_are_left_out(engine: Engine, settings: Settings) -> None:
     """Someone who could not have been held out compared with those who were."""
     make_uplift(engine, drawn="case when u % 4 = 0 then 1.0 else 0.6 end", users=800)
     engine.run(f"update {TABLE} set propensity = null where not treated and ds = '2024-02-12'")
-    found = run(engine, settings)
-    assert found.summary["left_out"]["certain"] == 200 * 10
-    assert found.summary["left_out"]["unknown_held_out"] > 0
-    assert not gates(found)["propensities"]
+    registered = run(engine, settings)
+    assert registered.summary["left_out"]["certain"] == 200 * 10
+    assert registered.summary["left_out"]["unknown_held_out"] > 0
+    assert not gates(registered)["propensities"]
     rows = engine.value(f"select count(*) from {TABLE} where propensity < 1")
-    assert sum(part["rows"] for part in found.summary["rows"].values()) <= rows
+    assert sum(part["rows"] for part in registered.summary["rows"].values()) <= rows
 
 
 def test_other_channels_are_not_learned_from(engine: Engine, settings: Settings) -> None:
@@ -117,11 +119,11 @@ def test_other_channels_are_not_learned_from(engine: Engine, settings: Settings)
     make_uplift(engine)
     engine.run(f"update {TABLE} set target = 'email' where treated and user_id < 'u000300'")
     engine.run(f"update {TABLE} set channel = 'email' where not treated and user_id < 'u000300'")
-    found = run(engine, settings)
-    own = engine.value(f"select count(*) from {TABLE} where user_id >= 'u000300'")
-    used = sum(part["rows"] for part in found.summary["rows"].values())
-    assert own * 0.7 < used <= own
-    assert gates(found)["sample_ratio"]
+    registered = run(engine, settings)
+    of_channel = engine.value(f"select count(*) from {TABLE} where user_id >= 'u000300'")
+    used = sum(part["rows"] for part in registered.summary["rows"].values())
+    assert of_channel * 0.7 < used <= of_channel
+    assert gates(registered)["sample_ratio"]
 
 
 def test_only_people_of_the_channel_count_as_left_out(engine: Engine) -> None:
@@ -165,12 +167,12 @@ def test_few_held_out_train_or_are_one_sentence(
     for held_out in (3, 20, 25, 40):  # of 80 users, in every round
         make_uplift(engine, drawn=f"if(u < {held_out}, 0.001, 0.999)", users=80)
         try:
-            found = run(engine, settings)
+            registered = run(engine, settings)
         except UserError as error:
             assert "control users of a known chance" in str(error)
             assert "holdout.share" in str(error) and "\n" not in str(error)
         else:
-            assert found.summary["rows"]["train"]["control"]["returns"] >= 10
+            assert registered.summary["rows"]["train"]["control"]["returns"] >= 10
             trained.append(held_out)
     assert 3 not in trained and 40 in trained
 
@@ -179,14 +181,14 @@ def test_rows_of_one_day_are_split_by_user(engine: Engine, settings: Settings) -
     """Guards against a single campaign from which nothing can be learned, and against people who
     are judged on what was learned from themselves."""
     make_uplift(engine, users=6000, rounds=1)
-    found = train_uplift(engine, "uplift_training", CONFIG, date(2024, 3, 1), settings)
-    rows = {name: sum(arm["rows"] for arm in arms.values()) for name, arms in found.rows.items()}
+    trained = train_uplift(engine, "uplift_training", CONFIG, date(2024, 3, 1), settings)
+    rows = {name: sum(arm["rows"] for arm in arms.values()) for name, arms in trained.rows.items()}
     assert sum(rows.values()) == 6000 and 0.2 < rows["test"] / 6000 < 0.3
-    passed = {gate.name: gate for gate in found.gates}
+    passed = {gate.name: gate for gate in trained.gates}
     assert passed["leakage"].passed and "different users" in passed["leakage"].reason
-    assert "On users that it did not learn from" in found.sentence
-    assert any("not later days" in warning for warning in found.warnings)
-    split = found.split
+    assert "On users that it did not learn from" in trained.sentence
+    assert any("not later days" in warning for warning in trained.warnings)
+    split = trained.split
     scopes = user_scopes("true", split, settings.seed)
     both = engine.value(
         f"select count(*) from (select user_id from uplift_training where {scopes['train']} "
