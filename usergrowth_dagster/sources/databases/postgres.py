@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from usergrowth_dagster.quoting import identifier, literal
+from usergrowth_dagster.quoting import identifier, literal, literals
 from usergrowth_dagster.sources.databases.session import (
     CONNECT_SECONDS,
     DatabaseError,
@@ -170,7 +170,8 @@ def _column(name: str, kind: str, field: Any) -> tuple[str, "pa.DataType"]:
         digits, scale = typmod >> 16, typmod & 0xFFFF
         if 0 < digits <= _MAX_DIGITS and scale <= digits:
             return f"nullif({name}, 'NaN')", pa.decimal128(digits, scale)
-        return name, pa.string()
+        words = literals(("NaN", "Infinity", "-Infinity"))
+        return f"case when cast({name} as text) not in ({words}) then {name} end", pa.string()
     if kind in _LISTS:
         return name, pa.list_(field.type.value_type)
     if kind in _PLAIN:

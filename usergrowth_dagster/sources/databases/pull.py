@@ -120,6 +120,7 @@ def pull_table(
     with (
         open_session(keys, folder, place) as session,
         open_engine(settings) as engine,
+        _sentences(place),
     ):
         engine.run("set timezone = 'UTC'")
         table = open_table(session, keys, place)
@@ -140,6 +141,21 @@ def pull_table(
             at,
             dict(session.odd_times),
         )
+
+
+@contextmanager
+def _sentences(place: str) -> Iterator[None]:
+    """What the engine says of parts that it cannot read or write becomes one sentence."""
+    import duckdb
+    import pyarrow as pa
+
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException) as error:
+        reason = str(error).split("\n")[0].split("Error: ", 1)[-1]
+        raise UserError(
+            f"{place}: database: what was read cannot be kept: {reason}", code="source.unreadable"
+        ) from None
 
 
 @contextmanager
@@ -219,6 +235,13 @@ class _Pulling:
             return None
         name, last = identifier(table.cursor or ""), f"max({identifier(table.cursor or '')})"
         kind = self._columns(self.parts.paths())[table.cursor or ""]
+        if kind.startswith(("DATE", "TIMESTAMP")) != table.cursor_is_time:
+            now = table.schema.field(table.cursor).type
+            raise UserError(
+                f"{table.place}: database.cursor: {table.cursor} is a {now} now, and a {kind} in "
+                "what was pulled; usergrowth sources land --reread reads the table anew",
+                code="source.invalid",
+            )
         if not table.cursor_is_time:
             exact = last if kind.startswith("DECIMAL") else f"cast({last} as hugeint)"
             value = f"{exact} - {keys.late_number or 0}"
