@@ -2,13 +2,14 @@
 
 import difflib
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, cast, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Discriminator, Tag, ValidationError
+from pydantic.fields import FieldInfo
 
 from usergrowth_dagster.errors import UserError
 
@@ -213,51 +214,76 @@ def _show(value: Any) -> str:
 
 def _keys(model: type[BaseModel], path: list[str]) -> list[str]:
     """The keys known at a path below a model; in a mapping or a list any key may stand."""
-    parts = iter(path)
-    for part in parts:
-        fields = {field.alias or name: field for name, field in model.model_fields.items()}
-        field = fields.get(part)
-        annotation = field.annotation if field else None
-        while get_origin(annotation) in (dict, list, tuple):
-            annotation = get_args(annotation)[1 if get_origin(annotation) is dict else 0]
-            next(parts, None)
-        inner = _model_of(annotation)
-        if field is not None and field.discriminator:
-            tag = next(parts, None)
-            inner = _tagged(annotation, str(field.discriminator), tag)
-        if inner is None:
-            return []
-        model = inner
-    return [field.alias or name for name, field in model.model_fields.items()]
+    *_, (_, at) = ("", model), *_walk(model, path)
+    below = _model_of(at)
+    return [field.alias or name for name, field in below.model_fields.items()] if below else []
 
 
 def _without_tags(model: type[BaseModel], path: list[str]) -> list[str]:
-    """A path below a model without the parts that name one model of several."""
-    kept: list[str] = []
-    inner: type[BaseModel] | None = model
-    parts = iter(path)
-    for part in parts:
-        kept.append(part)
-        field = inner.model_fields.get(part) if inner else None
-        if field is not None and field.discriminator:
-            inner = _tagged(field.annotation, str(field.discriminator), next(parts, None))
+    """A path below a model without the parts that name one form of several."""
+    return [part for part, _ in _walk(model, path) if part]
+
+
+def _walk(model: type[BaseModel], path: list[str]) -> Iterator[tuple[str, Any]]:
+    """Each part of a path with the annotation of what it leads to; "" for the name of a form."""
+    at: Any = model
+    discriminator: str | Discriminator | None = None
+    for part in path:
+        below = _model_of(at)
+        if discriminator is not None:
+            at, discriminator = _tagged(at, discriminator, part), None
+            yield "", at
+        elif get_origin(_bare(at)) in (dict, list, tuple):
+            at = get_args(_bare(at))[1 if get_origin(_bare(at)) is dict else 0]
+            yield part, at
+        elif below is not None:
+            field = next(
+                (one for name, one in below.model_fields.items() if part == (one.alias or name)),
+                None,
+            )
+            at = field.annotation if field else None
+            discriminator = _discriminator(field) if field else None
+            yield part, at
         else:
-            inner = _model_of(field.annotation) if field else None
-    return kept
+            is_form = _is_union(_bare(at))
+            at = None
+            yield "" if is_form else part, at
 
 
-def _tagged(annotation: Any, key: str, tag: str | None) -> type[BaseModel] | None:
-    """The model of a union whose ``key`` is a tag."""
+def _discriminator(field: FieldInfo) -> str | Discriminator | None:
+    """What chooses one form of several for a field: a key, or a function of the value."""
+    of_value = (one for one in field.metadata if isinstance(one, Discriminator))
+    return field.discriminator or next(of_value, None)
+
+
+def _bare(annotation: Any) -> Any:
+    """An annotation without what is said beside it, and without None."""
+    if get_origin(annotation) is Annotated:
+        return _bare(get_args(annotation)[0])
+    if _is_union(annotation):
+        options = [option for option in get_args(annotation) if option is not type(None)]
+        return _bare(options[0]) if len(options) == 1 else annotation
+    return annotation
+
+
+def _is_union(annotation: Any) -> bool:
+    return isinstance(annotation, UnionType) or get_origin(annotation) is Union
+
+
+def _tagged(annotation: Any, discriminator: str | Discriminator, tag: str) -> Any:
+    """The form that a tag stands for, of several."""
     for option in get_args(annotation) or (annotation,):
-        if tag in get_args(option.model_fields[key].annotation):
-            return cast(type[BaseModel], option)
+        if isinstance(discriminator, Discriminator):
+            if any(isinstance(one, Tag) and one.tag == tag for one in get_args(option)[1:]):
+                return option
+        elif tag in get_args(option.model_fields[discriminator].annotation):
+            return option
     return None
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
-    if get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    options = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    bare = _bare(annotation)
+    options = get_args(bare) if _is_union(bare) else (bare,)
     for option in options:
         if isinstance(option, type) and issubclass(option, BaseModel):
             return option

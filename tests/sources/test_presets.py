@@ -407,6 +407,7 @@ sources:
         ("{preset: segment}", r"sources\.0\.from: required, but missing"),
         ("{preset: segment, from: x, columns: {user: userId}}", "behavior has no column 'user'"),
         ("{preset: segment, from: x, num: many}", r"sources\.0\.num: "),
+        ("{preset: pinpoint, from: x, day: {snapshot: soon}}", r"sources\.0\.day\.snapshot: should be a valid date"),
         ("{preset: [segment], from: x}", r"sources\.0\.preset: no preset is called"),
         ("{preset: segment, from: x}, {preset: segment, from: y}", "two sources have the name 'segment'"),
     ],

@@ -101,7 +101,10 @@ def preview(
 def land(
     name: Name = None,
     reread: Annotated[
-        bool, typer.Option("--reread", help="Read all rows of a database anew, not the new ones.")
+        bool,
+        typer.Option(
+            "--reread", help="Read all rows of a database anew; take a table that has none now."
+        ),
     ] = False,
     as_json: Json = False,
     home: Home = None,

@@ -49,6 +49,13 @@ def source_assets(
     return [_source_asset(source, partitions) for source in sources], upstream
 
 
+def _system(source: Source) -> str:
+    """What holds the rows of a source, as the UI knows it."""
+    if source.database is not None:
+        return source.database.dialect
+    return source.table.kind if source.table else "duckdb"
+
+
 def _source_asset(source: Source, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     check = dg.AssetCheckSpec(
         NOTES,
@@ -61,7 +68,7 @@ def _source_asset(source: Source, partitions: dg.PartitionsDefinition[str]) -> d
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name="landing",
-        kinds={source.database.dialect if source.database else "duckdb", "parquet"},
+        kinds={_system(source), "parquet"},
         owners=[OWNER],
         description=f"Landing files {source.fills}/ds=yyyymmdd/source-{source.name}.parquet, made "
         f"from {source.rows_from} as {FILE_NAME} says. A day is written when it is over and "
@@ -107,6 +114,8 @@ def _metadata(landing: SourceLanding) -> dict[str, Any]:
         metadata["newest_day"] = landing.newest.isoformat()
     if landing.pull is not None:
         metadata |= _pull_metadata(landing.pull)
+    if landing.version:
+        metadata["table_version"] = landing.version
     if landing.landed:
         metadata["landed"] = day_list(list(landing.landed))
     return metadata

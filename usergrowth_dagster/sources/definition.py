@@ -30,7 +30,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -41,6 +43,7 @@ from usergrowth_dagster.data.contracts import CONTRACTS, Contract
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.sources.databases.keys import DatabaseKeys, is_database_url
 from usergrowth_dagster.sources.presets.registry import with_presets
+from usergrowth_dagster.sources.tables.keys import TableKeys
 from usergrowth_dagster.yaml_file import explain, read_mapping, read_text
 
 FILE_NAME = "sources.yml"
@@ -125,6 +128,11 @@ def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def _form(value: Any) -> str:
+    """Whether rows come from files or from a table of a lake."""
+    return "table" if isinstance(value, dict | TableKeys) else "files"
+
+
 def _texts(value: Any) -> Any:
     """Numbers and booleans as the expressions that they are."""
     if isinstance(value, dict):
@@ -133,6 +141,9 @@ def _texts(value: Any) -> Any:
         }
     return value
 
+
+Files = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1), Tag("files")]
+"""Patterns of files."""
 
 Expressions = Annotated[dict[str, str], BeforeValidator(_texts)]
 
@@ -152,8 +163,11 @@ class Source(_Keys):
     )
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="of the source, once")
     fills: Literal["user", "item", "behavior", "operation"] = Field(description="landing table")
-    from_: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
-        (), alias="from", description="file, or pattern such as logs/*.csv.gz; or a list"
+    from_: Annotated[Files | Annotated[TableKeys, Tag("table")], Discriminator(_form)] = Field(
+        (),
+        alias="from",
+        description="file, or pattern such as logs/*.csv.gz, or a list of them; or a Delta or "
+        "Iceberg table",
     )
     database: DatabaseKeys | None = Field(
         None,
@@ -181,9 +195,20 @@ class Source(_Keys):
     hours: bool = Field(True, description="whether a behavior's hour becomes a key hh00 to hh23")
 
     @property
+    def patterns(self) -> tuple[str, ...]:
+        """The patterns of its files; none for a table."""
+        return () if isinstance(self.from_, TableKeys) else self.from_
+
+    @property
+    def table(self) -> TableKeys | None:
+        """The Delta or Iceberg table that it reads; None for files and databases."""
+        return self.from_ if isinstance(self.from_, TableKeys) else None
+
+    @property
     def rows_from(self) -> str:
         """Where the rows come from, for people."""
-        return ", ".join(self.from_) if self.database is None else self.database.shown
+        table = self.database or self.table
+        return table.shown if table else ", ".join(self.patterns)
 
     @property
     def contract(self) -> Contract:
@@ -198,14 +223,16 @@ class Source(_Keys):
 
     @model_validator(mode="after")
     def _has_rows(self) -> "Source":
-        if any(map(is_database_url, self.from_)):
+        if any(map(is_database_url, self.patterns)):
             raise _rule("from", "a database stands under database, as url and table")
         if not self.from_ and self.database is None:
             raise _rule("from", "required, but missing; a table stands under database instead")
         if self.from_ and self.database is not None:
             raise ValueError("give from or database, one of them")
-        if self.database is not None and (self.format or self.read != ReadKeys()):
-            raise ValueError("format and read are of files; a database has neither")
+        of_files = self.read.model_copy(update={"texts": (), "nested": ()})
+        if not self.patterns and (self.format or of_files != ReadKeys()):
+            what = "a table" if self.database is None else "a database"
+            raise ValueError(f"format and read are of files; {what} has neither")
         return self
 
     @model_validator(mode="after")

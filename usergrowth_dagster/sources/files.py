@@ -34,6 +34,9 @@ _KINDS: dict[str, Format] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
+INEXACT = ("FLOAT", "DOUBLE")
+"""DuckDB types of floating-point numbers, which lose digits of ids."""
+
 _PACKED = (".gz", ".zst")
 _OF_DUCKDB = {"utf-8", "utf-16", "iso8859-1", "ascii"}
 _FILE = re.compile(r"^\s*file = (.+)$", re.MULTILINE)
@@ -51,7 +54,7 @@ def matching_files(source: Source, folder: Path) -> list[StoredFile]:
         UserError: a pattern names no file, or its store cannot be reached.
     """
     files: dict[str, StoredFile] = {}
-    for number, pattern in enumerate(source.from_):
+    for number, pattern in enumerate(source.patterns):
         place = f"source {source.name}: from.{number}"
         listed = _listed(pattern, folder, place)
         if not listed:
@@ -181,7 +184,7 @@ def relation_sql(engine: Engine, source: Source, files: Sequence[str], kind: For
             options += ["format = 'auto'", *_json_columns(source)]
         parts = [_read(kind, files, options)]
     rows = f"({' union all by name '.join(f'select * from {part}' for part in parts)})"
-    return _as_expected(engine, source, rows)
+    return as_expected(engine, source, rows)
 
 
 def _json_columns(source: Source) -> list[str]:
@@ -193,8 +196,12 @@ def _json_columns(source: Source) -> list[str]:
     return [f"columns = {{{columns}}}"]
 
 
-def _as_expected(engine: Engine, source: Source, rows: str) -> str:
-    """Rows with every column that is expected: as text or as JSON, NULL where a file has none."""
+def as_expected(engine: Engine, source: Source, rows: str) -> str:
+    """Rows with every column that is expected: as text or as JSON, NULL where there is none.
+
+    Raises:
+        UserError: a column that is to be text holds floating-point numbers.
+    """
     if not (source.read.texts or source.read.nested):
         return rows
     present = run_reading(source, lambda: engine.describe(f"select * from {rows}"))
@@ -209,15 +216,26 @@ def _as_expected(engine: Engine, source: Source, rows: str) -> str:
             if name is None:
                 added.append(f"cast(null as {kind}) as {identifier(expected)}")
             else:
+                if read is _as_text:
+                    _refuse_inexact(source, name, present[name])
                 replaced.append(f"{read(identifier(name), present[name])} as {identifier(name)}")
     star = f"* replace ({', '.join(replaced)})" if replaced else "*"
     return f"(select {', '.join([star, *added])} from {rows})"
 
 
+def _refuse_inexact(source: Source, name: str, kind: str) -> None:
+    """Refuse a text made of floating-point numbers: it may be an id."""
+    if kind in INEXACT:
+        raise UserError(
+            f"source {source.name}: read.texts: {name} is a {kind}, which writes 13800000000 as "
+            "1.38e+10 and loses digits of longer ids; keep it as text or whole numbers where the "
+            "file is made, or take it out of texts",
+            code="source.invalid",
+        )
+
+
 def _as_text(column: str, kind: str) -> str:
-    """A column as text; floating-point numbers stay, so that they are refused as ids."""
-    if kind in {"FLOAT", "DOUBLE"}:
-        return column
+    """A column as text."""
     if kind.startswith(("STRUCT", "MAP")) or kind.endswith("]"):
         return f"cast(to_json({column}) as varchar)"
     return f"cast({column} as varchar)"

@@ -3,7 +3,8 @@
 A day is written again when its rows change in any file, or the source's definition does.
 Each day's file takes the place of the last one at once, and is noted when it stands; a run that is
 killed goes on where it was. What has landed stays when a file is gone, since logs rotate. A day
-with rows of a file that is gone is not written again: these rows would be lost.
+with rows of a file that is gone is not written again: these rows would be lost. A table of a lake
+names the data files of its newest version, so that what is gone from it is gone.
 """
 
 import hashlib
@@ -20,12 +21,14 @@ from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any
 
 from usergrowth_dagster.data.storage import Storage, StoredFile
+from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import identifier
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.sources.databases.pull import Pull, alone, pull_table, sample_table
 from usergrowth_dagster.sources.definition import FILE_NAME, Source
 from usergrowth_dagster.sources.files import (
     FILE_COLUMN,
+    as_expected,
     format_of,
     matching_files,
     reach,
@@ -35,6 +38,10 @@ from usergrowth_dagster.sources.files import (
     source_columns,
 )
 from usergrowth_dagster.sources.rows import RowSql, row_sql
+from usergrowth_dagster.sources.tables.delta import open_delta
+from usergrowth_dagster.sources.tables.iceberg import open_iceberg
+from usergrowth_dagster.sources.tables.keys import TableKeys
+from usergrowth_dagster.sources.tables.snapshot import Snapshot
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 if TYPE_CHECKING:
@@ -127,7 +134,8 @@ class SourceLanding:
         kept: days that stand although no file holds rows of them any more.
         elsewhere: days that are not up to date and were not asked for.
         newest: the last day that the source has rows of.
-        pull: what was read from its database; None for files.
+        pull: what was read from its database; None for others.
+        version: of a table of a lake, the version that was read; "" for others.
     """
 
     source: str
@@ -146,6 +154,7 @@ class SourceLanding:
     elsewhere: int = 0
     newest: date | None = None
     pull: Pull | None = None
+    version: str = ""
 
     def notes(self) -> list[str]:
         """What did not land, and why, a sentence each."""
@@ -185,7 +194,8 @@ class OpenSource:
         readable: by the path that the engine reads, the file's URI.
         columns: DuckDB type of each column of its files.
         sql: how its rows become landing rows.
-        pull: what was read from its database; None for files, and for a sample.
+        pull: what was read from its database; None for others, and for a sample.
+        table: the snapshot of the table of a lake that it reads; None for others.
     """
 
     source: Source
@@ -196,14 +206,22 @@ class OpenSource:
     columns: Mapping[str, str]
     sql: RowSql
     pull: Pull | None = None
+    table: Snapshot | None = None
 
     @property
     def sees_deleted(self) -> bool:
         """Whether rows that the source has no more are known to be gone."""
-        return self.source.database is not None and self.source.database.cursor is None
+        database = self.source.database
+        return self.table is not None or (database is not None and database.cursor is None)
+
+    def sample(self) -> str:
+        """The rows of all files, or of the first data file of a table of a lake."""
+        return self.relation(None if self.table is None else [f.uri for f in self.files[:1]])
 
     def relation(self, uris: Iterable[str] | None = None) -> str:
         """The rows of all files, or of some."""
+        if self.table is not None:
+            return _table_rows(self.engine, self.source, self.table, uris)
         wanted = None if uris is None else set(uris)
         paths = [path for path, uri in self.readable.items() if wanted is None or uri in wanted]
         relation = relation_sql(self.engine, self.source, paths, self.kind)
@@ -236,41 +254,63 @@ def open_source(
         UserError: no files, files that cannot be read, or an expression that breaks a rule.
     """
     source = source.on_first_day(settings.start_date)
-    with (
-        _files(source, folder, pull, sample_rows) as files,
-        open_engine(settings) as engine,
-        _readable(source, files) as readable,
-    ):
-        kind = "parquet" if source.database else format_of(source, files)
-        reach(engine, files)
-        relation = relation_sql(engine, source, list(readable), kind)
-        columns = source_columns(engine, source, relation)
-        if pull is not None:  # columns that the table had once are there no more
-            columns = {name: columns[name] for name in pull.columns}
-        sql = row_sql(engine, source, columns, settings.zone)
-        yield OpenSource(source, engine, kind, files, readable, columns, sql, pull)
+    with _rows_of(source, folder, pull, sample_rows) as rows, open_engine(settings) as engine:
+        files, table = rows
+        with _readable(source, files, table) as readable:
+            reach(engine, files)
+            if table is not None:
+                kind: str = table.kind
+                relation = _table_rows(engine, source, table, ())
+            else:
+                kind = "parquet" if source.database else format_of(source, files)
+                relation = relation_sql(engine, source, list(readable), kind)
+            columns = source_columns(engine, source, relation)
+            if pull is not None:  # columns that the table had once are there no more
+                expected = {*source.read.texts, *source.read.nested}
+                columns = {n: k for n, k in columns.items() if n in {*pull.columns, *expected}}
+            sql = row_sql(engine, source, columns, settings.zone)
+            yield OpenSource(source, engine, kind, files, readable, columns, sql, pull, table)
 
 
 @contextmanager
-def _files(
+def _rows_of(
     source: Source, folder: Path, pull: Pull | None, sample_rows: int
-) -> Iterator[Sequence[StoredFile]]:
-    """The files that hold a source's rows: its own, or what was read from its database."""
-    if source.database is None:
-        yield matching_files(source, folder)
-    elif pull is not None:
-        yield pull.files
-    else:
-        with TemporaryDirectory(prefix="usergrowth-source-") as scratch:
-            file = Path(scratch) / "sample.parquet"
-            with sample_table(source.database, folder, _place(source), sample_rows, file):
-                pass
-            yield [StoredFile(file.name, str(file), file.stat().st_size, "")]
+) -> Iterator[tuple[Sequence[StoredFile], Snapshot | None]]:
+    """The files that hold a source's rows, and the snapshot of the table that they belong to.
+
+    They are its own, those of a table, or what was read from its database.
+    """
+    if source.patterns:
+        yield matching_files(source, folder), None
+        return
+    if pull is not None:
+        yield pull.files, None
+        return
+    with TemporaryDirectory(prefix="usergrowth-source-") as scratch:
+        if source.table is not None:
+            table = _snapshot(source, source.table, folder, Path(scratch))
+            yield table.files, table
+            return
+        assert source.database is not None
+        file = Path(scratch) / "sample.parquet"
+        with sample_table(source.database, folder, _place(source), sample_rows, file):
+            pass
+        yield [StoredFile(file.name, str(file), file.stat().st_size, "")], None
+
+
+def _snapshot(source: Source, keys: TableKeys, folder: Path, scratch: Path) -> Snapshot:
+    """The newest snapshot of a table, with a folder for copies."""
+    place = f"source {source.name}: from.{keys.kind}"
+    if keys.delta is None:
+        return open_iceberg(keys, place, scratch)
+    return open_delta(keys.delta, folder, place, scratch)
 
 
 def _readable(
-    source: Source, files: Sequence[StoredFile]
+    source: Source, files: Sequence[StoredFile], table: Snapshot | None
 ) -> AbstractContextManager[Mapping[str, str]]:
+    if table is not None:
+        return nullcontext(table.readable)
     if source.database is None:
         return readable_files(source, files)
     return nullcontext({file.uri: file.uri for file in files})
@@ -278,6 +318,10 @@ def _readable(
 
 def _place(source: Source) -> str:
     return f"{FILE_NAME}: source {source.name}"
+
+
+def _table_rows(engine: Engine, source: Source, table: Snapshot, uris: Iterable[str] | None) -> str:
+    return as_expected(engine, source, table.relation(engine, uris))
 
 
 def land_source(
@@ -299,7 +343,7 @@ def land_source(
         source: the source.
         folder: what its relative patterns start from.
         days: the days that may be written; None: all.
-        reread: whether all rows of a database are read anew.
+        reread: whether all rows of a database are read anew, and a table without rows is taken.
 
     Raises:
         UserError: the source cannot be read; what has landed stays.
@@ -312,16 +356,23 @@ def land_source(
             else pull_table(settings, database, source.name, folder, _place(source), anew=reread)
         )
         with open_source(settings, source, folder, pull) as opened:
-            return _Landing(settings, landing, state, opened).run(days)
+            return _Landing(settings, landing, state, opened, reread=reread).run(days)
 
 
 class _Landing:
     """One call of :func:`land_source`."""
 
     def __init__(
-        self, settings: Settings, landing: Storage, state: Storage, opened: OpenSource
+        self,
+        settings: Settings,
+        landing: Storage,
+        state: Storage,
+        opened: OpenSource,
+        *,
+        reread: bool,
     ) -> None:
         self.settings = settings
+        self.reread = reread
         self.landing = landing
         self.storage = state
         self.opened = opened
@@ -347,7 +398,7 @@ class _Landing:
             self.source.name,
             self.source.fills,
             files=len(self.opened.files),
-            landed=tuple(written),
+            landed=tuple(sorted(written)),
             unchanged=len(days) - len(all_stale),
             rows=sum(written.values()),
             rows_in_all=sum(
@@ -366,6 +417,7 @@ class _Landing:
             ),
             newest=max((date.fromisoformat(day) for day in rows if day), default=None),
             pull=self.opened.pull,
+            version=self.opened.table.version if self.opened.table else "",
         )
 
     def _why_wait(self, day: date, gone: Collection[str], rows: Mapping[str, int]) -> str:
@@ -421,7 +473,10 @@ class _Landing:
         fresh = [u for u, f in now.items() if self.state.files.get(u, {}).get("tag") != f.tag]
         new = now.keys() - self.state.files.keys()
         gone = self.state.files.keys() - now.keys()
-        if self.opened.pull is not None:  # other parts hold their rows
+        if self.opened.table is not None:
+            self._refuse_empty(now)
+        if self.opened.table is not None or self.opened.pull is not None:
+            # other data files or parts hold their rows, or nothing does
             for uri in gone:
                 del self.state.files[uri]
             gone = set()
@@ -439,6 +494,15 @@ class _Landing:
         for uri, days in counted.items():
             self.state.files[uri] = {"tag": now[uri].tag, "days": days}
         return self.state.forget_renamed(gone, new)
+
+    def _refuse_empty(self, files: Collection[str]) -> None:
+        """Refuse to take all days away at once."""
+        if self.state.landed and not files and not self.reread:
+            raise UserError(
+                f"{_place(self.source)}: {self.source.rows_from} has no rows now, and "
+                f"{len(self.state.landed):,} days have landed; they stay",
+                code="source.emptied",
+            )
 
     def _rows(self, sql: str) -> list[tuple[Any, ...]]:
         return run_reading(self.source, lambda: self.opened.engine.rows(sql))

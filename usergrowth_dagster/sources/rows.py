@@ -10,12 +10,11 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.sources.definition import KVS, Source
 from usergrowth_dagster.sources.expressions import Expressions
-from usergrowth_dagster.sources.files import FILE_COLUMN
+from usergrowth_dagster.sources.files import FILE_COLUMN, INEXACT
 from usergrowth_dagster.warehouse.engine import Engine
 
 _TIMES = ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS")
 _ZONED = "TIMESTAMP WITH TIME ZONE"
-_INEXACT = ("FLOAT", "DOUBLE")
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ def _cell(expressions: Expressions, source: Source, column: Column) -> str:
     place = f"source {source.name}: columns.{column.name}"
     sql = expressions.sql(text, place)
     kind = expressions.kind(sql)
-    if column.check == "id" and kind in _INEXACT:
+    if column.check == "id" and kind in INEXACT:
         raise UserError(
             f"{place}: {text!r} is a {kind}, which writes 13800000000 as 1.38e+10 and loses digits "
             "of longer ids; keep ids as text or whole numbers where the file is made",

@@ -179,7 +179,7 @@ def _preset(settings: Settings, probe: Source, folder: Path, known: Recognized) 
         lines.append(f"    name: {probe.name}")
     if known.table != known.preset.table:
         lines.append(f"    fills: {known.table}")
-    lines.append(f"    from: {_scalar(probe.from_[0])}")
+    lines.append(f"    from: {_scalar(probe.patterns[0])}")
     suggestion.text = "\n".join(lines) + "\n"
     _count(settings, folder, suggestion)
     return suggestion
@@ -400,7 +400,7 @@ def _text(probe: Source, chosen: dict[str, Any], suggestion: Suggestion) -> str:
     """The file, each line that was chosen with its reason."""
     read = probe.read.model_dump(mode="json", exclude_defaults=True)
     lines = ["sources:", f"  - name: {probe.name}", "    fills: behavior"]
-    lines.append(f"    from: {_scalar(probe.from_[0])}")
+    lines.append(f"    from: {_scalar(probe.patterns[0])}")
     if read:
         lines.append(f"    read: {_flow(read)}")
     lines += [

@@ -22,8 +22,8 @@ class SourceLook:
     Attributes:
         source: its name.
         table: the landing table that it fills.
-        format: csv, json or parquet; postgresql or mysql.
-        files: how many files its patterns name; none for a database.
+        format: csv, json or parquet; delta or iceberg; postgresql or mysql.
+        files: how many files its patterns name, or data files its table has; none for a database.
         columns: DuckDB type of each column of its files or its table.
     """
 
@@ -148,7 +148,7 @@ def preview_source(project: Project, name: str, rows: int) -> tuple[list[str], l
     """
     (source,) = sources_of(project, name)
     with open_source(project.settings, source, project.settings.home) as opened:
-        sql = f"{opened.sql.select(opened.relation(), 'true')} limit {int(rows)}"
+        sql = f"{opened.sql.select(opened.sample(), 'true')} limit {int(rows)}"
         found = run_reading(source, lambda: opened.engine.rows(sql))
         return [*opened.sql.columns, "ds"], [list(row) for row in found]
 
