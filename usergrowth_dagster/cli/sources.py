@@ -15,7 +15,18 @@ Name = Annotated[str | None, typer.Argument(help="One source; all without it.")]
 
 @group.command()
 def suggest(
-    files: Annotated[str, typer.Argument(help="A log: a file, or a pattern in quotes.")],
+    files: Annotated[
+        str,
+        typer.Argument(
+            help="A log: a file, a pattern in quotes, or the URL of a database, without a password."
+        ),
+    ],
+    table: Annotated[str | None, typer.Option(help="A table of the database.")] = None,
+    query: Annotated[str | None, typer.Option(help="One SELECT instead of a table.")] = None,
+    password_env: Annotated[
+        str | None, typer.Option(help="Environment variable that holds the password.")
+    ] = None,
+    password_file: Annotated[str | None, typer.Option(help="File that holds the password.")] = None,
     name: Annotated[str, typer.Option(help="Name of the source.")] = "log",
     write: Annotated[bool, typer.Option("--write", help="Write it as the home's file.")] = False,
     as_json: Json = False,
@@ -24,12 +35,17 @@ def suggest(
     """Look at a log and propose a sources.yml: which column is what, or which preset it is."""
     from usergrowth_dagster.homes.home import open_home
     from usergrowth_dagster.project import Project
-    from usergrowth_dagster.views.sources import suggest
+    from usergrowth_dagster.views.sources import database_keys, suggest, suggest_database
 
     page = Page(as_json)
-    suggestion, written = suggest(Project(open_home(home)), files, name, write=write)
+    project = Project(open_home(home))
+    database = database_keys(files, table, query, password_env, password_file)
+    if database is None:
+        suggestion, written = suggest(project, files, name, write=write)
+    else:
+        suggestion, written = suggest_database(project, database, name, write=write)
     page.say(suggestion.text)
-    page.table("the whole log", list(suggestion.counts), [list(suggestion.counts.values())])
+    page.table(suggestion.counted, list(suggestion.counts), [list(suggestion.counts.values())])
     if written is not None:
         page.say(f"Wrote {written}. Correct it, then usergrowth sources land.")
     page.document(vars(suggestion))

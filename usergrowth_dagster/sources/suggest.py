@@ -7,9 +7,10 @@ number by what its values are and by its name; the reason stands beside it, for 
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 import yaml
@@ -20,6 +21,8 @@ from usergrowth_dagster.data.storage import StoredFile
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.sources.databases.growth import growth_of
+from usergrowth_dagster.sources.databases.pull import sample_table
 from usergrowth_dagster.sources.definition import FILE_NAME, Source, parse_sources
 from usergrowth_dagster.sources.files import (
     format_of,
@@ -100,12 +103,14 @@ class Suggestion:
         reasons: by key, why a column was taken for it.
         counts: rows, days, users and kinds of the whole log, and rows without a day.
         span: the first and the last day, as ISO 8601; empty where no row has a day.
+        counted: what was counted.
     """
 
     text: str = ""
     reasons: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     span: tuple[str, ...] = ()
+    counted: str = "the whole log"
 
     def write(self, home: Path) -> Path:
         """Make it the sources.yml of a home; returns its path.
@@ -138,14 +143,14 @@ def suggest_source(settings: Settings, pattern: str, folder: Path, name: str = N
     Raises:
         UserError: no file, files that cannot be read, or no column of theirs is a time or a user.
     """
-    probe = _probe(name, pattern, {})
+    probe = _probe(name, {"from": [pattern]})
     files = matching_files(probe, folder)
     suggestion = Suggestion()
     if format_of(probe, files) == "csv":
         read, width = _dialect(files[0])
         if known := recognize([""] * width, has_header=False):
             return _preset(settings, probe, folder, known)
-        probe = _probe(name, pattern, read)
+        probe = _probe(name, {"from": [pattern], "read": read})
     with open_engine(settings) as engine, readable_files(probe, files) as readable:
         reach(engine, files)
         relation = relation_sql(engine, probe, list(readable), format_of(probe, files))
@@ -154,6 +159,54 @@ def suggest_source(settings: Settings, pattern: str, folder: Path, name: str = N
         columns = list(_columns(engine, probe, relation))
     if not columns:
         raise UserError(f"source {name}: {pattern} holds no rows", code="source.unreadable")
+    return _proposal(settings, probe, folder, columns, suggestion)
+
+
+def suggest_table(
+    settings: Settings, database: Mapping[str, Any], folder: Path, name: str = NAME
+) -> Suggestion:
+    """Look at a table of a database, and propose how it becomes behaviors.
+
+    Args:
+        settings: the business time zone, and limits of the engine.
+        database: keys of a database as sources.yml has them.
+        folder: what a relative path of a password starts from.
+        name: of the source.
+
+    Raises:
+        UserError: the database cannot be read, or no column of it is a time or a user.
+    """
+    probe = _probe(name, {"database": database})
+    keys = probe.database
+    assert keys is not None
+    suggestion = Suggestion()
+    with TemporaryDirectory(prefix="usergrowth-source-") as scratch:
+        file = Path(scratch) / "sample.parquet"
+        place = f"source {name}"
+        with (
+            open_engine(settings) as engine,
+            sample_table(keys, folder, place, SAMPLE_ROWS, file) as table,
+        ):
+            relation = relation_sql(engine, probe, [str(file)], "parquet")
+            columns = list(_columns(engine, probe, relation))
+            growth = growth_of(table, {column.name: column.known for column in columns})
+            total = table.count()
+    if not columns:
+        raise UserError(f"source {name}: {keys.shown} holds no rows", code="source.unreadable")
+    suggestion.counted = f"the first {min(total, SAMPLE_ROWS):,} of {total:,} rows"
+    suggestion.reasons |= growth.reasons
+    probe = _probe(name, {"database": {**database, **growth.keys}})
+    return _proposal(settings, probe, folder, columns, suggestion)
+
+
+def _proposal(
+    settings: Settings,
+    probe: Source,
+    folder: Path,
+    columns: Sequence[Column],
+    suggestion: Suggestion,
+) -> Suggestion:
+    """Choose the columns, write the file, and count the log by it."""
     chosen = _choose(columns, probe, suggestion)
     suggestion.text = _text(probe, chosen, suggestion)
     _count(settings, folder, suggestion)
@@ -185,14 +238,18 @@ def _preset(settings: Settings, probe: Source, folder: Path, known: Recognized) 
     return suggestion
 
 
-def _probe(name: str, pattern: str, read: dict[str, Any]) -> Source:
-    """A source that reads the files and makes nothing of them yet."""
+def _probe(name: str, origin: Mapping[str, Any]) -> Source:
+    """A source that reads the rows and makes nothing of them yet.
+
+    Args:
+        name: of the source.
+        origin: the keys that say where the rows are.
+    """
     nothing = {"user_id": "''", "behavior": "''"}
     content = {
         "name": name,
         "fills": "behavior",
-        "from": [pattern],
-        "read": read,
+        **origin,
         "day": {"snapshot": "2000-01-01"},
         "columns": nothing,
     }
@@ -398,11 +455,8 @@ def _key(column: Column) -> str:
 
 def _text(probe: Source, chosen: dict[str, Any], suggestion: Suggestion) -> str:
     """The file, each line that was chosen with its reason."""
-    read = probe.read.model_dump(mode="json", exclude_defaults=True)
     lines = ["sources:", f"  - name: {probe.name}", "    fills: behavior"]
-    lines.append(f"    from: {_scalar(probe.patterns[0])}")
-    if read:
-        lines.append(f"    read: {_flow(read)}")
+    lines += _origin(probe, suggestion)
     lines += [
         f"    # {suggestion.reasons['day.time']}",
         f"    day: {_flow({'time': chosen['time']})}",
@@ -420,12 +474,28 @@ def _text(probe: Source, chosen: dict[str, Any], suggestion: Suggestion) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _origin(probe: Source, suggestion: Suggestion) -> list[str]:
+    """The lines that say where the rows are."""
+    if probe.database is None:
+        read = probe.read.model_dump(mode="json", exclude_defaults=True)
+        lines = [f"    from: {_scalar(probe.patterns[0])}"]
+        return [*lines, f"    read: {_flow(read)}"] if read else lines
+    lines = ["    database:"]
+    for key, value in probe.database.model_dump(mode="json", exclude_defaults=True).items():
+        if reason := suggestion.reasons.get(key):
+            lines.append(f"      # {reason}")
+        lines.append(f"      {key}: {_scalar(value)}")
+    if probe.database.cursor is None:
+        lines.append(f"      # {suggestion.reasons['cursor']}")
+    return lines
+
+
 def _flow(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).strip()
 
 
-def _scalar(value: str) -> str:
-    """A text as YAML writes it on one line."""
+def _scalar(value: Any) -> str:
+    """A value as YAML writes it on one line."""
     return _flow([value])[1:-1]
 
 
@@ -433,7 +503,7 @@ def _count(settings: Settings, folder: Path, suggestion: Suggestion) -> None:
     """Count the whole log by the proposal, which thereby is seen to hold."""
     (source,) = parse_sources(suggestion.text, "the suggestion")
     key = source.contract.names[0]
-    with open_source(settings, source, folder) as opened:
+    with open_source(settings, source, folder, sample_rows=SAMPLE_ROWS) as opened:
         sql = opened.sql
         kind = sql.columns.get("behavior") or sql.columns.get("target") or "null"
         (row,) = run_reading(

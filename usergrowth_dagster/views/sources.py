@@ -1,6 +1,6 @@
 """The sources of a home as people look at them: what their files hold, and the rows they make."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,12 @@ from typing import Any
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.sources.databases.keys import is_database_url
 from usergrowth_dagster.sources.definition import FILE_NAME, Source, read_sources
 from usergrowth_dagster.sources.files import run_reading
 from usergrowth_dagster.sources.land import SourceLanding, land_source, open_source
 from usergrowth_dagster.sources.presets.registry import presets
-from usergrowth_dagster.sources.suggest import Suggestion, suggest_source
+from usergrowth_dagster.sources.suggest import Suggestion, suggest_source, suggest_table
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,57 @@ def suggest(
     """
     home = project.settings.home
     suggestion = suggest_source(project.settings, _absolute(files), home, name)
+    return suggestion, suggestion.write(home) if write else None
+
+
+def database_keys(
+    url: str,
+    table: str | None,
+    query: str | None,
+    password_env: str | None,
+    password_file: str | None,
+) -> dict[str, str] | None:
+    """Keys of a database as a person gives them; None where the URL is that of no database.
+
+    Raises:
+        UserError: a key of a database is given for something else, or the table is not.
+    """
+    given = {
+        "table": table,
+        "query": query,
+        "password_env": password_env,
+        "password_file": password_file and _absolute(password_file),
+    }
+    keys = {key: value for key, value in given.items() if value is not None}
+    if not is_database_url(url):
+        if keys:
+            option = next(iter(keys)).replace("_", "-")
+            raise UserError(
+                f"--{option} is of a database, and the log is not the URL of one",
+                code="command.invalid",
+            )
+        return None
+    if table is None and query is None:
+        raise UserError("name a table of the database with --table", code="command.invalid")
+    return {"url": url, **keys}
+
+
+def suggest_database(
+    project: Project, database: Mapping[str, str], name: str, *, write: bool
+) -> tuple[Suggestion, Path | None]:
+    """Propose a sources.yml for a table; with ``write``, make it the home's, and return its path.
+
+    Args:
+        project: the home.
+        database: keys of a database as sources.yml has them.
+        name: of the source.
+        write: whether the home gets the file.
+
+    Raises:
+        UserError: the table cannot be read or understood, or the home has a sources.yml already.
+    """
+    home = project.settings.home
+    suggestion = suggest_table(project.settings, database, home, name)
     return suggestion, suggestion.write(home) if write else None
 
 
