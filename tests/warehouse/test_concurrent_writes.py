@@ -3,10 +3,14 @@
 import multiprocessing
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse import build
 from usergrowth_dagster.warehouse.tables import Warehouse
 
 ROWS = 10
@@ -33,3 +37,33 @@ def test_two_first_writes_of_one_day_do_not_double_it(tmp_path: Path) -> None:
             pool.map(_write, [(root, 0), (root, 1)], chunksize=1)
             counts = Warehouse(Storage(root)).row_counts("t")
             assert (len(counts), set(counts.values())) == (5, {ROWS})
+
+
+def test_days_published_meanwhile_keep_their_files(
+    settings: Settings, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes that need the same days: new files of equal rows train every model again."""
+    first = date(2024, 3, 4)
+    days = [first + timedelta(days=i) for i in range(4)]
+    landed = [first + timedelta(days=i) for i in range(-10, 14)]
+    rows = [{"ds": day, "user_id": user} for day in landed for user in ("a", "b")]
+    schema = pa.schema([("ds", pa.date32()), ("user_id", pa.string())])
+    warehouse.replace("user_day", pa.Table.from_pylist(rows, schema=schema), days=landed)
+    other = build.Builder(settings, warehouse)
+    run_tests = build.run_tests
+
+    def meanwhile(*arguments: Any) -> Any:
+        monkeypatch.setattr(build, "run_tests", run_tests)
+        other.build("churn_label", days[1:3])
+        return run_tests(*arguments)
+
+    monkeypatch.setattr(build, "run_tests", meanwhile)
+    result = build.Builder(settings, warehouse).build("churn_label", days)
+    assert result.built == [days[0], days[3]]
+    assert result.unchanged == days[1:3]
+    assert set(warehouse.files("churn_label")) == set(days)
+    before = other.files("churn_label")
+    now = warehouse.files("churn_label")
+    assert {day: now[day] for day in days[1:3]} == {day: before[day] for day in days[1:3]}
+    assert result.rows_in_all == 8
+    assert build.Builder(settings, warehouse).build("churn_label", days).built == []

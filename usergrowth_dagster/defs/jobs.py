@@ -17,6 +17,9 @@ DECIDE = "decide"
 CHOOSE = "choose"
 MEASURE = "measure"
 
+TRAININGS = 2
+"""Steps at a time of a job that trains models."""
+
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 DAILY = "usergrowth/daily_execution_date"
@@ -66,6 +69,8 @@ def ingest_days(execution_date: date, catch_up_days: int, start_date: date) -> J
 
 def build_jobs() -> list[Any]:
     """All jobs."""
+    # Steps of the UI's runs are processes of their own, and a training may fill its memory limit.
+    trains = dg.multiprocess_executor.configured({"max_concurrent": TRAININGS})
     return [
         dg.define_asset_job(
             INGEST,
@@ -92,11 +97,13 @@ def build_jobs() -> list[Any]:
         ),
         dg.define_asset_job(
             TRAIN,
+            executor_def=trains,
             selection=dg.AssetSelection.groups("models"),
             description="Train the models that campaigns ask for, as of an execution date.",
         ),
         dg.define_asset_job(
             DECIDE,
+            executor_def=trains,
             selection=dg.AssetSelection.assets("population", "user_features", "user_item_features")
             | dg.AssetSelection.groups("models", "audience", "messaging"),
             config=JOB_CONFIG[DECIDE],
@@ -105,6 +112,7 @@ def build_jobs() -> list[Any]:
         ),
         dg.define_asset_job(
             CHOOSE,
+            executor_def=trains,
             selection=dg.AssetSelection.assets("population", "user_features", "user_item_features")
             | dg.AssetSelection.groups("models", "audience"),
             config=JOB_CONFIG[CHOOSE],

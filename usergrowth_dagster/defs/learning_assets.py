@@ -139,7 +139,7 @@ def model_training_asset(
         owners=[OWNER],
         description=f"{problem.words.asset} {target.learners} Learns only from labels that were "
         "closed before the execution date.",
-        pool="training",
+        pool=f"training_{problem.name}",  # one training of a question at a time
         check_specs=[dg.AssetCheckSpec(check, asset=name) for check in checks],
     )
     def trained(

@@ -31,6 +31,7 @@ from usergrowth_dagster.pipeline.score import scoring_model
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.runs.execute import execute
 from usergrowth_dagster.runs.reports import RunReport
+from usergrowth_dagster.runs.training import train_models
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.landing import QUARANTINE
@@ -98,7 +99,7 @@ def _run_stages(chosen: Example, settings: Settings, reports: bool, screen: Scre
     with stages.stage("apply campaigns", "Apply the campaigns and approve their texts"):
         _apply(project, chosen)
     with stages.stage("train", "Train and evaluate the models on what was known before the date"):
-        execute("train", partition=chosen.execution_date.isoformat())
+        train_models(settings, chosen.execution_date)
     with stages.stage("decide and batch", "Score, decide, write output.csv, batch and dispatch"):
         report = execute("decide", partition=chosen.execution_date.isoformat())
     _refuse_failures(report)

@@ -12,6 +12,7 @@ from usergrowth_dagster.intake.uploads import register_repeats, register_uploads
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.runs.execute import InterruptedRunError, execute
 from usergrowth_dagster.runs.reports import ChainReport, RunReport
+from usergrowth_dagster.runs.training import train_models
 from usergrowth_dagster.settings import Settings
 
 Warn = Callable[[str], None]
@@ -177,10 +178,8 @@ def train_date(settings: Settings, day: date) -> RunReport:
     Raises:
         UserError: no model could be trained; the sentence says why of each.
     """
-    from usergrowth_dagster.defs.jobs import TRAIN
-
     check_dates(settings, day, day)
-    report = execute(TRAIN, partition=day.isoformat())
+    report = train_models(settings, day)
     if not any(_entries(metadata, "model") for metadata in report.metadata.values()):
         reasons = [
             f"{name}: {'; '.join(_entries(metadata, 'skipped')) or 'no campaign asks for it'}"

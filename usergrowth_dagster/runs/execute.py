@@ -6,7 +6,7 @@ would wait without end.
 """
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -36,14 +36,18 @@ def execute(
     partition: str | None = None,
     tags: Mapping[str, str] | None = None,
     config: Mapping[str, Any] | None = None,
+    assets: Sequence[str] | None = None,
 ) -> RunReport:
     """Run a job for one partition, or for the range that the tags give.
 
-    ``config`` is the job's run config, instead of the one that it has by default.
+    ``config`` is the job's run config, instead of the one that it has by default. ``assets`` are
+    those of the job's assets that the run makes; all when it is None.
 
     Raises:
         UserError: a step failed; the sentences of all that did, as their assets gave them.
     """
+    from dagster import AssetKey
+
     from usergrowth_dagster.defs.build import build_definitions
     from usergrowth_dagster.defs.jobs import JOB_CONFIG
 
@@ -58,6 +62,7 @@ def execute(
                 tags={**(tags or {}), _COMMAND_TAG: command},
                 run_config={**(JOB_CONFIG.get(job, {}) if config is None else config), **QUIET},
                 raise_on_error=False,
+                asset_selection=None if assets is None else [AssetKey(one) for one in assets],
             )
     report = _report(result)
     if not result.success:

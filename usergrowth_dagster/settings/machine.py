@@ -1,12 +1,14 @@
 """What the machine, or the container in it, lets this process use."""
 
 import os
+import re
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _GROUP_FILE = Path("/proc/self/cgroup")
 _SHARE = 0.4  # of the memory: a second process of the product may be at work, and others too
 _LEAST = 1 << 30
+_SIZE = re.compile(r"\s*([0-9.]+)\s*([KMGT])(i?)B\s*", re.IGNORECASE)
 
 
 def processors(cgroups: Path = _CGROUPS, group_file: Path = _GROUP_FILE) -> int:
@@ -27,10 +29,19 @@ def processors(cgroups: Path = _CGROUPS, group_file: Path = _GROUP_FILE) -> int:
 
 def memory_limit(cgroups: Path = _CGROUPS, group_file: Path = _GROUP_FILE) -> str:
     """The default memory of one DuckDB connection: two fifths of what there is, at least 1 GiB."""
-    return f"{max(_LEAST, int(_memory(cgroups, group_file) * _SHARE)) >> 20}MiB"
+    return f"{max(_LEAST, int(memory(cgroups, group_file) * _SHARE)) >> 20}MiB"
 
 
-def _memory(cgroups: Path, group_file: Path) -> int:
+def size_in_bytes(size: str) -> int | None:
+    """Bytes of a memory size as DuckDB writes it, such as 4GB or 512MiB; None in another form."""
+    match = _SIZE.fullmatch(size)
+    if match is None:
+        return None
+    power = "KMGT".index(match[2].upper()) + 1
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+
+
+def memory(cgroups: Path = _CGROUPS, group_file: Path = _GROUP_FILE) -> int:
     """Bytes of memory that this process may use."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     names = ("memory.max", "memory.limit_in_bytes")

@@ -113,6 +113,16 @@ def asked_config(project: Project, spec: CampaignSpec, algorithm: str) -> Traini
     return question_config(project, spec, algorithm)
 
 
+def asked_questions(project: Project) -> list[str]:
+    """The questions that campaigns ask, in the order of the registry."""
+    specs = campaigns(project.store).values()
+    return [
+        name
+        for name, problem in problems().items()
+        if any(problem.is_asked(asked_of(spec)) for spec in specs)
+    ]
+
+
 def configs(project: Project, algorithm: str) -> dict[TrainingConfig, list[str]]:
     """The distinct trainings that campaigns ask for, and which campaigns ask."""
     found: dict[TrainingConfig, list[str]] = {}

@@ -1,8 +1,10 @@
 """Build SQL models for days: skip what is up to date, test, publish in chunks."""
 
+import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
@@ -278,16 +280,34 @@ class Builder:
             tests = run_tests(engine, "_output", model_tests(self.graph, model))
             _merge_tests(result, tests)
             refuse_failures(model, _span(days), tests)
-            commit = self.warehouse.replace(
-                model,
-                lambda: with_maps(_by_day(engine, days), declared),
-                days=days,
-                fingerprints={day: fingerprints[day] for day in days},
-            )
-        result.built += days
-        result.rows += commit.rows
-        result.version = commit.version
+            with self._alone(model):
+                known = self.warehouse.fingerprints(model)
+                left = [day for day in days if known.get(day) != fingerprints[day]]
+                result.unchanged += [day for day in days if day not in left]
+                if left:
+                    commit = self.warehouse.replace(
+                        model,
+                        lambda: with_maps(_by_day(engine, left), declared),
+                        days=left,
+                        fingerprints={day: fingerprints[day] for day in left},
+                    )
+                    result.built += left
+                    result.rows += commit.rows
+                    result.version = commit.version
         self._forget(model)
+
+    @contextmanager
+    def _alone(self, model: str) -> Iterator[None]:
+        """Keep the home's other processes from publishing days of a model meanwhile.
+
+        Days that another process has published since this one began are then left as they are:
+        the same rows in new files would make all that is made from them anew.
+        """
+        folder = self.settings.home / "locks" / "tables"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{model}.lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
 
     def bind_inputs(self, engine: Engine, model: str, days: Sequence[date]) -> None:
         """Make everything that a model's SQL reads visible in an engine, for some output days."""
