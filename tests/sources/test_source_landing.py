@@ -366,6 +366,49 @@ def test_one_of_several_rows_with_a_key_is_kept(desk: Desk) -> None:
     assert desk.rows(source, DAY) == kept
 
 
+def test_an_old_day_is_left_as_it_is(desk: Desk) -> None:
+    """Guards against a closed month that changes for one late row, and rows left out unseen."""
+    days = [DAY + timedelta(days=number) for number in range(6)]
+    desk.write("logs/1.csv", HEADER + "".join(click("u1", day) for day in days))
+    source = desk.source(CLICKS + "    late_days: 3\n")
+    assert desk.land(source).landed == tuple(days)  # a history lands as a whole
+    late = "".join(click("u2", day) for day in (*days, date(2023, 12, 1), TODAY))
+    desk.write("logs/2.csv", HEADER + late + click("u3", DAY))
+    landing = desk.land(source)
+    assert landing.landed == (date(2023, 12, 1), *days[2:])
+    assert (landing.late, landing.unchanged) == ({days[0]: 2, days[1]: 1}, 0)
+    assert (
+        "2 days changed and stay as they landed, 3 late rows are left out: they are older than "
+        "late_days" in landing.notes()
+    )
+    assert [row["user_id"] for row in desk.rows(source, DAY)] == ["u1"]
+    again = desk.land(source)
+    assert (again.landed, again.late) == ((), landing.late)
+    (Path(desk.settings.landing_root) / f"behavior/ds={DAY:%Y%m%d}/source-clicks.parquet").unlink()
+    assert desk.land(source).landed == (DAY,)  # nothing is there that could stay
+    places = (desk.settings, desk.landing, desk.state, source, desk.folder)
+    assert land_source(*places, reread=True).landed == (days[1],)
+    assert [row["user_id"] for row in desk.rows(source, DAY)] == ["u1", "u2", "u3"]
+    assert desk.land(source).late == {}
+    # without the key nothing is written for its sake, and late rows land
+    desk.write("logs/3.csv", HEADER + click("u4", DAY))
+    assert desk.land(desk.source(CLICKS)).landed == (DAY,)
+
+
+def test_a_state_of_before_counts_late_rows(desk: Desk) -> None:
+    """Guards against a home of the version before that cannot be read."""
+    days = [DAY + timedelta(days=number) for number in range(3)]
+    desk.write("logs/1.csv", HEADER + "".join(click("u1", day) for day in days))
+    source = desk.source(CLICKS + "    late_days: 1\n")
+    desk.land(source)
+    state = json.loads(desk.state.read_bytes("_sources/clicks.json"))
+    state["landed"] = {day: entry[:2] for day, entry in state["landed"].items()}
+    desk.state.write_bytes("_sources/clicks.json", json.dumps(state).encode())
+    assert desk.land(source).unchanged == 3
+    desk.write("logs/2.csv", HEADER + click("u2", DAY))
+    assert desk.land(source).late == {DAY: 1}
+
+
 def test_a_day_that_is_not_over_waits(desk: Desk) -> None:
     """Guards against half a day that is taken for a quiet one."""
     desk.write("logs/1.csv", HEADER + click("u1", TODAY) + click("u1", TODAY - timedelta(days=1)))

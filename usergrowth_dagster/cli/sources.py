@@ -119,7 +119,8 @@ def land(
     reread: Annotated[
         bool,
         typer.Option(
-            "--reread", help="Read all rows of a database anew; take a table that has none now."
+            "--reread",
+            help="Read a database anew; take a table without rows; write days of late rows.",
         ),
     ] = False,
     as_json: Json = False,

@@ -107,6 +107,7 @@ def _metadata(landing: SourceLanding) -> dict[str, Any]:
         "days_landed": len(landing.landed),
         "days_unchanged": landing.unchanged,
         "days_waiting": len(landing.waiting),
+        "late_rows": sum(landing.late.values()),
         "rows_left_out": landing.duplicates,
         "rows_without_day": landing.without_day,
     }

@@ -192,6 +192,13 @@ class Source(_Keys):
         le=1,
         description="a new day with a smaller share of the usual rows waits; 0 lets all land",
     )
+    late_days: int | None = Field(
+        None,
+        ge=0,
+        description="a day that has landed and is older than so many days before the newest stays "
+        "as it is, and its late rows are counted; default: every day is written again",
+        exclude=True,  # a day that stands is not written anew for it
+    )
     hours: bool = Field(True, description="whether a behavior's hour becomes a key hh00 to hh23")
 
     @property

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from itertools import groupby
 from pathlib import Path
 from statistics import median
@@ -68,12 +68,13 @@ class SourceState:
         definition: hash of the definition that the rest belongs to.
         files: by URI, the tag of the file and, by day, its rows and their hash; "" for rows without
             a day. Files that are gone stay.
-        landed: by day, the hash of what its landing file was made from, and its rows.
+        landed: by day, the hash of what its landing file was made from, its rows, and, since
+            late rows are counted, the rows that it was made from.
     """
 
     definition: str = ""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
-    landed: dict[str, tuple[str, int]] = field(default_factory=dict)
+    landed: dict[str, Sequence[Any]] = field(default_factory=dict)
 
     def rows_by_day(self) -> Counter[str]:
         """Rows of each day, over all files; "" for rows without a day."""
@@ -136,6 +137,7 @@ class SourceLanding:
         newest: the last day that the source has rows of.
         pull: what was read from its database; None for others.
         version: of a table of a lake, the version that was read; "" for others.
+        late: days that changed and stay as they are (late_days), with the rows that they gained.
     """
 
     source: str
@@ -155,6 +157,7 @@ class SourceLanding:
     newest: date | None = None
     pull: Pull | None = None
     version: str = ""
+    late: Mapping[date, int] = field(default_factory=dict)
 
     def notes(self) -> list[str]:
         """What did not land, and why, a sentence each."""
@@ -171,6 +174,11 @@ class SourceLanding:
         for reason, days in by_reason.items():
             one = f"{days[0]} waits"
             notes.append(f"{one if len(days) == 1 else f'{len(days):,} days wait'}: {reason}")
+        if self.late:
+            notes.append(
+                f"{len(self.late):,} days changed and stay as they landed, "
+                f"{sum(self.late.values()):,} late rows are left out: they are older than late_days"
+            )
         if self.elsewhere:
             notes.append(
                 f"{self.elsewhere:,} further days are not up to date; `sources land` writes all"
@@ -343,7 +351,8 @@ def land_source(
         source: the source.
         folder: what its relative patterns start from.
         days: the days that may be written; None: all.
-        reread: whether all rows of a database are read anew, and a table without rows is taken.
+        reread: whether all rows of a database are read anew, a table without rows is taken, and
+            days that late_days keeps are written.
 
     Raises:
         UserError: the source cannot be read; what has landed stays.
@@ -389,6 +398,8 @@ class _Landing:
             made_from = {day: self.state.made_from_none() for day in self.state.landed} | made_from
         days = {date.fromisoformat(day): digest for day, digest in sorted(made_from.items())}
         all_stale = {day: digest for day, digest in days.items() if not self._stands(day, digest)}
+        late = self._late(all_stale, rows)
+        all_stale = {day: digest for day, digest in all_stale.items() if day not in late}
         stale = {day: d for day, d in all_stale.items() if wanted is None or day in wanted}
         waiting = {day: reason for day in stale if (reason := self._why_wait(day, gone, rows))}
         todo = {day: digest for day, digest in stale.items() if day not in waiting}
@@ -399,11 +410,11 @@ class _Landing:
             self.source.fills,
             files=len(self.opened.files),
             landed=tuple(sorted(written)),
-            unchanged=len(days) - len(all_stale),
+            unchanged=len(days) - len(all_stale) - len(late),
             rows=sum(written.values()),
             rows_in_all=sum(
                 count
-                for day, (_, count) in self.state.landed.items()
+                for day, (_, count, *_) in self.state.landed.items()
                 if wanted is None or date.fromisoformat(day) in wanted
             ),
             duplicates=sum(rows[day.isoformat()] for day in todo) - sum(written.values()),
@@ -418,7 +429,27 @@ class _Landing:
             newest=max((date.fromisoformat(day) for day in rows if day), default=None),
             pull=self.opened.pull,
             version=self.opened.table.version if self.opened.table else "",
+            late=late,
         )
+
+    def _late(self, stale: Mapping[date, str], rows: Mapping[str, int]) -> dict[date, int]:
+        """Days that changed and are too old to be written again, with the rows that they gained.
+
+        A time in the future makes no day old: the newest day is one that is over.
+        """
+        today = self.settings.current_date()
+        over = [day for text in rows if text and (day := date.fromisoformat(text)) < today]
+        if self.source.late_days is None or self.reread or not over:
+            return {}
+        oldest = max(over) - timedelta(days=self.source.late_days)
+        late = {}
+        for day, digest in stale.items():
+            made_from, written, *counted = self.state.landed.get(day.isoformat(), ("", 0))
+            changed = made_from not in {"", digest} and self.landing.exists(self._file_of(day))
+            if day < oldest and changed:
+                before = counted[0] if counted else written
+                late[day] = max(0, rows[day.isoformat()] - before)
+        return late
 
     def _why_wait(self, day: date, gone: Collection[str], rows: Mapping[str, int]) -> str:
         """Why a day is not written now; "" when nothing keeps it."""
@@ -512,7 +543,7 @@ class _Landing:
 
     def _stands(self, day: date, digest: str) -> bool:
         """Whether a day's landing file was made from what it would be made from now."""
-        (made_from, _) = self.state.landed.get(day.isoformat(), ("", 0))
+        made_from, *_ = self.state.landed.get(day.isoformat(), ("", 0))
         return made_from == digest and self.landing.exists(self._file_of(day))
 
     def _uris_of(self, days: Iterable[date]) -> list[str]:
@@ -535,18 +566,19 @@ class _Landing:
     def _write(self, todo: Mapping[date, str]) -> dict[date, int]:
         """Write the files of some days, each at once, and note it."""
         written: dict[date, int] = {}
+        rows = self.state.rows_by_day()
         if not todo:
             self._save()
             return written
         try:
             for day, batches in self._by_day(todo):
                 written[day] = self._write_day(day, batches)
-                self.state.landed[day.isoformat()] = todo[day], written[day]
+                self.state.landed[day.isoformat()] = todo[day], written[day], rows[day.isoformat()]
                 if len(written) % _SAVE_DAYS == 0:
                     self._save()
             for day in todo.keys() - written.keys():
                 written[day] = self._write_day(day, iter(()))
-                self.state.landed[day.isoformat()] = todo[day], 0
+                self.state.landed[day.isoformat()] = todo[day], 0, rows[day.isoformat()]
         finally:
             self._save()
         return written
