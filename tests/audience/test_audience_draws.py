@@ -156,6 +156,28 @@ def test_a_stratum_is_held_out_to_within_one_person(engine, cities, share, polic
         assert reached_all or treated >= policy.n - len(set(cities))
 
 
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    cities=st.lists(st.sampled_from("abbcccc"), min_size=30, max_size=80),
+    share=st.sampled_from([0.1, 0.25, 0.5, 0.6]),
+    budget=st.sampled_from([Decimal("0.45"), Decimal("0.9"), Decimal("1.8")]),
+    seed=st.integers(0, 1000),
+)
+def test_a_stratified_budget_is_used_up(engine, cities, share, budget, seed):
+    """Guards against a budget that goes on counting the texts of those who are held out: a
+    campaign with strata would leave as much money unspent as its control group would have cost."""
+    price = Decimal("0.045")
+    bind_ranked(engine, [price] * len(cities), cities)
+    holdout = Holdout(namespace=f"b{seed}", share=share, strata=("city",))
+    everybody = Holdout(scope="global", share=0.1, epoch=str(seed))
+    rows = by_rank(engine, Budget(budget=float(budget)), holdout, everybody)
+    spent = price * sum(arm_ == "treatment" for arm_, _, _ in rows)
+    reached_all = all(outcome in ("selected", "holdout") for _, outcome, _ in rows)
+    not_yet_released = price * len(set(cities)) * block_of(share).numerator
+    assert spent <= budget
+    assert reached_all or spent > budget - price - not_yet_released
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     rows=ranking,
