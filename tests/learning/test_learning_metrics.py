@@ -62,6 +62,18 @@ def test_a_resample_equals_the_repeated_rows():
             assert evaluation.draws["m"][metric][draw] == pytest.approx(again[metric].value), metric
 
 
+def test_as_many_resamples_are_drawn_as_were_asked_for():
+    """Guards against blocks of resamples that overlap the end, or that draw too few users."""
+    users = np.arange(3_000) % 1_500
+    blocks = list(resample_weights(users, 150, 1))
+    assert len(blocks) > 1 and sum(len(block) for block in blocks) == 150
+    assert all((block.sum(axis=1) == 3_000).all() for block in blocks)
+    assert len({tuple(row) for block in blocks for row in block}) == 150
+    label, score = (users % 3 == 0).astype(float), users / 1_500
+    draws = evaluate(label, {"m": score}, users, resamples=150).draws["m"]
+    assert {len(values) for values in draws.values()} == {150}
+
+
 def test_capture_and_lift_by_hand():
     """Guards against capture that depends on the order of tied rows, or rounds the share of rows."""
     label = np.array([1, 1, 0, 0, 1, 0, 0, 0, 0, 0])
@@ -175,7 +187,11 @@ def test_curves_end_where_they_must():
     label, score = np.array([1, 0, 1, 0]), np.array([0.9, 0.9, 0.5, 0.1])
     drawn = curves(label, score)
     assert drawn["seen"].tolist() == [0.5, 0.75, 1.0]
-    assert drawn["recall"][-1] == drawn["fall_out"][-1] == 1.0
+    assert drawn["recall"].tolist() == [0.5, 1.0, 1.0]
+    assert drawn["fall_out"].tolist() == [0.5, 0.5, 1.0]
+    assert drawn["precision"] == pytest.approx([1 / 2, 2 / 3, 1 / 2])
+    last = curves(np.array([0, 1]), np.array([0.9, 0.1]))  # the last row is a positive one
+    assert last["recall"].tolist() == [0.0, 1.0] and last["fall_out"].tolist() == [1.0, 1.0]
     assert np.trapezoid(np.r_[0, drawn["recall"]], np.r_[0, drawn["fall_out"]]) == pytest.approx(
         roc_auc_score(label, score)
     )
