@@ -104,6 +104,38 @@ def test_a_changed_row_replaces_its_earlier_version(desk: DatabaseDesk) -> None:
     assert same.pull is not None and (same.pull.rows_new, same.landed) == (0, ())
 
 
+def test_a_day_that_lost_its_last_row_is_empty(desk: DatabaseDesk) -> None:
+    """Guards against a row that counts on the day that it left, since no other row is left there."""
+    make_orders(desk.server)
+    order(desk.server, 1, "a")
+    source = desk.write(BY_CHANGE)
+    desk.land(source)
+    desk.server.run(
+        "update orders set at = '2024-03-02 08:00:00', changed = '2024-03-05' where id = 1"
+    )
+    moved = desk.land(source)
+    assert len(moved.landed) == 2 and not moved.kept
+    assert desk.landed() == {"20240301": [], "20240302": [("a", "i1", "hh08:1 amount:2.5")]}
+
+
+def test_another_reading_leaves_days_that_the_table_forgot(desk: DatabaseDesk) -> None:
+    """Guards against a corrected query that empties the history which the database cleaned up."""
+    make_orders(desk.server)
+    order(desk.server, 1, "a", "2024-03-01 08:00:00")
+    order(desk.server, 2, "b", "2024-03-02 08:00:00")
+    desk.land(desk.write(BY_ID))
+    desk.server.run("delete from orders where id = 1")
+    by_query = desk.write('query: "select * from orders"\ncursor: id')
+    again = desk.land(by_query)
+    assert [day.isoformat() for day in again.kept] == ["2024-03-01"]
+    assert again.pull is not None and again.pull.rows_read == 1
+    assert not desk.land(by_query).kept
+    assert desk.users() == ["a", "b"]
+    order(desk.server, 3, "c", "2024-03-02 08:00:00")
+    desk.land(by_query)
+    assert desk.users() == ["a", "b", "c"]
+
+
 def test_late_commits_are_seen_within_late(desk: DatabaseDesk) -> None:
     """Guards against rows of a transaction that commits behind the cursor, lost for ever."""
     make_orders(desk.server)

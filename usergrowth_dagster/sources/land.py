@@ -70,11 +70,13 @@ class SourceState:
             a day. Files that are gone stay.
         landed: by day, the hash of what its landing file was made from, its rows, and, since
             late rows are counted, the rows that it was made from.
+        reading: of a database, the reading from its first row on that all this belongs to.
     """
 
     definition: str = ""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     landed: dict[str, Sequence[Any]] = field(default_factory=dict)
+    reading: str = ""
 
     def rows_by_day(self) -> Counter[str]:
         """Rows of each day, over all files; "" for rows without a day."""
@@ -219,8 +221,7 @@ class OpenSource:
     @property
     def sees_deleted(self) -> bool:
         """Whether rows that the source has no more are known to be gone."""
-        database = self.source.database
-        return self.table is not None or (database is not None and database.cursor is None)
+        return self.table is not None or self.pull is not None
 
     def sample(self) -> str:
         """The rows of all files, or of the first data file of a table of a lake."""
@@ -394,6 +395,7 @@ class _Landing:
         gone = self._count_rows()
         rows = self.state.rows_by_day()
         made_from = self.state.made_from()
+        left = self._leave_days(made_from)
         if self.opened.sees_deleted:  # a day that the table has no rows of any more
             made_from = {day: self.state.made_from_none() for day in self.state.landed} | made_from
         days = {date.fromisoformat(day): digest for day, digest in sorted(made_from.items())}
@@ -424,7 +426,7 @@ class _Landing:
             waiting=waiting,
             elsewhere=len(all_stale) - len(stale),
             kept=tuple(
-                sorted(map(date.fromisoformat, self.state.landed.keys() - made_from.keys()))
+                sorted(map(date.fromisoformat, left | self.state.landed.keys() - made_from.keys()))
             ),
             newest=max((date.fromisoformat(day) for day in rows if day), default=None),
             pull=self.opened.pull,
@@ -450,6 +452,23 @@ class _Landing:
                 before = counted[0] if counted else written
                 late[day] = max(0, rows[day.isoformat()] - before)
         return late
+
+    def _leave_days(self, made_from: Mapping[str, str]) -> set[str]:
+        """Leave the days that a database read anew has no rows of: it may have forgotten them.
+
+        Returns:
+            these days; their landing files stay.
+        """
+        pull, database = self.opened.pull, self.source.database
+        if pull is None or database is None or pull.reading == self.state.reading:
+            return set()
+        self.state.reading = pull.reading
+        if database.cursor is None:  # every row is read every time, so what is missing is deleted
+            return set()
+        left = self.state.landed.keys() - made_from.keys()
+        for day in left:
+            del self.state.landed[day]
+        return left
 
     def _why_wait(self, day: date, gone: Collection[str], rows: Mapping[str, int]) -> str:
         """Why a day is not written now; "" when nothing keeps it."""
@@ -480,7 +499,7 @@ class _Landing:
         if stored.definition == self._definition():
             return stored
         known = {uri: {**file, "tag": ""} for uri, file in stored.files.items()}
-        return SourceState(self._definition(), known, stored.landed)
+        return SourceState(self._definition(), known, stored.landed, stored.reading)
 
     def _definition(self) -> str:
         meaning = [

@@ -50,6 +50,7 @@ class Parts:
     Attributes:
         parts: those that count.
         is_known: whether the list is that of this identity and all its files are there.
+        reading: name of the reading, from the first row on, that the parts belong to.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
@@ -57,12 +58,13 @@ class Parts:
         self.identity = identity
         self.parts: tuple[Part, ...] = ()
         self.is_known = False
+        self.reading = uuid.uuid4().hex
         with suppress(FileNotFoundError):
             listed = json.loads((folder / LIST).read_text("utf-8"))
             parts = tuple(Part(**one) for one in listed["parts"])
             whole = all((folder / part.file).exists() for part in parts)
             if listed["identity"] == identity and whole:
-                self.parts, self.is_known = parts, True
+                self.parts, self.is_known, self.reading = parts, True, listed["reading"]
 
     @property
     def rows(self) -> int:
@@ -94,9 +96,17 @@ class Parts:
         for part in parts:
             if part not in self.parts:
                 _flush(self.path(part))
-        content = {"identity": self.identity, "parts": [asdict(part) for part in parts]}
+        content = {
+            "identity": self.identity,
+            "reading": self.reading,
+            "parts": [asdict(part) for part in parts],
+        }
         Storage(str(self.folder)).write_bytes(LIST, json.dumps(content).encode())
         self.parts, self.is_known = tuple(parts), True
+
+    def begin_anew(self) -> None:
+        """Begin another reading: the next parts replace all that are there."""
+        self.reading = uuid.uuid4().hex
 
     def sweep(self) -> None:
         """Remove the files that do not count."""

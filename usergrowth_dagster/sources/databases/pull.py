@@ -48,6 +48,7 @@ class Pull:
 
     Attributes:
         files: the parts that count now.
+        reading: name of the reading, from the first row on, that the parts belong to.
         columns: names of the columns that the table has now.
         rows_read: rows that the database sent.
         rows_new: rows of them that were not in the parts; changed ones count.
@@ -60,6 +61,7 @@ class Pull:
     """
 
     files: Sequence[StoredFile]
+    reading: str
     columns: tuple[str, ...]
     rows_read: int
     rows_new: int
@@ -131,6 +133,7 @@ def pull_table(
         parts.sweep()
         return Pull(
             parts.files(),
+            parts.reading,
             tuple(table.schema.names),
             one.rows_read,
             one.rows_new,
@@ -192,6 +195,8 @@ class _Pulling:
 
     def run(self) -> None:
         """Read what is new."""
+        if self.anew:
+            self.parts.begin_anew()
         if self.table.cursor is None:
             self._read_all()
         else:
