@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 
 from usergrowth_dagster.defs.build import build_definitions
+from usergrowth_dagster.defs.resources import ProjectResource
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.homes.home import make_home
 from usergrowth_dagster.project import Project
@@ -92,3 +93,76 @@ def test_the_graph_shows_where_rows_come_from(home: Path) -> None:
     (home / "sources.yml").unlink()
     graph = build_definitions(str(home)).resolve_asset_graph()
     assert not graph.get(dg.AssetKey("raw_behavior")).parent_keys
+
+
+class Ticks:
+    """The sensor of a home's sources, ticking by hand; its runs are executed."""
+
+    def __init__(self, home: Path) -> None:
+        self.definitions = build_definitions(str(home))
+        self.repository = self.definitions.get_repository_def()
+        self.sensor = self.repository.get_sensor_def("source_files")
+        self.project = ProjectResource(home=str(home))
+        self.cursor: str | None = None
+        self.skipped = ""
+
+    def tick(self) -> list[dg.RunRequest]:
+        """One tick; the requests for runs."""
+        with dg.DagsterInstance.ephemeral() as instance:
+            context = dg.build_sensor_context(
+                instance=instance,
+                cursor=self.cursor,
+                repository_def=self.repository,
+                resources={"project": self.project},
+            )
+            result = self.sensor.evaluate_tick(context)
+        self.cursor, self.skipped = result.cursor, result.skip_message or ""
+        return list(result.run_requests or [])
+
+    def run(self, request: dg.RunRequest) -> set[str]:
+        """Execute a request; the assets that it made."""
+        job = self.definitions.resolve_job_def("land_sources")
+        with dg.DagsterInstance.ephemeral() as instance:
+            result = job.execute_in_process(
+                instance=instance, tags=dict(request.tags), asset_selection=request.asset_selection
+            )
+        assert result.success
+        return {event.asset_key.path[0] for event in result.get_asset_materialization_events()}
+
+
+def test_new_files_start_a_run_when_they_are_whole(home: Path) -> None:
+    """Guards against a file that lands half-written, twice, or never, and one that lands all sources."""
+    ticks = Ticks(home)
+    assert ticks.sensor.default_status == dg.DefaultSensorStatus.STOPPED
+    assert ticks.tick() == [] and ticks.skipped == "no new file"  # a first look
+    (request,) = ticks.tick()
+    assert ticks.run(request) == {"source_sales", "source_people"}
+    assert (home / "landing/behavior/ds=20240112/source-sales.parquet").exists()
+    assert ticks.tick() == []
+    content = (home / "sales.csv").read_text()
+    (home / "sales.csv").write_text(content + "2024-01-10,00")
+    assert ticks.tick() == []  # it is new, and may still be written
+    (home / "sales.csv").write_text(content + "2024-01-10,009\n")
+    assert ticks.tick() == []
+    (again,) = ticks.tick()
+    assert ticks.run(again) == {"source_sales"} and again.run_key != request.run_key
+    assert (home / "landing/behavior/ds=20240110/source-sales.parquet").exists()
+    assert ticks.tick() == []
+
+
+def test_a_source_that_cannot_be_listed_keeps_no_other(home: Path) -> None:
+    """Guards against a store that is away, taken for a folder without files."""
+    ticks = Ticks(home)
+    ticks.tick()
+    assert len(ticks.tick()) == 1
+    (home / "people.csv").rename(home / "away.csv")
+    assert ticks.tick() == [] and "source people: from.0: no file matches" in ticks.skipped
+    (home / "away.csv").rename(home / "people.csv")
+    assert ticks.tick() == [] and ticks.skipped == "no new file"
+
+
+def test_a_home_without_sources_has_no_sensor_of_theirs(home: Path) -> None:
+    """Guards against a sensor that has nothing to look at."""
+    (home / "sources.yml").unlink()
+    names = {one.name for one in build_definitions(str(home)).get_repository_def().sensor_defs}
+    assert "source_files" not in names and "population_uploads" in names

@@ -22,6 +22,7 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.homes.home import make_home
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.sources.changes import Cursor, look_at_sources
 from usergrowth_dagster.sources.definition import Source, parse_sources
 from usergrowth_dagster.sources.land import SourceLanding, land_source
 from usergrowth_dagster.sources.tables import iceberg
@@ -94,6 +95,25 @@ def landing_row(user: str, land: str | None = "é/t_1", num: str = "hh08:1 amoun
     return (user, "buy", None, num, " ".join(["page:/x", *([f"land:{land}"] if land else [])]))
 
 
+class Lake:
+    """An Iceberg catalog in SQLite with its warehouse on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.uri = f"sqlite:///{folder}/catalog.db"
+        self.warehouse = f"file://{folder}/warehouse"
+        self.catalog = SqlCatalog("lake", uri=self.uri, warehouse=self.warehouse)
+        self.catalog.create_namespace("shop")
+
+    def origin(self, table: str = "shop.events") -> str:
+        properties = f"{{name: lake, type: sql, uri: '{self.uri}', warehouse: '{self.warehouse}'}}"
+        return f"{{iceberg: {table}, catalog: {properties}}}"
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path)
+
+
 DELTA = "{delta: lake/events}"
 
 
@@ -163,6 +183,27 @@ def test_a_delta_table_that_changes(desk: Desk) -> None:
         desk.land(source)
     assert refused.value.code == "source.emptied" and desk.rows(DAYS[3]) == [landing_row("u9")]
     assert desk.land(source, reread=True).landed == (DAYS[3],) and desk.rows(DAYS[3]) == []
+
+
+def test_a_new_version_of_a_table_is_seen(desk: Desk, lake: Lake) -> None:
+    """Guards against a sensor that knows files alone."""
+    write_delta(desk, event("u1", DAYS[0]))
+    table = lake.catalog.create_table("shop.events", SCHEMA)
+    sources = [
+        desk.source(origin).model_copy(update={"name": name})
+        for name, origin in (("delta", DELTA), ("iceberg", lake.origin()))
+    ]
+    cursor = Cursor()
+    changed = []
+    for step in range(8):
+        if step == 3:
+            write_delta(desk, event("u2", DAYS[0]))
+        if step == 5:
+            table.append(rows_of(event("u2", DAYS[0])))
+        look = look_at_sources(sources, desk.folder, cursor)
+        changed.append(look.changed)
+        cursor = Cursor.load(look.cursor.dump())
+    assert changed == [(), ("delta", "iceberg"), (), (), ("delta",), (), ("iceberg",), ()]
 
 
 def test_a_column_that_a_delta_table_gained(desk: Desk) -> None:
@@ -383,25 +424,6 @@ def test_format_and_dialect_are_of_files(desk: Desk) -> None:
     for key in ("format: parquet", "read: {delimiter: ';'}"):
         with pytest.raises(UserError, match="format and read are of files"):
             desk.source(DELTA, f"    {key}\n{KEYS.strip(chr(10))}")
-
-
-class Lake:
-    """An Iceberg catalog in SQLite with its warehouse on disk."""
-
-    def __init__(self, folder: Path) -> None:
-        self.uri = f"sqlite:///{folder}/catalog.db"
-        self.warehouse = f"file://{folder}/warehouse"
-        self.catalog = SqlCatalog("lake", uri=self.uri, warehouse=self.warehouse)
-        self.catalog.create_namespace("shop")
-
-    def origin(self, table: str = "shop.events") -> str:
-        properties = f"{{name: lake, type: sql, uri: '{self.uri}', warehouse: '{self.warehouse}'}}"
-        return f"{{iceberg: {table}, catalog: {properties}}}"
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path)
 
 
 def test_an_iceberg_table_lands_and_keeps_up(desk: Desk, lake: Lake) -> None:

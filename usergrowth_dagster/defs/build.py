@@ -18,8 +18,8 @@ from usergrowth_dagster.defs.schedules import (
     measure_schedule,
     weekly_schedule,
 )
-from usergrowth_dagster.defs.sensors import failure_sensor, upload_sensor
-from usergrowth_dagster.defs.source_assets import source_assets
+from usergrowth_dagster.defs.sensors import failure_sensor, source_sensor, upload_sensor
+from usergrowth_dagster.defs.source_assets import land_job, source_assets, sources_of_home
 from usergrowth_dagster.defs.task_assets import messaging_assets, task_assets
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.models import load_graph
@@ -37,6 +37,8 @@ def build_definitions(home: str = "") -> dg.Definitions:
     graph = load_graph()
     partitions = daily_partitions(settings)
     from_sources, upstream = source_assets(partitions, settings.home)
+    sources, _ = sources_of_home(settings.home)
+    landing = [land_job(sources)] if sources else []
     jobs = {str(job.name): job for job in build_jobs()}
     return dg.Definitions(
         assets=[
@@ -48,7 +50,7 @@ def build_definitions(home: str = "") -> dg.Definitions:
             *messaging_assets(partitions),
             effects_asset(partitions, settings),
         ],
-        jobs=[*jobs.values(), dispatch_job()],
+        jobs=[*jobs.values(), *landing, dispatch_job()],
         schedules=[
             daily_schedule(settings, home),
             weekly_schedule(settings, home),
@@ -57,6 +59,7 @@ def build_definitions(home: str = "") -> dg.Definitions:
         ],
         sensors=[
             upload_sensor(jobs["decide"]),
+            *(source_sensor(job, sources) for job in landing),
             decide_after_ingest(jobs["ingest"], jobs["decide"]),
             failure_sensor(home),
             stall_sensor(home),

@@ -1,11 +1,16 @@
-"""Sensors: new population uploads, and failed runs."""
+"""Sensors: new population uploads, new files of sources, and failed runs."""
 
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 
+from usergrowth_dagster.defs.jobs import range_tags
 from usergrowth_dagster.defs.resources import ProjectResource
+from usergrowth_dagster.defs.source_assets import asset_name
 from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.sources.definition import Source
 
 
 def upload_sensor(decide: Any) -> dg.SensorDefinition:
@@ -37,6 +42,42 @@ def upload_sensor(decide: Any) -> dg.SensorDefinition:
         return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=look.cursor.dump())
 
     return uploads
+
+
+def source_sensor(land: Any, sources: Sequence[Source]) -> dg.SensorDefinition:
+    """New files of sources land, once an operator turns this on."""
+
+    @dg.sensor(
+        name="source_files",
+        job=land,
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description="Lands the sources whose files, or whose tables of a lake, are new or changed "
+        "and were the same on two looks. Databases land by the daily schedule.",
+    )
+    def files(context: dg.SensorEvaluationContext, project: ProjectResource) -> dg.SensorResult:
+        from usergrowth_dagster.sources.changes import Cursor, look_at_sources
+
+        settings = project.open().settings
+        look = look_at_sources(sources, settings.home, Cursor.load(context.cursor))
+        for note in look.notes:
+            context.log.warning(note)
+        last = max(settings.start_date, settings.current_date() - timedelta(days=1))
+        requests = [
+            dg.RunRequest(
+                run_key=f"sources:{look.cursor.requests}",
+                asset_selection=[dg.AssetKey(asset_name(name)) for name in look.changed],
+                tags=range_tags(settings.start_date, last),
+            )
+        ]
+        skip = None if look.changed else dg.SkipReason("; ".join(look.notes) or "no new file")
+        return dg.SensorResult(
+            run_requests=requests if look.changed else [],
+            skip_reason=skip,
+            cursor=look.cursor.dump(),
+        )
+
+    return files
 
 
 def failure_sensor(home: str) -> dg.SensorDefinition:

@@ -1,5 +1,6 @@
 """Assets of the sources of a home: rows from where they live, as landing files of their days."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,22 @@ NOTES = "all_rows_land"
 """Check that warns of rows, days and files of a source that do not land."""
 
 
-def asset_name(source: Source) -> str:
-    """The name of a source's asset."""
-    return f"source_{source.name}"
+LAND = "land_sources"
+"""Job that lands sources and nothing after them."""
+
+
+def asset_name(source: str) -> str:
+    """The name of the asset of a source."""
+    return f"source_{source}"
+
+
+def land_job(sources: Sequence[Source]) -> Any:
+    """The job that lands the sources of a home."""
+    return dg.define_asset_job(
+        LAND,
+        selection=dg.AssetSelection.assets(*(asset_name(source.name) for source in sources)),
+        description="Land sources; the job ingest takes their days from there.",
+    )
 
 
 def sources_of_home(home: Path) -> tuple[tuple[Source, ...], UserError | None]:
@@ -45,7 +59,7 @@ def source_assets(
         return [_broken_asset(partitions, home)], {table: [BROKEN] for table in CONTRACTS}
     upstream: dict[str, list[str]] = {}
     for source in sources:
-        upstream.setdefault(source.fills, []).append(asset_name(source))
+        upstream.setdefault(source.fills, []).append(asset_name(source.name))
     return [_source_asset(source, partitions) for source in sources], upstream
 
 
@@ -59,12 +73,12 @@ def _system(source: Source) -> str:
 def _source_asset(source: Source, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     check = dg.AssetCheckSpec(
         NOTES,
-        asset=asset_name(source),
+        asset=asset_name(source.name),
         description="No rows without a day, no texts where numbers belong, no days that wait.",
     )
 
     @dg.asset(
-        name=asset_name(source),
+        name=asset_name(source.name),
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name="landing",

@@ -307,6 +307,17 @@ def _rows_of(
         yield [StoredFile(file.name, str(file), file.stat().st_size, "")], None
 
 
+def listed_files(source: Source, folder: Path) -> Sequence[StoredFile]:
+    """The files of a source, or the data files of its table, as they are now; none is read.
+
+    Raises:
+        UserError: they cannot be listed.
+    """
+    if source.table is None:
+        return matching_files(source, folder)
+    return _snapshot(source, source.table, folder, Path()).files
+
+
 def _snapshot(source: Source, keys: TableKeys, folder: Path, scratch: Path) -> Snapshot:
     """The newest snapshot of a table, with a folder for copies."""
     place = f"source {source.name}: from.{keys.kind}"
