@@ -63,11 +63,12 @@ def test_a_resample_equals_the_repeated_rows():
 
 
 def test_as_many_resamples_are_drawn_as_were_asked_for():
-    """Guards against blocks of resamples that overlap the end, or that draw too few users."""
+    """Guards against blocks of resamples that overlap the end, or that leave users out."""
     users = np.arange(3_000) % 1_500
     blocks = list(resample_weights(users, 150, 1))
     assert len(blocks) > 1 and sum(len(block) for block in blocks) == 150
     assert all((block.sum(axis=1) == 3_000).all() for block in blocks)
+    assert np.concatenate(blocks).sum(axis=0).min() > 0, "somebody is never drawn"
     assert len({tuple(row) for block in blocks for row in block}) == 150
     label, score = (users % 3 == 0).astype(float), users / 1_500
     draws = evaluate(label, {"m": score}, users, resamples=150).draws["m"]
