@@ -28,15 +28,17 @@ def page() -> str:
 
 
 def _section(preset: Preset) -> str:
-    links = " · ".join(f"[{_shown(link)}]({link})" for link in preset.documentation)
+    links = " · ".join(map(_link, preset.documentation))
     parts = [f"\n## {preset.name}\n\n{preset.title}. Documentation: {links}\n"]
     parts += [f"\n{note}\n" for note in preset.notes]
     parts += [_table(name, export) for name, export in preset.fills.items()]
     return "".join(parts)
 
 
-def _shown(link: str) -> str:
-    return link.split("://", 1)[-1].rstrip("/")
+def _link(address: str) -> str:
+    """A link to a page of the web, or to one of this site by its path in the repository."""
+    shown = address.split("://", 1)[-1].rstrip("/")
+    return f"[{shown}]({address.replace('docs/', '../', 1) if '://' not in address else address})"
 
 
 def _table(name: str, export: Export) -> str:

@@ -100,6 +100,50 @@ def test_segment(settings: Settings) -> None:
     assert quarantined(settings, "behavior", FIRST) == ["user_id: not_null"]
 
 
+def test_records_that_are_no_json_are_counted(settings: Settings) -> None:
+    """Guards against an export of a million records that one line stops, and a line that vanishes."""
+    lines = (SAMPLES / "rudderstack.jsonl").read_bytes().splitlines()
+    broken = [
+        b'{"messageId": "rs-9", "type": "tra',
+        b"[1, 2]",
+        b"7",
+        b"\xff\xfe{",
+        b"null",
+        b"{}",
+        b"",
+    ]
+    mixed = [line for pair in zip(lines, broken, strict=False) for line in pair] + broken[5:]
+    file = settings.home / "export.jsonl"
+    file.write_bytes(b"\n".join(mixed) + b"\n")
+    entry = "{preset: rudderstack, from: export.jsonl}"
+    landing = land(settings, entry)
+    assert (landing.rows, landing.unreadable, landing.without_day) == (3, 6, 1)
+    assert landing.notes()[0] == (
+        "6 records are no JSON objects with a column that is read, and do not land"
+    )
+    assert land(settings, entry).unreadable == 6  # they are not forgotten with the next look
+    file.write_bytes(b"\n".join(lines) + b"\n")
+    mended = land(settings, entry)
+    assert (mended.landed, mended.unreadable) == ((), 0)
+
+
+def test_another_export_is_refused(settings: Settings) -> None:
+    """Guards against a file of another tool of which nothing lands, without a word."""
+    entry = "{preset: segment, from: [segment.jsonl, mixpanel.jsonl]}"
+    for sample in ("segment.jsonl", "mixpanel.jsonl"):
+        shutil.copy(SAMPLES / sample, settings.home)
+    (settings.home / "mixpanel.jsonl").write_text('{"at": 1}\n{"at": 2}\n')
+    (settings.home / "sources.yml").write_text(f"sources:\n  - {entry}\n")
+    (failure,) = land_sources(Project(settings)).failures
+    assert failure.startswith(
+        "source segment: mixpanel.jsonl has no record with one of the columns"
+    )
+    identify = json.dumps({"type": "identify", "userId": "u1", "messageId": "m"})
+    (settings.home / "mixpanel.jsonl").write_text(f'{identify}\n{{"broken\n')
+    landed = land_sources(Project(settings))
+    assert not landed.failures and landed.landings[0].unreadable == 1
+
+
 def test_rudderstack(settings: Settings) -> None:
     """Guards against a time with an offset that is taken for UTC."""
     landing = land(settings, "{preset: rudderstack, from: r*.jsonl}", "rudderstack.jsonl")

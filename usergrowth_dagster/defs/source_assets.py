@@ -124,6 +124,7 @@ def _metadata(landing: SourceLanding) -> dict[str, Any]:
         "late_rows": sum(landing.late.values()),
         "rows_left_out": landing.duplicates,
         "rows_without_day": landing.without_day,
+        "records_unreadable": landing.unreadable,
     }
     if landing.newest is not None:
         metadata["newest_day"] = landing.newest.isoformat()

@@ -193,7 +193,16 @@ def _json_columns(source: Source) -> list[str]:
     if not kinds:
         return ["convert_strings_to_integers = false", "sample_size = -1"]
     columns = ", ".join(f"{literal(name)}: '{kind}'" for name, kind in kinds.items())
-    return [f"columns = {{{columns}}}"]
+    # A record that is no JSON object becomes a row of NULLs, which unreadable_sql() counts.
+    return [f"columns = {{{columns}}}", "ignore_errors = true"]
+
+
+def unreadable_sql(source: Source, kind: str) -> str:
+    """The condition that a record is no JSON object, or has none of the columns that are read."""
+    expected = (*source.read.texts, *source.read.nested)
+    if kind != "json" or not expected:
+        return "false"
+    return " and ".join(f"{identifier(name)} is null" for name in expected)
 
 
 def as_expected(engine: Engine, source: Source, rows: str) -> str:

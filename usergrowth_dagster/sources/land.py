@@ -36,6 +36,7 @@ from usergrowth_dagster.sources.files import (
     relation_sql,
     run_reading,
     source_columns,
+    unreadable_sql,
 )
 from usergrowth_dagster.sources.rows import RowSql, row_sql
 from usergrowth_dagster.sources.tables.delta import open_delta
@@ -67,7 +68,7 @@ class SourceState:
     Attributes:
         definition: hash of the definition that the rest belongs to.
         files: by URI, the tag of the file and, by day, its rows and their hash; "" for rows without
-            a day. Files that are gone stay.
+            a day; and the number of its records that cannot be read. Files that are gone stay.
         landed: by day, the hash of what its landing file was made from, its rows, and, since
             late rows are counted, the rows that it was made from.
         reading: of a database, the reading from its first row on that all this belongs to.
@@ -85,6 +86,10 @@ class SourceState:
             for day, (count, _) in file["days"].items():
                 rows[day] += count
         return rows
+
+    def unreadable(self) -> int:
+        """Records of all files that cannot be read."""
+        return sum(file.get("unreadable", 0) for file in self.files.values())
 
     def made_from(self) -> dict[str, str]:
         """By day, the hash of what it would be made from now: the definition and the rows."""
@@ -131,6 +136,7 @@ class SourceLanding:
         rows_in_all: rows of the landing files of all days that were asked for.
         duplicates: rows of those days left out, since another row has the same key.
         without_day: rows of all files whose time says no day; they do not land.
+        unreadable: records of all files that are no JSON objects; they do not land.
         not_numbers: by key of ``num``, texts of the days written that are no number.
         gone: files that landed earlier and are not there any more; their days stay.
         waiting: days that were not written, with the reason.
@@ -160,10 +166,16 @@ class SourceLanding:
     pull: Pull | None = None
     version: str = ""
     late: Mapping[date, int] = field(default_factory=dict)
+    unreadable: int = 0
 
     def notes(self) -> list[str]:
         """What did not land, and why, a sentence each."""
         notes = self.pull.notes() if self.pull else []
+        if self.unreadable:
+            notes.append(
+                f"{self.unreadable:,} records are no JSON objects with a column that is read, and "
+                "do not land"
+            )
         if self.without_day:
             notes.append(f"{self.without_day:,} rows have no day and do not land")
         if self.duplicates:
@@ -443,6 +455,7 @@ class _Landing:
             pull=self.opened.pull,
             version=self.opened.table.version if self.opened.table else "",
             late=late,
+            unreadable=self.state.unreadable(),
         )
 
     def _late(self, stale: Mapping[date, str], rows: Mapping[str, int]) -> dict[date, int]:
@@ -543,18 +556,42 @@ class _Landing:
             gone = set()
         if not fresh:
             return gone
+        for uri, counts in self._counts_of(fresh).items():
+            self.state.files[uri] = {"tag": now[uri].tag, **counts}
+        return self.state.forget_renamed(gone, new)
+
+    def _counts_of(self, uris: Collection[str]) -> dict[str, dict[str, Any]]:
+        """By file, its rows and their hash by day, and how many records cannot be read."""
         sql = self.opened.sql
-        counted: dict[str, dict[str, list[Any]]] = {uri: {} for uri in fresh}
-        for path, day, rows, of_rows in self._rows(
-            f"select {identifier(FILE_COLUMN)}, {sql.day}, count(*), "
+        unreadable = unreadable_sql(self.source, self.opened.kind)
+        counted: dict[str, dict[str, Any]] = {uri: {"days": {}} for uri in uris}
+        for path, is_unreadable, day, rows, of_rows in self._rows(
+            f"select {identifier(FILE_COLUMN)}, {unreadable}, {sql.day}, count(*), "
             f"cast(sum(cast(hash({', '.join(sql.content)}) as hugeint)) as varchar) "
-            f"from {self.opened.relation(fresh)} where {sql.where} group by all"
+            f"from {self.opened.relation(uris)} where ({sql.where}) or ({unreadable}) group by all"
         ):
             own = counted[self.opened.readable[path]]
-            own[day.isoformat() if day else ""] = [rows, of_rows]  # as JSON has it
-        for uri, days in counted.items():
-            self.state.files[uri] = {"tag": now[uri].tag, "days": days}
-        return self.state.forget_renamed(gone, new)
+            if is_unreadable:
+                own["unreadable"] = own.get("unreadable", 0) + rows
+            else:
+                own["days"][day.isoformat() if day else ""] = [rows, of_rows]  # as JSON has it
+        for uri, counts in counted.items():
+            if counts.get("unreadable") and not counts["days"]:
+                self._refuse_another_file(uri, unreadable)
+        return counted
+
+    def _refuse_another_file(self, uri: str, unreadable: str) -> None:
+        """Refuse a file that has no record with a column that is read: it is another export."""
+        (row,) = self._rows(
+            f"select count(*) from {self.opened.relation([uri])} where not ({unreadable})"
+        )
+        if not row[0]:
+            names = ", ".join((*self.source.read.texts, *self.source.read.nested))
+            raise UserError(
+                f"source {self.source.name}: {Path(uri).name} has no record with one of the "
+                f"columns {names}; is it another export?",
+                code="source.unreadable",
+            )
 
     def _refuse_empty(self, files: Collection[str]) -> None:
         """Refuse to take all days away at once."""
