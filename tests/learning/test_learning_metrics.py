@@ -9,8 +9,10 @@ from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
 from usergrowth_dagster.learning.metrics import (
     Ranked,
+    as_interval,
     curves,
     evaluate,
+    means,
     reliability,
     resample_weights,
 )
@@ -73,6 +75,30 @@ def test_as_many_resamples_are_drawn_as_were_asked_for():
     label, score = (users % 3 == 0).astype(float), users / 1_500
     draws = evaluate(label, {"m": score}, users, resamples=150).draws["m"]
     assert {len(values) for values in draws.values()} == {150}
+
+
+def test_means_are_those_of_whole_users():
+    """Guards against an interval of rows where a user has many, or a mean of one column for both."""
+    rng = np.random.default_rng(2)
+    users = np.repeat(np.arange(400), 10)
+    share = np.repeat(rng.random(400) < 0.3, 10).astype(float)  # the same in all rows of a user
+    bias = rng.normal(-2, 1, 4_000)
+    figures = means({"share": share, "bias": bias}, users, resamples=400, seed=1)
+    for name, values in {"share": share, "bias": bias}.items():
+        of_user = values.reshape(400, 10).mean(axis=1)
+        width = 2 * 1.96 * of_user.std() / 400**0.5
+        assert figures[name].value == pytest.approx(values.mean())
+        assert figures[name].low < values.mean() < figures[name].high
+        assert figures[name].high - figures[name].low == pytest.approx(width, rel=0.15), name
+
+
+def test_twenty_resamples_have_an_interval_and_fewer_have_none():
+    """Guards against bounds from a handful of draws, or from those that could not be computed."""
+    draws = np.arange(20.0)
+    interval = as_interval(9.5, draws)
+    assert (interval.low, interval.high) == tuple(np.percentile(draws, [2.5, 97.5]))
+    for few in (draws[1:], np.where(draws > 0, draws, np.nan), np.where(draws > 0, draws, np.inf)):
+        assert np.isnan([as_interval(9.5, few).low, as_interval(9.5, few).high]).all()
 
 
 def test_capture_and_lift_by_hand():

@@ -1,6 +1,6 @@
 """When it is day where a recipient is, and where that is."""
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,6 +17,7 @@ from usergrowth_dagster.messaging.policy.zones import (
 )
 
 MINUTE = timedelta(minutes=1)
+ZONE = ZoneInfo("UTC")
 ZONES = [
     "America/New_York",
     "Asia/Shanghai",
@@ -76,6 +77,32 @@ def test_the_next_opening_is_the_first_minute_that_the_wall_clock_allows(
         minute += MINUTE
     # a day at most, but for a short window that the clock jumps over as a whole
     assert opening - moment < timedelta(hours=49)
+
+
+@pytest.mark.parametrize(("start", "end"), [(time(9), time(21)), (time(21), time(9))])
+def test_a_window_is_open_at_its_start_and_closed_at_its_end(start: time, end: time) -> None:
+    """Guards against a text in the first minute of the night, or none in the first of the day."""
+    zones, instant = (ZoneInfo("Asia/Shanghai"),), timedelta(microseconds=1)
+    opens, closes = (datetime.combine(date(2026, 3, 2), one, zones[0]) for one in (start, end))
+    assert is_open(opens, zones, start, end) and not is_open(opens - instant, zones, start, end)
+    assert is_open(closes - instant, zones, start, end) and not is_open(closes, zones, start, end)
+    assert next_open(closes, zones, start, end) == opens + timedelta(days=opens < closes)
+
+
+def test_a_start_that_comes_twice_opens_the_first_time() -> None:
+    """Guards against a day that begins an hour late where clocks are set back."""
+    midnight = datetime(2026, 11, 1, 4, tzinfo=UTC)  # the clock is set back at 6:00
+    opening = next_open(midnight, zones_of("America/New_York", ZONE), time(1, 30), time(21))
+    assert opening == datetime(2026, 11, 1, 5, 30, tzinfo=UTC)
+
+
+def test_a_start_that_is_skipped_opens_with_the_jump_to_the_second() -> None:
+    """Guards against an opening that is searched for too roughly where clocks are set forward."""
+    jump = datetime(2026, 3, 8, 7, tzinfo=UTC)
+    zones = zones_of("America/New_York", ZONE)
+    for seconds in range(1, 5 * 3600, 97):  # the evening before is over
+        moment = jump - timedelta(seconds=seconds)
+        assert next_open(moment, zones, time(2, 30), time(21)) == jump, moment
 
 
 @settings(max_examples=100, deadline=None)
