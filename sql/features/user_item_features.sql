@@ -11,7 +11,7 @@ own as (
         h.events_30d as item_events_30d,
         h.age as item_recency_days
     from pairs as p
-    inner join user_item_history as h
+    inner join pair_item_history as h
         on p.ds = h.ds and p.user_id = h.user_id and p.item_id = h.item_id
 ),
 
@@ -19,12 +19,11 @@ popularity as (
     select
         ds,
         item_id,
-        count(*) as item_users,
-        sum(events) as item_all_events,
-        sum(events_30d) as item_all_events_30d,
-        sum(events_30d) / nullif(sum(events), 0) as item_trend
-    from user_item_history
-    group by ds, item_id
+        users as item_users,
+        events as item_all_events,
+        events_30d as item_all_events_30d,
+        events_30d / nullif(events, 0) as item_trend
+    from pair_item_popularity
 ),
 
 pair_items as (
@@ -45,7 +44,7 @@ key_totals as (
         category_key,
         sum(events) as events,
         sum(events_30d) as events_30d
-    from user_categories
+    from pair_user_categories
     group by ds, user_id, category_key
 ),
 
@@ -61,7 +60,7 @@ matched as (
         count(*) as shared
     from pairs as p
     inner join item_categories as c on p.ds = c.ds and p.item_id = c.item_id
-    inner join user_categories as u
+    inner join pair_user_categories as u
         on
             p.ds = u.ds
             and p.user_id = u.user_id
