@@ -1,5 +1,6 @@
 """A training of amounts, end to end on a generated frame with a known signal."""
 
+import json
 from dataclasses import replace
 from datetime import date
 
@@ -90,6 +91,38 @@ def test_rows_of_open_labels_change_nothing(world):
     )
     again = train(engine, settings, "changed", early)
     assert first.metrics == again.metrics and first.spec == again.spec
+
+
+def test_a_summary_of_amounts_is_that_of_its_training(world):
+    """Guards against a card whose rows, tenths or comparison are those of something else."""
+    settings, engine, trained = world
+    gates = list(judge(engine, settings, trained).values())
+    summary = REGRESSION.summarize(trained, gates)
+    label = trained.test.label
+    test = summary["rows"]["test"]
+    assert (test["rows"], test["positives"]) == (len(label), int((label > 0).sum()))
+    assert test["amount"] == pytest.approx(label.sum())
+    assert summary["test"]["users"] == len(np.unique(trained.test.user)) < test["rows"]
+    assert sum(tenth["rows"] for tenth in summary["deciles"]) == len(label)
+    for kind in ("tweedie", "two_stage"):
+        gain = trained.evaluation.difference("gini", kind, "past_average").as_dict()
+        assert summary["paired"][f"{kind} less past_average, gini"] == gain
+    assert summary["champion"] == trained.champion == REGRESSION.chosen(trained)
+    assert list(summary["importance"]) == list(trained.importance)[:50]
+    for name, gini in summary["alone"].items():
+        assert gini == pytest.approx(trained.alone[name], abs=5e-5), name
+    assert [gate["name"] for gate in summary["gates"]] == [gate.name for gate in gates]
+    assert {name.partition(".")[0] for name in REGRESSION.params(trained)} <= set(trained.models)
+    json.dumps(summary, allow_nan=False)
+
+
+def test_a_training_of_amounts_reports_its_stages(world):
+    """Guards against a long training that says nothing of how far it is."""
+    settings, engine, _ = world
+    stages = []
+    job = (engine, "spend_training", CONFIG, D, settings)
+    REGRESSION.train(*job, made_from=MADE_FROM, progress=stages.append)
+    assert {"rows", "tweedie", "two_stage"} <= set(stages)
 
 
 def test_labels_are_no_features(world):

@@ -1,5 +1,6 @@
 """A model of effects from rows to a registered version, and the gates that keep a bad one out."""
 
+import json
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -14,6 +15,7 @@ from usergrowth_dagster.learning.origin import MadeFrom
 from usergrowth_dagster.learning.registry import train_and_register
 from usergrowth_dagster.learning.reviewing import newest_model
 from usergrowth_dagster.learning.scoring import score
+from usergrowth_dagster.learning.targets import target_called
 from usergrowth_dagster.learning.uplift.learners import DRLearner, TLearner, XLearner
 from usergrowth_dagster.learning.uplift.rows import LeftOut, left_out, user_scopes
 from usergrowth_dagster.learning.uplift.training import train_uplift
@@ -195,3 +197,37 @@ def test_rows_of_one_day_are_split_by_user(engine: Engine, settings: Settings) -
         f"intersect select user_id from uplift_training where {scopes['test']})"
     )
     assert both == 0
+
+
+def test_a_summary_of_effects_is_that_of_its_training(engine: Engine, settings: Settings) -> None:
+    """Guards against a card whose arms, deciles or comparison are those of something else."""
+    make_uplift(engine)
+    effect, stages = target_called("effect"), list[str]()
+    trained = effect.train(
+        *(engine, TABLE, CONFIG, DAY, settings),
+        made_from=MadeFrom({}, code_version="1"),
+        progress=stages.append,
+    )
+    assert "rows" in stages and len(stages) > 3
+    gates = effect.judge(engine, TABLE, trained, settings, serving=None, before=None)
+    assert gates == trained.gates
+    summary = effect.summarize(trained, gates)
+    for name, arms in trained.rows.items():
+        part = summary["rows"][name]
+        assert part["rows"] == arms["treated"]["rows"] + arms["control"]["rows"]
+        assert part["positives"] == arms["treated"]["returns"] + arms["control"]["returns"]
+        assert 0 < part["positives"] < part["rows"]
+    others = set(trained.evaluation.metrics) - {"chosen"}
+    assert set(summary["paired"]) == {f"chosen against {name}" for name in others}
+    gain = trained.evaluation.difference("qini", "chosen", "random").as_dict()
+    assert summary["paired"]["chosen against random"] == gain
+    assert (
+        sum(one["treated"] for one in summary["deciles"]) == trained.rows["test"]["treated"]["rows"]
+    )
+    assert summary["champion"] == trained.choice.chosen.name
+    assert effect.chosen(trained) == "chosen" in summary["metrics"]
+    assert list(summary["importance"]) == list(trained.importance)[:50]
+    saved = effect.saved(trained)
+    assert saved.model is trained.model and saved.predict == "predict"
+    assert effect.headline(summary, "approved") == trained.sentence
+    json.dumps(summary, allow_nan=False)
