@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from support.database_desk import (
@@ -26,6 +27,7 @@ from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.sources.databases import mysql, postgres
 from usergrowth_dagster.sources.databases import parts as parts_module
 from usergrowth_dagster.sources.databases import pull as pull_module
+from usergrowth_dagster.sources.databases.session import without_password
 
 __all__ = ["desk", "mariadb_source", "postgres_source", "server"]
 
@@ -179,12 +181,15 @@ def test_rows_committed_meanwhile_wait_for_the_next_pull(
         replace(self, parts)
         if not done.is_set():
             done.set()
-            desk.server.run("update orders set who = 'changed' where id > 20000")
-            order(desk.server, 30_001, "new")
+            desk.server.run(
+                "update orders set who = 'changed', changed = null where id > 20000",
+                "insert into orders (id, who, at) values (30001, 'new', '2024-03-01')",
+            )
 
     monkeypatch.setattr(parts_module.Parts, "replace", replace_and_change)
-    landing = desk.land(desk.write(BY_ID))
+    landing = desk.land(desk.write("table: orders\ncursor: changed"))
     assert landing.pull is not None and landing.pull.rows_read == 30_000
+    assert landing.pull.rows_without_cursor == 0
     assert "changed" not in desk.users() and "new" not in desk.users()
 
 
@@ -277,6 +282,13 @@ def test_a_password_comes_from_a_file(desk: DatabaseDesk) -> None:
     file.unlink()
     with pytest.raises(UserError, match=r"database\.password_file: .*secret cannot be read"):
         desk.land(desk.write(BY_ID, text=text))
+
+
+def test_a_driver_that_repeats_the_password() -> None:
+    """Guards against a message of a driver that repeats what it was given, as a URL or as it is."""
+    words = f"bad URL //reader:{quote(PASSWORD, safe='')}@db, bad password {PASSWORD}"
+    assert without_password(words, PASSWORD) == "bad URL //reader:…@db, bad password …"
+    assert without_password("words", None) == "words"
 
 
 def test_a_password_never_stands_in_the_file(desk: DatabaseDesk) -> None:

@@ -15,6 +15,7 @@ from support.database_desk import (
 )
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.sources.databases import mysql, postgres
 from usergrowth_dagster.sources.databases import parts as parts_module
 
 __all__ = ["desk", "mariadb_source", "postgres_source", "server"]
@@ -60,6 +61,8 @@ def test_rows_of_one_value_are_neither_lost_nor_doubled(
     Two rows are equal in every column; both count. Parts of two rows put a boundary within them.
     """
     monkeypatch.setattr(parts_module, "PART_ROWS", 2)
+    monkeypatch.setattr(mysql, "BATCH_ROWS", 2)
+    monkeypatch.setattr(postgres, "BATCH_BYTES", 1)
     make_orders(desk.server)
     desk.server.run(
         "alter table orders drop primary key"
@@ -134,6 +137,11 @@ def test_another_reading_leaves_days_that_the_table_forgot(desk: DatabaseDesk) -
     order(desk.server, 3, "c", "2024-03-02 08:00:00")
     desk.land(by_query)
     assert desk.users() == ["a", "b", "c"]
+    desk.server.run("delete from orders")
+    order(desk.server, 4, "d", "2024-03-03 08:00:00")
+    reread = desk.land(by_query, reread=True)
+    assert [day.isoformat() for day in reread.kept] == ["2024-03-02"]
+    assert desk.users() == ["a", "b", "c", "d"]
 
 
 def test_late_commits_are_seen_within_late(desk: DatabaseDesk) -> None:
@@ -200,6 +208,20 @@ def test_a_cursor_keeps_what_the_table_forgets(desk: DatabaseDesk) -> None:
     assert desk.users() == ["a", "b", "c"]
     desk.land(source, reread=True)
     assert desk.users() == ["c"]
+
+
+def test_a_part_that_is_gone_is_read_again(desk: DatabaseDesk) -> None:
+    """Guards against an error for ever, or rows lost, where somebody tidied the home."""
+    make_orders(desk.server)
+    order(desk.server, 1, "a")
+    order(desk.server, 2, "b", "2024-03-02 08:00:00")
+    source = desk.write(BY_ID)
+    desk.land(source)
+    (part,) = desk.parts.glob("*.parquet")
+    part.unlink()
+    again = desk.land(source)
+    assert again.pull is not None and again.pull.rows_read == 2
+    assert desk.users() == ["a", "b"] and not again.landed
 
 
 def test_an_emptied_table_is_refused(desk: DatabaseDesk) -> None:

@@ -93,6 +93,8 @@ def test_types_of_postgresql(desk: DatabaseDesk) -> None:
             'Ünïcode "x': ("VARCHAR", "😀 中", None, None),
         },
     )
+    of_day = values(desk, "query: select cast(tz as date) as day from things where flag")
+    assert of_day == {"day": [("DATE", "2024-02-29")]}  # in UTC, whatever the server's zone is
 
 
 @pytest.mark.mariadb
