@@ -12,6 +12,7 @@ from usergrowth_dagster.learning.metrics import (
     as_interval,
     curves,
     evaluate,
+    gains,
     means,
     reliability,
     resample_weights,
@@ -99,6 +100,16 @@ def test_twenty_resamples_have_an_interval_and_fewer_have_none():
     assert (interval.low, interval.high) == tuple(np.percentile(draws, [2.5, 97.5]))
     for few in (draws[1:], np.where(draws > 0, draws, np.nan), np.where(draws > 0, draws, np.inf)):
         assert np.isnan([as_interval(9.5, few).low, as_interval(9.5, few).high]).all()
+    users = np.arange(60)
+    label, score = (users % 3 == 0).astype(float), (users * 7 % 60) / 60
+    for resamples in (0, 19):
+        figures = [
+            *evaluate(label, {"m": score}, users, resamples=resamples).metrics["m"].values(),
+            *means({"share": label}, users, resamples=resamples).values(),
+            *(gain.capture for gain in gains(label, score, users, resamples=resamples)),
+        ]
+        assert np.isnan([[one.low, one.high] for one in figures]).all()
+        assert np.isfinite([one.value for one in figures]).all()
 
 
 def test_capture_and_lift_by_hand():
