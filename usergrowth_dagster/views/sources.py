@@ -201,8 +201,8 @@ def preview_source(project: Project, name: str, rows: int) -> tuple[list[str], l
     (source,) = sources_of(project, name)
     with open_source(project.settings, source, project.settings.home) as opened:
         sql = f"{opened.sql.select(opened.sample(), 'true')} limit {int(rows)}"
-        found = run_reading(source, lambda: opened.engine.rows(sql))
-        return [*opened.sql.columns, "ds"], [list(row) for row in found]
+        lines = run_reading(source, lambda: opened.engine.rows(sql))
+        return [*opened.sql.columns, "ds"], [list(row) for row in lines]
 
 
 def land_sources(project: Project, name: str | None = None, *, reread: bool = False) -> Sources:
