@@ -126,7 +126,7 @@ def test_response_within_28_days_has_the_known_base(con: duckdb.DuckDBPyConnecti
 
 
 def test_no_item_is_known_too_early_or_too_late(con: duckdb.DuckDBPyConnection) -> None:
-    """A snapshot tells of a campaign weeks ahead, or lacks it on the eve of its start."""
+    """A snapshot knows a campaign weeks ahead, or lacks it on the eve of its start."""
     early = con.execute(
         "select count(*) from item join (select item_id, min(ds) as start from operation "
         "group by item_id) using (item_id) where ds < start - 1"

@@ -97,7 +97,7 @@ def test_two_policies_have_the_same_luck(tmp_path: Path) -> None:
 
 
 def test_chances_are_exact_for_texted_and_untexted(tmp_path: Path) -> None:
-    """The ruler is wrong: over many worlds, returns differ from the chances that were told.
+    """The ruler is wrong: over many worlds, returns differ from the chances that were given.
 
     The same question in worlds of many seeds, where half of the users are texted and the others
     are asked about only; by state, and by a second text a window later.
@@ -157,7 +157,7 @@ def test_a_second_text_in_the_window_is_refused(tmp_path: Path) -> None:
         world.live_on(no_texts(), TEXT, WORLD.end + timedelta(days=1))
 
 
-def test_history_may_tell_of_those_held_out(tmp_path: Path) -> None:
+def test_history_may_hold_those_held_out(tmp_path: Path) -> None:
     """Without rows of the held-out arm, or with a wrong propensity, no effect can be learned."""
     world = SyntheticWorld(**{**WORLD.__dict__, "held_out_rows": True})
     write_landing(world, Storage(str(tmp_path / "landed" / "landing")))
@@ -165,7 +165,7 @@ def test_history_may_tell_of_those_held_out(tmp_path: Path) -> None:
     con = duckdb.connect()
     landing_grammar.bind(con, tmp_path / "landed" / "landing")
     assert landing_grammar.faults(con, tmp_path / "landed" / "landing") == []
-    truth = f"'{tmp_path}/told/truth/touches/*.parquet'"
+    truth = f"'{tmp_path}/landed/truth/touches/*.parquet'"
     matched = con.execute(
         "select target, count(*), bool_and(abs(regexp_extract(kvs_num, 'propensity:([0-9.]+)', 1)"
         "::double - if(treated, propensity, 1 - propensity)) < 1e-9), "

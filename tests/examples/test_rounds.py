@@ -75,7 +75,7 @@ def test_a_rise_is_claimed_only_where_there_is_one() -> None:
         assert ("our lead a message rises</h1>" in page) == trend.rises
 
 
-def test_the_page_stands_alone_and_tells_every_round() -> None:
+def test_the_page_stands_alone_and_shows_every_round() -> None:
     """A page that loads something, or leaves a round, an interval or a lost gate out."""
     rounds = made([1, 3, 5, 6, 9, 11, 14, 15, 18, 30])
     learned = [Learned("2017-06-16", 1, "<b>", "rejected", "uplift", "No ranking is better.")]

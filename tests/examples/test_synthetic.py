@@ -101,7 +101,7 @@ def test_every_row_passes_the_contract(con: duckdb.DuckDBPyConnection, landed: P
     assert landing_grammar.faults(con, landed) == []
 
 
-def test_landing_and_truth_tell_the_same_story(con: duckdb.DuckDBPyConnection) -> None:
+def test_landing_and_truth_agree(con: duckdb.DuckDBPyConnection) -> None:
     """Texts without a truth row, or sessions of users who are dead or not yet there."""
     assert one(
         con,
