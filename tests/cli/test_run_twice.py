@@ -85,7 +85,7 @@ def test_second_run_changes_nothing(world: World, tmp_path: Path) -> None:
 def test_changed_inputs_of_a_sent_task(world: World, tmp_path: Path) -> None:
     """An upload that changes after the texts went out remakes the decision or fails the date.
 
-    The decision, its output and the ledger stay; the change is told, and other tasks go on.
+    The decision, its output and the ledger stay; the change is reported, and other tasks go on.
     """
     home = copy_home(world.decided, tmp_path / "home")
     before = everything(home)

@@ -1,4 +1,4 @@
-"""What ends a command early is told in a sentence, in the real command line."""
+"""What ends a command early is one sentence, in the real command line."""
 
 import json
 import sqlite3

@@ -58,7 +58,7 @@ def test_train(world: World, tmp_path: Path) -> None:
 def test_uploads_of_a_run(world: World, tmp_path: Path) -> None:
     """A run by hand leaves an upload that a campaign waits for, takes one that two want, or twice.
 
-    People who were silent already are told apart from those with a bad score.
+    People who were silent already have another outcome than those with a bad score.
     """
     home = copy_home(world.decided, tmp_path / "home")
     files = [

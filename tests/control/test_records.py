@@ -167,7 +167,7 @@ def test_applying_twice_changes_nothing(store: ControlStore) -> None:
 
 
 def test_template_code_of_the_provider(store: ControlStore) -> None:
-    """Guards against a provider that is told a code which it never gave, and one code for two."""
+    """Guards against a provider that gets a code which it never gave, and one code for two."""
     text = YAML.replace("template: {name", "template: {code: SMS_123456, name")
     apply_campaign(store, parse_campaign(YAML), "ann")
     applied = apply_campaign(store, parse_campaign(text), "ann")

@@ -221,7 +221,7 @@ def accepted_of(path: Path, world: str) -> list[tuple[str, str]]:
 
 
 def codes_accepted(path: Path, world: str) -> dict[int, str]:
-    """The template's code that the provider was told with each message of a world."""
+    """The template's code that the provider got with each message of a world."""
     lines = (line.split("\t") for line in path.read_text("utf-8").splitlines())
     return {int(line[1]): line[4] for line in lines if line[0] == world}
 

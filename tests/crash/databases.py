@@ -10,7 +10,7 @@ from usergrowth_dagster.control.store import ControlStore
 
 
 class Postgres:
-    """A throw-away server, run by an unprivileged user; ``available`` tells why there is none."""
+    """A throw-away server, run by an unprivileged user; ``available`` says why there is none."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ugcrash-pg-"))

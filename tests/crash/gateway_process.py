@@ -94,11 +94,11 @@ class Provider:
             if dice < 0.07:
                 entries.append([message["out_id"], "deferred", "slow_down", None])
                 continue
-            if dice < 0.10:  # told, but not taken
+            if dice < 0.10:  # answered, but not taken
                 entries.append([message["out_id"], "in_doubt", "system_error", None])
                 continue
             taken.append(message)
-            if dice < 0.12:  # taken, but not told
+            if dice < 0.12:  # taken, but not answered
                 continue
             answer = "in_doubt" if dice < 0.14 else "accepted"
             entries.append([message["out_id"], answer, "", f"r{message['out_id']}"])

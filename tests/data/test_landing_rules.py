@@ -449,7 +449,7 @@ def test_garbage_is_counted_never_lost(tmp_path: Path, parts: list[bytes], table
 @SLOW
 @given(st.binary(max_size=200), st.sampled_from(["a.csv", "a.parquet"]))
 def test_a_garbage_file_is_a_sentence(tmp_path: Path, content: bytes, name: str) -> None:
-    """A broken file must tell its name, not show a traceback."""
+    """A broken file must be named, not show a traceback."""
     with pytest.raises(UserError, match=f"item/ds=20170301/{name}: "):
         load(tmp_path, "item", {name: content})
 

@@ -43,7 +43,7 @@ def campaign(
 def test_an_interval_holds_the_truth_or_is_not_shown(
     arms: tuple[int, int], share: float, spread: float, shown: float
 ) -> None:
-    """Amounts of a few payers are told to differ in up to 34 % of campaigns without an effect."""
+    """Amounts of a few payers are said to differ in up to 34 % of campaigns without an effect."""
     rng = np.random.default_rng(71)
     rounds = 250
     estimates_by_method: dict[str, list[Any]] = {"plain": [], "weighted": [], "adjusted": []}

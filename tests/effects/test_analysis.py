@@ -157,7 +157,7 @@ def test_amounts_take_the_margin() -> None:
 
 
 def test_views_are_kept_apart() -> None:
-    """Delivered texts against all of the control group, told as if they had been drawn at random."""
+    """Delivered texts against all of the control group, reported as if they had been drawn at random."""
     rng = np.random.default_rng(52)
     n = 6000
     arm, home = rng.random(n) < 0.5, rng.random(n) < 0.7
@@ -176,7 +176,7 @@ def test_views_are_kept_apart() -> None:
 
 
 def test_texts_share_their_errors() -> None:
-    """The best of several texts told at the level of one."""
+    """The best of several texts reported at the level of one."""
     rng = np.random.default_rng(53)
     n = 3000
     arm = rng.random(n) < 0.8
@@ -252,7 +252,7 @@ def test_many_small_strata_are_seldom_called_an_effect(
 
 
 def test_deciles_and_crossover() -> None:
-    """Tenths that lose users, a tenth without a control user, a crossing that is not told."""
+    """Tenths that lose users, a tenth without a control user, a crossing that is not reported."""
     rng = np.random.default_rng(55)
     n = 1000
     arm = rng.random(n) < 0.9

@@ -38,7 +38,7 @@ def test_intervals_hold_the_true_effect() -> None:
             widths.setdefault(name, []).append(estimate.high - estimate.low)
     assert len(covered["absolute"]) >= 200 and len(covered["value_adjusted"]) >= 190
     for name, hits in covered.items():
-        most = 0.998 if name.startswith("value") else 0.98  # amounts are told with caution
+        most = 0.998 if name.startswith("value") else 0.98  # amounts are stated with caution
         assert 0.92 <= np.mean(hits) <= most, (name, np.mean(hits))
         assert abs(np.mean(errors[name])) < 3.5 * np.std(errors[name]) / np.sqrt(len(hits)), name
     assert np.mean(np.divide(widths["adjusted"], widths["absolute"])) < 0.85
@@ -46,7 +46,7 @@ def test_intervals_hold_the_true_effect() -> None:
 
 
 def test_no_effect_is_seldom_called_one() -> None:
-    """Campaigns that text nobody and are told to work, at the end or at one of five planned looks."""
+    """Campaigns that text nobody and are said to work, at the end or at one of five planned looks."""
     at_end, at_any, uneven, number = 0, 0, 0, 0
     for campaign in campaigns(42, 27_000, 12, texted=False):
         number += 1

@@ -187,7 +187,7 @@ def test_an_endless_or_missing_figure_says_why() -> None:
     assert "the campaign does not say what a return is worth" in text
 
 
-def test_an_uneven_split_tells_no_profit_and_rests_on_nothing() -> None:
+def test_an_uneven_split_shows_no_profit_and_rests_on_nothing() -> None:
     """A profit with its interval, or a lift to rest on, beside the word that nothing may be used."""
     effect = replace(works(), verdict="uneven_split")
     page, document = render_page(effect, BASIS), json.loads(render_json(effect, BASIS))
@@ -204,7 +204,7 @@ def test_no_rates_before_a_day_has_landed() -> None:
 
 
 @pytest.mark.parametrize("verdict", VERDICT_WORDS)
-def test_a_churn_campaign_tells_who_stayed(verdict: Verdict) -> None:
+def test_a_churn_campaign_reports_who_stayed(verdict: Verdict) -> None:
     """A sentence that says "stayed" above tables and pictures that say "came back"."""
     back, stayed = re.compile(r"\b(come|came) back\b"), re.compile(r"\bstay(ed)?\b")
     effect = replace(works(), verdict=verdict, sentence="The one sentence")

@@ -111,7 +111,7 @@ def test_small_and_empty() -> None:
 
 
 def test_refusals_are_named_where_they_are_the_cause() -> None:
-    """A kept draw that has lost those who refused, told as a mistake of whoever reads the report;
+    """A kept draw that has lost those who refused, reported as a mistake of whoever reads it;
     and a mistake that is put down to a few refusals."""
     arm, chance = drawn(20_000, 0.1)
     out = arm & (np.random.default_rng(7).random(20_000) < 0.2)

@@ -221,7 +221,7 @@ def test_sql_labels_equal_a_plain_reference(tmp_path_factory, rows, horizon, kin
         ),
     ],
 )
-def test_a_window_without_closed_labels_is_told_in_the_order_of_time(job, day, dates):
+def test_a_window_without_closed_labels_is_described_in_the_order_of_time(job, day, dates):
     """Guards against "no day between" a later and an earlier day, and advice that cannot help."""
     with pytest.raises(UserError) as error:
         snapshots(TrainingConfig(**job), day)

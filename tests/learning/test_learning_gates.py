@@ -148,7 +148,7 @@ def test_a_plain_leak_and_a_jump_are_named(world):
     assert leakage_gate(trained, settings, {**before, "alone": alone}).passed
 
 
-def test_too_few_positives_and_lost_columns_are_told(world):
+def test_too_few_positives_and_lost_columns_are_named(world):
     """Guards against a version judged on a handful of people, or fed by columns nobody has."""
     settings, engine, trained = world
     assert positives_gate(trained, settings).passed

@@ -90,7 +90,7 @@ def test_a_tag_set_in_mlflow_is_a_persons_word(registry):
     (change,) = settle(settings, name)
     assert (change.was, change.ref.status) == ("waiting_review", "approved")
     assert (change.ref.reviewed_by, change.ref.why) == (IN_MLFLOW, "looked at it")
-    assert settle(settings, name) == [], "it is told once"
+    assert settle(settings, name) == [], "it is reported once"
     assert scores(settings, name, learned(9)) == 2 == champion(made, name)
     assert newest_model(settings, name, LABEL, learned(9), reviewed=True).version == 2
     made.set_model_version_tag(name, "2", "status", "rejected")

@@ -26,7 +26,7 @@ def closed():
         yield listener.getsockname()[1]
 
 
-def test_a_tracking_server_that_refuses_is_told_soon(closed, tmp_path):
+def test_a_tracking_server_that_refuses_is_reported_soon(closed, tmp_path):
     """Guards against a command that is silent for minutes, and a password on the terminal.
 
     What does not need MLflow is shown all the same.
@@ -53,7 +53,7 @@ def test_a_tracking_server_that_refuses_is_told_soon(closed, tmp_path):
         assert taken < 30, "four seconds of patience, and a slow start"
 
 
-def test_a_server_that_is_no_mlflow_is_told(tmp_path, monkeypatch):
+def test_a_server_that_is_no_mlflow_is_reported(tmp_path, monkeypatch):
     """Guards against a traceback for the address of another program, and its password in it."""
     served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
     with contextlib.closing(served.socket):

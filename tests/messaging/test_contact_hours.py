@@ -189,7 +189,7 @@ def test_what_is_resolved_is_a_zone_and_the_same_in_any_case(name: str, upper: b
     ],
 )
 def test_zone_of_a_number(phone: str, zone: str | None) -> None:
-    """Guards against a region read from a number that does not tell it."""
+    """Guards against a region read from a number that does not have it."""
     assert phone_zone(phone) == zone
     assert recipient_zone(None, phone) == zone
     assert recipient_zone("", phone) == recipient_zone(" \t", phone) == zone

@@ -238,8 +238,8 @@ def test_opt_out_waits_for_no_batch_and_no_batch_overtakes_it(desk: Desk) -> Non
     assert late == [True]  # the refusal came to stand after the batch
 
 
-def test_stop_is_told_once_and_can_be_resumed(desk: Desk) -> None:
-    """Guards against a stop that nobody hears of, is told a hundred times, or names a number."""
+def test_stop_is_reported_once_and_can_be_resumed(desk: Desk) -> None:
+    """Guards against a stop that nobody hears of, is reported a hundred times, or names a number."""
     bodies: list[bytes] = []
 
     class Hook(BaseHTTPRequestHandler):
@@ -300,7 +300,7 @@ def test_stale_audience_is_refused(desk: Desk) -> None:
     assert deliveries(store, settings, business_now(settings))[0].state == "done"
 
 
-def test_stalls_are_seen_and_told_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stalls_are_seen_and_reported_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against a campaign that nobody sends and nobody misses, and against false alarms."""
     store, settings = desk
     plan(*desk, crowd(150))
@@ -315,7 +315,7 @@ def test_stalls_are_seen_and_told_once(desk: Desk, monkeypatch: pytest.MonkeyPat
     assert "december send" in str(stall)
     assert "usergrowth dispatch" in str(stall)
     assert len(report_stalls(store, settings, now)) == 1
-    assert report_stalls(store, settings, now) == []  # told
+    assert report_stalls(store, settings, now) == []  # reported before
     assert deliveries(store, settings, now)[0].note == "STALLED"
     pause(store, "december", "ann")
     assert stalls(store, settings, now) == []

@@ -261,7 +261,7 @@ def test_messages_deferred_alike_are_recorded_together(desk: Desk) -> None:
 
 
 class Throttling(Provider):
-    """A provider that takes nothing now, and tells no id."""
+    """A provider that takes nothing now, and gives no id."""
 
     def submit(self, batch: OutBatch) -> Sequence[Result]:
         return [Result(m.out_id, Answer.DEFERRED, "X1") for m in batch.messages]

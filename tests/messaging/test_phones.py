@@ -20,7 +20,7 @@ VAULT = PhoneVault.from_secret(b"0123456789abcdef")
 
 @given(PHONES)
 def test_sealed_numbers_open_again(phone: str) -> None:
-    """Guards against numbers lost, shown, or equal ciphertexts that tell who is who."""
+    """Guards against numbers lost, shown, or equal ciphertexts that show who is who."""
     sealed = VAULT.seal(phone)
     assert VAULT.open(sealed) == phone
     assert VAULT.seal(phone) != sealed

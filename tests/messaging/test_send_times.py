@@ -129,7 +129,7 @@ def test_a_full_hour_passes_on_to_the_next_best(engine: Engine) -> None:
     assert max(Counter((m.date(), m.hour) for m, _ in later.values() if m).values()) == 3
 
 
-def test_no_room_is_told_apart_from_no_hour(engine: Engine) -> None:
+def test_no_room_is_another_reason_than_no_hour(engine: Engine) -> None:
     """Guards against people who vanish from the plan, or are told to wait for ever."""
     full = window(date(2026, 4, 1), date(2026, 4, 1), capacity=2, send_until=time(9))
     people = [("a", None), ("b", None), ("c", None), ("d", "America/New_York")]

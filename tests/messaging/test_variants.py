@@ -240,7 +240,7 @@ def test_a_series_keeps_everyones_text(database_url: str, tmp_path: Path) -> Non
     desk[0].close()
 
 
-def test_a_forecast_tells_each_text(desk: Desk) -> None:
+def test_a_forecast_lists_each_text(desk: Desk) -> None:
     """Guards against a preview whose people, messages, cost or length are those of one text."""
     plan(*desk, crowd(desk[1], 300, "variant <> 'gift'"))
     opened = find_occurrence(desk[0], the_task(desk[0]))

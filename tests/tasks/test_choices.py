@@ -133,7 +133,7 @@ def set_uplift(project: Project, uplift: str, version: str) -> None:
     warehouse.replace(score.SCORES, table, days=[D], scope=scope, fingerprints={D: marks[D]})
 
 
-def test_money_decides_once_there_is_an_uplift_and_tells_when_there_is_none(
+def test_money_decides_once_there_is_an_uplift_and_says_when_there_is_none(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards against a campaign by money that is decided by score without a word of it, and

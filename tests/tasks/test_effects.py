@@ -494,7 +494,7 @@ def test_texts_after_the_window_are_not_in_it(project: Project) -> None:
 
 
 def test_a_period_over_several_draws_is_cut(project: Project) -> None:
-    """A person's arm by the draw of their first date, with texts by another draw told as mistakes:
+    """A person's arm by the draw of their first date, with texts by another draw reported as mistakes:
     a period in which the global group was drawn afresh gives a report for each draw."""
     settings = project.settings.model_copy(update={"global_holdout_share": 0.3})
     project = Project(settings)

@@ -272,7 +272,7 @@ def test_messages_on_their_way(world: World, tmp_path: Path) -> None:
     assert len(outbox(home)) == len(sent)
 
 
-def test_an_edited_output_is_told(world: World, tmp_path: Path) -> None:
+def test_an_edited_output_is_reported(world: World, tmp_path: Path) -> None:
     """A file that somebody edited is overwritten, or keeps the person without a word."""
     home = copy_home(world.decided, tmp_path / "home")
     project = Project(load_settings(home))

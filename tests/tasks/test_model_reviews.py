@@ -73,7 +73,7 @@ def test_a_campaign_that_requires_a_review_waits_and_names_the_command(home: Pat
     assert (entry.subject, "@" in entry.actor) == ("churn version 1", True)
 
 
-def test_the_commands_tell_what_scores_and_why(home: Path) -> None:
+def test_the_commands_say_what_scores_and_why(home: Path) -> None:
     """Guards against verdicts without a trace, and lists that hide who scores."""
     listed = json.loads(succeeded(cli(home, "models", "list", "churn", "--json")))
     assert [(m["version"], m["status"], m["scores_today"]) for m in listed] == [

@@ -64,7 +64,7 @@ def story(outcome: str | None = None, **message: Any) -> Story:
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_every_outcome_has_words(outcome: str) -> None:
-    """An outcome is told by its code, or as if a message had been sent."""
+    """An outcome is described by its code, or as if a message had been sent."""
     sentence = task_sentence(story(outcome), Contact(), ZONE)
     assert outcome not in sentence or outcome in ("duplicate", "selected", "suppressed")
     starts = {"selected": "was selected, but no", "explored": "was chosen at random"}
@@ -93,13 +93,13 @@ def test_every_outcome_has_words(outcome: str) -> None:
     ],
 )  # fmt: skip
 def test_every_state_has_words(message: dict[str, Any], wanted: str) -> None:
-    """A state of the ledger is told as its opposite."""
+    """A state of the ledger is described as its opposite."""
     message["state"] = MessageState(message["state"])
     assert re.search(wanted, task_sentence(story("selected", **message), HELD, ZONE))
 
 
-def test_earlier_messages_are_told() -> None:
-    """Somebody who got two of three messages is told to have got nothing."""
+def test_earlier_messages_are_described() -> None:
+    """Somebody who got two of three messages is said to have got nothing."""
     skipped = story("selected", state=MessageState.SKIPPED, reason="capped")
     sent = {**skipped.messages[0], "state": MessageState.ACCEPTED, "sent_time": NOON}
     skipped.messages = [sent, sent, *skipped.messages]

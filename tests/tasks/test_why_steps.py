@@ -59,7 +59,7 @@ def row_of(outcome: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_each_outcome_has_one_no(world: World) -> None:
-    """An outcome is told with another question's no, or with several, or with none."""
+    """An outcome is explained by another question's no, or with several, or with none."""
     project = Project(load_settings(world.decided))
     pins = pins_of(project, "care")
     spec = recorded_task(pins).spec
@@ -148,7 +148,7 @@ def story_of(project: Project, user: str, campaign: str) -> Story:
 def test_stories_agree_with_the_decision(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The story tells of other answers than the decision has, or of an outcome of others."""
+    """The story gives other answers than the decision has, or of an outcome of others."""
     home = copy_home(world.decided, tmp_path / "home")
     project = Project(load_settings(home))
     people = rows(home, "decisions", "task_id = 'comeback'", "outcome, user_id, score")
@@ -208,8 +208,8 @@ def land(project: Project) -> None:
     Builder(project.settings, project.warehouse).build("stg_behavior", wanted)
 
 
-def test_what_came_after_is_told_by_what_a_return_is() -> None:
-    """Someone who never fell silent is said to have come back, or days to come are told as over."""
+def test_what_came_after_is_described_by_what_a_return_is() -> None:
+    """Someone who never fell silent is said to have come back, or days to come are described as over."""
     sentences = []
     for days, counted in ((3, 20), (None, 20), (None, 9)):
         outcome = {

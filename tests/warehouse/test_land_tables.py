@@ -174,7 +174,7 @@ def test_rows_of_a_failing_day_are_thrown_away(
 def test_the_reject_share_is_a_limit_not_a_rounding(
     settings: Settings, warehouse: Warehouse, root: Path
 ) -> None:
-    """Exactly the allowed share passes, one row more fails, and a reject with a column tells it."""
+    """Exactly the allowed share passes, one row more fails, and a reject of a column names it."""
     bad = "u,buy,\\N,a:1 a:2,\\N\n"
     put(root, 1, events(*"x" * 71) + bad * 29)
     exact = settings.model_copy(update={"max_reject_share": 0.29})
@@ -282,7 +282,9 @@ def test_other_tables_of_the_day_keep_their_rejects(
     ]
 
 
-def test_misnamed_folders_are_told(settings: Settings, warehouse: Warehouse, root: Path) -> None:
+def test_misnamed_folders_are_reported(
+    settings: Settings, warehouse: Warehouse, root: Path
+) -> None:
     """A folder that is skipped without a word is a day that nobody misses until the report."""
     put(root, 1, events("a"))
     for name in ("ds_20170301", "ds=20170230", "_temporary", ".trash"):

@@ -59,7 +59,7 @@ class Mood(StrEnum):
     """What a provider does with submissions."""
 
     TAKE = "take"
-    REFUSE_ONE = "refuse_one"  # refuses the recipient that it is told, takes the others
+    REFUSE_ONE = "refuse_one"  # refuses a named recipient, takes the others
     DEFER = "defer"  # takes nothing for the moment
     STOP = "stop"  # takes nothing: account, credentials
     TAKE_AND_HANG = "take_and_hang"  # takes all and never answers

@@ -30,7 +30,7 @@ CREDENTIALS = {
 def test_certificate_is_checked(
     name: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guards against numbers told to whoever stands in the way, and a loop of vain attempts."""
+    """Guards against numbers shown to whoever stands in the way, and a loop of vain attempts."""
     for variable, value in CREDENTIALS.items():
         monkeypatch.setenv(f"USERGROWTH_{variable}", value)
     server, _ = certificate(tmp_path)

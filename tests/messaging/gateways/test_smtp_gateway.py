@@ -373,7 +373,7 @@ def test_what_a_mail_says(settings: Settings, rest: str, content: str) -> None:
 def test_no_address_or_password_is_logged(
     settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guards against logs and errors that tell who is written to."""
+    """Guards against logs and errors that show who is written to."""
     monkeypatch.setenv("USERGROWTH_SMTP_USER", "shop")
     monkeypatch.setenv("USERGROWTH_SMTP_PASSWORD", "hunter2secret")
     box = MailBox(replies={"gone@shop.example": "550 gone@shop.example unknown"})

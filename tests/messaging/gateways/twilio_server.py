@@ -119,6 +119,6 @@ class Twilio(Provider):
 
 
 def refusal(status: int, code: int, submission: bool = False) -> Answered:
-    """An error as Twilio tells it."""
+    """An error in Twilio's form."""
     content = {"code": code, "message": "…", "more_info": "…", "status": status}
     return Answered(status, content, submission)
