@@ -5,15 +5,7 @@ from datetime import date
 from typing import Any
 
 import pytest
-from support.database_desk import (
-    DatabaseDesk,
-    desk,
-    make_orders,
-    mariadb_source,
-    order,
-    postgres_source,
-    server,
-)
+from support.database_desk import DatabaseDesk, make_orders, order
 from support.source_databases import PASSWORD, with_password
 from typer.testing import CliRunner
 
@@ -25,8 +17,6 @@ from usergrowth_dagster.runs.chain import backfill
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.sources.definition import parse_sources
 from usergrowth_dagster.sources.suggest import suggest_table
-
-__all__ = ["desk", "mariadb_source", "postgres_source", "server"]
 
 BY_CHANGE = "table: orders\ncursor: changed\nkey: id"
 

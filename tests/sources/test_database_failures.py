@@ -11,16 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from support.database_desk import (
-    ORDERS,
-    DatabaseDesk,
-    desk,
-    make_orders,
-    mariadb_source,
-    order,
-    postgres_source,
-    server,
-)
+from support.database_desk import ORDERS, DatabaseDesk, make_orders, order
 from support.source_databases import PASSWORD, Proxy, free_port, with_password
 
 from usergrowth_dagster.errors import SetUpError, UserError
@@ -28,8 +19,6 @@ from usergrowth_dagster.sources.databases import mysql, postgres
 from usergrowth_dagster.sources.databases import parts as parts_module
 from usergrowth_dagster.sources.databases import pull as pull_module
 from usergrowth_dagster.sources.databases.session import without_password
-
-__all__ = ["desk", "mariadb_source", "postgres_source", "server"]
 
 BY_ID = "table: orders\ncursor: id"
 MANY = 60_000

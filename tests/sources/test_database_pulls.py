@@ -3,22 +3,11 @@
 import json
 
 import pytest
-from support.database_desk import (
-    DAY,
-    DatabaseDesk,
-    desk,
-    make_orders,
-    mariadb_source,
-    order,
-    postgres_source,
-    server,
-)
+from support.database_desk import DAY, DatabaseDesk, make_orders, order
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.sources.databases import mysql, postgres
 from usergrowth_dagster.sources.databases import parts as parts_module
-
-__all__ = ["desk", "mariadb_source", "postgres_source", "server"]
 
 BY_ID = """
 table: orders

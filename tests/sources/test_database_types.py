@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from support.database_desk import DatabaseDesk, desk, mariadb_source, postgres_source, server
+from support.database_desk import DatabaseDesk
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.sources.land import open_source
-
-__all__ = ["desk", "mariadb_source", "postgres_source", "server"]
 
 SOURCE = """
 sources:
