@@ -25,6 +25,7 @@ from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.sources.changes import Cursor, look_at_sources
 from usergrowth_dagster.sources.definition import Source, parse_sources
 from usergrowth_dagster.sources.land import SourceLanding, land_source
+from usergrowth_dagster.sources.suggest import suggest_source
 from usergrowth_dagster.sources.tables import iceberg
 from usergrowth_dagster.views.sources import check_sources, preview_source
 
@@ -204,6 +205,29 @@ def test_a_new_version_of_a_table_is_seen(desk: Desk, lake: Lake) -> None:
         changed.append(look.changed)
         cursor = Cursor.load(look.cursor.dump())
     assert changed == [(), ("delta", "iceberg"), (), (), ("delta",), (), ("iceberg",), ()]
+
+
+def test_a_delta_table_is_proposed(desk: Desk) -> None:
+    """Guards against a table whose data files are taken for the log, or that a person describes."""
+    write_delta(desk, *(event(f"u{number % 7}", DAYS[number % 5]) for number in range(40)))
+    path = str(desk.folder / "lake/events")
+    suggestion = suggest_source(desk.settings, path, desk.folder, "events")
+    (source,) = parse_sources(suggestion.text, "the suggestion")
+    assert source.table is not None and source.table.delta == path
+    assert (source.day.time, source.columns["user_id"]) == ("at", "user")
+    assert (suggestion.counts["rows"], suggestion.counts["users"]) == (40, 7)
+    assert desk.land(source).landed == tuple(DAYS)
+    row = {
+        "uuid": "1",
+        "event": "x",
+        "distinct_id": "1",
+        "person_id": "1",
+        "timestamp": "2024-03-01",
+    }
+    write_deltalake(desk.folder / "export", pa.Table.from_pylist([row]))
+    known = suggest_source(desk.settings, str(desk.folder / "export"), desk.folder)
+    (source,) = parse_sources(known.text, "the suggestion")
+    assert source.preset == "posthog" and source.table is not None
 
 
 def test_a_column_that_a_delta_table_gained(desk: Desk) -> None:

@@ -18,7 +18,7 @@ def suggest(
     files: Annotated[
         str,
         typer.Argument(
-            help="A log: a file, a pattern in quotes, or the URL of a database, without a password."
+            help="A log: a file, a pattern in quotes, a Delta table, or the URL of a database."
         ),
     ],
     table: Annotated[str | None, typer.Option(help="A table of the database.")] = None,

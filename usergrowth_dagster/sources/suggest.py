@@ -35,6 +35,7 @@ from usergrowth_dagster.sources.files import (
 )
 from usergrowth_dagster.sources.land import open_source
 from usergrowth_dagster.sources.presets.registry import Recognized, recognize
+from usergrowth_dagster.sources.tables.delta import is_delta, open_delta
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.yaml_file import explain
 
@@ -136,13 +137,15 @@ def suggest_source(settings: Settings, pattern: str, folder: Path, name: str = N
 
     Args:
         settings: the business time zone, and limits of the engine.
-        pattern: file, or pattern of files.
+        pattern: file, pattern of files, or folder of a Delta table.
         folder: what a relative pattern starts from.
         name: of the source.
 
     Raises:
         UserError: no file, files that cannot be read, or no column of theirs is a time or a user.
     """
+    if is_delta(pattern, folder):
+        return _suggest_delta(settings, pattern, folder, name)
     probe = _probe(name, {"from": [pattern]})
     files = matching_files(probe, folder)
     suggestion = Suggestion()
@@ -160,6 +163,24 @@ def suggest_source(settings: Settings, pattern: str, folder: Path, name: str = N
     if not columns:
         raise UserError(f"source {name}: {pattern} holds no rows", code="source.unreadable")
     return _proposal(settings, probe, folder, columns, suggestion)
+
+
+def _suggest_delta(settings: Settings, table: str, folder: Path, name: str) -> Suggestion:
+    """The proposal for a Delta table."""
+    probe = _probe(name, {"from": {"delta": table}})
+    with (
+        TemporaryDirectory(prefix="usergrowth-source-") as scratch,
+        open_engine(settings) as engine,
+    ):
+        snapshot = open_delta(table, folder, f"source {name}: from.delta", Path(scratch))
+        reach(engine, snapshot.files)
+        relation = snapshot.relation(engine)
+        if known := recognize(_names(engine, probe, relation)):
+            return _preset(settings, probe, folder, known)
+        columns = list(_columns(engine, probe, relation))
+    if not columns:
+        raise UserError(f"source {name}: {table} holds no rows", code="source.unreadable")
+    return _proposal(settings, probe, folder, columns, Suggestion())
 
 
 def suggest_table(
@@ -232,7 +253,7 @@ def _preset(settings: Settings, probe: Source, folder: Path, known: Recognized) 
         lines.append(f"    name: {probe.name}")
     if known.table != known.preset.table:
         lines.append(f"    fills: {known.table}")
-    lines.append(f"    from: {_scalar(probe.patterns[0])}")
+    lines.append(f"    from: {_from(probe)}")
     suggestion.text = "\n".join(lines) + "\n"
     _count(settings, folder, suggestion)
     return suggestion
@@ -478,7 +499,7 @@ def _origin(probe: Source, suggestion: Suggestion) -> list[str]:
     """The lines that say where the rows are."""
     if probe.database is None:
         read = probe.read.model_dump(mode="json", exclude_defaults=True)
-        lines = [f"    from: {_scalar(probe.patterns[0])}"]
+        lines = [f"    from: {_from(probe)}"]
         return [*lines, f"    read: {_flow(read)}"] if read else lines
     lines = ["    database:"]
     for key, value in probe.database.model_dump(mode="json", exclude_defaults=True).items():
@@ -488,6 +509,13 @@ def _origin(probe: Source, suggestion: Suggestion) -> list[str]:
     if probe.database.cursor is None:
         lines.append(f"      # {suggestion.reasons['cursor']}")
     return lines
+
+
+def _from(probe: Source) -> str:
+    """The files or the table of a lake, as YAML writes them on one line."""
+    if probe.table is not None:
+        return _flow(probe.table.model_dump(exclude_none=True))
+    return _scalar(probe.patterns[0])
 
 
 def _flow(value: Any) -> str:

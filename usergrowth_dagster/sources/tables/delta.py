@@ -49,6 +49,21 @@ def open_delta(table: str, folder: Path, place: str, scratch: Path) -> Snapshot:
     return Snapshot("delta", version, files, schema, partitions)
 
 
+def is_delta(path: str, folder: Path) -> bool:
+    """Whether there is a Delta table at a path or URI; a pattern or the name of a file is none."""
+    if "://" not in path:
+        return (folder / Path(path).expanduser() / "_delta_log").is_dir()
+    if any(sign in path for sign in "*?[") or Path(path).suffix:
+        return False
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    try:
+        return bool(DeltaTable.is_deltatable(path))
+    except (DeltaError, OSError, ValueError):
+        return False  # a store that only fsspec reaches
+
+
 def _open(table: str, uri: str, place: str) -> "DeltaTable":
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError, TableNotFoundError
