@@ -5,7 +5,7 @@ So nothing passes through a float or a Python date that cannot hold it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from usergrowth_dagster.quoting import backquoted, literal
 from usergrowth_dagster.sources.databases.session import (
     CONNECT_SECONDS,
+    Batches,
     DatabaseError,
     TableFacts,
     one_sentence,
@@ -89,7 +90,7 @@ class MySqlSession:
         finally:
             self._leave(cursor)
 
-    def batches(self, relation: str, rest: str) -> Iterator["pa.RecordBatch"]:
+    def batches(self, relation: str, rest: str) -> Batches:
         """The rows of a relation, :data:`BATCH_ROWS` at a time."""
         import pyarrow as pa
 

@@ -1,6 +1,6 @@
 """PostgreSQL through ADBC: rows come as Arrow batches of a COPY, some megabytes at a time."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from usergrowth_dagster.quoting import identifier, literal, literals
 from usergrowth_dagster.sources.databases.session import (
     CONNECT_SECONDS,
+    Batches,
     DatabaseError,
     TableFacts,
     one_sentence,
@@ -49,7 +50,7 @@ class PostgresSession:
                 "set transaction isolation level repeatable read, read only",
                 "set local timezone to 'UTC'",
             ):
-                _asked(lambda sql=statement: self._cursor.execute(sql))  # type: ignore[misc]
+                self._execute(statement)
         except DatabaseError:
             self.close()
             raise
@@ -62,7 +63,7 @@ class PostgresSession:
         """Names and types of a relation's columns."""
         return self._columns(relation)[1]
 
-    def batches(self, relation: str, rest: str) -> Iterator["pa.RecordBatch"]:
+    def batches(self, relation: str, rest: str) -> Batches:
         """The rows of a relation, about :data:`BATCH_BYTES` at a time."""
         import pyarrow as pa
 
@@ -86,6 +87,9 @@ class PostgresSession:
             body.append(f"{expression} as {identifier(field.name)}")
             fields.append(pa.field(field.name, arrow))
         return body, pa.schema(fields)
+
+    def _execute(self, sql: str) -> None:
+        _asked(lambda: self._cursor.execute(sql))
 
     def _reader(self, sql: str) -> Any:
         def run() -> Any:
@@ -154,7 +158,9 @@ def _uri(url: str, password: str | None) -> str:
     if password is not None:
         user, at = f"{user}:{quote(password, safe='')}", "@"
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
-    given = {"connect_timeout": str(CONNECT_SECONDS), "application_name": "usergrowth"} | given
+    defaults = {"connect_timeout": str(CONNECT_SECONDS), "application_name": "usergrowth"}
+    defaults |= {"keepalives_idle": "60", "keepalives_interval": "15", "keepalives_count": "4"}
+    given = defaults | given
     return f"postgresql://{user}{at}{host}{parts.path}?{urlencode(given, quote_via=quote)}"
 
 

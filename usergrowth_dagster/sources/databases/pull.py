@@ -25,7 +25,7 @@ from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.sources.databases import parts as sizes
 from usergrowth_dagster.sources.databases.keys import DatabaseKeys
 from usergrowth_dagster.sources.databases.parts import Part, Parts
-from usergrowth_dagster.sources.databases.session import open_session
+from usergrowth_dagster.sources.databases.session import Batches, open_session
 from usergrowth_dagster.sources.databases.table import OpenTable, open_table
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
@@ -126,20 +126,20 @@ def pull_table(
     ):
         engine.run("set timezone = 'UTC'")
         table = open_table(session, keys, place)
-        one = _Pulling(engine, table, parts, anew=anew)
-        one.run()
+        pulling = _Pulling(engine, table, parts, anew=anew)
+        pulling.run()
         without_cursor = table.rows_without_cursor() if table.cursor else 0
-        one.merge()
+        pulling.merge()
         parts.sweep()
         return Pull(
             parts.files(),
             parts.reading,
             tuple(table.schema.names),
-            one.rows_read,
-            one.rows_new,
-            one.rows_replaced,
+            pulling.rows_read,
+            pulling.rows_new,
+            pulling.rows_replaced,
             parts.rows,
-            one.last_value() or "",
+            pulling.last_value() or "",
             without_cursor,
             at,
             dict(session.odd_times),
@@ -273,13 +273,13 @@ class _Pulling:
         )
         return value
 
-    def _chunks(self, batches: Iterator["pa.RecordBatch"]) -> Iterator[tuple[Path, int]]:
+    def _chunks(self, batches: Batches) -> Iterator[tuple[Path, int]]:
         """Files of about :data:`parts.PART_ROWS` rows each, and how many they have.
 
         A chunk ends between two values of the cursor: rows of one value are compared with the parts
         together.
         """
-        with closing(batches):  # type: ignore[type-var]
+        with closing(batches):
             left: list[pa.RecordBatch] = []
             while True:
                 file = self.parts.new_file()
@@ -298,12 +298,16 @@ class _Pulling:
         columns = self._columns([str(staged)])
         known = self._columns(held)
         name = identifier(self.table.cursor or "")
-        at_once = (
-            f"select * from {_read(held)} where {name} >= (select min({name}) from "
-            f"{_read([str(staged)])}) and {name} <= (select max({name}) from "
-            f"{_read([str(staged)])})"
+        first, last = self.engine.rows(
+            f"select cast(min({name}) as varchar), cast(max({name}) as varchar) "
+            f"from {_read([str(staged)])}"
+        )[0]
+        kind = columns[self.table.cursor or ""]
+        window = (  # literals, so that the engine reads only the row groups that may have them
+            f"select * from {_read(held)} where {name} between "
+            f"cast({literal(first)} as {kind}) and cast({literal(last)} as {kind})"
         )
-        if not held or not self.engine.value(f"select count(*) from ({at_once})"):
+        if not held or not self.engine.value(f"select count(*) from ({window})"):
             self.rows_new += rows
             return (*parts, Part(staged.name, rows))
         both = [one for one in columns if one in known]
@@ -313,7 +317,7 @@ class _Pulling:
         added = self._copy(
             f"select fresh.* exclude ({_COPY}) "
             f"from (select {numbered} from {_read([str(staged)])}) as fresh "
-            f"anti join (select {numbered} from ({at_once})) as held "
+            f"anti join (select {numbered} from ({window})) as held "
             f"on {' and '.join(equal)} and fresh.{_COPY} = held.{_COPY}"
         )
         staged.unlink()
@@ -414,7 +418,7 @@ class _Chunk:
 
     def __init__(
         self,
-        batches: Iterator["pa.RecordBatch"],
+        batches: Batches,
         left: Iterable["pa.RecordBatch"],
         cursor: str | None,
     ) -> None:

@@ -2,11 +2,11 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from urllib.parse import quote
 
 from usergrowth_dagster.error_codes import ErrorCode
@@ -15,6 +15,9 @@ from usergrowth_dagster.sources.databases.keys import DatabaseKeys
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Batches: TypeAlias = "Generator[pa.RecordBatch, None, None]"
+"""Rows of a relation as they come; closing it leaves the rest unread."""
 
 CONNECT_SECONDS = 10
 """How long a server may take to answer the first time."""
@@ -56,7 +59,7 @@ class Session(Protocol):
     def schema(self, relation: str) -> "pa.Schema":
         """Names of a relation's columns and the types that :meth:`batches` gives them."""
 
-    def batches(self, relation: str, rest: str) -> Iterator["pa.RecordBatch"]:
+    def batches(self, relation: str, rest: str) -> Batches:
         """The rows of a relation, a bounded number at a time.
 
         Args:

@@ -1,13 +1,13 @@
 """The table or query of a source: what its columns are, and the SQL that reads its rows."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.sources.databases.keys import DatabaseKeys, Dialect
-from usergrowth_dagster.sources.databases.session import DatabaseError, Session
+from usergrowth_dagster.sources.databases.session import Batches, DatabaseError, Session
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,15 +45,15 @@ class OpenTable:
 
         return self.cursor is not None and types.is_temporal(self.schema.field(self.cursor).type)
 
-    def all_rows(self) -> Iterator["pa.RecordBatch"]:
+    def all_rows(self) -> Batches:
         """Every row, in no order."""
         return self.session.batches(self.relation, "")
 
-    def first_rows(self, limit: int) -> Iterator["pa.RecordBatch"]:
+    def first_rows(self, limit: int) -> Batches:
         """Some rows."""
         return self.session.batches(self.relation, f"limit {limit}")
 
-    def rows_from(self, value: str | None) -> Iterator["pa.RecordBatch"]:
+    def rows_from(self, value: str | None) -> Batches:
         """The rows whose cursor has a value, by the cursor.
 
         Args:
