@@ -55,7 +55,7 @@ SHOWS: dict[str, list[str]] = {
     "why": ["{user}"],
 }
 """Commands that show something, with arguments for the decided world."""
-RUNS = {"run", "backfill", "train"}
+RUNS = {"run", "backfill", "train", "quickstart"}
 """They show something too, and are long; one of them stands for all."""
 WITHOUT = {
     **dict.fromkeys(("dev", "demo", "kannel", "serve"), "runs until it is interrupted"),

@@ -17,6 +17,7 @@ from usergrowth_dagster.cli import (
     landing,
     models,
     people,
+    quickstart,
     receive,
     sources,
 )
@@ -50,6 +51,7 @@ def options(
 
 PARTS = (
     homes,
+    quickstart,
     campaigns,
     chain,
     sources,

@@ -456,13 +456,21 @@ def _time(columns: Sequence[Column], probe: Source, suggestion: Suggestion) -> t
 
 
 def _best(columns: Sequence[Column], part: str, fits: Any, *, named: bool = False) -> Column | None:
-    """The column that fits a part best: by its name, then by how often a value comes again."""
+    """The column that fits a part best: by its name, then by how often a value comes again.
+
+    Of columns without such a name that are much alike, it is the first: who acts stands before whom
+    it concerns.
+    """
     candidates = [one for one in columns if fits(one) and (one.is_called(part) or not named)]
-    return max(
+    best = max(
         candidates,
         key=lambda one: (one.is_called(part), one.repeats > 1.2, one.values),
         default=None,
     )
+    if best is None or best.is_called(part):
+        return best
+    again = best.repeats > 1.2
+    return next(c for c in candidates if (c.repeats > 1.2) == again and c.values * 2 >= best.values)
 
 
 def _names_an_event(column: Column) -> bool:

@@ -1,0 +1,176 @@
+"""From an event log to a first audience by one command."""
+
+import gzip
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+from chain_world import environment, errors, succeeded
+
+from usergrowth_dagster.quickstart import corrected, with_activity
+from usergrowth_dagster.sources.definition import parse_sources
+
+START = datetime(2011, 1, 3, tzinfo=UTC)
+DAYS = 150
+
+
+def visits() -> Iterator[tuple[datetime, int]]:
+    """Moments and people: each comes often for a while, then never again."""
+    draw = random.Random(5)
+    for person in range(300):
+        born, life = draw.randint(0, 90), draw.expovariate(1 / 70) + 5
+        rate = draw.random() * 0.3 + 0.05
+        for day in range(born, min(DAYS, int(born + life))):
+            if draw.random() < rate:
+                yield START + timedelta(days=day, seconds=draw.randint(0, 86_000)), person
+
+
+VISITS = sorted(visits())
+
+
+def write_invoices(path: Path) -> None:
+    """Invoices as one CSV with names in Latin-1 and American dates; ids begin with zeros."""
+    lines = ["InvoiceNo,Description,InvoiceDate,UnitPrice,CustomerID"]
+    lines += [
+        f'{row},"CAFÉ, ROSÉ",{at.month}/{at.day}/{at.year} {at:%H:%M},{1 + row % 9}.5,{who:05d}'
+        for row, (at, who) in enumerate(VISITS)
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="latin-1")
+
+
+def write_sessions(path: Path) -> None:
+    """Sessions of a game as packed JSON lines; most of the events are no activity."""
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        for at, who in VISITS:
+            record = {"ts": at.isoformat(), "player": {"id": f"p{who}"}, "seconds": who % 7}
+            for event in ("login", "push_received"):
+                file.write(json.dumps({"event": event, **record}) + "\n")
+
+
+def quickstart(
+    home: Path, *arguments: str, answers: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    """Run the command, with what a person types."""
+    return subprocess.run(
+        [sys.executable, "-m", "usergrowth_dagster", "quickstart", "--home", str(home), *arguments],
+        env=environment(home),
+        cwd=home.parent,
+        input=answers,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def command(home: Path, *arguments: str) -> str:
+    """Run a command of the home that must succeed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "usergrowth_dagster", *arguments],
+        env=environment(home),
+        cwd=home.parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return succeeded(done)
+
+
+def test_invoices_by_flags_then_sent(tmp_path: Path) -> None:
+    """A first hour that ends before an audience, sends before a review, or loses a leading zero."""
+    home = tmp_path / "home"
+    write_invoices(tmp_path / "invoices.csv")
+    said = succeeded(
+        quickstart(home, "--log", "invoices.csv", "--timezone", "Europe/London", "--yes")
+    )
+    output = home / "landing" / "population_output" / "first" / "output.csv"
+    chosen = duckdb.sql(f"from read_csv('{output}', all_varchar=true)").fetchall()
+    last = VISITS[-1][0].date()
+    active = {
+        f"{who:05d}" for at, who in VISITS if (last - at.date()).days < 28
+    }  # the execution date is the day after the last one
+    people = duckdb.sql(
+        f"from read_csv('{home}/landing/population/first/population.csv', all_varchar=true)"
+    ).fetchall()
+    assert {row[0] for row in people} == active
+    assert chosen and {row[0] for row in chosen} < active
+    assert "Nothing has been sent" in said
+    assert not list(home.glob("outbox/**/*.csv"))
+    day = last + timedelta(days=1)
+    command(home, "review", "signature", "Example")
+    command(home, "review", "template", "first text")
+    sent = command(home, "run", "--date", str(day))
+    assert f"accepted {len(chosen)}" in sent
+    again = quickstart(home, "--log", "invoices.csv", "--yes")
+    assert "is there already" in errors(again)[0]
+
+
+def test_sessions_by_questions(tmp_path: Path) -> None:
+    """Answers that are not heeded: the kinds that count, a corrected column, people's numbers."""
+    home = tmp_path / "home"
+    write_sessions(tmp_path / "sessions.jsonl.gz")
+    numbers = [f"p{who},+99900000{who:05d}" for who in range(300) if who % 2]
+    (tmp_path / "people.csv").write_text("\n".join(["user_id,phone", *numbers]) + "\n")
+    typed = ["sessions.jsonl.gz", "UTC", "columns.usr=x", "num.seconds=", "", "login", "people.csv"]
+    said = succeeded(quickstart(home, answers="\n".join(typed) + "\n"))
+    (source,) = parse_sources((home / "sources.yml").read_text(encoding="utf-8"), "sources.yml")
+    assert source.where == "(event) in ('login')"
+    assert source.num == {}
+    assert "usr" in said
+    landed = duckdb.sql(
+        f"select distinct behavior from read_parquet('{home}/landing/behavior/*/*.parquet')"
+    ).fetchall()
+    assert landed == [("login",)]
+    people = duckdb.sql(
+        f"select user_id, phone from read_csv('{home}/landing/population/first/population.csv', "
+        "all_varchar=true)"
+    ).fetchall()
+    assert all((phone is not None) == (int(user[1:]) % 2 == 1) for user, phone in people)
+    without = sum(phone is None for _, phone in people)
+    assert f"{without:,} people have no phone number" in said
+    assert f"no_phone {without}" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--log", "none.csv", "--yes"], "none.csv"),
+        (["--log", "short.csv", "--yes"], "needs 42 at least"),
+        (["--log", "short.csv", "--yes", "--timezone", "Mars/Base"], "Mars/Base"),
+        (["--log", "short.csv", "--yes", "--set", "columns.user_id"], "columns.user_id=customer"),
+        (["--log", "short.csv", "--yes", "--set", "columns.usr=x"], "usr"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    """A mistake that ends in a traceback, or leaves half a home behind."""
+    lines = ["time,user", *(f"2024-03-0{1 + row % 9},u{row % 3}" for row in range(40))]
+    (tmp_path / "short.csv").write_text("\n".join(lines) + "\n")
+    home = tmp_path / "home"
+    done = quickstart(home, *arguments)
+    assert sentence in "\n".join(errors(done))
+    assert not home.exists()
+
+
+TEXT = """\
+sources:
+  - name: log
+    fills: behavior
+    from: x.csv
+    day: {time: at}
+    columns: {user_id: who, behavior: kind}  # two columns
+"""
+
+
+def test_corrections() -> None:
+    """A correction that loses another key, or a condition that an activity replaces."""
+    assert corrected(TEXT, []) == TEXT
+    (source,) = parse_sources(corrected(TEXT, ["columns.item_id=what", "num.a=b"]), "x")
+    assert source.columns == {"user_id": "who", "behavior": "kind", "item_id": "what"}
+    assert source.num == {"a": "b"}
+    (source,) = parse_sources(with_activity(corrected(TEXT, ["where=a = 1"]), ["it's", "b"]), "x")
+    assert source.where == "(a = 1) and (kind) in ('it''s', 'b')"
