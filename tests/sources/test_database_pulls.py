@@ -241,3 +241,27 @@ def test_parts_do_not_grow_with_the_pulls(desk: DatabaseDesk) -> None:
     state = json.loads((desk.home / "storage" / "_sources" / "orders.json").read_text())
     assert set(state["files"]) == set(map(str, files))
     assert desk.landed().keys() == {f"{DAY:%Y%m%d}"}
+
+
+def test_hostile_names_are_names(desk: DatabaseDesk) -> None:
+    """Guards against a table, cursor or key whose name ends its quotes, or is split at its dot."""
+    quote = '"' if desk.server.kind == "postgresql" else "`"
+    table = f"{quote}a.b; drop table {quote}{quote}x{quote}{quote} --'{quote}"
+    number, row = f"{quote}Nr. {quote}{quote}1'{quote}", f"{quote}select *{quote}"
+    desk.server.run(
+        f"create table {table} ({number} int, {row} int, who varchar(9), item int, price int, "
+        "at timestamp null)",
+        f"insert into {table} values (1, 1, 'a', 1, 1, '2024-03-01 08:00:00')",
+    )
+    yaml_table, yaml_number = (text.replace("'", "''") for text in (table, number))
+    cursor = yaml_number[1:-1].replace(quote * 2, quote)
+    source = desk.write(f"table: '{yaml_table}'\ncursor: '{cursor}'\nkey: select *")
+    desk.land(source)
+    desk.server.run(
+        f"insert into {table} values (2, 2, 'b', 1, 1, '2024-03-01 08:00:00')",
+        f"update {table} set {number} = 3, who = 'c' where {row} = 1",
+    )
+    again = desk.land(source)
+    assert again.pull is not None
+    assert (again.pull.rows_read, again.pull.rows_replaced, again.pull.cursor) == (2, 1, "3")
+    assert desk.users() == ["b", "c"]
