@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from usergrowth_dagster.audience.decisions import DECISION_COLUMNS, decide
-from usergrowth_dagster.audience.eligibility import OUTCOMES
+from usergrowth_dagster.audience.eligibility import OUTCOMES, address_sql
 from usergrowth_dagster.audience.holdout import NOBODY, Holdout, arm, hash_cell, salt
 from usergrowth_dagster.audience.policy import Budget, Money, Threshold, TopN
 from usergrowth_dagster.audience.records import spend, summarize
@@ -317,6 +317,54 @@ def test_equal_scores_on_one_phone_go_by_the_tie_break(engines):
         row: expected[0] for row, expected in reference(people, policy, Holdout(share=0)).items()
     }
     assert 50 < sum(got[n] == "selected" for n in range(0, 400, 2)) < 150
+
+
+def test_an_email_campaign_judges_addresses_as_emails(engines):
+    """Guards against e-mail addresses that are judged as phone numbers, or phone numbers that get
+    an e-mail; against a person with one address in two spellings who gets two."""
+    people = [
+        person(1, "a", 0.9, phone="Ann@Shop.example"),
+        person(2, "b", 0.8, phone=" ann@shop.example "),
+        person(3, "c", 0.9, phone=None),
+        person(4, "d", 0.9, phone="  "),
+        person(5, "e", 0.9, phone="+9990000000001"),
+        person(6, "f", 0.9, phone="ben@shop"),
+        person(7, "g", 0.7, phone="cid@shop.example"),
+        person(8, "h", 0.9, phone="cid@shop.example", suppressed=True),
+    ]
+    policy = Threshold(threshold=0.5)
+    assert outcomes(run(engines[0], people, policy, channel="email")) == {
+        1: "selected",
+        2: "shared_email",
+        3: "no_email",
+        4: "no_email",
+        5: "bad_email",
+        6: "bad_email",
+        7: "suppressed",
+        8: "suppressed",
+    }
+    by_sms = outcomes(run(engines[0], people, policy))
+    assert (by_sms[3], by_sms[5]) == ("no_phone", "selected") and by_sms[1] == "bad_phone"
+
+
+def test_each_channel_has_one_spelling_of_an_address(engines):
+    """Guards against refusals that are looked up by another spelling than they are kept by."""
+    texts = [" Ann@Shop.example ", "+999 0000 000001", "ben", None]
+    by_channel = {
+        channel: [
+            row[0]
+            for row in engines[0].rows(
+                f"select {address_sql('x', channel)} from "
+                "unnest(?) with ordinality as t(x, n) order by n",
+                [texts],
+            )
+        ]
+        for channel in ("sms", "email")
+    }
+    assert by_channel == {
+        "sms": [None, "+9990000000001", None, None],
+        "email": ["ann@shop.example", None, None, None],
+    }
 
 
 def test_a_blocked_pair_does_not_block_the_user(engines):
