@@ -112,7 +112,15 @@ def test_a_summary_of_amounts_is_that_of_its_training(world):
     for name, gini in summary["alone"].items():
         assert gini == pytest.approx(trained.alone[name], abs=5e-5), name
     assert [gate["name"] for gate in summary["gates"]] == [gate.name for gate in gates]
-    assert {name.partition(".")[0] for name in REGRESSION.params(trained)} <= set(trained.models)
+    assert summary["drift"] == trained.drift.as_dict()
+    assert REGRESSION.params(trained) == {
+        f"{kind}.{name}": str(value)
+        for kind, one in trained.models.items()
+        for name, value in one.params.items()
+    }
+    saved = REGRESSION.saved(trained)
+    assert saved.predict == "predict" and len(saved.example) == 5
+    assert list(saved.files.values()) == [trained.reference.model_dump_json()]
     json.dumps(summary, allow_nan=False)
 
 

@@ -229,5 +229,10 @@ def test_a_summary_of_effects_is_that_of_its_training(engine: Engine, settings: 
     assert list(summary["importance"]) == list(trained.importance)[:50]
     saved = effect.saved(trained)
     assert saved.model is trained.model and saved.predict == "predict"
+    assert list(saved.files.values()) == [trained.reference.model_dump_json()]
+    assert summary["left_out"] == vars(trained.without)
+    assert summary["calibration"] == trained.calibration.as_dict()
+    assert [one["name"] for one in summary["choice"]] == [f.name for f in trained.choice.figures]
+    assert summary["params"].keys() == trained.choice.fitted.keys()
     assert effect.headline(summary, "approved") == trained.sentence
     json.dumps(summary, allow_nan=False)
