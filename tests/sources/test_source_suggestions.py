@@ -88,6 +88,32 @@ LOGS: dict[str, tuple[bytes, dict[str, Any]]] = {
             "users": 30,
         },
     ),
+    "aligned.txt": (
+        "\r\n".join(
+            [
+                " customer_id  date number_of_cds  dollar_value",
+                *(
+                    f" {row % 30:05d} 199703{1 + row % 9:02d}  {row % 7}  {row / 7:6.2f}"
+                    for row in ROWS
+                ),
+                "",
+            ]
+        ).encode(),
+        {
+            "read": {"delimiter": "spaces"},
+            "day.time": "strptime(date, '%Y%m%d')",
+            "user_id": "customer_id",
+            "num": {"dollar_value": "dollar_value"},
+            "users": 30,
+            "start_date": "1997-01-01",
+        },
+    ),
+    "blanks_in_names.csv": (
+        "\n".join(
+            ["the user id,at", *(f"u {row % 9} x,2024-03-0{1 + row % 9}T10:00:00" for row in ROWS)]
+        ).encode(),
+        {"read": {}, "day.time": "at", "user_id": "the user id", "users": 9},
+    ),
     "gbk.csv": (
         "\n".join(
             [
@@ -112,7 +138,12 @@ def test_a_log_is_understood_and_lands(tmp_path: Path, name: str) -> None:
     """Guards against a proposal that takes the wrong column, or that does not land as it stands."""
     content, expected = LOGS[name]
     settings = make_home(
-        tmp_path / "home", {"start_date": "2024-01-01", "today": "2024-05-01", "timezone": "UTC"}
+        tmp_path / "home",
+        {
+            "start_date": expected.get("start_date", "2024-01-01"),
+            "today": "2024-05-01",
+            "timezone": "UTC",
+        },
     )
     (settings.home / name).write_bytes(content)
     suggestion = suggest_source(settings, name, settings.home)

@@ -66,7 +66,9 @@ def _is_empty(value: Any) -> bool:
 class ReadKeys(_Keys):
     """How files are read that do not say it themselves: CSV in any of its dialects."""
 
-    delimiter: str | None = Field(None, min_length=1, max_length=4, description="between values")
+    delimiter: Literal["spaces"] | Annotated[str, Field(min_length=1, max_length=4)] | None = Field(
+        None, description="between values; spaces: any number of spaces and tabs, nothing quoted"
+    )
     quote: str | None = Field(None, max_length=1, description='around values; "" for none')
     encoding: str = Field("utf-8", description="of CSV files, as Python names it")
     header: bool | None = Field(

@@ -24,6 +24,9 @@ Result = TypeVar("Result")
 FILE_COLUMN = "usergrowth_file"
 """Column of the rows read: the file that a row comes from."""
 
+SPACES = "spaces"
+"""Delimiter of values between any number of spaces and tabs."""
+
 _KINDS: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -266,8 +269,10 @@ def _read(kind: Format, files: Sequence[str], options: Sequence[str]) -> str:
 
 
 def _csv(source: Source, names: Sequence[str], files: Sequence[str]) -> str:
-    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
     has_header = not source.read.names if source.read.header is None else source.read.header
+    if source.read.delimiter == SPACES:
+        return _aligned(source, names, files, source.read.skip + has_header)
+    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
     options = [
         *_dialect(source),
         f"columns = {{{columns}}}",
@@ -278,6 +283,26 @@ def _csv(source: Source, names: Sequence[str], files: Sequence[str]) -> str:
         f"skip = {source.read.skip}",
     ]
     return _read("csv", files, options)
+
+
+def _aligned(source: Source, names: Sequence[str], files: Sequence[str], skip: int) -> str:
+    """Lines whose values stand between spaces, as columns that are aligned have any number of."""
+    lines = _read("csv", files, [*_whole_lines(source), f"skip = {skip}"])
+    columns = ", ".join(
+        f"cells[{place}] as {identifier(name)}" for place, name in enumerate(names, 1)
+    )
+    wrong = f"'Expected Number of Columns: {len(names)} Found: ' || len(cells)"
+    cells = f"""select {FILE_COLUMN}, case when len(cells) = {len(names)} then cells
+        else error({FILE_COLUMN} || ': ' || {wrong}) end as cells
+        from (select {FILE_COLUMN}, string_split_regex(trim(line, e' \\t\\r'), '[ \\t]+') as cells
+        from {lines} where trim(line, e' \\t\\r') <> '') as split"""
+    return f"(select {columns}, {FILE_COLUMN} from ({cells}) as checked)"
+
+
+def _whole_lines(source: Source) -> list[str]:
+    """Options that read each line as one value, in the column ``line``."""
+    options = [*_dialect(source), "columns = {'line': 'VARCHAR'}", "delim = '\x01'", "quote = ''"]
+    return [*options, "escape = ''", "header = false"]
 
 
 def _dialect(source: Source) -> list[str]:
@@ -297,8 +322,7 @@ def _quote(source: Source) -> str:
 
 def _header(engine: Engine, source: Source, path: str) -> tuple[str, ...]:
     """The names in the first line of a CSV file; a column without one is called by its place."""
-    options = [*_dialect(source), "columns = {'line': 'VARCHAR'}", "delim = '\x01'", "quote = ''"]
-    options += ["escape = ''", "header = false", f"skip = {source.read.skip}"]
+    options = [*_whole_lines(source), f"skip = {source.read.skip}"]
     line = run_reading(
         source, lambda: engine.rows(f"select line from {_read('csv', [path], options)} limit 1")
     )
@@ -329,6 +353,8 @@ def _header(engine: Engine, source: Source, path: str) -> tuple[str, ...]:
 
 def _cells(line: str, delimiter: str, quote: str) -> list[str]:
     """The values of a line of CSV."""
+    if delimiter == SPACES:
+        return line.split()
     if len(delimiter) > 1:
         return line.split(delimiter)
     if quote:

@@ -25,6 +25,7 @@ from usergrowth_dagster.sources.databases.growth import growth_of
 from usergrowth_dagster.sources.databases.pull import sample_table
 from usergrowth_dagster.sources.definition import FILE_NAME, Source, parse_sources
 from usergrowth_dagster.sources.files import (
+    SPACES,
     format_of,
     matching_files,
     reach,
@@ -43,7 +44,8 @@ SAMPLE_ROWS = 200_000
 """First rows that are looked at."""
 
 _HEAD_BYTES = 1 << 16
-_DELIMITERS = (",", ";", "\t", "|", " ")
+_DELIMITERS = (",", ";", "\t", "|", " ", SPACES)
+_BLANKS = (" ", SPACES)
 _FORMATS = (
     "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y",
     "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%m/%d/%Y",
@@ -296,9 +298,14 @@ def _dialect(file: StoredFile) -> tuple[dict[str, Any], int]:
     if not lines:
         return read, 0
     delimiter = max(_DELIMITERS, key=lambda one: _fit(lines, one))
+    if _fit(lines, delimiter)[0] < _KNOWN or delimiter in _BLANKS:
+        # Texts and times hold blanks too, so these part values only where nothing else does.
+        marks = [one for one in _DELIMITERS if one not in _BLANKS]
+        best = max(marks, key=lambda one: _fit(lines, one))
+        delimiter = best if _fit(lines, best)[0] >= _KNOWN else delimiter
     if delimiter != ("\t" if ".tsv" in file.name.lower() else ","):
         read["delimiter"] = delimiter
-    first, *others = csv.reader(lines, delimiter=delimiter)
+    first, *others = _rows(lines, delimiter)
     if others and any(_is_value(cell) for cell in first):
         read["names"] = [f"column{place}" for place in range(1, len(first) + 1)]
     return read, len(first)
@@ -330,9 +337,16 @@ def _head(file: StoredFile) -> bytes:
 
 def _fit(lines: Sequence[str], delimiter: str) -> tuple[float, int]:
     """How many lines a delimiter cuts into as many parts as most, and into how many."""
-    widths = [len(row) for row in csv.reader(lines, delimiter=delimiter)]
+    widths = [len(row) for row in _rows(lines, delimiter)]
     usual = max(set(widths), key=widths.count, default=1)
     return (widths.count(usual) / len(widths) if usual > 1 else 0.0), usual
+
+
+def _rows(lines: Sequence[str], delimiter: str) -> Iterator[list[str]]:
+    """The values of some lines."""
+    if delimiter == SPACES:
+        return (line.split() for line in lines if line.strip())
+    return iter(csv.reader(lines, delimiter=delimiter))
 
 
 def _is_value(cell: str) -> bool:
