@@ -18,6 +18,7 @@ from usergrowth_dagster.control.campaign_schema import FILE_NAME as SCHEMA
 from usergrowth_dagster.control.campaign_schema import write_schema
 from usergrowth_dagster.data.storage import file_literal
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.explain.data_findings import LEAST_DAYS
 from usergrowth_dagster.homes.home import make_home
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import literal
@@ -34,9 +35,6 @@ from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 NAME = "first"
 """Name of the campaign, its population and its text."""
-
-LEAST_DAYS = 42
-"""Days of a log below which no churn model can be trained: 28 of activity and two labels of 7."""
 
 _MOST_TRAINING_DAYS = 365
 _SHOWN_KINDS = 20

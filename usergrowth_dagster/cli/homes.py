@@ -99,10 +99,12 @@ def status(as_json: Json = False, home: Home = None) -> None:
 
 @app.command()
 def doctor(as_json: Json = False, home: Home = None) -> None:
-    """Check the machine and the home, and print what to do about each problem."""
+    """Check the machine, the home and its data, and print what to do about each problem."""
     import os
 
+    from usergrowth_dagster.explain.data_findings import data_findings
     from usergrowth_dagster.homes.doctor import examine
+    from usergrowth_dagster.project import Project
     from usergrowth_dagster.settings import load_settings
 
     settings = load_settings(home)
@@ -114,6 +116,11 @@ def doctor(as_json: Json = False, home: Home = None) -> None:
         ("check", "result", "seen"),
         [(f.name, "ok" if f.well else "FAILS", f.detail) for f in findings],
     )
+    if all(f.well for f in findings):
+        lines = [(f.name, f.count, f.detail, f.remedy) for f in data_findings(Project(settings))]
+        if lines:
+            page.say("")
+            page.table("Data", ("what will hurt", "count", "seen", "what to do"), lines)
     page.finish([f"{f.name}: {f.detail}" for f in findings if not f.well])
 
 
