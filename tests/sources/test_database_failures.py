@@ -18,7 +18,7 @@ from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.sources.databases import mysql, postgres
 from usergrowth_dagster.sources.databases import parts as parts_module
 from usergrowth_dagster.sources.databases import pull as pull_module
-from usergrowth_dagster.sources.databases.session import without_password
+from usergrowth_dagster.sources.databases.connect import without_password
 
 BY_ID = "table: orders\ncursor: id"
 MANY = 60_000

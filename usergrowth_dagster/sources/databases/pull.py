@@ -23,9 +23,10 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.sources.databases import parts as sizes
+from usergrowth_dagster.sources.databases.connect import open_session
 from usergrowth_dagster.sources.databases.keys import DatabaseKeys
 from usergrowth_dagster.sources.databases.parts import Part, Parts
-from usergrowth_dagster.sources.databases.session import Batches, open_session
+from usergrowth_dagster.sources.databases.session import Batches
 from usergrowth_dagster.sources.databases.table import OpenTable, open_table
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
