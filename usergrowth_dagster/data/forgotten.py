@@ -57,3 +57,8 @@ def forgotten_ids_sql(persons: str) -> str:
         f"select person from (select distinct person from ({persons})) "
         f"where person is not null and person_hash(person) in (select hash from {_HASHES})"
     )
+
+
+def is_forgotten_sql(person: str) -> str:
+    """The condition that the user id of an expression is that of a forgotten person."""
+    return f"coalesce(person_hash({person}) in (select hash from {_HASHES}), false)"

@@ -12,6 +12,7 @@ from usergrowth_dagster.defs.metadata import OWNER, day_list
 from usergrowth_dagster.defs.partitions import partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.people.forget import forgotten_people
 from usergrowth_dagster.sources.databases.pull import Pull
 from usergrowth_dagster.sources.definition import FILE_NAME, Source, read_sources
 from usergrowth_dagster.sources.land import SourceLanding, land_source
@@ -96,6 +97,7 @@ def _source_asset(source: Source, partitions: dg.PartitionsDefinition[str]) -> d
             landing = land_source(
                 *(opened.settings, opened.landing, opened.state, source, opened.settings.home),
                 days=frozenset(partition_days(context)),
+                forgotten=forgotten_people(opened),
             )
         notes = landing.notes()
         return dg.MaterializeResult(
@@ -123,6 +125,7 @@ def _metadata(landing: SourceLanding) -> dict[str, Any]:
         "days_waiting": len(landing.waiting),
         "late_rows": sum(landing.late.values()),
         "rows_left_out": landing.duplicates,
+        "rows_of_forgotten": landing.forgotten,
         "rows_without_day": landing.without_day,
         "records_unreadable": landing.unreadable,
     }

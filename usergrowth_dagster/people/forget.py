@@ -4,7 +4,7 @@ First the tombstone, so that nobody texts or lands the person from then on; then
 the tables with every file that ever held their rows, the outputs, the outbox. Each part can be
 done again, so a call that was killed is finished by the next one. Landing files belong to whoever
 delivers them and are left alone: their rows of forgotten persons are set aside when they land. Our
-own touches are written anew without the person.
+own touches, and what sources have written or pulled, are written anew without the person.
 
 Models hold no user ids: an input example is a row of feature values.
 """
@@ -32,6 +32,7 @@ from usergrowth_dagster.messaging.people.forget import (
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.suppression import clean_address
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.sources.forgetting import erase_from_sources
 from usergrowth_dagster.warehouse import erasure
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.erasure import Erased, erase_person, person_tables
@@ -47,8 +48,8 @@ class ForgetReport:
     """What was erased where, in counts; ``name`` is what stands for the person from now on.
 
     ``store`` is rows by table of the control store, ``outputs`` lines by task, ``outbox`` lines of
-    the dry run, ``touches`` rows of our own landing files; ``failures`` says what a person has to
-    do yet.
+    the dry run, ``touches`` rows of our own landing files, ``sources`` rows that sources have
+    landed or pulled; ``failures`` says what a person has to do yet.
     """
 
     name: str
@@ -58,12 +59,19 @@ class ForgetReport:
     outputs: dict[str, int] = field(default_factory=dict)
     outbox: int = 0
     touches: int = 0
+    sources: int = 0
     failures: list[str] = field(default_factory=list)
 
     @property
     def anything(self) -> bool:
         """Whether there was anything to erase."""
-        counts = [*self.store.values(), *self.outputs.values(), self.outbox, self.touches]
+        counts = [
+            *self.store.values(),
+            *self.outputs.values(),
+            self.outbox,
+            self.touches,
+            self.sources,
+        ]
         return any(counts) or any(t.rows or t.files for t in self.tables)
 
 
@@ -130,6 +138,7 @@ def forget(
             report.failures.append(str(error))
     report.outbox = erase_in_outbox(home, person, vault, dry_run=dry_run)
     report.touches = erase_from_touches(project.landing, user_id, dry_run=dry_run)
+    _erase_from_sources(project, user_id, report, dry_run=dry_run)
     if not dry_run:  # an occurrence may have been copied from another one meanwhile
         for name, rows in erase_in_store(store, vault, person).items():
             report.store[name] += rows
@@ -198,12 +207,24 @@ def _erase_tables(project: Project, user_id: str, dry_run: bool) -> list[Erased]
     return list(total.values())
 
 
+def _erase_from_sources(
+    project: Project, user_id: str, report: ForgetReport, *, dry_run: bool
+) -> None:
+    try:
+        erased = erase_from_sources(project.settings, project.landing, user_id, dry_run=dry_run)
+    except UserError as error:
+        report.failures.append(f"{error}; correct it and run the same command again")
+        return
+    report.sources = erased.landed + erased.pulled
+    report.failures += erased.failures
+
+
 def _record_forgetting(project: Project, report: ForgetReport, actor: str) -> None:
     """The audit log's last word: counts alone."""
     rows = sum(table.rows for table in report.tables)
     files = sum(table.files for table in report.tables)
     messages = report.store.get("message", 0)
-    lines = sum(report.outputs.values()) + report.outbox + report.touches
+    lines = sum(report.outputs.values()) + report.outbox + report.touches + report.sources
     with project.store.write() as connection:
         audit.record(
             connection,

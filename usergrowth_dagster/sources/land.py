@@ -20,11 +20,18 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any
 
+from usergrowth_dagster.data.forgotten import Forgotten, is_forgotten_sql
 from usergrowth_dagster.data.storage import Storage, StoredFile
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import identifier
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.sources.databases.pull import Pull, alone, pull_table, sample_table
+from usergrowth_dagster.sources.databases.pull import (
+    Pull,
+    alone,
+    parts_of,
+    pull_table,
+    sample_table,
+)
 from usergrowth_dagster.sources.definition import FILE_NAME, Source
 from usergrowth_dagster.sources.files import (
     FILE_COLUMN,
@@ -38,6 +45,7 @@ from usergrowth_dagster.sources.files import (
     source_columns,
     unreadable_sql,
 )
+from usergrowth_dagster.sources.forgetting import without_forgotten
 from usergrowth_dagster.sources.rows import RowSql, row_sql
 from usergrowth_dagster.sources.tables.delta import open_delta
 from usergrowth_dagster.sources.tables.iceberg import open_iceberg
@@ -58,6 +66,7 @@ SAMPLE_ROWS = 10_000
 """Rows of a database that are read to look at it."""
 
 _USUAL_DAYS = 14  # days whose median is the usual number of rows
+_FORGOTTEN = "usergrowth_forgotten"
 _SAVE_DAYS = 50  # days written between two notes of what stands
 
 
@@ -146,6 +155,7 @@ class SourceLanding:
         pull: what was read from its database; None for others.
         version: of a table of a lake, the version that was read; "" for others.
         late: days that changed and stay as they are (late_days), with the rows that they gained.
+        forgotten: rows of the days written now left out, as those of forgotten persons.
     """
 
     source: str
@@ -167,6 +177,7 @@ class SourceLanding:
     version: str = ""
     late: Mapping[date, int] = field(default_factory=dict)
     unreadable: int = 0
+    forgotten: int = 0
 
     def notes(self) -> list[str]:
         """What did not land, and why, a sentence each."""
@@ -178,6 +189,8 @@ class SourceLanding:
             )
         if self.without_day:
             notes.append(f"{self.without_day:,} rows have no day and do not land")
+        if self.forgotten:
+            notes.append(f"{self.forgotten:,} rows of forgotten persons left out")
         if self.duplicates:
             notes.append(f"{self.duplicates:,} rows left out: another has the same key (unique)")
         for key, count in self.not_numbers.items():
@@ -365,6 +378,7 @@ def land_source(
     days: Collection[date] | None = None,
     *,
     reread: bool = False,
+    forgotten: Forgotten | None = None,
 ) -> SourceLanding:
     """Write the landing files of the days of a source that are over and not up to date.
 
@@ -377,19 +391,25 @@ def land_source(
         days: the days that may be written; None: all.
         reread: whether all rows of a database are read anew, a table without rows is taken, and
             days that late_days keeps are written.
+        forgotten: persons whose rows are left out.
 
     Raises:
         UserError: the source cannot be read; what has landed stays.
     """
     database = source.database
     with nullcontext() if database is None else alone(settings.home, source.name):
-        pull = (
-            None
-            if database is None
-            else pull_table(settings, database, source.name, folder, _place(source), anew=reread)
-        )
+        if "user_id" not in source.contract.names:
+            forgotten = None
+        pull = None
+        if database is not None:
+            before = [part.file for part in parts_of(settings.home, source.name, database).parts]
+            pull = pull_table(settings, database, source.name, folder, _place(source), anew=reread)
+            if forgotten is not None:
+                pull = without_forgotten(settings, source, pull, forgotten, before)
         with open_source(settings, source, folder, pull) as opened:
-            return _Landing(settings, landing, state, opened, reread=reread).run(days)
+            return _Landing(
+                settings, landing, state, opened, reread=reread, forgotten=forgotten
+            ).run(days)
 
 
 class _Landing:
@@ -403,9 +423,14 @@ class _Landing:
         opened: OpenSource,
         *,
         reread: bool,
+        forgotten: Forgotten | None,
     ) -> None:
         self.settings = settings
         self.reread = reread
+        self.left_out = 0
+        self.has_forgotten = forgotten is not None
+        if forgotten is not None:
+            forgotten.bind(opened.engine.connection)
         self.landing = landing
         self.storage = state
         self.opened = opened
@@ -442,7 +467,10 @@ class _Landing:
                 for day, (_, count, *_) in self.state.landed.items()
                 if wanted is None or date.fromisoformat(day) in wanted
             ),
-            duplicates=sum(rows[day.isoformat()] for day in todo) - sum(written.values()),
+            duplicates=sum(rows[day.isoformat()] for day in todo)
+            - sum(written.values())
+            - self.left_out,
+            forgotten=self.left_out,
             without_day=rows[""],
             not_numbers=not_numbers,
             gone=tuple(sorted(gone)),
@@ -657,6 +685,8 @@ class _Landing:
         if not uris:
             return
         select = self.opened.sql.select(self.opened.relation(uris), _among("ds", todo))
+        if self.has_forgotten:
+            select = f"select *, {is_forgotten_sql('user_id')} as {_FORGOTTEN} from ({select})"
         reader = run_reading(
             self.source, lambda: self.opened.engine.stream(f"{select} order by ds")
         )
@@ -667,10 +697,20 @@ class _Landing:
             while (batch := run_reading(self.source, lambda: _next(reader))) is not None:
                 for day in pc.unique(batch.column("ds")).to_pylist():
                     own = batch.filter(pc.equal(batch.column("ds"), day))
-                    yield day, own.drop_columns(["ds"])
+                    yield day, self._without_forgotten(own.drop_columns(["ds"]))
 
         for day, group in groupby(parts(), key=lambda part: part[0]):
             yield day, (batch for _, batch in group)
+
+    def _without_forgotten(self, rows: "pa.RecordBatch") -> "pa.RecordBatch":
+        """Rows without those of forgotten persons, which are counted."""
+        import pyarrow.compute as pc
+
+        if not self.has_forgotten:
+            return rows
+        left = rows.filter(pc.invert(rows.column(_FORGOTTEN)))
+        self.left_out += rows.num_rows - left.num_rows
+        return left.drop_columns([_FORGOTTEN])
 
     def _write_day(self, day: date, batches: Iterator["pa.RecordBatch"]) -> int:
         import pyarrow as pa

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.people.forget import forgotten_people
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.sources.databases.keys import is_database_url
@@ -214,6 +215,7 @@ def land_sources(project: Project, name: str | None = None, *, reread: bool = Fa
         UserError: sources.yml cannot be read.
     """
     landings, failures = [], []
+    forgotten = forgotten_people(project)
     for source in sources_of(project, name):
         try:
             home = project.settings.home
@@ -221,6 +223,7 @@ def land_sources(project: Project, name: str | None = None, *, reread: bool = Fa
                 land_source(
                     *(project.settings, project.landing, project.state, source, home),
                     reread=reread,
+                    forgotten=forgotten,
                 )
             )
         except UserError as error:

@@ -116,7 +116,7 @@ def pull_table(
     Raises:
         UserError: the database cannot be read; the chunks that were written stay.
     """
-    parts = Parts(settings.home / FOLDER / name, _identity(keys))
+    parts = parts_of(settings.home, name, keys)
     if parts.is_known:
         parts.sweep()
     at = datetime.now(UTC)
@@ -175,6 +175,11 @@ def sample_table(
         table = open_table(session, keys, place)
         _write(file, table.schema, table.first_rows(rows))
         yield table
+
+
+def parts_of(home: Path, name: str, keys: DatabaseKeys) -> Parts:
+    """What was pulled for a source."""
+    return Parts(home / FOLDER / name, _identity(keys))
 
 
 def _identity(keys: DatabaseKeys) -> str:
