@@ -30,6 +30,12 @@ _END_SECONDS = 20.0
 """How long an interrupted process may take to end its run before it is killed."""
 
 
+_NICE = 10
+"""The other process gives way: engines of both that share the processors evenly end late, and then
+two fits run alone, one after the other. So this one's engine comes first, and then a fit of it runs
+beside the other's engine."""
+
+
 @dataclass(frozen=True)
 class Work:
     """A run: the job, its partition, and the assets of the job that it makes.
@@ -141,6 +147,7 @@ def _execute(pipe: "Connection", work: Work, parent: int) -> None:
     """The other process: execute the run, send its progress, then its report or its error."""
     from usergrowth_dagster.defs.resources import listen
 
+    os.nice(_NICE)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     sending = threading.Lock()  # a run's steps may report from threads
 
