@@ -66,7 +66,7 @@ def test_rows_of_files_are_erased_and_stay_away(tmp_path: Path) -> None:
 def test_rows_of_a_database_are_erased_and_stay_away(
     desk: DatabaseDesk, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    """Guards against a person in what was pulled, or one whom the next pull brings back."""
+    """Guards against a person who stays in what was pulled, or comes back with the next pull."""
     monkeypatch.setattr(parts_module, "PART_ROWS", chunk)
     make_home(desk.home, {"start_date": "2024-03-01", "today": "2024-03-20", "timezone": "UTC"})
     make_orders(desk.server)

@@ -472,8 +472,8 @@ def _time(columns: Sequence[Column], probe: Source, suggestion: Suggestion) -> t
 def _best(columns: Sequence[Column], part: str, fits: Any, *, named: bool = False) -> Column | None:
     """The column that fits a part best: by its name, then by how often a value comes again.
 
-    Of columns without such a name that are much alike, it is the first: who acts stands before whom
-    it concerns.
+    Of columns without such a name that are much alike, it is the first: logs name the one that acts
+    before the one that is acted on.
     """
     candidates = [one for one in columns if fits(one) and (one.is_called(part) or not named)]
     best = max(

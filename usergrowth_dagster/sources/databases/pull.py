@@ -183,7 +183,7 @@ def parts_of(home: Path, name: str, keys: DatabaseKeys) -> Parts:
 
 
 def _identity(keys: DatabaseKeys) -> str:
-    """Hash of what the rows are read from and how they are told apart."""
+    """Hash of what the rows are read from and how they are distinguished."""
     url, _, _ = keys.url.partition("?")
     meaning = [url.rpartition("@")[2], keys.table, keys.query, keys.cursor, keys.key]
     return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()[:16]
