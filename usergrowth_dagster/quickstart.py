@@ -157,12 +157,15 @@ def start(home: Path | None, answers: Answers, say: Say) -> FirstAudience:
         say: called with what begins.
 
     Raises:
-        UserError: the home is there already, the log cannot be landed, has too few days, or nothing
-            could be learned from it; what was made before stays.
+        UserError: the contacts cannot be read, the log has too few days, or the home is there
+            already, and nothing is made; or the log cannot be landed, and what was made stays.
     """
     from usergrowth_dagster.defs.jobs import CHOOSE
 
     text = with_activity(answers.source, answers.activity)
+    if answers.contacts is not None:
+        with open_engine(load_settings(home)) as engine:
+            _bind_contacts(engine, answers.contacts)  # before anything is made
     first, last = _span(answers.timezone, text)
     if (last - first).days + 1 < LEAST_DAYS:
         raise UserError(
@@ -218,8 +221,10 @@ def _span(timezone: str, text: str) -> tuple[date, date]:
         )
         ((first, last),) = run_reading(source, lambda: opened.engine.rows(sql))
     if first is None:
+        condition = f" and meets {source.where}" if source.where else ""
         raise UserError(
-            "no row of the log is of a day that is over; look at its time with sources preview",
+            f"no row of the log is of a day that is over{condition}; look at its time "
+            f"({source.day.time}) and its kinds of behavior",
             code="source.unreadable",
         )
     return first, last

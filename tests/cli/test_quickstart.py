@@ -144,6 +144,9 @@ def test_sessions_by_questions(tmp_path: Path) -> None:
         (["--log", "short.csv", "--yes", "--timezone", "Mars/Base"], "Mars/Base"),
         (["--log", "short.csv", "--yes", "--set", "columns.user_id"], "columns.user_id=customer"),
         (["--log", "short.csv", "--yes", "--set", "columns.usr=x"], "usr"),
+        (["--log", "short.csv", "--yes", "--activity", "nothing"], "'nothing'"),
+        (["--log", "short.csv", "--yes", "--contacts", "short.csv"], "no column user_id"),
+        (["--log", "short.csv", "--yes", "--contacts", "none.csv"], "none.csv"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(tmp_path: Path, arguments: list[str], sentence: str) -> None:

@@ -29,11 +29,9 @@ _PARENT_SECONDS = 1.0
 _END_SECONDS = 20.0
 """How long an interrupted process may take to end its run before it is killed."""
 
-
 _NICE = 10
-"""The other process gives way: engines of both that share the processors evenly end late, and then
-two fits run alone, one after the other. So this one's engine comes first, and then a fit of it runs
-beside the other's engine."""
+"""Niceness of the other process. With equal shares both engines end late, and then the fits run
+alone; this way a fit of one runs beside the engine of the other."""
 
 
 @dataclass(frozen=True)
