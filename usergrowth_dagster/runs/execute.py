@@ -136,14 +136,18 @@ def _code(metadata: Mapping[str, Any]) -> list[ErrorCode]:
     return [cast(ErrorCode, value)] if value in CODES else []
 
 
-def _try_lock(handle: IO[str]) -> bool:
-    """Take a file's lock unless a process holds it; the system frees it with the process."""
+def _lock(handle: IO[str], *, wait: bool) -> bool:
+    """Take a file's lock unless a process holds it; the system frees it with the process.
+
+    Returns:
+        Whether the lock is taken; never on a system without such locks.
+    """
     try:
         import fcntl
     except ImportError:  # pragma: no cover - not on Linux or macOS
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
     return True
@@ -161,12 +165,7 @@ def open_instance() -> "Iterator[DagsterInstance]":
     from dagster import DagsterInstance
 
     with (Path(os.environ["DAGSTER_HOME"]) / ".lock").open("w") as handle:
-        try:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except ImportError:  # pragma: no cover - not on Linux or macOS
-            pass
+        _lock(handle, wait=True)
         instance = DagsterInstance.get()
     with instance:
         yield instance
@@ -180,14 +179,20 @@ def _alive(folder: Path) -> Iterator[str]:
         folder: where the lock files are.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = secrets.token_hex(8)
-    path = folder / f"{name}.lock"
-    with path.open("w") as handle:
-        _try_lock(handle)
-        try:
-            yield name
-        finally:
-            path.unlink(missing_ok=True)
+    while True:
+        name = secrets.token_hex(8)
+        path = folder / f"{name}.lock"
+        with path.open("w") as handle:
+            _lock(handle, wait=True)
+            # Another process may have seen the file before this one held its lock, taken it for
+            # that of a killed process, and removed it.
+            if not path.exists():
+                continue
+            try:
+                yield name
+            finally:
+                path.unlink(missing_ok=True)
+            return
 
 
 def _end_killed_runs(instance: "DagsterInstance", folder: Path) -> list[str]:
@@ -215,14 +220,20 @@ def _end_killed_runs(instance: "DagsterInstance", folder: Path) -> list[str]:
             continue
         instance.report_run_canceled(run, "its process ended before the run did")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-        (folder / f"{name}.lock").unlink(missing_ok=True)
         ended.append(run.run_id)
+    # A process killed before its run was recorded, or after it had ended, leaves a file of no run.
+    for path in folder.glob("*.lock"):
+        _is_gone(path, remove=True)
     return ended
 
 
-def _is_gone(path: Path) -> bool:
+def _is_gone(path: Path, *, remove: bool = False) -> bool:
+    """Whether no process holds a lock file; ``remove`` removes it then."""
     try:
         with path.open("r") as handle:
-            return _try_lock(handle)
+            gone = _lock(handle, wait=False)
+            if gone and remove:
+                path.unlink(missing_ok=True)
+            return gone
     except FileNotFoundError:
         return True
