@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from usergrowth_dagster.control import audit
 from usergrowth_dagster.data.forgotten import Forgotten, forgotten_ids_sql
 from usergrowth_dagster.data.landing import day_folder
+from usergrowth_dagster.intake.forgotten import forgotten_people
 from usergrowth_dagster.messaging.people.forget import forgotten_hashes, tombstone_id
 from usergrowth_dagster.messaging.people.phones import PhoneVault, open_vault
 from usergrowth_dagster.messaging.policy import suppression
 from usergrowth_dagster.people import forget as module
-from usergrowth_dagster.people.forget import forget, forgotten_people
+from usergrowth_dagster.people.forget import forget
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.warehouse.landing import land_days

@@ -13,8 +13,8 @@ from usergrowth_dagster.defs.metadata import OWNER, data_table, day_list, table_
 from usergrowth_dagster.defs.partitions import partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 from usergrowth_dagster.errors import listed
+from usergrowth_dagster.intake.forgotten import forgotten_people
 from usergrowth_dagster.intake.touches import export_touches
-from usergrowth_dagster.people.forget import forgotten_people
 from usergrowth_dagster.warehouse.landing import LandedDay, land_days
 
 FORMATS = {"csv", "parquet", "deltalake"}

@@ -12,7 +12,7 @@ from usergrowth_dagster.defs.metadata import OWNER, day_list
 from usergrowth_dagster.defs.partitions import partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.people.forget import forgotten_people
+from usergrowth_dagster.intake.forgotten import forgotten_people
 from usergrowth_dagster.sources.databases.pull import Pull
 from usergrowth_dagster.sources.definition import FILE_NAME, Source, read_sources
 from usergrowth_dagster.sources.land import SourceLanding, land_source

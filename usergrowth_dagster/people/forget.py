@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from usergrowth_dagster.audience.output import erase_from_output
 from usergrowth_dagster.control import audit
 from usergrowth_dagster.control.tasks import all_tasks
-from usergrowth_dagster.data.forgotten import Forgotten
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.intake.touches import erase_from_touches
 from usergrowth_dagster.messaging.ledger import Ledger
@@ -25,7 +24,6 @@ from usergrowth_dagster.messaging.people.forget import (
     bury,
     erase_in_outbox,
     erase_in_store,
-    forgotten_hashes,
     ledger_addresses,
     tombstone_id,
 )
@@ -73,14 +71,6 @@ class ForgetReport:
             self.sources,
         ]
         return any(counts) or any(t.rows or t.files for t in self.tables)
-
-
-def forgotten_people(project: Project) -> Forgotten | None:
-    """Whom landing must set aside; None when nobody was ever forgotten."""
-    hashes = forgotten_hashes(project.store)
-    if not hashes:
-        return None
-    return Forgotten(open_vault(project.settings.home).user_pads(), hashes)
 
 
 def forget(

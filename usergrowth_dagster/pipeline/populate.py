@@ -3,7 +3,7 @@
 from usergrowth_dagster.audience.output import check_output_folder
 from usergrowth_dagster.control.jobs import task_running
 from usergrowth_dagster.control.tasks import Task
-from usergrowth_dagster.people.forget import forgotten_people
+from usergrowth_dagster.intake.forgotten import forgotten_people
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.warehouse.population import (
     LandedPopulation,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.people.forget import forgotten_people
+from usergrowth_dagster.intake.forgotten import forgotten_people
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.sources.databases.keys import is_database_url
