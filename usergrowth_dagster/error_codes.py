@@ -23,6 +23,10 @@ ErrorCode = Literal[
     "database.newer",
     "database.unusable",
     "date.out_of_range",
+    "export.incomplete",
+    "export.invalid",
+    "export.unknown",
+    "export.unreachable",
     "file.unreadable",
     "gateway.unknown",
     "home.exists",
@@ -135,7 +139,7 @@ CODES: Mapping[ErrorCode, CodeText] = {
         "Correct the variable or the line of `credentials.toml`, and run `chmod 600` on the file.",
     ),
     "credential.missing": CodeText(
-        "A gateway or a database needs a credential that is not set.",
+        "A gateway, a database or a destination needs a credential that is not set.",
         "Set the variable, or add a line to `credentials.toml` in the home.",
     ),
     "database.newer": CodeText(
@@ -149,6 +153,22 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "date.out_of_range": CodeText(
         "A date is in the future, before the first execution date, or after the end of its range.",
         "Name a date from the setting `start_date` to today.",
+    ),
+    "export.incomplete": CodeText(
+        "What a destination holds after an export is not what was sent.",
+        "Find out who else writes there, and run the export again.",
+    ),
+    "export.invalid": CodeText(
+        "A key of exports.yml breaks a rule.",
+        "Correct the key that the message names; `usergrowth exports check` looks at all of them.",
+    ),
+    "export.unknown": CodeText(
+        "exports.yml has no export of that name.",
+        "`usergrowth exports list` lists the exports.",
+    ),
+    "export.unreachable": CodeText(
+        "The destination of an export cannot be reached, or does not let its user in.",
+        "Correct `to` in exports.yml, the credential or the server, and run the export again.",
     ),
     "file.unreadable": CodeText(
         "A campaign or settings file is missing, too large, or not valid in UTF-8.",

@@ -33,6 +33,11 @@ SHOWS: dict[str, list[str]] = {
     "delivery": [],
     "dispatch": [],
     "doctor": [],
+    "exports check": [],
+    "exports errors": ["people"],
+    "exports expire": ["--dry-run"],
+    "exports list": [],
+    "exports run": [],
     "forget": ["--dry-run", "{user}"],
     "models list": [],
     "models show": ["churn", "1"],
@@ -111,6 +116,7 @@ def test_each_prints_one_document(world: World, tmp_path: Path) -> None:
         "sources: [{name: log, fills: behavior, from: log.csv, day: {time: at}, "
         "columns: {user_id: user, behavior: \"'login'\"}}]"
     )
+    (home / "exports.yml").write_text("exports: [{name: people, audience: all, to: {files: out}}]")
     calls = {
         name: [*name.split(), *(one.format(**values) for one in arguments), "--json"]
         for name, arguments in SHOWS.items()

@@ -429,3 +429,39 @@ token_bucket = Table(
     Column("tokens", Float, nullable=False),
     Column("updated_time", UtcTime, nullable=False),
 )
+
+export_run = Table(
+    "export_run",  # one delivery of an export's rows of a date to its destination
+    metadata,
+    _id(),
+    Column("export", String(40), nullable=False),
+    Column("execution_date", Date, nullable=False),
+    Column("task_id", String(200), nullable=False),  # the one that it was limited to, else empty
+    Column("tasks", JSON, nullable=False),  # ids of the tasks that the rows come from
+    Column("input", String(64), nullable=False),  # fingerprint of the rows and their form
+    Column("destination", String(64), nullable=False),  # fingerprint of where they go
+    Column("shown", Text, nullable=False),  # the destination for people, without secrets
+    Column("place", Text, nullable=False),  # the folder of its files, else empty
+    Column("manifest", String(64), nullable=False),  # hash of the manifest, once it is written
+    Column("rows", BigInteger, nullable=False),
+    Column("sent", BigInteger, nullable=False),  # rows that the destination has had so far
+    Column("failed", BigInteger, nullable=False),  # of these, rows that it refused
+    Column("state", String(16), nullable=False),  # running, done, failed, expired
+    Column("error", Text, nullable=False),
+    Column("started_time", UtcTime, nullable=False),
+    Column("ended_time", UtcTime),
+    Column("expires_time", UtcTime),
+    Index("ix_export_run_export", "export", "execution_date", "task_id"),
+    sqlite_autoincrement=True,  # an id is part of an idempotency key, so it never comes again
+)
+
+export_error = Table(
+    "export_error",  # a row that a destination refused; the first of a run, not all
+    metadata,
+    _id(),
+    Column("run_id", BigId, ForeignKey("export_run.id"), nullable=False, index=True),
+    Column("row", BigInteger, nullable=False),
+    Column("task_id", String(200), nullable=False),
+    Column("user_id", Text, nullable=False, index=True),
+    Column("reason", String(300), nullable=False),
+)

@@ -1,0 +1,1 @@
+"""Audiences and scores for other tools, as ``exports.yml`` names them."""

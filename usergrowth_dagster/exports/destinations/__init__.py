@@ -1,0 +1,1 @@
+"""Where exports go, one kind a file."""
