@@ -6,6 +6,12 @@ import dagster as dg
 
 from usergrowth_dagster.defs.dispatching import dispatch_job, dispatch_schedule, stall_sensor
 from usergrowth_dagster.defs.effect_assets import effects_asset
+from usergrowth_dagster.defs.export_assets import (
+    export_assets,
+    export_job,
+    export_schedule,
+    exports_of_home,
+)
 from usergrowth_dagster.defs.jobs import build_jobs
 from usergrowth_dagster.defs.landing_assets import landing_assets
 from usergrowth_dagster.defs.learning_assets import learning_assets
@@ -39,6 +45,8 @@ def build_definitions(home: str = "") -> dg.Definitions:
     from_sources, upstream = source_assets(partitions, settings.home)
     sources, _ = sources_of_home(settings.home)
     landing = [land_job(sources)] if sources else []
+    exports, _ = exports_of_home(settings.home)
+    going_out = [export_job(exports)] if exports else []
     jobs = {str(job.name): job for job in build_jobs()}
     return dg.Definitions(
         assets=[
@@ -49,13 +57,15 @@ def build_definitions(home: str = "") -> dg.Definitions:
             *task_assets(partitions),
             *messaging_assets(partitions),
             effects_asset(partitions, settings),
+            *export_assets(partitions, settings.home),
         ],
-        jobs=[*jobs.values(), *landing, dispatch_job()],
+        jobs=[*jobs.values(), *landing, *going_out, dispatch_job()],
         schedules=[
             daily_schedule(settings, home),
             weekly_schedule(settings, home),
             dispatch_schedule(settings, home),
             measure_schedule(settings, home),
+            *(export_schedule(settings, home) for _ in going_out),
         ],
         sensors=[
             upload_sensor(jobs["decide"]),

@@ -40,6 +40,11 @@ class Destinations(Keys):
         return self
 
     @property
+    def kind(self) -> str:
+        """The destination's key."""
+        return next(name for name in type(self).model_fields if getattr(self, name) is not None)
+
+    @property
     def makes_files(self) -> bool:
         """Whether the rows become files with a manifest."""
         return self.files is not None
