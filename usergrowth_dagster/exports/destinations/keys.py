@@ -1,11 +1,12 @@
 """The keys below ``to`` in ``exports.yml``: one destination."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from usergrowth_dagster.exports.keys import Keys
+from usergrowth_dagster.sources.databases.keys import Dialect, checked_url, dialect_of
 
 
 def _checked_place(value: object) -> object:
@@ -24,12 +25,67 @@ def _checked_place(value: object) -> object:
     return value
 
 
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+class WithPassword(Keys):
+    """Keys that say where a password is."""
+
+    password_env: str | None = Field(
+        None, min_length=1, description="environment variable that holds the password"
+    )
+    password_file: str | None = Field(
+        None, min_length=1, description="file that holds the password; readable by its owner alone"
+    )
+
+    @model_validator(mode="after")
+    def _one_password(self) -> Self:
+        if self.password_env is not None and self.password_file is not None:
+            raise ValueError("give password_env or password_file, one of them")
+        return self
+
+
+class DatabaseTarget(WithPassword):
+    """A table of PostgreSQL, MySQL or MariaDB; it is made when it is not there."""
+
+    url: Annotated[str, BeforeValidator(checked_url)] = Field(
+        description="postgresql://, mysql:// or mariadb://, with user, host and database, without "
+        "a password"
+    )
+    table: str = Field(min_length=1, description="such as audience or crm.audience")
+    key: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        min_length=1,
+        description="columns, by their names outside, that name a row once: a row that is there "
+        "is updated",
+    )
+    mode: Literal["upsert", "replace"] = Field(
+        "upsert",
+        description="replace: rows of this export that no longer go out are deleted too; the "
+        "table has a column usergrowth_export for that",
+    )
+
+    @property
+    def dialect(self) -> Dialect:
+        """The SQL that the database speaks."""
+        return dialect_of(self.url)
+
+    @property
+    def shown(self) -> str:
+        """The table for people: neither user nor parameters of the URL."""
+        parts = urlsplit(self.url)
+        host = parts.netloc.rpartition("@")[2]
+        return f"{self.dialect}://{host}{parts.path} {self.table}"
+
+
 class Destinations(Keys):
     """Where the rows go."""
 
     files: Annotated[str | None, BeforeValidator(_checked_place)] = Field(
         None, min_length=1, description="a folder, or s3://bucket/folder: files and a manifest"
     )
+
+    database: DatabaseTarget | None = Field(None, description="a table, filled by key")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "Destinations":

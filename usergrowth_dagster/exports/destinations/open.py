@@ -4,6 +4,7 @@ from pathlib import Path
 
 from usergrowth_dagster.exports.definition import Export
 from usergrowth_dagster.exports.destinations.base import Destination
+from usergrowth_dagster.exports.destinations.database import DatabaseDestination
 from usergrowth_dagster.exports.destinations.files import FilesDestination
 
 
@@ -14,4 +15,6 @@ def open_destination(export: Export, home: Path) -> Destination:
         export: the export.
         home: what relative paths start from.
     """
+    if export.to.database is not None:
+        return DatabaseDestination(export, home)
     return FilesDestination(export, home)
