@@ -375,7 +375,7 @@ class TestErrors:
             ),
             ("select * from message", "did you mean control.message?"),
             ("select n, cast('x' || n as int) from facts", "line 1, column 11: Could not convert"),
-            ("select 'é'\n, error('my ' || n) from facts", "my 0"),
+            ("select 'é'\n, error('my ' || least(n, 0)) from facts", "my 0"),
             ("select * from facts, facts", "Ambiguous reference to table"),
             ("select 'open", "line 1, column 8: unterminated string literal"),
             ("explain select * from fact", "line 1, column 23: there is no table fact"),
