@@ -18,7 +18,7 @@ from usergrowth_dagster.learning.origin import MadeFrom
 from usergrowth_dagster.learning.registry import train_and_register
 from usergrowth_dagster.learning.reviewing import newest_model
 from usergrowth_dagster.learning.scoring import score
-from usergrowth_dagster.learning.splits import split_by_time
+from usergrowth_dagster.learning.splits import split_by_time, user_scopes
 from usergrowth_dagster.learning.store import client
 from usergrowth_dagster.learning.training import train
 from usergrowth_dagster.pipeline.score import ScoringRows, make_scores
@@ -77,7 +77,7 @@ def screened(engine, relation, settings):
     _, counts, scope = job_rows(engine, relation, CONFIG, D, settings)
     split = split_by_time(counts, CONFIG)
     spec = fit_spec(engine, relation, where=f"{scope} and {on_days(split.train)}")
-    slices, test = load_slices(engine, relation, CONFIG, spec, split, scope)
+    slices, test = load_slices(engine, relation, CONFIG, spec, split, user_scopes(scope, split, 0))
     return screen(spec, slices["train"], test, settings)
 
 

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
-from usergrowth_dagster.learning.splits import forward_folds, split_by_time
+from usergrowth_dagster.learning.splits import (
+    forward_folds,
+    is_by_user,
+    split_by_time,
+    split_rows,
+    user_scopes,
+)
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse.engine import open_engine
 
 START = date(2024, 1, 1)
 offsets = st.sets(st.integers(0, 300), min_size=3, max_size=60)
@@ -66,6 +74,53 @@ def test_the_protocol_of_the_public_data_set():
         date(2017, 9, 4): (500, 60),
     }
     assert split_by_time(touches, back).train == (date(2017, 6, 1), date(2017, 8, 6))
+
+
+@given(
+    offsets=st.sets(st.integers(0, 40), min_size=1, max_size=12),
+    return_days=st.integers(1, 30),
+    cut=st.none() | st.integers(1, 40),
+)
+def test_touches_are_split_by_user_only_where_time_cannot(offsets, return_days, cut):
+    """Guards against a test slice of the days learned from where later ones were there."""
+    test_from = None if cut is None else START + timedelta(days=cut)
+    config = TrainingConfig(algorithm="winback", return_days=return_days, test_from=test_from)
+    counts = {START + timedelta(days=d): (3000, 900) for d in offsets}
+    together = max(offsets) - min(offsets) <= return_days
+    try:
+        split = split_rows(counts, config)
+    except UserError:
+        assert cut is not None or not together
+        return
+    assert is_by_user(split) == (cut is None and together)
+    if is_by_user(split):
+        assert set(split.train) == set(counts) and not split.calibrate
+        with pytest.raises(UserError):
+            split_by_time(counts, config)
+    else:
+        assert split == split_by_time(counts, config)
+
+
+def test_snapshots_are_never_split_by_user():
+    """Guards against a churn model that was tested on the days that it learned from."""
+    counts = {START: (3000, 900), START + timedelta(days=1): (3000, 900)}
+    with pytest.raises(UserError, match="only 2 days hold training rows"):
+        split_rows(counts, TrainingConfig(algorithm="churn"))
+
+
+def test_a_user_is_in_one_slice():
+    """Guards against rows of one user on both sides, or of a user on none."""
+    split = split_rows({START: (3000, 900)}, TrainingConfig(algorithm="winback", return_days=5))
+    scopes = user_scopes("true", split, 3)
+    assert set(scopes) == {"train", "test"}
+    with open_engine(Settings()) as engine:
+        engine.run("create table t as select i % 4000 || 'x' as user_id from range(9000) r(i)")
+        sides = engine.rows(
+            f"select user_id, bool_or({scopes['train']}), bool_or({scopes['test']}), "
+            f"count(*) filter (where {scopes['train']}) from t group by user_id"
+        )
+    assert all(train != test for _, train, test, _ in sides)
+    assert 0.22 < sum(test for _, _, test, _ in sides) / len(sides) < 0.28
 
 
 def test_a_thin_calibration_slice_is_left_to_forward_folds():

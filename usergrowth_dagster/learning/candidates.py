@@ -32,6 +32,7 @@ from usergrowth_dagster.learning.estimators import (
     logistic_model,
     matrix_columns,
     time_folds,
+    user_folds,
 )
 from usergrowth_dagster.learning.metrics import Evaluation, Interval
 from usergrowth_dagster.learning.model import Blend, CalibratedModel, positive_share, quiet
@@ -49,7 +50,8 @@ RFM_COLUMNS = (
 )
 
 ModelKind = Literal["recency", "rfm", "logistic", "lightgbm", "blend"]
-LATER, FOLDS = "later slice", "forward folds"  # what a calibration map may be fitted on
+LATER, FOLDS, USER_FOLDS = "later slice", "forward folds", "folds of users"
+"""What a calibration map may be fitted on."""
 _SIMPLE: tuple[ModelKind, ...] = ("recency", "rfm")  # those that the data has the columns of
 _KINDS: tuple[ModelKind, ...] = (*_SIMPLE, "logistic", "lightgbm", "blend")  # simplest first
 SIMPLE_PENALTY = 0.1  # of a few columns, which need no more
@@ -99,13 +101,15 @@ def fit_candidates(
         spec: the flat columns, fitted on the train slice.
         train: rows fitted on.
         calibrate: later rows the calibration map is fitted on; None fits it on forward folds of the
-            train slice instead (each fold's model sees only labels closed before the fold).
+            train slice instead (each fold's model sees only labels closed before the fold), or on
+            folds by user where the slice names them.
         horizon_days: days until a label is closed.
         seed: of LightGBM's sampling.
         threads: of LightGBM.
         started: told the kind that is fitted next.
     """
-    folds = time_folds(train, horizon_days, 4)
+    by_user = train.user is not None
+    folds = user_folds(train, 4) if by_user else time_folds(train, horizon_days, 4)
     many = len(train.label) >= MANY_ROWS
     threads = threads if len(train.label) >= MANY_THREADS else 1
 
@@ -144,7 +148,7 @@ def fit_candidates(
     )
     del ready, grown
     started("blend")
-    source = FOLDS if calibrate is None else LATER
+    source = LATER if calibrate is not None else USER_FOLDS if by_user else FOLDS
     fitted: dict[ModelKind, _Uncalibrated] = {
         **simple,
         "logistic": logistic,

@@ -1,6 +1,6 @@
 """The rows of a training job: which, with what label, flat and in a fixed order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import Snapshots, TrainingConfig, snapshots
 from usergrowth_dagster.learning.encoding import FeatureSpec, flat_frame
 from usergrowth_dagster.learning.rows import Slice
-from usergrowth_dagster.learning.splits import TimeSplit
+from usergrowth_dagster.learning.splits import TimeSplit, is_by_user
 from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
@@ -73,10 +73,14 @@ def load_slices(
     config: TrainingConfig,
     spec: FeatureSpec,
     split: TimeSplit,
-    scope: str,
+    scopes: Mapping[str, str],
 ) -> tuple[dict[str, Slice], TestRows]:
-    """The flat rows of every slice, in a fixed order."""
+    """The flat rows of every slice, in a fixed order.
+
+    ``scopes`` has the SQL condition of each slice's rows, beside its days.
+    """
     import numpy as np
+    import pyarrow.compute as pc
 
     kind = np.float64 if config.problem.amounts else np.int64
     slices, test = {}, None
@@ -87,14 +91,18 @@ def load_slices(
     ):
         if not days:
             continue
-        where = f"{scope} and {on_days(days)}"
+        where = f"{scopes[name]} and {on_days(days)}"
         frame, keys = flat_rows(engine, relation, spec, config, where)
         day = keys.column("_ds").to_numpy().astype("datetime64[D]")
         label = keys.column("_label").to_numpy().astype(kind)
-        slices[name] = Slice(frame, label, day)
+        user = keys.column("_user").to_numpy()
+        slices[name] = Slice(frame, label, day, user if is_by_user(split) else None)
         if name == "test":
-            item = keys.column("_item").to_numpy() if config.problem.pairs else None
-            test = TestRows(where, label, day, keys.column("_user").to_numpy(), item, frame)
+            # touches that are about no item are compared with one another
+            item = (
+                pc.fill_null(keys.column("_item"), "").to_numpy() if config.problem.pairs else None
+            )
+            test = TestRows(where, label, day, user, item, frame)
     assert test is not None
     return slices, test
 

@@ -100,6 +100,25 @@ def time_folds(rows: Slice, horizon_days: int, folds: int) -> Folds:
     return [(a, b) for a, b in made if a.both_classes() and b.both_classes()]
 
 
+def user_folds(rows: Slice, folds: int) -> Folds:
+    """Folds of a slice by user, for rows that are too close together for forward folds.
+
+    Raises:
+        ValueError: the slice names no users; a bug of the caller.
+    """
+    import numpy as np
+
+    if rows.user is None:
+        raise ValueError("folds by user need the user of each row")
+    who = np.unique(rows.user, return_inverse=True)[1]
+    fold = (who * 2_654_435_761 >> 7) % folds  # scattered, the same for all rows of a user
+    made = [
+        (rows.where(np.flatnonzero(fold != one)), rows.where(np.flatnonzero(fold == one)))
+        for one in range(folds)
+    ]
+    return [(a, b) for a, b in made if a.both_classes() and b.both_classes()]
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A fold as an estimator takes it: matrices and labels of its earlier and its later rows."""

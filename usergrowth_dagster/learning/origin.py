@@ -12,7 +12,7 @@ from typing import Any
 from usergrowth_dagster.learning.config import TrainingConfig, last_label_day
 from usergrowth_dagster.learning.encoding import FeatureSpec
 from usergrowth_dagster.learning.metrics import Evaluation
-from usergrowth_dagster.learning.splits import TimeSplit
+from usergrowth_dagster.learning.splits import TimeSplit, is_by_user
 from usergrowth_dagster.settings import LearningSettings, Settings
 
 Progress = Callable[[str], None]
@@ -156,8 +156,13 @@ class Clock:
 
 
 def label_gap_holds(trained: Trained) -> bool:
-    """Whether every slice's labels closed before the next slice, and the last before D."""
+    """Whether every slice's labels closed before the next slice, and the last before D.
+
+    Slices of different users need no gap between them.
+    """
     horizon = timedelta(days=trained.config.horizon_days)
+    if is_by_user(trained.split):
+        return max(trained.split.test) + horizon <= trained.execution_date
     slices = [s for s in (trained.split.train, trained.split.calibrate, trained.split.test) if s]
     gaps = all(max(a) + horizon <= min(b) for a, b in pairwise(slices))
     return gaps and max(trained.split.test) + horizon <= trained.execution_date

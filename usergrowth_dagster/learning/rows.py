@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Slice:
-    """Rows of the flat frame: features, labels or amounts (n,), and days (n,) as datetime64[D]."""
+    """Rows of the flat frame: features, labels or amounts (n,), and days (n,) as datetime64[D].
+
+    ``user`` is the user of each row (n,), where slices hold different users; else None.
+    """
 
     frame: "pd.DataFrame"
     label: "NDArray[Any]"
     day: "NDArray[np.datetime64]"
+    user: "NDArray[Any] | None" = None
 
     def on(self, days: Sequence[date]) -> "Slice":
         """The rows of some days; without a copy where they stand together."""
@@ -27,6 +31,10 @@ class Slice:
         if len(keep) and keep[-1] - keep[0] == len(keep) - 1:
             run = slice(int(keep[0]), int(keep[-1]) + 1)
             return Slice(self.frame.iloc[run], self.label[run], self.day[run])
+        return self.where(keep)
+
+    def where(self, keep: "NDArray[Any]") -> "Slice":
+        """Some rows, by their places."""
         return Slice(self.frame.iloc[keep], self.label[keep], self.day[keep])
 
     def both_classes(self) -> bool:

@@ -3,6 +3,10 @@
 The splitter follows the idea of a time split with a gap (as in RecTools' ``TimeRangeSplitter`` and
 scikit-lego's ``TimeGapSplit``): a slice keeps only snapshots S with ``S + horizon <=`` the first
 day of the next slice, so no label of a slice overlaps a day that the next slice predicts from.
+
+Touches of one experiment may all lie within one label horizon, where no cut leaves a gap. Then the
+slices hold different users instead, drawn by a hash of the user: what such a training shows is how
+it does on other people, not on later days.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,11 +16,17 @@ from itertools import pairwise
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import TrainingConfig
+from usergrowth_dagster.quoting import literal
 
 CALIBRATE_SHARE, TEST_SHARE = 0.15, 0.25
 NEWEST_SHARE = 0.25  # of the train slice, in which a feature must still be there
 MIN_CALIBRATE = 200  # positives and negatives that a derived calibration slice must hold
 MIN_CLASS = {"train": 30, "calibrate": 10, "test": 10}
+TEST_ONE_IN = 4  # of the users, where slices hold different users
+BY_USER = (
+    "all touches are of days that one label looks across, so the test slice holds other users and "
+    "not later days: nothing shows that the ranking holds later"
+)
 
 Counts = Mapping[date, tuple[int, int]]
 
@@ -41,6 +51,34 @@ class TimeSplit:
             for name, days in slices.items()
             if days
         }
+
+
+def split_rows(counts: Counts, config: TrainingConfig, *, both: bool = True) -> TimeSplit:
+    """Split training rows by time, or by user where touches are too close together for that.
+
+    Arguments, result and errors are those of :func:`split_by_time`. By user, train and test have
+    the same days (:func:`is_by_user`), and :func:`user_scopes` has the rows of each.
+    """
+    days = sorted(day for day, (rows, _) in counts.items() if rows > 0)
+    asked = config.test_from is not None or config.calibrate_from is not None
+    if not config.problem.by_touch or asked or not days:
+        return split_by_time(counts, config, both=both)
+    if days[-1] - days[0] >= timedelta(days=config.horizon_days):
+        return split_by_time(counts, config, both=both)
+    return TimeSplit(tuple(days), (), tuple(days))
+
+
+def is_by_user(split: TimeSplit) -> bool:
+    """Whether the slices hold other users of the same days, and not later days."""
+    return split.train == split.test
+
+
+def user_scopes(scope: str, split: TimeSplit, seed: int) -> dict[str, str]:
+    """The SQL condition of each slice's rows, beside its days."""
+    if not is_by_user(split):
+        return dict.fromkeys(("train", "calibrate", "test"), scope)
+    draw = f"md5_number_lower(concat({literal(f'split {seed} ')}, user_id)) % {TEST_ONE_IN}"
+    return {"train": f"{scope} and {draw} <> 0", "test": f"{scope} and {draw} = 0"}
 
 
 def split_by_time(counts: Counts, config: TrainingConfig, *, both: bool = True) -> TimeSplit:
@@ -124,17 +162,33 @@ def _check(split: TimeSplit, counts: Counts, config: TrainingConfig, both: bool)
                 f"{config.horizon_days} days); widen the training window or move the slices apart",
                 code="training.insufficient",
             )
-        needed = _needed(counts, days, both)
-        kind = min(needed, key=lambda name: needed[name])
-        if needed[kind] < MIN_CLASS[name]:
-            rows = sum(counts[day][0] for day in days)
-            raise UserError(
-                f"training: too few {kind} labels in the {name} slice ({needed[kind]} of "
-                f"{rows} rows, at least {MIN_CLASS[name]} needed); widen the "
-                "training window, or choose a label that is less one-sided "
-                f"({', '.join(type(config.problem).model_fields)})",
-                code="training.insufficient",
-            )
+        rows = sum(counts[day][0] for day in days)
+        require_classes(name, rows, _needed(counts, days, both), config)
+
+
+def require_classes(
+    name: str, rows: int, classes: Mapping[str, int], config: TrainingConfig
+) -> None:
+    """Refuse a slice that holds too few rows of a class.
+
+    Args:
+        name: of the slice.
+        rows: that it holds.
+        classes: how many of them are of each class that is needed.
+        config: the job.
+
+    Raises:
+        UserError: they are too few; names the class, the slice and what to change.
+    """
+    kind = min(classes, key=lambda one: classes[one])
+    if classes[kind] < MIN_CLASS[name]:
+        raise UserError(
+            f"training: too few {kind} labels in the {name} slice ({classes[kind]} of "
+            f"{rows} rows, at least {MIN_CLASS[name]} needed); widen the "
+            "training window, or choose a label that is less one-sided "
+            f"({', '.join(type(config.problem).model_fields)})",
+            code="training.insufficient",
+        )
 
 
 def newest_days(days: Sequence[date], counts: Counts) -> tuple[date, ...]:

@@ -4,7 +4,15 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
 
-from usergrowth_dagster.learning.calibration import BEFORE, Held, refitted, replayed
+from usergrowth_dagster.learning.calibration import (
+    AGAIN,
+    BEFORE,
+    LEVEL,
+    RAW,
+    Held,
+    refitted,
+    replayed,
+)
 from usergrowth_dagster.learning.candidates import (
     FittedModel,
     ModelKind,
@@ -23,7 +31,14 @@ from usergrowth_dagster.learning.origin import NOT_TOLD, Clock, MadeFrom, Progre
 from usergrowth_dagster.learning.plots import draw_all, draw_drift
 from usergrowth_dagster.learning.reference import Reference, histogram, make_reference
 from usergrowth_dagster.learning.slices import Part, by_slice
-from usergrowth_dagster.learning.splits import newest_days, split_by_time
+from usergrowth_dagster.learning.splits import (
+    BY_USER,
+    is_by_user,
+    newest_days,
+    require_classes,
+    split_rows,
+    user_scopes,
+)
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
 
@@ -112,18 +127,22 @@ def train(
     clock = Clock(progress)
     clock.start("rows")
     snaps, counts, scope = job_rows(engine, relation, config, execution_date, settings)
-    split = split_by_time(counts, config)
+    split = split_rows(counts, config)
+    scopes = user_scopes(scope, split, settings.seed)
     newest = None
     if not config.problem.by_touch:  # a key may miss a campaign without being gone
-        newest = f"{scope} and {on_days(newest_days(split.train, counts))}"
+        newest = f"{scopes['train']} and {on_days(newest_days(split.train, counts))}"
     spec = fit_spec(
         engine,
         relation,
-        where=f"{scope} and {on_days(split.train)}",
+        where=f"{scopes['train']} and {on_days(split.train)}",
         newest=newest,
         top_n=settings.top_n,
     )
-    slices, test = load_slices(engine, relation, config, spec, split, scope)
+    slices, test = load_slices(engine, relation, config, spec, split, scopes)
+    for name, part in slices.items():
+        rows, positives = len(part.label), int(part.label.sum())
+        require_classes(name, rows, {"positive": positives, "negative": rows - positives}, config)
     models = fit_candidates(
         spec,
         slices["train"],
@@ -152,7 +171,7 @@ def train(
     own = every[champion]
     held_out = Held(raw[champion], test.label, test.day)
     upkeep = {BEFORE: _without_groups(evaluation.metrics[champion])}
-    upkeep |= _upkeep(models[champion], held_out, test, config, settings)
+    upkeep |= _upkeep(models[champion], held_out, test, config, settings, is_by_user(split))
     now = closed_model(models[champion], held_out).calibrated(held_out.score)
     least = settings.min_positives_slice
     parts = by_slice(spec, early, test, own, least=least, seed=settings.seed)
@@ -195,7 +214,7 @@ def train(
         drift=drift,
         figures=figures,
         counts={n: (len(s.label), int(s.label.sum())) for n, s in slices.items()},
-        warnings=snaps.warnings,
+        warnings=(*snaps.warnings, *((BY_USER,) if is_by_user(split) else ())),
         seconds=clock.seconds,
         test=test,
         held_out=held_out,
@@ -236,15 +255,23 @@ def _upkeep(
     test: TestRows,
     config: TrainingConfig,
     settings: Settings,
+    by_user: bool,
 ) -> dict[str, dict[str, Interval]]:
-    """Figures of the test slice by the other ways that the calibration map may be kept."""
-    ways = replayed(
-        fitted.held,
-        rows,
-        str(fitted.params["calibration"]),
-        horizon_days=config.horizon_days,
-        level_days=settings.refresh_level_days or LEVEL_DAYS,
-    )
+    """Figures of the test slice by the other ways that the calibration map may be kept.
+
+    No label closes within a test slice of other users, so its map stays what it was.
+    """
+    if by_user:
+        mapped = fitted.model.calibrated(rows.score)
+        ways = {RAW: rows.score, AGAIN: mapped, LEVEL: mapped}
+    else:
+        ways = replayed(
+            fitted.held,
+            rows,
+            str(fitted.params["calibration"]),
+            horizon_days=config.horizon_days,
+            level_days=settings.refresh_level_days or LEVEL_DAYS,
+        )
     evaluation = evaluate(test.label, ways, test.user, resamples=RESAMPLES, seed=settings.seed)
     return evaluation.metrics
 

@@ -1,7 +1,7 @@
 """Features, labels and training sets for the days that a training or a scoring needs."""
 
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, timedelta
 
 from usergrowth_dagster.learning.config import TrainingConfig, snapshots
 from usergrowth_dagster.project import Project
@@ -15,13 +15,21 @@ def training_days(
 ) -> tuple[list[date], tuple[str, ...]]:
     """Snapshot days of a training that the landed days can serve, and what to warn of.
 
+    A snapshot needs a log before it; a touch may also be that of a person of whom attributes alone
+    are known.
+
     Raises:
         UserError: the training window holds no day with a closed label.
     """
-    landed = project.warehouse.days("user_day")
-    window = snapshots(config, execution_date, min(landed, default=None))
+    first = min(project.warehouse.days("user_day"), default=None)
     if not config.problem.by_touch:
+        window = snapshots(config, execution_date, first)
         return list(window.days), window.warnings
+    attributes = min(project.warehouse.days("stg_user"), default=None)
+    if attributes is not None:
+        known = attributes + timedelta(days=1)
+        first = known if first is None else min(first, known)
+    window = snapshots(config, execution_date, first)
     touched = set(project.warehouse.days("stg_operation"))
     return [day for day in window.days if day in touched], window.warnings
 

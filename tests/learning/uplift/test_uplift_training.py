@@ -15,9 +15,10 @@ from usergrowth_dagster.learning.origin import MadeFrom
 from usergrowth_dagster.learning.registry import train_and_register
 from usergrowth_dagster.learning.reviewing import newest_model
 from usergrowth_dagster.learning.scoring import score
+from usergrowth_dagster.learning.splits import user_scopes
 from usergrowth_dagster.learning.targets import target_called
 from usergrowth_dagster.learning.uplift.learners import DRLearner, TLearner, XLearner
-from usergrowth_dagster.learning.uplift.rows import LeftOut, left_out, user_scopes
+from usergrowth_dagster.learning.uplift.rows import LeftOut, left_out
 from usergrowth_dagster.learning.uplift.training import train_uplift
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine

@@ -24,7 +24,7 @@ from usergrowth_dagster.learning.origin import NOT_TOLD, Clock, MadeFrom, Progre
 from usergrowth_dagster.learning.plots import draw_drift
 from usergrowth_dagster.learning.reference import Reference, histogram, make_reference
 from usergrowth_dagster.learning.rows import Slice
-from usergrowth_dagster.learning.splits import newest_days, split_by_time
+from usergrowth_dagster.learning.splits import newest_days, split_by_time, user_scopes
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
 
@@ -97,7 +97,8 @@ def train_amounts(
         newest = f"{scope} and {on_days(newest_days(split.train, counts))}"
     where = f"{scope} and {on_days(split.train)}"
     spec = fit_spec(engine, relation, where=where, newest=newest, top_n=settings.top_n)
-    slices, test = load_slices(engine, relation, config, spec, split, scope)
+    scopes = user_scopes(scope, split, settings.seed)
+    slices, test = load_slices(engine, relation, config, spec, split, scopes)
     models = fit_candidates(
         spec,
         slices["train"],

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.gates import Gate
 from usergrowth_dagster.learning.metrics import Interval
-from usergrowth_dagster.learning.splits import TimeSplit
+from usergrowth_dagster.learning.splits import TimeSplit, is_by_user
 from usergrowth_dagster.learning.uplift.assignment import Foretold
 from usergrowth_dagster.learning.uplift.choose import NONE, Choice
 from usergrowth_dagster.learning.uplift.metrics import UpliftCalibration
-from usergrowth_dagster.learning.uplift.rows import LeftOut, UpliftRows, is_by_user
+from usergrowth_dagster.learning.uplift.rows import LeftOut, UpliftRows
 from usergrowth_dagster.ranks import UPLIFT
 from usergrowth_dagster.settings import Settings
 
@@ -165,8 +165,7 @@ def leakage_gate(judged: Judged) -> Gate:
         return Gate(
             "leakage",
             closed,
-            f"all rows are of one day, the slices hold different users, and labels {verb} before "
-            "the date",
+            f"the slices hold different users of the same days, and labels {verb} before the date",
         )
     closed = last + horizon <= first and max(judged.split.test) + horizon <= judged.execution_date
     verb = "were closed" if closed else "were not closed"

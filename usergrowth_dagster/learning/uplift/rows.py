@@ -10,8 +10,7 @@ from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.dataset import on_days
 from usergrowth_dagster.learning.encoding import FeatureSpec, flat_frame
 from usergrowth_dagster.learning.problems.touches import TouchProblem
-from usergrowth_dagster.learning.splits import TimeSplit, split_by_time
-from usergrowth_dagster.quoting import literal
+from usergrowth_dagster.learning.splits import TimeSplit, is_by_user, split_rows
 from usergrowth_dagster.warehouse.engine import Engine
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-TEST_ONE_IN = 4  # of the users, where all rows are of one day
 LEAST_RETURNED = 10  # users of an arm: two for each fold that rankings are compared in
 
 
@@ -66,29 +64,15 @@ class LeftOut:
 def split_days(counts: Mapping[date, tuple[int, int]], config: TrainingConfig) -> TimeSplit:
     """Days to learn from and later ones to test on; no label of the first reaches the second.
 
-    The calibration slice of other models is learned from too: scales are cross-fitted. Rows of one
-    day only are split by user (:func:`user_scopes`): both slices are of that day then.
+    The calibration slice of other models is learned from too: scales are cross-fitted. Rows that
+    are too close together are split by user, as :func:`split_rows` says.
     """
-    present = tuple(day for day, (rows, _) in counts.items() if rows)
-    if len(present) == 1:
-        return TimeSplit(present, (), present)
-    split = split_by_time(counts, config)
+    split = split_rows(counts, config)
+    if is_by_user(split):
+        return split
     horizon = timedelta(days=config.horizon_days)
     days = sorted(day for day, (rows, _) in counts.items() if rows)
     return TimeSplit(tuple(d for d in days if d + horizon <= split.test[0]), (), split.test)
-
-
-def is_by_user(split: TimeSplit) -> bool:
-    """Whether the slices hold other users of the same day, and not later days."""
-    return split.train == split.test
-
-
-def user_scopes(scope: str, split: TimeSplit, seed: int) -> dict[str, str]:
-    """The SQL condition of each slice's rows, beside its days."""
-    if not is_by_user(split):
-        return {"train": scope, "test": scope}
-    draw = f"md5_number_lower(concat({literal(f'split {seed} ')}, user_id)) % {TEST_ONE_IN}"
-    return {"train": f"{scope} and {draw} <> 0", "test": f"{scope} and {draw} = 0"}
 
 
 def load_rows(

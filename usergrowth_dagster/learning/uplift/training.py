@@ -19,7 +19,7 @@ from usergrowth_dagster.learning.gates import Gate
 from usergrowth_dagster.learning.metrics import Evaluation, Interval
 from usergrowth_dagster.learning.origin import NOT_TOLD, MadeFrom, Progress, Trained
 from usergrowth_dagster.learning.reference import Reference, make_reference
-from usergrowth_dagster.learning.splits import TimeSplit
+from usergrowth_dagster.learning.splits import BY_USER, TimeSplit, is_by_user, user_scopes
 from usergrowth_dagster.learning.uplift.assignment import Foretold, foretold, touch_features
 from usergrowth_dagster.learning.uplift.choose import Choice, choose
 from usergrowth_dagster.learning.uplift.controls import SingleFeature, strongest_features
@@ -38,12 +38,10 @@ from usergrowth_dagster.learning.uplift.plots import draw_deciles, draw_qini
 from usergrowth_dagster.learning.uplift.rows import (
     LeftOut,
     UpliftRows,
-    is_by_user,
     left_out,
     load_rows,
     require_arms,
     split_days,
-    user_scopes,
 )
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
@@ -56,10 +54,6 @@ if TYPE_CHECKING:
 CHOSEN = "chosen"
 RESAMPLES = 200
 SHOWN_FEATURES = 3
-ONE_DAY = (
-    "all rows are of one day, so the test slice holds other users and not later days: nothing "
-    "shows that the ranking holds later"
-)
 MANY_THREADS = 100_000  # rows from which LightGBM's threads are worth their waiting
 
 
@@ -128,7 +122,7 @@ def train_uplift(
         require_arms(rows, name)
     train, test = slices["train"], slices["test"]
     columns = matrix_columns(spec).fit(train.frame)
-    names = [_label(spec, name) for name in columns.get_feature_names_out()]
+    names = [column_label(spec, name) for name in columns.get_feature_names_out()]
     choice = choose(
         matrix(columns, train.frame),
         train.y,
@@ -183,7 +177,7 @@ def train_uplift(
             "uplift_by_decile": draw_deciles(bins, title),
         },
         example=test.frame.head(5),
-        warnings=(*snaps.warnings, *((ONE_DAY,) if is_by_user(split) else ())),
+        warnings=(*snaps.warnings, *((BY_USER,) if is_by_user(split) else ())),
         seconds={
             "choose": round(chosen_at - began, 2),
             "evaluate": round(time.perf_counter() - chosen_at, 2),
@@ -210,7 +204,7 @@ def _foretold(
     )
 
 
-def _label(spec: FeatureSpec, column: str) -> str:
+def column_label(spec: FeatureSpec, column: str) -> str:
     """A matrix column as people read it: the feature's label, and its category if it has one."""
     for feature in spec.features:
         if column == feature.name:
