@@ -25,10 +25,8 @@ ErrorCode = Literal[
     "date.out_of_range",
     "export.incomplete",
     "export.invalid",
-    "export.refused",
     "export.unknown",
     "export.unreachable",
-    "file.exists",
     "file.unreadable",
     "gateway.unknown",
     "home.exists",
@@ -68,14 +66,13 @@ ErrorCode = Literal[
     "source.emptied",
     "source.gone",
     "source.invalid",
+    "source.not_landed",
     "source.unknown",
     "source.unreachable",
     "source.unreadable",
-    "sql.invalid",
     "sql_model.invalid",
     "store.busy",
     "suppression.bad_file",
-    "table.no_version",
     "table.refused",
     "task.conflict",
     "task.invalid_name",
@@ -166,10 +163,6 @@ CODES: Mapping[ErrorCode, CodeText] = {
         "A key of exports.yml breaks a rule.",
         "Correct the key that the message names; `usergrowth exports check` looks at all of them.",
     ),
-    "export.refused": CodeText(
-        "A destination cannot take the rows as they are, or is not the one that is known.",
-        "Correct the destination or the key that the message names; nothing was written.",
-    ),
     "export.unknown": CodeText(
         "exports.yml has no export of that name.",
         "`usergrowth exports list` lists the exports.",
@@ -177,10 +170,6 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "export.unreachable": CodeText(
         "The destination of an export cannot be reached, or does not let its user in.",
         "Correct `to` in exports.yml, the credential or the server, and run the export again.",
-    ),
-    "file.exists": CodeText(
-        "A file is to be written where another one is already.",
-        "Give another name, or move the file away.",
     ),
     "file.unreadable": CodeText(
         "A campaign or settings file is missing, too large, or not valid in UTF-8.",
@@ -338,6 +327,10 @@ CODES: Mapping[ErrorCode, CodeText] = {
         "A key or an expression of sources.yml breaks a rule.",
         "Correct the key that the message names; `usergrowth sources check` looks at all of them.",
     ),
+    "source.not_landed": CodeText(
+        "What is asked for has not landed, or is not in the tables yet.",
+        "Run `usergrowth sources land`, then `usergrowth backfill` over its days.",
+    ),
     "source.unknown": CodeText(
         "sources.yml has no source of that name.",
         "`usergrowth sources check` lists the sources.",
@@ -351,11 +344,6 @@ CODES: Mapping[ErrorCode, CodeText] = {
         "Correct `read` or `database` in sources.yml, or the file at the place that the message "
         "names.",
     ),
-    "sql.invalid": CodeText(
-        "A statement of `usergrowth sql` cannot be read, is no query, or fails.",
-        "Correct the statement at the place that the message names; `.tables` and `.schema` list "
-        "names.",
-    ),
     "sql_model.invalid": CodeText(
         "A SQL model, the yml beside it, or a macro breaks its format.",
         "Correct the file and the key that the error names; sql/model.schema.json is the format.",
@@ -367,10 +355,6 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "suppression.bad_file": CodeText(
         "A suppression list cannot be imported or written.",
         "Correct the lines that the message names, or leave them out with `--skip-bad`.",
-    ),
-    "table.no_version": CodeText(
-        "A table has no such version, was not there at that time, or its files were removed.",
-        "List the tables with `.tables` in `usergrowth sql`, and choose another version.",
     ),
     "table.refused": CodeText(
         "A table fails a check, so its new rows are not published.",

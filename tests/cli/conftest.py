@@ -1,6 +1,5 @@
-"""The small world for this folder's tests, and a database that a log is in."""
+"""The small world for this folder's tests."""
 
 from chain_world import here, world
-from support.database_desk import postgres_source
 
-__all__ = ["here", "postgres_source", "world"]
+__all__ = ["here", "world"]

@@ -33,6 +33,7 @@ SHOWS: dict[str, list[str]] = {
     "delivery": [],
     "dispatch": [],
     "doctor": [],
+    "experiment list": [],
     "exports check": [],
     "exports errors": ["people"],
     "exports expire": ["--dry-run"],
@@ -60,8 +61,8 @@ SHOWS: dict[str, list[str]] = {
     "why": ["{user}"],
 }
 """Commands that show something, with arguments for the decided world."""
-RUNS = {"run", "backfill", "train", "quickstart"}
-"""They show something too, and are long; one of them stands for all."""
+RUNS = {"run", "backfill", "train", "quickstart", "experiment report"}
+"""They show something too, and are long or have tests of their own; one stands for all."""
 WITHOUT = {
     **dict.fromkeys(("dev", "demo", "kannel", "serve"), "runs until it is interrupted"),
     **dict.fromkeys(("pause", "resume", "cancel"), "changes something and says so in a sentence"),

@@ -12,6 +12,7 @@ from usergrowth_dagster.cli import (
     chain,
     delivery,
     effects,
+    experiments,
     exports,
     homes,
     kannel,
@@ -21,7 +22,6 @@ from usergrowth_dagster.cli import (
     quickstart,
     receive,
     sources,
-    sql,
 )
 from usergrowth_dagster.cli.common import print_error_document, print_errors
 from usergrowth_dagster.errors import UserError
@@ -61,10 +61,10 @@ PARTS = (
     landing,
     delivery,
     effects,
+    experiments,
     models,
     people,
     audits,
-    sql,
     receive,
     kannel,
 )

@@ -60,7 +60,7 @@ def source_assets(
         return [_broken_asset(partitions, home)], {table: [BROKEN] for table in CONTRACTS}
     upstream: dict[str, list[str]] = {}
     for source in sources:
-        upstream.setdefault(source.fills, []).append(asset_name(source.name))
+        upstream.setdefault(source.lands_in, []).append(asset_name(source.name))
     return [_source_asset(source, partitions) for source in sources], upstream
 
 
@@ -85,8 +85,8 @@ def _source_asset(source: Source, partitions: dg.PartitionsDefinition[str]) -> d
         group_name="landing",
         kinds={_system(source), "parquet"},
         owners=[OWNER],
-        description=f"Landing files {source.fills}/ds=yyyymmdd/source-{source.name}.parquet, made "
-        f"from {source.rows_from} as {FILE_NAME} says. A day is written when it is over and "
+        description=f"Landing files {source.lands_in}/ds=yyyymmdd/source-{source.name}.parquet, "
+        f"made from {source.rows_from} as {FILE_NAME} says. A day is written when it is over and "
         "a file with rows of it is new or changed.",
         metadata={"dagster/column_schema": contract_schema(source.contract)},
         check_specs=[check],

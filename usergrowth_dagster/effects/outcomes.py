@@ -15,7 +15,7 @@ that a control user who was texted after all shows.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from usergrowth_dagster.effects.texts import LedgerTexts
@@ -76,6 +76,8 @@ class Window:
         pre_days: days before d that the covariates look at.
         until: last day of behavior to count; None: nothing has landed yet.
         same_day: whether the execution date is the window's first day, not the day after it.
+        newest_date: of rows whose windows are those of their own dates, the last date; None: all
+            rows share one window.
     """
 
     execution_date: date
@@ -86,6 +88,7 @@ class Window:
     pre_days: int = 28
     until: date | None = None
     same_day: bool = False
+    newest_date: date | None = field(default=None, repr=False)  # what outcomes on record name
 
     @property
     def first(self) -> date:
@@ -95,7 +98,8 @@ class Window:
     @property
     def last(self) -> date:
         """Last day of the window."""
-        return self.execution_date + timedelta(days=self.return_days)
+        newest = self.newest_date or self.execution_date
+        return newest + timedelta(days=self.return_days)
 
     @property
     def counted(self) -> date:
@@ -183,6 +187,8 @@ left join {texts.others} as o on o.user_id = d.user_id and d.arm <> 'none'"""
 def _ctes(window: Window, decisions: Relation, behavior: Relation) -> str:
     since = "b.ds >= d.ds" if window.same_day else "b.ds > d.ds"
     within = f"{since} and b.ds <= {day(window.counted)}"
+    if window.newest_date is not None:
+        within += f" and b.ds <= d.ds + {window.return_days}"
     before = f"b.ds < d.ds and b.ds >= d.ds - {window.pre_days}"
     counts = [within]
     if window.behaviors:

@@ -57,7 +57,7 @@ def report_task(project: Project, task: Task) -> Report:
         basis = _basis(engine, project, task)
     if _is_dry_run(project, _gateways(project, [task])):
         effect = as_dry_run(effect)
-    return _written(project, task.task_id, effect, basis)
+    return write_report(project, task.task_id, effect, basis)
 
 
 def report_tasks(project: Project, tasks: Sequence[Task], failures: list[str]) -> Iterator[Report]:
@@ -142,10 +142,11 @@ def _report_part(project: Project, part: Part) -> Report:
             ("Counts as a return", "any behavior in the window"),
         ]
     )
-    return _written(project, f"all_{first:%Y%m%d}_{last:%Y%m%d}", effect, basis)
+    return write_report(project, f"all_{first:%Y%m%d}_{last:%Y%m%d}", effect, basis)
 
 
-def _written(project: Project, name: str, effect: Effect, basis: Basis) -> Report:
+def write_report(project: Project, name: str, effect: Effect, basis: Basis) -> Report:
+    """Write the page and the JSON of an effect, each only when what it says has changed."""
     page, data = project.report_paths(name)
     changed = [
         _write(page, render_page(effect, basis)),

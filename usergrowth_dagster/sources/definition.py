@@ -11,7 +11,8 @@
         str: {country: country}
         where: customer is not null
 
-Instead of ``from``, ``database`` names a table (:mod:`databases.keys`).
+Instead of ``from``, ``database`` names a table (:mod:`databases.keys`). A source that fills
+``experiment`` is described by other columns (:mod:`experiments`).
 
 Paths are relative to the file. Expressions are DuckDB's, one an entry; :mod:`expressions` says what
 they may hold. The classes here are the format. An entry with a ``preset`` takes the keys that it
@@ -42,6 +43,13 @@ from pydantic_core import PydanticCustomError
 from usergrowth_dagster.data.contracts import CONTRACTS, Contract
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.sources.databases.keys import DatabaseKeys, is_database_url
+from usergrowth_dagster.sources.experiments import CONTRACT as EXPERIMENT_CONTRACT
+from usergrowth_dagster.sources.experiments import (
+    EXPERIMENT,
+    LANDS_IN,
+    EffectKeys,
+    check_columns,
+)
 from usergrowth_dagster.sources.presets.registry import with_presets
 from usergrowth_dagster.sources.tables.keys import TableKeys
 from usergrowth_dagster.yaml_file import explain, read_mapping, read_text
@@ -164,7 +172,9 @@ class Source(_Keys):
         exclude=True,  # what it stands for is in the other keys
     )
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="of the source, once")
-    fills: Literal["user", "item", "behavior", "operation"] = Field(description="landing table")
+    fills: Literal["user", "item", "behavior", "operation", "experiment"] = Field(
+        description="landing table; experiment: a past randomized test, which lands as operation"
+    )
     from_: Annotated[Files | Annotated[TableKeys, Tag("table")], Discriminator(_form)] = Field(
         (),
         alias="from",
@@ -202,6 +212,17 @@ class Source(_Keys):
         exclude=True,  # a day that stands is not written anew for it
     )
     hours: bool = Field(True, description="whether a behavior's hour becomes a key hh00 to hh23")
+    control: str | None = Field(
+        None,
+        min_length=1,
+        description="of an experiment with columns.arm: name of the arm that was not treated",
+        exclude_if=_is_empty,
+    )
+    effect: EffectKeys | None = Field(
+        None,
+        description="of an experiment: what counts as its outcome",
+        exclude=True,  # what is measured of the rows is no part of them
+    )
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -222,7 +243,22 @@ class Source(_Keys):
     @property
     def contract(self) -> Contract:
         """The contract of the landing table that the source fills."""
-        return CONTRACTS[self.fills]
+        return CONTRACTS[self.lands_in]
+
+    @property
+    def lands_in(self) -> str:
+        """The landing table that its rows land in."""
+        return LANDS_IN if self.is_experiment else self.fills
+
+    @property
+    def is_experiment(self) -> bool:
+        """Whether it describes a past randomized experiment."""
+        return self.fills == EXPERIMENT
+
+    @property
+    def described_by(self) -> Contract:
+        """The columns that its ``columns`` may name."""
+        return EXPERIMENT_CONTRACT if self.is_experiment else self.contract
 
     def on_first_day(self, first: date) -> "Source":
         """The source with the first day of a home as its day, where it names no other."""
@@ -246,14 +282,19 @@ class Source(_Keys):
 
     @model_validator(mode="after")
     def _fits_the_contract(self) -> "Source":
-        known = [column.name for column in self.contract.columns]
+        known = [column.name for column in self.described_by.columns]
         if strangers := [name for name in self.columns if name not in known]:
             raise ValueError(
                 f"columns: {self.fills} has no column {strangers[0]!r}; it has {', '.join(known)}"
             )
-        for column in self.contract.columns:
+        for column in self.described_by.columns:
             if not column.nullable and column.name not in self.columns:
                 raise ValueError(f"columns: {self.fills} needs {column.name}, {column.meaning}")
+        for key in ("control", "effect"):
+            if getattr(self, key) is not None and not self.is_experiment:
+                raise _rule(key, f"only an experiment has one, and the source fills {self.fills}")
+        if self.is_experiment and (missing := check_columns(self.columns, self.control)):
+            raise ValueError(f"an experiment {missing}")
         for keys in (self.num, self.str_):
             for key in keys:
                 if not key or set(key) & set(" :,\t"):

@@ -70,6 +70,20 @@ _FORGOTTEN = "usergrowth_forgotten"
 _SAVE_DAYS = 50  # days written between two notes of what stands
 
 
+def landed_days(state: Storage, name: str) -> list[date]:
+    """The days that a source has landed rows of, in order.
+
+    Args:
+        state: where it is noted what has landed.
+        name: of the source.
+    """
+    path = f"{STATE}/{name}.json"
+    if not state.exists(path):
+        return []
+    landed = SourceState(**json.loads(state.read_bytes(path))).landed
+    return sorted(date.fromisoformat(day) for day, (_, rows, *_) in landed.items() if rows)
+
+
 @dataclass
 class SourceState:
     """What is known of a source's files, and what of them has landed.
@@ -453,11 +467,12 @@ class _Landing:
         stale = {day: d for day, d in all_stale.items() if wanted is None or day in wanted}
         waiting = {day: reason for day in stale if (reason := self._why_wait(day, gone, rows))}
         todo = {day: digest for day, digest in stale.items() if day not in waiting}
+        self._refuse_impossible(todo)
         not_numbers = self._not_numbers(todo)
         written = self._write(todo)
         return SourceLanding(
             self.source.name,
-            self.source.fills,
+            self.source.lands_in,
             files=len(self.opened.files),
             landed=tuple(sorted(written)),
             unchanged=len(days) - len(all_stale) - len(late),
@@ -634,7 +649,7 @@ class _Landing:
         return run_reading(self.source, lambda: self.opened.engine.rows(sql))
 
     def _file_of(self, day: date) -> str:
-        return f"{self.source.fills}/ds={day:%Y%m%d}/source-{self.source.name}.parquet"
+        return f"{self.source.lands_in}/ds={day:%Y%m%d}/source-{self.source.name}.parquet"
 
     def _stands(self, day: date, digest: str) -> bool:
         """Whether a day's landing file was made from what it would be made from now."""
@@ -657,6 +672,23 @@ class _Landing:
             f"where ({self.opened.sql.where}) and {_among(self.opened.sql.day, todo)}"
         )
         return {key: count for key, count in zip(conditions, row, strict=True) if count}
+
+    def _refuse_impossible(self, todo: Mapping[date, str]) -> None:
+        """Refuse rows that no experiment can have, such as a chance of 50."""
+        uris = self._uris_of(todo)
+        for column, (condition, fault) in self.opened.sql.refusals.items() if uris else ():
+            (row,) = self._rows(
+                f"select count(*) from {self.opened.relation(uris)} "
+                f"where ({self.opened.sql.where}) and {_among(self.opened.sql.day, todo)} "
+                f"and {condition}"
+            )
+            if row[0]:
+                raise UserError(
+                    f"{_place(self.source)}: columns.{column}: {row[0]:,} rows have {fault}; "
+                    "nothing can be learned of them: correct the expression, or leave them out "
+                    "with where",
+                    code="source.invalid",
+                )
 
     def _write(self, todo: Mapping[date, str]) -> dict[date, int]:
         """Write the files of some days, each at once, and note it."""

@@ -1,7 +1,7 @@
 """The SELECT that makes rows of a landing table from rows of a source."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from zoneinfo import ZoneInfo
 
@@ -9,6 +9,7 @@ from usergrowth_dagster.data.contracts import Column
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.sources.definition import KVS, Source
+from usergrowth_dagster.sources.experiments import experiment_sql
 from usergrowth_dagster.sources.expressions import Expressions
 from usergrowth_dagster.sources.files import FILE_COLUMN, INEXACT
 from usergrowth_dagster.warehouse.engine import Engine
@@ -27,6 +28,7 @@ class RowSql:
         where: condition of the rows that are taken.
         unique: expressions that name a row once; none: every row counts.
         not_numbers: by key of ``num``, the condition that a text in it is no number.
+        refusals: by column, the condition of rows that no experiment can have, and what they have.
     """
 
     day: str
@@ -34,6 +36,7 @@ class RowSql:
     where: str
     unique: tuple[str, ...]
     not_numbers: Mapping[str, str]
+    refusals: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def content(self) -> tuple[str, ...]:
@@ -81,12 +84,22 @@ def row_sql(engine: Engine, source: Source, columns: Mapping[str, str], zone: Zo
     engine.run(f"set timezone = {literal(source.day.zone or str(zone))}")
     day, hour = _day(expressions, source, str(zone))
     where = [expressions.sql(source.where, f"{place} where")] if source.where else []
-    cells = {name: _cell(expressions, source, column) for name, column in _plain(source).items()}
     numbers = {
         key: expressions.sql(text, f"{place} num.{key}", number=True)
         for key, text in source.num.items()
     }
     texts = {key: expressions.sql(text, f"{place} str.{key}") for key, text in source.str_.items()}
+    cells: dict[str, str] = {}
+    not_numbers: dict[str, str] = {}
+    refusals: Mapping[str, tuple[str, str]] = {}
+    if source.is_experiment:
+        made = experiment_sql(expressions, source.name, source.columns, source.control)
+        cells["target"], refusals = made.target, made.refusals
+        not_numbers |= made.not_numbers
+        numbers |= {"propensity": made.chance} | ({"cost": made.cost} if made.cost else {})
+        texts |= made.texts
+    for name, column in _plain(source).items():
+        cells.setdefault(name, _cell(expressions, source, column))
     written = {name: _cell(expressions, source, column) for name, column in _kvs(source).items()}
     kvs = {
         "kvs_num": _numbers_cell(numbers, [hour, written.get("kvs_num")]),
@@ -100,11 +113,13 @@ def row_sql(engine: Engine, source: Source, columns: Mapping[str, str], zone: Zo
             expressions.sql(text, f"{place} unique.{number}")
             for number, text in enumerate(source.unique)
         ),
-        not_numbers={
+        not_numbers=not_numbers
+        | {
             key: condition
             for key, sql in numbers.items()
             if (condition := expressions.not_a_number(sql))
         },
+        refusals=refusals,
     )
 
 

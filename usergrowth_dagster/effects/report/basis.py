@@ -13,9 +13,13 @@ from usergrowth_dagster.settings.gateways import DRY_RUN
 
 @dataclass(frozen=True)
 class Basis:
-    """What a task's decision was made by; ``facts`` are terms with their plain text."""
+    """What a task's decision was made by; ``facts`` are terms with their plain text.
+
+    ``heading`` stands above the report of what is no task; empty: the campaign and the task do.
+    """
 
     facts: list[tuple[str, str]] = field(default_factory=list)
+    heading: str = ""
 
 
 def basis_of(

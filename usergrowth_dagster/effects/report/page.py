@@ -147,6 +147,7 @@ def render_page(effect: Effect, basis: Basis) -> str:
     return template(TEMPLATE).render(
         effect=effect,
         basis=basis.facts,
+        heading=basis.heading,
         verdict=verdict_words(effect),
         meaning=meaning(effect),
         window=_window(effect),
