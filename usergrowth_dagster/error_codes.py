@@ -25,6 +25,7 @@ ErrorCode = Literal[
     "date.out_of_range",
     "export.incomplete",
     "export.invalid",
+    "export.refused",
     "export.unknown",
     "export.unreachable",
     "file.unreadable",
@@ -162,6 +163,10 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "export.invalid": CodeText(
         "A key of exports.yml breaks a rule.",
         "Correct the key that the message names; `usergrowth exports check` looks at all of them.",
+    ),
+    "export.refused": CodeText(
+        "A destination cannot take the rows as they are, or is not the one that is known.",
+        "Correct the destination or the key that the message names; nothing was written.",
     ),
     "export.unknown": CodeText(
         "exports.yml has no export of that name.",

@@ -188,6 +188,10 @@ class Export(Keys):
     def _form_fits(self) -> "Export":
         if self.for_spreadsheets and (self.format != "csv" or not self.to.makes_files):
             raise rule("for_spreadsheets", "is of CSV files")
+        if self.to.database is not None:
+            missing = [name for name in self.to.database.key if name not in self.by_name]
+            if missing:
+                raise rule("to.database.key", f"{missing[0]!r} is none of the columns")
         if self.expires_after_days is not None and not self.to.makes_files:
             raise rule("expires_after_days", "is of files")
         return self

@@ -111,6 +111,22 @@ class ExportRows:
             batch_rows,
         )
 
+    def numbered(self, number: str, condition: str) -> "pa.RecordBatchReader":
+        """Rows with their numbers before them, in order.
+
+        Args:
+            number: name of the numbers.
+            condition: SQL condition on ``row``.
+        """
+        named = ", ".join(
+            f"c{place} as {identifier(column.name)}" for place, column in enumerate(self.columns)
+        )
+        return self.engine.stream(
+            f'select "row" as {identifier(number)}, {named} from {self.relation} '
+            f'where {condition} order by "row"',
+            BATCH_ROWS,
+        )
+
 
 def input_fingerprint(export: Export, rows: ExportRows) -> str:
     """One hash of what goes out: the rows, their names and their form."""

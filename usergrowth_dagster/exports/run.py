@@ -27,6 +27,7 @@ from usergrowth_dagster.exports.runs import (
     begin_run,
     change_run,
     end_run,
+    get_run,
     last_run,
 )
 from usergrowth_dagster.project import Project
@@ -140,7 +141,8 @@ def run_export(
             if last.state == "running" and (brought := destination.finished(last)):
                 return _exported(export, rows, _record(project, last, brought), "sent")
         destination.check(rows)
-        run = _begin(project, export, day, rows, destination, last, actor, task_id or "")
+        goes_on = destination.resumes and not again
+        run = _begin(project, export, day, rows, destination, last, goes_on, actor, task_id or "")
         before = last if last is not None and last.state in ("running", "failed") else None
         delivery = Delivery(project, export, day, rows, run, before)
         return _exported(export, rows, _deliver(delivery, destination), "sent")
@@ -161,14 +163,17 @@ def _begin(
     rows: ExportRows,
     destination: Destination,
     last: ExportRun | None,
+    goes_on: bool,
     actor: str,
     task_id: str,
 ) -> ExportRun:
     """The run that goes on, else a new one; an earlier one that was killed has failed then."""
-    if last is not None and last.state == "running":
-        if destination.resumes and _is_same(export, rows, last):
-            return last
-        end_run(project.store, last.id, "failed", INTERRUPTED)
+    if last is not None and last.state in ("running", "failed"):
+        if goes_on and _is_same(export, rows, last):
+            change_run(project.store, last.id, state="running", error="", ended_time=None)
+            return get_run(project.store, last.id)
+        if last.state == "running":
+            end_run(project.store, last.id, "failed", INTERRUPTED)
     return begin_run(
         project.store,
         export=export.name,

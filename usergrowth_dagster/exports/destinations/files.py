@@ -158,14 +158,24 @@ class FilesDestination:
     def _point_to(self, manifest: Manifest, folder: str) -> None:
         """Make ``latest.json`` name this version, unless it names one of a later date."""
         path = posixpath.join(self._export.name, LATEST)
-        if self._storage.exists(path):
-            known = json.loads(self._storage.read_bytes(path))
-            if known["execution_date"] > manifest.execution_date.isoformat():
-                return
-        content = document(
-            {**plain(manifest), "folder": posixpath.relpath(folder, manifest.export)}
-        )
-        self._storage.write_bytes(path, f"{content}\n".encode())
+        known = self._storage.read_bytes(path) if self._storage.exists(path) else None
+        content = latest_content(known, manifest, folder)
+        if content is not None:
+            self._storage.write_bytes(path, content)
+
+
+def latest_content(known: bytes | None, manifest: Manifest, folder: str) -> bytes | None:
+    """What ``latest.json`` is to hold when a version stands; None: it names a later date's.
+
+    Args:
+        known: its present content; None without one.
+        manifest: of the version.
+        folder: of the version, below the root.
+    """
+    if known is not None and json.loads(known)["execution_date"] > str(manifest.execution_date):
+        return None
+    content = {**plain(manifest), "folder": posixpath.relpath(folder, manifest.export)}
+    return f"{document(content)}\n".encode()
 
 
 def stored_manifest(storage: Storage, folder: str) -> Manifest | None:

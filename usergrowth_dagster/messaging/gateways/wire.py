@@ -157,14 +157,15 @@ def not_in_the_clear(url: str, setting: str) -> None:
         raise UserError(
             f"setting {setting!r} must begin with http:// or https://", code="setting.invalid"
         )
-    if parts.scheme == "http" and not _is_near(host):
+    if parts.scheme == "http" and not is_near(host):
         raise UserError(
             f"setting {setting!r}: numbers would go to {host} in the clear; use https://",
             code="setting.invalid",
         )
 
 
-def _is_near(host: str) -> bool:
+def is_near(host: str) -> bool:
+    """Whether a host is this machine, or one without a public name."""
     try:
         return ip_address(host).is_private
     except ValueError:

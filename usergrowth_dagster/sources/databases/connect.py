@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import quote
 
 from usergrowth_dagster.error_codes import ErrorCode
@@ -27,7 +28,7 @@ def open_session(keys: DatabaseKeys, folder: Path, place: str) -> Iterator[Sessi
         UserError: no password, no connection, or an error of the database while this lasts; one
             sentence without the password.
     """
-    password = read_password(keys, folder, place)
+    password = read_password(keys, folder, f"{place}: database")
     kind = PostgresSession if keys.dialect == "postgresql" else MySqlSession
     with _sentences(f"{place}: database.url", password, "source.unreachable", keys):
         session: Session = kind(keys.url, password)
@@ -66,8 +67,25 @@ def without_password(text: str, password: str | None) -> str:
     return text
 
 
-def read_password(keys: DatabaseKeys, folder: Path, place: str) -> str | None:
-    """The password of a database; None where no key says where it is.
+class PasswordKeys(Protocol):
+    """Keys that say where a password is."""
+
+    @property
+    def password_env(self) -> str | None:
+        """Environment variable that holds it."""
+
+    @property
+    def password_file(self) -> str | None:
+        """File that holds it."""
+
+
+def read_password(keys: PasswordKeys, folder: Path, at: str) -> str | None:
+    """The password that keys name; None where no key says where it is.
+
+    Args:
+        keys: the keys.
+        folder: what a relative ``password_file`` starts from.
+        at: the file and the path of the keys, for errors.
 
     Raises:
         SetUpError: the variable is not set, or the file is missing, empty or readable by others.
@@ -76,8 +94,7 @@ def read_password(keys: DatabaseKeys, folder: Path, place: str) -> str | None:
         value = os.environ.get(keys.password_env, "")
         if not value:
             raise SetUpError(
-                f"{place}: database.password_env: the environment variable {keys.password_env} is "
-                "not set",
+                f"{at}.password_env: the environment variable {keys.password_env} is not set",
                 code="credential.missing",
                 hint="Set the variable where usergrowth runs.",
             )
@@ -85,7 +102,7 @@ def read_password(keys: DatabaseKeys, folder: Path, place: str) -> str | None:
     if keys.password_file is None:
         return None
     path = folder / Path(keys.password_file).expanduser()
-    at = f"{place}: database.password_file"
+    at = f"{at}.password_file"
     try:
         if path.stat().st_mode & 0o077:
             raise SetUpError(

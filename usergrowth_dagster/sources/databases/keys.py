@@ -41,7 +41,7 @@ def dialect_of(url: str) -> Dialect:
     return _DIALECTS[urlsplit(url).scheme.lower()]
 
 
-def _checked_url(value: Any) -> Any:
+def checked_url(value: Any) -> Any:
     """The URL of a database without a password.
 
     The errors do not repeat the value, since it may hold the password.
@@ -72,7 +72,7 @@ class DatabaseKeys(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: Annotated[str, BeforeValidator(_checked_url)] = Field(
+    url: Annotated[str, BeforeValidator(checked_url)] = Field(
         description="postgresql://, mysql:// or mariadb://, with user, host and database, without "
         "a password"
     )

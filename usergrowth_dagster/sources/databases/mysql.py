@@ -49,7 +49,7 @@ class MySqlSession:
 
         parts = urlsplit(url)
         self.odd_times: Counter[str] = Counter()
-        self._connection: Any = _asked(
+        self._connection: Any = asked(
             lambda: pymysql.connect(
                 host=parts.hostname or "localhost",
                 port=parts.port or 3306,
@@ -61,7 +61,7 @@ class MySqlSession:
                 conv=encoders,  # and no decoders: every value stays the text that the server wrote
                 connect_timeout=CONNECT_SECONDS,
                 read_timeout=READ_SECONDS,
-                **_options(parts.query),
+                **driver_options(parts.query),
             )
         )
         try:
@@ -85,7 +85,7 @@ class MySqlSession:
 
         cursor = self._run(f"select * from {relation} limit 0")
         try:
-            _asked(cursor.fetchall)
+            asked(cursor.fetchall)
             return pa.schema([pa.field(one.name, _type(one)) for one in _fields(cursor)])
         finally:
             self._leave(cursor)
@@ -98,7 +98,7 @@ class MySqlSession:
         try:
             kinds = [(one, _type(one)) for one in _fields(cursor)]
             schema = pa.schema([pa.field(one.name, kind) for one, kind in kinds])
-            while rows := _asked(lambda: cursor.fetchmany(BATCH_ROWS)):
+            while rows := asked(lambda: cursor.fetchmany(BATCH_ROWS)):
                 columns = [
                     self._array(values, one, kind)
                     for values, (one, kind) in zip(zip(*rows, strict=True), kinds, strict=True)
@@ -136,7 +136,7 @@ class MySqlSession:
         """The rows of a small result; every value is text."""
         cursor = self._run(sql)
         try:
-            return [tuple(map(_text, row)) for row in _asked(cursor.fetchall)]
+            return [tuple(map(_text, row)) for row in asked(cursor.fetchall)]
         finally:
             self._leave(cursor)
 
@@ -178,7 +178,7 @@ class MySqlSession:
             return cursor
 
         try:
-            return _asked(run)
+            return asked(run)
         except DatabaseError:
             self._leave(cursor)
             raise
@@ -198,7 +198,7 @@ class MySqlSession:
             self._connection.close()
 
 
-def _options(query: str) -> dict[str, Any]:
+def driver_options(query: str) -> dict[str, Any]:
     """What the parameters of the URL mean to the driver."""
     options: dict[str, Any] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
@@ -272,7 +272,7 @@ def _is_zero_date(text: str) -> bool:
     return "00" in (month, day) or year == "0000"
 
 
-def _asked(work: Callable[[], Result]) -> Result:
+def asked(work: Callable[[], Result]) -> Result:
     """Do what asks the server; its errors become :class:`DatabaseError`."""
     import pymysql
 

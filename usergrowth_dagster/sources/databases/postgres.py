@@ -40,7 +40,7 @@ class PostgresSession:
     def __init__(self, url: str, password: str | None) -> None:
         from adbc_driver_postgresql import dbapi
 
-        self._connection: Any = _asked(lambda: dbapi.connect(_uri(url, password)))
+        self._connection: Any = asked(lambda: dbapi.connect(libpq_uri(url, password)))
         try:
             self._cursor: Any = self._connection.cursor()
             self._cursor.adbc_statement.set_options(
@@ -69,7 +69,7 @@ class PostgresSession:
 
         body, schema = self._columns(relation)
         reader = self._reader(f"select {', '.join(body)} from {relation} {rest}")
-        while (batch := _asked(lambda: next(reader, None))) is not None:
+        while (batch := asked(lambda: next(reader, None))) is not None:
             columns = [
                 _as(_storage(column), field.type)
                 for column, field in zip(batch.columns, schema, strict=True)
@@ -89,7 +89,7 @@ class PostgresSession:
         return body, pa.schema(fields)
 
     def _execute(self, sql: str) -> None:
-        _asked(lambda: self._cursor.execute(sql))
+        asked(lambda: self._cursor.execute(sql))
 
     def _reader(self, sql: str) -> Any:
         def run() -> Any:
@@ -97,7 +97,7 @@ class PostgresSession:
             return self._cursor.fetch_record_batch()
 
         try:
-            return _asked(run)
+            return asked(run)
         except DatabaseError:
             with suppress(Exception):  # a transaction that failed answers nothing more
                 self._connection.rollback()
@@ -105,7 +105,7 @@ class PostgresSession:
 
     def rows(self, sql: str) -> Sequence[tuple[Any, ...]]:
         """The rows of a small result."""
-        table = _asked(lambda: self._reader(sql).read_all())
+        table = asked(lambda: self._reader(sql).read_all())
         return [tuple(row.values()) for row in table.to_pylist()]
 
     def range_of_times(self, column: str) -> str:
@@ -151,7 +151,7 @@ class PostgresSession:
             self._connection.close()
 
 
-def _uri(url: str, password: str | None) -> str:
+def libpq_uri(url: str, password: str | None) -> str:
     """The URI for libpq, the one place that the password goes to."""
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
@@ -193,7 +193,7 @@ def _as(column: "pa.Array", kind: "pa.DataType") -> "pa.Array":
     return column if column.type == kind else column.cast(kind)
 
 
-def _asked(work: Callable[[], Result]) -> Result:
+def asked(work: Callable[[], Result]) -> Result:
     """Do what asks the server; its errors become :class:`DatabaseError`.
 
     The driver reports a connection that is lost within a COPY as an OSError.
