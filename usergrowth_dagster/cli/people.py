@@ -98,6 +98,8 @@ def _show_erased(report: "ForgetReport", page: Page) -> None:
         lines.append(("landed touches", report.touches, None, None))
     if report.sources:
         lines.append(("rows of sources", report.sources, None, None))
+    if report.exports:
+        lines.append(("rows of exported files", report.exports, None, None))
     if lines:
         page.table("", ("where", "rows", "days rewritten", "files removed"), lines)
 

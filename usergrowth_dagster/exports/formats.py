@@ -6,7 +6,7 @@ not quoted. Every text comes back byte for byte.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -74,6 +74,18 @@ class Form:
         guarded = map(_guarded, batches) if self.for_spreadsheets else batches
         return _write_csv(target, schema, guarded)
 
+    def read(self, handle: IO[bytes], kinds: Mapping[str, str]) -> "Iterator[pa.RecordBatch]":
+        """The rows of a written file; at least one batch, which may be empty.
+
+        Args:
+            handle: the file.
+            kinds: DuckDB type by column.
+        """
+        if self.format == "parquet":
+            yield from _parquet_batches(handle)
+        else:
+            yield from csv_batches(handle, kinds)
+
     def count(self, handle: IO[bytes]) -> int:
         """The rows of a written file, read from it."""
         return _count_parquet(handle) if self.format == "parquet" else _count_csv(handle)
@@ -129,22 +141,58 @@ def _count_csv(handle: IO[bytes]) -> int:
     return sum(batch.num_rows for batch in csv_batches(handle))
 
 
-def csv_batches(handle: IO[bytes]) -> "Iterator[pa.RecordBatch]":
-    """The rows of a written CSV file; every value is text, a missing one is null."""
+def _parquet_batches(handle: IO[bytes]) -> "Iterator[pa.RecordBatch]":
+    from pyarrow import parquet
+
+    file, rows = parquet.ParquetFile(handle), 0
+    for batch in file.iter_batches():
+        rows += batch.num_rows
+        yield batch
+    if not rows:
+        yield _no_rows(file.schema_arrow)
+
+
+def csv_batches(
+    handle: IO[bytes], kinds: Mapping[str, str] | None = None
+) -> "Iterator[pa.RecordBatch]":
+    """The rows of a written CSV file, at least one batch; a missing value is null.
+
+    Args:
+        handle: the file.
+        kinds: DuckDB type by column; default: every value is read as text.
+    """
     import pyarrow as pa
     from pyarrow import csv
 
-    header = csv.open_csv(
-        handle, parse_options=csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
-    ).schema.names
+    types = {
+        "VARCHAR": pa.string(),
+        "BIGINT": pa.int64(),
+        "INTEGER": pa.int32(),
+        "DOUBLE": pa.float64(),
+        "DATE": pa.date32(),
+    }
+    parsing = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
+    header = csv.open_csv(handle, parse_options=parsing).schema.names
     handle.seek(0)
-    yield from csv.open_csv(
+    reader = csv.open_csv(
         handle,
-        parse_options=csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+        parse_options=parsing,
         convert_options=csv.ConvertOptions(
-            column_types=dict.fromkeys(header, pa.string()),
+            column_types={name: types[(kinds or {}).get(name, "VARCHAR")] for name in header},
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
             null_values=[""],
         ),
     )
+    rows = 0
+    for batch in reader:
+        rows += batch.num_rows
+        yield batch
+    if not rows:
+        yield _no_rows(reader.schema)
+
+
+def _no_rows(schema: "pa.Schema") -> "pa.RecordBatch":
+    import pyarrow as pa
+
+    return pa.RecordBatch.from_pylist([], schema=schema)

@@ -1,10 +1,10 @@
 """Forget a person: everything the project stores of them goes, a tombstone of hashes stays.
 
 First the tombstone, so that nobody texts or lands the person from then on; then the control store,
-the tables with every file that ever held their rows, the outputs, the outbox. Each part can be
-done again, so a call that was killed is finished by the next one. Landing files belong to whoever
-delivers them and are left alone: their rows of forgotten persons are set aside when they land. Our
-own touches, and what sources have written or pulled, are written anew without the person.
+exported files, the tables with every file that ever held their rows, the outputs, the outbox. Each
+part can be done again, so a call that was killed is finished by the next one. Landing files belong
+to whoever delivers them and are left alone: their rows of forgotten persons are set aside when they
+land. Our own touches, and what sources have written or pulled, are written anew without the person.
 
 Models hold no user ids: an input example is a row of feature values.
 """
@@ -17,6 +17,7 @@ from usergrowth_dagster.audience.output import erase_from_output
 from usergrowth_dagster.control import audit
 from usergrowth_dagster.control.tasks import all_tasks
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.exports.forgetting import Exportee, erase_from_exports
 from usergrowth_dagster.intake.touches import erase_from_touches
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.people.forget import (
@@ -47,7 +48,8 @@ class ForgetReport:
 
     ``store`` is rows by table of the control store, ``outputs`` lines by task, ``outbox`` lines of
     the dry run, ``touches`` rows of our own landing files, ``sources`` rows that sources have
-    landed or pulled; ``failures`` says what a person has to do yet.
+    landed or pulled, ``exports`` rows of exported files; ``failures`` says what a person has to do
+    yet.
     """
 
     name: str
@@ -58,6 +60,7 @@ class ForgetReport:
     outbox: int = 0
     touches: int = 0
     sources: int = 0
+    exports: int = 0
     failures: list[str] = field(default_factory=list)
 
     @property
@@ -69,6 +72,7 @@ class ForgetReport:
             self.outbox,
             self.touches,
             self.sources,
+            self.exports,
         ]
         return any(counts) or any(t.rows or t.files for t in self.tables)
 
@@ -108,6 +112,7 @@ def forget(
     if not dry_run:
         bury(store, vault, person, actor)
     report.store = erase_in_store(store, vault, person, dry_run=dry_run)
+    _erase_from_exports(project, person, report, dry_run=dry_run)
     report.tables = _erase_tables(project, user_id, dry_run)
     for busy in (t for t in report.tables if t.busy):
         report.failures.append(
@@ -209,12 +214,24 @@ def _erase_from_sources(
     report.failures += erased.failures
 
 
+def _erase_from_exports(
+    project: Project, person: Person, report: ForgetReport, *, dry_run: bool
+) -> None:
+    """While the tables still know what went where."""
+    exportee = Exportee(person.user_id, frozenset(person.given), frozenset(person.found))
+    erased = erase_from_exports(project, exportee, report.name, dry_run=dry_run)
+    report.exports = erased.rows
+    report.store["export_error"] = erased.errors
+    report.failures += erased.failures
+
+
 def _record_forgetting(project: Project, report: ForgetReport, actor: str) -> None:
     """The audit log's last word: counts alone."""
     rows = sum(table.rows for table in report.tables)
     files = sum(table.files for table in report.tables)
     messages = report.store.get("message", 0)
-    lines = sum(report.outputs.values()) + report.outbox + report.touches + report.sources
+    lines = sum(report.outputs.values()) + report.outbox + report.touches
+    lines += report.sources + report.exports
     with project.store.write() as connection:
         audit.record(
             connection,

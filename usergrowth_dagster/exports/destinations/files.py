@@ -10,9 +10,10 @@ the same date removes it.
 
 import json
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -154,6 +155,72 @@ class FilesDestination:
             was_there = self._storage.exists(run.place)
             remove_version(self._storage, run.place)
             return was_there
+
+    def manifest(self, folder: str) -> Manifest | None:
+        """The manifest of a version; None when there is none."""
+        with sentences(self._place, self._storage):
+            return stored_manifest(self._storage, folder)
+
+    def folders_beside(self, folder: str) -> list[str]:
+        """The folders of all versions of a version's date."""
+        parent = posixpath.dirname(folder)
+        with sentences(self._place, self._storage):
+            return [posixpath.join(parent, name) for name in self._storage.folders(parent)]
+
+    def batches(self, folder: str, manifest: Manifest, name: str) -> "Iterator[pa.RecordBatch]":
+        """The rows of a written file, in the types that they were written with."""
+        form = Form("csv" if manifest.format == "csv" else "parquet")
+        kinds = {column.name: column.type for column in manifest.schema}
+        with (
+            sentences(self._place, self._storage),
+            self._storage.open(posixpath.join(folder, name)) as handle,
+        ):
+            yield from form.read(handle, kinds)
+
+    def copy_version(
+        self,
+        folder: str,
+        target: str,
+        manifest: Manifest,
+        form: Form,
+        kept: "Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]",
+    ) -> Manifest:
+        """Write a version again with some of its rows, its manifest last.
+
+        Args:
+            folder: the version.
+            target: the new folder.
+            manifest: of the version.
+            form: of the files.
+            kept: gives the rows that stay.
+
+        Returns:
+            The new manifest, whose ``erased`` counts the rows that did not stay.
+        """
+        with sentences(self._place, self._storage):
+            remove_version(self._storage, target)  # what a crash has left of the same work
+            files = []
+            for file in manifest.files:
+                batches = self.batches(folder, manifest, file.name)
+                first = next(batches)
+                rows = kept(chain([first], batches))
+                path = posixpath.join(target, file.name)
+                files.append(write_file(self._storage, path, form, first.schema, rows))
+            left = sum(file.rows for file in files)
+            copied = manifest.with_files(tuple(files), erased=manifest.rows - left)
+            check_version(self._storage, target, copied, left)
+            self._storage.write_bytes(posixpath.join(target, NAME), copied.content())
+            return copied
+
+    def replace_version(self, folder: str, target: str, manifest: Manifest) -> None:
+        """Let a version stand in the place of another, which is removed."""
+        latest = posixpath.join(self._export.name, LATEST)
+        with sentences(self._place, self._storage):
+            if self._storage.exists(latest):
+                named = json.loads(self._storage.read_bytes(latest))["folder"]
+                if posixpath.join(self._export.name, named) == folder:
+                    self._point_to(manifest, target)
+            remove_version(self._storage, folder)
 
     def _point_to(self, manifest: Manifest, folder: str) -> None:
         """Make ``latest.json`` name this version, unless it names one of a later date."""

@@ -226,7 +226,14 @@ def _clean(store: ControlStore) -> None:
             connection.exec_driver_sql("begin")  # what the pool rolls back
         return
     with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for table in (message, schema.suppression, reply, unread, schema.audit):
+        for table in (
+            message,
+            schema.suppression,
+            reply,
+            unread,
+            schema.audit,
+            schema.export_error,
+        ):
             connection.exec_driver_sql(f"vacuum {table.name}")
 
 
