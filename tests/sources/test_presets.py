@@ -343,6 +343,35 @@ def test_shopify(settings: Settings) -> None:
     ]
 
 
+@pytest.mark.parametrize("sample", ["shopify_orders.json", "shopify_orders.jsonl"])
+def test_shopify_of_the_admin_api(settings: Settings, sample: str) -> None:
+    """Guards against line items that are lost, doubled or of another order, and test orders."""
+    landing = land(settings, f"{{preset: shopify_json, from: {sample}}}", sample)
+    assert (landing.empty, landing.unreadable) == (1, 0)
+    assert (landing.duplicates, landing.without_day) == (2, 1)
+    assert "1 records have an empty list (each) and give no row" in landing.notes()
+    assert landed(settings, "behavior", FIRST) == [
+        (
+            "ada@example.com",
+            "buy",
+            "Cup",
+            "hh16:1 amount:10.0 quantity:1.0",
+            "currency:EUR coupon:WELCOME10",
+        ),
+        (
+            "ada@example.com",
+            "buy",
+            "TEA-01",
+            "hh16:1 amount:43.5 quantity:3.0",
+            "currency:EUR coupon:WELCOME10",
+        ),
+        ("zoe@example.com", "buy", "SPN-07", "hh19:1 quantity:2.0", "currency:EUR"),
+    ]
+    assert landed(settings, "behavior", SECOND) == [
+        ("bob@example.com", "buy", "SPN-07", "hh09:1 amount:8.0 quantity:1.0", "currency:EUR")
+    ]
+
+
 def test_personalize(settings: Settings) -> None:
     """Guards against one of the three files that does not fill its table."""
     landing = land(
@@ -484,6 +513,7 @@ RECOGNIZED = {
     "posthog.jsonl": ("posthog", "behavior"),
     "snowplow.tsv": ("snowplow", "behavior"),
     "shopify.csv": ("shopify", "behavior"),
+    "shopify_orders.jsonl": ("shopify_json", "behavior"),
     "personalize_interactions.csv": ("personalize", "behavior"),
     "personalize_users.csv": ("personalize", "user"),
     "personalize_items.csv": ("personalize", "item"),

@@ -128,6 +128,7 @@ def _metadata(landing: SourceLanding) -> dict[str, Any]:
         "rows_of_forgotten": landing.forgotten,
         "rows_without_day": landing.without_day,
         "records_unreadable": landing.unreadable,
+        "records_empty": landing.empty,
     }
     if landing.newest is not None:
         metadata["newest_day"] = landing.newest.isoformat()

@@ -188,6 +188,13 @@ class Source(_Keys):
     )
     format: Format | None = Field(None, description="csv, json or parquet; default: by the ending")
     read: ReadKeys = ReadKeys()
+    each: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], str] = Field(
+        {},
+        description="expression of a list of the record, by the name that other expressions have "
+        "for an element: every element gives a row. Of several lists each sees the elements "
+        "before it",
+        exclude_if=_is_empty,
+    )
     day: DayKeys
     columns: Expressions = Field(description="expression of each column of the landing table")
     num: Expressions = Field({}, description="expressions of numbers, by the key in kvs_num")
@@ -274,6 +281,8 @@ class Source(_Keys):
             raise _rule("from", "required, but missing; a table stands under database instead")
         if self.from_ and self.database is not None:
             raise ValueError("give from or database, one of them")
+        if self.each and self.database is not None:
+            raise _rule("each", "is of files and tables of a lake; unnest the list in a query")
         of_files = self.read.model_copy(update={"texts": (), "nested": ()})
         if not self.patterns and (self.format or of_files != ReadKeys()):
             what = "a table" if self.database is None else "a database"

@@ -18,7 +18,7 @@ from itertools import groupby
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from usergrowth_dagster.data.forgotten import Forgotten, is_forgotten_sql
 from usergrowth_dagster.data.storage import Storage, StoredFile
@@ -33,6 +33,7 @@ from usergrowth_dagster.sources.databases.pull import (
     sample_table,
 )
 from usergrowth_dagster.sources.definition import FILE_NAME, Source
+from usergrowth_dagster.sources.elements import EMPTY, Elements, elements_of
 from usergrowth_dagster.sources.files import (
     FILE_COLUMN,
     as_expected,
@@ -91,7 +92,8 @@ class SourceState:
     Attributes:
         definition: hash of the definition that the rest belongs to.
         files: by URI, the tag of the file and, by day, its rows and their hash; "" for rows without
-            a day; and the number of its records that cannot be read. Files that are gone stay.
+            a day; and the numbers of its records that cannot be read, and whose list is empty.
+            Files that are gone stay.
         landed: by day, the hash of what its landing file was made from, its rows, and, since
             late rows are counted, the rows that it was made from.
         reading: of a database, the reading from its first row on that all this belongs to.
@@ -110,9 +112,9 @@ class SourceState:
                 rows[day] += count
         return rows
 
-    def unreadable(self) -> int:
-        """Records of all files that cannot be read."""
-        return sum(file.get("unreadable", 0) for file in self.files.values())
+    def records(self, fault: Literal["unreadable", "empty"]) -> int:
+        """Records of all files that cannot be read, or whose list is empty."""
+        return sum(file.get(fault, 0) for file in self.files.values())
 
     def made_from(self) -> dict[str, str]:
         """By day, the hash of what it would be made from now: the definition and the rows."""
@@ -170,6 +172,7 @@ class SourceLanding:
         version: of a table of a lake, the version that was read; "" for others.
         late: days that changed and stay as they are (late_days), with the rows that they gained.
         forgotten: rows of the days written now left out, as those of forgotten persons.
+        empty: records of all files whose list is empty; they give no row.
     """
 
     source: str
@@ -192,6 +195,7 @@ class SourceLanding:
     late: Mapping[date, int] = field(default_factory=dict)
     unreadable: int = 0
     forgotten: int = 0
+    empty: int = 0
 
     def notes(self) -> list[str]:
         """What did not land, and why, a sentence each."""
@@ -201,6 +205,8 @@ class SourceLanding:
                 f"{self.unreadable:,} records are no JSON objects with a column that is read, and "
                 "do not land"
             )
+        if self.empty:
+            notes.append(f"{self.empty:,} records have an empty list (each) and give no row")
         if self.without_day:
             notes.append(f"{self.without_day:,} rows have no day and do not land")
         if self.forgotten:
@@ -243,6 +249,7 @@ class OpenSource:
         readable: by the path that the engine reads, the file's URI.
         columns: DuckDB type of each column of its files.
         sql: how its rows become landing rows.
+        elements: its lists, of which every element is a row.
         pull: what was read from its database; None for others, and for a sample.
         table: the snapshot of the table of a lake that it reads; None for others.
     """
@@ -254,6 +261,7 @@ class OpenSource:
     readable: Mapping[str, str]
     columns: Mapping[str, str]
     sql: RowSql
+    elements: Elements
     pull: Pull | None = None
     table: Snapshot | None = None
 
@@ -267,7 +275,10 @@ class OpenSource:
         return self.relation(None if self.table is None else [f.uri for f in self.files[:1]])
 
     def relation(self, uris: Iterable[str] | None = None) -> str:
-        """The rows of all files, or of some."""
+        """The rows of all files, or of some; a row for each element of a list."""
+        return self.elements.rows(self._records(uris))
+
+    def _records(self, uris: Iterable[str] | None) -> str:
         if self.table is not None:
             return _table_rows(self.engine, self.source, self.table, uris)
         wanted = None if uris is None else set(uris)
@@ -316,8 +327,13 @@ def open_source(
             if pull is not None:  # columns that the table had once are there no more
                 expected = {*source.read.texts, *source.read.nested}
                 columns = {n: k for n, k in columns.items() if n in {*pull.columns, *expected}}
-            sql = row_sql(engine, source, columns, settings.zone)
-            yield OpenSource(source, engine, kind, files, readable, columns, sql, pull, table)
+            elements = elements_of(engine, source, columns)
+            sql = row_sql(engine, source, elements.columns, settings.zone)
+            yield OpenSource(
+                *(source, engine, kind, files, readable, elements.columns, sql, elements),
+                pull,
+                table,
+            )
 
 
 @contextmanager
@@ -498,7 +514,8 @@ class _Landing:
             pull=self.opened.pull,
             version=self.opened.table.version if self.opened.table else "",
             late=late,
-            unreadable=self.state.unreadable(),
+            unreadable=self.state.records("unreadable"),
+            empty=self.state.records("empty"),
         )
 
     def _late(self, stale: Mapping[date, str], rows: Mapping[str, int]) -> dict[date, int]:
@@ -604,18 +621,21 @@ class _Landing:
         return self.state.forget_renamed(gone, new)
 
     def _counts_of(self, uris: Collection[str]) -> dict[str, dict[str, Any]]:
-        """By file, its rows and their hash by day, and how many records cannot be read."""
+        """By file, its rows and their hash by day, and how many records give none."""
         sql = self.opened.sql
         unreadable = unreadable_sql(self.source, self.opened.kind)
+        empty = EMPTY if self.source.each else "false"
+        fault = f"case when {unreadable} then 'unreadable' when {empty} then 'empty' end"
         counted: dict[str, dict[str, Any]] = {uri: {"days": {}} for uri in uris}
-        for path, is_unreadable, day, rows, of_rows in self._rows(
-            f"select {identifier(FILE_COLUMN)}, {unreadable}, {sql.day}, count(*), "
-            f"cast(sum(cast(hash({', '.join(sql.content)}) as hugeint)) as varchar) "
-            f"from {self.opened.relation(uris)} where ({sql.where}) or ({unreadable}) group by all"
+        for path, name, day, rows, of_rows in self._rows(
+            f"select {identifier(FILE_COLUMN)}, {fault} as fault, {sql.day}, count(*), "
+            f"cast(sum(cast(hash({', '.join(sql.content)}) as hugeint)) as varchar) from "
+            f"{self.opened.relation(uris)} where ({sql.where}) or ({unreadable}) or {empty} "
+            "group by all"
         ):
             own = counted[self.opened.readable[path]]
-            if is_unreadable:
-                own["unreadable"] = own.get("unreadable", 0) + rows
+            if name is not None:
+                own[name] = own.get(name, 0) + rows
             else:
                 own["days"][day.isoformat() if day else ""] = [rows, of_rows]  # as JSON has it
         for uri, counts in counted.items():

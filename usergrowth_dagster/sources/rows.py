@@ -9,6 +9,7 @@ from usergrowth_dagster.data.contracts import Column
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.sources.definition import KVS, Source
+from usergrowth_dagster.sources.elements import EMPTY
 from usergrowth_dagster.sources.experiments import experiment_sql
 from usergrowth_dagster.sources.expressions import Expressions
 from usergrowth_dagster.sources.files import FILE_COLUMN, INEXACT
@@ -84,6 +85,7 @@ def row_sql(engine: Engine, source: Source, columns: Mapping[str, str], zone: Zo
     engine.run(f"set timezone = {literal(source.day.zone or str(zone))}")
     day, hour = _day(expressions, source, str(zone))
     where = [expressions.sql(source.where, f"{place} where")] if source.where else []
+    where += [f"not {EMPTY}"] if source.each else []
     numbers = {
         key: expressions.sql(text, f"{place} num.{key}", number=True)
         for key, text in source.num.items()
