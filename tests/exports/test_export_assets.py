@@ -3,14 +3,17 @@
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 import pytest
 from support.export_desk import DAY, ExportDesk, Person, phone
 
 from usergrowth_dagster.defs.build import build_definitions
+from usergrowth_dagster.defs.jobs import range_tags
 from usergrowth_dagster.errors import UserError
 
 PHONES = "audience: all\ncolumns: {who: user_id, number: phone}\ncontains_addresses: true"
@@ -36,8 +39,8 @@ def test_the_graph_shows_what_goes_out(desk: ExportDesk) -> None:
     columns = getattr(schema, "schema", schema).columns
     assert [(one.name, one.type) for one in columns] == [("who", "VARCHAR"), ("number", "VARCHAR")]
     repository = definitions.get_repository_def()
-    (schedule,) = [one for one in repository.schedule_defs if one.name == "export"]
-    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+    (sensor,) = [one for one in repository.sensor_defs if one.name == "export_after_decide"]
+    assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
     desk.export("scores: {question: churn}\nto: {files: out}")
     graph = build_definitions(str(desk.home)).resolve_asset_graph()
     assert graph.get(dg.AssetKey("export_people")).parent_keys == {dg.AssetKey("scores")}
@@ -116,3 +119,35 @@ def test_the_code_location_stays_light(desk: ExportDesk) -> None:
         [sys.executable, "-c", code, str(desk.home)], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("tags", "asked"),
+    [
+        ({"dagster/partition": "2024-03-04"}, True),
+        (range_tags(DAY, DAY), True),
+        ({"dagster/partition": "2024-03-03"}, False),
+        (range_tags(DAY - timedelta(days=1), DAY), False),
+        ({}, False),
+    ],
+)
+def test_only_todays_decisions_go_out_by_themselves(
+    desk: ExportDesk, tags: dict[str, str], asked: bool
+) -> None:
+    """Guards against a backfill that hands old audiences to other tools."""
+    desk.export("audience: all\nto: {files: out}")
+    repository = build_definitions(str(desk.home)).get_repository_def()
+    sensor = repository.get_sensor_def("export_after_decide")
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = dg.DagsterRun("decide", run_id=str(uuid4()), tags=tags)
+        context = dg.build_run_status_sensor_context(
+            sensor_name="export_after_decide",
+            dagster_instance=instance,
+            dagster_run=run,
+            dagster_event=dg.DagsterEvent("PIPELINE_SUCCESS", "decide"),
+        )
+        answer = sensor(context)
+    if asked:
+        assert answer.partition_key == "2024-03-04" and answer.job_name == "export"
+    else:
+        assert isinstance(answer, dg.SkipReason)

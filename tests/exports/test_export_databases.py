@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -77,6 +78,25 @@ def test_replace_deletes_who_has_left(desk: ExportDesk, target: Server) -> None:
     assert desk.run(export).state == "unchanged"
     target.run("insert into audience (user_id, usergrowth_export) values ('stray', 'people')")
     assert desk.run(export).state == "sent" and users(target) == ["of somebody else"]
+
+
+def test_older_rows_do_not_take_the_place_of_newer(desk: ExportDesk, target: Server) -> None:
+    """Guards against a backfill that puts the audience of last week into another tool."""
+    desk.decide(["u1"], "care-old", DAY - timedelta(days=1))
+    desk.decide(["u2"], "care-new")
+    export = desk.export(keys(target, mode="replace"))
+    desk.run(export)
+    with pytest.raises(
+        UserError, match=f"has the rows of {DAY}, and those of 2024-03-03 would"
+    ) as refused:
+        desk.run(export, DAY - timedelta(days=1))
+    assert refused.value.code == "export.refused" and users(target) == ["u2"]
+    assert desk.run(export, DAY - timedelta(days=1), again=True).sent == 1
+    assert users(target) == ["u1"]
+    target.run("drop table audience")
+    both = desk.export(keys(target, columns="[user_id, ds]", key="[user_id, ds]"))
+    desk.run(both)
+    assert desk.run(both, DAY - timedelta(days=1)).sent == 1 and users(target) == ["u1", "u2"]
 
 
 def test_ids_survive_byte_for_byte(desk: ExportDesk, target: Server) -> None:

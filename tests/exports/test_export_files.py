@@ -269,6 +269,8 @@ def test_tasks_of_a_date(desk: ExportDesk) -> None:
     with pytest.raises(UserError, match=f"not decided on {DAY}: care-3") as refused:
         desk.run(desk.export("audience: {task: care-3}\nto: {files: out}"))
     assert refused.value.code == "task.undecided"
+    other_day = desk.run(desk.export("audience: {task: other}\nto: {files: out}"), date(2024, 1, 5))
+    assert other_day.state == "nothing"
     assert desk.run(desk.export(FILES), date(2024, 1, 5)).state == "nothing"
 
 

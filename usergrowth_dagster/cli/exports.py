@@ -79,7 +79,10 @@ def run(
     day: Day = "",
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Send rows that the destination holds already.")
+        bool,
+        typer.Option(
+            "--again", help="Send rows that the destination holds already, or older ones."
+        ),
     ] = False,
     as_json: Json = False,
     home: Home = None,

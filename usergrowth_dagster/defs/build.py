@@ -7,9 +7,9 @@ import dagster as dg
 from usergrowth_dagster.defs.dispatching import dispatch_job, dispatch_schedule, stall_sensor
 from usergrowth_dagster.defs.effect_assets import effects_asset
 from usergrowth_dagster.defs.export_assets import (
+    export_after_decide,
     export_assets,
     export_job,
-    export_schedule,
     exports_of_home,
 )
 from usergrowth_dagster.defs.jobs import build_jobs
@@ -65,12 +65,12 @@ def build_definitions(home: str = "") -> dg.Definitions:
             weekly_schedule(settings, home),
             dispatch_schedule(settings, home),
             measure_schedule(settings, home),
-            *(export_schedule(settings, home) for _ in going_out),
         ],
         sensors=[
             upload_sensor(jobs["decide"]),
             *(source_sensor(job, sources) for job in landing),
             decide_after_ingest(jobs["ingest"], jobs["decide"]),
+            *(export_after_decide(jobs["decide"], job, home) for job in going_out),
             failure_sensor(home),
             stall_sensor(home),
         ],

@@ -29,6 +29,7 @@ from usergrowth_dagster.exports.runs import (
     end_run,
     get_run,
     last_run,
+    runs_of,
 )
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.warehouse.engine import open_engine
@@ -140,12 +141,40 @@ def run_export(
                 return _exported(export, rows, last, "unchanged")
             if last.state == "running" and (brought := destination.finished(last)):
                 return _exported(export, rows, _record(project, last, brought), "sent")
+        if not again:
+            _refuse_older(project, export, day)
         destination.check(rows)
         goes_on = destination.resumes and not again
         run = _begin(project, export, day, rows, destination, last, goes_on, actor, task_id or "")
         before = last if last is not None and last.state in ("running", "failed") else None
         delivery = Delivery(project, export, day, rows, run, before)
         return _exported(export, rows, _deliver(delivery, destination), "sent")
+
+
+def _refuse_older(project: Project, export: Export, day: date) -> None:
+    """Refuse rows that would take the place of those of a later date.
+
+    Raises:
+        UserError: the table has them, and its key does not tell dates apart.
+    """
+    target = export.to.database
+    if target is None or "ds" in {export.by_name[name] for name in target.key}:
+        return
+    fingerprint = destination_fingerprint(export)
+    newest = max(
+        (
+            run.execution_date
+            for run in runs_of(project.store, export.name)
+            if run.state == "done" and run.destination == fingerprint
+        ),
+        default=day,
+    )
+    if newest > day:
+        raise UserError(
+            f"export {export.name}: {target.shown} has the rows of {newest}, and those of {day} "
+            "would take their place; add ds to key, or give --again",
+            code="export.refused",
+        )
 
 
 def _is_same(export: Export, rows: ExportRows, run: ExportRun) -> bool:
@@ -219,7 +248,7 @@ def _nothing(export: Export, day: date, rows: ExportRows, destination: Destinati
         sentence = f"export {export.name}: not {missing} on {day}: {', '.join(rows.waiting)}"
     else:
         sentence = f"export {export.name}: no task of its own on {day}"
-    if kind is not None and kind.task is not None:
+    if kind is not None and kind.task is not None and rows.waiting:
         raise UserError(sentence, code="task.undecided")
     return Exported(
         export=export.name,
