@@ -13,8 +13,11 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 from chain_world import cli, errors, rows, succeeded
+
+from usergrowth_dagster.defs.build import build_definitions
 
 PEOPLE, NEW_PEOPLE = 9_000, 2_000
 WAVES = ("2016-06-01", "2016-06-03")
@@ -341,3 +344,73 @@ def test_people_who_were_not_drawn(tables: Path, people: list[dict[str, Any]]) -
     (line,) = errors(done)
     assert "attribute_num[plan] foretells the arm of unseen people" in line
     assert "were not assigned by the chances that are recorded" in line
+
+
+def test_the_asset_shows_what_the_command_does(
+    tables: Path, people: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The UI shows other counts than the command, or no check fails where the arms are off."""
+    monkeypatch.setenv("USERGROWTH_HOME", str(tables))
+    definitions = build_definitions(str(tables))
+    name = dg.AssetKey("experiment_spring")
+    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=dg.DagsterInstance.ephemeral(), asset_selection=[name]
+    )
+    (made,) = result.get_asset_materialization_events()
+    metadata = made.step_materialization_data.materialization.metadata
+    assert metadata["dagster/row_count"].value == len(people)
+    assert str(metadata["sentence"].value).startswith("The text works")
+    checks = {one.check_name: one.passed for one in result.get_asset_check_evaluations()}
+    assert checks == {"arms_were_alike_before": True, "sample_ratio": True}
+
+
+HILLSTROM = Path(__file__).parents[3] / "shared" / "data" / "hillstrom" / "hillstrom.csv"
+
+
+@pytest.mark.skipif(not HILLSTROM.exists(), reason="the Hillstrom table is not there")
+def test_a_public_test_of_two_treatments(tmp_path: Path) -> None:
+    """Other counts than those that are known of the public test, or two treatments as one."""
+    with HILLSTROM.open(encoding="utf-8") as file:
+        known = [{"id": str(n), **row} for n, row in enumerate(csv.DictReader(file))]
+    with (tmp_path / "mails.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(known[0]))
+        writer.writeheader()
+        writer.writerows(known)
+    home = tmp_path / "home"
+    succeeded(cli(tmp_path, "init", "--home", str(home), "--start-date", "2008-03-01"))
+    with (home / "usergrowth.toml").open("a", encoding="utf-8") as file:
+        file.write("today = 2008-04-20\n")
+    (home / "sources.yml").write_text(
+        """
+sources:
+  - name: customers
+    fills: user
+    from: ../mails.csv
+    day: {snapshot: 2008-03-19}
+    columns: {user_id: id}
+    num: {recency: recency, history: history, mens: mens, womens: womens, newbie: newbie}
+    str: {zip: zip_code, channel: channel}
+  - name: mails
+    fills: experiment
+    from: ../mails.csv
+    day: {snapshot: 2008-03-20}
+    columns: {user_id: id, arm: segment, share: 2 / 3, channel: "'email'"}
+    control: No E-Mail
+    effect: {return_days: 14, return_behaviors: visit}
+  - name: visits
+    fills: behavior
+    from: ../mails.csv
+    day: {snapshot: 2008-03-21}
+    columns: {user_id: id, behavior: "'visit'"}
+    where: visit = 1
+""",
+        encoding="utf-8",
+    )
+    succeeded(cli(home, "sources", "land"))
+    succeeded(cli(home, "backfill", "--from", "2008-03-19", "--to", "2008-03-21", "--only-ingest"))
+    report = json.loads(succeeded(cli(home, "experiment", "report", "mails", "--json")))
+    rates = {arm["name"]: (arm["users"], round(arm["rate"], 5)) for arm in report["arms"]}
+    assert rates["control"] == (21_306, 0.10617)
+    assert rates["Mens_E-Mail"] == (21_307, 0.18276)
+    assert rates["Womens_E-Mail"] == (21_387, 0.15140)
+    assert report["sample_ratio"]["passed"] and report["balance"]["balanced"]

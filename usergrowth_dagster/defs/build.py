@@ -6,6 +6,7 @@ import dagster as dg
 
 from usergrowth_dagster.defs.dispatching import dispatch_job, dispatch_schedule, stall_sensor
 from usergrowth_dagster.defs.effect_assets import effects_asset
+from usergrowth_dagster.defs.experiment_assets import experiment_assets
 from usergrowth_dagster.defs.export_assets import (
     export_after_decide,
     export_assets,
@@ -57,6 +58,7 @@ def build_definitions(home: str = "") -> dg.Definitions:
             *task_assets(partitions),
             *messaging_assets(partitions),
             effects_asset(partitions, settings),
+            *experiment_assets(sources),
             *export_assets(partitions, settings.home),
         ],
         jobs=[*jobs.values(), *landing, *going_out, dispatch_job()],

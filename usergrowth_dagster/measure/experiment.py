@@ -207,9 +207,12 @@ def _first_rows(
         "outcome": f"case when {treated} then 'selected' else '{HOLDOUT}' end",
         "propensity": "kvs_num['propensity']",
         "variant": "kvs_str['variant']",
+        # which treatment a treated person got has no chance on record: its share stands for it
+        "variant_propensity": f"cast(count(*) over (partition by {treated}, kvs_str['variant']) "
+        f"as double) / count(*) over (partition by {treated})",
         "cost": "coalesce(kvs_num['cost'], 0)",
     }
-    empty = ("holdout", "stratum", "variant_propensity", "score", UPLIFT)
+    empty = ("holdout", "stratum", "score", UPLIFT)
     values |= {name: f"cast(null as {OUTCOME_COLUMNS[name][0]})" for name in empty}
     listed = ", ".join(f"{sql} as {identifier(name)}" for name, sql in values.items())
     people = bind_query(
