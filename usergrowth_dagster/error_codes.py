@@ -28,6 +28,7 @@ ErrorCode = Literal[
     "export.refused",
     "export.unknown",
     "export.unreachable",
+    "file.exists",
     "file.unreadable",
     "gateway.unknown",
     "home.exists",
@@ -71,9 +72,11 @@ ErrorCode = Literal[
     "source.unknown",
     "source.unreachable",
     "source.unreadable",
+    "sql.invalid",
     "sql_model.invalid",
     "store.busy",
     "suppression.bad_file",
+    "table.no_version",
     "table.refused",
     "task.conflict",
     "task.invalid_name",
@@ -175,6 +178,10 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "export.unreachable": CodeText(
         "The destination of an export cannot be reached, or does not let its user in.",
         "Correct `to` in exports.yml, the credential or the server, and run the export again.",
+    ),
+    "file.exists": CodeText(
+        "A file is to be written where another one is already.",
+        "Give another name, or move the file away.",
     ),
     "file.unreadable": CodeText(
         "A campaign or settings file is missing, too large, or not valid in UTF-8.",
@@ -349,6 +356,11 @@ CODES: Mapping[ErrorCode, CodeText] = {
         "Correct `read` or `database` in sources.yml, or the file at the place that the message "
         "names.",
     ),
+    "sql.invalid": CodeText(
+        "A statement of `usergrowth sql` cannot be read, is no query, or fails.",
+        "Correct the statement at the place that the message names; `.tables` and `.schema` list "
+        "names.",
+    ),
     "sql_model.invalid": CodeText(
         "A SQL model, the yml beside it, or a macro breaks its format.",
         "Correct the file and the key that the error names; sql/model.schema.json is the format.",
@@ -360,6 +372,10 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "suppression.bad_file": CodeText(
         "A suppression list cannot be imported or written.",
         "Correct the lines that the message names, or leave them out with `--skip-bad`.",
+    ),
+    "table.no_version": CodeText(
+        "A table has no such version, was not there at that time, or its files were removed.",
+        "List the tables with `.tables` in `usergrowth sql`, and choose another version.",
     ),
     "table.refused": CodeText(
         "A table fails a check, so its new rows are not published.",

@@ -29,7 +29,7 @@ from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.sources.definition import FILE_NAME, Source, parse_sources
 from usergrowth_dagster.sources.files import run_reading
 from usergrowth_dagster.sources.land import open_source
-from usergrowth_dagster.sources.suggest import Suggestion, suggest_source
+from usergrowth_dagster.sources.suggest import SAMPLE_ROWS
 from usergrowth_dagster.views.sources import land_sources
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
@@ -38,6 +38,7 @@ NAME = "first"
 
 _MOST_TRAINING_DAYS = 365
 _SHOWN_KINDS = 20
+_ALL_ROWS = 2**62
 
 Say = Callable[[str], None]
 
@@ -82,20 +83,6 @@ class FirstAudience:
     output: Path
 
 
-def propose(timezone: str, log: str) -> Suggestion:
-    """Look at a log: which column is what, and why.
-
-    Args:
-        timezone: the business time zone.
-        log: file or pattern; a relative one starts from where the command is given.
-
-    Raises:
-        UserError: the log cannot be read or understood, or there is no such time zone.
-    """
-    path = log if "://" in log else str(Path(log).expanduser().absolute())
-    return suggest_source(load_settings(timezone=timezone), path, Path.cwd())
-
-
 def corrected(text: str, changes: Sequence[str]) -> str:
     """A sources.yml with some keys of its source set anew, as ``columns.user_id=customer``.
 
@@ -138,7 +125,8 @@ def kinds_of(timezone: str, text: str) -> list[tuple[str, int]]:
         UserError: the source cannot be read.
     """
     (source,) = parse_sources(text, FILE_NAME)
-    with open_source(load_settings(timezone=timezone), source, Path.cwd()) as opened:
+    settings = load_settings(timezone=timezone)
+    with open_source(settings, source, Path.cwd(), sample_rows=SAMPLE_ROWS) as opened:
         select = opened.sql.select(opened.sample(), "true")
         counted = (
             f"select behavior, count(*) from ({select}) as landed group by behavior "
@@ -209,11 +197,11 @@ def with_activity(text: str, kinds: Sequence[str]) -> str:
 
 
 def _span(timezone: str, text: str) -> tuple[date, date]:
-    """The first and the last day of a source that are over."""
+    """The first and the last day of a source that are over; a database is read to its end."""
     settings = load_settings(timezone=timezone)
     (source,) = parse_sources(text, FILE_NAME)
     _refuse_other_tables(source)
-    with open_source(settings, source, Path.cwd()) as opened:
+    with open_source(settings, source, Path.cwd(), sample_rows=_ALL_ROWS) as opened:
         select = opened.sql.select(opened.relation(None), "true")
         sql = (
             f"select min(ds), max(ds) from ({select}) as landed "

@@ -1,5 +1,6 @@
-"""The small world for this folder's tests."""
+"""The small world for this folder's tests, and a database that a log is in."""
 
 from chain_world import here, world
+from support.database_desk import postgres_source
 
-__all__ = ["here", "world"]
+__all__ = ["here", "postgres_source", "world"]

@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from chain_world import environment, errors, succeeded
+from support.source_databases import PASSWORD, Server
 
 from usergrowth_dagster.quickstart import corrected, with_activity
 from usergrowth_dagster.sources.definition import parse_sources
@@ -54,12 +55,12 @@ def write_sessions(path: Path) -> None:
 
 
 def quickstart(
-    home: Path, *arguments: str, answers: str = ""
+    home: Path, *arguments: str, answers: str = "", **extra: str
 ) -> "subprocess.CompletedProcess[str]":
     """Run the command, with what a person types."""
     return subprocess.run(
         [sys.executable, "-m", "usergrowth_dagster", "quickstart", "--home", str(home), *arguments],
-        env=environment(home),
+        env=environment(home, **extra),
         cwd=home.parent,
         input=answers,
         capture_output=True,
@@ -108,6 +109,30 @@ def test_invoices_by_flags_then_sent(tmp_path: Path) -> None:
     assert f"accepted {len(chosen)}" in sent
     again = quickstart(home, "--log", "invoices.csv", "--yes")
     assert "is there already" in errors(again)[0]
+
+
+@pytest.mark.postgres
+def test_a_table_by_questions(tmp_path: Path, postgres_source: Server) -> None:
+    """A first hour that ends at a database, reads a part of it, or writes its password down."""
+    postgres_source.new_database()
+    postgres_source.run("create table visits (id serial primary key, member text, at timestamptz)")
+    rows = ", ".join(f"('m{who}', '{at.isoformat()}')" for at, who in VISITS)
+    postgres_source.run(f"insert into visits (member, at) values {rows}")
+    home, url = tmp_path / "home", postgres_source.url()
+    typed = [url, "visits", "VISITS_PASSWORD", "UTC", "", "all", "none"]
+    refused = quickstart(home, answers="\n".join(typed) + "\n")
+    assert "the environment variable VISITS_PASSWORD is not set" in "\n".join(errors(refused))
+    assert not home.exists()
+    done = quickstart(home, answers="\n".join(typed) + "\n", VISITS_PASSWORD=PASSWORD)
+    assert "Nothing has been sent" in succeeded(done)
+    assert PASSWORD not in done.stdout + done.stderr
+    text = (home / "sources.yml").read_text(encoding="utf-8")
+    (source,) = parse_sources(text, "sources.yml")
+    assert source.database is not None and source.database.table == "visits"
+    assert source.database.password_env == "VISITS_PASSWORD" and PASSWORD not in text
+    landed = duckdb.sql(f"from read_parquet('{home}/landing/behavior/*/*.parquet')").fetchall()
+    assert len(landed) == len(VISITS)
+    assert (home / "landing" / "population_output" / "first" / "output.csv").exists()
 
 
 def test_sessions_by_questions(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,6 +76,46 @@ def test_from_a_url_to_landed_days(shop: DatabaseDesk) -> None:
     ]
     again = run(shop, "sources", "land", "orders", "--reread")
     assert again["databases"][0]["rows_read"] == 9 and again["sources"][0]["days_landed"] == 0
+
+
+def test_a_home_from_a_url(
+    desk: DatabaseDesk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Guards against init that takes files alone, or a home that is made for a table it refuses."""
+    make_orders(desk.server)
+    for number in range(1, 10):
+        order(desk.server, number, f"00{number % 4}", f"2024-03-0{number % 3 + 1} 08:00:00")
+    monkeypatch.delenv("USERGROWTH_HOME", raising=False)
+    (tmp_path / "secret").write_text(PASSWORD)
+    (tmp_path / "secret").chmod(0o600)
+    home, url = tmp_path / "made", desk.server.url()
+    words = ["init", "--timezone", "UTC", "--home", str(home), "--from"]
+
+    def refused(*more: str) -> str:
+        with pytest.raises(UserError) as error:
+            CliRunner().invoke(app, [*words, *more], catch_exceptions=False)
+        assert PASSWORD not in str(error.value) and not home.exists()
+        return str(error.value)
+
+    assert "--table" in refused(url)
+    assert "a password never stands here" in refused(with_password(url), "--table", "orders")
+    env = ["--password-env", "SHOP_PASSWORD"]
+    assert "did you mean 'orders'?" in refused(url, "--table", "oders", *env)
+    assert "--table is of a database" in refused("log.csv", "--table", "orders")
+    monkeypatch.chdir(tmp_path)
+    options = ["--table", "orders", "--password-file", "secret"]
+    made = CliRunner().invoke(app, [*words, url, *options], catch_exceptions=False)
+    assert made.exit_code == 0 and PASSWORD not in made.output
+    assert "backfill --from 2024-03-01 --to 2024-03-03" in made.output
+    text = (home / "sources.yml").read_text()
+    (source,) = parse_sources(text, "sources.yml")
+    assert source.database is not None and PASSWORD not in text
+    assert source.database.password_file == str(tmp_path / "secret")
+    assert load_settings(home).start_date == date(2024, 3, 1)
+    landed = CliRunner().invoke(
+        app, ["sources", "land", "--json", "--home", str(home)], catch_exceptions=False
+    )
+    assert json.loads(landed.stdout)["sources"][0]["rows"] == 9
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from usergrowth_dagster.cli import (
     quickstart,
     receive,
     sources,
+    sql,
 )
 from usergrowth_dagster.cli.common import print_error_document, print_errors
 from usergrowth_dagster.errors import UserError
@@ -65,6 +66,7 @@ PARTS = (
     models,
     people,
     audits,
+    sql,
     receive,
     kannel,
 )

@@ -2,11 +2,16 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, Json, Page, day_of, say, table
+from usergrowth_dagster.cli.common import Home, Json, Page, day_of, say
+from usergrowth_dagster.cli.common import table as show_table
+from usergrowth_dagster.cli.sources import PasswordEnv, PasswordFile, Query, Table
+
+if TYPE_CHECKING:
+    from usergrowth_dagster.sources.suggest import Suggestion
 
 app = typer.Typer()
 
@@ -23,15 +28,27 @@ def init(
         ),
     ] = False,
     log: Annotated[
-        str, typer.Option("--from", help="A log: a sources.yml is proposed for it.")
+        str,
+        typer.Option(
+            "--from",
+            help="A log (files, or the URL of a database): a sources.yml is proposed for it.",
+        ),
     ] = "",
+    table: Table = None,
+    query: Query = None,
+    password_env: PasswordEnv = None,
+    password_file: PasswordFile = None,
 ) -> None:
     """Make a home folder with settings, landing folders and an empty control store."""
     from usergrowth_dagster.homes.home import make_home
+    from usergrowth_dagster.views.sources import database_keys, suggest_for
 
     values: dict[str, Any] = {"timezone": timezone}
+    database = database_keys(log, table, query, password_env, password_file)
     if log:
-        _init_from(home, log, values, start_date, example)
+        if example:
+            raise typer.BadParameter("--example brings its own data; leave --from out")
+        _init_from(home, suggest_for(timezone, log, database), values, start_date)
         return
     if example and start_date:
         raise typer.BadParameter("--example has its own dates; leave --start-date out")
@@ -63,20 +80,21 @@ def init(
 
 
 def _init_from(
-    home: Path | None, log: str, values: dict[str, Any], start_date: str, example: bool
+    home: Path | None, suggestion: "Suggestion", values: dict[str, Any], start_date: str
 ) -> None:
     """Make a home whose partitions begin on the log's first day, or on a day that was given."""
     from usergrowth_dagster.homes.home import make_home
-    from usergrowth_dagster.views.sources import suggest_for
 
-    if example:
-        raise typer.BadParameter("--example brings its own data; leave --from out")
-    suggestion = suggest_for(values["timezone"], log)
     first = day_of(start_date).isoformat() if start_date else "".join(suggestion.span[:1])
     settings = make_home(home, values | ({"start_date": first} if first else {}))
     path = suggestion.write(settings.home)
     counts = ", ".join(f"{number:,} {name}" for name, number in suggestion.counts.items())
     say(f"{suggestion.text}\nMade {settings.home} and {path} ({counts}). Correct it, then:\n")
+    if not suggestion.is_whole and not start_date:
+        say(
+            f"  # start_date in usergrowth.toml is the first day of {suggestion.counted}; set an "
+            "earlier one if others are older"
+        )
     say("  usergrowth sources land")
     if suggestion.span:
         first, last = suggestion.span
@@ -187,7 +205,7 @@ def demo(
     from usergrowth_dagster.examples.demo import DEFAULT_USERS, run_demo
     from usergrowth_dagster.examples.screen import Screen
 
-    screen = Screen(say, table, chain_progress)
+    screen = Screen(say, show_table, chain_progress)
     if campaigns is None:
         run_demo(home, dataset, DEFAULT_USERS if users is None else users, screen, gateway)
         return

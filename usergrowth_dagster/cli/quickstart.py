@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from usergrowth_dagster.cli.common import Home, Json, Page
+from usergrowth_dagster.cli.sources import PasswordEnv, PasswordFile, Query, Table
 from usergrowth_dagster.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +21,14 @@ _ZONE = "Asia/Shanghai"
 
 @app.command()
 def quickstart(
-    log: Annotated[str, typer.Option(help="1. Where the log is: a file, or a pattern.")] = "",
+    log: Annotated[
+        str,
+        typer.Option(help="1. Where the log is: a file, a pattern, or the URL of a database."),
+    ] = "",
+    table: Table = None,
+    query: Query = None,
+    password_env: PasswordEnv = None,
+    password_file: PasswordFile = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", help="2. Which column is what, as columns.user_id=customer."),
@@ -40,12 +48,17 @@ def quickstart(
     """Go from an event log to a first audience: five questions, or the same answers as flags."""
     from usergrowth_dagster.cli.pages.chain import show_chain
     from usergrowth_dagster.cli.progress import chain_progress
-    from usergrowth_dagster.quickstart import Answers, corrected, kinds_of, propose, start
+    from usergrowth_dagster.quickstart import Answers, corrected, kinds_of, start
+    from usergrowth_dagster.sources.databases.keys import is_database_url
+    from usergrowth_dagster.views.sources import database_keys, suggest_for
 
     page, ask = Page(as_json), not (yes or as_json)
-    log = log or _asked("1. Where is the log (a file, or a pattern)?", "", ask)
+    log = log or _asked("1. Where is the log (a file, a pattern, a database's URL)?", "", ask)
+    if ask and table is None and query is None and is_database_url(log):
+        table, password_env = _asked_of_database(password_env, password_file)
+    database = database_keys(log, table, query, password_env, password_file)
     timezone = timezone or _asked("2. Which time zone does the business go by?", _ZONE, ask)
-    suggestion = propose(timezone, log)
+    suggestion = suggest_for(timezone, log, database)
     _show_proposal(suggestion, page)
     source = corrected(suggestion.text, changes or [])
     if ask and not changes:
@@ -64,6 +77,18 @@ def quickstart(
     if not failures:
         _show_next(audience, page)
     page.finish(failures)
+
+
+def _asked_of_database(
+    password_env: str | None, password_file: str | None
+) -> tuple[str, str | None]:
+    """The table of a database, and the variable that holds the password; it is never asked for."""
+    table = _asked("   Which table of it?", "", ask=True)
+    if password_env is None and password_file is None:
+        question = "   Which environment variable holds the password? none: no password"
+        answer = _asked(question, "none", ask=True)
+        password_env = None if answer == "none" else answer
+    return table, password_env
 
 
 def _corrected(source: str, page: Page) -> str:

@@ -11,6 +11,12 @@ group = typer.Typer(help="Data from where it lives: the sources of <home>/source
 app.add_typer(group, name="sources")
 
 Name = Annotated[str | None, typer.Argument(help="One source; all without it.")]
+Table = Annotated[str | None, typer.Option(help="A table of the database.")]
+Query = Annotated[str | None, typer.Option(help="One SELECT instead of a table.")]
+PasswordEnv = Annotated[
+    str | None, typer.Option(help="Environment variable that holds the database's password.")
+]
+PasswordFile = Annotated[str | None, typer.Option(help="File that holds the database's password.")]
 
 
 @group.command()
@@ -21,12 +27,10 @@ def suggest(
             help="A log: a file, a pattern in quotes, a Delta table, or the URL of a database."
         ),
     ],
-    table: Annotated[str | None, typer.Option(help="A table of the database.")] = None,
-    query: Annotated[str | None, typer.Option(help="One SELECT instead of a table.")] = None,
-    password_env: Annotated[
-        str | None, typer.Option(help="Environment variable that holds the password.")
-    ] = None,
-    password_file: Annotated[str | None, typer.Option(help="File that holds the password.")] = None,
+    table: Table = None,
+    query: Query = None,
+    password_env: PasswordEnv = None,
+    password_file: PasswordFile = None,
     name: Annotated[str, typer.Option(help="Name of the source.")] = "log",
     write: Annotated[bool, typer.Option("--write", help="Write it as the home's file.")] = False,
     as_json: Json = False,

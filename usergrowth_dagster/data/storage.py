@@ -205,6 +205,11 @@ class Storage:
             file.write(f"{tags} {content}\n")
 
 
+def is_of_store(error: BaseException) -> bool:
+    """Whether an error is one of the client of an object store, which are no OSErrors."""
+    return type(error).__module__.partition(".")[0] in {"aiobotocore", "aiohttp", "botocore"}
+
+
 def file_literal(path: str) -> str:
     """SQL of a file's path or URI that stands for this one file: DuckDB reads ``*`` as any name."""
     return literal(re.sub(r"[*?\[]", r"[\g<0>]", path))

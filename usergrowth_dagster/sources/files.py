@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from usergrowth_dagster.data.storage import StoredFile, file_literal
+from usergrowth_dagster.data.storage import StoredFile, file_literal, is_of_store
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.sources.definition import Format, Source
@@ -77,7 +77,9 @@ def _listed(pattern: str, folder: Path, place: str) -> list[StoredFile]:
             whole, **({"use_listings_cache": False} if is_remote else {})
         )
         entries = system.glob(path, detail=True)
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:
+        if not isinstance(error, OSError | ValueError | ImportError) and not is_of_store(error):
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{place}: {pattern!r} cannot be listed: {reason}", code="source.gone"
@@ -385,7 +387,9 @@ def run_reading(source: Source, work: Callable[[], Result]) -> Result:
 
     try:
         return work()
-    except duckdb.Error as error:
+    except Exception as error:
+        if not isinstance(error, duckdb.Error) and not is_of_store(error):
+            raise
         raise UserError(
             f"source {source.name}: {_reason(str(error))}", code="source.unreadable"
         ) from None

@@ -107,6 +107,7 @@ class Suggestion:
         counts: rows, days, users and kinds of the whole log, and rows without a day.
         span: the first and the last day, as ISO 8601; empty where no row has a day.
         counted: what was counted.
+        is_whole: whether that is the whole log.
     """
 
     text: str = ""
@@ -114,6 +115,7 @@ class Suggestion:
     counts: dict[str, int] = field(default_factory=dict)
     span: tuple[str, ...] = ()
     counted: str = "the whole log"
+    is_whole: bool = True
 
     def write(self, home: Path) -> Path:
         """Make it the sources.yml of a home; returns its path.
@@ -217,6 +219,7 @@ def suggest_table(
     if not columns:
         raise UserError(f"source {name}: {keys.shown} holds no rows", code="source.unreadable")
     suggestion.counted = f"the first {min(total, SAMPLE_ROWS):,} of {total:,} rows"
+    suggestion.is_whole = total <= SAMPLE_ROWS
     suggestion.reasons |= growth.reasons
     probe = _probe(name, {"database": {**database, **growth.keys}})
     return _proposal(settings, probe, folder, columns, suggestion)

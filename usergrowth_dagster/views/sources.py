@@ -159,14 +159,21 @@ def suggest_database(
     return suggestion, suggestion.write(home) if write else None
 
 
-def suggest_for(timezone: str, files: str) -> Suggestion:
+def suggest_for(timezone: str, log: str, database: Mapping[str, str] | None = None) -> Suggestion:
     """Propose a sources.yml for a home that is not made yet.
+
+    Args:
+        timezone: the business time zone.
+        log: files; a relative path starts from where the command is given.
+        database: keys of a database as sources.yml has them, instead of files.
 
     Raises:
         UserError: the log cannot be read or understood, or there is no such time zone.
     """
     settings = load_settings(timezone=timezone)
-    return suggest_source(settings, _absolute(files), Path.cwd())
+    if database is not None:
+        return suggest_table(settings, database, Path.cwd())
+    return suggest_source(settings, _absolute(log), Path.cwd())
 
 
 def _absolute(files: str) -> str:

@@ -1,0 +1,137 @@
+"""The tables of a home at the versions that were asked for, and how an engine gets to see them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.sql_shell.versions import Versions, committed
+from usergrowth_dagster.warehouse.engine import Engine
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PHONES: Mapping[str, str] = {"population": "phone"}
+"""Column with phone numbers by table; it is left out."""
+
+
+@dataclass(frozen=True)
+class DaySize:
+    """One data file: its day and rows."""
+
+    day: date
+    rows: int
+
+
+@dataclass(frozen=True)
+class TableAt:
+    """A table at one version.
+
+    Attributes:
+        name: of the table.
+        version: its Delta version.
+        committed: when that version was written (UTC); None where its commit is gone.
+        schema: its columns.
+        files: paths of its data files.
+        sizes: the day and rows of each data file.
+    """
+
+    name: str
+    version: int
+    committed: datetime | None
+    schema: "pa.Schema"
+    files: Sequence[str]
+    sizes: Sequence[DaySize]
+
+
+class Catalog:
+    """The tables of a home at the versions that were asked for.
+
+    Args:
+        project: the home.
+        versions: which version of each table.
+
+    Raises:
+        UserError: a version is asked of a table that is not there.
+    """
+
+    def __init__(self, project: Project, versions: Versions) -> None:
+        self.project = project
+        self.versions = versions
+        unknown = sorted(set(versions.by_table) - set(self.names))
+        if unknown:
+            raise UserError(
+                f"--version {unknown[0]}: there is no such table; this home has "
+                f"{', '.join(self.names) or 'none'}",
+                code="table.no_version",
+            )
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Names of all tables, also of those that were not there yet at the time asked for."""
+        return sorted(self.project.warehouse.tables())
+
+    def version(self, name: str) -> int | None:
+        """The version of a table that is read; None: it was not there yet."""
+        return self.versions.of(self.project.warehouse, name)
+
+    def table(self, name: str) -> TableAt:
+        """A table at its version.
+
+        Raises:
+            UserError: it was not there at the time asked for.
+        """
+        import pyarrow as pa
+
+        warehouse = self.project.warehouse
+        version = self.version(name)
+        if version is None:
+            raise UserError(f"{name} was not there at that time", code="table.no_version")
+        opened = warehouse.open(name, version)
+        actions = opened.get_add_actions(flatten=True)
+        columns = (
+            actions.column(key).to_pylist() for key in ("path", "partition.ds", "num_records")
+        )
+        files = sorted(zip(*columns, strict=True))
+        root = f"tables/{name}"
+        return TableAt(
+            name,
+            version,
+            committed(warehouse, name, version),
+            pa.schema(opened.schema().to_arrow()),
+            [warehouse.storage.uri(f"{root}/{unquote(path)}") for path, _, _ in files],
+            [DaySize(day, rows or 0) for _, day, rows in files],
+        )
+
+
+def bind(engine: Engine, table: TableAt) -> None:
+    """Make the view of a table under its own name, without phone numbers.
+
+    Raises:
+        UserError: data files of this version are no longer there.
+    """
+    import duckdb
+
+    columns = duckdb_types(engine, table.schema)
+    columns.pop(PHONES.get(table.name, ""), None)
+    try:
+        engine.bind_files(table.name, table.files, columns)
+    except duckdb.IOException:
+        raise UserError(
+            f"{table.name} version {table.version} can no longer be read: data files of it were "
+            "removed, as they are when a person is forgotten; choose another version",
+            code="table.no_version",
+        ) from None
+
+
+def duckdb_types(engine: Engine, schema: "pa.Schema") -> dict[str, str]:
+    """DuckDB type of each column of an Arrow schema."""
+    engine.connection.register("_columns", schema.empty_table())
+    try:
+        return engine.describe("select * from _columns")
+    finally:
+        engine.connection.unregister("_columns")
