@@ -177,6 +177,10 @@ def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         ("user,amount\nu1,1\nu2,2\n", "no column looks like a time; its columns are user, amount"),
+        (
+            "user,Promotion,amount\nu1,Yes,1\nu2,No,2\n",
+            "if Promotion is the arm of a past experiment, the guide docs/how-to/experiments.md",
+        ),
         ("date\n2024-03-01\n2024-03-02\n", "no column looks like a user"),
         ("", "has no header"),
         ("user,at\n", "holds no rows"),

@@ -62,11 +62,13 @@ _WORDS = {
     "|recipient|target|dst|asin|content|isbn|商品",
     "number": "amount|price|revenue|value|total|quantity|qty|rating|score|cost|sales|duration"
     "|second|points|stars|金额",
+    "arm": "treat|^arm|group|variant|experiment|exposed|promotion|offer|segment|^test$",
 }
 """By part, what such columns are often called."""
 
 _KNOWN = 0.95  # share of rows that a time or a number must be read in
 _FEW = 100  # kinds of events at most
+_ARMS = 5  # of an experiment at most
 _SIMPLE = re.compile(r"[a-z_]\w*", re.IGNORECASE | re.ASCII)
 
 
@@ -457,9 +459,16 @@ def _time(columns: Sequence[Column], probe: Source, suggestion: Suggestion) -> t
             if share >= _KNOWN and (best is None or rank > best[0]):
                 best = rank, column, text
     if best is None:
+        arms = [one.name for one in columns if one.is_called("arm") and 1 < one.values <= _ARMS]
         raise UserError(
             f"source {probe.name}: no column looks like a time; its columns are "
-            f"{', '.join(column.name for column in columns)}",
+            f"{', '.join(column.name for column in columns)}"
+            + (
+                f"; if {' or '.join(arms)} is the arm of a past experiment, the guide "
+                "docs/how-to/experiments.md says how to land it"
+                if arms
+                else ""
+            ),
             code="source.invalid",
         )
     (_, share), column, text = best
