@@ -5,7 +5,7 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -33,6 +33,8 @@ def visits() -> Iterator[tuple[datetime, int]]:
 
 
 VISITS = sorted(visits())
+NEWER = [visit for visit in VISITS if visit[0] >= START + timedelta(days=100)]
+"""Fewer days, for tests that need no more."""
 
 
 def write_invoices(path: Path) -> None:
@@ -109,6 +111,62 @@ def test_invoices_by_flags_then_sent(tmp_path: Path) -> None:
     assert f"accepted {len(chosen)}" in sent
     again = quickstart(home, "--log", "invoices.csv", "--yes")
     assert "is there already" in errors(again)[0]
+
+
+def write_messages(path: Path) -> None:
+    """Messages of a chat as sender, receiver and second, between spaces, without a header."""
+    lines = [f"{who:04d} {(who + 7) % 300:04d} {int(at.timestamp())}" for at, who in NEWER]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_ratings(path: Path) -> None:
+    """Ratings as user, film, stars and second, between tabs, without a header."""
+    lines = [
+        f"{who:04d}\t{row % 17:03d}\t{row % 5 + 1}\t{int(at.timestamp())}"
+        for row, (at, who) in enumerate(NEWER)
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "behavior", "item", "changes"),
+    [
+        ("messages.txt", write_messages, "event", None, []),
+        (
+            "ratings.tsv",
+            write_ratings,
+            "rate",
+            "000",
+            ["columns.behavior=\"'rate'\"", "columns.item_id=column2", "num.stars=column3"],
+        ),
+    ],
+)
+def test_logs_without_a_header(
+    tmp_path: Path,
+    name: str,
+    write: Callable[[Path], None],
+    behavior: str,
+    item: str | None,
+    changes: list[str],
+) -> None:
+    """A log of bare columns that does not come to an audience by one command."""
+    home = tmp_path / "home"
+    write(tmp_path / name)
+    options = [f"--set={change}" for change in ["columns.user_id=column1", *changes]]
+    succeeded(quickstart(home, "--log", name, "--timezone", "UTC", "--yes", *options))
+    rows = duckdb.sql(
+        "select user_id, behavior, item_id, kvs_num from "
+        f"read_parquet('{home}/landing/behavior/*/*.parquet')"
+    ).fetchall()
+    assert len(rows) == len(NEWER) and {row[1] for row in rows} == {behavior}
+    assert {row[0] for row in rows} == {f"{who:04d}" for _, who in NEWER}
+    assert item in {row[2] for row in rows}
+    assert all(("stars:" in row[3]) == ("num.stars=column3" in changes) for row in rows)
+    output = home / "landing" / "population_output" / "first" / "output.csv"
+    chosen = duckdb.sql(f"from read_csv('{output}', all_varchar=true)").fetchall()
+    last = NEWER[-1][0].date()
+    active = {f"{who:04d}" for at, who in NEWER if (last - at.date()).days < 28}
+    assert chosen and {row[0] for row in chosen} < active
 
 
 @pytest.mark.postgres
