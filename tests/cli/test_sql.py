@@ -64,6 +64,8 @@ def test_a_query(home: Path) -> None:
         *([str(n), "NULL"] for n in range(4)),
         ["4", "rows"],
     ]
+    odd = "select chr(27) || '[2J' || chr(7) || 'é' as odd"
+    assert "\\x1b[2J\\x07é" in succeeded(cli(home, "sql", odd))  # not obeyed by a terminal
     count = "select count(*) as c from facts"
     assert "3" in succeeded(cli(home, "sql", count, "--version", "facts=1"))
     shown = succeeded(cli(home, "sql", "select * from range(200)", "--max-rows", "5"))

@@ -361,6 +361,8 @@ class TestVersions:
         assert rows(shell, "select count(*) from facts") == [("7",)]
         write(shell.project.warehouse, "facts", {DAY: 4})
         assert rows(shell, "select count(*) from facts") == [("9",)]
+        write(shell.project.warehouse, "new_table", {DAY: 1})
+        assert rows(shell, "select count(*) from new_table") == [("1",)]
 
 
 class TestErrors:

@@ -1,5 +1,6 @@
 """The command sql: read-only queries, given as text, in a file, through a pipe or in a shell."""
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ A query ends with a semicolon and may take several lines. Ctrl-C ends a query, C
   .help           this page
   .quit           leave"""
 _PROMPT, _FURTHER = "sql> ", "...> "
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # tabs and line ends are laid out
 _FAILED, _INTERRUPTED = 1, 130
 
 
@@ -281,11 +283,18 @@ def _print_rows(shown: "FirstRows", *, as_text: bool) -> None:
         return
     header = [column.name for column in shown.columns]
     if shown.rows:
-        table("", header, [["NULL" if c is None else c for c in row] for row in shown.rows])
+        table(
+            "", header, [["NULL" if c is None else _visible(c) for c in row] for row in shown.rows]
+        )
     if shown.more:
         say(f"The first {len(shown.rows):,} rows; --max-rows shows more, --format csv all of them.")
     else:
         say(f"{len(shown.rows):,} row{'s' if len(shown.rows) != 1 else ''}")
+
+
+def _visible(text: str) -> str:
+    """A text whose control characters a terminal shows and does not obey."""
+    return _CONTROLS.sub(lambda one: one[0].encode("unicode_escape").decode(), text)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -70,7 +69,7 @@ class Catalog:
                 code="table.no_version",
             )
 
-    @cached_property
+    @property
     def names(self) -> list[str]:
         """Names of all tables, also of those that were not there yet at the time asked for."""
         return sorted(self.project.warehouse.tables())
