@@ -550,8 +550,8 @@ class TestRecords:
             record(connection, "ann", "pause", "spring")
         assert rows(
             shell,
-            "select name, spec->>'$.budget[1]', created_time, count(*) over () from control.campaign",
-        ) == [("spring", "é", "2024-03-01 08:30:00+08", "1")]
+            "select name || spec, spec->>'$.budget[1]', created_time, count(*) over () from control.campaign",
+        ) == [('spring{"budget": [1, "é"]}', "é", "2024-03-01 08:30:00+08", "1")]
         assert rows(shell, "select status from control.signature") == [("approved",)]
         joined = "select subject from control.audit join control.campaign c on subject = c.name"
         assert rows(shell, joined) == [("spring",)]

@@ -283,17 +283,17 @@ def _print_rows(shown: "FirstRows", *, as_text: bool) -> None:
         return
     header = [column.name for column in shown.columns]
     if shown.rows:
-        table(
-            "", header, [["NULL" if c is None else _visible(c) for c in row] for row in shown.rows]
-        )
+        table("", header, [[_visible(cell) for cell in row] for row in shown.rows])
     if shown.more:
         say(f"The first {len(shown.rows):,} rows; --max-rows shows more, --format csv all of them.")
     else:
         say(f"{len(shown.rows):,} row{'s' if len(shown.rows) != 1 else ''}")
 
 
-def _visible(text: str) -> str:
-    """A text whose control characters a terminal shows and does not obey."""
+def _visible(text: str | None) -> str:
+    """A text whose control characters a terminal shows and does not obey; NULL as such."""
+    if text is None:
+        return "NULL"
     return _CONTROLS.sub(lambda one: one[0].encode("unicode_escape").decode(), text)
 
 

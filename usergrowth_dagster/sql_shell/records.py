@@ -5,6 +5,7 @@ no hash of one or of a user id, no parameter of a text, no reply, and nothing ty
 is on it. Refusals and delivery reports are there without whom they are about, for counts alone.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from sqlalchemy import Boolean, Column, Date, Float, Integer, Table, select
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.columns import Code, UtcTime
 from usergrowth_dagster.control.store import ControlStore
-from usergrowth_dagster.documents import document
+from usergrowth_dagster.documents import plain
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -116,4 +117,4 @@ def _plain(value: Any, kind: "pa.DataType") -> Any:
         return value.name.lower()
     if value is None or str(kind) != "string" or isinstance(value, str):
         return value
-    return document(value)
+    return json.dumps(plain(value), ensure_ascii=False)
