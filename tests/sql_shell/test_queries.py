@@ -22,10 +22,11 @@ from pyarrow import parquet
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.audit import record
+from usergrowth_dagster.control.store import open_store
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
-from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.sql_shell import shell as shell_module
 from usergrowth_dagster.sql_shell.catalog import PHONES
 from usergrowth_dagster.sql_shell.database import write_database
@@ -276,8 +277,6 @@ class TestVersions:
         self, commits: list[dict[int, int]], tmp_path_factory: pytest.TempPathFactory
     ) -> None:
         """A view that holds the files of another version, or loses one."""
-        from usergrowth_dagster.settings import load_settings
-
         settings = load_settings(tmp_path_factory.mktemp("h") / "home", memory_limit="1GB")
         warehouse = Warehouse(Storage(settings.storage_root))
         for commit in commits:
@@ -559,6 +558,32 @@ class TestRecords:
         for name in COLUMNS:
             assert read_records(store, name).read_all().num_rows <= 1
 
+    def test_records_of_either_database(self, database_url: str) -> None:
+        """A type of PostgreSQL that Arrow refuses, or rows beyond the first part that are lost."""
+        store = open_store(load_settings(Path("/nowhere"), database_url=database_url))
+        with store.write() as connection:
+            now = datetime(2024, 3, 1, tzinfo=UTC)
+            connection.execute(
+                schema.campaign.insert(),
+                [
+                    {
+                        "name": f"c{number}",
+                        "remark": "",
+                        "spec": {"budget": number},
+                        "spec_hash": "0",
+                        "created_time": now,
+                        "updated_time": now,
+                    }
+                    for number in range(10_050)
+                ],
+            )
+        campaigns = read_records(store, "campaign").read_all()
+        assert campaigns.num_rows == 10_050
+        assert campaigns.column("spec").to_pylist()[7] == '{"budget": 7}'
+        assert campaigns.column("created_time").to_pylist()[7] == now
+        assert all(read_records(store, name).read_all().num_rows in (0, 10_050) for name in COLUMNS)
+        store.close()
+
     def test_records_are_read_only_where_they_are_named(self, settings: Settings) -> None:
         """A query of tables that opens, makes or migrates the control store."""
         shell = shell_of(settings)
@@ -604,8 +629,6 @@ class TestHomes:
 
     def test_a_home_with_an_odd_path(self, tmp_path: Path) -> None:
         """A path that DuckDB reads as a pattern, so that its files may not be opened."""
-        from usergrowth_dagster.settings import load_settings
-
         settings = load_settings(tmp_path / "my * home? 'é' {a,b} #1 %", memory_limit="1GB")
         write(Warehouse(Storage(settings.storage_root)), "facts", {DAY: 2})
         assert rows(shell_of(settings), "select count(*) from facts") == [("2",)]
