@@ -118,6 +118,7 @@ def test_a_pipe(home: Path) -> None:
         (["select 1", "--format", "xml"], "choose table, csv, json, parquet"),
         (["select 1", "-f", "x.sql"], "one of them"),
         (["select 1", "--output", "x.csv"], "choose --format csv, json or parquet"),
+        (["select 1", "--format", "csv", "--output", "/tmp"], "--output /tmp: a folder"),
         (["select 1; select 2", "--format", "csv", "-o", "x.csv"], "takes one result"),
         (["select 1", "--version", "facts"], "write decisions=12"),
         (["select * from facts", "--version", "facts=7"], "its newest is 2"),
@@ -131,6 +132,22 @@ def test_mistakes(home: Path, arguments: list[str], sentence: str) -> None:
     """An option that contradicts another one and is ignored, or ends in a traceback."""
     (error,) = errors(cli(home, "sql", *arguments))
     assert sentence in error
+
+
+def test_bytes_that_are_no_text(home: Path) -> None:
+    """A traceback for a query in another encoding, as an argument or through a pipe."""
+    command = [sys.executable, "-m", "usergrowth_dagster", "sql"]
+    query = "select 'Zoë'".encode("latin-1")
+    for arguments, given in (([query], b""), ([], query + b";\n")):
+        done = subprocess.run(
+            [*command, *arguments],
+            input=given,
+            env=environment(home),
+            capture_output=True,
+            timeout=120,
+        )
+        assert done.returncode == 1
+        assert done.stderr == b"error: the query is not UTF-8 text\n"
 
 
 def test_a_file_for_other_programs(home: Path, tmp_path: Path) -> None:

@@ -154,6 +154,8 @@ READS = [
     "explain analyze select * from read_csv('/etc/passwd')",
     "describe select * from read_csv('/etc/passwd')",
     "summarize '/etc/passwd'",
+    'show "/etc/passwd"',
+    'show "{data}"',
     "select * from secrets",
     "select phone_number from control.message",
     "select phone_hash from control.message",
@@ -244,11 +246,15 @@ def test_what_a_query_may(shell: SqlShell) -> None:
         ],
         "select current_setting('TimeZone')": [("Asia/Shanghai",)],
         "-- a comment; with a semicolon\nselect ';' as a -- another": [(";",)],
+        "select 7; -- a comment behind it": [("7",)],
+        "select 7 /* ; */ ; ; -- a comment; behind it": [("7",)],
         "select name from (describe facts) d(name, a, b, c, d, e)": [("ds",), ("n",)],
     }.items():
         assert rows(shell, sql) == expected, sql
     assert rows(shell, "explain select count(*) from facts")
+    assert rows(shell, "explain select 7; -- a comment behind it")
     assert rows(shell, "summarize facts")[0][0] == "ds"
+    assert [row[0] for row in rows(shell, "show facts")] == ["ds", "n"]
     assert {row[0] for row in rows(shell, "show tables")} == {"facts", "population"}
     listed = "select table_name from information_schema.tables order by 1"
     assert rows(shell, listed) == [("facts",), ("population",)]
@@ -380,6 +386,8 @@ class TestErrors:
             ("select * from facts, facts", "Ambiguous reference to table"),
             ("select 'open", "line 1, column 8: unterminated string literal"),
             ("explain select * from fact", "line 1, column 23: there is no table fact"),
+            ("show fact", "there is no table fact; did you mean facts?"),
+            ("select 'a\udcff'", "the query is not UTF-8 text"),
         ],
     )
     def test_a_sentence_with_its_place(self, shell: SqlShell, sql: str, sentence: str) -> None:
@@ -389,6 +397,15 @@ class TestErrors:
                 shell.run(statement, lambda result: first_rows(result, 0))
         assert sentence in str(error.value)
         assert "\n" not in str(error.value) and "exception_type" not in str(error.value)
+
+    @pytest.mark.parametrize(
+        "sql", ["select current_setting('s3_region')", "select st_point(1, 2)"]
+    )
+    def test_no_advice_that_cannot_be_followed(self, shell: SqlShell, sql: str) -> None:
+        """An error that advises to install an extension or to change a locked setting."""
+        sentence = refusal(shell, sql)
+        assert "extension" in sentence
+        assert not {"install", "load", "set"} & set(sentence.lower().replace(";", " ").split())
 
     def test_memory_is_limited(self, settings: Settings, warehouse: Warehouse) -> None:
         """A query that takes all memory of the machine."""
@@ -458,6 +475,18 @@ class TestResults:
         assert json.loads(written(shell, "select 1 as a where false", "json")) == []
         big = written(shell, "select 9007199254740993 as i, 'Infinity' as t", "json")
         assert json.loads(big) == [{"i": 9007199254740993, "t": "Infinity"}]
+
+    @pytest.mark.parametrize(
+        "sql", ["explain select 'a\"b'", "explain analyze select * from facts"]
+    )
+    def test_a_plan_in_every_format(self, shell: SqlShell, sql: str) -> None:
+        """A plan that breaks a format, or is no JSON because its text is not quoted."""
+        (line,) = json.loads(written(shell, sql, "json"))
+        assert set(line) == {"explain_key", "explain_value"} and "plan" in line["explain_key"]
+        assert "\n" in line["explain_value"]
+        assert written(shell, sql, "csv").startswith(b'"explain_key","explain_value"\n')
+        table = parquet.read_table(io.BytesIO(written(shell, sql, "parquet")))
+        assert table.column_names == ["explain_key", "explain_value"]
 
     def test_parquet(self, shell: SqlShell, tmp_path: Path) -> None:
         """Parquet that loses types; a type that Parquet lacks ends in a traceback."""

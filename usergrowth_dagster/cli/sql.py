@@ -96,6 +96,8 @@ def _check_options(
         problem = "give a query, --file or --database, one of them"
     elif output is not None and form == "table":
         problem = "--output: choose --format csv, json or parquet"
+    elif output is not None and output.is_dir():
+        problem = f"--output {output}: a folder; name a file"
     elif form == "parquet" and output is None and sys.stdout.isatty():
         problem = "--format parquet: name a file with --output"
     if problem:

@@ -51,9 +51,7 @@ def write_csv(result: Result, file: IO[bytes]) -> None:
     """UTF-8 with a header; texts stand in double quotes, NULL is an empty field without them."""
     from pyarrow import csv
 
-    reader = result.read(
-        lambda column, sql: sql if column.kind in _AS_THEY_ARE else _text(column, sql)
-    )
+    reader = result.read(_unquoted_or_text)
     with csv.CSVWriter(file, reader.schema) as writer:
         for batch in reader:
             writer.write_batch(batch)

@@ -62,7 +62,7 @@ class Result:
 
     def __init__(self, engine: Engine, statement: Statement) -> None:
         self._engine, self._statement = engine, statement
-        self.columns = [Column("plan", "VARCHAR")]
+        self.columns = [Column("explain_key", "VARCHAR"), Column("explain_value", "VARCHAR")]
         self.shift = 0
 
     def bind(self) -> None:
@@ -90,7 +90,7 @@ class Result:
             SqlError: the query fails, here or while the stream is read.
         """
         if self._statement.explains:
-            return self._engine.stream(self._statement.sql)
+            return self._plan(form)
         names = [f"c{place}" for place, _ in enumerate(self.columns)]
         shown = ", ".join(
             f"{form(column, name) if form else name} as {identifier(column.name)}"
@@ -99,6 +99,17 @@ class Result:
         return self._engine.stream(
             self._around(f"select {shown} from", f" as result({', '.join(names)})")
         )
+
+    def _plan(self, form: Callable[[Column, str], str] | None) -> "pa.RecordBatchReader":
+        """The plan, a row or two; it is read whole, since EXPLAIN cannot stand in a subquery."""
+        connection = self._engine.connection
+        connection.register("_plan", self._engine.arrow(self._statement.sql))
+        shown = ", ".join(
+            f"{form(column, identifier(column.name)) if form else identifier(column.name)} "
+            f"as {identifier(column.name)}"
+            for column in self.columns
+        )
+        return self._engine.stream(f"select {shown} from _plan")
 
 
 class SqlShell:

@@ -48,6 +48,7 @@ _SOURCES = {
 }
 _SYSTEM = {"information_schema", "pg_catalog"}
 _SHOW_TABLES = {'"tables"', "__show_tables_expanded"}
+_ADVICE = re.compile(r"[.,;]?\s+(?=Please try installing|Try installing)")
 _EXPLAIN = re.compile(r"\s*explain(\s+analyze)?\b(?!\s*\()", re.IGNORECASE)
 _ONLY_QUERIES = "only queries run here (select, with, from, describe, summarize, explain)"
 
@@ -100,11 +101,44 @@ class Statement:
 
 
 def is_complete(text: str) -> bool:
-    """Whether a text ends with a semicolon that is in no string and no comment."""
+    """Whether a text ends with a semicolon that is in no string and no comment.
+
+    Raises:
+        SqlError: the text is not UTF-8.
+    """
+    return _last_token(text)[1] == b";"
+
+
+def _last_token(text: str) -> tuple[int, bytes]:
+    """Offset (in bytes) and first byte of the last token that is no comment; (0, b"") without one.
+
+    Raises:
+        SqlError: the text is not UTF-8.
+    """
     import duckdb
 
-    tokens = [token for token in duckdb.tokenize(text) if token[1] != duckdb.token_type.comment]
-    return bool(tokens) and text.encode()[tokens[-1][0] :].startswith(b";")
+    content = _utf8(text)
+    places = [place for place, kind in duckdb.tokenize(text) if kind != duckdb.token_type.comment]
+    return (places[-1], content[places[-1] :][:1]) if places else (0, b"")
+
+
+def _utf8(text: str) -> bytes:
+    """A text in UTF-8.
+
+    Raises:
+        SqlError: it came from bytes that are not UTF-8.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise SqlError("the query is not UTF-8 text", code="sql.invalid") from None
+
+
+def _without_semicolon(sql: str) -> str:
+    """A statement without the semicolons and comments that end it."""
+    while (last := _last_token(sql))[1] == b";":
+        sql = sql.encode()[: last[0]].decode()
+    return sql
 
 
 class Reader:
@@ -130,10 +164,11 @@ class Reader:
         """The statements of a text.
 
         Raises:
-            SqlError: a statement cannot be read, or is not allowed.
+            SqlError: the text is not UTF-8, or a statement cannot be read or is not allowed.
         """
         import duckdb
 
+        _utf8(text)
         try:
             parts = self.connection.extract_statements(text)
         except duckdb.Error as error:
@@ -148,7 +183,7 @@ class Reader:
     def _statement(self, part: Any, place: Place) -> Statement:
         import duckdb
 
-        sql = part.query.rstrip().removesuffix(";")
+        sql = _without_semicolon(part.query)
         explains = part.type == duckdb.StatementType.EXPLAIN
         prefix = _EXPLAIN.match(sql) if explains else None
         if part.type != duckdb.StatementType.SELECT and prefix is None:
@@ -198,8 +233,8 @@ class _Names:
                 self._check_function(node)
             elif kind == "BASE_TABLE":
                 self._resolve(node, subqueries)
-            elif kind == "SHOW_REF" and node["show_type"] == "SHOW_SPECIAL":
-                self._show(node)
+            elif kind == "SHOW_REF":
+                self._show(node, subqueries)
 
     def _check_function(self, node: Node) -> None:
         function = node["function"]
@@ -237,10 +272,14 @@ class _Names:
         hint = f"did you mean {close[0]}?" if close else ".tables lists them"
         return f"there is no table {name}; {hint}"
 
-    def _show(self, node: Node) -> None:
-        if node["table_name"] not in _SHOW_TABLES:
-            raise self.place.error(_ONLY_QUERIES, 0)
-        self.lists_tables = True
+    def _show(self, node: Node, subqueries: set[str]) -> None:
+        """Check SHOW: a list of tables, or the columns of one table."""
+        if node["show_type"] == "SHOW_SPECIAL":
+            if node["table_name"] not in _SHOW_TABLES:
+                raise self.place.error(_ONLY_QUERIES, 0)
+            self.lists_tables = True
+        elif node["table_name"]:  # DESCRIBE has a query instead
+            self._resolve(node, subqueries)
 
 
 def _nodes(value: Any) -> Iterator[Node]:
@@ -282,6 +321,7 @@ def sentence_of(error: Exception) -> tuple[str, int | None]:
         message = str(details["exception_message"])
     except (ValueError, KeyError, TypeError):
         details, message = {}, text
+    message = _ADVICE.split(message, maxsplit=1)[0]  # settings are locked, nothing is installed
     first, *others = [line.strip().rstrip("!.") for line in message.splitlines() if line.strip()]
     if details.get("exception_type") == "Out of Memory":  # the others advise on locked settings
         others = ["the setting memory_limit gives queries more"]
