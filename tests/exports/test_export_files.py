@@ -159,10 +159,11 @@ def test_rows_out_are_rows_of_the_query(
 
 def test_formulas_are_guarded_where_a_person_asks(desk: ExportDesk) -> None:
     """Guards against a cell that a spreadsheet executes."""
-    desk.decide(["=cmd()", "+1", "-1", "@x", "\tx", "\rx", "a=b", "007"])
+    desk.decide(["=cmd()", "+1", "-1", "@x", "\tx", "\rx", "\nx", *"＝＋－＠", "a=b", "007"])
     desk.run(desk.export(f"{FILES}\nformat: csv\nfor_spreadsheets: true"))
     rows = read_rows(versions(desk)[0])
-    guarded = ["'=cmd()", "'+1", "'-1", "'@x", "'\tx", "'\rx", "a=b", "007"]
+    guarded = ["'=cmd()", "'+1", "'-1", "'@x", "'\tx", "'\rx", "'\nx", "'＝", "'＋", "'－", "'＠"]
+    guarded += ["a=b", "007"]
     assert [row["user_id"] for row in rows] == guarded
 
 
@@ -356,3 +357,29 @@ def test_files_are_for_their_owner(desk: ExportDesk) -> None:
     desk.run(desk.export(f"{FILES}\ncolumns: [phone]\ncontains_addresses: true"))
     modes = {oct(path.stat().st_mode & 0o077) for path in versions(desk)[0].iterdir()}
     assert modes == {"0o0"}
+
+
+ODD_LATEST = [b"", b"null", b"[]", b"{}", b"\xff", b'{"folder": 1}']
+ODD_LATEST += [
+    b'{"execution_date": 5, "folder": "x"}',
+    b'{"execution_date": "soon", "folder": "x"}',
+]
+
+
+@pytest.mark.parametrize("content", ODD_LATEST)
+def test_a_latest_that_somebody_changed_is_written_again(desk: ExportDesk, content: bytes) -> None:
+    """Guards against a traceback, or an export that never runs again, for what others wrote."""
+    desk.decide(["u1"])
+    export = desk.export(f"{FILES}\nexpires_after_days: 1")
+    desk.run(export)
+    latest = desk.home / "out/people/latest.json"
+    latest.write_bytes(content)
+    done = desk.run(export, again=True)
+    assert desk.home / "out/people" / json.loads(latest.read_text())["folder"] == (
+        desk.home / "out" / done.place
+    )
+    latest.write_bytes(content)
+    for run in runs_of(desk.project.store):
+        change_run(desk.project.store, run.id, expires_time=utc_now() - timedelta(seconds=1))
+    expiry = expire(desk.project, (export,), actor="test")
+    assert len(expiry.removed) == 2 and not expiry.failures and versions(desk) == []

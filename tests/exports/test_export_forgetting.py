@@ -71,6 +71,16 @@ def test_files_are_written_without_the_person(desk: ExportDesk, form: str) -> No
     assert (done.rows, done.left_out["forgotten"]) == (1, 1) and b"the one" not in content_of(desk)
 
 
+def test_a_guarded_id_is_found_and_one_that_looks_like_it_stays(desk: ExportDesk) -> None:
+    """Guards against an id with an apostrophe that stays, or another person who goes with it."""
+    desk.decide(["=1", "u1", "'u1"])
+    desk.run(desk.export(f"{FILES}\nformat: csv\nfor_spreadsheets: true"))
+    assert forget(desk.project, "u1", actor="test").exports == 1
+    assert b'"\'u1"' in content_of(desk)
+    assert forget(desk.project, "=1", actor="test").exports == 1
+    assert b"=1" not in content_of(desk) and b'"\'u1"' in content_of(desk)
+
+
 def test_a_file_of_addresses_alone_is_found_by_them(desk: ExportDesk) -> None:
     """Guards against a number that stays in a file since no user stands beside it."""
     desk.decide(

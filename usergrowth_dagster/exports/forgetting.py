@@ -18,7 +18,7 @@ from usergrowth_dagster.exports.columns import ADDRESSES
 from usergrowth_dagster.exports.definition import FILE_NAME, Export, read_exports
 from usergrowth_dagster.exports.destinations.base import destination_fingerprint
 from usergrowth_dagster.exports.destinations.files import FilesDestination
-from usergrowth_dagster.exports.formats import Form
+from usergrowth_dagster.exports.formats import Form, looks_like_a_formula
 from usergrowth_dagster.exports.manifest import Manifest
 from usergrowth_dagster.exports.runs import ExportRun, change_run, runs_of
 from usergrowth_dagster.pipeline.score import SCORES
@@ -235,7 +235,10 @@ class _Matches:
 
 
 def _spellings(texts: Sequence[str], manifest: Manifest) -> list[str]:
-    """Texts as the files may have them: with the apostrophe before a formula too."""
+    """Texts as the files may have them: with the apostrophe before a formula too.
+
+    Files of an earlier release have fewer apostrophes, so the text itself stands beside it.
+    """
     if not manifest.for_spreadsheets:
         return list(texts)
-    return [form for text in texts for form in (text, f"'{text}")]
+    return [*texts, *(f"'{text}" for text in texts if looks_like_a_formula(text))]

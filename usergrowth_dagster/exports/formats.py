@@ -6,6 +6,7 @@ not quoted. Every text comes back byte for byte.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 Format = Literal["parquet", "csv"]
 
-_FORMULA = r"^[=+\-@\t\r]"
+_FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 """How a text begins that a spreadsheet takes for a formula (OWASP, CSV injection)."""
 
 
@@ -115,6 +116,11 @@ def _write_csv(
             writer.write_batch(batch)
             rows += batch.num_rows
     return rows
+
+
+def looks_like_a_formula(text: str) -> bool:
+    """Whether a text gets an apostrophe in a CSV file for spreadsheets."""
+    return re.match(_FORMULA, text) is not None
 
 
 def _guarded(batch: "pa.RecordBatch") -> "pa.RecordBatch":

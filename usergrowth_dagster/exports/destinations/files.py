@@ -12,6 +12,7 @@ import json
 import posixpath
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date
 from itertools import chain
 from pathlib import Path
@@ -148,10 +149,9 @@ class FilesDestination:
         """Remove a version, and ``latest.json`` when it names that."""
         latest = posixpath.join(run.export, LATEST)
         with sentences(self._place, self._storage):
-            if self._storage.exists(latest):
-                named = json.loads(self._storage.read_bytes(latest))["folder"]
-                if posixpath.join(run.export, named) == run.place:
-                    self._storage.remove(latest)
+            known = latest_version(self._read(latest), run.export)
+            if known is not None and known.folder == run.place:
+                self._storage.remove(latest)
             was_there = self._storage.exists(run.place)
             remove_version(self._storage, run.place)
             return was_there
@@ -216,19 +216,45 @@ class FilesDestination:
         """Let a version stand in the place of another, which is removed."""
         latest = posixpath.join(self._export.name, LATEST)
         with sentences(self._place, self._storage):
-            if self._storage.exists(latest):
-                named = json.loads(self._storage.read_bytes(latest))["folder"]
-                if posixpath.join(self._export.name, named) == folder:
-                    self._point_to(manifest, target)
+            known = latest_version(self._read(latest), self._export.name)
+            if known is not None and known.folder == folder:
+                self._point_to(manifest, target)
             remove_version(self._storage, folder)
 
     def _point_to(self, manifest: Manifest, folder: str) -> None:
         """Make ``latest.json`` name this version, unless it names one of a later date."""
         path = posixpath.join(self._export.name, LATEST)
-        known = self._storage.read_bytes(path) if self._storage.exists(path) else None
-        content = latest_content(known, manifest, folder)
+        content = latest_content(self._read(path), manifest, folder)
         if content is not None:
             self._storage.write_bytes(path, content)
+
+    def _read(self, path: str) -> bytes | None:
+        return self._storage.read_bytes(path) if self._storage.exists(path) else None
+
+
+@dataclass(frozen=True)
+class LatestVersion:
+    """What ``latest.json`` names: the execution date, and the folder below the root."""
+
+    execution_date: date
+    folder: str
+
+
+def latest_version(content: bytes | None, export: str) -> LatestVersion | None:
+    """The version that ``latest.json`` names; None when the file is missing or names none.
+
+    Others can reach the file, so its content may be anything.
+
+    Args:
+        content: of the file; None without one.
+        export: name of the export.
+    """
+    try:
+        known = json.loads(content or b"")
+        day, folder = known["execution_date"], known["folder"]
+        return LatestVersion(date.fromisoformat(day), posixpath.join(export, folder))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def latest_content(known: bytes | None, manifest: Manifest, folder: str) -> bytes | None:
@@ -239,7 +265,8 @@ def latest_content(known: bytes | None, manifest: Manifest, folder: str) -> byte
         manifest: of the version.
         folder: of the version, below the root.
     """
-    if known is not None and json.loads(known)["execution_date"] > str(manifest.execution_date):
+    latest = latest_version(known, manifest.export)
+    if latest is not None and latest.execution_date > manifest.execution_date:
         return None
     content = {**plain(manifest), "folder": posixpath.relpath(folder, manifest.export)}
     return f"{document(content)}\n".encode()

@@ -5,7 +5,6 @@ is not is refused before anything is said to it, and the sentence has its finger
 """
 
 import asyncio
-import json
 import posixpath
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from usergrowth_dagster.exports.destinations.base import Delivered, Delivery
 from usergrowth_dagster.exports.destinations.files import (
     LATEST,
     latest_content,
+    latest_version,
     version_folder,
     write_version,
 )
@@ -93,11 +93,10 @@ class SftpDestination:
 
         async def work(sftp: "asyncssh.SFTPClient") -> bool:
             was_there = await sftp.exists(self._path(run.place))
-            latest = await self._read(sftp, self._path(run.export, LATEST))
-            if latest is not None:
-                named = posixpath.join(run.export, json.loads(latest)["folder"])
-                if named == run.place:
-                    await sftp.remove(self._path(run.export, LATEST))
+            content = await self._read(sftp, self._path(run.export, LATEST))
+            latest = latest_version(content, run.export)
+            if latest is not None and latest.folder == run.place:
+                await sftp.remove(self._path(run.export, LATEST))
             await self._remove_version(sftp, run.place)
             return was_there
 
