@@ -161,7 +161,9 @@ def explain(error: ValidationError, model: type[BaseModel], source: str) -> User
 
     An unknown key comes first: a required one may be missing only because it is misspelled.
     """
-    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    problems = sorted(
+        _without_consequences(error), key=lambda problem: problem["type"] != "extra_forbidden"
+    )
     first = problems[0]
     path = _without_tags(model, [str(part) for part in first["loc"]])
     if first["type"] in {"union_tag_invalid", "union_tag_not_found"}:
@@ -174,6 +176,22 @@ def explain(error: ValidationError, model: type[BaseModel], source: str) -> User
         sentence += f" (and {len(problems) - 1} more)"
     unknown = first["type"] == "extra_forbidden"
     return UserError(sentence, code="campaign.unknown_key" if unknown else "campaign.invalid")
+
+
+def _without_consequences(error: ValidationError) -> list[Mapping[str, Any]]:
+    """The problems, without those of a list that pydantic finds too short for its bad items."""
+    problems: list[Mapping[str, Any]] = [*error.errors()]
+    places = [problem["loc"] for problem in problems]
+
+    def has_bad_items(problem: Mapping[str, Any]) -> bool:
+        place = problem["loc"]
+        return any(one[: len(place)] == place != one for one in places)
+
+    return [
+        problem
+        for problem in problems
+        if not (problem["type"] == "too_short" and has_bad_items(problem))
+    ]
 
 
 def _problem(problem: Mapping[str, Any], model: type[BaseModel], path: list[str]) -> str:

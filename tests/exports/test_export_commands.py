@@ -92,12 +92,22 @@ WRONG: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("keys", "sentence"), WRONG, ids=range(len(WRONG)))
 def test_a_wrong_key_is_one_sentence(keys: str, sentence: str) -> None:
-    """Guards against a key that is taken for another, and an error that does not say where."""
+    """Guards against a wrong place, a key taken for another, and mistakes that nobody made."""
     lines = "\n".join(f"    {line}" for line in keys.splitlines())
     with pytest.raises(UserError) as refused:
         parse_exports(f"exports:\n  - name: people\n{lines}\n", "exports.yml")
     assert str(refused.value).startswith(f"exports.yml: {sentence}"), str(refused.value)
+    assert "more)" not in str(refused.value)
     assert refused.value.code == "export.invalid"
+
+
+def test_mistakes_are_counted() -> None:
+    """Guards against a count of mistakes that leaves some out, or has an empty list for none."""
+    bad = "{name: a, audience: all, to: {}}"
+    with pytest.raises(UserError, match=r"one destination of .* \(and 1 more\)$"):
+        parse_exports(f"exports: [{bad}, {bad}]", "exports.yml")
+    with pytest.raises(UserError, match=r"exports: tuple should have at least 1 item"):
+        parse_exports("exports: []", "exports.yml")
 
 
 def test_two_exports_of_one_name(tmp_path: Path) -> None:
