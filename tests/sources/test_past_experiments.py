@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pytest
 from chain_world import cli, errors, rows, succeeded
 
 from usergrowth_dagster.defs.build import build_definitions
+from usergrowth_dagster.measure.balance import _differences
 
 PEOPLE, NEW_PEOPLE = 9_000, 2_000
 WAVES = ("2016-06-01", "2016-06-03")
@@ -188,7 +190,8 @@ def test_the_report_counts_each_person_in_the_own_window(
     page = Path(report["page"])
     assert "Past experiment spring" in page.read_text(encoding="utf-8")
     before = page.stat().st_mtime_ns
-    succeeded(cli(tables, "experiment", "report", "spring"))
+    shown = succeeded(cli(tables, "experiment", "report", "spring"))
+    assert "2016-06-02 to 2016-06-10" in shown  # the seven days of the second wave too
     assert page.stat().st_mtime_ns == before
 
 
@@ -322,6 +325,30 @@ def test_people_who_took_part_twice(tmp_path: Path) -> None:
     assert report["decided"]["In both arms"].startswith("1 people")
     assert report["decided"]["Took part again"].startswith("2 rows")
     assert report["decided"]["Balance of the arms"].startswith("nothing was known")
+
+
+def test_a_test_with_one_arm(tmp_path: Path) -> None:
+    """People are compared with an arm that has nobody, and the arms are called alike."""
+    home = small(tmp_path, [f"{n},mail,0.5,2016-06-01" for n in range(10, 40)])
+    with (home / "sources.yml").open("a", encoding="utf-8") as file:
+        file.write(
+            "\n  - name: people\n    fills: user\n    from: ../few.csv\n"
+            "    day: {snapshot: 2016-05-31}\n    columns: {user_id: id}\n    num: {age: id}\n"
+        )
+    succeeded(cli(home, "sources", "land"))
+    succeeded(cli(home, "backfill", "--from", "2016-05-31", "--to", "2016-06-05", "--only-ingest"))
+    report = json.loads(succeeded(cli(home, "experiment", "report", "few", "--json")))
+    assert report["verdict"] != "works"
+    assert report["balance"]["sentence"].startswith("all 30 people were in one arm")
+    assert report["balance"]["differences"] == []
+
+
+def test_a_feature_that_is_known_in_one_arm_alone_is_not_compared() -> None:
+    """A feature without any value in an arm stands as a gap to 0."""
+    treated = np.array([1.0, 1.0, 0.0, 0.0])
+    x = np.array([[5.0, 1.0], [7.0, 2.0], [np.nan, 1.0], [np.nan, 2.0]])
+    (one,) = _differences(x, ["age", "visits"], treated, np.full(4, 0.5))
+    assert (one.feature, one.treated, one.control, one.standardized) == ("visits", 1.5, 1.5, 0.0)
 
 
 def test_people_who_were_not_drawn(tables: Path, people: list[dict[str, Any]]) -> None:

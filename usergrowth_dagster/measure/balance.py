@@ -57,7 +57,8 @@ class Balance:
         features: how many features were compared.
         differences: the largest, by absolute value.
         large: how many are above :data:`LARGE`.
-        foretold: how well all features together foretell the arm; None without features.
+        foretold: how well all features together foretell the arm; None without features, or
+            where all these people were in one arm.
     """
 
     people: int
@@ -76,14 +77,17 @@ class Balance:
     def sentence(self) -> str:
         """The balance in one sentence."""
         tested = self.foretold
+        if tested is None and self.people:
+            return f"all {self.people:,} people were in one arm, so nothing can be compared"
         if tested is None:
             return "nothing was known of the people before, so nothing can be compared"
-        worst = self.differences[0]
         text = (
-            f"{self.features} features of {self.people:,} people as of the day before: "
-            f"{self.large} differ by more than {LARGE:g} standard deviations, {worst.feature} most "
-            f"({worst.standardized:+.3f})"
+            f"{self.features} feature{'s' if self.features != 1 else ''} of {self.people:,} people "
+            f"as of the day before: {self.large} differ by more than {LARGE:g} standard deviations"
         )
+        if self.differences:
+            worst = self.differences[0]
+            text += f", {worst.feature} most ({worst.standardized:+.3f})"
         if self.passed:
             return f"{text}; nothing known before foretells the arm (p = {tested.p:.3f})"
         return (
@@ -130,6 +134,8 @@ def balance_of(engine: Engine, project: Project, people: Relation, days: Sequenc
     except UserError:  # nothing varies
         return Balance(0, 0, (), 0, None)
     x, names, treated, chance, users = _matrix(engine, joined, spec)
+    if len(set(treated)) == 1:
+        return Balance(len(treated), 0, (), 0, None)
     test = foretold(x, treated, chance, users, names, threads=project.settings.threads)
     differences = sorted(
         _differences(x, names, treated, chance), key=lambda one: -abs(one.standardized)
@@ -172,7 +178,10 @@ def _matrix(
 def _differences(
     x: "Floats", names: Sequence[str], treated: "Floats", chance: "Floats"
 ) -> list[Difference]:
-    """The standardized mean difference of each feature; a value that is unknown is left out."""
+    """The standardized mean difference of each feature; a value that is unknown is left out.
+
+    So is a feature of which nothing is known in one of the arms.
+    """
     import numpy as np
 
     weight = np.where(treated == 1, 1 / chance, 1 / (1 - chance))
@@ -182,11 +191,14 @@ def _differences(
         means, variances = [], []
         for arm in (1, 0):
             keep = known & (treated == arm)
+            if not keep.any():
+                break
             total = float(weight[keep].sum())
-            mean = float(weight[keep] @ x[keep, column]) / total if total else 0.0
-            spread = float(weight[keep] @ (x[keep, column] - mean) ** 2) / total if total else 0.0
+            mean = float(weight[keep] @ x[keep, column]) / total
             means.append(mean)
-            variances.append(spread)
+            variances.append(float(weight[keep] @ (x[keep, column] - mean) ** 2) / total)
+        if len(means) < 2:
+            continue
         root = float(np.sqrt(sum(variances) / 2))
         gap = (means[0] - means[1]) / root if root else 0.0
         differences.append(Difference(name, means[0], means[1], gap))

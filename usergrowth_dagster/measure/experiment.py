@@ -130,6 +130,8 @@ def measure_experiment(project: Project, experiment: PastExperiment) -> Measured
         gaps = window.counted_days - len(inside)
         plan = _plan(project, experiment, window, landed, gaps)
         effect = analyse(engine.arrow(drawn_sql(outcomes)), plan)
+        # the plan knows one day, and the window of those who came last ends later
+        effect = replace(effect, window_last=window.last)
         effect = _with_funnel(engine, outcomes, effect)
         low, high = engine.rows(
             "select min(chance), max(chance) from (select case when arm = 'treatment' "
