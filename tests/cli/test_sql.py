@@ -11,6 +11,7 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -161,6 +162,24 @@ def test_a_file_for_other_programs(home: Path, tmp_path: Path) -> None:
     assert "another file is there" in taken[0] and (tmp_path / "mine").read_text() == "mine"
 
 
+def heed_ctrl_c() -> None:
+    """Let a child end by Ctrl-C, whatever the program that runs the tests does about it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def work(process: "subprocess.Popen[Any]", seconds: float, most: float = 120) -> None:
+    """Wait until a process has computed for so long, however busy the machine is."""
+
+    def computed() -> float:
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    begun, end = computed(), time.monotonic() + most
+    while computed() < begun + seconds:
+        assert process.poll() is None and time.monotonic() < end, "it does not compute"
+        time.sleep(0.1)
+
+
 class Terminal:
     """A shell of its own on a terminal."""
 
@@ -174,6 +193,7 @@ class Terminal:
             stderr=slave,
             env=environment(home, TERM="dumb"),
             start_new_session=True,
+            preexec_fn=heed_ctrl_c,
         )
         os.close(slave)
         self.printed = ""
@@ -203,9 +223,8 @@ class Terminal:
         return code
 
 
-def test_the_shell(home: Path) -> None:
-    """A shell that an error, Ctrl-C or an open quote ends, or that forgets what was typed."""
-    shell = Terminal(home)
+def talk(shell: Terminal) -> None:
+    """Type good and bad queries, interrupt two, and leave."""
     assert "newest versions, read-only" in shell.wait_for("sql> ")
     shell.type("select count(*) as c\n")
     shell.wait_for("...> ")
@@ -214,7 +233,7 @@ def test_the_shell(home: Path) -> None:
     shell.type("select nope from facts;\n")
     assert "error: line 1, column 8: Referenced column" in shell.wait_for("sql> ")
     shell.type(ENDLESS + "\n")
-    time.sleep(2)
+    work(shell.process, 2)
     os.kill(shell.process.pid, signal.SIGINT)
     shell.wait_for("interrupted")
     shell.wait_for("sql> ")
@@ -231,6 +250,15 @@ def test_the_shell(home: Path) -> None:
     assert "42" in shell.wait_for("1 row")
     shell.type(".quit\n")
     assert shell.close() == 0
+
+
+def test_the_shell(home: Path) -> None:
+    """A shell that an error, Ctrl-C or an open quote ends, or that forgets what was typed."""
+    shell = Terminal(home)
+    try:
+        talk(shell)
+    finally:
+        shell.process.kill()
     history = home / "sql_history"
     assert "select 6 * 7 as answer;" in history.read_text()
     assert stat.S_IMODE(history.stat().st_mode) == 0o600
@@ -244,10 +272,14 @@ def test_ctrl_c_ends_a_command(home: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_ctrl_c,
     )
-    time.sleep(6)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    try:
+        work(process, 8)  # of which the start takes two
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130 and "Traceback" not in stderr and "interrupted" in stderr
 
 
