@@ -122,3 +122,14 @@ def test_the_default_date_of_a_task_is_its_own(desk: ExportDesk) -> None:
     desk.decide(["u1"], "care", DAY.replace(day=1))
     desk.export("audience: {task: care}\nto: {files: out}")
     assert "1 of 1 rows of 2024-03-01" in call(desk, "run")
+
+
+def test_a_campaign_that_there_is_not(desk: ExportDesk) -> None:
+    """Guards against an audience that is empty every day, since its campaign is mistyped."""
+    desk.decide(["u1"])
+    desk.export("audience: {campaign: car}\nto: {files: out}")
+    for command in ("check", "run"):
+        done = CliRunner().invoke(app, ["exports", command, "--json", "--home", str(desk.home)])
+        assert done.exit_code == 2
+        (sentence,) = json.loads(done.stdout)["failures"]
+        assert "there is no campaign 'car'; there are care" in sentence

@@ -249,7 +249,17 @@ FEW = ["1,mail,0.5,2016-06-01", "2,none,0.5,2016-06-01", "3,call,0.5,2016-06-01"
         (
             {},
             [*FEW, "4,mail,50,2016-06-01"],
-            "columns.share: 1 rows have a chance that is not above 0 and below 1",
+            "columns.share: 1 rows have no chance above 0 and below 1",
+        ),
+        (
+            {},
+            [*FEW, "4,mail,,2016-06-01", "5,none,half,2016-06-01"],
+            "columns.share: 2 rows have no chance above 0 and below 1",
+        ),
+        (
+            {},
+            [*FEW, "4,mail,1,2016-06-01"],
+            "columns.share: 1 rows have no chance above 0 and below 1",
         ),
         (
             {"columns": "{user_id: id, treated: arm, share: 0.5}"},

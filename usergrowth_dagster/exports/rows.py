@@ -11,7 +11,7 @@ from usergrowth_dagster.addresses.sql import number_sql
 from usergrowth_dagster.audience.hashing import relation_hash
 from usergrowth_dagster.audience.records import TABLE as DECISIONS
 from usergrowth_dagster.control.codes import JobStatus
-from usergrowth_dagster.control.tasks import Task, tasks_for
+from usergrowth_dagster.control.tasks import Task, campaigns, tasks_for
 from usergrowth_dagster.control.tasks import task as one_task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.exports.columns import ADDRESSES
@@ -150,7 +150,8 @@ def tasks_of(project: Project, export: Export, day: date, task_id: str | None = 
         task_id: only this task.
 
     Raises:
-        UserError: a task that is named does not exist, or is none of the export's.
+        UserError: a task or a campaign that is named does not exist, or the task is none of the
+            export's.
     """
     kind = export.audience or export.scores
     assert kind is not None
@@ -163,6 +164,12 @@ def tasks_of(project: Project, export: Export, day: date, task_id: str | None = 
     if wanted is not None:
         one_task(project.store, wanted)
     campaign = export.audience.campaign if export.audience is not None else None
+    if campaign is not None and campaign not in (known := campaigns(project.store)):
+        raise UserError(
+            f"export {export.name}: there is no campaign {campaign!r}; there are "
+            f"{', '.join(known) or 'none'}",
+            code="campaign.unknown",
+        )
     return [
         task
         for task in tasks_for(project.store, day)

@@ -145,7 +145,7 @@ def _require_landed(project: Project, experiment: PastExperiment) -> None:
     if not experiment.days:
         raise UserError(
             f"experiment {experiment.name!r} has not landed; run usergrowth sources land "
-            f"{experiment.name}",
+            f"{experiment.name}, which says why a day waits",
             code="source.not_landed",
         )
     missing = sorted(set(experiment.days) - set(project.warehouse.days(TOUCHES)))

@@ -170,8 +170,8 @@ def experiment_sql(
         texts=texts,
         refusals={
             chance_column: (
-                f"({given} <= 0 or {given} >= 1)",
-                "a chance that is not above 0 and below 1; write 0.5 for 50 %",
+                f"({treated} is not null and coalesce({given} <= 0 or {given} >= 1, true))",
+                "no chance above 0 and below 1; write 0.5 for 50 %",
             ),
             **({} if control else {"treated": (neither, "neither true nor false")}),
         },
