@@ -71,6 +71,7 @@ WITHOUT = {
     **dict.fromkeys(("suppress add", "suppress lift", "suppress import"), "changes the list"),
     "suppress export": "writes a file",
     "schema": "is one JSON document already",
+    "sql": "has --format json",
 }
 """Commands without --json, and why."""
 
