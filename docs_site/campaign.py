@@ -124,7 +124,8 @@ def _type(value: Schema) -> str:
     if kind == "array":
         return f"list of {_type(value.get('items', {}))}"
     if kind == "object":
-        return f"names with {_type(value['additionalProperties'])}"
+        inner = value.get("additionalProperties") or next(iter(value["patternProperties"].values()))
+        return f"names with {_type(inner)}"
     kinds = " or ".join(kind) if isinstance(kind, list) else str(kind)
     words = kinds.replace("string", "text").replace("boolean", "true or false")
     return words + _bounds(value)

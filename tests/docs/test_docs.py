@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,3 +129,22 @@ def test_a_table_of_the_reference_has_rows_of_one_width() -> None:
             cells = len(re.findall(r"(?<!\\)\|", line))
             width = width or cells
             assert cells == width, line
+
+
+def test_every_generated_page_can_be_made() -> None:
+    """A key whose form the generator does not know breaks the site, long after its commit."""
+    made = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from docs_site.hook import PAGES\n"
+            "print(min(len(page()) for page in PAGES.values()), len(PAGES))",
+        ],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert made.returncode == 0, made.stderr
+    shortest, pages = map(int, made.stdout.split())
+    assert shortest > 500 and pages >= 10
