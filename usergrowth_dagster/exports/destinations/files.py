@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.data.storage import Storage, is_of_store
 from usergrowth_dagster.documents import document, plain
 from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.exports.definition import Export
@@ -74,17 +74,12 @@ def sentences(place: str, storage: Storage) -> Iterator[None]:
             f"{place}: {storage.root} cannot be used: {reason}", code="export.unreachable"
         ) from None
     except Exception as error:
-        if not _is_of_store(error):
+        if not is_of_store(error):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{place}: {storage.root} cannot be reached: {reason}", code="export.unreachable"
         ) from None
-
-
-def _is_of_store(error: Exception) -> bool:
-    """Whether an error is one of the client of an object store."""
-    return type(error).__module__.split(".")[0] in {"botocore", "aiobotocore", "aiohttp"}
 
 
 class FilesDestination:

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from usergrowth_dagster.errors import SetUpError
 from usergrowth_dagster.exports.keys import Keys
 from usergrowth_dagster.messaging.gateways.wire import is_near
-from usergrowth_dagster.sources.databases.keys import Dialect, checked_url, dialect_of
+from usergrowth_dagster.sources.databases.keys import Dialect, checked_url, dialect_of, shown_url
 
 
 def _checked_place(value: object) -> object:
@@ -86,9 +86,7 @@ class DatabaseTarget(WithPassword):
     @property
     def shown(self) -> str:
         """The table for people: neither user nor parameters of the URL."""
-        parts = urlsplit(self.url)
-        host = parts.netloc.rpartition("@")[2]
-        return f"{self.dialect}://{host}{parts.path} {self.table}"
+        return f"{shown_url(self.url)} {self.table}"
 
 
 def _checked_webhook(value: Any) -> Any:

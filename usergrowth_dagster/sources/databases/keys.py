@@ -41,6 +41,12 @@ def dialect_of(url: str) -> Dialect:
     return _DIALECTS[urlsplit(url).scheme.lower()]
 
 
+def shown_url(url: str) -> str:
+    """A database for people: neither user nor parameters of its URL."""
+    parts = urlsplit(url)
+    return f"{dialect_of(url)}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 def checked_url(value: Any) -> Any:
     """The URL of a database without a password.
 
@@ -128,9 +134,7 @@ class DatabaseKeys(BaseModel):
     @property
     def shown(self) -> str:
         """Where the rows come from, for people: neither user nor parameters of the URL."""
-        parts = urlsplit(self.url)
-        host = parts.netloc.rpartition("@")[2]
-        return f"{self.dialect}://{host}{parts.path} {self.table or 'query'}"
+        return f"{shown_url(self.url)} {self.table or 'query'}"
 
     @property
     def late_number(self) -> int | None:
