@@ -213,7 +213,7 @@ def test_a_wrong_key_is_one_sentence(desk: ExportDesk, target: Server) -> None:
 def test_keys_that_a_collation_makes_one_are_refused(
     desk: ExportDesk, mariadb_source: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guards against two people of whom a table that ignores case keeps one."""
+    """Guards against a table that ignores case and keeps one of two people."""
     monkeypatch.setenv("SHOP_PASSWORD", PASSWORD)
     mariadb_source.new_database()
     mariadb_source.run(

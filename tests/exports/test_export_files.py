@@ -168,7 +168,7 @@ def test_formulas_are_guarded_where_a_person_asks(desk: ExportDesk) -> None:
 
 
 def test_addresses_need_consent_and_leave_a_record(desk: ExportDesk) -> None:
-    """Guards against phone numbers that leave by a slip, or without anybody knowing."""
+    """Guards against phone numbers that leave by a slip, or without a record."""
     desk.decide([Person("u1", phone=phone(1), email="a@shop.example")])
     columns = "columns: {who: user_id, number: phone, mail: email}"
     with pytest.raises(
@@ -200,7 +200,7 @@ def test_an_upload_that_changed_gives_no_address(desk: ExportDesk) -> None:
 
 @pytest.mark.parametrize("by", ["user", "phone", "email"])
 def test_who_refuses_stays_at_home(desk: ExportDesk, by: str) -> None:
-    """Guards against people whom another tool would contact although they refused here."""
+    """Guards against another tool contacting people who refused here."""
     people = [Person("u1", phone=phone(1), email="a@shop.example"), Person("u2", phone=phone(2))]
     desk.decide(people)
     export = desk.export(FILES)

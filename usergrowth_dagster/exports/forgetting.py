@@ -33,7 +33,7 @@ _ERASED = re.compile(r"-e[0-9]+$")
 
 @dataclass(frozen=True)
 class Exportee:
-    """Whom exported rows are compared with.
+    """The people that exported rows are compared with.
 
     Attributes:
         user_id: the user.

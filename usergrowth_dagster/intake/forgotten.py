@@ -7,7 +7,7 @@ from usergrowth_dagster.project import Project
 
 
 def forgotten_people(project: Project) -> Forgotten | None:
-    """Whom landing must set aside; None when nobody was ever forgotten."""
+    """The people whose rows landing leaves out; None when nobody was ever forgotten."""
     hashes = forgotten_hashes(project.store)
     if not hashes:
         return None

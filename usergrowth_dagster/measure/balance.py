@@ -53,7 +53,7 @@ class Balance:
     """Whether the arms were alike before.
 
     Attributes:
-        people: rows of people of whom something was known.
+        people: rows of people with features as of their day.
         features: how many features were compared.
         differences: the largest, by absolute value.
         large: how many are above :data:`LARGE`.

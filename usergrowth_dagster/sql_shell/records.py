@@ -2,7 +2,7 @@
 
 Whatever is not on the list stays out, also a column that the schema gains later. No phone number,
 no hash of one or of a user id, no parameter of a text, no reply, and nothing typed by a recipient
-is on it. Refusals and delivery reports are there without whom they are about, for counts alone.
+is on it. Refusals and delivery reports are there for counts alone: they name no person.
 """
 
 import json

@@ -15,8 +15,8 @@ def training_days(
 ) -> tuple[list[date], tuple[str, ...]]:
     """Snapshot days of a training that the landed days can serve, and what to warn of.
 
-    A snapshot needs a log before it; a touch may also be that of a person of whom attributes alone
-    are known.
+    A snapshot needs a log before it. A touch needs a log or attributes: a person without any log
+    has features all the same.
 
     Raises:
         UserError: the training window holds no day with a closed label.

@@ -202,7 +202,7 @@ class DatabaseDestination:
         if repeated:
             raise UserError(
                 f"{self._place}.key: {names} is shared by several rows, {repeated} of {rows.rows} "
-                "in all; add the column that tells them apart, such as task_id or item_id",
+                "in all; add the column in which they differ, such as task_id or item_id",
                 code="export.refused",
             )
 
