@@ -180,6 +180,17 @@ def work(process: "subprocess.Popen[Any]", seconds: float, most: float = 120) ->
         time.sleep(0.1)
 
 
+def rest(process: "subprocess.Popen[Any]", seconds: float = 60) -> None:
+    """Wait until a process waits for input: Ctrl-C between prompt and waiting stays unheard."""
+    end = time.monotonic() + seconds
+    quiet = 0
+    while quiet < 5:
+        state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        quiet = quiet + 1 if state == "S" else 0
+        assert time.monotonic() < end, state
+        time.sleep(0.1)
+
+
 class Terminal:
     """A shell of its own on a terminal."""
 
@@ -239,6 +250,7 @@ def talk(shell: Terminal) -> None:
     shell.wait_for("sql> ")
     shell.type("select 'open\n")
     shell.wait_for("...> ")
+    rest(shell.process)
     os.kill(shell.process.pid, signal.SIGINT)
     shell.wait_for("interrupted")
     shell.wait_for("sql> ")

@@ -26,6 +26,7 @@ from usergrowth_dagster.cli import (
 )
 from usergrowth_dagster.cli.common import print_error_document, print_errors
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.interrupts import is_interrupt, keep_interrupts
 
 app = typer.Typer(
     name="usergrowth",
@@ -74,10 +75,12 @@ for part in PARTS:
     app.add_typer(part.app)
 
 _INTERRUPTED = 130
+_GOES_ON = "interrupted; the same command goes on where this one stopped"
 
 
 def main() -> None:
     """Run the command; a user's mistake is one sentence and the exit code 2."""
+    keep_interrupts()
     try:
         app()
     except UserError as error:
@@ -87,13 +90,16 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as ended:
         if ended.code == _INTERRUPTED:  # what typer makes of Ctrl-C
-            typer.echo("interrupted; the same command goes on where this one stopped", err=True)
+            typer.echo(_GOES_ON, err=True)
         raise
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
         typer.echo(f"error: {error.strerror or error}{place}", err=True)
         sys.exit(2)
     except Exception as error:
+        if is_interrupt(type(error).__name__, str(error)):
+            typer.echo(_GOES_ON, err=True)
+            sys.exit(_INTERRUPTED)
         # SQLAlchemy is loaded by then, if it is the one that complains.
         origin = getattr(error, "orig", None)
         if origin is None:

@@ -16,6 +16,7 @@ from multiprocessing import get_context, resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.interrupts import keep_interrupts
 from usergrowth_dagster.runs.execute import execute
 from usergrowth_dagster.runs.reports import RunReport
 
@@ -145,6 +146,7 @@ def _execute(pipe: "Connection", work: Work, parent: int) -> None:
     """The other process: execute the run, send its progress, then its report or its error."""
     from usergrowth_dagster.defs.resources import listen
 
+    keep_interrupts()
     os.nice(_NICE)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     sending = threading.Lock()  # a run's steps may report from threads

@@ -13,10 +13,12 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from usergrowth_dagster.error_codes import CODES, ErrorCode
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.interrupts import is_interrupt
 from usergrowth_dagster.runs.reports import Rows, RunReport
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance, ExecuteInProcessResult
+    from dagster_shared.error import SerializableErrorInfo
 
 _COMMAND_TAG = "usergrowth/command"
 """Tag of a command's runs: the name of the lock file that its process holds."""
@@ -114,7 +116,7 @@ def _failure(result: "ExecuteInProcessResult") -> UserError:
             continue
         data = event.step_failure_data
         error = data.error
-        if error and error.cls_name == "DagsterExecutionInterruptedError":
+        if _is_interrupt(error):
             raise InterruptedRunError(
                 "interrupted; the same command goes on where this one stopped",
                 code="run.interrupted",
@@ -128,6 +130,15 @@ def _failure(result: "ExecuteInProcessResult") -> UserError:
         sentences.append(f"{event.step_key}: {error.message.strip() if error else 'failed'}")
     sentence = "\n".join(sentences) or f"run {result.run_id} failed; see it in the UI (make dev)"
     return UserError(sentence, code=codes[0] if codes else "run.failed")
+
+
+def _is_interrupt(error: "SerializableErrorInfo | None") -> bool:
+    """Whether Ctrl-C is the error, or what it comes from."""
+    while error:
+        if is_interrupt(error.cls_name or "", error.message):
+            return True
+        error = error.cause
+    return False
 
 
 def _code(metadata: Mapping[str, Any]) -> list[ErrorCode]:
