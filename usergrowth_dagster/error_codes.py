@@ -34,6 +34,8 @@ ErrorCode = Literal[
     "home.exists",
     "home.missing",
     "home.unhealthy",
+    "identity.invalid",
+    "identity.older",
     "key.missing",
     "key.unknown",
     "landing.bad_file",
@@ -202,6 +204,14 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "home.unhealthy": CodeText(
         "A check of the home or its machine found something that endangers its data.",
         "Do what the message says and run `usergrowth doctor` again.",
+    ),
+    "identity.invalid": CodeText(
+        "A key of identity.yml breaks a rule.",
+        "Correct the key that the message names; `usergrowth identity check` reads it again.",
+    ),
+    "identity.older": CodeText(
+        "Persons of a date would be named anew although a later date is named already.",
+        "Run the newest date, or a later one; it takes in all links that have landed.",
     ),
     "key.missing": CodeText(
         "The secret key of the ledger is gone.",

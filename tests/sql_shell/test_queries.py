@@ -557,7 +557,10 @@ class TestRecords:
                 }
                 assert not suspicious or allowed, (table, column)
         assert not {"reply", "unread", "meta", "token_bucket"} & set(COLUMNS)
-        assert "user_id" not in COLUMNS["suppression"] and PHONES == {"population": "phone"}
+        assert "user_id" not in COLUMNS["suppression"] and PHONES == {
+            "population": "phone",
+            "raw_identity": "id_value",
+        }
 
     def test_records_are_read_as_they_are_now(self, shell: SqlShell) -> None:
         """Codes as numbers, times without a zone, JSON that SQL cannot read, a copy that is old."""

@@ -22,7 +22,7 @@ from typing import IO, Any, Literal
 
 from usergrowth_dagster.addresses.sql import number_sql
 from usergrowth_dagster.audience.records import check_task_id
-from usergrowth_dagster.data.contracts import LANDING_TABLES
+from usergrowth_dagster.data.contracts import DAILY_TABLES
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import identifier, literal
@@ -58,7 +58,7 @@ def check_output_folder(landing: Storage, path: str, task_id: str, *, state: Sto
         UserError: names the first thing in the folder that is not ours.
     """
     folder = path.strip("/")
-    if folder.split("/")[0].casefold() in (*LANDING_TABLES, "population"):
+    if folder.split("/")[0].casefold() in (*DAILY_TABLES, "population"):
         raise UserError(
             f"{landing.uri(folder)}: the output folder of task {task_id!r} lies among the landing "
             "files; give the campaign another output path, such as population_output/{task}",

@@ -16,7 +16,9 @@ app = typer.Typer()
 def quarantine(
     name: Annotated[
         str | None,
-        typer.Option("--table", help="user, item, behavior, operation, population[.<task>]."),
+        typer.Option(
+            "--table", help="user, item, behavior, operation, identity, population[.<task>]."
+        ),
     ] = None,
     day: Annotated[str, typer.Option("--date", help="Landing day, or execution date.")] = "",
     rule: Annotated[str | None, typer.Option(help="Only rows that break this rule.")] = None,

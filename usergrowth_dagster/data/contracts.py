@@ -189,6 +189,9 @@ _KVS_NUM = Column(
 )
 _KVS_STR = Column("kvs_str", "VARCHAR", True, "texts as k:v pairs", "kvs_str")
 
+IDENTITY = "identity"
+"""Landing table of the ids that users were seen with."""
+
 CONTRACTS: dict[str, Contract] = {
     contract.table: contract
     for contract in (
@@ -252,12 +255,30 @@ CONTRACTS: dict[str, Contract] = {
             (),
             "one user who may be contacted about one item",
         ),
+        Contract(
+            IDENTITY,
+            (
+                Column("user_id", "VARCHAR", False, "the user who has the id", "id"),
+                Column("id_type", "VARCHAR", False, "its type, as identity.yml names it", "id"),
+                Column("id_value", "VARCHAR", False, "the id, such as a phone number", "id"),
+                Column("source", "VARCHAR", True, "the system that saw both together"),
+                Column("time", "VARCHAR", True, "day on which it saw them, yyyymmdd", "yyyymmdd"),
+            ),
+            (),
+            "one id that a user was seen with",
+        ),
     )
 }
-"""The five contracts by landing folder name."""
+"""The six contracts by landing folder name."""
 
 LANDING_TABLES = ("user", "item", "behavior", "operation")
-"""Landing tables that come by day."""
+"""Landing tables that come by day in every home."""
+
+DAILY_TABLES = (*LANDING_TABLES, IDENTITY)
+"""Landing tables that come by day, also those that a home may do without."""
+
+WITH_ADDRESSES = ("population", IDENTITY)
+"""Tables whose rejects are kept without digits, since any of their cells may be a phone number."""
 
 
 def contract_of(table: str) -> Contract:
@@ -266,9 +287,9 @@ def contract_of(table: str) -> Contract:
     Raises:
         UserError: there is no such table.
     """
-    if table not in LANDING_TABLES:
+    if table not in DAILY_TABLES:
         raise UserError(
-            f"{table!r} is not a landing table; choose from {', '.join(LANDING_TABLES)}",
+            f"{table!r} is not a landing table; choose from {', '.join(DAILY_TABLES)}",
             code="command.invalid",
         )
     return CONTRACTS[table]

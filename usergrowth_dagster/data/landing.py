@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
 
-from usergrowth_dagster.data.contracts import LANDING_TABLES, Contract, Reading, contract_of
+from usergrowth_dagster.data.contracts import DAILY_TABLES, Contract, Reading, contract_of
 from usergrowth_dagster.data.fingerprints import Fingerprint
 from usergrowth_dagster.data.lines import data_files
 from usergrowth_dagster.data.storage import Storage, StoredFile
@@ -93,20 +93,20 @@ def unread_landing(landing: Storage, others: Collection[str] = ()) -> list[str]:
         landing: root of the landing files.
         others: further folders below the root that belong there, such as campaigns' outputs.
     """
-    known = {*LANDING_TABLES, "population", "population_output", *others}
+    known = {*DAILY_TABLES, "population", "population_output", *others}
     sentences = []
     for name in landing.folders():
         if name in known or name.startswith(("_", ".")):
             continue
         near = difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=_NEAR)
-        hint = f"did you mean {near[0]}/?" if near else f"tables are {', '.join(LANDING_TABLES)}"
+        hint = f"did you mean {near[0]}/?" if near else f"tables are {', '.join(DAILY_TABLES)}"
         sentences.append(f"{name}/: nothing reads this folder; {hint}")
     sentences += [
         f"{file.path}: nothing reads a file here; move it into <table>/ds=yyyymmdd/"
         for file in landing.files()
         if not file.name.startswith("_")
     ]
-    for table in LANDING_TABLES:
+    for table in DAILY_TABLES:
         sentences += landing_folders(landing, table).strays.values()
     sentences += [
         f"{file.path}: nothing reads a file here; move it into population/<task>/"

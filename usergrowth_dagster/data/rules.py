@@ -10,9 +10,11 @@ fraction of the time to see that a row is good than to say what is bad about it.
 from collections.abc import Sequence
 
 from usergrowth_dagster.data.contracts import (
+    IDENTITY,
     LINE_RULES,
     LONGEST_LINE,
     NULL_TEXT,
+    WITH_ADDRESSES,
     Column,
     Contract,
 )
@@ -352,11 +354,13 @@ def _broken(contract: Contract, names: Sequence[str], width: int) -> str:
 
 
 def _masked(contract: Contract, shown: str) -> str:
-    """A text as it may be kept: a broken row of a population does not say which digits are a phone
-    number, so none may leave the upload."""
+    """A text as it may be kept: a broken row of a table with addresses does not say which digits
+    are a phone number, so none may leave the upload; nor may e-mail addresses among other ids."""
     shown = rf"replace({shown}, chr(0), '\x00')"
-    if contract.table != "population":
+    if contract.table not in WITH_ADDRESSES:
         return shown
+    if contract.table == IDENTITY:
+        shown = rf"""regexp_replace({shown}, '[^,"\s@]+@[^,"\s@]*', '*@*', 'g')"""
     return rf"regexp_replace({shown}, '\p{{Nd}}', '*', 'g')"
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator
 
-from usergrowth_dagster.data.contracts import LANDING_TABLES
+from usergrowth_dagster.data.contracts import DAILY_TABLES
 from usergrowth_dagster.data.landing import landing_folders, unread_landing
 from usergrowth_dagster.data.lines import data_files
 from usergrowth_dagster.data.population import FOLDER, task_folder
@@ -27,7 +27,7 @@ def stray_files(landing: Storage, outputs: Collection[str]) -> list[str]:
 
 def _folders(landing: Storage) -> Iterator[str]:
     """The folders whose files are landed."""
-    for table in LANDING_TABLES:
+    for table in DAILY_TABLES:
         yield from landing_folders(landing, table).days.values()
     for name in landing.folders(FOLDER):
         if not name.startswith(("_", ".")):

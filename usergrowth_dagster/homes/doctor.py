@@ -41,7 +41,7 @@ from usergrowth_dagster.settings.places import local_path, sqlite_file
 CLOCK_LEEWAY = timedelta(minutes=2)
 _SHOWN = 5  # files that a sentence names
 _NUMBERS = ("control.db*", "secret.key*", "credentials.toml", "contents.txt")
-_NUMBER_TABLES = ("population", "quarantine", "decisions", "raw_user")
+_NUMBER_TABLES = ("population", "quarantine", "decisions", "raw_user", "raw_identity")
 
 FREE_BYTES = 2 << 30
 

@@ -14,7 +14,7 @@ from usergrowth_dagster.warehouse.engine import Engine
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PHONES: Mapping[str, str] = {"population": "phone"}
+PHONES: Mapping[str, str] = {"population": "phone", "raw_identity": "id_value"}
 """Column with phone numbers by table; it is left out."""
 
 

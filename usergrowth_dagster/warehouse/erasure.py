@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from usergrowth_dagster.data.contracts import IDENTITY
 from usergrowth_dagster.data.storage import file_literal
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import identifier, literal
@@ -42,12 +43,12 @@ class Person:
         user = literal(self.user_id)
         if table != QUARANTINE:
             return f"user_id = {user}"
-        # Digits of rejected population rows are masked, so ids of one shape are not distinct.
+        # Digits of rejected rows with addresses are masked, so ids of one shape are not distinct.
         masked = literal("".join("*" if c.isdecimal() else c for c in self.user_id))
         cells = "string_split(replace(raw_row, '\"', ''), ',')"
         return (
-            f"coalesce(list_contains({cells}, {user}) or (table_name like 'population%' "
-            f"and list_contains({cells}, {masked})), false)"
+            f"coalesce(list_contains({cells}, {user}) or ((table_name like 'population%' "
+            f"or table_name = {literal(IDENTITY)}) and list_contains({cells}, {masked})), false)"
         )
 
 

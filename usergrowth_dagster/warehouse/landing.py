@@ -110,7 +110,7 @@ def land_days(
         settings: limits of rejects and memory.
         landing: root of the landing files.
         warehouse: where the tables are.
-        table: user, item, behavior or operation.
+        table: user, item, behavior, operation or identity.
         days: the days, in any order.
         forgotten: persons whose rows are set aside, without what is in them.
         progress: called with the table's name, days done and days in all.

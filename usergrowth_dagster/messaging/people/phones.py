@@ -350,14 +350,21 @@ class PhoneVault:
         """Keyed hash (16 bytes) of a user id; never equal to that of a number."""
         return self._hash(f"user\0{user_id}")
 
-    def user_pads(self) -> tuple[bytes, bytes]:
-        """The two blocks of HMAC (RFC 2104), so that SQL can make :meth:`user_digest` itself.
+    def pads(self, before: bytes = b"") -> tuple[bytes, bytes]:
+        """The two blocks of HMAC (RFC 2104), so that SQL can make hashes itself.
 
-        ``sha256(outer || sha256(inner || user_id))``, of which the digest is the first half.
+        The hash is the first half of ``sha256(outer || sha256(inner || text))``.
+
+        Args:
+            before: what stands before every text.
         """
         block = self._hash_key.ljust(64, b"\0")
         inner, outer = (bytes(byte ^ pad for byte in block) for pad in (0x36, 0x5C))
-        return inner + b"user\0", outer
+        return inner + before, outer
+
+    def user_pads(self) -> tuple[bytes, bytes]:
+        """The blocks by which SQL makes :meth:`user_digest` itself."""
+        return self.pads(b"user\0")
 
 
 def open_vault(home: Path, country: str | None = None) -> PhoneVault:

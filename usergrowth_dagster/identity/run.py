@@ -1,0 +1,264 @@
+"""Identity of an execution date: of all links that landed before it, with the names of before.
+
+Dates go forward: the names of a date come from those of the date before. So a date before the
+newest one is not made again with other links; the newest one takes all links in.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import date, timedelta
+from typing import Any, Literal
+
+from usergrowth_dagster.data.contracts import IDENTITY
+from usergrowth_dagster.data.landing import landing_folders
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.identity.definition import Identity, read_identity
+from usergrowth_dagster.identity.links import LINKS, RAW, Keys, bind_links
+from usergrowth_dagster.identity.partition import EDGES, Partition, partition
+from usergrowth_dagster.identity.people import Changes, name_people
+from usergrowth_dagster.identity.rows import (
+    conflicts_sql,
+    history_sql,
+    left_out,
+    one_id_sql,
+    sizes,
+)
+from usergrowth_dagster.identity.tables import (
+    CONFLICTS,
+    HISTORY,
+    ONE_ID,
+    ONE_ID_COLUMNS,
+    types_of,
+)
+from usergrowth_dagster.intake.forgotten import forgotten_people
+from usergrowth_dagster.messaging.people.phones import PhoneVault, open_vault
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.landing import LandedDay, land_days, row_stream
+
+VERSION = 1
+"""Raised when the same links would give other rows."""
+
+MEMORY_SHARE = 0.4
+"""DuckDB's part of ``memory_limit``: the components and the writer of files need the rest."""
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What was made of the links of an execution date.
+
+    Attributes:
+        execution_date: the date.
+        state: made now; unchanged (the same links, types and names before); nothing (no links).
+        rows: landed rows before the date.
+        ids: ids of all types, users among them.
+        links: links that join a user and an id.
+        persons: persons.
+        hubs: ids that too many users have.
+        refused: links that would join two values of a unique type.
+        left_out: landed rows that link nobody, by reason.
+        created: persons that are new.
+        merged: old persons that became part of another.
+        split: parts of old persons that are persons of their own now.
+        gone: old persons none of whose ids is there any more.
+        sizes: persons by how many user ids they have.
+    """
+
+    execution_date: date
+    state: Literal["made", "unchanged", "nothing"]
+    rows: int = 0
+    ids: int = 0
+    links: int = 0
+    persons: int = 0
+    hubs: int = 0
+    refused: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    created: int = 0
+    merged: int = 0
+    split: int = 0
+    gone: int = 0
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def sentence(self) -> str:
+        """All of that in one sentence."""
+        if self.state == "nothing":
+            return f"identity of {self.execution_date}: no row of identity/ landed before it"
+        stayed = "".join(f"; {n:,} rows left out: {reason}" for reason, n in self.left_out.items())
+        head = "nothing new, " if self.state == "unchanged" else ""
+        return (
+            f"identity of {self.execution_date}: {head}{self.persons:,} persons of {self.ids:,} "
+            f"ids by {self.links:,} links; {self.created:,} created, {self.merged:,} merged, "
+            f"{self.split:,} split, {self.gone:,} gone{stayed}"
+        )
+
+
+def land_identity(project: Project, day: date) -> list[LandedDay]:
+    """Land the files of identity/ of all days before an execution date.
+
+    Raises:
+        LandingError: days failed; the others have landed.
+    """
+    days = [one for one in landing_folders(project.landing, IDENTITY).days if one < day]
+    return land_days(
+        project.settings,
+        project.landing,
+        project.warehouse,
+        IDENTITY,
+        days,
+        forgotten=forgotten_people(project),
+        progress=project.progress,
+    )
+
+
+def identify(project: Project, day: date) -> Identified:
+    """Make the tables of identity of an execution date, unless they are of the same links.
+
+    Args:
+        project: the home.
+        day: the execution date.
+
+    Raises:
+        UserError: identity.yml breaks its format; or a later date is made and this one would be
+            another than it was.
+    """
+    identity = read_identity(project.settings.home)
+    with project.alone("identity"):
+        files = _landed_files(project, day)
+        if not files:
+            return Identified(day, "nothing")
+        vault = open_vault(project.settings.home, project.settings.default_country)
+        marks = project.warehouse.fingerprints(ONE_ID)
+        before = max((one for one in marks if one < day), default=None)
+        mark = _fingerprint(project, identity, vault, files, before)
+        if marks.get(day) == mark:
+            return _as_noted(project, day)
+        if (newest := max(marks, default=day)) > day:
+            raise UserError(
+                f"identity of {day}: its links are others than those that it was made of, and "
+                f"{newest} is made already; run {newest} or a later date, which takes all of them",
+                code="identity.older",
+            )
+        return _make(project, identity, vault, files, day, before, mark)
+
+
+def _landed_files(project: Project, day: date) -> list[str]:
+    by_day = project.warehouse.files(RAW, last=day - timedelta(days=1))
+    return [path for paths in by_day.values() for path in paths]
+
+
+def _fingerprint(
+    project: Project,
+    identity: Identity,
+    vault: PhoneVault,
+    files: list[str],
+    before: date | None,
+) -> str:
+    """Hash of the links' files, the types, the country of numbers, the key, and the names before.
+
+    Files have names of their own content.
+    """
+    parts = (
+        VERSION,
+        identity.model_dump(mode="json"),
+        project.settings.default_country,
+        project.settings.reads_fictional,
+        vault.hash_id.hex(),
+        sorted(path.rsplit("/", 1)[-1] for path in files),
+        sorted(path.rsplit("/", 1)[-1] for path in _files_of(project, before)),
+    )
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _files_of(project: Project, before: date | None) -> list[str]:
+    """Data files of the names of an earlier date."""
+    if before is None:
+        return []
+    return project.warehouse.files(ONE_ID, first=before, last=before).get(before, [])
+
+
+def _as_noted(project: Project, day: date) -> Identified:
+    noted = project.warehouse.notes(ONE_ID, first=day, last=day)[day]
+    return Identified(day, "unchanged", **noted)
+
+
+def _make(
+    project: Project,
+    identity: Identity,
+    vault: PhoneVault,
+    files: list[str],
+    day: date,
+    before: date | None,
+    mark: str,
+) -> Identified:
+    with open_engine(project.settings, MEMORY_SHARE) as engine:
+        bind_links(engine, identity, Keys.of(vault), files, day)
+        found = partition(engine, identity)
+        _check_rows(engine, day)
+        old = _files_of(project, before)
+        engine.bind_files("identity_before", old, types_of(ONE_ID_COLUMNS))
+        changes = name_people(engine, identity, day, "identity_before")
+        made = _summary(engine, day, found, changes)
+        _write(project, engine, identity, made, mark)
+        return made
+
+
+def _check_rows(engine: Engine, day: date) -> None:
+    """Every landed row is in a link, and every link that may join is an edge.
+
+    Raises:
+        RuntimeError: rows were lost or made up on the way; a fault of the product.
+    """
+    landed, linked, edges, joined = engine.rows(f"""
+        select (select count(*) from {RAW} where ds < date '{day}'),
+            (select coalesce(sum(rows), 0) from {LINKS}),
+            (select coalesce(sum(rows), 0) from {LINKS} where reason is null),
+            (select coalesce(sum(rows), 0) from {EDGES})
+    """)[0]
+    if landed != linked or edges != joined:
+        raise RuntimeError(
+            f"identity of {day}: {landed} rows landed, {linked} are in links, {edges} may join and "
+            f"{joined} are edges"
+        )
+
+
+def _summary(engine: Engine, day: date, found: Partition, changes: Changes) -> Identified:
+    return Identified(
+        execution_date=day,
+        state="made",
+        rows=int(engine.value(f"select coalesce(sum(rows), 0) from {LINKS}")),
+        ids=found.nodes,
+        links=found.links,
+        persons=found.persons,
+        hubs=found.hubs,
+        refused=found.refused,
+        left_out=left_out(engine),
+        created=changes.created,
+        merged=changes.merged,
+        split=changes.split,
+        gone=changes.gone,
+        sizes=sizes(engine),
+    )
+
+
+def _write(
+    project: Project, engine: Engine, identity: Identity, made: Identified, mark: str
+) -> None:
+    """Write the tables; ``one_id`` last, since its fingerprint says that the date is made."""
+    day = made.execution_date
+    note: dict[str, Any] = asdict(made)
+    del note["execution_date"], note["state"]
+    for table, sql in (
+        (HISTORY, history_sql(day)),
+        (CONFLICTS, conflicts_sql(identity, day)),
+        (ONE_ID, one_id_sql(engine, identity, day)),
+    ):
+        project.warehouse.replace(
+            table,
+            row_stream(engine, sql),
+            days=[day],
+            fingerprints={day: mark},
+            notes={day: note} if table == ONE_ID else None,
+        )
