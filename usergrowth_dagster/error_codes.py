@@ -80,6 +80,8 @@ ErrorCode = Literal[
     "suppression.bad_file",
     "table.no_version",
     "table.refused",
+    "tag.invalid",
+    "tag.not_ready",
     "task.conflict",
     "task.invalid_name",
     "task.undecided",
@@ -390,6 +392,14 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "table.refused": CodeText(
         "A table fails a check, so its new rows are not published.",
         "Correct the landing files of its inputs and run the day again.",
+    ),
+    "tag.invalid": CodeText(
+        "A key of tags.yml, or a file that it names, breaks a rule.",
+        "Correct what the message names; `usergrowth tags check` looks at all of it.",
+    ),
+    "tag.not_ready": CodeText(
+        "What tags are made from, or the tags themselves, are not there for the date.",
+        "Land the days before the date, then `usergrowth tags run --date DATE`.",
     ),
     "task.conflict": CodeText(
         "A task exists already with another campaign, population or date.",

@@ -23,6 +23,7 @@ from usergrowth_dagster.cli import (
     receive,
     sources,
     sql,
+    tags,
 )
 from usergrowth_dagster.cli.common import print_error_document, print_errors
 from usergrowth_dagster.errors import UserError
@@ -66,6 +67,7 @@ PARTS = (
     experiments,
     models,
     people,
+    tags,
     audits,
     sql,
     receive,

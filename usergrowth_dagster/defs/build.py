@@ -27,6 +27,7 @@ from usergrowth_dagster.defs.schedules import (
 )
 from usergrowth_dagster.defs.sensors import failure_sensor, source_sensor, upload_sensor
 from usergrowth_dagster.defs.source_assets import land_job, source_assets, sources_of_home
+from usergrowth_dagster.defs.tag_assets import catalogue_of_home, tag_assets, tag_job
 from usergrowth_dagster.defs.task_assets import messaging_assets, task_assets
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.models import load_graph
@@ -48,6 +49,8 @@ def build_definitions(home: str = "") -> dg.Definitions:
     landing = [land_job(sources)] if sources else []
     exports, _ = exports_of_home(settings.home)
     going_out = [export_job(exports)] if exports else []
+    catalogue, unreadable = catalogue_of_home(settings.home)
+    tagging = [tag_job()] if catalogue is not None else []
     jobs = {str(job.name): job for job in build_jobs()}
     return dg.Definitions(
         assets=[
@@ -60,8 +63,9 @@ def build_definitions(home: str = "") -> dg.Definitions:
             effects_asset(partitions, settings),
             *experiment_assets(sources),
             *export_assets(partitions, settings.home),
+            *tag_assets(partitions, settings, catalogue, unreadable),
         ],
-        jobs=[*jobs.values(), *landing, *going_out, dispatch_job()],
+        jobs=[*jobs.values(), *landing, *going_out, *tagging, dispatch_job()],
         schedules=[
             daily_schedule(settings, home),
             weekly_schedule(settings, home),

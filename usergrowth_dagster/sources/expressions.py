@@ -1,9 +1,9 @@
-"""Expressions of ``sources.yml``: one DuckDB expression over the columns of a source, and no more.
+"""Expressions that a person writes in a file: one DuckDB expression over known columns, no more.
 
 DuckDB's own parser makes the tree that is checked, and the SQL that runs is written from that tree,
-so no text of a file reaches the engine. An expression may hold the source's columns, literals,
-operators, CASE, casts, and functions of a row that give the same value whenever they are asked. It
-may not read files or settings, sum over rows, or hold a query.
+so no text of a file reaches the engine. An expression may hold the columns of one relation (a
+source, or a table), literals, operators, CASE, casts, and functions of a row that give the same
+value whenever they are asked. It may not read files or settings, sum over rows, or hold a query.
 """
 
 import difflib
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
+from usergrowth_dagster.error_codes import ErrorCode
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.warehouse.engine import Engine
@@ -39,6 +40,7 @@ _REFUSED = {
     "SUBQUERY": "it may not hold a query",
     "WINDOW": "it is of one row, without windows",
 }
+_LISTED = 40  # columns that an error names at most
 _MACROS = {"date_add", "days_in_month", "fdiv", "fmod", "if", "nullif", "split_part"}
 _MACROS_OF_LISTS = ("array_", "list_")
 _MEMBERSHIP = {"COMPARE_IN", "COMPARE_NOT_IN"}
@@ -48,16 +50,26 @@ _NUMBER_OPERATORS = {"+", "-", "*", "/", "//", "%", "**"}
 
 
 class Expressions:
-    """Checks the expressions of one source and writes their SQL.
+    """Checks the expressions over one relation and writes their SQL.
 
     Args:
         engine: parses, and knows the functions.
-        columns: DuckDB type of each column of the source.
+        columns: DuckDB type of each column of the relation.
+        relation: what has the columns, for the error.
+        code: of the error.
     """
 
-    def __init__(self, engine: Engine, columns: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        columns: Mapping[str, str],
+        *,
+        relation: str = "the source",
+        code: ErrorCode = "source.invalid",
+    ) -> None:
         self.engine = engine
         self.columns = columns
+        self.relation, self.code = relation, code
         self._by_folded = {name.casefold(): name for name in columns}
         self._not_numbers: dict[str, str] = {}
 
@@ -77,7 +89,7 @@ class Expressions:
         gives NULL.
 
         Raises:
-            UserError: it is not one expression over the source's columns; says why.
+            UserError: it is not one expression over the relation's columns; says why.
         """
         column = self._by_folded.get(text.strip().casefold())
         try:
@@ -100,7 +112,7 @@ class Expressions:
             self._not_numbers[sql] = " or ".join(tests)
         except _RefusedError as refused:
             shown = text if len(text) <= 60 else f"{text[:57]}…"
-            raise UserError(f"{place}: {shown!r}: {refused}", code="source.invalid") from None
+            raise UserError(f"{place}: {shown!r}: {refused}", code=self.code) from None
         return sql
 
     def not_a_number(self, sql: str) -> str:
@@ -167,8 +179,10 @@ class Expressions:
             node["column_names"] = [name, *fields]
         elif first not in parameters:
             close = difflib.get_close_matches(first, self.columns, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(self.columns)}"
-            raise _RefusedError(f"the source has no column {first!r}; {hint}")
+            names = list(self.columns)
+            listed = ", ".join(names[:_LISTED]) + (" …" if len(names) > _LISTED else "")
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {listed}"
+            raise _RefusedError(f"{self.relation} has no column {first!r}; {hint}")
 
     def _check_function(self, node: Node) -> None:
         name = str(node["function_name"]).lower()

@@ -1,0 +1,1 @@
+"""What is known of each person on a date, as tags: rules, sums, scores, uploads, RFM and AIPL."""

@@ -1,0 +1,57 @@
+"""Everything that ``tags.yml`` asks for, worked out for an execution date."""
+
+from dataclasses import dataclass
+from datetime import date
+
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.tags.aipl import write_aipl
+from usergrowth_dagster.tags.definition import FILE_NAME, Catalogue, read_catalogue
+from usergrowth_dagster.tags.inputs import FEATURES, Written
+from usergrowth_dagster.tags.rfm import write_rfm
+from usergrowth_dagster.tags.user_tags import write_user_tags
+from usergrowth_dagster.warehouse.build import Builder
+
+
+@dataclass(frozen=True)
+class TagRun:
+    """What a run came to: the tables as they stand, and what people should know."""
+
+    day: date
+    tables: tuple[Written, ...]
+    notices: tuple[str, ...]
+
+
+def catalogue_of(project: Project) -> Catalogue:
+    """The catalogue of a home.
+
+    Raises:
+        UserError: there is no ``tags.yml``, or it breaks its format.
+    """
+    return read_catalogue(project.settings.home / FILE_NAME)
+
+
+def build_features(project: Project, day: date) -> None:
+    """Bring the features of a date up to date, which rules are about."""
+    builder = Builder(project.settings, project.warehouse)
+    builder.build(FEATURES, [day], progress=project.progress)
+
+
+def run_tags(project: Project, day: date) -> TagRun:
+    """Work out RFM, AIPL and tags of a date; what stands already is not written again.
+
+    Raises:
+        UserError: ``tags.yml`` is wrong, or nothing has landed before the date.
+    """
+    catalogue = catalogue_of(project)
+    build_features(project, day)
+    tables: list[Written] = []
+    notices: list[str] = []
+    if catalogue.rfm is not None:
+        tables.append(write_rfm(project, catalogue.rfm, day))
+    if catalogue.aipl is not None:
+        tables.append(write_aipl(project, catalogue.aipl, day))
+    if catalogue.tags:
+        made = write_user_tags(project, catalogue.tags, day)
+        tables.append(made.written)
+        notices += made.notices
+    return TagRun(day, tuple(tables), tuple(notices))

@@ -1,0 +1,236 @@
+"""Tags as people look at them: the catalogue with coverage, RFM groups, AIPL stages, one person."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.quoting import identifier, literal
+from usergrowth_dagster.tags import aipl, rfm
+from usergrowth_dagster.tags.coverage import Coverage, coverage_of
+from usergrowth_dagster.tags.definition import Tag, TagType
+from usergrowth_dagster.tags.flows import GROUPED, Flow, flow_between, written_days
+from usergrowth_dagster.tags.run import catalogue_of
+from usergrowth_dagster.tags.user_tags import TABLE, bind_user_tags, check_tags, tag_types
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.relation import Relation, bind_days
+
+HIDDEN = "hidden"
+"""Shown instead of a value of a personal or sensitive tag."""
+
+
+@dataclass(frozen=True)
+class TagLine:
+    """One tag of the catalogue; coverage is None where it has not been worked out."""
+
+    key: str
+    name: str
+    name_zh: str
+    type: TagType
+    source: str
+    owner: str
+    sensitivity: str
+    users: int | None
+    share: float | None
+    top: str
+    remark: str
+
+
+@dataclass(frozen=True)
+class CatalogueView:
+    """The catalogue and the date of which its coverage is; None: no tags have been worked out."""
+
+    day: date | None
+    tags: tuple[TagLine, ...]
+
+
+@dataclass(frozen=True)
+class GroupLine:
+    """One RFM group or AIPL stage on a date."""
+
+    code: str
+    name: str
+    name_zh: str
+    users: int
+    share: float
+
+
+@dataclass(frozen=True)
+class GroupsView:
+    """The groups of a date, the rule behind them, and the flow from an earlier date if asked."""
+
+    table: str
+    day: date
+    groups: tuple[GroupLine, ...]
+    rules: tuple[str, ...]
+
+
+def check_catalogue(project: Project) -> dict[str, TagType]:
+    """Types of all tags, by key; nothing is worked out.
+
+    Raises:
+        UserError: ``tags.yml`` is missing or wrong.
+    """
+    return check_tags(project, catalogue_of(project).tags)
+
+
+def view_catalogue(project: Project, day: date | None = None) -> CatalogueView:
+    """The tags of ``tags.yml`` with their coverage on a date.
+
+    Args:
+        project: the home.
+        day: the execution date; None: the newest of which tags have been worked out.
+
+    Raises:
+        UserError: ``tags.yml`` is missing or wrong, or the tags of the date are not there.
+    """
+    tags = catalogue_of(project).tags
+    types = check_tags(project, tags)
+    day = day or max(written_days(project, TABLE), default=None)
+    known: dict[str, Coverage] = {}
+    if day is not None:
+        with open_engine(project.settings) as engine:
+            values = bind_user_tags(engine, project, day)
+            asked = [(key, kind) for key, kind in types.items() if key in values.columns]
+            known = {one.key: one for one in coverage_of(engine, values, asked)}
+    return CatalogueView(day, tuple(_line(tag, types[tag.key], known.get(tag.key)) for tag in tags))
+
+
+def _line(tag: Tag, kind: TagType, coverage: Coverage | None) -> TagLine:
+    top = "" if coverage is None else ", ".join(f"{name}: {text}" for name, text in coverage.top)
+    if top and tag.sensitivity != "none":
+        top = HIDDEN
+    return TagLine(
+        key=tag.key,
+        name=tag.name,
+        name_zh=tag.name_zh,
+        type=kind,
+        source=tag.source,
+        owner=tag.owner,
+        sensitivity=tag.sensitivity,
+        users=coverage.users if coverage else None,
+        share=coverage.share if coverage else None,
+        top=top,
+        remark=f"use {tag.deprecated_by} instead" if tag.deprecated_by else "",
+    )
+
+
+def view_groups(project: Project, table: str, day: date | None = None) -> GroupsView:
+    """The RFM groups or AIPL stages of a date.
+
+    Args:
+        project: the home.
+        table: ``rfm`` or ``aipl``.
+        day: the execution date; None: the newest.
+
+    Raises:
+        UserError: the table is not there for the date.
+    """
+    day = _present(project, table, day)
+    column, columns, _ = GROUPED[table]
+    types = {name: kind for name, (kind, _) in columns.items()}
+    with open_engine(project.settings) as engine:
+        rows = bind_days(engine, project.warehouse, table, [day], types)
+        counts = dict(engine.rows(f"select {identifier(column)}, count(*) from {rows} group by 1"))
+        rules = _rules(engine, project, table, rows)
+    everyone = sum(counts.values())
+    return GroupsView(
+        table,
+        day,
+        tuple(
+            GroupLine(code, name, zh, counts.get(code, 0), counts.get(code, 0) / (everyone or 1))
+            for code, name, zh in _names(table)
+        ),
+        rules,
+    )
+
+
+def _names(table: str) -> list[tuple[str, str, str]]:
+    if table == aipl.TABLE:
+        return [(code, name, zh) for code, (name, zh) in aipl.STAGES.items()]
+    names = [(one.code, one.name, one.name_zh) for one in rfm.TYPES]
+    return [*names, (rfm.NEVER_BOUGHT, "Never bought", "未购买")]
+
+
+def _rules(engine: Engine, project: Project, table: str, rows: Relation) -> tuple[str, ...]:
+    """The rule behind the groups, as ``tags.yml`` has it now."""
+    catalogue = catalogue_of(project)
+    if table == rfm.TABLE and catalogue.rfm is not None:
+        return tuple(rfm.rule_sentences(engine, catalogue.rfm, str(rows)))
+    if table == aipl.TABLE and catalogue.aipl is not None:
+        return tuple(
+            f"{stage}: {' or '.join(map(str, map(_rule, rules)))}"
+            for stage, rules in reversed(catalogue.aipl.stages.items())
+            if rules
+        )
+    return ()
+
+
+def _rule(rule: Any) -> str:
+    kinds = " or ".join(rule.behavior)
+    text = f"{rule.at_least} × {kinds} in {rule.within_days} days"
+    if rule.amount is not None:
+        text += f" with {rule.amount} of {rule.amount_at_least:g} or more"
+    return text
+
+
+def view_flow(
+    project: Project, table: str, first: date | None = None, last: date | None = None
+) -> Flow:
+    """The flow between two dates; by default the two newest that have been worked out.
+
+    Raises:
+        UserError: the table is not there for one of the dates, or for one date alone.
+    """
+    last = _present(project, table, last)
+    if first is None:
+        before = [day for day in written_days(project, table) if day < last]
+        if not before:
+            raise UserError(
+                f"{table} of no date before {last} has been worked out; `usergrowth tags run "
+                "--date DATE` does it",
+                code="tag.not_ready",
+            )
+        first = before[-1]
+    return flow_between(project, table, first, last)
+
+
+def _present(project: Project, table: str, day: date | None) -> date:
+    days: Sequence[date] = written_days(project, table)
+    if day is None and days:
+        return days[-1]
+    if day is None or day not in days:
+        raise UserError(
+            f"{table} of {day or 'no date'} has been worked out; `usergrowth tags run --date DATE` "
+            "does it"
+            if day is None
+            else f"{table} of {day} has not been worked out; `usergrowth tags run --date {day}` "
+            "does it",
+            code="tag.not_ready",
+        )
+    return day
+
+
+def view_person_tags(
+    project: Project, user_id: str, day: date | None = None
+) -> list[tuple[str, str]]:
+    """Values of one user's tags on a date; personal and sensitive ones are hidden.
+
+    Raises:
+        UserError: the tags of the date are not there, or not of this user.
+    """
+    day = _present(project, TABLE, day)
+    catalogue = {tag.key: tag for tag in catalogue_of(project).tags}
+    keys = [key for key in tag_types(project) if key in catalogue]
+    with open_engine(project.settings) as engine:
+        values = bind_user_tags(engine, project, day)
+        selected = ", ".join(f"cast({identifier(key)} as varchar)" for key in keys)
+        rows = engine.rows(f"select {selected} from {values} where user_id = {literal(user_id)}")
+    if not rows:
+        raise UserError(f"no user {user_id!r} was known on {day}", code="person.unknown")
+    return [
+        (key, HIDDEN if value is not None and catalogue[key].sensitivity != "none" else value)
+        for key, value in zip(keys, rows[0], strict=True)
+    ]
