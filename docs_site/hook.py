@@ -16,6 +16,7 @@ from docs_site import (
     settings,
     sources,
     tables,
+    tags,
 )
 
 PAGES: Mapping[str, Callable[[], str]] = {
@@ -29,6 +30,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "reference/settings.md": settings.page,
     "reference/sources.md": sources.page,
     "reference/tables.md": tables.page,
+    "reference/tags.md": tags.page,
 }
 """By path in the site, what makes the page."""
 

@@ -57,6 +57,12 @@ SHOWS: dict[str, list[str]] = {
     "status": [],
     "tables": [],
     "suppress count": [],
+    "tags run": ["--date", "2017-05-04"],
+    "tags check": [],
+    "tags flow": ["rfm", "--from", "2017-05-04", "--to", "2017-05-04"],
+    "tags groups": ["rfm"],
+    "tags list": [],
+    "tags show": ["{user}"],
     "what-if": ["care"],
     "why": ["{user}"],
 }
@@ -117,6 +123,9 @@ def test_each_prints_one_document(world: World, tmp_path: Path) -> None:
     (home / "sources.yml").write_text(
         "sources: [{name: log, fills: behavior, from: log.csv, day: {time: at}, "
         "columns: {user_id: user, behavior: \"'login'\"}}]"
+    )
+    (home / "tags.yml").write_text(
+        "{rfm: {orders: [buy]}, tags: [{key: new, rule: tenure_days < 30}]}"
     )
     (home / "exports.yml").write_text("exports: [{name: people, audience: all, to: {files: out}}]")
     calls = {

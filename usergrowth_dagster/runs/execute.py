@@ -18,7 +18,6 @@ from usergrowth_dagster.runs.reports import Rows, RunReport
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance, ExecuteInProcessResult
-    from dagster_shared.error import SerializableErrorInfo
 
 _COMMAND_TAG = "usergrowth/command"
 """Tag of a command's runs: the name of the lock file that its process holds."""
@@ -132,8 +131,8 @@ def _failure(result: "ExecuteInProcessResult") -> UserError:
     return UserError(sentence, code=codes[0] if codes else "run.failed")
 
 
-def _is_interrupt(error: "SerializableErrorInfo | None") -> bool:
-    """Whether Ctrl-C is the error, or what it comes from."""
+def _is_interrupt(error: Any) -> bool:
+    """Whether Ctrl-C is a step's error, or what that comes from."""
     while error:
         if is_interrupt(error.cls_name or "", error.message):
             return True

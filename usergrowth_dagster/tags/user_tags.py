@@ -186,14 +186,21 @@ def _statistic_sql(checked: Expressions, tag: Tag, day: date) -> str:
     place = f"{FILE_NAME}: tag {tag.key}: statistic.{operation}"
     value = checked.sql(text, place, number=operation in ("sum", "mean"))
     within = f"ds >= date {literal(day.isoformat())} - {tag.statistic.days}"
+    kind = checked.kind(value)
     if operation == "days_with":
-        if checked.kind(value) != "BOOLEAN":
+        if kind != "BOOLEAN":
             raise UserError(f"{place}: is a condition, such as events > 3", code="tag.invalid")
         return f"count(*) filter (where {within} and {value})"
-    function = {"sum": "stable_sum", "mean": "avg", "max": "max", "min": "min"}[operation]
-    if function == "stable_sum":  # the macro takes no filter
+    if operation in ("sum", "mean") and not _is_number(kind):
+        raise UserError(f"{place}: its values are {kind}, and no numbers", code="tag.invalid")
+    if operation == "sum":  # to nine decimals, since the order of rows changes the last ones
         return f"round(sum(cast({value} as double)) filter (where {within}), 9)"
+    function = {"mean": "avg", "max": "max", "min": "min"}[operation]
     return f"{function}({value}) filter (where {within})"
+
+
+def _is_number(kind: str) -> bool:
+    return kind in _INTEGERS | {"BIGINT", "UBIGINT", "FLOAT", "DOUBLE"} or "DECIMAL" in kind
 
 
 def _score_column(engine: Engine, project: Project, tag: Tag, day: date) -> TagColumn:

@@ -201,13 +201,15 @@ def _present(project: Project, table: str, day: date | None) -> date:
     days: Sequence[date] = written_days(project, table)
     if day is None and days:
         return days[-1]
-    if day is None or day not in days:
+    if day is None:
         raise UserError(
-            f"{table} of {day or 'no date'} has been worked out; `usergrowth tags run --date DATE` "
-            "does it"
-            if day is None
-            else f"{table} of {day} has not been worked out; `usergrowth tags run --date {day}` "
+            f"{table} has not been worked out for any date; `usergrowth tags run --date DATE` "
             "does it",
+            code="tag.not_ready",
+        )
+    if day not in days:
+        raise UserError(
+            f"{table} of {day} has not been worked out; `usergrowth tags run --date {day}` does it",
             code="tag.not_ready",
         )
     return day
