@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 ErrorCode = Literal[
+    "affinity.bad_file",
+    "affinity.invalid",
     "audience.too_old",
     "callback.malformed",
     "callback.unsigned",
@@ -107,6 +109,14 @@ class CodeText:
 
 
 CODES: Mapping[ErrorCode, CodeText] = {
+    "affinity.bad_file": CodeText(
+        "A file of interactions, items, users or endpoints cannot be used.",
+        "Correct the file and the line that the message names.",
+    ),
+    "affinity.invalid": CodeText(
+        "A key or an expression of an affinity job breaks a rule.",
+        "Correct what the message names in job_config.json.",
+    ),
     "audience.too_old": CodeText(
         "The audience would be older at the time of sending than the campaign allows.",
         "Decide the campaign on a later date, or raise contact.max_audience_days.",

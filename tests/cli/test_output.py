@@ -67,7 +67,10 @@ SHOWS: dict[str, list[str]] = {
     "why": ["{user}"],
 }
 """Commands that show something, with arguments for the decided world."""
-RUNS = {"run", "backfill", "train", "quickstart", "experiment report"}
+RUNS = {
+    *("run", "backfill", "train", "quickstart", "experiment report"),
+    *("affinity check", "affinity run"),
+}
 """They show something too, and are long or have tests of their own; one stands for all."""
 WITHOUT = {
     **dict.fromkeys(("dev", "demo", "kannel", "serve"), "runs until it is interrupted"),

@@ -7,6 +7,7 @@ import typer
 
 from usergrowth_dagster import __version__
 from usergrowth_dagster.cli import (
+    affinity,
     audits,
     campaigns,
     chain,
@@ -61,6 +62,7 @@ PARTS = (
     chain,
     sources,
     exports,
+    affinity,
     landing,
     delivery,
     effects,

@@ -322,6 +322,9 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings):
     failure_webhook: str | None = Field(
         None, description="URL that gets a JSON POST when a run fails"
     )
+    affinity_webhook: str | None = Field(
+        None, description="URL that gets a JSON POST when segments of an affinity job are exported"
+    )
     memory_limit: str = Field(
         default_factory=machine.memory_limit,
         description="memory of one DuckDB connection; default: two fifths of the machine's",
