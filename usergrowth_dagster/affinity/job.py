@@ -32,11 +32,13 @@ class Segment:
 
     Attributes:
         expression: which items.
+        place: file and key of the expression, for an error sentence.
         num_results: users at most.
         min_score: least score of a user, from 0 to 1.
     """
 
     expression: Expression
+    place: str
     num_results: int
     min_score: float
 
@@ -56,7 +58,8 @@ def read_job(
     """
     segments = [
         Segment(
-            parse_expression(text, f"{path}{place}"),
+            parse_expression(text, f"{path}{place}: itemAttributes"),
+            f"{path}{place}: itemAttributes",
             _number(entry, "numResults", NUM_RESULTS, path, place) if top is None else top,
             _score(entry, path, place) if min_score is None else min_score,
         )

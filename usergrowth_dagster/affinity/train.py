@@ -66,7 +66,7 @@ def train(folder: Path, segments: Sequence[Segment], output: Path, settings: Set
     with open_engine(settings) as engine:
         held = load_folder(engine, folder, endpoints=False)
         used = [name for one in segments for name in one.expression.fields]
-        groups = [items_of(engine, held.fields, s.expression, "itemAttributes") for s in segments]
+        groups = [items_of(engine, held.fields, s.expression, s.place) for s in segments]
         trainer = Trainer(read_log(engine, held.fields, used), seed=settings.seed)
         reports = tuple(_score(engine, trainer, segments, groups))
         odd = tuple(sentence for report in held.reports for sentence in unusable(report))
@@ -83,7 +83,7 @@ def _score(
     for number, (segment, group) in enumerate(zip(segments, groups, strict=True)):
         if not group.any():
             raise UserError(
-                f"itemAttributes: {segment.expression.text!r}: nobody has interacted with any of "
+                f"{segment.place}: {segment.expression.text!r}: nobody has interacted with any of "
                 "its items, so nothing can be learned",
                 code="affinity.invalid",
             )

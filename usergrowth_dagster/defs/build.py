@@ -4,6 +4,11 @@ import warnings
 
 import dagster as dg
 
+from usergrowth_dagster.defs.affinity_assets import (
+    affinity_assets,
+    affinity_job,
+    affinity_sensor,
+)
 from usergrowth_dagster.defs.dispatching import dispatch_job, dispatch_schedule, stall_sensor
 from usergrowth_dagster.defs.effect_assets import effects_asset
 from usergrowth_dagster.defs.experiment_assets import experiment_assets
@@ -51,6 +56,8 @@ def build_definitions(home: str = "") -> dg.Definitions:
     going_out = [export_job(exports)] if exports else []
     catalogue, unreadable = catalogue_of_home(settings.home)
     tagging = [tag_job()] if catalogue is not None else []
+    with_affinity = affinity_assets(settings)
+    affine = [affinity_job()] if with_affinity else []
     jobs = {str(job.name): job for job in build_jobs()}
     return dg.Definitions(
         assets=[
@@ -64,8 +71,9 @@ def build_definitions(home: str = "") -> dg.Definitions:
             *experiment_assets(sources),
             *export_assets(partitions, settings.home),
             *tag_assets(partitions, settings, catalogue, unreadable),
+            *with_affinity,
         ],
-        jobs=[*jobs.values(), *landing, *going_out, *tagging, dispatch_job()],
+        jobs=[*jobs.values(), *landing, *going_out, *tagging, *affine, dispatch_job()],
         schedules=[
             daily_schedule(settings, home),
             weekly_schedule(settings, home),
@@ -77,6 +85,7 @@ def build_definitions(home: str = "") -> dg.Definitions:
             *(source_sensor(job, sources) for job in landing),
             decide_after_ingest(jobs["ingest"], jobs["decide"]),
             *(export_after_decide(jobs["decide"], job, home) for job in going_out),
+            *(affinity_sensor(job) for job in affine),
             failure_sensor(home),
             stall_sensor(home),
         ],

@@ -70,7 +70,7 @@ def look_at_job(folder: Path, settings: Settings, job: Path | None = None) -> Jo
         looks = tuple(
             SegmentLook(
                 one.expression.text,
-                int(items_of(engine, held.fields, one.expression, "itemAttributes").sum()),
+                int(items_of(engine, held.fields, one.expression, one.place).sum()),
                 one.num_results,
                 one.min_score,
             )
