@@ -63,6 +63,10 @@ SHOWS: dict[str, list[str]] = {
     "tags groups": ["rfm"],
     "tags list": [],
     "tags show": ["{user}"],
+    "profile funnel": ["task:care", "--step", "buy"],
+    "profile overlap": ["rfm:potential", "task:care"],
+    "profile retention": ["everyone"],
+    "profile show": ["rfm:potential"],
     "what-if": ["care"],
     "why": ["{user}"],
 }

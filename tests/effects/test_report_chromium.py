@@ -2,80 +2,19 @@
 
 import html
 import re
-import shutil
-import socket
-import subprocess
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from report_effects import BASIS, works
+from support.browser import Browser, browser, console
 
 from usergrowth_dagster.effects.report.page import render_page
 from usergrowth_dagster.effects.report.words import count
 
+__all__ = ["browser"]
+
 pytestmark = pytest.mark.chromium
 DARK, LIGHT = "--blink-settings=preferredColorScheme=0", "--blink-settings=preferredColorScheme=1"
-
-
-class Browser:
-    """Headless Chromium, whose every request goes to a proxy that writes it down and refuses."""
-
-    def __init__(self, program: str, folder: Path) -> None:
-        self.program, self.folder = program, folder
-        self.asked: list[bytes] = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self._refuse, daemon=True).start()
-
-    def _refuse(self) -> None:
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            with connection:
-                connection.settimeout(2)
-                try:
-                    self.asked.append(connection.recv(4096).split(b"\r\n")[0])
-                    connection.sendall(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
-                except OSError:
-                    continue
-
-    def run(self, page: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
-        """Open a page; what it prints and logs."""
-        profile = self.folder / "profile"
-        done = subprocess.run(
-            [
-                *(self.program, "--headless", "--no-sandbox", "--disable-gpu"),
-                *("--disable-background-networking", "--disable-component-update"),
-                *("--disable-sync", "--no-first-run", "--disable-default-apps"),
-                f"--proxy-server=127.0.0.1:{self.listener.getsockname()[1]}",
-                "--proxy-bypass-list=<-loopback>",
-                f"--user-data-dir={profile}",
-                *("--enable-logging=stderr", "--hide-scrollbars", *flags, page.as_uri()),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=90,
-        )
-        shutil.rmtree(profile, ignore_errors=True)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return done
-
-    def of_pages(self) -> list[bytes]:
-        """Requests that are not the browser's own."""
-        return [line for line in self.asked if b"google" not in line]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("the browser Chromium is not installed")
-    opened = Browser(program, tmp_path_factory.mktemp("chromium"))
-    yield opened
-    opened.listener.close()
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +22,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(render_page(works(), BASIS), encoding="utf-8")
     return path
-
-
-def console(done: "subprocess.CompletedProcess[str]") -> list[str]:
-    """What the page said on the console."""
-    return [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
 def test_page_renders_alone(browser: Browser, page: Path) -> None:

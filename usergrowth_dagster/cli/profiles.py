@@ -1,0 +1,160 @@
+"""Commands about groups of people: profile, overlap, funnel, retention."""
+
+from datetime import date
+from typing import Annotated
+
+import typer
+
+from usergrowth_dagster.cli.common import Home, Json, Page, day_of
+
+app = typer.Typer()
+group = typer.Typer(help="What a group of people is like: everyone, rfm:…, aipl:… or task:….")
+app.add_typer(group, name="profile")
+
+Group = Annotated[str, typer.Argument(help="everyone, rfm:GROUP, aipl:STAGE or task:TASK.")]
+Day = Annotated[str, typer.Option("--date", help="Execution date; default: the newest with tags.")]
+
+
+def _day(text: str) -> date | None:
+    return day_of(text) if text else None
+
+
+@group.command()
+def show(
+    name: Group,
+    against: Annotated[str, typer.Option(help="The base: everyone, or another group.")] = (
+        "everyone"
+    ),
+    step: Annotated[
+        list[str] | None, typer.Option(help="A behavior of a funnel on the page; may be repeated.")
+    ] = None,
+    day: Day = "",
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Compare the tags of a group with those of everyone or of another group; writes a page."""
+    from usergrowth_dagster.cli.cells import Count, Share
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.profiles.profile import TELLING
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.profiles import view_profile
+
+    page = Page(as_json)
+    view = view_profile(Project(open_home(home)), name, against, _day(day), step or ())
+    made = view.profile
+    page.say(f"{name} beside {against} on {view.day}: {made.group:,} of {made.base:,} people.")
+    page.say(view.sentence)
+    page.table(
+        "tags, the most different first",
+        ("tag", "Cramers V", "p value", "differs"),
+        [(t.key, round(t.cramers_v, 4), round(t.p_value, 4), t.differs) for t in made.tags],
+    )
+    page.table(
+        "values",
+        ("tag", "value", "people", "share", "share of base", "TGI", "low", "high", "telling"),
+        [
+            (
+                *(t.key, v.value, Count(v.group), Share(v.group_share), Share(v.base_share)),
+                *(round(v.tgi, 1), round(v.low, 1), round(v.high, 1), v.is_telling),
+            )
+            for t in made.tags[:TELLING]
+            for v in t.values
+        ],
+    )
+    for key, reason in made.left_out:
+        page.say(f"{key} is not compared: {reason}")
+    for key in view.hidden:
+        page.say(f"{key} is not compared: its values are not shown on pages")
+    if made.unknown:
+        page.say(f"{made.unknown:,} people of the group are not known on the date.")
+    page.say(f"{view.page}")
+    page.finish()
+
+
+@group.command()
+def overlap(
+    names: Annotated[list[str], typer.Argument(help="Two to ten groups.")],
+    day: Day = "",
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Count how groups overlap."""
+    from usergrowth_dagster.cli.cells import Count, Share
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.profiles import view_overlap
+
+    page = Page(as_json)
+    made = view_overlap(Project(open_home(home)), names, _day(day))
+    page.section("groups", ("group", "people"), [(n, Count(c)) for n, c in made.sizes.items()])
+    page.section(
+        "people in exactly these groups",
+        ("groups", "people"),
+        [(" + ".join(one.groups), Count(one.people)) for one in made.intersections],
+    )
+    page.table(
+        "pairs",
+        ("one", "other", "both", "of the smaller", "of either"),
+        [
+            (p.one, p.other, Count(p.both), Share(p.of_smaller), Share(p.jaccard))
+            for p in made.pairs
+        ],
+    )
+    page.finish()
+
+
+@group.command()
+def funnel(
+    name: Group,
+    step: Annotated[list[str], typer.Option(help="A behavior; give each step in order.")],
+    days: Annotated[int, typer.Option(min=1, max=1000, help="Days before the date.")] = 90,
+    within: Annotated[
+        int, typer.Option(min=0, max=1000, help="Days from the first step to the last.")
+    ] = 30,
+    day: Day = "",
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Count who did some behaviors in order."""
+    from usergrowth_dagster.cli.cells import Count, Share
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.profiles import view_funnel
+
+    page = Page(as_json)
+    project = Project(open_home(home))
+    made = view_funnel(project, name, step, _day(day), days=days, within_days=within)
+    page.say(f"{made.people:,} people of {name}, from {made.first} to {made.last}.")
+    page.table(
+        "funnel",
+        ("step", "people", "of the group", "of the step before"),
+        [(s.behavior, Count(s.people), Share(s.of_all), Share(s.of_before)) for s in made.steps],
+    )
+    page.finish()
+
+
+@group.command()
+def retention(
+    name: Group,
+    weeks: Annotated[int, typer.Option(min=2, max=52, help="Weeks before the date.")] = 12,
+    day: Day = "",
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Show who came back, by the week of their first active day of the window."""
+    from usergrowth_dagster.cli.cells import Count, Share
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.profiles import view_retention
+
+    page = Page(as_json)
+    cohorts = view_retention(Project(open_home(home)), name, _day(day), weeks=weeks)
+    page.table(
+        "cohorts",
+        ("week", "people", *(f"week {n}" for n in range(weeks))),
+        [
+            (c.week, Count(c.people), *(None if s is None else Share(s) for s in c.shares))
+            for c in cohorts
+        ],
+    )
+    page.finish()

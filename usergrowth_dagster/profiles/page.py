@@ -1,0 +1,128 @@
+"""The page of a profile: one file, no script, no request."""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+from usergrowth_dagster.effects.report.drawing import DARK, LIGHT, Picture, css
+from usergrowth_dagster.effects.report.page import template
+from usergrowth_dagster.profiles.journeys import Cohort, Funnel
+from usergrowth_dagster.profiles.pictures import (
+    funnel_picture,
+    retention_picture,
+    telling_picture,
+    telling_values,
+)
+from usergrowth_dagster.profiles.profile import TELLING, Profile, Spread, TagProfile
+
+_ROWS = 12  # values of a tag that the page shows
+
+
+def summary(profile: Profile) -> str:
+    """What the profile says, in one sentence."""
+    different = sum(tag.differs for tag in profile.tags)
+    if not different:
+        return "No tag differs more than chance alone would make it."
+    values = telling_values(profile)
+    parts = [f"{key} = {one.value} ({one.tgi:.0f})" for key, one in values[:3]]
+    most = f"; most telling by TGI: {', '.join(parts)}" if parts else ""
+    return f"{different} of {len(profile.tags)} tags differ{most}."
+
+
+def render_profile(
+    profile: Profile,
+    *,
+    group: str,
+    base: str,
+    day: date,
+    hidden: Sequence[str] = (),
+    funnel: Funnel | None = None,
+    cohorts: Sequence[Cohort] = (),
+) -> str:
+    """The page as HTML.
+
+    Args:
+        profile: what was compared.
+        group, base: names of the two.
+        day: the execution date.
+        hidden: keys of tags whose values are not shown.
+        funnel: of the group, if one was asked for.
+        cohorts: of the group, if they were asked for.
+    """
+    from markupsafe import Markup
+
+    drawn: list[Picture | None] = [telling_picture(profile)]
+    drawn += [funnel_picture(funnel) if funnel else None]
+    drawn += [retention_picture(cohorts) if cohorts else None]
+    return template("profile.html.j2", __package__).render(
+        title=f"Profile of {group}",
+        kicker=f"Beside {base} · as of {day}",
+        sentence=summary(profile),
+        tiles=[
+            {"name": "people of the group", "value": f"{profile.group:,}", "remark": group},
+            {"name": "people of the base", "value": f"{profile.base:,}", "remark": base},
+            {
+                "name": "not known on the date",
+                "value": f"{profile.unknown:,}",
+                "remark": "of the group; they have no tags",
+            },
+        ],
+        tags=[
+            _row(
+                [tag.key, f"{tag.cramers_v:.3f}", _p_value(tag.p_value)],
+                "" if tag.differs else "loss",
+            )
+            for tag in profile.tags
+        ],
+        details=[_details(tag) for tag in profile.tags[:TELLING] if tag.key not in hidden],
+        pictures={
+            one.name: {"svg": Markup(one.svg()), "caption": one.caption} for one in drawn if one
+        },
+        retention_header=["week", "people", *map(str, range(len(cohorts)))],
+        retention=[_row(retention_cells(cohort)) for cohort in cohorts],
+        left_out="; ".join(f"{key} ({reason})" for key, reason in profile.left_out),
+        light=css(LIGHT),
+        dark=css(DARK),
+    )
+
+
+def retention_cells(cohort: Cohort) -> list[str]:
+    """A cohort as cells of a table."""
+    shares = ["" if share is None else f"{100 * share:.0f} %" for share in cohort.shares]
+    return [str(cohort.week), f"{cohort.people:,}", *shares]
+
+
+def _row(cells: list[str], kind: str = "") -> dict[str, Any]:
+    return {"cells": cells, "kind": kind}
+
+
+def _details(tag: TagProfile) -> dict[str, Any]:
+    rows = [
+        _row(
+            [
+                one.value,
+                f"{one.group:,}",
+                f"{100 * one.group_share:.1f} %",
+                f"{100 * one.base_share:.1f} %",
+                f"{one.tgi:.0f}",
+                f"{one.low:.0f} to {one.high:.0f}",
+            ],
+            "" if one.is_telling else "loss",
+        )
+        for one in tag.values[:_ROWS]
+    ]
+    spreads = {"the group": tag.group_spread, "the base": tag.base_spread}
+    return {
+        "name": tag.key,
+        "rows": rows,
+        "spread": [_row(_spread(name, one)) for name, one in spreads.items() if one is not None],
+    }
+
+
+def _spread(name: str, spread: Spread) -> list[str]:
+    mean = "" if spread.mean is None else f"{spread.mean:.4g}"
+    return [name, mean, *(f"{one:.4g}" for one in spread.quantiles)]
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,69 @@
+"""Groups of people by name: everyone, an RFM group, an AIPL stage, the people of a task."""
+
+from datetime import date
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.quoting import identifier, literal
+from usergrowth_dagster.tags.flows import GROUPED, written_days
+from usergrowth_dagster.tags.user_tags import bind_user_tags
+from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.relation import Relation, bind_days, bind_query
+
+EVERYONE = "everyone"
+TASK = "task"
+
+_DECIDED = {"ds": "DATE", "user_id": "VARCHAR", "outcome": "VARCHAR", "arm": "VARCHAR"}
+
+
+def bind_people(engine: Engine, project: Project, name: str, day: date) -> Relation:
+    """The people of a group as a relation with ``user_id``, each once.
+
+    Args:
+        engine: where it is bound.
+        project: the home.
+        name: ``everyone``, ``rfm:high_value``, ``aipl:L`` or ``task:december`` (those who were
+            chosen to be contacted).
+        day: the execution date; that of a task is its own.
+
+    Raises:
+        UserError: there is no such group, or it has not been worked out for the date.
+    """
+    kind, _, rest = name.partition(":")
+    if name == EVERYONE:
+        tags = bind_user_tags(engine, project, day)
+        sql = f"select distinct user_id from {tags}"
+        return bind_query(engine, "people", sql, of=[tags], keep=True)
+    if kind in GROUPED and rest:
+        return _of_group(engine, project, kind, rest, day)
+    if kind == TASK and rest:
+        return _of_task(engine, project, rest)
+    raise UserError(
+        f"{name!r}: choose everyone, rfm:GROUP, aipl:STAGE or task:TASK", code="command.invalid"
+    )
+
+
+def _of_group(engine: Engine, project: Project, table: str, group: str, day: date) -> Relation:
+    column, columns, groups = GROUPED[table]
+    if group not in groups:
+        raise UserError(f"{table}:{group}: choose {', '.join(groups)}", code="command.invalid")
+    if day not in written_days(project, table):
+        raise UserError(
+            f"{table} of {day} has not been worked out; `usergrowth tags run --date {day}` does it",
+            code="tag.not_ready",
+        )
+    types = {name: kind for name, (kind, _) in columns.items()}
+    rows = bind_days(engine, project.warehouse, table, [day], types)
+    sql = f"select user_id from {rows} where {identifier(column)} = {literal(group)}"
+    return bind_query(engine, "people", sql, of=[rows], keep=True)
+
+
+def _of_task(engine: Engine, project: Project, task_id: str) -> Relation:
+    from usergrowth_dagster.control.tasks import task
+
+    day = task(project.store, task_id).execution_date
+    rows = bind_days(engine, project.warehouse, "decisions", [day], _DECIDED, task_id=task_id)
+    if not rows.files:
+        raise UserError(f"task {task_id!r} has not been decided", code="task.undecided")
+    sql = f"select distinct user_id from {rows} where arm = 'treatment' and outcome = 'selected'"
+    return bind_query(engine, "people", sql, of=[rows], keep=True)
