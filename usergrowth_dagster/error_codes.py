@@ -65,6 +65,10 @@ ErrorCode = Literal[
     "run.failed",
     "run.interrupted",
     "schedule.not_due",
+    "segment.invalid",
+    "segment.not_ready",
+    "segment.too_large",
+    "segment.unknown",
     "setting.invalid",
     "setting.missing",
     "setting.unknown",
@@ -332,6 +336,22 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "schedule.not_due": CodeText(
         "The schedule of a campaign has no occurrence on the task's date.",
         "Apply the campaign with a schedule that includes the date.",
+    ),
+    "segment.invalid": CodeText(
+        "A key of a segment's file breaks a rule, or names what is not there.",
+        "Correct the key that the message names; `usergrowth segment check` looks at all of them.",
+    ),
+    "segment.not_ready": CodeText(
+        "A table or a snapshot that a segment reads has nothing for the date.",
+        "Build the date with `usergrowth run --date`, or refresh the segment that is named.",
+    ),
+    "segment.too_large": CodeText(
+        "A segment takes more time, memory or rows than the settings allow.",
+        "Narrow its conditions, or raise the setting that the message names.",
+    ),
+    "segment.unknown": CodeText(
+        "There is no segment, or no snapshot, of that name.",
+        "`usergrowth segment list` lists the segments, `usergrowth segment history` the snapshots.",
     ),
     "setting.invalid": CodeText(
         "The value of a setting breaks a rule.",

@@ -16,7 +16,7 @@ from usergrowth_dagster.control.tasks import task as one_task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.exports.columns import ADDRESSES
 from usergrowth_dagster.exports.definition import Export
-from usergrowth_dagster.exports.refusals import mark_refusals
+from usergrowth_dagster.messaging.policy.refused_people import mark_refusals
 from usergrowth_dagster.pipeline.score import SCORES
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import identifier, literal, literals
@@ -293,7 +293,7 @@ def _leave_out(
     engine: Engine, project: Project, export: Export, people: Relation
 ) -> dict[str, int]:
     """Remove the people who must not go out; how many, by reason."""
-    marked = mark_refusals(engine, project, people)
+    marked = mark_refusals(engine, project.settings, project.store, people)
     refused = "refuses" if export.leaves_out_refusals else "false"
     reason = f"case when forgotten then 'forgotten' when {refused} then 'refused' end"
     counts = dict(engine.rows(f"select {reason} as reason, count(*) from {marked} group by 1"))

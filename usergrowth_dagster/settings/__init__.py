@@ -256,7 +256,23 @@ class LearningSettings(BaseSettings):
     )
 
 
-class Settings(DeliverySettings, EffectSettings, LearningSettings):
+class SegmentSettings(BaseSettings):
+    """What an operator may set about segments; part of ``Settings``."""
+
+    segment_jump: Annotated[float, Field(gt=0)] = Field(
+        0.5,
+        description="a segment whose size differs by more than this share from the snapshot before "
+        "raises an alert",
+    )
+    segment_seconds: PositiveInt = Field(
+        300, description="a segment's query that takes longer is ended"
+    )
+    segment_rows: PositiveInt = Field(
+        20_000_000, description="a segment with more people than this is refused"
+    )
+
+
+class Settings(DeliverySettings, EffectSettings, LearningSettings, SegmentSettings):
     """The product's own settings; build one with :func:`load_settings`.
 
     What that returns also has the settings of all registered gateways.

@@ -1,7 +1,7 @@
-"""Who must not go out: people who were forgotten, and people who refuse to be contacted.
+"""People who were forgotten and people who refuse to be contacted, among given people.
 
-An audience leaves for a tool whose channel nobody here knows, so a refusal on any channel and for
-any signature counts. Caps do not: they count our own texts.
+An export leaves for a tool whose channel nobody here knows, and a segment has no channel yet. So a
+refusal on any channel and for any signature counts. Caps do not: they belong to a campaign.
 """
 
 from typing import TYPE_CHECKING
@@ -10,10 +10,11 @@ from sqlalchemy import select
 
 from usergrowth_dagster.addresses.sql import email_sql, number_sql
 from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.data.forgotten import Forgotten, is_forgotten_sql
 from usergrowth_dagster.messaging.people.phones import PhoneVault, open_vault
 from usergrowth_dagster.messaging.policy.suppression import FORGOTTEN
-from usergrowth_dagster.project import Project
+from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_arrow
 
@@ -23,23 +24,26 @@ if TYPE_CHECKING:
 suppression = schema.suppression
 
 
-def mark_refusals(engine: Engine, project: Project, people: Relation) -> Relation:
+def mark_refusals(
+    engine: Engine, settings: Settings, store: ControlStore, people: Relation
+) -> Relation:
     """For each row, whether its person was forgotten, and whether they refuse.
 
     Args:
         engine: holds the people.
-        project: the home whose suppressions are asked.
+        settings: of the home: its folder and the country of numbers without one.
+        store: holds the suppressions.
         people: ``n`` (unique), ``user_id``, ``phone`` and ``email`` as uploaded, both may be NULL.
 
     Returns:
         ``n``, ``forgotten`` and ``refuses``, both BOOLEAN, of every row.
     """
-    vault = open_vault(project.settings.home, project.settings.default_country)
+    vault = open_vault(settings.home, settings.default_country)
     hashes = suppression.c
     query = select(hashes.user_hash, hashes.phone_hash, hashes.reason).where(
         hashes.lifted_time.is_(None)
     )
-    with project.store.read() as connection:
+    with store.read() as connection:
         in_force = connection.execute(query).all()
     forgotten = frozenset(user for user, _, reason in in_force if user and reason == FORGOTTEN)
     Forgotten(vault.user_pads(), forgotten).bind(engine.connection)

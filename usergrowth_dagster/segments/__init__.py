@@ -1,0 +1,1 @@
+"""Segments: people by conditions, as of an execution date, kept as frozen snapshots."""

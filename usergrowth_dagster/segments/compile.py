@@ -1,0 +1,383 @@
+"""A segment's tree as one statement of DuckDB, as of an execution date D.
+
+Each table is read once. Columns of a table become columns of one common table expression, events
+become one aggregation, and the tree becomes one condition over their join. Values go into sqlglot's
+tree as literals, names as quoted identifiers; no text of the file is ever put into SQL.
+
+Only days before D are read of events; tables of execution dates are read as of D, which was its
+morning. Everybody is who has a row in ``user_features`` as of D.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.segments.comparing import compare, kind_of
+from usergrowth_dagster.segments.definition import Node, Segment
+from usergrowth_dagster.segments.leaves import (
+    Aipl,
+    Attribute,
+    Event,
+    Feature,
+    Member,
+    Rfm,
+    Sample,
+    Score,
+    Sequence,
+    Tagged,
+    Upload,
+)
+from usergrowth_dagster.segments.trees import (
+    column,
+    day,
+    every,
+    member_of,
+    named,
+    number,
+    one_of,
+    some,
+    text,
+    tree,
+)
+
+if TYPE_CHECKING:
+    from sqlglot import exp
+
+FEATURES, TAGS, RFM, AIPL, SCORES = "user_features", "user_tags", "rfm", "aipl", "scores"
+DAYS, EVENTS = "user_day", "stg_behavior"
+
+_CELLS = 2**52
+_ATTRIBUTE_MAPS = {"number": ("attribute_num", "number"), "text": ("attribute_str", "text")}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a statement reads.
+
+    Attributes:
+        columns: DuckDB types of the columns of each table that may be named.
+        lookback_days: days that everybody of ``user_features`` looks back.
+        people: by path of a leaf ``segment``, ``upload`` or ``score``, the relation with its
+            ``user_id``; of a score also ``score`` and ``decile``.
+    """
+
+    columns: Mapping[str, Mapping[str, str]]
+    lookback_days: int
+    people: Mapping[str, str] = field(default_factory=dict)
+
+
+def tables_of(segment: Segment) -> dict[str, int]:
+    """Tables that the tree reads, and how many days before D of each; 0: as of D alone."""
+    wanted = {FEATURES: 0}
+
+    def reads(table: str, days: int = 0) -> None:
+        wanted[table] = max(days, wanted.get(table, 0))
+
+    for _, leaf in segment.leaves():
+        if isinstance(leaf, Event):
+            reads(_source_of(leaf), leaf.within_days)
+        elif isinstance(leaf, Sequence):
+            reads(DAYS, leaf.last_days)
+        elif isinstance(leaf, Tagged):
+            reads(TAGS)
+        elif isinstance(leaf, Rfm):
+            reads(RFM)
+        elif isinstance(leaf, Aipl):
+            reads(AIPL, leaf.over_days or 0)
+        elif isinstance(leaf, Score):
+            reads(SCORES, leaf.max_age_days)
+    return wanted
+
+
+def _source_of(leaf: Event) -> str:
+    """The table with what an event leaf asks: sums by day where they have it."""
+    single = leaf.items is not None or (leaf.sum_of is not None and leaf.behavior is not None)
+    return EVENTS if single else DAYS
+
+
+def compile_segment(
+    segment: Segment, origin: str, on: date, inputs: Inputs, *, sample: float | None = None
+) -> str:
+    """The SELECT of the user ids of a segment with a tree.
+
+    Args:
+        segment: the segment.
+        origin: its file, for the error.
+        on: the execution date D.
+        inputs: what may be read, under the tables' own names.
+        sample: only this share of everybody, drawn by a hash.
+
+    Raises:
+        UserError: a name is unknown, a value does not fit its column, or a window is longer than
+            everybody is known for; names the key path.
+    """
+    assert segment.where is not None
+    return _Compiler(segment, origin, on, inputs, sample).statement().sql(dialect="duckdb")
+
+
+def sampled_people(origin: str, on: date, share: float) -> str:
+    """The SELECT of the user ids of a sample of everybody, as :func:`compile_segment` draws it."""
+    everybody = _Compiler(Segment(select="everybody"), origin, on, Inputs({}, 1), share)
+    return everybody.part("everybody", []).sql(dialect="duckdb")
+
+
+class _Compiler:
+    """One statement while it is made: the columns of each part, then the condition."""
+
+    def __init__(
+        self, segment: Segment, origin: str, on: date, inputs: Inputs, sample: float | None
+    ) -> None:
+        self.segment, self.origin, self.on, self.inputs = segment, origin, on, inputs
+        self.sample = sample
+        self.parts: dict[str, list[exp.Expr]] = {"everybody": []}
+        self.missing = segment.missing == "include"
+
+    def statement(self) -> "exp.Select":
+        from sqlglot import exp
+
+        assert self.segment.where is not None
+        condition = self._node(self.segment.where, f"{self.origin}: where")
+        query = exp.select(column("user_id", "everybody")).from_("everybody")
+        for name in self.parts:
+            if name != "everybody":
+                query = query.join(name, using=["user_id"], join_type="left")
+        query = query.where(condition)
+        for name, columns in self.parts.items():
+            query = query.with_(name, as_=self.part(name, columns))
+        return query
+
+    def part(self, name: str, columns: list["exp.Expr"]) -> "exp.Select":
+        """The SELECT of one part, one row a user."""
+        from sqlglot import exp
+
+        table = FEATURES if name == "everybody" else name
+        listed = [named(value, f"{name}_{place}") for place, value in enumerate(columns)]
+        query = exp.select("user_id", *listed).from_(exp.to_identifier(table, quoted=True))
+        if name in (DAYS, EVENTS):
+            days = tables_of(self.segment)[name]
+            query = query.where(
+                tree("ds >= :first and ds < :d", first=self._before(days), d=day(self.on))
+            )
+        elif name == AIPL:
+            query = query.where(tree("ds <= :d", d=day(self.on)))
+        else:
+            query = query.where(tree("ds = :d", d=day(self.on)))
+        if self.sample is not None:
+            query = query.where(self._is_in("segment_estimate", self.sample))
+        if name in (DAYS, EVENTS, AIPL):
+            query = query.group_by("user_id")
+        return query
+
+    def _before(self, days: int) -> "exp.Expr":
+        return day(self.on - timedelta(days=days))
+
+    def _is_in(self, salt: str, share: float) -> "exp.Expr":
+        """Whether a user's place in [0, 1), by SHA-256 of salt and user, is below a share."""
+        return tree(
+            "cast('0x' || substr(sha256(:salt || user_id), 1, 13) as bigint) < :most",
+            salt=text(f"{salt}:"),
+            most=number(int(share * _CELLS)),
+        )
+
+    def _add(self, part: str, value: "exp.Expr") -> "exp.Expr":
+        """Make a column of a part, once; how the condition names it."""
+        columns = self.parts.setdefault(part, [])
+        if value in columns:
+            place = columns.index(value)
+        else:
+            place = len(columns)
+            columns.append(value)
+        return column(f"{part}_{place}", part)
+
+    def _node(self, node: Node, at: str) -> "exp.Expr":
+        from sqlglot import exp
+
+        if node.leaf is not None:
+            return self._leaf(node.leaf, f"{at}.{node.key}")
+        below = [self._node(child, f"{at}.{step}") for step, child in node.below]
+        if node.negated is not None:
+            return exp.not_(exp.paren(below[0]))
+        return every(below) if node.all is not None else some(below)
+
+    def _leaf(self, leaf: Any, at: str) -> "exp.Expr":
+        made: dict[type, Callable[[Any, str], exp.Expr]] = {
+            Tagged: self._tag,
+            Attribute: self._attribute,
+            Feature: self._feature,
+            Event: self._event,
+            Sequence: self._sequence,
+            Rfm: self._rfm,
+            Aipl: self._aipl,
+            Score: self._score,
+            Member: self._people,
+            Upload: self._people,
+            Sample: self._sample,
+        }
+        return made[type(leaf)](leaf, at)
+
+    def _compared(self, table: str, name: str, leaf: Any, at: str, key: str) -> "exp.Expr":
+        """A comparison with a column of a table that has one row a user."""
+        columns = {
+            n: k
+            for n, k in self.inputs.columns.get(table, {}).items()
+            if n not in ("ds", "user_id")
+        }
+        kind = kind_of(columns.get(name, ""))
+        if kind is None:
+            raise UserError(f"{at}.{key}: {_unknown(table, name, columns)}", code="segment.invalid")
+        part = "everybody" if table == FEATURES else table
+        value = self._add(part, column(name))
+        return compare(leaf, value, kind, at, missing=self.missing)
+
+    def _tag(self, leaf: Tagged, at: str) -> "exp.Expr":
+        return self._compared(TAGS, leaf.key, leaf, at, "key")
+
+    def _feature(self, leaf: Feature, at: str) -> "exp.Expr":
+        return self._compared(FEATURES, leaf.name, leaf, at, "name")
+
+    def _attribute(self, leaf: Attribute, at: str) -> "exp.Expr":
+        if leaf.key is not None:
+            return self._compared(FEATURES, leaf.key, leaf, at, "key")
+        source = "number" if leaf.number is not None else "text"
+        name, kind = _ATTRIBUTE_MAPS[source]
+        key = leaf.number if leaf.number is not None else leaf.text
+        assert key is not None
+        value = self._add("everybody", tree(":pairs[:key]", pairs=column(name), key=text(key)))
+        return compare(
+            leaf, value, "number" if kind == "number" else "text", at, missing=self.missing
+        )
+
+    def _event(self, leaf: Event, at: str) -> "exp.Expr":
+        self._check_window(leaf.within_days, f"{at}.within_days")
+        source = _source_of(leaf)
+        total = self._in_days(leaf) if source == DAYS else self._in_events(leaf)
+        value = tree("coalesce(:v, 0)", v=self._add(source, total))
+        bounds = [
+            tree(f":v {sign} :x", v=value, x=number(float(limit)))
+            for sign, limit in ((">=", leaf.low), ("<=", leaf.at_most))
+            if limit is not None
+        ]
+        return every(bounds)
+
+    def _in_days(self, leaf: Event) -> "exp.Expr":
+        """The sum over the days of a window, of counts or of an amount."""
+        if leaf.sum_of is not None:
+            value = tree("coalesce(amounts[:key], 0)", key=text(leaf.sum_of))
+        elif leaf.behavior is None:
+            value = tree("events")
+        else:
+            value = tree("coalesce(kinds[:key], 0)", key=text(leaf.behavior[0]))
+            for name in dict.fromkeys(leaf.behavior[1:]):
+                value = tree(":v + coalesce(kinds[:key], 0)", v=value, key=text(name))
+        return tree(
+            "sum(:v) filter (where ds >= :first)", v=value, first=self._before(leaf.within_days)
+        )
+
+    def _in_events(self, leaf: Event) -> "exp.Expr":
+        """The sum over single events of a window."""
+        value = (
+            tree("events")
+            if leaf.sum_of is None
+            else tree("coalesce(amounts[:key], 0)", key=text(leaf.sum_of))
+        )
+        conditions = [tree("ds >= :first", first=self._before(leaf.within_days))]
+        for name, options in (("behavior", leaf.behavior), ("item_id", leaf.items)):
+            if options is not None:
+                conditions.append(one_of(column(name), map(text, options)))
+        return tree("sum(:v) filter (where :condition)", v=value, condition=every(conditions))
+
+    def _sequence(self, leaf: Sequence, at: str) -> "exp.Expr":
+        self._check_window(leaf.last_days, f"{at}.last_days")
+        other = leaf.then if leaf.then is not None else leaf.not_then
+        assert other is not None
+        firsts, others = (
+            self._add(
+                DAYS,
+                tree(
+                    "list(ds) filter (where kinds[:key] > 0 and ds >= :first)",
+                    key=text(name),
+                    first=self._before(leaf.last_days),
+                ),
+            )
+            for name in (leaf.first, other)
+        )
+        follows = tree(
+            "len(list_filter(:others, lambda b: b >= a + :gap and b <= a + :span)) > 0",
+            others=tree("coalesce(:v, [])", v=others),
+            gap=number(int(other == leaf.first)),
+            span=number(leaf.within_days),
+        )
+        if leaf.not_then is not None:
+            follows = tree(
+                "a + :span < :d and not (:follows)",
+                span=number(leaf.within_days),
+                d=day(self.on),
+                follows=follows,
+            )
+        found = tree(
+            "len(list_filter(:firsts, lambda a: :follows)) > 0", firsts=firsts, follows=follows
+        )
+        return tree("coalesce(:found, false)", found=found)
+
+    def _rfm(self, leaf: Rfm, at: str) -> "exp.Expr":
+        conditions = []
+        for name, options in (
+            ("rfm_type", leaf.types),
+            ("r_score", leaf.r),
+            ("f_score", leaf.f),
+            ("m_score", leaf.m),
+        ):
+            if options is not None:
+                listed = [text(o) if isinstance(o, str) else number(o) for o in options]
+                conditions.append(one_of(self._add(RFM, column(name)), listed))
+        return tree("coalesce(:found, false)", found=every(conditions))
+
+    def _aipl(self, leaf: Aipl, at: str) -> "exp.Expr":
+        if leaf.stage is not None:
+            return self._stage(0, leaf.stage)
+        assert leaf.before is not None and leaf.after is not None and leaf.over_days is not None
+        return every([self._stage(leaf.over_days, leaf.before), self._stage(0, leaf.after)])
+
+    def _stage(self, ago: int, stages: tuple[str, ...]) -> "exp.Expr":
+        stage = tree("max(stage) filter (where ds = :d)", d=self._before(ago))
+        listed = one_of(self._add(AIPL, stage), map(text, stages))
+        return tree("coalesce(:found, false)", found=listed)
+
+    def _score(self, leaf: Score, at: str) -> "exp.Expr":
+        relation = self.inputs.people[at.split(": ", 1)[-1]]
+        conditions = []
+        if leaf.at_least is not None:
+            conditions.append(tree("score >= :x", x=number(float(leaf.at_least))))
+        if leaf.at_most is not None:
+            conditions.append(tree("score <= :x", x=number(float(leaf.at_most))))
+        if leaf.decile is not None:
+            conditions.append(one_of(column("decile"), map(number, leaf.decile)))
+        return member_of(column("user_id", "everybody"), relation, every(conditions))
+
+    def _people(self, leaf: Member | Upload, at: str) -> "exp.Expr":
+        relation = self.inputs.people[at.split(": ", 1)[-1]]
+        return member_of(column("user_id", "everybody"), relation)
+
+    def _sample(self, leaf: Sample, at: str) -> "exp.Expr":
+        return self._add("everybody", self._is_in(f"segment_sample:{leaf.salt}", leaf.share))
+
+    def _check_window(self, days: int, place: str) -> None:
+        """Everybody is known for the lookback alone; a longer window would lose people unseen."""
+        if days > self.inputs.lookback_days:
+            raise UserError(
+                f"{place}: must not be more than {self.inputs.lookback_days}, the setting "
+                f"lookback_days, not {days}: whoever was active before it alone is not known",
+                code="segment.invalid",
+            )
+
+
+def _unknown(table: str, name: str, columns: Mapping[str, str]) -> str:
+    if name in columns:
+        return f"{name!r} of {table} is a {columns[name]}, which cannot be compared"
+    close = difflib.get_close_matches(name, list(columns), n=1)
+    listed = ", ".join(list(columns)[:20])
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {listed or 'none'}"
+    return f"{table} has no column {name!r}; {hint}"

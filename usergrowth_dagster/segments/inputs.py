@@ -1,0 +1,257 @@
+"""What a segment's tree reads, bound in an engine as of an execution date."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+from usergrowth_dagster.data.storage import file_literal
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.quoting import literal
+from usergrowth_dagster.segments.compile import (
+    AIPL,
+    DAYS,
+    EVENTS,
+    FEATURES,
+    SCORES,
+    Inputs,
+    tables_of,
+)
+from usergrowth_dagster.segments.definition import Named
+from usergrowth_dagster.segments.files import FOLDER
+from usergrowth_dagster.segments.leaves import Member, Score, Upload
+from usergrowth_dagster.segments.snapshots import bind_members, good, read_snapshots
+from usergrowth_dagster.sql_shell.catalog import duckdb_types
+from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.relation import files_fingerprint
+
+_BUILD = {
+    FEATURES: "build it with `usergrowth run --date {day}` or `usergrowth backfill`",
+    SCORES: "score a task of one of these dates first",
+}
+_SCORED = {
+    "ds": "DATE",
+    "task_id": "VARCHAR",
+    "user_id": "VARCHAR",
+    "score": "DOUBLE",
+    "model_name": "VARCHAR",
+}
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The inputs of a segment in an engine.
+
+    Attributes:
+        inputs: what the compiler may name.
+        everybody: people known as of the date.
+        fingerprint: hash of the data files, uploads and snapshots that are read.
+        versions: version of each table that is read.
+        notes: sentences about what is left out.
+    """
+
+    inputs: Inputs
+    everybody: int
+    fingerprint: str
+    versions: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def bind_inputs(engine: Engine, project: Project, named: Named, day: date) -> Bound:
+    """Bind what a segment reads, under the tables' own names.
+
+    Raises:
+        UserError: a table, a snapshot or a file that it needs is not there.
+    """
+    marks, notes, versions = [], [], {}
+    columns: dict[str, dict[str, str]] = {}
+    for table, back in sorted(tables_of(named.segment).items()):
+        first, last = _days(table, day, back)
+        files = _files(project, table, first, last)
+        if not files and table not in (DAYS, EVENTS):
+            raise _not_ready(named, table, first, last)
+        columns[table] = _bind(engine, project, table, files)
+        marks.append(f"{table}:{files_fingerprint(files)}")
+        versions[table] = project.warehouse.version(table) or 0
+    everybody = sum(project.warehouse.row_counts(FEATURES, first=day, last=day).values())
+    people: dict[str, str] = {}
+    for place, (at, leaf) in enumerate(named.segment.leaves()):
+        name = f"people_{place}"
+        if isinstance(leaf, Member):
+            marks.append(_bind_segment(engine, project, named, f"{at}", leaf, day, name))
+        elif isinstance(leaf, Upload):
+            mark, note = _bind_upload(engine, project, named, at, leaf, day, name)
+            marks.append(mark)
+            notes.append(note)
+        elif isinstance(leaf, Score):
+            _bind_scores(engine, named, at, leaf, day, name)
+        else:
+            continue
+        people[at] = name
+    digest = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:16]
+    lookback = project.settings.lookback_days
+    return Bound(Inputs(columns, lookback, people), everybody, digest, versions, tuple(notes))
+
+
+@dataclass(frozen=True)
+class Everybody:
+    """The people known as of a date, bound as ``user_features``."""
+
+    version: int
+    fingerprint: str
+
+
+def bind_everybody(engine: Engine, project: Project, named: Named, day: date) -> Everybody:
+    """Bind ``user_features`` as of a date.
+
+    Raises:
+        UserError: it has nothing for the date.
+    """
+    files = _files(project, FEATURES, day, day)
+    if not files:
+        raise _not_ready(named, FEATURES, day, day)
+    _bind(engine, project, FEATURES, files)
+    return Everybody(project.warehouse.version(FEATURES) or 0, files_fingerprint(files))
+
+
+def _days(table: str, day: date, back: int) -> tuple[date, date]:
+    """First and last day that is read of a table; of events nothing of D itself."""
+    if table in (DAYS, EVENTS):
+        return day - timedelta(days=back), day - timedelta(days=1)
+    return (day - timedelta(days=back) if table in (AIPL, SCORES) else day), day
+
+
+def _files(project: Project, table: str, first: date, last: date) -> list[str]:
+    if not project.warehouse.exists(table):
+        return []
+    days = project.warehouse.files(table, first=first, last=last)
+    return [path for _, paths in sorted(days.items()) for path in paths]
+
+
+def _bind(engine: Engine, project: Project, table: str, files: Iterable[str]) -> dict[str, str]:
+    import pyarrow as pa
+
+    files = list(files)
+    if not project.warehouse.exists(table):  # of events: nothing has landed yet
+        columns = (
+            {"ds": "DATE", "user_id": "VARCHAR", "events": "DOUBLE"}
+            | dict.fromkeys(("kinds", "amounts"), "MAP(VARCHAR, DOUBLE)")
+            | {"behavior": "VARCHAR", "item_id": "VARCHAR"}
+        )
+    else:
+        columns = duckdb_types(engine, pa.schema(project.warehouse.open(table).schema().to_arrow()))
+    engine.bind_files(table, files, columns)
+    return columns
+
+
+def _not_ready(named: Named, table: str, first: date, last: date) -> UserError:
+    span = str(last) if first == last else f"{first} to {last}"
+    build = _BUILD.get(table, "build it first").format(day=last)
+    return UserError(
+        f"{named.origin}: the table {table} has nothing for {span}; {build}",
+        code="segment.not_ready",
+    )
+
+
+def _bind_segment(
+    engine: Engine, project: Project, named: Named, at: str, leaf: Member, day: date, name: str
+) -> str:
+    """Bind the people of another segment; its mark."""
+    known = good(read_snapshots(engine, project.warehouse, leaf.name), until=day)
+    if leaf.snapshot is not None:
+        known = [one for one in known if one.snapshot == leaf.snapshot]
+    if not known:
+        which = f"snapshot {leaf.snapshot!r}" if leaf.snapshot else "snapshot"
+        raise UserError(
+            f"{named.origin}: {at}: segment {leaf.name} has no {which} up to {day}; refresh it "
+            f"first with `usergrowth segment refresh {leaf.name} --date {day}`",
+            code="segment.not_ready",
+        )
+    members = bind_members(engine, project.warehouse, known[-1])
+    engine.run(f"create view {name} as select user_id from {members}")
+    return f"{leaf.name}:{known[-1].snapshot}:{files_fingerprint(members.files)}"
+
+
+def upload_path(home: Path, leaf: Upload) -> Path:
+    """The file of an upload."""
+    return home / FOLDER / leaf.file
+
+
+def upload_hash(home: Path, leaf: Upload) -> str:
+    """SHA-256 of a file of user ids; empty where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with upload_path(home, leaf).open("rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+def _bind_upload(
+    engine: Engine, project: Project, named: Named, at: str, leaf: Upload, day: date, name: str
+) -> tuple[str, str]:
+    """Bind the people of a file; its mark, and what became of its lines."""
+    import duckdb
+
+    path = upload_path(project.settings.home, leaf)
+    digest = upload_hash(project.settings.home, leaf)
+    if not digest:
+        raise UserError(
+            f"{named.origin}: {at}.file: {leaf.file} is not there or cannot be read; put the file "
+            f"into {path.parent}",
+            code="segment.not_ready",
+        )
+    source = f"read_csv({file_literal(str(path))}, header=true, all_varchar=true, delim=',')"
+    try:
+        if "user_id" not in engine.describe(f"select * from {source}"):
+            raise UserError(
+                f"{named.origin}: {at}.file: {leaf.file} has no column user_id in its first line",
+                code="segment.invalid",
+            )
+        engine.run(
+            f"create temp table {name}_lines as select trim(user_id) as user_id from {source}"
+        )
+    except duckdb.Error:  # its message repeats the line
+        raise UserError(
+            f"{named.origin}: {at}.file: {leaf.file} cannot be read as CSV with commas; every line "
+            "needs as many cells as the first one",
+            code="segment.invalid",
+        ) from None
+    engine.run(
+        f"create temp table {name} as select distinct user_id from {name}_lines where user_id <> ''"
+    )
+    lines, people, known = engine.rows(
+        f"select (select count(*) from {name}_lines), count(*), "
+        f"count(*) filter (where user_id in (select user_id from {FEATURES})) from {name}"
+    )[0]
+    note = (
+        f"{leaf.file}: {lines:,} lines are {people:,} people, of whom {people - known:,} are not "
+        f"known as of {day}"
+    )
+    return f"{leaf.file}:{digest}", note
+
+
+def _bind_scores(engine: Engine, named: Named, at: str, leaf: Score, day: date, name: str) -> None:
+    """Bind the best score of each user on the newest date with any, and its tenth."""
+    engine.run(f"""
+        create temp table {name} as
+        with scored as (
+            select ds, user_id, max(score) as score from {SCORES}
+            where model_name = {literal(leaf.question)} and score is not null
+                and ds >= date {literal(str(day - timedelta(days=leaf.max_age_days)))}
+            group by ds, user_id
+        ), newest as (
+            select user_id, score from scored qualify ds = max(ds) over ()
+        )
+        select user_id, score, ntile(10) over (order by score desc, user_id) as decile from newest
+        """)
+    if not engine.value(f"select count(*) from {name}"):
+        raise UserError(
+            f"{named.origin}: {at}.question: no scores of {leaf.question!r} in the "
+            f"{leaf.max_age_days} days up to {day}; score a task first, or raise max_age_days",
+            code="segment.not_ready",
+        )

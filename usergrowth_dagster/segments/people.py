@@ -1,0 +1,117 @@
+"""The people of a segment as of an execution date, in an engine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.segments.compile import FEATURES, compile_segment, sampled_people
+from usergrowth_dagster.segments.definition import Named
+from usergrowth_dagster.segments.inputs import bind_everybody, bind_inputs
+from usergrowth_dagster.segments.limits import limited
+from usergrowth_dagster.segments.select import bind_selected
+from usergrowth_dagster.segments.sizes import Estimate, estimate, sample_share
+from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.relation import Relation, bind_query
+
+
+@dataclass(frozen=True)
+class People:
+    """Who matches.
+
+    Attributes:
+        members: relation with ``user_id``, each once.
+        fingerprint: hash of all inputs.
+        versions: version of each table, and hash of each upload, that was read.
+        notes: sentences about what is left out.
+    """
+
+    members: Relation
+    fingerprint: str
+    versions: Mapping[str, int | str]
+    notes: tuple[str, ...]
+
+
+def bind_people(engine: Engine, project: Project, named: Named, day: date) -> People:
+    """Work out who is in a segment.
+
+    Args:
+        engine: a fresh one; holds the people afterwards.
+        project: the home.
+        named: the segment.
+        day: the execution date.
+
+    Raises:
+        UserError: an input is missing, a name is unknown, or a limit is reached.
+    """
+    if named.segment.select is not None:
+        people = _selected(engine, project, named, day)
+    else:
+        bound = bind_inputs(engine, project, named, day)
+        statement = compile_segment(named.segment, named.origin, day, bound.inputs)
+        try:
+            with limited(project.settings, [engine]):
+                members = bind_query(engine, "members", statement, keep=True)
+        except UserError as error:
+            raise UserError(f"{named.origin}: where: {error}", code=error.code) from None
+        people = People(members, bound.fingerprint, bound.versions, bound.notes)
+    found, most = (
+        engine.value(f"select count(*) from {people.members}"),
+        project.settings.segment_rows,
+    )
+    if found > most:
+        raise UserError(
+            f"{named.origin}: {found:,} people match, and the setting segment_rows allows {most:,}",
+            code="segment.too_large",
+        )
+    return people
+
+
+def _selected(engine: Engine, project: Project, named: Named, day: date) -> People:
+    """The people of a SELECT who are known as of the date."""
+    everybody = bind_everybody(engine, project, named, day)
+    selected = bind_selected(engine, project, named, day, "selected")
+    members = bind_query(
+        engine,
+        "members",
+        f"select user_id from selected where user_id in (select user_id from {FEATURES})",
+        keep=True,
+    )
+    given, kept = (
+        engine.value(f"select count(*) from {name}") for name in ("selected", members.name)
+    )
+    strangers = f"{given - kept:,} of {given:,} people of the SELECT are not known as of {day}"
+    notes = (*selected.notes, *([strangers] if given > kept else []))
+    versions = {**selected.versions, FEATURES: everybody.version}
+    return People(members, f"{selected.fingerprint}:{everybody.fingerprint}", versions, notes)
+
+
+def estimate_people(engine: Engine, project: Project, named: Named, day: date) -> Estimate | None:
+    """The size of a segment by a sample of everybody, drawn by a hash.
+
+    Args:
+        engine: a fresh engine.
+        project: the home.
+        named: the segment.
+        day: the execution date.
+
+    Returns:
+        None of a SELECT, and where so few people are known that all are counted at once.
+
+    Raises:
+        UserError: as :func:`bind_people`.
+    """
+    if named.segment.where is None:
+        return None
+    bound = bind_inputs(engine, project, named, day)
+    share = sample_share(bound.everybody)
+    if share is None:
+        return None
+    matching = compile_segment(named.segment, named.origin, day, bound.inputs, sample=share)
+    with limited(project.settings, [engine]):
+        matches, sampled = (
+            engine.value(f"select count(*) from ({sql})")
+            for sql in (matching, sampled_people(named.origin, day, share))
+        )
+    return estimate(matches, sampled, bound.everybody) if sampled else None

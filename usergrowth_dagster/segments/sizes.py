@@ -1,0 +1,163 @@
+"""The sizes of a segment that matter: who matches, who can be reached, and who may be texted."""
+
+import math
+from dataclasses import dataclass
+from datetime import date
+
+from usergrowth_dagster.addresses.sql import email_sql, number_sql
+from usergrowth_dagster.audience.holdout import Holdout, epoch_in_force, is_control_sql
+from usergrowth_dagster.messaging.policy.refused_people import mark_refusals
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.population import POPULATION
+from usergrowth_dagster.warehouse.relation import Relation, bind_files, bind_query
+
+SAMPLED = 20_000
+"""People of a hash sample."""
+
+_UPLOAD = {
+    "ds": "DATE",
+    "task_id": "VARCHAR",
+    "row": "BIGINT",
+    "user_id": "VARCHAR",
+    "phone": "VARCHAR",
+    "variables": "MAP(VARCHAR, VARCHAR)",
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many people; every other figure is of those who match.
+
+    Attributes:
+        matches: people of the segment.
+        with_address: people for whom a readable number or e-mail address was uploaded.
+        not_refused: people who refuse on no channel, and were not forgotten.
+        not_held_out: people outside the control group of all campaigns.
+        sendable: people for whom all three hold. Caps and consent belong to a campaign.
+    """
+
+    matches: int
+    with_address: int
+    not_refused: int
+    not_held_out: int
+    sendable: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The size of a segment by a sample.
+
+    Attributes:
+        people: the estimate.
+        low: lower end of its 95 % interval.
+        high: upper end.
+        sampled: people of the sample.
+    """
+
+    people: int
+    low: int
+    high: int
+    sampled: int
+
+
+def estimate(matches: int, sampled: int, everybody: int) -> Estimate:
+    """The size by a hash sample, with Wilson's interval for a share.
+
+    E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22
+    (1927) 209-212.
+
+    Args:
+        matches: people of the sample who match.
+        sampled: people of the sample, at least one.
+        everybody: people in all.
+    """
+    z2, share = 1.959964**2, matches / sampled
+    middle = (share + z2 / (2 * sampled)) / (1 + z2 / sampled)
+    half = math.sqrt(z2 * (share * (1 - share) / sampled + z2 / (4 * sampled**2))) / (
+        1 + z2 / sampled
+    )
+    return Estimate(
+        round(share * everybody),
+        max(round((middle - half) * everybody), matches),
+        min(round((middle + half) * everybody), everybody - sampled + matches),
+        sampled,
+    )
+
+
+def sample_share(everybody: int) -> float | None:
+    """The share of a sample; None: so few people are counted at once."""
+    return SAMPLED / everybody if everybody > 2 * SAMPLED else None
+
+
+def global_control(settings: Settings, day: date) -> Holdout:
+    """The control group of all campaigns that is in force on a day."""
+    return Holdout(
+        scope="global",
+        epoch=epoch_in_force(
+            settings.global_holdout_epoch, settings.global_holdout_rotate_days, day
+        ),
+        share=settings.global_holdout_share,
+    )
+
+
+def bind_addresses(engine: Engine, project: Project, people: Relation, day: date) -> Relation:
+    """For each user, the number and the e-mail address of the newest upload up to a day.
+
+    Args:
+        engine: where it is bound.
+        project: the home.
+        people: ``user_id``, each once.
+        day: uploads of later execution dates are not looked at.
+
+    Returns:
+        ``n`` (1, 2, 3 …), ``user_id``, ``phone`` (E.164) and ``email``; NULL where there is none.
+    """
+    known = project.warehouse.exists(POPULATION)
+    days = project.warehouse.files(POPULATION, last=day) if known else {}
+    paths = [path for files in days.values() for path in files]
+    uploads = bind_files(engine, POPULATION, paths, _UPLOAD)
+    order = '(ds, task_id, -"row")'
+    return bind_query(
+        engine,
+        "reachable",
+        f"""
+        with uploaded as (
+            select user_id, ds, task_id, "row", nullif(trim(phone), '') as phone,
+                nullif(trim(variables['email']), '') as email
+            from {uploads} where user_id in (select user_id from {people})
+        ), newest as (
+            select user_id, max_by(phone, {order}) filter (where phone is not null) as phone,
+                max_by(email, {order}) filter (where email is not null) as email
+            from uploaded group by user_id
+        )
+        select row_number() over () as n, m.user_id, {number_sql("u.phone")} as phone,
+            {email_sql("u.email")} as email
+        from {people} as m left join newest as u on m.user_id = u.user_id""",
+        keep=True,
+    )
+
+
+def sizes_of(engine: Engine, project: Project, people: Relation, day: date) -> Sizes:
+    """The sizes of a segment, as of now: refusals count that are in force.
+
+    Args:
+        engine: holds the people.
+        project: the home.
+        people: ``user_id``, each once.
+        day: the execution date.
+    """
+    reachable = bind_addresses(engine, project, people, day)
+    marked = mark_refusals(engine, project.settings, project.store, reachable)
+    held_out = is_control_sql(global_control(project.settings, day), "user_id")
+    row = engine.rows(f"""
+        with looked as (
+            select phone is not null or email is not null as reached,
+                not (forgotten or refuses) as willing, not {held_out} as free
+            from {reachable} join {marked} using (n)
+        )
+        select count(*), count(*) filter (where reached), count(*) filter (where willing),
+            count(*) filter (where free), count(*) filter (where reached and willing and free)
+        from looked""")[0]
+    return Sizes(*map(int, row))
