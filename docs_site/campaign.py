@@ -41,15 +41,20 @@ def keys_of(schema: Schema) -> str:
     return "".join(parts)
 
 
-def _groups(before: str, group: Schema, known: Mapping[str, Schema]) -> Iterator[tuple[str, str]]:
-    """Every group of keys below a group, by its path in the file, with the name of its schema."""
+def _groups(
+    before: str, group: Schema, known: Mapping[str, Schema], above: tuple[str, ...] = ()
+) -> Iterator[tuple[str, str]]:
+    """Every group of keys below a group, by its path in the file, with the name of its schema.
+
+    A group inside itself is not entered again; ``above`` names the groups that it is in.
+    """
     for key, value in group.get("properties", {}).items():
         names = list(_refs(value))
-        for name in names:
+        for name in (one for one in names if one not in above):
             kind = _constant(known[name]) if len(names) > 1 else ""
             path = f"{before}{key}{'.*' if _is_mapping(value) else ''}"
             yield (f"{path}, {kind}" if kind else path), name
-            yield from _groups(f"{path}.", known[name], known)
+            yield from _groups(f"{path}.", known[name], known, (*above, name))
 
 
 def _constant(group: Schema) -> str:

@@ -49,6 +49,13 @@ SHOWS: dict[str, list[str]] = {
     "replies": [],
     "report": ["care"],
     "reviews": [],
+    "segment refresh": [],
+    "segment check": [],
+    "segment diff": ["active", "newest"],
+    "segment history": ["active"],
+    "segment list": [],
+    "segment show": ["active"],
+    "segment size": ["active"],
     "sources check": [],
     "sources land": [],
     "sources presets": [],
@@ -84,6 +91,7 @@ WITHOUT = {
     **dict.fromkeys(("suppress add", "suppress lift", "suppress import"), "changes the list"),
     "suppress export": "writes a file",
     "schema": "is one JSON document already",
+    "segment schema": "is one JSON document already",
     "sql": "has --format json",
 }
 """Commands without --json, and why."""
@@ -134,6 +142,8 @@ def test_each_prints_one_document(world: World, tmp_path: Path) -> None:
     (home / "tags.yml").write_text(
         "{rfm: {orders: [buy]}, tags: [{key: new, rule: tenure_days < 30}]}"
     )
+    (home / "segments").mkdir()
+    (home / "segments/active.yml").write_text("where: {event: {within_days: 30}}")
     (home / "exports.yml").write_text("exports: [{name: people, audience: all, to: {files: out}}]")
     calls = {
         name: [*name.split(), *(one.format(**values) for one in arguments), "--json"]

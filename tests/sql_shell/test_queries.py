@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pyarrow import parquet
+from support.hostile_sql import READS, SETTINGS, WRITES
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.audit import record
@@ -92,77 +93,6 @@ def shell(settings: Settings, warehouse: Warehouse) -> SqlShell:
     }
     warehouse.replace("population", pa.table(people), days=[DAY], scope={"task_id": "spring"})
     return shell_of(settings)
-
-
-WRITES = [
-    "copy facts to '{out}'",
-    "copy (select 1) to '{data}' (format parquet, use_tmp_file false)",
-    "create table t as select 1",
-    "create view v as select 1",
-    "create macro m(x) as x + 1",
-    "insert into facts select * from facts",
-    "delete from facts",
-    "update facts set n = 1",
-    "drop view facts",
-    "with x as (insert into facts values (date '2024-01-01', 1) returning *) select * from x",
-    "with x as (delete from facts returning *) from x",
-    "with x as (update facts set n = 1 returning *) from x",
-    "merge into facts using facts f on true when matched then delete",
-    "attach '{out}' as other",
-    "install httpfs",
-    "load httpfs",
-    "export database '{out}'",
-    "import database '{out}'",
-    "checkpoint",
-    "call range(3)",
-    "begin",
-]
-SETTINGS = [
-    "set enable_external_access = true",
-    "set memory_limit = '1TB'",
-    "set lock_configuration = false",
-    "reset threads",
-    "pragma enable_profiling",
-    "pragma database_list",
-    "use memory",
-    "create secret s (type s3)",
-    "set variable x = 1",
-    "prepare p as select 1",
-]
-READS = [
-    "select * from read_csv('/etc/passwd')",
-    "select * from read_text('/etc/passwd')",
-    "select * from '/etc/passwd'",
-    "from '{data}'",
-    "select phone from read_parquet('{data}'), population",
-    "select phone from parquet_scan('{data}'), population",
-    'with "{data}" as (select 1) select * from population, (select * from "{data}")',
-    "select (select content from read_text('/etc/passwd'))",
-    "select * from facts where exists (from read_text('/etc/passwd'))",
-    "select * from query('select * from read_text(''/etc/passwd'')')",
-    "select * from query_table('/etc/passwd')",
-    "select * from glob('/etc/*')",
-    "select * from parquet_metadata('{data}')",
-    "select * from sniff_csv('/etc/passwd')",
-    "select * from duckdb_settings()",
-    "select * from duckdb_secrets()",
-    "select * from json_execute_serialized_sql(json_serialize_sql('select 1'))",
-    "select getenv('HOME')",
-    "select phone from population",
-    "select population.phone from population",
-    "select columns('phone') from population",
-    "explain analyze select * from read_csv('/etc/passwd')",
-    "describe select * from read_csv('/etc/passwd')",
-    "summarize '/etc/passwd'",
-    'show "/etc/passwd"',
-    'show "{data}"',
-    "select * from secrets",
-    "select phone_number from control.message",
-    "select phone_hash from control.message",
-    "select * from control.reply",
-    "select * from control.unread",
-    "select * from sqlite_scan('{out}', 'message')",
-]
 
 
 @pytest.mark.parametrize("sql", [*WRITES, *SETTINGS, *READS])

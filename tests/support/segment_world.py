@@ -22,7 +22,7 @@ _KVN, _KVS = pa.map_(pa.string(), pa.float64()), pa.map_(pa.string(), pa.string(
 
 def phone(number: int) -> str:
     """A number of the fictional range."""
-    return f"9990000{number:06d}"
+    return f"+9990000{number:06d}"
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,9 @@ def _changes(path: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
         for key in [*now, *(key for key in was if key not in now)]:
             below = f"{path}.{key}".strip(".")
             yield from _changes(below, was.get(key, _NOTHING), now.get(key, _NOTHING))
+    elif _same_leaf(was, now):
+        ((name, value),) = now.items()
+        yield f"{path}.{name}", was[name], value
     elif isinstance(was, list) and isinstance(now, list) and path.endswith((".all", ".any")):
         for place in range(max(len(was), len(now))):
             old = was[place] if place < len(was) else _NOTHING
@@ -94,6 +97,12 @@ def _is_inner(path: str, was: dict[str, Any], now: dict[str, Any]) -> bool:
     if path == "":
         return True
     return was.keys() == now.keys() and next(iter(now), "") in ("all", "any", "not")
+
+
+def _same_leaf(was: Any, now: Any) -> bool:
+    """Whether two values are leaves of one kind."""
+    both = isinstance(was, dict) and isinstance(now, dict) and was.keys() == now.keys()
+    return both and len(now) == 1 and isinstance(next(iter(now.values())), dict)
 
 
 def _shown(value: Any) -> str:

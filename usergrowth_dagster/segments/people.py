@@ -10,7 +10,7 @@ from usergrowth_dagster.segments.compile import FEATURES, compile_segment, sampl
 from usergrowth_dagster.segments.definition import Named
 from usergrowth_dagster.segments.inputs import bind_everybody, bind_inputs
 from usergrowth_dagster.segments.limits import limited
-from usergrowth_dagster.segments.select import bind_selected
+from usergrowth_dagster.segments.select import bind_selected, check_select
 from usergrowth_dagster.segments.sizes import Estimate, estimate, sample_share
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_query
@@ -115,3 +115,22 @@ def estimate_people(engine: Engine, project: Project, named: Named, day: date) -
             for sql in (matching, sampled_people(named.origin, day, share))
         )
     return estimate(matches, sampled, bound.everybody) if sampled else None
+
+
+def check_people(
+    engine: Engine, project: Project, named: Named, day: date
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Bind a segment's statement without running it.
+
+    Returns:
+        The tables that it reads, and sentences about what is left out.
+
+    Raises:
+        UserError: as :func:`bind_people`.
+    """
+    if named.segment.select is not None:
+        bind_everybody(engine, project, named, day)
+        return tuple(sorted({FEATURES, *check_select(project, named, day)})), ()
+    bound = bind_inputs(engine, project, named, day)
+    engine.describe(compile_segment(named.segment, named.origin, day, bound.inputs))
+    return tuple(sorted(bound.versions)), bound.notes

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Literal
 
@@ -23,6 +23,7 @@ from usergrowth_dagster.segments.snapshots import (
     Snapshot,
     good,
     read_snapshots,
+    remove_record,
     scope_of,
     write_record,
 )
@@ -78,6 +79,8 @@ def refresh(
         known = read_snapshots(engine, project.warehouse, named.name)
         waits = _waits(project, named, day, known, again=again)
         if waits is not None:
+            if waits.state == "not_due" and waits.snapshot is not None:
+                _end_failures(project, known, waits.snapshot, day)
             return waits
         try:
             people = bind_people(engine, project, named, day)
@@ -88,8 +91,7 @@ def refresh(
         name = f"{day:%Y%m%d}-{mark[:8]}"
         standing = [one for one in good(known) if one.snapshot == name]
         if standing:
-            if not known[-1].is_good:  # a failure came after it, and is over
-                write_record(project.warehouse, replace(standing[-1], made_at=utc_now()))
+            _end_failures(project, known, standing[-1], day)
             return _result(named, day, "unchanged", standing[-1])
         made = _write(engine, project, named, day, people, name, mark, actor, reason)
         alert = jump_sentence(made, good(known, until=day), project.settings.segment_jump)
@@ -227,6 +229,15 @@ def _record_failure(
             error=error,
         ),
     )
+
+
+def _end_failures(
+    project: Project, known: Sequence[Snapshot], standing: Snapshot, day: date
+) -> None:
+    """Take back failures that came after a snapshot which stands, since they are mended."""
+    for one in known:
+        if not one.is_good and standing.ds <= one.ds <= day:
+            remove_record(project.warehouse, one)
 
 
 @dataclass(frozen=True)

@@ -222,8 +222,22 @@ def bind_selected(
     )
 
 
-def _keep(engine: Engine, project: Project, result: Result, relation: str) -> None:
-    """Copy the user ids of a result, up to the limit of rows."""
+def check_select(project: Project, named: Named, day: date) -> list[str]:
+    """The tables that a segment's SELECT reads; the statement is bound and not run.
+
+    Raises:
+        UserError: the statement is not allowed, or does not give ``user_id``.
+    """
+    shell = SelectShell(project, day)
+    try:
+        statement = shell.statement(named.segment.select or "")
+        shell.run(statement, _check_columns)
+    except UserError as error:
+        raise UserError(f"{named.origin}: select: {error}", code=error.code) from None
+    return sorted(statement.tables)
+
+
+def _check_columns(result: Result) -> None:
     kinds = {column.name: column.kind for column in result.columns}
     if kinds.get("user_id") != "VARCHAR":
         raise UserError(
@@ -231,6 +245,11 @@ def _keep(engine: Engine, project: Project, result: Result, relation: str) -> No
             + ", ".join(f"{name} {kind}" for name, kind in list(kinds.items())[:10]),
             code="sql.invalid",
         )
+
+
+def _keep(engine: Engine, project: Project, result: Result, relation: str) -> None:
+    """Copy the user ids of a result, up to the limit of rows."""
+    _check_columns(result)
     limit = project.settings.segment_rows
     engine.connection.register("_selected", result.read())
     try:

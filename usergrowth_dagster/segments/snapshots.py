@@ -77,14 +77,23 @@ class Snapshot:
 
 def write_record(warehouse: Warehouse, snapshot: Snapshot) -> None:
     """Record a snapshot, or a refresh that failed."""
-    import pyarrow as pa
-
     sizes = plain(snapshot.sizes) if snapshot.sizes is not None else {}
     row: dict[str, Any] = {
         name: getattr(snapshot, name) if hasattr(snapshot, name) else sizes.get(name)
         for name in SNAPSHOT_COLUMNS
     }
     row["notes"] = "\n".join(snapshot.notes)
+    _replace_record(warehouse, snapshot, [row])
+
+
+def remove_record(warehouse: Warehouse, failure: Snapshot) -> None:
+    """Take back the record of a refresh that failed; earlier versions of the table keep it."""
+    _replace_record(warehouse, failure, [])
+
+
+def _replace_record(warehouse: Warehouse, snapshot: Snapshot, rows: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+
     kinds = {
         "DATE": pa.date32(),
         "BIGINT": pa.int64(),
@@ -94,7 +103,7 @@ def write_record(warehouse: Warehouse, snapshot: Snapshot) -> None:
     layout = pa.schema([(name, kinds[kind]) for name, (kind, _) in SNAPSHOT_COLUMNS.items()])
     warehouse.replace(
         SNAPSHOTS,
-        pa.Table.from_pylist([row], layout),
+        pa.Table.from_pylist(rows, layout),
         days=[snapshot.ds],
         scope=scope_of(snapshot.segment, snapshot.snapshot),
         fingerprints={snapshot.ds: snapshot.fingerprint},

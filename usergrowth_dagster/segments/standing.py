@@ -38,7 +38,8 @@ def standing_of(named: Named, records: Sequence[Snapshot], today: date, jump: fl
     segment = named.segment
     if segment.valid_until is not None and today > segment.valid_until:
         reasons.append(f"it was valid until {segment.valid_until}")
-    failed = max(records, key=lambda one: one.made_at, default=None)
+    known = [one for one in records if one.ds <= today]
+    failed = max(known, key=lambda one: (one.ds, one.made_at), default=None)
     if failed is not None and not failed.is_good:
         reasons.append(f"the refresh of {failed.ds} failed: {failed.error}")
     if newest is None:
