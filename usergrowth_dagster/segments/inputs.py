@@ -15,7 +15,9 @@ from usergrowth_dagster.segments.compile import (
     DAYS,
     EVENTS,
     FEATURES,
+    RFM,
     SCORES,
+    TAGS,
     Inputs,
     tables_of,
 )
@@ -30,6 +32,7 @@ from usergrowth_dagster.warehouse.relation import files_fingerprint
 _BUILD = {
     FEATURES: "build it with `usergrowth run --date {day}` or `usergrowth backfill`",
     SCORES: "score a task of one of these dates first",
+    **dict.fromkeys((TAGS, RFM, AIPL), "build it with `usergrowth tags run --date {day}`"),
 }
 _SCORED = {
     "ds": "DATE",
