@@ -80,7 +80,7 @@ SHOWS: dict[str, list[str]] = {
 """Commands that show something, with arguments for the decided world."""
 RUNS = {
     *("run", "backfill", "train", "quickstart", "experiment report"),
-    *("affinity check", "affinity run"),
+    *("affinity check", "affinity run", "interest"),
 }
 """They show something too, and are long or have tests of their own; one stands for all."""
 WITHOUT = {

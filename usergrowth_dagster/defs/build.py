@@ -18,6 +18,7 @@ from usergrowth_dagster.defs.export_assets import (
     export_job,
     exports_of_home,
 )
+from usergrowth_dagster.defs.interest_assets import interest_assets, interest_job
 from usergrowth_dagster.defs.jobs import build_jobs
 from usergrowth_dagster.defs.landing_assets import landing_assets
 from usergrowth_dagster.defs.learning_assets import learning_assets
@@ -58,6 +59,8 @@ def build_definitions(home: str = "") -> dg.Definitions:
     tagging = [tag_job()] if catalogue is not None else []
     with_affinity = affinity_assets(settings)
     affine = [affinity_job()] if with_affinity else []
+    ranking = interest_assets(partitions, settings.home)
+    interested = [interest_job()] if ranking else []
     jobs = {str(job.name): job for job in build_jobs()}
     return dg.Definitions(
         assets=[
@@ -72,8 +75,9 @@ def build_definitions(home: str = "") -> dg.Definitions:
             *export_assets(partitions, settings.home),
             *tag_assets(partitions, settings, catalogue, unreadable),
             *with_affinity,
+            *ranking,
         ],
-        jobs=[*jobs.values(), *landing, *going_out, *tagging, *affine, dispatch_job()],
+        jobs=[*jobs.values(), *landing, *going_out, *tagging, *affine, *interested, dispatch_job()],
         schedules=[
             daily_schedule(settings, home),
             weekly_schedule(settings, home),

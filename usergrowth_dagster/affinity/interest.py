@@ -1,0 +1,191 @@
+"""Ranks the users of each category of items by their interest in it, as of an execution date.
+
+The interest of a user in a category is the sum of three parts:
+
+* time: the sigmoid of S = Σ events · e^(-η·months), where months are whole months from the
+  behavior to the date;
+* amount: the user's sum of amounts in the category;
+* terms: tf-idf of the category as a term of the user, (events in it / events in all) ·
+  ln(users / users with the category).
+
+The last two are scaled by min-max over the users of the category: 0 for the least, 1 for the
+greatest, and 0 for all where they are equal. (The scheme is that of a DMP course by a vendor.)
+
+Only days before the date count. An item with several values of the attribute counts in each.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from usergrowth_dagster.affinity.interest_file import FILE_NAME, Interest, read_interest
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.quoting import identifier, literal, literals
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.models import load_graph
+from usergrowth_dagster.warehouse.relation import bind_days
+
+TABLE = "interest_ranking"
+VERSION = "1"
+"""Raised when the same definition and inputs would give other rows."""
+
+BEHAVIOR, CATEGORIES = "stg_behavior", "item_category"
+
+COLUMNS: dict[str, tuple[str, str]] = {
+    "ds": ("DATE", "execution date"),
+    "category": ("VARCHAR", "the category"),
+    "rank": ("INTEGER", "place of the user in it, from 1"),
+    "user_id": ("VARCHAR", "the user"),
+    "interest": ("DOUBLE", "sum of the three scores"),
+    "time_score": ("DOUBLE", "sigmoid of the decayed events"),
+    "amount_score": ("DOUBLE", "amount, scaled over the users of the category"),
+    "term_score": ("DOUBLE", "tf-idf, scaled over the users of the category"),
+    "events": ("DOUBLE", "events in the category"),
+    "decayed_events": ("DOUBLE", "events, decayed by month"),
+    "amount": ("DOUBLE", "sum of amounts in the category"),
+    "tf_idf": ("DOUBLE", "tf-idf of the category as a term of the user"),
+}
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The table of a date as it stands after a run.
+
+    Attributes:
+        day: the execution date.
+        rows: of the date.
+        version: Delta version that holds them.
+        unchanged: whether they stood already.
+    """
+
+    day: date
+    rows: int
+    version: int | None
+    unchanged: bool
+
+
+def interest_of(project: Project) -> Interest:
+    """What the home's ``interest.yml`` asks for.
+
+    Raises:
+        UserError: the file is missing or breaks its format.
+    """
+    return read_interest(project.settings.home / FILE_NAME)
+
+
+def rank_interest(project: Project, day: date) -> Ranked:
+    """Write the table ``interest_ranking`` of an execution date, unless it stands already.
+
+    Raises:
+        UserError: ``interest.yml`` is wrong, or no behavior or item with the attribute has landed
+            before the date.
+    """
+    keys = interest_of(project)
+    graph, warehouse = load_graph(), project.warehouse
+    wanted = {day - timedelta(days=back) for back in range(1, keys.lookback_days + 1)}
+    snapshots = [one for one in warehouse.days(CATEGORIES) if one < day]
+    with open_engine(project.settings) as engine:
+        behavior = bind_days(engine, warehouse, BEHAVIOR, wanted, graph.types(BEHAVIOR))
+        if not behavior.files or not snapshots:
+            missing = "items with attributes" if behavior.files else "behavior"
+            raise UserError(
+                f"no {missing} of the days before {day} stand in the tables",
+                code="source.not_landed",
+            )
+        items = bind_days(engine, warehouse, CATEGORIES, snapshots[-1:], graph.types(CATEGORIES))
+        _check_category(engine, keys, str(items), snapshots[-1])
+        parts = [VERSION, keys.model_dump_json(), behavior.fingerprint, items.fingerprint]
+        mark = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+        unchanged = warehouse.fingerprint(TABLE, day) == mark
+        if not unchanged:
+            sql = interest_sql(keys, day, str(behavior), str(items))
+            warehouse.replace(
+                TABLE,
+                lambda: engine.stream(f"{sql} order by category, rank"),
+                days=[day],
+                fingerprints={day: mark},
+            )
+    rows = warehouse.row_counts(TABLE, first=day, last=day).get(day, 0)
+    return Ranked(day, rows, warehouse.version(TABLE), unchanged)
+
+
+def _check_category(engine: Engine, keys: Interest, items: str, snapshot: date) -> None:
+    """Refuse an attribute that no item has."""
+    sql = f"select distinct category_key from {items} order by 1"
+    known = [str(row[0]) for row in engine.rows(sql)]
+    if keys.category not in known:
+        raise UserError(
+            f"{FILE_NAME}: category: no item of {snapshot} has the attribute {keys.category!r}; "
+            f"they have {', '.join(known[:20])}",
+            code="affinity.invalid",
+        )
+
+
+def interest_sql(keys: Interest, day: date, behavior: str, items: str) -> str:
+    """The query of the table, with the columns of :data:`COLUMNS`.
+
+    Args:
+        keys: the definition.
+        day: the execution date.
+        behavior: relation like ``stg_behavior``, of the days that count.
+        items: relation like ``item_category``, of one snapshot.
+    """
+    amount = "0.0" if keys.amount is None else f"coalesce(amounts[{literal(keys.amount)}], 0)"
+    kinds = f"and behavior in ({literals(keys.behaviors)})" if keys.behaviors else ""
+    at = f"date {literal(day.isoformat())}"
+    cast = ", ".join(
+        f"cast({identifier(name)} as {kind}) as {identifier(name)}"
+        for name, (kind, _) in COLUMNS.items()
+    )
+    return f"""
+with counted as (
+    select user_id, item_id, date_sub('month', ds, {at}) as months,
+        stable_sum(events) as events, stable_sum({amount}) as amount
+    from {behavior}
+    where item_id is not null and ds < {at} {kinds}
+    group by all
+),
+terms as (
+    select c.user_id, i.category_value as category, stable_sum(c.events) as events,
+        stable_sum(c.events * exp(-{keys.decay!r} * c.months)) as decayed_events,
+        stable_sum(c.amount) as amount
+    from counted as c
+    inner join {items} as i on c.item_id = i.item_id
+    where i.category_key = {literal(keys.category)}
+    group by all
+),
+weighed as (
+    select *,
+        events / sum(events) over (partition by user_id) * ln(
+            (select count(distinct user_id) from terms) / count(*) over (partition by category)
+        ) as tf_idf
+    from terms
+),
+scored as (
+    select *,
+        1 / (1 + exp(-decayed_events)) as time_score,
+        {_scaled("amount")} as amount_score,
+        {_scaled("tf_idf")} as term_score
+    from weighed
+),
+summed as (
+    select *, {at} as ds, time_score + amount_score + term_score as interest from scored
+),
+ranked as (
+    select *, row_number() over (
+        partition by category order by round(interest, 9) desc, user_id
+    ) as rank
+    from summed
+    qualify rank <= {keys.top}
+)
+select {cast} from ranked"""
+
+
+def _scaled(column: str) -> str:
+    """A column scaled by min-max over the users of a category; 0 where all are equal."""
+    over = "over (partition by category)"
+    return (
+        f"coalesce(({column} - min({column}) {over}) / "
+        f"nullif(max({column}) {over} - min({column}) {over}, 0), 0)"
+    )
