@@ -8,10 +8,14 @@ import typer
 from usergrowth_dagster.cli.common import Home, Json, Page, day_of
 
 app = typer.Typer()
-group = typer.Typer(help="What a group of people is like: everyone, rfm:…, aipl:… or task:….")
+group = typer.Typer(
+    help="What people are like: everyone, rfm:GROUP, aipl:STAGE, segment:NAME or task:TASK."
+)
 app.add_typer(group, name="profile")
 
-Group = Annotated[str, typer.Argument(help="everyone, rfm:GROUP, aipl:STAGE or task:TASK.")]
+Group = Annotated[
+    str, typer.Argument(help="everyone, rfm:GROUP, aipl:STAGE, segment:NAME or task:TASK.")
+]
 Day = Annotated[str, typer.Option("--date", help="Execution date; default: the newest with tags.")]
 
 

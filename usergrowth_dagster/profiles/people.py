@@ -1,17 +1,23 @@
-"""Groups of people by name: everyone, an RFM group, an AIPL stage, the people of a task."""
+"""Groups of people by name: everyone, an RFM group, an AIPL stage, a segment, a task's people."""
 
 from datetime import date
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import identifier, literal
+from usergrowth_dagster.segments.snapshots import (
+    bind_members,
+    find_snapshot,
+    good,
+    read_snapshots,
+)
 from usergrowth_dagster.tags.flows import GROUPED, written_days
 from usergrowth_dagster.tags.user_tags import bind_user_tags
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_days, bind_query
 
 EVERYONE = "everyone"
-TASK = "task"
+SEGMENT, TASK = "segment", "task"
 
 _DECIDED = {"ds": "DATE", "user_id": "VARCHAR", "outcome": "VARCHAR", "arm": "VARCHAR"}
 
@@ -22,9 +28,10 @@ def bind_people(engine: Engine, project: Project, name: str, day: date) -> Relat
     Args:
         engine: where it is bound.
         project: the home.
-        name: ``everyone``, ``rfm:high_value``, ``aipl:L`` or ``task:december`` (those who were
+        name: ``everyone``, ``rfm:high_value``, ``aipl:L``, ``segment:lapsed`` (its newest snapshot
+            up to the date), ``segment:lapsed@SNAPSHOT`` or ``task:december`` (those who were
             chosen to be contacted).
-        day: the execution date; that of a task is its own.
+        day: the execution date; a task and a named snapshot have their own.
 
     Raises:
         UserError: there is no such group, or it has not been worked out for the date.
@@ -36,10 +43,13 @@ def bind_people(engine: Engine, project: Project, name: str, day: date) -> Relat
         return bind_query(engine, "people", sql, of=[tags], keep=True)
     if kind in GROUPED and rest:
         return _of_group(engine, project, kind, rest, day)
+    if kind == SEGMENT and rest:
+        return _of_segment(engine, project, rest, day)
     if kind == TASK and rest:
         return _of_task(engine, project, rest)
     raise UserError(
-        f"{name!r}: choose everyone, rfm:GROUP, aipl:STAGE or task:TASK", code="command.invalid"
+        f"{name!r}: choose everyone, rfm:GROUP, aipl:STAGE, segment:SEGMENT or task:TASK",
+        code="command.invalid",
     )
 
 
@@ -56,6 +66,25 @@ def _of_group(engine: Engine, project: Project, table: str, group: str, day: dat
     rows = bind_days(engine, project.warehouse, table, [day], types)
     sql = f"select user_id from {rows} where {identifier(column)} = {literal(group)}"
     return bind_query(engine, "people", sql, of=[rows], keep=True)
+
+
+def _of_segment(engine: Engine, project: Project, name: str, day: date) -> Relation:
+    segment, _, snapshot = name.partition("@")
+    records = read_snapshots(engine, project.warehouse, segment)
+    if snapshot:
+        chosen = find_snapshot(records, segment, snapshot)
+    else:
+        candidates = good(records, until=day)
+        if not candidates:
+            raise UserError(
+                f"segment {segment!r} has no snapshot up to {day}; `usergrowth segment refresh "
+                f"{segment} --date {day}` makes one",
+                code="segment.unknown",
+            )
+        chosen = candidates[-1]
+    members = bind_members(engine, project.warehouse, chosen)
+    sql = f"select distinct user_id from {members}"
+    return bind_query(engine, "people", sql, of=[members], keep=True)
 
 
 def _of_task(engine: Engine, project: Project, task_id: str) -> Relation:
