@@ -78,3 +78,19 @@ def test_groups_that_are_not_there(home: Path) -> None:
         assert sentence in errors(cli(home, "profile", "show", name))[0]
     early = cli(home, "profile", "show", "rfm:potential", "--date", "2017-03-01")
     assert "has not been worked out" in errors(early)[0]
+
+
+def test_a_snapshot_is_a_group(home: Path) -> None:
+    """A segment whose profile is of other people than its snapshot, or of a later one."""
+    (home / "segments").mkdir()
+    (home / "segments" / "regulars.yml").write_text(
+        "where: {tag: {key: often, cmp: eq, value: true}}"
+    )
+    assert "no snapshot up to" in errors(cli(home, "profile", "retention", "segment:regulars"))[0]
+    succeeded(cli(home, "segment", "refresh", "regulars", "--date", str(D)))
+    made = json.loads(
+        succeeded(cli(home, "profile", "overlap", "segment:regulars", "everyone", "--json"))
+    )
+    regulars = rows(home, "user_tags", f"ds = '{D}' and often", "user_id")
+    sizes = {line["group"]: line["people"] for line in made["groups"]}
+    assert sizes["segment:regulars"] == len(regulars) > 0
