@@ -31,6 +31,11 @@ from usergrowth_dagster.defs.schedules import (
     measure_schedule,
     weekly_schedule,
 )
+from usergrowth_dagster.defs.segment_assets import (
+    segment_assets,
+    segment_job,
+    segments_after_decide,
+)
 from usergrowth_dagster.defs.sensors import failure_sensor, source_sensor, upload_sensor
 from usergrowth_dagster.defs.source_assets import land_job, source_assets, sources_of_home
 from usergrowth_dagster.defs.tag_assets import catalogue_of_home, tag_assets, tag_job
@@ -57,6 +62,9 @@ def build_definitions(home: str = "") -> dg.Definitions:
     going_out = [export_job(exports)] if exports else []
     catalogue, unreadable = catalogue_of_home(settings.home)
     tagging = [tag_job()] if catalogue is not None else []
+    with_tags = tag_assets(partitions, settings, catalogue, unreadable)
+    segments = segment_assets(partitions, settings.home, with_tags)
+    keeping = [segment_job()] if segments else []
     with_affinity = affinity_assets(settings)
     affine = [affinity_job()] if with_affinity else []
     ranking = interest_assets(partitions, settings.home)
@@ -73,11 +81,21 @@ def build_definitions(home: str = "") -> dg.Definitions:
             effects_asset(partitions, settings),
             *experiment_assets(sources),
             *export_assets(partitions, settings.home),
-            *tag_assets(partitions, settings, catalogue, unreadable),
+            *with_tags,
+            *segments,
             *with_affinity,
             *ranking,
         ],
-        jobs=[*jobs.values(), *landing, *going_out, *tagging, *affine, *interested, dispatch_job()],
+        jobs=[
+            *jobs.values(),
+            *landing,
+            *going_out,
+            *tagging,
+            *keeping,
+            *affine,
+            *interested,
+            dispatch_job(),
+        ],
         schedules=[
             daily_schedule(settings, home),
             weekly_schedule(settings, home),
@@ -89,6 +107,7 @@ def build_definitions(home: str = "") -> dg.Definitions:
             *(source_sensor(job, sources) for job in landing),
             decide_after_ingest(jobs["ingest"], jobs["decide"]),
             *(export_after_decide(jobs["decide"], job, home) for job in going_out),
+            *(segments_after_decide(jobs["decide"], job, home) for job in keeping),
             *(affinity_sensor(job) for job in affine),
             failure_sensor(home),
             stall_sensor(home),

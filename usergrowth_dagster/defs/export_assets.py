@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from usergrowth_dagster.defs.jobs import RANGE_END, RANGE_START
+from usergrowth_dagster.defs.after_decide import run_after_decide
 from usergrowth_dagster.defs.metadata import OWNER, data_table, table_schema
 from usergrowth_dagster.defs.partitions import partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.exports.columns import ADDRESSES
 from usergrowth_dagster.exports.definition import FILE_NAME, Export, read_exports
-from usergrowth_dagster.settings import load_settings
 
 if TYPE_CHECKING:
     from usergrowth_dagster.exports.run import Exported
@@ -23,8 +22,6 @@ EXPORT = "export"
 
 AFTER_DECIDE = "export_after_decide"
 """Sensor that runs the job when today's date has been decided."""
-
-PARTITION = "dagster/partition"
 
 BROKEN = "exports_yml"
 """Asset that stands for an exports.yml that cannot be read, so that a run says so."""
@@ -72,32 +69,14 @@ def export_job(exports: Sequence[Export]) -> Any:
 def export_after_decide(decide: Any, export: Any, home: str) -> dg.SensorDefinition:
     """Run every export of today's date when it has been decided; off until it is turned on."""
 
-    @dg.run_status_sensor(
-        name=AFTER_DECIDE,
-        run_status=dg.DagsterRunStatus.SUCCESS,
-        monitored_jobs=[decide],
-        request_job=export,
-        default_status=dg.DefaultSensorStatus.STOPPED,
-        minimum_interval_seconds=15,
-        description="Bring the audiences and scores of today to other tools when it has been "
-        "decided. Older dates go out only when somebody asks for them.",
+    return run_after_decide(
+        AFTER_DECIDE,
+        decide,
+        export,
+        home,
+        "Bring the audiences and scores of today to other tools when it has been decided. Older "
+        "dates go out only when somebody asks for them.",
     )
-    def after(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.SkipReason:
-        today = load_settings(home or None).current_date()
-        tags = context.dagster_run.tags
-        days = (
-            tags.get(PARTITION) or tags.get(RANGE_START),
-            tags.get(PARTITION) or tags.get(RANGE_END),
-        )
-        if days != (str(today), str(today)):
-            return dg.SkipReason(f"the run did not decide {today}")
-        return dg.RunRequest(
-            run_key=f"export:{context.dagster_run.run_id}",
-            partition_key=str(today),
-            job_name=EXPORT,
-        )
-
-    return after
 
 
 def _table_of(export: Export) -> str:

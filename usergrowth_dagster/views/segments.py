@@ -298,6 +298,22 @@ def _line(project: Project, one: Snapshot, before: list[Snapshot]) -> SnapshotLi
     )
 
 
+def size_histories(project: Project, last: int = 60) -> dict[str, list[tuple[date, int]]]:
+    """By segment, the date and the people of its newest snapshots, oldest first.
+
+    A date with several snapshots has the size of the last.
+    """
+    files = record_files(project.warehouse)
+    histories: dict[str, list[tuple[date, int]]] = {}
+    with open_engine(project.settings) as engine:
+        for name in segment_files(project.settings.home):
+            records = read_records(engine, files.get(name, [])[-last:])
+            sizes = {one.ds: one.sizes.matches for one in records if one.sizes is not None}
+            if sizes:
+                histories[name] = sorted(sizes.items())
+    return histories
+
+
 def diff_segment(project: Project, name: str, before: str, after: str) -> Difference:
     """The difference of two snapshots of a segment.
 
