@@ -37,6 +37,7 @@ ErrorCode = Literal[
     "home.missing",
     "home.unhealthy",
     "identity.invalid",
+    "identity.not_made",
     "identity.older",
     "key.missing",
     "key.unknown",
@@ -224,6 +225,10 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "identity.invalid": CodeText(
         "A key of identity.yml breaks a rule.",
         "Correct the key that the message names; `usergrowth identity check` reads it again.",
+    ),
+    "identity.not_made": CodeText(
+        "Nobody has made persons of ids yet, or not for this date.",
+        "Put files into `identity/ds=yyyymmdd/` and run `usergrowth identity run`.",
     ),
     "identity.older": CodeText(
         "Persons of a date would be named anew although a later date is named already.",

@@ -40,6 +40,11 @@ SHOWS: dict[str, list[str]] = {
     "exports list": [],
     "exports run": [],
     "forget": ["--dry-run", "{user}"],
+    "identity run": [],
+    "identity check": [],
+    "identity conflicts": [],
+    "identity history": [],
+    "identity show": ["{user}"],
     "models list": [],
     "models show": ["churn", "1"],
     "preview": ["care"],
@@ -145,6 +150,12 @@ def test_each_prints_one_document(world: World, tmp_path: Path) -> None:
     (home / "segments").mkdir()
     (home / "segments/active.yml").write_text("where: {event: {within_days: 30}}")
     (home / "exports.yml").write_text("exports: [{name: people, audience: all, to: {files: out}}]")
+    seen = home / f"landing/identity/ds={D - timedelta(days=1):%Y%m%d}/part.csv"
+    seen.parent.mkdir(parents=True)
+    seen.write_text(
+        "user_id,id_type,id_value,source,time\n"
+        f"{values['user']},phone,+9990000000001,crm,20170101\n"
+    )
     calls = {
         name: [*name.split(), *(one.format(**values) for one in arguments), "--json"]
         for name, arguments in SHOWS.items()

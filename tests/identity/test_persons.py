@@ -5,7 +5,6 @@ import re
 import shutil
 from collections import Counter
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -26,11 +25,6 @@ types:
 """
 MOST = {"phone": 3, "device": 4}
 PRIORITY = {"member": 1, "card": 2, "phone": 3, "device": 20}
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> IdentityDesk:
-    return IdentityDesk(tmp_path / "home")
 
 
 def together(*groups: str) -> set[frozenset[str]]:
@@ -245,6 +239,21 @@ def test_the_whole_made_anew_is_the_same_partition(desk: IdentityDesk) -> None:
     (desk.home / "tables.db").unlink()
     desk.run()
     assert desk.persons() == grown
+
+
+def test_one_value_a_person_is_current_where_a_type_has_one(desk: IdentityDesk) -> None:
+    """A person's old number counts as the present one, or a type of many loses all but one."""
+    desk.types("types: [{name: phone, multi: false, normalise: phone}, {name: device}]")
+    for days, number in ((3, 1), (2, 2), (4, 3)):
+        desk.land([("a", "phone", phone(number)), ("a", "device", f"d{number}")], before(days))
+    desk.run()
+    rows = desk.rows("one_id")
+    current = Counter((one["id_type"], one["last_seen"]) for one in rows if one["current"])
+    assert current == Counter(
+        [("user_id", before(2)), ("phone", before(2))]
+        + [("device", before(days)) for days in (2, 3, 4)]
+    )
+    assert {one["user_id"] for one in rows} == {"a"}
 
 
 def test_nothing_of_the_date_or_later_counts(desk: IdentityDesk) -> None:

@@ -22,6 +22,7 @@ from usergrowth_dagster.defs.export_assets import (
     export_job,
     exports_of_home,
 )
+from usergrowth_dagster.defs.identity_assets import identity_assets, identity_job
 from usergrowth_dagster.defs.interest_assets import interest_assets, interest_job
 from usergrowth_dagster.defs.segment_assets import (
     segment_assets,
@@ -104,6 +105,11 @@ def _affinity(base: Base) -> Part:
     return Part(assets, [job], [affinity_sensor(job)])
 
 
+def _identity(base: Base) -> Part:
+    assets = identity_assets(base.partitions, base.settings.home)
+    return Part(assets, [identity_job()]) if assets else Part()
+
+
 def _interest(base: Base) -> Part:
     assets = interest_assets(base.partitions, base.settings.home)
     return Part(assets, [interest_job()]) if assets else Part()
@@ -114,6 +120,7 @@ PARTS: Sequence[Callable[[Base], Part]] = (
     _exports,
     _tags_and_segments,
     _affinity,
+    _identity,
     _interest,
 )
 """Every part that a home may have."""

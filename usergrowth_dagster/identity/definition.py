@@ -86,6 +86,16 @@ class IdType(_Keys):
         """Whether its values reach a person."""
         return self.normalise in ("phone", "email")
 
+    @property
+    def rule(self) -> str:
+        """What holds for it, in words."""
+        words = ["unique"] if self.unique else []
+        words += [] if self.multi else ["one a person"]
+        words += [f"at most {self.most} users"] if self.most is not None else []
+        words += [self.normalise] if self.normalise != "as_is" else []
+        words += [f"{self.hashes.with_} of {self.hashes.of}"] if self.hashes is not None else []
+        return ", ".join(words)
+
     @model_validator(mode="after")
     def _hash_is_hexadecimal(self) -> "IdType":
         if self.hashes is not None and self.normalise != "as_is":

@@ -84,6 +84,13 @@ def bind_links(
     engine.run(f"drop table {_PLAIN}")
 
 
+def drop_links(engine: Engine) -> None:
+    """Leave in :data:`LINKS` those that have a reason: the others are edges by then."""
+    engine.run(f"create or replace table _left as select * from {LINKS} where reason is not null")
+    engine.run(f"drop table {LINKS}")
+    engine.run(f"alter table _left rename to {LINKS}")
+
+
 def _links_sql(identity: Identity, landed: str) -> str:
     """The links; several spellings and rows of one are one link."""
     types = identity.all_types

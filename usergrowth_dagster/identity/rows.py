@@ -1,5 +1,6 @@
 """The rows of the tables of identity, as SQL over what a partition has left in an engine."""
 
+from collections.abc import Sequence
 from datetime import date
 
 from usergrowth_dagster.identity.definition import Identity
@@ -12,10 +13,10 @@ from usergrowth_dagster.identity.tables import (
     ONE_ID_COLUMNS,
     types_of,
 )
-from usergrowth_dagster.quoting import literal, literals
+from usergrowth_dagster.quoting import literals
 from usergrowth_dagster.warehouse.engine import Engine
 
-_SEEN = "identity_seen"
+_SEEN, _ROWS = "identity_seen", "identity_rows"
 
 
 def _names(identity: Identity) -> str:
@@ -34,7 +35,8 @@ def _as_table(columns: dict[str, str], sql: str) -> str:
 def one_id_sql(engine: Engine, identity: Identity, day: date) -> str:
     """The rows of ``one_id``: every id but hubs.
 
-    Makes a table of when each id was seen, and by how many users.
+    They are put together join by join, each kept and what it read dropped, since many joins at
+    once would want their memory at once. Nothing else can be read of the partition after it.
     """
     engine.run(f"""
         create or replace table {_SEEN} as
@@ -45,20 +47,40 @@ def one_id_sql(engine: Engine, identity: Identity, day: date) -> str:
             union all select node, user_node, first_seen, last_seen from {EDGES}
         ) group by node
     """)
-    single = [str(n) for n, one in enumerate(identity.all_types) if not one.multi]
-    current = "true"
-    if single:
-        place = "row_number() over (partition by n.person, n.type order by s.last_seen desc, n.key)"
-        current = f"n.type not in ({', '.join(single)}) or {place} = 1"
+    engine.run(f"drop table {EDGES}")
+    engine.run(f"""
+        create or replace table {_ROWS} as
+        select n.*, s.first_seen, s.last_seen, s.owner
+        from {NODES} as n join {_SEEN} as s using (node) where n.person is not null
+    """)
+    engine.run(f"drop table {_SEEN}")
+    engine.run(f"""
+        create or replace table {_SEEN} as
+        select r.*, o.user_id as owner_id
+        from {_ROWS} as r left join {NODES} as o on o.node = r.owner and r.type > 0
+    """)
+    engine.run(f"drop table {_ROWS}")
+    engine.run(f"drop table {NODES}")
     sql = f"""
         select date '{day}' as ds, p.one_id, {_names(identity)}[n.type + 1] as id_type,
             case when n.type = 0 then n.user_id else {_hexadecimal("n.key")} end as id_value,
-            coalesce(n.user_id, o.user_id) as user_id, {current} as current, p.since,
-            s.first_seen, s.last_seen
-        from {NODES} as n join {PEOPLE} as p using (person) join {_SEEN} as s using (node)
-        left join {NODES} as o on o.node = s.owner and n.type > 0
+            coalesce(n.user_id, n.owner_id) as user_id, n.current, p.since,
+            n.first_seen, n.last_seen
+        from ({_current_sql(identity)}) as n join {PEOPLE} as p using (person)
     """
     return _as_table(types_of(ONE_ID_COLUMNS), sql)
+
+
+def _current_sql(identity: Identity) -> str:
+    """The rows with ``current``: of a type of one value a person, the one that was seen last."""
+    single = ", ".join(str(n) for n, one in enumerate(identity.all_types) if not one.multi)
+    if not single:
+        return f"select *, true as current from {_SEEN}"
+    return (
+        f"select *, true as current from {_SEEN} where type not in ({single}) union all "
+        "select *, row_number() over (partition by person, type order by last_seen desc, key) = 1 "
+        f"from {_SEEN} where type in ({single})"
+    )
 
 
 def history_sql(day: date) -> str:
@@ -100,13 +122,13 @@ def sizes(engine: Engine) -> dict[str, int]:
     return {str(size): int(n) for size, n in sorted(rows, key=lambda row: order.index(row[0]))}
 
 
-def left_out(engine: Engine) -> dict[str, int]:
+def left_out(engine: Engine, relations: Sequence[str] = (LINKS, EDGES)) -> dict[str, int]:
     """Landed rows that link nobody, by reason."""
-    rows = engine.rows(f"""
-        select reason, sum(rows) from (
-            select reason, rows from {LINKS} union all select reason, rows from {EDGES}
-        ) where reason is not null group by reason order by reason
-    """)
+    listed = " union all ".join(f"select reason, rows from {name}" for name in relations)
+    rows = engine.rows(
+        f"select reason, sum(rows) from ({listed}) where reason is not null "
+        "group by reason order by reason"
+    )
     return {reason: int(n) for reason, n in rows}
 
 
@@ -117,8 +139,3 @@ def types_present(engine: Engine, identity: Identity) -> dict[str, tuple[int, in
         f"count(distinct key) from {LINKS} group by 1 order by 1"
     )
     return {str(name): (int(count), int(ids)) for name, count, ids in rows}
-
-
-def user_sql(user_id: str) -> str:
-    """Condition on a row of ``one_id``: it is the user."""
-    return f"id_type = 'user_id' and id_value = {literal(user_id)}"

@@ -15,7 +15,7 @@ from usergrowth_dagster.data.contracts import IDENTITY
 from usergrowth_dagster.data.landing import landing_folders
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.identity.definition import Identity, read_identity
-from usergrowth_dagster.identity.links import LINKS, RAW, Keys, bind_links
+from usergrowth_dagster.identity.links import LINKS, RAW, Keys, bind_links, drop_links
 from usergrowth_dagster.identity.partition import EDGES, Partition, partition
 from usergrowth_dagster.identity.people import Changes, name_people
 from usergrowth_dagster.identity.rows import (
@@ -126,7 +126,7 @@ def identify(project: Project, day: date) -> Identified:
     """
     identity = read_identity(project.settings.home)
     with project.alone("identity"):
-        files = _landed_files(project, day)
+        files = landed_files(project, day)
         if not files:
             return Identified(day, "nothing")
         vault = open_vault(project.settings.home, project.settings.default_country)
@@ -144,7 +144,25 @@ def identify(project: Project, day: date) -> Identified:
         return _make(project, identity, vault, files, day, before, mark)
 
 
-def _landed_files(project: Project, day: date) -> list[str]:
+def newest_day(project: Project, day: date | None) -> date:
+    """The newest date whose persons are made; or a date, if it is made.
+
+    Raises:
+        UserError: it is not.
+    """
+    made = project.warehouse.fingerprints(ONE_ID)
+    if not made or (day is not None and day not in made):
+        option = "" if day is None else f" --date {day}"
+        raise UserError(
+            f"the persons of {day or 'any date'} are not made yet; "
+            f"run usergrowth identity run{option}",
+            code="identity.not_made",
+        )
+    return day or max(made)
+
+
+def landed_files(project: Project, day: date) -> list[str]:
+    """Data files of the rows that landed before an execution date."""
     by_day = project.warehouse.files(RAW, last=day - timedelta(days=1))
     return [path for paths in by_day.values() for path in paths]
 
@@ -196,17 +214,18 @@ def _make(
     with open_engine(project.settings, MEMORY_SHARE) as engine:
         bind_links(engine, identity, Keys.of(vault), files, day)
         found = partition(engine, identity)
-        _check_rows(engine, day)
+        rows = _check_rows(engine, day)
+        drop_links(engine)
         old = _files_of(project, before)
         engine.bind_files("identity_before", old, types_of(ONE_ID_COLUMNS))
         changes = name_people(engine, identity, day, "identity_before")
-        made = _summary(engine, day, found, changes)
+        made = _summary(engine, day, rows, found, changes)
         _write(project, engine, identity, made, mark)
         return made
 
 
-def _check_rows(engine: Engine, day: date) -> None:
-    """Every landed row is in a link, and every link that may join is an edge.
+def _check_rows(engine: Engine, day: date) -> int:
+    """Every landed row is in a link, and every link that may join is an edge; returns the rows.
 
     Raises:
         RuntimeError: rows were lost or made up on the way; a fault of the product.
@@ -222,13 +241,16 @@ def _check_rows(engine: Engine, day: date) -> None:
             f"identity of {day}: {landed} rows landed, {linked} are in links, {edges} may join and "
             f"{joined} are edges"
         )
+    return int(landed)
 
 
-def _summary(engine: Engine, day: date, found: Partition, changes: Changes) -> Identified:
+def _summary(
+    engine: Engine, day: date, rows: int, found: Partition, changes: Changes
+) -> Identified:
     return Identified(
         execution_date=day,
         state="made",
-        rows=int(engine.value(f"select coalesce(sum(rows), 0) from {LINKS}")),
+        rows=rows,
         ids=found.nodes,
         links=found.links,
         persons=found.persons,
@@ -250,15 +272,12 @@ def _write(
     day = made.execution_date
     note: dict[str, Any] = asdict(made)
     del note["execution_date"], note["state"]
-    for table, sql in (
-        (HISTORY, history_sql(day)),
-        (CONFLICTS, conflicts_sql(identity, day)),
-        (ONE_ID, one_id_sql(engine, identity, day)),
-    ):
-        project.warehouse.replace(
-            table,
-            row_stream(engine, sql),
-            days=[day],
-            fingerprints={day: mark},
-            notes={day: note} if table == ONE_ID else None,
-        )
+
+    def replace(table: str, sql: str, notes: Mapping[date, Mapping[str, Any]] | None) -> None:
+        stream = row_stream(engine, sql)
+        project.warehouse.replace(table, stream, days=[day], fingerprints={day: mark}, notes=notes)
+
+    replace(HISTORY, history_sql(day), None)
+    replace(CONFLICTS, conflicts_sql(identity, day), None)
+    # drops what the others read
+    replace(ONE_ID, one_id_sql(engine, identity, day), {day: note})

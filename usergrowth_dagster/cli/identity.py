@@ -1,0 +1,182 @@
+"""Commands about identity: check, run, show, conflicts, history."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from usergrowth_dagster.cli.common import Home, Json, Page, day_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from usergrowth_dagster.views.identity import ShownConflict
+
+app = typer.Typer()
+group = typer.Typer(help="One person behind many ids, by the types of <home>/identity.yml.")
+app.add_typer(group, name="identity")
+
+Day = Annotated[str, typer.Option("--date", help="Execution date; default: today.")]
+MadeDay = Annotated[str, typer.Option("--date", help="Execution date; default: the newest made.")]
+Limit = Annotated[int, typer.Option(min=0, help="Rows that are listed at most.")]
+
+
+@group.command()
+def check(day: Day = "", as_json: Json = False, home: Home = None) -> None:
+    """Read identity.yml and count what has landed by type; nothing is written."""
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.identity import check_identity
+
+    page = Page(as_json)
+    look = check_identity(Project(open_home(home)), day_of(day) if day else None)
+    page.say(f"{look.origin}; {look.rows:,} rows landed before {look.execution_date}.")
+    page.section(
+        "types",
+        ("type", "priority", "rule", "rows", "ids"),
+        [(one.name, one.priority, one.rule, one.rows, one.ids) for one in look.types],
+    )
+    page.table("rows that cannot link", ("reason", "rows"), list(look.left_out.items()))
+    page.finish()
+
+
+@group.command()
+def run(day: Day = "", as_json: Json = False, home: Home = None) -> None:
+    """Land identity/ and make the persons of a date of all links before it."""
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.identity import run_identity
+
+    page = Page(as_json)
+    ran = run_identity(Project(open_home(home)), day_of(day) if day else None)
+    page.say(f"{ran.rows_landed:,} rows landed.")
+    if ran.rows_quarantined:
+        page.say(
+            f"{ran.rows_quarantined:,} rows break the contract and are set aside: "
+            "usergrowth quarantine --table identity."
+        )
+    for notice in ran.notices:
+        page.say(f"{notice}.")
+    page.say(f"{ran.made.sentence}.")
+    page.document(ran)
+    page.finish()
+
+
+@group.command()
+def show(
+    user: Annotated[str, typer.Argument(help="The user.")],
+    day: MadeDay = "",
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Show the person of a user: other users, ids (masked), and links that join nobody."""
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.identity import show_person
+
+    page = Page(as_json)
+    person = show_person(Project(open_home(home)), user, day_of(day) if day else None)
+    page.document(person)
+    if person.one_id is None:
+        page.say(f"user {user} has no id that links on {person.execution_date}")
+    else:
+        page.say(f"user {user} is {person.one_id} since {person.since}")
+    page.section("users", ("user",), [(one,) for one in person.users])
+    page.section(
+        "ids",
+        ("user", "type", "value", "source", "rows", "first day", "last day"),
+        [
+            (one.user, one.id_type, one.value, one.source, one.rows, one.first_day, one.last_day)
+            for one in person.ids
+        ],
+    )
+    _show_conflicts(page, person.conflicts)
+    if person.users_in_all > len(person.users) or person.ids_in_all > len(person.ids):
+        page.say(f"{person.users_in_all:,} users and {person.ids_in_all:,} ids in all.")
+    page.finish()
+
+
+def _show_conflicts(page: Page, links: "Sequence[ShownConflict]") -> None:
+    page.table(
+        "links that join nobody",
+        ("reason", "type", "id", "user", "because", "person", "other", "source", "seen", "rows"),
+        [
+            (
+                one.reason,
+                one.id_type,
+                one.id,
+                one.user,
+                one.because,
+                one.one_id,
+                one.other_one_id,
+                one.source,
+                one.first_seen,
+                one.rows,
+            )
+            for one in links
+        ],
+    )
+
+
+@group.command()
+def conflicts(
+    day: MadeDay = "",
+    reason: Annotated[str | None, typer.Option(help="Only links with this reason.")] = None,
+    limit: Limit = 20,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """List the links that join nobody, and why."""
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.identity import read_conflicts
+
+    page = Page(as_json)
+    chosen = day_of(day) if day else None
+    listed = read_conflicts(Project(open_home(home)), chosen, reason, limit)
+    page.document(listed)
+    page.section(
+        f"{listed.execution_date}",
+        ("reason", "type", "links", "rows", "meaning"),
+        [(one.reason, one.id_type, one.links, one.rows, one.meaning) for one in listed.counts],
+    )
+    _show_conflicts(page, listed.links)
+    in_all = sum(one.links for one in listed.counts)
+    if in_all > len(listed.links):
+        page.say(f"{in_all - len(listed.links):,} more; give --limit, or choose by --reason")
+    page.finish()
+
+
+@group.command()
+def history(
+    one_id: Annotated[
+        str | None, typer.Argument(help="Only changes from or to this one_id.")
+    ] = None,
+    limit: Limit = 20,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """List who became whom, when, and through which link; newest first."""
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.identity import read_history
+
+    page = Page(as_json)
+    listed = read_history(Project(open_home(home)), one_id, limit)
+    page.document(listed)
+    page.section(
+        "changes by date",
+        ("date", "why", "changes"),
+        [(one.execution_date, one.why, one.changes) for one in listed.counts],
+    )
+    page.table(
+        "newest changes",
+        ("date", "why", "old", "new", "type", "source", "ids"),
+        [
+            (c.execution_date, c.why, c.old, c.new, c.id_type, c.source, c.ids)
+            for c in listed.changes
+        ],
+    )
+    in_all = sum(one.changes for one in listed.counts)
+    if in_all > len(listed.changes):
+        page.say(f"{in_all - len(listed.changes):,} more; give --limit")
+    page.finish()
