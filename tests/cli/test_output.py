@@ -97,6 +97,7 @@ WITHOUT = {
     "suppress export": "writes a file",
     "schema": "is one JSON document already",
     "segment schema": "is one JSON document already",
+    "segment upload": "writes a file and says so in a sentence",
     "sql": "has --format json",
 }
 """Commands without --json, and why."""

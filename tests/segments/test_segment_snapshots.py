@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 from support.segment_world import D, people, phone, write_population
 from typer.testing import CliRunner
 
@@ -18,17 +19,21 @@ from usergrowth_dagster.messaging.policy.suppression import BY_HAND, add, entrie
 from usergrowth_dagster.people.forget import forget
 from usergrowth_dagster.pipeline.choice import global_holdout
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.segments import sizes as sizes_module
 from usergrowth_dagster.segments.files import segment_named
 from usergrowth_dagster.segments.refresh import Refreshed, refresh, refresh_all
 from usergrowth_dagster.segments.sizes import estimate, global_control
 from usergrowth_dagster.segments.snapshots import MEMBERS
+from usergrowth_dagster.segments.uploads import upload_segment
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.views.segments import (
     diff_segment,
+    estimate_segment,
     list_segments,
     segment_history,
     size_segment,
 )
+from usergrowth_dagster.warehouse.population import land_population
 
 ADULTS = "where: {attribute: {key: age, cmp: ge, value: 30}}\n"
 OLDER = "where: {attribute: {key: age, cmp: ge, value: 50}}\n"
@@ -231,6 +236,41 @@ def test_a_forgotten_person_leaves_every_snapshot(world: Project) -> None:
     assert not any(b"u07" in part for part in members(world, made.snapshot.snapshot).values())
     made_same = diff_segment(world, "all", "newest", "newest")
     assert (made_same.kept, made_same.forgotten) == (59, 2)
+
+
+def test_a_snapshot_becomes_a_population(world: Project) -> None:
+    """Guards against an upload that does not land, loses people, or outlives a forgotten person."""
+    write_population(world, [("u01", phone(1), None), ("u02", None, "u02@example.com")])
+    write(world, "few", "where: {upload: {file: few.csv}}\n")
+    (world.settings.home / "segments" / "few.csv").write_text("user_id\nu01\nu02\nu03\n")
+    refreshed(world, "few")
+    assert "3 people of snapshot" in call(world, "upload", "few", "spring")
+    landed = land_population(world.settings, world.landing, world.warehouse, "spring", D)
+    assert (landed.accepted, landed.quarantined) == (3, 0)
+    with pytest.raises(UserError, match="has an upload already"):
+        upload_segment(
+            world, segment_named(world.settings.home, "few"), "spring", actor="x", item="-"
+        )
+    (file,) = (world.settings.home / "landing" / "population" / "spring").glob("*.parquet")
+    rows = parquet.read_table(file).to_pylist()
+    assert [(r["user_id"], r["phone"], r["email"]) for r in rows] == [
+        ("u01", phone(1), None),
+        ("u02", None, "u02@example.com"),
+        ("u03", None, None),
+    ]
+    assert file.stat().st_mode & 0o077 == 0
+    assert forget(world, "u01", actor="ann@desk").uploads == 1
+    assert [r["user_id"] for r in parquet.read_table(file).to_pylist()] == ["u02", "u03"]
+
+
+def test_the_estimate_by_a_sample(world: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a sample that is not of everybody, or an estimate that is the sample's size."""
+    monkeypatch.setattr(sizes_module, "SAMPLED", 25)
+    write(world, "adults", ADULTS)
+    guess, exact = estimate_segment(world, "adults", D), size_segment(world, "adults", D).sizes
+    assert guess is not None and 15 <= guess.sampled <= 35
+    assert guess.low <= exact.matches <= guess.high and guess.people != guess.sampled
+    assert "the exact sizes follow" in call(world, "size", "adults", "--date", str(D))
 
 
 def test_the_interval_of_an_estimate() -> None:

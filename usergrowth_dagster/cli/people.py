@@ -96,6 +96,8 @@ def _show_erased(report: "ForgetReport", page: Page) -> None:
         lines.append(("outbox", report.outbox, None, None))
     if report.touches:
         lines.append(("landed touches", report.touches, None, None))
+    if report.uploads:
+        lines.append(("uploads of segments", report.uploads, None, None))
     if report.sources:
         lines.append(("rows of sources", report.sources, None, None))
     if report.exports:

@@ -1,4 +1,4 @@
-"""Commands about segments: check, size, refresh, list, show, history, diff, schema."""
+"""Commands about segments: check, size, refresh, list, show, history, diff, upload, schema."""
 
 from dataclasses import astuple
 from pathlib import Path
@@ -249,6 +249,29 @@ def diff(
         page.say(f"{made.forgotten:,} people have been forgotten since, and are in neither.")
     page.document(made)
     page.finish()
+
+
+@group.command()
+def upload(
+    name: Name,
+    task: Annotated[str, typer.Argument(help="Name of a task that has no upload yet.")],
+    item: Annotated[str, typer.Option(help="The item that the message is about.")] = "-",
+    snapshot: Annotated[str, typer.Option(help="A snapshot; default: the newest.")] = "newest",
+    home: Home = None,
+) -> None:
+    """Make a snapshot the population of a task, with the numbers and addresses last uploaded."""
+    from usergrowth_dagster.control.audit import whoami
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.segments.files import segment_named
+    from usergrowth_dagster.segments.uploads import sentence_of, upload_segment
+
+    project = Project(open_home(home))
+    named = segment_named(project.settings.home, name)
+    done = upload_segment(project, named, task, actor=whoami(), item=item, snapshot=snapshot)
+    say(f"{sentence_of(done)}.")
+    for sentence in done.stale:
+        warn(f"segment {name} is stale: {sentence}")
 
 
 @group.command()

@@ -31,6 +31,7 @@ from usergrowth_dagster.messaging.people.forget import (
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.suppression import clean_address
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.segments.uploads import erase_from_uploads
 from usergrowth_dagster.sources.forgetting import erase_from_sources
 from usergrowth_dagster.warehouse import erasure
 from usergrowth_dagster.warehouse.engine import open_engine
@@ -47,9 +48,9 @@ class ForgetReport:
     """What was erased where, in counts; ``name`` is what stands for the person from now on.
 
     ``store`` is rows by table of the control store, ``outputs`` lines by task, ``outbox`` lines of
-    the dry run, ``touches`` rows of our own landing files, ``sources`` rows that sources have
-    landed or pulled, ``exports`` rows of exported files; ``failures`` says what a person has to do
-    yet.
+    the dry run, ``touches`` rows of our own landing files, ``uploads`` rows of uploads made from
+    segments, ``sources`` rows that sources have landed or pulled, ``exports`` rows of exported
+    files; ``failures`` says what a person has to do yet.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ForgetReport:
     outputs: dict[str, int] = field(default_factory=dict)
     outbox: int = 0
     touches: int = 0
+    uploads: int = 0
     sources: int = 0
     exports: int = 0
     failures: list[str] = field(default_factory=list)
@@ -71,6 +73,7 @@ class ForgetReport:
             *self.outputs.values(),
             self.outbox,
             self.touches,
+            self.uploads,
             self.sources,
             self.exports,
         ]
@@ -133,6 +136,7 @@ def forget(
             report.failures.append(str(error))
     report.outbox = erase_in_outbox(home, person, vault, dry_run=dry_run)
     report.touches = erase_from_touches(project.landing, user_id, dry_run=dry_run)
+    report.uploads = erase_from_uploads(project.landing, user_id, dry_run=dry_run)
     _erase_from_sources(project, user_id, report, dry_run=dry_run)
     if not dry_run:  # an occurrence may have been copied from another one meanwhile
         for name, rows in erase_in_store(store, vault, person).items():
@@ -230,7 +234,7 @@ def _record_forgetting(project: Project, report: ForgetReport, actor: str) -> No
     rows = sum(table.rows for table in report.tables)
     files = sum(table.files for table in report.tables)
     messages = report.store.get("message", 0)
-    lines = sum(report.outputs.values()) + report.outbox + report.touches
+    lines = sum(report.outputs.values()) + report.outbox + report.touches + report.uploads
     lines += report.sources + report.exports
     with project.store.write() as connection:
         audit.record(
