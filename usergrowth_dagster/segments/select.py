@@ -95,7 +95,10 @@ class SelectShell(SqlShell):
         (statement,) = statements
         if statement.explains or statement.lists_tables:
             raise statement.place.error("must be a SELECT of tables that hold people")
-        for name in self._functions(statement.sql):
+        tree = self._tree(statement.sql)
+        if _draws(tree):
+            raise statement.place.error("a sample is drawn anew each time; use the leaf `sample`")
+        for name in _called(tree):
             if name in self._changing:
                 raise statement.place.error(
                     f"the function {name} is not allowed; its answer changes from call to call, or "
@@ -103,10 +106,10 @@ class SelectShell(SqlShell):
                 )
         return statement
 
-    def _functions(self, sql: str) -> Iterator[str]:
-        """Names of all functions that a statement calls."""
+    def _tree(self, sql: str) -> Any:
+        """DuckDB's tree of a statement."""
         row = self._parser.execute(f"select json_serialize_sql({literal(sql)})").fetchall()[0]
-        yield from _called(json.loads(row[0]))
+        return json.loads(row[0])
 
     @cached_property
     def _changing(self) -> frozenset[str]:
@@ -144,6 +147,13 @@ _MORE_CHANGING = frozenset(
     | {"current_localtimestamp", "transaction_timestamp", "getvariable", "getenv", "age"}
 )
 """Functions of the clock and of settings, whatever the catalog of a version says of them."""
+
+
+def _draws(value: Any) -> bool:
+    """Whether a tree has TABLESAMPLE or USING SAMPLE."""
+    if isinstance(value, dict):
+        return bool(value.get("sample")) or any(map(_draws, value.values()))
+    return isinstance(value, list) and any(map(_draws, value))
 
 
 def _called(value: Any) -> Iterator[str]:
