@@ -120,4 +120,4 @@ def _svd(taken: Any, attributes: Any, seed: int) -> Any:
     side = (np.sqrt(_ATTRIBUTE_WEIGHT) * attributes.T).astype(np.float32)
     stacked = sparse.vstack([taken, side], format="csr")
     count = min(_FACTORS, *(size - 1 for size in stacked.shape))
-    return randomized_svd(stacked, max(count, 1), n_iter=4, random_state=seed)[2].T
+    return randomized_svd(stacked, max(count, 1), n_iter=2, random_state=seed)[2].T

@@ -39,6 +39,9 @@ _LEAST = 20
 _STRENGTHS = (0.01, 0.3)
 """Inverse strengths of the ridge that are tried."""
 
+_GAIN = 1.02
+"""Factor by which the average precision must grow before a model may look at more."""
+
 Parts = tuple[Literal["history", "mass", "profile"], ...]
 _CANDIDATES: tuple[Parts, ...] = (
     ("history",),
@@ -234,14 +237,22 @@ class _Attempt:
         return np.column_stack([self._part(window, part) for part in parts])
 
     def _choose(self) -> tuple[Parts, float]:
-        """The candidate that does best in the period of choice, fitted on the one before."""
-        tried = [(parts, strength) for parts in _CANDIDATES for strength in _STRENGTHS]
-        return max(
-            tried,
-            key=lambda one: self._quality(
-                self._fit(one[0], one[1], ("fit",))(self._matrix("choose", one[0]))
-            ),
-        )
+        """The candidate that does best in the period of choice, fitted on the one before.
+
+        One that looks at more has to do better than those before it by :data:`_GAIN`.
+        """
+        best, reached = (_CANDIDATES[0], _STRENGTHS[0]), 0.0
+        for parts in _CANDIDATES:
+            fitted = {
+                strength: self._quality(
+                    self._fit(parts, strength, ("fit",))(self._matrix("choose", parts))
+                )
+                for strength in _STRENGTHS
+            }
+            strength = max(fitted, key=lambda one: fitted[one])
+            if fitted[strength] > reached * _GAIN:
+                best, reached = (parts, strength), fitted[strength]
+        return best
 
     def _fit(
         self, parts: Parts, strength: float, windows: Sequence[str]
