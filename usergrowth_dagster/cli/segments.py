@@ -20,10 +20,12 @@ AnyName = Annotated[str | None, typer.Argument(help="One segment; all without it
 Day = Annotated[str, typer.Option("--date", help="Execution date; default: today.")]
 
 SIZES = ("matches", "with address", "not refused", "not held out", "sendable now")
+RECORDED = (*SIZES[:-1], "sendable when made")
+"""Of a snapshot: who has refused since then still counts."""
 
 
 def _sizes(sizes: "Sizes | None") -> tuple[Any, ...]:
-    """The cells of :data:`SIZES`."""
+    """The cells of :data:`SIZES` or :data:`RECORDED`."""
     return (None,) * len(SIZES) if sizes is None else astuple(sizes)
 
 
@@ -126,7 +128,7 @@ def list_all(as_json: Json = False, home: Home = None) -> None:
     listed = list_segments(Project(open_home(home)))
     page.table(
         "segments",
-        ("segment", "owner", "refresh", "valid until", "snapshot", *SIZES, "state"),
+        ("segment", "owner", "refresh", "valid until", "snapshot", *RECORDED, "state"),
         [
             (
                 one.segment,
@@ -163,7 +165,7 @@ def show(name: Name, as_json: Json = False, home: Home = None) -> None:
         page.say(f"ALERT: {one.alert}.")
     page.table(
         "snapshot",
-        ("snapshot", "date", *SIZES, "made", "by", "reason"),
+        ("snapshot", "date", *RECORDED, "made", "by", "reason"),
         []
         if one.snapshot is None
         else [
@@ -202,7 +204,7 @@ def history(
     lines = segment_history(Project(open_home(home)), name, last)
     page.table(
         "history",
-        ("snapshot", "date", *SIZES, "made", "by", "reason", "changed"),
+        ("snapshot", "date", *RECORDED, "made", "by", "reason", "changed"),
         [
             (
                 one.snapshot,
