@@ -311,6 +311,8 @@ def test_a_hostile_text_stays_a_text(bound: tuple[Engine, Inputs], text: str) ->
         ("where: {all: []}", "where.all: tuple should have at least 1 item"),
         ("where: {tag: {key: a, cmp: between, value: [1]}}", "where.tag.value: between needs two"),
         ("where: {tag: {key: a, cmp: set, value: 1}}", "where.tag.value: set has no value"),
+        ("where: {tag: {key: a, value: .nan}}", "where.tag.value: must be true, false, a number"),
+        ("where: {tag: {key: a, value: {b: 1}}}", "where.tag.value: must be true, false, a number"),
         ("where: {score: {question: churn}}", "where.score: give decile, or at_least"),
         ("where: {upload: {file: ../keys.csv}}", "where.upload.file: must be a path below"),
         ("where: {aipl: {from: A}}", "where.aipl: give stage, or from with to"),

@@ -1,5 +1,6 @@
 """The leaves of a segment's tree: each is one condition on one table."""
 
+import math
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -93,6 +95,16 @@ class Comparison(Keys):
     value: Value | tuple[Value, ...] | None = Field(
         None, description="a value; a list for in, nin, any, all, none; two for between"
     )
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _is_comparable(cls, value: Any) -> Any:
+        items = value if isinstance(value, list | tuple) else [value]
+        for one in items:
+            finite = not isinstance(one, float) or math.isfinite(one)
+            if not isinstance(one, bool | int | float | str | date | type(None)) or not finite:
+                raise ValueError("must be true, false, a number, text or day, or a list of them")
+        return value
 
     @property
     def values(self) -> tuple[Value, ...]:
