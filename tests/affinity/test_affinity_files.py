@@ -107,7 +107,7 @@ def test_endpoints_that_refuse_are_no_endpoints(tmp_path: Path) -> None:
     path = tmp_path / "endpoints.csv"
     path.write_text(
         "Id,User.UserId,OptOut,EndpointStatus\na,1,NONE,ACTIVE\nb,1,all,\nc,2,,INACTIVE\n"
-        "a,1,NONE,ACTIVE\nd,,,\n,3,,\n"
+        "a,1,NONE,ACTIVE\nd,,,\n,3,,\nf,4,NONE,\nf,4,ALL,\n"
     )
     with open_engine(load_settings(tmp_path / "home")) as engine:
         report, own_ids = load_endpoints(engine, path)

@@ -143,6 +143,8 @@ def test_a_mistake_is_a_sentence(home: Path) -> None:
     path = home / "interest.yml"
     for text, sentence in {
         "category: gender\n": "no item of 2024-01-01 has the attribute 'gender'; they have genre, studio",
+        "category: genre\namount: pya\n": "amount: no behavior of the 365 days .* has 'pya'; they have pay",
+        "category: genre\nbehaviors: [view]\n": "behaviors: .* has 'view'; they have buy",
         "categori: genre\n": "categori: unknown key; did you mean 'category'",
         "category: genre\ndecay: 0\n": r"interest\.yml: decay: ",
     }.items():

@@ -253,7 +253,7 @@ def _users(engine: Engine, path: Path) -> FileReport:
 def load_endpoints(engine: Engine, path: Path) -> tuple[FileReport, bool]:
     """Make the table ``endpoints``: line, user_id, id, and fault, NULL for those that count.
 
-    An endpoint that refuses messages (OptOut ALL) or is INACTIVE does not count.
+    An endpoint that refuses messages (OptOut ALL) or is INACTIVE in any row does not count.
 
     Returns:
         What the file holds, and whether the ids are ours because it has none.
@@ -282,12 +282,14 @@ def load_endpoints(engine: Engine, path: Path) -> tuple[FileReport, bool]:
                 when coalesce({", ".join(wanted)}) is null then '{_BLANK}'
                 when user_userid is null then 'User.UserId is empty'
                 when not ({known}) then '{"no ChannelType or Address" if own_ids else "no Id"}'
-                when upper({optout}) = 'ALL' then 'OptOut is ALL'
-                when upper({status}) = 'INACTIVE' then 'EndpointStatus is INACTIVE'
-                when row_number() over (partition by {identity} order by line) > 1
+                when bool_or(upper({optout}) = 'ALL') over one then 'OptOut is ALL'
+                when bool_or(upper({status}) = 'INACTIVE') over one
+                    then 'EndpointStatus is INACTIVE'
+                when row_number() over (one order by line) > 1
                     then 'the endpoint appeared before'
             end as fault
         from _endpoints_raw
+        window one as (partition by {identity})
         """
     )
     notes: tuple[str, ...] = ()

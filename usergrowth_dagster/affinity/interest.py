@@ -99,6 +99,7 @@ def rank_interest(project: Project, day: date) -> Ranked:
         mark = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
         unchanged = warehouse.fingerprint(TABLE, day) == mark
         if not unchanged:
+            _check_behavior(engine, keys, str(behavior))
             sql = interest_sql(keys, day, str(behavior), str(items))
             warehouse.replace(
                 TABLE,
@@ -120,6 +121,24 @@ def _check_category(engine: Engine, keys: Interest, items: str, snapshot: date) 
             f"they have {', '.join(known[:20])}",
             code="affinity.invalid",
         )
+
+
+def _check_behavior(engine: Engine, keys: Interest, behavior: str) -> None:
+    """Refuse a kind of behavior, or an amount, that no row has: it would count as nothing."""
+    kinds = "select distinct behavior from {0} order by 1"
+    amounts = "select distinct unnest(map_keys(amounts)) from {0} order by 1"
+    for key, wanted, sql in (
+        ("behaviors", keys.behaviors, kinds),
+        ("amount", (keys.amount,) if keys.amount else (), amounts),
+    ):
+        known = [str(row[0]) for row in engine.rows(sql.format(behavior))] if wanted else []
+        for name in wanted:
+            if name not in known:
+                raise UserError(
+                    f"{FILE_NAME}: {key}: no behavior of the {keys.lookback_days} days before the "
+                    f"date has {name!r}; they have {', '.join(known[:20]) or 'none'}",
+                    code="affinity.invalid",
+                )
 
 
 def interest_sql(keys: Interest, day: date, behavior: str, items: str) -> str:
