@@ -150,6 +150,9 @@ def test_the_difference_of_two_snapshots(world: Project) -> None:
         matches(first) - matches(second),
         matches(second),
     )
+    assert first.snapshot is not None
+    back = diff_segment(world, "adults", "newest", first.snapshot.snapshot)
+    assert (back.added, back.removed, back.kept) == (made.removed, 0, made.kept)
     assert made.why == (
         'where.attribute changed from {"cmp": "ge", "key": "age", "value": 30} to '
         '{"cmp": "ge", "key": "age", "value": 50}'
@@ -176,6 +179,9 @@ def test_segments_of_segments(world: Project) -> None:
     assert [one.segment for one in refresh_all(world, D, actor="x").refreshed] == ["adults", "both"]
     expected = [p for p in people() if (p.features["age"] or 0) >= 30 and p.rfm["r_score"] == 1]
     assert matches(refreshed(world, "both")) == len(expected)
+    write(world, "adults", OLDER)
+    assert refreshed(world, "adults", D + timedelta(days=1)).state == "new"
+    assert refreshed(world, "both", again=True).state == "unchanged"
     write(world, "adults", "where: {segment: {name: both}}\n")
     with pytest.raises(UserError, match=r"contains itself \(both -> adults -> both\)"):
         segment_named(world.settings.home, "both")
