@@ -41,18 +41,19 @@ class Keys:
         """Those of a vault."""
         return cls(vault.pads())
 
-    def bind(self, engine: Engine) -> None:
-        """Make the macro ``keyed(text)``: the first half of the HMAC, as a UUID."""
+    def bind(self, engine: Engine, macro: str = "keyed") -> None:
+        """Make a macro of one text: the first half of the HMAC, as a UUID."""
         # Bound as values: the text of a query may end up in a log.
+        pads = f"{_PADS}_{macro}"
         engine.run(
-            f"create or replace table {_PADS} as select ?::blob as inside, ?::blob as outside",
+            f"create or replace table {pads} as select ?::blob as inside, ?::blob as outside",
             list(self.pads),
         )
         engine.run(
             f"""
-            create or replace macro keyed(text) as cast(left(sha256(
-                (select outside from {_PADS})
-                || unhex(sha256((select inside from {_PADS}) || encode(text)))
+            create or replace macro {macro}(text) as cast(left(sha256(
+                (select outside from {pads})
+                || unhex(sha256((select inside from {pads}) || encode(text)))
             ), 32) as uuid)
             """
         )

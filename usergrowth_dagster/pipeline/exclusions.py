@@ -4,6 +4,9 @@ They have an active suppression, or have had as many messages as one may get. Th
 before anyone is chosen, so that the control group is as large a part of those who could be texted
 as was drawn. The policy is asked again at planning and at sending.
 
+In a home that knows persons (``identity.yml``) a refusal of one user holds for all users of the
+person.
+
 For the same reason a cap counts what the control groups of an earlier campaign, its own and the
 global one, would have got: else whoever is always held out would never be capped, and those left to
 choose from would be mostly people of the control groups.
@@ -22,6 +25,7 @@ from usergrowth_dagster.audience.records import decided_rows
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.control.wall_clock import moment_of
+from usergrowth_dagster.identity.refusals import bind_persons, refused_with_person
 from usergrowth_dagster.messaging.people.old_hashes import (
     carry_over,
     has_old_refusals,
@@ -100,11 +104,26 @@ def exclusions(
         for since, most in _limits(project.settings, task, moment):
             _load_capped(engine, connection, project, task, (since, moment, most), keys)
     rows = _rows_of_keys(engine, vault, task, population, keys)
+    persons = bind_persons(engine, project, task.execution_date)
+    if persons is not None:
+        more = refused_with_person(engine, vault, persons, population, keys, rows)
+        rows = _with_refused(engine, rows, more)
     count, content = engine.rows(
         f"""select count(*), bit_xor(md5_number_lower(concat("row", reason))) from {rows}"""
     )[0]
     mark = hashlib.sha256(f"{count}:{content}".encode()).hexdigest()[:16] if count else ""
     return Relation(rows.name, rows.columns, fingerprint=mark)
+
+
+def _with_refused(engine: Engine, rows: Relation, refused: Relation) -> Relation:
+    """The excluded rows with those whose person refuses."""
+    both = f'select "row", reason from {rows} union all select "row", \'suppressed\' from {refused}'
+    return bind_query(
+        engine,
+        "exclusions",
+        f'select "row", max(reason) as reason from ({both}) group by "row"',
+        keep=True,
+    )
 
 
 def _rows_of_keys(
