@@ -97,6 +97,9 @@ def test_the_asset_says_what_was_made(
     assert graph.get(dg.AssetKey("one_id")).parent_keys == {dg.AssetKey("raw_identity")}
     ingest = definitions.resolve_job_def("ingest").asset_layer.executable_asset_keys
     assert dg.AssetKey("raw_identity") in ingest
+    decide = definitions.resolve_job_def("decide").asset_layer.executable_asset_keys
+    assert dg.AssetKey("one_id") in decide
+    assert dg.AssetKey("one_id") in graph.get(dg.AssetKey("decisions")).parent_keys
     peopled.run()
     with dg.DagsterInstance.ephemeral() as instance:
         result = definitions.resolve_job_def("identity").execute_in_process(
@@ -108,9 +111,32 @@ def test_the_asset_says_what_was_made(
         logged = [str(entry) for entry in instance.all_logs(result.run_id)]
     figures = {name: metadata[name].value for name in ("nodes", "people", "conflicts", "hubs")}
     assert figures == {"nodes": 8, "people": 2, "conflicts": 1, "hubs": 0}
-    assert checks == {"no_refused_links": False}
+    assert checks == {"no_refused_links": False, "all_links_taken_in": True}
     assert "nothing new" in metadata["sentence"].value
     assert logged and not any("9990000" in entry or EMAIL in entry for entry in logged)
+
+
+def test_a_past_date_is_decided_by_the_persons_that_it_had(
+    peopled: IdentityDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that landed late keeps every earlier date from being decided again, or renames its
+    persons without a word."""
+    monkeypatch.setenv("USERGROWTH_HOME", str(peopled.home))
+    peopled.types("{}")
+    peopled.run()
+    peopled.run(before(-1))
+    first = peopled.one_ids()
+    peopled.land([("b", "phone", phone(4711))], before(2))  # late
+    assert peopled.run(before(-2)).rows == 9
+    job = build_definitions(str(peopled.home)).resolve_job_def("identity")
+    with dg.DagsterInstance.ephemeral() as instance:
+        for day, sentence in ((DAY, "kept as it was"), (before(1), "not made")):
+            result = job.execute_in_process(instance=instance, partition_key=day.isoformat())
+            (event,) = result.get_asset_materialization_events()
+            late = [e for e in result.get_asset_check_evaluations() if not e.passed]
+            assert sentence in event.materialization.metadata["sentence"].value
+            assert "all_links_taken_in" in {one.check_name for one in late}
+    assert peopled.one_ids() == first
 
 
 def test_a_wrong_identity_file_stops_before_anything_is_landed(peopled: IdentityDesk) -> None:

@@ -6,6 +6,7 @@ import dagster as dg
 
 from usergrowth_dagster.defs.dispatching import dispatch_job, dispatch_schedule, stall_sensor
 from usergrowth_dagster.defs.effect_assets import effects_asset
+from usergrowth_dagster.defs.identity_assets import has_identity
 from usergrowth_dagster.defs.jobs import build_jobs
 from usergrowth_dagster.defs.landing_assets import landing_assets
 from usergrowth_dagster.defs.learning_assets import learning_assets
@@ -22,6 +23,7 @@ from usergrowth_dagster.defs.schedules import (
 from usergrowth_dagster.defs.sensors import failure_sensor, source_sensor, upload_sensor
 from usergrowth_dagster.defs.source_assets import land_job, source_assets, sources_of_home
 from usergrowth_dagster.defs.task_assets import messaging_assets, task_assets
+from usergrowth_dagster.identity.tables import ONE_ID
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.models import load_graph
 
@@ -49,7 +51,7 @@ def build_definitions(home: str = "") -> dg.Definitions:
             *landing_assets(partitions, upstream),
             *model_assets(graph, partitions, settings),
             *learning_assets(partitions),
-            *task_assets(partitions),
+            *task_assets(partitions, [ONE_ID] if has_identity(settings.home) else []),
             *messaging_assets(partitions),
             effects_asset(partitions, settings),
             *(asset for part in parts for asset in part.assets),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from usergrowth_dagster.data.contracts import CONTRACTS, IDENTITY
+from usergrowth_dagster.defs.jobs import IDENTITY as JOB
 from usergrowth_dagster.defs.landing_assets import raw_asset
 from usergrowth_dagster.defs.metadata import OWNER, data_table, table_schema
 from usergrowth_dagster.defs.partitions import day_mapping, partition_days
@@ -17,11 +18,11 @@ from usergrowth_dagster.identity.tables import ONE_ID, ONE_ID_COLUMNS, REASONS
 if TYPE_CHECKING:
     from usergrowth_dagster.identity.run import Identified
 
-JOB = "identity"
-"""Job that makes the persons of a date."""
-
 LOOKBACK_DAYS = 3650
 """Landed days before an execution date that its persons come from, as the UI shows them."""
+
+ALL_LINKS = "all_links_taken_in"
+"""Check that warns of dates that do not know links which landed late."""
 
 NO_CONFLICTS = "no_refused_links"
 """Check that warns of links that would join two values of a unique type."""
@@ -73,31 +74,43 @@ def _one_id_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefiniti
         metadata={"dagster/column_schema": table_schema(ONE_ID_COLUMNS)},
         check_specs=[
             dg.AssetCheckSpec(
+                ALL_LINKS,
+                asset=ONE_ID,
+                description="No date was left as it is because a later one is made already.",
+            ),
+            dg.AssetCheckSpec(
                 NO_CONFLICTS,
                 asset=ONE_ID,
                 description="No link would join two values of a unique type.",
-            )
+            ),
         ],
     )
     def one_id(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        from usergrowth_dagster.identity.run import identify
+        from usergrowth_dagster.identity.run import identify_or_keep
 
         opened = project.open(context)
         made = []
         with user_errors():
             for day in partition_days(context):
-                made.append(identify(opened, day))
+                made.append(identify_or_keep(opened, day))
                 context.log.info(made[-1].sentence)
         refused = made[-1].refused
+        kept = [one.sentence for one in made if one.state in ("kept", "left_out")]
         return dg.MaterializeResult(
             metadata=_metadata(made),
             check_results=[
+                dg.AssetCheckResult(
+                    check_name=ALL_LINKS,
+                    passed=not kept,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    metadata={"sentence": "; ".join(kept)} if kept else {},
+                ),
                 dg.AssetCheckResult(
                     check_name=NO_CONFLICTS,
                     passed=refused == 0,
                     severity=dg.AssetCheckSeverity.WARN,
                     metadata={"links_refused": refused},
-                )
+                ),
             ],
         )
 

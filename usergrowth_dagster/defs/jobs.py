@@ -16,6 +16,8 @@ FACTS = "facts"
 DECIDE = "decide"
 CHOOSE = "choose"
 MEASURE = "measure"
+IDENTITY = "identity"
+"""Job and group of persons; a home that knows them makes them before it decides."""
 
 TRAININGS = 2
 """Steps at a time of a job that trains models."""
@@ -105,7 +107,7 @@ def build_jobs() -> list[Any]:
             DECIDE,
             executor_def=trains,
             selection=dg.AssetSelection.assets("population", "user_features", "user_item_features")
-            | dg.AssetSelection.groups("models", "audience", "messaging"),
+            | dg.AssetSelection.groups(IDENTITY, "models", "audience", "messaging"),
             config=JOB_CONFIG[DECIDE],
             description="Score, decide and batch the tasks of an execution date; a model is "
             "trained only where a task has none.",
@@ -114,7 +116,7 @@ def build_jobs() -> list[Any]:
             CHOOSE,
             executor_def=trains,
             selection=dg.AssetSelection.assets("population", "user_features", "user_item_features")
-            | dg.AssetSelection.groups("models", "audience"),
+            | dg.AssetSelection.groups(IDENTITY, "models", "audience"),
             config=JOB_CONFIG[CHOOSE],
             description="Score and decide the tasks of an execution date as the job decide does, "
             "but plan and send nothing.",

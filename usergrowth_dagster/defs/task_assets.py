@@ -198,8 +198,10 @@ def scores_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinitio
     )
 
 
-def decisions_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
-    """Decisions."""
+def decisions_asset(
+    partitions: dg.PartitionsDefinition[str], after: Sequence[str] = ()
+) -> dg.AssetsDefinition:
+    """Decisions, made after further assets of the date."""
     from usergrowth_dagster.audience.decisions import DECISION_COLUMNS, DECISION_MEANINGS
 
     def run(context: dg.AssetExecutionContext, project: Project) -> Any:
@@ -223,7 +225,7 @@ def decisions_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefini
     return _task_asset(
         "decisions",
         partitions,
-        ["scores", "population"],
+        ["scores", "population", *after],
         "audience",
         {"duckdb", "deltalake"},
         "One row with one outcome for every row of a population: selected, held out, or the "
@@ -264,12 +266,19 @@ def _short(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def task_assets(partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
-    """All assets of tasks."""
+def task_assets(
+    partitions: dg.PartitionsDefinition[str], after: Sequence[str] = ()
+) -> list[dg.AssetsDefinition]:
+    """All assets of tasks.
+
+    Args:
+        partitions: the execution dates.
+        after: assets of the date that decisions wait for.
+    """
     return [
         population_asset(partitions),
         scores_asset(partitions),
-        decisions_asset(partitions),
+        decisions_asset(partitions, after),
         output_asset(partitions),
     ]
 

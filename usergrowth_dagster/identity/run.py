@@ -7,7 +7,7 @@ newest one is not made again with other links; the newest one takes all links in
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, timedelta
 from typing import Any, Literal
 
@@ -51,7 +51,8 @@ class Identified:
 
     Attributes:
         execution_date: the date.
-        state: made now; unchanged (the same links, types and names before); nothing (no links).
+        state: made now; unchanged (the same links, types and names before); nothing (no links);
+            kept or, if it was never made, left_out: a later date is made, which takes links in.
         rows: landed rows before the date.
         ids: ids of all types, users among them.
         links: links that join a user and an id.
@@ -67,7 +68,7 @@ class Identified:
     """
 
     execution_date: date
-    state: Literal["made", "unchanged", "nothing"]
+    state: Literal["made", "unchanged", "nothing", "kept", "left_out"]
     rows: int = 0
     ids: int = 0
     links: int = 0
@@ -86,8 +87,11 @@ class Identified:
         """All of that in one sentence."""
         if self.state == "nothing":
             return f"identity of {self.execution_date}: no row of identity/ landed before it"
+        if self.state == "left_out":
+            return f"identity of {self.execution_date}: not made, since a later date is made"
         stayed = "".join(f"; {n:,} rows left out: {reason}" for reason, n in self.left_out.items())
-        head = "nothing new, " if self.state == "unchanged" else ""
+        heads = {"unchanged": "nothing new, ", "kept": "kept as it was, as a later date is made: "}
+        head = heads.get(self.state, "")
         return (
             f"identity of {self.execution_date}: {head}{self.persons:,} persons of {self.ids:,} "
             f"ids by {self.links:,} links; {self.created:,} created, {self.merged:,} merged, "
@@ -142,6 +146,24 @@ def identify(project: Project, day: date) -> Identified:
                 code="identity.older",
             )
         return _make(project, identity, vault, files, day, before, mark)
+
+
+def identify_or_keep(project: Project, day: date) -> Identified:
+    """As :func:`identify`, but a date before the newest one is left as it is and says so.
+
+    So a date of the past can be decided again although links of before it have landed since.
+
+    Raises:
+        UserError: identity.yml breaks its format.
+    """
+    try:
+        return identify(project, day)
+    except UserError as error:
+        if error.code != "identity.older":
+            raise
+    if day not in project.warehouse.fingerprints(ONE_ID):
+        return Identified(day, "left_out")
+    return replace(_as_noted(project, day), state="kept")
 
 
 def newest_day(project: Project, day: date | None) -> date:
@@ -273,11 +295,11 @@ def _write(
     note: dict[str, Any] = asdict(made)
     del note["execution_date"], note["state"]
 
-    def replace(table: str, sql: str, notes: Mapping[date, Mapping[str, Any]] | None) -> None:
+    def put(table: str, sql: str, notes: Mapping[date, Mapping[str, Any]] | None) -> None:
         stream = row_stream(engine, sql)
         project.warehouse.replace(table, stream, days=[day], fingerprints={day: mark}, notes=notes)
 
-    replace(HISTORY, history_sql(day), None)
-    replace(CONFLICTS, conflicts_sql(identity, day), None)
+    put(HISTORY, history_sql(day), None)
+    put(CONFLICTS, conflicts_sql(identity, day), None)
     # drops what the others read
-    replace(ONE_ID, one_id_sql(engine, identity, day), {day: note})
+    put(ONE_ID, one_id_sql(engine, identity, day), {day: note})
