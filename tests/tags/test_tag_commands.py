@@ -23,7 +23,7 @@ tags:
   - {key: last_day, statistic: {max: ds, days: 60}}
   - {key: risk, score: {question: churn}}
   - {key: risk_band, score: {question: churn, bands: {low: 0.4, high: 1}}, sensitivity: personal}
-  - {key: vip, type: bool, upload: tags/vip.csv, deprecated_by: regular}
+  - {key: vip, type: bool, upload: vip.csv, deprecated_by: regular}
 rfm: {orders: [buy], amount: pay}
 aipl:
   interest: [{behavior: [login]}]
@@ -144,7 +144,7 @@ WRONG = {
     "tags: [{key: a, statistic: {sum: events}}]": "days: required",
     "tags: [{key: a, score: {question: churn, bands: {x: 1, y: 0.5}}}]": "rise in the order given",
     "tags: [{key: a, upload: a.csv}]": "type: an upload needs one",
-    "tags: [{key: a, type: bool, upload: ../a.csv}]": "below the landing root",
+    "tags: [{key: a, type: bool, upload: ../a.csv}]": "below tags/ of the landing root",
     "tags: [{key: a, type: bool, upload: none.csv}]": "there is no such file",
     "tags: [{key: a, rule: events_7d, deprecated_by: b}]": "there is no tag 'b'",
     "rfm: {orders: []}": "rfm.orders",

@@ -83,6 +83,10 @@ def landing_days(landing: Storage, table: str) -> list[date]:
     return list(folders.days)
 
 
+_OTHER_FOLDERS = ("affinity", "population", "population_output", "tags")
+"""Folders below the landing root that are read or written, and hold no days."""
+
+
 def unread_landing(landing: Storage, others: Collection[str] = ()) -> list[str]:
     """A sentence for each thing among the landing files that nothing will ever read.
 
@@ -93,7 +97,7 @@ def unread_landing(landing: Storage, others: Collection[str] = ()) -> list[str]:
         landing: root of the landing files.
         others: further folders below the root that belong there, such as campaigns' outputs.
     """
-    known = {*DAILY_TABLES, "population", "population_output", *others}
+    known = {*DAILY_TABLES, *_OTHER_FOLDERS, *others}
     sentences = []
     for name in landing.folders():
         if name in known or name.startswith(("_", ".")):

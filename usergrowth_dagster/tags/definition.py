@@ -10,7 +10,7 @@
       - key: churn_band
         score: {question: churn, bands: {low: 0.3, middle: 0.7, high: 1}}
       - key: vip
-        upload: tags/vip.csv
+        upload: vip.csv
     rfm: {orders: [buy], amount: amount}
     aipl:
       interest: [{behavior: [click], within_days: 30}]
@@ -33,6 +33,9 @@ from usergrowth_dagster.yaml_file import explain, read_mapping, read_text
 
 FILE_NAME = "tags.yml"
 """File of a home with its tags."""
+
+UPLOADS = "tags"
+"""Folder below the landing root with the files of uploaded tags."""
 
 RESERVED = frozenset({"ds", "user_id"})
 """Columns of the table of tags that are no tags."""
@@ -114,7 +117,7 @@ class Tag(Strict):
     upload: str | None = Field(
         None,
         min_length=1,
-        description="CSV file below the landing root with the columns user_id and value",
+        description="CSV file in the folder tags/ below the landing root, with user_id and value",
     )
     sensitivity: Literal["none", "personal", "sensitive"] = Field(
         "none", description="values of personal and sensitive tags are not shown on pages"
@@ -143,7 +146,7 @@ class Tag(Strict):
             if self.type == "multi":
                 raise key_error("type", "a file has one value a line; multi is of rules")
             if self.upload.startswith("/") or ".." in self.upload.split("/"):
-                raise key_error("upload", "is a path below the landing root, without ..")
+                raise key_error("upload", "is a path below tags/ of the landing root, without ..")
         if self.max_age_days is not None and self.source != "score":
             raise key_error("max_age_days", "is of scores")
         return self

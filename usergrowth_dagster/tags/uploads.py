@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import identifier
-from usergrowth_dagster.tags.definition import DUCKDB_TYPES, FILE_NAME, Tag
+from usergrowth_dagster.tags.definition import DUCKDB_TYPES, FILE_NAME, UPLOADS, Tag
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_arrow, bind_query
 
@@ -81,7 +81,7 @@ def _read(project: Project, tag: Tag) -> "tuple[pa.Table, str]":
     import pyarrow as pa
     from pyarrow import csv
 
-    path = str(tag.upload)
+    path = f"{UPLOADS}/{tag.upload}"
     place = f"{FILE_NAME}: tag {tag.key}: {project.landing.uri(path)}"
     if not project.landing.exists(path):
         raise UserError(f"{place}: there is no such file", code="tag.invalid")
