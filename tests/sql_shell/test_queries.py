@@ -40,6 +40,7 @@ from usergrowth_dagster.views.sql import read_sql_columns, read_sql_tables
 from usergrowth_dagster.warehouse.tables import Warehouse
 
 DAY = date(2024, 3, 1)
+EMAIL = "ann@example.com"
 PHONE = "+447700900123"
 KVS = pa.map_(pa.string(), pa.float64())
 
@@ -89,7 +90,9 @@ def shell(settings: Settings, warehouse: Warehouse) -> SqlShell:
         "task_id": ["spring"] * 2,
         "user_id": ["ann", "bob"],
         "phone": [PHONE, None],
-        "variables": pa.array([[("name", "Ann")], None], pa.map_(pa.string(), pa.string())),
+        "variables": pa.array(
+            [[("name", "Ann"), ("email", EMAIL)], None], pa.map_(pa.string(), pa.string())
+        ),
     }
     warehouse.replace("population", pa.table(people), days=[DAY], scope={"task_id": "spring"})
     return shell_of(settings)
@@ -159,6 +162,10 @@ def test_what_a_query_may(shell: SqlShell) -> None:
         "select user_id, variables['name'] from population order by 1": [
             ("ann", "Ann"),
             ("bob", None),
+        ],
+        "select variables['email'], cardinality(variables) from population order by 2": [
+            (None, "2"),
+            (None, None),
         ],
         "select * from (values (1, 'x')) as v(a, b)": [("1", "x")],
         "select list_sum([x for x in [1, 2]]), (select max(n) from facts)": [("3", "6")],
@@ -634,7 +641,7 @@ class TestDatabase:
         with duckdb.connect(str(path), read_only=True) as connection:
             assert connection.execute("select count(*) from facts").fetchall() == [(7,)]
             people = connection.execute("from population").fetchall()
-            assert len(people) == 2 and PHONE not in str(people)
+            assert len(people) == 2 and PHONE not in str(people) and EMAIL not in str(people)
             assert connection.execute(
                 'select "table", version, rows from table_versions order by 1'
             ).fetchall() == [("facts", 2, 7), ("population", 1, 2)]

@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 PHONES: Mapping[str, str] = {"population": "phone", "raw_identity": "id_value"}
 """Column with phone numbers by table; it is left out."""
 
+INSTEAD: Mapping[str, Mapping[str, str]] = {
+    "population": {
+        # A lambda would not be read by every DuckDB that opens a file for other programs.
+        "variables": "case when variables['email'] is null then variables "
+        "else map_concat(variables, map {'email': cast(null as varchar)}) end"
+    }
+}
+"""By table and column, what stands for it: the variables of a text without the e-mail address."""
+
 
 @dataclass(frozen=True)
 class DaySize:
@@ -108,7 +117,7 @@ class Catalog:
 
 
 def bind(engine: Engine, table: TableAt) -> None:
-    """Make the view of a table under its own name, without phone numbers.
+    """Make the view of a table under its own name, without phone numbers and e-mail addresses.
 
     Raises:
         UserError: data files of this version are no longer there.
@@ -118,7 +127,7 @@ def bind(engine: Engine, table: TableAt) -> None:
     columns = duckdb_types(engine, table.schema)
     columns.pop(PHONES.get(table.name, ""), None)
     try:
-        engine.bind_files(table.name, table.files, columns)
+        engine.bind_files(table.name, table.files, columns, INSTEAD.get(table.name))
     except duckdb.IOException:
         raise UserError(
             f"{table.name} version {table.version} can no longer be read: data files of it were "

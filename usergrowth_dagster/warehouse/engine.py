@@ -51,14 +51,22 @@ class Engine:
         """A result as a stream of Arrow batches; read it before the next statement."""
         return self.connection.sql(sql).to_arrow_reader(batch_rows)
 
-    def bind_files(self, name: str, files: Sequence[str], columns: Mapping[str, str]) -> None:
+    def bind_files(
+        self,
+        name: str,
+        files: Sequence[str],
+        columns: Mapping[str, str],
+        instead: Mapping[str, str] | None = None,
+    ) -> None:
         """Make the view ``name`` over Parquet files of a Delta table.
 
         Args:
             name: view name.
             files: file paths; none makes an empty relation.
             columns: DuckDB type of every column, in order; a column that older files lack is NULL.
+            instead: by column, the expression of its type that stands for it.
         """
+        instead = instead or {}
         if not files:
             body = ", ".join(
                 f"cast(null as {kind}) as {identifier(c)}" for c, kind in columns.items()
@@ -72,7 +80,7 @@ class Engine:
         )
         present = {row[0] for row in self.rows(f"describe select * from {source}")}
         body = ", ".join(
-            f"cast({identifier(c)} as {kind}) as {identifier(c)}"
+            f"cast({instead.get(c, identifier(c))} as {kind}) as {identifier(c)}"
             if c in present
             else f"cast(null as {kind}) as {identifier(c)}"
             for c, kind in columns.items()
