@@ -66,7 +66,7 @@ def _checked(project: Project, file: Path) -> CampaignSpec:
         UserError: it is malformed, or cannot be decided or sent by the settings.
     """
     settings, spec = project.settings, load_campaign(file)
-    check_content(spec, str(file), settings.opt_out_texts, words_of(settings))
+    check_content(spec, str(file), settings.opt_out_texts, words_of(settings), settings.link_domain)
     training_config(project, spec)
     check_audience_age(settings, spec, str(file))
     _check_ever_decided(settings.start_date, spec, str(file))

@@ -308,6 +308,7 @@ def _template(
     content = {
         "content": text.content,
         "subject": text.subject,
+        "link": text.link,
         "type": TemplateType[spec.template.type.upper()],
         "signature_id": signature_id,
     }

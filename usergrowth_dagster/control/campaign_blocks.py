@@ -19,12 +19,14 @@
 * ``effect:`` what counts as a return, within how long, at what worth.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, time
 from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -59,6 +61,31 @@ MAX_VARIANTS = 9
 ARM_NAMES = ("treatment", "control", "explored")
 """What a report calls groups of people; a text of that name would take the group's place."""
 
+LINK = "${link}"
+"""Where the short link stands in a text."""
+
+LONGEST_URL = 2_000
+_URL = re.compile(r"https?://[^\s/?#@\\]+([/?#][!-~]*)?", re.IGNORECASE)
+
+
+def _absolute(value: str) -> str:
+    if not _URL.fullmatch(value) or not value.isascii() or len(value) > LONGEST_URL:
+        raise ValueError(
+            f"must be an absolute http or https URL of up to {LONGEST_URL} characters such as "
+            "https://shop.example/offer, other letters percent-encoded"
+        )
+    if "${" in value:
+        raise ValueError("leads everybody to the same page, so it holds no variables")
+    return value
+
+
+def _is_none(value: Any) -> bool:
+    return value is None  # a campaign without links keeps its JSON form and digest
+
+
+Link = Annotated[str, AfterValidator(_absolute)]
+"""Where a short link leads."""
+
 ProviderCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
@@ -67,7 +94,8 @@ class CampaignText:
     """One text of a campaign.
 
     ``name`` is that of its template record and of the variant, ``code`` the provider's, ``share``
-    its weight in the draw, ``key`` its key path in the campaign file.
+    its weight in the draw, ``key`` its key path in the campaign file, ``link`` where its short link
+    leads (None: it has none).
     """
 
     name: str
@@ -76,6 +104,7 @@ class CampaignText:
     code: str | None
     share: float
     key: str
+    link: str | None = None
 
 
 class VariantSpec(Strict):
@@ -85,6 +114,9 @@ class VariantSpec(Strict):
     subject: str | None = Field(None, min_length=1, max_length=200, description="of an e-mail")
     code: ProviderCode | None = Field(None, description="the provider's own code of this text")
     share: float = Field(1.0, gt=0, le=1e6, description="weight among the texts")
+    link: Link | None = Field(
+        None, description="where ${link} leads; default: template.link", exclude_if=_is_none
+    )
 
 
 class TemplateSpec(Strict):
@@ -107,6 +139,11 @@ class TemplateSpec(Strict):
     variants: dict[str, VariantSpec] = Field(
         {}, max_length=MAX_VARIANTS, description="further texts by name, drawn by their shares"
     )
+    link: Link | None = Field(
+        None,
+        description="absolute URL that the short link at ${link} leads to",
+        exclude_if=_is_none,
+    )
 
     @field_validator("variants", mode="before")
     @classmethod
@@ -127,6 +164,8 @@ class TemplateSpec(Strict):
                 check_name(name)
             except ValueError as error:
                 raise key_error(key, str(error)) from None
+        if info.context == FROM_FILE:
+            self._check_links()
         if self.share is not None and not self.variants:
             raise key_error("share", "only a template with variants shares its people; remove it")
         codes: dict[str, str] = {self.code: self.name} if self.code else {}
@@ -144,11 +183,25 @@ class TemplateSpec(Strict):
                 raise key_error(f"variants.{name}.code", rule)
         return self
 
+    def _check_links(self) -> None:
+        """Refuse a link without its place in a text, and the place without a link."""
+        for text in self.texts:
+            if LINK in text.content and text.link is None:
+                rule = f"{LINK} needs the key link: the URL that the short link leads to"
+                raise key_error(f"{text.key}.content".removeprefix("template."), rule)
+        unused = "where the short link would stand; add it or remove link"
+        for name, variant in self.variants.items():
+            if variant.link is not None and LINK not in variant.content:
+                raise key_error(f"variants.{name}.link", f"its text has no {LINK}, {unused}")
+        if self.link is not None and not any(LINK in text.content for text in self.texts):
+            raise key_error("link", f"no text has {LINK}, {unused}")
+
     @property
     def texts(self) -> tuple[CampaignText, ...]:
         """All texts: the template's own, then the variants in the order of the file."""
         main = CampaignText(
-            self.name, self.content, self.subject, self.code, self.share or 1.0, "template"
+            *(self.name, self.content, self.subject, self.code, self.share or 1.0, "template"),
+            self.link if LINK in self.content else None,
         )
         return (
             main,
@@ -156,6 +209,7 @@ class TemplateSpec(Strict):
                 CampaignText(
                     *(name, one.content, one.subject or self.subject, one.code, one.share),
                     f"template.variants.{name}",
+                    (one.link or self.link) if LINK in one.content else None,
                 )
                 for name, one in self.variants.items()
             ),

@@ -161,6 +161,7 @@ template = Table(
     Column("name", String(64), nullable=False, unique=True),
     Column("content", Text, nullable=False),
     Column("subject", Text),  # of an e-mail
+    Column("link", Text),  # where the text's short link leads; null: it has none
     Column("type", Code(TemplateType), nullable=False),
     _ref("signature_id", "signature"),
     Column("status", Code(ReviewStatus), nullable=False),
@@ -238,6 +239,8 @@ occurrence = Table(
     Column("contact", JSON),  # the campaign's own contact rules
     Column("subject", Text),  # of an e-mail
     Column("variants", JSON),  # template_code, content and subject by variant; null: one text
+    Column("link", Text),  # where the short link of the text leads; null: it has none
+    Column("link_domain", String(300)),  # root of the short links; null: no text has one
     *_times(),
     UniqueConstraint("schedule_id", "name"),
 )
@@ -397,6 +400,21 @@ unread = Table(
     Column("phone_number", LargeBinary),  # encrypted
     Column("action", String(16), nullable=False),  # none; opt_out: marked as a refusal
     Column("received_time", UtcTime, nullable=False),
+)
+
+click = Table(
+    "click",  # what came of a message's short link in one hour; no address, no user agent
+    metadata,
+    _id(),
+    Column("message_id", BigId, ForeignKey("message.id"), nullable=False),
+    Column("occurrence_id", BigId, ForeignKey("occurrence.id"), nullable=False),
+    Column("kind", String(8), nullable=False),  # human, bot
+    Column("hour", UtcTime, nullable=False),  # when the hour began, on the business clock
+    Column("time", UtcTime, nullable=False),  # of the first of them, on the business clock
+    Column("count", Integer, nullable=False),
+    UniqueConstraint("message_id", "kind", "hour"),
+    Index("ix_click_occurrence_id", "occurrence_id", "kind"),
+    Index("ix_click_time", "time"),
 )
 
 failure_score = Table(

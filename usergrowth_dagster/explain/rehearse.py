@@ -21,7 +21,11 @@ from usergrowth_dagster.messaging.gateways.file import FileGateway
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.plans.plan import SendPlan, read_plan
-from usergrowth_dagster.messaging.plans.rehearsal import as_of_morning, copy_for_planning
+from usergrowth_dagster.messaging.plans.rehearsal import (
+    as_of_morning,
+    copy_for_planning,
+    with_example_links,
+)
 from usergrowth_dagster.messaging.policy.contact import NUMBER_CAP_WINDOW
 from usergrowth_dagster.messaging.schedules.occurrences import Occurrence, business_now
 from usergrowth_dagster.pipeline.exclusions import contact_moment, rules_of
@@ -84,6 +88,7 @@ def rehearse_task(project: Project, task: Task, as_of: date) -> Rehearsed:
     with rehearsal(project, task, as_of) as rehearsed:
         as_of_morning(rehearsed.store, task, business_now(rehearsed.settings))
         opened = plan_task(rehearsed, task).occurrence
+        with_example_links(rehearsed.store, opened.id)
         place = Path(FOLDER) / f"{as_of:%Y%m%d}"
         gateway = FileGateway(project.settings.home, place)
         path = gateway.path(opened.schedule, opened.name)

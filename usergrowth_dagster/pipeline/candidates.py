@@ -78,7 +78,7 @@ def _text_columns(settings: Settings, task: Task, unknown_zones: Relation) -> li
 
     Also which text that is, and its chance, where the campaign has several.
     """
-    spec, texts, draw = task.spec, contents_of(task), variant_draw(task)
+    spec, texts, draw = task.spec, contents_of(task, settings), variant_draw(task)
     text = (spec.signature.name, billing_of(settings, spec.channel), "p.variables")
     segments = by_variant_sql(texts, lambda one: segments_sql(one, *text), "p.variant")
     problem = by_variant_sql(texts, lambda one: reason_sql(one, *text), "p.variant")

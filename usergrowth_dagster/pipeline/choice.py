@@ -10,6 +10,7 @@ from usergrowth_dagster.audience.variants import VariantDraw, variant_sql
 from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.texts.links import link_root, with_example
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.relation import Relation
 
@@ -131,9 +132,17 @@ def _policy(task: Task, by_uplift: bool) -> tuple[Policy, str]:
     return fallback, f"{missing}, so the campaign's fallback decided by score ({fallback.kind})"
 
 
-def contents_of(task: Task) -> dict[str, str]:
-    """The templates of a task's campaign, by name of text."""
-    return {text.name: text.content for text in task.spec.template.texts}
+def contents_of(task: Task, settings: Settings) -> dict[str, str]:
+    """The templates of a task's campaign, by name of text.
+
+    A short link has an example in its place: it is no value of a person, and all are of one length.
+
+    Raises:
+        UserError: a text has a link, and the setting ``link_domain`` is missing.
+    """
+    root = link_root(settings, task.spec)
+    texts = task.spec.template.texts
+    return {text.name: with_example(text.content, text.link, root) for text in texts}
 
 
 def variant_draw(task: Task) -> VariantDraw | None:
@@ -156,9 +165,10 @@ def people_sql(task: Task, population: Relation) -> str:
     return f"(select *, {variant_sql(draw, 'user_id')} as variant from {population})"
 
 
-def texts_mark(task: Task) -> str:
+def texts_mark(task: Task, settings: Settings) -> str:
     """What a decision depends on of the texts: the only one's content, or all that is drawn."""
+    contents = contents_of(task, settings)
     texts = task.spec.template.texts
     if len(texts) == 1:
-        return texts[0].content
-    return json.dumps(sorted([text.name, text.content, repr(text.share)] for text in texts))
+        return contents[texts[0].name]
+    return json.dumps(sorted([text.name, contents[text.name], repr(text.share)] for text in texts))

@@ -231,7 +231,7 @@ def _fingerprint(inputs: DecisionInputs) -> str:
         holdout=choice.holdout,
         global_holdout=choice.global_holdout,
         extra={
-            "template": texts_mark(task),
+            "template": texts_mark(task, settings),
             "signature": task.spec.signature.name,
             "price": repr(price_of(settings, task.spec.channel)),
             "billing": billing_of(settings, task.spec.channel),

@@ -92,7 +92,7 @@ def _recipients(inputs: DecisionInputs, decision: Relation) -> Relation:
     """Whom a decision texts: address, text and why somebody gets none after all (``reason``)."""
     spec, settings = inputs.task.spec, inputs.project.settings
     columns = message_columns_by_variant_sql(
-        contents_of(inputs.task),
+        contents_of(inputs.task, settings),
         spec.signature.name,
         billing_of(settings, spec.channel),
         "p.variables",

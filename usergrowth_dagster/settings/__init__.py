@@ -6,6 +6,7 @@ from the default.
 """
 
 import codecs
+import re
 from collections.abc import Mapping
 from datetime import date, datetime, time
 from functools import cache
@@ -52,6 +53,7 @@ OPT_OUT_WORDS = (
 """Replies that refuse: the words of carriers and of the FCC, and those of mainland China."""
 OPT_IN_WORDS = ["START", "UNSTOP"]
 Share = Annotated[float, Field(ge=0, le=1)]
+_LINK_ROOT = re.compile(r"https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/?")
 
 CONFIG_NAME = "usergrowth.toml"
 MISSING_VALUES = (
@@ -149,6 +151,12 @@ class DeliverySettings(BaseSettings):
     callback_url: str | None = Field(
         None, description="public root URL of `usergrowth serve`, passed to providers"
     )
+    link_domain: str | None = Field(
+        None,
+        description="root URL of the short links in texts, such as https://s.example.com, which "
+        "leads to `usergrowth serve`",
+        exclude_if=lambda value: value is None,  # homes without links keep their digests
+    )
     serve_port: Annotated[PositiveInt, Field(le=65535)] = Field(
         8321, description="port of `usergrowth serve`"
     )
@@ -173,6 +181,16 @@ class DeliverySettings(BaseSettings):
         if value is None or value in phonenumbers.SUPPORTED_REGIONS:
             return value
         raise ValueError(f"{value!r} is not the ISO code of a country, in capitals: CN, US …")
+
+    @field_validator("link_domain")
+    @classmethod
+    def _link_root(cls, value: str | None) -> str | None:
+        if value is None or _LINK_ROOT.fullmatch(value):
+            return None if value is None else value.rstrip("/")
+        raise ValueError(
+            f"{value!r} is not a root URL such as https://s.example.com: http or https, a host "
+            "and maybe a port, without a path"
+        )
 
     @property
     def reads_fictional(self) -> bool:

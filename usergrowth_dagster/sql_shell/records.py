@@ -35,7 +35,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "inference_job": f"{_RECORD} algorithm campaign_id execution_date data_path target_path "
         "training_job_id user_config group_id target_group_id",
         "signature": "id name description status reason created_time updated_time",
-        "template": "id template_code name content subject type signature_id status reason "
+        "template": "id template_code name content subject link type signature_id status reason "
         "created_time updated_time",
         "schedule": "id name campaign_id group_id signature_id template_id channel execute_time "
         "end_time repeat_cycle repeat_cycle_unit repeat_times ai_send_start_date ai_send_end_date "
@@ -44,10 +44,11 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "history": "id kind record_id time actor from to note code hint",
         "occurrence": "id schedule_id name task_id channel state reason due send_by signature "
         "template_code template_type content price currency sequence audience_date contact "
-        "subject variants created_time updated_time",
+        "subject variants link link_domain created_time updated_time",
         "batch": "id occurrence_id gateway size submitted_time answered_time",
         "message": "id occurrence_id channel user_id item_id segments state reason error_code "
         "batch_id attempts not_before retry_at zone sent_time final_time variant updated_time",
+        "click": "id message_id occurrence_id kind hour time count",
         "failure_score": "occurrence_id stage cause score failures alerted_time updated_time",
         "receipt": "id gateway status code report_time received_time batch_id message_id pending",
         "suppression": "id channel scope reason created_time lifted_time",

@@ -11,8 +11,9 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.dispatching.results import Settled
 from usergrowth_dagster.messaging.gateways.protocol import OutBatch, OutMessage
 from usergrowth_dagster.messaging.people.phones import PhoneVault, UnknownKeyError
-from usergrowth_dagster.messaging.schedules.occurrences import Occurrence
+from usergrowth_dagster.messaging.schedules.occurrences import FrozenText, Occurrence
 from usergrowth_dagster.messaging.texts.content import render, shown_signature
+from usergrowth_dagster.messaging.texts.links import NAME, LinkTokens, short_link
 
 
 def calls_of(rows: Sequence[dict[str, Any]], size: int) -> list[list[dict[str, Any]]]:
@@ -40,13 +41,16 @@ def made_messages(
     """
     made, bad = [], []
     signature = shown_signature(occurrence.channel, occurrence.signature)
-    contents: dict[str | None, str] = {}
+    texts: dict[str | None, FrozenText] = {}
+    tokens = LinkTokens(vault) if occurrence.link_domain else None
     for row in rows:
         try:
             params = json.loads(row["template_params"])
-            if (content := contents.get(row["variant"])) is None:
-                content = contents[row["variant"]] = occurrence.text(row["variant"]).content
-            text = render(content, params, signature)
+            if (frozen := texts.get(row["variant"])) is None:
+                frozen = texts[row["variant"]] = occurrence.text(row["variant"])
+            if frozen.link is not None and tokens is not None:
+                params[NAME] = short_link(occurrence.link_domain or "", tokens.token(row["id"]))
+            text = render(frozen.content, params, signature)
             phone, problem = _address(vault, vault.open(row["phone_number"]))
         except UnknownKeyError:
             raise

@@ -346,6 +346,13 @@ class PhoneVault:
     def _hash(self, text: str) -> bytes:
         return hmac.digest(self._hash_key, text.encode(), "sha256")[:16]
 
+    def key_for(self, purpose: bytes) -> bytes:
+        """A key of 32 bytes for another purpose; a rotation keeps it, as it keeps the hashes."""
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+        return HKDFExpand(SHA256(), 32, info=b"usergrowth " + purpose).derive(self._hash_key)
+
     def user_digest(self, user_id: str) -> bytes:
         """Keyed hash (16 bytes) of a user id; never equal to that of a number."""
         return self._hash(f"user\0{user_id}")

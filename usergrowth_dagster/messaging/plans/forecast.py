@@ -23,6 +23,7 @@ from usergrowth_dagster.messaging.texts.content import (
     render,
     shown_signature,
 )
+from usergrowth_dagster.messaging.texts.links import with_example
 from usergrowth_dagster.warehouse.engine import Engine
 
 _CHUNK = 20_000
@@ -170,13 +171,19 @@ def _text_forecast(
     return TextForecast(text.template_code, text.content, people, messages, cost, longest)
 
 
+def _content(opened: Occurrence, variant: str | None) -> str:
+    """A text's template, with an example in the place of its short link."""
+    text = opened.text(variant)
+    return with_example(text.content, text.link, opened.link_domain)
+
+
 def _lengths(
     ledger: Ledger, engine: Engine, opened: Occurrence
 ) -> dict[str | None, tuple[int, int]]:
     """Characters of each text at its longest, and the id of that row; read in chunks."""
     import pyarrow as pa
 
-    contents = {name: opened.text(name).content for name in opened.variants or [""]}
+    contents = {name: _content(opened, name) for name in opened.variants or [""]}
     length = by_variant_sql(contents, lambda one: length_sql(one, _shown(opened), "variables"))
     best: dict[str | None, tuple[int, int]] = {}
     last = 0
@@ -221,7 +228,7 @@ def _samples(ledger: Ledger, opened: Occurrence, ids: list[int], zone: ZoneInfo)
 
 def _sample(ledger: Ledger, opened: Occurrence, row: dict[str, Any], zone: ZoneInfo) -> Sample:
     address = ledger.vault.open(row["phone_number"]) if row["phone_number"] else ""
-    content = opened.text(row["variant"]).content
+    content = _content(opened, row["variant"])
     text = render(content, json.loads(row["template_params"]), _shown(opened)) or ""
     return Sample(
         user_id=row["user_id"],

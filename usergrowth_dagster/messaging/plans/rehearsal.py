@@ -14,6 +14,7 @@ from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import GroupStatus, OccurrenceState, ReviewStatus
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.messaging.texts.links import with_example
 
 message = schema.message
 occurrence = schema.occurrence
@@ -89,6 +90,26 @@ def as_of_morning(copy: ControlStore, task: Task, moment: datetime) -> None:
         writer.execute(occurrence.delete().where(occurrence.c.task_id == task.task_id))
         writer.execute(update(occurrence).values(state=OccurrenceState.DONE))
         writer.execute(update(schedule).values(paused=schedule.c.campaign_id.not_in(mine)))
+
+
+def with_example_links(copy: ControlStore, occurrence_id: int) -> None:
+    """Write an example in the place of the short links of a copy's occurrence.
+
+    The ids of a copy's messages will be other people's, and so would be their links.
+    """
+    mine = occurrence.c.id == occurrence_id
+    with copy.write() as writer:
+        row = writer.execute(select(occurrence).where(mine)).mappings().one()
+        root = row["link_domain"]
+        if root is None:
+            return
+        content = with_example(row["content"], row["link"], root)
+        variants = row["variants"] and {
+            name: {**text, "content": with_example(text["content"], text.get("link"), root)}
+            for name, text in row["variants"].items()
+        }
+        values = {"content": content, "variants": variants, "link": None, "link_domain": None}
+        writer.execute(update(occurrence).where(mine).values(**values))
 
 
 def _chunks(

@@ -26,6 +26,7 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.policy.checks import check_fresh, check_refusable
 from usergrowth_dagster.messaging.schedules.windows import task_window
 from usergrowth_dagster.messaging.texts.billing import price_of
+from usergrowth_dagster.messaging.texts.links import link_root
 from usergrowth_dagster.settings import Settings
 
 
@@ -36,6 +37,7 @@ class FrozenText:
     template_code: str
     content: str
     subject: str | None
+    link: str | None = None
 
 
 def _approved_records(connection: Connection, task: Task) -> tuple[RowMapping, list[RowMapping]]:
@@ -78,7 +80,14 @@ def _variants_of(texts: list[RowMapping]) -> dict[str, Any] | None:
     """The texts by name, as an occurrence keeps them; None when there is one."""
     if len(texts) == 1:
         return None
-    return {row["name"]: {key: row[key] for key in FrozenText.__annotations__} for row in texts}
+    return {
+        row["name"]: {
+            key: row[key]
+            for key in FrozenText.__annotations__
+            if key != "link" or row[key] is not None  # texts without one are kept as before
+        }
+        for row in texts
+    }
 
 
 def rejected_variants(schedule: Table) -> Select[tuple[int]]:
@@ -96,8 +105,9 @@ def rejected_variants(schedule: Table) -> Select[tuple[int]]:
 class Occurrence:
     """One run of a schedule; times are UTC.
 
-    ``variants`` holds template_code, content and subject by variant where people have several
-    texts; the fields of these names are then those of the template's own text.
+    ``variants`` holds template_code, content, subject and link by variant where people have several
+    texts; the fields of these names are then those of the template's own text. ``link`` is where
+    the text's short link leads, ``link_domain`` the root of the short links.
     """
 
     id: int
@@ -121,6 +131,8 @@ class Occurrence:
     contact: dict[str, Any] | None = None
     subject: str | None = None
     variants: dict[str, dict[str, Any]] | None = None
+    link: str | None = None
+    link_domain: str | None = None
 
     def text(self, variant: str | None) -> FrozenText:
         """The text of a message; that of the occurrence where it has one only.
@@ -129,7 +141,7 @@ class Occurrence:
             KeyError: the occurrence has no such variant.
         """
         if self.variants is None:
-            return FrozenText(self.template_code, self.content, self.subject)
+            return FrozenText(self.template_code, self.content, self.subject, self.link)
         return FrozenText(**self.variants[variant or ""])
 
 
@@ -240,6 +252,8 @@ def _create(
             contact=task.spec.contact.model_dump(mode="json", exclude_defaults=True) or None,
             subject=template["subject"],
             variants=_variants_of(texts),
+            link=template["link"],
+            link_domain=link_root(settings, task.spec),
             created_time=now,
             updated_time=now,
         )

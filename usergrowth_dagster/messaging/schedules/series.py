@@ -340,6 +340,8 @@ _FROZEN = (
     "contact",
     "subject",
     "variants",
+    "link",
+    "link_domain",
 )
 """What a later occurrence has in common with the first."""
 

@@ -22,6 +22,7 @@ from usergrowth_dagster.messaging.texts.billing import (
     characters_sql,
     segments_of_sql,
 )
+from usergrowth_dagster.messaging.texts.links import EXAMPLE, short_link
 from usergrowth_dagster.messaging.texts.refusals import Words, built_in_words, promise_problems
 from usergrowth_dagster.quoting import literal
 
@@ -164,7 +165,11 @@ def subject_problems(subject: str) -> list[str]:
 
 
 def check_content(
-    spec: CampaignSpec, source: str, opt_out_texts: Sequence[str], words: Words | None = None
+    spec: CampaignSpec,
+    source: str,
+    opt_out_texts: Sequence[str],
+    words: Words | None = None,
+    link_domain: str | None = None,
 ) -> None:
     """Refuse a campaign whose signature, or any of whose texts, breaks a rule.
 
@@ -173,6 +178,7 @@ def check_content(
         source: its file, which begins the sentence.
         opt_out_texts: the setting of that name.
         words: those that are recognized as refusals; default: the built-in ones.
+        link_domain: the setting of that name.
 
     Raises:
         UserError: names ``source``, the key path and the rule, and how many more are broken.
@@ -180,10 +186,29 @@ def check_content(
     problems = [("signature.name", text) for text in signature_problems(spec.signature.name)]
     for text in spec.template.texts:
         problems += _text_problems(spec, text, opt_out_texts, words)
+        problems += [(f"{text.key}.link", rule) for rule in _link_problems(spec, text, link_domain)]
     if problems:
         key, rule = problems[0]
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise UserError(f"{source}: {key}: {rule}{more}", code="text.unsendable")
+
+
+def _link_problems(spec: CampaignSpec, text: CampaignText, root: str | None) -> list[str]:
+    """What stands in the way of a text's short link, each as a clause of a sentence."""
+    if text.link is None:
+        return []
+    if root is None:
+        return [
+            "a short link needs the setting link_domain, such as https://s.example.com, which "
+            "leads to `usergrowth serve`"
+        ]
+    length = characters(short_link(root, EXAMPLE))
+    if spec.channel == "sms" and length > MAX_VALUE:
+        return [
+            f"a short link below {root} (setting link_domain) has {length} characters, and a "
+            f"variable of a text at most {MAX_VALUE}: use a shorter domain"
+        ]
+    return []
 
 
 def _text_problems(
