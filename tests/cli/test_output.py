@@ -30,6 +30,7 @@ from usergrowth_dagster.runs.reports import Rows, RunReport
 SHOWS: dict[str, list[str]] = {
     "apply": ["-f", "{home}/campaigns/care.yaml"],
     "audit": [],
+    "clicks land": [],
     "delivery": [],
     "dispatch": [],
     "doctor": [],

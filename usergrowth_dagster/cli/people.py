@@ -95,7 +95,7 @@ def _show_erased(report: "ForgetReport", page: Page) -> None:
     if report.outbox:
         lines.append(("outbox", report.outbox, None, None))
     if report.touches:
-        lines.append(("landed touches", report.touches, None, None))
+        lines.append(("landed touches and clicks", report.touches, None, None))
     if report.uploads:
         lines.append(("uploads of segments", report.uploads, None, None))
     if report.sources:

@@ -13,6 +13,7 @@ from usergrowth_dagster.defs.metadata import OWNER, data_table, day_list, table_
 from usergrowth_dagster.defs.partitions import partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 from usergrowth_dagster.errors import listed
+from usergrowth_dagster.intake.clicks import land_clicks
 from usergrowth_dagster.intake.forgotten import forgotten_people
 from usergrowth_dagster.intake.touches import export_touches
 from usergrowth_dagster.warehouse.landing import LandedDay, land_days
@@ -103,6 +104,8 @@ def raw_asset(
     def landed(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         opened = project.open(context)
         with user_errors():
+            if table == "behavior":  # of our own texts; writes nothing where there are none
+                land_clicks(opened, partition_days(context))
             days = land_days(
                 opened.settings,
                 opened.landing,

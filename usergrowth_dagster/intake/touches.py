@@ -240,7 +240,7 @@ def _add(engine: Engine, made: dict[str, Any], decisions: Relation, due: date | 
     )
 
 
-def _kvs(pairs: dict[str, str]) -> str:
+def kvs(pairs: dict[str, str]) -> str:
     """SQL of a kvs cell; a pair without a value is left out, NULL when none is left.
 
     Args:
@@ -250,7 +250,7 @@ def _kvs(pairs: dict[str, str]) -> str:
     return f"nullif(concat_ws(' ', {listed}), '')"
 
 
-def _clean(column: str) -> str:
+def clean(column: str) -> str:
     """SQL of a text fit for a kvs value: what its grammar reserves becomes ``_``."""
     reserved = r"[:,|\p{C}\p{Z}\s\"]+"
     return f"nullif(regexp_replace(trim({column}), '{reserved}', '_', 'g'), '')"
@@ -262,20 +262,20 @@ def _rows_sql(day: date) -> str:
         "user_id": "user_id",
         "target": "target",
         "item_id": "item_id",
-        "kvs_num": _kvs(
+        "kvs_num": kvs(
             {
                 "'hh' || lpad(hour::varchar, 2, '0')": "case when hour is not null then 1 end",
                 literal("messages"): "segments",
                 literal("propensity"): "round(propensity, 9)",
             }
         ),
-        "kvs_str": _kvs(
+        "kvs_str": kvs(
             {
-                literal("channel"): _clean("channel"),
-                literal("campaign"): _clean("campaign"),
-                literal("task"): _clean("task_id"),
-                literal("copy"): _clean("copy"),
-                literal("variant"): _clean("variant"),
+                literal("channel"): clean("channel"),
+                literal("campaign"): clean("campaign"),
+                literal("task"): clean("task_id"),
+                literal("copy"): clean("copy"),
+                literal("variant"): clean("variant"),
             }
         ),
     }
@@ -286,7 +286,15 @@ def _rows_sql(day: date) -> str:
     )
 
 
-def write_rows(engine: Engine, landing: Storage, day: date, rows: str | None) -> str:
+def write_rows(
+    engine: Engine,
+    landing: Storage,
+    day: date,
+    rows: str | None,
+    *,
+    table: str = "operation",
+    name: str = FILE_NAME,
+) -> str:
     """Write a day's file, whole or not at all; one that holds the same bytes is left alone.
 
     Args:
@@ -294,21 +302,23 @@ def write_rows(engine: Engine, landing: Storage, day: date, rows: str | None) ->
         landing: root of the landing files.
         day: whose file it is.
         rows: SELECT of the contract's columns in a total order; None: there are none.
+        table: the landing table that it belongs to.
+        name: of the file.
 
     Returns:
         What was done: written, unchanged, removed, none.
     """
-    folder = folder_of(landing, "operation", day)
-    path = f"{folder}/{FILE_NAME}"
-    if folder != (first := day_folder("operation", day)):  # the day's files came after our own
-        landing.remove(f"{first}/{FILE_NAME}")
+    folder = folder_of(landing, table, day)
+    path = f"{folder}/{name}"
+    if folder != (first := day_folder(table, day)):  # the day's files came after our own
+        landing.remove(f"{first}/{name}")
     there = landing.exists(path)
     if rows is None:
         if there:
             landing.remove(path)
         return "removed" if there else "none"
     with tempfile.TemporaryDirectory(prefix="usergrowth-") as work:
-        local = Path(work) / FILE_NAME
+        local = Path(work) / name
         engine.run(
             f"copy ({rows}) to '{local}' "
             f"(format csv, header, delimiter ',', quote '\"', nullstr '{NULL_TEXT}')"
@@ -350,18 +360,27 @@ def _read(handle: IO[bytes], size: int) -> bytes:
     return b"".join(parts)
 
 
-def erase_from_touches(landing: Storage, user_id: str, *, dry_run: bool = False) -> int:
+def erase_from_touches(
+    landing: Storage,
+    user_id: str,
+    *,
+    dry_run: bool = False,
+    table: str = "operation",
+    name: str = FILE_NAME,
+) -> int:
     """Write our own files again without a user; returns how many rows the user had.
 
     Args:
         landing: root of the landing files.
         user_id: the user.
         dry_run: count only.
+        table: the landing table that the files belong to.
+        name: of the files.
     """
     starts = _starts(user_id)
     lines = 0
-    for entry in landing.files("operation", deep=True):
-        if entry.name == FILE_NAME:
+    for entry in landing.files(table, deep=True):
+        if entry.name == name:
             lines += _erase_lines(landing, entry.path, starts, dry_run)
     return lines
 

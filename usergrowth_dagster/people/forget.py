@@ -18,6 +18,7 @@ from usergrowth_dagster.control import audit
 from usergrowth_dagster.control.tasks import all_tasks
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.exports.forgetting import Exportee, erase_from_exports
+from usergrowth_dagster.intake.clicks import FILE_NAME as CLICKS_FILE
 from usergrowth_dagster.intake.touches import erase_from_touches
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.people.forget import (
@@ -136,6 +137,9 @@ def forget(
             report.failures.append(str(error))
     report.outbox = erase_in_outbox(home, person, vault, dry_run=dry_run)
     report.touches = erase_from_touches(project.landing, user_id, dry_run=dry_run)
+    report.touches += erase_from_touches(
+        project.landing, user_id, dry_run=dry_run, table="behavior", name=CLICKS_FILE
+    )
     report.uploads = erase_from_uploads(project.landing, user_id, dry_run=dry_run)
     _erase_from_sources(project, user_id, report, dry_run=dry_run)
     if not dry_run:  # an occurrence may have been copied from another one meanwhile

@@ -1,5 +1,7 @@
 """The addresses that providers post to, and what they are answered with.
 
+``/<token>`` is a short link of a text: :mod:`usergrowth_dagster.serve.links`.
+
 ``/<gateway>/<kind>``, where the gateway is a registered one and its ``routes`` have the kind, such
 as ``dlr`` and ``mo``. ``/<gateway>/<token>/<kind>`` is the same with the credential
 ``callback_token`` in the path. The gateway reads the request, checks that it is the provider's, and
@@ -45,6 +47,7 @@ from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.operations.replies import reread_replies
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.serve.inbox import Busy, Inbox
+from usergrowth_dagster.serve.links import Links
 from usergrowth_dagster.settings import Settings
 
 TOKEN = "callback_token"
@@ -77,6 +80,8 @@ def make_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_api_route("/healthz", receiver.health, methods=["GET"], response_model=None)
+    for path in ("/{token}", "/{token}/"):  # else a slash is answered with a Location of the Host
+        app.add_api_route(path, receiver.follow, methods=["GET", "HEAD"], response_model=None)
     for path in ("/{gateway}/{kind}", "/{gateway}/{token}/{kind}"):
         app.add_api_route(path, receiver.receive, methods=["GET", "POST"], response_model=None)
     return app
@@ -95,8 +100,10 @@ class _Receiver:
         if late := reread_replies(self.store, ledger.vault, self.settings):
             LOG.warning("%d earlier replies refuse by the words of now", late)
         self.inbox = Inbox(self.store, ledger.vault, self.settings)
+        self.links = Links(self.store, ledger.vault, self.settings)
 
     def close(self) -> None:
+        self.links.close()
         self.inbox.close()
         self.store.close()
 
@@ -115,6 +122,14 @@ class _Receiver:
         if not self.inbox.works:
             return _refused(503, "the writer has ended; start the service again")
         return _said(200, 0, f"ok, {self.inbox.waiting} waiting")
+
+    async def follow(self, request: Request) -> Response:
+        """One call of a short link."""
+        began = time.monotonic()
+        answer = await self.links.follow(request)
+        took = (time.monotonic() - began) * 1000
+        LOG.info("%s /<token> %d %.0f ms", request.method, answer.status_code, took)
+        return answer
 
     async def receive(self, request: Request) -> Response:
         """One call of a provider."""

@@ -126,6 +126,7 @@ def erase_in_store(
         "message skipped": (message, mine & message.c.state.in_(UNSENT)),
         "suppression": (schema.suppression, _suppressions(vault, person) & _with_address()),
         "reply": (reply, _replies(vault, person) & (func.length(reply.c.content) > 0)),
+        "click": (schema.click, schema.click.c.message_id.in_(select(message.c.id).where(mine))),
         "audit": (schema.audit, of_audit),
     }
     with store.write() as connection:
@@ -142,6 +143,8 @@ def erase_in_store(
             return counts
         if store.is_sqlite:  # zeros over what is deleted, in the table and in its indices
             connection.exec_driver_sql("pragma secure_delete = on")
+        of_mine = select(message.c.id).where(mine)
+        connection.execute(schema.click.delete().where(schema.click.c.message_id.in_(of_mine)))
         _erase_messages(connection, store, mine)
         connection.execute(
             schema.suppression.update()
@@ -233,6 +236,7 @@ def _clean(store: ControlStore) -> None:
             unread,
             schema.audit,
             schema.export_error,
+            schema.click,
         ):
             connection.exec_driver_sql(f"vacuum {table.name}")
 
