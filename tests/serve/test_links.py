@@ -40,6 +40,7 @@ from usergrowth_dagster.project import Project
 from usergrowth_dagster.serve import links as links_module
 from usergrowth_dagster.serve.app import make_app
 from usergrowth_dagster.settings import Settings, load_settings
+from usergrowth_dagster.views.deliveries import read_deliveries
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.landing import land_days
 
@@ -226,6 +227,26 @@ def test_a_second_click_is_kept_apart(world: World, client: TestClient) -> None:
     assert clicks(world) == {(int(out_id), "human"): 3, (int(out_id), "bot"): 7}
     with world[0].read() as connection:
         assert len(connection.execute(select(schema.click)).all()) == 2
+
+
+def test_the_delivery_shows_who_clicked(world: World, client: TestClient) -> None:
+    """Guards against people who count twice, bots among them, and a text without a link."""
+    store, settings = world
+    links = sent(world)
+    of = {name: [token for token, one, _ in links.values() if one == name] for name in TEXTS}
+    for token in (of["plain"][0], of["plain"][0], of["plain"][1], of["book"][0]):
+        client.get(f"/{token}")
+    client.get(f"/{of['book'][1]}", headers={"user-agent": "Slackbot 1.0"})
+    (book, plain) = read_deliveries(store, settings).clicked
+    assert (plain.variant, plain.people, plain.clicked, plain.clicks, plain.bots) == (
+        *("plain", len(of["plain"]), 2, 3),
+        0,
+    )
+    assert (book.variant, book.people, book.clicked, book.clicks, book.bots) == (
+        *("book", len(of["book"]), 1, 1),
+        1,
+    )
+    assert plain.rate == pytest.approx(2 / len(of["plain"])) and plain.delivered == 0
 
 
 def test_who_is_a_bot() -> None:

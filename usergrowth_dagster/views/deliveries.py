@@ -9,6 +9,7 @@ from datetime import datetime
 from usergrowth_dagster.addresses.shown import mask
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.messaging.ledger import Ledger
+from usergrowth_dagster.messaging.operations.clicked import clicked_texts
 from usergrowth_dagster.messaging.operations.deliveries import Delivery, deliveries
 from usergrowth_dagster.messaging.receiving.unread import count_unread
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
@@ -59,14 +60,36 @@ class UnreadView:
 
 
 @dataclass(frozen=True)
+class ClickedView:
+    """Clicks on one text with a link; ``variant`` is None where there is one text only.
+
+    ``people`` are those that it was sent to, ``rate`` is the share of them who clicked.
+    """
+
+    schedule: str
+    occurrence: str
+    variant: str | None
+    people: int
+    delivered: int
+    clicked: int
+    rate: float | None
+    clicks: int
+    bots: int
+
+
+@dataclass(frozen=True)
 class DeliveriesView:
-    """What is under way; ``unreadable`` are sentences about records that cannot be shown."""
+    """What is under way; ``unreadable`` are sentences about records that cannot be shown.
+
+    ``clicked`` is empty where no text has a link.
+    """
 
     occurrences: list[OccurrenceView]
     people: list[PeopleView]
     following: list[DueView]
     unread: list[UnreadView]
     unreadable: list[str]
+    clicked: list[ClickedView]
 
 
 @dataclass(frozen=True)
@@ -129,6 +152,13 @@ def read_deliveries(
         ],
         unread=[UnreadView(*entry) for entry in count_unread(store)] if name is None else [],
         unreadable=following.unreadable,
+        clicked=[
+            ClickedView(
+                *(one.schedule, one.occurrence, one.variant, one.sent, one.delivered),
+                *(one.clicked, one.rate, one.clicks, one.bots),
+            )
+            for one in clicked_texts(store, [delivery.id for delivery in under_way])
+        ],
     )
 
 

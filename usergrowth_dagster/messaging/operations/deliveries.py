@@ -41,6 +41,7 @@ class Delivery:
     paused: bool
     stalled: bool
     counts: list[Count]
+    id: int = 0
 
     @property
     def note(self) -> str:
@@ -96,6 +97,7 @@ def deliveries(
             paused=row["paused"],
             stalled=row["id"] in stalled,
             counts=ledger.counts(row["id"]),
+            id=row["id"],
         )
         for row in rows
     ]

@@ -29,7 +29,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["occurrence_id"], ["occurrence.id"], name=op.f("fk_click_occurrence_id")
         ),
-        sa.UniqueConstraint("message_id", "kind", "hour", name=op.f("uq_click_message_id_kind_hour")),
+        sa.UniqueConstraint(
+            "message_id", "kind", "hour", name=op.f("uq_click_message_id_kind_hour")
+        ),
     )
     op.create_index("ix_click_occurrence_id", "click", ["occurrence_id", "kind"])
     op.create_index("ix_click_time", "click", ["time"])
