@@ -31,6 +31,7 @@ from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.people.forget import Person, erase_in_store
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.plans.forecast import forecast
+from usergrowth_dagster.messaging.plans.rehearsal import with_example_links
 from usergrowth_dagster.messaging.receiving.clicks import Caller, Click, caller_of, record_clicks
 from usergrowth_dagster.messaging.schedules.occurrences import occurrences_of
 from usergrowth_dagster.messaging.texts.content import message_columns_by_variant_sql
@@ -74,13 +75,9 @@ BROWSER = "Mozilla/5.0 (Linux; Android 14; CUBOT X30) AppleWebKit/537.36 Chrome/
 World = tuple[ControlStore, Settings]
 
 
-@pytest.fixture
-def world(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """Sixty people who were sent one of three texts, two of which have a link, some time ago."""
-    monkeypatch.setenv("USERGROWTH_SECRET_KEY", SECRET)
-    settings = load_settings(
-        tmp_path / "home", database_url=database_url, today=D, link_domain=f"{ROOT}/"
-    )
+def made(home: Path, url: str, link_domain: str | None) -> World:
+    """A store with the campaign, decided, and all of its texts approved."""
+    settings = load_settings(home, database_url=url, today=D, link_domain=link_domain)
     store = ControlStore(settings.database, settings.zone)
     store.migrate()
     apply_campaign(store, parse_campaign(YAML), "ann")
@@ -88,6 +85,14 @@ def world(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     task_succeeded(store, "december-2017", population=10, selected=3)
     for kind, name in (("signature", "示例商店"), *(("template", name) for name in TEXTS)):
         review(store, kind, name, True, None, "bob")
+    return store, settings
+
+
+@pytest.fixture
+def world(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """Sixty people who were sent one of three texts, two of which have a link, some time ago."""
+    monkeypatch.setenv("USERGROWTH_SECRET_KEY", SECRET)
+    store, settings = made(tmp_path / "home", database_url, f"{ROOT}/")
     plan(store, settings, crowd(settings, 60))
     assert dispatch(store, settings).accepted == 60
     with store.write() as connection:
@@ -392,17 +397,21 @@ def test_clicks_land_as_behavior(world: World, client: TestClient) -> None:
 
 def test_a_missing_domain_stops_the_plan(database_url: str, tmp_path: Path) -> None:
     """Guards against texts with a hole where the link should be."""
-    settings = load_settings(tmp_path / "home", database_url=database_url, today=D)
-    store = ControlStore(settings.database, settings.zone)
-    store.migrate()
-    apply_campaign(store, parse_campaign(YAML), "ann")
-    task_running(store, "december-2017")
-    task_succeeded(store, "december-2017", population=10, selected=3)
-    for kind, name in (("signature", "示例商店"), *(("template", name) for name in TEXTS)):
-        review(store, kind, name, True, None, "bob")
+    store, settings = made(tmp_path / "home", database_url, None)
     with pytest.raises(UserError, match=r"template\.link: the setting link_domain is missing"):
         plan(store, settings, crowd(settings, 5))
     changed = YAML.replace("/offer?", "/winter?")
     notes = apply_campaign(store, parse_campaign(changed), "ann").notes
     assert notes == ["template 'plain' has changed and must be reviewed again"]
+    store.close()
+
+
+def test_a_rehearsal_has_nobodys_links(database_url: str, tmp_path: Path) -> None:
+    """Guards against rehearsed links that are those of other people's messages later."""
+    store, settings = made(tmp_path / "home", database_url, ROOT)
+    with_example_links(store, plan(store, settings, crowd(settings, 9)).occurrence.id)
+    assert dispatch(store, settings).accepted == 9
+    for line in outbox(settings):
+        assert str(line["text"]).count(f"{ROOT}/{EXAMPLE}") == str(line["text"]).count(ROOT) <= 1
+    assert any(EXAMPLE in str(line["text"]) for line in outbox(settings))
     store.close()
