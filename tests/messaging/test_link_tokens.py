@@ -42,9 +42,12 @@ template:
   content: "Hi ${name}, see ${link} Reply STOP"
   link: https://shop.example/offer?from=text
 schedule: {name: winter send}
+effect: {return_behaviors: [buy]}
 """
-PLAIN = YAML.replace("see ${link} ", "").replace(
-    "  link: https://shop.example/offer?from=text\n", ""
+PLAIN = (
+    YAML.replace("see ${link} ", "")
+    .replace("  link: https://shop.example/offer?from=text\n", "")
+    .replace("effect: {return_behaviors: [buy]}\n", "")
 )
 
 
@@ -178,3 +181,26 @@ def test_a_campaign_without_links_is_as_before() -> None:
     # on record, and sent with a column of the upload in this place
     old = json.loads(dumped.replace("Hi ${name}", "Hi ${name} ${link}"))
     assert CampaignSpec.model_validate(old).template.texts[0].link is None
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (("effect: {return_behaviors: [buy]}\n", ""), "effect.return_behaviors"),
+        (("[buy]", "[buy, click]"), "effect.return_behaviors"),
+        (("algorithm: churn", "algorithm: {kind: winback}"), "algorithm.return_behaviors"),
+    ],
+)
+def test_a_click_is_no_return(change: tuple[str, str], key: str) -> None:
+    """An effect that is the click itself: the control group gets no link to click on."""
+    parse_campaign(YAML)
+    parse_campaign(PLAIN)  # without a link any behavior may be a return
+    with pytest.raises(UserError, match=f"campaign: {key}: "):
+        parse_campaign(YAML.replace(*change))
+
+
+def test_winback_with_a_link_names_its_returns() -> None:
+    """A sound campaign that is refused."""
+    named = "algorithm: {kind: winback, return_behaviors: [buy]}"
+    for text in (YAML, YAML.replace("effect: {return_behaviors: [buy]}\n", "")):
+        parse_campaign(text.replace("algorithm: churn", named))

@@ -69,6 +69,7 @@ template:
     book: {{content: "{TEXTS["book"][0]}", link: "{BOOK}"}}
     none: {{content: "{TEXTS["none"][0]}"}}
 schedule: {{name: december send}}
+effect: {{return_behaviors: [buy]}}
 """
 DRAW = VariantDraw(campaign="december", epoch="1", weights=dict.fromkeys(TEXTS, 1.0))
 BROWSER = "Mozilla/5.0 (Linux; Android 14; CUBOT X30) AppleWebKit/537.36 Chrome/125.0 Mobile"

@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from usergrowth_dagster.control.campaign_blocks import (
+    CLICK,
     ContactSpec,
     EffectSpec,
     HoldoutSpec,
@@ -202,6 +203,7 @@ class CampaignSpec(Strict):
                 "hold {task}, such as population_output/{task}"
             )
         self._check_schedule()
+        self._check_returns_of_links()
         return self
 
     def _check_threshold(self) -> None:
@@ -217,6 +219,30 @@ class CampaignSpec(Strict):
                     f"{key}.threshold",
                     f"the score of a {self.algorithm.kind} campaign is an amount, and a threshold "
                     "is a probability; use top_n, budget or money",
+                )
+
+    def _check_returns_of_links(self) -> None:
+        """A click lands as behavior, and only people who are texted can click.
+
+        If any behavior were a return, each click would count as an effect of the text.
+        """
+        if not any(text.link for text in self.template.texts):
+            return
+        learned = getattr(self.algorithm, "return_behaviors", ())
+        counted = self.effect.return_behaviors
+        for key, kinds in (
+            ("algorithm.return_behaviors", learned),
+            ("effect.return_behaviors", learned if counted is None else counted),
+        ):
+            if kinds is None or (not kinds and key.startswith("effect")):
+                raise key_error(
+                    key,
+                    "name the behaviors that count, such as [buy]: the text has a link, a click on "
+                    "it is behavior too, and the control group cannot click",
+                )
+            if CLICK in kinds:
+                raise key_error(
+                    key, f"{CLICK!r} is no return: the control group gets no link to click on"
                 )
 
     def _check_schedule(self) -> None:

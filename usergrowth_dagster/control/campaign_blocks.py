@@ -61,6 +61,9 @@ MAX_VARIANTS = 9
 ARM_NAMES = ("treatment", "control", "explored")
 """What a report calls groups of people; a text of that name would take the group's place."""
 
+CLICK = "click"
+"""Behavior that a click on a short link lands as."""
+
 LINK = "${link}"
 """Where the short link stands in a text."""
 

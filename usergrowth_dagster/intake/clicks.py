@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Select, func, select
 
 from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.campaign_blocks import CLICK
 from usergrowth_dagster.control.wall_clock import moment_of
 from usergrowth_dagster.data.contracts import CONTRACTS
 from usergrowth_dagster.intake.touches import clean, kvs, write_rows
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
 FILE_NAME = "usergrowth-clicks.csv"
 """Name of our own file in each day's folder of ``behavior``."""
-
-CLICK = "click"
-"""The behavior."""
 
 _ROWS = 50_000
 _TEXTS = ("user_id", "item_id", "variant", "task_id", "campaign", "channel")
