@@ -83,7 +83,7 @@ else:
 """Which question the model answers about a user, with its settings."""
 
 
-LANDING_FOLDERS = ("user", "item", "behavior", "operation", "population")
+LANDING_FOLDERS = ("user", "item", "behavior", "operation", "identity", "population")
 """Folders below the landing root that are read; a test holds them against the contracts."""
 
 
