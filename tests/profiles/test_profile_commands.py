@@ -47,7 +47,8 @@ def test_profile_and_its_page(home: Path, browser: Browser) -> None:
     assert not console(done) and not browser.of_pages()
 
 
-def test_overlap_funnel_and_retention(home: Path) -> None:
+@pytest.mark.chromium
+def test_overlap_funnel_and_retention(home: Path, browser: Browser) -> None:
     """Commands that answer of other people than those of the group."""
     made = json.loads(succeeded(cli(home, "profile", "overlap", "aipl:P", "task:care", "--json")))
     chosen = {
@@ -60,6 +61,9 @@ def test_overlap_funnel_and_retention(home: Path) -> None:
         )
     }
     assert {line["group"]: line["people"] for line in made["groups"]}["task:care"] == len(chosen)
+    done = browser.run(Path(made["notes"][-1]), "--dump-dom")
+    assert "aipl:P + task:care" in done.stdout and "<svg" in done.stdout
+    assert not console(done) and not browser.of_pages()
     funnel = json.loads(
         succeeded(cli(home, "profile", "funnel", "task:care", "--step", "login", "--json"))
     )

@@ -82,14 +82,14 @@ def overlap(
     as_json: Json = False,
     home: Home = None,
 ) -> None:
-    """Count how groups overlap."""
+    """Count how groups overlap; writes a page."""
     from usergrowth_dagster.cli.cells import Count, Share
     from usergrowth_dagster.homes.home import open_home
     from usergrowth_dagster.project import Project
     from usergrowth_dagster.views.profiles import view_overlap
 
     page = Page(as_json)
-    made = view_overlap(Project(open_home(home)), names, _day(day))
+    made, file = view_overlap(Project(open_home(home)), names, _day(day))
     page.section("groups", ("group", "people"), [(n, Count(c)) for n, c in made.sizes.items()])
     page.section(
         "people in exactly these groups",
@@ -104,6 +104,7 @@ def overlap(
             for p in made.pairs
         ],
     )
+    page.say(f"{file}")
     page.finish()
 
 

@@ -1,4 +1,4 @@
-"""The page of a profile: one file, no script, no request."""
+"""Pages of a profile and of an overlap: one file each, no script, no request."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -7,8 +7,10 @@ from typing import Any
 from usergrowth_dagster.effects.report.drawing import DARK, LIGHT, Picture, css
 from usergrowth_dagster.effects.report.page import template
 from usergrowth_dagster.profiles.journeys import Cohort, Funnel
+from usergrowth_dagster.profiles.overlap import Overlap
 from usergrowth_dagster.profiles.pictures import (
     funnel_picture,
+    overlap_picture,
     retention_picture,
     telling_picture,
     telling_values,
@@ -81,6 +83,39 @@ def render_profile(
         retention_header=["week", "people", *map(str, range(len(cohorts)))],
         retention=[_row(retention_cells(cohort)) for cohort in cohorts],
         left_out="; ".join(f"{key} ({reason})" for key, reason in profile.left_out),
+        light=css(LIGHT),
+        dark=css(DARK),
+    )
+
+
+def render_overlap(overlap: Overlap, day: date) -> str:
+    """The page of an overlap as HTML.
+
+    Args:
+        overlap: what was counted.
+        day: the execution date.
+    """
+    from markupsafe import Markup
+
+    drawn = overlap_picture(overlap)
+    return template("overlap.html.j2", __package__).render(
+        groups=list(overlap.sizes),
+        day=day,
+        pictures={drawn.name: {"svg": Markup(drawn.svg()), "caption": drawn.caption}},
+        intersections=[
+            _row([" + ".join(one.groups), f"{one.people:,}"]) for one in overlap.intersections
+        ],
+        pairs=[
+            _row(
+                [
+                    f"{pair.one} + {pair.other}",
+                    f"{pair.both:,}",
+                    f"{100 * pair.of_smaller:.1f} %",
+                    f"{100 * pair.jaccard:.1f} %",
+                ]
+            )
+            for pair in overlap.pairs
+        ],
         light=css(LIGHT),
         dark=css(DARK),
     )

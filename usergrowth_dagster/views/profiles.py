@@ -8,7 +8,7 @@ from pathlib import Path
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.profiles.journeys import Cohort, Funnel, funnel_of, retention_of
 from usergrowth_dagster.profiles.overlap import Overlap, overlap_of
-from usergrowth_dagster.profiles.page import render_profile, summary
+from usergrowth_dagster.profiles.page import render_overlap, render_profile, summary
 from usergrowth_dagster.profiles.people import EVERYONE, bind_people
 from usergrowth_dagster.profiles.profile import Profile, profile_of
 from usergrowth_dagster.project import Project
@@ -91,8 +91,10 @@ def view_profile(
     return ProfileView(group, base, day, summary(profile), profile, hidden, page)
 
 
-def view_overlap(project: Project, groups: Sequence[str], day: date | None = None) -> Overlap:
-    """The overlap of groups.
+def view_overlap(
+    project: Project, groups: Sequence[str], day: date | None = None
+) -> tuple[Overlap, Path]:
+    """The overlap of groups, and the page that shows it.
 
     Raises:
         UserError: a group is not there, or they are too few or too many.
@@ -100,7 +102,8 @@ def view_overlap(project: Project, groups: Sequence[str], day: date | None = Non
     with open_engine(project.settings) as engine:
         day = day or newest_day(project)
         bound = {name: bind_people(engine, project, name, day) for name in dict.fromkeys(groups)}
-        return overlap_of(engine, bound)
+        overlap = overlap_of(engine, bound)
+    return overlap, _write(project, f"overlap-{day}", render_overlap(overlap, day))
 
 
 def view_funnel(
