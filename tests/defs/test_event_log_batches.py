@@ -256,3 +256,32 @@ def test_a_run_on_the_homes_instance(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert files == sorted(["index.db", f"{result.run_id}.db"])
     with sqlite3.connect(home / "history" / "runs" / "index.db") as connection:
         assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
+
+
+def test_a_step_queued_as_its_place_comes_free(
+    storage: BatchingSqliteEventLogStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that waits for ever: another one freed its place between the look and the queueing."""
+    pool, before, after = "training", make_new_run_id(), make_new_run_id()
+    storage.set_concurrency_slots(pool, 1)
+    assert storage.claim_concurrency_slot(pool, before, "model").is_claimed
+    queue = storage.add_pending_step
+
+    def free_and_queue(*arguments: object, **named: object) -> None:
+        storage.free_concurrency_slots_for_run(before)
+        queue(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(storage, "add_pending_step", free_and_queue)
+    assert not storage.claim_concurrency_slot(pool, after, "model").is_claimed
+    assert storage.claim_concurrency_slot(pool, after, "model").is_claimed
+
+
+def test_a_step_waits_while_its_place_is_taken(storage: BatchingSqliteEventLogStorage) -> None:
+    """Two steps in a pool of one."""
+    pool, first, second = "training", make_new_run_id(), make_new_run_id()
+    storage.set_concurrency_slots(pool, 1)
+    assert storage.claim_concurrency_slot(pool, first, "model").is_claimed
+    for _ in range(3):
+        assert not storage.claim_concurrency_slot(pool, second, "model").is_claimed
+    storage.free_concurrency_slots_for_run(first)
+    assert storage.claim_concurrency_slot(pool, second, "model").is_claimed

@@ -29,6 +29,7 @@ from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from dagster import EventLogEntry
+    from dagster._utils.concurrency import ConcurrencyClaimStatus
     from sqlalchemy import Connection, Engine
 
 _INDEX = "index"
@@ -114,6 +115,19 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
                     if event.dagster_event_type in _INDEXED
                 ],
             )
+
+    def claim_concurrency_slot(
+        self, concurrency_key: str, run_id: str, step_key: str, priority: int | None = None
+    ) -> "ConcurrencyClaimStatus":
+        """Ask for a place in a pool for a step; called again until the step has one.
+
+        The stock log looks for a free place and then queues the step. When another run frees its
+        place in between, it finds nobody in the queue, and the step would wait for ever.
+        """
+        claim = super().claim_concurrency_slot(concurrency_key, run_id, step_key, priority)
+        if not claim.is_assigned and self.has_unassigned_slots(concurrency_key):
+            self.assign_pending_steps([concurrency_key])
+        return claim
 
     @contextmanager
     def _transaction(self, run_id: str) -> Iterator[tuple["Connection", "Connection"]]:
