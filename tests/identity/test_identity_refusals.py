@@ -35,7 +35,7 @@ def asked(desk: IdentityDesk) -> IdentityDesk:
 
 
 def excluded(desk: IdentityDesk) -> tuple[dict[str, str], str]:
-    """The reason by user, and the fingerprint, of those whom the task's policy excludes."""
+    """The reason by user, and the fingerprint, of the people that the task's policy excludes."""
     one = task(desk.project.store, "care")
     rows = pa.table(
         {
@@ -64,7 +64,7 @@ def refuse(desk: IdentityDesk, **who: str) -> None:
     ("who", "alone", "together"),
     [
         ({"user_id": "a"}, {"a"}, {"a", "b"}),
-        ({"user_id": "z"}, set(), {"a", "b"}),  # a user whom nobody uploaded
+        ({"user_id": "z"}, set(), {"a", "b"}),  # a user who was not uploaded
         ({"phone": phone(101)}, {"b"}, {"a", "b"}),  # the number of b's row
         ({"phone": phone(1)}, set(), {"a", "b"}),  # a number that only links know
         ({"phone": "c@X.example"}, set(), {"c", "d"}),

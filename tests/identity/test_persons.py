@@ -198,7 +198,7 @@ def test_hubs_and_junk_link_nobody_and_are_counted(desk: IdentityDesk) -> None:
 
 
 def test_names_stay_through_a_merge_and_a_split(desk: IdentityDesk) -> None:
-    """A person gets another name every day, history says nothing of who became whom, or a part that
+    """A person gets another name every day, history lacks a change of name, or a part that
     is split off keeps the name of the others."""
     desk.land(
         [("a", "phone", phone(1)), ("b", "phone", phone(1)), ("c", "email", "c@x.example")],
@@ -289,14 +289,14 @@ def test_only_the_raw_table_holds_numbers(desk: IdentityDesk) -> None:
     assert Counter(one["rule"] for one in rejects) == {"yyyymmdd": 2, "empty": 1}
     assert {one["id_type"] for one in desk.conflicts()} == {"phone", "other"}
     secrets = re.compile(rf"{number[1:]}|{email}".encode())
-    told = repr(
+    reported = repr(
         [
             desk.rows(name, None)
             for name in desk.project.warehouse.tables()
             if name != "raw_identity"
         ]
     )
-    assert not secrets.search(told.encode()) and not secrets.search(made.sentence.encode())
+    assert not secrets.search(reported.encode()) and not secrets.search(made.sentence.encode())
     assert secrets.search(repr(desk.rows("raw_identity", None)).encode())
     for path in (desk.home / "storage/tables").rglob("*.json"):
         assert not secrets.search(path.read_bytes()), path

@@ -62,7 +62,7 @@ class Report:
         parts: what the model looks at; empty where none was fitted.
         collaborative: EASE or SVD; empty where none was fitted.
         period_days: length of the period that is foretold, in days.
-        users: users whom the test period could show.
+        users: users that the test period could show.
         took: those who interacted with such an item in it.
         n: users who are chosen.
         figures: of each order in the test period; empty where there is too little.

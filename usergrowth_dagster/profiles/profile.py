@@ -25,7 +25,7 @@ PAR = 100.0
 SMALLEST = 30
 """People of a value below which it is not telling."""
 VALUES = 50
-"""Values of a text tag that are told apart; the rest are one value."""
+"""Values of a text tag that are counted apart; the rest are one value."""
 OTHERS, NO_VALUE = "(others)", "(no value)"
 LEVEL = 0.05
 """Share of false findings among the tags that are called different."""

@@ -71,7 +71,7 @@ class Node(Keys):
         None, min_length=1, description="at least one of these holds"
     )
     negated: "Node | None" = Field(
-        None, alias="not", description="everybody known on the date for whom this does not hold"
+        None, alias="not", description="everyone known on the date who does not match this"
     )
     tag: Tagged | None = Field(None, description="a tag of the table user_tags")
     attribute: Attribute | None = Field(None, description="an attribute of the user")

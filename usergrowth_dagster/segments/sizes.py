@@ -32,10 +32,10 @@ class Sizes:
 
     Attributes:
         matches: people of the segment.
-        with_address: people for whom a readable number or e-mail address was uploaded.
+        with_address: people with a readable number or e-mail address in an upload.
         not_refused: people who refuse on no channel, and were not forgotten.
         not_held_out: people outside the control group of all campaigns.
-        sendable: people for whom all three hold. Caps and consent belong to a campaign.
+        sendable: people who meet all three. Caps and consent belong to a campaign.
     """
 
     matches: int

@@ -36,7 +36,7 @@ SNAPSHOT_COLUMNS: Mapping[str, tuple[str, str]] = {
     "with_address": ("BIGINT", "of these, people with an uploaded address"),
     "not_refused": ("BIGINT", "of these, people who refuse on no channel"),
     "not_held_out": ("BIGINT", "of these, people outside the global control group"),
-    "sendable": ("BIGINT", "of these, people for whom all three hold"),
+    "sendable": ("BIGINT", "of these, people who meet all three"),
     "sha256": ("VARCHAR", "SHA-256 of the user ids in order, each with a line end"),
     "inputs": ("VARCHAR", "version of each table that was read, as JSON"),
     "notes": ("VARCHAR", "sentences about what was left out, one a line"),

@@ -23,7 +23,7 @@ class Clicked:
         schedule: its name.
         occurrence: its name.
         variant: the text; None: the only one.
-        sent: people whom a provider was given it for, without those whom it refused.
+        sent: people for which a provider took it; refused ones are left out.
         delivered: people of ``sent`` whose delivery was reported.
         clicked: people of ``sent`` who clicked, each once.
         clicks: calls of these people.
