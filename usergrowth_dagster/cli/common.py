@@ -28,6 +28,11 @@ def day_of(text: str) -> date:
         raise typer.BadParameter(str(error)) from None
 
 
+def optional_day(text: str) -> date | None:
+    """A day from a command's option; None where it was left out."""
+    return day_of(text) if text else None
+
+
 def say(text: str) -> None:
     """Print a line for a person."""
     from rich.console import Console

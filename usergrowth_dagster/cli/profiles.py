@@ -1,11 +1,10 @@
 """Commands about groups of people: profile, overlap, funnel, retention."""
 
-from datetime import date
 from typing import Annotated
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, Json, Page, day_of
+from usergrowth_dagster.cli.common import Home, Json, Page, optional_day
 
 app = typer.Typer()
 group = typer.Typer(
@@ -17,10 +16,6 @@ Group = Annotated[
     str, typer.Argument(help="everyone, rfm:GROUP, aipl:STAGE, segment:NAME or task:TASK.")
 ]
 Day = Annotated[str, typer.Option("--date", help="Execution date; default: the newest with tags.")]
-
-
-def _day(text: str) -> date | None:
-    return day_of(text) if text else None
 
 
 @group.command()
@@ -44,7 +39,7 @@ def show(
     from usergrowth_dagster.views.profiles import view_profile
 
     page = Page(as_json)
-    view = view_profile(Project(open_home(home)), name, against, _day(day), step or ())
+    view = view_profile(Project(open_home(home)), name, against, optional_day(day), step or ())
     made = view.profile
     page.say(f"{name} beside {against} on {view.day}: {made.group:,} of {made.base:,} people.")
     page.say(view.sentence)
@@ -89,7 +84,7 @@ def overlap(
     from usergrowth_dagster.views.profiles import view_overlap
 
     page = Page(as_json)
-    made, file = view_overlap(Project(open_home(home)), names, _day(day))
+    made, file = view_overlap(Project(open_home(home)), names, optional_day(day))
     page.section("groups", ("group", "people"), [(n, Count(c)) for n, c in made.sizes.items()])
     page.section(
         "people in exactly these groups",
@@ -128,7 +123,7 @@ def funnel(
 
     page = Page(as_json)
     project = Project(open_home(home))
-    made = view_funnel(project, name, step, _day(day), days=days, within_days=within)
+    made = view_funnel(project, name, step, optional_day(day), days=days, within_days=within)
     page.say(f"{made.people:,} people of {name}, from {made.first} to {made.last}.")
     page.table(
         "funnel",
@@ -153,7 +148,7 @@ def retention(
     from usergrowth_dagster.views.profiles import view_retention
 
     page = Page(as_json)
-    cohorts = view_retention(Project(open_home(home)), name, _day(day), weeks=weeks)
+    cohorts = view_retention(Project(open_home(home)), name, optional_day(day), weeks=weeks)
     page.table(
         "cohorts",
         ("week", "people", *(f"week {n}" for n in range(weeks))),

@@ -1,11 +1,10 @@
 """Commands about tags: check, run, list, show, groups, flow."""
 
-from datetime import date
 from typing import Annotated
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, Json, Page, day_of
+from usergrowth_dagster.cli.common import Home, Json, Page, optional_day
 
 app = typer.Typer()
 group = typer.Typer(help="What is known of people as tags, RFM groups and AIPL stages (tags.yml).")
@@ -13,10 +12,6 @@ app.add_typer(group, name="tags")
 
 Day = Annotated[str, typer.Option("--date", help="Execution date; default: the newest there is.")]
 Table = Annotated[str, typer.Argument(help="rfm or aipl.")]
-
-
-def _day(text: str) -> date | None:
-    return day_of(text) if text else None
 
 
 def _table(name: str) -> str:
@@ -58,7 +53,9 @@ def run(
     page = Page(as_json)
     settings = open_home(home)
     with chain_progress():
-        made = run_tags(Project(settings, report_progress), _day(day) or settings.current_date())
+        made = run_tags(
+            Project(settings, report_progress), optional_day(day) or settings.current_date()
+        )
     page.table(
         f"tags of {made.day}",
         ("table", "rows", "version", "state"),
@@ -81,7 +78,7 @@ def list_all(day: Day = "", as_json: Json = False, home: Home = None) -> None:
     from usergrowth_dagster.views.tags import view_catalogue
 
     page = Page(as_json)
-    view = view_catalogue(Project(open_home(home)), _day(day))
+    view = view_catalogue(Project(open_home(home)), optional_day(day))
     if view.day is None:
         page.say("no tags have been worked out; `usergrowth tags run` does it")
     page.table(
@@ -119,7 +116,7 @@ def show(
     from usergrowth_dagster.views.tags import view_person_tags
 
     page = Page(as_json)
-    values = view_person_tags(Project(open_home(home)), user, _day(day))
+    values = view_person_tags(Project(open_home(home)), user, optional_day(day))
     page.table("tags", ("tag", "value"), values)
     page.finish()
 
@@ -133,7 +130,7 @@ def groups(table: Table, day: Day = "", as_json: Json = False, home: Home = None
     from usergrowth_dagster.views.tags import view_groups
 
     page = Page(as_json)
-    view = view_groups(Project(open_home(home)), _table(table), _day(day))
+    view = view_groups(Project(open_home(home)), _table(table), optional_day(day))
     page.table(
         f"{view.table} of {view.day}",
         ("group", "name", "name zh", "users", "share"),
@@ -161,7 +158,9 @@ def flow(
     from usergrowth_dagster.views.tags import view_flow
 
     page = Page(as_json)
-    made = view_flow(Project(open_home(home)), _table(table), _day(first), _day(last))
+    made = view_flow(
+        Project(open_home(home)), _table(table), optional_day(first), optional_day(last)
+    )
     page.table(
         f"{made.table}: users by group before and after",
         made.header,

@@ -7,11 +7,10 @@ from datetime import date, timedelta
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import literal
+from usergrowth_dagster.tags.inputs import bind_facts
 from usergrowth_dagster.warehouse.engine import Engine
-from usergrowth_dagster.warehouse.models import load_graph
-from usergrowth_dagster.warehouse.relation import Relation, bind_days
+from usergrowth_dagster.warehouse.relation import Relation
 
-FACTS = "user_day"
 MOST_STEPS = 10
 
 
@@ -55,8 +54,7 @@ class Cohort:
 
 
 def _bind(engine: Engine, project: Project, first: date, last: date) -> Relation:
-    days = {first + timedelta(days=n) for n in range((last - first).days + 1)}
-    return bind_days(engine, project.warehouse, FACTS, days, load_graph().types(FACTS))
+    return bind_facts(engine, project, last + timedelta(days=1), (last - first).days + 1)
 
 
 def funnel_of(

@@ -37,7 +37,6 @@ def render_profile(
     group: str,
     base: str,
     day: date,
-    hidden: Sequence[str] = (),
     funnel: Funnel | None = None,
     cohorts: Sequence[Cohort] = (),
 ) -> str:
@@ -47,7 +46,6 @@ def render_profile(
         profile: what was compared.
         group, base: names of the two.
         day: the execution date.
-        hidden: keys of tags whose values are not shown.
         funnel: of the group, if one was asked for.
         cohorts: of the group, if they were asked for.
     """
@@ -76,7 +74,7 @@ def render_profile(
             )
             for tag in profile.tags
         ],
-        details=[_details(tag) for tag in profile.tags[:TELLING] if tag.key not in hidden],
+        details=[_details(tag) for tag in profile.tags[:TELLING]],
         pictures={
             one.name: {"svg": Markup(one.svg()), "caption": one.caption} for one in drawn if one
         },

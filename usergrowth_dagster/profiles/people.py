@@ -11,7 +11,7 @@ from usergrowth_dagster.segments.snapshots import (
     good,
     read_snapshots,
 )
-from usergrowth_dagster.tags.flows import GROUPED, written_days
+from usergrowth_dagster.tags.flows import GROUPED, check_worked_out
 from usergrowth_dagster.tags.user_tags import bind_user_tags
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_days, bind_query
@@ -57,11 +57,7 @@ def _of_group(engine: Engine, project: Project, table: str, group: str, day: dat
     column, columns, groups = GROUPED[table]
     if group not in groups:
         raise UserError(f"{table}:{group}: choose {', '.join(groups)}", code="command.invalid")
-    if day not in written_days(project, table):
-        raise UserError(
-            f"{table} of {day} has not been worked out; `usergrowth tags run --date {day}` does it",
-            code="tag.not_ready",
-        )
+    check_worked_out(project, table, day)
     types = {name: kind for name, (kind, _) in columns.items()}
     rows = bind_days(engine, project.warehouse, table, [day], types)
     sql = f"select user_id from {rows} where {identifier(column)} = {literal(group)}"

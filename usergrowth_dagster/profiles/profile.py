@@ -120,11 +120,15 @@ class Profile:
 
 @dataclass(frozen=True)
 class _Counted:
-    """Counts of one tag: (value, in the group, in the base, in the group but not in the base)."""
+    """People by value of one tag.
+
+    Attributes:
+        rows: value, people of the group, people of the base.
+        inside: people of the group and of the rest of the base, for the test; in the same order.
+    """
 
     rows: Sequence[tuple[str, int, int]]
     inside: Sequence[tuple[int, int]]
-    """By value, people of the group and of the rest of the base, for the test."""
 
 
 def profile_of(

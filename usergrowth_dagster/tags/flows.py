@@ -66,14 +66,8 @@ def flow_between(project: Project, table: str, first: date, last: date) -> Flow:
     """
     column, columns, groups = GROUPED[table]
     types = {name: kind for name, (kind, _) in columns.items()}
-    present = written_days(project, table)
     for day in (first, last):
-        if day not in present:
-            raise UserError(
-                f"{table} of {day} has not been worked out; `usergrowth tags run --date {day}` "
-                f"does it ({_known(present)})",
-                code="tag.not_ready",
-            )
+        check_worked_out(project, table, day)
     with open_engine(project.settings) as engine:
         before = bind_days(engine, project.warehouse, table, [first], types)
         after = bind_days(engine, project.warehouse, table, [last], types)
@@ -90,7 +84,17 @@ def written_days(project: Project, table: str) -> Sequence[date]:
     return sorted(project.warehouse.fingerprints(table)) if project.warehouse.exists(table) else []
 
 
-def _known(days: Sequence[date]) -> str:
-    if not days:
-        return "no date has"
-    return f"the dates that have: {', '.join(map(str, days[-5:]))}"
+def check_worked_out(project: Project, table: str, day: date) -> None:
+    """Check that a table of ``tags.yml`` is there for a date.
+
+    Raises:
+        UserError: it is not; names the command and the newest dates of which it is.
+    """
+    days = written_days(project, table)
+    if day not in days:
+        newest = ", ".join(map(str, days[-5:])) or "none"
+        raise UserError(
+            f"{table} of {day} has not been worked out; `usergrowth tags run --date {day}` does it "
+            f"(dates that have: {newest})",
+            code="tag.not_ready",
+        )

@@ -1,5 +1,7 @@
 """Pictures of tags: the flow between groups as a map of shares."""
 
+from typing import Any
+
 from usergrowth_dagster.learning.plots import picture
 from usergrowth_dagster.tags.flows import LEFT, NEW, Flow
 
@@ -7,18 +9,16 @@ from usergrowth_dagster.tags.flows import LEFT, NEW, Flow
 def draw_flow(flow: Flow) -> bytes:
     """A PNG: a row for each group of the first date, shaded by the share that went to each."""
 
-    def draw(axes: "object") -> None:
+    def draw(axes: Any) -> None:
         _draw(axes, flow)
 
     height = 1.6 + 0.42 * (len(flow.groups) + 1)
     return picture(draw, f"{flow.table}: {flow.first} → {flow.last}", height)
 
 
-def _draw(axes: "object", flow: Flow) -> None:
+def _draw(axes: Any, flow: Flow) -> None:
     import numpy as np
-    from matplotlib.axes import Axes
 
-    assert isinstance(axes, Axes)
     counts = np.array([row[1:] for row in flow.rows], dtype=np.float64)
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)

@@ -11,7 +11,13 @@ from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.tags import aipl, rfm
 from usergrowth_dagster.tags.coverage import Coverage, coverage_of
 from usergrowth_dagster.tags.definition import Tag, TagType
-from usergrowth_dagster.tags.flows import GROUPED, Flow, flow_between, written_days
+from usergrowth_dagster.tags.flows import (
+    GROUPED,
+    Flow,
+    check_worked_out,
+    flow_between,
+    written_days,
+)
 from usergrowth_dagster.tags.run import catalogue_of
 from usergrowth_dagster.tags.user_tags import TABLE, bind_user_tags, check_tags, tag_types
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
@@ -207,11 +213,7 @@ def _present(project: Project, table: str, day: date | None) -> date:
             "does it",
             code="tag.not_ready",
         )
-    if day not in days:
-        raise UserError(
-            f"{table} of {day} has not been worked out; `usergrowth tags run --date {day}` does it",
-            code="tag.not_ready",
-        )
+    check_worked_out(project, table, day)
     return day
 
 
