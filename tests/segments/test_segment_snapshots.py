@@ -144,6 +144,8 @@ def test_the_difference_of_two_snapshots(world: Project) -> None:
     write(world, "adults", f"refresh: daily\n{OLDER}")
     second = refreshed(world, "adults")
     assert second.alert.startswith("segment adults: the size jumped from")
+    with pytest.raises(UserError, match="is its first snapshot"):
+        diff_segment(world, "adults", "previous", first.snapshot.snapshot)
     made = diff_segment(world, "adults", "previous", "newest")
     assert (made.added, made.removed, made.kept) == (
         0,

@@ -14,6 +14,7 @@ from usergrowth_dagster.segments.sizes import Estimate, Sizes, sizes_of
 from usergrowth_dagster.segments.snapshots import (
     Snapshot,
     find_snapshot,
+    good,
     read_records,
     read_snapshots,
     record_files,
@@ -333,10 +334,14 @@ def diff_segment(project: Project, name: str, before: str, after: str) -> Differ
 def _diff(engine: Engine, project: Project, name: str, before: str, after: str) -> Difference:
     records = read_snapshots(engine, project.warehouse, name)
     second = find_snapshot(records, name, after)
-    earlier = records[: records.index(second)]
-    first = find_snapshot(
-        earlier if before == "previous" else records,
-        name,
-        "newest" if before == "previous" else before,
-    )
-    return compare_snapshots(engine, project, first, second)
+    if before != "previous":
+        first = find_snapshot(records, name, before)
+        return compare_snapshots(engine, project, first, second)
+    earlier = good(records[: records.index(second)])
+    if not earlier:
+        raise UserError(
+            f"segment {name}: {second.snapshot} is its first snapshot, so there is nothing to "
+            "compare it with",
+            code="segment.unknown",
+        )
+    return compare_snapshots(engine, project, earlier[-1], second)
