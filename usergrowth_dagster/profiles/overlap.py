@@ -59,7 +59,7 @@ def overlap_of(engine: Engine, groups: Mapping[str, Relation]) -> Overlap:
     names = list(groups)
     if not 2 <= len(names) <= MOST:
         raise UserError(
-            f"{len(names)} groups: give 2 to {MOST} different ones", code="command.invalid"
+            f"give 2 to {MOST} different groups, not {len(names)}", code="command.invalid"
         )
     members = " union all ".join(
         f"select user_id, {1 << place} as bit from {groups[name]}"
