@@ -1,7 +1,7 @@
 """The page of exports.yml, from its JSON schema."""
 
 from docs_site.campaign import keys_of
-from docs_site.markdown import code, sentence, table
+from docs_site.markdown import code, schema_hint, sentence, table
 from usergrowth_dagster.exports.columns import OF_AUDIENCE, OF_SCORES
 from usergrowth_dagster.exports.definition import Exports
 
@@ -16,7 +16,7 @@ key and tries every destination. An unknown key is refused.
 
 def page() -> str:
     """A section for the file, one for each group of keys, and the columns."""
-    parts = [HEAD + keys_of(Exports.model_json_schema(by_alias=True))]
+    parts = [HEAD + schema_hint("exports") + keys_of(Exports.model_json_schema(by_alias=True))]
     for title, columns in (("an audience", OF_AUDIENCE), ("scores", OF_SCORES)):
         lines = [(code(name), code(kind), sentence(text)) for name, (kind, text) in columns.items()]
         parts.append(f"\n## Columns of {title}\n\n{table(('column', 'type', 'meaning'), lines)}")

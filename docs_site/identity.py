@@ -1,7 +1,7 @@
 """The page of identity.yml: its keys, the default types, and the tables of persons."""
 
 from docs_site.campaign import keys_of
-from docs_site.markdown import code, sentence, table
+from docs_site.markdown import code, schema_hint, sentence, table
 from usergrowth_dagster.identity.definition import DEFAULT_TYPES, Identity
 from usergrowth_dagster.identity.tables import (
     CONFLICT_COLUMNS,
@@ -29,7 +29,7 @@ def page() -> str:
     types = [(code(one.name), str(one.priority), one.rule or "–") for one in DEFAULT_TYPES]
     reasons = [(code(reason), sentence(text)) for reason, text in REASONS.items()]
     parts = [
-        HEAD + keys_of(schema),
+        HEAD + schema_hint("identity") + keys_of(schema),
         f"\n## Default types\n\n{table(('type', 'priority', 'rule'), types)}",
         f"\n## Reasons\n\n{table(('reason', 'the link joins nobody, since'), reasons)}",
     ]

@@ -55,3 +55,13 @@ def _literal(text: str) -> str:
 
 def _cell(text: str) -> str:
     return re.sub(r"(?<!\\)\|", r"\\|", " ".join(str(text).split()))
+
+
+def schema_hint(name: str) -> str:
+    """How an editor gets the JSON schema of the file ``<name>.yml``."""
+    return (
+        f"\n`usergrowth {name} schema -o {name}.schema.json` writes the JSON schema from which "
+        "this page is made.\nWith this first line, editors that know YAML schemas complete and "
+        "check the keys:\n\n```yaml\n"
+        f"# yaml-language-server: $schema={name}.schema.json\n```\n"
+    )

@@ -1,6 +1,7 @@
 """The page of sources.yml, from its JSON schema."""
 
 from docs_site.campaign import keys_of
+from docs_site.markdown import schema_hint
 from usergrowth_dagster.sources.definition import Sources
 
 HEAD = """\
@@ -14,4 +15,4 @@ expression. An unknown key is refused.
 
 def page() -> str:
     """A section for the file and one for each group of keys."""
-    return HEAD + keys_of(Sources.model_json_schema(by_alias=True))
+    return HEAD + schema_hint("sources") + keys_of(Sources.model_json_schema(by_alias=True))

@@ -128,6 +128,19 @@ def _rule(error: yaml.MarkedYAMLError) -> str:
     return f"not valid YAML: {problem}"
 
 
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schema_of(model: type[BaseModel], title: str) -> dict[str, Any]:
+    """The schema (JSON Schema 2020-12) of a file that a model describes, for editors.
+
+    Args:
+        model: the whole file.
+        title: what the file is.
+    """
+    return {"$schema": _DIALECT, **model.model_json_schema(by_alias=True), "title": title}
+
+
 def read_text(path: Path) -> str:
     """A UTF-8 file's text.
 

@@ -97,7 +97,10 @@ WITHOUT = {
     **dict.fromkeys(("suppress add", "suppress lift", "suppress import"), "changes the list"),
     "suppress export": "writes a file",
     "schema": "is one JSON document already",
-    "segment schema": "is one JSON document already",
+    **dict.fromkeys(
+        ("segment schema", "tags schema", "identity schema", "exports schema", "sources schema"),
+        "is one JSON document already",
+    ),
     "segment upload": "writes a file and says so in a sentence",
     "sql": "has --format json",
 }

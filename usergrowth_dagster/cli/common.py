@@ -1,6 +1,6 @@
 """What all commands share: the options --home and --json, dates, printing, and how they end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -148,6 +148,23 @@ class Page:
             # JSON is UTF-8 whatever the terminal's encoding; half a character becomes its escape
             typer.echo(text.encode("utf-8", "backslashreplace"))
         finish(failures)
+
+
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="File to write; default standard output.")
+]
+
+
+def write_schema(schema: Mapping[str, Any], output: Path | None) -> None:
+    """Write a file's JSON schema to a file, or to the standard output without one."""
+    from usergrowth_dagster.documents import document
+
+    text = document(schema) + "\n"
+    if output is None:
+        typer.echo(text.encode(), nl=False)
+        return
+    output.write_text(text, encoding="utf-8")
+    say(f"Wrote {output}.")
 
 
 def finish(failures: Sequence[str]) -> None:

@@ -1,10 +1,10 @@
-"""Commands about exports: check, list, run, errors, expire."""
+"""Commands about exports: check, list, run, errors, expire, schema."""
 
 from typing import Annotated
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, Json, Page, day_of
+from usergrowth_dagster.cli.common import Home, Json, Output, Page, day_of
 
 app = typer.Typer()
 group = typer.Typer(help="Audiences and scores for other tools: the exports of <home>/exports.yml.")
@@ -160,3 +160,13 @@ def expire(
         ],
     )
     page.finish(expiry.failures)
+
+
+@group.command()
+def schema(output: Output = None) -> None:
+    """Write the JSON schema of exports.yml, so that editors complete and check its keys."""
+    from usergrowth_dagster.cli.common import write_schema
+    from usergrowth_dagster.exports.definition import Exports
+    from usergrowth_dagster.yaml_file import schema_of
+
+    write_schema(schema_of(Exports, "usergrowth exports.yml"), output)

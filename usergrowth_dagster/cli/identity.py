@@ -1,10 +1,10 @@
-"""Commands about identity: check, run, show, conflicts, history."""
+"""Commands about identity: check, run, show, conflicts, history, schema."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, Json, Page, day_of
+from usergrowth_dagster.cli.common import Home, Json, Output, Page, day_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -180,3 +180,13 @@ def history(
     if in_all > len(listed.changes):
         page.say(f"{in_all - len(listed.changes):,} more; give --limit")
     page.finish()
+
+
+@group.command()
+def schema(output: Output = None) -> None:
+    """Write the JSON schema of identity.yml, so that editors complete and check its keys."""
+    from usergrowth_dagster.cli.common import write_schema
+    from usergrowth_dagster.identity.definition import Identity
+    from usergrowth_dagster.yaml_file import schema_of
+
+    write_schema(schema_of(Identity, "usergrowth identity.yml"), output)

@@ -28,6 +28,9 @@ def show(
         list[str] | None, typer.Option(help="A behavior of a funnel on the page; may be repeated.")
     ] = None,
     day: Day = "",
+    personal: Annotated[
+        bool, typer.Option("--personal", help="Compare personal tags too; never sensitive ones.")
+    ] = False,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
@@ -39,7 +42,8 @@ def show(
     from usergrowth_dagster.views.profiles import view_profile
 
     page = Page(as_json)
-    view = view_profile(Project(open_home(home)), name, against, optional_day(day), step or ())
+    project = Project(open_home(home))
+    view = view_profile(project, name, against, optional_day(day), step or (), personal=personal)
     made = view.profile
     page.say(f"{name} beside {against} on {view.day}: {made.group:,} of {made.base:,} people.")
     page.say(view.sentence)
@@ -64,6 +68,8 @@ def show(
         page.say(f"{key} is not compared: {reason}")
     for key in view.hidden:
         page.say(f"{key} is not compared: its values are not shown on pages")
+    for sentence in view.stale:
+        page.say(sentence)
     if made.unknown:
         page.say(f"{made.unknown:,} people of the group are not known on the date.")
     page.say(f"{view.page}")

@@ -1,10 +1,10 @@
-"""Commands about sources: suggest, presets, check, preview, land."""
+"""Commands about sources: suggest, presets, check, preview, land, schema."""
 
 from typing import Annotated
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, Json, Page
+from usergrowth_dagster.cli.common import Home, Json, Output, Page
 
 app = typer.Typer()
 group = typer.Typer(help="Data from where it lives: the sources of <home>/sources.yml.")
@@ -178,3 +178,12 @@ def land(
         last = max(one.landed[-1] for one in landed.landings if one.landed)
         page.say(f"next: usergrowth backfill --from {first} --to {last} --only-ingest")
     page.finish(landed.failures)
+
+
+@group.command()
+def schema(output: Output = None) -> None:
+    """Write the JSON schema of sources.yml, so that editors complete and check its keys."""
+    from usergrowth_dagster.cli.common import write_schema
+    from usergrowth_dagster.sources.definition import sources_schema
+
+    write_schema(sources_schema(), output)

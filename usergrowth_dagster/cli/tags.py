@@ -1,16 +1,19 @@
-"""Commands about tags: check, run, list, show, groups, flow."""
+"""Commands about tags: check, run, list, show, groups, flow, schema."""
 
 from typing import Annotated
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, Json, Page, optional_day
+from usergrowth_dagster.cli.common import Home, Json, Output, Page, optional_day
 
 app = typer.Typer()
 group = typer.Typer(help="What is known of people as tags, RFM groups and AIPL stages (tags.yml).")
 app.add_typer(group, name="tags")
 
 Day = Annotated[str, typer.Option("--date", help="Execution date; default: the newest there is.")]
+Personal = Annotated[
+    bool, typer.Option("--personal", help="Show the values of personal tags; never of sensitive.")
+]
 Table = Annotated[str, typer.Argument(help="rfm or aipl.")]
 
 
@@ -39,6 +42,9 @@ def check(as_json: Json = False, home: Home = None) -> None:
 @group.command()
 def run(
     day: Annotated[str, typer.Option("--date", help="Execution date; default: today.")] = "",
+    again: Annotated[
+        bool, typer.Option("--again", help="Also work out weekly and once tags that are not due.")
+    ] = False,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
@@ -53,9 +59,8 @@ def run(
     page = Page(as_json)
     settings = open_home(home)
     with chain_progress():
-        made = run_tags(
-            Project(settings, report_progress), optional_day(day) or settings.current_date()
-        )
+        project = Project(settings, report_progress)
+        made = run_tags(project, optional_day(day) or settings.current_date(), again=again)
     page.table(
         f"tags of {made.day}",
         ("table", "rows", "version", "state"),
@@ -70,20 +75,25 @@ def run(
 
 
 @group.command(name="list")
-def list_all(day: Day = "", as_json: Json = False, home: Home = None) -> None:
-    """List the tags with their coverage and most frequent values."""
+def list_all(
+    day: Day = "", personal: Personal = False, as_json: Json = False, home: Home = None
+) -> None:
+    """List the tags with their coverage, most frequent values, and how old they are."""
     from usergrowth_dagster.cli.cells import Count, Share
     from usergrowth_dagster.homes.home import open_home
     from usergrowth_dagster.project import Project
     from usergrowth_dagster.views.tags import view_catalogue
 
     page = Page(as_json)
-    view = view_catalogue(Project(open_home(home)), optional_day(day))
+    view = view_catalogue(Project(open_home(home)), optional_day(day), personal=personal)
     if view.day is None:
         page.say("no tags have been worked out; `usergrowth tags run` does it")
     page.table(
         f"tags of {view.day}" if view.day else "tags",
-        ("tag", "name", "name zh", "type", "from", "owner", "users", "share", "values", "remark"),
+        (
+            *("tag", "name", "name zh", "type", "from", "owner", "sensitivity", "refresh", "as of"),
+            *("users", "share", "values", "remark"),
+        ),
         [
             (
                 one.key,
@@ -92,6 +102,9 @@ def list_all(day: Day = "", as_json: Json = False, home: Home = None) -> None:
                 one.type,
                 one.source,
                 one.owner,
+                one.sensitivity,
+                one.refresh,
+                one.as_of,
                 None if one.users is None else Count(one.users),
                 None if one.share is None else Share(one.share),
                 one.top,
@@ -100,6 +113,9 @@ def list_all(day: Day = "", as_json: Json = False, home: Home = None) -> None:
             for one in view.tags
         ],
     )
+    for one in view.tags:
+        if one.stale:
+            page.say(one.stale)
     page.finish()
 
 
@@ -107,6 +123,7 @@ def list_all(day: Day = "", as_json: Json = False, home: Home = None) -> None:
 def show(
     user: Annotated[str, typer.Argument(help="A user id.")],
     day: Day = "",
+    personal: Personal = False,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
@@ -116,8 +133,13 @@ def show(
     from usergrowth_dagster.views.tags import view_person_tags
 
     page = Page(as_json)
-    values = view_person_tags(Project(open_home(home)), user, optional_day(day))
-    page.table("tags", ("tag", "value"), values)
+    project = Project(open_home(home))
+    values = view_person_tags(project, user, optional_day(day), personal=personal)
+    lines = [(one.key, one.value, one.as_of) for one in values]
+    page.table("tags", ("tag", "value", "as of"), lines)
+    for one in values:
+        if one.stale:
+            page.say(one.stale)
     page.finish()
 
 
@@ -167,3 +189,13 @@ def flow(
         [[row[0], *map(Count, row[1:])] for row in made.rows],
     )
     page.finish()
+
+
+@group.command()
+def schema(output: Output = None) -> None:
+    """Write the JSON schema of tags.yml, so that editors complete and check its keys."""
+    from usergrowth_dagster.cli.common import write_schema
+    from usergrowth_dagster.tags.definition import Catalogue
+    from usergrowth_dagster.yaml_file import schema_of
+
+    write_schema(schema_of(Catalogue, "usergrowth tags.yml"), output)

@@ -35,6 +35,9 @@ BROKEN = "tags_yml"
 COVERED = "every_tag_has_values"
 """Check that warns of tags that no user has."""
 
+FRESH = "no_tag_is_stale"
+"""Check that warns of tags whose values are older than their fresh_days."""
+
 
 def catalogue_of_home(home: Path) -> tuple[Catalogue | None, UserError | None]:
     """The catalogue of a home, None without a tags.yml; and why the file cannot be read."""
@@ -165,7 +168,7 @@ def _group_metadata(project: "Project", written: "Written") -> dict[str, Any]:
 def _tags_asset(
     partitions: dg.PartitionsDefinition[str], tags: Sequence[Tag]
 ) -> dg.AssetsDefinition:
-    from usergrowth_dagster.tags.user_tags import TABLE
+    from usergrowth_dagster.tags.freshness import TABLE
 
     days = max((tag.statistic.days for tag in tags if tag.statistic), default=0)
     facts = [dg.AssetDep("user_day", partition_mapping=day_mapping(-days, -1))] if days else []
@@ -185,7 +188,10 @@ def _tags_asset(
         owners=[OWNER],
         description=f"Every tag of {FILE_NAME}, a column each, of everyone known on the date.",
         metadata={"dagster/column_schema": table_schema(columns)},
-        check_specs=[dg.AssetCheckSpec(COVERED, asset=TABLE, description="Each tag has users.")],
+        check_specs=[
+            dg.AssetCheckSpec(COVERED, asset=TABLE, description="Each tag has users."),
+            dg.AssetCheckSpec(FRESH, asset=TABLE, description="Each tag is as new as it must be."),
+        ],
     )
     def user_tags(
         context: dg.AssetExecutionContext, project: ProjectResource
@@ -206,10 +212,15 @@ def _tags_result(
     from usergrowth_dagster.views.tags import view_catalogue
 
     view = view_catalogue(project, written[-1].day)
-    lines = [(t.key, t.name, t.type, t.users, round(t.share or 0.0, 4), t.top) for t in view.tags]
+    header = ("tag", "name", "type", "users", "share", "values", "as of", "stale")
+    lines = [
+        (t.key, t.name, t.type, t.users, round(t.share or 0.0, 4), t.top, t.as_of, bool(t.stale))
+        for t in view.tags
+    ]
     empty = [tag.key for tag in view.tags if not tag.users]
+    stale = [tag.stale for tag in view.tags if tag.stale]
     metadata = _table_metadata(written) | {
-        "catalogue": data_table(("tag", "name", "type", "users", "share", "values"), lines),
+        "catalogue": data_table(header, lines),
         "notices": "\n".join(notices) or "none",
     }
     return dg.MaterializeResult(
@@ -220,7 +231,13 @@ def _tags_result(
                 passed=not empty,
                 severity=dg.AssetCheckSeverity.WARN,
                 metadata={"sentence": f"without a value: {', '.join(empty) or 'none'}"},
-            )
+            ),
+            dg.AssetCheckResult(
+                check_name=FRESH,
+                passed=not stale,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"sentence": "; ".join(stale) or "no tag is stale"},
+            ),
         ],
     )
 

@@ -81,12 +81,14 @@ class Export(Keys):
     """One export: rows, their form, and one destination."""
 
     name: str = Field(pattern=NAME, description="of the export, once")
-    audience: Annotated[Audience | None, BeforeValidator(_every)] = Field(
-        None, description="decided people: all, or of a campaign or a task"
-    )
-    scores: Annotated[Scores | None, BeforeValidator(_every)] = Field(
-        None, description="scored people instead: all, or of a question or a task"
-    )
+    audience: Annotated[
+        Audience | None,
+        BeforeValidator(_every, json_schema_input_type=Audience | Literal["all"] | None),
+    ] = Field(None, description="decided people: all, or of a campaign or a task")
+    scores: Annotated[
+        Scores | None,
+        BeforeValidator(_every, json_schema_input_type=Scores | Literal["all"] | None),
+    ] = Field(None, description="scored people instead: all, or of a question or a task")
     rows: Literal["chosen", "all"] = Field(
         "chosen",
         description="chosen: people to be contacted (arm treatment, outcome selected); all: every "
@@ -97,7 +99,10 @@ class Export(Keys):
         description="people who refuse to be contacted on any channel; default: leave_out, but "
         "keep with rows: all. Forgotten people never go out",
     )
-    columns: Annotated[dict[str, str], BeforeValidator(_named)] = Field(
+    columns: Annotated[
+        dict[str, str],
+        BeforeValidator(_named, json_schema_input_type=dict[str, str] | tuple[str, ...]),
+    ] = Field(
         {},
         description="columns that go out: a list of names, or the name outside with the column "
         "that it holds; default: who, score, rank, arm and outcome",

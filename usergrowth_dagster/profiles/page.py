@@ -39,6 +39,7 @@ def render_profile(
     day: date,
     funnel: Funnel | None = None,
     cohorts: Sequence[Cohort] = (),
+    stale: Sequence[str] = (),
 ) -> str:
     """The page as HTML.
 
@@ -48,6 +49,7 @@ def render_profile(
         day: the execution date.
         funnel: of the group, if one was asked for.
         cohorts: of the group, if they were asked for.
+        stale: a sentence for each tag whose values are too old.
     """
     from markupsafe import Markup
 
@@ -81,6 +83,7 @@ def render_profile(
         retention_header=["week", "people", *map(str, range(len(cohorts)))],
         retention=[_row(retention_cells(cohort)) for cohort in cohorts],
         left_out="; ".join(f"{key} ({reason})" for key, reason in profile.left_out),
+        stale=list(stale),
         light=css(LIGHT),
         dark=css(DARK),
     )

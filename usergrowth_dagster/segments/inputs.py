@@ -23,9 +23,12 @@ from usergrowth_dagster.segments.compile import (
 )
 from usergrowth_dagster.segments.definition import Named
 from usergrowth_dagster.segments.files import FOLDER
-from usergrowth_dagster.segments.leaves import Member, Score, Upload
+from usergrowth_dagster.segments.leaves import Member, Score, Tagged, Upload
 from usergrowth_dagster.segments.snapshots import bind_members, good, read_snapshots
 from usergrowth_dagster.sql_shell.catalog import duckdb_types
+from usergrowth_dagster.tags.definition import FILE_NAME as TAGS_FILE
+from usergrowth_dagster.tags.definition import read_catalogue
+from usergrowth_dagster.tags.freshness import stale_tags
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.relation import files_fingerprint
 
@@ -93,9 +96,28 @@ def bind_inputs(engine: Engine, project: Project, named: Named, day: date) -> Bo
         else:
             continue
         people[at] = name
+    notes += _tag_notes(project, named, day)
     digest = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:16]
     lookback = project.settings.lookback_days
     return Bound(Inputs(columns, lookback, people), everybody, digest, versions, tuple(notes))
+
+
+def _tag_notes(project: Project, named: Named, day: date) -> list[str]:
+    """What people should know of the tags that a segment reads: stale ones, sensitive ones."""
+    read = {leaf.key for _, leaf in named.segment.leaves() if isinstance(leaf, Tagged)}
+    path = project.settings.home / TAGS_FILE
+    if not read or not path.exists():
+        return []
+    try:
+        tags = [tag for tag in read_catalogue(path).tags if tag.key in read]
+    except UserError as error:  # the values that stand can be read all the same
+        return [f"whether a tag is stale is not known: {error}"]
+    sensitive = [
+        f"tag {tag.key} is sensitive: who is in the segment says something of it"
+        for tag in tags
+        if tag.sensitivity == "sensitive"
+    ]
+    return [*stale_tags(project, tags, day).values(), *sensitive]
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ from usergrowth_dagster.sources.experiments import (
 )
 from usergrowth_dagster.sources.presets.registry import with_presets
 from usergrowth_dagster.sources.tables.keys import TableKeys
-from usergrowth_dagster.yaml_file import explain, read_mapping, read_text
+from usergrowth_dagster.yaml_file import explain, read_mapping, read_text, schema_of
 
 FILE_NAME = "sources.yml"
 """File of a home with its sources."""
@@ -152,10 +152,20 @@ def _texts(value: Any) -> Any:
     return value
 
 
-Files = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1), Tag("files")]
+_StringOrStrings = str | tuple[str, ...]
+
+Files = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_listed, json_schema_input_type=_StringOrStrings),
+    Field(min_length=1),
+    Tag("files"),
+]
 """Patterns of files."""
 
-Expressions = Annotated[dict[str, str], BeforeValidator(_texts)]
+Expressions = Annotated[
+    dict[str, str],
+    BeforeValidator(_texts, json_schema_input_type=dict[str, str | float | bool | None]),
+]
 
 
 def _rule(key: str, rule: str) -> PydanticCustomError:
@@ -323,6 +333,18 @@ class Sources(_Keys):
             if names.count(name) > 1:
                 raise ValueError(f"two sources have the name {name!r}; give each its own")
         return self
+
+
+def sources_schema() -> dict[str, Any]:
+    """The schema (JSON Schema 2020-12) of a sources.yml, for editors.
+
+    A preset has most keys already, so a source with one needs none of them.
+    """
+    schema = schema_of(Sources, f"usergrowth {FILE_NAME}")
+    source = schema["$defs"]["Source"]
+    required = source.pop("required")
+    source["anyOf"] = [{"required": ["preset"]}, {"required": required}]
+    return schema
 
 
 def read_sources(path: Path) -> tuple[Source, ...]:

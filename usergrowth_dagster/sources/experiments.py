@@ -61,9 +61,10 @@ class EffectKeys(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     return_days: int = Field(28, ge=1, le=365, description="days after the own day that count")
-    return_behaviors: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
-        (), description="behaviors that count as a return; default: any"
-    )
+    return_behaviors: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...]),
+    ] = Field((), description="behaviors that count as a return; default: any")
     return_on_item: bool = Field(False, description="only behaviors on the row's item count")
     same_day: bool = Field(False, description="behavior on the own day counts too")
     amount: str | None = Field(

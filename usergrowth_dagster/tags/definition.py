@@ -119,8 +119,17 @@ class Tag(Strict):
         min_length=1,
         description="CSV file in the folder tags/ below the landing root, with user_id and value",
     )
+    refresh: Literal["daily", "weekly", "once"] = Field(
+        "daily",
+        description="when it is worked out again; until then the values of an earlier date stand",
+    )
+    fresh_days: PositiveInt | None = Field(
+        None, le=LONGEST_WINDOW, description="days that its values count as fresh; then it is stale"
+    )
     sensitivity: Literal["none", "personal", "sensitive"] = Field(
-        "none", description="values of personal and sensitive tags are not shown on pages"
+        "none",
+        description="values of personal tags are shown only where they are asked for, those of "
+        "sensitive tags nowhere",
     )
     max_age_days: PositiveInt | None = Field(
         None, le=LONGEST_WINDOW, description="an older upload or score gives no value"
@@ -149,6 +158,9 @@ class Tag(Strict):
                 raise key_error("upload", "is a path below tags/ of the landing root, without ..")
         if self.max_age_days is not None and self.source != "score":
             raise key_error("max_age_days", "is of scores")
+        if self.refresh == "weekly" and self.fresh_days is not None and self.fresh_days < 6:
+            rule = "a weekly tag is up to 6 days old; give at least 6, or refresh: daily"
+            raise key_error("fresh_days", rule)
         return self
 
 

@@ -5,8 +5,10 @@ eve, and scores of the date or earlier ones.
 """
 
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
@@ -60,7 +62,13 @@ class Written:
 
 
 def write_rows(
-    engine: Engine, project: Project, table: str, day: date, sql: str, made_from: str
+    engine: Engine,
+    project: Project,
+    table: str,
+    day: date,
+    sql: str,
+    made_from: str,
+    note: Callable[[], Mapping[str, Any]] | None = None,
 ) -> Written:
     """Replace a table's rows of a date by those of a query, unless they stand already.
 
@@ -71,6 +79,7 @@ def write_rows(
         day: the execution date.
         sql: the query; its first columns are ``ds`` and ``user_id``.
         made_from: all that the rows depend on, as text.
+        note: what is noted with the rows; it is asked for when they are written.
     """
     warehouse = project.warehouse
     mark = hashlib.sha256(made_from.encode()).hexdigest()[:16]
@@ -81,6 +90,7 @@ def write_rows(
             lambda: engine.stream(f"{sql} order by user_id"),
             days=[day],
             fingerprints={day: mark},
+            notes={day: note()} if note is not None else None,
         )
     rows = warehouse.row_counts(table, first=day, last=day).get(day, 0)
     return Written(table, day, rows, warehouse.version(table), unchanged)

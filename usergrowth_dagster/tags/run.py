@@ -36,8 +36,13 @@ def build_features(project: Project, day: date) -> None:
     builder.build(FEATURES, [day], progress=project.progress)
 
 
-def run_tags(project: Project, day: date) -> TagRun:
+def run_tags(project: Project, day: date, *, again: bool = False) -> TagRun:
     """Work out RFM, AIPL and tags of a date; what stands already is not written again.
+
+    Args:
+        project: the home.
+        day: the execution date.
+        again: also work out tags that are not due.
 
     Raises:
         UserError: ``tags.yml`` is wrong, or nothing has landed before the date.
@@ -51,7 +56,7 @@ def run_tags(project: Project, day: date) -> TagRun:
     if catalogue.aipl is not None:
         tables.append(write_aipl(project, catalogue.aipl, day))
     if catalogue.tags:
-        made = write_user_tags(project, catalogue.tags, day)
+        made = write_user_tags(project, catalogue.tags, day, again=again)
         tables.append(made.written)
         notices += made.notices
     return TagRun(day, tuple(tables), tuple(notices))

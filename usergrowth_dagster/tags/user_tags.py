@@ -1,19 +1,30 @@
 """The table ``user_tags``: a row for each user known on an execution date, a column for each tag.
 
 Everything is as of the morning of the date: rules read ``user_features`` of the date, statistics
-the days before it, scores those of the date or earlier.
+the days before it, scores those of the date or earlier. A tag that is not due has the values of an
+earlier date.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.sources.expressions import Expressions
 from usergrowth_dagster.tags.definition import DUCKDB_TYPES, FILE_NAME, Tag, TagType
+from usergrowth_dagster.tags.freshness import (
+    TABLE,
+    Carried,
+    Standing,
+    definition_mark,
+    newest_before,
+    not_due,
+    note_of,
+)
 from usergrowth_dagster.tags.inputs import (
     FACTS,
     FEATURES,
@@ -27,7 +38,6 @@ from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.models import load_graph
 from usergrowth_dagster.warehouse.relation import Relation, bind_days, bind_query
 
-TABLE = "user_tags"
 SCORES = "scores"
 SCORE_DAYS = 90
 """Days after which a score is too old, unless the tag says otherwise."""
@@ -67,7 +77,8 @@ class TagColumn:
         type: of its values.
         sql: expression over the joined relations.
         join: the relation that it needs beside the features; None: the features alone.
-        notice: what was left out of an upload; "" for nothing.
+        notice: what was left out of an upload, or that the tag is not due; "" for nothing.
+        standing: what is noted of the tag where that is known beforehand.
     """
 
     tag: Tag
@@ -75,6 +86,7 @@ class TagColumn:
     sql: str
     join: Relation | None = None
     notice: str = ""
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True)
@@ -85,8 +97,16 @@ class TagsWritten:
     notices: tuple[str, ...]
 
 
-def write_user_tags(project: Project, tags: Sequence[Tag], day: date) -> TagsWritten:
+def write_user_tags(
+    project: Project, tags: Sequence[Tag], day: date, *, again: bool = False
+) -> TagsWritten:
     """Work out the table ``user_tags`` of an execution date.
+
+    Args:
+        project: the home.
+        tags: the tags.
+        day: the execution date.
+        again: also work out tags that are not due.
 
     Raises:
         UserError: features of the date are not there; an expression is wrong; or a tag has values
@@ -94,21 +114,61 @@ def write_user_tags(project: Project, tags: Sequence[Tag], day: date) -> TagsWri
     """
     with open_engine(project.settings) as engine:
         features = bind_features(engine, project, day)
-        columns = tag_columns(engine, project, tags, day, features)
+        carried = {} if again else not_due(project, tags, day)
+        due = [tag for tag in tags if tag.key not in carried]
+        columns = tag_columns(engine, project, due, day, features)
+        columns += _carried_columns(engine, project, tags, carried)
+        place = {tag.key: number for number, tag in enumerate(tags)}
+        columns.sort(key=lambda column: place[column.tag.key])
         _check_types(project, columns)
         joins = {str(c.join): c.join for c in columns if c.join is not None}
         made_from = json.dumps(
             [
                 VERSION,
-                [(c.tag.key, c.type, c.sql) for c in columns],
+                [(c.tag.key, c.type, c.sql, str(c.standing)) for c in columns],
                 features.fingerprint,
                 [relation.fingerprint for relation in joins.values()],
             ]
         )
         sql = _sql(columns, day, features, list(joins.values()))
-        written = write_rows(engine, project, TABLE, day, sql, made_from)
+
+        def note() -> Mapping[str, Any]:
+            return note_of({c.tag.key: _standing(engine, c, day) for c in columns})
+
+        written = write_rows(engine, project, TABLE, day, sql, made_from, note)
     notices = tuple(f"tag {c.tag.key}: {c.notice}" for c in columns if c.notice)
     return TagsWritten(written, notices)
+
+
+def _carried_columns(
+    engine: Engine, project: Project, tags: Sequence[Tag], carried: Mapping[str, Carried]
+) -> list[TagColumn]:
+    """The columns of tags that are not due, from the rows of earlier dates."""
+    types = tag_types(project) if carried else {}
+    columns = []
+    for day in sorted({one.day for one in carried.values()}):
+        mine = [tag for tag in tags if tag.key in carried and carried[tag.key].day == day]
+        kinds = {"user_id": "VARCHAR"} | {tag.key: DUCKDB_TYPES[types[tag.key]] for tag in mine}
+        earlier = bind_days(engine, project.warehouse, TABLE, [day], kinds)
+        for tag in mine:
+            standing = carried[tag.key].standing
+            notice = (
+                f"not worked out, since it is refreshed {tag.refresh}; its values are of "
+                f"{standing.as_of}"
+            )
+            sql = f"{earlier}.{identifier(tag.key)}"
+            columns.append(TagColumn(tag, types[tag.key], sql, earlier, notice, standing))
+    return columns
+
+
+def _standing(engine: Engine, column: TagColumn, day: date) -> Standing:
+    """What is noted of a tag of the date."""
+    if column.standing is not None:
+        return column.standing
+    mark = definition_mark(column.tag)
+    if column.tag.score is None or column.join is None:
+        return Standing(day, mark)
+    return Standing(engine.value(f"select max(ds) from {column.join}"), mark)
 
 
 def tag_columns(
@@ -129,6 +189,8 @@ def tag_columns(
     """
     rules = Expressions(engine, features.columns, relation=FEATURES, code="tag.invalid")
     statistics = _Statistics(engine, project, [t for t in tags if t.statistic], day)
+    uploads = [tag.key for tag in tags if tag.upload]
+    before = newest_before(project, uploads, day)
     columns = []
     for tag in tags:
         place = f"{FILE_NAME}: tag {tag.key}: {tag.source}"
@@ -145,8 +207,17 @@ def tag_columns(
             upload = bind_upload(engine, project, tag)
             assert tag.type is not None
             sql = f"{upload.values}.value"
-            columns.append(TagColumn(tag, tag.type, sql, upload.values, upload.sentence))
+            standing = _upload_standing(tag, before.get(tag.key), upload.values.fingerprint, day)
+            columns.append(TagColumn(tag, tag.type, sql, upload.values, upload.sentence, standing))
     return columns
+
+
+def _upload_standing(tag: Tag, before: Carried | None, content: str, day: date) -> Standing:
+    """A file that an earlier date has read already is as old as that date says."""
+    as_of = day
+    if before is not None and before.standing.content == content and before.standing.as_of:
+        as_of = before.standing.as_of
+    return Standing(as_of, definition_mark(tag), content)
 
 
 def _typed(tag: Tag, kind: str, sql: str, place: str, join: Relation | None = None) -> TagColumn:
@@ -212,7 +283,7 @@ def _score_column(engine: Engine, project: Project, tag: Tag, day: date) -> TagC
     newest = bind_query(
         engine,
         "tag_scores",
-        "select user_id, arg_max(score, (ds, task_id)) as score "
+        "select user_id, arg_max(score, (ds, task_id)) as score, max(ds) as ds "
         f"from {scores} where model_name = {literal(tag.score.question)} and score is not null "
         "group by user_id",
         of=[scores],

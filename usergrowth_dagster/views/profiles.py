@@ -13,8 +13,10 @@ from usergrowth_dagster.profiles.people import EVERYONE, bind_people
 from usergrowth_dagster.profiles.profile import Profile, profile_of
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.tags.flows import written_days
+from usergrowth_dagster.tags.freshness import TABLE, stale_tags
 from usergrowth_dagster.tags.run import catalogue_of
-from usergrowth_dagster.tags.user_tags import TABLE, bind_user_tags, tag_types
+from usergrowth_dagster.tags.user_tags import bind_user_tags, tag_types
+from usergrowth_dagster.views.tags import is_hidden
 from usergrowth_dagster.warehouse.engine import open_engine
 
 
@@ -28,6 +30,7 @@ class ProfileView:
         sentence: what it says.
         profile: all of it.
         hidden: keys of personal and sensitive tags, whose values are not shown.
+        stale: a sentence for each compared tag whose values are too old.
         page: the file.
     """
 
@@ -37,6 +40,7 @@ class ProfileView:
     sentence: str
     profile: Profile
     hidden: tuple[str, ...]
+    stale: tuple[str, ...]
     page: Path
 
 
@@ -61,6 +65,8 @@ def view_profile(
     base: str = EVERYONE,
     day: date | None = None,
     steps: Sequence[str] = (),
+    *,
+    personal: bool = False,
 ) -> ProfileView:
     """Compare a group with a base and write the page.
 
@@ -69,6 +75,7 @@ def view_profile(
         group, base: names as :func:`bind_people` takes them.
         day: the execution date; None: the newest with tags.
         steps: behaviors of a funnel; none: no funnel.
+        personal: whether personal tags are compared; sensitive ones never are.
 
     Raises:
         UserError: a group is not there, or no tags of the date are.
@@ -76,7 +83,8 @@ def view_profile(
     day = day or newest_day(project)
     tags = {tag.key: tag for tag in catalogue_of(project).tags}
     types = [(key, kind) for key, kind in tag_types(project).items() if key in tags]
-    hidden = tuple(key for key, _ in types if tags[key].sensitivity != "none")
+    hidden = tuple(key for key, _ in types if is_hidden(tags[key], personal=personal))
+    stale = stale_tags(project, [tags[key] for key, _ in types if key not in hidden], day)
     with open_engine(project.settings) as engine:
         people = bind_people(engine, project, group, day)
         beside = None if base == EVERYONE else bind_people(engine, project, base, day)
@@ -86,9 +94,18 @@ def view_profile(
         profile = profile_of(engine, known, compared, people, beside)
         funnel = funnel_of(engine, project, people, steps, day=day) if steps else None
         cohorts = retention_of(engine, project, people, day=day)
-    html = render_profile(profile, group=group, base=base, day=day, funnel=funnel, cohorts=cohorts)
+    html = render_profile(
+        profile,
+        group=group,
+        base=base,
+        day=day,
+        funnel=funnel,
+        cohorts=cohorts,
+        stale=tuple(stale.values()),
+    )
     page = _write(project, f"profile-{group}-{day}", html)
-    return ProfileView(group, base, day, summary(profile), profile, hidden, page)
+    sentence = summary(profile)
+    return ProfileView(group, base, day, sentence, profile, hidden, tuple(stale.values()), page)
 
 
 def view_overlap(

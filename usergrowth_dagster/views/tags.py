@@ -18,8 +18,9 @@ from usergrowth_dagster.tags.flows import (
     flow_between,
     written_days,
 )
+from usergrowth_dagster.tags.freshness import TABLE, Standing, stale_sentence, standings_on
 from usergrowth_dagster.tags.run import catalogue_of
-from usergrowth_dagster.tags.user_tags import TABLE, bind_user_tags, check_tags, tag_types
+from usergrowth_dagster.tags.user_tags import bind_user_tags, check_tags, tag_types
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_days
 
@@ -29,7 +30,11 @@ HIDDEN = "hidden"
 
 @dataclass(frozen=True)
 class TagLine:
-    """One tag of the catalogue; coverage is None where it has not been worked out."""
+    """One tag of the catalogue; coverage is None where it has not been worked out.
+
+    ``as_of`` is the date that its values are of, None where that is not known; ``stale`` says why
+    they are too old, "" where they are not.
+    """
 
     key: str
     name: str
@@ -38,6 +43,9 @@ class TagLine:
     source: str
     owner: str
     sensitivity: str
+    refresh: str
+    as_of: date | None
+    stale: str
     users: int | None
     share: float | None
     top: str
@@ -82,32 +90,60 @@ def check_catalogue(project: Project) -> dict[str, TagType]:
     return check_tags(project, catalogue_of(project).tags)
 
 
-def view_catalogue(project: Project, day: date | None = None) -> CatalogueView:
+def view_catalogue(
+    project: Project, day: date | None = None, *, personal: bool = False
+) -> CatalogueView:
     """The tags of ``tags.yml`` with their coverage on a date.
 
     Args:
         project: the home.
-        day: the execution date; None: the newest of which tags have been worked out.
+        day: the execution date, on which tags are fresh or stale; None: the newest of which tags
+            have been worked out, and they are fresh or stale today.
+        personal: whether values of personal tags are shown.
 
     Raises:
         UserError: ``tags.yml`` is missing or wrong, or the tags of the date are not there.
     """
     tags = catalogue_of(project).tags
     types = check_tags(project, tags)
+    asked_on = day or project.settings.current_date()
     day = day or max(written_days(project, TABLE), default=None)
     known: dict[str, Coverage] = {}
+    standings: dict[str, Standing] = {}
     if day is not None:
+        standings = standings_on(project, day)
         with open_engine(project.settings) as engine:
             values = bind_user_tags(engine, project, day)
             asked = [(key, kind) for key, kind in types.items() if key in values.columns]
             known = {one.key: one for one in coverage_of(engine, values, asked)}
-    return CatalogueView(day, tuple(_line(tag, types[tag.key], known.get(tag.key)) for tag in tags))
+    lines = []
+    for tag in tags:
+        standing = standings.get(tag.key)
+        stale = stale_sentence(tag, standing, asked_on) if day is not None else ""
+        as_of = standing.as_of if standing is not None else None
+        coverage = known.get(tag.key)
+        lines.append(_line(tag, types[tag.key], coverage, as_of, stale, personal=personal))
+    return CatalogueView(day, tuple(lines))
 
 
-def _line(tag: Tag, kind: TagType, coverage: Coverage | None) -> TagLine:
+def is_hidden(tag: Tag, *, personal: bool) -> bool:
+    """Whether the values of a tag are not shown; those of sensitive tags never are."""
+    return tag.sensitivity == "sensitive" or (tag.sensitivity == "personal" and not personal)
+
+
+def _line(
+    tag: Tag,
+    kind: TagType,
+    coverage: Coverage | None,
+    as_of: date | None,
+    stale: str,
+    *,
+    personal: bool,
+) -> TagLine:
     top = "" if coverage is None else ", ".join(f"{name}: {text}" for name, text in coverage.top)
-    if top and tag.sensitivity != "none":
+    if top and is_hidden(tag, personal=personal):
         top = HIDDEN
+    remarks = [f"use {tag.deprecated_by} instead" if tag.deprecated_by else "", stale]
     return TagLine(
         key=tag.key,
         name=tag.name,
@@ -116,10 +152,13 @@ def _line(tag: Tag, kind: TagType, coverage: Coverage | None) -> TagLine:
         source=tag.source,
         owner=tag.owner,
         sensitivity=tag.sensitivity,
+        refresh=tag.refresh,
+        as_of=as_of,
+        stale=stale,
         users=coverage.users if coverage else None,
         share=coverage.share if coverage else None,
         top=top,
-        remark=f"use {tag.deprecated_by} instead" if tag.deprecated_by else "",
+        remark="; ".join(one for one in remarks if one),
     )
 
 
@@ -217,10 +256,20 @@ def _present(project: Project, table: str, day: date | None) -> date:
     return day
 
 
+@dataclass(frozen=True)
+class PersonTag:
+    """A tag of one user: its value, or that it is hidden, and the date that the value is of."""
+
+    key: str
+    value: str | None
+    as_of: date | None
+    stale: str
+
+
 def view_person_tags(
-    project: Project, user_id: str, day: date | None = None
-) -> list[tuple[str, str]]:
-    """Values of one user's tags on a date; personal and sensitive ones are hidden.
+    project: Project, user_id: str, day: date | None = None, *, personal: bool = False
+) -> list[PersonTag]:
+    """Values of one user's tags on a date; sensitive ones are hidden, personal ones unless asked.
 
     Raises:
         UserError: the tags of the date are not there, or not of this user.
@@ -234,7 +283,12 @@ def view_person_tags(
         rows = engine.rows(f"select {selected} from {values} where user_id = {literal(user_id)}")
     if not rows:
         raise UserError(f"no user {user_id!r} was known on {day}", code="person.unknown")
-    return [
-        (key, HIDDEN if value is not None and catalogue[key].sensitivity != "none" else value)
-        for key, value in zip(keys, rows[0], strict=True)
-    ]
+    standings = standings_on(project, day)
+    values_of_user = []
+    for key, value in zip(keys, rows[0], strict=True):
+        hide = value is not None and is_hidden(catalogue[key], personal=personal)
+        standing = standings.get(key)
+        stale = stale_sentence(catalogue[key], standing, day)
+        as_of = standing.as_of if standing is not None else None
+        values_of_user.append(PersonTag(key, HIDDEN if hide else value, as_of, stale))
+    return values_of_user

@@ -98,7 +98,10 @@ class DatabaseKeys(BaseModel):
         description="column that grows, such as id or updated_at: rows from its last value on are "
         "read; default: every row is read every time",
     )
-    key: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+    key: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...]),
+    ] = Field(
         (), description="columns that name a row once: a row read again replaces the earlier one"
     )
     late: str | int | None = Field(
