@@ -68,6 +68,7 @@ ErrorCode = Literal[
     "schedule.not_due",
     "segment.invalid",
     "segment.not_ready",
+    "segment.stale",
     "segment.too_large",
     "segment.unknown",
     "setting.invalid",
@@ -349,6 +350,10 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "segment.not_ready": CodeText(
         "A table or a snapshot that a segment reads has nothing for the date.",
         "Build the date with `usergrowth run --date`, or refresh the segment that is named.",
+    ),
+    "segment.stale": CodeText(
+        "The segment of a campaign could not be refreshed, is not valid any more, or has changed.",
+        "Refresh the segment as the message says and run the date again.",
     ),
     "segment.too_large": CodeText(
         "A segment takes more time, memory or rows than the settings allow.",

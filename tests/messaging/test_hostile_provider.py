@@ -506,7 +506,7 @@ def test_watching_survives_a_round_that_fails(
     monkeypatch.setattr(watching, "dispatch", failing)
     said: list[str] = []
     with control_store(tmp_path) as (store, settings):
-        watching.dispatch_forever(store, settings, 0.01, said.append)
+        watching.dispatch_forever(store, settings, 0.01, said.append, lambda _due: {})
     assert "a round failed with ValueError" in said[1]
     assert "accepted 7" in said[2]
     assert phone(1) not in "".join(said)

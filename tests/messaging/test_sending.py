@@ -160,7 +160,7 @@ def test_everything_planned_is_written_once(desk: Desk) -> None:
     assert (counts.accepted, counts.batches) == (250, 3)
     assert seen == [(250, 250)]
     assert dispatch(*desk).as_dict() == {
-        key: [] if key in ("stopped", "failed") else 0 for key in counts.as_dict()
+        key: [] if key in ("stopped", "held", "failed") else 0 for key in counts.as_dict()
     }
     lines = outbox(desk[1])
     assert Counter(line["user_id"] for line in lines) == {f"u{n}": 1 for n in range(250)}

@@ -69,6 +69,9 @@ def test_each_outcome_has_one_no(world: World) -> None:
         if outcome == "no_consent":
             contact = mine.contact.model_copy(update={"require_consent": "ok"})
             mine = mine.model_copy(update={"contact": contact})
+        if outcome == "not_in_segment":
+            selection = mine.selection.model_copy(update={"segment": "lapsing"})
+            mine = mine.model_copy(update={"selection": selection})
         steps = steps_of(row_of(outcome), mine, pins, Cut(40, 0.3), 28)
         answers = [step.answer for step in steps]
         wanted = 0 if outcome == "selected" else 1

@@ -95,7 +95,10 @@ DECISION_MEANINGS = {
 }
 OPTIONAL_COLUMNS = (UPLIFT, "stratum", "variant", "variant_propensity", "uplift_version")
 """Taken from the decided relation where it has them, else NULL."""
-_OPTIONAL = {name: DECISION_COLUMNS[name] for name in OPTIONAL_COLUMNS} | {"reason": "VARCHAR"}
+_OPTIONAL = {name: DECISION_COLUMNS[name] for name in OPTIONAL_COLUMNS} | {
+    "reason": "VARCHAR",
+    "outside": "BOOLEAN",
+}
 _RESULT = "_audience_decided"
 
 
@@ -123,7 +126,8 @@ def decide(
             be made, or when the policy counts no money), content_problem VARCHAR (nullable, an
             outcome such as ``missing_variable``), suppressed BOOLEAN (nullable), model_name,
             model_version; optionally reason VARCHAR (not NULL: suppressed too; ``capped`` gives the
-            outcome of that name) and :data:`OPTIONAL_COLUMNS`: a policy by uplift needs uplift
+            outcome of that name), outside BOOLEAN (true: not in the campaign's segment) and
+            :data:`OPTIONAL_COLUMNS`: a policy by uplift needs uplift
             DOUBLE (NULL: ``no_features``), and strata need stratum VARCHAR, never NULL.
         task_id: the task, whose id also salts the order of equal scores.
         execution_date: D, the task's execution date.

@@ -3,18 +3,19 @@
 A row that fails gets the outcome of the first check it fails, in the order of :data:`OUTCOMES`:
 
 1. ``duplicate``: the same user and item stood in an earlier row of the upload; the first row wins.
-2. ``no_features``: no score (or, where the policy chooses by it, no uplift), because the user is
+2. ``not_in_segment``: the campaign is for a segment, and the user is not in its snapshot.
+3. ``no_features``: no score (or, where the policy chooses by it, no uplift), because the user is
    not in the features.
-3. ``no_phone``, ``no_email``: the channel's address is missing or blank.
-4. ``bad_phone``: no country's numbering plan has the number. ``no_country``: it is written without
+4. ``no_phone``, ``no_email``: the channel's address is missing or blank.
+5. ``bad_phone``: no country's numbering plan has the number. ``no_country``: it is written without
    its country, and there is no default country. ``bad_email``: the e-mail address is not of the
    plain form that every mail server takes (HTML's rule for addresses, with a dot in the domain).
-5. ``suppressed``, ``capped``: the user may not be texted (opt-out), or not again so soon. Both hold
+6. ``suppressed``, ``capped``: the user may not be texted (opt-out), or not again so soon. Both hold
    for the person: for each row of that user, and for each row with that phone.
-6. ``no_consent``: the campaign asks for a consent that the user has not given.
-7. ``not_active``: the model speaks of active users only, and the user is not one.
-8. ``unknown_zone``: the user's time zone names none for certain, so the night there is not known.
-9. ``missing_variable``, ``too_long`` or another code of the message builder: no text can be made.
+7. ``no_consent``: the campaign asks for a consent that the user has not given.
+8. ``not_active``: the model speaks of active users only, and the user is not one.
+9. ``unknown_zone``: the user's time zone names none for certain, so the night there is not known.
+10. ``missing_variable``, ``too_long`` or another code of the message builder: no text can be made.
 """
 
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ from usergrowth_dagster.addresses.sql import (
 # Every outcome, in its order of precedence. Those from other_item on are given to eligible rows.
 OUTCOMES = (
     "duplicate",
+    "not_in_segment",
     "no_features",
     "no_phone",
     "bad_phone",
@@ -118,6 +120,7 @@ screened as (
     select keyed.*,
         case
             when copy > 1 then 'duplicate'
+            when outside then 'not_in_segment'
             when score is null then 'no_features'
             when address is null then 'no_{ADDRESSES[channel].name}'
             when keyed.phone_key is null then address

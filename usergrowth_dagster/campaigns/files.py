@@ -16,6 +16,7 @@ from usergrowth_dagster.messaging.schedules.windows import check_audience_age
 from usergrowth_dagster.messaging.texts.content import check_content
 from usergrowth_dagster.messaging.texts.refusals import words_of
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.segments.files import read_by
 from usergrowth_dagster.training.train import training_config
 
 
@@ -70,7 +71,22 @@ def _checked(project: Project, file: Path) -> CampaignSpec:
     training_config(project, spec)
     check_audience_age(settings, spec, str(file))
     _check_ever_decided(settings.start_date, spec, str(file))
+    _check_segment(settings.home, spec, str(file))
     return spec
+
+
+def _check_segment(home: Path, spec: CampaignSpec, source: str) -> None:
+    """Refuse a segment that is not there, or cannot be read.
+
+    Raises:
+        UserError: names the file, the key and the rule.
+    """
+    if spec.selection.segment is None:
+        return
+    try:
+        read_by(home, spec.selection.segment)
+    except UserError as error:
+        raise UserError(f"{source}: selection.segment: {error}", code=error.code) from None
 
 
 def _check_ever_decided(first: date, spec: CampaignSpec, source: str) -> None:

@@ -32,6 +32,7 @@ def dispatch(
     """Send the messages that are due; several dispatchers may run at once."""
     from usergrowth_dagster.homes.stores import control_store
     from usergrowth_dagster.messaging.dispatching import watching
+    from usergrowth_dagster.pipeline.freshness import held_by_segments
 
     if once and watch:
         raise typer.BadParameter("--once and --watch exclude each other; give one of them")
@@ -39,11 +40,12 @@ def dispatch(
         raise typer.BadParameter("--json goes with --once: --watch has no end to report at")
     with control_store(home) as (store, settings):
         if watch:
-            watching.dispatch_forever(store, settings, interval, say)
+            held = held_by_segments(store, settings)
+            watching.dispatch_forever(store, settings, interval, say, held)
             return
-        counts = watching.dispatch_once(store, settings)
+        counts = watching.dispatch_once(store, settings, held_by_segments(store, settings))
     page = Page(as_json)
-    failures = [*counts.stopped, *counts.failed]
+    failures = [*counts.stopped, *counts.held, *counts.failed]
     done = watching.counts_line(counts) or ("" if failures else "Nothing is due.")
     if done:
         page.say(done)

@@ -43,6 +43,7 @@ from usergrowth_dagster.control.values import (
     Day,
     Moment,
     Name,
+    SegmentName,
     Start,
     Strict,
     Word,
@@ -250,6 +251,11 @@ class SelectionSpec(Strict):
     fallback: FallbackSpec | None = Field(None, description="by score, while no uplift model may")
     explore: float = Field(
         0.0, ge=0, le=0.5, description="share of those not chosen who are texted at random"
+    )
+    segment: SegmentName | None = Field(
+        None,
+        description="only people of this segment's snapshot as of the execution date",
+        exclude_if=_is_none,
     )
 
     @model_validator(mode="after")

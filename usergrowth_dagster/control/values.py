@@ -119,6 +119,10 @@ Name = Annotated[str, AfterValidator(_name)]
 """A name for people: any script, without characters that cannot be seen."""
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,40}$")]
 
+SEGMENT_NAME = r"^[a-z][a-z0-9_]{0,39}$"
+SegmentName = Annotated[str, StringConstraints(pattern=SEGMENT_NAME)]
+"""Name of a segment, which is the name of its file."""
+
 
 class Strict(BaseModel):
     """A group of keys: an unknown one is refused, and nothing is converted in silence."""

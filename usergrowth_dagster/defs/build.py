@@ -24,6 +24,7 @@ from usergrowth_dagster.defs.sensors import failure_sensor, source_sensor, uploa
 from usergrowth_dagster.defs.source_assets import land_job, source_assets, sources_of_home
 from usergrowth_dagster.defs.task_assets import messaging_assets, task_assets
 from usergrowth_dagster.identity.tables import ONE_ID
+from usergrowth_dagster.segments.files import has_segments
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.models import load_graph
 
@@ -51,7 +52,11 @@ def build_definitions(home: str = "") -> dg.Definitions:
             *landing_assets(partitions, upstream),
             *model_assets(graph, partitions, settings),
             *learning_assets(partitions),
-            *task_assets(partitions, [ONE_ID] if has_identity(settings.home) else []),
+            *task_assets(
+                partitions,
+                [ONE_ID] if has_identity(settings.home) else [],
+                segments=has_segments(settings.home),
+            ),
             *messaging_assets(partitions),
             effects_asset(partitions, settings),
             *(asset for part in parts for asset in part.assets),

@@ -108,8 +108,10 @@ def _task_asset(
     return asset
 
 
-def population_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
-    """Uploaded populations of the date's tasks."""
+def population_asset(
+    partitions: dg.PartitionsDefinition[str], before: Sequence[str] = ()
+) -> dg.AssetsDefinition:
+    """Uploaded populations of the date's tasks, taken in after further assets of the date."""
     from usergrowth_dagster.data.contracts import CONTRACTS
 
     contract = CONTRACTS["population"]
@@ -147,7 +149,7 @@ def population_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefin
     return _task_asset(
         "population",
         partitions,
-        (),
+        before,
         "landing",
         {"csv", "parquet", "deltalake"},
         "Who may be contacted: the uploads of the tasks of the execution date.",
@@ -267,16 +269,17 @@ def _short(value: float | None) -> str:
 
 
 def task_assets(
-    partitions: dg.PartitionsDefinition[str], after: Sequence[str] = ()
+    partitions: dg.PartitionsDefinition[str], after: Sequence[str] = (), *, segments: bool = False
 ) -> list[dg.AssetsDefinition]:
     """All assets of tasks.
 
     Args:
         partitions: the execution dates.
         after: assets of the date that decisions wait for.
+        segments: whether the home has segments: a task may refresh its own, which reads features.
     """
     return [
-        population_asset(partitions),
+        population_asset(partitions, ["user_features"] if segments else []),
         scores_asset(partitions),
         decisions_asset(partitions, after),
         output_asset(partitions),
@@ -343,7 +346,7 @@ def dispatch_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinit
         with user_errors():
             counts = dispatch_due(project.open(context))
         figures = counts.as_dict()
-        for key in ("stopped", "failed"):
+        for key in ("stopped", "held", "failed"):
             if sentences := figures.pop(key):
                 figures[key] = "; ".join(sentences)
         return dg.MaterializeResult(metadata={"dagster/row_count": counts.accepted, **figures})

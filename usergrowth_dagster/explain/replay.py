@@ -39,6 +39,7 @@ from usergrowth_dagster.pipeline.score import (
 )
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.ranks import UPLIFT
+from usergrowth_dagster.segments.snapshots import MEMBERS
 from usergrowth_dagster.training.train import training_config
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_arrow
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 PARTS = (
     *("population", "attributes", "features", "model", "uplift model", "scores", "exclusions"),
+    "segment",
     *("policy", "holdout", "template", "price", "settings", "code", "decision"),
 )
 """What a decision is made from, in the order in which it goes in."""
@@ -57,6 +59,7 @@ _PART_OF = {
     "stg_user": "attributes",
     "scores": "scores",
     EXCLUSIONS: "exclusions",
+    MEMBERS: "segment",
 }
 _MODELS = {RESPONSE: "model", UPLIFT: "uplift model"}
 _ROUNDING = 1e-9

@@ -24,6 +24,7 @@ Reply = Literal["yes", "no", "not asked"]
 
 OUTCOME_WORDS = {
     "duplicate": "the row repeats an earlier one of the upload",
+    "not_in_segment": "not in the snapshot of the campaign's segment",
     "no_features": "nothing is known of the user before the date, so there is no score",
     "no_phone": "the population has no phone number for the user",
     "bad_phone": "the phone number in the population is not one",
@@ -289,6 +290,8 @@ def _eligibility(
         detail = ""
         if name in ("suppressed", "capped") and answer == "no" and provenance is not None:
             detail = f"by the contact policy as of {provenance.contact['moment'][:16]} UTC"
+        if name == "not_in_segment" and provenance is not None and provenance.segment is not None:
+            detail = f"snapshot {provenance.segment['snapshot']}"
         if name == "no_features" and row["score"] is not None:
             detail = _scored(row)
         yield Step(question, answer, detail)
@@ -312,6 +315,7 @@ def _questions(spec: CampaignSpec, within: int | None) -> dict[str, str]:
     address = "phone number" if spec.channel == "sms" else "e-mail address"
     asked = {
         "duplicate": "first row of this user and item in the upload",
+        "not_in_segment": f"in the segment {spec.selection.segment}",
         "no_features": "known well enough to be scored",
         f"no_{name}": f"has {article} {address}",
         f"bad_{name}": f"the {address} can be one",
@@ -332,6 +336,8 @@ def _questions(spec: CampaignSpec, within: int | None) -> dict[str, str]:
         del asked["no_consent"]
     if within is None:
         del asked["not_active"]
+    if spec.selection.segment is None:
+        del asked["not_in_segment"]
     return asked
 
 

@@ -2,7 +2,8 @@
 
 It has the columns that :func:`usergrowth_dagster.audience.decisions.decide` asks for. Each group of
 columns has a function of its own; they read the population as ``p``, the scores as ``s``, the
-features as ``f``, the users' attributes as ``a`` and the excluded rows as ``x``.
+features as ``f``, the users' attributes as ``a``, the excluded rows as ``x`` and the people of the
+campaign's segment as ``m``.
 
 A stratified control group is balanced by strata: bands of activity and tenure, or an attribute.
 """
@@ -53,7 +54,7 @@ def candidates(inputs: DecisionInputs) -> Relation:
     unknown_zones = bind_unknown_zones(
         inputs.engine, settings, inputs.population, inputs.attributes
     )
-    strata = task.spec.holdout.strata
+    strata, bound = task.spec.holdout.strata, inputs.segment
     columns = [
         'p."row", p.user_id, p.item_id',
         f"{address_column_sql(task.spec.channel)} as phone",
@@ -62,13 +63,16 @@ def candidates(inputs: DecisionInputs) -> Relation:
         *([f"{stratum_sql(strata)} as stratum"] if strata else []),
         *_text_columns(settings, task, unknown_zones),
         "coalesce(x.reason = 'suppressed', false) as suppressed, x.reason",
+        *(["m.user_id is null as outside"] if bound else []),
     ]
+    of_segment = f" left join {bound.members} as m on p.user_id = m.user_id" if bound else ""
     sql = (
         f"select {', '.join(columns)} from {people_sql(task, inputs.population)} as p "
         f'inner join {inputs.scores} as s using ("row") '
         f"left join {inputs.features} as f on p.user_id = f.user_id "
         f"left join {inputs.attributes} as a on p.user_id = a.user_id "
         f'left join {inputs.exclusions} as x on p."row" = x."row"'
+        f"{of_segment}"
     )
     return bind_query(inputs.engine, "candidates", sql, of=inputs.relations)
 

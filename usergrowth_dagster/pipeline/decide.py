@@ -28,6 +28,7 @@ from usergrowth_dagster.messaging.plans.discard import discard_plan
 from usergrowth_dagster.pipeline.candidates import candidates, require_known_strata
 from usergrowth_dagster.pipeline.choice import selection_policy
 from usergrowth_dagster.pipeline.exclusions import rules_of
+from usergrowth_dagster.pipeline.freshness import require_fresh
 from usergrowth_dagster.pipeline.inputs import DecisionInputs, decision_inputs, with_exclusions
 from usergrowth_dagster.pipeline.provenance import (
     EXCLUSIONS,
@@ -71,9 +72,10 @@ def decide_task(project: Project, task: Task) -> Decided:
 
     Raises:
         NotReadyError: the population has not been scored as it is now.
-        UserError: a stratum of the control group that nobody has.
+        UserError: a stratum of the control group that nobody has, or a stale segment.
     """
     warehouse, day = project.warehouse, task.execution_date
+    require_fresh(project, task)
     with open_engine(project.settings) as engine:
         inputs = decision_inputs(engine, project, task)
         if inputs.state != "frozen":
@@ -161,6 +163,7 @@ def _record_provenance(inputs: DecisionInputs, decided: "pa.Table") -> dict[str,
         rows=count,
         hash=digest,
         arms=dict(inputs.engine.rows(by_arm)),
+        segment=None if inputs.segment is None else inputs.segment.note,
     )
     inputs.engine.run(f"drop table {rows}")
     return provenance.model_dump(mode="json")

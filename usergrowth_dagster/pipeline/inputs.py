@@ -18,6 +18,7 @@ from usergrowth_dagster.pipeline.provenance import (
     EXCLUSIONS,
     Provenance,
     ScoreProvenance,
+    read_provenance,
     recorded_project,
     recorded_task,
 )
@@ -27,6 +28,7 @@ from usergrowth_dagster.pipeline.score import (
     bind_scores,
     is_scored,
 )
+from usergrowth_dagster.pipeline.segment import BoundSegment, bind_recorded, bind_segment
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.models import load_graph
@@ -50,6 +52,7 @@ class DecisionInputs:
         attributes: ``user_id``, ``kvs_str`` and ``kvs_num`` of users, as of the date.
         exclusions: ``row`` and ``reason`` of those whom the contact policy excludes; None: it has
             not been asked.
+        segment: people of the campaign's segment; None where it has none.
         scored: what the scores were made from; None for scores from before this was kept.
         choice: the policy and the control groups.
         contact_moment: as of when the contact policy is asked (UTC).
@@ -65,6 +68,7 @@ class DecisionInputs:
     features: Relation
     attributes: Relation
     exclusions: Relation | None
+    segment: BoundSegment | None
     scored: ScoreProvenance | None
     choice: Choice
     contact_moment: datetime
@@ -75,7 +79,8 @@ class DecisionInputs:
     def relations(self) -> tuple[Relation, ...]:
         """All bound relations, in the order in which they go in."""
         excluded = () if self.exclusions is None else (self.exclusions,)
-        return (self.population, self.attributes, self.features, self.scores, *excluded)
+        members = () if self.segment is None else (self.segment.members,)
+        return (self.population, self.attributes, self.features, self.scores, *excluded, *members)
 
     @property
     def state(self) -> State:
@@ -101,7 +106,8 @@ def decision_inputs(engine: Engine, project: Project, task: Task) -> DecisionInp
 
     Raises:
         NotReadyError: the population has not been scored as it is now.
-        UserError: the campaign chooses by uplift, there is none, and it names no fallback.
+        UserError: the campaign chooses by uplift, there is none, and it names no fallback; or its
+            segment has no snapshot.
     """
     population = bind_population(engine, project, task)
     if not task.frozen and not is_scored(project, task, population):
@@ -113,9 +119,21 @@ def decision_inputs(engine: Engine, project: Project, task: Task) -> DecisionInp
         project,
         task,
         population,
+        segment=_segment(engine, project, task),
         scored=ScoreProvenance.model_validate(noted) if noted else None,
         moment=contact_moment(project.settings, task),
     )
+
+
+def _segment(engine: Engine, project: Project, task: Task) -> BoundSegment | None:
+    """The snapshot that a task is bound to: that of the decision where it cannot change."""
+    if task.spec.selection.segment is None:
+        return None
+    if task.frozen:
+        decided = read_provenance(project.warehouse, task.task_id).get(task.execution_date)
+        if decided is not None:
+            return bind_recorded(engine, project, decided.segment)
+    return bind_segment(engine, project, task)
 
 
 def _bound(
@@ -124,6 +142,7 @@ def _bound(
     task: Task,
     population: Relation,
     *,
+    segment: BoundSegment | None,
     scored: ScoreProvenance | None,
     moment: datetime,
 ) -> DecisionInputs:
@@ -139,6 +158,7 @@ def _bound(
         features=bind_days(engine, project.warehouse, "user_features", [day], columns),
         attributes=_attributes(engine, project, task),
         exclusions=None,
+        segment=segment,
         scored=scored,
         choice=choice_of(project.settings, task, by_uplift=_by_uplift(engine, scores)),
         contact_moment=moment,
@@ -188,6 +208,7 @@ def recorded_inputs(engine: Engine, project: Project, provenance: Provenance) ->
         home,
         task,
         bind_population(engine, home, task),
+        segment=bind_recorded(engine, home, provenance.segment),
         scored=provenance.scored,
         moment=datetime.fromisoformat(provenance.contact["moment"]),
     )
@@ -239,5 +260,6 @@ def _fingerprint(inputs: DecisionInputs) -> str:
             "active_days": str(settings.active_days),
             "campaign": task.campaign,
             "strata": strata,
+            **({"segment": inputs.segment.mark} if inputs.segment is not None else {}),
         },
     )

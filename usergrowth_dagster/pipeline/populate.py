@@ -1,9 +1,12 @@
 """Step 1 of a task: take its uploaded population in."""
 
+from dataclasses import replace
+
 from usergrowth_dagster.audience.output import check_output_folder
 from usergrowth_dagster.control.jobs import task_running
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.intake.forgotten import forgotten_people
+from usergrowth_dagster.pipeline.freshness import refresh_segment
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.warehouse.population import (
     LandedPopulation,
@@ -15,11 +18,12 @@ from usergrowth_dagster.warehouse.population import (
 def load_population(project: Project, task: Task) -> LandedPopulation:
     """Land a task's upload; its output folder is looked at before anything is computed.
 
-    A task whose send plan is made keeps the population that it was decided by.
+    A task whose send plan is made keeps the population that it was decided by. A segment that the
+    campaign is for gets its snapshot of the date here, where it has none yet.
 
     Raises:
-        UserError: the output folder holds something foreign, there is no upload, or its files
-            break the contract; what was there stays.
+        UserError: the campaign's segment is stale, the output folder holds something foreign, there
+            is no upload, or its files break the contract; what was there stays.
     """
     if task.frozen:
         kept = kept_population(
@@ -34,7 +38,8 @@ def load_population(project: Project, task: Task) -> LandedPopulation:
     else:  # before anything can fail: a failed task can only fail again when it has been running
         task_running(project.store, task.task_id, note=f"execution date {task.execution_date}")
     check_output_folder(project.landing, task.output, task.task_id, state=project.state)
-    return land_population(
+    stale = () if task.frozen else refresh_segment(project, task)
+    landed = land_population(
         project.settings,
         project.landing,
         project.warehouse,
@@ -43,3 +48,4 @@ def load_population(project: Project, task: Task) -> LandedPopulation:
         upload=task.upload,
         forgotten=forgotten_people(project),
     )
+    return replace(landed, warnings=(*stale, *landed.warnings))

@@ -54,6 +54,7 @@ _CODE = (
     "pipeline/inputs.py",
     "training/questions.py",
     "pipeline/score.py",
+    "pipeline/segment.py",
 )
 _BLOCK = 1 << 20
 
@@ -110,6 +111,7 @@ class Provenance(_Note):
         hash: of the decision, see :mod:`usergrowth_dagster.audience.hashing`.
         arms: rows by arm; empty for decisions from before this was kept.
         erased: of those, rows of persons who were forgotten since.
+        segment: the snapshot of the campaign's segment; None where it has none.
     """
 
     task_id: str
@@ -132,6 +134,7 @@ class Provenance(_Note):
     hash: str
     arms: dict[str, int] = Field(default_factory=dict)
     erased: dict[str, int] = Field(default_factory=dict)
+    segment: dict[str, str] | None = None
 
 
 def read_provenance(warehouse: Warehouse, task_id: str) -> dict[date, Provenance]:

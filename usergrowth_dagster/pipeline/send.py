@@ -29,6 +29,7 @@ from usergrowth_dagster.pipeline.attributes import (
 from usergrowth_dagster.pipeline.choice import contents_of
 from usergrowth_dagster.pipeline.each import NotReadyError
 from usergrowth_dagster.pipeline.exclusions import rules_of
+from usergrowth_dagster.pipeline.freshness import held_by_segments, require_fresh
 from usergrowth_dagster.pipeline.inputs import DecisionInputs, inputs_as_decided
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
@@ -55,11 +56,12 @@ def plan_task(project: Project, task: Task) -> SendPlan:
 
     Raises:
         UserError: signature or a text is not approved; the decision stays, and planning goes on
-            when it is.
+            when it is. Or the campaign's segment is stale.
         NotReadyError: the task is not decided on its present inputs, or its output not written.
     """
     if task.status != JobStatus.SUCCESS:
         raise NotReadyError(task.task_id)
+    require_fresh(project, task)
     with open_engine(project.settings) as engine:
         inputs = inputs_as_decided(engine, project, task)
         decision = decided_rows(engine, project.warehouse, task.execution_date, task.task_id)
@@ -119,6 +121,8 @@ def _recipients(inputs: DecisionInputs, decision: Relation) -> Relation:
 def dispatch_due(project: Project, patience: timedelta | None = None) -> DispatchCounts:
     """Submit every message that is due now; what is past its send-by expires unsent.
 
+    What a stale segment holds is not begun.
+
     Args:
         project: the opened home.
         patience: how long to go on at most; default: until all is out.
@@ -128,6 +132,7 @@ def dispatch_due(project: Project, patience: timedelta | None = None) -> Dispatc
         project.settings,
         progress=lambda done, total: project.progress("dispatch", done, total),
         patience=patience,
+        held=held_by_segments(project.store, project.settings),
     )
 
 

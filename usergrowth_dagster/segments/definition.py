@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+from usergrowth_dagster.control.values import SEGMENT_NAME
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.segments.leaves import (
     Aipl,
@@ -48,7 +49,7 @@ DEPTH = 5
 LEAVES = 50
 """Leaves of a tree at most."""
 
-NAME = r"^[a-z][a-z0-9_]{0,39}$"
+NAME = SEGMENT_NAME
 _SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 _ONE_KEY: Any = {"minProperties": 1, "maxProperties": 1}
 

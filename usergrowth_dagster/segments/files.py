@@ -98,6 +98,27 @@ def _check_references(first: Named, files: dict[str, Path]) -> None:
     visit(first, (first.name,))
 
 
+def read_by(home: Path, name: str) -> list[Named]:
+    """A segment and those whose newest snapshot it reads, each after those that it reads itself.
+
+    Raises:
+        UserError: as :func:`segment_named`.
+    """
+    order: dict[str, Named] = {}
+
+    def visit(one: str) -> None:
+        if one in order:
+            return
+        named = segment_named(home, one)
+        for _, leaf in references(named):
+            if leaf.snapshot is None:  # a snapshot that is named stays as it is
+                visit(leaf.name)
+        order[one] = named
+
+    visit(name)
+    return list(order.values())
+
+
 def in_order(home: Path) -> tuple[list[str], dict[str, UserError]]:
     """Names of all segments, each after those that it names; and why some cannot be read.
 

@@ -18,6 +18,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from usergrowth_dagster.control.values import SEGMENT_NAME
+
 Value = (
     StrictBool | StrictInt | Annotated[StrictFloat, Field(allow_inf_nan=False)] | StrictStr | date
 )
@@ -266,7 +268,7 @@ class Score(Keys):
 class Member(Keys):
     """Member of another segment: in its newest snapshot up to the date, or in a named one."""
 
-    name: Text = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="the segment")
+    name: Text = Field(pattern=SEGMENT_NAME, description="the segment")
     snapshot: Text | None = Field(None, description="its snapshot; default: the newest")
 
 

@@ -183,7 +183,16 @@ def find_snapshot(snapshots: Sequence[Snapshot], segment: str, name: str) -> Sna
 
 def bind_members(engine: Engine, warehouse: Warehouse, snapshot: Snapshot) -> Relation:
     """The people of a snapshot: ``ds``, ``segment``, ``snapshot`` and ``user_id``."""
-    days = warehouse.files(MEMBERS, first=snapshot.ds, last=snapshot.ds)
-    mine = f"/segment={snapshot.segment}/snapshot={snapshot.snapshot}/"
+    return bind_members_of(
+        engine, warehouse, snapshot.ds, scope_of(snapshot.segment, snapshot.snapshot)
+    )
+
+
+def bind_members_of(
+    engine: Engine, warehouse: Warehouse, day: date, scope: Mapping[str, str]
+) -> Relation:
+    """As :func:`bind_members`, of a snapshot by its date and its :func:`scope_of`."""
+    days = warehouse.files(MEMBERS, first=day, last=day) if warehouse.exists(MEMBERS) else {}
+    mine = f"/segment={scope['segment']}/snapshot={scope['snapshot']}/"
     paths = [path for files in days.values() for path in files if mine in path]
     return bind_files(engine, MEMBERS, paths, MEMBER_COLUMNS)

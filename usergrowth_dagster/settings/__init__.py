@@ -288,6 +288,11 @@ class SegmentSettings(BaseSettings):
     segment_rows: PositiveInt = Field(
         20_000_000, description="a segment with more people than this is refused"
     )
+    segment_stale: Literal["block", "warn"] = Field(
+        "block",
+        description="what a campaign does while its segment is stale: block (nothing of it is "
+        "decided, planned or begun to be sent), or warn (its newest snapshot is used all the same)",
+    )
 
 
 class Settings(DeliverySettings, EffectSettings, LearningSettings, SegmentSettings):

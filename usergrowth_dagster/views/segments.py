@@ -4,7 +4,11 @@ import json
 from dataclasses import dataclass
 from datetime import date, datetime
 
+from usergrowth_dagster.control.codes import OccurrenceState
+from usergrowth_dagster.control.tasks import Task, all_tasks
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.schedules.occurrences import occurrences_of
+from usergrowth_dagster.pipeline.freshness import Stale, sending_day, stale_on
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.segments.compare import Difference, compare_snapshots, why_they_differ
 from usergrowth_dagster.segments.definition import Named
@@ -113,6 +117,27 @@ class ListedSegment:
     sizes: Sizes | None
     stale: tuple[str, ...]
     alert: str
+
+
+@dataclass(frozen=True)
+class StaleSegment:
+    """A stale segment that campaigns wait for now.
+
+    Attributes:
+        segment: its name.
+        campaigns: those that wait.
+        tasks: their tasks.
+        reasons: why it must not be relied on, a sentence each.
+        remedy: what to run.
+        blocks: whether the campaigns are held; else its newest snapshot is used all the same.
+    """
+
+    segment: str
+    campaigns: tuple[str, ...]
+    tasks: tuple[str, ...]
+    reasons: tuple[str, ...]
+    remedy: str
+    blocks: bool
 
 
 @dataclass(frozen=True)
@@ -345,3 +370,40 @@ def _diff(engine: Engine, project: Project, name: str, before: str, after: str) 
             code="segment.unknown",
         )
     return compare_snapshots(engine, project, earlier[-1], second)
+
+
+def stale_segments(project: Project) -> tuple[StaleSegment, ...]:
+    """The stale segments of tasks that are due and not done.
+
+    Raises:
+        UserError: a campaign names a segment that is not there, or whose file breaks its format.
+    """
+    by_segment: dict[str, list[tuple[Task, Stale]]] = {}
+    for task in all_tasks(project.store):
+        if task.spec.selection.segment is None or _is_over(project, task):
+            continue
+        planned = sending_day(project.settings, task)
+        stale = stale_on(project, task, planned if task.frozen else task.execution_date)
+        if stale is not None:
+            by_segment.setdefault(stale.segment, []).append((task, stale))
+    return tuple(
+        StaleSegment(
+            segment=name,
+            campaigns=tuple(sorted({task.campaign for task, _ in waiting})),
+            tasks=tuple(task.task_id for task, _ in waiting),
+            reasons=waiting[-1][1].reasons,
+            remedy=waiting[-1][1].remedy,
+            blocks=project.settings.segment_stale == "block",
+        )
+        for name, waiting in sorted(by_segment.items())
+    )
+
+
+def _is_over(project: Project, task: Task) -> bool:
+    """Whether nothing of a task can be held any more, or not yet."""
+    today = project.settings.current_date()
+    if not task.frozen:
+        return task.execution_date != today
+    begun = occurrences_of(project.store, task.task_id)
+    waits = (OccurrenceState.PLANNING, OccurrenceState.READY)
+    return task.execution_date > today or not any(one.state in waits for one in begun)

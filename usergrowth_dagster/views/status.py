@@ -8,6 +8,7 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.views.deliveries import DeliveriesView, read_deliveries
 from usergrowth_dagster.views.models import ModelView, WaitingView, read_models, read_waiting
+from usergrowth_dagster.views.segments import StaleSegment, stale_segments
 from usergrowth_dagster.views.tables import TableView, read_tables
 from usergrowth_dagster.views.tasks import TaskView, read_tasks
 
@@ -23,6 +24,7 @@ class Status:
         models: every version.
         waiting: campaigns whose newest version waits for a person's approval.
         tasks: every task.
+        stale: stale segments that campaigns wait for.
         deliveries: what is under way.
         failures: a sentence for each part that cannot be read.
     """
@@ -31,6 +33,7 @@ class Status:
     models: list[ModelView] | None
     waiting: list[WaitingView] | None
     tasks: list[TaskView] | None
+    stale: tuple[StaleSegment, ...] | None
     deliveries: DeliveriesView | None
     failures: tuple[str, ...]
 
@@ -42,12 +45,14 @@ def read_status(project: Project) -> Status:
     models = _part(failures, "Models", lambda: read_models(project))
     waiting = _part(failures, "Models that wait for review", lambda: read_waiting(project))
     tasks = _part(failures, "Tasks", lambda: read_tasks(project.store))
+    stale = _part(failures, "Stale segments", lambda: stale_segments(project))
     deliveries = _part(
         failures, "Deliveries", lambda: read_deliveries(project.store, project.settings)
     )
     if deliveries is not None:
         failures += deliveries.unreadable
-    return Status(tables, models, waiting, tasks, deliveries, tuple(dict.fromkeys(failures)))
+    said = tuple(dict.fromkeys(failures))
+    return Status(tables, models, waiting, tasks, stale, deliveries, said)
 
 
 def _part(failures: list[str], title: str, read: Callable[[], T]) -> T | None:

@@ -41,6 +41,17 @@ def show_status(status: "Status", page: Page) -> None:
         ]
         if failures or page.as_json:
             page.section("Failed tasks", ("task", "code", "reason", "hint"), failures)
+    if status.stale:
+        header = ("segment", "campaigns", "what that does", "why", "what to do")
+        stale = [
+            (
+                *(s.segment, ", ".join(s.campaigns)),
+                "nothing of them is sent" if s.blocks else "its newest snapshot is used",
+                *("; ".join(s.reasons), s.remedy),
+            )
+            for s in status.stale
+        ]
+        page.section("Stale segments", header, stale)
     if status.deliveries is not None:
         show_deliveries(status.deliveries, page)
 

@@ -29,6 +29,7 @@ STEP_MEANINGS = {
 LOSS_WORDS = {
     "unreadable": "row that could not be taken in, now in quarantine",
     "duplicate": "repeated an earlier row of the upload",
+    "not_in_segment": "not in the snapshot of the campaign's segment",
     "no_features": "nothing was known of them before the date, so there is no score",
     "no_phone": "no phone number in the upload",
     "bad_phone": "the phone number is not one",

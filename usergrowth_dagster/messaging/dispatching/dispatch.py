@@ -7,7 +7,7 @@ never sent again by themselves. Any number of dispatchers may run at once.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime, timedelta
 
@@ -36,7 +36,10 @@ from usergrowth_dagster.messaging.schedules.occurrences import (
 from usergrowth_dagster.messaging.schedules.series import open_due_repeats
 from usergrowth_dagster.settings import Settings
 
-__all__ = ["DispatchCounts", "dispatch"]
+__all__ = ["DispatchCounts", "Held", "dispatch"]
+
+Held = Callable[[Sequence[Occurrence]], Mapping[int, str]]
+"""Of occurrences that are due, by id, a sentence about each that must not begin now."""
 
 _HOUSEKEEPING = 30.0
 _NAP = 0.5
@@ -53,6 +56,7 @@ def dispatch(
     patience: timedelta | None = None,
     look_up_again: timedelta = FIRST_AGAIN,
     stop: Callable[[], bool] = lambda: False,
+    held: Held = lambda _due: {},
 ) -> DispatchCounts:
     """Send every due occurrence until nothing can be claimed any more.
 
@@ -71,13 +75,15 @@ def dispatch(
             limit makes that. Rows that are left are for the next round.
         look_up_again: shortest time between two look-ups of a doubtful row.
         stop: asked between claims; true ends the round early.
+        held: says which occurrences must not begin. One that has begun goes on, so that nothing is
+            sent by halves.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database fails. What was with a provider then is in
             doubt when its lease has run out, and looked up.
     """
     with ThreadPoolExecutor(1, "gateway") as caller:
-        work = _Round(store, settings, gateway, now, lease, look_up_again, caller)
+        work = _Round(store, settings, gateway, now, lease, look_up_again, caller, held)
         try:
             work.run(progress, patience, stop)
         except BaseException:
@@ -142,13 +148,14 @@ class _Round:
         lease: timedelta,
         look_up_again: timedelta,
         caller: Executor,
+        held: Held,
     ) -> None:
         self.store, self.settings, self.fixed = store, settings, now
         self.ledger = Ledger(store, open_vault(settings.home, settings.default_country))
         self.claims = Claims(store, lease)
         self.counts = DispatchCounts()
         self.gateways = _Gateways(settings, gateway, self.counts)
-        self.look_up_again, self.caller = look_up_again, caller
+        self.look_up_again, self.caller, self.held = look_up_again, caller, held
         self.senders: dict[int, Sender] = {}
         self.over: set[int] = set()
         self.house_kept = 0.0
@@ -261,7 +268,13 @@ class _Round:
         with self._holding_up_nothing("the search for stalls"):
             report_stalls(self.store, self.settings, now)
         self.house_kept = time.monotonic()
-        return due_occurrences(self.store, now)
+        return self._may_go(due_occurrences(self.store, now))
+
+    def _may_go(self, due: list[Occurrence]) -> list[Occurrence]:
+        """Those that are not held; what has begun is never held."""
+        held = self.held([one for one in due if one.state is OccurrenceState.READY])
+        self.counts.held = list(held.values())
+        return [one for one in due if one.id not in held]
 
     @contextlib.contextmanager
     def _holding_up_nothing(self, what: str) -> Iterator[None]:

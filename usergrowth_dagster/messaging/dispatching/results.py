@@ -147,7 +147,8 @@ class DispatchCounts:
     ``lost`` rows were found submitting with nobody at work on them and are in doubt now;
     ``settled`` doubtful rows got their answer by look-up, ``matched`` rows by a receipt that had
     come before; ``waiting`` rows may not go out yet by the contact rules. ``stopped`` has a
-    sentence for each campaign that was stopped, ``failed`` one for each gateway that did not work.
+    sentence for each campaign that was stopped, ``held`` one for each occurrence that was not begun
+    and may be later, ``failed`` one for each gateway that did not work.
     """
 
     accepted: int = 0
@@ -162,6 +163,7 @@ class DispatchCounts:
     matched: int = 0
     batches: int = 0
     stopped: list[str] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
     def add(self, answer: Answer, number: int) -> None:

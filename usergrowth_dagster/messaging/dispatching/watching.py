@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.wall_clock import shown_moment
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.dispatching.dispatch import DispatchCounts, dispatch
+from usergrowth_dagster.messaging.dispatching.dispatch import DispatchCounts, Held, dispatch
 from usergrowth_dagster.settings import Settings
 
 _ROUND = timedelta(seconds=60)
@@ -44,14 +44,18 @@ def counts_line(counts: DispatchCounts) -> str:
     )
 
 
-def dispatch_once(store: ControlStore, settings: Settings) -> DispatchCounts:
-    """Send everything that is due; a signal ends the round early."""
+def dispatch_once(store: ControlStore, settings: Settings, held: Held) -> DispatchCounts:
+    """Send everything that is due and not held; a signal ends the round early."""
     with _stop_flag() as stop:
-        return dispatch(store, settings, stop=stop)
+        return dispatch(store, settings, stop=stop, held=held)
 
 
 def dispatch_forever(
-    store: ControlStore, settings: Settings, interval: float, say: Callable[[str], None]
+    store: ControlStore,
+    settings: Settings,
+    interval: float,
+    say: Callable[[str], None],
+    held: Held,
 ) -> None:
     """Send what becomes due, round after round, until the process receives a signal to stop.
 
@@ -61,14 +65,17 @@ def dispatch_forever(
         store: the control store.
         settings: of the home.
         interval: seconds between two rounds.
-        say: takes a sentence about each round that did something or failed.
+        say: takes a sentence about each round that did something or failed, and about what is held
+            when that has changed.
+        held: says which occurrences must not begin.
     """
     with _stop_flag() as stop:
         say(f"Dispatching every {interval:g} s; interrupt to stop.")
+        waits: list[str] = []
         while not stop():
             began = time.monotonic()
             try:
-                counts = dispatch(store, settings, patience=_ROUND, stop=stop)
+                counts = dispatch(store, settings, patience=_ROUND, stop=stop, held=held)
             except DBAPIError as error:
                 say(f"{_clock(settings)} the control store cannot be used: {_short(error)}")
             except UserError:
@@ -77,7 +84,10 @@ def dispatch_forever(
                 why = type(error).__name__
                 say(f"{_clock(settings)} a round failed with {why}; the next one goes on")
             else:
-                for line in filter(None, (counts_line(counts), *counts.stopped, *counts.failed)):
+                news = [one for one in counts.held if one not in waits]
+                waits = counts.held
+                lines = (counts_line(counts), *counts.stopped, *news, *counts.failed)
+                for line in filter(None, lines):
                     say(f"{_clock(settings)} {line}")
             if time.monotonic() - began < _ROUND.total_seconds():  # else there is more at once
                 _wait(interval, stop)

@@ -1,0 +1,125 @@
+"""Campaigns on segments: who goes on, which snapshot is bound, and what a stale segment holds."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from chain_world import D, World, approve, copy_home, rows, write_campaign, write_people
+
+from usergrowth_dagster.control.apply import apply_campaign
+from usergrowth_dagster.control.campaign import load_campaign
+from usergrowth_dagster.control.tasks import task
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.explain.replay import replay_task
+from usergrowth_dagster.explain.why import why
+from usergrowth_dagster.pipeline.decide import decide_task
+from usergrowth_dagster.pipeline.output import write_task_output
+from usergrowth_dagster.pipeline.populate import load_population
+from usergrowth_dagster.pipeline.provenance import read_provenance
+from usergrowth_dagster.pipeline.score import score_task
+from usergrowth_dagster.pipeline.send import dispatch_due, plan_task
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.segments.files import segment_named
+from usergrowth_dagster.segments.refresh import refresh
+from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.views.segments import stale_segments
+
+LIVELY = "refresh: daily\nwhere: {feature: {name: events_7d, cmp: gt, value: 3}}\n"
+
+
+@pytest.fixture
+def home(world: World, tmp_path: Path) -> Path:
+    return copy_home(world.decided, tmp_path / "home")
+
+
+def write_segment(home: Path, name: str, text: str) -> None:
+    folder = home / "segments"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.yml").write_text(text, encoding="utf-8")
+
+
+def applied(home: Path, project: Project, name: str, **changes: str) -> None:
+    """A campaign of the home, its texts approved."""
+    path = write_campaign(home, name, **changes)
+    apply_campaign(project.store, load_campaign(path), "ann")
+    approve(home, name)
+
+
+def decided(project: Project, name: str) -> Counter[str]:
+    """Everything up to the decision; rows by outcome."""
+    load_population(project, task(project.store, name))
+    score_task(project, task(project.store, name))
+    made = decide_task(project, task(project.store, name))
+    write_task_output(project, task(project.store, name))
+    return Counter(made.outcomes)
+
+
+def users(home: Path, table: str, where: str) -> set[str]:
+    return {user for (user,) in rows(home, table, where, "user_id")}
+
+
+def test_a_segment_filters_an_upload(home: Path) -> None:
+    """Guards against rows that vanish, a decision that follows a later snapshot, and no answer."""
+    project = Project(load_settings(home))
+    write_people(home, "few")
+    write_segment(home, "lively", LIVELY)
+    applied(home, project, "few", selection="{segment: lively, top_n: 10}")
+    outcomes = decided(project, "few")
+    inside = users(home, "user_features", f"ds = '{D}' and events_7d > 3")
+    uploaded = users(home, "population", "task_id = 'few'")
+    mine = "task_id = 'few'"
+    assert sum(outcomes.values()) == len(uploaded) == 60
+    assert users(home, "decisions", f"{mine} and outcome = 'not_in_segment'") == uploaded - inside
+    assert 0 < outcomes["not_in_segment"] < 60 and outcomes["selected"] > 0
+    (noted,) = read_provenance(project.warehouse, "few").values()
+    assert noted.segment is not None and noted.segment["segment"] == "lively"
+    first = noted.segment["snapshot"]
+    left_out = min(uploaded - inside)
+    (story,) = why(project, left_out, campaign="few").tasks
+    assert story.sentence == "got nothing: not in the snapshot of the campaign's segment"
+    (step,) = [one for one in story.steps if one.answer == "no"]
+    assert (step.question, step.detail) == ("in the segment lively", f"snapshot {first}")
+    planned = plan_task(project, task(project.store, "few"))
+    write_segment(home, "lively", LIVELY.replace("gt, value: 3", "ge, value: 0"))
+    refresh(project, segment_named(home, "lively"), D, actor="ann")
+    assert decide_task(project, task(project.store, "few")).state == "unchanged"
+    assert plan_task(project, task(project.store, "few")).people == planned.people
+    (replayed,) = replay_task(project, "few")
+    assert replayed.state == "equal", replayed.sentence
+    assert any(check.part == "segment" for check in replayed.checks)
+
+
+def test_a_stale_segment_holds_a_campaign(home: Path) -> None:
+    """Guards against texts to yesterday's people, a plan sent by halves, and silence about it."""
+    project = Project(load_settings(home))
+    write_people(home, "few")
+    write_segment(home, "base", LIVELY)
+    write_segment(home, "lively", "refresh: daily\nwhere: {segment: {name: base}}\n")
+    applied(home, project, "few", selection="{segment: lively, top_n: 10}")
+    write_segment(home, "base", "refresh: daily\nwhere: {feature: {name: nothing, value: 1}}\n")
+    with pytest.raises(
+        UserError, match="segment lively is stale: of segment base, which it reads"
+    ) as raised:
+        decided(project, "few")
+    assert raised.value.code == "segment.stale"
+    assert f"usergrowth segment refresh base --date {D}`" in str(raised.value)
+    write_segment(home, "base", LIVELY)
+    outcomes = decided(project, "few")
+    write_segment(home, "lively", f"valid_until: 2017-01-01\n{LIVELY}")
+    with pytest.raises(UserError, match="valid until 2017-01-01"):
+        plan_task(project, task(project.store, "few"))
+    lenient = Project(load_settings(home, segment_stale="warn"))
+    assert any("valid until" in one for one in stale_segments(lenient)[0].reasons)
+    write_segment(home, "lively", "refresh: daily\nwhere: {segment: {name: base}}\n")
+    people = plan_task(project, task(project.store, "few")).people
+    assert people == outcomes["selected"] > 0
+    write_segment(home, "base", "refresh: daily\nwhere: {feature: {name: nothing, value: 1}}\n")
+    counts = dispatch_due(project)
+    assert counts.accepted == 0 and len(counts.held) == 1
+    assert "none of its texts has gone out" in counts.held[0]
+    (stale,) = stale_segments(project)
+    assert (stale.segment, stale.campaigns, stale.blocks) == ("lively", ("few",), True)
+    assert not any("+999" in one for one in (*counts.held, *stale.reasons))
+    write_segment(home, "base", LIVELY)
+    assert dispatch_due(project).accepted == people
+    assert stale_segments(project) == ()

@@ -1,0 +1,172 @@
+"""A campaign's segment is fresh, or nothing of the campaign is decided, planned or begun.
+
+A segment is stale when its refresh failed, its definition has changed since its newest snapshot, it
+is not valid any more, or it is daily and has no snapshot of the execution date; or when one of
+those whose newest snapshot it reads is. The setting ``segment_stale`` says what that does.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+
+from usergrowth_dagster.control.store import ControlStore
+from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.control.tasks import task as one_task
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.dispatching.dispatch import Held
+from usergrowth_dagster.messaging.schedules.occurrences import Occurrence, business_now
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.segments.definition import Named
+from usergrowth_dagster.segments.files import read_by
+from usergrowth_dagster.segments.refresh import refresh
+from usergrowth_dagster.segments.snapshots import read_snapshots
+from usergrowth_dagster.segments.standing import newest_of, standing_of
+from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse.engine import open_engine
+
+
+def refresh_segment(project: Project, task: Task) -> tuple[str, ...]:
+    """Make the snapshots that a task's segment lacks on the task's date.
+
+    A refresh that fails is on record, and so among the reasons of what follows.
+
+    Returns:
+        Sentences about what is stale all the same, where the setting lets that pass.
+
+    Raises:
+        UserError: the segment is stale, and the setting says that this blocks.
+    """
+    name, day = task.spec.selection.segment, task.execution_date
+    if name is None:
+        return ()
+    for named in read_by(project.settings.home, name):
+        if _is_due(project, named, day):
+            with suppress(UserError):
+                refresh(project, named, day, actor="run", reason=f"task {task.task_id}")
+    return require_fresh(project, task)
+
+
+def _is_due(project: Project, named: Named, day: date) -> bool:
+    """Whether a segment may lack its snapshot of a date."""
+    with open_engine(project.settings) as engine:
+        records = read_snapshots(engine, project.warehouse, named.name)
+    newest = newest_of(named.segment, records, day)
+    if newest is None or newest.version != named.segment.version:
+        return True
+    refreshed = named.segment.refresh
+    return refreshed == "on_upload" or (refreshed == "daily" and newest.ds < day)
+
+
+@dataclass(frozen=True)
+class Stale:
+    """Why a campaign's segment must not be relied on.
+
+    Attributes:
+        segment: the segment that the campaign names.
+        reasons: a sentence each; none when it is fresh.
+        refreshes: commands that make the snapshots that are lacking, in order.
+    """
+
+    segment: str
+    reasons: tuple[str, ...]
+    refreshes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"segment {self.segment} is stale: {'; '.join(self.reasons)}"
+
+    @property
+    def remedy(self) -> str:
+        """What to run."""
+        return f"mend that and run {' and '.join(f'`{one}`' for one in self.refreshes)}"
+
+
+def stale_on(project: Project, task: Task, day: date) -> Stale | None:
+    """How a task's segment stands on a day; None when it is fresh.
+
+    A daily segment needs a snapshot of the task's execution date, also on later days: its plan is
+    bound to that one.
+
+    Raises:
+        UserError: there is no such segment, or its file breaks its format.
+    """
+    name = task.spec.selection.segment
+    if name is None:
+        return None
+    settings, reasons, refreshes = project.settings, [], []
+    with open_engine(settings) as engine:
+        for named in read_by(settings.home, name):
+            records = read_snapshots(engine, project.warehouse, named.name)
+            stands = standing_of(
+                named, records, day, settings.segment_jump, due=task.execution_date
+            )
+            which = "" if named.name == name else f"of segment {named.name}, which it reads: "
+            reasons += [f"{which}{reason}" for reason in stands.stale]
+            if stands.stale:
+                refreshes.append(f"usergrowth segment refresh {named.name} --date {day}")
+    return Stale(name, tuple(reasons), tuple(refreshes)) if reasons else None
+
+
+def require_fresh(project: Project, task: Task) -> tuple[str, ...]:
+    """Refuse to work with a stale segment; a task whose plan is made is not asked again.
+
+    Returns:
+        Sentences about what is stale, where the setting lets that pass.
+
+    Raises:
+        UserError: the segment is stale, and the setting says that this blocks.
+    """
+    day = task.execution_date
+    stale = None if task.frozen else stale_on(project, task, day)
+    if stale is None:
+        return ()
+    sentence = f"campaign {task.campaign!r}: selection.segment: {stale}"
+    if project.settings.segment_stale == "warn":
+        return (f"{sentence}; its newest snapshot is used (setting segment_stale)",)
+    raise UserError(
+        f"{sentence}; nothing of task {task.task_id!r} is decided, planned or sent: "
+        f"{stale.remedy}, then `usergrowth run --date {day}`",
+        code="segment.stale",
+    )
+
+
+def held_by_segments(store: ControlStore, settings: Settings) -> Held:
+    """What says which occurrences a stale segment holds: none while the setting is ``warn``.
+
+    Args:
+        store: the control store with the occurrences.
+        settings: of the home with the segments.
+    """
+
+    def held(due: Sequence[Occurrence]) -> dict[int, str]:
+        if settings.segment_stale == "warn" or not due:
+            return {}
+        sentences = ((one.id, _hold(store, settings, one)) for one in due)
+        return {number: sentence for number, sentence in sentences if sentence}
+
+    return held
+
+
+def _hold(store: ControlStore, settings: Settings, occurrence: Occurrence) -> str:
+    """Why an occurrence must not begin; empty when it may."""
+    task = one_task(store, occurrence.task_id)
+    try:
+        stale = stale_on(Project(settings), task, sending_day(settings, task))
+    except UserError as error:
+        return f"{_held(task, occurrence)}: {error}"
+    if stale is None:
+        return ""
+    return f"{_held(task, occurrence)}: {stale}; {stale.remedy}"
+
+
+def _held(task: Task, occurrence: Occurrence) -> str:
+    return (
+        f"campaign {task.campaign!r}: occurrence {occurrence.name} is held, and none of its texts "
+        "has gone out"
+    )
+
+
+def sending_day(settings: Settings, task: Task) -> date:
+    """The day on which a plan's segment must be fresh: today, from the execution date on."""
+    today = business_now(settings).astimezone(settings.zone).date()
+    return max(today, task.execution_date)
