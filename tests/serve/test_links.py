@@ -38,8 +38,10 @@ from usergrowth_dagster.messaging.texts.content import message_columns_by_varian
 from usergrowth_dagster.messaging.texts.links import EXAMPLE, LENGTH, LinkTokens, with_example
 from usergrowth_dagster.people.forget import forget
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.serve import guesses as guesses_module
 from usergrowth_dagster.serve import links as links_module
 from usergrowth_dagster.serve.app import make_app
+from usergrowth_dagster.serve.guesses import MOST, PAUSE, WINDOW, Guesses
 from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.views.deliveries import read_deliveries
 from usergrowth_dagster.warehouse.engine import open_engine
@@ -219,6 +221,39 @@ def test_other_tokens_are_not_found(world: World, client: TestClient) -> None:
         assert "evil" not in answer.text
     assert client.post(f"/{token}").status_code == 405
     assert clicks(world) == {}
+
+
+def test_a_caller_who_guesses_waits_and_a_link_of_ours_never_does(
+    world: World, client: TestClient
+) -> None:
+    """Guards against guesses without end, and people of the same address at a closed door."""
+    token, name, _ = next(iter(sent(world).values()))
+    for guess in range(MOST):
+        assert client.get(f"/{guess:0>13}").status_code == 404
+    answer = client.get(f"/{'g' * 13}")
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, str(int(PAUSE)))
+    assert "g" * 13 not in answer.text
+    assert client.get(f"/{token}").headers["location"] == TEXTS[name][1]
+
+
+def test_guesses_are_forgotten_in_time_and_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a caller who is shut out for good, for another's guesses, and full memory."""
+    now = [0.0]
+    guesses = Guesses(lambda: now[0])
+    assert [guesses.refuse("one") for _ in range(MOST + 1)] == [*[None] * MOST, int(PAUSE)]
+    assert guesses.refuse("other") is None
+    now[0] = PAUSE - 1
+    assert guesses.refuse("one") == 2
+    now[0] = PAUSE
+    assert guesses.refuse("one") is None
+    for _ in range(MOST):  # slowly: so many within the window are never reached
+        now[0] += WINDOW / MOST * 1.1
+        assert guesses.refuse("one") is None
+    monkeypatch.setattr(guesses_module, "MOST_CALLERS", 3)
+    for number in range(50):
+        guesses.refuse(f"{number}")
+    assert len(guesses) == 3
+    assert guesses.refuse("one") is None
 
 
 def test_a_second_click_is_kept_apart(world: World, client: TestClient) -> None:

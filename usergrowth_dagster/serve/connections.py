@@ -102,7 +102,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._received = self._pieces = self._size = 0
         self._within = False  # a request whose head has come and whose end has not
         limits = self.door.limits
-        self.peer = _peer(self.client)
+        self.peer = peer_of(self.client)
         if self.door.admit(self, len(self.connections) - 1):
             self._wait(limits.head_seconds, "no request came")
         else:
@@ -188,7 +188,7 @@ def guarded(limits: Limits) -> type[Any]:
     return type("Guarded", (GuardedProtocol,), {"door": Door(limits)})
 
 
-def _peer(client: tuple[str, int] | None) -> str:
+def peer_of(client: tuple[str, int] | None) -> str:
     """Whose connection it is: an address, of IPv6 the network of 64 bits."""
     try:
         address = ip_address(client[0] if client else "")

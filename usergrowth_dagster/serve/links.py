@@ -3,6 +3,7 @@
 =====  =========================================================================================
 302    to the URL that the campaign names; nothing of the request gets into it
 404    no token of this home, or one with a changed character
+429    the same, to a caller who has tried many (:mod:`usergrowth_dagster.serve.guesses`)
 503    the database does not answer, so it is not known where the link leads
 =====  =========================================================================================
 
@@ -33,6 +34,8 @@ from usergrowth_dagster.messaging.receiving.clicks import (
 )
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.messaging.texts.links import LinkTokens
+from usergrowth_dagster.serve.connections import peer_of
+from usergrowth_dagster.serve.guesses import Guesses
 from usergrowth_dagster.settings import Settings
 
 LOG = logging.getLogger("usergrowth.serve")
@@ -60,6 +63,7 @@ class Links:
         self._store, self._settings = store, settings
         self._tokens = LinkTokens(vault)
         self._clicks = ClickWriter(store)
+        self._guesses = Guesses()
         self._first: int | None = None
 
     def close(self) -> None:
@@ -73,12 +77,21 @@ class Links:
             target = await asyncio.wait_for(run_in_threadpool(self._target, token), _WAIT_SECONDS)
         except Exception as error:
             LOG.error("a link could not be looked up: %s", type(error).__name__)
-            return _said(503, "This link cannot be opened just now. Please try again in a minute.")
+            return _said(
+                503, "This link cannot be opened just now. Please try again in a minute.", 60
+            )
         if target is None:
-            return _said(404, "This link leads nowhere: it is incomplete, or not one of ours.")
+            return self._unknown(request)
         if target.counts:
             await self._count(request, target)
         return Response(status_code=302, headers={**_HEADERS, "Location": target.url})
+
+    def _unknown(self, request: Request) -> Response:
+        """What a token that there is not is answered."""
+        seconds = self._guesses.refuse(peer_of(request.client))
+        if seconds is None:
+            return _said(404, "This link leads nowhere: it is incomplete, or not one of ours.")
+        return _said(429, "Too many links that lead nowhere. Please try again later.", seconds)
 
     def _target(self, token: str) -> Target | None:
         if self._first is None:
@@ -164,7 +177,7 @@ class ClickWriter:
                 part.done.set_result(None)
 
 
-def _said(status: int, sentence: str) -> Response:
-    """A plain sentence for the person who called."""
-    headers = {**_HEADERS, **({"Retry-After": "60"} if status == 503 else {})}
+def _said(status: int, sentence: str, seconds: int | None = None) -> Response:
+    """A plain sentence for the person who called, who may come again after some seconds."""
+    headers = {**_HEADERS, **({"Retry-After": str(seconds)} if seconds is not None else {})}
     return Response(f"{sentence}\n", status, headers, media_type="text/plain")
