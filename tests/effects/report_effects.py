@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import date, timedelta
 
+from usergrowth_dagster.effects.clicks import TextArm, TextFate, build_paths
 from usergrowth_dagster.effects.report.basis import Basis
 from usergrowth_dagster.effects.report.funnel import Fate, build_funnel
 from usergrowth_dagster.effects.result import (
@@ -47,6 +48,24 @@ FUNNEL = build_funnel(
     ],
     unreadable=7,
     held_globally=380,
+)
+CLICKS = build_paths(
+    [
+        TextArm("plain", "sms", True),
+        TextArm("with_emoji", "sms", True),
+        TextArm("control", None, False),
+    ],
+    [
+        TextFate("plain", Fate("delivered", None, True, 8_400, 640), False, False),
+        TextFate("plain", Fate("delivered", None, True, 1_160, 240), True, False),
+        TextFate("plain", Fate("accepted", None, True, 730, 50), False, True),
+        TextFate("with_emoji", Fate("delivered", None, True, 8_130, 600), False, True),
+        TextFate("with_emoji", Fate("delivered", None, True, 1_430, 322), True, True),
+        TextFate("with_emoji", Fate("skipped", "suppressed", False, 750, 70), False, False),
+        TextFate("control", Fate(None, None, False, 2_400, 194), False, False),
+    ],
+    complete=True,
+    landed=True,
 )
 
 
@@ -160,6 +179,7 @@ def works() -> Effect:
             )
             for n in range(1, 29)
         ],
+        clicks=CLICKS,
     )
 
 

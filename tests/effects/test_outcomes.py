@@ -21,7 +21,7 @@ _BEHAVIOR = (
 )
 _OWN = (
     "user_id varchar, state varchar, reason varchar, messages bigint, cost double, sent boolean, "
-    "delivered boolean"
+    "delivered boolean, clicked boolean, seen_by_bots boolean"
 )
 
 
@@ -63,7 +63,7 @@ def build(
             [ds, user, kind, item, events],
         )
     for row in own_texts:
-        engine.run("insert into own_texts values (?, ?, ?, ?, ?, ?, ?)", list(row))
+        engine.run("insert into own_texts values (?, ?, ?, ?, ?, ?, ?, ?, ?)", list(row))
     for row in others:
         engine.run("insert into other_texts values (?, ?)", list(row))
     outcomes = bind_outcomes(
@@ -164,8 +164,8 @@ def test_against_a_plain_reference(settings: Settings, seed: int) -> None:
         until=day(rng.choice([4, 10, 30])),
     )
     own_texts = [
-        ("u1", "delivered", None, 2, 0.1, True, True),
-        ("u2", "planned", None, 0, 0.0, False, False),
+        ("u1", "delivered", None, 2, 0.1, True, True, True, False),
+        ("u2", "planned", None, 0, 0.0, False, False, False, False),
     ]
     others = [("u1", 3), ("u3", 1)]
     with open_engine(settings) as engine:
@@ -193,6 +193,7 @@ def test_against_a_plain_reference(settings: Settings, seed: int) -> None:
         assert (row["sent"], row["cost"], row["messages"]) == (
             (True, 0.1, 2) if texted else (False, 0, 0)
         )
+        assert (row["clicked"], row["seen_by_bots"]) == (texted, False)
         assert row["other_texts"] == (dict(others).get(decided["user_id"], 0) if drawn else 0)
     chosen = sorted((r for r in outcomes if r["decile"]), key=lambda r: -r["score"])
     assert len(chosen) == sum(r["arm"] != "none" for r in rows)

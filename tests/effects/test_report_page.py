@@ -55,6 +55,11 @@ def test_page_has_every_figure() -> None:
     for words in ("Intention to treat", "Delivered only", "with_emoji", "no answer: only 12 eff"):
         assert words in reader.text, words
     assert "Newcombe" in reader.text and "CUPED" in reader.text
+    assert effect.clicks is not None
+    for path in effect.clicks.arms:
+        for rows in [*path.steps.values(), *(loss.rows for loss in path.losses)]:
+            assert rows is None or count(rows) in reader.text
+    assert "A click is no effect" in reader.text and "plain against with_emoji" in reader.text
 
 
 def test_page_asks_nobody() -> None:

@@ -122,4 +122,15 @@ def _show(view: "EffectView", page: Page) -> None:
     page.say("")
     figures = [astuple(figure) for figure in view.figures]
     page.table("", ("figure", "value", "interval or remark"), figures)
+    if view.arms:
+        page.say(view.note)
+        page.table("From the plan to the click, by arm", *_split(view.arms))
+    if view.pairs:
+        page.table("Texts compared", *_split(view.pairs))
     page.say(f"{view.page}\n")
+
+
+def _split(table: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """A table's header, and its rows."""
+    header, *rows = table
+    return header, rows

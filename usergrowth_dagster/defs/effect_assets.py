@@ -123,11 +123,21 @@ def _metadata(reports: "dict[str, Report]") -> dict[str, Any]:
         metadata[f"{name}: figures"] = data_table(
             ("figure", "value", "interval or remark"), figure_rows(effect)
         )
+        for title, (columns, *lines) in _click_tables(effect).items():
+            metadata[f"{name}: {title}"] = data_table(columns, lines)
         metadata[f"{name}: report"] = dg.MetadataValue.path(str(report.page))
         drawn = lift_picture(effect)
         if drawn is not None:
             metadata[f"{name}: lift"] = picture(drawn.png(), f"{name}: lift")
     return metadata
+
+
+def _click_tables(effect: "Effect") -> dict[str, tuple[tuple[str, ...], ...]]:
+    """The way of each arm's people and the texts compared, where a text has a link."""
+    from usergrowth_dagster.effects.report.clicks import click_tables
+
+    arms, pairs = click_tables(effect)
+    return {name: table for name, table in (("by arm", arms), ("clicks compared", pairs)) if table}
 
 
 def _split(effects: "list[Effect]") -> dg.AssetCheckResult:

@@ -18,6 +18,8 @@ from usergrowth_dagster.effects.interim import level_of_analysis
 from usergrowth_dagster.effects.lift import rate_difference
 from usergrowth_dagster.effects.result import (
     ArmFigures,
+    ArmPath,
+    ClickPaths,
     Contrast,
     DailyReturns,
     Decile,
@@ -203,6 +205,7 @@ def as_dry_run(effect: Effect) -> Effect:
         if name not in _UNKNOWN_OF_A_DRY_RUN
     }
     losses = [loss for loss in effect.funnel.losses if loss.step not in _UNKNOWN_OF_A_DRY_RUN]
+    clicks = effect.clicks and ClickPaths([_written(path) for path in effect.clicks.arms], [])
     written = steps.get("sent")
     texts = "The texts" if written is None else f"{written:,} texts"
     return replace(
@@ -220,4 +223,21 @@ def as_dry_run(effect: Effect) -> Effect:
         explored=None,
         funnel=Funnel(steps, losses),
         money=MoneyFigures(0.0, None, None, None),
+        clicks=clicks,
+    )
+
+
+def _written(path: ArmPath) -> ArmPath:
+    """The way of an arm's people whose texts were written to files: nobody can have clicked."""
+    if path.channel is None:
+        return replace(path, returned=0)
+    unknown = dict.fromkeys(("delivered", "clicked", "converted"))
+    losses = [loss for loss in path.losses if loss.step not in unknown]
+    return ArmPath(
+        path.name,
+        path.channel,
+        path.steps | unknown,
+        losses,
+        dict.fromkeys(unknown, "dry_run"),
+        returned=0,
     )

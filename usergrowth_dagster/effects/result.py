@@ -180,6 +180,52 @@ class Funnel:
 
 
 @dataclass(frozen=True)
+class ArmPath:
+    """The way of one arm's people from the plan to the return, through a text with a link.
+
+    Attributes:
+        name: the text, ``treatment`` where there is one, ``control`` or ``explored``.
+        channel: how the text goes; None: nothing is sent.
+        steps: people by step; None: the arm has no count there, and ``blanks`` says why.
+        losses: who was lost at a step, by reason.
+        blanks: the reason by step.
+        returned: people of everybody planned who returned, clicked or not.
+        click_rate: share of everybody planned who clicked, Wilson's interval; None: nobody can.
+        bots: people whose link programs alone called.
+    """
+
+    name: str
+    channel: str | None
+    steps: dict[str, int | None]
+    losses: list[Loss]
+    blanks: dict[str, str]
+    returned: int
+    click_rate: Estimate | None = None
+    bots: int = 0
+
+
+@dataclass(frozen=True)
+class ClickContrast:
+    """The click rate of one text less that of another, of everybody planned.
+
+    The interval is at ``level``, after Bonferroni; the p-value is Holm's.
+    """
+
+    one: str
+    other: str
+    difference: Estimate
+    level: float
+
+
+@dataclass(frozen=True)
+class ClickPaths:
+    """The way of each arm's people, and each pair of texts compared."""
+
+    arms: list[ArmPath]
+    contrasts: list[ClickContrast]
+
+
+@dataclass(frozen=True)
 class MoneyFigures:
     """Cost and what it bought."""
 
@@ -217,7 +263,8 @@ class Effect:
     without both arms there is none. ``crossover`` counts users by what they got besides (see
     :mod:`usergrowth_dagster.effects.verdict`). ``explored`` are those who were texted at random
     although they were not chosen: paid for, and in no arm. ``stays`` says whether a return means
-    that an active user did not fall silent (churn).
+    that an active user did not fall silent (churn). ``clicks`` is the way of each arm's people, of
+    a task whose texts have a link.
     """
 
     task_id: str
@@ -245,6 +292,7 @@ class Effect:
     counted_until: date | None = None
     explored: ArmFigures | None = None
     stays: bool = False
+    clicks: ClickPaths | None = None
 
     @property
     def words(self) -> ReturnWords:

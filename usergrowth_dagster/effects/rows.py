@@ -211,10 +211,18 @@ def _filled(values: "Array") -> "Array":
 
 
 def _called(variants: "Array | None") -> "Array | None":
-    """Names of texts as reports call them: one with the name of an arm, on record, is marked."""
+    """Names of texts as reports call them."""
     import numpy as np
 
     if variants is None:
         return None
-    names = [f"text {name}" if name in ARM_NAMES else name for name in variants]
-    return np.array(names, dtype=object)
+    return np.array([called(name) for name in variants], dtype=object)
+
+
+def called(name: str) -> str:
+    """The name of a text as reports call it: one with the name of an arm, on record, is marked.
+
+    >>> called("control")
+    'text control'
+    """
+    return f"text {name}" if name in ARM_NAMES else name

@@ -11,13 +11,15 @@ from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Select, and_, func, select
+from sqlalchemy import Connection, Select, and_, case, func, select
+from sqlalchemy.sql import Subquery
 
 from usergrowth_dagster.control.codes import MessageState
-from usergrowth_dagster.control.schema import message, occurrence
+from usergrowth_dagster.control.schema import click, message, occurrence
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.wall_clock import moment_of
 from usergrowth_dagster.messaging.policy.contact import SENT_STATES
+from usergrowth_dagster.messaging.receiving.clicks import Caller
 from usergrowth_dagster.quoting import literals
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_query
@@ -50,7 +52,7 @@ class LedgerTexts:
 
     Attributes:
         own: of the tasks asked about, by user: state, reason, messages (billed segments), cost,
-            sent, delivered and later.
+            sent, delivered, later, clicked and seen_by_bots.
         others: of all other tasks, by user: ``texts``, how many went out.
         fingerprint: changes whenever the ledger says something else.
     """
@@ -75,7 +77,7 @@ def bind_texts(
 
     A text of the tasks that went out after ``until`` has brought back nobody who is counted: it is
     no ``sent`` one and costs nothing here, and a user who got no other counts as skipped with the
-    reason :data:`LATER`.
+    reason :data:`LATER`. Calls of a short link count until the end of that day too.
 
     Args:
         engine: where the tables are made.
@@ -90,7 +92,8 @@ def bind_texts(
     own_rows, other_rows = engine.unique_name("own_rows"), engine.unique_name("other_rows")
     engine.run(
         f"create temp table {own_rows} (user_id varchar, state varchar, reason varchar, "
-        "messages bigint, cost double, went_out boolean, later boolean)"
+        "messages bigint, cost double, went_out boolean, later boolean, clicked boolean, "
+        "seen_by_bots boolean)"
     )
     engine.run(f"create temp table {other_rows} (user_id varchar, texts bigint)")
     sent = and_(message.c.state.in_(SENT_STATES), message.c.sent_time.is_not(None))
@@ -101,6 +104,7 @@ def bind_texts(
     )
     closed = _midnight((last if until is None else until) + timedelta(days=1), zone)
     mine = [occurrence.c.task_id.in_(task_ids), *([within] if in_days else [])]
+    calls = _calls(task_ids, closed)
     own = (
         select(
             message.c.user_id,
@@ -110,8 +114,11 @@ def bind_texts(
             occurrence.c.price,
             and_(sent, message.c.sent_time < closed).label("went_out"),
             and_(sent, message.c.sent_time >= closed).label("later"),
+            (func.coalesce(calls.c.people, 0) > 0).label("clicked"),
+            (func.coalesce(calls.c.bots, 0) > 0).label("seen_by_bots"),
         )
         .join(occurrence, occurrence.c.id == message.c.occurrence_id)
+        .outerjoin(calls, calls.c.message_id == message.c.id)
         .where(*mine)
     )
     others = (
@@ -127,7 +134,8 @@ def bind_texts(
                 f"insert into {own_rows} select user_id, "
                 f"if(later, '{MessageState.SKIPPED}', state), if(later, '{LATER}', reason), "
                 "case when went_out then segments else 0 end, "
-                "case when went_out then segments * price else 0 end, went_out, later from _part"
+                "case when went_out then segments * price else 0 end, went_out, later, clicked, "
+                "seen_by_bots from _part"
             )
         for part in _parts(connection, others):
             engine.bind_arrow("_part", part)
@@ -135,6 +143,21 @@ def bind_texts(
     own_texts = _by_user(engine, own_rows)
     other_texts = bind_query(engine, "other_texts", f"from {other_rows}", keep=True)
     return LedgerTexts(own_texts, other_texts, _fingerprint(engine, own_texts, other_texts))
+
+
+def _calls(task_ids: Sequence[str], closed: datetime) -> Subquery:
+    """Calls of the links of some tasks before a moment, by message: of people, and of bots."""
+    mine = select(occurrence.c.id).where(occurrence.c.task_id.in_(task_ids))
+
+    def of(kind: Caller) -> Any:
+        return func.sum(case((click.c.kind == str(kind), click.c.count), else_=0))
+
+    return (
+        select(click.c.message_id, of(Caller.HUMAN).label("people"), of(Caller.BOT).label("bots"))
+        .where(click.c.occurrence_id.in_(mine), click.c.time < closed)
+        .group_by(click.c.message_id)
+        .subquery()
+    )
 
 
 def _by_user(engine: Engine, own_rows: str) -> Relation:
@@ -145,11 +168,12 @@ def _by_user(engine: Engine, own_rows: str) -> Relation:
         engine,
         "own_texts",
         "select user_id, furthest.state, furthest.reason, "
-        "messages, cost, sent, delivered, later from (select user_id, "
+        "messages, cost, sent, delivered, later, clicked, seen_by_bots from (select user_id, "
         f"arg_min(struct_pack(state := state, reason := reason), {place}) as furthest, "
         "cast(sum(messages) as bigint) as messages, sum(cost) as cost, "
         "bool_or(went_out) as sent, bool_or(state = 'delivered') as delivered, "
-        f"bool_or(later) as later from {own_rows} group by user_id)",
+        "bool_or(later) as later, bool_or(clicked) as clicked, "
+        f"bool_or(seen_by_bots) as seen_by_bots from {own_rows} group by user_id)",
         keep=True,
     )
 

@@ -246,7 +246,8 @@ def _treatments(engine: Engine, people: Relation) -> LedgerTexts:
         engine,
         "experiment_treatments",
         "select user_id, 'accepted' as state, cast(null as varchar) as reason, 1 as messages, "
-        "avg(cost) as cost, true as sent, false as delivered, false as later "
+        "avg(cost) as cost, true as sent, false as delivered, false as later, "
+        "false as clicked, false as seen_by_bots "
         f"from {people} where arm = 'treatment' group by user_id",
         of=[people],
     )

@@ -19,6 +19,7 @@ from usergrowth_dagster.effects.report.page import render_json, render_page
 from usergrowth_dagster.effects.report.words import day as day_words
 from usergrowth_dagster.effects.result import Effect, Funnel
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.measure.clicked import click_paths
 from usergrowth_dagster.measure.effects import BEHAVIOR, measure, window_of
 from usergrowth_dagster.measure.period import Part, measure_all, parts_of
 from usergrowth_dagster.measure.policies import written_outcomes
@@ -30,6 +31,7 @@ from usergrowth_dagster.settings.gateways import DRY_RUN
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.landing import QUARANTINE
 from usergrowth_dagster.warehouse.population import quarantine_name
+from usergrowth_dagster.warehouse.relation import Relation
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,12 @@ def report_task(project: Project, task: Task) -> Report:
     """
     effect = measure(project, task)
     with open_engine(project.settings) as engine:
-        effect = replace(effect, funnel=_funnel(engine, project, task, effect))
+        measured = written_outcomes(engine, project, task)
+        effect = replace(
+            effect,
+            funnel=_funnel(engine, project, task, measured, effect),
+            clicks=click_paths(engine, project, task, measured, effect),
+        )
         basis = _basis(engine, project, task)
     if _is_dry_run(project, _gateways(project, [task])):
         effect = as_dry_run(effect)
@@ -207,10 +214,11 @@ def _write(path: Path, text: str) -> bool:
     return True
 
 
-def _funnel(engine: Engine, project: Project, task: Task, effect: Effect) -> Funnel:
+def _funnel(
+    engine: Engine, project: Project, task: Task, measured: Relation, effect: Effect
+) -> Funnel:
     """The funnel, from the task's decision, its texts in the ledger, and its outcomes."""
     day = task.execution_date
-    measured = written_outcomes(engine, project, task)
     decided = engine.rows(f"select outcome, count(*) from {measured} group by outcome")
     fates = engine.rows(
         "select message_state, message_reason, sent, count(*), "

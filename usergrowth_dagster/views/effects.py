@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from usergrowth_dagster.effects.report.clicks import click_note, click_tables
 from usergrowth_dagster.effects.report.figures import figure_rows
 from usergrowth_dagster.effects.report.page import render_json
 from usergrowth_dagster.measure.report import Report
@@ -30,6 +31,9 @@ class EffectView:
         execution_date: of the task, or the first of the period.
         sentence: what came out.
         figures: the main ones.
+        arms: the way of each arm's people to a click, header first; empty: no text has a link.
+        pairs: texts compared by their clicks, header first; empty: there are no two.
+        note: what a click says.
         page: the file with the whole report.
         content: what the report says, as its JSON file has it.
     """
@@ -39,6 +43,9 @@ class EffectView:
     execution_date: date
     sentence: str
     figures: tuple[FigureView, ...]
+    arms: tuple[tuple[str, ...], ...]
+    pairs: tuple[tuple[str, ...], ...]
+    note: str
     page: Path
     content: dict[str, Any]
 
@@ -52,6 +59,8 @@ def view_report(report: Report) -> EffectView:
         effect.execution_date,
         effect.sentence,
         tuple(FigureView(*row) for row in figure_rows(effect)),
+        *click_tables(effect),
+        click_note(effect),
         report.page,
         json.loads(render_json(effect, report.basis)),
     )

@@ -81,7 +81,7 @@ def build_funnel(
     lost: Counter[tuple[str, str]] = Counter()
     returned = {"delivered": 0, "sent": 0}
     for fate in people:
-        step, reason = _lost_at(fate)
+        step, reason = lost_at(fate)
         lost[step, reason] += fate.rows
         if step == "returned":
             returned["delivered"] += fate.returned
@@ -141,12 +141,12 @@ def _steps(names: list[str], uploaded: int, losses: list[Loss]) -> dict[str, int
 
 def _reached(fate: Fate, step: str) -> bool:
     """Whether people got as far as ``sent`` or ``delivered``."""
-    lost = _lost_at(fate)[0]
+    lost = lost_at(fate)[0]
     return STEPS.index(lost) > STEPS.index(step)
 
 
-def _lost_at(fate: Fate) -> tuple[str, str]:
-    """The step that was not reached, and why; ``("returned", "")``: it was delivered."""
+def lost_at(fate: Fate) -> tuple[str, str]:
+    """The step that people did not reach, and why; ``("returned", "")``: it was delivered."""
     if fate.state is None:
         return "planned", "no_plan"
     state = MessageState(fate.state)

@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.effects.report.basis import Basis
 from usergrowth_dagster.effects.report.charts import pictures
+from usergrowth_dagster.effects.report.clicks import (
+    PAIR_COLUMNS,
+    click_note,
+    pair_rows,
+    path_columns,
+    path_rows,
+)
 from usergrowth_dagster.effects.report.drawing import DARK, LIGHT, css
 from usergrowth_dagster.effects.report.figures import (
+    BLOCKED,
     anyway,
     arm_rows,
     contrast_columns,
@@ -89,6 +97,8 @@ TEMPLATE = "report.html.j2"
 def sources_of(effect: Effect) -> list[tuple[str, str]]:
     """The sources of the figures that this effect has."""
     sources = [_RATE] if effect.arms else []
+    if effect.clicks is not None and effect.clicks.contrasts:
+        sources += [_LIFT, _SEVERAL]
     if effect.contrasts:
         sources += [_LIFT, _ADJUSTED]
         if any("strata" in contrast.method for contrast in effect.contrasts):
@@ -101,7 +111,7 @@ def sources_of(effect: Effect) -> list[tuple[str, str]]:
         sources.append(_SPLIT)
     if effect.policies:
         sources.append(_POLICIES)
-    return sources
+    return list(dict.fromkeys(sources))
 
 
 @cache
@@ -154,6 +164,11 @@ def render_page(effect: Effect, basis: Basis) -> str:
         day=day(effect.execution_date),
         tiles=tiles(effect),
         funnel=funnel_rows(effect),
+        path_columns=path_columns(effect),
+        paths=path_rows(effect),
+        pair_columns=PAIR_COLUMNS,
+        pairs=pair_rows(effect),
+        click_note=click_note(effect),
         anyway=anyway(effect),
         arms=arm_rows(effect),
         contrast_columns=contrast_columns(effect),
@@ -187,12 +202,15 @@ def render_json(effect: Effect, basis: Basis) -> str:
 def concealed(effect: Effect) -> Effect:
     """The effect without what must not be shown: a lift, before its time or with nothing sent.
 
-    No profit is reported for an uneven split.
+    No profit is reported for an uneven split, and where no lift is concluded no two texts are
+    compared by their clicks.
 
     A sample whose interval is read every day shows an effect that is none sooner or later, so
     a report that is made early holds counts alone, in its page and in its JSON.
     """
     costs = MoneyFigures(effect.money.cost, effect.money.cost_per_return, None, None)
+    if effect.verdict in BLOCKED and effect.clicks is not None:
+        effect = replace(effect, clicks=replace(effect.clicks, contrasts=[]))
     if effect.verdict == "uneven_split":  # the lift is shown to those who look for the cause
         return replace(effect, money=costs)
     if effect.verdict not in ("not_yet", "nothing_sent", "dry_run"):

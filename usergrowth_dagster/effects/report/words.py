@@ -69,6 +69,8 @@ LOSS_WORDS = {
     "undelivered": "the provider could not deliver the text",
     "no_report": "the provider has not reported on the text",
     "never_reported": "went out, and the provider never reported on it",
+    "not_clicked": "nobody called the link",
+    "only_bots": "only programs called the link",
     "not_returned": "did not {infinitive} in the window",
     "not_returned_yet": "not known to have {participle} so far; the window is still open",
 }
