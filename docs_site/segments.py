@@ -1,8 +1,11 @@
 """The page of a segment's file, from its JSON schema."""
 
+from collections.abc import Mapping
+
 from docs_site.campaign import keys_of
 from docs_site.markdown import code, sentence, table
 from usergrowth_dagster.segments.definition import Segment
+from usergrowth_dagster.segments.groups.checks import CHECK_COLUMNS, RULES
 from usergrowth_dagster.segments.snapshots import SNAPSHOT_COLUMNS
 
 HEAD = """\
@@ -15,12 +18,17 @@ Each file `<name>.yml` or `<name>.json` in the folder `segments` of a home is a 
 
 
 def page() -> str:
-    """A section for the file, one for each group of keys, and the columns of the snapshots."""
-    lines = [
-        (code(name), code(kind), sentence(text)) for name, (kind, text) in SNAPSHOT_COLUMNS.items()
-    ]
+    """The file and each group of keys, the rules of a source's rows, and columns of the tables."""
+    rules = [(code(name), sentence(text)) for name, text in RULES.items()]
     return (
         HEAD
         + keys_of(Segment.model_json_schema(by_alias=True))
-        + f"\n## Columns of segment_snapshots\n\n{table(('column', 'type', 'meaning'), lines)}"
+        + f"\n## Rules of the rows of a source\n\n{table(('rule', 'what a row keeps to'), rules)}"
+        + _columns("segment_snapshots", SNAPSHOT_COLUMNS)
+        + _columns("segment_checks", CHECK_COLUMNS)
     )
+
+
+def _columns(name: str, columns: Mapping[str, tuple[str, str]]) -> str:
+    lines = [(code(column), code(kind), sentence(text)) for column, (kind, text) in columns.items()]
+    return f"\n## Columns of {name}\n\n{table(('column', 'type', 'meaning'), lines)}"

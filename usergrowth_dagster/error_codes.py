@@ -66,6 +66,7 @@ ErrorCode = Literal[
     "run.failed",
     "run.interrupted",
     "schedule.not_due",
+    "segment.check_failed",
     "segment.invalid",
     "segment.not_ready",
     "segment.stale",
@@ -342,6 +343,10 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "schedule.not_due": CodeText(
         "The schedule of a campaign has no occurrence on the task's date.",
         "Apply the campaign with a schedule that includes the date.",
+    ),
+    "segment.check_failed": CodeText(
+        "The list of a segment has too many wrong rows, or nobody who is known.",
+        "`usergrowth segment errors` lists the rows; correct the list, or raise max_error_share.",
     ),
     "segment.invalid": CodeText(
         "A key of a segment's file breaks a rule, or names what is not there.",

@@ -58,6 +58,7 @@ SHOWS: dict[str, list[str]] = {
     "segment refresh": [],
     "segment check": [],
     "segment diff": ["active", "newest"],
+    "segment errors": ["listed"],
     "segment history": ["active"],
     "segment list": [],
     "segment show": ["active"],
@@ -154,6 +155,7 @@ def test_each_prints_one_document(world: World, tmp_path: Path) -> None:
     )
     (home / "segments").mkdir()
     (home / "segments/active.yml").write_text("where: {event: {within_days: 30}}")
+    (home / "segments/listed.yml").write_text("source: {text: '+9990000000001'}")
     (home / "exports.yml").write_text("exports: [{name: people, audience: all, to: {files: out}}]")
     seen = home / f"landing/identity/ds={D - timedelta(days=1):%Y%m%d}/part.csv"
     seen.parent.mkdir(parents=True)

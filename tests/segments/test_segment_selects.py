@@ -110,6 +110,9 @@ def test_a_select_sees_nothing_of_the_date_or_later(reading: Project) -> None:
     future = f"select user_id from stg_behavior where ds >= date '{D}'"
     assert selected(reading, future) == []
     assert selected(reading, f"select user_id from user_features where ds > date '{D}'") == []
+    assert (
+        selected(reading, f"select user_id from user_features where age > 17 and ds > '{D}'") == []
+    )
     newest = f"select user_id from user_features where ds = date '{D}'"
     assert len(selected(reading, newest)) == 60
 

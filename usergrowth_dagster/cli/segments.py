@@ -1,4 +1,4 @@
-"""Commands about segments: check, size, refresh, list, show, history, diff, upload, schema."""
+"""Commands about segments: check, size, refresh, list, show, errors, history, diff, upload …"""
 
 from dataclasses import astuple
 from pathlib import Path
@@ -18,6 +18,7 @@ app.add_typer(group, name="segment")
 Name = Annotated[str, typer.Argument(help="The segment.")]
 AnyName = Annotated[str | None, typer.Argument(help="One segment; all without it.")]
 Day = Annotated[str, typer.Option("--date", help="Execution date; default: today.")]
+AnyDay = Annotated[str, typer.Option("--date", help="Execution date; default: the newest check.")]
 
 SIZES = ("matches", "with address", "not refused", "not held out", "sendable now")
 RECORDED = (*SIZES[:-1], "sendable when made")
@@ -182,9 +183,31 @@ def show(name: Name, as_json: Json = False, home: Home = None) -> None:
     page.table("made from", ("input", "version"), sorted(shown.inputs.items()))
     for note in shown.notes:
         page.say(f"{note}.")
+    if shown.check is not None and shown.check.sentence not in shown.notes:
+        page.say(f"{shown.check.state.upper()} on {shown.check.ds}: {shown.check.sentence}.")
     page.say(f"SHA-256 of its people: {shown.sha256 or 'none'}")
     page.say(f"Definition, version {shown.version}:\n{shown.definition}")
     page.document(shown)
+    page.finish()
+
+
+@group.command()
+def errors(name: Name, day: AnyDay = "", as_json: Json = False, home: Home = None) -> None:
+    """Show the rows of a segment's source that are no members; values are masked."""
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.segments import segment_check
+
+    page = Page(as_json)
+    check = segment_check(Project(open_home(home)), name, day_of(day) if day else None)
+    page.say(f"{check.state.upper()} on {check.ds}: {check.sentence}.")
+    page.table("reasons", ("rule", "rows"), sorted(check.reasons.items()))
+    page.table(
+        "errors",
+        ("line", "column", "rule", "value"),
+        [(one.line, one.column, one.rule, one.value) for one in check.errors],
+    )
+    page.document(check)
     page.finish()
 
 

@@ -1,7 +1,7 @@
 """The header of a landing file against its contract: columns are found by name, in any order."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from usergrowth_dagster.data.contracts import Contract
@@ -19,14 +19,26 @@ class Header:
 
 
 def read_checked(
-    landing: Storage, file: StoredFile, contract: Contract, encoding: str = "utf-8"
+    landing: Storage,
+    file: StoredFile,
+    contract: Contract,
+    encoding: str = "utf-8",
+    called: Mapping[str, str] | None = None,
 ) -> Header:
     """The header of a landing file.
+
+    Args:
+        landing: where the file is.
+        file: the file.
+        contract: what it must look like.
+        encoding: of a CSV.
+        called: by a name of the file, the contract's name for it.
 
     Raises:
         UserError: a column is missing or there twice, or the file cannot be read.
     """
-    names = tuple(read_header(landing, file, encoding))
+    called = called or {}
+    names = tuple(called.get(name, name) for name in read_header(landing, file, encoding))
     problem = header_problem(contract, names)
     if problem is not None:
         raise UserError(f"{file.path}: line 1, {problem}", code="landing.bad_header")

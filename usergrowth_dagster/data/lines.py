@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
 from usergrowth_dagster.data.contracts import LONGEST_LINE
@@ -176,6 +177,23 @@ def read_blocks(
             yield from _parquet_blocks(handle, file, names)
         else:
             yield from _line_blocks(as_utf8(_chunks(handle, BLOCK_BYTES), encoding), digest)
+
+
+def read_lines(storage: Storage, file: StoredFile, encoding: str = "utf-8") -> Iterator[Block]:
+    """Stream the lines of a text file without a header; numbers begin with 1.
+
+    Raises:
+        UserError: the file is gone, or is compressed or a spreadsheet.
+    """
+    with _opened(storage, file) as handle:
+        chunks = as_utf8(_chunks(handle, BLOCK_BYTES), encoding)
+        first = next(chunks, b"")
+        for magic, what in _OTHER_FORMATS.items():
+            if first.startswith(magic):
+                raise UserError(f"{file.path}: the file is {what}", code="landing.bad_file")
+        start = b"\n" + first.removeprefix(UTF8_BOM)  # an empty header, which is left out
+        for block in _line_blocks(chain([start], chunks), None):
+            yield Block(max(block.first_line - 1, 0), block.columns, block.text)
 
 
 def are_rows(lines: "pa.Array") -> "pa.Array":

@@ -6,7 +6,7 @@ is line 1; rows of a Parquet file count from 1.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -72,6 +72,7 @@ class Loader:
         reading: encoding of the files, and words that stand for no value.
         writer_of: makes a writer for good rows of a day. With it, those of large files of events
             are not held: no key can repeat in them, and a footer is no good row.
+        called: by a column's name in the files, the contract's name for it.
 
     Attributes:
         notices: by day, sentences about what is not as it should be and yet is taken.
@@ -86,11 +87,13 @@ class Loader:
         forgotten: Forgotten | None = None,
         reading: Reading | None = None,
         writer_of: Callable[[date], RowWriter] | None = None,
+        called: Mapping[str, str] | None = None,
     ) -> None:
         self.reading = reading or Reading()
         self.notices: dict[date, list[str]] = {}
         self.early: dict[int, EarlyFile] = {}
         self._writer_of = None if contract.key else writer_of
+        self._called = dict(called or {})
         self.connection = connection
         self.landing = landing
         self.contract = contract
@@ -122,7 +125,8 @@ class Loader:
         """
         # All headers first: a wrong one costs no reading.
         headers = [
-            read_checked(self.landing, file, self.contract, self.reading.encoding) for file in files
+            read_checked(self.landing, file, self.contract, self.reading.encoding, self._called)
+            for file in files
         ]
         self._rows[day] = self._no_rows[day] = 0
         if files:

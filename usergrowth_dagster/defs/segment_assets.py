@@ -79,8 +79,9 @@ def segment_assets(
                 for sentence in (*(one.sentence for one in ran.refreshed), *ran.failures):
                     context.log.info(sentence)
             history = _picture(opened)
+            checks = _sources(opened, [day for day, _ in done])
         return dg.MaterializeResult(
-            metadata={**_metadata(done), "sizes": history}, check_results=_checks(done)
+            metadata={**_metadata(done), **checks, "sizes": history}, check_results=_checks(done)
         )
 
     return [segments]
@@ -107,6 +108,18 @@ def _picture(project: Any) -> dg.MarkdownMetadataValue:
     from usergrowth_dagster.views.segments import size_histories
 
     return picture(draw_sizes(size_histories(project)), "sizes of the segments")
+
+
+def _sources(project: Any, days: "Sequence[date]") -> dict[str, Any]:
+    """What became of the rows of the segments that have a source; nothing without one."""
+    from usergrowth_dagster.views.segments import segment_checks
+
+    rows: list[list[Any]] = []
+    for one in (check for day in days for check in segment_checks(project, day)):
+        left = ", ".join(f"{n:,} {rule}" for rule, n in one.reasons.items())
+        rows.append([one.ds, one.segment, one.state, one.rows, one.members, left, one.problem])
+    header = ("date", "segment", "state", "rows", "members", "rows left out", "problem")
+    return {"sources": data_table(header, rows)} if rows else {}
 
 
 def _metadata(done: "Sequence[tuple[date, RefreshedAll]]") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The file of a segment: conditions in a tree, or one SELECT.
+"""The file of a segment: conditions in a tree, one SELECT, or a source of people.
 
     description: bought often, and silent for two weeks
     owner: growth
@@ -27,6 +27,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from usergrowth_dagster.control.values import SEGMENT_NAME
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.segments.groups.source import Source
 from usergrowth_dagster.segments.leaves import (
     Aipl,
     Attribute,
@@ -116,7 +117,7 @@ class Node(Keys):
 
 
 class Segment(Keys):
-    """One segment: who makes it, when it is refreshed, and its conditions or its SELECT."""
+    """One segment: who makes it, when it is refreshed, and its conditions, SELECT or source."""
 
     description: str = Field("", max_length=400, description="for people")
     owner: str = Field("", max_length=80, description="who answers for it")
@@ -140,16 +141,22 @@ class Segment(Keys):
         max_length=100_000,
         description="one SELECT with a column user_id, instead of conditions",
     )
+    source: Source | None = Field(
+        None, description="a list, a table or an algorithm, instead of conditions"
+    )
 
     @model_validator(mode="after")
     def _one_form(self) -> "Segment":
-        if (self.where is None) == (self.select is None):
-            raise ValueError("give where or select, one of them")
+        if sum(one is not None for one in (self.where, self.select, self.source)) != 1:
+            raise ValueError("give where, select or source, one of them")
         if any(_is_unusable(text) for text in _texts(self.canonical)):
             raise ValueError("a text holds a character that no table has, such as NUL")
         uploads = any(isinstance(leaf, Upload) for _, leaf in self.leaves())
-        if self.refresh == "on_upload" and not uploads:
-            raise ValueError("refresh: on_upload needs an upload among the conditions")
+        is_file = self.source is not None and self.source.file is not None
+        if self.refresh == "on_upload" and not uploads and not is_file:
+            raise ValueError(
+                "refresh: on_upload needs an upload among the conditions, or a source with a file"
+            )
         return self
 
     def leaves(self) -> Iterator[tuple[str, Leaf]]:
@@ -159,12 +166,24 @@ class Segment(Keys):
 
     @property
     def canonical(self) -> Mapping[str, Any]:
-        """What decides who is in it, in one form: without description, owner and refresh."""
+        """What decides who is in it, in one form: without description, owner and refresh.
+
+        The values of a source's text are masked, since this is kept and shown.
+        """
+        if self.source is not None:
+            return {"source": self.source.shown()}
         keys = {"missing", "where", "select"}
         made: Mapping[str, Any] = self.model_dump(
             mode="json", by_alias=True, exclude_none=True, include=keys
         )
         return made
+
+    @property
+    def form(self) -> str:
+        """Where its people come from: where, select, or a source such as csv."""
+        if self.source is not None:
+            return self.source.kind
+        return "where" if self.where is not None else "select"
 
     @property
     def version(self) -> str:

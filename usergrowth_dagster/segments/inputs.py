@@ -92,7 +92,7 @@ def bind_inputs(engine: Engine, project: Project, named: Named, day: date) -> Bo
             marks.append(mark)
             notes.append(note)
         elif isinstance(leaf, Score):
-            _bind_scores(engine, named, at, leaf, day, name)
+            bind_scores(engine, named, at, leaf, day, name)
         else:
             continue
         people[at] = name
@@ -121,24 +121,20 @@ def _tag_notes(project: Project, named: Named, day: date) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Everybody:
-    """The people known as of a date, bound as ``user_features``."""
+class BoundTable:
+    """A table that is bound as of a date: its version, and the fingerprint of its files."""
 
     version: int
     fingerprint: str
 
 
-def bind_everybody(engine: Engine, project: Project, named: Named, day: date) -> Everybody:
+def bind_everybody(engine: Engine, project: Project, named: Named, day: date) -> BoundTable:
     """Bind ``user_features`` as of a date.
 
     Raises:
         UserError: it has nothing for the date.
     """
-    files = _files(project, FEATURES, day, day)
-    if not files:
-        raise _not_ready(named, FEATURES, day, day)
-    _bind(engine, project, FEATURES, files)
-    return Everybody(project.warehouse.version(FEATURES) or 0, files_fingerprint(files))
+    return bind_table(engine, project, named, FEATURES, day)
 
 
 def _days(table: str, day: date, back: int) -> tuple[date, date]:
@@ -260,8 +256,44 @@ def _bind_upload(
     return f"{leaf.file}:{digest}", note
 
 
-def _bind_scores(engine: Engine, named: Named, at: str, leaf: Score, day: date, name: str) -> None:
-    """Bind the best score of each user on the newest date with any, and its tenth."""
+def bind_table(
+    engine: Engine, project: Project, named: Named, table: str, day: date, back: int = 0
+) -> BoundTable:
+    """Bind a table as of a date under its own name, as the conditions of a tree read it.
+
+    Args:
+        engine: where it is bound.
+        project: the home.
+        named: the segment, for the error.
+        table: a table of execution dates.
+        day: the execution date.
+        back: days before the date that are read too.
+
+    Raises:
+        UserError: it has nothing for these dates.
+    """
+    first, last = day - timedelta(days=back), day
+    files = _files(project, table, first, last)
+    if not files:
+        raise _not_ready(named, table, first, last)
+    _bind(engine, project, table, files)
+    return BoundTable(project.warehouse.version(table) or 0, files_fingerprint(files))
+
+
+def bind_scores(engine: Engine, named: Named, at: str, leaf: Score, day: date, name: str) -> None:
+    """Bind the best score of each user on the newest date with any, and its tenth.
+
+    Args:
+        engine: holds the table of scores.
+        named: the segment, for the error.
+        at: key path of the leaf, for the error.
+        leaf: the question and the age that scores may have.
+        day: the execution date.
+        name: of the table: ``user_id``, ``score``, ``decile`` and ``ds``.
+
+    Raises:
+        UserError: there are no such scores.
+    """
     engine.run(f"""
         create temp table {name} as
         with scored as (
@@ -270,9 +302,10 @@ def _bind_scores(engine: Engine, named: Named, at: str, leaf: Score, day: date, 
                 and ds >= date {literal(str(day - timedelta(days=leaf.max_age_days)))}
             group by ds, user_id
         ), newest as (
-            select user_id, score from scored qualify ds = max(ds) over ()
+            select user_id, score, ds from scored qualify ds = max(ds) over ()
         )
-        select user_id, score, ntile(10) over (order by score desc, user_id) as decile from newest
+        select user_id, score, ntile(10) over (order by score desc, user_id) as decile, ds
+        from newest
         """)
     if not engine.value(f"select count(*) from {name}"):
         raise UserError(

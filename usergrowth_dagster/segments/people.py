@@ -6,9 +6,13 @@ from datetime import date
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
-from usergrowth_dagster.segments.compile import FEATURES, compile_segment, sampled_people
+from usergrowth_dagster.segments.compile import FEATURES, SCORES, compile_segment, sampled_people
 from usergrowth_dagster.segments.definition import Named
-from usergrowth_dagster.segments.inputs import bind_everybody, bind_inputs
+from usergrowth_dagster.segments.groups.checks import GroupCheck, GroupFailedError
+from usergrowth_dagster.segments.groups.people import bind_group
+from usergrowth_dagster.segments.groups.rows import check_rows
+from usergrowth_dagster.segments.groups.tables import table_sql
+from usergrowth_dagster.segments.inputs import bind_everybody, bind_inputs, bind_table
 from usergrowth_dagster.segments.limits import limited
 from usergrowth_dagster.segments.select import bind_selected, check_select
 from usergrowth_dagster.segments.sizes import Estimate, estimate, sample_share
@@ -25,12 +29,14 @@ class People:
         fingerprint: hash of all inputs.
         versions: version of each table, and hash of each upload, that was read.
         notes: sentences about what is left out.
+        check: what became of the rows of a source; None of a segment without one.
     """
 
     members: Relation
     fingerprint: str
     versions: Mapping[str, int | str]
     notes: tuple[str, ...]
+    check: GroupCheck | None = None
 
 
 def bind_people(engine: Engine, project: Project, named: Named, day: date) -> People:
@@ -47,6 +53,8 @@ def bind_people(engine: Engine, project: Project, named: Named, day: date) -> Pe
     """
     if named.segment.select is not None:
         people = _selected(engine, project, named, day)
+    elif named.segment.source is not None:
+        people = _of_source(engine, project, named, day)
     else:
         bound = bind_inputs(engine, project, named, day)
         statement = compile_segment(named.segment, named.origin, day, bound.inputs)
@@ -85,6 +93,21 @@ def _selected(engine: Engine, project: Project, named: Named, day: date) -> Peop
     notes = (*selected.notes, *([strangers] if given > kept else []))
     versions = {**selected.versions, FEATURES: everybody.version}
     return People(members, f"{selected.fingerprint}:{everybody.fingerprint}", versions, notes)
+
+
+def _of_source(engine: Engine, project: Project, named: Named, day: date) -> People:
+    """The people of a source, within the limit of time."""
+    try:
+        with limited(project.settings, [engine]):
+            group = bind_group(engine, project, named, day)
+    except GroupFailedError:
+        raise
+    except UserError as error:
+        sentence = str(error)
+        if not sentence.startswith(f"{named.origin}: "):
+            sentence = f"{named.origin}: {sentence}"
+        raise UserError(sentence, code=error.code) from None
+    return People(group.members, group.fingerprint, group.versions, group.notes, group.check)
 
 
 def estimate_people(engine: Engine, project: Project, named: Named, day: date) -> Estimate | None:
@@ -131,6 +154,28 @@ def check_people(
     if named.segment.select is not None:
         bind_everybody(engine, project, named, day)
         return tuple(sorted({FEATURES, *check_select(project, named, day)})), ()
+    if named.segment.source is not None:
+        return _check_source(engine, project, named, day)
     bound = bind_inputs(engine, project, named, day)
     engine.describe(compile_segment(named.segment, named.origin, day, bound.inputs))
     return tuple(sorted(bound.versions)), bound.notes
+
+
+def _check_source(
+    engine: Engine, project: Project, named: Named, day: date
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """See that a source can be read; none of its rows is."""
+    source = named.segment.source
+    assert source is not None
+    bind_everybody(engine, project, named, day)
+    try:
+        check_rows(project, source)
+    except UserError as error:
+        raise UserError(f"{named.origin}: {error}", code=error.code) from None
+    if source.table is not None:
+        _, note = table_sql(project, named, day)
+        return tuple(sorted({FEATURES, source.table})), (note,)
+    if source.algorithm is not None:
+        bind_table(engine, project, named, SCORES, day, source.max_age_days)
+        return (SCORES, FEATURES), ()
+    return (FEATURES,), ()

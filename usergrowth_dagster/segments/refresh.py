@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +13,8 @@ from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.segments.definition import Named
 from usergrowth_dagster.segments.files import in_order, segment_named
+from usergrowth_dagster.segments.groups.checks import GroupFailedError, begin, write_check
+from usergrowth_dagster.segments.groups.files import content_mark
 from usergrowth_dagster.segments.inputs import upload_hash
 from usergrowth_dagster.segments.leaves import Upload
 from usergrowth_dagster.segments.people import People, bind_people
@@ -83,7 +85,7 @@ def refresh(
                 _end_failures(project, known, waits.snapshot, day)
             return waits
         try:
-            people = bind_people(engine, project, named, day)
+            people = _bind_checked(engine, project, named, day)
         except UserError as error:
             _record_failure(project, named, day, str(error), actor, reason)
             raise
@@ -98,6 +100,27 @@ def refresh(
         return _result(named, day, "new", made, alert)
 
 
+def _bind_checked(engine: Engine, project: Project, named: Named, day: date) -> People:
+    """The people; of a segment with a source, its check is on record before and after.
+
+    Raises:
+        UserError: they cannot be worked out.
+    """
+    if named.segment.source is None:
+        return bind_people(engine, project, named, day)
+    begun = begin(named, day)
+    write_check(project.warehouse, begun)
+    try:
+        people = bind_people(engine, project, named, day)
+    except UserError as error:
+        failed = error.check if isinstance(error, GroupFailedError) else None
+        write_check(project.warehouse, failed or replace(begun, state="failed", problem=str(error)))
+        raise
+    if people.check is not None:
+        write_check(project.warehouse, people.check)
+    return people
+
+
 def _waits(
     project: Project, named: Named, day: date, known: Sequence[Snapshot], *, again: bool
 ) -> Refreshed | None:
@@ -108,17 +131,19 @@ def _waits(
     mine = [one for one in good(known, until=day) if one.version == segment.version]
     if again or segment.refresh == "daily" or not mine:
         return None
-    if segment.refresh == "on_upload" and json.loads(mine[-1].inputs) != {
-        **json.loads(mine[-1].inputs),
-        **_uploads(project, named),
-    }:
+    kept = json.loads(mine[-1].inputs)
+    is_typed = segment.source is not None and segment.source.text is not None
+    # The version of a typed list is made of masked values, which may stay the same.
+    if (segment.refresh == "on_upload" or is_typed) and kept != {**kept, **_lists(project, named)}:
         return None
     return _result(named, day, "not_due", mine[-1])
 
 
-def _uploads(project: Project, named: Named) -> dict[str, str]:
-    """The hash of each file of user ids that a segment names."""
-    home = project.settings.home
+def _lists(project: Project, named: Named) -> dict[str, str]:
+    """The hash of each file that a segment names, and of its source's list."""
+    home, source = project.settings.home, named.segment.source
+    if source is not None:
+        return content_mark(project, source)
     return {
         f"upload:{leaf.file}": upload_hash(home, leaf)
         for _, leaf in named.segment.leaves()
@@ -186,7 +211,7 @@ def _write(
         fingerprint=mark,
         sizes=sizes,
         sha256=digest,
-        inputs=json.dumps({**people.versions, **_uploads(project, named)}, sort_keys=True),
+        inputs=json.dumps({**people.versions, **_lists(project, named)}, sort_keys=True),
         notes=people.notes,
         made_by=actor,
         reason=reason,

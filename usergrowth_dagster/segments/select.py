@@ -141,9 +141,14 @@ class SelectShell(SqlShell):
                 self._open.remove(engine)
 
 
+_WITHOUT_BRACKETS = frozenset(
+    {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
+)
+"""Functions that are called without brackets, as if they were columns."""
+
 _MORE_CHANGING = frozenset(
-    {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp", "today"}
-    | {"now", "get_current_timestamp", "get_current_time", "current_localtime"}
+    _WITHOUT_BRACKETS
+    | {"today", "now", "get_current_timestamp", "get_current_time", "current_localtime"}
     | {"current_localtimestamp", "transaction_timestamp", "getvariable", "getenv", "age"}
 )
 """Functions of the clock and of settings, whatever the catalog of a version says of them."""
@@ -162,7 +167,7 @@ def _called(value: Any) -> Iterator[str]:
             yield str(value.get("function_name", "")).casefold()
         if value.get("type") == "COLUMN_REF":  # current_date has no brackets
             names = value.get("column_names") or []
-            if len(names) == 1 and str(names[0]).casefold() in _MORE_CHANGING:
+            if len(names) == 1 and str(names[0]).casefold() in _WITHOUT_BRACKETS:
                 yield str(names[0]).casefold()
         for part in value.values():
             yield from _called(part)
@@ -187,26 +192,37 @@ class Selected:
 
 
 def bind_selected(
-    engine: Engine, project: Project, named: Named, day: date, relation: str
+    engine: Engine,
+    project: Project,
+    named: Named,
+    day: date,
+    relation: str,
+    *,
+    sql: str | None = None,
+    at: str = "select",
+    giver: str = "the SELECT",
 ) -> Selected:
     """Run a segment's SELECT and keep its people, each once, in a table of another engine.
 
     Args:
         engine: gets the table.
         project: the home.
-        named: a segment with ``select``.
+        named: the segment.
         day: the execution date.
         relation: name of the table, with ``user_id``.
+        sql: the statement; by default the segment's ``select``.
+        at: key path of what the statement is made from, for the error.
+        giver: what gives the rows, for the sentence about them.
 
     Raises:
         UserError: the statement is not allowed, fails, or is too large; names file and key.
     """
     shell = SelectShell(project, day)
     try:
-        statement = shell.statement(named.segment.select or "")
+        statement = shell.statement(sql or named.segment.select or "")
         shell.run(statement, lambda result: _keep(engine, project, result, relation))
     except UserError as error:
-        raise UserError(f"{named.origin}: select: {error}", code=error.code) from None
+        raise UserError(f"{named.origin}: {at}: {error}", code=error.code) from None
     tables = [shell.catalog.table(name) for name in sorted(statement.tables)]
     rows, missing, people = engine.rows(
         f"select count(*), count(*) filter (where user_id is null), "
@@ -221,7 +237,7 @@ def bind_selected(
         []
         if rows == people
         else [
-            f"the SELECT gave {rows:,} rows: {people:,} people, {missing:,} "
+            f"{giver} gave {rows:,} rows: {people:,} people, {missing:,} "
             "without a user, the others twice"
         ]
     )

@@ -13,6 +13,7 @@ from usergrowth_dagster.project import Project
 from usergrowth_dagster.segments.compare import Difference, compare_snapshots, why_they_differ
 from usergrowth_dagster.segments.definition import Named
 from usergrowth_dagster.segments.files import in_order, segment_files, segment_named
+from usergrowth_dagster.segments.groups.checks import GroupCheck, read_check
 from usergrowth_dagster.segments.people import bind_people, check_people, estimate_people
 from usergrowth_dagster.segments.sizes import Estimate, Sizes, sizes_of
 from usergrowth_dagster.segments.snapshots import (
@@ -36,8 +37,8 @@ class CheckedSegment:
 
     Attributes:
         segment: its name.
-        form: where or select.
-        conditions: leaves of its tree; 0 of a SELECT.
+        form: where, select, or its source such as csv.
+        conditions: leaves of its tree; 0 of a SELECT or a source.
         refresh: when it is refreshed.
         version: of its definition.
         reads: tables that it reads.
@@ -150,7 +151,10 @@ class ListedSegments:
 
 @dataclass(frozen=True)
 class ShownSegment:
-    """A segment in full: how it stands, its definition, and what its snapshot was made from."""
+    """A segment in full: how it stands, its definition, and what its snapshot was made from.
+
+    ``check`` is the newest check of its source; None of a segment without one.
+    """
 
     listed: ListedSegment
     version: str
@@ -161,6 +165,7 @@ class ShownSegment:
     made: datetime | None
     made_by: str
     reason: str
+    check: GroupCheck | None = None
 
 
 @dataclass(frozen=True)
@@ -196,7 +201,7 @@ def _check(project: Project, named: Named, day: date) -> CheckedSegment:
     segment = named.segment
     return CheckedSegment(
         segment=named.name,
-        form="where" if segment.where is not None else "select",
+        form=segment.form,
         conditions=len(list(segment.leaves())),
         refresh=segment.refresh,
         version=segment.version,
@@ -273,6 +278,8 @@ def show_segment(project: Project, name: str) -> ShownSegment:
     named = segment_named(project.settings.home, name)
     with open_engine(project.settings) as engine:
         records = read_snapshots(engine, project.warehouse, name)
+        is_group = named.segment.source is not None
+        check = read_check(engine, project.warehouse, name) if is_group else None
     listed = _listed(project, named, records)
     newest = next((one for one in reversed(records) if one.snapshot == listed.snapshot), None)
     zone = project.settings.zone
@@ -286,7 +293,43 @@ def show_segment(project: Project, name: str) -> ShownSegment:
         made=newest.made_at.astimezone(zone) if newest else None,
         made_by=newest.made_by if newest else "",
         reason=newest.reason if newest else "",
+        check=check,
     )
+
+
+def segment_check(project: Project, name: str, day: date | None = None) -> GroupCheck:
+    """The newest check of a segment's source, or that of a date.
+
+    Raises:
+        UserError: there is no such segment, it has no source, or it was never checked.
+    """
+    named = segment_named(project.settings.home, name)
+    if named.segment.source is None:
+        raise UserError(
+            f"{named.origin}: the segment has no source, so it has no rows to check; sources are "
+            "lists, tables and algorithms",
+            code="segment.unknown",
+        )
+    with open_engine(project.settings) as engine:
+        check = read_check(engine, project.warehouse, name, day=day)
+    if check is None:
+        when = f" of {day}" if day else ""
+        raise UserError(
+            f"segment {name}: its source has no check{when}; `usergrowth segment refresh {name}` "
+            "makes one",
+            code="segment.unknown",
+        )
+    return check
+
+
+def segment_checks(project: Project, day: date) -> tuple[GroupCheck, ...]:
+    """The checks of a date, by segment; those of segments that are gone are left out."""
+    home = project.settings.home
+    with open_engine(project.settings) as engine:
+        checks = [
+            read_check(engine, project.warehouse, name, day=day) for name in segment_files(home)
+        ]
+    return tuple(check for check in checks if check is not None)
 
 
 def segment_history(project: Project, name: str, last: int = 60) -> tuple[SnapshotLine, ...]:
