@@ -58,12 +58,17 @@ def test_a_run_refreshes_and_checks(world: Project, monkeypatch: pytest.MonkeyPa
     (folder / "adults.yml").write_text(
         "refresh: daily\nwhere: {attribute: {key: age, cmp: ge, value: 30}}\n"
     )
+    (folder / "listed.yml").write_text(f'source: {{text: "{phone(1)}, {phone(2)}"}}\n')
     with dg.DagsterInstance.ephemeral() as instance:
         metadata, checks, logged = materialized(world, instance)
         assert checks == {"no_segment_is_stale": True, "no_segment_jumped": True}
         assert metadata["dagster/row_count"].value > 0
         assert "data:image/png;base64," in metadata["sizes"].value
-        assert phone(1)[1:] not in logged and "u01" not in logged
+        assert [
+            (one.data["segment"], one.data["state"], one.data["rows left out"])
+            for one in metadata["sources"].records
+        ] == [("listed", "passed", "1 no_user")]
+        assert phone(1)[1:] not in logged + str(metadata) and "u01" not in logged
         (folder / "adults.yml").write_text(
             "refresh: daily\nwhere: {attribute: {key: age, cmp: ge, value: 55}}\n"
         )
