@@ -2,7 +2,7 @@
 
 from docs_site.campaign import keys_of
 from docs_site.markdown import code, schema_hint, sentence, table
-from usergrowth_dagster.tags import aipl, rfm
+from usergrowth_dagster.tags import aipl, item_words, rfm
 from usergrowth_dagster.tags.definition import Catalogue
 
 HEAD = """\
@@ -17,7 +17,11 @@ unknown key is refused.
 def page() -> str:
     """A section for the file, one for each group of keys, the tables, and the groups."""
     parts = [HEAD + schema_hint("tags") + keys_of(Catalogue.model_json_schema(by_alias=True))]
-    for name, columns in ((rfm.TABLE, rfm.COLUMNS), (aipl.TABLE, aipl.COLUMNS)):
+    for name, columns in (
+        (rfm.TABLE, rfm.COLUMNS),
+        (aipl.TABLE, aipl.COLUMNS),
+        (item_words.TABLE, item_words.COLUMNS),
+    ):
         lines = [(code(key), code(kind), sentence(text)) for key, (kind, text) in columns.items()]
         parts.append(f"\n## The table {name}\n\n{table(('column', 'type', 'meaning'), lines)}")
     groups = [

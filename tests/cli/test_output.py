@@ -77,6 +77,7 @@ SHOWS: dict[str, list[str]] = {
     "tags groups": ["rfm"],
     "tags list": [],
     "tags show": ["{user}"],
+    "tags words": [],
     "profile funnel": ["task:care", "--step", "buy"],
     "profile overlap": ["rfm:potential", "task:care"],
     "profile retention": ["everyone"],

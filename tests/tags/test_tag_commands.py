@@ -127,7 +127,7 @@ def test_job_of_the_ui_makes_the_same(home: Path) -> None:
 
 
 WRONG = {
-    "tags: []": "give tags, rfm or aipl",
+    "tags: []": "give tags, texts, rfm or aipl",
     "tags: [{key: A, rule: events_7d}]": "tags.0.key",
     "tags: [{key: a}]": "give one of rule, statistic, score, upload",
     "tags: [{key: ds, rule: events_7d}]": "a column of every table",

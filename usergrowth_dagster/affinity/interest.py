@@ -11,7 +11,8 @@ The interest of a user in a category is the sum of three parts:
 The last two are scaled by min-max over the users of the category: 0 for the least, 1 for the
 greatest, and 0 for all where they are equal. (The scheme is that of a DMP course by a vendor.)
 
-Only days before the date count. An item with several values of the attribute counts in each.
+Only days before the date count. An item with several values of the attribute counts in each. The
+categories may also be the words of the items' texts.
 """
 
 import hashlib
@@ -22,15 +23,21 @@ from usergrowth_dagster.affinity.interest_file import FILE_NAME, Interest, read_
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import identifier, literal, literals
+from usergrowth_dagster.tags.definition import FILE_NAME as TAGS_FILE
+from usergrowth_dagster.tags.definition import read_catalogue
+from usergrowth_dagster.tags.item_words import TABLE as ITEM_WORDS
+from usergrowth_dagster.tags.item_words import bind_item_words, write_item_words
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.models import load_graph
-from usergrowth_dagster.warehouse.relation import bind_days
+from usergrowth_dagster.warehouse.relation import Relation, bind_days, bind_query
 
 TABLE = "interest_ranking"
 VERSION = "1"
 """Raised when the same definition and inputs would give other rows."""
 
 BEHAVIOR, CATEGORIES = "stg_behavior", "item_category"
+WORD = "word"
+"""Key that stands for the words of the items' texts, where they are the categories."""
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "ds": ("DATE", "execution date"),
@@ -84,18 +91,23 @@ def rank_interest(project: Project, day: date) -> Ranked:
     keys = interest_of(project)
     graph, warehouse = load_graph(), project.warehouse
     wanted = {day - timedelta(days=back) for back in range(1, keys.lookback_days + 1)}
-    snapshots = [one for one in warehouse.days(CATEGORIES) if one < day]
+    source = CATEGORIES
+    if keys.words:
+        source = ITEM_WORDS
+        _make_words(project, day)
+    snapshots = [one for one in warehouse.days(source) if one < day]
     with open_engine(project.settings) as engine:
         behavior = bind_days(engine, warehouse, BEHAVIOR, wanted, graph.types(BEHAVIOR))
         if not behavior.files or not snapshots:
-            missing = "items with attributes" if behavior.files else "behavior"
+            kind = "words" if keys.words else "attributes"
+            missing = f"items with {kind}" if behavior.files else "behavior"
             raise UserError(
                 f"no {missing} of the days before {day} stand in the tables",
                 code="source.not_landed",
             )
-        items = bind_days(engine, warehouse, CATEGORIES, snapshots[-1:], graph.types(CATEGORIES))
-        _check_category(engine, keys, str(items), snapshots[-1])
-        parts = [VERSION, keys.model_dump_json(), behavior.fingerprint, items.fingerprint]
+        items = _bind_items(engine, project, keys, day, snapshots[-1])
+        known = keys.model_dump_json(exclude=None if keys.words else {"words"})
+        parts = [VERSION, known, behavior.fingerprint, items.fingerprint]
         mark = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
         unchanged = warehouse.fingerprint(TABLE, day) == mark
         if not unchanged:
@@ -109,6 +121,40 @@ def rank_interest(project: Project, day: date) -> Ranked:
             )
     rows = warehouse.row_counts(TABLE, first=day, last=day).get(day, 0)
     return Ranked(day, rows, warehouse.version(TABLE), unchanged)
+
+
+def _make_words(project: Project, day: date) -> None:
+    """Bring the words of the items up to date.
+
+    Raises:
+        UserError: ``tags.yml`` does not say where the words are.
+    """
+    path = project.settings.home / TAGS_FILE
+    texts = read_catalogue(path).texts if path.exists() else None
+    if texts is None:
+        raise UserError(
+            f"{FILE_NAME}: words: {TAGS_FILE} has no texts, which say where an item's words are; "
+            "add them",
+            code="affinity.invalid",
+        )
+    write_item_words(project, texts, day)
+
+
+def _bind_items(
+    engine: Engine, project: Project, keys: Interest, day: date, snapshot: date
+) -> Relation:
+    """The categories of the items, with the columns of ``item_category``."""
+    if keys.words:
+        words = bind_item_words(engine, project, day)
+        sql = (
+            f"select ds, item_id, {literal(WORD)} as category_key, word as category_value "
+            f"from {words}"
+        )
+        return bind_query(engine, "item_terms", sql, of=[words])
+    types = load_graph().types(CATEGORIES)
+    items = bind_days(engine, project.warehouse, CATEGORIES, [snapshot], types)
+    _check_category(engine, keys, str(items), snapshot)
+    return items
 
 
 def _check_category(engine: Engine, keys: Interest, items: str, snapshot: date) -> None:
@@ -171,7 +217,7 @@ terms as (
         stable_sum(c.amount) as amount
     from counted as c
     inner join {items} as i on c.item_id = i.item_id
-    where i.category_key = {literal(keys.category)}
+    where i.category_key = {literal(keys.category or WORD)}
     group by all
 ),
 weighed as (

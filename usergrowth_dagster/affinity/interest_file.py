@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.yaml_file import explain, read_mapping, read_text
@@ -14,7 +14,8 @@ class Interest(BaseModel):
     """The keys of the file.
 
     Attributes:
-        category: key of the items' string attributes, such as genre.
+        category: key of the items' string attributes, such as genre; None: words are.
+        words: whether the words of the items' texts are the categories, as tags.yml has them.
         amount: key of the behaviors' numbers, such as pay; None: amounts do not count.
         behaviors: kinds of behavior that count; none: all that have an item.
         decay: η of e^(-η·months).
@@ -24,12 +25,23 @@ class Interest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    category: str = Field(min_length=1, description="key of the items' string attributes")
+    category: str | None = Field(
+        None, min_length=1, description="key of the items' string attributes"
+    )
+    words: bool = Field(
+        False, description="the words of the items' texts instead, by texts of tags.yml"
+    )
     amount: str | None = Field(None, min_length=1, description="key of the behaviors' numbers")
     behaviors: tuple[str, ...] = Field((), description="kinds of behavior that count; none: all")
     decay: float = Field(0.5, gt=0, le=10, description="η of e^(-η·months)")
     lookback_days: int = Field(365, ge=1, le=3650, description="days before the date that count")
     top: int = Field(1000, ge=1, le=10_000_000, description="users of a category that are kept")
+
+    @model_validator(mode="after")
+    def _one(self) -> "Interest":
+        if (self.category is None) == (not self.words):
+            raise ValueError("give category or words: true, one of them")
+        return self
 
 
 def read_interest(path: Path) -> Interest:
@@ -40,7 +52,8 @@ def read_interest(path: Path) -> Interest:
     """
     if not path.exists():
         raise UserError(
-            f"{path} is not there; write at least `category: ` and the key of the items' attribute",
+            f"{path} is not there; write at least `category: ` and the key of the items' "
+            "attribute, or `words: true`",
             code="affinity.bad_file",
         )
     origin = str(path)

@@ -1,4 +1,4 @@
-"""Commands about tags: check, run, list, show, groups, flow, schema."""
+"""Commands about tags: check, run, list, show, groups, words, flow, schema."""
 
 from typing import Annotated
 
@@ -160,6 +160,31 @@ def groups(table: Table, day: Day = "", as_json: Json = False, home: Home = None
     )
     for rule in view.rules:
         page.say(rule)
+    page.finish()
+
+
+@group.command()
+def words(
+    item: Annotated[str | None, typer.Option(help="Only this item.")] = None,
+    top: Annotated[int, typer.Option(min=1, max=10_000, help="Words that are shown.")] = 20,
+    day: Day = "",
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Show the words of the items' texts, the most frequent first, or those of one item."""
+    from usergrowth_dagster.cli.cells import Count
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.tags import view_words
+
+    page = Page(as_json)
+    project = Project(open_home(home))
+    view = view_words(project, optional_day(day), item_id=item, top=top)
+    page.table(
+        f"words of the items of {view.snapshot}",
+        ("word", "items", "weight"),
+        [(one.word, Count(one.items), round(one.weight, 4)) for one in view.words],
+    )
     page.finish()
 
 

@@ -12,6 +12,7 @@ from usergrowth_dagster.defs.model_assets import SNAPSHOT_DAYS
 from usergrowth_dagster.defs.partitions import day_mapping, partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.tags.item_words import ITEMS as STAGED_ITEMS
 
 INTEREST = "interest"
 """Job that ranks users by interest on an execution date; also the asset's group."""
@@ -25,10 +26,11 @@ def interest_assets(
     if not path.exists():
         return []
     try:
-        days = read_interest(path).lookback_days
-    except UserError:
-        days = int(Interest.model_fields["lookback_days"].default)  # the asset says what is wrong
-    return [_ranking_asset(partitions, days)]
+        keys = read_interest(path)
+        days, items = keys.lookback_days, STAGED_ITEMS if keys.words else CATEGORIES
+    except UserError:  # the asset says what is wrong
+        days, items = int(Interest.model_fields["lookback_days"].default), CATEGORIES
+    return [_ranking_asset(partitions, days, items)]
 
 
 def interest_job() -> Any:
@@ -41,13 +43,13 @@ def interest_job() -> Any:
 
 
 def _ranking_asset(
-    partitions: dg.PartitionsDefinition[str], lookback_days: int
+    partitions: dg.PartitionsDefinition[str], lookback_days: int, items: str
 ) -> dg.AssetsDefinition:
     @dg.asset(
         name=TABLE,
         deps=[
             dg.AssetDep(BEHAVIOR, partition_mapping=day_mapping(-lookback_days, -1)),
-            dg.AssetDep(CATEGORIES, partition_mapping=day_mapping(-SNAPSHOT_DAYS, -1)),
+            dg.AssetDep(items, partition_mapping=day_mapping(-SNAPSHOT_DAYS, -1)),
         ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),

@@ -1,13 +1,14 @@
 """Assets of the tags of a home: RFM groups, AIPL stages, and the wide table of tags."""
 
 from collections.abc import Callable, Sequence
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from usergrowth_dagster.defs.metadata import OWNER, data_table, picture, table_schema
+from usergrowth_dagster.defs.model_assets import SNAPSHOT_DAYS
 from usergrowth_dagster.defs.partitions import day_mapping, partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 from usergrowth_dagster.errors import UserError
@@ -21,6 +22,7 @@ from usergrowth_dagster.tags.definition import (
     Tag,
     read_catalogue,
 )
+from usergrowth_dagster.tags.text_keys import ItemTexts
 
 if TYPE_CHECKING:
     from usergrowth_dagster.project import Project
@@ -64,6 +66,8 @@ def tag_assets(
         assets.append(_rfm_asset(partitions, catalogue.rfm))
     if catalogue.aipl is not None:
         assets.append(_aipl_asset(partitions, catalogue.aipl))
+    if catalogue.texts is not None:
+        assets.append(_words_asset(partitions, catalogue.texts))
     if catalogue.tags:
         assets.append(_tags_asset(partitions, catalogue.tags))
     return assets
@@ -139,6 +143,43 @@ def _grouped_asset(
     return grouped
 
 
+def _words_asset(partitions: dg.PartitionsDefinition[str], texts: ItemTexts) -> dg.AssetsDefinition:
+    from usergrowth_dagster.tags.item_words import COLUMNS, ITEMS, TABLE
+
+    @dg.asset(
+        name=TABLE,
+        deps=[dg.AssetDep(ITEMS, partition_mapping=day_mapping(-SNAPSHOT_DAYS, -1))],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name=TAGS,
+        kinds={"duckdb", "deltalake", "scikitlearn"},
+        owners=[OWNER],
+        description="The words of the texts of the items that the date sees, weighed by tf-idf.",
+        metadata={"dagster/column_schema": table_schema(COLUMNS)},
+    )
+    def item_words(
+        context: dg.AssetExecutionContext, project: ProjectResource
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        from usergrowth_dagster.tags.item_words import write_item_words
+        from usergrowth_dagster.views.tags import view_words
+
+        opened = project.open(context)
+        with user_errors():
+            made = [write_item_words(opened, texts, day) for day in partition_days(context)]
+            view = view_words(opened, made[-1].written.day + timedelta(days=1))
+        lines = [(one.word, one.items, round(one.weight, 4)) for one in view.words]
+        return dg.MaterializeResult(
+            metadata=_table_metadata([one.written for one in made])
+            | {
+                "snapshot": made[-1].written.day.isoformat(),
+                "most frequent words": data_table(("word", "items", "mean weight"), lines),
+                "notices": made[-1].notice or "none",
+            }
+        )
+
+    return item_words
+
+
 def _table_metadata(written: "Sequence[Written]") -> dict[str, Any]:
     return {
         "dagster/row_count": sum(one.rows for one in written),
@@ -173,6 +214,7 @@ def _tags_asset(
     days = max((tag.statistic.days for tag in tags if tag.statistic), default=0)
     facts = [dg.AssetDep("user_day", partition_mapping=day_mapping(-days, -1))] if days else []
     scores = ["scores"] if any(tag.score for tag in tags) else []
+    words = _words_deps(tags)
     columns = {"ds": ("DATE", "execution date"), "user_id": ("VARCHAR", "the user")}
     for tag in tags:
         meaning = tag.description or tag.name or tag.source
@@ -180,7 +222,7 @@ def _tags_asset(
 
     @dg.asset(
         name=TABLE,
-        deps=["user_features", *facts, *scores],
+        deps=["user_features", *facts, *scores, *words],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name=TAGS,
@@ -204,6 +246,15 @@ def _tags_asset(
             return _tags_result(opened, [one.written for one in made], made[-1].notices)
 
     return user_tags
+
+
+def _words_deps(tags: Sequence[Tag]) -> list[Any]:
+    """What tags of words are made from."""
+    days = max((tag.words.days for tag in tags if tag.words), default=0)
+    if not days:
+        return []
+    behavior = dg.AssetDep("stg_behavior", partition_mapping=day_mapping(-days, -1))
+    return [behavior, "item_words"]
 
 
 def _tags_result(

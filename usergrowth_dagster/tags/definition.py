@@ -11,6 +11,9 @@
         score: {question: churn, bands: {low: 0.3, middle: 0.7, high: 1}}
       - key: vip
         upload: vip.csv
+      - key: likes
+        words: {days: 90, top: 5}
+    texts: {keys: [title, description]}
     rfm: {orders: [buy], amount: amount}
     aipl:
       interest: [{behavior: [click], within_days: 30}]
@@ -29,10 +32,14 @@ from pydantic import Field, PositiveInt, StringConstraints, ValidationError, mod
 
 from usergrowth_dagster.control.values import Name, Strict, key_error
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.tags.text_keys import ItemTexts, Words
 from usergrowth_dagster.yaml_file import explain, read_mapping, read_text
 
 FILE_NAME = "tags.yml"
 """File of a home with its tags."""
+
+SOURCES = ("rule", "statistic", "score", "upload", "words")
+"""Keys of a tag of which it has one: where its values come from."""
 
 UPLOADS = "tags"
 """Folder below the landing root with the files of uploaded tags."""
@@ -126,6 +133,7 @@ class Tag(Strict):
     fresh_days: PositiveInt | None = Field(
         None, le=LONGEST_WINDOW, description="days that its values count as fresh; then it is stale"
     )
+    words: Words | None = Field(None, description="words of the texts of what the user took")
     sensitivity: Literal["none", "personal", "sensitive"] = Field(
         "none",
         description="values of personal tags are shown only where they are asked for, those of "
@@ -138,24 +146,24 @@ class Tag(Strict):
 
     @property
     def source(self) -> str:
-        """Where its values come from: rule, statistic, score or upload."""
-        names = ("rule", "statistic", "score", "upload")
-        return next(name for name in names if getattr(self, name) is not None)
+        """Where its values come from: rule, statistic, score, upload or words."""
+        return next(name for name in SOURCES if getattr(self, name) is not None)
 
     @model_validator(mode="after")
     def _whole(self) -> "Tag":
-        names = ("rule", "statistic", "score", "upload")
-        if sum(getattr(self, name) is not None for name in names) != 1:
-            raise ValueError(f"give one of {', '.join(names)}")
+        if sum(getattr(self, name) is not None for name in SOURCES) != 1:
+            raise ValueError(f"give one of {', '.join(SOURCES)}")
         if self.key in RESERVED:
             raise key_error("key", f"{self.key!r} is a column of every table; choose another")
         if self.upload is not None:
             if self.type is None:
                 raise key_error("type", "an upload needs one, since a file holds texts")
             if self.type == "multi":
-                raise key_error("type", "a file has one value a line; multi is of rules")
+                raise key_error("type", "a file has one value a line; multi is of rules and words")
             if self.upload.startswith("/") or ".." in self.upload.split("/"):
                 raise key_error("upload", "is a path below tags/ of the landing root, without ..")
+        if self.words is not None and self.type not in (None, "multi"):
+            raise key_error("type", "words are multi; leave it out")
         if self.max_age_days is not None and self.source != "score":
             raise key_error("max_age_days", "is of scores")
         if self.refresh == "weekly" and self.fresh_days is not None and self.fresh_days < 6:
@@ -258,18 +266,22 @@ class Catalogue(Strict):
     """Everything that ``tags.yml`` says."""
 
     tags: tuple[Tag, ...] = Field((), max_length=500, strict=False)
+    texts: ItemTexts | None = None
     rfm: Rfm | None = None
     aipl: Aipl | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> "Catalogue":
-        if not self.tags and self.rfm is None and self.aipl is None:
-            raise ValueError("give tags, rfm or aipl")
+        if not self.tags and self.texts is None and self.rfm is None and self.aipl is None:
+            raise ValueError("give tags, texts, rfm or aipl")
         keys = [tag.key for tag in self.tags]
         for place, key in enumerate(keys):
             if key in keys[:place]:
                 raise key_error(f"tags.{place}.key", f"two tags have the key {key!r}")
         for place, tag in enumerate(self.tags):
+            if tag.words is not None and self.texts is None:
+                rule = "the file has no texts, which say where an item's words are; add them"
+                raise key_error(f"tags.{place}.words", rule)
             if tag.deprecated_by is not None and tag.deprecated_by not in keys:
                 rule = f"there is no tag {tag.deprecated_by!r}"
                 raise key_error(f"tags.{place}.deprecated_by", rule)

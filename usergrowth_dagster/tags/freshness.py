@@ -19,7 +19,7 @@ TABLE = "user_tags"
 _NOTE = "tags"
 _AT_ONCE = 30  # dates whose notes are read at once
 _REFRESH_DAYS = {"daily": 1, "weekly": 7}
-_VALUE_KEYS = {"key", "type", "rule", "statistic", "score", "upload", "max_age_days"}
+_VALUE_KEYS = {"key", "type", "rule", "statistic", "score", "upload", "words", "max_age_days"}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from usergrowth_dagster.project import Project
 from usergrowth_dagster.tags.aipl import write_aipl
 from usergrowth_dagster.tags.definition import FILE_NAME, Catalogue, read_catalogue
 from usergrowth_dagster.tags.inputs import FEATURES, Written
+from usergrowth_dagster.tags.item_words import write_item_words
 from usergrowth_dagster.tags.rfm import write_rfm
 from usergrowth_dagster.tags.user_tags import write_user_tags
 from usergrowth_dagster.warehouse.build import Builder
@@ -37,7 +38,7 @@ def build_features(project: Project, day: date) -> None:
 
 
 def run_tags(project: Project, day: date, *, again: bool = False) -> TagRun:
-    """Work out RFM, AIPL and tags of a date; what stands already is not written again.
+    """Work out RFM, AIPL, words and tags of a date; what stands already is not written again.
 
     Args:
         project: the home.
@@ -55,6 +56,10 @@ def run_tags(project: Project, day: date, *, again: bool = False) -> TagRun:
         tables.append(write_rfm(project, catalogue.rfm, day))
     if catalogue.aipl is not None:
         tables.append(write_aipl(project, catalogue.aipl, day))
+    if catalogue.texts is not None:
+        words = write_item_words(project, catalogue.texts, day)
+        tables.append(words.written)
+        notices += [words.notice] if words.notice else []
     if catalogue.tags:
         made = write_user_tags(project, catalogue.tags, day, again=again)
         tables.append(made.written)

@@ -33,7 +33,9 @@ from usergrowth_dagster.tags.inputs import (
     bind_features,
     write_rows,
 )
+from usergrowth_dagster.tags.item_words import check_words_stand
 from usergrowth_dagster.tags.uploads import bind_upload
+from usergrowth_dagster.tags.user_words import bind_user_words
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.models import load_graph
 from usergrowth_dagster.warehouse.relation import Relation, bind_days, bind_query
@@ -41,7 +43,7 @@ from usergrowth_dagster.warehouse.relation import Relation, bind_days, bind_quer
 SCORES = "scores"
 SCORE_DAYS = 90
 """Days after which a score is too old, unless the tag says otherwise."""
-VERSION = "1"
+VERSION = "2"
 """Raised when the same definition and inputs would give other rows."""
 
 _SCORE_TYPES = {
@@ -116,6 +118,8 @@ def write_user_tags(
         features = bind_features(engine, project, day)
         carried = {} if again else not_due(project, tags, day)
         due = [tag for tag in tags if tag.key not in carried]
+        if any(tag.words is not None for tag in due):
+            check_words_stand(project, day)
         columns = tag_columns(engine, project, due, day, features)
         columns += _carried_columns(engine, project, tags, carried)
         place = {tag.key: number for number, tag in enumerate(tags)}
@@ -125,7 +129,10 @@ def write_user_tags(
         made_from = json.dumps(
             [
                 VERSION,
-                [(c.tag.key, c.type, c.sql, str(c.standing)) for c in columns],
+                [
+                    (definition_mark(c.tag), c.tag.key, c.type, c.sql, str(c.standing))
+                    for c in columns
+                ],
                 features.fingerprint,
                 [relation.fingerprint for relation in joins.values()],
             ]
@@ -203,6 +210,9 @@ def tag_columns(
             columns.append(_typed(tag, kind, column, place, statistics.relation))
         elif tag.score is not None:
             columns.append(_score_column(engine, project, tag, day))
+        elif tag.words is not None:
+            words = bind_user_words(engine, project, tag.words, day)
+            columns.append(TagColumn(tag, "multi", f"{words}.value", words))
         else:
             upload = bind_upload(engine, project, tag)
             assert tag.type is not None

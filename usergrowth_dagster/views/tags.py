@@ -19,7 +19,9 @@ from usergrowth_dagster.tags.flows import (
     written_days,
 )
 from usergrowth_dagster.tags.freshness import TABLE, Standing, stale_sentence, standings_on
+from usergrowth_dagster.tags.item_words import bind_item_words
 from usergrowth_dagster.tags.run import catalogue_of
+from usergrowth_dagster.tags.tokens import analyzer_of
 from usergrowth_dagster.tags.user_tags import bind_user_tags, check_tags, tag_types
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_days
@@ -87,7 +89,10 @@ def check_catalogue(project: Project) -> dict[str, TagType]:
     Raises:
         UserError: ``tags.yml`` is missing or wrong.
     """
-    return check_tags(project, catalogue_of(project).tags)
+    catalogue = catalogue_of(project)
+    if catalogue.texts is not None:
+        analyzer_of(catalogue.texts)
+    return check_tags(project, catalogue.tags)
 
 
 def view_catalogue(
@@ -160,6 +165,57 @@ def _line(
         top=top,
         remark="; ".join(one for one in remarks if one),
     )
+
+
+@dataclass(frozen=True)
+class WordLine:
+    """A word of items: how many have it, and its mean weight; of one item, its weight there."""
+
+    word: str
+    items: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class WordsView:
+    """Words of the items of a snapshot, the most frequent first; of one item, by weight."""
+
+    snapshot: date
+    words: tuple[WordLine, ...]
+
+
+def view_words(
+    project: Project, day: date | None = None, *, item_id: str | None = None, top: int = 20
+) -> WordsView:
+    """The words of the items that an execution date sees.
+
+    Args:
+        project: the home.
+        day: the execution date; None: the newest items.
+        item_id: only this item.
+        top: words at most.
+
+    Raises:
+        UserError: no words have been made, or the item has none.
+    """
+    day = day or project.settings.current_date()
+    only = f"where item_id = {literal(item_id)}" if item_id is not None else ""
+    with open_engine(project.settings) as engine:
+        words = bind_item_words(engine, project, day)
+        if not words.files:
+            raise UserError(
+                f"no words of items of the days before {day} have been made; `usergrowth tags run` "
+                "makes them where tags.yml has texts",
+                code="tag.not_ready",
+            )
+        snapshot = engine.value(f"select max(ds) from {words}")
+        rows = engine.rows(
+            f"select word, count(*), avg(weight) from {words} {only} group by word "
+            f"order by {'2 desc' if item_id is None else '3 desc'}, 1 limit {top}"
+        )
+    if item_id is not None and not rows:
+        raise UserError(f"item {item_id!r} of {snapshot} has no word", code="tag.not_ready")
+    return WordsView(snapshot, tuple(WordLine(*row) for row in rows))
 
 
 def view_groups(project: Project, table: str, day: date | None = None) -> GroupsView:
