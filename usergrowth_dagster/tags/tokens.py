@@ -70,7 +70,8 @@ def _chinese() -> Callable[[str], list[str]]:
             "pip install 'usergrowth-dagster[chinese]'",
             code="tag.invalid",
         ) from None
-    return rjieba.cut
+    cut: Callable[[str], list[str]] = rjieba.cut
+    return cut
 
 
 def cutter_version(texts: ItemTexts) -> str:
