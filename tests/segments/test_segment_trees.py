@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support.segment_world import CITIES, KINDS, LIKES, STAGES, D, Person, people
+from support.segment_world import CITIES, ITEMS, KINDS, LIKES, STAGES, D, Event, Person, people
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
@@ -25,12 +25,13 @@ from usergrowth_dagster.segments.inputs import bind_inputs
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 
 Tree = dict[str, Any]
+DAY = timedelta(days=1)
 
 EVERY_TABLE: Tree = {
     "any": [
         {"tag": {"key": "flag", "value": True}},
         {"event": {"within_days": 60}},
-        {"event": {"items": ["i1"], "within_days": 60}},
+        {"event": {"where": [{"item_number": "price", "cmp": "set"}], "within_days": 60}},
         {"rfm": {"r": [1]}},
         {"aipl": {"from": "A", "to": "I", "over_days": 7}},
     ]
@@ -89,6 +90,51 @@ def days_of(person: Person, kind: str, first: date) -> set[date]:
     return {e.ds for e in person.events if e.kind == kind and first <= e.ds < D}
 
 
+def window_of(leaf: Tree, key: str) -> tuple[date, date]:
+    """First and last day of a window; the last is before D."""
+    if key in leaf:
+        return D - timedelta(days=leaf[key]), D - timedelta(days=1)
+    return leaf["from"], min(leaf.get("to", D), D - timedelta(days=1))
+
+
+def of_event(leaf: Tree, event: Event) -> Any:
+    """The value that a condition of an event compares."""
+    price, genre = ITEMS.get(event.item or "", (None, None))
+    values = {
+        "text": event.page if leaf.get("text") == "page" else None,
+        "number": event.pay if leaf.get("number") == "pay" else None,
+        "item_text": genre,
+        "item_number": price,
+        "category": None if genre is None else genre.split("|"),
+    }
+    return next(value for key, value in values.items() if key in leaf)
+
+
+def lives(leaf: Tree, person: Person) -> bool:
+    """Whether a habit begins, lasts, ends or comes back, day by day."""
+    kinds = leaf.get("behavior", KINDS)
+    ages = {(D - e.ds).days for e in person.events if e.kind in kinds and e.ds < D}
+    if "first_seen" in leaf:
+        first, last = window_of(leaf["first_seen"], "within_days")
+        return bool(ages) and first <= D - timedelta(days=max(ages)) <= last
+    if "regularly" in leaf:
+        form = leaf["regularly"]
+        size = 7 if form.get("unit", "weeks") == "weeks" else 1
+        units = [set(range(n * size + 1, n * size + size + 1)) for n in range(form["of"])]
+        return sum(bool(ages & unit) for unit in units) >= form["at_least"]
+    if "stopped" in leaf:
+        silent, active = leaf["stopped"]["silent_days"], leaf["stopped"]["active_days"]
+        before = set(range(silent + 1, silent + active + 1))
+        return not ages & set(range(1, silent + 1)) and bool(ages & before)
+    silent, within = leaf["resumed"]["silent_days"], leaf["resumed"]["within_days"]
+    return any(
+        age <= within
+        and not ages & set(range(age + 1, age + silent + 1))
+        and any(other > age + silent for other in ages)
+        for age in ages
+    )
+
+
 def holds(tree: Tree, person: Person, missing: str) -> bool:
     ((kind, leaf),) = tree.items()
     if kind == "all":
@@ -111,26 +157,30 @@ def holds(tree: Tree, person: Person, missing: str) -> bool:
         )
         return compared(leaf, pairs.get(leaf[name]), missing)
     if kind == "event":
-        first = D - timedelta(days=leaf["within_days"])
+        first, last = window_of(leaf, "within_days")
         events = [
             e
             for e in person.events
-            if first <= e.ds < D
+            if first <= e.ds <= last
             and ("behavior" not in leaf or e.kind in leaf["behavior"])
             and ("items" not in leaf or e.item in leaf["items"])
+            and all(compared(one, of_event(one, e), missing) for one in leaf.get("where", []))
         ]
         total = sum(e.pay if "sum_of" in leaf else e.events for e in events)
         low = leaf.get("at_least", None if "at_most" in leaf else 1)
         return (low is None or total >= low) and total <= leaf.get("at_most", 1e9)
     if kind == "sequence":
-        first = D - timedelta(days=leaf["last_days"])
+        first, last = window_of(leaf, "last_days")
         other, within = leaf.get("then") or leaf["not_then"], timedelta(days=leaf["within_days"])
         gap = timedelta(days=int(other == leaf["first"]))
-        starts, ends = days_of(person, leaf["first"], first), days_of(person, other, first)
+        ends = days_of(person, other, first)
+        starts = {day for day in days_of(person, leaf["first"], first) if day <= last}
         follows = {a: any(a + gap <= b <= a + within for b in ends) for a in starts}
         if "then" in leaf:
             return any(follows.values())
         return any(a + within < D and not follows[a] for a in starts)
+    if kind == "lifecycle":
+        return lives(leaf, person)
     if kind == "rfm":
         types, scores = leaf.get("types"), leaf.get("r")
         return (types is None or person.rfm["rfm_type"] in types) and (
@@ -177,6 +227,86 @@ LISTS = st.builds(
 )
 DAYS = st.integers(1, 60)
 STAGE = st.lists(st.sampled_from(STAGES), min_size=1, max_size=3)
+SOME_KINDS = st.lists(st.sampled_from(KINDS), min_size=1, max_size=2, unique=True)
+
+
+def window(key: str) -> st.SearchStrategy[Tree]:
+    """So many days, or from a day to a day, which may be later than D."""
+    first, length = st.integers(1, 60), st.integers(0, 90)
+    dated = st.builds(
+        lambda ago, days: {
+            "from": D - timedelta(days=ago),
+            **({"to": D + timedelta(days=days - ago)} if days < 60 else {}),
+        },
+        first,
+        length,
+    )
+    return DAYS.map(lambda days: {key: days}) | dated
+
+
+OF_EVENT = st.one_of(
+    TEXTS.map(lambda rest: {"text": "page", **rest}),
+    TEXTS.map(lambda rest: {"text": "nothing", **rest}),
+    values(ORDERED, NUMBERS).map(lambda rest: {"number": "pay", **rest}),
+    values(ORDERED, NUMBERS).map(lambda rest: {"item_number": "price", **rest}),
+    values(st.sampled_from(["eq", "ne", "contains"]), st.sampled_from(["x;y", "tea"])).map(
+        lambda rest: {"item_text": "genre", **rest}
+    ),
+    LISTS.map(lambda rest: {"category": "genre", **rest}),
+)
+HABIT = st.one_of(
+    window("within_days").map(lambda days: {"first_seen": days}),
+    st.builds(
+        lambda a, b, unit: {
+            "regularly": {"at_least": min(a, b), "of": max(a, b), "unit": unit},
+        },
+        st.integers(1, 6),
+        st.integers(1, 6),
+        st.sampled_from(["days", "weeks"]),
+    ),
+    st.builds(
+        lambda a, s: {"stopped": {"active_days": a, "silent_days": s}},
+        st.integers(1, 30),
+        st.integers(1, 30),
+    ),
+    st.builds(
+        lambda s, w: {"resumed": {"silent_days": s, "within_days": w}},
+        st.integers(1, 20),
+        st.integers(1, 40),
+    ),
+)
+BEHAVED = st.one_of(
+    st.builds(
+        lambda window, event: {"event": {**window, **event}},
+        window("within_days"),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "behavior": SOME_KINDS,
+                "items": st.lists(st.sampled_from(["i1", "i2"]), min_size=1, unique=True),
+                "where": st.lists(OF_EVENT, min_size=1, max_size=2),
+                "sum_of": st.just("pay"),
+                "at_least": st.integers(1, 40),
+                "at_most": st.integers(40, 90),
+            },
+        ),
+    ),
+    st.builds(
+        lambda first, how, other, within, last: {
+            "sequence": {"first": first, how: other, "within_days": within, **last}
+        },
+        st.sampled_from(KINDS),
+        st.sampled_from(["then", "not_then"]),
+        st.sampled_from(KINDS),
+        st.integers(1, 20),
+        window("last_days"),
+    ),
+    st.builds(
+        lambda form, kinds: {"lifecycle": {**form, **kinds}},
+        HABIT,
+        st.just({}) | SOME_KINDS.map(lambda kinds: {"behavior": kinds}),
+    ),
+)
 LEAF = st.one_of(
     leaf("tag", {"key": "flag"}, st.booleans().map(lambda v: {"value": v})),
     leaf("tag", {"key": "level"}, values(ORDERED, NUMBERS) | between(NUMBERS)),
@@ -188,26 +318,7 @@ LEAF = st.one_of(
     leaf("attribute", {"key": "age"}, values(ORDERED, NUMBERS) | between(NUMBERS)),
     leaf("attribute", {"number": "visits"}, values(ORDERED, NUMBERS)),
     leaf("attribute", {"text": "city"}, TEXTS),
-    st.fixed_dictionaries(
-        {"within_days": DAYS},
-        optional={
-            "behavior": st.lists(st.sampled_from(KINDS), min_size=1, max_size=2, unique=True),
-            "items": st.lists(st.sampled_from(["i1", "i2"]), min_size=1, max_size=2, unique=True),
-            "sum_of": st.just("pay"),
-            "at_least": st.integers(1, 40),
-            "at_most": st.integers(40, 90),
-        },
-    ).map(lambda made: {"event": made}),
-    st.builds(
-        lambda first, how, other, within, last: {
-            "sequence": {"first": first, how: other, "within_days": within, "last_days": last}
-        },
-        st.sampled_from(KINDS),
-        st.sampled_from(["then", "not_then"]),
-        st.sampled_from(KINDS),
-        st.integers(1, 20),
-        DAYS,
-    ),
+    BEHAVED,
     st.lists(st.integers(1, 3), min_size=1, max_size=2).map(lambda v: {"rfm": {"r": v}}),
     st.just({"rfm": {"types": ["high_value"]}}),
     STAGE.map(lambda v: {"aipl": {"stage": v}}),
@@ -237,6 +348,22 @@ def test_the_sql_finds_whom_plain_python_finds(
     bound: tuple[Engine, Inputs], where: Tree, missing: str
 ) -> None:
     """Guards against a wrong window, NULL rule, quotation or join, and against events of D or later."""
+    expected = sorted(one.user for one in people() if holds(where, one, missing))
+    assert found(bound, where, missing) == expected
+
+
+@settings(MANY, max_examples=400)
+@example(
+    where={
+        "event": {"where": [{"item_number": "price", "cmp": "ne", "value": 1}], "from": D - 9 * DAY}
+    },
+    missing="include",
+)
+@given(where=BEHAVED, missing=st.sampled_from(["exclude", "include"]))
+def test_a_leaf_of_events_finds_whom_plain_python_finds(
+    bound: tuple[Engine, Inputs], where: Tree, missing: str
+) -> None:
+    """Guards against a window, a week, a silence or a return that is off by a day."""
     expected = sorted(one.user for one in people() if holds(where, one, missing))
     assert found(bound, where, missing) == expected
 
@@ -293,6 +420,15 @@ def test_a_hostile_text_stays_a_text(bound: tuple[Engine, Inputs], text: str) ->
         {"event": {"behavior": text, "within_days": 60}},
         {"event": {"items": text, "within_days": 60}},
         {"event": {"sum_of": text, "at_least": 1, "within_days": 60}},
+        {"event": {"where": [{"text": text, "value": "x"}], "within_days": 60}},
+        {"event": {"where": [{"text": "page", "value": f"{text}!"}], "within_days": 60}},
+        {
+            "event": {
+                "where": [{"category": text, "cmp": "any", "value": [text]}],
+                "from": D - timedelta(days=9),
+            }
+        },
+        {"lifecycle": {"behavior": text, "resumed": {"silent_days": 1, "within_days": 60}}},
         {"sequence": {"first": text, "then": text, "within_days": 9, "last_days": 60}},
     ]
     assert found(bound, {"any": nobody}) == []
@@ -306,7 +442,22 @@ def test_a_hostile_text_stays_a_text(bound: tuple[Engine, Inputs], text: str) ->
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("where: {all: [{event: {}}]}", "where.all.0.event.within_days: required, but missing"),
+        ("where: {all: [{event: {}}]}", "where.all.0.event: give within_days, or from and to"),
+        ("where: {event: {from: 20240101}}", "where.event.from: must be a day such as"),
+        ("where: {event: {to: 2024-01-01, within_days: 3}}", "where.event.to: needs from"),
+        (
+            "where: {event: {from: 2024-01-02, to: 2024-01-01}}",
+            "where.event.to: must not be before from",
+        ),
+        (
+            "where: {event: {within_days: 3, where: [{text: a, category: b, cmp: set}]}}",
+            "where.event.where.0: give one of text, number",
+        ),
+        ("where: {lifecycle: {behavior: buy}}", "where.lifecycle: give one of first_seen"),
+        (
+            "where: {lifecycle: {regularly: {at_least: 3, of: 2}}}",
+            "where.lifecycle.regularly.at_least: must not be more than of",
+        ),
         ("where: {evnt: {within_days: 1}}", "where.evnt: unknown key; did you mean 'event'?"),
         ("where: {all: []}", "where.all: tuple should have at least 1 item"),
         ("where: {tag: {key: a, cmp: between, value: [1]}}", "where.tag.value: between needs two"),
@@ -321,7 +472,7 @@ def test_a_hostile_text_stays_a_text(bound: tuple[Engine, Inputs], text: str) ->
             "where.event.at_least: must be more than 0",
         ),
         ("refresh: on_upload\nwhere: {rfm: {r: [1]}}", "needs an upload among the conditions"),
-        ("select: a\nwhere: {rfm: {r: [1]}}", "give where or select, one of them"),
+        ("select: a\nwhere: {rfm: {r: [1]}}", "give where, select or source, one of them"),
         ('where: {tag: {key: a, value: "a\\0b"}}', "holds a character that no table has"),
     ],
 )
@@ -342,7 +493,11 @@ def test_a_mistake_names_file_key_and_rule(text: str, said: str) -> None:
         ({"not": {"tag": {"key": "likes", "value": "tea"}}}, "where.not.tag.cmp: eq does not fit; a tag with several"),
         ({"tag": {"key": "since", "value": "soon"}}, "where.tag.value: must be a day such as"),
         ({"feature": {"name": "attribute_num", "value": 1}}, "where.feature.name: 'attribute_num' of user_features is a MAP"),
-        ({"event": {"within_days": 91}}, "where.event.within_days: must not be more than 90"),
+        ({"event": {"within_days": 366}}, "where.event.within_days: must not begin more than 365"),
+        ({"event": {"from": "2022-01-01"}}, "where.event.from: must not begin more than 365 days"),
+        ({"event": {"from": "2024-03-04"}}, "where.event.from: 2024-03-04 is not over on the"),
+        ({"lifecycle": {"stopped": {"active_days": 360, "silent_days": 7}}}, "where.lifecycle.stopped.active_days: must not begin"),
+        ({"event": {"within_days": 9, "where": [{"number": "pay", "value": "x"}]}}, "where.event.where.0.value: must be a number"),
     ],
 )  # fmt: skip
 def test_a_name_or_value_that_does_not_fit(
@@ -385,3 +540,35 @@ def test_json_and_the_schema_say_the_same() -> None:
     assert check.is_valid(json.loads(made))
     assert not check.is_valid({"where": {"rfm": {"r": [1]}, "tag": {"key": "a", "value": 1}}})
     assert not check.is_valid({"where": {"rmf": {"r": [1]}}})
+
+
+def test_a_window_that_is_not_over_is_cut(shared_world: Path) -> None:
+    """Guards against a campaign's window that counts days of the future, or is cut unseen."""
+    project = Project.open(shared_world)
+    where: Tree = {
+        "any": [
+            {"event": {"from": "2024-02-20", "to": "2024-03-20"}},
+            {"lifecycle": {"first_seen": {"from": "2024-02-20", "to": str(D)}}},
+            {"event": {"from": "2024-02-20", "to": "2024-03-03"}},
+        ]
+    }
+    with open_engine(project.settings) as engine:
+        notes = bind_inputs(engine, project, Named("x", segment(where), "x.yml"), D).notes
+    assert notes == tuple(
+        f"where.any.{place}.to: {to} is not over on the execution date 2024-03-04; days up to "
+        "2024-03-03 count"
+        for place, to in (("0.event", "2024-03-20"), ("1.lifecycle.first_seen", str(D)))
+    )
+
+
+def test_items_before_any_has_landed(shared_world: Path) -> None:
+    """Guards against a condition on items that holds for nobody, since none is known yet."""
+    project = Project.open(shared_world)
+    where = {"event": {"within_days": 9, "where": [{"category": "genre", "cmp": "set"}]}}
+    first = D - timedelta(days=9)
+    with (
+        open_engine(project.settings) as engine,
+        pytest.raises(UserError, match="the table stg_item has nothing for 2024-02-23"),
+    ):
+        named = Named("x", segment(where), "x.yml")
+        bind_inputs(engine, project, named, first)

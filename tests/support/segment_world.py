@@ -17,6 +17,8 @@ KINDS = ["buy", "login", "o'clock"]
 LIKES = ["tea", "it's", "x;y"]
 STAGES = ["A", "I", "P", "L"]
 USERS = 60
+ITEMS: dict[str, tuple[float | None, str | None]] = {"i1": (1.0, "tea|it's"), "i2": (3.5, "x;y")}
+"""Price and genres of items as of the morning of D; nothing is known of i3."""
 _KVN, _KVS = pa.map_(pa.string(), pa.float64()), pa.map_(pa.string(), pa.string())
 
 
@@ -34,6 +36,11 @@ class Event:
     item: str | None
     events: float
     pay: float
+
+    @property
+    def page(self) -> str | None:
+        """A text of the event."""
+        return None if self.pay % 5 == 0 else CITIES[int(self.pay) % 4]
 
 
 @dataclass
@@ -179,6 +186,7 @@ def _write_events(project: Project, everybody: list[Person]) -> None:
         {
             **{"ds": e.ds, "user_id": one.user, "behavior": e.kind, "item_id": e.item},
             **{"events": e.events, "amounts": [("pay", e.pay)]},
+            "kvs_str": [("page", e.page)] if e.page is not None else [],
         }
         for one in everybody
         for e in one.events
@@ -194,8 +202,10 @@ def _write_events(project: Project, everybody: list[Person]) -> None:
             ("item_id", pa.string()),
             ("events", pa.float64()),
             ("amounts", _KVN),
+            ("kvs_str", _KVS),
         ],
     )
+    _write_items(project)
     days: dict[tuple[date, str], dict[str, Any]] = {}
     for row in single:
         found = days.setdefault(
@@ -213,6 +223,27 @@ def _write_events(project: Project, everybody: list[Person]) -> None:
             for one in days.values()
         ],
         [*key, ("events", pa.float64()), ("kinds", _KVN), ("amounts", _KVN)],
+    )
+
+
+def _write_items(project: Project) -> None:
+    """What is known of the items before D, and other things that are known earlier and later."""
+    other: dict[str, tuple[float | None, str | None]] = dict.fromkeys(
+        (*ITEMS, "i3"), (99.0, "other")
+    )
+    days = ((D - timedelta(days=9), other), (D - timedelta(days=3), ITEMS), (D, other))
+    _replace(
+        project,
+        "stg_item",
+        [
+            {
+                **{"ds": day, "item_id": name},
+                **{"kvs_num": [("price", price)], "kvs_str": [("genre", genre)]},
+            }
+            for day, items in days
+            for name, (price, genre) in items.items()
+        ],
+        [("ds", pa.date32()), ("item_id", pa.string()), ("kvs_num", _KVN), ("kvs_str", _KVS)],
     )
 
 

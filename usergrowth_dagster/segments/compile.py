@@ -15,7 +15,23 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.segments.comparing import compare, kind_of
+from usergrowth_dagster.segments.behavior import (
+    ITEM_NUMBERS,
+    ITEM_TEXTS,
+    active_days,
+    active_units,
+    begins,
+    comes_back,
+    days_with,
+    ends,
+    first_day,
+    follows,
+    last_day,
+    sum_in_days,
+    sum_in_events,
+    value_of,
+)
+from usergrowth_dagster.segments.comparing import Kind, compare, kind_of
 from usergrowth_dagster.segments.definition import Node, Segment
 from usergrowth_dagster.segments.leaves import (
     Aipl,
@@ -30,6 +46,7 @@ from usergrowth_dagster.segments.leaves import (
     Tagged,
     Upload,
 )
+from usergrowth_dagster.segments.lifecycle import Lifecycle
 from usergrowth_dagster.segments.trees import (
     column,
     day,
@@ -42,14 +59,23 @@ from usergrowth_dagster.segments.trees import (
     text,
     tree,
 )
+from usergrowth_dagster.segments.windows import Span, check_days, check_window, days_back
 
 if TYPE_CHECKING:
     from sqlglot import exp
 
 FEATURES, TAGS, RFM, AIPL, SCORES = "user_features", "user_tags", "rfm", "aipl", "scores"
-DAYS, EVENTS = "user_day", "stg_behavior"
+DAYS, EVENTS, ITEMS = "user_day", "stg_behavior", "stg_item"
 
 _CELLS = 2**52
+_OF_ITEMS = ("item_text", "item_number", "category")
+_OF_KINDS: Mapping[str, Kind] = {
+    "text": "text",
+    "number": "number",
+    "item_text": "text",
+    "item_number": "number",
+    "category": "texts",
+}
 _ATTRIBUTE_MAPS = {"number": ("attribute_num", "number"), "text": ("attribute_str", "text")}
 
 
@@ -59,18 +85,24 @@ class Inputs:
 
     Attributes:
         columns: DuckDB types of the columns of each table that may be named.
-        lookback_days: days that everybody of ``user_features`` looks back.
+        known_days: days before D by whose events everybody of ``user_features`` is known.
         people: by path of a leaf ``segment``, ``upload`` or ``score``, the relation with its
             ``user_id``; of a score also ``score`` and ``decile``.
     """
 
     columns: Mapping[str, Mapping[str, str]]
-    lookback_days: int
+    known_days: int
     people: Mapping[str, str] = field(default_factory=dict)
 
 
-def tables_of(segment: Segment) -> dict[str, int]:
-    """Tables that the tree reads, and how many days before D of each; 0: as of D alone."""
+def tables_of(segment: Segment, on: date, known_days: int) -> dict[str, int]:
+    """Tables that the tree reads, and how many days before D of each; 0: as of D alone.
+
+    Args:
+        segment: the segment.
+        on: the execution date D.
+        known_days: days that a leaf reads which asks for the whole history.
+    """
     wanted = {FEATURES: 0}
 
     def reads(table: str, days: int = 0) -> None:
@@ -78,9 +110,13 @@ def tables_of(segment: Segment) -> dict[str, int]:
 
     for _, leaf in segment.leaves():
         if isinstance(leaf, Event):
-            reads(_source_of(leaf), leaf.within_days)
+            reads(_source_of(leaf), days_back(leaf, on))
+            if _asks_items(leaf):
+                reads(ITEMS)
         elif isinstance(leaf, Sequence):
-            reads(DAYS, leaf.last_days)
+            reads(DAYS, days_back(leaf, on))
+        elif isinstance(leaf, Lifecycle):
+            reads(DAYS, _lifecycle_days(leaf, known_days)[1])
         elif isinstance(leaf, Tagged):
             reads(TAGS)
         elif isinstance(leaf, Rfm):
@@ -95,7 +131,21 @@ def tables_of(segment: Segment) -> dict[str, int]:
 def _source_of(leaf: Event) -> str:
     """The table with what an event leaf asks: sums by day where they have it."""
     single = leaf.items is not None or (leaf.sum_of is not None and leaf.behavior is not None)
-    return EVENTS if single else DAYS
+    return EVENTS if single or leaf.where is not None else DAYS
+
+
+def _asks_items(leaf: Event) -> bool:
+    """Whether an event leaf has a condition on the item."""
+    return any(one.key in _OF_ITEMS for one in leaf.where or ())
+
+
+def _lifecycle_days(leaf: Lifecycle, known_days: int) -> tuple[str, int]:
+    """The key that decides how many days before D a lifecycle reads, and how many."""
+    if leaf.regularly is not None:
+        return "regularly.of", leaf.regularly.span
+    if leaf.stopped is not None:
+        return "stopped.active_days", leaf.stopped.active_days + leaf.stopped.silent_days
+    return "", known_days
 
 
 def compile_segment(
@@ -133,6 +183,7 @@ class _Compiler:
         self.segment, self.origin, self.on, self.inputs = segment, origin, on, inputs
         self.sample = sample
         self.parts: dict[str, list[exp.Expr]] = {"everybody": []}
+        self.tables = tables_of(segment, on, inputs.known_days)
         self.missing = segment.missing == "include"
 
     def statement(self) -> "exp.Select":
@@ -156,11 +207,11 @@ class _Compiler:
         table = FEATURES if name == "everybody" else name
         listed = [named(value, f"{name}_{place}") for place, value in enumerate(columns)]
         query = exp.select("user_id", *listed).from_(exp.to_identifier(table, quoted=True))
+        if name == EVENTS and ITEMS in self.tables:
+            query = query.join(_items(), using=["item_id"], join_type="left")
         if name in (DAYS, EVENTS):
-            days = tables_of(self.segment)[name]
-            query = query.where(
-                tree("ds >= :first and ds < :d", first=self._before(days), d=day(self.on))
-            )
+            first = self._before(self.tables[name])
+            query = query.where(tree("ds >= :first and ds < :d", first=first, d=day(self.on)))
         elif name == AIPL:
             query = query.where(tree("ds <= :d", d=day(self.on)))
         else:
@@ -209,6 +260,7 @@ class _Compiler:
             Feature: self._feature,
             Event: self._event,
             Sequence: self._sequence,
+            Lifecycle: self._lifecycle,
             Rfm: self._rfm,
             Aipl: self._aipl,
             Score: self._score,
@@ -251,9 +303,13 @@ class _Compiler:
         )
 
     def _event(self, leaf: Event, at: str) -> "exp.Expr":
-        self._check_window(leaf.within_days, f"{at}.within_days")
+        span = check_window(leaf, at, "within_days", self.on, self.inputs.known_days)
         source = _source_of(leaf)
-        total = self._in_days(leaf) if source == DAYS else self._in_events(leaf)
+        total = (
+            sum_in_days(leaf, span, self.on)
+            if source == DAYS
+            else sum_in_events(leaf, span, self.on, self._of_events(leaf, at))
+        )
         value = tree("coalesce(:v, 0)", v=self._add(source, total))
         bounds = [
             tree(f":v {sign} :x", v=value, x=number(float(limit)))
@@ -262,65 +318,47 @@ class _Compiler:
         ]
         return every(bounds)
 
-    def _in_days(self, leaf: Event) -> "exp.Expr":
-        """The sum over the days of a window, of counts or of an amount."""
-        if leaf.sum_of is not None:
-            value = tree("coalesce(amounts[:key], 0)", key=text(leaf.sum_of))
-        elif leaf.behavior is None:
-            value = tree("events")
-        else:
-            value = tree("coalesce(kinds[:key], 0)", key=text(leaf.behavior[0]))
-            for name in dict.fromkeys(leaf.behavior[1:]):
-                value = tree(":v + coalesce(kinds[:key], 0)", v=value, key=text(name))
-        return tree(
-            "sum(:v) filter (where ds >= :first)", v=value, first=self._before(leaf.within_days)
-        )
-
-    def _in_events(self, leaf: Event) -> "exp.Expr":
-        """The sum over single events of a window."""
-        value = (
-            tree("events")
-            if leaf.sum_of is None
-            else tree("coalesce(amounts[:key], 0)", key=text(leaf.sum_of))
-        )
-        conditions = [tree("ds >= :first", first=self._before(leaf.within_days))]
-        for name, options in (("behavior", leaf.behavior), ("item_id", leaf.items)):
-            if options is not None:
-                conditions.append(one_of(column(name), map(text, options)))
-        return tree("sum(:v) filter (where :condition)", v=value, condition=every(conditions))
+    def _of_events(self, leaf: Event, at: str) -> "list[exp.Expr]":
+        """The conditions on single events and their items."""
+        return [
+            compare(
+                one,
+                value_of(one),
+                _OF_KINDS[one.key],
+                f"{at}.where.{place}",
+                missing=self.missing,
+            )
+            for place, one in enumerate(leaf.where or ())
+        ]
 
     def _sequence(self, leaf: Sequence, at: str) -> "exp.Expr":
-        self._check_window(leaf.last_days, f"{at}.last_days")
+        span = check_window(leaf, at, "last_days", self.on, self.inputs.known_days)
+        after = Span(span.first, self.on - timedelta(days=1))
         other = leaf.then if leaf.then is not None else leaf.not_then
         assert other is not None
-        firsts, others = (
-            self._add(
-                DAYS,
-                tree(
-                    "list(ds) filter (where kinds[:key] > 0 and ds >= :first)",
-                    key=text(name),
-                    first=self._before(leaf.last_days),
-                ),
-            )
-            for name in (leaf.first, other)
-        )
-        follows = tree(
-            "len(list_filter(:others, lambda b: b >= a + :gap and b <= a + :span)) > 0",
-            others=tree("coalesce(:v, [])", v=others),
-            gap=number(int(other == leaf.first)),
-            span=number(leaf.within_days),
-        )
-        if leaf.not_then is not None:
-            follows = tree(
-                "a + :span < :d and not (:follows)",
-                span=number(leaf.within_days),
-                d=day(self.on),
-                follows=follows,
-            )
-        found = tree(
-            "len(list_filter(:firsts, lambda a: :follows)) > 0", firsts=firsts, follows=follows
-        )
-        return tree("coalesce(:found, false)", found=found)
+        firsts = self._add(DAYS, days_with(leaf.first, span, self.on))
+        others = self._add(DAYS, days_with(other, after, self.on))
+        return follows(leaf, firsts, others, self.on)
+
+    def _lifecycle(self, leaf: Lifecycle, at: str) -> "exp.Expr":
+        key, days = _lifecycle_days(leaf, self.inputs.known_days)
+        check_days(days, f"{at}.{key}", self.inputs.known_days)
+        known, behavior = self.on - timedelta(days=self.inputs.known_days), leaf.behavior
+        if leaf.first_seen is not None:
+            place = f"{at}.first_seen"
+            span = check_window(leaf.first_seen, place, "within_days", self.on, days)
+            return begins(self._add(DAYS, first_day(behavior, known)), span)
+        if leaf.regularly is not None:
+            units = self._add(DAYS, active_units(behavior, leaf.regularly, self.on))
+            least = number(leaf.regularly.at_least)
+            return tree("coalesce(:v, 0) >= :least", v=units, least=least)
+        if leaf.stopped is not None:
+            last = self._add(DAYS, last_day(behavior, leaf.stopped, self.on))
+            return ends(last, leaf.stopped, self.on)
+        assert leaf.resumed is not None
+        check_days(leaf.resumed.within_days, f"{at}.resumed.within_days", days)
+        active = self._add(DAYS, active_days(behavior, known))
+        return comes_back(active, leaf.resumed, self.on)
 
     def _rfm(self, leaf: Rfm, at: str) -> "exp.Expr":
         conditions = []
@@ -364,14 +402,17 @@ class _Compiler:
     def _sample(self, leaf: Sample, at: str) -> "exp.Expr":
         return self._add("everybody", self._is_in(f"segment_sample:{leaf.salt}", leaf.share))
 
-    def _check_window(self, days: int, place: str) -> None:
-        """Everybody is known for the lookback alone; a longer window would lose people unseen."""
-        if days > self.inputs.lookback_days:
-            raise UserError(
-                f"{place}: must not be more than {self.inputs.lookback_days}, the setting "
-                f"lookback_days, not {days}: whoever was active before it alone is not known",
-                code="segment.invalid",
-            )
+
+def _items() -> "exp.Expr":
+    """What is known of items, under names that no column of an event has."""
+    from sqlglot import exp
+
+    return (
+        exp.select("item_id", named(column("kvs_num"), ITEM_NUMBERS))
+        .select(named(column("kvs_str"), ITEM_TEXTS))
+        .from_(exp.to_identifier(ITEMS, quoted=True))
+        .subquery("items")
+    )
 
 
 def _unknown(table: str, name: str, columns: Mapping[str, str]) -> str:

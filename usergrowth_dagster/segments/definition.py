@@ -42,6 +42,7 @@ from usergrowth_dagster.segments.leaves import (
     Tagged,
     Upload,
 )
+from usergrowth_dagster.segments.lifecycle import Lifecycle
 from usergrowth_dagster.yaml_file import explain, read_mapping, read_text
 
 DEPTH = 5
@@ -55,7 +56,18 @@ _SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 _ONE_KEY: Any = {"minProperties": 1, "maxProperties": 1}
 
 Leaf = (
-    Tagged | Attribute | Feature | Event | Sequence | Rfm | Aipl | Score | Member | Upload | Sample
+    Tagged
+    | Attribute
+    | Feature
+    | Event
+    | Sequence
+    | Lifecycle
+    | Rfm
+    | Aipl
+    | Score
+    | Member
+    | Upload
+    | Sample
 )
 
 
@@ -80,6 +92,9 @@ class Node(Keys):
     feature: Feature | None = Field(None, description="a column of user_features")
     event: Event | None = Field(None, description="how often or how much, in the last days")
     sequence: Sequence | None = Field(None, description="one behavior, then another or not")
+    lifecycle: Lifecycle | None = Field(
+        None, description="whether a habit begins, lasts, ends or comes back"
+    )
     rfm: Rfm | None = Field(None, description="type or scores of the table rfm")
     aipl: Aipl | None = Field(None, description="stage, or change of stage, of the table aipl")
     score: Score | None = Field(None, description="score of a question's model")

@@ -15,16 +15,19 @@ from usergrowth_dagster.segments.compile import (
     DAYS,
     EVENTS,
     FEATURES,
+    ITEMS,
     RFM,
     SCORES,
     TAGS,
     Inputs,
     tables_of,
 )
-from usergrowth_dagster.segments.definition import Named
+from usergrowth_dagster.segments.definition import Leaf, Named
 from usergrowth_dagster.segments.files import FOLDER
-from usergrowth_dagster.segments.leaves import Member, Score, Tagged, Upload
+from usergrowth_dagster.segments.leaves import Member, Score, Tagged, Upload, Window
+from usergrowth_dagster.segments.lifecycle import Lifecycle
 from usergrowth_dagster.segments.snapshots import bind_members, good, read_snapshots
+from usergrowth_dagster.segments.windows import cut_note
 from usergrowth_dagster.sql_shell.catalog import duckdb_types
 from usergrowth_dagster.tags.definition import FILE_NAME as TAGS_FILE
 from usergrowth_dagster.tags.definition import read_catalogue
@@ -35,6 +38,7 @@ from usergrowth_dagster.warehouse.relation import files_fingerprint
 _BUILD = {
     FEATURES: "build it with `usergrowth run --date {day}` or `usergrowth backfill`",
     SCORES: "score a task of one of these dates first",
+    ITEMS: "land items of a day before {day}",
     **dict.fromkeys((TAGS, RFM, AIPL), "build it with `usergrowth tags run --date {day}`"),
 }
 _SCORED = {
@@ -71,10 +75,13 @@ def bind_inputs(engine: Engine, project: Project, named: Named, day: date) -> Bo
     Raises:
         UserError: a table, a snapshot or a file that it needs is not there.
     """
-    marks, notes, versions = [], [], {}
+    marks: list[str] = []
+    notes: list[str] = []
+    versions: dict[str, int] = {}
     columns: dict[str, dict[str, str]] = {}
-    for table, back in sorted(tables_of(named.segment).items()):
-        first, last = _days(table, day, back)
+    known_days = project.settings.history_days
+    for table, back in sorted(tables_of(named.segment, day, known_days).items()):
+        first, last = _newest(project, day) if table == ITEMS else _days(table, day, back)
         files = _files(project, table, first, last)
         if not files and table not in (DAYS, EVENTS):
             raise _not_ready(named, table, first, last)
@@ -85,6 +92,7 @@ def bind_inputs(engine: Engine, project: Project, named: Named, day: date) -> Bo
     people: dict[str, str] = {}
     for place, (at, leaf) in enumerate(named.segment.leaves()):
         name = f"people_{place}"
+        notes += _cut(leaf, at, day)
         if isinstance(leaf, Member):
             marks.append(_bind_segment(engine, project, named, f"{at}", leaf, day, name))
         elif isinstance(leaf, Upload):
@@ -98,8 +106,8 @@ def bind_inputs(engine: Engine, project: Project, named: Named, day: date) -> Bo
         people[at] = name
     notes += _tag_notes(project, named, day)
     digest = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:16]
-    lookback = project.settings.lookback_days
-    return Bound(Inputs(columns, lookback, people), everybody, digest, versions, tuple(notes))
+    inputs = Inputs(columns, known_days, people)
+    return Bound(inputs, everybody, digest, versions, tuple(notes))
 
 
 def _tag_notes(project: Project, named: Named, day: date) -> list[str]:
@@ -118,6 +126,15 @@ def _tag_notes(project: Project, named: Named, day: date) -> list[str]:
         if tag.sensitivity == "sensitive"
     ]
     return [*stale_tags(project, tags, day).values(), *sensitive]
+
+
+def _cut(leaf: Leaf, at: str, day: date) -> list[str]:
+    """A sentence on a window whose end is not over."""
+    inner = leaf.first_seen if isinstance(leaf, Lifecycle) else leaf
+    if not isinstance(inner, Window):
+        return []
+    place = f"{at}.first_seen" if isinstance(leaf, Lifecycle) else at
+    return [note] if (note := cut_note(inner, place, day)) else []
 
 
 @dataclass(frozen=True)
@@ -144,6 +161,15 @@ def _days(table: str, day: date, back: int) -> tuple[date, date]:
     return (day - timedelta(days=back) if table in (AIPL, SCORES) else day), day
 
 
+def _newest(project: Project, day: date) -> tuple[date, date]:
+    """The newest landed day of items before the date; the day before it where none has landed."""
+    before = day - timedelta(days=1)
+    known = project.warehouse.exists(ITEMS)
+    days = project.warehouse.row_counts(ITEMS, last=before) if known else {}
+    newest = max((one for one, rows in days.items() if rows), default=before)
+    return newest, newest
+
+
 def _files(project: Project, table: str, first: date, last: date) -> list[str]:
     if not project.warehouse.exists(table):
         return []
@@ -159,7 +185,7 @@ def _bind(engine: Engine, project: Project, table: str, files: Iterable[str]) ->
         columns = (
             {"ds": "DATE", "user_id": "VARCHAR", "events": "DOUBLE"}
             | dict.fromkeys(("kinds", "amounts"), "MAP(VARCHAR, DOUBLE)")
-            | {"behavior": "VARCHAR", "item_id": "VARCHAR"}
+            | {"behavior": "VARCHAR", "item_id": "VARCHAR", "kvs_str": "MAP(VARCHAR, VARCHAR)"}
         )
     else:
         columns = duckdb_types(engine, pa.schema(project.warehouse.open(table).schema().to_arrow()))

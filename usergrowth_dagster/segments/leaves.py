@@ -1,7 +1,7 @@
 """The leaves of a segment's tree: each is one condition on one table."""
 
 import math
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -90,6 +90,44 @@ def rule(key: str, text: str) -> PydanticCustomError:
     return PydanticCustomError("key_rule", "{rule}", {"key": key, "rule": text})
 
 
+def _is_day(value: Any) -> Any:
+    """Refuse what pydantic would take for a day although nobody means one, such as 20240131."""
+    if isinstance(value, datetime) or not isinstance(value, date | str | None):
+        raise ValueError("must be a day such as 2024-01-31")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_is_day)]
+
+
+class Window(Keys):
+    """Days before the execution date: so many of the last, or from a day to a day."""
+
+    first_day: Day | None = Field(None, alias="from", description="or from this day on")
+    last_day: Day | None = Field(
+        None, alias="to", description="to this day, itself included; default: the day before D"
+    )
+
+    @property
+    def days(self) -> int | None:
+        """So many days before the execution date; None of a window from a day to a day."""
+        raise NotImplementedError
+
+    def _check(self, key: str) -> None:
+        """Refuse both forms at once, and none.
+
+        Raises:
+            ValueError: there is not exactly one.
+        """
+        if (self.days is None) == (self.first_day is None):
+            raise ValueError(f"give {key}, or from and to")
+        if self.last_day is not None:
+            if self.first_day is None:
+                raise rule("to", f"needs from; {key} ends with the day before the execution date")
+            if self.last_day < self.first_day:
+                raise rule("to", "must not be before from")
+
+
 class Comparison(Keys):
     """A comparison with a value, or with several."""
 
@@ -163,7 +201,35 @@ class Feature(Comparison):
     name: Text = Field(description="the column")
 
 
-class Event(Keys):
+class Of(Comparison):
+    """A condition on an event, or on its item as of the newest landed items before the date."""
+
+    text: Text | None = Field(None, description="a text of the event: a key of its kvs_str")
+    number: Text | None = Field(None, description="or a number of it: a key of its kvs_num")
+    item_text: Text | None = Field(None, description="or a text of its item: a key of kvs_str")
+    item_number: Text | None = Field(None, description="or a number of its item: a key of kvs_num")
+    category: Text | None = Field(
+        None,
+        description="or the categories of its item: the values of a key of kvs_str, with | "
+        "between them; cmp is any, all, none, set or unset",
+    )
+
+    @property
+    def key(self) -> str:
+        """Which of its sources is there."""
+        return next(name for name in _OF if getattr(self, name) is not None)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Of":
+        if sum(getattr(self, name) is not None for name in _OF) != 1:
+            raise ValueError(f"give one of {', '.join(_OF)}")
+        return self
+
+
+_OF = ("text", "number", "item_text", "item_number", "category")
+
+
+class Event(Window):
     """How many events, or how much of an amount, in the days before the execution date.
 
     Nobody lacks a value here: no event is a count of 0 and an amount of 0.
@@ -174,7 +240,15 @@ class Event(Keys):
     sum_of: Text | None = Field(None, description="key of an amount to add up, instead of events")
     at_least: float | None = Field(None, allow_inf_nan=False, description="default: 1")
     at_most: float | None = Field(None, allow_inf_nan=False, description="default: no limit")
-    within_days: Days = Field(description="so many days before the execution date")
+    where: tuple[Of, ...] | None = Field(
+        None, min_length=1, max_length=10, description="only events for which all of these hold"
+    )
+    within_days: Days | None = Field(None, description="so many days before the execution date")
+
+    @property
+    def days(self) -> int | None:
+        """So many days before the execution date."""
+        return self.within_days
 
     @property
     def low(self) -> float | None:
@@ -183,6 +257,7 @@ class Event(Keys):
 
     @model_validator(mode="after")
     def _bounds_fit(self) -> "Event":
+        self._check("within_days")
         if self.sum_of is None and self.at_least is not None and self.at_least <= 0:
             raise rule("at_least", "must be more than 0; at_most: 0 means never")
         if self.at_least is not None and self.at_most is not None and self.at_most < self.at_least:
@@ -190,22 +265,31 @@ class Event(Keys):
         return self
 
 
-class Sequence(Keys):
+class Sequence(Window):
     """One behavior, then another within so many days, or not.
 
-    The first is on a day of the last ``last_days``. The other counts from the same day on, since
-    landed days need not have hours; of one and the same behavior, from the next day on. With
-    ``not_then`` only first days count whose ``within_days`` are over.
+    The first is on a day of the window; what follows may be on any later day before the execution
+    date. It counts from the same day on, since landed days need not have hours; of one and the same
+    behavior, from the next day on. With ``not_then`` only first days count whose ``within_days``
+    are over.
     """
 
     first: Text = Field(description="the behavior that comes first")
     then: Text | None = Field(None, description="the behavior that follows")
     not_then: Text | None = Field(None, description="or the behavior that does not follow")
     within_days: Days = Field(description="so many days after the first")
-    last_days: Days = Field(description="the first is so many days before the execution date")
+    last_days: Days | None = Field(
+        None, description="the first is so many days before the execution date"
+    )
+
+    @property
+    def days(self) -> int | None:
+        """So many days before the execution date."""
+        return self.last_days
 
     @model_validator(mode="after")
     def _one_end(self) -> "Sequence":
+        self._check("last_days")
         if (self.then is None) == (self.not_then is None):
             raise ValueError("give then or not_then, one of them")
         return self
