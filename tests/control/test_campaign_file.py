@@ -44,6 +44,16 @@ def test_every_setting_is_read() -> None:
     assert load_spec(spec.model_dump(mode="json")).digest == spec.digest
 
 
+def test_the_people_of_a_segment_need_no_population() -> None:
+    """Guards against a campaign that loses its segment on record, or two that share a task."""
+    text = GOOD.replace("population: population/december-2017\n", "")
+    spec = parse_campaign(text.replace("{threshold: 0.12}", "{threshold: 0.12, segment: big}"))
+    assert spec.of_segment and spec.selection.segment == "big"
+    assert spec.population.rpartition("/")[2] == spec.name
+    assert load_spec(spec.model_dump(mode="json")) == spec
+    assert not parse_campaign(GOOD).of_segment
+
+
 @pytest.mark.parametrize(
     ("algorithm", "digest"),
     [
@@ -137,6 +147,14 @@ def test_vendor_settings_are_understood() -> None:
         ("execution_date: 2017-12-28", "execution_date: soon", ["execution_date:", '"on upload"']),
         ("population/december-2017", "../december", ["population: must be a folder below"]),
         ("population/december-2017", "population/*/x", ["population: must be population/<task>"]),
+        ("population: population/december-2017\n", "", ["population: is missing", "segment"]),
+        ("population/december-2017", "segment/big", ["population: must be population/<task>"]),
+        (
+            "population: population/december-2017\nexecution_date: 2017-12-28\nselection: {",
+            "execution_date: on upload\nselection: {segment: big, ",
+            ["execution_date: the people of a segment are not uploaded"],
+        ),
+        ("{threshold: 0.12}", "{threshold: 0.12, segment: Big}", ["selection.segment"]),
         ("name: december-offer", "name: x", ["name: string should match"]),
         ("name: december-offer\n", "", ["name: required, but missing"]),
         ("type: promotion", "type: notification", ["template.type", "promotion"]),

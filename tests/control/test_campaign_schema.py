@@ -68,6 +68,10 @@ SCHEDULE = "schedule: {name: december send, execute_time: null, repeat_unit: nev
             "algorithm: {kind: winback, op_target: null, return_days: 28, return_behaviors: [redeem]}",
             "algorithm: winback",
         ),
+        (
+            "population: population/december-2017\nexecution_date: 2017-12-28\nselection: {",
+            "execution_date: 2017-12-28\nselection: {segment: big, ",
+        ),
         (SCHEDULE, "schedule: {name: now, execute_time: now}"),
         (SCHEDULE, "schedule: {name: at ten, execute_time: 2017-12-28 10:00:00}"),
         (SCHEDULE, "schedule: {name: zone, execute_time: '2017-12-28T10:00:00+01:00'}"),

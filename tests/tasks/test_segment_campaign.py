@@ -1,17 +1,32 @@
 """Campaigns on segments: who goes on, which snapshot is bound, and what a stale segment holds."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from chain_world import D, World, approve, copy_home, rows, write_campaign, write_people
+from chain_world import (
+    D,
+    World,
+    approve,
+    copy_home,
+    day,
+    ledger,
+    outbox,
+    rows,
+    write_campaign,
+    write_people,
+)
 
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import load_campaign
 from usergrowth_dagster.control.tasks import task
+from usergrowth_dagster.defs.jobs import DECIDE
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.explain.replay import replay_task
 from usergrowth_dagster.explain.why import why
+from usergrowth_dagster.homes.home import open_home
+from usergrowth_dagster.people.forget import forget
 from usergrowth_dagster.pipeline.decide import decide_task
 from usergrowth_dagster.pipeline.output import write_task_output
 from usergrowth_dagster.pipeline.populate import load_population
@@ -19,6 +34,7 @@ from usergrowth_dagster.pipeline.provenance import read_provenance
 from usergrowth_dagster.pipeline.score import score_task
 from usergrowth_dagster.pipeline.send import dispatch_due, plan_task
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.runs.execute import execute
 from usergrowth_dagster.segments.files import segment_named
 from usergrowth_dagster.segments.refresh import refresh
 from usergrowth_dagster.settings import load_settings
@@ -38,9 +54,14 @@ def write_segment(home: Path, name: str, text: str) -> None:
     (folder / f"{name}.yml").write_text(text, encoding="utf-8")
 
 
-def applied(home: Path, project: Project, name: str, **changes: str) -> None:
-    """A campaign of the home, its texts approved."""
+def applied(
+    home: Path, project: Project, name: str, *, uploaded: bool = True, **changes: str
+) -> None:
+    """A campaign of the home, its texts approved; ``uploaded``: with a population."""
     path = write_campaign(home, name, **changes)
+    if not uploaded:
+        text = path.read_text("utf-8")
+        path.write_text(text.replace(f"population: population/{name}\n", ""), "utf-8")
     apply_campaign(project.store, load_campaign(path), "ann")
     approve(home, name)
 
@@ -123,3 +144,66 @@ def test_a_stale_segment_holds_a_campaign(home: Path) -> None:
     write_segment(home, "base", LIVELY)
     assert dispatch_due(project).accepted == people
     assert stale_segments(project) == ()
+
+
+def sent_people(home: Path, task_id: str) -> list[str]:
+    return sorted(
+        user for name, user, state, *_ in ledger(home) if (name, state) == (task_id, "accepted")
+    )
+
+
+@pytest.mark.usefixtures("here")
+def test_a_daily_campaign_on_a_segment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a campaign that waits for an upload, stays with the people of its first day,
+    texts a person twice, or leaves a text without its variables."""
+    write_segment(home, "lively", LIVELY)
+    project = Project(load_settings(home))
+    applied(
+        home,
+        project,
+        "daily",
+        selection="{segment: lively, top_n: 300}",
+        holdout="{share: 0.2}",
+        template="{name: daily, content: 'You came by ${channel}. 拒收请回复R'}",
+        schedule="{name: daily, repeat_unit: day, repeat_times: 3, refresh_audience: true}",
+        contact="{cap_messages: 9}",
+        uploaded=False,
+    )
+    decided(project, "daily")
+    plan_task(project, task(project.store, "daily"))
+    dispatch_due(project)
+    project.store.close()
+    monkeypatch.setenv("USERGROWTH_TODAY", str(day(-1)))
+    open_home(home)
+    execute(DECIDE, partition=str(day(-1)))
+    again = f"daily-{day(-1):%Y%m%d}"
+    known = {user for user, phone in rows(home, "population", "task_id = 'care'", "user_id, phone")}
+    for name, on in (("daily", D), (again, day(-1))):
+        members = users(home, "user_features", f"ds = '{on}' and events_7d > 3")
+        landed = rows(home, "population", f"task_id = '{name}'", "user_id, phone, variables, ds")
+        assert [user for user, *_ in landed] == sorted(members)
+        assert {str(ds) for *_, ds in landed} == {str(on)}
+        assert {user for user, phone, *_ in landed if phone} == members & known
+        decided_as = Counter(
+            outcome for (outcome,) in rows(home, "decisions", f"task_id = '{name}'", "outcome")
+        )
+        assert sum(decided_as.values()) == len(members) and "not_in_segment" not in decided_as
+        sent = sent_people(home, name)
+        assert len(sent) == len(set(sent)) == decided_as["selected"] > 10
+        assert decided_as["no_phone"] == len(members - known)
+    assert users(home, "population", "task_id = 'daily'") != users(
+        home, "population", f"task_id = '{again}'"
+    )
+    texts = [json.loads(line)["text"] for line in outbox(home)]
+    assert any("You came by search." in text for text in texts)
+    project = Project(load_settings(home, today=day(-1)))
+    for name in ("daily", again):
+        (replayed,) = replay_task(project, name)
+        assert replayed.state == "equal", replayed.sentence
+    before = project.warehouse.version("population")
+    assert load_population(project, task(project.store, again)).unchanged
+    assert project.warehouse.version("population") == before
+    gone = sent_people(home, again)[0]
+    forget(project, gone, actor="ann")
+    assert gone not in users(home, "population", "true")
+    assert gone not in users(home, "segment_members", "true")

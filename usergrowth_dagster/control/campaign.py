@@ -83,6 +83,10 @@ else:
 """Which question the model answers about a user, with its settings."""
 
 
+OF_SEGMENT = "segment"
+"""First part of a population that is the snapshot of the campaign's segment; the second part is the
+campaign's name, which its first task is called too."""
+
 LANDING_FOLDERS = ("user", "item", "behavior", "operation", "identity", "population")
 """Folders below the landing root that are read; a test holds them against the contracts."""
 
@@ -143,7 +147,10 @@ class CampaignSpec(Strict):
     algorithm: Algorithm
     training: TrainingSpec
     population: Folder = Field(
-        description="upload folder below the landing root, such as population/spring or spring-*"
+        "",
+        validate_default=True,
+        description="upload folder below the landing root, such as population/spring or spring-*; "
+        "without it the people are those of selection.segment",
     )
     execution_date: Execution
     selection: SelectionSpec
@@ -161,13 +168,23 @@ class CampaignSpec(Strict):
     @model_validator(mode="before")
     @classmethod
     def _vendor(cls, value: Any) -> Any:
-        return _from_vendor(value) if isinstance(value, dict) else value
+        return _with_population(_from_vendor(value)) if isinstance(value, dict) else value
+
+    @field_validator("population", mode="before")
+    @classmethod
+    def _given(cls, value: Any) -> Any:
+        if value in (None, ""):
+            raise ValueError(
+                "is missing: name an upload folder such as population/spring, or leave it out and "
+                "name a segment at selection.segment"
+            )
+        return value
 
     @field_validator("population")
     @classmethod
     def _glob_last(cls, value: str) -> str:
         head, _, last = value.rpartition("/")
-        if head != "population":
+        if head not in ("population", OF_SEGMENT):
             raise ValueError("must be population/<task>, such as population/spring or spring-*")
         if not TASK_ID.fullmatch(last.replace("*", "x")):
             raise ValueError("the last part names the task: up to 64 of A-Z a-z 0-9 _ and -")
@@ -179,6 +196,7 @@ class CampaignSpec(Strict):
         if problem_called(kind).promotions_only and self.template.type != "promotion":
             raise ValueError(f"template.type: a {kind} campaign needs a promotion template")
         self._check_threshold()
+        self._check_segment()
         if self.channel != "email":
             for text in self.template.texts:
                 if text.subject is not None:
@@ -220,6 +238,23 @@ class CampaignSpec(Strict):
                     f"the score of a {self.algorithm.kind} campaign is an amount, and a threshold "
                     "is a probability; use top_n, budget or money",
                 )
+
+    def _check_segment(self) -> None:
+        """The people of a snapshot are there on a day, and are nobody's upload."""
+        if not self.of_segment:
+            return
+        if self.population != f"{OF_SEGMENT}/{self.name}" or self.selection.segment is None:
+            raise key_error(
+                "population",
+                "must be population/<task>, such as population/spring; to text the people of a "
+                "segment leave it out and name the segment at selection.segment",
+            )
+        if self.on_upload:
+            raise key_error(
+                "execution_date",
+                "the people of a segment are not uploaded: name the first day, and with "
+                "schedule.repeat_unit and refresh_audience each further one is decided anew",
+            )
 
     def _check_returns_of_links(self) -> None:
         """A click lands as behavior, and only people who are texted can click.
@@ -278,6 +313,11 @@ class CampaignSpec(Strict):
         return self.execution_date == ON_UPLOAD
 
     @property
+    def of_segment(self) -> bool:
+        """Whether the population is the snapshot of a segment, and not an upload."""
+        return self.population.startswith(f"{OF_SEGMENT}/")
+
+    @property
     def is_glob(self) -> bool:
         """Whether the population stands for several upload folders."""
         return "*" in self.population
@@ -313,6 +353,16 @@ def parse_campaign(text: str, source: str = "campaign") -> CampaignSpec:
 def load_campaign(path: Path | str) -> CampaignSpec:
     """A campaign from a YAML file; errors as in :func:`parse_campaign`."""
     return parse_campaign(read_text(Path(path)), str(path))
+
+
+def _with_population(spec: dict[str, Any]) -> dict[str, Any]:
+    """The population of a campaign that names a segment and no upload."""
+    selection, name = spec.get("selection"), spec.get("name")
+    if spec.get("population") is not None or not isinstance(selection, dict):
+        return spec
+    if selection.get("segment") is None or not isinstance(name, str):
+        return spec
+    return {**spec, "population": f"{OF_SEGMENT}/{name.strip()}"}
 
 
 def _from_vendor(spec: dict[str, Any]) -> dict[str, Any]:
@@ -361,6 +411,9 @@ def campaign_schema() -> dict[str, Any]:
         "description": "which question the model answers; its kind alone is enough",
         "anyOf": [{"type": "string"}, keys["algorithm"]],
     }
+    del keys["population"]["default"]
+    of_segment = {"properties": {"selection": {"required": ["segment"]}}}
+    schema["anyOf"] = [{"required": ["population"]}, of_segment]
     schema["$defs"]["HoldoutSpec"]["properties"]["epoch"]["type"] = ["string", "integer"]
     start = schema["$defs"]["ScheduleSpec"]["properties"]["execute_time"]
     start["anyOf"] = [{"const": NOW}, *(form for form in start["anyOf"] if "const" not in form)]

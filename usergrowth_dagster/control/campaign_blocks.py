@@ -254,7 +254,8 @@ class SelectionSpec(Strict):
     )
     segment: SegmentName | None = Field(
         None,
-        description="only people of this segment's snapshot as of the execution date",
+        description="only people of this segment's snapshot as of the execution date; without a "
+        "population they are all of it",
         exclude_if=_is_none,
     )
 

@@ -189,7 +189,9 @@ def withdraw_deleted(project: Project, execution_date: date) -> list[str]:
         return sentences
     uploads = population_uploads(project.landing)
     for task in tasks_for(project.store, execution_date):
-        if task.frozen or task.upload in uploads or not _was_there(project, task):
+        if task.frozen or task.spec.of_segment:
+            continue
+        if task.upload in uploads or not _was_there(project, task):
             continue
         reason = f"{task.population} was deleted before its send plan was made"
         with project.alone(task.task_id):

@@ -4,13 +4,32 @@ The expressions read a row of a task's population under the alias ``p`` and the 
 under the alias ``a``.
 """
 
+from datetime import date
+
 from usergrowth_dagster.audience.eligibility import Channel
 from usergrowth_dagster.data.loader import PARSED
 from usergrowth_dagster.messaging.policy.zones import is_unknown
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
-from usergrowth_dagster.warehouse.relation import Relation, bind_arrow
+from usergrowth_dagster.warehouse.models import load_graph
+from usergrowth_dagster.warehouse.relation import Relation, bind_arrow, bind_days, bind_query
+
+
+def bind_attributes(engine: Engine, project: Project, day: date) -> Relation:
+    """Users' attributes as of an execution date: ``user_id``, ``kvs_str`` and ``kvs_num``.
+
+    They are those of the newest landed day before the execution date, each of which is whole.
+    """
+    landed = [one for one in project.warehouse.days("stg_user") if one < day]
+    newest = [max(landed)] if landed else []
+    users = bind_days(engine, project.warehouse, "stg_user", newest, load_graph().types("stg_user"))
+    sql = (
+        "select user_id, any_value(kvs_str) as kvs_str, any_value(kvs_num) as kvs_num "
+        f"from {users} group by user_id"
+    )
+    return bind_query(engine, "attributes", sql, of=[users])
 
 
 def attribute_sql(name: str, people: str = "p", attributes: str = "a") -> str:

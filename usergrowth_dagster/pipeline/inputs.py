@@ -10,6 +10,7 @@ from datetime import datetime
 from usergrowth_dagster.audience.records import TABLE, State, decision_fingerprint, state_of
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.messaging.texts.billing import billing_of, price_of
+from usergrowth_dagster.pipeline.attributes import bind_attributes
 from usergrowth_dagster.pipeline.choice import Choice, choice_of, texts_mark
 from usergrowth_dagster.pipeline.each import NotReadyError
 from usergrowth_dagster.pipeline.exclusions import contact_moment, exclusions
@@ -32,7 +33,7 @@ from usergrowth_dagster.pipeline.segment import BoundSegment, bind_recorded, bin
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.models import load_graph
-from usergrowth_dagster.warehouse.relation import Relation, bind_days, bind_query
+from usergrowth_dagster.warehouse.relation import Relation, bind_days
 
 _BEFORE_EXCLUSIONS = "."
 """In a decision's fingerprint, before that of the rows that the contact policy excluded, if any."""
@@ -156,7 +157,7 @@ def _bound(
         population=population,
         scores=scores,
         features=bind_days(engine, project.warehouse, "user_features", [day], columns),
-        attributes=_attributes(engine, project, task),
+        attributes=bind_attributes(engine, project, day),
         exclusions=None,
         segment=segment,
         scored=scored,
@@ -214,21 +215,6 @@ def recorded_inputs(engine: Engine, project: Project, provenance: Provenance) ->
     )
     excluded = bind_days(engine, home.warehouse, EXCLUSIONS, [day], EXCLUSION_COLUMNS)
     return replace(inputs, exclusions=excluded)
-
-
-def _attributes(engine: Engine, project: Project, task: Task) -> Relation:
-    """Users' attributes as of the date.
-
-    They are those of the newest landed day before the execution date, each of which is whole.
-    """
-    landed = [day for day in project.warehouse.days("stg_user") if day < task.execution_date]
-    newest = [max(landed)] if landed else []
-    users = bind_days(engine, project.warehouse, "stg_user", newest, load_graph().types("stg_user"))
-    sql = (
-        "select user_id, any_value(kvs_str) as kvs_str, any_value(kvs_num) as kvs_num "
-        f"from {users} group by user_id"
-    )
-    return bind_query(engine, "attributes", sql, of=[users])
 
 
 def _by_uplift(engine: Engine, scores: Relation) -> bool:

@@ -210,10 +210,7 @@ def score_task(project: Project, task: Task) -> Scored:
     with open_engine(project.settings) as engine:
         population = bind_population(engine, project, task)
         if not population.files:
-            raise UserError(
-                f"{task.population}: none of its rows was accepted; upload it anew",
-                code="population.invalid",
-            )
+            raise UserError(_nobody(task), code="population.invalid")
         rows = bind_scoring_rows(
             engine, project, task, population, config, effects=effects is not None
         )
@@ -357,6 +354,16 @@ def _scored(engine: Engine, project: Project, task: Task, *, unchanged: bool) ->
     return Scored(
         rows, scored, name or "", version or "", unchanged, mean, uplift_version=uplift or ""
     )
+
+
+def _nobody(task: Task) -> str:
+    """Why a task without people cannot be scored."""
+    if task.spec.of_segment:
+        return (
+            f"campaign {task.campaign!r}: selection.segment: segment {task.spec.selection.segment} "
+            f"has nobody on {task.execution_date}; see usergrowth segment show"
+        )
+    return f"{task.population}: none of its rows was accepted; upload it anew"
 
 
 def _require_features(engine: Engine, task: Task, rows: ScoringRows) -> None:

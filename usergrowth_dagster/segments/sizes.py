@@ -6,6 +6,7 @@ from datetime import date
 
 from usergrowth_dagster.addresses.sql import email_sql, number_sql
 from usergrowth_dagster.audience.holdout import Holdout, epoch_in_force, is_control_sql
+from usergrowth_dagster.control.tasks import all_tasks
 from usergrowth_dagster.messaging.policy.refused_people import mark_refusals
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import Settings
@@ -105,6 +106,8 @@ def global_control(settings: Settings, day: date) -> Holdout:
 def bind_addresses(engine: Engine, project: Project, people: Relation, day: date) -> Relation:
     """For each user, the number and the e-mail address of the newest upload up to a day.
 
+    What tasks took from here is no upload: else an older number would come back as a newer one.
+
     Args:
         engine: where it is bound.
         project: the home.
@@ -116,7 +119,10 @@ def bind_addresses(engine: Engine, project: Project, people: Relation, day: date
     """
     known = project.warehouse.exists(POPULATION)
     days = project.warehouse.files(POPULATION, last=day) if known else {}
-    paths = [path for files in days.values() for path in files]
+    copies = [f"/task_id={t.task_id}/" for t in all_tasks(project.store) if t.spec.of_segment]
+    paths = [
+        path for files in days.values() for path in files if not any(c in path for c in copies)
+    ]
     uploads = bind_files(engine, POPULATION, paths, _UPLOAD)
     order = '(ds, task_id, -"row")'
     return bind_query(

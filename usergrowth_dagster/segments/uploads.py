@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 FILE = "segment.parquet"
 """File of an upload that is made from a segment; `usergrowth forget` reaches it."""
 
+NO_ITEM = "-"
+"""The item of people who are texted about none."""
+
 
 @dataclass(frozen=True)
 class Uploaded:

@@ -1,7 +1,7 @@
 """An uploaded population into the ``population`` table, one partition a date and task."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from usergrowth_dagster.data.contracts import CONTRACTS, Reading
@@ -144,9 +144,9 @@ def kept_population(
     Returns:
         What is in the table, with a warning when the upload has changed; None when nothing is.
     """
-    version = warehouse.version(POPULATION)
+    standing = standing_population(warehouse, task_id, execution_date)
     fingerprint = warehouse.fingerprint(POPULATION, execution_date, {"task_id": task_id})
-    if version is None or fingerprint is None:
+    if standing is None or fingerprint is None:
         return None
     warnings: tuple[str, ...] = ()
     try:
@@ -159,7 +159,18 @@ def kept_population(
             f"{task_folder(upload or task_id)} has changed since the task's send plan was made and "
             "is not taken in again; upload its people into a folder of another name",
         )
-    return _landed(warehouse, task_id, execution_date, warnings, version)
+    return replace(standing, warnings=warnings)
+
+
+def standing_population(
+    warehouse: Warehouse, task_id: str, execution_date: date
+) -> LandedPopulation | None:
+    """What the table holds of a task and a date; None when nothing was ever landed."""
+    version = warehouse.version(POPULATION)
+    scope = {"task_id": task_id}
+    if version is None or warehouse.fingerprint(POPULATION, execution_date, scope) is None:
+        return None
+    return _landed(warehouse, task_id, execution_date, (), version)
 
 
 def _landed(

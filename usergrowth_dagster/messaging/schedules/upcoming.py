@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection, RowMapping, exists, func, select
 
 from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.campaign import OF_SEGMENT
 from usergrowth_dagster.control.codes import OccurrenceState
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.tasks import load_spec
@@ -110,7 +111,7 @@ def _undecided(connection: Connection, settings: Settings, schedule: RowMapping)
     planned = exists().where(occurrence.c.task_id == job.c.name)
     query = select(job.c.user_config, job.c.execution_date).where(
         job.c.campaign_id == schedule["campaign_id"],
-        job.c.data_path == "population/" + job.c.name,
+        job.c.data_path.in_(["population/" + job.c.name, f"{OF_SEGMENT}/" + job.c.name]),
         ~planned,
     )
     return [
