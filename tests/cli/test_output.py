@@ -81,6 +81,7 @@ SHOWS: dict[str, list[str]] = {
     "profile funnel": ["task:care", "--step", "buy"],
     "profile overlap": ["rfm:potential", "task:care"],
     "profile retention": ["everyone"],
+    "profile segments": [],
     "profile show": ["rfm:potential"],
     "what-if": ["care"],
     "why": ["{user}"],

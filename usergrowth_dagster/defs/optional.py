@@ -24,6 +24,11 @@ from usergrowth_dagster.defs.export_assets import (
 )
 from usergrowth_dagster.defs.identity_assets import identity_assets, identity_job
 from usergrowth_dagster.defs.interest_assets import interest_assets, interest_job
+from usergrowth_dagster.defs.profile_assets import (
+    profile_assets,
+    profile_job,
+    profiles_after_decide,
+)
 from usergrowth_dagster.defs.segment_assets import (
     segment_assets,
     segment_job,
@@ -76,8 +81,8 @@ def _exports(base: Base) -> Part:
     return Part(assets, [job], [export_after_decide(base.decide, job, base.home)])
 
 
-def _tags_and_segments(base: Base) -> Part:
-    """One part, since segments read tags."""
+def _tags_segments_and_profiles(base: Base) -> Part:
+    """One part, since segments read tags, and profiles both."""
     catalogue, unreadable = catalogue_of_home(base.settings.home)
     tags = tag_assets(base.partitions, base.settings, catalogue, unreadable)
     segments = segment_assets(base.partitions, base.settings.home, tags)
@@ -94,7 +99,12 @@ def _tags_and_segments(base: Base) -> Part:
     if segments:
         jobs.append(segment_job())
         sensors.append(segments_after_decide(base.decide, jobs[-1], base.home))
-    return Part([*tags, *segments], jobs, sensors)
+    if not segments or catalogue is None or not catalogue.tags:
+        return Part([*tags, *segments], jobs, sensors)
+    profiles = profile_assets(base.partitions)
+    jobs.append(profile_job())
+    sensors.append(profiles_after_decide(base.decide, jobs[-1], base.home))
+    return Part([*tags, *segments, *profiles], jobs, sensors)
 
 
 def _affinity(base: Base) -> Part:
@@ -118,7 +128,7 @@ def _interest(base: Base) -> Part:
 PARTS: Sequence[Callable[[Base], Part]] = (
     _experiments,
     _exports,
-    _tags_and_segments,
+    _tags_segments_and_profiles,
     _affinity,
     _identity,
     _interest,

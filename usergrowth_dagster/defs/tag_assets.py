@@ -69,7 +69,7 @@ def tag_assets(
     if catalogue.texts is not None:
         assets.append(_words_asset(partitions, catalogue.texts))
     if catalogue.tags:
-        assets.append(_tags_asset(partitions, catalogue.tags))
+        assets.append(_tags_asset(partitions, catalogue))
     return assets
 
 
@@ -207,10 +207,11 @@ def _group_metadata(project: "Project", written: "Written") -> dict[str, Any]:
 
 
 def _tags_asset(
-    partitions: dg.PartitionsDefinition[str], tags: Sequence[Tag]
+    partitions: dg.PartitionsDefinition[str], catalogue: Catalogue
 ) -> dg.AssetsDefinition:
     from usergrowth_dagster.tags.freshness import TABLE
 
+    tags = catalogue.tags
     days = max((tag.statistic.days for tag in tags if tag.statistic), default=0)
     facts = [dg.AssetDep("user_day", partition_mapping=day_mapping(-days, -1))] if days else []
     scores = ["scores"] if any(tag.score for tag in tags) else []
@@ -238,11 +239,16 @@ def _tags_asset(
     def user_tags(
         context: dg.AssetExecutionContext, project: ProjectResource
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        from usergrowth_dagster.tags.item_words import write_item_words
         from usergrowth_dagster.tags.user_tags import write_user_tags
 
         opened = project.open(context)
         with user_errors():
-            made = [write_user_tags(opened, tags, day) for day in partition_days(context)]
+            made = []
+            for day in partition_days(context):
+                if catalogue.texts is not None:  # a job may select this asset alone
+                    write_item_words(opened, catalogue.texts, day)
+                made.append(write_user_tags(opened, tags, day))
             return _tags_result(opened, [one.written for one in made], made[-1].notices)
 
     return user_tags

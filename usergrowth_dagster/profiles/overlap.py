@@ -1,6 +1,6 @@
 """How groups of people overlap: people by the exact set of groups that they are in."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -69,10 +69,23 @@ def overlap_of(engine: Engine, groups: Mapping[str, Relation]) -> Overlap:
         f"select bits, count(*) from (select user_id, bit_or(bit) as bits from ({members}) "
         "group by user_id) group by bits order by 2 desc, 1"
     )
-    counts = {
-        tuple(name for place, name in enumerate(names) if bits >> place & 1): people
+    found = [
+        (tuple(name for place, name in enumerate(names) if bits >> place & 1), people)
         for bits, people in rows
-    }
+    ]
+    return overlap_from(names, found)
+
+
+def overlap_from(
+    names: Sequence[str], intersections: Iterable[tuple[Sequence[str], int]]
+) -> Overlap:
+    """The overlap that counts of people by exact set of groups come to.
+
+    Args:
+        names: the groups.
+        intersections: sets of groups and the people in exactly them, the largest first.
+    """
+    counts = {tuple(groups): people for groups, people in intersections}
     sizes = {name: sum(n for held, n in counts.items() if name in held) for name in names}
     pairs = []
     for one, other in combinations(names, 2):

@@ -13,9 +13,9 @@ from usergrowth_dagster.profiles.pictures import (
     overlap_picture,
     retention_picture,
     telling_picture,
-    telling_values,
 )
 from usergrowth_dagster.profiles.profile import TELLING, Profile, Spread, TagProfile
+from usergrowth_dagster.profiles.telling import telling_values
 
 _ROWS = 12  # values of a tag that the page shows
 
@@ -53,7 +53,7 @@ def render_profile(
     """
     from markupsafe import Markup
 
-    drawn: list[Picture | None] = [telling_picture(profile)]
+    drawn: list[Picture | None] = [telling_picture(telling_values(profile))]
     drawn += [funnel_picture(funnel) if funnel else None]
     drawn += [retention_picture(cohorts) if cohorts else None]
     return template("profile.html.j2", __package__).render(

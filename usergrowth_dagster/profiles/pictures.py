@@ -7,30 +7,14 @@ from usergrowth_dagster.effects.report.charts import short
 from usergrowth_dagster.effects.report.drawing import Palette, Picture
 from usergrowth_dagster.profiles.journeys import Cohort, Funnel
 from usergrowth_dagster.profiles.overlap import Overlap
-from usergrowth_dagster.profiles.profile import PAR, TELLING, Profile, ValueShare
+from usergrowth_dagster.profiles.profile import PAR, ValueShare
 
 _TICKS = (1, 2, 5, 10, 25, 50, 100, 200, 400, 1000, 2500, 10_000)  # of an axis of TGIs
 _INTERSECTIONS = 12  # columns of an UpSet picture
 
 
-def telling_values(profile: Profile) -> list[tuple[str, ValueShare]]:
-    """The most telling value of each of the most different tags, with the tag's key."""
-    values = []
-    for tag in profile.tags[:TELLING]:
-        telling = [one for one in tag.values if one.is_telling]
-        if tag.differs and telling:
-            values.append((tag.key, max(telling, key=_distance)))
-    return values
-
-
-def _distance(one: ValueShare) -> float:
-    """How far the nearer end of the interval is from par, as a ratio."""
-    return max(one.low / PAR, PAR / one.high if one.high else 0.0)
-
-
-def telling_picture(profile: Profile) -> Picture | None:
-    """TGI with its interval of the most telling values; None where nothing is telling."""
-    values = telling_values(profile)
+def telling_picture(values: Sequence[tuple[str, ValueShare]]) -> Picture | None:
+    """TGI with its interval of values, each with its tag's key; None without values."""
     if not values:
         return None
     names = [f"{short(key)} = {short(one.value)}" for key, one in values]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.profiles.journeys import Cohort, Funnel, funnel_of, retention_of
+from usergrowth_dagster.profiles.of_segments import SegmentProfiles, profile_segments
 from usergrowth_dagster.profiles.overlap import Overlap, overlap_of
 from usergrowth_dagster.profiles.page import render_overlap, render_profile, summary
 from usergrowth_dagster.profiles.people import EVERYONE, bind_people
@@ -106,6 +107,25 @@ def view_profile(
     page = _write(project, f"profile-{group}-{day}", html)
     sentence = summary(profile)
     return ProfileView(group, base, day, sentence, profile, hidden, tuple(stale.values()), page)
+
+
+def view_segment_profiles(project: Project, day: date | None = None) -> SegmentProfiles:
+    """The profiles of all segments of the home on a date; see :func:`profile_segments`.
+
+    Args:
+        project: the home.
+        day: the execution date; None: the newest with tags.
+
+    Raises:
+        UserError: no tags of the date have been worked out.
+    """
+    tags = {tag.key: tag for tag in catalogue_of(project).tags}
+    types = [
+        (key, kind)
+        for key, kind in tag_types(project).items()
+        if key in tags and not is_hidden(tags[key], personal=False)
+    ]
+    return profile_segments(project, types, day or newest_day(project))
 
 
 def view_overlap(

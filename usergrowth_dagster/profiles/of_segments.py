@@ -1,0 +1,291 @@
+"""The profiles of all segments of a home on an execution date, and how the segments overlap.
+
+They are kept in two Delta tables, so that a page, a job and a query show the same. A date is worked
+out again only where a snapshot, the tags of the date or the compared tags have changed.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from usergrowth_dagster.profiles.overlap import MOST, Overlap, overlap_from, overlap_of
+from usergrowth_dagster.profiles.page import summary
+from usergrowth_dagster.profiles.people import SEGMENT, bind_people
+from usergrowth_dagster.profiles.profile import Profile, ValueShare, profile_of
+from usergrowth_dagster.profiles.telling import telling_values
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.segments.files import segment_files
+from usergrowth_dagster.segments.snapshots import Snapshot, good, read_snapshots
+from usergrowth_dagster.tags.definition import TagType
+from usergrowth_dagster.tags.user_tags import bind_user_tags
+from usergrowth_dagster.warehouse.engine import open_engine
+from usergrowth_dagster.warehouse.relation import bind_days
+
+PROFILES, OVERLAPS = "segment_profiles", "segment_overlaps"
+VERSION = "1"
+"""Raised when the same snapshots and tags would give other rows."""
+
+PROFILE_COLUMNS: dict[str, tuple[str, str]] = {
+    "ds": ("DATE", "execution date"),
+    "segment": ("VARCHAR", "the segment"),
+    "place": ("INTEGER", "place of the tag in the segment, the most different first, from 1"),
+    "tag": ("VARCHAR", "the tag"),
+    "cramers_v": ("DOUBLE", "strength of the tag's difference, from 0 to 1"),
+    "p_value": ("DOUBLE", "of the tag, corrected for the number of tags"),
+    "value": ("VARCHAR", "the value; of a number, a tenth of the base"),
+    "people": ("BIGINT", "people of the segment with the value"),
+    "people_of_base": ("BIGINT", "people of the base with it: everyone known on the date"),
+    "share": ("DOUBLE", "share of the segment with the value"),
+    "share_of_base": ("DOUBLE", "share of the base with it"),
+    "tgi": ("DOUBLE", "100 times the ratio of the shares"),
+    "low": ("DOUBLE", "lower end of its 95 % interval"),
+    "high": ("DOUBLE", "upper end of its 95 % interval"),
+    "is_telling": ("BOOLEAN", "the interval does not hold 100, and enough people have the value"),
+    "is_most_telling": ("BOOLEAN", "the value that stands for its tag in the picture"),
+}
+OVERLAP_COLUMNS: dict[str, tuple[str, str]] = {
+    "ds": ("DATE", "execution date"),
+    "segments": ("VARCHAR[]", "the exact set of segments"),
+    "people": ("BIGINT", "people who are in these segments, and in no other of those compared"),
+}
+
+
+@dataclass(frozen=True)
+class SegmentProfile:
+    """The profile of one segment in short.
+
+    Attributes:
+        segment: its name.
+        snapshot: the snapshot that is compared.
+        group: people of it who are known on the date.
+        base: people known on the date.
+        unknown: people of it who are not known.
+        sentence: what the profile says.
+        telling: the most telling value of each of the most different tags, with the tag's key.
+    """
+
+    segment: str
+    snapshot: str
+    group: int
+    base: int
+    unknown: int
+    sentence: str
+    telling: tuple[tuple[str, ValueShare], ...]
+
+
+@dataclass(frozen=True)
+class SegmentProfiles:
+    """The profiles of a date as they stand after a run.
+
+    Attributes:
+        day: the execution date.
+        profiles: the segments, the largest first.
+        missing: segments without a snapshot up to the date; they are not compared.
+        overlap: of the largest segments; None where there are fewer than two.
+        not_overlapped: segments beside the largest ones, which the overlap leaves out.
+        rows: of the table of profiles.
+        version: its Delta version.
+        unchanged: whether all stood already.
+    """
+
+    day: date
+    profiles: tuple[SegmentProfile, ...]
+    missing: tuple[str, ...]
+    overlap: Overlap | None
+    not_overlapped: tuple[str, ...]
+    rows: int
+    version: int | None
+    unchanged: bool
+
+
+def profile_segments(
+    project: Project, types: Sequence[tuple[str, TagType]], day: date
+) -> SegmentProfiles:
+    """Compare every segment of a home with everyone, unless that stands already.
+
+    Args:
+        project: the home.
+        types: key and type of each tag to compare.
+        day: the execution date.
+
+    Raises:
+        UserError: no tags of the date have been worked out.
+    """
+    chosen = _chosen(project, day)
+    missing = tuple(sorted(segment_files(project.settings.home).keys() - chosen.keys()))
+    with open_engine(project.settings) as engine:
+        known = bind_user_tags(engine, project, day)
+    parts = [
+        VERSION,
+        known.fingerprint,
+        list(types),
+        [(one.segment, one.snapshot, one.fingerprint) for one in chosen.values()],
+    ]
+    mark = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    warehouse = project.warehouse
+    unchanged = all(warehouse.fingerprint(table, day) == mark for table in (PROFILES, OVERLAPS))
+    if not unchanged:
+        made = {name: _profile(project, types, name, day) for name in chosen}
+        _write_overlap(project, _largest(made), day, mark)
+        _write_profiles(project, made, chosen, day, mark)
+    return _read(project, day, missing, unchanged=unchanged)
+
+
+def _chosen(project: Project, day: date) -> dict[str, Snapshot]:
+    """By segment, its newest snapshot up to the date."""
+    chosen = {}
+    with open_engine(project.settings) as engine:
+        for name in sorted(segment_files(project.settings.home)):
+            if candidates := good(read_snapshots(engine, project.warehouse, name), until=day):
+                chosen[name] = candidates[-1]
+    return chosen
+
+
+def _profile(
+    project: Project, types: Sequence[tuple[str, TagType]], name: str, day: date
+) -> Profile:
+    """One at a time in an engine of its own, since each keeps a copy of the tags."""
+    with open_engine(project.settings) as engine:
+        people = bind_people(engine, project, f"{SEGMENT}:{name}", day)
+        return profile_of(engine, bind_user_tags(engine, project, day), types, people)
+
+
+def _largest(made: Mapping[str, Profile]) -> list[str]:
+    """Segments by size, the largest first."""
+    return sorted(made, key=lambda name: (-made[name].group - made[name].unknown, name))
+
+
+def _write_overlap(project: Project, names: Sequence[str], day: date, mark: str) -> None:
+    rows: list[dict[str, Any]] = []
+    if len(names) >= 2:
+        with open_engine(project.settings) as engine:
+            groups = {
+                name: bind_people(engine, project, f"{SEGMENT}:{name}", day)
+                for name in names[:MOST]
+            }
+            overlap = overlap_of(engine, groups)
+        rows = [
+            {"ds": day, "segments": list(one.groups), "people": one.people}
+            for one in overlap.intersections
+        ]
+    _replace(project, OVERLAPS, OVERLAP_COLUMNS, rows, day, mark)
+
+
+def _write_profiles(
+    project: Project,
+    made: Mapping[str, Profile],
+    chosen: Mapping[str, Snapshot],
+    day: date,
+    mark: str,
+) -> None:
+    rows = [row for name, profile in made.items() for row in _rows(name, profile, day)]
+    note = {
+        "segments": {
+            name: {
+                "snapshot": chosen[name].snapshot,
+                "group": profile.group,
+                "base": profile.base,
+                "unknown": profile.unknown,
+                "sentence": summary(profile),
+            }
+            for name, profile in made.items()
+        }
+    }
+    _replace(project, PROFILES, PROFILE_COLUMNS, rows, day, mark, note)
+
+
+def _rows(name: str, profile: Profile, day: date) -> list[dict[str, Any]]:
+    most = {(key, one.value) for key, one in telling_values(profile)}
+    return [
+        {
+            "ds": day,
+            "segment": name,
+            "place": place,
+            "tag": tag.key,
+            "cramers_v": tag.cramers_v,
+            "p_value": tag.p_value,
+            "value": one.value,
+            "people": one.group,
+            "people_of_base": one.base,
+            "share": one.group_share,
+            "share_of_base": one.base_share,
+            "tgi": one.tgi,
+            "low": one.low,
+            "high": one.high,
+            "is_telling": one.is_telling,
+            "is_most_telling": (tag.key, one.value) in most,
+        }
+        for place, tag in enumerate(profile.tags, 1)
+        for one in tag.values
+    ]
+
+
+def _replace(
+    project: Project,
+    table: str,
+    columns: Mapping[str, tuple[str, str]],
+    rows: list[dict[str, Any]],
+    day: date,
+    mark: str,
+    note: Mapping[str, Any] | None = None,
+) -> None:
+    import pyarrow as pa
+
+    kinds = {
+        "DATE": pa.date32(),
+        "VARCHAR": pa.string(),
+        "VARCHAR[]": pa.list_(pa.string()),
+        "INTEGER": pa.int32(),
+        "BIGINT": pa.int64(),
+        "DOUBLE": pa.float64(),
+        "BOOLEAN": pa.bool_(),
+    }
+    layout = pa.schema([(name, kinds[kind]) for name, (kind, _) in columns.items()])
+    project.warehouse.replace(
+        table,
+        pa.Table.from_pylist(rows, layout),
+        days=[day],
+        fingerprints={day: mark},
+        notes={day: note} if note is not None else None,
+    )
+
+
+def _read(
+    project: Project, day: date, missing: tuple[str, ...], *, unchanged: bool
+) -> SegmentProfiles:
+    """The date as its tables have it."""
+    warehouse = project.warehouse
+    note = warehouse.notes(PROFILES, first=day, last=day).get(day, {}).get("segments", {})
+    with open_engine(project.settings) as engine:
+        types = {name: kind for name, (kind, _) in PROFILE_COLUMNS.items()}
+        table = bind_days(engine, warehouse, PROFILES, [day], types)
+        shares = ("people", "people_of_base", "share", "share_of_base", "tgi", "low", "high")
+        telling: dict[str, list[tuple[str, ValueShare]]] = {name: [] for name in note}
+        for segment, tag, *values in engine.rows(
+            f"select segment, tag, value, {', '.join(shares)} from {table} "
+            "where is_most_telling order by segment, place"
+        ):
+            telling[segment].append((tag, ValueShare(*values)))
+        kinds = {name: kind for name, (kind, _) in OVERLAP_COLUMNS.items()}
+        sets = bind_days(engine, warehouse, OVERLAPS, [day], kinds)
+        found = engine.rows(f"select segments, people from {sets} order by people desc, segments")
+    profiles = [
+        SegmentProfile(segment=name, telling=tuple(telling[name]), **of_segment)
+        for name, of_segment in note.items()
+    ]
+    profiles.sort(key=lambda one: (-one.group - one.unknown, one.segment))
+    names_by_size = [one.segment for one in profiles]
+    compared = names_by_size[:MOST] if len(profiles) >= 2 else []
+    return SegmentProfiles(
+        day=day,
+        profiles=tuple(profiles),
+        missing=missing,
+        overlap=overlap_from(compared, found) if compared else None,
+        not_overlapped=tuple(names_by_size[MOST:]),
+        rows=warehouse.row_counts(PROFILES, first=day, last=day).get(day, 0),
+        version=warehouse.version(PROFILES),
+        unchanged=unchanged,
+    )
