@@ -58,12 +58,26 @@ def person(row, user, score, **more):
     return values | more
 
 
-def run(engine, people, policy, holdout=None, **more):
-    """The decision of a list of input rows, as dicts in row order."""
+def run(engine, people, policy, holdout=None, persons=(), **more):
+    """The decision of a list of input rows, as dicts in row order.
+
+    ``persons`` are sets of users, each of one person; with none the relation knows no persons.
+    """
     table = pa.Table.from_pylist(people, schema=pa.schema(list(SCHEMA.items())))
+    if persons:
+        ids = [sorted(ids_of(p["user_id"], persons)) for p in people]
+        several = [one if len(one) > 1 else None for one in ids]
+        names = pa.array([one and f"p_{one[0]}" for one in several], pa.string())
+        table = table.append_column("person", names)
+        table = table.append_column("person_users", pa.array(several, pa.list_(pa.string())))
     engine.bind_arrow("scored", table)
     values = {"task_id": "spring", "execution_date": DAY, "campaign": "Spring", "policy": policy}
     return decide(engine, "scored", holdout=holdout or Holdout(share=0), **(values | more))
+
+
+def ids_of(user, persons):
+    """The user ids of a user's person."""
+    return next((ids for ids in persons if user in ids), {user})
 
 
 def outcomes(table):
@@ -82,7 +96,7 @@ def worth(policy, p):
     return (not profitable, -ratio, -net), net, profitable
 
 
-def reference(people, policy, holdout, everybody=NOBODY):
+def reference(people, policy, holdout, everybody=NOBODY, persons=()):
     """row → (outcome, rank, arm), row by row in plain Python, straight from the documented rules."""
     decided, seen, eligible = {}, set(), []
     people = sorted(people, key=lambda p: p["row"])
@@ -124,14 +138,17 @@ def reference(people, policy, holdout, everybody=NOBODY):
         if pairs[p["user_id"]] is not p:
             decided[p["row"]] = "other_item"
     tie = salt("tie", "spring", DAY.isoformat())
-    ranked, phones = [], set()
+    ranked, phones, seen_persons = [], set(), set()
     for p in sorted(
         pairs.values(),
         key=lambda p: (*worth(policy, p)[0], hash_cell(tie, p["user_id"]), p["row"]),
     ):
         if key(p) in phones:
             decided[p["row"]] = "shared_phone"
+        elif (who := frozenset(ids_of(p["user_id"], persons))) in seen_persons:
+            decided[p["row"]] = "same_person"
         else:
+            seen_persons.add(who)
             ranked.append(p)
         phones.add(key(p))
 
@@ -148,7 +165,11 @@ def reference(people, policy, holdout, everybody=NOBODY):
         if stopped:
             outside = OUTSIDE[policy.kind] if profitable else "not_profitable"
             result[p["row"]] = (outside, rank, "none")
-        elif "control" in (arm(holdout, p["user_id"]), arm(everybody, p["user_id"])):
+        elif any(
+            arm(draw, user) == "control"
+            for draw in (holdout, everybody)
+            for user in ids_of(p["user_id"], persons)
+        ):
             result[p["row"]] = ("holdout", rank, "control")
         else:
             result[p["row"]] = ("selected", rank, "treatment")
@@ -215,32 +236,41 @@ POLICIES = st.one_of(
     policy=POLICIES,
     share=st.sampled_from([0, 0.3, 0.8]),
     global_share=st.sampled_from([0, 0.02, 0.5]),
+    persons=st.sampled_from([(), ({"a", "b"}, {"c", "d", "z"}), ({"a", "c", "e", "f", "h'\""},)]),
     seed=st.integers(),
 )
-def test_equals_the_reference(engines, people, policy, share, global_share, seed):
+def test_equals_the_reference(engines, people, policy, share, global_share, persons, seed):
     """Guards against any row lost, doubled, or decided by another rule than the documented one,
-    and against a decision that depends on the order of the rows or the number of threads."""
+    and against a decision that depends on the order of the rows or the number of threads; against
+    a person who is texted at two accounts, or at one although the other is held out."""
     holdout = Holdout(namespace="t", share=share)
     everybody = Holdout(scope="global", share=global_share, epoch=str(seed))
-    table = run(engines[0], people, policy, holdout, global_holdout=everybody)
+    table = run(engines[0], people, policy, holdout, persons, global_holdout=everybody)
     shuffled = people[:]
     random.Random(seed).shuffle(shuffled)
-    again = run(engines[1], shuffled, policy, holdout, global_holdout=everybody)
+    again = run(engines[1], shuffled, policy, holdout, persons, global_holdout=everybody)
     assert again.equals(table)
 
     got = table.to_pylist()
     assert [d["row"] for d in got] == sorted(p["row"] for p in people)
     assert {d["outcome"] for d in got} <= set(OUTCOMES)
-    expected = reference(people, policy, holdout, everybody)
+    expected = reference(people, policy, holdout, everybody, persons)
     assert {d["row"]: (d["outcome"], d["rank"], d["arm"]) for d in got} == expected
 
     phones = {p["row"]: NUMBERS.get(p["phone"], p["phone"]) for p in people}
     texted = [d for d in got if d["outcome"] == "selected"]
     assert len({d["user_id"] for d in texted}) == len({phones[d["row"]] for d in texted})
     assert len({d["user_id"] for d in texted}) == len(texted)
-    neither = (1 - share) * (1 - global_share)
-    chances = {"treatment": neither, "control": 1 - neither, "none": 1}
-    assert all(d["propensity"] == pytest.approx(chances[d["arm"]], abs=1e-15) for d in got)
+    for d in got:
+        ids = ids_of(d["user_id"], persons)
+        neither = ((1 - share) * (1 - global_share)) ** len(ids)
+        chances = {"treatment": neither, "control": 1 - neither, "none": 1}
+        assert d["propensity"] == pytest.approx(chances[d["arm"]], abs=1e-15)
+        assert d["users"] == (len(ids) if len(ids) > 1 else None)
+        if d["users"] and d["rank"]:
+            assert d["held_globally"] == any(arm(everybody, user) == "control" for user in ids)
+        else:
+            assert d["held_globally"] is None
     if isinstance(policy, Money):
         inputs = {p["row"]: p for p in people}
         for d in got:
@@ -406,7 +436,8 @@ def test_columns_and_stamps(engines):
         "ds": DAY, "task_id": "spring", "campaign": "Spring", "row": 1, "user_id": "a",
         "item_id": "i", "score": 0.9, "rank": 1, "messages": 1, "cost": 0.045, "arm": "treatment",
         "propensity": 1.0, "outcome": "selected", "model_name": "winback", "model_version": "3",
-        "uplift": None, "net_value": None, "holdout": None, "stratum": None, "variant": None,
+        "uplift": None, "net_value": None, "holdout": None, "users": None, "held_globally": None,
+        "stratum": None, "variant": None,
         "holdout_epoch": "1", "global_epoch": "1",
         "variant_propensity": None, "uplift_version": None,
         "feature_version": "12", "population_version": "v'7", "policy_hash": policy.policy_hash,

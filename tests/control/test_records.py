@@ -327,7 +327,7 @@ def test_a_failure_of_a_home_from_before_has_its_sentence(store: ControlStore) -
     with store.write() as connection:  # as migration 0005 left it
         connection.exec_driver_sql("alter table history drop column code")
         connection.exec_driver_sql("alter table history drop column hint")
-        for later in ("click", "export_error", "export_run"):
+        for later in ("person_key", "click", "export_error", "export_run"):
             connection.exec_driver_sql(f"drop table {later}")
         for table, column in (
             ("template", "link"),

@@ -10,6 +10,8 @@ from support.identity_desk import DAY, IdentityDesk, before, phone
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import load_campaign
 from usergrowth_dagster.control.tasks import register_task, task
+from usergrowth_dagster.identity.persons import bind_persons
+from usergrowth_dagster.identity.refusals import excluded_with_person
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.suppression import suppress
 from usergrowth_dagster.pipeline.exclusions import contact_moment, exclusions
@@ -93,3 +95,37 @@ def test_persons_of_a_later_date_do_not_count(asked: IdentityDesk) -> None:
     asked.land([("c", "phone", phone(1))], DAY)
     asked.run(before(-1))
     assert set(excluded(asked)[0]) == {"a", "b"}
+
+
+def test_caps_hold_for_the_whole_person(asked: IdentityDesk) -> None:
+    """A person who had as many messages as one may get is texted at another account; a refusal that
+    a cap hides."""
+    asked.types("{}")
+    vault, day = open_vault(asked.home), DAY
+    with open_engine(asked.project.settings) as engine:
+        population = bind_arrow(
+            engine,
+            "population",
+            pa.table({"row": pa.array(range(6), pa.int64()), "user_id": list(USERS)}),
+        )
+        keys = pa.table(
+            {
+                "phone_hash": pa.array([None, vault.digest("c@x.example"), None], pa.binary()),
+                "user_hash": pa.array([None, None, vault.user_digest("z")], pa.binary()),
+                "user_id": ["a", None, None],
+                "reason": ["capped", "capped", "suppressed"],
+            }
+        )
+        engine.bind_arrow("reasons_of_keys", keys)
+        none = bind_arrow(
+            engine,
+            "alone",
+            pa.table({"row": pa.array([], pa.int64()), "reason": pa.array([], pa.string())}),
+        )
+        persons = bind_persons(engine, asked.project, day)
+        assert persons is not None
+        excluded = excluded_with_person(engine, vault, persons, population, "reasons_of_keys", none)
+        reasons = dict(engine.rows(f'select "row", reason from {excluded}'))
+    assert {USERS[row]: reason for row, reason in reasons.items()} == {
+        "a": "suppressed", "b": "suppressed", "c": "capped", "d": "capped",
+    }  # fmt: skip

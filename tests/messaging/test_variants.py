@@ -282,6 +282,7 @@ def test_a_ledger_from_before_goes_on(database_url: str, tmp_path: Path) -> None
     people = len(recorded((store, settings)))
     with store.write() as connection:  # as migration 0002 left it
         for statement in (
+            "drop table person_key",
             "drop table click",
             "alter table template drop column link",
             "alter table occurrence drop column link",

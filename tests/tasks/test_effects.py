@@ -93,6 +93,7 @@ def decide(
         "BIGINT": pa.int64(),
         "DOUBLE": pa.float64(),
         "INTEGER": pa.int32(),
+        "BOOLEAN": pa.bool_(),
     }
     columns = {
         name: pa.array(values.get(name, [None] * n), types.get(kind, pa.string()))

@@ -82,6 +82,7 @@ def decide(project: Project, task: str, rows: list[dict[str, Any]]) -> None:
         "BIGINT": pa.int64(),
         "INTEGER": pa.int32(),
         "DOUBLE": pa.float64(),
+        "BOOLEAN": pa.bool_(),
     }
     layout = pa.schema([(n, kinds.get(k, pa.string())) for n, k in DECISION_COLUMNS.items()])
     table = pa.Table.from_pylist(

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from usergrowth_dagster.audience.draw import drawn_ctes
 from usergrowth_dagster.audience.eligibility import ADDRESSES, Channel, screened_ctes
 from usergrowth_dagster.audience.explore import luck_ctes
-from usergrowth_dagster.audience.holdout import Holdout, hash_cell_sql, propensity, salt
+from usergrowth_dagster.audience.holdout import Holdout, hash_cell_sql, salt
+from usergrowth_dagster.audience.persons import USERS, chance_sql
 from usergrowth_dagster.audience.policy import Policy
 from usergrowth_dagster.quoting import identifier, literal
 
@@ -36,12 +37,17 @@ def decision_sql(
         channel: what the column ``phone`` holds.
     """
     task_id, day = str(stamp["task_id"]), str(stamp["ds"])
+    by_person = USERS not in absent
     computed = {name: literal(value) for name, value in stamp.items()} | {
         "arm": "coalesce(arms.arm, 'none')",
         "propensity": "coalesce(arms.propensity, 1)",
         "outcome": "coalesce(picked.problem, arms.outcome)",
         "rank": "arms.rank",
         "holdout": "arms.holdout",
+        "users": f"len(picked.{USERS})" if by_person else "null",
+        "held_globally": f"case when picked.{USERS} is not null then arms.is_global end"
+        if by_person
+        else "null",
         "net_value": policy.net_sql(),
     }
     selected = ",\n        ".join(
@@ -55,7 +61,7 @@ def decision_sql(
 with source as (select *{nulls} from {relation}),
 {screened_ctes("source", channel)},
 {_picked_ctes(policy, channel, task_id, day)},
-{arms_ctes(policy, holdout, global_holdout, task_id, day)}
+{arms_ctes(policy, holdout, global_holdout, task_id, day, by_person=by_person)}
 select
         {selected}
 from picked left join arms using ("row")
@@ -63,19 +69,25 @@ from picked left join arms using ("row")
 
 
 def arms_ctes(
-    policy: Policy, holdout: Holdout, global_holdout: Holdout, task_id: str, day: str
+    policy: Policy,
+    holdout: Holdout,
+    global_holdout: Holdout,
+    task_id: str,
+    day: str,
+    *,
+    by_person: bool = False,
 ) -> str:
     """CTEs from ``ranked`` to ``arms``: who of the ranked is texted, held out, or neither.
 
-    ``ranked`` has row, user_id, score, net_value, cost, stratum and rank; ``arms`` has row, rank,
-    arm, outcome, propensity and holdout.
+    ``ranked`` has row, user_id, score, net_value, cost, stratum and rank, and ``by_person`` the ids
+    of the person; ``arms`` has row, rank, arm, outcome, propensity, holdout and is_global.
     """
     return ",".join(
         (
-            drawn_ctes(holdout, global_holdout, task_id, day),
+            drawn_ctes(holdout, global_holdout, task_id, day, by_person=by_person),
             walked_ctes(policy),
             luck_ctes(policy, task_id, day),
-            _arms_cte(policy, holdout, global_holdout),
+            _arms_cte(policy, holdout, global_holdout, by_person=by_person),
         )
     )
 
@@ -111,14 +123,24 @@ best_user as (
         row_number() over (partition by phone_key order by {order}, tie, "row") as place_on_phone
     from paired where problem is null
 ),
-picked as (
+addressed as (
     select paired.* replace (
             case when place_on_phone > 1 then '{shared}' else problem end as problem
         )
     from paired left join best_user using ("row")
 ),
+best_of_person as (
+    select "row", row_number() over (partition by person order by {order}, tie, "row") as place
+    from addressed where problem is null and person is not null
+),
+picked as (
+    select addressed.* replace (
+            case when place > 1 then 'same_person' else problem end as problem
+        )
+    from addressed left join best_of_person using ("row")
+),
 ranked as (
-    select "row", user_id, score, uplift, net_value, cost, stratum,
+    select "row", user_id, {USERS}, score, uplift, net_value, cost, stratum,
         row_number() over (order by {order}, tie, "row") as rank
     from picked where problem is null
 )"""
@@ -139,15 +161,15 @@ cut as (
 )"""
 
 
-def _arms_cte(policy: Policy, holdout: Holdout, global_holdout: Holdout) -> str:
+def _arms_cte(policy: Policy, holdout: Holdout, global_holdout: Holdout, *, by_person: bool) -> str:
     """``arms``, from ``walked``, ``cut`` and ``luck``."""
     control_chance, treatment_chance = (
-        f"cast('{propensity(holdout, arm, global_holdout)!r}' as double)"
+        chance_sql(holdout, arm, global_holdout, by_person=by_person)
         for arm in ("control", "treatment")
     )
     return f"""
 arms as (
-    select "row", rank,
+    select "row", rank, is_global,
         case
             when chosen and is_held then 'control'
             when chosen or explored then 'treatment' else 'none'

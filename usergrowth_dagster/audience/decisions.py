@@ -7,6 +7,8 @@ A person is texted once. Among the eligible rows (see
   are ``other_item``. A pair that is not eligible does not stand in the way of one that is;
 * of several users with one phone (or e-mail address) the best ranked keeps it, the others are
   ``shared_phone`` (``shared_email``);
+* of several users who are one person, as far as the relation says so, the best ranked stays, the
+  others are ``same_person``;
 * those who are left are ranked, the policy takes a prefix of the ranking, and the holdout is drawn
   inside it (:mod:`usergrowth_dagster.audience.policy` says how each policy counts);
 * where the policy explores, some of those below the cut are texted at random
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING
 from usergrowth_dagster.audience.decision_sql import decision_sql
 from usergrowth_dagster.audience.eligibility import CONTENT_OUTCOMES, OUTCOMES, Channel
 from usergrowth_dagster.audience.holdout import NOBODY, Holdout
+from usergrowth_dagster.audience.persons import USERS
 from usergrowth_dagster.audience.policy import MONEY, Budget, Money, Policy
 from usergrowth_dagster.quoting import identifier, literals
 from usergrowth_dagster.ranks import UPLIFT
@@ -51,6 +54,8 @@ DECISION_COLUMNS = {
     "arm": "VARCHAR",
     "propensity": "DOUBLE",
     "holdout": "VARCHAR",
+    "users": "INTEGER",
+    "held_globally": "BOOLEAN",
     "stratum": "VARCHAR",
     "holdout_epoch": "VARCHAR",
     "global_epoch": "VARCHAR",
@@ -80,6 +85,8 @@ DECISION_MEANINGS = {
     "arm": "treatment, control, or none",
     "propensity": "chance of the row's arm, as it was drawn",
     "holdout": "which control group the row was held out by: campaign, global; null otherwise",
+    "users": "user ids of the person, who is held out by any of them; null: the user's own alone",
+    "held_globally": "whether the global control group holds such a person out; else null",
     "stratum": "stratum that the holdout was drawn in; null without strata",
     "holdout_epoch": "epoch of the campaign's control group that was in force",
     "global_epoch": "epoch of the global control group that was in force",
@@ -98,6 +105,8 @@ OPTIONAL_COLUMNS = (UPLIFT, "stratum", "variant", "variant_propensity", "uplift_
 _OPTIONAL = {name: DECISION_COLUMNS[name] for name in OPTIONAL_COLUMNS} | {
     "reason": "VARCHAR",
     "outside": "BOOLEAN",
+    "person": "VARCHAR",
+    USERS: "VARCHAR[]",
 }
 _RESULT = "_audience_decided"
 
@@ -126,9 +135,11 @@ def decide(
             be made, or when the policy counts no money), content_problem VARCHAR (nullable, an
             outcome such as ``missing_variable``), suppressed BOOLEAN (nullable), model_name,
             model_version; optionally reason VARCHAR (not NULL: suppressed too; ``capped`` gives the
-            outcome of that name), outside BOOLEAN (true: not in the campaign's segment) and
-            :data:`OPTIONAL_COLUMNS`: a policy by uplift needs uplift
-            DOUBLE (NULL: ``no_features``), and strata need stratum VARCHAR, never NULL.
+            outcome of that name), outside BOOLEAN (true: not in the campaign's segment), person
+            VARCHAR and person_users VARCHAR[] (of a user who is one of several of a person: its
+            name and all their ids; else NULL both) and :data:`OPTIONAL_COLUMNS`: a policy by
+            uplift needs uplift DOUBLE (NULL: ``no_features``), and strata need stratum VARCHAR,
+            never NULL.
         task_id: the task, whose id also salts the order of equal scores.
         execution_date: D, the task's execution date.
         campaign: the campaign's name.
@@ -171,7 +182,7 @@ def decide(
     )
     engine.run(f"create or replace temp table {_RESULT} as {sql}")
     try:
-        _check_output(engine, rows, policy)
+        _check_output(engine, relation if USERS in known else None, rows, policy)
         return engine.arrow(f'select * from {_RESULT} order by "row"')
     finally:
         engine.run(f"drop table {_RESULT}")
@@ -212,8 +223,11 @@ def _check_input(
     return int(rows)
 
 
-def _check_output(engine: Engine, rows: int, policy: Policy) -> None:
-    """Every row once, with one outcome and a chance; nobody chosen twice; the budget is kept."""
+def _check_output(engine: Engine, persons: str | None, rows: int, policy: Policy) -> None:
+    """Every row once, with one outcome and a chance; nobody chosen twice; the budget is kept.
+
+    ``persons`` names the relation that knows persons, if there is one.
+    """
     got, distinct, open_rows, unlikely, chosen, users, cost = engine.rows(f"""
         select count(*), count(distinct "row"), count(*) filter (where outcome is null),
             count(*) filter (where (propensity > 0 and propensity <= 1) is not true),
@@ -230,3 +244,10 @@ def _check_output(engine: Engine, rows: int, policy: Policy) -> None:
         raise AssertionError(
             f"{unlikely} decisions without a propensity; {cost} of {policy.purse} spent"
         )
+    if persons is None:
+        return
+    twice = engine.value(f"""
+        select count(p.person) - count(distinct p.person)
+        from {_RESULT} as d join {identifier(persons)} as p using ("row") where d.arm <> 'none'""")
+    if twice:
+        raise AssertionError(f"{twice} persons are chosen by more than one of their users")

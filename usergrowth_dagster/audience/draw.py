@@ -21,9 +21,9 @@ group are passed over: the share is one of those who are left, in each stratum.
 from usergrowth_dagster.audience.holdout import (
     Holdout,
     hash_cell_sql,
-    is_control_sql,
     salt,
 )
+from usergrowth_dagster.audience.persons import held_sql
 from usergrowth_dagster.audience.policy import MONEY
 from usergrowth_dagster.control.campaign_blocks import block_of
 
@@ -31,15 +31,20 @@ _PRICE = f"coalesce(cast(cost as {MONEY}), 0)"
 _NOTHING = f"cast(0 as {MONEY})"
 
 
-def drawn_ctes(holdout: Holdout, global_holdout: Holdout, task_id: str, day: str) -> str:
+def drawn_ctes(
+    holdout: Holdout, global_holdout: Holdout, task_id: str, day: str, *, by_person: bool = False
+) -> str:
     """CTEs from ``ranked`` (user_id, stratum, rank, cost) to ``drawn``, with further columns.
 
     See :func:`held_ctes` and :func:`counted_cte`, of which they consist.
     """
-    return f"{held_ctes(holdout, global_holdout, task_id, day)},{counted_cte(holdout)}"
+    held = held_ctes(holdout, global_holdout, task_id, day, by_person=by_person)
+    return f"{held},{counted_cte(holdout)}"
 
 
-def held_ctes(holdout: Holdout, global_holdout: Holdout, task_id: str, day: str) -> str:
+def held_ctes(
+    holdout: Holdout, global_holdout: Holdout, task_id: str, day: str, *, by_person: bool = False
+) -> str:
     """CTEs from ``ranked`` to ``held``, with is_global and is_held BOOLEAN: by which draw held out.
 
     With strata also with place, block and slot, those of the users that the global draw left.
@@ -49,13 +54,14 @@ def held_ctes(holdout: Holdout, global_holdout: Holdout, task_id: str, day: str)
         global_holdout: that of all campaigns.
         task_id: the task, and
         day: its date in ISO format, which salt a stratified draw.
+        by_person: whether rows have the ids of the person, who is held out by any of them.
     """
-    in_global = is_control_sql(global_holdout, "user_id")
+    in_global = held_sql(global_holdout, by_person=by_person)
     if not holdout.strata:
         return f"""
 held as (
     select *, {in_global} as is_global,
-        {in_global} or {is_control_sql(holdout, "user_id")} as is_held
+        {in_global} or {held_sql(holdout, by_person=by_person)} as is_held
     from ranked
 )"""
     share = block_of(holdout.share)

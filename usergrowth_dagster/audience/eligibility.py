@@ -12,10 +12,11 @@ A row that fails gets the outcome of the first check it fails, in the order of :
    plain form that every mail server takes (HTML's rule for addresses, with a dot in the domain).
 6. ``suppressed``, ``capped``: the user may not be texted (opt-out), or not again so soon. Both hold
    for the person: for each row of that user, and for each row with that phone.
-7. ``no_consent``: the campaign asks for a consent that the user has not given.
-8. ``not_active``: the model speaks of active users only, and the user is not one.
-9. ``unknown_zone``: the user's time zone names none for certain, so the night there is not known.
-10. ``missing_variable``, ``too_long`` or another code of the message builder: no text can be made.
+7. ``many_users``: the person has more user ids than one person can have, so they are not one.
+8. ``no_consent``: the campaign asks for a consent that the user has not given.
+9. ``not_active``: the model speaks of active users only, and the user is not one.
+10. ``unknown_zone``: the user's time zone names none for certain, so the night there is not known.
+11. ``missing_variable``, ``too_long`` or another code of the message builder: no text can be made.
 """
 
 from collections.abc import Mapping
@@ -41,6 +42,7 @@ OUTCOMES = (
     "bad_email",
     "suppressed",
     "capped",
+    "many_users",
     "no_consent",
     "not_active",
     "unknown_zone",
@@ -49,6 +51,7 @@ OUTCOMES = (
     "other_item",
     "shared_phone",
     "shared_email",
+    "same_person",
     "below_threshold",
     "not_in_top_n",
     "not_profitable",
@@ -58,7 +61,14 @@ OUTCOMES = (
     "selected",
 )
 TEXTED_OUTCOMES = ("selected", "explored")
-CONTENT_OUTCOMES = ("no_consent", "not_active", "unknown_zone", "missing_variable", "too_long")
+CONTENT_OUTCOMES = (
+    "many_users",
+    "no_consent",
+    "not_active",
+    "unknown_zone",
+    "missing_variable",
+    "too_long",
+)
 
 Channel = Literal["sms", "email"]
 

@@ -347,6 +347,16 @@ suppression = Table(
     ),
 )
 
+person_key = Table(
+    "person_key",  # other users and addresses of a planned user's person; keyed hashes alone
+    metadata,
+    _id(),
+    Column("user_hash", LargeBinary, nullable=False),  # of the planned user
+    Column("key_hash", LargeBinary, nullable=False),  # of another user, or of an address
+    UniqueConstraint("user_hash", "key_hash"),
+    Index("ix_person_key_key_hash", "key_hash"),  # for erasure
+)
+
 receipt = Table(
     "receipt",  # a delivery report as it came in
     metadata,

@@ -4,6 +4,9 @@ A user belongs to the comparison from the first date of the period on which a ca
 texted them (whether it chose them or not), in the arm that the global draw gave them that day.
 Being able to be texted for the first time cannot depend on the period's own texts, for there were
 none before; whom a later campaign chooses may well depend on them, so that is not asked.
+
+Of a user who was decided as one of several of a person, the decision says whether the draw held the
+person out, and the chance is that of so many ids.
 """
 
 from collections.abc import Mapping
@@ -38,9 +41,12 @@ def bind_everyone(
         share += f" when ds = {day(when)} then cast('{draw.share!r}' as double)"
     if not draws:
         is_held, share = "case when true then false", "case when true then 0.0"
+    is_held = f"coalesce(held_globally, {is_held} end)"
+    share = f"1 - power(1 - {share} end, coalesce(users, 1))"
     sql = (
-        f"with firsts as (select user_id, min(ds) as ds from {decisions} where rank is not null "
-        f"group by user_id), placed as (select *, {is_held} end as is_held, {share} end as share "
+        "with firsts as (select user_id, unnest(arg_min({'ds': ds, 'users': users, "
+        f"'held_globally': held_globally}}, ds)) from {decisions} where rank is not null "
+        f"group by user_id), placed as (select *, {is_held} as is_held, {share} as share "
         "from firsts) "
         f"select ds, {literal('*')} as task_id, {literal(ALL)} as campaign, "
         'row_number() over (order by user_id) as "row", user_id, null as item_id, '
@@ -54,7 +60,7 @@ def bind_everyone(
         when
         for (when,) in engine.rows(
             f"select distinct ds from {decisions} where arm in ('treatment', 'control') "
-            f"and (holdout is not distinct from 'global') <> ({is_held} end) order by ds"
+            f"and (holdout is not distinct from 'global') <> {is_held} order by ds"
         )
     ]
     return bind_query(engine, "everyone", sql, of=[decisions], keep=True), others

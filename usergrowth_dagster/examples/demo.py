@@ -218,7 +218,7 @@ def _task(project: Project, task: Task) -> dict[str, Any]:
             sent[state] = sent.get(state, 0) + people
     blocked = {"duplicate", "no_features", "no_phone", "bad_phone", "no_country"}
     blocked |= {"no_email", "bad_email", "suppressed", "capped", "no_consent", "not_active"}
-    blocked |= {"unknown_zone", "not_in_segment"}
+    blocked |= {"unknown_zone", "not_in_segment", "many_users"}
     return {
         "campaign": task.campaign,
         "population": decisions.num_rows,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from usergrowth_dagster.audience.eligibility import OUTCOMES
+from usergrowth_dagster.audience.persons import MOST_USERS
 from usergrowth_dagster.audience.policy import Money, Policy, Threshold, parse_policy
 from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
@@ -34,6 +35,7 @@ OUTCOME_WORDS = {
     "bad_email": "the e-mail address in the population is not one",
     "suppressed": "suppressed",
     "capped": "had as many messages as one may get",
+    "many_users": "the person has more user ids than one person can have",
     "no_consent": "has not given the consent that the campaign asks for",
     "not_active": "was silent already, and the model speaks of active users only",
     "unknown_zone": "the time zone given for the user is not known, so neither is the night there",
@@ -42,6 +44,7 @@ OUTCOME_WORDS = {
     "other_item": "another item of the same user was better",
     "shared_phone": "another user with the same phone number was chosen",
     "shared_email": "another user with the same e-mail address was chosen",
+    "same_person": "another user of the same person was chosen",
     "below_threshold": "the score is not above the threshold",
     "not_in_top_n": "others rank higher",
     "not_profitable": "the text is not worth its cost",
@@ -153,7 +156,11 @@ def task_sentence(story: Story, contact: Contact, zone: ZoneInfo) -> str:
         return f"was {OUTCOME_WORDS[outcome]}, but no send plan has been made"
     words = OUTCOME_WORDS.get(outcome, outcome.replace("_", " "))
     if outcome == "suppressed":
-        words = _suppressed(contact, zone) or "suppressed when it was decided"
+        words = _suppressed(contact, zone) or (
+            "suppressed when it was decided"
+            if decision["users"] is None
+            else "suppressed when it was decided, by this or another user id of the person"
+        )
     if outcome == "holdout" and decision.get("holdout") == "global":
         words = "held out as control of all campaigns"
     score = decision["score"]
@@ -284,7 +291,7 @@ def _eligibility(
 ) -> Iterator[Step]:
     outcome = row["outcome"]
     reached = OUTCOMES.index(outcome) if outcome in OUTCOMES else len(OUTCOMES)
-    for name, question in _questions(spec, within).items():
+    for name, question in _questions(row, spec, within).items():
         place = OUTCOMES.index(name)
         answer: Reply = "yes" if place < reached else "no" if place == reached else "not asked"
         detail = ""
@@ -308,7 +315,7 @@ def _scored(row: Mapping[str, Any]) -> str:
     return sentence
 
 
-def _questions(spec: CampaignSpec, within: int | None) -> dict[str, str]:
+def _questions(row: Mapping[str, Any], spec: CampaignSpec, within: int | None) -> dict[str, str]:
     """By the outcome that a no leads to, what is asked, in order."""
     name = "phone" if spec.channel == "sms" else "email"
     article = "a" if name == "phone" else "an"
@@ -329,7 +336,12 @@ def _questions(spec: CampaignSpec, within: int | None) -> dict[str, str]:
         "too_long": "the text is short enough",
         "other_item": "best row of this user",
         f"shared_{name}": f"best user of this {address}",
+        "many_users": f"the person has at most {MOST_USERS} user ids",
+        "same_person": "best user of the person",
     }
+    asked = {one: asked[one] for one in OUTCOMES if one in asked}
+    if row["users"] is None:
+        del asked["many_users"], asked["same_person"]
     if spec.channel != "sms":
         del asked["no_country"]
     if spec.contact.require_consent is None:
@@ -397,6 +409,8 @@ def _control(row: Mapping[str, Any], provenance: Provenance | None) -> Iterator[
             detail = f"{group['share']:.1%} of {drawn_from}, epoch {group['epoch']}"
             if kind == "campaign" and row["stratum"] is not None:
                 detail += f", stratum {row['stratum']}"
+            elif row["users"] is not None:
+                detail += f", by any of the {row['users']} user ids of the person"
         yield Step(question, answer, detail)
 
 

@@ -53,7 +53,7 @@ _PEOPLE = {
 }
 _DECISION = (
     *("row", "item_id", "outcome", "score", UPLIFT, "net_value", "rank", "arm", "propensity"),
-    *("holdout", "stratum", "variant", "variant_propensity", "messages", "cost"),
+    *("holdout", "users", "stratum", "variant", "variant_propensity", "messages", "cost"),
     *("model_name", "model_version", "uplift_version", "policy_hash"),
 )
 _OUTCOME = {name: kind for name, (kind, _) in OUTCOME_COLUMNS.items()}

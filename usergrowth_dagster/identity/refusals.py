@@ -1,74 +1,41 @@
-"""A refusal travels to all users of a person, so that knowing persons only makes it stricter.
+"""What excludes a user excludes all users of the person: knowing persons only makes it stricter.
 
 A person refuses when one of the users does, by user id or by the address that a row has, or when an
-address that is linked to the person was refused. Keyed hashes are compared; nobody reads a number.
+address that is linked to the person was refused; and has had as many messages as one may get when
+one of the users or addresses has. Keyed hashes are compared; nobody reads a number.
 """
 
-from dataclasses import dataclass
-from datetime import date
-
-from usergrowth_dagster.identity.definition import FILE_NAME, USER, read_identity
+from usergrowth_dagster.identity.definition import USER
 from usergrowth_dagster.identity.links import Keys
-from usergrowth_dagster.identity.tables import ONE_ID, ONE_ID_COLUMNS, types_of
-from usergrowth_dagster.messaging.people.phones import PhoneVault
-from usergrowth_dagster.project import Project
+from usergrowth_dagster.identity.persons import Persons
+from usergrowth_dagster.messaging.people.phones import E164, PhoneVault
 from usergrowth_dagster.quoting import literals
 from usergrowth_dagster.warehouse.engine import Engine
-from usergrowth_dagster.warehouse.relation import Relation, bind_days, bind_query
+from usergrowth_dagster.warehouse.relation import Relation, bind_query
 
 _DIGITS = 32  # hexadecimal, of a hash; that of a number has one byte more before it
 
 
-@dataclass(frozen=True)
-class Persons:
-    """The persons of a home as of an execution date.
-
-    Attributes:
-        people: rows of ``one_id``.
-        addresses: the types of ids that are addresses.
-    """
-
-    people: Relation
-    addresses: tuple[str, ...]
-
-
-def bind_persons(engine: Engine, project: Project, day: date) -> Persons | None:
-    """The persons of the newest date up to ``day``; None: the home knows no persons.
-
-    Raises:
-        UserError: identity.yml breaks its format.
-    """
-    home = project.settings.home
-    if not (home / FILE_NAME).exists():
-        return None
-    addresses = tuple(one.name for one in read_identity(home).all_types if one.is_address)
-    made = [one for one in project.warehouse.fingerprints(ONE_ID) if one <= day]
-    if not made:
-        return None
-    people = bind_days(engine, project.warehouse, ONE_ID, [max(made)], types_of(ONE_ID_COLUMNS))
-    return Persons(people, addresses)
-
-
-def refused_with_person(
+def excluded_with_person(
     engine: Engine,
     vault: PhoneVault,
     persons: Persons,
     population: Relation,
     keys: str,
-    refused: Relation,
+    excluded: Relation,
 ) -> Relation:
-    """Rows of a population whose person refuses by another user or address.
+    """Rows of a population whose person is excluded by another user or address.
 
     Args:
         engine: holds the relations.
         vault: made the hashes.
         persons: the persons.
         population: has row and user_id.
-        keys: table with the phone_hash and user_hash of refusals, and their reason.
-        refused: row and reason of the rows that are excluded by themselves.
+        keys: table with the phone_hash, user_hash or user_id of who is excluded, and the reason.
+        excluded: row and reason of the rows that are excluded by themselves.
 
     Returns:
-        ``row``, each once.
+        ``row``, each once, and ``reason``; of two the greater word, which is suppressed.
     """
     Keys(vault.user_pads()).bind(engine, "person_key")
     return bind_query(
@@ -81,20 +48,72 @@ def refused_with_person(
                 on u.id_type = '{USER}' and u.id_value = p.user_id
         ), theirs as (
             select * from {persons.people} where one_id in (select one_id from mine)
-        ), refusing as (
-            select one_id from theirs where id_type = '{USER}' and person_key(id_value) in (
-                select cast(hex(user_hash) as uuid) from {keys}
-                where user_hash is not null and reason = 'suppressed')
-            union
-            select one_id from theirs
-            where id_type in ({literals(persons.addresses) or "null"}) and id_value in (
-                select lower(right(hex(phone_hash), {_DIGITS})) from {keys}
-                where phone_hash is not null and reason = 'suppressed')
-            union
-            select m.one_id from mine as m join {refused} as r using ("row")
-            where r.reason = 'suppressed'
+        ), users as (
+            select one_id, id_value as user_id, person_key(id_value) as hash
+            from theirs where id_type = '{USER}'
+        ), reasons as (
+            select u.one_id, k.reason from users as u join {keys} as k
+                on u.hash = cast(hex(k.user_hash) as uuid)
+            union all
+            select u.one_id, k.reason from users as u join {keys} as k on u.user_id = k.user_id
+            union all
+            select a.one_id, k.reason from theirs as a join {keys} as k
+                on a.id_value = lower(right(hex(k.phone_hash), {_DIGITS}))
+            where a.id_type in ({literals(persons.addresses) or "null"})
+            union all
+            select m.one_id, e.reason from mine as m join {excluded} as e using ("row")
         )
-        select distinct "row" from mine where one_id in (select one_id from refusing)
+        select m."row", max(r.reason) as reason
+        from mine as m join reasons as r using (one_id) group by m."row"
         """,
         keep=True,
     )
+
+
+def keys_of_persons(
+    engine: Engine, vault: PhoneVault, persons: Persons | None, users: Relation
+) -> Relation:
+    """By user, the keys by which the ledger knows the person's other users and the addresses.
+
+    Args:
+        engine: holds the relations.
+        vault: made the hashes.
+        persons: the persons; None: the home knows none, so nobody has keys.
+        users: has user_id, each once.
+
+    Returns:
+        ``user_hash`` BLOB of every user, and ``keys`` BLOB[], empty where the person is this user
+        alone.
+    """
+    Keys(vault.user_pads()).bind(engine, "person_key")
+    mine = f"select user_id, person_key(user_id) as hash from {users}"
+    if persons is None:
+        sql = f"select {_blob_sql('hash')} as user_hash, cast([] as blob[]) as keys from ({mine})"
+        return bind_query(engine, "person_keys", sql)
+    phones, emails = (literals(names) or "null" for names in (persons.phones, persons.emails))
+    return bind_query(
+        engine,
+        "person_keys",
+        f"""
+        with mine as ({mine}), persons as (
+            select m.hash, p.one_id from mine as m join {persons.people} as p
+                on p.id_type = '{USER}' and p.id_value = m.user_id
+        ), keys as (
+            select one_id, case
+                when id_type = '{USER}' then {_blob_sql("person_key(id_value)")}
+                when id_type in ({phones}) then unhex('{E164.hex()}' || id_value)
+                when id_type in ({emails}) then unhex(id_value) end as key
+            from {persons.people} where one_id in (select one_id from persons)
+        ), theirs as (
+            select p.hash, list(distinct k.key) as keys
+            from persons as p join keys as k using (one_id)
+            where k.key is not null and k.key <> {_blob_sql("p.hash")} group by p.hash
+        )
+        select {_blob_sql("m.hash")} as user_hash, coalesce(t.keys, []) as keys
+        from mine as m left join theirs as t using (hash)
+        """,
+    )
+
+
+def _blob_sql(uuid: str) -> str:
+    return f"unhex(replace(cast({uuid} as varchar), '-', ''))"

@@ -41,7 +41,10 @@ from usergrowth_dagster.warehouse.relation import Relation, bind_days, bind_file
 
 _KINDS = {
     name: DECISION_COLUMNS[name]
-    for name in ("ds", "task_id", "user_id", "rank", "arm", "holdout", "global_epoch")
+    for name in (
+        *("ds", "task_id", "user_id", "rank", "arm", "holdout", "users", "held_globally"),
+        "global_epoch",
+    )
 }
 
 

@@ -2,8 +2,8 @@
 
 It has the columns that :func:`usergrowth_dagster.audience.decisions.decide` asks for. Each group of
 columns has a function of its own; they read the population as ``p``, the scores as ``s``, the
-features as ``f``, the users' attributes as ``a``, the excluded rows as ``x`` and the people of the
-campaign's segment as ``m``.
+features as ``f``, the users' attributes as ``a``, the excluded rows as ``x``, the people of the
+campaign's segment as ``m`` and who is one person with others as ``o``.
 
 A stratified control group is balanced by strata: bands of activity and tenure, or an attribute.
 """
@@ -11,8 +11,8 @@ A stratified control group is balanced by strata: bands of activity and tenure, 
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from usergrowth_dagster.audience.persons import MOST_USERS, USERS
 from usergrowth_dagster.audience.variants import chance_sql
-from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.policy.zones import UNKNOWN_ZONE
 from usergrowth_dagster.messaging.texts.billing import billing_of, price_of
@@ -28,7 +28,6 @@ from usergrowth_dagster.pipeline.attributes import (
 from usergrowth_dagster.pipeline.choice import contents_of, people_sql, variant_draw
 from usergrowth_dagster.pipeline.inputs import DecisionInputs
 from usergrowth_dagster.ranks import EFFECT_COLUMNS
-from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.training.questions import question_of
 from usergrowth_dagster.warehouse.relation import Relation, bind_query
 
@@ -61,9 +60,10 @@ def candidates(inputs: DecisionInputs) -> Relation:
         "s.score, s.model_name, s.model_version",
         *(f"s.{name}" for name in EFFECT_COLUMNS if name in inputs.scores.columns),
         *([f"{stratum_sql(strata)} as stratum"] if strata else []),
-        *_text_columns(settings, task, unknown_zones),
+        *_text_columns(inputs, unknown_zones),
         "coalesce(x.reason = 'suppressed', false) as suppressed, x.reason",
         *(["m.user_id is null as outside"] if bound else []),
+        *([f"o.person, o.{USERS}"] if inputs.persons is not None else []),
     ]
     of_segment = f" left join {bound.members} as m on p.user_id = m.user_id" if bound else ""
     sql = (
@@ -71,28 +71,36 @@ def candidates(inputs: DecisionInputs) -> Relation:
         f'inner join {inputs.scores} as s using ("row") '
         f"left join {inputs.features} as f on p.user_id = f.user_id "
         f"left join {inputs.attributes} as a on p.user_id = a.user_id "
-        f'left join {inputs.exclusions} as x on p."row" = x."row"'
-        f"{of_segment}"
+        f'left join {inputs.exclusions} as x on p."row" = x."row" '
+        f"{of_segment} {_persons_join(inputs)}"
     )
     return bind_query(inputs.engine, "candidates", sql, of=inputs.relations)
 
 
-def _text_columns(settings: Settings, task: Task, unknown_zones: Relation) -> list[str]:
+def _persons_join(inputs: DecisionInputs) -> str:
+    persons = inputs.persons
+    return "" if persons is None else f"left join {persons} as o on p.user_id = o.user_id"
+
+
+def _text_columns(inputs: DecisionInputs, unknown_zones: Relation) -> list[str]:
     """The columns messages, cost and content_problem: what the row's text takes, or why none.
 
     Also which text that is, and its chance, where the campaign has several.
     """
+    settings, task = inputs.project.settings, inputs.task
     spec, texts, draw = task.spec, contents_of(task, settings), variant_draw(task)
     text = (spec.signature.name, billing_of(settings, spec.channel), "p.variables")
     segments = by_variant_sql(texts, lambda one: segments_sql(one, *text), "p.variant")
     problem = by_variant_sql(texts, lambda one: reason_sql(one, *text), "p.variant")
     # A model that learned from active users has nothing to say of the others.
     within = question_of(settings, spec).active_within(settings.active_days)
+    crowded = "false" if inputs.persons is None else f"len(o.{USERS}) > {MOST_USERS}"
     silent = "false" if within is None else f"coalesce(f.recency_days > {within}, true)"
     return [
         f"{segments} as messages",
         f"{segments} * {price_of(settings, spec.channel)!r} as cost",
-        f"case when not {consent_sql(spec.contact.require_consent)} then 'no_consent' "
+        f"case when {crowded} then 'many_users' "
+        f"when not {consent_sql(spec.contact.require_consent)} then 'no_consent' "
         f"when {silent} then 'not_active' "
         f"when {unknown_zone_sql(settings, unknown_zones)} then '{UNKNOWN_ZONE}' "
         f"else {problem} end as content_problem",

@@ -25,7 +25,8 @@ from usergrowth_dagster.audience.records import decided_rows
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.control.wall_clock import moment_of
-from usergrowth_dagster.identity.refusals import bind_persons, refused_with_person
+from usergrowth_dagster.identity.persons import bind_persons
+from usergrowth_dagster.identity.refusals import excluded_with_person
 from usergrowth_dagster.messaging.people.old_hashes import (
     carry_over,
     has_old_refusals,
@@ -106,8 +107,9 @@ def exclusions(
     rows = _rows_of_keys(engine, vault, task, population, keys)
     persons = bind_persons(engine, project, task.execution_date)
     if persons is not None:
-        more = refused_with_person(engine, vault, persons, population, keys, rows)
-        rows = _with_refused(engine, rows, more)
+        rows = _both(
+            engine, rows, excluded_with_person(engine, vault, persons, population, keys, rows)
+        )
     count, content = engine.rows(
         f"""select count(*), bit_xor(md5_number_lower(concat("row", reason))) from {rows}"""
     )[0]
@@ -115,15 +117,11 @@ def exclusions(
     return Relation(rows.name, rows.columns, fingerprint=mark)
 
 
-def _with_refused(engine: Engine, rows: Relation, refused: Relation) -> Relation:
-    """The excluded rows with those whose person refuses."""
-    both = f'select "row", reason from {rows} union all select "row", \'suppressed\' from {refused}'
-    return bind_query(
-        engine,
-        "exclusions",
-        f'select "row", max(reason) as reason from ({both}) group by "row"',
-        keep=True,
-    )
+def _both(engine: Engine, rows: Relation, more: Relation) -> Relation:
+    """The excluded rows of two relations, each once; of two reasons the greater word."""
+    both = f'select "row", reason from {rows} union all select "row", reason from {more}'
+    sql = f'select "row", max(reason) as reason from ({both}) group by "row"'
+    return bind_query(engine, "exclusions", sql, keep=True)
 
 
 def _rows_of_keys(

@@ -9,6 +9,11 @@ from datetime import datetime
 
 from usergrowth_dagster.audience.records import TABLE, State, decision_fingerprint, state_of
 from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.identity.persons import (
+    bind_persons,
+    bind_users_of_persons,
+    recorded_people,
+)
 from usergrowth_dagster.messaging.texts.billing import billing_of, price_of
 from usergrowth_dagster.pipeline.attributes import bind_attributes
 from usergrowth_dagster.pipeline.choice import Choice, choice_of, texts_mark
@@ -51,6 +56,8 @@ class DecisionInputs:
         scores: by ``row``, what the models say.
         features: of users, as of the date.
         attributes: ``user_id``, ``kvs_str`` and ``kvs_num`` of users, as of the date.
+        persons: ``user_id``, ``person`` and ``person_users`` of users who are one person with
+            other users; None: the home knows no persons.
         exclusions: ``row`` and ``reason`` of those whom the contact policy excludes; None: it has
             not been asked.
         segment: people of the campaign's segment; None where it has none.
@@ -68,6 +75,7 @@ class DecisionInputs:
     scores: Relation
     features: Relation
     attributes: Relation
+    persons: Relation | None
     exclusions: Relation | None
     segment: BoundSegment | None
     scored: ScoreProvenance | None
@@ -79,9 +87,9 @@ class DecisionInputs:
     @property
     def relations(self) -> tuple[Relation, ...]:
         """All bound relations, in the order in which they go in."""
-        excluded = () if self.exclusions is None else (self.exclusions,)
-        members = () if self.segment is None else (self.segment.members,)
-        return (self.population, self.attributes, self.features, self.scores, *excluded, *members)
+        members = None if self.segment is None else self.segment.members
+        asked = (one for one in (self.persons, self.exclusions, members) if one is not None)
+        return (self.population, self.attributes, self.features, self.scores, *asked)
 
     @property
     def state(self) -> State:
@@ -114,6 +122,7 @@ def decision_inputs(engine: Engine, project: Project, task: Task) -> DecisionInp
     if not task.frozen and not is_scored(project, task, population):
         raise NotReadyError(task.task_id)
     day, scope = task.execution_date, {"task_id": task.task_id}
+    persons = bind_persons(engine, project, day)
     noted = project.warehouse.notes(SCORES, scope, first=day, last=day).get(day)
     return _bound(
         engine,
@@ -121,6 +130,7 @@ def decision_inputs(engine: Engine, project: Project, task: Task) -> DecisionInp
         task,
         population,
         segment=_segment(engine, project, task),
+        people=None if persons is None else persons.people,
         scored=ScoreProvenance.model_validate(noted) if noted else None,
         moment=contact_moment(project.settings, task),
     )
@@ -144,6 +154,7 @@ def _bound(
     population: Relation,
     *,
     segment: BoundSegment | None,
+    people: Relation | None,
     scored: ScoreProvenance | None,
     moment: datetime,
 ) -> DecisionInputs:
@@ -158,6 +169,7 @@ def _bound(
         scores=scores,
         features=bind_days(engine, project.warehouse, "user_features", [day], columns),
         attributes=bind_attributes(engine, project, day),
+        persons=None if people is None else bind_users_of_persons(engine, people, population),
         exclusions=None,
         segment=segment,
         scored=scored,
@@ -210,6 +222,7 @@ def recorded_inputs(engine: Engine, project: Project, provenance: Provenance) ->
         task,
         bind_population(engine, home, task),
         segment=bind_recorded(engine, home, provenance.segment),
+        people=recorded_people(engine, home),
         scored=provenance.scored,
         moment=datetime.fromisoformat(provenance.contact["moment"]),
     )
@@ -247,5 +260,17 @@ def _fingerprint(inputs: DecisionInputs) -> str:
             "campaign": task.campaign,
             "strata": strata,
             **({"segment": inputs.segment.mark} if inputs.segment is not None else {}),
+            **_persons_mark(inputs),
         },
     )
+
+
+def _persons_mark(inputs: DecisionInputs) -> dict[str, str]:
+    """Which users of the population are one person; nothing where all stand for themselves."""
+    if inputs.persons is None:
+        return {}
+    count, content = inputs.engine.rows(
+        "select count(*), bit_xor(md5_number_lower(concat_ws(chr(10), user_id, person, "
+        f"array_to_string(person_users, chr(10))))) from {inputs.persons}"
+    )[0]
+    return {"persons": f"{count}:{content}"} if count else {}

@@ -44,6 +44,8 @@ _PLACE_WORDS = ("url", "uri", "endpoint", "gateway", "webhook", "port", "from", 
 _KEPT = ("send_from",)
 _CODE = (
     "audience",
+    "identity/persons.py",
+    "identity/refusals.py",
     "learning",
     "messaging/texts",
     "pipeline/attributes.py",

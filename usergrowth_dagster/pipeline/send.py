@@ -12,8 +12,12 @@ from usergrowth_dagster.addresses.sql import number_sql
 from usergrowth_dagster.audience.records import decided_rows
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.identity.persons import bind_persons
+from usergrowth_dagster.identity.refusals import keys_of_persons
 from usergrowth_dagster.messaging.dispatching.dispatch import DispatchCounts, dispatch
+from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.plans.plan import SendPlan, plan_send
+from usergrowth_dagster.messaging.policy.person_keys import known_users, remember
 from usergrowth_dagster.messaging.policy.zones import UNKNOWN_ZONE, recipient_zone
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.messaging.schedules.send_times import SendTimeWindow, choose_times
@@ -65,6 +69,7 @@ def plan_task(project: Project, task: Task) -> SendPlan:
     with open_engine(project.settings) as engine:
         inputs = inputs_as_decided(engine, project, task)
         decision = decided_rows(engine, project.warehouse, task.execution_date, task.task_id)
+        _remember_persons(inputs, decision)
         return plan_send(
             project.store,
             project.settings,
@@ -72,6 +77,35 @@ def plan_task(project: Project, task: Task) -> SendPlan:
             _batches(inputs, decision),
             progress=lambda rows: project.progress(f"plan {task.task_id}", rows, rows),
         )
+
+
+def _remember_persons(inputs: DecisionInputs, decision: Relation) -> None:
+    """Let refusals of the recipients' other users and addresses hold from now on.
+
+    The persons are the newest ones, since the texts go out after the decision.
+    """
+    engine, project = inputs.engine, inputs.project
+    today = max(inputs.task.execution_date, project.settings.current_date())
+    persons = bind_persons(engine, project, today)
+    had = set(known_users(project.store))
+    if persons is None and not had:
+        return
+    vault = open_vault(project.settings.home, project.settings.default_country)
+    users = bind_query(
+        engine,
+        "recipients_asked",
+        f"select distinct user_id from {decision} where arm = 'treatment'",
+    )
+    keys = keys_of_persons(engine, vault, persons, users)
+    remember(
+        project.store,
+        (
+            (user, others)
+            for batch in engine.stream(f"select user_hash, keys from {keys}")
+            for user, others in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            if others or user in had
+        ),
+    )
 
 
 def _batches(inputs: DecisionInputs, decision: Relation) -> "Iterator[pa.RecordBatch]":

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import date
 
 from usergrowth_dagster.addresses.sql import email_sql, number_sql
-from usergrowth_dagster.audience.holdout import Holdout, epoch_in_force, is_control_sql
+from usergrowth_dagster.audience.holdout import Holdout, epoch_in_force
+from usergrowth_dagster.audience.persons import USERS, held_sql
 from usergrowth_dagster.control.tasks import all_tasks
+from usergrowth_dagster.identity.persons import bind_persons, bind_users_of_persons
 from usergrowth_dagster.messaging.policy.refused_people import mark_refusals
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import Settings
@@ -34,8 +36,9 @@ class Sizes:
     Attributes:
         matches: people of the segment.
         with_address: people with a readable number or e-mail address in an upload.
-        not_refused: people who refuse on no channel, and were not forgotten.
-        not_held_out: people outside the control group of all campaigns.
+        not_refused: people who refuse on no channel, and were not forgotten; a refusal of one user
+            is one of all users of the person.
+        not_held_out: people outside the control group of all campaigns, as are all their users.
         sendable: people who meet all three. Caps and consent belong to a campaign.
     """
 
@@ -154,16 +157,47 @@ def sizes_of(engine: Engine, project: Project, people: Relation, day: date) -> S
         people: ``user_id``, each once.
         day: the execution date.
     """
-    reachable = bind_addresses(engine, project, people, day)
+    together = _bind_together(engine, project, people, day)
+    reachable = bind_addresses(engine, project, together, day)
     marked = mark_refusals(engine, project.settings, project.store, reachable)
-    held_out = is_control_sql(global_control(project.settings, day), "user_id")
+    held_out = held_sql(global_control(project.settings, day), by_person=True)
     row = engine.rows(f"""
         with looked as (
-            select phone is not null or email is not null as reached,
-                not (forgotten or refuses) as willing, not {held_out} as free
-            from {reachable} join {marked} using (n)
+            select asked, phone is not null or email is not null as reached,
+                not bool_or(forgotten or refuses) over (
+                    partition by coalesce(person, user_id), person is null
+                ) as willing,
+                not {held_out} as free
+            from {reachable} join {marked} using (n) join {together} using (user_id)
         )
         select count(*), count(*) filter (where reached), count(*) filter (where willing),
             count(*) filter (where free), count(*) filter (where reached and willing and free)
-        from looked""")[0]
+        from looked where asked""")[0]
     return Sizes(*map(int, row))
+
+
+def _bind_together(engine: Engine, project: Project, people: Relation, day: date) -> Relation:
+    """People, and the other users of their persons where the home knows persons.
+
+    Returns:
+        ``user_id``, each once; ``asked``, whether it is one of the people; ``person`` and
+        ``person_users`` as of :func:`bind_users_of_persons`, else NULL.
+    """
+    persons = bind_persons(engine, project, day)
+    if persons is None:
+        alone = f"select user_id, true as asked, null as person, null::varchar[] as {USERS}"
+        return bind_query(engine, "together", f"{alone} from {people}", of=[people])
+    known = bind_users_of_persons(engine, persons.people, people)
+    return bind_query(
+        engine,
+        "together",
+        f"""
+        with others as (
+            select distinct person, {USERS}, unnest({USERS}) as user_id from {known}
+        )
+        select coalesce(m.user_id, o.user_id) as user_id, m.user_id is not null as asked,
+            o.person, o.{USERS}
+        from {people} as m full join others as o on m.user_id = o.user_id""",
+        of=[people, persons.people],
+        keep=True,
+    )

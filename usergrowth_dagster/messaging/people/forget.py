@@ -127,6 +127,7 @@ def erase_in_store(
         "suppression": (schema.suppression, _suppressions(vault, person) & _with_address()),
         "reply": (reply, _replies(vault, person) & (func.length(reply.c.content) > 0)),
         "click": (schema.click, schema.click.c.message_id.in_(select(message.c.id).where(mine))),
+        "person_key": (schema.person_key, _person_keys(vault, person)),
         "audit": (schema.audit, of_audit),
     }
     with store.write() as connection:
@@ -145,6 +146,7 @@ def erase_in_store(
             connection.exec_driver_sql("pragma secure_delete = on")
         of_mine = select(message.c.id).where(mine)
         connection.execute(schema.click.delete().where(schema.click.c.message_id.in_(of_mine)))
+        connection.execute(schema.person_key.delete().where(_person_keys(vault, person)))
         _erase_messages(connection, store, mine)
         connection.execute(
             schema.suppression.update()
@@ -163,6 +165,14 @@ def erase_in_store(
         connection.execute(schema.audit.update().where(of_audit).values(subject=name))
     _clean(store)
     return counts
+
+
+def _person_keys(vault: PhoneVault, person: Person) -> ColumnElement[bool]:
+    """What is kept of the persons that a user or one of the addresses belongs to."""
+    user, keys = vault.user_digest(person.user_id), schema.person_key.c
+    return (keys.user_hash == user) | keys.key_hash.in_(
+        [user, *vault.every_digest(person.addresses)]
+    )
 
 
 def _mine(vault: PhoneVault, person: Person) -> ColumnElement[bool]:
@@ -237,6 +247,7 @@ def _clean(store: ControlStore) -> None:
             schema.audit,
             schema.export_error,
             schema.click,
+            schema.person_key,
         ):
             connection.exec_driver_sql(f"vacuum {table.name}")
 

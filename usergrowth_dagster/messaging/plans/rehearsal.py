@@ -31,6 +31,7 @@ _WHOLE = (
     schema.schedule_variant,
     schema.occurrence,
     schema.suppression,
+    schema.person_key,
 )
 """Tables in the order of their references."""
 _SEALED = (schema.suppression, schema.message)

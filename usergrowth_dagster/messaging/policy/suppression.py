@@ -25,6 +25,7 @@ from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.people.old_hashes import carry_over
 from usergrowth_dagster.messaging.people.phones import PhoneVault
+from usergrowth_dagster.messaging.policy.person_keys import person_refuses
 from usergrowth_dagster.messaging.policy.suppression_order import one_after_another
 
 ALL = "*"
@@ -52,9 +53,9 @@ def in_force(channel: str, signature: str) -> ColumnElement[bool]:
 
 
 def is_suppressed(channel: str, signature: str) -> ColumnElement[bool]:
-    """Condition on ``message``: the row's address or its user is suppressed.
+    """Condition on ``message``: the row's address, its user or another of the person is suppressed.
 
-    Two look-ups in an index a row, however long the list of suppressions is.
+    Four look-ups in an index a row, however long the list of suppressions is.
     """
     holds = in_force(channel, signature)
     by_address = select(suppression.c.id).where(
@@ -64,6 +65,7 @@ def is_suppressed(channel: str, signature: str) -> ColumnElement[bool]:
     return or_(
         exists(by_address.correlate(message)),
         exists(by_user.correlate(message)),
+        person_refuses(holds),
     )
 
 
