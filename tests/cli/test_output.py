@@ -78,6 +78,7 @@ SHOWS: dict[str, list[str]] = {
     "tags list": [],
     "tags show": ["{user}"],
     "tags words": [],
+    "profile cohorts": ["everyone"],
     "profile funnel": ["task:care", "--step", "buy"],
     "profile overlap": ["rfm:potential", "task:care"],
     "profile retention": ["everyone"],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from report_effects import BASIS, works
-from support.browser import Browser, browser, console
+from support.browser import SCHEMES, Browser, browser, console
 
 from usergrowth_dagster.effects.report.page import render_page
 from usergrowth_dagster.effects.report.words import count
@@ -14,7 +14,6 @@ from usergrowth_dagster.effects.report.words import count
 __all__ = ["browser"]
 
 pytestmark = pytest.mark.chromium
-DARK, LIGHT = "--blink-settings=preferredColorScheme=0", "--blink-settings=preferredColorScheme=1"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,9 @@ def test_the_proxy_and_the_console_can_tell(browser: Browser, tmp_path: Path) ->
     browser.asked.clear()
 
 
-@pytest.mark.parametrize(("flag", "paper"), [(LIGHT, (255, 255, 255)), (DARK, (22, 25, 29))])
+@pytest.mark.parametrize(
+    ("flag", "paper"), [(SCHEMES["light"], (255, 255, 255)), (SCHEMES["dark"], (22, 25, 29))]
+)
 def test_screenshot_is_not_blank(
     browser: Browser, page: Path, tmp_path: Path, flag: str, paper: tuple[int, int, int]
 ) -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.profiles import journeys
+from usergrowth_dagster.profiles import cohorts, journeys
+from usergrowth_dagster.profiles.cohorts import cohorts_of
 from usergrowth_dagster.profiles.journeys import funnel_of, retention_of
 from usergrowth_dagster.profiles.overlap import overlap_of
 from usergrowth_dagster.profiles.profile import NO_VALUE, profile_of, value_share
@@ -220,3 +221,52 @@ def test_cohorts_are_of_the_first_week(
             elif members:
                 again = sum(place + later in held for held in members)
                 assert share == pytest.approx(again / len(members))
+
+
+@SLOW
+@given(
+    log=events,
+    group=st.sets(users),
+    tenure=st.dictionaries(users, st.integers(-3, 60) | st.none()),
+)
+def test_cohorts_are_of_the_week_of_registration(
+    engine: Engine,
+    log: list[tuple[str, int, str]],
+    group: set[str],
+    tenure: dict[str, int | None],
+) -> None:
+    """A person in two cohorts or in none without a count; somebody active whom no cohort has."""
+    values = ", ".join(
+        f"('{user}', {'null' if days is None else days})" for user, days in tenure.items()
+    )
+    listed = values or "(null, null)"
+    sql = f"select u as user_id, cast(t as bigint) as tenure_days from (values {listed}) as v(u, t)"
+    with pytest.MonkeyPatch.context() as patch:
+        fill_facts(engine, patch, [*log, ("u00", 0, "see")])
+        bound = bind_query(engine, "features", sql, keep=True)
+        patch.setattr(cohorts, "bind_features", lambda *_: bound)
+        monday = D - timedelta(days=D.weekday())
+        first = monday - timedelta(weeks=4)
+        patch.setattr(
+            cohorts,
+            "bind_facts",
+            lambda *_: journeys._bind(engine, PROJECT, first, monday - timedelta(days=1)),
+        )
+        made = cohorts_of(engine, PROJECT, people(engine, group), day=D, weeks=4)
+    began = {user: tenure.get(user) for user in group}
+    week_of = {
+        user: None if days is None else (D - timedelta(days=days) - monday).days // 7 + 4
+        for user, days in began.items()
+    }
+    assert made.people == len(group)
+    assert made.unknown == sum(week is None for week in week_of.values())
+    assert made.before == sum(week is not None and week < 0 for week in week_of.values())
+    assert made.later == sum(week is not None and week >= 4 for week in week_of.values())
+    active = {(user, (D - timedelta(days=back) - monday).days // 7 + 4) for user, back, _ in log}
+    for place, cohort in enumerate(made.cohorts):
+        members = {user for user, week in week_of.items() if week == place}
+        assert cohort.people == len(members)
+        assert list(cohort.active) == [
+            sum((user, place + later) in active for user in members) if later < 4 - place else None
+            for later in range(4)
+        ]

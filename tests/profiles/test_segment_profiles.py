@@ -35,8 +35,9 @@ def write_people(project: Project) -> None:
     young = [n < 100 for n in range(400)]
     city = ["Oslo" if n < 90 or n % 10 == 0 else "Bergen" for n in range(400)]
     noise = ["ab"[n // 2 % 2] for n in range(400)]
+    tenure = [n % 20 if n < 300 else 400 if n < 350 else None for n in range(400)]
     for table, columns in (
-        ("user_features", {"age": [20 if one else 50 for one in young]}),
+        ("user_features", {"age": [20 if one else 50 for one in young], "tenure_days": tenure}),
         ("user_tags", {"young": young, "city": city, "noise": noise, "secret": city}),
     ):
         made = pa.table({"ds": days, "user_id": USERS, **columns})
@@ -134,3 +135,21 @@ def test_what_has_changed_is_compared_again(home: Path) -> None:
     (home / "tags.yml").write_text(TAGS)
     early = cli(home, "profile", "segments", "--date", str(D - timedelta(days=9)))
     assert "have not been worked out" in errors(early)[0]
+
+
+def test_cohorts_of_a_segment_are_a_table_and_a_page(home: Path) -> None:
+    """A command that counts other people than the segment's, or hides those of no cohort."""
+    done = cli(
+        home, "profile", "cohorts", "segment:young", "--date", str(D), "--weeks", "3", "--json"
+    )
+    made = json.loads(succeeded(done))
+    weeks = next(v for k, v in made.items() if k.startswith("people"))
+    # D is a Monday: of tenures 0 to 19, five times each, 1 to 7 are the last week and so on.
+    assert [one["people"] for one in weeks] == [25, 35, 35]
+    assert made["notes"][0] == (
+        "5 of 100 people registered in the week that is not over, and are in no cohort."
+    )
+    page = Path(made["notes"][-1]).read_text("utf-8")
+    assert "95 of 100 people registered in the 3 weeks before the date" in page and "<svg" in page
+    wrong = cli(home, "profile", "cohorts", "everyone", "--by", "birth", "--date", str(D))
+    assert "choose registration or first_seen" in errors(wrong)[0]

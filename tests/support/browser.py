@@ -1,13 +1,44 @@
 """A headless browser without a network, for the tests of pages."""
 
+import html
+import json
+import re
 import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
+SCHEMES = {
+    "dark": "--blink-settings=preferredColorScheme=0",
+    "light": "--blink-settings=preferredColorScheme=1",
+}
+_POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
+"""Forbids the pages every script, also that of the test."""
+
+_RUN = """<script>
+onload = async () => {
+  const result = {};
+  for (const frame of document.querySelectorAll('iframe')) {
+    const inside = frame.contentDocument, script = inside.createElement('script');
+    script.src = document.body.dataset.axe;
+    await new Promise(done => { script.onload = done; inside.head.append(script); });
+    const found = await frame.contentWindow.axe.run(inside, {iframes: false});
+    result[frame.title] = {
+      passed: found.passes.length,
+      lines: found.violations.flatMap(rule => rule.nodes.map(node =>
+        rule.id + ': ' + node.html.slice(0, 160) + ' ' + (node.any[0] || {message: ''}).message)),
+    };
+  }
+  const shown = document.createElement('pre');
+  shown.id = 'found';
+  shown.textContent = JSON.stringify(result);
+  document.body.replaceChildren(shown);
+};
+</script>"""
 
 
 class Browser:
@@ -53,6 +84,37 @@ class Browser:
         shutil.rmtree(profile, ignore_errors=True)
         assert done.returncode == 0, done.stderr[-2000:]
         return done
+
+    def violations(self, pages: Mapping[str, str], scheme: str) -> list[str]:
+        """What axe-core has against some pages in a color scheme, a line each.
+
+        Every page is a frame of one document, so that the browser starts once.
+
+        Args:
+            pages: HTML by name.
+            scheme: ``light`` or ``dark``.
+        """
+        import axe_core_python
+
+        source = Path(axe_core_python.__file__).parent / "axe.min.js"
+        frames = "".join(
+            f'<iframe title="{name}" style="width:1100px;height:3000px;border:0" '
+            f'srcdoc="{html.escape(_POLICY.sub("", text))}"></iframe>'
+            for name, text in pages.items()
+        )
+        harness = self.folder / f"axe-{scheme}.html"
+        harness.write_text(
+            f'<!doctype html><body data-axe="{source.as_uri()}">{frames}{_RUN}',
+            encoding="utf-8",
+        )
+        done = self.run(harness, SCHEMES[scheme], "--virtual-time-budget=60000", "--dump-dom")
+        found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.S)
+        assert found is not None, f"axe-core did not end: {console(done)}"
+        result = json.loads(html.unescape(found[1]))
+        assert set(result) == set(pages) and all(one["passed"] for one in result.values())
+        return [
+            f"{name} ({scheme}): {line}" for name, one in result.items() for line in one["lines"]
+        ]
 
     def of_pages(self) -> list[bytes]:
         """Requests that are not the browser's own."""

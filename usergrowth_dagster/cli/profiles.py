@@ -1,4 +1,4 @@
-"""Commands about groups of people: profile, segments, overlap, funnel, retention."""
+"""Commands about groups of people: profile, segments, overlap, funnel, retention, cohorts."""
 
 from typing import Annotated
 
@@ -208,4 +208,40 @@ def retention(
             for c in cohorts
         ],
     )
+    page.finish()
+
+
+@group.command()
+def cohorts(
+    name: Group,
+    by: Annotated[
+        str, typer.Option(help="What began a person's week: registration or first_seen.")
+    ] = "registration",
+    weeks: Annotated[int, typer.Option(min=2, max=52, help="Weeks before the date.")] = 12,
+    day: Day = "",
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Count who of each week's new people was active in the weeks since; writes a page."""
+    from usergrowth_dagster.cli.cells import Count
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.profiles.cohorts import began_by
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.profiles import view_cohorts
+
+    page = Page(as_json)
+    began = began_by(by)
+    project = Project(open_home(home))
+    made, file = view_cohorts(project, name, began, optional_day(day), weeks=weeks)
+    page.table(
+        f"people active, by the week of {by.replace('_', ' ')}",
+        ("week", "people", *(f"week {n}" for n in range(weeks))),
+        [
+            (c.week, Count(c.people), *(None if n is None else Count(n) for n in c.active))
+            for c in made.cohorts
+        ],
+    )
+    for sentence in made.sentences:
+        page.say(sentence)
+    page.say(f"{file}")
     page.finish()

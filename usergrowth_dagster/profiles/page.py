@@ -1,4 +1,4 @@
-"""Pages of a profile and of an overlap: one file each, no script, no request."""
+"""Pages of a profile, of an overlap and of cohorts: one file each, no script, no request."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -6,6 +6,7 @@ from typing import Any
 
 from usergrowth_dagster.effects.report.drawing import DARK, LIGHT, Picture, css
 from usergrowth_dagster.effects.report.page import template
+from usergrowth_dagster.profiles.cohorts import WORDS, CohortTable
 from usergrowth_dagster.profiles.journeys import Cohort, Funnel
 from usergrowth_dagster.profiles.overlap import Overlap
 from usergrowth_dagster.profiles.pictures import (
@@ -120,6 +121,39 @@ def render_overlap(overlap: Overlap, day: date) -> str:
         light=css(LIGHT),
         dark=css(DARK),
     )
+
+
+def render_cohorts(made: CohortTable, group: str, day: date) -> str:
+    """The page of weekly cohorts as HTML.
+
+    Args:
+        made: what was counted.
+        group: name of the group.
+        day: the execution date.
+    """
+    from markupsafe import Markup
+
+    drawn = retention_picture(made.shares, "cohorts")
+    new = sum(one.people for one in made.cohorts)
+    return template("cohorts.html.j2", __package__).render(
+        title=f"Cohorts of {group}",
+        day=day,
+        sentence=f"{new:,} of {made.people:,} people {WORDS[made.by]} in the "
+        f"{len(made.cohorts)} weeks before the date.",
+        pictures={drawn.name: {"svg": Markup(drawn.svg()), "caption": drawn.caption}},
+        header=["week", "people", *map(str, range(len(made.cohorts)))],
+        rows=[
+            _row([str(one.week), f"{one.people:,}", *map(_count, one.active)])
+            for one in made.cohorts
+        ],
+        sentences=made.sentences,
+        light=css(LIGHT),
+        dark=css(DARK),
+    )
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"
 
 
 def retention_cells(cohort: Cohort) -> list[str]:

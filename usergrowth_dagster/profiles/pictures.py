@@ -114,8 +114,13 @@ def funnel_picture(funnel: Funnel) -> Picture:
     )
 
 
-def retention_picture(cohorts: Sequence[Cohort]) -> Picture:
-    """Shares that came back, by cohort and week."""
+def retention_picture(cohorts: Sequence[Cohort], name: str = "retention") -> Picture:
+    """Shares that were active, by cohort and week.
+
+    Args:
+        cohorts: the oldest first.
+        name: ``retention`` of cohorts by activity, or ``cohorts`` of those by another beginning.
+    """
 
     def draw(figure: Any, c: Palette) -> None:
         axes = figure.add_subplot()
@@ -137,10 +142,11 @@ def retention_picture(cohorts: Sequence[Cohort]) -> Picture:
             axes.spines[side].set_visible(False)
 
     first = cohorts[0] if cohorts else None
+    again = " again" if name == "retention" else ""
     return Picture(
-        "retention",
-        "Share of each week's cohort that was active again, by weeks since.",
-        f"Retention of {len(cohorts)} weekly cohorts"
+        name,
+        f"Share of each week's cohort that was active{again}, by weeks since.",
+        f"Activity of {len(cohorts)} weekly cohorts"
         + (f"; the first has {first.people:,} people." if first else "."),
         0.9 + 0.24 * len(cohorts),
         draw,

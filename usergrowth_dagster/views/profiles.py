@@ -6,10 +6,16 @@ from datetime import date
 from pathlib import Path
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.profiles.cohorts import Began, CohortTable, cohorts_of
 from usergrowth_dagster.profiles.journeys import Cohort, Funnel, funnel_of, retention_of
 from usergrowth_dagster.profiles.of_segments import SegmentProfiles, profile_segments
 from usergrowth_dagster.profiles.overlap import Overlap, overlap_of
-from usergrowth_dagster.profiles.page import render_overlap, render_profile, summary
+from usergrowth_dagster.profiles.page import (
+    render_cohorts,
+    render_overlap,
+    render_profile,
+    summary,
+)
 from usergrowth_dagster.profiles.people import EVERYONE, bind_people
 from usergrowth_dagster.profiles.profile import Profile, profile_of
 from usergrowth_dagster.project import Project
@@ -169,6 +175,21 @@ def view_retention(
     with open_engine(project.settings) as engine:
         people = bind_people(engine, project, group, day)
         return retention_of(engine, project, people, day=day, weeks=weeks)
+
+
+def view_cohorts(
+    project: Project, group: str, by: Began, day: date | None = None, *, weeks: int = 12
+) -> tuple[CohortTable, Path]:
+    """The weekly cohorts of a group by what began them, and the page that shows them.
+
+    Raises:
+        UserError: the group is not there, or no features of the date are.
+    """
+    day = day or newest_day(project)
+    with open_engine(project.settings) as engine:
+        people = bind_people(engine, project, group, day)
+        made = cohorts_of(engine, project, people, day=day, by=by, weeks=weeks)
+    return made, _write(project, f"cohorts-{group}-{day}", render_cohorts(made, group, day))
 
 
 def _write(project: Project, name: str, html: str) -> Path:
