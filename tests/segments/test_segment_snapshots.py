@@ -192,6 +192,36 @@ def test_segments_of_segments(world: Project) -> None:
         segment_named(world.settings.home, "lost")
 
 
+def test_sets_of_snapshots(world: Project) -> None:
+    """Guards against a union, intersection or difference of definitions instead of snapshots."""
+    write(world, "adults", ADULTS)
+    write(world, "lively", "where: {feature: {name: events_7d, cmp: ge, value: 3}}\n")
+    first = refreshed(world, "adults").snapshot
+    refreshed(world, "lively")
+    assert first is not None
+    adults = {p.user for p in people() if (p.features["age"] or 0) >= 30}
+    lively = {p.user for p in people() if (p.features["events_7d"] or 0) >= 3}
+    both = "[{segment: {name: adults}}, {segment: {name: lively}}]"
+    without = "[{segment: {name: adults}}, {not: {segment: {name: lively}}}]"
+    wanted = {
+        f"where: {{any: {both}}}\n": adults | lively,
+        f"where: {{all: {both}}}\n": adults & lively,
+        f"where: {{all: {without}}}\n": adults - lively,
+    }
+    write(world, "adults", OLDER)  # a definition that nobody has refreshed changes no set
+    for text, expected in wanted.items():
+        write(world, "made", text)
+        made = refreshed(world, "made").snapshot
+        assert made is not None
+        lines = "".join(f"{user}\n" for user in sorted(expected))
+        assert made.sha256 == hashlib.sha256(lines.encode()).hexdigest(), text
+    refreshed(world, "adults")
+    pinned = f"{{segment: {{name: adults, snapshot: {first.snapshot}}}}}"
+    write(world, "made", f"where: {{all: [{pinned}, {{segment: {{name: adults}}}}]}}\n")
+    older = {p.user for p in people() if (p.features["age"] or 0) >= 50}
+    assert matches(refreshed(world, "made")) == len(adults & older) < len(adults)
+
+
 def test_the_sizes_beside_each_other(world: Project) -> None:
     """Guards against a size that counts people who cannot or must not be texted."""
     users = [one.user for one in people()]

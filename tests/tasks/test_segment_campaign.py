@@ -156,7 +156,9 @@ def sent_people(home: Path, task_id: str) -> list[str]:
 def test_a_daily_campaign_on_a_segment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against a campaign that waits for an upload, stays with the people of its first day,
     texts a person twice, or leaves a text without its variables."""
-    write_segment(home, "lively", LIVELY)
+    (home / "tags.yml").write_text("tags: [{key: lively, rule: events_7d > 3}]\n", "utf-8")
+    tagged = "where: {tag: {key: lively, cmp: eq, value: true}}\n"
+    write_segment(home, "lively", f"refresh: daily\n{tagged}")  # nobody works the tags out by hand
     project = Project(load_settings(home))
     applied(
         home,

@@ -146,6 +146,12 @@ def list_all(as_json: Json = False, home: Home = None) -> None:
     for one in listed.segments:
         if one.alert:
             page.say(f"ALERT: {one.alert}.")
+    for held in listed.waited_for:
+        does = "is held by" if held.blocks else "uses the newest snapshot of"
+        page.say(
+            f"ALERT: campaign {', '.join(held.campaigns)} {does} segment {held.segment}, which is "
+            f"stale: {held.remedy}."
+        )
     page.finish(listed.failures)
 
 

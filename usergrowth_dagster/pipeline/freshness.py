@@ -17,17 +17,23 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.dispatching.dispatch import Held
 from usergrowth_dagster.messaging.schedules.occurrences import Occurrence, business_now
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.segments.compile import AIPL, RFM, TAGS
 from usergrowth_dagster.segments.definition import Named
 from usergrowth_dagster.segments.files import read_by
+from usergrowth_dagster.segments.leaves import Aipl, Rfm, Tagged
 from usergrowth_dagster.segments.refresh import refresh
 from usergrowth_dagster.segments.snapshots import read_snapshots
 from usergrowth_dagster.segments.standing import newest_of, standing_of
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.tags.run import run_tags
 from usergrowth_dagster.warehouse.engine import open_engine
+
+_TAG_TABLES: dict[type[object], str] = {Tagged: TAGS, Rfm: RFM, Aipl: AIPL}
+"""By condition, the table that `usergrowth tags run` makes for it."""
 
 
 def refresh_segment(project: Project, task: Task) -> tuple[str, ...]:
-    """Make the snapshots that a task's segment lacks on the task's date.
+    """Make the snapshots that a task's segment lacks on the task's date, and tags that they read.
 
     A refresh that fails is on record, and so among the reasons of what follows.
 
@@ -42,6 +48,9 @@ def refresh_segment(project: Project, task: Task) -> tuple[str, ...]:
         return ()
     for named in read_by(project.settings.home, name):
         if _is_due(project, named, day):
+            if _lacks_tags(project, named, day):
+                with suppress(UserError):  # the refresh says which table it lacks
+                    run_tags(project, day)
             with suppress(UserError):
                 refresh(project, named, day, actor="run", reason=f"task {task.task_id}")
     return require_fresh(project, task)
@@ -56,6 +65,17 @@ def _is_due(project: Project, named: Named, day: date) -> bool:
         return True
     refreshed = named.segment.refresh
     return refreshed == "on_upload" or (refreshed == "daily" and newest.ds < day)
+
+
+def _lacks_tags(project: Project, named: Named, day: date) -> bool:
+    """Whether a segment reads a table of tags that has nothing of a date."""
+    read = {_TAG_TABLES.get(type(leaf)) for _, leaf in named.segment.leaves()} - {None}
+    return any(
+        not project.warehouse.exists(table)
+        or not project.warehouse.files(table, first=day, last=day)
+        for table in read
+        if table is not None
+    )
 
 
 @dataclass(frozen=True)

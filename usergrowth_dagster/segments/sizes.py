@@ -7,14 +7,13 @@ from datetime import date
 from usergrowth_dagster.addresses.sql import email_sql, number_sql
 from usergrowth_dagster.audience.holdout import Holdout, epoch_in_force
 from usergrowth_dagster.audience.persons import USERS, held_sql
-from usergrowth_dagster.control.tasks import all_tasks
 from usergrowth_dagster.identity.persons import bind_persons, bind_users_of_persons
 from usergrowth_dagster.messaging.policy.refused_people import mark_refusals
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.segments.uploaded import bind_uploads
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
-from usergrowth_dagster.warehouse.population import POPULATION
-from usergrowth_dagster.warehouse.relation import Relation, bind_files, bind_query
+from usergrowth_dagster.warehouse.relation import Relation, bind_query
 
 SAMPLED = 20_000
 """People of a hash sample."""
@@ -109,8 +108,6 @@ def global_control(settings: Settings, day: date) -> Holdout:
 def bind_addresses(engine: Engine, project: Project, people: Relation, day: date) -> Relation:
     """For each user, the number and the e-mail address of the newest upload up to a day.
 
-    What tasks took from here is no upload: else an older number would come back as a newer one.
-
     Args:
         engine: where it is bound.
         project: the home.
@@ -120,13 +117,7 @@ def bind_addresses(engine: Engine, project: Project, people: Relation, day: date
     Returns:
         ``n`` (1, 2, 3 …), ``user_id``, ``phone`` (E.164) and ``email``; NULL where there is none.
     """
-    known = project.warehouse.exists(POPULATION)
-    days = project.warehouse.files(POPULATION, last=day) if known else {}
-    copies = [f"/task_id={t.task_id}/" for t in all_tasks(project.store) if t.spec.of_segment]
-    paths = [
-        path for files in days.values() for path in files if not any(c in path for c in copies)
-    ]
-    uploads = bind_files(engine, POPULATION, paths, _UPLOAD)
+    uploads = bind_uploads(engine, project, day, _UPLOAD)
     order = '(ds, task_id, -"row")'
     return bind_query(
         engine,

@@ -143,9 +143,10 @@ class StaleSegment:
 
 @dataclass(frozen=True)
 class ListedSegments:
-    """All segments that can be read, and a sentence for each other one."""
+    """All segments that can be read, stale ones that campaigns wait for, and what failed."""
 
     segments: tuple[ListedSegment, ...]
+    waited_for: tuple[StaleSegment, ...]
     failures: tuple[str, ...]
 
 
@@ -248,7 +249,13 @@ def list_segments(project: Project) -> ListedSegments:
             if name not in broken:
                 records = read_records(engine, files.get(name, [])[-_LISTED_FILES:])
                 listed.append(_listed(project, segment_named(home, name), records))
-    return ListedSegments(tuple(listed), tuple(str(error) for error in broken.values()))
+    failures = [str(error) for error in broken.values()]
+    waited_for: tuple[StaleSegment, ...] = ()
+    try:
+        waited_for = stale_segments(project)
+    except UserError as error:
+        failures.append(str(error))
+    return ListedSegments(tuple(listed), waited_for, tuple(dict.fromkeys(failures)))
 
 
 def _listed(project: Project, named: Named, records: list[Snapshot]) -> ListedSegment:

@@ -5,8 +5,8 @@ from datetime import date
 from usergrowth_dagster.addresses.sql import number_sql
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.segments.uploaded import bind_uploads
 from usergrowth_dagster.warehouse.engine import Engine
-from usergrowth_dagster.warehouse.population import POPULATION
 from usergrowth_dagster.warehouse.relation import Relation, bind_files, bind_query
 
 ONE_ID = "one_id"
@@ -24,12 +24,9 @@ _TAIL = 4
 """Last digits of a number by which uploads are narrowed: every spelling of a number has them."""
 
 
-def bind_uploads(engine: Engine, project: Project, day: date) -> Relation:
-    """The rows of all uploads up to a date."""
-    known = project.warehouse.exists(POPULATION)
-    days = project.warehouse.files(POPULATION, last=day) if known else {}
-    paths = [path for files in days.values() for path in files]
-    return bind_files(engine, POPULATION, paths, _UPLOADS)
+def bind_numbers(engine: Engine, project: Project, day: date) -> Relation:
+    """The rows of all uploads up to a date, with their numbers."""
+    return bind_uploads(engine, project, day, _UPLOADS)
 
 
 def bind_owners(
@@ -43,7 +40,7 @@ def bind_owners(
     Args:
         engine: where it is bound.
         project: the home.
-        uploads: from :func:`bind_uploads`.
+        uploads: from :func:`bind_numbers`.
         numbers: a table with ``number`` (E.164), NULL where there is none.
         day: the execution date.
 

@@ -24,7 +24,7 @@ from usergrowth_dagster.segments.groups.checks import (
     begin,
 )
 from usergrowth_dagster.segments.groups.files import content_mark
-from usergrowth_dagster.segments.groups.numbers import bind_owners, bind_uploads
+from usergrowth_dagster.segments.groups.numbers import bind_numbers, bind_owners
 from usergrowth_dagster.segments.groups.rows import ROWS, bind_rows, read_numbers
 from usergrowth_dagster.segments.groups.source import Source, mask_value
 from usergrowth_dagster.segments.groups.tables import bind_algorithm, bind_table_people
@@ -72,7 +72,7 @@ def bind_group(engine: Engine, project: Project, named: Named, day: date) -> Gro
     source = named.segment.source
     assert source is not None
     everybody = bind_everybody(engine, project, named, day)
-    uploads = bind_uploads(engine, project, day)
+    uploads = bind_numbers(engine, project, day)
     marks = [everybody.fingerprint, uploads.fingerprint, _reading(project, source)]
     versions = {FEATURES: everybody.version}
     if source.is_list:
