@@ -32,6 +32,7 @@ from usergrowth_dagster.messaging.people.forget import (
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.suppression import clean_address
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.segments import kept_leaves
 from usergrowth_dagster.segments.uploads import erase_from_uploads
 from usergrowth_dagster.sources.forgetting import erase_from_sources
 from usergrowth_dagster.warehouse import erasure
@@ -118,6 +119,8 @@ def forget(
     report.store = erase_in_store(store, vault, person, dry_run=dry_run)
     _erase_from_exports(project, person, report, dry_run=dry_run)
     report.tables = _erase_tables(project, user_id, dry_run)
+    if not dry_run:
+        kept_leaves.empty(project)
     for busy in (t for t in report.tables if t.busy):
         report.failures.append(
             f"table {busy.table}: {busy.busy} files of an unfinished write hold the person; run "

@@ -9,7 +9,7 @@ morning. Everybody is who has a row in ``user_features`` as of D.
 """
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -88,27 +88,35 @@ class Inputs:
         known_days: days before D by whose events everybody of ``user_features`` is known.
         people: by path of a leaf ``segment``, ``upload`` or ``score``, the relation with its
             ``user_id``; of a score also ``score`` and ``decile``.
+        kept: by path of a leaf whose people are known already, the relation with their ``user_id``;
+            the tables of such a leaf need not be there.
     """
 
     columns: Mapping[str, Mapping[str, str]]
     known_days: int
     people: Mapping[str, str] = field(default_factory=dict)
+    kept: Mapping[str, str] = field(default_factory=dict)
 
 
-def tables_of(segment: Segment, on: date, known_days: int) -> dict[str, int]:
+def tables_of(
+    segment: Segment, on: date, known_days: int, *, without: Collection[str] = ()
+) -> dict[str, int]:
     """Tables that the tree reads, and how many days before D of each; 0: as of D alone.
 
     Args:
         segment: the segment.
         on: the execution date D.
         known_days: days that a leaf reads which asks for the whole history.
+        without: paths of leaves that are left out.
     """
     wanted = {FEATURES: 0}
 
     def reads(table: str, days: int = 0) -> None:
         wanted[table] = max(days, wanted.get(table, 0))
 
-    for _, leaf in segment.leaves():
+    for at, leaf in segment.leaves():
+        if at in without:
+            continue
         if isinstance(leaf, Event):
             reads(_source_of(leaf), days_back(leaf, on))
             if _asks_items(leaf):
@@ -168,6 +176,24 @@ def compile_segment(
     return _Compiler(segment, origin, on, inputs, sample).statement().sql(dialect="duckdb")
 
 
+def compile_leaves(
+    segment: Segment, origin: str, on: date, inputs: Inputs, paths: tuple[str, ...]
+) -> str:
+    """The SELECT of everybody with a BOOLEAN for each of some leaves: ``leaf_0``, ``leaf_1`` …
+
+    Args:
+        segment: a segment with a tree.
+        origin: its file, for the error.
+        on: the execution date D.
+        inputs: what may be read, under the tables' own names.
+        paths: the leaves.
+
+    Raises:
+        UserError: as :func:`compile_segment`.
+    """
+    return _Compiler(segment, origin, on, inputs, None).leaves(paths).sql(dialect="duckdb")
+
+
 def sampled_people(origin: str, on: date, share: float) -> str:
     """The SELECT of the user ids of a sample of everybody, as :func:`compile_segment` draws it."""
     everybody = _Compiler(Segment(select="everybody"), origin, on, Inputs({}, 1), share)
@@ -183,7 +209,7 @@ class _Compiler:
         self.segment, self.origin, self.on, self.inputs = segment, origin, on, inputs
         self.sample = sample
         self.parts: dict[str, list[exp.Expr]] = {"everybody": []}
-        self.tables = tables_of(segment, on, inputs.known_days)
+        self.tables = tables_of(segment, on, inputs.known_days, without=inputs.kept)
         self.missing = segment.missing == "include"
 
     def statement(self) -> "exp.Select":
@@ -191,11 +217,22 @@ class _Compiler:
 
         assert self.segment.where is not None
         condition = self._node(self.segment.where, f"{self.origin}: where")
-        query = exp.select(column("user_id", "everybody")).from_("everybody")
+        return self._joined(exp.select(column("user_id", "everybody")).where(condition))
+
+    def leaves(self, paths: tuple[str, ...]) -> "exp.Select":
+        from sqlglot import exp
+
+        by_path = dict(self.segment.leaves())
+        flags = [self._leaf(by_path[at], f"{self.origin}: {at}") for at in paths]
+        columns = [named(flag, f"leaf_{place}") for place, flag in enumerate(flags)]
+        return self._joined(exp.select(column("user_id", "everybody"), *columns))
+
+    def _joined(self, query: "exp.Select") -> "exp.Select":
+        """A query with the parts that its columns and its condition have made."""
+        query = query.from_("everybody")
         for name in self.parts:
             if name != "everybody":
                 query = query.join(name, using=["user_id"], join_type="left")
-        query = query.where(condition)
         for name, columns in self.parts.items():
             query = query.with_(name, as_=self.part(name, columns))
         return query
@@ -268,7 +305,14 @@ class _Compiler:
             Upload: self._people,
             Sample: self._sample,
         }
+        kept = self.inputs.kept.get(self._path(at))
+        if kept is not None:
+            return member_of(column("user_id", "everybody"), kept)
         return made[type(leaf)](leaf, at)
+
+    def _path(self, at: str) -> str:
+        """A key path without the file."""
+        return at.removeprefix(f"{self.origin}: ")
 
     def _compared(self, table: str, name: str, leaf: Any, at: str, key: str) -> "exp.Expr":
         """A comparison with a column of a table that has one row a user."""
@@ -385,7 +429,7 @@ class _Compiler:
         return tree("coalesce(:found, false)", found=listed)
 
     def _score(self, leaf: Score, at: str) -> "exp.Expr":
-        relation = self.inputs.people[at.split(": ", 1)[-1]]
+        relation = self.inputs.people[self._path(at)]
         conditions = []
         if leaf.at_least is not None:
             conditions.append(tree("score >= :x", x=number(float(leaf.at_least))))
@@ -396,7 +440,7 @@ class _Compiler:
         return member_of(column("user_id", "everybody"), relation, every(conditions))
 
     def _people(self, leaf: Member | Upload, at: str) -> "exp.Expr":
-        relation = self.inputs.people[at.split(": ", 1)[-1]]
+        relation = self.inputs.people[self._path(at)]
         return member_of(column("user_id", "everybody"), relation)
 
     def _sample(self, leaf: Sample, at: str) -> "exp.Expr":

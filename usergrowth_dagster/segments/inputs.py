@@ -1,7 +1,7 @@
 """What a segment's tree reads, bound in an engine as of an execution date."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ from usergrowth_dagster.segments.compile import (
     Inputs,
     tables_of,
 )
-from usergrowth_dagster.segments.definition import Leaf, Named
+from usergrowth_dagster.segments.definition import Leaf, Named, Segment
 from usergrowth_dagster.segments.files import FOLDER
 from usergrowth_dagster.segments.leaves import Member, Score, Tagged, Upload, Window
 from usergrowth_dagster.segments.lifecycle import Lifecycle
@@ -69,8 +69,23 @@ class Bound:
     notes: tuple[str, ...]
 
 
-def bind_inputs(engine: Engine, project: Project, named: Named, day: date) -> Bound:
+def bind_inputs(
+    engine: Engine,
+    project: Project,
+    named: Named,
+    day: date,
+    *,
+    kept: Mapping[str, str] | None = None,
+) -> Bound:
     """Bind what a segment reads, under the tables' own names.
+
+    Args:
+        engine: where it is bound.
+        project: the home.
+        named: the segment.
+        day: the execution date.
+        kept: by path of a leaf whose people are known already, the relation with them; a table that
+            such leaves alone read is not bound, and counts in the fingerprint all the same.
 
     Raises:
         UserError: a table, a snapshot or a file that it needs is not there.
@@ -80,12 +95,14 @@ def bind_inputs(engine: Engine, project: Project, named: Named, day: date) -> Bo
     versions: dict[str, int] = {}
     columns: dict[str, dict[str, str]] = {}
     known_days = project.settings.history_days
+    read = tables_of(named.segment, day, known_days, without=kept or ())
     for table, back in sorted(tables_of(named.segment, day, known_days).items()):
-        first, last = _newest(project, day) if table == ITEMS else _days(table, day, back)
+        first, last = _span(project, table, day, back)
         files = _files(project, table, first, last)
         if not files and table not in (DAYS, EVENTS):
             raise _not_ready(named, table, first, last)
-        columns[table] = _bind(engine, project, table, files)
+        if table in read:
+            columns[table] = _bind(engine, project, table, files)
         marks.append(f"{table}:{files_fingerprint(files)}")
         versions[table] = project.warehouse.version(table) or 0
     everybody = sum(project.warehouse.row_counts(FEATURES, first=day, last=day).values())
@@ -106,7 +123,7 @@ def bind_inputs(engine: Engine, project: Project, named: Named, day: date) -> Bo
         people[at] = name
     notes += _tag_notes(project, named, day)
     digest = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:16]
-    inputs = Inputs(columns, known_days, people)
+    inputs = Inputs(columns, known_days, people, kept or {})
     return Bound(inputs, everybody, digest, versions, tuple(notes))
 
 
@@ -159,6 +176,20 @@ def _days(table: str, day: date, back: int) -> tuple[date, date]:
     if table in (DAYS, EVENTS):
         return day - timedelta(days=back), day - timedelta(days=1)
     return (day - timedelta(days=back) if table in (AIPL, SCORES) else day), day
+
+
+def tables_mark(project: Project, segment: Segment, day: date) -> str:
+    """Hash of the data files of the tables that a tree reads, with no more days than it reads."""
+    parts = []
+    for table, back in sorted(tables_of(segment, day, project.settings.history_days).items()):
+        first, last = _span(project, table, day, back)
+        parts.append(f"{table}:{files_fingerprint(_files(project, table, first, last))}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _span(project: Project, table: str, day: date, back: int) -> tuple[date, date]:
+    """First and last day that is read of a table."""
+    return _newest(project, day) if table == ITEMS else _days(table, day, back)
 
 
 def _newest(project: Project, day: date) -> tuple[date, date]:

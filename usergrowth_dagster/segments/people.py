@@ -1,7 +1,7 @@
 """The people of a segment as of an execution date, in an engine."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from usergrowth_dagster.errors import UserError
@@ -13,6 +13,7 @@ from usergrowth_dagster.segments.groups.people import bind_group
 from usergrowth_dagster.segments.groups.rows import check_rows
 from usergrowth_dagster.segments.groups.tables import table_sql
 from usergrowth_dagster.segments.inputs import bind_everybody, bind_inputs, bind_table
+from usergrowth_dagster.segments.kept_leaves import KeptLeaves
 from usergrowth_dagster.segments.limits import limited
 from usergrowth_dagster.segments.select import bind_selected, check_select
 from usergrowth_dagster.segments.sizes import Estimate, estimate, sample_share
@@ -56,14 +57,7 @@ def bind_people(engine: Engine, project: Project, named: Named, day: date) -> Pe
     elif named.segment.source is not None:
         people = _of_source(engine, project, named, day)
     else:
-        bound = bind_inputs(engine, project, named, day)
-        statement = compile_segment(named.segment, named.origin, day, bound.inputs)
-        try:
-            with limited(project.settings, [engine]):
-                members = bind_query(engine, "members", statement, keep=True)
-        except UserError as error:
-            raise UserError(f"{named.origin}: where: {error}", code=error.code) from None
-        people = People(members, bound.fingerprint, bound.versions, bound.notes)
+        people = _matching(engine, project, named, day)
     found, most = (
         engine.value(f"select count(*) from {people.members}"),
         project.settings.segment_rows,
@@ -74,6 +68,21 @@ def bind_people(engine: Engine, project: Project, named: Named, day: date) -> Pe
             code="segment.too_large",
         )
     return people
+
+
+def _matching(engine: Engine, project: Project, named: Named, day: date) -> People:
+    """The people of a tree; those of its leaves of events are kept for the next one."""
+    leaves = KeptLeaves(engine, project, named, day)
+    bound = bind_inputs(engine, project, named, day, kept=leaves.found())
+    compile_segment(named.segment, named.origin, day, bound.inputs)  # its errors name the path
+    try:
+        with limited(project.settings, [engine]):
+            inputs = replace(bound.inputs, kept=leaves.fill(bound.inputs))
+            statement = compile_segment(named.segment, named.origin, day, inputs)
+            members = bind_query(engine, "members", statement, keep=True)
+    except UserError as error:
+        raise UserError(f"{named.origin}: where: {error}", code=error.code) from None
+    return People(members, bound.fingerprint, bound.versions, bound.notes)
 
 
 def _selected(engine: Engine, project: Project, named: Named, day: date) -> People:
@@ -127,7 +136,8 @@ def estimate_people(engine: Engine, project: Project, named: Named, day: date) -
     """
     if named.segment.where is None:
         return None
-    bound = bind_inputs(engine, project, named, day)
+    kept = KeptLeaves(engine, project, named, day).found()
+    bound = bind_inputs(engine, project, named, day, kept=kept)
     share = sample_share(bound.everybody)
     if share is None:
         return None
