@@ -44,7 +44,7 @@ def build_definitions(home: str = "") -> dg.Definitions:
     sources, _ = sources_of_home(settings.home)
     landing = [land_job(sources)] if sources else []
     jobs = {str(job.name): job for job in build_jobs()}
-    base = Base(settings, partitions, jobs["decide"], home)
+    base = Base(settings, partitions, jobs["decide"], home, upstream)
     parts = [part(base) for part in PARTS]
     return dg.Definitions(
         assets=[

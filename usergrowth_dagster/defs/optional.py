@@ -3,12 +3,13 @@
 A capability that a home may have or not is one function here, and is named in :data:`PARTS`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
+from usergrowth_dagster.data.contracts import IDENTITY
 from usergrowth_dagster.defs.affinity_assets import (
     affinity_assets,
     affinity_job,
@@ -51,12 +52,14 @@ class Base:
         partitions: execution dates.
         decide: the job that decides a date.
         home: the home folder as it was given; empty: that of the environment.
+        upstream: by landing table, the assets of the sources that fill it.
     """
 
     settings: Settings
     partitions: dg.PartitionsDefinition[str]
     decide: Any
     home: str
+    upstream: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,8 @@ def _affinity(base: Base) -> Part:
 
 
 def _identity(base: Base) -> Part:
-    assets = identity_assets(base.partitions, base.settings.home)
+    waits_for = base.upstream.get(IDENTITY, ())
+    assets = identity_assets(base.partitions, base.settings.home, waits_for)
     return Part(assets, [identity_job()]) if assets else Part()
 
 

@@ -22,6 +22,7 @@ A key that is new to the format is left out of a dump at its default, so that th
 that do not use it are not written again.
 """
 
+import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -40,7 +41,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from usergrowth_dagster.data.contracts import CONTRACTS, Contract
+from usergrowth_dagster.data.contracts import CONTRACTS, IDENTITY, Contract
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.sources.databases.keys import DatabaseKeys, is_database_url
 from usergrowth_dagster.sources.experiments import CONTRACT as EXPERIMENT_CONTRACT
@@ -56,6 +57,12 @@ from usergrowth_dagster.yaml_file import explain, read_mapping, read_text, schem
 
 FILE_NAME = "sources.yml"
 """File of a home with its sources."""
+
+OF_IDS = ("id_type", "id_value")
+"""Columns of the landing table identity that ``ids`` gives."""
+
+TYPE_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+"""What a type of ids may be called."""
 
 KVS = frozenset({"kvs_num", "kvs_str"})
 """Columns of a contract that the entries ``num`` and ``str`` add pairs to."""
@@ -182,7 +189,7 @@ class Source(_Keys):
         exclude=True,  # what it stands for is in the other keys
     )
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="of the source, once")
-    fills: Literal["user", "item", "behavior", "operation", "experiment"] = Field(
+    fills: Literal["user", "item", "behavior", "operation", "identity", "experiment"] = Field(
         description="landing table; experiment: a past randomized test, which lands as operation"
     )
     from_: Annotated[Files | Annotated[TableKeys, Tag("table")], Discriminator(_form)] = Field(
@@ -203,6 +210,12 @@ class Source(_Keys):
         description="expression of a list of the record, by the name that other expressions have "
         "for an element: every element gives a row. Of several lists each sees the elements "
         "before it",
+        exclude_if=_is_empty,
+    )
+    ids: Expressions = Field(
+        {},
+        description="of identity: expression of each id of a record, by its type in identity.yml; "
+        "every id that has a value gives a row. Instead of columns.id_type and columns.id_value",
         exclude_if=_is_empty,
     )
     day: DayKeys
@@ -258,6 +271,11 @@ class Source(_Keys):
         return table.shown if table else ", ".join(self.patterns)
 
     @property
+    def gives_lists(self) -> bool:
+        """Whether a record gives as many rows as it has elements or ids, perhaps none."""
+        return bool(self.each or self.ids)
+
+    @property
     def contract(self) -> Contract:
         """The contract of the landing table that the source fills."""
         return CONTRACTS[self.lands_in]
@@ -301,13 +319,15 @@ class Source(_Keys):
 
     @model_validator(mode="after")
     def _fits_the_contract(self) -> "Source":
+        self._check_ids()
         known = [column.name for column in self.described_by.columns]
         if strangers := [name for name in self.columns if name not in known]:
             raise ValueError(
                 f"columns: {self.fills} has no column {strangers[0]!r}; it has {', '.join(known)}"
             )
         for column in self.described_by.columns:
-            if not column.nullable and column.name not in self.columns:
+            given = {*self.columns, *(OF_IDS if self.ids else ())}
+            if not column.nullable and column.name not in given:
                 raise ValueError(f"columns: {self.fills} needs {column.name}, {column.meaning}")
         for key in ("control", "effect"):
             if getattr(self, key) is not None and not self.is_experiment:
@@ -319,6 +339,20 @@ class Source(_Keys):
                 if not key or set(key) & set(" :,\t"):
                     raise ValueError(f"the key {key!r} must have no space, colon or comma")
         return self
+
+    def _check_ids(self) -> None:
+        """Refuse ids of a table that has none, or that stand twice, or pairs of an identity."""
+        if self.ids and self.fills != IDENTITY:
+            raise _rule("ids", f"only identity has them, and the source fills {self.fills}")
+        if self.ids and (twice := [name for name in OF_IDS if name in self.columns]):
+            raise _rule(f"columns.{twice[0]}", "stands in ids already; give one of them")
+        if strange := [name for name in self.ids if not TYPE_NAME.fullmatch(name)]:
+            raise _rule(
+                "ids",
+                f"{strange[0]!r} is no name of a type: small letters, digits and _, 40 at most",
+            )
+        if self.fills == IDENTITY and (self.num or self.str_):
+            raise _rule("num" if self.num else "str", "identity has no pairs of keys and values")
 
 
 class Sources(_Keys):

@@ -1,4 +1,4 @@
-"""Lists within a record of a source: each of their elements becomes a row.
+"""Lists within a record of a source: each of their elements becomes a row, as does each of its ids.
 
 A record whose list is empty or absent keeps one row, marked by :data:`EMPTY`, so that it can be
 counted; it does not land.
@@ -11,10 +11,15 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.sources.definition import Source
 from usergrowth_dagster.sources.expressions import Expressions
+from usergrowth_dagster.sources.files import INEXACT
 from usergrowth_dagster.warehouse.engine import Engine
 
 EMPTY = "usergrowth_empty"
 """Column of the rows read where a source has lists: whether a list of the record is empty."""
+
+
+IDS = "usergrowth_id"
+"""Column of the rows read where a source has ids: ``id_type`` and ``id_value`` of one of them."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,36 @@ def elements_of(engine: Engine, source: Source, columns: Mapping[str, str]) -> E
             )
         lists[name] = f"({sql})"
         seen[name] = expressions.kind(f"({sql})[1]")
+    if source.ids:
+        lists[IDS] = _ids_sql(engine, source, seen)
+        seen[IDS] = "STRUCT(id_type VARCHAR, id_value VARCHAR)"
     return Elements(seen, lists)
+
+
+def _ids_sql(engine: Engine, source: Source, columns: Mapping[str, str]) -> str:
+    """The list of the ids of a record that have a value."""
+    expressions, ids = Expressions(engine, columns), []
+    for name, text in source.ids.items():
+        place = f"source {source.name}: ids.{name}"
+        sql = expressions.sql(text, place)
+        require_exact(expressions.kind(sql), text, place)
+        value = f"nullif(trim(cast({sql} as varchar)), '')"
+        ids.append(f"{{'id_type': {literal(name)}, 'id_value': {value}}}")
+    return f"list_filter([{', '.join(ids)}], lambda one: one.id_value is not null)"
+
+
+def require_exact(kind: str, text: str, place: str) -> None:
+    """Refuse an id that is a number with decimals.
+
+    Raises:
+        UserError: it is one.
+    """
+    if kind in INEXACT:
+        raise UserError(
+            f"{place}: {text!r} is a {kind}, which writes 13800000000 as 1.38e+10 and loses digits "
+            "of longer ids; keep ids as text or whole numbers where the file is made",
+            code="source.invalid",
+        )
 
 
 def _check_name(engine: Engine, name: str, taken: Mapping[str, str], place: str) -> None:

@@ -20,6 +20,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any, Literal
 
+from usergrowth_dagster.data.contracts import IDENTITY
 from usergrowth_dagster.data.forgotten import Forgotten, is_forgotten_sql
 from usergrowth_dagster.data.storage import Storage, StoredFile
 from usergrowth_dagster.errors import UserError
@@ -206,7 +207,8 @@ class SourceLanding:
                 "do not land"
             )
         if self.empty:
-            notes.append(f"{self.empty:,} records have an empty list (each) and give no row")
+            what = "none of the ids" if self.table == IDENTITY else "an empty list (each)"
+            notes.append(f"{self.empty:,} records have {what} and give no row")
         if self.without_day:
             notes.append(f"{self.without_day:,} rows have no day and do not land")
         if self.forgotten:
@@ -624,7 +626,7 @@ class _Landing:
         """By file, its rows and their hash by day, and how many records give none."""
         sql = self.opened.sql
         unreadable = unreadable_sql(self.source, self.opened.kind)
-        empty = EMPTY if self.source.each else "false"
+        empty = EMPTY if self.source.gives_lists else "false"
         fault = f"case when {unreadable} then 'unreadable' when {empty} then 'empty' end"
         counted: dict[str, dict[str, Any]] = {uri: {"days": {}} for uri in uris}
         for path, name, day, rows, of_rows in self._rows(

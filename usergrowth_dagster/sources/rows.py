@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from datetime import date
 from zoneinfo import ZoneInfo
 
-from usergrowth_dagster.data.contracts import Column
+from usergrowth_dagster.data.contracts import IDENTITY, Column
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import identifier, literal
-from usergrowth_dagster.sources.definition import KVS, Source
-from usergrowth_dagster.sources.elements import EMPTY
+from usergrowth_dagster.sources.definition import KVS, OF_IDS, Source
+from usergrowth_dagster.sources.elements import EMPTY, IDS, require_exact
 from usergrowth_dagster.sources.experiments import experiment_sql
 from usergrowth_dagster.sources.expressions import Expressions
-from usergrowth_dagster.sources.files import FILE_COLUMN, INEXACT
+from usergrowth_dagster.sources.files import FILE_COLUMN
 from usergrowth_dagster.warehouse.engine import Engine
 
 _TIMES = ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS")
@@ -85,7 +85,7 @@ def row_sql(engine: Engine, source: Source, columns: Mapping[str, str], zone: Zo
     engine.run(f"set timezone = {literal(source.day.zone or str(zone))}")
     day, hour = _day(expressions, source, str(zone))
     where = [expressions.sql(source.where, f"{place} where")] if source.where else []
-    where += [f"not {EMPTY}"] if source.each else []
+    where += [f"not {EMPTY}"] if source.gives_lists else []
     numbers = {
         key: expressions.sql(text, f"{place} num.{key}", number=True)
         for key, text in source.num.items()
@@ -100,6 +100,8 @@ def row_sql(engine: Engine, source: Source, columns: Mapping[str, str], zone: Zo
         not_numbers |= made.not_numbers
         numbers |= {"propensity": made.chance} | ({"cost": made.cost} if made.cost else {})
         texts |= made.texts
+    if source.ids:
+        cells |= {name: f"{identifier(IDS)}.{name}" for name in OF_IDS}
     for name, column in _plain(source).items():
         cells.setdefault(name, _cell(expressions, source, column))
     written = {name: _cell(expressions, source, column) for name, column in _kvs(source).items()}
@@ -169,16 +171,13 @@ def _cell(expressions: Expressions, source: Source, column: Column) -> str:
     """The value of a column as text; NULL where the source does not give it."""
     text = source.columns.get(column.name)
     if text is None:
-        return "cast(null as varchar)"
+        seen_by_source = source.fills == IDENTITY and column.name == "source"
+        return literal(source.name) if seen_by_source else "cast(null as varchar)"
     place = f"source {source.name}: columns.{column.name}"
     sql = expressions.sql(text, place)
     kind = expressions.kind(sql)
-    if column.check == "id" and kind in INEXACT:
-        raise UserError(
-            f"{place}: {text!r} is a {kind}, which writes 13800000000 as 1.38e+10 and loses digits "
-            "of longer ids; keep ids as text or whole numbers where the file is made",
-            code="source.invalid",
-        )
+    if column.check == "id":
+        require_exact(kind, text, place)
     if column.check == "yyyymmdd" and (kind == "DATE" or kind.startswith("TIMESTAMP")):
         return f"strftime({sql}, '%Y%m%d')"
     return f"cast({sql} as varchar)"

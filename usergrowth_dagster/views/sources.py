@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from usergrowth_dagster.addresses.shown import mask
+from usergrowth_dagster.data.contracts import IDENTITY
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.intake.forgotten import forgotten_people
 from usergrowth_dagster.project import Project
@@ -201,7 +203,7 @@ def check_sources(project: Project, name: str | None = None) -> Sources:
 
 
 def preview_source(project: Project, name: str, rows: int) -> tuple[list[str], list[Sequence[Any]]]:
-    """Column names and some rows as a source would land them, nothing written.
+    """Column names and some rows as a source would land them, nothing written; ids are masked.
 
     Raises:
         UserError: there is no such source, or it cannot be read.
@@ -210,7 +212,12 @@ def preview_source(project: Project, name: str, rows: int) -> tuple[list[str], l
     with open_source(project.settings, source, project.settings.home) as opened:
         sql = f"{opened.sql.select(opened.sample(), 'true')} limit {int(rows)}"
         lines = run_reading(source, lambda: opened.engine.rows(sql))
-        return [*opened.sql.columns, "ds"], [list(row) for row in lines]
+        names = [*opened.sql.columns, "ds"]
+    masked = names.index("id_value") if source.fills == IDENTITY else None
+    return names, [
+        [mask(value) if place == masked else value for place, value in enumerate(row)]
+        for row in lines
+    ]
 
 
 def land_sources(project: Project, name: str | None = None, *, reread: bool = False) -> Sources:
