@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from usergrowth_dagster.affinity import announce as announcing
 from usergrowth_dagster.affinity import export
 from usergrowth_dagster.affinity.job import read_job
-from usergrowth_dagster.affinity.run import JobRun, run_job
+from usergrowth_dagster.affinity.run import JobRun, open_job, run_job
 from usergrowth_dagster.affinity.segment import cut_segments
 from usergrowth_dagster.affinity.train import sha256
 from usergrowth_dagster.cli import app
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def done(folder: Path, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> JobRun:
-    return run_job(folder, tmp_path_factory.mktemp("out"), settings)
+    return run_job(open_job(folder, settings, output=tmp_path_factory.mktemp("out")))
 
 
 def ids_of(path: Path) -> list[str]:
@@ -118,6 +118,34 @@ def test_a_least_score_cuts_and_steps_need_each_other(
         cut_segments(both[:1], done.output, settings)
 
 
+def test_steps_one_by_one_make_what_a_run_makes(done: JobRun, folder: Path, tmp_path: Path) -> None:
+    """Steps that differ from the chain, a cut of an earlier training, numbers that are forgotten."""
+    output = tmp_path / "out"
+
+    def step(name: str, *options: str) -> Any:
+        arguments = ["affinity", name, str(folder), "--output", str(output), "--json", *options]
+        ran = CliRunner().invoke(app, arguments)
+        if isinstance(ran.exception, UserError):
+            return str(ran.exception)
+        assert ran.exit_code == 0, ran.output
+        return json.loads(ran.stdout)
+
+    assert "train first" in step("segment")
+    trained = step("train")
+    assert trained["users"] == done.training.users
+    assert "cut the segments first" in step("export")
+    assert [one["users"] for one in step("segment", "--top", "7")["cuts"]] == [7, 7]
+    few = step("export")["export"]["files"]
+    assert [one["users"] for one in few] == [7, 7]
+    assert json.loads((output / few[0]["manifest"]).read_text())["num_results"] == 7
+    step("train")
+    assert "cut from an earlier training" in step("export")
+    step("segment")
+    made = step("export")["export"]["files"]
+    for mine, theirs in zip(made, done.export.files, strict=True):
+        assert ids_of(output / mine["file"]) == ids_of(done.output / theirs.file)
+
+
 def test_an_announcement_reaches_a_real_server_once(
     folder: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,7 +153,7 @@ def test_an_announcement_reaches_a_real_server_once(
     monkeypatch.setattr(announcing, "FIRST_WAIT", 0.01)
     with receiving() as receiver:
         receiver.answer = lambda number, _page: (503, "busy") if number < 3 else (200, {})
-        done = run_job(folder, tmp_path / "out", settings, webhook=receiver.url)
+        done = run_job(open_job(folder, settings, output=tmp_path / "out"), receiver.url)
         assert done.failure == "" and done.announced == f"http://127.0.0.1:{receiver.port}/…"
         assert len(receiver.requests) == 3 and len({key for key, _ in receiver.requests}) == 1
         (body,) = receiver.pages.values()
@@ -134,13 +162,13 @@ def test_an_announcement_reaches_a_real_server_once(
         assert body["segments"][0]["endpoints"] == done.export.files[0].endpoints
         assert "@" not in json.dumps(body)
         receiver.answer = lambda *_: (400, "no")
-        refused = run_job(folder, tmp_path / "out", settings, webhook=receiver.url)
+        refused = run_job(open_job(folder, settings, output=tmp_path / "out"), receiver.url)
         assert "refuses the announcement with 400; the files are written" in refused.failure
         assert "secret-path" not in refused.failure and refused.announced == ""
-    gone = run_job(folder, tmp_path / "out", settings, webhook=receiver.url)
+    gone = run_job(open_job(folder, settings, output=tmp_path / "out"), receiver.url)
     assert "did not take the announcement in 4 attempts" in gone.failure
     with pytest.raises(UserError, match="is no URL that begins with http"):
-        run_job(folder, tmp_path / "none", settings, webhook="ftp://x")
+        run_job(open_job(folder, settings, output=tmp_path / "none"), "ftp://x")
     assert not (tmp_path / "none").exists()
 
 

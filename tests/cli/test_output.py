@@ -90,7 +90,8 @@ SHOWS: dict[str, list[str]] = {
 """Commands that show something, with arguments for the decided world."""
 RUNS = {
     *("run", "backfill", "train", "quickstart", "experiment report"),
-    *("affinity check", "affinity run", "interest"),
+    *(f"affinity {one}" for one in ("check", "run", "train", "segment", "export")),
+    "interest",
 }
 """They show something too, and are long or have tests of their own; one stands for all."""
 WITHOUT = {

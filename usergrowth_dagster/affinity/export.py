@@ -3,6 +3,7 @@
 A file has the one column ``Id``. Its name is the expression and the moment, such as
 ``ITEMSgenresAction_20240501T080000123456.csv``; a name that is taken is never written again. The
 manifest of the same name, ``….json``, is written last, so whoever sees it sees the whole file.
+``train/….people.parquet`` has the user of each endpoint, and stays in the home.
 """
 
 import os
@@ -13,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from usergrowth_dagster.affinity.csv_file import FileReport, read_header
-from usergrowth_dagster.affinity.files import ENDPOINTS, load_endpoints, unusable
+from usergrowth_dagster.affinity.files import ENDPOINTS, forgotten_of, load_endpoints, unusable
 from usergrowth_dagster.affinity.job import Segment
-from usergrowth_dagster.affinity.segment import SEGMENTS
+from usergrowth_dagster.affinity.segment import SEGMENTS, read_cuts
 from usergrowth_dagster.affinity.train import (
     STEP,
     file_source,
@@ -24,10 +25,10 @@ from usergrowth_dagster.affinity.train import (
     read_training,
     sha256,
     temporary,
+    write_parquet,
     write_text,
 )
 from usergrowth_dagster.documents import document
-from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import identifier
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
@@ -88,13 +89,11 @@ def export_segments(
     Raises:
         UserError: the segments have not been cut, or the endpoints cannot be used.
     """
-    known = read_training(output, segments)
+    known, numbers = read_training(output, segments), read_cuts(output, segments)
     source = output / STEP / SEGMENTS
-    if not source.exists():
-        raise UserError(f"{source} is missing; cut the segments first", code="affinity.bad_file")
     made_at = datetime.now(UTC)
     with open_engine(settings) as engine:
-        report, own_ids = load_endpoints(engine, folder / ENDPOINTS)
+        report, own_ids = load_endpoints(engine, folder / ENDPOINTS, forgotten_of(settings))
         engine.run(
             "create table chosen as select s.segment, s.rank, s.user_id, e.id "
             f"from read_parquet({file_source(source)}) as s left join "
@@ -103,10 +102,15 @@ def export_segments(
         if own_ids:
             _write_with_ids(engine, folder / ENDPOINTS, output)
         files = tuple(
-            _write(engine, number, segment, output, made_at, known, report)
+            _write(engine, number, segment, output, made_at, known, numbers[number], report)
             for number, segment in enumerate(segments)
         )
     return SegmentExport(files, report, tuple(unusable(report)))
+
+
+def people_of(output: Path, file: str) -> Path:
+    """The file with the user of each endpoint of an exported file, so that one can be erased."""
+    return output / STEP / f"{Path(file).stem}.people.parquet"
 
 
 def _write(
@@ -116,6 +120,7 @@ def _write(
     output: Path,
     made_at: datetime,
     known: Mapping[str, Any],
+    numbers: Mapping[str, Any],
     report: FileReport,
 ) -> SegmentFile:
     users, without, endpoints = engine.rows(
@@ -128,6 +133,12 @@ def _write(
         "order by rank, id",
         output,
         f"{segment.expression.name}_{made_at:%Y%m%dT%H%M%S%f}",
+    )
+    write_parquet(
+        engine,
+        f"select user_id, id from chosen where segment = {number} and id is not null "
+        "order by rank, id",
+        people_of(output, path.name),
     )
     manifest = path.with_suffix(".json")
     written = SegmentFile(
@@ -142,8 +153,8 @@ def _write(
     content = {
         **vars(written),
         "made_at": made_at,
-        "num_results": segment.num_results,
-        "min_score": segment.min_score,
+        "num_results": numbers["num_results"],
+        "min_score": numbers["min_score"],
         "report": known["reports"][number],
         "files": [*known["files"], report],
         "inputs": known["sha256"],

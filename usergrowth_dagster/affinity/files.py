@@ -11,7 +11,7 @@ Column names are compared without regard to case, and other columns are ignored.
 not taken has a line and a reason in the :class:`FileReport` of its file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,11 @@ from usergrowth_dagster.affinity.csv_file import (
     load_csv,
     read_header,
 )
+from usergrowth_dagster.data.forgotten import Forgotten, is_forgotten_sql
+from usergrowth_dagster.intake.forgotten import forgotten_people
+from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import identifier
+from usergrowth_dagster.settings import CONFIG_NAME, Settings
 from usergrowth_dagster.warehouse.engine import Engine
 
 INTERACTIONS = "interactions.csv"
@@ -41,6 +45,7 @@ _NO_NUMBER = "TIMESTAMP is no number"
 _NO_TIME = "TIMESTAMP is not between 1970 and 2100 in unix seconds"
 _AGAIN = "the same row again"
 _BLANK = "blank line"
+_FORGOTTEN = "the person was forgotten"
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,16 @@ class Folder:
     own_ids: bool
 
 
-def load_folder(engine: Engine, folder: Path, *, endpoints: bool = True) -> Folder:
+def forgotten_of(settings: Settings) -> Forgotten | None:
+    """The people whose rows no job of a home takes; None for a folder that is no home."""
+    if not (settings.home / CONFIG_NAME).exists():
+        return None
+    return forgotten_people(Project(settings))
+
+
+def load_folder(
+    engine: Engine, folder: Path, *, endpoints: bool = True, forgotten: Forgotten | None = None
+) -> Folder:
     """Make the tables ``events``, ``people``, ``things``, ``items`` and ``endpoints``.
 
     ``events`` has one row an interaction: u and i (numbers of ``people`` and ``things`` in the
@@ -70,20 +84,30 @@ def load_folder(engine: Engine, folder: Path, *, endpoints: bool = True) -> Fold
         engine: where the tables are made.
         folder: of the files.
         endpoints: whether ``endpoints.csv`` is needed.
+        forgotten: people whose rows are not taken.
 
     Raises:
         UserError: a file is missing or lacks a column, or has no row that can be taken.
     """
-    interactions = _interactions(engine, folder / INTERACTIONS)
+    gone = _gone(engine, forgotten)
+    interactions = _interactions(engine, folder / INTERACTIONS, gone)
     items, fields = _items(engine, folder / ITEMS)
     reports = [interactions, items]
     if (folder / USERS).exists():
-        reports.append(_users(engine, folder / USERS))
+        reports.append(_users(engine, folder / USERS, gone))
     own_ids = False
     if endpoints:
-        report, own_ids = load_endpoints(engine, folder / ENDPOINTS)
+        report, own_ids = load_endpoints(engine, folder / ENDPOINTS, forgotten)
         reports.append(report)
     return Folder(tuple(reports), fields, endpoints, own_ids)
+
+
+def _gone(engine: Engine, forgotten: Forgotten | None) -> Callable[[str], str]:
+    """The condition that the user id of an expression is that of a forgotten person."""
+    if forgotten is None:
+        return lambda _: "false"
+    forgotten.bind(engine.connection)
+    return is_forgotten_sql
 
 
 def _columns(path: Path, required: Sequence[str], optional: Sequence[str]) -> dict[str, str]:
@@ -124,7 +148,7 @@ def _report(
     return FileReport(path.name, rows + len(broken), taken, faults, notes)
 
 
-def _interactions(engine: Engine, path: Path) -> FileReport:
+def _interactions(engine: Engine, path: Path, gone: Callable[[str], str]) -> FileReport:
     columns = _columns(path, ("USER_ID", "ITEM_ID", "TIMESTAMP"), ("EVENT_TYPE", "EVENT_VALUE"))
     broken = load_csv(engine, "_interactions_raw", path, columns)
     kinds = [name for name in ("EVENT_TYPE", "EVENT_VALUE") if name in columns]
@@ -144,6 +168,7 @@ def _interactions(engine: Engine, path: Path) -> FileReport:
             case
                 when coalesce(USER_ID, ITEM_ID, "TIMESTAMP") is null then '{_BLANK}'
                 when USER_ID is null then 'USER_ID is empty'
+                when {gone("USER_ID")} then '{_FORGOTTEN}'
                 when ITEM_ID is null then 'ITEM_ID is empty'
                 when number is null or not isfinite(number) then '{_NO_NUMBER}'
                 when t <= 0 or t >= {_LATEST} then '{_NO_TIME}'
@@ -220,14 +245,15 @@ def _items(engine: Engine, path: Path) -> tuple[FileReport, dict[str, str]]:
     return report, {source.casefold(): name for name, source in wanted.items()}
 
 
-def _users(engine: Engine, path: Path) -> FileReport:
+def _users(engine: Engine, path: Path, gone: Callable[[str], str]) -> FileReport:
     columns = _columns(path, ("USER_ID",), ())
     broken = load_csv(engine, "_users_raw", path, {"user_id": columns["USER_ID"]})
     engine.run(
-        """
+        f"""
         create or replace table _users as
         select *, case
             when user_id is null then 'USER_ID is empty'
+            when {gone("user_id")} then '{_FORGOTTEN}'
             when row_number() over (partition by user_id order by line) > 1
                 then 'USER_ID appeared before'
         end as fault
@@ -250,7 +276,9 @@ def _users(engine: Engine, path: Path) -> FileReport:
     return _report(engine, path, "_users", broken, {}, tuple(notes))
 
 
-def load_endpoints(engine: Engine, path: Path) -> tuple[FileReport, bool]:
+def load_endpoints(
+    engine: Engine, path: Path, forgotten: Forgotten | None = None
+) -> tuple[FileReport, bool]:
     """Make the table ``endpoints``: line, user_id, id, and fault, NULL for those that count.
 
     An endpoint that refuses messages (OptOut ALL) or is INACTIVE in any row does not count.
@@ -281,6 +309,7 @@ def load_endpoints(engine: Engine, path: Path) -> tuple[FileReport, bool]:
             case
                 when coalesce({", ".join(wanted)}) is null then '{_BLANK}'
                 when user_userid is null then 'User.UserId is empty'
+                when {_gone(engine, forgotten)("user_userid")} then '{_FORGOTTEN}'
                 when not ({known}) then '{"no ChannelType or Address" if own_ids else "no Id"}'
                 when bool_or(upper({optout}) = 'ALL') over one then 'OptOut is ALL'
                 when bool_or(upper({status}) = 'INACTIVE') over one

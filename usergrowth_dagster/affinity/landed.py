@@ -11,6 +11,7 @@ from pathlib import Path
 
 from usergrowth_dagster.affinity.files import ENDPOINTS, INTERACTIONS, ITEMS, USERS
 from usergrowth_dagster.affinity.job import FILE_NAME
+from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.sources.changes import Cursor
@@ -43,12 +44,28 @@ def jobs_folder(settings: Settings) -> Path | None:
     return path if path is not None and path.is_dir() else None
 
 
+def remote_jobs(settings: Settings) -> str:
+    """Why the jobs of a home are not run, where its landing files are on no local disk."""
+    if "://" not in settings.landing_root:
+        return ""
+    names = Storage(settings.landing_root).folders(FOLDER)
+    if not names:
+        return ""
+    return (
+        f"the affinity jobs {', '.join(sorted(names))} below the landing root are not run, since "
+        "it is an object store: copy each folder to a disk of this machine, and use `usergrowth "
+        "affinity run DIR`"
+    )
+
+
 def job_folders(settings: Settings, names: Iterable[str] = ()) -> list[Path]:
     """The folders of some jobs of a home, or of all.
 
     Raises:
         UserError: there is no job of a name, or none at all.
     """
+    if sentence := remote_jobs(settings):
+        raise UserError(sentence, code="affinity.bad_file")
     folder = jobs_folder(settings)
     known = [] if folder is None else sorted(path for path in folder.iterdir() if path.is_dir())
     by_name = {path.name: path for path in known if not path.name.startswith(".")}

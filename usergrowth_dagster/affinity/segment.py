@@ -1,8 +1,10 @@
 """The second step of a job: the users of each segment, cut from their scores."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from usergrowth_dagster.affinity.job import Segment
 from usergrowth_dagster.affinity.train import (
@@ -11,11 +13,15 @@ from usergrowth_dagster.affinity.train import (
     file_source,
     read_training,
     write_parquet,
+    write_text,
 )
+from usergrowth_dagster.documents import document
+from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import open_engine
 
 SEGMENTS = "segments.parquet"
+CUTS = "cuts.json"
 
 
 @dataclass(frozen=True)
@@ -37,15 +43,40 @@ class Cut:
     least_score: float | None
 
 
+def read_cuts(output: Path, segments: Sequence[Segment]) -> Sequence[Mapping[str, Any]]:
+    """By which numbers each segment of the newest training was cut.
+
+    Raises:
+        UserError: the segments have not been cut since that training.
+    """
+    known = read_training(output, segments)
+    try:
+        cuts = json.loads((output / STEP / CUTS).read_text("utf-8"))
+    except (OSError, ValueError):
+        raise UserError(
+            f"{output / STEP / CUTS} is missing or unreadable; cut the segments first",
+            code="affinity.bad_file",
+        ) from None
+    if cuts["trained"] != known.get("trained"):
+        raise UserError(
+            f"the segments in {output} were cut from an earlier training; cut them again",
+            code="affinity.bad_file",
+        )
+    numbers: Sequence[Mapping[str, Any]] = cuts["segments"]
+    return numbers
+
+
 def cut_segments(segments: Sequence[Segment], output: Path, settings: Settings) -> tuple[Cut, ...]:
     """Take the first ``num_results`` users of each segment whose score is high enough.
 
-    ``<output>/train/segments.parquet`` has segment, rank, user_id and score of those taken.
+    ``<output>/train/segments.parquet`` has segment, rank, user_id and score of those taken, and
+    ``<output>/train/cuts.json`` says from which training they were cut, and by which numbers.
 
     Raises:
         UserError: the job has not been trained.
     """
-    read_training(output, segments)
+    known = read_training(output, segments)
+    (output / STEP / CUTS).unlink(missing_ok=True)  # so that it stands beside no other segments
     source = file_source(output / STEP / SCORES)
     rules = ", ".join(
         f"({number}, {one.num_results}, {one.min_score!r})" for number, one in enumerate(segments)
@@ -67,6 +98,9 @@ def cut_segments(segments: Sequence[Segment], output: Path, settings: Settings) 
             """
         )
         write_parquet(engine, query, output / STEP / SEGMENTS)
+    kept = [{"num_results": one.num_results, "min_score": one.min_score} for one in segments]
+    cuts = document({"trained": known.get("trained"), "segments": kept})
+    write_text(output / STEP / CUTS, cuts + "\n")
     return tuple(
         Cut(segments[number].expression.text, scored, users, under, least)
         for number, scored, users, under, least in counts

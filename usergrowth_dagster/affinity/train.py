@@ -1,7 +1,8 @@
 """The first step of a job: every user's score for every expression, kept as files.
 
 ``<output>/train/scores.parquet`` has segment (its place in the job), rank, user_id and score of
-all users; ``<output>/train/report.json`` says how good they are and what they were made from.
+all users; ``<output>/train/report.json`` says how good they are and what they were made from, and
+has a name of the training that later steps refer to.
 """
 
 import hashlib
@@ -15,7 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.affinity.csv_file import FileReport
-from usergrowth_dagster.affinity.files import INTERACTIONS, ITEMS, load_folder, unusable
+from usergrowth_dagster.affinity.files import (
+    INTERACTIONS,
+    ITEMS,
+    forgotten_of,
+    load_folder,
+    unusable,
+)
 from usergrowth_dagster.affinity.job import Segment
 from usergrowth_dagster.affinity.log import items_of, read_log
 from usergrowth_dagster.affinity.model import Report, Scores, Trainer
@@ -64,7 +71,7 @@ def train(folder: Path, segments: Sequence[Segment], output: Path, settings: Set
         UserError: a file cannot be used, or an expression names no item.
     """
     with open_engine(settings) as engine:
-        held = load_folder(engine, folder, endpoints=False)
+        held = load_folder(engine, folder, endpoints=False, forgotten=forgotten_of(settings))
         used = [name for one in segments for name in one.expression.fields]
         groups = [items_of(engine, held.fields, s.expression, s.place) for s in segments]
         trainer = Trainer(read_log(engine, held.fields, used), seed=settings.seed)
@@ -118,6 +125,7 @@ def _keep(
         folder / REPORT,
         document(
             {
+                "trained": uuid.uuid4().hex,
                 "expressions": [segment.expression.text for segment in segments],
                 "users": training.users,
                 "reports": training.reports,

@@ -1,4 +1,4 @@
-"""Commands about users who take to items with an attribute: check, run."""
+"""Commands about users who take to items with an attribute: check, run, train, segment, export."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +19,20 @@ Folder = Annotated[
 ]
 JobFile = Annotated[
     Path | None, typer.Option("--job", help="Job file; default: job_config.json of the folder.")
+]
+Results = Annotated[
+    Path | None,
+    typer.Option("--output", help="Folder of the results; default: affinity/<folder> at home."),
+]
+Top = Annotated[
+    int | None, typer.Option(min=1, help="Users of a segment at most; default: the job's.")
+]
+MinScore = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Least score of a user; default: the job's.")
+]
+Webhook = Annotated[
+    str | None,
+    typer.Option(help="URL that gets a JSON POST; default: the setting affinity_webhook."),
 ]
 
 
@@ -48,39 +62,92 @@ def check(folder: Folder, job: JobFile = None, as_json: Json = False, home: Home
 def run(
     folder: Folder,
     job: JobFile = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", help="Folder of the results; default: affinity/<folder> at home."),
-    ] = None,
-    top: Annotated[
-        int | None, typer.Option(min=1, help="Users of a segment at most; default: the job's.")
-    ] = None,
-    min_score: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Least score of a user; default: the job's."),
-    ] = None,
-    webhook: Annotated[
-        str | None,
-        typer.Option(help="URL that gets a JSON POST; default: the setting affinity_webhook."),
-    ] = None,
+    output: Results = None,
+    top: Top = None,
+    min_score: MinScore = None,
+    webhook: Webhook = None,
     as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Train, cut and export the segments of a job, and print how good they are."""
-    from usergrowth_dagster.affinity.run import run_job
+    from usergrowth_dagster.affinity.run import open_job, run_job
     from usergrowth_dagster.cli.pages.affinity import show_run
     from usergrowth_dagster.settings import load_settings
 
     settings = load_settings(home)
     page = Page(as_json)
-    done = run_job(
-        folder,
-        output or settings.home / "affinity" / folder.absolute().name,
-        settings,
-        job=job,
-        top=top,
-        min_score=min_score,
-        webhook=webhook or settings.affinity_webhook,
-    )
+    opened = open_job(folder, settings, output=output, job=job, top=top, min_score=min_score)
+    done = run_job(opened, webhook or settings.affinity_webhook)
     show_run(page, done)
+    page.finish([done.failure] if done.failure else [])
+
+
+@group.command()
+def train(
+    folder: Folder,
+    job: JobFile = None,
+    output: Results = None,
+    top: Top = None,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Score every user for each expression of a job, and print how good the orders are."""
+    from usergrowth_dagster.affinity.run import open_job, train_job
+    from usergrowth_dagster.cli.pages.affinity import show_training
+    from usergrowth_dagster.settings import load_settings
+
+    page = Page(as_json)
+    opened = open_job(folder, load_settings(home), output=output, job=job, top=top)
+    done = train_job(opened)
+    show_training(page, done)
+    page.say(f"The scores are in {opened.output}; `usergrowth affinity segment` cuts them.")
+    page.document(done)
+    page.finish()
+
+
+@group.command()
+def segment(
+    folder: Folder,
+    job: JobFile = None,
+    output: Results = None,
+    top: Top = None,
+    min_score: MinScore = None,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Cut the segments of a job from the scores of its newest training."""
+    from usergrowth_dagster.affinity.run import open_job, segment_job
+    from usergrowth_dagster.cli.pages.affinity import show_cuts
+    from usergrowth_dagster.settings import load_settings
+
+    page = Page(as_json)
+    settings = load_settings(home)
+    opened = open_job(folder, settings, output=output, job=job, top=top, min_score=min_score)
+    cuts = segment_job(opened)
+    show_cuts(page, cuts)
+    page.say(f"The segments are in {opened.output}; `usergrowth affinity export` writes the files.")
+    page.document({"cuts": cuts, "output": opened.output})
+    page.finish()
+
+
+@group.command()
+def export(
+    folder: Folder,
+    job: JobFile = None,
+    output: Results = None,
+    webhook: Webhook = None,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Write the files of endpoints of a job's segments, and announce them."""
+    from usergrowth_dagster.affinity.run import export_job, open_job
+    from usergrowth_dagster.cli.pages.affinity import show_export
+    from usergrowth_dagster.settings import load_settings
+
+    settings = load_settings(home)
+    page = Page(as_json)
+    opened = open_job(folder, settings, output=output, job=job)
+    done = export_job(opened, webhook or settings.affinity_webhook)
+    show_export(page, opened.output, done.export, done.announced)
+    page.document({**vars(done), "output": opened.output})
     page.finish([done.failure] if done.failure else [])

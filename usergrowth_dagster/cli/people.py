@@ -102,6 +102,8 @@ def _show_erased(report: "ForgetReport", page: Page) -> None:
         lines.append(("rows of sources", report.sources, None, None))
     if report.exports:
         lines.append(("rows of exported files", report.exports, None, None))
+    if report.affinity:
+        lines.append(("rows of affinity jobs' results", report.affinity, None, None))
     if lines:
         page.table("", ("where", "rows", "days rewritten", "files removed"), lines)
 

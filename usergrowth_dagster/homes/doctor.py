@@ -26,6 +26,7 @@ from urllib.parse import quote
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import DatabaseError
 
+from usergrowth_dagster.affinity.landed import remote_jobs
 from usergrowth_dagster.data.contracts import LANDING_TABLES
 from usergrowth_dagster.data.landing import landing_folders
 from usergrowth_dagster.data.storage import Storage
@@ -147,6 +148,7 @@ def _landing(settings: Settings) -> str:
     """Days by table; every file that nothing reads is a finding."""
     landing = Storage(settings.landing_root)
     strays = stray_files(landing, _outputs(settings))
+    strays += [sentence for sentence in [remote_jobs(settings)] if sentence]
     if strays:
         raise UserError("\n".join(strays), code="landing.misplaced")
     days = {table: len(landing_folders(landing, table).days) for table in LANDING_TABLES}

@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from usergrowth_dagster.affinity.forgetting import erase_from_affinity
 from usergrowth_dagster.audience.output import erase_from_output
 from usergrowth_dagster.control import audit
 from usergrowth_dagster.control.tasks import all_tasks
@@ -52,7 +53,8 @@ class ForgetReport:
     ``store`` is rows by table of the control store, ``outputs`` lines by task, ``outbox`` lines of
     the dry run, ``touches`` rows of our own landing files, ``uploads`` rows of uploads made from
     segments, ``sources`` rows that sources have landed or pulled, ``exports`` rows of exported
-    files; ``failures`` says what a person has to do yet.
+    files, ``affinity`` those of affinity jobs' results; ``failures`` says what a person has to do
+    yet.
     """
 
     name: str
@@ -65,6 +67,7 @@ class ForgetReport:
     uploads: int = 0
     sources: int = 0
     exports: int = 0
+    affinity: int = 0
     failures: list[str] = field(default_factory=list)
 
     @property
@@ -78,6 +81,7 @@ class ForgetReport:
             self.uploads,
             self.sources,
             self.exports,
+            self.affinity,
         ]
         return any(counts) or any(t.rows or t.files for t in self.tables)
 
@@ -145,6 +149,9 @@ def forget(
     )
     report.uploads = erase_from_uploads(project.landing, user_id, dry_run=dry_run)
     _erase_from_sources(project, user_id, report, dry_run=dry_run)
+    results = erase_from_affinity(project.settings, user_id, dry_run=dry_run)
+    report.affinity = results.rows
+    report.failures += results.failures
     if not dry_run:  # an occurrence may have been copied from another one meanwhile
         for name, rows in erase_in_store(store, vault, person).items():
             report.store[name] += rows
@@ -242,7 +249,7 @@ def _record_forgetting(project: Project, report: ForgetReport, actor: str) -> No
     files = sum(table.files for table in report.tables)
     messages = report.store.get("message", 0)
     lines = sum(report.outputs.values()) + report.outbox + report.touches + report.uploads
-    lines += report.sources + report.exports
+    lines += report.sources + report.exports + report.affinity
     with project.store.write() as connection:
         audit.record(
             connection,

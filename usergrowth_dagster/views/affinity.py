@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from usergrowth_dagster.affinity.csv_file import FileReport
-from usergrowth_dagster.affinity.files import ENDPOINTS, load_folder, unusable
+from usergrowth_dagster.affinity.files import ENDPOINTS, forgotten_of, load_folder, unusable
 from usergrowth_dagster.affinity.job import FILE_NAME, read_job
 from usergrowth_dagster.affinity.log import items_of
 from usergrowth_dagster.affinity.model import Report
@@ -66,7 +66,8 @@ def look_at_job(folder: Path, settings: Settings, job: Path | None = None) -> Jo
     """
     segments = read_job(job or folder / FILE_NAME)
     with open_engine(settings) as engine:
-        held = load_folder(engine, folder, endpoints=(folder / ENDPOINTS).exists())
+        there = (folder / ENDPOINTS).exists()
+        held = load_folder(engine, folder, endpoints=there, forgotten=forgotten_of(settings))
         looks = tuple(
             SegmentLook(
                 one.expression.text,
