@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,10 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.explain.replay import replay_task
 from usergrowth_dagster.explain.why import why
 from usergrowth_dagster.homes.home import open_home
+from usergrowth_dagster.messaging.schedules.occurrences import occurrences_of
 from usergrowth_dagster.people.forget import forget
 from usergrowth_dagster.pipeline.decide import decide_task
+from usergrowth_dagster.pipeline.freshness import held_by_segments, require_fresh
 from usergrowth_dagster.pipeline.output import write_task_output
 from usergrowth_dagster.pipeline.populate import load_population
 from usergrowth_dagster.pipeline.provenance import read_provenance
@@ -130,6 +133,12 @@ def test_a_stale_segment_holds_a_campaign(home: Path) -> None:
     with pytest.raises(UserError, match="valid until 2017-01-01"):
         plan_task(project, task(project.store, "few"))
     lenient = Project(load_settings(home, segment_stale="warn"))
+    (warning,) = require_fresh(lenient, task(project.store, "few"))
+    assert "valid until" in warning and "its newest snapshot is used" in warning
+    (home / "segments" / "lively.yml").rename(home / "aside")
+    with pytest.raises(UserError, match="has no segment 'lively'"):
+        plan_task(project, task(project.store, "few"))
+    (home / "aside").rename(home / "segments" / "lively.yml")
     assert any("valid until" in one for one in stale_segments(lenient)[0].reasons)
     write_segment(home, "lively", "refresh: daily\nwhere: {segment: {name: base}}\n")
     people = plan_task(project, task(project.store, "few")).people
@@ -141,9 +150,22 @@ def test_a_stale_segment_holds_a_campaign(home: Path) -> None:
     (stale,) = stale_segments(project)
     assert (stale.segment, stale.campaigns, stale.blocks) == ("lively", ("few",), True)
     assert not any("+999" in one for one in (*counts.held, *stale.reasons))
+    (held,) = occurrences_of(project.store, "few")
+    ask = held_by_segments(project.store, project.settings)
+    assert ask([held]) and not ask([replace(held, task_id="removed since")])
     write_segment(home, "base", LIVELY)
     assert dispatch_due(project).accepted == people
     assert stale_segments(project) == ()
+
+
+def test_a_segment_of_nobody_fails_its_task(home: Path) -> None:
+    """Guards against a campaign without people that seems to be done, or asks for an upload."""
+    project = Project(load_settings(home))
+    write_segment(home, "nobody", LIVELY.replace("value: 3", "value: 1000000000"))
+    applied(home, project, "nobody", selection="{segment: nobody, top_n: 10}", uploaded=False)
+    assert load_population(project, task(project.store, "nobody")).accepted == 0
+    with pytest.raises(UserError, match="segment nobody has nobody on 2017-05-04"):
+        score_task(project, task(project.store, "nobody"))
 
 
 def sent_people(home: Path, task_id: str) -> list[str]:

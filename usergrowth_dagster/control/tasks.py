@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, String, cast, exists, func, select
 
 from usergrowth_dagster.control import schema
-from usergrowth_dagster.control.campaign import TASK_ID, CampaignSpec
+from usergrowth_dagster.control.campaign import OF_SEGMENT, TASK_ID, CampaignSpec
 from usergrowth_dagster.control.codes import (
     GroupSource,
     GroupStatus,
@@ -211,7 +211,8 @@ def _create(
         )
         return record_id
 
-    source_id = group(f"{task_id} population", GroupSource.CSV, population)
+    source = GroupSource.TABLE if spec.of_segment else GroupSource.CSV
+    source_id = group(f"{task_id} population", source, population)
     target_id = group(f"{task_id} selected", GroupSource.ALGORITHM, output)
     training = schema.training_job
     made = connection.execute(
@@ -357,6 +358,14 @@ def _tasks(store: ControlStore, *conditions: Any) -> list[Task]:
 def tasks_for(store: ControlStore, execution_date: date) -> list[Task]:
     """All tasks of an execution date, by task id."""
     return _tasks(store, schema.inference_job.c.execution_date == execution_date)
+
+
+def tasks_of_segments(store: ControlStore) -> set[str]:
+    """Ids of the tasks whose population is the snapshot of a segment; no settings are read."""
+    job = schema.inference_job
+    query = select(job.c.name).where(job.c.data_path.startswith(f"{OF_SEGMENT}/"))
+    with store.read() as connection:
+        return set(connection.scalars(query))
 
 
 def all_tasks(store: ControlStore) -> list[Task]:

@@ -43,17 +43,24 @@ def refresh_segment(project: Project, task: Task) -> tuple[str, ...]:
     Raises:
         UserError: the segment is stale, and the setting says that this blocks.
     """
-    name, day = task.spec.selection.segment, task.execution_date
+    name = task.spec.selection.segment
     if name is None:
         return ()
-    for named in read_by(project.settings.home, name):
+    with suppress(UserError):  # a file that is broken is a reason of what follows
+        _refresh_all(project, task, read_by(project.settings.home, name))
+    return require_fresh(project, task)
+
+
+def _refresh_all(project: Project, task: Task, segments: Sequence[Named]) -> None:
+    """Refresh those that are due; one that fails keeps no other back."""
+    day = task.execution_date
+    for named in segments:
         if _is_due(project, named, day):
             if _lacks_tags(project, named, day):
                 with suppress(UserError):  # the refresh says which table it lacks
                     run_tags(project, day)
             with suppress(UserError):
                 refresh(project, named, day, actor="run", reason=f"task {task.task_id}")
-    return require_fresh(project, task)
 
 
 def _is_due(project: Project, named: Named, day: date) -> bool:
@@ -98,6 +105,8 @@ class Stale:
     @property
     def remedy(self) -> str:
         """What to run."""
+        if not self.refreshes:
+            return "mend that"
         return f"mend that and run {' and '.join(f'`{one}`' for one in self.refreshes)}"
 
 
@@ -107,15 +116,17 @@ def stale_on(project: Project, task: Task, day: date) -> Stale | None:
     A daily segment needs a snapshot of the task's execution date, also on later days: its plan is
     bound to that one.
 
-    Raises:
-        UserError: there is no such segment, or its file breaks its format.
     """
     name = task.spec.selection.segment
     if name is None:
         return None
     settings, reasons, refreshes = project.settings, [], []
+    try:
+        segments = read_by(settings.home, name)
+    except UserError as error:  # its file is gone, or broken
+        return Stale(name, (str(error),), ())
     with open_engine(settings) as engine:
-        for named in read_by(settings.home, name):
+        for named in segments:
             records = read_snapshots(engine, project.warehouse, named.name)
             stands = standing_of(
                 named, records, day, settings.segment_jump, due=task.execution_date
@@ -169,14 +180,12 @@ def held_by_segments(store: ControlStore, settings: Settings) -> Held:
 
 def _hold(store: ControlStore, settings: Settings, occurrence: Occurrence) -> str:
     """Why an occurrence must not begin; empty when it may."""
-    task = one_task(store, occurrence.task_id)
     try:
-        stale = stale_on(Project(settings), task, sending_day(settings, task))
-    except UserError as error:
-        return f"{_held(task, occurrence)}: {error}"
-    if stale is None:
+        task = one_task(store, occurrence.task_id)
+    except (UserError, ValueError):  # an occurrence holds all that its texts need
         return ""
-    return f"{_held(task, occurrence)}: {stale}; {stale.remedy}"
+    stale = stale_on(Project(settings), task, sending_day(settings, task))
+    return "" if stale is None else f"{_held(task, occurrence)}: {stale}; {stale.remedy}"
 
 
 def _held(task: Task, occurrence: Occurrence) -> str:

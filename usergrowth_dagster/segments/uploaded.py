@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import date
 
-from usergrowth_dagster.control.tasks import all_tasks
+from usergrowth_dagster.control.tasks import tasks_of_segments
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.population import POPULATION
@@ -26,7 +26,7 @@ def bind_uploads(
     """
     known = project.warehouse.exists(POPULATION)
     days = project.warehouse.files(POPULATION, last=day) if known else {}
-    copies = {task.task_id for task in all_tasks(project.store) if task.spec.of_segment}
+    copies = tasks_of_segments(project.store)
     paths = [path for files in days.values() for path in files if _task_of(path) not in copies]
     return bind_files(engine, POPULATION, paths, columns)
 

@@ -253,9 +253,9 @@ def list_segments(project: Project) -> ListedSegments:
     waited_for: tuple[StaleSegment, ...] = ()
     try:
         waited_for = stale_segments(project)
-    except UserError as error:
-        failures.append(str(error))
-    return ListedSegments(tuple(listed), waited_for, tuple(dict.fromkeys(failures)))
+    except ValueError as error:  # settings on record that this version cannot read
+        failures.append(f"which campaigns wait cannot be said: {type(error).__name__}")
+    return ListedSegments(tuple(listed), waited_for, tuple(failures))
 
 
 def _listed(project: Project, named: Named, records: list[Snapshot]) -> ListedSegment:
@@ -426,7 +426,7 @@ def stale_segments(project: Project) -> tuple[StaleSegment, ...]:
     """The stale segments of tasks that are due and not done.
 
     Raises:
-        UserError: a campaign names a segment that is not there, or whose file breaks its format.
+        ValueError: a task has settings on record that this version cannot read.
     """
     by_segment: dict[str, list[tuple[Task, Stale]]] = {}
     for task in all_tasks(project.store):
