@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from support.s3_server import running_s3
 from support.segment_world import D, people, phone, write_population
 from typer.testing import CliRunner
 
@@ -117,6 +118,23 @@ def test_a_csv_with_a_named_column(desk: Project) -> None:
             (3, "手机 号码", "bad_phone", "*****"),
             (4, "手机 号码", "field_count", ""),
         ]
+
+
+def test_a_list_in_an_object_store(desk: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a URL that is taken for a path, and a store that cannot be reached."""
+    pytest.importorskip("moto")
+    import fsspec
+
+    with running_s3(monkeypatch, "lists"):
+        store = fsspec.filesystem("s3")
+        store.pipe("lists/spring/vips.csv", f"phone\n{phone(1)}\n{phone(2)}\n".encode())
+        store.pipe("lists/vips.txt", f"{phone(3)}\n".encode())
+        users, _ = found(desk, "{csv: 's3://lists/spring/vips.csv', column: phone}")
+        assert users == ["u01", "u02"]
+        assert found(desk, "{text_file: 's3://lists/vips.txt'}")[0] == ["u03"]
+        for gone in ("s3://lists/nothing.txt", "s3://nowhere/vips.txt"):
+            with pytest.raises(UserError, match="is not there or cannot be read"):
+                found(desk, f"{{text_file: '{gone}'}}")
 
 
 def test_user_ids_get_numbers_by_the_join(desk: Project) -> None:

@@ -10,6 +10,7 @@ from support.segment_world import D, phone, write_population, write_world
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.segments import people
 from usergrowth_dagster.segments.definition import Named, Segment
 from usergrowth_dagster.segments.people import bind_people
 from usergrowth_dagster.settings import load_settings
@@ -78,8 +79,8 @@ def selected(project: Project, sql: str) -> list[str]:
     """The users that a SELECT finds."""
     named = Named("wild", Segment(select=sql or " "), "wild.yml")
     with open_engine(project.settings) as engine:
-        people = bind_people(engine, project, named, D)
-        return sorted(user for (user,) in engine.rows(f"select user_id from {people.members}"))
+        made = bind_people(engine, project, named, D)
+        return sorted(user for (user,) in engine.rows(f"select user_id from {made.members}"))
 
 
 @pytest.mark.parametrize("sql", [*WRITES, *SETTINGS, *READS, *OWN])
@@ -125,9 +126,9 @@ def test_what_becomes_of_rows_that_are_no_people(reading: Project) -> None:
     )
     named = Named("wild", Segment(select=sql), "wild.yml")
     with open_engine(reading.settings) as engine:
-        people = bind_people(engine, reading, named, D)
-        assert engine.value(f"select count(*) from {people.members}") == 60
-    assert people.notes == (
+        made = bind_people(engine, reading, named, D)
+        assert engine.value(f"select count(*) from {made.members}") == 60
+    assert made.notes == (
         "the SELECT gave 122 rows: 61 people, 1 without a user, the others twice",
         f"1 of 61 people of the SELECT are not known as of {D}",
     )
@@ -152,3 +153,27 @@ def test_the_limits_of_a_select(
     with pytest.raises(UserError, match=said) as error:
         selected(limited, sql)
     assert error.value.code == "segment.too_large"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select content as user_id from read_text('/etc/passwd')",
+        "select user_id from read_parquet('{other}')",
+        "select 'x' as user_id; set memory_limit = '99GB'",
+        "select 'x' as user_id; copy user_features to '{out}'",
+    ],
+)
+def test_the_engine_of_a_tree_is_locked(
+    reading: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
+    """Guards against a way out of a tree's statement, if one should ever be written wrongly."""
+    import duckdb
+
+    (other,) = reading.warehouse.files("population")[D]
+    hostile = sql.format(other=other, out=tmp_path / "out")
+    monkeypatch.setattr(people, "compile_segment", lambda *_, **__: hostile)
+    tree = Segment.model_validate({"where": {"feature": {"name": "age", "cmp": "set"}}})
+    with open_engine(reading.settings) as engine, pytest.raises(duckdb.Error):
+        bind_people(engine, reading, Named("wild", tree, "wild.yml"), D)
+    assert not (tmp_path / "out").exists()

@@ -1,7 +1,7 @@
 """What a segment's tree reads, bound in an engine as of an execution date."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -60,6 +60,7 @@ class Bound:
         fingerprint: hash of the data files, uploads and snapshots that are read.
         versions: version of each table that is read.
         notes: sentences about what is left out.
+        files: data files that are read when the statement runs; an engine needs no others.
     """
 
     inputs: Inputs
@@ -67,6 +68,7 @@ class Bound:
     fingerprint: str
     versions: dict[str, int]
     notes: tuple[str, ...]
+    files: tuple[str, ...]
 
 
 def bind_inputs(
@@ -93,6 +95,7 @@ def bind_inputs(
     marks: list[str] = []
     notes: list[str] = []
     versions: dict[str, int] = {}
+    opened: list[str] = []
     columns: dict[str, dict[str, str]] = {}
     known_days = project.settings.history_days
     read = tables_of(named.segment, day, known_days, without=kept or ())
@@ -103,6 +106,7 @@ def bind_inputs(
             raise _not_ready(named, table, first, last)
         if table in read:
             columns[table] = _bind(engine, project, table, files)
+            opened += files
         marks.append(f"{table}:{files_fingerprint(files)}")
         versions[table] = project.warehouse.version(table) or 0
     everybody = sum(project.warehouse.row_counts(FEATURES, first=day, last=day).values())
@@ -111,7 +115,9 @@ def bind_inputs(
         name = f"people_{place}"
         notes += _cut(leaf, at, day)
         if isinstance(leaf, Member):
-            marks.append(_bind_segment(engine, project, named, f"{at}", leaf, day, name))
+            mark, members = _bind_segment(engine, project, named, at, leaf, day, name)
+            marks.append(mark)
+            opened += members
         elif isinstance(leaf, Upload):
             mark, note = _bind_upload(engine, project, named, at, leaf, day, name)
             marks.append(mark)
@@ -124,7 +130,7 @@ def bind_inputs(
     notes += _tag_notes(project, named, day)
     digest = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:16]
     inputs = Inputs(columns, known_days, people, kept or {})
-    return Bound(inputs, everybody, digest, versions, tuple(notes))
+    return Bound(inputs, everybody, digest, versions, tuple(notes), tuple(opened))
 
 
 def _tag_notes(project: Project, named: Named, day: date) -> list[str]:
@@ -235,8 +241,8 @@ def _not_ready(named: Named, table: str, first: date, last: date) -> UserError:
 
 def _bind_segment(
     engine: Engine, project: Project, named: Named, at: str, leaf: Member, day: date, name: str
-) -> str:
-    """Bind the people of another segment; its mark."""
+) -> tuple[str, Sequence[str]]:
+    """Bind the people of another segment; its mark, and its data files."""
     known = good(read_snapshots(engine, project.warehouse, leaf.name), until=day)
     if leaf.snapshot is not None:
         known = [one for one in known if one.snapshot == leaf.snapshot]
@@ -249,7 +255,8 @@ def _bind_segment(
         )
     members = bind_members(engine, project.warehouse, known[-1])
     engine.run(f"create view {name} as select user_id from {members}")
-    return f"{leaf.name}:{known[-1].snapshot}:{files_fingerprint(members.files)}"
+    mark = f"{leaf.name}:{known[-1].snapshot}:{files_fingerprint(members.files)}"
+    return mark, members.files
 
 
 def upload_path(home: Path, leaf: Upload) -> Path:

@@ -133,10 +133,20 @@ class KeptLeaves:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             for name in names:
                 draft = self._folder / f".{name}.tmp"
-                self._engine.run(f"copy kept_{name} to {file_literal(str(draft))} (format parquet)")
-                draft.chmod(0o600)
+                self._write(f"select user_id from kept_{name}", draft)
                 draft.replace(self._path(name))
             _make_room(self._folder)
+
+    def _write(self, sql: str, path: Path) -> None:
+        """Write rows into a file that its owner alone may read; the engine opens no file itself."""
+        from pyarrow import parquet
+
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            rows = self._engine.stream(sql)
+            with parquet.ParquetWriter(file, rows.schema) as writer:
+                for batch in rows:
+                    writer.write_batch(batch)
 
 
 def _make_room(folder: Path) -> None:

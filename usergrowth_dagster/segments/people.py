@@ -17,7 +17,8 @@ from usergrowth_dagster.segments.kept_leaves import KeptLeaves
 from usergrowth_dagster.segments.limits import limited
 from usergrowth_dagster.segments.select import bind_selected, check_select
 from usergrowth_dagster.segments.sizes import Estimate, estimate, sample_share
-from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.sql_shell.shell import lock
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_query
 
 
@@ -71,17 +72,26 @@ def bind_people(engine: Engine, project: Project, named: Named, day: date) -> Pe
 
 
 def _matching(engine: Engine, project: Project, named: Named, day: date) -> People:
-    """The people of a tree; those of its leaves of events are kept for the next one."""
-    leaves = KeptLeaves(engine, project, named, day)
-    bound = bind_inputs(engine, project, named, day, kept=leaves.found())
-    compile_segment(named.segment, named.origin, day, bound.inputs)  # its errors name the path
-    try:
-        with limited(project.settings, [engine]):
-            inputs = replace(bound.inputs, kept=leaves.fill(bound.inputs))
-            statement = compile_segment(named.segment, named.origin, day, inputs)
-            members = bind_query(engine, "members", statement, keep=True)
-    except UserError as error:
-        raise UserError(f"{named.origin}: where: {error}", code=error.code) from None
+    """The people of a tree; those of its leaves of events are kept for the next one.
+
+    The tree runs in an engine of its own that may open the files it reads alone, with locked
+    settings, as a SELECT does.
+    """
+    with open_engine(project.settings) as own:
+        leaves = KeptLeaves(own, project, named, day)
+        bound = bind_inputs(own, project, named, day, kept=leaves.found())
+        compile_segment(named.segment, named.origin, day, bound.inputs)  # its errors name the path
+        lock(own, bound.files)
+        try:
+            with limited(project.settings, [own]):
+                inputs = replace(bound.inputs, kept=leaves.fill(bound.inputs))
+                statement = compile_segment(named.segment, named.origin, day, inputs)
+                own.run(f"create temp table matching as {statement}")
+        except UserError as error:
+            raise UserError(f"{named.origin}: where: {error}", code=error.code) from None
+        engine.connection.register("_matching", own.stream("select user_id from matching"))
+        members = bind_query(engine, "members", "select user_id from _matching", keep=True)
+        engine.connection.unregister("_matching")
     return People(members, bound.fingerprint, bound.versions, bound.notes)
 
 
@@ -142,6 +152,7 @@ def estimate_people(engine: Engine, project: Project, named: Named, day: date) -
     if share is None:
         return None
     matching = compile_segment(named.segment, named.origin, day, bound.inputs, sample=share)
+    lock(engine, bound.files)
     with limited(project.settings, [engine]):
         matches, sampled = (
             engine.value(f"select count(*) from ({sql})")

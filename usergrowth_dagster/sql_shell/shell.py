@@ -224,7 +224,11 @@ class SqlShell:
 
 def harden(engine: Engine, tables: Sequence[TableAt]) -> None:
     """Take from an engine every file but those of some tables, and lock its settings."""
-    files = [path for table in tables for path in table.files]
+    lock(engine, [path for table in tables for path in table.files])
+
+
+def lock(engine: Engine, files: Sequence[str]) -> None:
+    """Take from an engine every file but some, and lock its settings."""
     named = dict.fromkeys([*map(literal, files), *map(file_literal, files)])  # a path may hold *
     engine.run("set errors_as_json = true")
     engine.run(f"set allowed_paths = [{', '.join(named)}]")
