@@ -363,7 +363,7 @@ def test_an_email_campaign_judges_addresses_as_emails(engines):
         person(8, "h", 0.9, phone="cid@shop.example", suppressed=True),
     ]
     policy = Threshold(threshold=0.5)
-    assert outcomes(run(engines[0], people, policy, channel="email")) == {
+    assert outcomes(run(engines[0], people, policy, channels=("email",))) == {
         1: "selected",
         2: "shared_email",
         3: "no_email",

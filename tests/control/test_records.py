@@ -327,12 +327,14 @@ def test_a_failure_of_a_home_from_before_has_its_sentence(store: ControlStore) -
     with store.write() as connection:  # as migration 0005 left it
         connection.exec_driver_sql("alter table history drop column code")
         connection.exec_driver_sql("alter table history drop column hint")
+        connection.exec_driver_sql("drop index ix_message_occurrence_id_user_id")
         for later in ("person_key", "click", "export_error", "export_run"):
             connection.exec_driver_sql(f"drop table {later}")
         for table, column in (
             ("template", "link"),
             ("occurrence", "link"),
             ("occurrence", "link_domain"),
+            ("occurrence", "other_price"),
         ):
             connection.exec_driver_sql(f"alter table {table} drop column {column}")
         connection.exec_driver_sql("update alembic_version set version_num = '0005'")

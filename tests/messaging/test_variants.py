@@ -287,6 +287,8 @@ def test_a_ledger_from_before_goes_on(database_url: str, tmp_path: Path) -> None
             "alter table template drop column link",
             "alter table occurrence drop column link",
             "alter table occurrence drop column link_domain",
+            "alter table occurrence drop column other_price",
+            "drop index ix_message_occurrence_id_user_id",
             "drop table export_error",
             "drop table export_run",
             "alter table history drop column code",

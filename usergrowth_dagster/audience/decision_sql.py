@@ -1,6 +1,6 @@
 """The SQL of a decision: one query, a common table expression for each of its rules."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from usergrowth_dagster.audience.draw import drawn_ctes
 from usergrowth_dagster.audience.eligibility import ADDRESSES, Channel, screened_ctes
@@ -22,7 +22,7 @@ def decision_sql(
     policy: Policy,
     holdout: Holdout,
     global_holdout: Holdout,
-    channel: Channel,
+    channels: Sequence[Channel],
 ) -> str:
     """The query that :func:`usergrowth_dagster.audience.decisions.decide` runs.
 
@@ -34,7 +34,7 @@ def decision_sql(
         policy: who is chosen.
         holdout: the campaign's control group.
         global_holdout: that of all campaigns.
-        channel: what the column ``phone`` holds.
+        channels: what the column ``phone`` holds, and where texts go by two, the other address.
     """
     task_id, day = str(stamp["task_id"]), str(stamp["ds"])
     by_person = USERS not in absent
@@ -59,8 +59,8 @@ def decision_sql(
     )
     return f"""
 with source as (select *{nulls} from {relation}),
-{screened_ctes("source", channel)},
-{_picked_ctes(policy, channel, task_id, day)},
+{screened_ctes("source", channels)},
+{_picked_ctes(policy, channels, task_id, day)},
 {arms_ctes(policy, holdout, global_holdout, task_id, day, by_person=by_person)}
 select
         {selected}
@@ -92,11 +92,14 @@ def arms_ctes(
     )
 
 
-def _picked_ctes(policy: Policy, channel: Channel, task_id: str, day: str) -> str:
+def _picked_ctes(policy: Policy, channels: Sequence[Channel], task_id: str, day: str) -> str:
     """From ``screened`` to ``picked``, every row with its problem, and ``ranked``, one a person."""
     tie = hash_cell_sql(salt("tie", task_id, day), "user_id")
-    shared = f"shared_{ADDRESSES[channel].name}"
+    shared = f"shared_{ADDRESSES[channels[0]].name}"
     order = policy.order_sql()
+    paired, apart = "paired", ""
+    if len(channels) > 1:  # first by the other address, then by this one among those who are left
+        paired, apart = "apart", _apart_ctes(channels[1], f"{order}, tie")
     unknown = "uplift is null" if policy.by_uplift else "false"
     return f"""
 valued as (
@@ -117,17 +120,17 @@ paired as (
             case when place_of_user > 1 then 'other_item' else problem end as problem
         )
     from valued left join best_pair using ("row")
-),
+),{apart}
 best_user as (
     select "row",
         row_number() over (partition by phone_key order by {order}, tie, "row") as place_on_phone
-    from paired where problem is null
+    from {paired} where problem is null
 ),
 addressed as (
-    select paired.* replace (
+    select {paired}.* replace (
             case when place_on_phone > 1 then '{shared}' else problem end as problem
         )
-    from paired left join best_user using ("row")
+    from {paired} left join best_user using ("row")
 ),
 best_of_person as (
     select "row", row_number() over (partition by person order by {order}, tie, "row") as place
@@ -144,6 +147,23 @@ ranked as (
         row_number() over (order by {order}, tie, "row") as rank
     from picked where problem is null
 )"""
+
+
+def _apart_ctes(channel: Channel, order: str) -> str:
+    """From ``paired`` to ``apart``: of several users with one other address the best one stays."""
+    return f"""
+best_other as (
+    select "row",
+        row_number() over (partition by other_key order by {order}, "row") as place_on_other
+    from paired where problem is null
+),
+apart as (
+    select paired.* replace (
+            case when place_on_other > 1 then 'shared_{ADDRESSES[channel].name}' else problem end
+                as problem
+        )
+    from paired left join best_other using ("row")
+),"""
 
 
 def walked_ctes(policy: Policy) -> str:

@@ -21,7 +21,7 @@ the chance that a row was texted is its propensity in the arm ``treatment``, els
 Messages and cost are what the text would take, sent or not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -121,7 +121,7 @@ def decide(
     policy: Policy,
     holdout: Holdout,
     global_holdout: Holdout = NOBODY,
-    channel: Channel = "sms",
+    channels: Sequence[Channel] = ("sms",),
     feature_version: str | int | None = None,
     population_version: str | int | None = None,
 ) -> "pa.Table":
@@ -146,7 +146,9 @@ def decide(
         policy: the ranking, which prefix of it is taken, and how much is explored below.
         holdout: how the campaign's control group is drawn inside it.
         global_holdout: how that of all campaigns is drawn.
-        channel: what the column ``phone`` holds: phone numbers, or e-mail addresses.
+        channels: what the column ``phone`` holds, phone numbers or e-mail addresses. With two, the
+            column ``other_address`` holds that of the second: each row needs both, a refusal of
+            either excludes, and of users who share either one is chosen.
         feature_version: version of the feature table that was scored.
         population_version: version of the population table.
 
@@ -178,7 +180,7 @@ def decide(
         policy,
         holdout,
         global_holdout,
-        channel,
+        channels,
     )
     engine.run(f"create or replace temp table {_RESULT} as {sql}")
     try:

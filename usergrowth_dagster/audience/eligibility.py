@@ -6,7 +6,9 @@ A row that fails gets the outcome of the first check it fails, in the order of :
 2. ``not_in_segment``: the campaign is for a segment, and the user is not in its snapshot.
 3. ``no_features``: no score (or, where the policy chooses by it, no uplift), because the user is
    not in the features.
-4. ``no_phone``, ``no_email``: the channel's address is missing or blank.
+4. ``no_phone``, ``no_email``: the channel's address is missing or blank. Where texts go by several
+   channels a row needs the address of each, or the arms would differ by who can be reached: the
+   outcome is that of the first that is missing or bad.
 5. ``bad_phone``: no country's numbering plan has the number. ``no_country``: it is written without
    its country, and there is no default country. ``bad_email``: the e-mail address is not of the
    plain form that every mail server takes (HTML's rule for addresses, with a dot in the domain).
@@ -19,7 +21,7 @@ A row that fails gets the outcome of the first check it fails, in the order of :
 11. ``missing_variable``, ``too_long`` or another code of the message builder: no text can be made.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +31,7 @@ from usergrowth_dagster.addresses.sql import (
     number_or_problem_sql,
     number_sql,
 )
+from usergrowth_dagster.quoting import literal
 
 # Every outcome, in its order of precedence. Those from other_item on are given to eligible rows.
 OUTCOMES = (
@@ -70,6 +73,9 @@ CONTENT_OUTCOMES = (
     "too_long",
 )
 
+OTHER_ADDRESS = "other_address"
+"""Column of a row's address on the second channel, where texts go by two."""
+
 Channel = Literal["sms", "email"]
 
 
@@ -89,32 +95,67 @@ def address_sql(column: str, channel: Channel) -> str:
     return number_sql(column) if channel == "sms" else email_sql(column)
 
 
-def _address_or_problem_sql(channel: Channel) -> str:
-    """DuckDB expression: the address in ``phone``, or its reason code; NULL when it is blank."""
-    return number_or_problem_sql("phone") if channel == "sms" else email_or_problem_sql("phone")
+def _address_or_problem_sql(channel: Channel, column: str) -> str:
+    """DuckDB expression: the address in a column, or its reason code; NULL when it is blank."""
+    return number_or_problem_sql(column) if channel == "sms" else email_or_problem_sql(column)
 
 
-def screened_ctes(relation: str, channel: Channel = "sms") -> str:
+def _is_address_sql(channel: Channel, column: str) -> str:
+    return f"contains({column}, {literal('+' if channel == 'sms' else '@')})"
+
+
+@dataclass(frozen=True)
+class _Other:
+    """The parts of :func:`screened_ctes` that are of the second channel; empty with one alone."""
+
+    cleaned: str = ""
+    keyed: str = ""
+    keys: str = ""
+    problems: str = ""
+    is_refused: str = "false"
+    is_capped: str = "false"
+    joined: str = ""
+
+    @classmethod
+    def of(cls, channels: Sequence[Channel]) -> "_Other":
+        """The parts for the second of some channels."""
+        if len(channels) == 1:
+            return cls()
+        channel = channels[1]
+        return cls(
+            cleaned=f"{_address_or_problem_sql(channel, OTHER_ADDRESS)} as other, ",
+            keyed=f"case when {_is_address_sql(channel, 'other')} then other end as other_key,",
+            keys=" union all select other_key, excluded, only_capped from keyed",
+            problems=f"when other is null then 'no_{ADDRESSES[channel].name}' "
+            "when keyed.other_key is null then other",
+            is_refused="excluded_others.only_capped is false",
+            is_capped="excluded_others.only_capped",
+            joined="left join excluded_phones as excluded_others "
+            "on excluded_others.phone_key = keyed.other_key",
+        )
+
+
+def screened_ctes(relation: str, channels: Sequence[Channel] = ("sms",)) -> str:
     """CTEs that end in ``screened``: the relation's rows with phone_key and problem (NULL: none).
 
     Args:
         relation: quoted name of the input of :func:`usergrowth_dagster.audience.decisions.decide`,
             with its optional columns.
-        channel: what the column ``phone`` holds: phone numbers, or e-mail addresses.
+        channels: what the column ``phone`` holds, phone numbers or e-mail addresses; and, of a
+            second one, what :data:`OTHER_ADDRESS` holds. Then ``screened`` has other_key too.
     """
-    mark = "'+'" if channel == "sms" else "'@'"
-    is_address = f"contains(address, {mark})"
+    channel, other = channels[0], _Other.of(channels)
     return f"""
 cleaned as (
     select *,
-        {_address_or_problem_sql(channel)} as address,
+        {_address_or_problem_sql(channel, "phone")} as address, {other.cleaned}
         coalesce(suppressed, false) or reason is not null as excluded,
         coalesce(reason, '') = 'capped' as only_capped
     from {relation}
 ),
 keyed as (
     select *,
-        case when {is_address} then address end as phone_key,
+        case when {_is_address_sql(channel, "address")} then address end as phone_key, {other.keyed}
         row_number() over (partition by user_id, item_id order by "row") as copy
     from cleaned
 ),
@@ -124,7 +165,8 @@ excluded_users as (
 ),
 excluded_phones as (
     select phone_key, bool_and(only_capped) as only_capped
-    from keyed where excluded and phone_key is not null group by phone_key
+    from (select phone_key, excluded, only_capped from keyed{other.keys})
+    where excluded and phone_key is not null group by phone_key
 ),
 screened as (
     select keyed.*,
@@ -133,13 +175,15 @@ screened as (
             when outside then 'not_in_segment'
             when score is null then 'no_features'
             when address is null then 'no_{ADDRESSES[channel].name}'
-            when keyed.phone_key is null then address
+            when keyed.phone_key is null then address {other.problems}
             when excluded_users.only_capped is false or excluded_phones.only_capped is false
-                then 'suppressed'
-            when excluded_users.only_capped or excluded_phones.only_capped then 'capped'
+                or {other.is_refused} then 'suppressed'
+            when excluded_users.only_capped or excluded_phones.only_capped or {other.is_capped}
+                then 'capped'
             else content_problem
         end as problem
     from keyed
     left join excluded_users on excluded_users.user_id = keyed.user_id
     left join excluded_phones on excluded_phones.phone_key = keyed.phone_key
+    {other.joined}
 )"""

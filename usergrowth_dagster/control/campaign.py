@@ -13,7 +13,7 @@ import re
 from datetime import date, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import (
     BeforeValidator,
@@ -27,6 +27,8 @@ from pydantic import (
 
 from usergrowth_dagster.control.campaign_blocks import (
     CLICK,
+    CampaignText,
+    Channel,
     ContactSpec,
     EffectSpec,
     HoldoutSpec,
@@ -155,7 +157,7 @@ class CampaignSpec(Strict):
     execution_date: Execution
     selection: SelectionSpec
     holdout: HoldoutSpec = HoldoutSpec()
-    channel: Literal["sms", "email"] = Field("sms", description="how people are contacted")
+    channel: Channel = Field("sms", description="how people are contacted")
     signature: SignatureSpec
     template: TemplateSpec
     schedule: ScheduleSpec
@@ -197,10 +199,9 @@ class CampaignSpec(Strict):
             raise ValueError(f"template.type: a {kind} campaign needs a promotion template")
         self._check_threshold()
         self._check_segment()
-        if self.channel != "email":
-            for text in self.template.texts:
-                if text.subject is not None:
-                    raise key_error(f"{text.key}.subject", "only an e-mail has one; remove it")
+        for text in self.template.texts:
+            if text.subject is not None and self.channel_of(text) != "email":
+                raise key_error(f"{text.key}.subject", "only an e-mail has one; remove it")
         if self.selection.money is not None and self.effect.value_per_return is None:
             raise key_error(
                 "effect.value_per_return", "selection.money needs the worth of a return"
@@ -306,6 +307,18 @@ class CampaignSpec(Strict):
                 f"with schedule.refresh_audience the task's name may have {REPEATED_TASK_LENGTH} "
                 "characters: the date of each occurrence is added to it",
             )
+
+    def channel_of(self, text: CampaignText) -> Channel:
+        """How a text of the campaign goes."""
+        return text.channel or self.channel
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """How its texts go, each once: the campaign's own channel first, where a text has it."""
+        return tuple(dict.fromkeys(sorted(
+            (self.channel_of(text) for text in self.template.texts),
+            key=lambda channel: channel != self.channel,
+        )))  # fmt: skip
 
     @property
     def on_upload(self) -> bool:

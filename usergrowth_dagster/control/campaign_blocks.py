@@ -90,6 +90,9 @@ def _is_none(value: Any) -> bool:
 Link = Annotated[str, AfterValidator(_absolute)]
 """Where a short link leads."""
 
+Channel = Literal["sms", "email"]
+"""How people are contacted."""
+
 ProviderCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
@@ -99,7 +102,7 @@ class CampaignText:
 
     ``name`` is that of its template record and of the variant, ``code`` the provider's, ``share``
     its weight in the draw, ``key`` its key path in the campaign file, ``link`` where its short link
-    leads (None: it has none).
+    leads (None: it has none), ``channel`` how it goes (None: by the campaign's channel).
     """
 
     name: str
@@ -109,15 +112,21 @@ class CampaignText:
     share: float
     key: str
     link: str | None = None
+    channel: Channel | None = None
 
 
 class VariantSpec(Strict):
-    """One more text of a campaign; its type, and a subject it has not, are the template's."""
+    """One more text of a campaign; its type, and a subject that it lacks, are the template's."""
 
     content: str = Field(min_length=1, max_length=20_000, description="the text")
     subject: str | None = Field(None, min_length=1, max_length=200, description="of an e-mail")
     code: ProviderCode | None = Field(None, description="the provider's own code of this text")
     share: float = Field(1.0, gt=0, le=1e6, description="weight among the texts")
+    channel: Channel | None = Field(
+        None,
+        description="how this text goes; default: the campaign's channel",
+        exclude_if=_is_none,
+    )
     link: Link | None = Field(
         None, description="where ${link} leads; default: template.link", exclude_if=_is_none
     )
@@ -200,6 +209,10 @@ class TemplateSpec(Strict):
         if self.link is not None and not any(LINK in text.content for text in self.texts):
             raise key_error("link", f"no text has {LINK}, {unused}")
 
+    def _subject_of(self, variant: VariantSpec) -> str | None:
+        """A variant's subject, or the template's, which a text message does not take over."""
+        return variant.subject or (None if variant.channel == "sms" else self.subject)
+
     @property
     def texts(self) -> tuple[CampaignText, ...]:
         """All texts: the template's own, then the variants in the order of the file."""
@@ -211,9 +224,10 @@ class TemplateSpec(Strict):
             main,
             *(
                 CampaignText(
-                    *(name, one.content, one.subject or self.subject, one.code, one.share),
+                    *(name, one.content, self._subject_of(one), one.code, one.share),
                     f"template.variants.{name}",
                     (one.link or self.link) if LINK in one.content else None,
+                    one.channel,
                 )
                 for name, one in self.variants.items()
             ),

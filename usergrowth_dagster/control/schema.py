@@ -233,12 +233,13 @@ occurrence = Table(
     Column("template_type", Code(TemplateType), nullable=False),
     Column("content", Text, nullable=False),
     Column("price", Float, nullable=False),
+    Column("other_price", Float),  # of a message on the other channel; null: no text goes by it
     Column("currency", String(8), nullable=False),
     Column("sequence", Integer),  # 0, 1, 2 … of a repeating schedule
     Column("audience_date", Date),  # execution date of the decision that its people come from
     Column("contact", JSON),  # the campaign's own contact rules
     Column("subject", Text),  # of an e-mail
-    Column("variants", JSON),  # template_code, content and subject by variant; null: one text
+    Column("variants", JSON),  # template_code, content, subject … by variant; null: one text
     Column("link", Text),  # where the short link of the text leads; null: it has none
     Column("link_domain", String(300)),  # root of the short links; null: no text has one
     *_times(),
@@ -288,6 +289,8 @@ message = Table(
     Column("updated_time", UtcTime, nullable=False),
     # the occurrence stands for (schedule, occurrence): its name is unique within the schedule
     UniqueConstraint("occurrence_id", "channel", "user_id"),
+    # one message a person, whatever the channel
+    Index("ix_message_occurrence_id_user_id", "occurrence_id", "user_id", unique=True),
     Index("ix_message_occurrence_id_state", "occurrence_id", "state", "id"),
     Index("ix_message_phone_hash", "phone_hash"),
     Index("ix_message_user_id", "user_id"),

@@ -18,6 +18,7 @@ from usergrowth_dagster.control.codes import MessageState
 from usergrowth_dagster.control.schema import click, message, occurrence
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.wall_clock import moment_of
+from usergrowth_dagster.messaging.ledger import PRICE
 from usergrowth_dagster.messaging.policy.contact import SENT_STATES
 from usergrowth_dagster.messaging.receiving.clicks import Caller
 from usergrowth_dagster.quoting import literals
@@ -111,7 +112,7 @@ def bind_texts(
             message.c.state,
             message.c.reason,
             message.c.segments,
-            occurrence.c.price,
+            PRICE.label("price"),
             and_(sent, message.c.sent_time < closed).label("went_out"),
             and_(sent, message.c.sent_time >= closed).label("later"),
             (func.coalesce(calls.c.people, 0) > 0).label("clicked"),

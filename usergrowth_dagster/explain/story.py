@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from usergrowth_dagster.audience.eligibility import OUTCOMES
+from usergrowth_dagster.audience.eligibility import OUTCOMES, Channel
 from usergrowth_dagster.audience.persons import MOST_USERS
 from usergrowth_dagster.audience.policy import Money, Policy, Threshold, parse_policy
 from usergrowth_dagster.control.campaign import CampaignSpec
@@ -317,16 +317,15 @@ def _scored(row: Mapping[str, Any]) -> str:
 
 def _questions(row: Mapping[str, Any], spec: CampaignSpec, within: int | None) -> dict[str, str]:
     """By the outcome that a no leads to, what is asked, in order."""
-    name = "phone" if spec.channel == "sms" else "email"
-    article = "a" if name == "phone" else "an"
-    address = "phone number" if spec.channel == "sms" else "e-mail address"
     asked = {
         "duplicate": "first row of this user and item in the upload",
         "not_in_segment": f"in the segment {spec.selection.segment}",
         "no_features": "known well enough to be scored",
-        f"no_{name}": f"has {article} {address}",
-        f"bad_{name}": f"the {address} can be one",
+        "no_phone": "has a phone number",
+        "bad_phone": "the phone number can be one",
         "no_country": "the phone number says its country, or a default country is set",
+        "no_email": "has an e-mail address",
+        "bad_email": "the e-mail address can be one",
         "suppressed": "not suppressed",
         "capped": "has had fewer messages than one may get",
         "no_consent": f"has given the consent {spec.contact.require_consent!r}",
@@ -335,15 +334,21 @@ def _questions(row: Mapping[str, Any], spec: CampaignSpec, within: int | None) -
         "missing_variable": "every variable of the text has a value",
         "too_long": "the text is short enough",
         "other_item": "best row of this user",
-        f"shared_{name}": f"best user of this {address}",
+        "shared_phone": "best user of this phone number",
+        "shared_email": "best user of this e-mail address",
         "many_users": f"the person has at most {MOST_USERS} user ids",
         "same_person": "best user of the person",
     }
     asked = {one: asked[one] for one in OUTCOMES if one in asked}
     if row["users"] is None:
         del asked["many_users"], asked["same_person"]
-    if spec.channel != "sms":
-        del asked["no_country"]
+    unasked: dict[Channel, tuple[str, ...]] = {}
+    unasked["sms"] = ("no_phone", "bad_phone", "no_country", "shared_phone")
+    unasked["email"] = ("no_email", "bad_email", "shared_email")
+    for name in (
+        one for channel in unasked.keys() - set(spec.channels) for one in unasked[channel]
+    ):
+        del asked[name]
     if spec.contact.require_consent is None:
         del asked["no_consent"]
     if within is None:

@@ -100,7 +100,7 @@ def _calls(begin: datetime, end: datetime) -> Select[Any]:
     return (
         select(
             *(_C.c.message_id, _C.c.time, _C.c.count, _M.c.user_id, _M.c.user_hash, _M.c.item_id),
-            *(_M.c.variant, _O.c.task_id, _O.c.channel, campaign.c.name.label("campaign")),
+            *(_M.c.variant, _O.c.task_id, _M.c.channel, campaign.c.name.label("campaign")),
         )
         .join(_M, _M.c.id == _C.c.message_id)
         .join(_O, _O.c.id == _C.c.occurrence_id)

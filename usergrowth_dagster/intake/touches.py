@@ -24,7 +24,7 @@ same content is left alone, so the day is not landed again; one that would be em
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -152,7 +152,7 @@ def _occurrences(begin: datetime, end: datetime) -> Select[Any]:
     job, campaign, template = schema.inference_job, schema.campaign, schema.template
     return (
         select(
-            *(_O.c.id, _O.c.task_id, _O.c.due, _O.c.audience_date, _O.c.channel),
+            *(_O.c.id, _O.c.task_id, _O.c.due, _O.c.audience_date, _O.c.channel, _O.c.variants),
             job.c.execution_date,
             campaign.c.name.label("campaign"),
             template.c.name.label("template"),
@@ -176,10 +176,17 @@ def _load_sent(
     """Make the table ``_sent``: messages accepted in [begin, end), with their day and hour."""
     engine.run(
         "create or replace temp table _sent (occurrence bigint, user_id varchar, item_id varchar, "
-        "segments integer, variant varchar, day date, hour integer)"
+        "segments integer, variant varchar, channel varchar, day date, hour integer)"
     )
     query = select(
-        *(_M.c.occurrence_id, _M.c.user_id, _M.c.item_id, _M.c.segments, _M.c.variant),
+        *(
+            _M.c.occurrence_id,
+            _M.c.user_id,
+            _M.c.item_id,
+            _M.c.segments,
+            _M.c.variant,
+            _M.c.channel,
+        ),
         *(_M.c.sent_time, _M.c.user_hash),
     ).where(_M.c.state.in_(ACCEPTED), _M.c.sent_time >= begin, _M.c.sent_time < end)
     result = connection.execution_options(yield_per=_ROWS).execute(query)
@@ -187,7 +194,7 @@ def _load_sent(
         engine.bind_arrow("_part", _arrow(part, zone))
         engine.run(  # a forgotten person's row stands under a name made of the hash
             "insert into _sent select occurrence_id, user_id, item_id, segments, variant, "
-            "cast(sent as date), hour(sent) from _part "
+            "channel, cast(sent as date), hour(sent) from _part "
             "where user_id <> 'forgotten-' || lower(hex(user_hash)) or user_hash is null"
         )
 
@@ -203,6 +210,7 @@ def _arrow(part: Sequence[Any], zone: str) -> "pa.Table":
         "item_id": pa.string(),
         "segments": pa.int32(),
         "variant": pa.string(),
+        "channel": pa.string(),
         "user_hash": pa.binary(),
     }
     columns = {name: pa.array([row[name] for row in part], kind) for name, kind in kinds.items()}
@@ -212,14 +220,13 @@ def _arrow(part: Sequence[Any], zone: str) -> "pa.Table":
 
 def _add(engine: Engine, made: dict[str, Any], decisions: Relation, due: date | None) -> None:
     """Add an occurrence's touches, and its held-out rows when it is due within the days."""
-    campaign, task, copy, channel = (
-        literal(made[name]) for name in ("campaign", "task_id", "template", "channel")
-    )
+    campaign, task, copy = (literal(made[name]) for name in ("campaign", "task_id", "template"))
+    channel = _channel_sql(made["channel"], made["variants"])
     engine.run(
         f"""
         insert into touches
-        select s.day, {channel}, s.user_id, s.item_id, s.hour, s.segments, d.propensity,
-            {campaign}, {task}, coalesce(s.variant, {copy}), s.variant, {channel}, s.occurrence
+        select s.day, s.channel, s.user_id, s.item_id, s.hour, s.segments, d.propensity,
+            {campaign}, {task}, coalesce(s.variant, {copy}), s.variant, s.channel, s.occurrence
         from _sent as s
         left join (
             select user_id, any_value(propensity) as propensity from {decisions}
@@ -238,6 +245,17 @@ def _add(engine: Engine, made: dict[str, Any], decisions: Relation, due: date | 
         from {decisions} where arm = 'control' or (arm = 'none' and propensity < 1)
         """
     )
+
+
+def _channel_sql(own: str, variants: Mapping[str, Mapping[str, Any]] | None) -> str:
+    """DuckDB expression: the channel of the text that a decision's row has, sent or held out."""
+    others = {
+        name: text["channel"] for name, text in (variants or {}).items() if text.get("channel")
+    }
+    if not others:
+        return literal(own)
+    cases = " ".join(f"when {literal(name)} then {literal(one)}" for name, one in others.items())
+    return f"case variant {cases} else {literal(own)} end"
 
 
 def kvs(pairs: dict[str, str]) -> str:

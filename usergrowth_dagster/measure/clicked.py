@@ -57,14 +57,18 @@ def _linked(project: Project, task: Task) -> dict[str, bool]:
 
 def _arms(task: Task, linked: dict[str, bool], present: set[str]) -> list[TextArm]:
     """The texts that people were drawn for, those drawn at random, and the control group."""
-    channel = task.spec.channel
+    spec = task.spec
+    channels = {text.name: spec.channel_of(text) for text in spec.template.texts}
     if len(linked) > 1:
-        arms = [TextArm(called(name), channel, has) for name, has in sorted(linked.items())]
+        arms = [
+            TextArm(called(name), channels.get(name, spec.channel), has)
+            for name, has in sorted(linked.items())
+        ]
         arms = [arm for arm in arms if arm.name in present]
     else:
-        arms = [TextArm(_WHOLE, channel, True)]
+        arms = [TextArm(_WHOLE, spec.channel, True)]
     if EXPLORED in present:
-        arms.append(TextArm(EXPLORED, channel, True))
+        arms.append(TextArm(EXPLORED, " or ".join(spec.channels), True))
     return [*arms, TextArm(CONTROL, None, False)]
 
 

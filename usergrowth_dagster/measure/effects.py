@@ -237,14 +237,14 @@ def _record_outcomes(
     return outcomes
 
 
-SAME_OUTCOMES = "bb5981fbb69cbc16"
+SAME_OUTCOMES = "0b2307072a100dfc"
 """Hash of the code that makes the outcomes that the code of :data:`_EARLIER_OUTCOMES` made.
 
 Whoever changes that code writes its new hash here when every row stays what it was; otherwise the
 hash of before stays, and the outcomes of tasks that are still measured are made once more.
 """
 
-_EARLIER_OUTCOMES: tuple[str, ...] = ()
+_EARLIER_OUTCOMES: tuple[str, ...] = ("bb5981fbb69cbc16",)
 
 
 def _outcome_code() -> tuple[str, ...]:

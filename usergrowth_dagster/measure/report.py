@@ -265,7 +265,7 @@ def _basis(engine: Engine, project: Project, task: Task) -> Basis:
         uplift_versions=[str(version) for (version,) in uplift],
         global_share=share,
         note=note,
-        price=price_of(settings, task.spec.channel),
+        prices={channel: price_of(settings, channel) for channel in task.spec.channels},
         currency=settings.currency,
         stands=stands,
         gateways=_gateways(project, [task]),

@@ -17,7 +17,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from usergrowth_dagster.control import schema
@@ -48,6 +48,16 @@ class Count:
     segments: int
 
 
+PRICE: ColumnElement[float] = case(
+    (
+        and_(occurrence.c.other_price.is_not(None), message.c.channel != occurrence.c.channel),
+        occurrence.c.other_price,
+    ),
+    else_=occurrence.c.price,
+)
+"""Price of one billed message of a row, by the channel that it goes by."""
+
+
 class Ledger:
     """The ledger's rows in a store.
 
@@ -72,7 +82,7 @@ class Ledger:
             occurrence_id: an occurrence in planning.
             rows: user_id, item_id, phone (the channel's address; None when there is none), zone,
                 template_params, variant (None: the only text), segments, state (planned or
-                skipped) and reason.
+                skipped) and reason; channel, where it is not that of the occurrence.
 
         Returns:
             Whether all were taken; False: the occurrence has left planning, so none more may come.
@@ -96,15 +106,15 @@ class Ledger:
                 statement = (
                     insert(message)
                     .values(occurrence_id=occurrence_id, channel=channel, updated_time=now)
-                    .on_conflict_do_nothing(index_elements=["occurrence_id", "channel", "user_id"])
+                    .on_conflict_do_nothing()  # one message a person, whatever the channel
                 )
                 connection.execute(
                     statement,
                     [
                         {
+                            "channel": channel,
                             **row,
                             "occurrence_id": occurrence_id,
-                            "channel": channel,
                             "updated_time": now,
                             "attempts": 0,
                         }
@@ -211,6 +221,18 @@ class Ledger:
         )
         with self.store.read() as connection:
             return [Count(r[0], r[1], r[2], int(r[3])) for r in connection.execute(query)]
+
+    def billed(self, occurrence_id: int) -> dict[str, int]:
+        """Billed messages by channel, of those who are not skipped."""
+        query = (
+            select(message.c.channel, func.sum(message.c.segments))
+            .where(
+                message.c.occurrence_id == occurrence_id, message.c.state != MessageState.SKIPPED
+            )
+            .group_by(message.c.channel)
+        )
+        with self.store.read() as connection:
+            return {channel: int(sent) for channel, sent in connection.execute(query).tuples()}
 
     def in_doubt(
         self, gateway: str | None, after: int, limit: int, *, asked_before: datetime | None = None

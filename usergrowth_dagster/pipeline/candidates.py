@@ -11,11 +11,12 @@ A stratified control group is balanced by strata: bands of activity and tenure, 
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from usergrowth_dagster.audience.eligibility import OTHER_ADDRESS, Channel
 from usergrowth_dagster.audience.persons import MOST_USERS, USERS
 from usergrowth_dagster.audience.variants import chance_sql
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.policy.zones import UNKNOWN_ZONE
-from usergrowth_dagster.messaging.texts.billing import billing_of, price_of
+from usergrowth_dagster.messaging.texts.billing import price_of
 from usergrowth_dagster.messaging.texts.content import by_variant_sql, reason_sql, segments_sql
 from usergrowth_dagster.pipeline.attributes import (
     address_column_sql,
@@ -25,7 +26,7 @@ from usergrowth_dagster.pipeline.attributes import (
     people_from,
     unknown_zone_sql,
 )
-from usergrowth_dagster.pipeline.choice import contents_of, people_sql, variant_draw
+from usergrowth_dagster.pipeline.choice import people_sql, priced_texts, variant_draw
 from usergrowth_dagster.pipeline.inputs import DecisionInputs
 from usergrowth_dagster.ranks import EFFECT_COLUMNS
 from usergrowth_dagster.training.questions import question_of
@@ -56,7 +57,7 @@ def candidates(inputs: DecisionInputs) -> Relation:
     strata, bound = task.spec.holdout.strata, inputs.segment
     columns = [
         'p."row", p.user_id, p.item_id',
-        f"{address_column_sql(task.spec.channel)} as phone",
+        *_addresses(task.spec.channels),
         "s.score, s.model_name, s.model_version",
         *(f"s.{name}" for name in EFFECT_COLUMNS if name in inputs.scores.columns),
         *([f"{stratum_sql(strata)} as stratum"] if strata else []),
@@ -82,23 +83,39 @@ def _persons_join(inputs: DecisionInputs) -> str:
     return "" if persons is None else f"left join {persons} as o on p.user_id = o.user_id"
 
 
+def _addresses(channels: Sequence[Channel]) -> list[str]:
+    """The columns of the row's addresses, in the order of the channels."""
+    names = ("phone", OTHER_ADDRESS)
+    return [
+        f"{address_column_sql(channel)} as {name}"
+        for channel, name in zip(channels, names, strict=False)
+    ]
+
+
 def _text_columns(inputs: DecisionInputs, unknown_zones: Relation) -> list[str]:
     """The columns messages, cost and content_problem: what the row's text takes, or why none.
 
     Also which text that is, and its chance, where the campaign has several.
     """
     settings, task = inputs.project.settings, inputs.task
-    spec, texts, draw = task.spec, contents_of(task, settings), variant_draw(task)
-    text = (spec.signature.name, billing_of(settings, spec.channel), "p.variables")
-    segments = by_variant_sql(texts, lambda one: segments_sql(one, *text), "p.variant")
-    problem = by_variant_sql(texts, lambda one: reason_sql(one, *text), "p.variant")
+    spec, texts, draw = task.spec, priced_texts(task, settings), variant_draw(task)
+    name, values = spec.signature.name, "p.variables"
+    segments = by_variant_sql(
+        texts, lambda one: segments_sql(one.content, name, one.billing, values), "p.variant"
+    )
+    problem = by_variant_sql(
+        texts, lambda one: reason_sql(one.content, name, one.billing, values), "p.variant"
+    )
+    price = repr(price_of(settings, spec.channel))
+    if len(spec.channels) > 1:
+        price = by_variant_sql(texts, lambda one: repr(one.price), "p.variant")
     # A model that learned from active users has nothing to say of the others.
     within = question_of(settings, spec).active_within(settings.active_days)
     crowded = "false" if inputs.persons is None else f"len(o.{USERS}) > {MOST_USERS}"
     silent = "false" if within is None else f"coalesce(f.recency_days > {within}, true)"
     return [
         f"{segments} as messages",
-        f"{segments} * {price_of(settings, spec.channel)!r} as cost",
+        f"{segments} * {price} as cost",
         f"case when {crowded} then 'many_users' "
         f"when not {consent_sql(spec.contact.require_consent)} then 'no_consent' "
         f"when {silent} then 'not_active' "

@@ -8,9 +8,13 @@ from usergrowth_dagster.audience.holdout import Holdout, drawn_on, epoch_in_forc
 from usergrowth_dagster.audience.policy import Budget, Money, Policy, Threshold, TopN
 from usergrowth_dagster.audience.variants import VariantDraw, variant_sql
 from usergrowth_dagster.control.campaign import CampaignSpec
+from usergrowth_dagster.control.campaign_blocks import Channel
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.texts.billing import Billing, billing_of, price_of
+from usergrowth_dagster.messaging.texts.content import by_variant_sql
 from usergrowth_dagster.messaging.texts.links import link_root, with_example
+from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.relation import Relation
 
@@ -145,6 +149,41 @@ def contents_of(task: Task, settings: Settings) -> dict[str, str]:
     return {text.name: with_example(text.content, text.link, root) for text in texts}
 
 
+@dataclass(frozen=True)
+class PricedText:
+    """A text with what it goes by: its channel's rules of billing, and the price of a message."""
+
+    content: str
+    channel: Channel
+    billing: Billing
+    price: float
+
+
+def priced_texts(task: Task, settings: Settings) -> dict[str, PricedText]:
+    """The templates of a task's campaign with what each costs, by name of text.
+
+    Raises:
+        UserError: as of :func:`contents_of`.
+    """
+    contents = contents_of(task, settings)
+    channels = {text.name: task.spec.channel_of(text) for text in task.spec.template.texts}
+    return {
+        name: PricedText(
+            content,
+            channels[name],
+            billing_of(settings, channels[name]),
+            price_of(settings, channels[name]),
+        )
+        for name, content in contents.items()
+    }
+
+
+def channel_sql(task: Task, variant: str) -> str:
+    """DuckDB expression (VARCHAR): the channel of the text that an expression names."""
+    channels = {text.name: task.spec.channel_of(text) for text in task.spec.template.texts}
+    return by_variant_sql(channels, literal, variant)
+
+
 def variant_draw(task: Task) -> VariantDraw | None:
     """How the texts are drawn on the task's date; None when there is one text only."""
     texts, control = task.spec.template.texts, task.spec.holdout
@@ -171,4 +210,12 @@ def texts_mark(task: Task, settings: Settings) -> str:
     texts = task.spec.template.texts
     if len(texts) == 1:
         return contents[texts[0].name]
-    return json.dumps(sorted([text.name, contents[text.name], repr(text.share)] for text in texts))
+    own = task.spec.channel
+    return json.dumps(
+        sorted(
+            # the campaign's own channel is not named, so that marks stay what they were
+            [text.name, contents[text.name], repr(text.share)]
+            + [c for c in (task.spec.channel_of(text),) if c != own]
+            for text in texts
+        )
+    )

@@ -118,7 +118,7 @@ def decide_rows(inputs: DecisionInputs) -> "pa.Table":
         policy=choice.policy,
         holdout=choice.holdout,
         global_holdout=choice.global_holdout,
-        channel=task.spec.channel,
+        channels=task.spec.channels,
         feature_version=feature_version(inputs.project),
         population_version=warehouse.version("population"),
     )

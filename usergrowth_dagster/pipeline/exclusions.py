@@ -2,7 +2,8 @@
 
 They have an active suppression, or have had as many messages as one may get. They are left out
 before anyone is chosen, so that the control group is as large a part of those who could be texted
-as was drawn. The policy is asked again at planning and at sending.
+as was drawn. The policy is asked again at planning and at sending. Where texts go by several
+channels, a suppression on any of them excludes: else the arms would differ by who has refused.
 
 In a home that knows persons (``identity.yml``) a refusal of one user holds for all users of the
 person.
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from usergrowth_dagster.addresses.sql import number_sql
-from usergrowth_dagster.audience.eligibility import Channel, address_sql
+from usergrowth_dagster.audience.eligibility import address_sql
 from usergrowth_dagster.audience.records import decided_rows
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.tasks import Task
@@ -100,8 +101,9 @@ def exclusions(
     vault = open_vault(project.settings.home, project.settings.default_country)
     _renew_old_refusals(engine, project, vault, task, population)
     with project.store.read() as connection:
-        refused = suppressed(task.spec.channel, task.spec.signature.name)
-        _load(engine, connection, refused, f"{keys} select *, null, 'suppressed'")
+        for channel in task.spec.channels:
+            refused = suppressed(channel, task.spec.signature.name)
+            _load(engine, connection, refused, f"{keys} select *, null, 'suppressed'")
         for since, most in _limits(project.settings, task, moment):
             _load_capped(engine, connection, project, task, (since, moment, most), keys)
     rows = _rows_of_keys(engine, vault, task, population, keys)
@@ -155,7 +157,7 @@ def _renew_old_refusals(
     """Let refusals that an earlier version recorded hold for the numbers of the population."""
     renew(project.store, vault)
     with project.store.read() as connection:
-        if task.spec.channel != "sms" or not has_old_refusals(connection):
+        if "sms" not in task.spec.channels or not has_old_refusals(connection):
             return
     for batch in engine.stream(f"select {number_sql('phone')} as number from {population}"):
         numbers = [number for number in batch.column("number").to_pylist() if number]
@@ -254,13 +256,16 @@ def _people_hashes(
     """The keyed hashes of a population's addresses and users, as far as they are asked for."""
     import pyarrow as pa
 
-    channel: Channel = task.spec.channel
-    address = address_sql(address_column_sql(channel), channel)
+    addresses = [address_sql(address_column_sql(one), one) for one in task.spec.channels]
     layout = pa.schema(
         [("row", pa.int64()), ("phone_hash", pa.binary()), ("user_hash", pa.binary())]
     )
     chunks = []
-    for batch in engine.stream(f'select "row", user_id, {address} as address from {population} p'):
+    # a row of the population stands once for each of its addresses
+    each = " union all ".join(
+        f'select "row", user_id, {address} as address from {population} p' for address in addresses
+    )
+    for batch in engine.stream(each):
         nothing = pa.nulls(batch.num_rows, pa.binary())
         phones = users = nothing
         if "phone_hash" in hashes:

@@ -253,8 +253,8 @@ def _fingerprint(inputs: DecisionInputs) -> str:
         extra={
             "template": texts_mark(task, settings),
             "signature": task.spec.signature.name,
-            "price": repr(price_of(settings, task.spec.channel)),
-            "billing": billing_of(settings, task.spec.channel),
+            "price": "/".join(repr(price_of(settings, one)) for one in task.spec.channels),
+            "billing": "/".join(billing_of(settings, one) for one in task.spec.channels),
             "consent": "\n".join([consent, *sorted(attributes)]) if consent else "",
             "active_days": str(settings.active_days),
             "campaign": task.campaign,

@@ -240,14 +240,17 @@ def part_hashes(
     spec: Mapping[str, Any], settings: Mapping[str, Any], choice: Choice
 ) -> dict[str, str]:
     """Hashes of what a decision was made from beside its files."""
-    price = "email_price" if spec["channel"] == "email" else "message_price"
+    prices = {"sms": "message_price", "email": "email_price"}
+    own = spec["channel"]
+    variants = spec.get("template", {}).get("variants") or {}
+    used = dict.fromkeys([own, *(one.get("channel") or own for one in variants.values())])
     texts = {name: spec[name] for name in ("template", "templates", "signature") if name in spec}
     chosen = choice_note(choice)
     parts: dict[str, Any] = {
         "policy": chosen["policy_hash"],
         "holdout": [chosen["holdout"], chosen["global_holdout"]],
         "template": [texts, settings.get("billing")],
-        "price": [settings.get(price), settings.get("currency")],
+        "price": [*(settings.get(prices[one]) for one in used), settings.get("currency")],
         "settings": [spec, settings],
     }
     return {name: _sha(value) for name, value in parts.items()}

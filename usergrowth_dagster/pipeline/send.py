@@ -22,7 +22,6 @@ from usergrowth_dagster.messaging.policy.zones import UNKNOWN_ZONE, recipient_zo
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.messaging.schedules.send_times import SendTimeWindow, choose_times
 from usergrowth_dagster.messaging.schedules.windows import first_due, send_times_end
-from usergrowth_dagster.messaging.texts.billing import billing_of
 from usergrowth_dagster.messaging.texts.content import message_columns_by_variant_sql
 from usergrowth_dagster.pipeline.attributes import (
     attribute_sql,
@@ -30,7 +29,7 @@ from usergrowth_dagster.pipeline.attributes import (
     consent_sql,
     unknown_zone_sql,
 )
-from usergrowth_dagster.pipeline.choice import contents_of
+from usergrowth_dagster.pipeline.choice import channel_sql, priced_texts
 from usergrowth_dagster.pipeline.each import NotReadyError
 from usergrowth_dagster.pipeline.exclusions import rules_of
 from usergrowth_dagster.pipeline.freshness import held_by_segments, require_fresh
@@ -127,10 +126,11 @@ def _batches(inputs: DecisionInputs, decision: Relation) -> "Iterator[pa.RecordB
 def _recipients(inputs: DecisionInputs, decision: Relation) -> Relation:
     """Whom a decision texts: address, text and why somebody gets none after all (``reason``)."""
     spec, settings = inputs.task.spec, inputs.project.settings
+    texts = priced_texts(inputs.task, settings)
     columns = message_columns_by_variant_sql(
-        contents_of(inputs.task, settings),
+        {name: text.content for name, text in texts.items()},
         spec.signature.name,
-        billing_of(settings, spec.channel),
+        {name: text.billing for name, text in texts.items()},
         "p.variables",
         "d.variant",
     )
@@ -203,7 +203,8 @@ def _choose_send_times(inputs: DecisionInputs, recipients: Relation) -> Relation
     activity = bind_days(
         engine, project.warehouse, "user_day", days, load_graph().types("user_day")
     )
-    address = "email" if inputs.task.spec.channel == "email" else "phone"
+    channel = channel_sql(inputs.task, "variant")
+    address = f"case {channel} when 'email' then email else phone end"
     reached = bind_query(
         engine,
         "send_time_reached",

@@ -75,6 +75,7 @@ class ClickedView:
     rate: float | None
     clicks: int
     bots: int
+    channel: str
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def read_deliveries(
         clicked=[
             ClickedView(
                 *(one.schedule, one.occurrence, one.variant, one.sent, one.delivered),
-                *(one.clicked, one.rate, one.clicks, one.bots),
+                *(one.clicked, one.rate, one.clicks, one.bots, one.channel),
             )
             for one in clicked_texts(store, [delivery.id for delivery in under_way])
         ],

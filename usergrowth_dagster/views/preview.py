@@ -26,7 +26,8 @@ class TextView:
     """What one of several texts comes to.
 
     ``share`` is the chance of being drawn, None where the draw does not know the text any more;
-    ``messages`` are billed segments; ``longest`` is in characters, None where nobody gets it.
+    ``messages`` are billed segments; ``longest`` is in characters, None where nobody gets it;
+    ``channel`` is how the text goes.
     """
 
     variant: str | None
@@ -37,6 +38,7 @@ class TextView:
     cost: float
     longest: int | None
     content: str
+    channel: str
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,7 @@ def _texts(preview: Preview, forecast: Forecast) -> tuple[TextView, ...]:
             one.cost,
             one.longest,
             one.content,
+            one.channel,
         )
         for name, one in forecast.texts.items()
     )

@@ -33,6 +33,7 @@ class MessageView:
     """
 
     occurrence: str
+    channel: str
     address: str | None
     state: str
     reason: str | None
@@ -154,6 +155,7 @@ def _message(row: Mapping[str, Any], zone: ZoneInfo) -> MessageView:
     )
     return MessageView(
         row["occurrence"],
+        row["channel"],
         row["address"],
         row["state"].value,
         row["reason"],

@@ -45,6 +45,7 @@ def preview_document(view: PreviewView) -> dict[str, Any]:
                     "messages": text.messages,
                     "cost": text.cost,
                     "longest": text.longest,
+                    "channel": text.channel,
                 }
                 for text in forecast.texts
             },
@@ -123,10 +124,14 @@ def _show_forecast(forecast: ForecastView, zone: ZoneInfo, page: Page, *, planne
 def _show_texts(forecast: ForecastView, page: Page) -> None:
     page.table(
         "Texts",
-        ("variant", "share", "people", "messages", "cost", "characters at most", "text"),
+        (
+            *("variant", "channel", "share", "people", "messages", "cost"),
+            *("characters at most", "text"),
+        ),
         [
             (
                 one.variant,
+                one.channel,
                 None if one.share is None else Share(one.share),
                 Count(one.people),
                 Count(one.messages),

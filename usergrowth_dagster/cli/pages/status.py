@@ -63,16 +63,20 @@ def show_deliveries(view: "DeliveriesView", page: Page) -> None:
     people = [(p.schedule, p.occurrence, p.state, p.reason, Count(p.people)) for p in view.people]
     page.section("Messages", ("schedule", "occurrence", "state", "reason", "people"), people)
     if view.clicked:
-        header = ("schedule", "occurrence", "text", "people", "delivered", "clicked", "rate")
+        header = (
+            *("schedule", "occurrence", "text", "channel", "people", "delivered", "clicked"),
+            *("rate", "all clicks", "bots"),
+        )
         clicked = [
             (
-                *(c.schedule, c.occurrence, c.variant, Count(c.people), Count(c.delivered)),
+                *(c.schedule, c.occurrence, c.variant, c.channel),
+                *(Count(c.people), Count(c.delivered)),
                 *(Count(c.clicked), "" if c.rate is None else f"{c.rate:.1%}"),
                 *(Count(c.clicks), Count(c.bots)),
             )
             for c in view.clicked
         ]
-        page.section("Clicks", (*header, "all clicks", "bots"), clicked)
+        page.section("Clicks", header, clicked)
     if view.following:
         page.section(
             "Next", ("schedule", "due"), [(next_.schedule, next_.due) for next_ in view.following]

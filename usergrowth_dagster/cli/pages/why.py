@@ -47,11 +47,12 @@ def _show_task(task: TaskStoryView, page: Page) -> None:
         _show_features(task, page)
     if task.messages:
         page.say("")
-        header = ("occurrence", "address", "state", "reason", "code", "gateway")
+        header = ("occurrence", "channel", "address", "state", "reason", "code", "gateway")
         times = ("due", "not before", "sent", "final")
         lines = [
             (
-                *(one.occurrence, one.address, one.state, one.reason, one.code, one.gateway),
+                *(one.occurrence, one.channel, one.address, one.state, one.reason),
+                *(one.code, one.gateway),
                 *(one.due, one.not_before, one.sent, one.final),
                 "; ".join(one.receipts),
             )

@@ -1,6 +1,6 @@
 """What was decided and why, in the words that stand beside an effect."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from usergrowth_dagster.control.campaign import CampaignSpec
@@ -29,7 +29,7 @@ def basis_of(
     uplift_versions: Sequence[str],
     global_share: float,
     note: str,
-    price: float,
+    prices: Mapping[str, float],
     currency: str,
     stands: str,
     gateways: Sequence[str] = (),
@@ -42,7 +42,7 @@ def basis_of(
         uplift_versions: versions of the uplift model of the decision's rows; empty: none.
         global_share: share of all users in the global control group.
         note: a sentence when another policy decided than the campaign asks for.
-        price: of one message segment.
+        prices: of one message segment, by channel.
         currency: of money.
         stands: whether the decision may still change, and how it can be made again.
         gateways: names of those that took texts of the task.
@@ -72,13 +72,35 @@ def basis_of(
         ("Held out", _holdout(spec, global_share)),
         ("Counts as a return", _returns(spec)),
         ("A return is worth", _worth(spec, currency)),
-        ("Channel", f"{spec.channel}, {price:g} {currency} a message"),
+        *_channels(spec, prices, currency),
         *([("Sent through", ", ".join(map(_gateway, gateways)))] if gateways else []),
         ("The decision", stands),
     ]
     if effect.looks > 1:
         facts.append(("Planned analyses", f"{effect.looks}, the last when the window is complete"))
     return Basis(facts)
+
+
+def _channels(
+    spec: CampaignSpec, prices: Mapping[str, float], currency: str
+) -> list[tuple[str, str]]:
+    """How the texts go: the channel, or each with its texts."""
+    if len(spec.channels) == 1:
+        return [("Channel", f"{spec.channel}, {prices[spec.channel]:g} {currency} a message")]
+    texts = {
+        channel: ", ".join(
+            text.name for text in spec.template.texts if spec.channel_of(text) == channel
+        )
+        for channel in spec.channels
+    }
+    said = [
+        f"{channel} ({names}), {prices[channel]:g} {currency} a message"
+        for channel, names in texts.items()
+    ]
+    return [
+        ("Channels", "; ".join(said)),
+        ("Who could be texted", "people with an address of each channel who refuse none of them"),
+    ]
 
 
 def _gateway(name: str) -> str:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Integer,
+    Select,
     bindparam,
     exists,
     func,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
@@ -146,33 +148,38 @@ READY = (
 """Conditions of rows that can go out at ``:now`` (business clock), ``:clock`` (the real one)."""
 
 
-_HOW_MANY = select(func.count()).select_from(
-    select(message.c.id).where(*READY).limit(bindparam("most", type_=Integer)).subquery()
-)
+def _how_many(*ready: ColumnElement[bool]) -> Select[int]:
+    """How many rows are ready, at most ``:most``."""
+    rows = select(message.c.id).where(*ready).limit(bindparam("most", type_=Integer))
+    return select(func.count()).select_from(rows.subquery())
 
 
-_PICK = (
-    select(message.c.id)
-    .where(*READY)
-    .order_by(message.c.id)
-    .limit(bindparam("most", type_=Integer))
-    .with_for_update(skip_locked=True)  # SQLite has one writer, and ignores it
-    .cte("pick")
-    .prefix_with("materialized", dialect="postgresql")  # never run, and locked, twice
-)
-
-
-_TAKE = (
-    message.update()
-    .where(message.c.id.in_(select(_PICK.c.id)))
-    .values(
-        state=MessageState.CLAIMED,
-        claimed_by=bindparam("worker"),
-        lease_until=bindparam("until", type_=UtcTime),
+def _take(*ready: ColumnElement[bool]) -> ReturningUpdate[Any]:
+    """Claims at most ``:most`` of the ready rows until a time and returns them."""
+    pick = (
+        select(message.c.id)
+        .where(*ready)
+        .order_by(message.c.id)
+        .limit(bindparam("most", type_=Integer))
+        .with_for_update(skip_locked=True)  # SQLite has one writer, and ignores it
+        .cte("pick")
+        .prefix_with("materialized", dialect="postgresql")  # never run, and locked, twice
     )
-    .returning(*_HANDED)
-)
-"""Claims at most ``:most`` of the ready rows until a time and returns them."""
+    return (
+        message.update()
+        .where(message.c.id.in_(select(pick.c.id)))
+        .values(
+            state=MessageState.CLAIMED,
+            claimed_by=bindparam("worker"),
+            lease_until=bindparam("until", type_=UtcTime),
+        )
+        .returning(*_HANDED)
+    )
+
+
+_OF_CHANNEL = message.c.channel == bindparam("of_channel")
+_HOW_MANY, _TAKE = _how_many(*READY), _take(*READY)
+_HOW_MANY_OF_CHANNEL, _TAKE_OF_CHANNEL = _how_many(*READY, _OF_CHANNEL), _take(*READY, _OF_CHANNEL)
 
 
 def situation(
@@ -273,6 +280,7 @@ class Claims:
         after: int = 0,
         bucket: Bucket | None = None,
         full: int = 1,
+        channel: str | None = None,
     ) -> Claimed:
         """Take at most ``limit`` planned rows that are due; no other worker gets them.
 
@@ -286,19 +294,24 @@ class Claims:
                 again each time.
             bucket: the tokens that rows take.
             full: how many rows a call of the provider takes.
+            channel: only rows that go by it; None: all.
         """
         clock = utc_now()
+        how_many, take = _HOW_MANY, _TAKE
+        if channel is not None:
+            how_many, take = _HOW_MANY_OF_CHANNEL, _TAKE_OF_CHANNEL
         with self.store.write() as connection:
             if not situation(connection, occurrence_id, now).open:
                 return Claimed()
             rows = {"occurrence": occurrence_id, "after": after, "now": now, "clock": clock}
+            rows |= {} if channel is None else {"of_channel": channel}
             if bucket is not None and bucket.rate is not None:
-                number = connection.scalar(_HOW_MANY, {**rows, "most": limit}) or 0
+                number = connection.scalar(how_many, {**rows, "most": limit}) or 0
                 limit, wait = bucket.grant(connection, number, full)
                 if not limit:
                     return Claimed(wait=wait)
             taken = connection.execute(
-                _TAKE,
+                take,
                 {**rows, "most": limit, "worker": self.worker, "until": clock + self.lease},
             )
             names = tuple(taken.keys())

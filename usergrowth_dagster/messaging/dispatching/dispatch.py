@@ -7,7 +7,7 @@ never sent again by themselves. Any number of dispatchers may run at once.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime, timedelta
 
@@ -138,6 +138,17 @@ class _Gateways:
         self.counts.failed.append(sentence)
 
 
+Lane = tuple[int, str]
+"""An occurrence's rows of one channel: a sender of its own, since each channel has its gateway."""
+
+
+def _lanes(due: Iterable[Occurrence], over: Container[Lane]) -> list[tuple[Occurrence, str]]:
+    """Occurrences and their channels, those whose turn is not over."""
+    return [
+        (one, channel) for one in due for channel in one.channels if (one.id, channel) not in over
+    ]
+
+
 class _Round:
     def __init__(
         self,
@@ -156,8 +167,8 @@ class _Round:
         self.counts = DispatchCounts()
         self.gateways = _Gateways(settings, gateway, self.counts)
         self.look_up_again, self.caller, self.held = look_up_again, caller, held
-        self.senders: dict[int, Sender] = {}
-        self.over: set[int] = set()
+        self.senders: dict[Lane, Sender] = {}
+        self.over: set[Lane] = set()
         self.house_kept = 0.0
 
     def now(self) -> datetime:
@@ -176,8 +187,8 @@ class _Round:
         total = sum(self.ledger.in_state(occurrence.id, MessageState.PLANNED) for occurrence in due)
         while due and not stop():
             moved, waits = 0, []
-            for occurrence in due:
-                rows, wait = self.turn(occurrence)
+            for occurrence, channel in _lanes(due, self.over):
+                rows, wait = self.turn(occurrence, channel)
                 moved += rows
                 if wait:
                     waits.append(wait)
@@ -193,17 +204,17 @@ class _Round:
             if time.monotonic() - self.house_kept > _HOUSEKEEPING:
                 self.over.clear()  # rows whose hour has come meanwhile
                 due = self.keep_house()
-            due = [one for one in due if one.id not in self.over]
+            due = [one for one in due if _lanes([one], self.over)]
 
-    def turn(self, occurrence: Occurrence) -> tuple[int, float]:
-        """One claim of an occurrence: rows handled, and seconds to wait for tokens."""
-        gateway = self.gateways.get(occurrence.channel)
+    def turn(self, occurrence: Occurrence, channel: str) -> tuple[int, float]:
+        """One claim of an occurrence on a channel: rows handled, and seconds to wait for tokens."""
+        gateway, lane = self.gateways.get(channel), (occurrence.id, channel)
         if gateway is None:
-            self.over.add(occurrence.id)
+            self.over.add(lane)
             return 0, 0.0
-        sender = self.senders.get(occurrence.id)
+        sender = self.senders.get(lane)
         if sender is None:
-            sender = self.senders[occurrence.id] = Sender(
+            sender = self.senders[lane] = Sender(
                 self.ledger,
                 self.claims,
                 gateway,
@@ -211,9 +222,10 @@ class _Round:
                 self.settings,
                 self.counts,
                 self.caller,
+                channel,
             )
             if self._stale(sender):
-                self.over.add(occurrence.id)
+                self.over.add(lane)
                 return 0, 0.0
             sender.begin()
         try:
@@ -221,7 +233,7 @@ class _Round:
         except GatewayBrokenError as error:
             self.claims.give_back()
             self.gateways.failed(gateway, str(error))
-            self.over.add(occurrence.id)
+            self.over.add(lane)
             return 0, 0.0
         except Exception as error:
             if isinstance(error, UserError) or not is_of_the_values(error):
@@ -231,10 +243,10 @@ class _Round:
                 f"schedule {occurrence.schedule}, occurrence {occurrence.name}: the dispatcher "
                 f"failed with {type(error).__name__}; other campaigns go on"
             )
-            self.over.add(occurrence.id)
+            self.over.add(lane)
             return 0, 0.0
         if step.over:
-            self.over.add(occurrence.id)
+            self.over.add(lane)
             sender.finish()
         return step.handled, step.wait
 

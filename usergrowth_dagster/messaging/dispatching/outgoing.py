@@ -40,7 +40,6 @@ def made_messages(
         UnknownKeyError: the key was rotated, which is no fault of the row.
     """
     made, bad = [], []
-    signature = shown_signature(occurrence.channel, occurrence.signature)
     texts: dict[str | None, FrozenText] = {}
     tokens = LinkTokens(vault) if occurrence.link_domain else None
     for row in rows:
@@ -50,7 +49,8 @@ def made_messages(
                 frozen = texts[row["variant"]] = occurrence.text(row["variant"])
             if frozen.link is not None and tokens is not None:
                 params[NAME] = short_link(occurrence.link_domain or "", tokens.token(row["id"]))
-            text = render(frozen.content, params, signature)
+            channel = frozen.channel or occurrence.channel
+            text = render(frozen.content, params, shown_signature(channel, occurrence.signature))
             phone, problem = _address(vault, vault.open(row["phone_number"]))
         except UnknownKeyError:
             raise
@@ -75,7 +75,7 @@ def made_batch(
         batch_id=str(batch_id),
         schedule=occurrence.schedule,
         occurrence=occurrence.name,
-        channel=occurrence.channel,
+        channel=occurrence.channel_of(variant),
         signature=occurrence.signature,
         template_code=text.template_code,
         template_type=occurrence.template_type,

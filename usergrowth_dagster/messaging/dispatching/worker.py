@@ -75,16 +75,17 @@ class GatewayBrokenError(Exception):
 
 
 class Sender:
-    """Sends one occurrence through a gateway, a claim at a time.
+    """Sends one occurrence's rows of a channel through its gateway, a claim at a time.
 
     Args:
         ledger: whose rows.
         claims: this worker's claims.
-        gateway: the occurrence's channel's.
+        gateway: the channel's.
         occurrence: what to send.
         settings: rate, contact rules, webhook.
         counts: added to.
         caller: has one thread, which calls the provider while the next batch is written ahead.
+        channel: whose rows are sent; default: all are of the occurrence's own.
     """
 
     def __init__(
@@ -96,7 +97,9 @@ class Sender:
         settings: Settings,
         counts: DispatchCounts,
         caller: Executor,
+        channel: str | None = None,
     ) -> None:
+        self.channel = channel or occurrence.channel
         self.ledger, self.claims, self.gateway, self.caller = ledger, claims, gateway, caller
         self.occurrence, self.settings, self.counts = occurrence, settings, counts
         self.rules: ContactRules = contact_rules(settings, occurrence.contact)
@@ -139,6 +142,7 @@ class Sender:
             after=self.last,
             bucket=self.bucket,
             full=1 if self.circuit_open else self.gateway.max_batch,
+            channel=self.channel if len(self.occurrence.channels) > 1 else None,
         )
         if not claimed.rows:
             if claimed.wait or not self.last:
@@ -311,7 +315,7 @@ class Sender:
             _screen,
             rules=self.rules,
             occurrence_id=self.occurrence.id,
-            channel=self.occurrence.channel,
+            channel=self.channel,
             signature=self.occurrence.signature,
             template_type=self.occurrence.template_type,
             now=now,

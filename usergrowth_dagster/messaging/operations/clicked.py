@@ -28,6 +28,7 @@ class Clicked:
         clicked: people of ``sent`` who clicked, each once.
         clicks: calls of these people.
         bots: calls of programs that look at links.
+        channel: how the text goes.
     """
 
     schedule: str
@@ -38,6 +39,7 @@ class Clicked:
     clicked: int
     clicks: int
     bots: int
+    channel: str
 
     @property
     def rate(self) -> float | None:
@@ -51,16 +53,24 @@ def clicked_texts(store: ControlStore, occurrences: Sequence[int]) -> list[Click
         return []
     with store.read() as connection:
         rows = connection.execute(_query(occurrences)).mappings().all()
-    return [
-        Clicked(
-            row["schedule"],
-            row["occurrence"],
-            row["variant"],
-            *(int(row[name] or 0) for name in ("sent", "delivered", "clicked", "clicks", "bots")),
-        )
-        for row in rows
-        if _has_link(row)
-    ]
+    return [_clicked(row) for row in rows if _has_link(row)]
+
+
+def _clicked(row: RowMapping) -> Clicked:
+    def number(name: str) -> int:
+        return int(row[name] or 0)
+
+    return Clicked(
+        schedule=row["schedule"],
+        occurrence=row["occurrence"],
+        variant=row["variant"],
+        sent=number("sent"),
+        delivered=number("delivered"),
+        clicked=number("clicked"),
+        clicks=number("clicks"),
+        bots=number("bots"),
+        channel=row["channel"],
+    )
 
 
 def _has_link(row: RowMapping) -> bool:
@@ -91,6 +101,7 @@ def _query(occurrences: Sequence[int]) -> Select[Any]:
     texts = (
         select(
             *(_M.c.occurrence_id, _M.c.variant, func.count().label("sent")),
+            func.min(_M.c.channel).label("channel"),  # all of one text go the same way
             func.sum(delivered).label("delivered"),
             func.sum(case((per_message.c.clicks > 0, 1), else_=0)).label("clicked"),
             func.sum(per_message.c.clicks).label("clicks"),

@@ -48,7 +48,7 @@ class TextForecast:
     """What one of an occurrence's texts comes to.
 
     ``content`` is the template, ``messages`` are billed segments, ``cost`` their price, ``longest``
-    the characters of the longest text as sent (None: nobody gets it).
+    the characters of the longest text as sent (None: nobody gets it), ``channel`` how it goes.
     """
 
     template_code: str
@@ -57,6 +57,7 @@ class TextForecast:
     messages: int
     cost: float
     longest: int | None
+    channel: str
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,8 @@ def _spread(ids: Iterator[int], total: int, samples: int) -> list[int]:
     return [one for place, one in enumerate(ids) if place in wanted]
 
 
-def _shown(opened: Occurrence) -> str | None:
-    return shown_signature(opened.channel, opened.signature)
+def _shown(opened: Occurrence, variant: str | None) -> str | None:
+    return shown_signature(opened.channel_of(variant), opened.signature)
 
 
 def _local(
@@ -166,9 +167,10 @@ def _text_forecast(
     lengths: dict[str | None, tuple[int, int]],
 ) -> TextForecast:
     text = opened.text(variant)
-    cost = round(messages * opened.price, 6)
+    cost = round(messages * opened.price_of(opened.channel_of(variant)), 6)
     longest = lengths.get(variant, (None, 0))[0]
-    return TextForecast(text.template_code, text.content, people, messages, cost, longest)
+    channel = opened.channel_of(variant)
+    return TextForecast(text.template_code, text.content, people, messages, cost, longest, channel)
 
 
 def _content(opened: Occurrence, variant: str | None) -> str:
@@ -183,8 +185,10 @@ def _lengths(
     """Characters of each text at its longest, and the id of that row; read in chunks."""
     import pyarrow as pa
 
-    contents = {name: _content(opened, name) for name in opened.variants or [""]}
-    length = by_variant_sql(contents, lambda one: length_sql(one, _shown(opened), "variables"))
+    contents = {
+        name: (_content(opened, name), _shown(opened, name)) for name in opened.variants or [""]
+    }
+    length = by_variant_sql(contents, lambda one: length_sql(*one, "variables"))
     best: dict[str | None, tuple[int, int]] = {}
     last = 0
     query = (
@@ -229,7 +233,7 @@ def _samples(ledger: Ledger, opened: Occurrence, ids: list[int], zone: ZoneInfo)
 def _sample(ledger: Ledger, opened: Occurrence, row: dict[str, Any], zone: ZoneInfo) -> Sample:
     address = ledger.vault.open(row["phone_number"]) if row["phone_number"] else ""
     content = _content(opened, row["variant"])
-    text = render(content, json.loads(row["template_params"]), _shown(opened)) or ""
+    text = render(content, json.loads(row["template_params"]), _shown(opened, row["variant"])) or ""
     return Sample(
         user_id=row["user_id"],
         address=mask(address),

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, case, func, or_, select
 
 from usergrowth_dagster.addresses.emails import BAD_EMAIL, BLANKS, read_email
 from usergrowth_dagster.addresses.numbers import Problem, parse
@@ -24,7 +24,7 @@ from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.ledger import Count, Ledger
+from usergrowth_dagster.messaging.ledger import PRICE, Count, Ledger
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.contact import ContactRules, Policy, contact_rules
 from usergrowth_dagster.messaging.policy.zones import UNKNOWN_ZONE, is_unknown, recipient_zone
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _CHUNK = 20_000
+_DECIMALS = 9
 message = schema.message
 _SHARED = {"sms": "shared_phone", "email": "shared_email"}
 _UNPAID = (MessageState.SKIPPED, MessageState.REJECTED, MessageState.EXPIRED)
@@ -47,7 +48,7 @@ _UNPAID = (MessageState.SKIPPED, MessageState.REJECTED, MessageState.EXPIRED)
 COLUMNS = ("user_id", "item_id", "phone", "params", "segments", "reason")
 """Columns of the rows that a plan reads; the last three by ``content.message_columns_sql``.
 
-``email`` is read too when that is the channel, ``variant`` (the name of the row's text) when the
+``email`` is read too when a text is one, ``variant`` (the name of the row's text) when the
 campaign has several, and if they are there ``zone`` (the time zone attribute, as it was given) and
 ``not_before`` (a row's own time, UTC).
 """
@@ -114,15 +115,10 @@ def plan_send(
             store,
             opened,
             contact_rules(settings, opened.contact),
-            max_segments=_max_segments(task, opened),
+            budget=task.spec.selection.spending_limit,
             now=now,
         )
     return read_plan(ledger, occurrence(store, opened.id), created=created)
-
-
-def _max_segments(task: Task, opened: Occurrence) -> int | None:
-    limit = task.spec.selection.spending_limit
-    return None if limit is None else segments_for(limit, opened.price)
 
 
 def read_plan(ledger: Ledger, opened: Occurrence, *, created: bool = False) -> SendPlan:
@@ -143,11 +139,19 @@ def read_plan(ledger: Ledger, opened: Occurrence, *, created: bool = False) -> S
         states=dict(states),
         reasons=dict(reasons),
         messages=messages,
-        cost=round(messages * opened.price, 6),
+        cost=_cost(ledger, opened, messages),
         currency=opened.currency,
         created=created,
         standing={word: standing[word] for word in _WORDS_IN_ORDER if standing[word]},
     )
+
+
+def _cost(ledger: Ledger, opened: Occurrence, messages: int) -> float:
+    """What so many messages of an occurrence cost, in currency."""
+    if opened.other_price is None:
+        return round(messages * opened.price, 6)
+    billed = ledger.billed(opened.id).items()
+    return round(sum(number * opened.price_of(channel) for channel, number in billed), 6)
 
 
 _WORDS = {
@@ -186,7 +190,7 @@ def _recipients(
 ) -> Iterator[dict[str, Any]]:
     read = 0
     needed = [*COLUMNS]
-    needed += ["email"] if opened.channel == "email" else []
+    needed += ["email"] if "email" in opened.channels else []
     needed += ["variant"] if opened.variants else []
     for batch in batches:
         if lacking := [name for name in needed if name not in batch.schema.names]:
@@ -204,13 +208,14 @@ def _recipients(
 
 def _recipient(settings: Settings, opened: Occurrence, row: Mapping[str, Any]) -> dict[str, Any]:
     """A ledger row; an address is kept only where it can be sent to."""
-    channel, variant = opened.channel, row["variant"] if opened.variants else None
+    variant = row["variant"] if opened.variants else None
     if opened.variants and variant not in opened.variants:
         raise UserError(
             f"occurrence {opened.name!r} has no text {variant!r}, but somebody was decided to get "
             f"it; it has {', '.join(map(repr, opened.variants))}: decide the task anew",
             code="plan.begun",
         )
+    channel = opened.channel_of(variant)
     number, problem = _number(settings, row["phone"])
     address, problem = _email(row["email"]) if channel == "email" else (number, problem)
     local_time = row.get("not_before")
@@ -218,6 +223,7 @@ def _recipient(settings: Settings, opened: Occurrence, row: Mapping[str, Any]) -
     why = problem or row["reason"] or no_text
     why = why or (UNKNOWN_ZONE if is_unknown(row.get("zone")) else None)
     return {
+        "channel": channel,
         "user_id": row["user_id"],
         "item_id": row["item_id"],
         "phone": address,
@@ -247,11 +253,18 @@ def _email(text: str | None) -> tuple[str | None, str | None]:
     return (address, None) if address else (None, BAD_EMAIL)
 
 
-def segments_for(money: float | Decimal, price: float) -> int | None:
-    """How many messages a sum pays for, in exact decimals: 0.3 / 0.1 is 3; None: they are free."""
-    if not price:
-        return None
-    return max(0, int(Decimal(str(money)) / Decimal(repr(price))))
+def in_units(prices: Iterable[float], money: Decimal) -> tuple[list[int], int]:
+    """Prices and a sum as whole numbers of one unit, so that sums are exact.
+
+    Prices have at most nine decimals; what of the sum is less than a unit is left out.
+
+    >>> in_units([0.1, 0.05], Decimal("0.3"))
+    ([10, 5], 30)
+    """
+    exact = [round(Decimal(repr(price)), _DECIMALS).normalize() for price in prices]
+    exponents = [int(price.as_tuple().exponent) for price in exact]
+    unit = Decimal(1).scaleb(min(0, *exponents))
+    return [int(price / unit) for price in exact], max(0, int(money / unit))
 
 
 def finish_planning(
@@ -259,7 +272,7 @@ def finish_planning(
     opened: Occurrence,
     rules: ContactRules,
     *,
-    max_segments: int | None,
+    budget: float | None,
     now: datetime,
 ) -> bool:
     """Skip who may not be contacted, shared addresses and what is over budget; then open it.
@@ -272,7 +285,7 @@ def finish_planning(
         store: the control store.
         opened: an occurrence in planning, with all its rows.
         rules: its contact rules.
-        max_segments: what the campaign's own budget pays for; None: no limit.
+        budget: the campaign's own, in currency; None: no limit.
         now: business clock.
 
     Returns:
@@ -280,7 +293,6 @@ def finish_planning(
     """
     # a plan of the past is made as of its own time: its rows expire
     first = opened.due if now >= opened.send_by else max(now, opened.due)
-    policy = Policy.of(rules, opened.channel, opened.signature, opened.template_type)
     last = 0
     while True:
         with store.write() as connection:
@@ -295,21 +307,30 @@ def finish_planning(
                 message.c.id > last,
                 message.c.id <= upper,
             )
-            for reason, condition in policy.hopeless(connection, first, opened.send_by):
-                _skip(connection, reason, *rows, condition)
+            _skip_hopeless(connection, rules, opened, first, rows)
             _open_hours(connection, rules, opened, first, rows)
         last = upper
     with store.write() as connection:
         if not _is_planning(connection, opened.id):
             return False
         _skip_shared(connection, opened)
-        _keep_budget(connection, opened, max_segments)
+        _keep_budget(connection, opened, budget)
         connection.execute(
             schema.occurrence.update()
             .where(schema.occurrence.c.id == opened.id)
             .values(state=OccurrenceState.READY, updated_time=utc_now())
         )
     return True
+
+
+def _skip_hopeless(
+    connection: Connection, rules: ContactRules, opened: Occurrence, first: datetime, rows: Any
+) -> None:
+    """Skip who may not be contacted until the occurrence ends, each by the channel of the row."""
+    for channel in opened.channels:
+        policy = Policy.of(rules, channel, opened.signature, opened.template_type)
+        for reason, condition in policy.hopeless(connection, first, opened.send_by):
+            _skip(connection, reason, *rows, message.c.channel == channel, condition)
 
 
 def _is_planning(connection: Connection, occurrence_id: int) -> bool:
@@ -365,24 +386,28 @@ def _skip_shared(connection: Connection, opened: Occurrence) -> None:
     place = func.row_number().over(partition_by=message.c.phone_hash, order_by=message.c.id)
     ranked = select(message.c.id, place.label("place")).where(*mine).subquery()
     shared = select(ranked.c.id).where(ranked.c.place > 1)
-    _skip(connection, _SHARED[opened.channel], message.c.id.in_(shared))
+    for channel in opened.channels:
+        of_channel = (message.c.id.in_(shared), message.c.channel == channel)
+        _skip(connection, _SHARED[channel], *of_channel)
 
 
-def _keep_budget(connection: Connection, opened: Occurrence, max_segments: int | None) -> None:
+def _keep_budget(connection: Connection, opened: Occurrence, budget: float | None) -> None:
     """Skip what neither the campaign's nor the schedule's budget pays for."""
     table = schema.schedule
     of_schedule = table.c.id == opened.schedule_id
     max_cost = connection.scalar(select(table.c.max_cost).where(of_schedule).with_for_update())
+    limits = [] if budget is None else [Decimal(str(budget))]
     if max_cost is not None:
-        left = Decimal(repr(max_cost)) - committed(connection, opened)
-        limits = (max_segments, segments_for(left, opened.price))
-        max_segments = min((limit for limit in limits if limit is not None), default=None)
-    if max_segments is None:
+        limits.append(Decimal(repr(max_cost)) - committed(connection, opened))
+    prices = {channel: opened.price_of(channel) for channel in opened.channels}
+    if not limits or not any(prices.values()):
         return
+    units, most = in_units(prices.values(), min(limits))
+    price = case(dict(zip(prices, units, strict=True)), value=message.c.channel)
     mine = (message.c.occurrence_id == opened.id, message.c.state == MessageState.PLANNED)
-    running = func.sum(message.c.segments).over(order_by=message.c.id)
+    running = func.sum(message.c.segments * price).over(order_by=message.c.id)
     summed = select(message.c.id, running.label("running")).where(*mine).subquery()
-    over = select(summed.c.id).where(summed.c.running > max_segments)
+    over = select(summed.c.id).where(summed.c.running > most)
     _skip(connection, "over_budget", message.c.id.in_(over))
 
 
@@ -394,7 +419,7 @@ def committed(connection: Connection, opened: Occurrence) -> Decimal:
         & message.c.sent_time.is_not(None),  # went out, unconfirmed
     )
     query = (
-        select(schema.occurrence.c.price, func.sum(message.c.segments))
+        select(PRICE, func.sum(message.c.segments))
         .join(message, message.c.occurrence_id == schema.occurrence.c.id)
         .where(
             schema.occurrence.c.schedule_id == opened.schedule_id,
@@ -403,7 +428,7 @@ def committed(connection: Connection, opened: Occurrence) -> Decimal:
             != OccurrenceState.PLANNING,  # cut to what is left when it is finished
             paid,
         )
-        .group_by(schema.occurrence.c.price)
+        .group_by(PRICE)
     )
     sums = connection.execute(query).tuples().all()
     return sum((Decimal(repr(price)) * int(number) for price, number in sums), Decimal(0))

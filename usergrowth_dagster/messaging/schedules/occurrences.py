@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Select, Table, func, select
 
 from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.codes import (
     TRANSITIONS,
     GroupStatus,
@@ -25,7 +26,7 @@ from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.policy.checks import check_fresh, check_refusable
 from usergrowth_dagster.messaging.schedules.windows import task_window
-from usergrowth_dagster.messaging.texts.billing import price_of
+from usergrowth_dagster.messaging.texts.billing import other_price, price_of
 from usergrowth_dagster.messaging.texts.links import link_root
 from usergrowth_dagster.settings import Settings
 
@@ -38,6 +39,8 @@ class FrozenText:
     content: str
     subject: str | None
     link: str | None = None
+    channel: str | None = None
+    """How it goes; None: by the occurrence's channel."""
 
 
 def _approved_records(connection: Connection, task: Task) -> tuple[RowMapping, list[RowMapping]]:
@@ -76,18 +79,19 @@ def _approved(connection: Connection, kind: Kind, names: list[str], task: Task) 
     return rows
 
 
-def _variants_of(texts: list[RowMapping]) -> dict[str, Any] | None:
-    """The texts by name, as an occurrence keeps them; None when there is one."""
+def _variants_of(spec: CampaignSpec, own: str, texts: list[RowMapping]) -> dict[str, Any] | None:
+    """The texts by name, as an occurrence of a channel keeps them; None when there is one."""
     if len(texts) == 1:
         return None
-    return {
-        row["name"]: {
-            key: row[key]
-            for key in FrozenText.__annotations__
-            if key != "link" or row[key] is not None  # texts without one are kept as before
-        }
-        for row in texts
-    }
+    channels = {text.name: spec.channel_of(text) for text in spec.template.texts}
+    frozen: dict[str, Any] = {}
+    for row in texts:
+        name, channel = row["name"], channels[row["name"]]
+        frozen[name] = {key: row[key] for key in ("template_code", "content", "subject")}
+        # what a text has not is not kept, so that other texts are kept as before
+        frozen[name] |= {"link": row["link"]} if row["link"] is not None else {}
+        frozen[name] |= {"channel": channel} if channel != own else {}
+    return frozen
 
 
 def rejected_variants(schedule: Table) -> Select[tuple[int]]:
@@ -107,7 +111,8 @@ class Occurrence:
 
     ``variants`` holds template_code, content, subject and link by variant where people have several
     texts; the fields of these names are then those of the template's own text. ``link`` is where
-    the text's short link leads, ``link_domain`` the root of the short links.
+    the text's short link leads, ``link_domain`` the root of the short links. Texts may go by
+    another channel than ``channel``, at ``other_price`` a message.
     """
 
     id: int
@@ -133,6 +138,23 @@ class Occurrence:
     variants: dict[str, dict[str, Any]] | None = None
     link: str | None = None
     link_domain: str | None = None
+    other_price: float | None = None
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """How its texts go, each once, its own channel first."""
+        others = [text.get("channel") or self.channel for text in (self.variants or {}).values()]
+        return tuple(dict.fromkeys([self.channel, *others]))
+
+    def channel_of(self, variant: str | None) -> str:
+        """How a text goes."""
+        return self.text(variant).channel or self.channel
+
+    def price_of(self, channel: str) -> float:
+        """Price of one message of a channel, in currency."""
+        if channel == self.channel or self.other_price is None:
+            return self.price
+        return self.other_price
 
     def text(self, variant: str | None) -> FrozenText:
         """The text of a message; that of the occurrence where it has one only.
@@ -247,11 +269,12 @@ def _create(
             template_type=template["type"],
             content=template["content"],
             price=price_of(settings, schedule["channel"]),
+            other_price=other_price(settings, schedule["channel"], task.spec.channels),
             currency=settings.currency,
             audience_date=task.execution_date,
             contact=task.spec.contact.model_dump(mode="json", exclude_defaults=True) or None,
             subject=template["subject"],
-            variants=_variants_of(texts),
+            variants=_variants_of(task.spec, schedule["channel"], texts),
             link=template["link"],
             link_domain=link_root(settings, task.spec),
             created_time=now,

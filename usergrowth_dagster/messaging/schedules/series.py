@@ -47,12 +47,12 @@ from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.control.tasks import repeated_task_id
 from usergrowth_dagster.messaging.dispatching.alerts import post
 from usergrowth_dagster.messaging.people.rotation import hold_key
-from usergrowth_dagster.messaging.plans.plan import finish_planning, segments_for
+from usergrowth_dagster.messaging.plans.plan import finish_planning
 from usergrowth_dagster.messaging.policy.contact import contact_rules
 from usergrowth_dagster.messaging.schedules.occurrences import occurrence, rejected_variants
 from usergrowth_dagster.messaging.schedules.repeats import Repeat
 from usergrowth_dagster.messaging.schedules.windows import repeat_of
-from usergrowth_dagster.messaging.texts.billing import price_of
+from usergrowth_dagster.messaging.texts.billing import other_price, price_of
 from usergrowth_dagster.settings import Settings
 
 ASKED_AGAIN = (
@@ -346,6 +346,12 @@ _FROZEN = (
 """What a later occurrence has in common with the first."""
 
 
+def _channels(series: Series) -> list[str]:
+    """How the texts of a series go."""
+    own: str = series.first["channel"]
+    return [text.get("channel") or own for text in (series.first["variants"] or {}).values()]
+
+
 def _insert(
     connection: Connection,
     store: ControlStore,
@@ -366,6 +372,7 @@ def _insert(
             send_by=window[1],
             sequence=number,
             price=price_of(settings, series.first["channel"]),
+            other_price=other_price(settings, series.first["channel"], _channels(series)),
             currency=settings.currency,
             created_time=now,
             updated_time=now,
@@ -389,9 +396,8 @@ def _fill(
     opened = occurrence(store, occurrence_id)
     if not _copy_recipients(store, series.first["id"], opened.id):
         return
-    limit = None if series.budget is None else segments_for(series.budget, opened.price)
     rules = contact_rules(settings, opened.contact)
-    if finish_planning(store, opened, rules, max_segments=limit, now=now):
+    if finish_planning(store, opened, rules, budget=series.budget, now=now):
         done.opened.append(opened.name)
 
 
@@ -424,7 +430,7 @@ def _copy_recipients(store: ControlStore, source_id: int, target_id: int) -> boo
             connection.execute(
                 insert(message)
                 .from_select(columns, query, include_defaults=False)
-                .on_conflict_do_nothing(index_elements=["occurrence_id", "channel", "user_id"])
+                .on_conflict_do_nothing()
             )
         after = upper
 

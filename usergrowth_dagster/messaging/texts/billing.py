@@ -16,6 +16,7 @@ An e-mail is one message, however long it is.
 """
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 
 from usergrowth_dagster.settings import Settings
@@ -48,6 +49,12 @@ def billing_of(settings: Settings, channel: str) -> Billing:
 def price_of(settings: Settings, channel: str) -> float:
     """Price of one message of a channel, in currency."""
     return settings.email_price if channel == "email" else settings.message_price
+
+
+def other_price(settings: Settings, channel: str, used: Iterable[str]) -> float | None:
+    """Price of one message of the channel that is used beside another; None: none is."""
+    others = [one for one in used if one != channel]
+    return price_of(settings, others[0]) if others else None
 
 
 def characters(text: str) -> int:

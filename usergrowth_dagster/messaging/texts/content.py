@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 from usergrowth_dagster.control.campaign import CampaignSpec
 from usergrowth_dagster.control.campaign_blocks import CampaignText
@@ -203,7 +204,7 @@ def _link_problems(spec: CampaignSpec, text: CampaignText, root: str | None) -> 
             "leads to `usergrowth serve`"
         ]
     length = characters(short_link(root, EXAMPLE))
-    if spec.channel == "sms" and length > MAX_VALUE:
+    if spec.channel_of(text) == "sms" and length > MAX_VALUE:
         return [
             f"a short link below {root} (setting link_domain) has {length} characters, and a "
             f"variable of a text at most {MAX_VALUE}: use a shorter domain"
@@ -215,18 +216,19 @@ def _text_problems(
     spec: CampaignSpec, text: CampaignText, opt_out_texts: Sequence[str], words: Words | None
 ) -> list[tuple[str, str]]:
     """Key paths and broken rules of one of a campaign's texts."""
+    channel = spec.channel_of(text)
     name_key = f"{text.key}.name" if text.key == "template" else text.key
     problems = [
         (name_key if "name has" in rule else f"{text.key}.content", rule)
         for rule in template_problems(
-            text.name, text.content, spec.template.type, opt_out_texts, spec.channel, words
+            text.name, text.content, spec.template.type, opt_out_texts, channel, words
         )
     ]
     problems += [(f"{text.key}.subject", rule) for rule in subject_problems(text.subject or "")]
     fixed = characters(f"【{spec.signature.name}】") + sum(
         characters(part) if not is_variable else 1 for part, is_variable in pieces(text.content)
     )
-    if not problems and fixed > MAX_CHARACTERS and spec.channel == "sms":
+    if not problems and fixed > MAX_CHARACTERS and channel == "sms":
         problems.append((f"{text.key}.content", "no message fits into 500 characters: shorten it"))
     return problems
 
@@ -352,14 +354,17 @@ def message_columns_sql(
     )
 
 
+Text = TypeVar("Text")
+
+
 def by_variant_sql(
-    contents: Mapping[str, str], of: Callable[[str], str], variant: str = "variant"
+    contents: Mapping[str, Text], of: Callable[[Text], str], variant: str = "variant"
 ) -> str:
     """A DuckDB expression by the text of each row; NULL where the text is none of these.
 
     Args:
-        contents: the templates by name; of a single one no name is asked for.
-        of: the expression of one template, all of one type.
+        contents: the texts by name; of a single one no name is asked for.
+        of: the expression of one text, all of one type.
         variant: the SQL expression of a row's name of text.
     """
     if len(contents) == 1:
@@ -371,22 +376,26 @@ def by_variant_sql(
 def message_columns_by_variant_sql(
     contents: Mapping[str, str],
     signature: str | None = None,
-    billing: Billing = Billing.MAINLAND,
+    billing: Billing | Mapping[str, Billing] = Billing.MAINLAND,
     column: str = "variables",
     variant: str = "variant",
 ) -> str:
     """The select list ``params, segments, reason`` of people of several texts.
 
     As :func:`usergrowth_dagster.messaging.texts.content.message_columns_sql`, whose equal it is for
-    a single text.
+    a single text. ``billing`` is that of all texts, or of each by its name.
     """
-    columns: dict[str, Callable[[str], str]] = {
-        "params": lambda one: _params_sql(one, column),
-        "segments": lambda one: segments_sql(one, signature, billing, column),
-        "reason": lambda one: reason_sql(one, signature, billing, column),
+    texts = {
+        name: (one, billing if isinstance(billing, Billing) else billing[name])
+        for name, one in contents.items()
+    }
+    columns: dict[str, Callable[[tuple[str, Billing]], str]] = {
+        "params": lambda one: _params_sql(one[0], column),
+        "segments": lambda one: segments_sql(one[0], signature, one[1], column),
+        "reason": lambda one: reason_sql(one[0], signature, one[1], column),
     }
     return ", ".join(
-        f"{by_variant_sql(contents, of, variant)} as {name}" for name, of in columns.items()
+        f"{by_variant_sql(texts, of, variant)} as {name}" for name, of in columns.items()
     )
 
 
