@@ -42,6 +42,17 @@ def write_people(project: Project) -> None:
     ):
         made = pa.table({"ds": days, "user_id": USERS, **columns})
         project.warehouse.replace(table, made, days=[D])
+    # all are active four weeks ago, and every second one is again a week later
+    weeks = [D - timedelta(weeks=n) for n in (4, 3)]
+    active = [(weeks[0], one) for one in USERS] + [(weeks[1], one) for one in USERS[::2]]
+    seen = pa.table(
+        {
+            "ds": [day for day, _ in active],
+            "user_id": [user for _, user in active],
+            "events": [1.0] * len(active),
+        }
+    )
+    project.warehouse.replace("user_day", seen, days=[D - timedelta(days=n) for n in range(1, 99)])
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +91,16 @@ def test_tables_and_command_say_what_differs(home: Path) -> None:
     assert not any(tag == "noise" for _, tag, _ in telling)
     sets = {tuple(one): n for one, n in rows(home, "segment_overlaps", "true", "segments, people")}
     assert sets == {("north", "young"): 91, ("north",): 30, ("young",): 9}
+    weekly = rows(
+        home,
+        "segment_retention",
+        "segment = 'young' and people > 0",
+        "week, people, later, round(share, 2)",
+    )
+    first = D - timedelta(weeks=4)
+    assert weekly == [(first, 100, n, share) for n, share in enumerate((1, 0.5, 0, 0))]
+    shares = [one["week_1"] for one in shown["retention"] if one["people"] == 100]
+    assert shares == [0.5]
     again = view_segment_profiles(Project.open(home), D)
     assert again.unchanged and again.overlap is not None
     assert again.overlap.sizes == {"north": 121, "young": 100}
@@ -95,7 +116,9 @@ def test_the_asset_shows_pictures_and_is_cheap_when_nothing_changed(
     definitions = build_definitions(str(home))
     graph = definitions.resolve_asset_graph()
     key = dg.AssetKey("segment_profiles")
-    assert graph.get(key).parent_keys == {dg.AssetKey("segments"), dg.AssetKey("user_tags")}
+    assert graph.get(key).parent_keys == {
+        dg.AssetKey(one) for one in ("segments", "user_tags", "user_day")
+    }
     selected = definitions.resolve_job_def("profiles").asset_layer.executable_asset_keys
     assert {"segment_profiles", "segments", "user_tags", "user_features"} == {
         one.to_user_string() for one in selected
@@ -112,7 +135,7 @@ def test_the_asset_shows_pictures_and_is_cheap_when_nothing_changed(
     metadata: Any = event.materialization.metadata
     assert metadata["days_unchanged"].value == 1 and not check.passed
     assert check.metadata["sentence"].value == "without a snapshot: later"
-    for name in ("picture: young", "picture: north", "overlap picture"):
+    for name in ("picture: young", "overlap picture", "retention picture: north"):
         assert "data:image/png;base64," in metadata[name].value
     assert "u00" not in str(metadata["segments"]) and "secret" not in str(metadata)
     (home / "segments").rename(home / "no-segments")

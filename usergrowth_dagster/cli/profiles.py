@@ -78,9 +78,10 @@ def show(
 
 @group.command()
 def segments(day: Day = "", as_json: Json = False, home: Home = None) -> None:
-    """Compare every segment with everyone, count how they overlap, and keep both as tables."""
+    """Compare every segment with everyone, count overlaps and who came back, and keep all of it."""
     from usergrowth_dagster.cli.cells import Count, Share
     from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.profiles.segment_retention import WEEKS
     from usergrowth_dagster.project import Project
     from usergrowth_dagster.views.profiles import view_segment_profiles
 
@@ -112,10 +113,20 @@ def segments(day: Day = "", as_json: Json = False, home: Home = None) -> None:
             ("segments", "people"),
             [(" + ".join(one.groups), Count(one.people)) for one in made.overlap.intersections],
         )
+    page.table(
+        "retention",
+        ("segment", "week", "people", *(f"week {n}" for n in range(WEEKS))),
+        [
+            (name, c.week, Count(c.people), *(None if s is None else Share(s) for s in c.shares))
+            for name, cohorts in made.retention.items()
+            for c in cohorts
+        ],
+    )
     for name in made.missing:
         page.say(f"segment {name} is not compared: it has no snapshot up to {made.day}")
     if made.not_overlapped:
-        page.say(f"The overlap leaves out the smallest: {', '.join(made.not_overlapped)}.")
+        left_out = ", ".join(made.not_overlapped)
+        page.say(f"Overlap and retention leave out the smallest: {left_out}.")
     state = "stood already" if made.unchanged else "were written"
     page.say(f"{made.rows:,} rows of the table segment_profiles {state}.")
     page.finish()

@@ -1,4 +1,4 @@
-"""The asset of the profiles of a home's segments: what is telling of each, and how they overlap."""
+"""The asset of the profiles of a home's segments: what is telling, overlap, and retention."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,12 +6,13 @@ import dagster as dg
 
 from usergrowth_dagster.defs.after_decide import run_after_decide
 from usergrowth_dagster.defs.metadata import OWNER, data_table, picture, table_schema
-from usergrowth_dagster.defs.partitions import partition_days
+from usergrowth_dagster.defs.partitions import day_mapping, partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 from usergrowth_dagster.defs.segment_assets import SEGMENTS
 from usergrowth_dagster.defs.tag_assets import TAGS
-from usergrowth_dagster.profiles.of_segments import PROFILE_COLUMNS
-from usergrowth_dagster.profiles.of_segments import PROFILES as TABLE
+from usergrowth_dagster.profiles.segment_retention import WEEKS
+from usergrowth_dagster.profiles.segment_tables import PROFILE_COLUMNS
+from usergrowth_dagster.profiles.segment_tables import PROFILES as TABLE
 from usergrowth_dagster.tags.freshness import TABLE as USER_TAGS
 
 if TYPE_CHECKING:
@@ -35,14 +36,18 @@ def profile_assets(partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetsDe
 
     @dg.asset(
         name=TABLE,
-        deps=[SEGMENTS, USER_TAGS],
+        deps=[
+            SEGMENTS,
+            USER_TAGS,
+            dg.AssetDep("user_day", partition_mapping=day_mapping(-7 * (WEEKS + 1), -1)),
+        ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name=PROFILES,
         kinds={"delta", "duckdb"},
         owners=[OWNER],
-        description="How the tags of each segment differ from those of everyone on the date, and "
-        "how the segments overlap. What has not changed is not worked out again.",
+        description="How the tags of each segment differ from those of everyone on the date, how "
+        "the segments overlap, and who came back. What has not changed is not worked out again.",
         metadata={"dagster/column_schema": table_schema(PROFILE_COLUMNS)},
         check_specs=[
             dg.AssetCheckSpec(COMPARED, asset=TABLE, description="Each segment has a snapshot.")
@@ -123,7 +128,11 @@ def _values(profiles: "tuple[SegmentProfile, ...]") -> dg.TableMetadataValue:
 
 def _pictures(made: "SegmentProfiles") -> dict[str, Any]:
     """The picture of each of the largest segments, and that of their overlap with its counts."""
-    from usergrowth_dagster.profiles.pictures import overlap_picture, telling_picture
+    from usergrowth_dagster.profiles.pictures import (
+        overlap_picture,
+        retention_picture,
+        telling_picture,
+    )
 
     metadata: dict[str, Any] = {}
     for one in made.profiles[:PICTURES]:
@@ -135,8 +144,25 @@ def _pictures(made: "SegmentProfiles") -> dict[str, Any]:
         metadata["overlap"] = data_table(("segments", "people"), sets)
         drawn = overlap_picture(made.overlap)
         metadata["overlap picture"] = picture(drawn.png(), drawn.alt)
+    metadata["retention"] = _retention(made)
+    for name, cohorts in made.retention.items():
+        drawn = retention_picture(cohorts)
+        metadata[f"retention picture: {name}"] = picture(drawn.png(), drawn.alt)
     if made.not_overlapped:
-        metadata["not in the overlap"] = ", ".join(made.not_overlapped)
+        metadata["not in overlap and retention"] = ", ".join(made.not_overlapped)
     if len(made.profiles) > PICTURES:
         metadata["without a picture"] = ", ".join(p.segment for p in made.profiles[PICTURES:])
     return metadata
+
+
+def _retention(made: "SegmentProfiles") -> dg.TableMetadataValue:
+    """A line for each weekly cohort of the largest segments, with its shares."""
+    rows = [
+        (
+            *(name, one.week, one.people),
+            *(None if share is None else round(share, 4) for share in one.shares),
+        )
+        for name, cohorts in made.retention.items()
+        for one in cohorts
+    ]
+    return data_table(("segment", "week", "people", *(f"week {n}" for n in range(WEEKS))), rows)

@@ -1,6 +1,6 @@
-"""The profiles of all segments of a home on an execution date, and how the segments overlap.
+"""The profiles of all segments of a home on an execution date, their overlap and their retention.
 
-They are kept in two Delta tables, so that a page, a job and a query show the same. A date is worked
+They are kept in Delta tables, so that a command, a job and a query show the same. A date is worked
 out again only where a snapshot, the tags of the date or the compared tags have changed.
 """
 
@@ -11,10 +11,24 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from usergrowth_dagster.profiles.journeys import Cohort
 from usergrowth_dagster.profiles.overlap import MOST, Overlap, overlap_from, overlap_of
 from usergrowth_dagster.profiles.page import summary
 from usergrowth_dagster.profiles.people import SEGMENT, bind_people
 from usergrowth_dagster.profiles.profile import Profile, ValueShare, profile_of
+from usergrowth_dagster.profiles.segment_retention import (
+    read_retention,
+    retention_inputs,
+    write_retention,
+)
+from usergrowth_dagster.profiles.segment_tables import (
+    OVERLAP_COLUMNS,
+    OVERLAPS,
+    PROFILE_COLUMNS,
+    PROFILES,
+    RETENTION,
+    replace_rows,
+)
 from usergrowth_dagster.profiles.telling import telling_values
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.segments.files import segment_files
@@ -24,33 +38,10 @@ from usergrowth_dagster.tags.user_tags import bind_user_tags
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.relation import bind_days
 
-PROFILES, OVERLAPS = "segment_profiles", "segment_overlaps"
-VERSION = "1"
+VERSION = "2"
 """Raised when the same snapshots and tags would give other rows."""
 
-PROFILE_COLUMNS: dict[str, tuple[str, str]] = {
-    "ds": ("DATE", "execution date"),
-    "segment": ("VARCHAR", "the segment"),
-    "place": ("INTEGER", "place of the tag in the segment, the most different first, from 1"),
-    "tag": ("VARCHAR", "the tag"),
-    "cramers_v": ("DOUBLE", "strength of the tag's difference, from 0 to 1"),
-    "p_value": ("DOUBLE", "of the tag, corrected for the number of tags"),
-    "value": ("VARCHAR", "the value; of a number, a tenth of the base"),
-    "people": ("BIGINT", "people of the segment with the value"),
-    "people_of_base": ("BIGINT", "people of the base with it: everyone known on the date"),
-    "share": ("DOUBLE", "share of the segment with the value"),
-    "share_of_base": ("DOUBLE", "share of the base with it"),
-    "tgi": ("DOUBLE", "100 times the ratio of the shares"),
-    "low": ("DOUBLE", "lower end of its 95 % interval"),
-    "high": ("DOUBLE", "upper end of its 95 % interval"),
-    "is_telling": ("BOOLEAN", "the interval does not hold 100, and enough people have the value"),
-    "is_most_telling": ("BOOLEAN", "the value that stands for its tag in the picture"),
-}
-OVERLAP_COLUMNS: dict[str, tuple[str, str]] = {
-    "ds": ("DATE", "execution date"),
-    "segments": ("VARCHAR[]", "the exact set of segments"),
-    "people": ("BIGINT", "people who are in these segments, and in no other of those compared"),
-}
+_TABLES = (PROFILES, OVERLAPS, RETENTION)
 
 
 @dataclass(frozen=True)
@@ -85,7 +76,8 @@ class SegmentProfiles:
         profiles: the segments, the largest first.
         missing: segments without a snapshot up to the date; they are not compared.
         overlap: of the largest segments; None where there are fewer than two.
-        not_overlapped: segments beside the largest ones, which the overlap leaves out.
+        retention: weekly cohorts of the largest segments.
+        not_overlapped: segments beside the largest ones; overlap and retention leave them out.
         rows: of the table of profiles.
         version: its Delta version.
         unchanged: whether all stood already.
@@ -95,6 +87,7 @@ class SegmentProfiles:
     profiles: tuple[SegmentProfile, ...]
     missing: tuple[str, ...]
     overlap: Overlap | None
+    retention: Mapping[str, Sequence[Cohort]]
     not_overlapped: tuple[str, ...]
     rows: int
     version: int | None
@@ -118,18 +111,22 @@ def profile_segments(
     missing = tuple(sorted(segment_files(project.settings.home).keys() - chosen.keys()))
     with open_engine(project.settings) as engine:
         known = bind_user_tags(engine, project, day)
+        facts = retention_inputs(engine, project, day)
     parts = [
         VERSION,
         known.fingerprint,
+        facts,
         list(types),
         [(one.segment, one.snapshot, one.fingerprint) for one in chosen.values()],
     ]
     mark = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     warehouse = project.warehouse
-    unchanged = all(warehouse.fingerprint(table, day) == mark for table in (PROFILES, OVERLAPS))
+    unchanged = all(warehouse.fingerprint(table, day) == mark for table in _TABLES)
     if not unchanged:
         made = {name: _profile(project, types, name, day) for name in chosen}
-        _write_overlap(project, _largest(made), day, mark)
+        largest = _largest(made)
+        _write_overlap(project, largest, day, mark)
+        write_retention(project, largest[:MOST], day, mark)
         _write_profiles(project, made, chosen, day, mark)
     return _read(project, day, missing, unchanged=unchanged)
 
@@ -171,7 +168,7 @@ def _write_overlap(project: Project, names: Sequence[str], day: date, mark: str)
             {"ds": day, "segments": list(one.groups), "people": one.people}
             for one in overlap.intersections
         ]
-    _replace(project, OVERLAPS, OVERLAP_COLUMNS, rows, day, mark)
+    replace_rows(project, OVERLAPS, OVERLAP_COLUMNS, rows, day, mark)
 
 
 def _write_profiles(
@@ -194,7 +191,7 @@ def _write_profiles(
             for name, profile in made.items()
         }
     }
-    _replace(project, PROFILES, PROFILE_COLUMNS, rows, day, mark, note)
+    replace_rows(project, PROFILES, PROFILE_COLUMNS, rows, day, mark, note)
 
 
 def _rows(name: str, profile: Profile, day: date) -> list[dict[str, Any]]:
@@ -223,36 +220,6 @@ def _rows(name: str, profile: Profile, day: date) -> list[dict[str, Any]]:
     ]
 
 
-def _replace(
-    project: Project,
-    table: str,
-    columns: Mapping[str, tuple[str, str]],
-    rows: list[dict[str, Any]],
-    day: date,
-    mark: str,
-    note: Mapping[str, Any] | None = None,
-) -> None:
-    import pyarrow as pa
-
-    kinds = {
-        "DATE": pa.date32(),
-        "VARCHAR": pa.string(),
-        "VARCHAR[]": pa.list_(pa.string()),
-        "INTEGER": pa.int32(),
-        "BIGINT": pa.int64(),
-        "DOUBLE": pa.float64(),
-        "BOOLEAN": pa.bool_(),
-    }
-    layout = pa.schema([(name, kinds[kind]) for name, (kind, _) in columns.items()])
-    project.warehouse.replace(
-        table,
-        pa.Table.from_pylist(rows, layout),
-        days=[day],
-        fingerprints={day: mark},
-        notes={day: note} if note is not None else None,
-    )
-
-
 def _read(
     project: Project, day: date, missing: tuple[str, ...], *, unchanged: bool
 ) -> SegmentProfiles:
@@ -279,11 +246,13 @@ def _read(
     profiles.sort(key=lambda one: (-one.group - one.unknown, one.segment))
     names_by_size = [one.segment for one in profiles]
     compared = names_by_size[:MOST] if len(profiles) >= 2 else []
+    retention = read_retention(project, day)
     return SegmentProfiles(
         day=day,
         profiles=tuple(profiles),
         missing=missing,
         overlap=overlap_from(compared, found) if compared else None,
+        retention={name: retention[name] for name in names_by_size if name in retention},
         not_overlapped=tuple(names_by_size[MOST:]),
         rows=warehouse.row_counts(PROFILES, first=day, last=day).get(day, 0),
         version=warehouse.version(PROFILES),
