@@ -103,9 +103,11 @@ Day = Annotated[date, BeforeValidator(_is_day)]
 class Window(Keys):
     """Days before the execution date: so many of the last, or from a day to a day."""
 
-    first_day: Day | None = Field(None, alias="from", description="or from this day on")
+    first_day: Day | None = Field(
+        None, alias="from", description="the first day, instead of so many days"
+    )
     last_day: Day | None = Field(
-        None, alias="to", description="to this day, itself included; default: the day before D"
+        None, alias="to", description="the last day; default: the day before the execution date"
     )
 
     @property

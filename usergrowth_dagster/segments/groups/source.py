@@ -82,8 +82,11 @@ class Source(Keys):
     table: Text | None = Field(
         None, description="a table that a SELECT of a segment may read, with a column user_id"
     )
-    filter: Text | None = Field(
-        None, description="expression over the table's columns; default: every row"
+    filter: str | None = Field(
+        None,
+        min_length=1,
+        max_length=2000,
+        description="expression over the table's columns; default: every row",
     )
     within_days: Days | None = Field(
         None,
