@@ -77,7 +77,6 @@ SHOWS: dict[str, list[str]] = {
     "tags groups": ["rfm"],
     "tags list": [],
     "tags show": ["{user}"],
-    "tags words": [],
     "profile cohorts": ["everyone"],
     "profile funnel": ["task:care", "--step", "buy"],
     "profile overlap": ["rfm:potential", "task:care"],
@@ -91,7 +90,7 @@ SHOWS: dict[str, list[str]] = {
 RUNS = {
     *("run", "backfill", "train", "quickstart", "experiment report"),
     *(f"affinity {one}" for one in ("check", "run", "train", "segment", "export")),
-    "interest",
+    *("interest", "tags words"),
 }
 """They show something too, and are long or have tests of their own; one stands for all."""
 WITHOUT = {
