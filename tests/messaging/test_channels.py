@@ -64,10 +64,10 @@ DRAW = VariantDraw(campaign="december", epoch="1", weights={"text": 1, "letter":
 SMS_PRICE, EMAIL_PRICE = 0.05, 0.001
 
 
-def made(home: Path, url: str, text: str = YAML) -> Desk:
+def made(home: Path, url: str, text: str = YAML, price: float = SMS_PRICE) -> Desk:
     """A store with the campaign, applied, decided and approved."""
     settings = load_settings(
-        home, database_url=url, today=D, message_price=SMS_PRICE, email_price=EMAIL_PRICE
+        home, database_url=url, today=D, message_price=price, email_price=EMAIL_PRICE
     )
     store = ControlStore(settings.database, settings.zone)
     store.migrate()
@@ -235,16 +235,18 @@ def test_refusals_and_shared_addresses_are_those_of_the_rows_channel(desk: Desk)
     assert counted["sms", "planned", None] == len(texts) - 1
 
 
-@pytest.mark.parametrize("budget", [0.5, 0.301])
-def test_a_budget_pays_for_both_prices(database_url: str, tmp_path: Path, budget: float) -> None:
+@pytest.mark.parametrize(("budget", "price"), [(0.5, 0.05), (0.301, 0.05), (5.0, 0.123456789)])
+def test_a_budget_pays_for_both_prices(
+    database_url: str, tmp_path: Path, budget: float, price: float
+) -> None:
     """Guards against a budget spent as if every message cost what a text does, or a letter."""
-    desk = made(
-        tmp_path / "home", database_url, YAML.replace("{threshold: 0.12}", f"{{budget: {budget}}}")
-    )
+    text = YAML.replace("{threshold: 0.12}", f"{{budget: {budget}}}")
+    desk = made(tmp_path / "home", database_url, text, price)
     planned = plan(*desk, crowd(desk[1], 60))
-    left, people = round(budget * 1000), 0
+    left, people = Decimal(str(budget)), 0
     for n in range(60):  # in the order of the plan, until one does not fit
-        left -= 100 if variant(DRAW, f"u{n}") == "text" else 1
+        text_cost, letter_cost = 2 * Decimal(str(price)), Decimal("0.001")
+        left -= text_cost if variant(DRAW, f"u{n}") == "text" else letter_cost
         people += left >= 0
     assert 0 < planned.people == people < 60 and planned.cost <= budget
     assert planned.reasons == {"over_budget": 60 - people}

@@ -314,11 +314,8 @@ class CampaignSpec(Strict):
 
     @property
     def channels(self) -> tuple[Channel, ...]:
-        """How its texts go, each once: the campaign's own channel first, where a text has it."""
-        return tuple(dict.fromkeys(sorted(
-            (self.channel_of(text) for text in self.template.texts),
-            key=lambda channel: channel != self.channel,
-        )))  # fmt: skip
+        """How its texts go, each once; the campaign's own channel is that of its first text."""
+        return tuple(dict.fromkeys(self.channel_of(text) for text in self.template.texts))
 
     @property
     def on_upload(self) -> bool:

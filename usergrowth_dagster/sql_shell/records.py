@@ -43,8 +43,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "schedule_variant": "schedule_id template_id",
         "history": "id kind record_id time actor from to note code hint",
         "occurrence": "id schedule_id name task_id channel state reason due send_by signature "
-        "template_code template_type content price currency sequence audience_date contact "
-        "subject variants link link_domain created_time updated_time",
+        "template_code template_type content price other_price currency sequence audience_date "
+        "contact subject variants link link_domain created_time updated_time",
         "batch": "id occurrence_id gateway size submitted_time answered_time",
         "message": "id occurrence_id channel user_id item_id segments state reason error_code "
         "batch_id attempts not_before retry_at zone sent_time final_time variant updated_time",

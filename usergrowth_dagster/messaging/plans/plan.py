@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, case, func, or_, select
+from sqlalchemy import BigInteger, Connection, case, cast, func, or_, select
 
 from usergrowth_dagster.addresses.emails import BAD_EMAIL, BLANKS, read_email
 from usergrowth_dagster.addresses.numbers import Problem, parse
@@ -405,7 +405,8 @@ def _keep_budget(connection: Connection, opened: Occurrence, budget: float | Non
     units, most = in_units(prices.values(), min(limits))
     price = case(dict(zip(prices, units, strict=True)), value=message.c.channel)
     mine = (message.c.occurrence_id == opened.id, message.c.state == MessageState.PLANNED)
-    running = func.sum(message.c.segments * price).over(order_by=message.c.id)
+    spent = cast(message.c.segments, BigInteger) * price  # a small number times many units
+    running = func.sum(spent).over(order_by=message.c.id)
     summed = select(message.c.id, running.label("running")).where(*mine).subquery()
     over = select(summed.c.id).where(summed.c.running > most)
     _skip(connection, "over_budget", message.c.id.in_(over))
