@@ -84,10 +84,12 @@ class KeptLeaves:
                     f"create or replace temp table {table} as "
                     f"select user_id from read_parquet({file_literal(str(path))})"
                 )
-                os.utime(path)
-            except (duckdb.Error, OSError):  # damaged, or taken away meanwhile
-                path.unlink(missing_ok=True)
+            except duckdb.Error:  # damaged, or taken away meanwhile
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
                 continue
+            with suppress(OSError):  # of a home that is only read
+                os.utime(path)
             self._found |= {one: table for one, same in self._names.items() if same == name}
         return self._found
 
