@@ -47,7 +47,7 @@ LIVELY = "refresh: daily\nwhere: {feature: {name: events_7d, cmp: gt, value: 3}}
 
 
 @pytest.fixture
-def home(world: World, tmp_path: Path) -> Path:
+def home(world: World, tmp_path: Path, here: None) -> Path:
     return copy_home(world.decided, tmp_path / "home")
 
 
@@ -174,7 +174,6 @@ def sent_people(home: Path, task_id: str) -> list[str]:
     )
 
 
-@pytest.mark.usefixtures("here")
 def test_a_daily_campaign_on_a_segment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against a campaign that waits for an upload, stays with the people of its first day,
     texts a person twice, or leaves a text without its variables."""
