@@ -36,6 +36,7 @@ ErrorCode = Literal[
     "home.exists",
     "home.missing",
     "home.unhealthy",
+    "identity.answered",
     "identity.invalid",
     "identity.not_made",
     "identity.older",
@@ -223,6 +224,10 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "home.unhealthy": CodeText(
         "A check of the home or its machine found something that endangers its data.",
         "Do what the message says and run `usergrowth doctor` again.",
+    ),
+    "identity.answered": CodeText(
+        "A suggested pair of users was answered otherwise before.",
+        "Look at it with `usergrowth identity suggestions --all`; the audit log says who answered.",
     ),
     "identity.invalid": CodeText(
         "A key of identity.yml breaks a rule.",

@@ -46,6 +46,7 @@ SHOWS: dict[str, list[str]] = {
     "identity conflicts": [],
     "identity history": [],
     "identity show": ["{user}"],
+    "identity suggestions": [],
     "models list": [],
     "models show": ["churn", "1"],
     "preview": ["care"],
@@ -90,13 +91,14 @@ SHOWS: dict[str, list[str]] = {
 RUNS = {
     *("run", "backfill", "train", "quickstart", "experiment report"),
     *(f"affinity {one}" for one in ("check", "run", "train", "segment", "export")),
-    *("interest", "tags words"),
+    *("interest", "tags words", "identity suggest"),
 }
 """They show something too, and are long or have tests of their own; one stands for all."""
 WITHOUT = {
     **dict.fromkeys(("dev", "demo", "kannel", "serve"), "runs until it is interrupted"),
     **dict.fromkeys(("pause", "resume", "cancel"), "changes something and says so in a sentence"),
     **dict.fromkeys(("review", "init", "rotate-key", "redecide"), "changes something"),
+    **dict.fromkeys(("identity approve", "identity reject"), "answers, and says so in a sentence"),
     **dict.fromkeys(("models approve", "models reject", "models rollback"), "changes a status"),
     **dict.fromkeys(("suppress add", "suppress lift", "suppress import"), "changes the list"),
     "suppress export": "writes a file",

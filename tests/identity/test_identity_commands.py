@@ -84,6 +84,21 @@ def test_a_forgotten_person_is_in_no_table_of_identity(peopled: IdentityDesk) ->
     assert peopled.conflicts()[0]["user_id"] == "d" and len(peopled.conflicts()) == 1
 
 
+def test_a_forgotten_person_is_nobodys_id(desk: IdentityDesk) -> None:
+    """A user who was forgotten comes back as the id of another one, from the table or the files."""
+    desk.land([("a", "user_id", "b"), ("a", "phone", phone(1)), ("c", "user_id", "a")], before(1))
+    desk.run()
+    assert desk.persons() == {frozenset("abc")}
+    forget(desk.project, "b", actor="test")
+    kept = desk.rows("raw_identity", None) + desk.rows("one_id", None)
+    assert not any("b" in (row["user_id"], row["id_value"]) for row in kept)
+    (desk.home / f"landing/identity/ds={before(1):%Y%m%d}/more.csv").write_text(
+        "user_id,id_type,id_value,source,time\nd,user_id,b,crm,\\N\nd,user_id,e,crm,\\N\n"
+    )
+    desk.run()
+    assert desk.persons() == {frozenset("ac"), frozenset("de")}
+
+
 def test_the_asset_says_what_was_made(
     peopled: IdentityDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Commands about identity: check, run, show, conflicts, history, schema."""
+"""Commands about identity: check, run, show, conflicts, history, suggest, schema."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +9,8 @@ from usergrowth_dagster.cli.common import Home, Json, Output, Page, day_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from usergrowth_dagster.views.identity import ShownConflict
+    from usergrowth_dagster.identity.answers import Answer
+    from usergrowth_dagster.views.identity import ShownConflict, Suggestions
 
 app = typer.Typer()
 group = typer.Typer(help="One person behind many ids, by the types of <home>/identity.yml.")
@@ -190,3 +191,87 @@ def schema(output: Output = None) -> None:
     from usergrowth_dagster.yaml_file import schema_of
 
     write_schema(schema_of(Identity, "usergrowth identity.yml"), output)
+
+
+@group.command()
+def suggest(
+    day: Day = "",
+    limit: Limit = 20,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Find pairs of users who may be one person although no id links them; nobody is joined."""
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.identity.suggest import suggest as find
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.identity import list_suggestions
+
+    page = Page(as_json)
+    project = Project(open_home(home))
+    made = find(project, day_of(day) if day else project.settings.current_date())
+    page.say(f"{made.sentence}.")
+    page.document(made)
+    _show_suggestions(page, list_suggestions(project, limit))
+    page.finish()
+
+
+@group.command()
+def suggestions(
+    every: Annotated[bool, typer.Option("--all", help="Pairs with an answer too.")] = False,
+    limit: Limit = 20,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """List the pairs of users who may be one person."""
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.views.identity import list_suggestions
+
+    page = Page(as_json)
+    listed = list_suggestions(Project(open_home(home)), limit, answered=every)
+    page.document(listed)
+    _show_suggestions(page, listed)
+    page.finish()
+
+
+def _show_suggestions(page: Page, listed: "Suggestions") -> None:
+    page.say(f"{listed.waiting:,} pairs wait for an answer, {listed.answered:,} have one.")
+    page.table(
+        "pairs that may be one person",
+        ("user", "other", "chance", "agree on", "differ in", "answer"),
+        [
+            (one.user, one.other, f"{one.chance:.4f}", one.agree, one.differ, one.answer)
+            for one in listed.pairs
+        ],
+    )
+
+
+@group.command()
+def approve(
+    user: Annotated[str, typer.Argument(help="One user of a suggested pair.")],
+    other: Annotated[str, typer.Argument(help="The other.")],
+    home: Home = None,
+) -> None:
+    """Link both users of a suggested pair."""
+    _answer(user, other, "approved", home)
+
+
+@group.command()
+def reject(
+    user: Annotated[str, typer.Argument(help="One user of a suggested pair.")],
+    other: Annotated[str, typer.Argument(help="The other.")],
+    home: Home = None,
+) -> None:
+    """Keep a suggested pair from being suggested again."""
+    _answer(user, other, "rejected", home)
+
+
+def _answer(user: str, other: str, said: "Answer", home: Home) -> None:
+    from usergrowth_dagster.control.audit import whoami
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.identity.answers import answer
+    from usergrowth_dagster.project import Project
+
+    page = Page(False)
+    page.say(f"{answer(Project(open_home(home)), user, other, said, whoami())}.")
+    page.finish()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from usergrowth_dagster.data.contracts import FORGOTTEN, NULL_TEXT, Contract, Reading
+from usergrowth_dagster.data.contracts import FORGOTTEN, IDENTITY, NULL_TEXT, Contract, Reading
 from usergrowth_dagster.data.early import EarlyFile, RowWriter
 from usergrowth_dagster.data.encodings import advice
 from usergrowth_dagster.data.forgotten import Forgotten, forgotten_ids_sql
@@ -432,12 +432,15 @@ class Loader:
         columns = ", ".join(f"{name} = null" for name in self.contract.names)
         if self.contract.table == "population":
             columns += ", variables = null"
-        who = "coalesce(user_id, person)"
-        forgotten = forgotten_ids_sql(f"select {who} as person from {PARSED}")
+        named = ["coalesce(user_id, person)"]
+        if self.contract.table == IDENTITY:  # a link may name a second user
+            named.append("case when id_type = 'user_id' then id_value end")
+        persons = " union all ".join(f"select {who} as person from {PARSED}" for who in named)
+        forgotten = forgotten_ids_sql(persons)
         self._run(f"""
             update {PARSED} set reject = {self._forgotten_code}, raw = null, broken = null,
                 person = null, {columns}
-            where {who} in ({forgotten})
+            where {" or ".join(f"{who} in ({forgotten})" for who in named)}
         """)
 
     def _reject_duplicates(self) -> None:

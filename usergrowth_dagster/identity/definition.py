@@ -12,7 +12,7 @@ A home without the file has the types of :data:`DEFAULT_TYPES`.
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -115,6 +115,9 @@ def _hashed(of: str, priority: int, most: int | None) -> tuple[IdType, ...]:
     )
 
 
+APPROVED = IdType(name="approved", priority=2, most=2)
+"""The type of pairs that somebody approved; a home that asks for suggestions has it."""
+
 DEFAULT_TYPES = (
     IdType(name="member_id", priority=1, unique=True, multi=False),
     IdType(name=USER, priority=2),
@@ -129,6 +132,58 @@ DEFAULT_TYPES = (
 """The types of a home that names none."""
 
 
+class Compared(_Keys):
+    """What two users may have alike."""
+
+    value: str = Field(min_length=1, description="DuckDB expression over stg_user")
+    compare: Literal["exact", "name", "text", "no"] = Field(
+        "exact",
+        description="exact: equal or not; name: alike by Jaro-Winkler; text: up to two letters "
+        "apart; no: only for agree_on",
+    )
+
+
+class Suggest(_Keys):
+    """Users who may be one person although no id links them."""
+
+    fields: dict[Annotated[str, Field(pattern=NAME)], Compared] = Field(
+        min_length=2, description="what is compared, by name"
+    )
+    agree_on: tuple[tuple[str, ...], ...] = Field(
+        min_length=1,
+        description="pairs of users who agree on all fields of one of these lists are compared, "
+        "no others",
+    )
+    least: float = Field(
+        0.9, gt=0, lt=1, description="chance of being one person from which a pair is suggested"
+    )
+    expected_share: float = Field(
+        0.02, gt=0, lt=1, description="share of users who have a second account, at a guess"
+    )
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Names of the fields that are compared."""
+        return tuple(name for name, one in self.fields.items() if one.compare != "no")
+
+    @model_validator(mode="after")
+    def _fields_are_known(self) -> "Suggest":
+        for place, names in enumerate(self.agree_on):
+            if strangers := [name for name in names if name not in self.fields]:
+                raise _rule(f"agree_on.{place}", f"there is no field {strangers[0]!r}")
+            if not names:
+                raise _rule(f"agree_on.{place}", "name one field at least")
+        if len(self.compared) < 2:
+            raise _rule("fields", "two fields at least are compared")
+        for name in self.compared:
+            if all(name in names for names in self.agree_on):
+                raise _rule(
+                    "agree_on",
+                    f"every list has {name!r}, so nothing can be learned of it; add a list without",
+                )
+        return self
+
+
 class Identity(_Keys):
     """The types of ids of a home, and values that are nobody's."""
 
@@ -136,12 +191,19 @@ class Identity(_Keys):
         DEFAULT_TYPES, min_length=1, max_length=50, description="all types that link users"
     )
     junk: tuple[str, ...] = Field((), description="further values that are nobody's")
+    suggest: Suggest | None = Field(
+        None,
+        description="pairs of users who may be one person, for somebody to approve",
+        exclude=True,  # it makes no persons
+    )
 
     @cached_property
     def all_types(self) -> tuple[IdType, ...]:
         """The types with that of the users first; a type's place is its number in tables."""
         users = next((one for one in self.types if one.name == USER), IdType(name=USER, priority=2))
-        return (users, *(one for one in self.types if one.name != USER))
+        others = tuple(one for one in self.types if one.name != USER)
+        known = self.suggest is None or any(one.name == APPROVED.name for one in others)
+        return (users, *others) if known else (users, *others, APPROVED)
 
     @property
     def junk_words(self) -> tuple[str, ...]:

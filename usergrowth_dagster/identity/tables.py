@@ -49,6 +49,20 @@ CONFLICT_COLUMNS: Mapping[str, tuple[str, str]] = {
 }
 """By name, the DuckDB type and the meaning of the columns of ``identity_conflicts``."""
 
+SUGGESTIONS = "identity_suggestions"
+
+SUGGESTION_COLUMNS: Mapping[str, tuple[str, str]] = {
+    "ds": ("DATE", "execution date: compared as of its morning"),
+    "user_id": ("VARCHAR", "one user, the smaller id"),
+    "other_user_id": ("VARCHAR", "the other"),
+    "chance": ("DOUBLE", "chance that both are one person, by the model of Fellegi and Sunter"),
+    "agree": ("VARCHAR", "fields that are equal, by name"),
+    "differ": ("VARCHAR", "fields that are not, by name"),
+    "answer": ("VARCHAR", "approved, rejected; NULL: nobody has answered"),
+    "answered_by": ("VARCHAR", "who did"),
+}
+"""By name, the DuckDB type and the meaning of the columns of ``identity_suggestions``."""
+
 REASONS: Mapping[str, str] = {
     "unknown_type": "identity.yml has no such type",
     "junk": "the value is nobody's, such as null or 00000",

@@ -17,6 +17,7 @@ from usergrowth_dagster.identity.run import (
     landed_files,
     newest_day,
 )
+from usergrowth_dagster.identity.suggest import bind_suggestions
 from usergrowth_dagster.identity.tables import (
     CONFLICT_COLUMNS,
     CONFLICTS,
@@ -245,6 +246,54 @@ def _land_sources(project: Project) -> list[str]:
             )
             notices += [f"source {source.name}: {note}" for note in landing.notes()]
     return notices
+
+
+@dataclass(frozen=True)
+class ShownSuggestion:
+    """A pair of users who may be one person; no value of a field is shown."""
+
+    user: str
+    other: str
+    chance: float
+    agree: str
+    differ: str
+    answer: str | None
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """Suggested pairs of the newest date.
+
+    Attributes:
+        pairs: the likeliest ones first, as many as are listed.
+        waiting: pairs without an answer, in all.
+        answered: pairs with one, in all.
+    """
+
+    pairs: tuple[ShownSuggestion, ...]
+    waiting: int
+    answered: int
+
+
+def list_suggestions(project: Project, limit: int, *, answered: bool = False) -> Suggestions:
+    """The suggested pairs of the newest date.
+
+    Args:
+        project: the home.
+        limit: pairs that are listed at most.
+        answered: whether pairs with an answer are listed too.
+    """
+    with open_engine(project.settings) as engine:
+        rows = bind_suggestions(engine, project)
+        waiting, done = engine.rows(f"select count(*) - count(answer), count(answer) from {rows}")[
+            0
+        ]
+        where = "true" if answered else "answer is null"
+        listed = engine.rows(
+            f"select user_id, other_user_id, chance, agree, differ, answer from {rows} "
+            f"where {where} order by chance desc, user_id, other_user_id limit {int(limit)}"
+        )
+    return Suggestions(tuple(ShownSuggestion(*row) for row in listed), int(waiting), int(done))
 
 
 def show_person(project: Project, user_id: str, day: date | None = None) -> ShownPerson:

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 ORPHAN_AGE = timedelta(hours=1)
 """A data file that no version names belongs to an unfinished write while it is younger."""
 
+_WITH_IDS = frozenset({"raw_identity", "one_id", "identity_conflicts"})
+"""Tables whose rows name a user by an id of another one, too."""
+
+_WITH_PAIRS = frozenset({"identity_suggestions"})
+"""Tables whose rows name two users."""
+
 _TRIES = 8
 _DAYS = 400  # days of one commit
 
@@ -41,6 +47,12 @@ class Person:
     def rows_sql(self, table: str) -> str:
         """Condition on a table's row: it is the person's."""
         user = literal(self.user_id)
+        if table in _WITH_IDS:
+            return (
+                f"coalesce(user_id = {user} or (id_type = 'user_id' and id_value = {user}), false)"
+            )
+        if table in _WITH_PAIRS:
+            return f"(user_id = {user} or other_user_id = {user})"
         if table != QUARANTINE:
             return f"user_id = {user}"
         # Digits of rejected rows with addresses are masked, so ids of one shape are not distinct.
