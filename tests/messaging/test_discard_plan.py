@@ -200,17 +200,19 @@ def test_a_round_under_way_never_sends_the_old_text(desk: Desk) -> None:
         connection.execute(schema.message.update().values(not_before=later))
     gateway, clock = Provider(), [business_now(settings)]
     with ThreadPoolExecutor(1) as caller:
-        round_ = _Round(store, settings, gateway, None, LEASE, timedelta(minutes=5), caller)
+        round_ = _Round(
+            store, settings, gateway, None, LEASE, timedelta(minutes=5), caller, lambda due: {}
+        )
         round_.now = lambda: clock[0]  # type: ignore[method-assign]
         (old,) = round_.keep_house()
-        round_.turn(old)
+        round_.turn(old, old.channel)
         discard_plan(store, the_task(store), "ann", "a wrong text")
         task_running(store, "december-2017")
         task_succeeded(store, "december-2017", population=10, selected=3)
         plan_send(store, settings, the_task(store), [crowd(PEOPLE)])
         clock[0] = later
         round_.over.clear()
-        assert round_.turn(old)[0] == 0 and not gateway.taken
-        (new,) = [one for one in round_.keep_house() if one.id not in round_.over]
+        assert round_.turn(old, old.channel)[0] == 0 and not gateway.taken
+        (new,) = [one for one in round_.keep_house() if (one.id, one.channel) not in round_.over]
         assert new.id > old.id
-        assert round_.turn(new)[0] > 0 and gateway.taken
+        assert round_.turn(new, new.channel)[0] > 0 and gateway.taken

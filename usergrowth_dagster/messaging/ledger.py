@@ -40,12 +40,13 @@ OPEN_STATES = (MessageState.PLANNED, MessageState.CLAIMED, MessageState.SUBMITTI
 
 @dataclass(frozen=True)
 class Count:
-    """Rows and billed messages (segments) in one state for one reason."""
+    """Rows of a channel and their billed messages (segments) in one state for one reason."""
 
     state: MessageState
     reason: str | None
     rows: int
     segments: int
+    channel: str
 
 
 PRICE: ColumnElement[float] = case(
@@ -212,27 +213,19 @@ class Ledger:
             return sorted(connection.scalars(query))
 
     def counts(self, occurrence_id: int) -> list[Count]:
-        """Rows by state and reason."""
+        """Rows by state, reason and channel."""
+        alike = (message.c.state, message.c.reason, message.c.channel)
         query = (
-            select(message.c.state, message.c.reason, func.count(), func.sum(message.c.segments))
+            select(*alike, func.count(), func.sum(message.c.segments))
             .where(message.c.occurrence_id == occurrence_id)
-            .group_by(message.c.state, message.c.reason)
-            .order_by(message.c.state, message.c.reason)
+            .group_by(*alike)
+            .order_by(*alike)
         )
         with self.store.read() as connection:
-            return [Count(r[0], r[1], r[2], int(r[3])) for r in connection.execute(query)]
-
-    def billed(self, occurrence_id: int) -> dict[str, int]:
-        """Billed messages by channel, of those who are not skipped."""
-        query = (
-            select(message.c.channel, func.sum(message.c.segments))
-            .where(
-                message.c.occurrence_id == occurrence_id, message.c.state != MessageState.SKIPPED
-            )
-            .group_by(message.c.channel)
-        )
-        with self.store.read() as connection:
-            return {channel: int(sent) for channel, sent in connection.execute(query).tuples()}
+            return [
+                Count(state, reason, rows, int(segments), channel)
+                for state, reason, channel, rows, segments in connection.execute(query)
+            ]
 
     def in_doubt(
         self, gateway: str | None, after: int, limit: int, *, asked_before: datetime | None = None

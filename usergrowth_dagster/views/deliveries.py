@@ -33,13 +33,14 @@ class OccurrenceView:
 
 @dataclass(frozen=True)
 class PeopleView:
-    """People of an occurrence in one state for one reason."""
+    """People of an occurrence in one state for one reason, by channel."""
 
     schedule: str
     occurrence: str
     state: str
     reason: str | None
     people: int
+    channel: str
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,10 @@ def read_deliveries(
     return DeliveriesView(
         occurrences=[_occurrence(delivery, settings) for delivery in under_way],
         people=[
-            PeopleView(d.schedule, d.occurrence, str(count.state), count.reason, count.rows)
+            PeopleView(
+                *(d.schedule, d.occurrence, str(count.state), count.reason, count.rows),
+                count.channel,
+            )
             for d in under_way
             for count in d.counts
         ],

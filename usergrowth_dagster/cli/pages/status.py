@@ -60,8 +60,12 @@ def show_deliveries(view: "DeliveriesView", page: Page) -> None:
     """Print occurrences, people by state, what is due next, and what nobody could read."""
     runs = [(o.schedule, o.occurrence, o.state, o.due, o.send_by, o.note) for o in view.occurrences]
     page.section("Deliveries", ("schedule", "occurrence", "state", "due", "send by", "note"), runs)
-    people = [(p.schedule, p.occurrence, p.state, p.reason, Count(p.people)) for p in view.people]
-    page.section("Messages", ("schedule", "occurrence", "state", "reason", "people"), people)
+    people = [
+        (p.schedule, p.occurrence, p.channel, p.state, p.reason, Count(p.people))
+        for p in view.people
+    ]
+    columns = ("schedule", "occurrence", "channel", "state", "reason", "people")
+    page.section("Messages", columns, people)
     if view.clicked:
         header = (
             *("schedule", "occurrence", "text", "channel", "people", "delivered", "clicked"),

@@ -126,7 +126,7 @@ def read_plan(ledger: Ledger, opened: Occurrence, *, created: bool = False) -> S
     states: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     standing: Counter[str] = Counter()
-    messages = 0
+    messages, cost = 0, 0.0
     for count in ledger.counts(opened.id):
         standing[_standing(count)] += count.rows
         states[str(count.state)] += count.rows
@@ -134,24 +134,17 @@ def read_plan(ledger: Ledger, opened: Occurrence, *, created: bool = False) -> S
             reasons[count.reason or "unknown"] += count.rows
         else:
             messages += count.segments
+            cost += count.segments * opened.price_of(count.channel)
     return SendPlan(
         occurrence=opened,
         states=dict(states),
         reasons=dict(reasons),
         messages=messages,
-        cost=_cost(ledger, opened, messages),
+        cost=round(cost, 6),
         currency=opened.currency,
         created=created,
         standing={word: standing[word] for word in _WORDS_IN_ORDER if standing[word]},
     )
-
-
-def _cost(ledger: Ledger, opened: Occurrence, messages: int) -> float:
-    """What so many messages of an occurrence cost, in currency."""
-    if opened.other_price is None:
-        return round(messages * opened.price, 6)
-    billed = ledger.billed(opened.id).items()
-    return round(sum(number * opened.price_of(channel) for channel, number in billed), 6)
 
 
 _WORDS = {
