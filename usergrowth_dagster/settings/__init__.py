@@ -321,6 +321,11 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings, SegmentSettin
     today: date | None = Field(
         None, description="pins the business clock to 10:00 of a day, for replaying historic data"
     )
+    key_tables_by: Literal["user_id", "one_id"] = Field(
+        "user_id",
+        description="one_id: in `usergrowth sql` and its database file every table of users has "
+        "the column one_id, the person by the newest identity",
+    )
     lookback_days: Annotated[PositiveInt, Field(le=730)] = Field(
         90, description="days that the windows of the features look back"
     )

@@ -3,16 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.quoting import identifier
 from usergrowth_dagster.sql_shell.versions import Versions, committed
 from usergrowth_dagster.warehouse.engine import Engine
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+USER, PERSON = "user_id", "one_id"
+"""Column of the users, and the table and the column of the persons."""
 
 PHONES: Mapping[str, str] = {"population": "phone", "raw_identity": "id_value"}
 """Column with phone numbers by table; it is left out."""
@@ -46,6 +51,7 @@ class TableAt:
         schema: its columns.
         files: paths of its data files.
         sizes: the day and rows of each data file.
+        persons: data files of ``one_id``, where the table is keyed by person too.
     """
 
     name: str
@@ -54,6 +60,7 @@ class TableAt:
     schema: "pa.Schema"
     files: Sequence[str]
     sizes: Sequence[DaySize]
+    persons: Sequence[str] = ()
 
 
 class Catalog:
@@ -106,14 +113,26 @@ class Catalog:
         )
         files = sorted(zip(*columns, strict=True))
         root = f"tables/{name}"
+        schema = pa.schema(opened.schema().to_arrow())
         return TableAt(
             name,
             version,
             committed(warehouse, name, version),
-            pa.schema(opened.schema().to_arrow()),
+            schema,
             [warehouse.storage.uri(f"{root}/{unquote(path)}") for path, _, _ in files],
             [DaySize(day, rows or 0) for _, day, rows in files],
+            self._persons if USER in schema.names and PERSON not in schema.names else (),
         )
+
+    @cached_property
+    def _persons(self) -> Sequence[str]:
+        """Data files of the newest persons, if the setting asks for them and there are any."""
+        by_person = self.project.settings.key_tables_by == PERSON
+        version = self.version(PERSON) if by_person and PERSON in self.names else None
+        if version is None:
+            return ()
+        days = self.project.warehouse.files(PERSON, version=version)
+        return days[max(days)] if days else ()
 
 
 def bind(engine: Engine, table: TableAt) -> None:
@@ -127,13 +146,35 @@ def bind(engine: Engine, table: TableAt) -> None:
     columns = duckdb_types(engine, table.schema)
     columns.pop(PHONES.get(table.name, ""), None)
     try:
-        engine.bind_files(table.name, table.files, columns, INSTEAD.get(table.name))
+        rows = engine.files_sql(table.files, columns, INSTEAD.get(table.name))
+        if table.persons:
+            rows = _by_person_sql(engine, rows, columns, table.persons)
+        engine.run(f"create or replace view {identifier(table.name)} as {rows}")
     except duckdb.IOException:
         raise UserError(
             f"{table.name} version {table.version} can no longer be read: data files of it were "
             "removed, as they are when a person is forgotten; choose another version",
             code="table.no_version",
         ) from None
+
+
+def _by_person_sql(
+    engine: Engine, rows: str, columns: Mapping[str, str], persons: Sequence[str]
+) -> str:
+    """Rows with the person after the user; a user who is nobody's person stands for itself."""
+    known = engine.files_sql(
+        persons, {"id_type": "VARCHAR", "id_value": "VARCHAR", PERSON: "VARCHAR"}
+    )
+    listed = ", ".join(
+        f"r.{identifier(name)}"
+        + (f", coalesce(p.{PERSON}, r.{USER}) as {PERSON}" if name == USER else "")
+        for name in columns
+    )
+    return (
+        f"select {listed} from ({rows}) as r left join ("
+        f"select id_value, min({PERSON}) as {PERSON} from ({known}) "
+        f"where id_type = '{USER}' group by id_value) as p on p.id_value = r.{USER}"
+    )
 
 
 def duckdb_types(engine: Engine, schema: "pa.Schema") -> dict[str, str]:

@@ -224,7 +224,7 @@ class SqlShell:
 
 def harden(engine: Engine, tables: Sequence[TableAt]) -> None:
     """Take from an engine every file but those of some tables, and lock its settings."""
-    lock(engine, [path for table in tables for path in table.files])
+    lock(engine, [path for table in tables for path in (*table.files, *table.persons)])
 
 
 def lock(engine: Engine, files: Sequence[str]) -> None:

@@ -66,13 +66,22 @@ class Engine:
             columns: DuckDB type of every column, in order; a column that older files lack is NULL.
             instead: by column, the expression of its type that stands for it.
         """
+        sql = self.files_sql(files, columns, instead)
+        self.run(f"create or replace view {identifier(name)} as {sql}")
+
+    def files_sql(
+        self,
+        files: Sequence[str],
+        columns: Mapping[str, str],
+        instead: Mapping[str, str] | None = None,
+    ) -> str:
+        """The SELECT of :meth:`bind_files`, which has the same arguments."""
         instead = instead or {}
         if not files:
             body = ", ".join(
                 f"cast(null as {kind}) as {identifier(c)}" for c, kind in columns.items()
             )
-            self.run(f"create or replace view {identifier(name)} as select {body} where false")
-            return
+            return f"select {body} where false"
         listed = ", ".join(file_literal(path) for path in files)
         source = (
             f"read_parquet([{listed}], hive_partitioning=true, union_by_name=true, "
@@ -85,7 +94,7 @@ class Engine:
             else f"cast(null as {kind}) as {identifier(c)}"
             for c, kind in columns.items()
         )
-        self.run(f"create or replace view {identifier(name)} as select {body} from {source}")
+        return f"select {body} from {source}"
 
     def bind_arrow(self, name: str, table: "pa.Table") -> None:
         """Make the table ``name`` from an Arrow table."""
@@ -134,6 +143,7 @@ def open_engine(settings: Settings, memory_share: float = 1.0) -> Iterator[Engin
                 connection, settings.default_country, fictional=settings.reads_fictional
             )
             engine = Engine(connection)
+            engine.run("set enable_progress_bar = false")  # commands have progress of their own
             engine.run(AS_MAP)
             engine.run(macro_statements())
             yield engine
