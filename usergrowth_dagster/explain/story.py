@@ -158,7 +158,7 @@ def task_sentence(story: Story, contact: Contact, zone: ZoneInfo) -> str:
     if outcome == "suppressed":
         words = _suppressed(contact, zone) or (
             "suppressed when it was decided"
-            if decision["users"] is None
+            if decision.get("users") is None
             else "suppressed when it was decided, by this or another user id of the person"
         )
     if outcome == "holdout" and decision.get("holdout") == "global":
@@ -340,7 +340,7 @@ def _questions(row: Mapping[str, Any], spec: CampaignSpec, within: int | None) -
         "same_person": "best user of the person",
     }
     asked = {one: asked[one] for one in OUTCOMES if one in asked}
-    if row["users"] is None:
+    if row.get("users") is None:
         del asked["many_users"], asked["same_person"]
     unasked: dict[Channel, tuple[str, ...]] = {}
     unasked["sms"] = ("no_phone", "bad_phone", "no_country", "shared_phone")
@@ -414,7 +414,7 @@ def _control(row: Mapping[str, Any], provenance: Provenance | None) -> Iterator[
             detail = f"{group['share']:.1%} of {drawn_from}, epoch {group['epoch']}"
             if kind == "campaign" and row["stratum"] is not None:
                 detail += f", stratum {row['stratum']}"
-            elif row["users"] is not None:
+            elif row.get("users") is not None:
                 detail += f", by any of the {row['users']} user ids of the person"
         yield Step(question, answer, detail)
 
