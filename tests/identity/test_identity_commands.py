@@ -5,12 +5,15 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from sqlalchemy import select
 from support.identity_desk import DAY, IdentityDesk, before, phone
 from typer.testing import CliRunner
 
 from usergrowth_dagster.cli import app
+from usergrowth_dagster.control import schema
 from usergrowth_dagster.defs.build import build_definitions
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.people.forget import forget
 
 EMAIL = "li.wang@shop.example"
@@ -82,6 +85,21 @@ def test_a_forgotten_person_is_in_no_table_of_identity(peopled: IdentityDesk) ->
     made = peopled.run()
     assert made.rows == 6 and set(peopled.one_ids()) == {"a", "c"}
     assert peopled.conflicts()[0]["user_id"] == "d" and len(peopled.conflicts()) == 1
+
+
+def test_a_forgotten_person_stays_refused_by_landed_addresses(desk: IdentityDesk) -> None:
+    """A person who was forgotten is texted at a number that only links knew, when another upload
+    brings it; a hotline that many have, which nobody can be texted at any more."""
+    shared = [(user, "phone", phone(9)) for user in "abc"]
+    mails = [("a", "email", "Ann@x.example"), ("a", "device", "+9990000000007")]
+    desk.land([("a", "phone", phone(1)), *mails, *shared], before(1))
+    desk.run()
+    vault = open_vault(desk.home)
+    report = forget(desk.project, "a", actor="test")
+    assert report.addresses == 2
+    with desk.project.store.read() as connection:
+        refused = set(connection.scalars(select(schema.suppression.c.phone_hash)))
+    assert refused == {vault.digest(phone(1)), vault.digest("ann@x.example"), None}
 
 
 def test_a_forgotten_person_is_nobodys_id(desk: IdentityDesk) -> None:

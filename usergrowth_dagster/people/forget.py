@@ -19,6 +19,7 @@ from usergrowth_dagster.control import audit
 from usergrowth_dagster.control.tasks import all_tasks
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.exports.forgetting import Exportee, erase_from_exports
+from usergrowth_dagster.identity.addresses import landed_addresses
 from usergrowth_dagster.intake.clicks import FILE_NAME as CLICKS_FILE
 from usergrowth_dagster.intake.touches import erase_from_touches
 from usergrowth_dagster.messaging.ledger import Ledger
@@ -115,7 +116,11 @@ def forget(
     vault = open_vault(home, project.settings.default_country)
     Ledger(store, vault)  # hashes of another key would suppress nobody
     given = tuple(clean_address(address, vault.country) for address in addresses)
-    known = [*ledger_addresses(store, vault, user_id), *_population_addresses(project, user_id)]
+    known = [
+        *ledger_addresses(store, vault, user_id),
+        *_population_addresses(project, user_id),
+        *landed_addresses(project, user_id),
+    ]
     person = Person(user_id, given, tuple(_usable(known, vault.country)))
     report = ForgetReport(tombstone_id(vault.user_digest(user_id)), len(person.addresses))
     if not dry_run:
