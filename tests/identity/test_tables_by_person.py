@@ -38,7 +38,7 @@ def test_each_table_of_users_has_the_person(desk: IdentityDesk) -> None:
         rows(alone, sql)
     assert [column.name for column in alone.describe("spends")] == ["ds", "user_id", "spend"]
 
-    project = Project(load_settings(desk.home, key_tables_by="one_id"))
+    project = Project(load_settings(desk.home, tables_by="one_id"))
     shell = SqlShell(project, Versions())
     person = desk.one_ids()["a"]
     assert rows(shell, sql) == [

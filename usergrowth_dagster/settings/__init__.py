@@ -321,7 +321,7 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings, SegmentSettin
     today: date | None = Field(
         None, description="pins the business clock to 10:00 of a day, for replaying historic data"
     )
-    key_tables_by: Literal["user_id", "one_id"] = Field(
+    tables_by: Literal["user_id", "one_id"] = Field(
         "user_id",
         description="one_id: in `usergrowth sql` and its database file every table of users has "
         "the column one_id, the person by the newest identity",

@@ -127,7 +127,7 @@ class Catalog:
     @cached_property
     def _persons(self) -> Sequence[str]:
         """Data files of the newest persons, if the setting asks for them and there are any."""
-        by_person = self.project.settings.key_tables_by == PERSON
+        by_person = self.project.settings.tables_by == PERSON
         version = self.version(PERSON) if by_person and PERSON in self.names else None
         if version is None:
             return ()
