@@ -14,7 +14,7 @@ from usergrowth_dagster.views.segments import size_segment
 
 
 def test_a_person_counts_with_all_users(world: Project) -> None:
-    """Guards against a size that promises people whom a decision leaves out, since another user of
+    """Guards against a size that promises people that a decision leaves out, since another user of
     theirs refused or is held out."""
     home = world.settings.home
     users = [one.user for one in people()]

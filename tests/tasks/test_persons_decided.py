@@ -148,7 +148,7 @@ def test_a_person_of_several_users(home: Path) -> None:
                 (0.7 * 0.8) ** 2 if side == "treatment" else 1 - (0.7 * 0.8) ** 2
             )
             stayed += side == "treatment"
-            # joining persons texts nobody whom one of the draws had held out before
+            # joining persons texts no user that a draw had held out before
             assert not (side == "treatment" and before[user][1] == "control")
         same = [user for user in uploaded if after[user][0] == "same_person"]
         assert not same or len(chosen) == 1

@@ -35,6 +35,9 @@ from usergrowth_dagster.identity.tables import (
 from usergrowth_dagster.intake.forgotten import forgotten_people
 from usergrowth_dagster.messaging.people.phones import PhoneVault, open_vault
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.sources.definition import FILE_NAME as SOURCES_FILE
+from usergrowth_dagster.sources.definition import read_sources
+from usergrowth_dagster.sources.land import land_source
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.landing import LandedDay, land_days, row_stream
 
@@ -97,6 +100,26 @@ class Identified:
             f"ids by {self.links:,} links; {self.created:,} created, {self.merged:,} merged, "
             f"{self.split:,} split, {self.gone:,} gone{stayed}"
         )
+
+
+def land_sources(project: Project) -> list[str]:
+    """Land the sources that fill identity/; what of them does not land, a sentence each.
+
+    Raises:
+        UserError: sources.yml breaks its format, or a source cannot be read.
+    """
+    path = project.settings.home / SOURCES_FILE
+    notices: list[str] = []
+    if not path.exists():
+        return notices
+    for source in read_sources(path):
+        if source.fills == IDENTITY:
+            landing = land_source(
+                *(project.settings, project.landing, project.state, source, project.settings.home),
+                forgotten=forgotten_people(project),
+            )
+            notices += [f"source {source.name}: {note}" for note in landing.notes()]
+    return notices
 
 
 def land_identity(project: Project, day: date) -> list[LandedDay]:

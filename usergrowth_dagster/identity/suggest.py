@@ -3,7 +3,7 @@
 Splink learns from the home's own users how much it says when a field is equal, alike or different
 (Fellegi and Sunter, "A Theory for Record Linkage", Journal of the American Statistical Association
 64, 1969, p. 1183): by expectation maximization over the pairs that agree on something, and from
-random pairs. Nothing here joins anybody. A pair that is approved lands as a link of both users,
+random pairs. Nothing here joins users. A pair that is approved lands as a link of both users,
 like any other link; a pair that is rejected is not suggested again.
 """
 

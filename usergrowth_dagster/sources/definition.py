@@ -61,8 +61,8 @@ FILE_NAME = "sources.yml"
 OF_IDS = ("id_type", "id_value")
 """Columns of the landing table identity that ``ids`` gives."""
 
-TYPE_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-"""What a type of ids may be called."""
+_NAME = r"^[a-z][a-z0-9_]{0,39}$"
+"""What a source, an element and a type of ids may be called."""
 
 KVS = frozenset({"kvs_num", "kvs_str"})
 """Columns of a contract that the entries ``num`` and ``str`` add pairs to."""
@@ -188,7 +188,7 @@ class Source(_Keys):
         "given and takes the place of the preset's",
         exclude=True,  # what it stands for is in the other keys
     )
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="of the source, once")
+    name: str = Field(pattern=_NAME, description="of the source, once")
     fills: Literal["user", "item", "behavior", "operation", "identity", "experiment"] = Field(
         description="landing table; experiment: a past randomized test, which lands as operation"
     )
@@ -205,7 +205,7 @@ class Source(_Keys):
     )
     format: Format | None = Field(None, description="csv, json or parquet; default: by the ending")
     read: ReadKeys = ReadKeys()
-    each: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], str] = Field(
+    each: dict[Annotated[str, Field(pattern=_NAME)], str] = Field(
         {},
         description="expression of a list of the record, by the name that other expressions have "
         "for an element: every element gives a row. Of several lists each sees the elements "
@@ -346,7 +346,7 @@ class Source(_Keys):
             raise _rule("ids", f"only identity has them, and the source fills {self.fills}")
         if self.ids and (twice := [name for name in OF_IDS if name in self.columns]):
             raise _rule(f"columns.{twice[0]}", "stands in ids already; give one of them")
-        if strange := [name for name in self.ids if not TYPE_NAME.fullmatch(name)]:
+        if strange := [name for name in self.ids if not re.fullmatch(_NAME, name)]:
             raise _rule(
                 "ids",
                 f"{strange[0]!r} is no name of a type: small letters, digits and _, 40 at most",

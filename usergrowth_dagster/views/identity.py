@@ -14,6 +14,7 @@ from usergrowth_dagster.identity.run import (
     Identified,
     identify,
     land_identity,
+    land_sources,
     landed_files,
     newest_day,
 )
@@ -28,13 +29,9 @@ from usergrowth_dagster.identity.tables import (
     REASONS,
     types_of,
 )
-from usergrowth_dagster.intake.forgotten import forgotten_people
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import literal, literals
-from usergrowth_dagster.sources.definition import FILE_NAME as SOURCES_FILE
-from usergrowth_dagster.sources.definition import read_sources
-from usergrowth_dagster.sources.land import land_source
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_days
 from usergrowth_dagster.warehouse.relation import bind_files as bind_table
@@ -222,7 +219,7 @@ def run_identity(project: Project, day: date | None = None) -> IdentityRan:
     """
     read_identity(project.settings.home)  # before anything is written
     day = day or project.settings.current_date()
-    from_sources = _land_sources(project)
+    from_sources = land_sources(project)
     landed = [one for one in land_identity(project, day) if one.status == "landed"]
     return IdentityRan(
         rows_landed=sum(one.accepted for one in landed),
@@ -230,22 +227,6 @@ def run_identity(project: Project, day: date | None = None) -> IdentityRan:
         notices=(*from_sources, *(notice for one in landed for notice in one.notices)),
         made=identify(project, day),
     )
-
-
-def _land_sources(project: Project) -> list[str]:
-    """Land the sources that fill identity/; what of them does not land, a sentence each."""
-    path = project.settings.home / SOURCES_FILE
-    notices: list[str] = []
-    if not path.exists():
-        return notices
-    for source in read_sources(path):
-        if source.fills == IDENTITY:
-            landing = land_source(
-                *(project.settings, project.landing, project.state, source, project.settings.home),
-                forgotten=forgotten_people(project),
-            )
-            notices += [f"source {source.name}: {note}" for note in landing.notes()]
-    return notices
 
 
 @dataclass(frozen=True)

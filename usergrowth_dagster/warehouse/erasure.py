@@ -7,7 +7,7 @@ read any more; all others can. Killed at any place, the next call goes on.
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -28,12 +28,6 @@ if TYPE_CHECKING:
 ORPHAN_AGE = timedelta(hours=1)
 """A data file that no version names belongs to an unfinished write while it is younger."""
 
-_WITH_IDS = frozenset({"raw_identity", "one_id", "identity_conflicts"})
-"""Tables whose rows name a user by an id of another one, too."""
-
-_WITH_PAIRS = frozenset({"identity_suggestions"})
-"""Tables whose rows name two users."""
-
 _TRIES = 8
 _DAYS = 400  # days of one commit
 
@@ -44,17 +38,21 @@ class Person:
 
     user_id: str
 
-    def rows_sql(self, table: str) -> str:
-        """Condition on a table's row: it is the person's."""
+    def rows_sql(self, table: str, columns: Collection[str]) -> str:
+        """Condition on a table's row: it is the person's, or names the person beside another.
+
+        Args:
+            table: its name.
+            columns: names of its columns.
+        """
         user = literal(self.user_id)
-        if table in _WITH_IDS:
-            return (
-                f"coalesce(user_id = {user} or (id_type = 'user_id' and id_value = {user}), false)"
-            )
-        if table in _WITH_PAIRS:
-            return f"(user_id = {user} or other_user_id = {user})"
         if table != QUARANTINE:
-            return f"user_id = {user}"
+            named = [f"user_id = {user}"]
+            if "other_user_id" in columns:
+                named.append(f"other_user_id = {user}")
+            if {"id_type", "id_value"} <= {*columns}:
+                named.append(f"(id_type = 'user_id' and id_value = {user})")
+            return f"coalesce({' or '.join(named)}, false)" if named[1:] else named[0]
         # Digits of rejected rows with addresses are masked, so ids of one shape are not distinct.
         masked = literal("".join("*" if c.isdecimal() else c for c in self.user_id))
         cells = "string_split(replace(raw_row, '\"', ''), ',')"
@@ -142,7 +140,7 @@ class _Erasure:
 
     def __init__(self, engine: Engine, warehouse: Warehouse, table: str, person: Person) -> None:
         self.engine, self.warehouse, self.table = engine, warehouse, table
-        self.mine = person.rows_sql(table)
+        self.mine = person.rows_sql(table, warehouse.columns(table))
         self.folder = f"tables/{table}"
 
     def _source(self, files: Sequence[str], keys: Sequence[str] = ()) -> str:
