@@ -35,6 +35,7 @@ from usergrowth_dagster.quoting import identifier
 from usergrowth_dagster.ranks import UPLIFT
 from usergrowth_dagster.training.questions import question_of
 from usergrowth_dagster.training.train import training_config
+from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.models import load_graph
 from usergrowth_dagster.warehouse.population import POPULATION
@@ -56,7 +57,7 @@ _DECISION = (
     *("holdout", "users", "stratum", "variant", "variant_propensity", "messages", "cost"),
     *("model_name", "model_version", "uplift_version", "policy_hash"),
 )
-_OUTCOME = {name: kind for name, (kind, _) in OUTCOME_COLUMNS.items()}
+_OUTCOME = types_of(OUTCOME_COLUMNS)
 _AFTER = ("returned", "days_to_return", "amount", "window_last", "counted_until", "sent")
 _FIRST_CHOSEN = OUTCOMES_IN_ORDER.index("below_threshold")
 _LANDED_TABLES = ("population", "raw_user", "raw_behavior", "raw_operation")

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from datetime import date
 
 from usergrowth_dagster.identity.definition import FILE_NAME, USER, read_identity
-from usergrowth_dagster.identity.tables import ONE_ID, ONE_ID_COLUMNS, types_of
+from usergrowth_dagster.identity.tables import ONE_ID, ONE_ID_COLUMNS
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_days, bind_query
 

@@ -11,9 +11,9 @@ from usergrowth_dagster.identity.tables import (
     CONFLICT_COLUMNS,
     HISTORY_COLUMNS,
     ONE_ID_COLUMNS,
-    types_of,
 )
 from usergrowth_dagster.quoting import literals
+from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import Engine
 
 _SEEN, _ROWS = "identity_seen", "identity_rows"

@@ -30,7 +30,6 @@ from usergrowth_dagster.identity.tables import (
     HISTORY,
     ONE_ID,
     ONE_ID_COLUMNS,
-    types_of,
 )
 from usergrowth_dagster.intake.forgotten import forgotten_people
 from usergrowth_dagster.messaging.people.phones import PhoneVault, open_vault
@@ -38,6 +37,7 @@ from usergrowth_dagster.project import Project
 from usergrowth_dagster.sources.definition import FILE_NAME as SOURCES_FILE
 from usergrowth_dagster.sources.definition import read_sources
 from usergrowth_dagster.sources.land import land_source
+from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.landing import LandedDay, land_days, row_stream
 

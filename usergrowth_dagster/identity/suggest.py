@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.identity.definition import FILE_NAME, USER, Suggest, read_identity
 from usergrowth_dagster.identity.persons import bind_persons
-from usergrowth_dagster.identity.tables import SUGGESTION_COLUMNS, SUGGESTIONS, types_of
+from usergrowth_dagster.identity.tables import SUGGESTION_COLUMNS, SUGGESTIONS
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.sources.expressions import Expressions
+from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.models import load_graph
 from usergrowth_dagster.warehouse.relation import Relation, bind_days, bind_query

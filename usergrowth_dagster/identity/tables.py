@@ -71,8 +71,3 @@ REASONS: Mapping[str, str] = {
     "unique": "two values of a unique type would be one person's",
 }
 """Why a link joins nobody, by code."""
-
-
-def types_of(columns: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-    """The DuckDB types of a table's columns, in order."""
-    return {name: kind for name, (kind, _) in columns.items()}

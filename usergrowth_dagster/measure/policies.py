@@ -23,6 +23,7 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.pipeline.decide import Decision, read_decision
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.ranks import RankBy
+from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_days, bind_query
 
@@ -113,7 +114,7 @@ def ask(project: Project, task: Task, effect: Effect, question: Question) -> lis
 
 def written_outcomes(engine: Engine, project: Project, task: Task) -> Relation:
     """The outcomes of a task as they were written last; empty where it was never measured."""
-    kinds = {name: kind for name, (kind, _) in OUTCOME_COLUMNS.items()}
+    kinds = types_of(OUTCOME_COLUMNS)
     days = bind_days(engine, project.warehouse, OUTCOMES, [task.execution_date], kinds)
     mine = f"select * from {days} where task_id = '{task.task_id}'"
     return bind_query(engine, "measured", mine, of=[days], keep=True)

@@ -16,6 +16,7 @@ from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.training.level import refreshed_level
 from usergrowth_dagster.training.models import no_model, usable_model
 from usergrowth_dagster.training.train import effect_config, training_config
+from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.models import load_graph
 from usergrowth_dagster.warehouse.relation import (
@@ -105,7 +106,7 @@ def bind_population(engine: Engine, project: Project, task: Task) -> Relation:
 
 def bind_scores(engine: Engine, project: Project, task: Task) -> Relation:
     """The scores of a task, with :data:`SCORE_COLUMNS`; empty while it is not scored."""
-    columns = {name: kind for name, (kind, _) in SCORE_COLUMNS.items()}
+    columns = types_of(SCORE_COLUMNS)
     days = [task.execution_date]
     return bind_days(engine, project.warehouse, SCORES, days, columns, task_id=task.task_id)
 

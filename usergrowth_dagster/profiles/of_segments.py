@@ -35,6 +35,7 @@ from usergrowth_dagster.segments.files import segment_files
 from usergrowth_dagster.segments.snapshots import Snapshot, good, read_snapshots
 from usergrowth_dagster.tags.definition import TagType
 from usergrowth_dagster.tags.user_tags import bind_user_tags
+from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.relation import bind_days
 
@@ -227,8 +228,7 @@ def _read(
     warehouse = project.warehouse
     note = warehouse.notes(PROFILES, first=day, last=day).get(day, {}).get("segments", {})
     with open_engine(project.settings) as engine:
-        types = {name: kind for name, (kind, _) in PROFILE_COLUMNS.items()}
-        table = bind_days(engine, warehouse, PROFILES, [day], types)
+        table = bind_days(engine, warehouse, PROFILES, [day], types_of(PROFILE_COLUMNS))
         shares = ("people", "people_of_base", "share", "share_of_base", "tgi", "low", "high")
         telling: dict[str, list[tuple[str, ValueShare]]] = {name: [] for name in note}
         for segment, tag, *values in engine.rows(
@@ -236,8 +236,7 @@ def _read(
             "where is_most_telling order by segment, place"
         ):
             telling[segment].append((tag, ValueShare(*values)))
-        kinds = {name: kind for name, (kind, _) in OVERLAP_COLUMNS.items()}
-        sets = bind_days(engine, warehouse, OVERLAPS, [day], kinds)
+        sets = bind_days(engine, warehouse, OVERLAPS, [day], types_of(OVERLAP_COLUMNS))
         found = engine.rows(f"select segments, people from {sets} order by people desc, segments")
     profiles = [
         SegmentProfile(segment=name, telling=tuple(telling[name]), **of_segment)

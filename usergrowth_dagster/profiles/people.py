@@ -13,6 +13,7 @@ from usergrowth_dagster.segments.snapshots import (
 )
 from usergrowth_dagster.tags.flows import GROUPED, check_worked_out
 from usergrowth_dagster.tags.user_tags import bind_user_tags
+from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_days, bind_query
 
@@ -58,7 +59,7 @@ def _of_group(engine: Engine, project: Project, table: str, group: str, day: dat
     if group not in groups:
         raise UserError(f"{table}:{group}: choose {', '.join(groups)}", code="command.invalid")
     check_worked_out(project, table, day)
-    types = {name: kind for name, (kind, _) in columns.items()}
+    types = types_of(columns)
     rows = bind_days(engine, project.warehouse, table, [day], types)
     sql = f"select user_id from {rows} where {identifier(column)} = {literal(group)}"
     return bind_query(engine, "people", sql, of=[rows], keep=True)

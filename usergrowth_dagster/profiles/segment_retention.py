@@ -8,6 +8,7 @@ from usergrowth_dagster.profiles.people import SEGMENT, bind_people
 from usergrowth_dagster.profiles.segment_tables import RETENTION, RETENTION_COLUMNS, replace_rows
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.tags.inputs import bind_facts
+from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.relation import bind_days
 
@@ -53,7 +54,7 @@ def write_retention(project: Project, names: Sequence[str], day: date, mark: str
 
 def read_retention(project: Project, day: date) -> Mapping[str, Sequence[Cohort]]:
     """The cohorts of a date by segment, as its table has them."""
-    types = {name: kind for name, (kind, _) in RETENTION_COLUMNS.items()}
+    types = types_of(RETENTION_COLUMNS)
     with open_engine(project.settings) as engine:
         table = bind_days(engine, project.warehouse, RETENTION, [day], types)
         rows = engine.rows(

@@ -5,6 +5,7 @@ from datetime import date
 from typing import Any
 
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.warehouse.columns import arrow_schema
 
 PROFILES, OVERLAPS = "segment_profiles", "segment_overlaps"
 RETENTION = "segment_retention"
@@ -63,19 +64,9 @@ def replace_rows(
     """
     import pyarrow as pa
 
-    kinds = {
-        "DATE": pa.date32(),
-        "VARCHAR": pa.string(),
-        "VARCHAR[]": pa.list_(pa.string()),
-        "INTEGER": pa.int32(),
-        "BIGINT": pa.int64(),
-        "DOUBLE": pa.float64(),
-        "BOOLEAN": pa.bool_(),
-    }
-    layout = pa.schema([(name, kinds[kind]) for name, (kind, _) in columns.items()])
     project.warehouse.replace(
         table,
-        pa.Table.from_pylist(rows, layout),
+        pa.Table.from_pylist(rows, arrow_schema(columns)),
         days=[day],
         fingerprints={day: mark},
         notes={day: note} if note is not None else None,

@@ -15,6 +15,7 @@ from typing import Any
 from usergrowth_dagster.documents import plain
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.segments.sizes import Sizes
+from usergrowth_dagster.warehouse.columns import arrow_schema, types_of
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_files
 from usergrowth_dagster.warehouse.tables import Warehouse
@@ -94,16 +95,9 @@ def remove_record(warehouse: Warehouse, failure: Snapshot) -> None:
 def _replace_record(warehouse: Warehouse, snapshot: Snapshot, rows: list[dict[str, Any]]) -> None:
     import pyarrow as pa
 
-    kinds = {
-        "DATE": pa.date32(),
-        "BIGINT": pa.int64(),
-        "VARCHAR": pa.string(),
-        "TIMESTAMP WITH TIME ZONE": pa.timestamp("us", "UTC"),
-    }
-    layout = pa.schema([(name, kinds[kind]) for name, (kind, _) in SNAPSHOT_COLUMNS.items()])
     warehouse.replace(
         SNAPSHOTS,
-        pa.Table.from_pylist(rows, layout),
+        pa.Table.from_pylist(rows, arrow_schema(SNAPSHOT_COLUMNS)),
         days=[snapshot.ds],
         scope=scope_of(snapshot.segment, snapshot.snapshot),
         fingerprints={snapshot.ds: snapshot.fingerprint},
@@ -145,7 +139,7 @@ def read_snapshots(
 
 def read_records(engine: Engine, files: Sequence[str]) -> list[Snapshot]:
     """The records in some files of ``segment_snapshots``, by date and by when they were made."""
-    kinds = {name: kind for name, (kind, _) in SNAPSHOT_COLUMNS.items()}
+    kinds = types_of(SNAPSHOT_COLUMNS)
     engine.run("set TimeZone = 'UTC'")
     bound = bind_files(engine, SNAPSHOTS, files, kinds)
     rows = engine.rows(f"select * from {bound} order by ds, made_at, snapshot")

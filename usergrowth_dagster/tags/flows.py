@@ -8,6 +8,7 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.tags import aipl, rfm
+from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.relation import bind_days
 
@@ -65,7 +66,7 @@ def flow_between(project: Project, table: str, first: date, last: date) -> Flow:
         UserError: the table is not there for one of the dates.
     """
     column, columns, groups = GROUPED[table]
-    types = {name: kind for name, (kind, _) in columns.items()}
+    types = types_of(columns)
     for day in (first, last):
         check_worked_out(project, table, day)
     with open_engine(project.settings) as engine:

@@ -21,6 +21,7 @@ from usergrowth_dagster.tags.definition import FILE_NAME
 from usergrowth_dagster.tags.inputs import Written
 from usergrowth_dagster.tags.text_keys import ItemTexts
 from usergrowth_dagster.tags.tokens import Analyzer, analyzer_of, cutter_version
+from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.models import load_graph
 from usergrowth_dagster.warehouse.relation import Relation, bind_days
@@ -205,7 +206,7 @@ qualify place <= {texts.per_item}"""
 
 def bind_item_words(engine: Engine, project: Project, day: date) -> Relation:
     """The words of the items that an execution date sees; empty where none have been made."""
-    types = {name: kind for name, (kind, _) in COLUMNS.items()}
+    types = types_of(COLUMNS)
     warehouse = project.warehouse
     days = [one for one in warehouse.days(TABLE) if one < day] if warehouse.exists(TABLE) else []
     return bind_days(engine, warehouse, TABLE, days[-1:], types)

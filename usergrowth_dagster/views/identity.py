@@ -27,11 +27,11 @@ from usergrowth_dagster.identity.tables import (
     ONE_ID,
     ONE_ID_COLUMNS,
     REASONS,
-    types_of,
 )
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import literal, literals
+from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_days
 from usergrowth_dagster.warehouse.relation import bind_files as bind_table

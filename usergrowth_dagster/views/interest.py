@@ -6,6 +6,7 @@ from datetime import date
 from usergrowth_dagster.affinity.interest import COLUMNS, TABLE
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import literal
+from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.relation import bind_days
 
@@ -35,7 +36,7 @@ def top_interest(
         category: only this one.
     """
     only = f"and category = {literal(category)}" if category else ""
-    types = {name: kind for name, (kind, _) in COLUMNS.items()}
+    types = types_of(COLUMNS)
     with open_engine(project.settings) as engine:
         table = bind_days(engine, project.warehouse, TABLE, [day], types)
         found = engine.rows(

@@ -23,6 +23,7 @@ from usergrowth_dagster.tags.item_words import bind_item_words
 from usergrowth_dagster.tags.run import catalogue_of
 from usergrowth_dagster.tags.tokens import analyzer_of
 from usergrowth_dagster.tags.user_tags import bind_user_tags, check_tags, tag_types
+from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_days
 
@@ -231,7 +232,7 @@ def view_groups(project: Project, table: str, day: date | None = None) -> Groups
     """
     day = _present(project, table, day)
     column, columns, _ = GROUPED[table]
-    types = {name: kind for name, (kind, _) in columns.items()}
+    types = types_of(columns)
     with open_engine(project.settings) as engine:
         rows = bind_days(engine, project.warehouse, table, [day], types)
         counts = dict(engine.rows(f"select {identifier(column)}, count(*) from {rows} group by 1"))

@@ -17,6 +17,7 @@ from usergrowth_dagster.documents import plain
 from usergrowth_dagster.error_codes import ErrorCode
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.segments.definition import Named
+from usergrowth_dagster.warehouse.columns import arrow_schema, types_of
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.relation import bind_files
 from usergrowth_dagster.warehouse.tables import Warehouse
@@ -137,19 +138,12 @@ def write_check(warehouse: Warehouse, check: GroupCheck) -> None:
     """Record a check in the place of the one before of the segment and date."""
     import pyarrow as pa
 
-    kinds = {
-        "DATE": pa.date32(),
-        "BIGINT": pa.int64(),
-        "VARCHAR": pa.string(),
-        "TIMESTAMP WITH TIME ZONE": pa.timestamp("us", "UTC"),
-    }
     row = {name: getattr(check, name) for name in CHECK_COLUMNS}
     row["reasons"] = json.dumps(dict(check.reasons))
     row["errors"] = json.dumps(plain(check.errors), ensure_ascii=False)
-    layout = pa.schema([(name, kinds[kind]) for name, (kind, _) in CHECK_COLUMNS.items()])
     warehouse.replace(
         CHECKS,
-        pa.Table.from_pylist([row], layout),
+        pa.Table.from_pylist([row], arrow_schema(CHECK_COLUMNS)),
         days=[check.ds],
         scope={"segment": check.segment},
     )
@@ -171,7 +165,7 @@ def read_check(
     if not files:
         return None
     engine.run("set TimeZone = 'UTC'")
-    kinds = {name: kind for name, (kind, _) in CHECK_COLUMNS.items()}
+    kinds = types_of(CHECK_COLUMNS)
     bound = bind_files(engine, CHECKS, files[-1:], kinds)
     row: dict[str, Any] = dict(zip(kinds, engine.rows(f"select * from {bound}")[0], strict=True))
     row["reasons"] = json.loads(row["reasons"])
