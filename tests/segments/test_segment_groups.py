@@ -183,7 +183,7 @@ def test_an_algorithm(desk: Project) -> None:
     """Guards against scores from the wrong end, of another question, or of a later date."""
     assert found(desk, "{algorithm: churn, top: 3}")[0] == ["u47", "u48", "u49"]
     assert found(desk, "{algorithm: churn, above: 0.45}")[0] == ["u45", "u46", "u47", "u48", "u49"]
-    with pytest.raises(UserError, match="no scores of 'winback'"):
+    with pytest.raises(UserError, match=r"group\.yml: source\.algorithm: no scores of 'winback'"):
         found(desk, "{algorithm: winback, top: 3}")
 
 

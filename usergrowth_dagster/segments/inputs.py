@@ -123,7 +123,8 @@ def bind_inputs(
             marks.append(mark)
             notes.append(note)
         elif isinstance(leaf, Score):
-            bind_scores(engine, named, at, leaf, day, name)
+            of_question = f"{named.origin}: {at}.question"
+            bind_scores(engine, of_question, leaf.question, leaf.max_age_days, day, name)
         else:
             continue
         people[at] = name
@@ -344,14 +345,16 @@ def bind_table(
     return BoundTable(project.warehouse.version(table) or 0, files_fingerprint(files))
 
 
-def bind_scores(engine: Engine, named: Named, at: str, leaf: Score, day: date, name: str) -> None:
+def bind_scores(
+    engine: Engine, place: str, question: str, max_age_days: int, day: date, name: str
+) -> None:
     """Bind the best score of each user on the newest date with any, and its tenth.
 
     Args:
         engine: holds the table of scores.
-        named: the segment, for the error.
-        at: key path of the leaf, for the error.
-        leaf: the question and the age that scores may have.
+        place: file and key path of the question, for the error.
+        question: the question.
+        max_age_days: scores of so many days before the execution date may be used.
         day: the execution date.
         name: of the table: ``user_id``, ``score``, ``decile`` and ``ds``.
 
@@ -362,8 +365,8 @@ def bind_scores(engine: Engine, named: Named, at: str, leaf: Score, day: date, n
         create temp table {name} as
         with scored as (
             select ds, user_id, max(score) as score from {SCORES}
-            where model_name = {literal(leaf.question)} and score is not null
-                and ds >= date {literal(str(day - timedelta(days=leaf.max_age_days)))}
+            where model_name = {literal(question)} and score is not null
+                and ds >= date {literal(str(day - timedelta(days=max_age_days)))}
             group by ds, user_id
         ), newest as (
             select user_id, score, ds from scored qualify ds = max(ds) over ()
@@ -373,7 +376,7 @@ def bind_scores(engine: Engine, named: Named, at: str, leaf: Score, day: date, n
         """)
     if not engine.value(f"select count(*) from {name}"):
         raise UserError(
-            f"{named.origin}: {at}.question: no scores of {leaf.question!r} in the "
-            f"{leaf.max_age_days} days up to {day}; score a task first, or raise max_age_days",
+            f"{place}: no scores of {question!r} in the {max_age_days} days up to {day}; "
+            "score a task first, or raise max_age_days",
             code="segment.not_ready",
         )

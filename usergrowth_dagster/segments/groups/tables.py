@@ -11,7 +11,6 @@ from usergrowth_dagster.segments.compile import AIPL, FEATURES, RFM, SCORES, TAG
 from usergrowth_dagster.segments.definition import Named
 from usergrowth_dagster.segments.groups.source import Source
 from usergrowth_dagster.segments.inputs import bind_scores, bind_table
-from usergrowth_dagster.segments.leaves import Score
 from usergrowth_dagster.segments.select import AS_OF, SelectShell, bind_selected
 from usergrowth_dagster.sources.expressions import Expressions
 from usergrowth_dagster.sql_shell.statements import SqlError
@@ -120,8 +119,8 @@ def bind_algorithm(
     source = named.segment.source
     assert source is not None and source.algorithm is not None
     scores = bind_table(engine, project, named, SCORES, day, source.max_age_days)
-    leaf = Score(question=source.algorithm, at_least=0.0, max_age_days=source.max_age_days)
-    bind_scores(engine, named, "source.algorithm", leaf, day, "group_scores")
+    place = f"{named.origin}: source.algorithm"
+    bind_scores(engine, place, source.algorithm, source.max_age_days, day, "group_scores")
     chosen = (
         f"order by score desc, user_id limit {source.top}"
         if source.top is not None
