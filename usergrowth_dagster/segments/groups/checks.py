@@ -6,7 +6,6 @@ is kept in clear: of a number the beginning and end, of a user id nothing but it
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -61,8 +60,6 @@ CHECK_COLUMNS: Mapping[str, tuple[str, str]] = {
     "checked_at": ("TIMESTAMP WITH TIME ZONE", "when (UTC)"),
 }
 """By name, the DuckDB type and the meaning of the columns of ``segment_checks``."""
-
-_SCOPE = re.compile(r"/segment=([^/]+)/")
 
 
 @dataclass(frozen=True)
@@ -155,12 +152,12 @@ def read_check(
     """The newest check of a segment, or that of a date; None where there is none."""
     if not warehouse.exists(CHECKS):
         return None
-    days = warehouse.files(CHECKS, first=day, last=day) if day else warehouse.files(CHECKS)
+    days = warehouse.files(CHECKS, first=day, last=day)
     files = [
         path
         for _, paths in sorted(days.items())
         for path in paths
-        if (found := _SCOPE.search(path)) is not None and found[1] == segment
+        if f"/segment={segment}/" in path
     ]
     if not files:
         return None
