@@ -98,15 +98,15 @@ def _matching(engine: Engine, project: Project, named: Named, day: date) -> Peop
 def _selected(engine: Engine, project: Project, named: Named, day: date) -> People:
     """The people of a SELECT who are known as of the date."""
     everybody = bind_everybody(engine, project, named, day)
-    selected = bind_selected(engine, project, named, day, "selected")
+    selected = bind_selected(engine, project, named, day)
     members = bind_query(
         engine,
         "members",
-        f"select user_id from selected where user_id in (select user_id from {FEATURES})",
+        f"select user_id from {selected.people} where user_id in (select user_id from {FEATURES})",
         keep=True,
     )
     given, kept = (
-        engine.value(f"select count(*) from {name}") for name in ("selected", members.name)
+        engine.value(f"select count(*) from {one}") for one in (selected.people, members)
     )
     strangers = f"{given - kept:,} of {given:,} people of the SELECT are not known as of {day}"
     notes = (*selected.notes, *([strangers] if given > kept else []))

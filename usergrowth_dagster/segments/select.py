@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
@@ -27,7 +27,9 @@ from usergrowth_dagster.sql_shell.shell import Result, SqlShell
 from usergrowth_dagster.sql_shell.statements import Reader, SqlError, Statement
 from usergrowth_dagster.sql_shell.versions import Versions
 from usergrowth_dagster.warehouse.engine import Engine
-from usergrowth_dagster.warehouse.relation import files_fingerprint
+from usergrowth_dagster.warehouse.relation import Relation, bind_query, files_fingerprint
+
+T = TypeVar("T")
 
 AS_OF = frozenset({FEATURES, "user_item_features", TAGS, RFM, AIPL, SCORES, MEMBERS, "population"})
 """Tables of execution dates: a row was known on the morning of its date."""
@@ -120,7 +122,7 @@ class SelectShell(SqlShell):
         ).fetchall()
         return frozenset(name for (name,) in rows) | _MORE_CHANGING
 
-    def run(self, statement: Statement, use: Callable[[Result], Any]) -> Any:
+    def run(self, statement: Statement, use: Callable[[Result], T]) -> T:
         """Run the query within the limit of time, and hand its rows on.
 
         Raises:
@@ -181,11 +183,13 @@ class Selected:
     """What a SELECT gave.
 
     Attributes:
+        people: ``user_id``, each once.
         fingerprint: hash of the data files that it read.
         versions: version of each table that it read.
         notes: sentences about what is left out.
     """
 
+    people: Relation
     fingerprint: str
     versions: Mapping[str, int]
     notes: tuple[str, ...]
@@ -196,20 +200,18 @@ def bind_selected(
     project: Project,
     named: Named,
     day: date,
-    relation: str,
     *,
     sql: str | None = None,
     at: str = "select",
     giver: str = "the SELECT",
 ) -> Selected:
-    """Run a segment's SELECT and keep its people, each once, in a table of another engine.
+    """Run a segment's SELECT and keep its people in another engine.
 
     Args:
-        engine: gets the table.
+        engine: gets the people.
         project: the home.
         named: the segment.
         day: the execution date.
-        relation: name of the table, with ``user_id``.
         sql: the statement; by default the segment's ``select``.
         at: key path of what the statement is made from, for the error.
         giver: what gives the rows, for the sentence about them.
@@ -220,28 +222,31 @@ def bind_selected(
     shell = SelectShell(project, day)
     try:
         statement = shell.statement(sql or named.segment.select or "")
-        shell.run(statement, lambda result: _keep(engine, project, result, relation))
+        rows = shell.run(statement, lambda result: _keep(engine, project, result))
     except UserError as error:
         raise UserError(f"{named.origin}: {at}: {error}", code=error.code) from None
     tables = [shell.catalog.table(name) for name in sorted(statement.tables)]
-    rows, missing, people = engine.rows(
+    given, missing, distinct = engine.rows(
         f"select count(*), count(*) filter (where user_id is null), "
-        f"count(distinct user_id) from {relation}_rows"
+        f"count(distinct user_id) from {rows}"
     )[0]
-    engine.run(
-        f"create temp table {relation} as select distinct user_id from {relation}_rows "
-        "where user_id is not null"
+    people = bind_query(
+        engine,
+        "selected",
+        f"select distinct user_id from {rows} where user_id is not null",
+        keep=True,
     )
-    engine.run(f"drop table {relation}_rows")
+    engine.run(f"drop table {rows}")
     left = (
         []
-        if rows == people
+        if given == distinct
         else [
-            f"{giver} gave {rows:,} rows: {people:,} people, {missing:,} "
+            f"{giver} gave {given:,} rows: {distinct:,} people, {missing:,} "
             "without a user, the others twice"
         ]
     )
     return Selected(
+        people,
         files_fingerprint(path for table in tables for path in table.files),
         {table.name: table.version for table in tables},
         tuple(left),
@@ -273,19 +278,23 @@ def _check_columns(result: Result) -> None:
         )
 
 
-def _keep(engine: Engine, project: Project, result: Result, relation: str) -> None:
+def _keep(engine: Engine, project: Project, result: Result) -> Relation:
     """Copy the user ids of a result, up to the limit of rows."""
     _check_columns(result)
     limit = project.settings.segment_rows
     engine.connection.register("_selected", result.read())
     try:
-        engine.run(
-            f"create temp table {relation}_rows as select user_id from _selected limit {limit + 1}"
+        rows = bind_query(
+            engine,
+            "selected_rows",
+            f"select user_id from _selected limit {limit + 1}",
+            keep=True,
         )
     finally:
         engine.connection.unregister("_selected")
-    if engine.value(f"select count(*) from {relation}_rows") > limit:
+    if engine.value(f"select count(*) from {rows}") > limit:
         raise UserError(
             f"the SELECT gives more than {limit:,} rows, the setting segment_rows",
             code="segment.too_large",
         )
+    return rows

@@ -81,10 +81,10 @@ def bind_group(engine: Engine, project: Project, named: Named, day: date) -> Gro
         marks += [*content_mark(project, source).values(), owners]
     else:
         bind = bind_table_people if source.table is not None else bind_algorithm
-        given = bind(engine, project, named, day, "group_given")
+        given = bind(engine, project, named, day)
         notes, versions = given.notes, {**versions, **given.versions}
         marks.append(given.fingerprint)
-        _judge_given(engine, uploads)
+        _judge_given(engine, given.people, uploads)
     members = bind_query(
         engine, "members", f"select user_id from {OUTCOMES} where rule is null", keep=True
     )
@@ -145,14 +145,15 @@ def _known(uploads: Relation) -> str:
     )
 
 
-def _judge_given(engine: Engine, uploads: Relation) -> None:
+def _judge_given(engine: Engine, given: Relation, uploads: Relation) -> None:
+    """Give each user of a table or an algorithm the rule that it breaks, if it is not known."""
     engine.run(
         f"""
         create or replace temp table {OUTCOMES} as
         with known as ({_known(uploads)})
         select cast(null as bigint) as line, user_id as value, user_id,
             case when user_id not in (select user_id from known) then 'unknown_user' end as rule
-        from group_given
+        from {given}
         """
     )
 

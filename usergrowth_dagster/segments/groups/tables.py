@@ -15,6 +15,7 @@ from usergrowth_dagster.segments.select import AS_OF, SelectShell, bind_selected
 from usergrowth_dagster.sources.expressions import Expressions
 from usergrowth_dagster.sql_shell.statements import SqlError
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.relation import Relation, bind_query
 
 _OF_THE_DATE = (FEATURES, "user_item_features", TAGS, RFM, AIPL)
 """Tables that are built for each date: an older date would pass for this one unseen."""
@@ -22,17 +23,19 @@ _OF_THE_DATE = (FEATURES, "user_item_features", TAGS, RFM, AIPL)
 
 @dataclass(frozen=True)
 class Given:
-    """What a table or an algorithm gave: see :class:`~.people.GroupPeople`."""
+    """What a table or an algorithm gave: see :class:`~.people.GroupPeople`.
 
+    ``people`` has ``user_id``, each once; whether they are known is not looked at.
+    """
+
+    people: Relation
     fingerprint: str
     versions: Mapping[str, int]
     notes: tuple[str, ...]
 
 
-def bind_table_people(
-    engine: Engine, project: Project, named: Named, day: date, relation: str
-) -> Given:
-    """The people of a table's rows that pass a filter, each once, in a table of the engine.
+def bind_table_people(engine: Engine, project: Project, named: Named, day: date) -> Given:
+    """The people of a table's rows that pass a filter.
 
     The rows are read as the SELECT of a segment reads them: as of the date, without phone numbers,
     in an engine of their own that may open the table's files alone.
@@ -42,9 +45,9 @@ def bind_table_people(
     """
     sql, note = table_sql(project, named, day)
     selected = bind_selected(
-        engine, project, named, day, relation, sql=sql, at="source.table", giver="the table"
+        engine, project, named, day, sql=sql, at="source.table", giver="the table"
     )
-    return Given(selected.fingerprint, selected.versions, (note, *selected.notes))
+    return Given(selected.people, selected.fingerprint, selected.versions, (note, *selected.notes))
 
 
 def table_sql(project: Project, named: Named, day: date) -> tuple[str, str]:
@@ -106,10 +109,8 @@ def _days(shell: SelectShell, named: Named, source: Source, day: date) -> tuple[
     return newest, newest
 
 
-def bind_algorithm(
-    engine: Engine, project: Project, named: Named, day: date, relation: str
-) -> Given:
-    """The people with the highest scores of a question, in a table of the engine.
+def bind_algorithm(engine: Engine, project: Project, named: Named, day: date) -> Given:
+    """The people with the highest scores of a question.
 
     Of people with one score those with the smaller user id come first.
 
@@ -126,7 +127,7 @@ def bind_algorithm(
         if source.top is not None
         else f"where score >= {source.above!r}::double"
     )
-    engine.run(f"create temp table {relation} as select user_id from group_scores {chosen}")
+    given = bind_query(engine, "given", f"select user_id from group_scores {chosen}", keep=True)
     people, on = engine.rows("select count(*), max(ds) from group_scores")[0]
     note = f"{source.algorithm}: {people:,} people have scores of {on}"
-    return Given(scores.fingerprint, {SCORES: scores.version}, (note,))
+    return Given(given, scores.fingerprint, {SCORES: scores.version}, (note,))
