@@ -114,10 +114,11 @@ def _sources(project: Any, days: "Sequence[date]") -> dict[str, Any]:
     """What became of the rows of the segments that have a source; nothing without one."""
     from usergrowth_dagster.views.segments import segment_checks
 
-    rows: list[list[Any]] = []
-    for one in (check for day in days for check in segment_checks(project, day)):
-        left = ", ".join(f"{n:,} {rule}" for rule, n in one.reasons.items())
-        rows.append([one.ds, one.segment, one.state, one.rows, one.members, left, one.problem])
+    rows = [
+        (one.ds, one.segment, one.state, one.rows, one.members, one.left_out, one.problem)
+        for day in days
+        for one in segment_checks(project, day)
+    ]
     header = ("date", "segment", "state", "rows", "members", "rows left out", "problem")
     return {"sources": data_table(header, rows)} if rows else {}
 

@@ -93,6 +93,11 @@ class GroupCheck:
     checked_at: datetime = field(default_factory=utc_now)
 
     @property
+    def left_out(self) -> str:
+        """How many rows each rule kept out, such as ``1 no_user, 1 duplicate``; empty for none."""
+        return ", ".join(f"{rows:,} {rule}" for rule, rows in self.reasons.items())
+
+    @property
     def sentence(self) -> str:
         """The state and the figures."""
         if self.state == "checking":
@@ -102,10 +107,9 @@ class GroupCheck:
             )
         if self.state == "failed":
             return f"the check of its source failed: {self.problem}"
-        left = ", ".join(f"{n:,} {rule}" for rule, n in self.reasons.items())
         return (
             f"the check of its source passed: {self.rows:,} rows are {self.members:,} people"
-            + (f" ({left})" if left else "")
+            + (f" ({self.left_out})" if self.reasons else "")
             + f"; {self.members - self.with_number:,} of the people have no uploaded number"
         )
 

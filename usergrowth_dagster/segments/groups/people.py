@@ -218,9 +218,8 @@ def _problem(project: Project, source: Source, check: GroupCheck) -> str:
             + (f", first on line {first:,}" if first is not None else "")
         )
     if not check.members:
-        listed = ", ".join(f"{n:,} {rule}" for rule, n in check.reasons.items())
         return f"none of its {check.rows:,} rows is a person who is known" + (
-            f" ({listed})" if listed else ""
+            f" ({check.left_out})" if check.reasons else ""
         )
     return ""
 
