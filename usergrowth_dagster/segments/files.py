@@ -7,9 +7,19 @@ from usergrowth_dagster.segments.definition import NAME, Named, read_segment
 from usergrowth_dagster.segments.leaves import Member
 
 FOLDER = "segments"
-"""Folder of a home with its segments."""
+"""Folder of a home with its segments and the files that they name."""
 
 SUFFIXES = (".yml", ".yaml", ".json")
+
+
+def _files(home: Path) -> list[Path]:
+    """The files that hold a segment each, by name; others in the folder are lists of people."""
+    folder = home / FOLDER
+    return [
+        path
+        for path in (sorted(folder.iterdir()) if folder.is_dir() else [])
+        if path.suffix in SUFFIXES and not path.name.startswith((".", "_"))
+    ]
 
 
 def segment_files(home: Path) -> dict[str, Path]:
@@ -21,10 +31,7 @@ def segment_files(home: Path) -> dict[str, Path]:
     import re
 
     files: dict[str, Path] = {}
-    folder = home / FOLDER
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if path.suffix not in SUFFIXES or path.name.startswith((".", "_")):
-            continue
+    for path in _files(home):
         if re.fullmatch(NAME, path.stem) is None:
             raise UserError(
                 f"{path}: a segment's file has a name of 1 to 40 of the characters a-z 0-9 _, the "
@@ -42,11 +49,7 @@ def segment_files(home: Path) -> dict[str, Path]:
 
 def has_segments(home: Path) -> bool:
     """Whether a home has any file of a segment, also one that cannot be read."""
-    folder = home / FOLDER
-    return folder.is_dir() and any(
-        path.suffix in SUFFIXES and not path.name.startswith((".", "_"))
-        for path in folder.iterdir()
-    )
+    return bool(_files(home))
 
 
 def segment_named(home: Path, name: str) -> Named:

@@ -90,6 +90,12 @@ def rule(key: str, text: str) -> PydanticCustomError:
     return PydanticCustomError("key_rule", "{rule}", {"key": key, "rule": text})
 
 
+def is_below(path: str) -> bool:
+    """Whether a path stays below the folder that it starts from."""
+    is_relative = not path.startswith(("/", "~")) and "\\" not in path
+    return is_relative and not {"..", "", "."} & set(path.split("/"))
+
+
 def _is_day(value: Any) -> Any:
     """Refuse what pydantic would take for a day although nobody means one, such as 20240131."""
     if isinstance(value, datetime) or not isinstance(value, date | str | None):
@@ -363,12 +369,12 @@ class Upload(Keys):
 
     file: Text = Field(description="path below the folder of the segments")
 
-    @model_validator(mode="after")
-    def _stays_inside(self) -> "Upload":
-        parts = self.file.split("/")
-        if self.file.startswith(("/", "~")) or "\\" in self.file or {"..", "", "."} & set(parts):
-            raise rule("file", "must be a path below the folder of the segments")
-        return self
+    @field_validator("file")
+    @classmethod
+    def _stays_inside(cls, value: str) -> str:
+        if not is_below(value):
+            raise ValueError("must be a path below the folder of the segments")
+        return value
 
 
 class Sample(Keys):

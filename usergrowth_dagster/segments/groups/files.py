@@ -8,10 +8,8 @@ from usergrowth_dagster.data.storage import Storage, StoredFile, is_of_store
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.segments.files import FOLDER
 from usergrowth_dagster.segments.groups.source import Source
-
-FOLDER = "segments"
-"""Folder of a home with its segments and their files."""
 
 _PURPOSE = b"segment sources"
 

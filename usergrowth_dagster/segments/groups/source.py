@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from usergrowth_dagster.addresses.shown import mask
-from usergrowth_dagster.segments.leaves import Days, Keys, Text, rule
+from usergrowth_dagster.segments.leaves import Days, Keys, Text, is_below, rule
 
 MOST_TYPED = 100
 """Values of ``text`` at most; more belong in a file."""
@@ -151,10 +151,7 @@ class Source(Keys):
     @field_validator("text_file", "csv")
     @classmethod
     def _stays_inside(cls, value: str | None) -> str | None:
-        if value is None or "://" in value:
-            return value
-        parts = value.split("/")
-        if value.startswith(("/", "~")) or "\\" in value or {"..", "", "."} & set(parts):
+        if value is not None and "://" not in value and not is_below(value):
             raise ValueError("must be a path below the folder of the segments, or a URL")
         return value
 
