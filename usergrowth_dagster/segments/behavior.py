@@ -27,10 +27,8 @@ _MAPS = {
 }
 
 
-def _within(span: Span, on: date) -> "exp.Expr":
-    """Whether a row is of the days; nothing of the execution date or later is in its part."""
-    if span.is_open(on):
-        return tree("ds >= :first", first=day(span.first))
+def _within(span: Span) -> "exp.Expr":
+    """Whether a row is of the days."""
     return tree("ds >= :first and ds <= :last", first=day(span.first), last=day(span.last))
 
 
@@ -41,19 +39,21 @@ def value_of(condition: Of) -> "exp.Expr":
     return tree("string_split(:v, '|')", v=value) if condition.category is not None else value
 
 
-def sum_in_days(leaf: Event, span: Span, on: date) -> "exp.Expr":
+def sum_in_days(leaf: Event, span: Span) -> "exp.Expr":
     """The sum over the days of a window, of counts or of an amount."""
-    if leaf.sum_of is not None:
-        value = tree("coalesce(amounts[:key], 0)", key=text(leaf.sum_of))
-    elif leaf.behavior is None:
-        value = tree("events")
-    else:
-        value = _kinds(leaf.behavior)
-    return tree("sum(:v) filter (where :within)", v=value, within=_within(span, on))
+    value = _count(leaf.behavior) if leaf.sum_of is None else _amount(leaf.sum_of)
+    return tree("sum(:v) filter (where :within)", v=value, within=_within(span))
 
 
-def _kinds(behavior: tuple[str, ...]) -> "exp.Expr":
-    """How many events of some kinds a day has."""
+def _amount(key: str) -> "exp.Expr":
+    """An amount of a day or an event; 0 without one."""
+    return tree("coalesce(amounts[:key], 0)", key=text(key))
+
+
+def _count(behavior: tuple[str, ...] | None) -> "exp.Expr":
+    """How many events a day has, of some kinds or in all."""
+    if behavior is None:
+        return tree("events")
     first, *others = dict.fromkeys(behavior)
     value = tree("coalesce(kinds[:key], 0)", key=text(first))
     for name in others:
@@ -61,46 +61,42 @@ def _kinds(behavior: tuple[str, ...]) -> "exp.Expr":
     return value
 
 
-def sum_in_events(leaf: Event, span: Span, on: date, conditions: "list[exp.Expr]") -> "exp.Expr":
+def sum_in_events(leaf: Event, span: Span, conditions: "list[exp.Expr]") -> "exp.Expr":
     """The sum over single events of a window, of those for which all conditions hold."""
-    value = (
-        tree("events")
-        if leaf.sum_of is None
-        else tree("coalesce(amounts[:key], 0)", key=text(leaf.sum_of))
-    )
-    wanted = [_within(span, on)]
+    value = tree("events") if leaf.sum_of is None else _amount(leaf.sum_of)
+    wanted = [_within(span)]
     for name, options in (("behavior", leaf.behavior), ("item_id", leaf.items)):
         if options is not None:
             wanted.append(one_of(column(name), map(text, options)))
     return tree("sum(:v) filter (where :wanted)", v=value, wanted=every([*wanted, *conditions]))
 
 
-def days_with(kind: str, span: Span, on: date) -> "exp.Expr":
+def days_with(kind: str, span: Span) -> "exp.Expr":
     """The days of a window with a kind of behavior, as a list."""
     return tree(
         "list(ds) filter (where kinds[:key] > 0 and :within)",
         key=text(kind),
-        within=_within(span, on),
+        within=_within(span),
     )
 
 
-def follows(leaf: Sequence, firsts: "exp.Expr", others: "exp.Expr", on: date) -> "exp.Expr":
+def in_sequence(leaf: Sequence, firsts: "exp.Expr", others: "exp.Expr", on: date) -> "exp.Expr":
     """The condition of a sequence over the days of its two behaviors."""
     same = leaf.first == (leaf.then if leaf.then is not None else leaf.not_then)
-    found = tree(
+    follows = tree(
         "len(list_filter(:others, lambda b: b >= a + :gap and b <= a + :span)) > 0",
         others=tree("coalesce(:v, [])", v=others),
         gap=number(int(same)),
         span=number(leaf.within_days),
     )
     if leaf.not_then is not None:
-        found = tree(
-            "a + :span < :d and not (:found)",
+        follows = tree(
+            "a + :span < :d and not (:follows)",
             span=number(leaf.within_days),
             d=day(on),
-            found=found,
+            follows=follows,
         )
-    met = tree("len(list_filter(:firsts, lambda a: :found)) > 0", firsts=firsts, found=found)
+    met = tree("len(list_filter(:firsts, lambda a: :follows)) > 0", firsts=firsts, follows=follows)
     return tree("coalesce(:met, false)", met=met)
 
 
@@ -109,8 +105,7 @@ def follows(leaf: Sequence, firsts: "exp.Expr", others: "exp.Expr", on: date) ->
 
 def _active(behavior: tuple[str, ...] | None, first: date) -> "exp.Expr":
     """Whether a day from one on has an event, of some kinds."""
-    value = tree("events") if behavior is None else _kinds(behavior)
-    return tree(":v > 0 and ds >= :first", v=value, first=day(first))
+    return tree(":v > 0 and ds >= :first", v=_count(behavior), first=day(first))
 
 
 def first_day(behavior: tuple[str, ...] | None, known: date) -> "exp.Expr":

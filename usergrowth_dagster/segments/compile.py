@@ -25,7 +25,7 @@ from usergrowth_dagster.segments.behavior import (
     days_with,
     ends,
     first_day,
-    follows,
+    in_sequence,
     last_day,
     sum_in_days,
     sum_in_events,
@@ -76,7 +76,10 @@ _OF_KINDS: Mapping[str, Kind] = {
     "item_number": "number",
     "category": "texts",
 }
-_ATTRIBUTE_MAPS = {"number": ("attribute_num", "number"), "text": ("attribute_str", "text")}
+_ATTRIBUTE_MAPS: Mapping[str, tuple[str, Kind]] = {
+    "number": ("attribute_num", "number"),
+    "text": ("attribute_str", "text"),
+}
 
 
 @dataclass(frozen=True)
@@ -342,17 +345,15 @@ class _Compiler:
         key = leaf.number if leaf.number is not None else leaf.text
         assert key is not None
         value = self._add("everybody", tree(":pairs[:key]", pairs=column(name), key=text(key)))
-        return compare(
-            leaf, value, "number" if kind == "number" else "text", at, missing=self.missing
-        )
+        return compare(leaf, value, kind, at, missing=self.missing)
 
     def _event(self, leaf: Event, at: str) -> "exp.Expr":
         span = check_window(leaf, at, "within_days", self.on, self.inputs.known_days)
         source = _source_of(leaf)
         total = (
-            sum_in_days(leaf, span, self.on)
+            sum_in_days(leaf, span)
             if source == DAYS
-            else sum_in_events(leaf, span, self.on, self._of_events(leaf, at))
+            else sum_in_events(leaf, span, self._of_events(leaf, at))
         )
         value = tree("coalesce(:v, 0)", v=self._add(source, total))
         bounds = [
@@ -380,9 +381,9 @@ class _Compiler:
         after = Span(span.first, self.on - timedelta(days=1))
         other = leaf.then if leaf.then is not None else leaf.not_then
         assert other is not None
-        firsts = self._add(DAYS, days_with(leaf.first, span, self.on))
-        others = self._add(DAYS, days_with(other, after, self.on))
-        return follows(leaf, firsts, others, self.on)
+        firsts = self._add(DAYS, days_with(leaf.first, span))
+        others = self._add(DAYS, days_with(other, after))
+        return in_sequence(leaf, firsts, others, self.on)
 
     def _lifecycle(self, leaf: Lifecycle, at: str) -> "exp.Expr":
         key, days = _lifecycle_days(leaf, self.inputs.known_days)

@@ -153,12 +153,12 @@ def _tag_notes(project: Project, named: Named, day: date) -> list[str]:
 
 
 def _cut(leaf: Leaf, at: str, day: date) -> list[str]:
-    """A sentence on a window whose end is not over."""
-    inner = leaf.first_seen if isinstance(leaf, Lifecycle) else leaf
-    if not isinstance(inner, Window):
-        return []
-    place = f"{at}.first_seen" if isinstance(leaf, Lifecycle) else at
-    return [note] if (note := cut_note(inner, place, day)) else []
+    """A sentence on a window whose end is not over; none of another leaf."""
+    window: object = leaf
+    if isinstance(leaf, Lifecycle):
+        window, at = leaf.first_seen, f"{at}.first_seen"
+    note = cut_note(window, at, day) if isinstance(window, Window) else ""
+    return [note] if note else []
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,6 @@ class Span:
     first: date
     last: date
 
-    def is_open(self, on: date) -> bool:
-        """Whether it ends with the day before the execution date."""
-        return self.last == on - timedelta(days=1)
-
 
 def span_of(window: Window, on: date) -> Span:
     """The days of a window; a ``to`` that is not over is cut."""
