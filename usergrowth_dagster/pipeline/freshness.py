@@ -10,12 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 
+from usergrowth_dagster.control.codes import OccurrenceState
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.control.tasks import task as one_task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.dispatching.dispatch import Held
-from usergrowth_dagster.messaging.schedules.occurrences import Occurrence, business_now
+from usergrowth_dagster.messaging.schedules.occurrences import Occurrence, occurrences_of
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.segments.compile import AIPL, RFM, TAGS
 from usergrowth_dagster.segments.definition import Named
@@ -115,7 +116,6 @@ def stale_on(project: Project, task: Task, day: date) -> Stale | None:
 
     A daily segment needs a snapshot of the task's execution date, also on later days: its plan is
     bound to that one.
-
     """
     name = task.spec.selection.segment
     if name is None:
@@ -139,7 +139,7 @@ def stale_on(project: Project, task: Task, day: date) -> Stale | None:
 
 
 def require_fresh(project: Project, task: Task) -> tuple[str, ...]:
-    """Refuse to work with a stale segment; a task whose plan is made is not asked again.
+    """Refuse to work with a stale segment; a task whose plan is made is not looked at again.
 
     Returns:
         Sentences about what is stale, where the setting lets that pass.
@@ -162,7 +162,7 @@ def require_fresh(project: Project, task: Task) -> tuple[str, ...]:
 
 
 def held_by_segments(store: ControlStore, settings: Settings) -> Held:
-    """What says which occurrences a stale segment holds: none while the setting is ``warn``.
+    """A check of which occurrences a stale segment holds: none while the setting is ``warn``.
 
     Args:
         store: the control store with the occurrences.
@@ -172,30 +172,37 @@ def held_by_segments(store: ControlStore, settings: Settings) -> Held:
     def held(due: Sequence[Occurrence]) -> dict[int, str]:
         if settings.segment_stale == "warn" or not due:
             return {}
-        sentences = ((one.id, _hold(store, settings, one)) for one in due)
+        sentences = ((one.id, _why_held(store, settings, one)) for one in due)
         return {number: sentence for number, sentence in sentences if sentence}
 
     return held
 
 
-def _hold(store: ControlStore, settings: Settings, occurrence: Occurrence) -> str:
+def _why_held(store: ControlStore, settings: Settings, occurrence: Occurrence) -> str:
     """Why an occurrence must not begin; empty when it may."""
     try:
         task = one_task(store, occurrence.task_id)
     except (UserError, ValueError):  # an occurrence holds all that its texts need
         return ""
-    stale = stale_on(Project(settings), task, sending_day(settings, task))
-    return "" if stale is None else f"{_held(task, occurrence)}: {stale}; {stale.remedy}"
-
-
-def _held(task: Task, occurrence: Occurrence) -> str:
+    day = max(settings.current_date(), task.execution_date)
+    stale = stale_on(Project(settings), task, day)
+    if stale is None:
+        return ""
     return (
         f"campaign {task.campaign!r}: occurrence {occurrence.name} is held, and none of its texts "
-        "has gone out"
+        f"has gone out: {stale}; {stale.remedy}"
     )
 
 
-def sending_day(settings: Settings, task: Task) -> date:
-    """The day on which a plan's segment must be fresh: today, from the execution date on."""
-    today = business_now(settings).astimezone(settings.zone).date()
-    return max(today, task.execution_date)
+def stale_now(project: Project, task: Task) -> Stale | None:
+    """How the segment of a task stands; None when it is fresh, or the task is not due or done."""
+    today, day = project.settings.current_date(), task.execution_date
+    if task.spec.selection.segment is None or day > today:
+        return None
+    if task.frozen:
+        waits = (OccurrenceState.PLANNING, OccurrenceState.READY)
+        begun = occurrences_of(project.store, task.task_id)
+        is_due = any(one.state in waits for one in begun)
+    else:
+        is_due = day == today
+    return stale_on(project, task, today) if is_due else None

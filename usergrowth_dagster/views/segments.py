@@ -4,11 +4,9 @@ import json
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from usergrowth_dagster.control.codes import OccurrenceState
 from usergrowth_dagster.control.tasks import Task, all_tasks
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.messaging.schedules.occurrences import occurrences_of
-from usergrowth_dagster.pipeline.freshness import Stale, sending_day, stale_on
+from usergrowth_dagster.pipeline.freshness import Stale, stale_now
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.segments.compare import Difference, compare_snapshots, why_they_differ
 from usergrowth_dagster.segments.definition import Named
@@ -430,10 +428,7 @@ def stale_segments(project: Project) -> tuple[StaleSegment, ...]:
     """
     by_segment: dict[str, list[tuple[Task, Stale]]] = {}
     for task in all_tasks(project.store):
-        if task.spec.selection.segment is None or _is_over(project, task):
-            continue
-        planned = sending_day(project.settings, task)
-        stale = stale_on(project, task, planned if task.frozen else task.execution_date)
+        stale = stale_now(project, task)
         if stale is not None:
             by_segment.setdefault(stale.segment, []).append((task, stale))
     return tuple(
@@ -447,13 +442,3 @@ def stale_segments(project: Project) -> tuple[StaleSegment, ...]:
         )
         for name, waiting in sorted(by_segment.items())
     )
-
-
-def _is_over(project: Project, task: Task) -> bool:
-    """Whether nothing of a task can be held any more, or not yet."""
-    today = project.settings.current_date()
-    if not task.frozen:
-        return task.execution_date != today
-    begun = occurrences_of(project.store, task.task_id)
-    waits = (OccurrenceState.PLANNING, OccurrenceState.READY)
-    return task.execution_date > today or not any(one.state in waits for one in begun)
