@@ -16,7 +16,6 @@ from usergrowth_dagster.audience.persons import MOST_USERS, USERS
 from usergrowth_dagster.audience.variants import chance_sql
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.policy.zones import UNKNOWN_ZONE
-from usergrowth_dagster.messaging.texts.billing import price_of
 from usergrowth_dagster.messaging.texts.content import by_variant_sql, reason_sql, segments_sql
 from usergrowth_dagster.pipeline.attributes import (
     address_column_sql,
@@ -106,9 +105,7 @@ def _text_columns(inputs: DecisionInputs, unknown_zones: Relation) -> list[str]:
     problem = by_variant_sql(
         texts, lambda one: reason_sql(one.content, name, one.billing, values), "p.variant"
     )
-    price = repr(price_of(settings, spec.channel))
-    if len(spec.channels) > 1:
-        price = by_variant_sql(texts, lambda one: repr(one.price), "p.variant")
+    price = by_variant_sql(texts, lambda one: repr(one.price), "p.variant")
     # A model that learned from active users has nothing to say of the others.
     within = question_of(settings, spec).active_within(settings.active_days)
     crowded = "false" if inputs.persons is None else f"len(o.{USERS}) > {MOST_USERS}"
