@@ -309,13 +309,18 @@ class CampaignSpec(Strict):
             )
 
     def channel_of(self, text: CampaignText) -> Channel:
-        """How a text of the campaign goes."""
+        """The channel by which a text of the campaign goes."""
         return text.channel or self.channel
 
     @property
+    def channel_by_text(self) -> dict[str, Channel]:
+        """The channel of each text, by the name of the text."""
+        return {text.name: self.channel_of(text) for text in self.template.texts}
+
+    @property
     def channels(self) -> tuple[Channel, ...]:
-        """How its texts go, each once; the campaign's own channel is that of its first text."""
-        return tuple(dict.fromkeys(self.channel_of(text) for text in self.template.texts))
+        """The channels of its texts, each once; the campaign's channel stands first."""
+        return tuple(dict.fromkeys(self.channel_by_text.values()))
 
     @property
     def on_upload(self) -> bool:

@@ -39,6 +39,7 @@ from usergrowth_dagster.control.wall_clock import moment_of
 from usergrowth_dagster.data.contracts import CONTRACTS, NULL_TEXT
 from usergrowth_dagster.data.landing import day_folder, folder_of
 from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.messaging.schedules.occurrences import channel_by_text
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
@@ -247,15 +248,17 @@ def _add(engine: Engine, made: dict[str, Any], decisions: Relation, due: date | 
     )
 
 
-def _channel_sql(own: str, variants: Mapping[str, Mapping[str, Any]] | None) -> str:
-    """DuckDB expression: the channel of the text that a decision's row has, sent or held out."""
+def _channel_sql(channel: str, variants: Mapping[str, Mapping[str, Any]] | None) -> str:
+    """DuckDB expression (VARCHAR): the channel of the text that a decision's row was drawn for."""
     others = {
-        name: text["channel"] for name, text in (variants or {}).items() if text.get("channel")
+        name: of_text
+        for name, of_text in channel_by_text(channel, variants).items()
+        if of_text != channel
     }
     if not others:
-        return literal(own)
+        return literal(channel)
     cases = " ".join(f"when {literal(name)} then {literal(one)}" for name, one in others.items())
-    return f"case variant {cases} else {literal(own)} end"
+    return f"case variant {cases} else {literal(channel)} end"
 
 
 def kvs(pairs: dict[str, str]) -> str:

@@ -58,7 +58,7 @@ def _linked(project: Project, task: Task) -> dict[str, bool]:
 def _arms(task: Task, linked: dict[str, bool], present: set[str]) -> list[TextArm]:
     """The texts that people were drawn for, those drawn at random, and the control group."""
     spec = task.spec
-    channels = {text.name: spec.channel_of(text) for text in spec.template.texts}
+    channels = spec.channel_by_text
     if len(linked) > 1:
         arms = [
             TextArm(called(name), channels.get(name, spec.channel), has)

@@ -8,7 +8,6 @@ from usergrowth_dagster.audience.holdout import Holdout, drawn_on, epoch_in_forc
 from usergrowth_dagster.audience.policy import Budget, Money, Policy, Threshold, TopN
 from usergrowth_dagster.audience.variants import VariantDraw, variant_sql
 from usergrowth_dagster.control.campaign import CampaignSpec
-from usergrowth_dagster.control.campaign_blocks import Channel
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.texts.billing import Billing, billing_of, price_of
@@ -151,10 +150,9 @@ def contents_of(task: Task, settings: Settings) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class PricedText:
-    """A text with what it goes by: its channel's rules of billing, and the price of a message."""
+    """A text, its channel's rules of billing, and the price of one message in currency."""
 
     content: str
-    channel: Channel
     billing: Billing
     price: float
 
@@ -166,22 +164,15 @@ def priced_texts(task: Task, settings: Settings) -> dict[str, PricedText]:
         UserError: as of :func:`contents_of`.
     """
     contents = contents_of(task, settings)
-    channels = {text.name: task.spec.channel_of(text) for text in task.spec.template.texts}
     return {
-        name: PricedText(
-            content,
-            channels[name],
-            billing_of(settings, channels[name]),
-            price_of(settings, channels[name]),
-        )
-        for name, content in contents.items()
+        name: PricedText(contents[name], billing_of(settings, channel), price_of(settings, channel))
+        for name, channel in task.spec.channel_by_text.items()
     }
 
 
 def channel_sql(task: Task, variant: str) -> str:
     """DuckDB expression (VARCHAR): the channel of the text that an expression names."""
-    channels = {text.name: task.spec.channel_of(text) for text in task.spec.template.texts}
-    return by_variant_sql(channels, literal, variant)
+    return by_variant_sql(task.spec.channel_by_text, literal, variant)
 
 
 def variant_draw(task: Task) -> VariantDraw | None:
@@ -210,12 +201,10 @@ def texts_mark(task: Task, settings: Settings) -> str:
     texts = task.spec.template.texts
     if len(texts) == 1:
         return contents[texts[0].name]
-    own = task.spec.channel
-    return json.dumps(
-        sorted(
-            # the campaign's own channel is not named, so that marks stay what they were
-            [text.name, contents[text.name], repr(text.share)]
-            + [c for c in (task.spec.channel_of(text),) if c != own]
-            for text in texts
-        )
-    )
+    marks = []
+    for text in texts:
+        channel = task.spec.channel_of(text)
+        mark = [text.name, contents[text.name], repr(text.share)]
+        # the campaign's channel is not named, so that earlier marks stay as they were
+        marks.append(mark if channel == task.spec.channel else [*mark, channel])
+    return json.dumps(sorted(marks))

@@ -88,9 +88,7 @@ def _channels(
     if len(spec.channels) == 1:
         return [("Channel", f"{spec.channel}, {prices[spec.channel]:g} {currency} a message")]
     texts = {
-        channel: ", ".join(
-            text.name for text in spec.template.texts if spec.channel_of(text) == channel
-        )
+        channel: ", ".join(name for name, by in spec.channel_by_text.items() if by == channel)
         for channel in spec.channels
     }
     said = [

@@ -60,14 +60,13 @@ def check_refusable(
         UserError: names the texts that it may hold, or the word.
     """
     keys = {text.name: text.key for text in task.spec.template.texts}
-    channels = {text.name: task.spec.channel_of(text) for text in task.spec.template.texts}
     for problem in promise_problems(content, words_of(settings)):
         raise UserError(
             f"campaign {task.campaign!r}: {keys[name]}.content: {problem}", code="text.unsendable"
         )
     if template_type is not TemplateType.PROMOTION:
         return
-    if not tells_how_to_refuse(content, settings.opt_out_texts, channels[name]):
+    if not tells_how_to_refuse(content, settings.opt_out_texts, task.spec.channel_by_text[name]):
         listed = " or ".join(repr(text) for text in settings.opt_out_texts)
         raise UserError(
             f"campaign {task.campaign!r}: its promotion does not say how to refuse: add {listed} "

@@ -3,7 +3,7 @@
 Signature and texts must be approved; what they were when the occurrence was planned is sent.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any
@@ -79,19 +79,35 @@ def _approved(connection: Connection, kind: Kind, names: list[str], task: Task) 
     return rows
 
 
-def _variants_of(spec: CampaignSpec, own: str, texts: list[RowMapping]) -> dict[str, Any] | None:
+def _variants_of(
+    spec: CampaignSpec, channel: str, texts: list[RowMapping]
+) -> dict[str, Any] | None:
     """The texts by name, as an occurrence of a channel keeps them; None when there is one."""
     if len(texts) == 1:
         return None
-    channels = {text.name: spec.channel_of(text) for text in spec.template.texts}
     frozen: dict[str, Any] = {}
     for row in texts:
-        name, channel = row["name"], channels[row["name"]]
+        name, of_text = row["name"], spec.channel_by_text[row["name"]]
         frozen[name] = {key: row[key] for key in ("template_code", "content", "subject")}
-        # what a text has not is not kept, so that other texts are kept as before
+        # a link or channel that a text lacks is not kept, so that earlier texts compare equal
         frozen[name] |= {"link": row["link"]} if row["link"] is not None else {}
-        frozen[name] |= {"channel": channel} if channel != own else {}
+        frozen[name] |= {"channel": of_text} if of_text != channel else {}
     return frozen
+
+
+def channel_by_text(
+    channel: str, variants: Mapping[str, Mapping[str, Any]] | None
+) -> dict[str, str]:
+    """The channel of each text of an occurrence, by the name of the text.
+
+    Args:
+        channel: the occurrence's, by which its texts go unless they name another.
+        variants: its texts as it keeps them; None: it has one text, which goes by its channel.
+
+    Returns:
+        Empty without variants.
+    """
+    return {name: text.get("channel") or channel for name, text in (variants or {}).items()}
 
 
 def rejected_variants(schedule: Table) -> Select[tuple[int]]:
@@ -109,10 +125,10 @@ def rejected_variants(schedule: Table) -> Select[tuple[int]]:
 class Occurrence:
     """One run of a schedule; times are UTC.
 
-    ``variants`` holds template_code, content, subject and link by variant where people have several
-    texts; the fields of these names are then those of the template's own text. ``link`` is where
-    the text's short link leads, ``link_domain`` the root of the short links. Texts may go by
-    another channel than ``channel``, at ``other_price`` a message.
+    ``variants`` holds template_code, content, subject, link and channel by variant where people
+    have several texts; the fields of these names are then those of the template's own text.
+    ``link`` is where the text's short link leads, ``link_domain`` the root of the short links.
+    Texts may go by another channel than ``channel``, at ``other_price`` (currency) a message.
     """
 
     id: int
@@ -142,12 +158,12 @@ class Occurrence:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """How its texts go, each once, its own channel first."""
-        others = [text.get("channel") or self.channel for text in (self.variants or {}).values()]
+        """The channels of its texts, each once; the occurrence's channel stands first."""
+        others = channel_by_text(self.channel, self.variants).values()
         return tuple(dict.fromkeys([self.channel, *others]))
 
     def channel_of(self, variant: str | None) -> str:
-        """How a text goes."""
+        """The channel of a text; of the occurrence's only text for None."""
         return self.text(variant).channel or self.channel
 
     def price_of(self, channel: str) -> float:

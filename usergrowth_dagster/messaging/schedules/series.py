@@ -49,7 +49,11 @@ from usergrowth_dagster.messaging.dispatching.alerts import post
 from usergrowth_dagster.messaging.people.rotation import hold_key
 from usergrowth_dagster.messaging.plans.plan import finish_planning
 from usergrowth_dagster.messaging.policy.contact import contact_rules
-from usergrowth_dagster.messaging.schedules.occurrences import occurrence, rejected_variants
+from usergrowth_dagster.messaging.schedules.occurrences import (
+    channel_by_text,
+    occurrence,
+    rejected_variants,
+)
 from usergrowth_dagster.messaging.schedules.repeats import Repeat
 from usergrowth_dagster.messaging.schedules.windows import repeat_of
 from usergrowth_dagster.messaging.texts.billing import other_price, price_of
@@ -346,12 +350,6 @@ _FROZEN = (
 """What a later occurrence has in common with the first."""
 
 
-def _channels(series: Series) -> list[str]:
-    """How the texts of a series go."""
-    own: str = series.first["channel"]
-    return [text.get("channel") or own for text in (series.first["variants"] or {}).values()]
-
-
 def _insert(
     connection: Connection,
     store: ControlStore,
@@ -362,7 +360,8 @@ def _insert(
     values: dict[str, Any],
 ) -> int | None:
     insert = sqlite.insert if store.is_sqlite else postgresql.insert
-    now = utc_now()
+    now, channel = utc_now(), series.first["channel"]
+    used = channel_by_text(channel, series.first["variants"]).values()
     made = connection.scalar(
         insert(schema.occurrence)
         .values(
@@ -371,8 +370,8 @@ def _insert(
             due=window[0],
             send_by=window[1],
             sequence=number,
-            price=price_of(settings, series.first["channel"]),
-            other_price=other_price(settings, series.first["channel"], _channels(series)),
+            price=price_of(settings, channel),
+            other_price=other_price(settings, channel, used),
             currency=settings.currency,
             created_time=now,
             updated_time=now,
