@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 
 from usergrowth_dagster.audience.decisions import decide
-from usergrowth_dagster.audience.eligibility import OTHER_ADDRESS, Channel
+from usergrowth_dagster.audience.eligibility import OTHER_ADDRESS
 from usergrowth_dagster.audience.holdout import Holdout
 from usergrowth_dagster.audience.policy import Threshold
+from usergrowth_dagster.control.campaign_blocks import Channel
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 

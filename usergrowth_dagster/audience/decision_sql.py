@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from usergrowth_dagster.audience.draw import drawn_ctes
-from usergrowth_dagster.audience.eligibility import ADDRESSES, Channel, screened_ctes
+from usergrowth_dagster.audience.eligibility import ADDRESSES, screened_ctes
 from usergrowth_dagster.audience.explore import luck_ctes
 from usergrowth_dagster.audience.holdout import Holdout, hash_cell_sql, salt
 from usergrowth_dagster.audience.persons import USERS, chance_sql
 from usergrowth_dagster.audience.policy import Policy
+from usergrowth_dagster.control.campaign_blocks import Channel
 from usergrowth_dagster.quoting import identifier, literal
 
 LAST = 2**62

@@ -26,10 +26,11 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from usergrowth_dagster.audience.decision_sql import decision_sql
-from usergrowth_dagster.audience.eligibility import CONTENT_OUTCOMES, OUTCOMES, Channel
+from usergrowth_dagster.audience.eligibility import CONTENT_OUTCOMES, OUTCOMES
 from usergrowth_dagster.audience.holdout import NOBODY, Holdout
 from usergrowth_dagster.audience.persons import USERS
 from usergrowth_dagster.audience.policy import MONEY, Budget, Money, Policy
+from usergrowth_dagster.control.campaign_blocks import Channel
 from usergrowth_dagster.quoting import identifier, literals
 from usergrowth_dagster.ranks import UPLIFT
 from usergrowth_dagster.warehouse.engine import Engine

@@ -23,7 +23,6 @@ A row that fails gets the outcome of the first check it fails, in the order of :
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from usergrowth_dagster.addresses.sql import (
     email_or_problem_sql,
@@ -31,6 +30,7 @@ from usergrowth_dagster.addresses.sql import (
     number_or_problem_sql,
     number_sql,
 )
+from usergrowth_dagster.control.campaign_blocks import Channel
 from usergrowth_dagster.quoting import literal
 
 # Every outcome, in its order of precedence. Those from other_item on are given to eligible rows.
@@ -75,8 +75,6 @@ CONTENT_OUTCOMES = (
 
 OTHER_ADDRESS = "other_address"
 """Column of a row's address on the second channel, where texts go by two."""
-
-Channel = Literal["sms", "email"]
 
 
 @dataclass(frozen=True)

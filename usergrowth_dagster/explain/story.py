@@ -9,10 +9,11 @@ from datetime import date, datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from usergrowth_dagster.audience.eligibility import OUTCOMES, Channel
+from usergrowth_dagster.audience.eligibility import OUTCOMES
 from usergrowth_dagster.audience.persons import MOST_USERS
 from usergrowth_dagster.audience.policy import Money, Policy, Threshold, parse_policy
 from usergrowth_dagster.control.campaign import CampaignSpec
+from usergrowth_dagster.control.campaign_blocks import Channel
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.wall_clock import shown_moment
 from usergrowth_dagster.effects.policies import words

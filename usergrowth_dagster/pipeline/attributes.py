@@ -6,7 +6,7 @@ under the alias ``a``.
 
 from datetime import date
 
-from usergrowth_dagster.audience.eligibility import Channel
+from usergrowth_dagster.control.campaign_blocks import Channel
 from usergrowth_dagster.data.loader import PARSED
 from usergrowth_dagster.messaging.policy.zones import is_unknown
 from usergrowth_dagster.project import Project

@@ -11,9 +11,10 @@ A stratified control group is balanced by strata: bands of activity and tenure, 
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from usergrowth_dagster.audience.eligibility import OTHER_ADDRESS, Channel
+from usergrowth_dagster.audience.eligibility import OTHER_ADDRESS
 from usergrowth_dagster.audience.persons import MOST_USERS, USERS
 from usergrowth_dagster.audience.variants import chance_sql
+from usergrowth_dagster.control.campaign_blocks import Channel
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.policy.zones import UNKNOWN_ZONE
 from usergrowth_dagster.messaging.texts.content import by_variant_sql, reason_sql, segments_sql
