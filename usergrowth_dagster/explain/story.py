@@ -316,6 +316,13 @@ def _scored(row: Mapping[str, Any]) -> str:
     return sentence
 
 
+_OF_CHANNEL: Mapping[Channel, set[str]] = {
+    "sms": {"no_phone", "bad_phone", "no_country", "shared_phone"},
+    "email": {"no_email", "bad_email", "shared_email"},
+}
+"""Outcomes that are asked about only where a text goes by the channel."""
+
+
 def _questions(row: Mapping[str, Any], spec: CampaignSpec, within: int | None) -> dict[str, str]:
     """By the outcome that a no leads to, what is asked, in order."""
     asked = {
@@ -340,23 +347,18 @@ def _questions(row: Mapping[str, Any], spec: CampaignSpec, within: int | None) -
         "many_users": f"the person has at most {MOST_USERS} user ids",
         "same_person": "best user of the person",
     }
-    asked = {one: asked[one] for one in OUTCOMES if one in asked}
+    unasked: set[str] = set()
+    for channel, outcomes in _OF_CHANNEL.items():
+        unasked |= set() if channel in spec.channels else outcomes
     if row.get("users") is None:
-        del asked["many_users"], asked["same_person"]
-    unasked: dict[Channel, tuple[str, ...]] = {}
-    unasked["sms"] = ("no_phone", "bad_phone", "no_country", "shared_phone")
-    unasked["email"] = ("no_email", "bad_email", "shared_email")
-    for name in (
-        one for channel in unasked.keys() - set(spec.channels) for one in unasked[channel]
-    ):
-        del asked[name]
+        unasked |= {"many_users", "same_person"}
     if spec.contact.require_consent is None:
-        del asked["no_consent"]
+        unasked.add("no_consent")
     if within is None:
-        del asked["not_active"]
+        unasked.add("not_active")
     if spec.selection.segment is None:
-        del asked["not_in_segment"]
-    return asked
+        unasked.add("not_in_segment")
+    return {one: asked[one] for one in OUTCOMES if one in asked and one not in unasked}
 
 
 def _selection(row: Mapping[str, Any], provenance: Provenance | None, cut: Cut) -> Iterator[Step]:
