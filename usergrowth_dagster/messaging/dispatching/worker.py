@@ -85,7 +85,7 @@ class Sender:
         settings: rate, contact rules, webhook.
         counts: added to.
         caller: has one thread, which calls the provider while the next batch is written ahead.
-        channel: whose rows are sent; default: all are of the occurrence's own.
+        channel: the one whose rows are sent.
     """
 
     def __init__(
@@ -97,9 +97,9 @@ class Sender:
         settings: Settings,
         counts: DispatchCounts,
         caller: Executor,
-        channel: str | None = None,
+        channel: str,
     ) -> None:
-        self.channel = channel or occurrence.channel
+        self.channel = channel
         self.ledger, self.claims, self.gateway, self.caller = ledger, claims, gateway, caller
         self.occurrence, self.settings, self.counts = occurrence, settings, counts
         self.rules: ContactRules = contact_rules(settings, occurrence.contact)

@@ -25,7 +25,7 @@ def known_users(store: ControlStore) -> list[bytes]:
         return list(connection.scalars(select(person_key.c.user_hash).distinct()))
 
 
-def remember(store: ControlStore, keys: Iterable[tuple[bytes, Sequence[bytes]]]) -> int:
+def remember(store: ControlStore, keys: Iterable[tuple[bytes, Sequence[bytes]]]) -> None:
     """Replace the keys of users.
 
     A run that is killed has replaced those of some users; made again, it replaces them all.
@@ -33,11 +33,7 @@ def remember(store: ControlStore, keys: Iterable[tuple[bytes, Sequence[bytes]]])
     Args:
         store: the control store.
         keys: by user hash, each once, the hashes of the person's other users and addresses.
-
-    Returns:
-        How many users have keys.
     """
-    users = 0
     rest = iter(keys)
     while chunk := list(islice(rest, _CHUNK)):
         rows = [
@@ -48,8 +44,6 @@ def remember(store: ControlStore, keys: Iterable[tuple[bytes, Sequence[bytes]]])
             connection.execute(person_key.delete().where(person_key.c.user_hash.in_(mine)))
             if rows:
                 connection.execute(person_key.insert(), rows)
-        users += sum(bool(others) for _, others in chunk)
-    return users
 
 
 def person_refuses(holds: ColumnElement[bool]) -> ColumnElement[bool]:
