@@ -13,14 +13,11 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from support.dispatch_child import child_program
 from support.dispatch_desk import Provider
-from support.sending import D, outbox, plan, the_task
+from support.sending import CAMPAIGN, SIGNATURE, D, decided, outbox, plan, the_task
 
 from usergrowth_dagster.audience.variants import VariantDraw, variant, variant_sql
 from usergrowth_dagster.control import schema
-from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import parse_campaign
-from usergrowth_dagster.control.jobs import task_running, task_succeeded
-from usergrowth_dagster.control.review import review
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.effects.texts import bind_texts
 from usergrowth_dagster.errors import UserError
@@ -35,48 +32,32 @@ from usergrowth_dagster.messaging.policy.suppression import suppress
 from usergrowth_dagster.messaging.schedules.occurrences import find_occurrence, occurrences_of
 from usergrowth_dagster.messaging.texts.billing import Billing
 from usergrowth_dagster.messaging.texts.content import message_columns_by_variant_sql
-from usergrowth_dagster.settings import Settings, load_settings
+from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import open_engine
 
 Desk = tuple[ControlStore, Settings]
-SIGNATURE = "示例商店"
 TEXTS = {
     "text": f"${{name}}，{'新年快乐' * 18}。拒收请回复R",
     "letter": "亲爱的${name}，新年好。回T退订",
 }
 CHANNELS = {"text": "sms", "letter": "email"}
-YAML = f"""\
-name: december
-algorithm: churn
-training: {{window_days: 180}}
-population: population/december-2017
-execution_date: 2017-12-28
-selection: {{threshold: 0.12}}
-signature: {{name: {SIGNATURE}}}
+YAML = (
+    CAMPAIGN
+    + f"""\
 template:
   name: text
   content: "{TEXTS["text"]}"
   variants:
     letter: {{content: "{TEXTS["letter"]}", channel: email, subject: 新年}}
-schedule: {{name: december send}}
 """
+)
 DRAW = VariantDraw(campaign="december", epoch="1", weights={"text": 1, "letter": 1})
 SMS_PRICE, EMAIL_PRICE = 0.05, 0.001
 
 
 def made(home: Path, url: str, text: str = YAML, price: float = SMS_PRICE) -> Desk:
-    """A store with the campaign, applied, decided and approved."""
-    settings = load_settings(
-        home, database_url=url, today=D, message_price=price, email_price=EMAIL_PRICE
-    )
-    store = ControlStore(settings.database, settings.zone)
-    store.migrate()
-    apply_campaign(store, parse_campaign(text), "ann")
-    task_running(store, "december-2017")
-    task_succeeded(store, "december-2017", population=10, selected=3)
-    for kind, name in (("signature", SIGNATURE), *(("template", name) for name in TEXTS)):
-        review(store, kind, name, True, None, "bob")
-    return store, settings
+    """A store with the campaign, decided, and its prices."""
+    return decided(home, url, text, message_price=price, email_price=EMAIL_PRICE)
 
 
 @pytest.fixture

@@ -12,13 +12,12 @@ import pytest
 from sqlalchemy import select
 from support.dispatch_child import child_program
 from support.dispatch_desk import Provider
-from support.sending import D, outbox, plan, the_task
+from support.sending import CAMPAIGN, SIGNATURE, decided, outbox, plan, the_task
 
 from usergrowth_dagster.audience.variants import VariantDraw, variant, variant_sql
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import parse_campaign
-from usergrowth_dagster.control.jobs import task_running, task_succeeded
 from usergrowth_dagster.control.review import review
 from usergrowth_dagster.control.store import HEAD, ControlStore
 from usergrowth_dagster.errors import UserError
@@ -36,25 +35,19 @@ from usergrowth_dagster.messaging.schedules.occurrences import (
 )
 from usergrowth_dagster.messaging.texts.billing import characters
 from usergrowth_dagster.messaging.texts.content import message_columns_by_variant_sql, render
-from usergrowth_dagster.settings import Settings, load_settings
+from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import open_engine
 
 Desk = tuple[ControlStore, Settings]
-SIGNATURE = "示例商店"
 TEXTS = {
     "plain": "亲爱的${name}，新年好。拒收请回复R",
     "gift": "${name}，${gift}送您。拒收请回复R",
     "long": f"${{name}}，{'新年快乐' * 18}。拒收请回复R",
 }
 CODES = {"plain": "SMS_1", "gift": "SMS_2", "long": "UG_000003"}
-YAML = f"""\
-name: december
-algorithm: churn
-training: {{window_days: 180}}
-population: population/december-2017
-execution_date: 2017-12-28
-selection: {{threshold: 0.12}}
-signature: {{name: {SIGNATURE}}}
+YAML = (
+    CAMPAIGN
+    + f"""\
 template:
   name: plain
   content: "{TEXTS["plain"]}"
@@ -62,31 +55,17 @@ template:
   variants:
     gift: {{content: "{TEXTS["gift"]}", code: SMS_2}}
     long: {{content: "{TEXTS["long"]}", share: 0.5}}
-schedule: {{name: december send}}
 """
+)
 REPEATING = YAML.replace("send}", "send, repeat_unit: day, repeat_times: 4}") + (
     "contact: {max_audience_days: 30, cap_messages: 50}\n"
 )
 DRAW = VariantDraw(campaign="december", epoch="1", weights={"plain": 1, "gift": 1, "long": 0.5})
 
 
-def made(home: Path, url: str, text: str, waiting: str = "") -> Desk:
-    """A store with an applied and decided campaign, all of it approved but what still waits."""
-    settings = load_settings(home, database_url=url, today=D)
-    store = ControlStore(settings.database, settings.zone)
-    store.migrate()
-    apply_campaign(store, parse_campaign(text), "ann")
-    task_running(store, "december-2017")
-    task_succeeded(store, "december-2017", population=10, selected=3)
-    for kind, name in (("signature", SIGNATURE), *(("template", name) for name in TEXTS)):
-        if name != waiting:
-            review(store, kind, name, True, None, "bob")
-    return store, settings
-
-
 @pytest.fixture
 def desk(database_url: str, tmp_path: Path) -> Iterator[Desk]:
-    store, settings = made(tmp_path / "home", database_url, YAML)
+    store, settings = decided(tmp_path / "home", database_url, YAML)
     yield store, settings
     store.close()
 
@@ -171,7 +150,7 @@ def test_edited_after_planning_the_planned_text_goes_out(desk: Desk) -> None:
     applied = apply_campaign(desk[0], parse_campaign(edited), "ann")
     assert sum("must be reviewed again" in note for note in applied.notes) == 2
     assert any("keeps its earlier settings" in note for note in applied.notes)
-    without = YAML[: YAML.index("  variants:")] + YAML[YAML.index("schedule:") :]
+    without = YAML[: YAML.index("  variants:")]
     apply_campaign(desk[0], parse_campaign(without), "ann")
     again = plan(*desk, crowd(desk[1], 90))  # made already: read, not remade
     assert again.people == 60
@@ -182,7 +161,7 @@ def test_edited_after_planning_the_planned_text_goes_out(desk: Desk) -> None:
 @pytest.mark.parametrize("waiting", ["plain", "gift", "long"])
 def test_one_unapproved_text_holds_all(database_url: str, tmp_path: Path, waiting: str) -> None:
     """Guards against a campaign that sends what is approved and never the rest."""
-    store, settings = made(tmp_path / "home", database_url, YAML, waiting)
+    store, settings = decided(tmp_path / "home", database_url, YAML, waiting=waiting)
     with pytest.raises(UserError, match=f"campaign 'december': template '{waiting}' is reviewing;"):
         plan(store, settings, crowd(settings, 5))
     review(store, "template", waiting, False, "no joke", "bob")
@@ -225,7 +204,7 @@ def test_texts_take_turns_in_full_calls(desk: Desk) -> None:
 
 def test_a_series_keeps_everyones_text(database_url: str, tmp_path: Path) -> None:
     """Guards against repeats that send all people the first text, or one that is rejected."""
-    desk = made(tmp_path / "home", database_url, REPEATING)
+    desk = decided(tmp_path / "home", database_url, REPEATING)
     plan(*desk, crowd(desk[1], 40))
     dispatch(*desk)
     nine = datetime(2017, 12, 29, 1, tzinfo=UTC)
@@ -275,8 +254,8 @@ def test_a_persons_story_names_their_text(desk: Desk) -> None:
 
 def test_a_ledger_from_before_goes_on(database_url: str, tmp_path: Path) -> None:
     """Guards against an upgrade in the middle of a campaign that loses or repeats its rows."""
-    without = YAML[: YAML.index("  variants:")] + YAML[YAML.index("schedule:") :]
-    store, settings = made(tmp_path / "home", database_url, YAML)
+    without = YAML[: YAML.index("  variants:")]
+    store, settings = decided(tmp_path / "home", database_url, YAML)
     apply_campaign(store, parse_campaign(without), "ann")
     plan(store, settings, crowd(settings, 30, "variant = 'plain'"))
     people = len(recorded((store, settings)))

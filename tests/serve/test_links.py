@@ -15,14 +15,12 @@ import pytest
 from fastapi.testclient import TestClient
 from serving import SECRET, Server
 from sqlalchemy import select
-from support.sending import outbox, plan
+from support.sending import CAMPAIGN, decided, outbox, plan
 
 from usergrowth_dagster.audience.variants import VariantDraw, variant_sql
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import parse_campaign
-from usergrowth_dagster.control.jobs import task_running, task_succeeded
-from usergrowth_dagster.control.review import review
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.intake.clicks import FILE_NAME, days_with_clicks, land_clicks
@@ -42,7 +40,7 @@ from usergrowth_dagster.serve import guesses as guesses_module
 from usergrowth_dagster.serve import links as links_module
 from usergrowth_dagster.serve.app import make_app
 from usergrowth_dagster.serve.guesses import MOST, PAUSE, WINDOW, Guesses
-from usergrowth_dagster.settings import Settings, load_settings
+from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.views.deliveries import read_deliveries
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.landing import land_days
@@ -55,14 +53,9 @@ TEXTS = {
     "book": (f"${{name}}，{'好书' * 18} ${{link}} 拒收请回复R", BOOK),
     "none": ("${name}，新年好。拒收请回复R", None),
 }
-YAML = f"""\
-name: december
-algorithm: churn
-training: {{window_days: 180}}
-population: population/december-2017
-execution_date: 2017-12-28
-selection: {{threshold: 0.12}}
-signature: {{name: 示例商店}}
+YAML = (
+    CAMPAIGN
+    + f"""\
 template:
   name: plain
   content: "{TEXTS["plain"][0]}"
@@ -70,9 +63,9 @@ template:
   variants:
     book: {{content: "{TEXTS["book"][0]}", link: "{BOOK}"}}
     none: {{content: "{TEXTS["none"][0]}"}}
-schedule: {{name: december send}}
 effect: {{return_behaviors: [buy]}}
 """
+)
 DRAW = VariantDraw(campaign="december", epoch="1", weights=dict.fromkeys(TEXTS, 1.0))
 BROWSER = "Mozilla/5.0 (Linux; Android 14; CUBOT X30) AppleWebKit/537.36 Chrome/125.0 Mobile"
 World = tuple[ControlStore, Settings]
@@ -80,15 +73,7 @@ World = tuple[ControlStore, Settings]
 
 def made(home: Path, url: str, link_domain: str | None) -> World:
     """A store with the campaign, decided, and all of its texts approved."""
-    settings = load_settings(home, database_url=url, today=D, link_domain=link_domain)
-    store = ControlStore(settings.database, settings.zone)
-    store.migrate()
-    apply_campaign(store, parse_campaign(YAML), "ann")
-    task_running(store, "december-2017")
-    task_succeeded(store, "december-2017", population=10, selected=3)
-    for kind, name in (("signature", "示例商店"), *(("template", name) for name in TEXTS)):
-        review(store, kind, name, True, None, "bob")
-    return store, settings
+    return decided(home, url, YAML, link_domain=link_domain)
 
 
 @pytest.fixture

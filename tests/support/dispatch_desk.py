@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from support.sending import YAML, crowd, ready
+from support.sending import CONTENT, YAML, crowd, ready
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import parse_campaign
@@ -99,7 +99,7 @@ class Provider:
 def second_campaign(desk: Desk, name: str, signature: str = "第二商店") -> None:
     """Another campaign with people of its own, planned for the same day."""
     store, settings = desk
-    text = YAML.format(selection="{threshold: 0.12}", content="新年好。拒收请回复R")
+    text = YAML.replace(CONTENT, "新年好。拒收请回复R")
     for old, new in (
         ("name: december\n", f"name: {name}\n"),
         ("december-2017", f"{name}-2017"),

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -18,31 +19,49 @@ from usergrowth_dagster.messaging.texts.content import message_columns_sql
 from usergrowth_dagster.settings import Settings, load_settings
 
 CONTENT = "亲爱的${name}，新年好。拒收请回复R"
-YAML = """\
+SELECTION, SIGNATURE = "{threshold: 0.12}", "示例商店"
+CAMPAIGN = f"""\
 name: december
 algorithm: churn
 training: {{window_days: 180}}
 population: population/december-2017
 execution_date: 2017-12-28
-selection: {selection}
-signature: {{name: 示例商店}}
-template: {{name: december offer, content: "{content}"}}
+selection: {SELECTION}
+signature: {{name: {SIGNATURE}}}
 schedule: {{name: december send}}
 """
+"""The campaign of the task december-2017 without its template."""
+YAML = CAMPAIGN + f'template: {{name: december offer, content: "{CONTENT}"}}\n'
 
 
-def ready(
-    home: Path, url: str, selection: str = "{threshold: 0.12}"
+def ready(home: Path, url: str, selection: str = SELECTION) -> tuple[ControlStore, Settings]:
+    """As :func:`decided`, with one text."""
+    return decided(home, url, YAML.replace(SELECTION, selection))
+
+
+def decided(
+    home: Path, url: str, text: str, *, waiting: str = "", **values: Any
 ) -> tuple[ControlStore, Settings]:
-    """A store with an applied, decided and approved campaign, and settings pinned to its date."""
-    settings = load_settings(home, database_url=url, today=D)
+    """A store with an applied, decided and approved campaign, and settings pinned to its date.
+
+    Args:
+        home: the home's folder.
+        url: the database's.
+        text: the campaign file, see :data:`CAMPAIGN`.
+        waiting: name of a text that is not approved.
+        values: further settings.
+    """
+    settings = load_settings(home, database_url=url, today=D, **values)
     store = ControlStore(settings.database, settings.zone)
     store.migrate()
-    apply_campaign(store, parse_campaign(YAML.format(selection=selection, content=CONTENT)), "ann")
+    spec = parse_campaign(text)
+    apply_campaign(store, spec, "ann")
     task_running(store, "december-2017")
     task_succeeded(store, "december-2017", population=10, selected=3)
-    for kind, name in (("signature", "示例商店"), ("template", "december offer")):
-        review(store, kind, name, True, None, "bob")
+    review(store, "signature", spec.signature.name, True, None, "bob")
+    for name in (one.name for one in spec.template.texts):
+        if name != waiting:
+            review(store, "template", name, True, None, "bob")
     return store, settings
 
 
@@ -61,7 +80,7 @@ def people(rows: list[tuple[str, str | None, str | None]]) -> pa.Table:
     )
     return connection.sql(
         f"""
-        select user_id, 'item' as item_id, phone, {message_columns_sql(CONTENT, "示例商店")}
+        select user_id, 'item' as item_id, phone, {message_columns_sql(CONTENT, SIGNATURE)}
         from (select *, map_from_entries([struct_pack(k := 'name', v := name)]) as variables from t)
         order by place
         """
@@ -70,7 +89,7 @@ def people(rows: list[tuple[str, str | None, str | None]]) -> pa.Table:
 
 def crowd(size: int) -> pa.Table:
     """So many people, all of whom can be sent to."""
-    columns = message_columns_sql(CONTENT, "示例商店")
+    columns = message_columns_sql(CONTENT, SIGNATURE)
     return (
         duckdb.connect(config={"threads": 1})
         .sql(
