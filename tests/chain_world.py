@@ -56,6 +56,12 @@ def campaign(name: str, **changes: str) -> str:
     return "\n".join([f"name: {name}", *(f"{key}: {value}" for key, value in lines.items())]) + "\n"
 
 
+def people_of(home: Path) -> list[list[str]]:
+    """The cells of the world's uploaded population, line by line, the header first."""
+    path = home / "landing" / "population" / "care" / "population.csv"
+    return [line.split(",") for line in path.read_text("utf-8").splitlines()]
+
+
 def write_people(
     home: Path, task: str, rows: list[str] | None = None, *, done: bool = True
 ) -> Path:
@@ -63,8 +69,7 @@ def write_people(
     folder = home / "landing" / "population" / task
     folder.mkdir(parents=True, exist_ok=True)
     if rows is None:
-        source = home / "landing" / "population" / "care" / "population.csv"
-        rows = source.read_text(encoding="utf-8").splitlines()[:61]
+        rows = [",".join(line) for line in people_of(home)[:61]]
     (folder / "population.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     if done:
         (folder / "_SUCCESS").touch()
@@ -258,6 +263,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             subprocess.run([sys.executable, __file__, str(root)], check=True, env=environment(root))
             (root / "done").touch()
     yield World(root / "landed", root / "decided")
+
+
+@pytest.fixture
+def home(world: World, tmp_path: Path) -> Path:
+    """A copy of the decided home; no person has reviewed the one approved churn version."""
+    return copy_home(world.decided, tmp_path / "home")
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from chain_world import (
     copy_home,
     day,
     outbox,
+    people_of,
     rows,
     succeeded,
     write_campaign,
@@ -56,19 +57,20 @@ ROOT = "https://s.example.com"
 
 def upload(home: Path) -> list[str]:
     """People with phone and e-mail; some lack one of them. Returns the users in order."""
-    source = home / "landing" / "population" / "care" / "population.csv"
-    header, *lines = source.read_text("utf-8").splitlines()[: PEOPLE + 1]
-    people = [line.split(",")[0] for line in lines]
+    header, *cells = people_of(home)[: PEOPLE + 1]
+    people = [line[0] for line in cells]
     mails = ["" if n % 10 == 3 else f"{user}@shop.example" for n, user in enumerate(people)]
     mails[20] = mails[21].upper()
-    phone = header.split(",").index("phone")
-    cells = [line.split(",") for line in lines]
+    phone = header.index("phone")
     for n in range(7, PEOPLE, 50):
         cells[n][phone] = ""
     write_people(
         home,
         "spring",
-        [f"{header},email", *(",".join([*c, m]) for c, m in zip(cells, mails, strict=True))],
+        [
+            ",".join([*header, "email"]),
+            *(",".join([*line, mail]) for line, mail in zip(cells, mails, strict=True)),
+        ],
     )
     return people
 

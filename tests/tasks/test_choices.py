@@ -39,11 +39,6 @@ MONEY = "{money: {budget: 2, min_profit: 0.01}"
 WORTH = "{value_per_return: 2}"
 
 
-@pytest.fixture
-def home(world: World, tmp_path: Path) -> Path:
-    return copy_home(world.decided, tmp_path / "home")
-
-
 def registered(home: Path, **changes: str) -> tuple[Project, Task]:
     """A campaign with all the world's people; its task is not decided yet."""
     people = home / "landing" / "population" / "care" / "population.csv"

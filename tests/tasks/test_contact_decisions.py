@@ -9,12 +9,11 @@ import pytest
 from chain_world import (
     PHONE,
     D,
-    World,
     approve,
     cli,
     control_dump,
-    copy_home,
     ledger,
+    people_of,
     rows,
     succeeded,
     write_campaign,
@@ -37,16 +36,6 @@ from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
 
 ZONES = ["America/New_York", "Europe/London", "", "china standard time"]
-
-
-@pytest.fixture
-def home(world: World, tmp_path: Path) -> Path:
-    return copy_home(world.decided, tmp_path / "home")
-
-
-def people_of(home: Path) -> list[list[str]]:
-    path = home / "landing" / "population" / "care" / "population.csv"
-    return [line.split(",") for line in path.read_text("utf-8").splitlines()]
 
 
 def upload(home: Path) -> list[list[str]]:

@@ -3,8 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-import pytest
-from chain_world import World, approve, copy_home, rows, write_campaign, write_people
+from chain_world import approve, rows, write_campaign, write_people
 from fastapi.testclient import TestClient
 from smtp_server import MailBox, mail_server
 
@@ -47,11 +46,6 @@ Message-ID: {message}
 
 --b--
 """
-
-
-@pytest.fixture
-def home(world: World, tmp_path: Path) -> Path:
-    return copy_home(world.decided, tmp_path / "home")
 
 
 def upload(home: Path, name: str) -> None:

@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 from chain_world import (
     D,
-    World,
     cli,
-    copy_home,
     day,
     errors,
     succeeded,
@@ -28,12 +26,6 @@ from usergrowth_dagster.training.train import train_all
 from usergrowth_dagster.views.status import read_status
 
 APPROVE = "usergrowth models approve churn 1"
-
-
-@pytest.fixture
-def home(world: World, tmp_path: Path) -> Path:
-    """A home of its own, with one approved churn version that no person has seen."""
-    return copy_home(world.decided, tmp_path / "home")
 
 
 def _task(project, campaign):

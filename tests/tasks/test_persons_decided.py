@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 from chain_world import (
     D,
-    World,
     approve,
-    copy_home,
     day,
     ledger,
+    people_of,
     rows,
     write_campaign,
     write_people,
@@ -44,16 +43,6 @@ from usergrowth_dagster.settings import load_settings
 
 PAIRS, CROWD = 90, MOST_USERS + 1
 PHONE = "+9990000009{:03}"
-
-
-@pytest.fixture
-def home(world: World, tmp_path: Path) -> Path:
-    return copy_home(world.decided, tmp_path / "home")
-
-
-def people_of(home: Path) -> list[list[str]]:
-    path = home / "landing" / "population" / "care" / "population.csv"
-    return [line.split(",") for line in path.read_text("utf-8").splitlines()]
 
 
 TYPES = f"""

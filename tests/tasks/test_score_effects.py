@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from chain_world import World, copy_home, rows, write_campaign, write_people
+from chain_world import rows, write_campaign, write_people
 
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import load_campaign
@@ -19,11 +19,6 @@ from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.training.models import vouch_for
 from usergrowth_dagster.training.train import effect_config
-
-
-@pytest.fixture
-def home(world: World, tmp_path: Path) -> Path:
-    return copy_home(world.decided, tmp_path / "home")
 
 
 def campaign(home: Path, selection: str) -> Project:

@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 from chain_world import (
-    World,
     approve,
     cli,
-    copy_home,
     day,
     errors,
     outbox,
@@ -53,11 +51,6 @@ TEMPLATE = (
 )
 DRAW = VariantDraw(campaign="spring", epoch=epoch_in_force("1", 7, day(0)), weights=SHARES)
 PEOPLE = 300
-
-
-@pytest.fixture
-def home(world: World, tmp_path: Path) -> Path:
-    return copy_home(world.decided, tmp_path / "home")
 
 
 def upload(home: Path) -> dict[str, dict[str, str]]:
