@@ -1,19 +1,12 @@
 """Assets of the affinity jobs of a home: train, then segments, then files; and their sensor."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 from pydantic import Field
 
-from usergrowth_dagster.affinity.landed import (
-    job_folders,
-    jobs_folder,
-    look_at_jobs,
-    results_folder,
-)
+from usergrowth_dagster.affinity.landed import job_folders, jobs_folder, look_at_jobs
 from usergrowth_dagster.defs.metadata import OWNER, data_table, table_schema
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 from usergrowth_dagster.errors import UserError
@@ -22,6 +15,9 @@ from usergrowth_dagster.sources.changes import Cursor
 
 if TYPE_CHECKING:
     from usergrowth_dagster.affinity.model import Report
+    from usergrowth_dagster.affinity.run import AffinityJob
+
+Made = TypeVar("Made")
 
 AFFINITY = "affinity"
 """Job that runs affinity jobs from their files to the announcement; also the assets' group."""
@@ -98,19 +94,20 @@ def run_config(jobs: list[str]) -> dict[str, Any]:
     return {"ops": {name: {"config": {"jobs": jobs}} for name in (SCORES, SEGMENTS, FILES)}}
 
 
-def _jobs(settings: Settings, config: JobsConfig) -> Iterator[tuple[str, Path, Path]]:
-    """Name, files and results of each job of a run."""
+def _each_job(
+    settings: Settings, config: JobsConfig, step: "Callable[[AffinityJob], Made]"
+) -> "Iterator[tuple[AffinityJob, Made]]":
+    """Each job of a run, and what a step makes of it; an error names the job."""
+    from usergrowth_dagster.affinity.run import open_job
+
     for folder in job_folders(settings, config.jobs):
-        yield folder.name, folder, results_folder(settings, folder.name)
-
-
-@contextmanager
-def _named(job: str) -> Iterator[None]:
-    """An error names the job that it is about."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"affinity job {job}: {error}", code=error.code, hint=error.hint) from None
+        try:
+            job = open_job(folder, settings)
+            made = step(job)
+        except UserError as error:
+            sentence = f"affinity job {folder.name}: {error}"
+            raise UserError(sentence, code=error.code, hint=error.hint) from None
+        yield job, made
 
 
 def _scores_asset() -> dg.AssetsDefinition:
@@ -127,19 +124,16 @@ def _scores_asset() -> dg.AssetsDefinition:
     def scored(
         context: dg.AssetExecutionContext, config: JobsConfig, project: ProjectResource
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        from usergrowth_dagster.affinity.job import FILE_NAME, read_job
-        from usergrowth_dagster.affinity.train import train
+        from usergrowth_dagster.affinity.run import train_job
 
         settings = project.open(context).settings
         reports: list[tuple[str, Report]] = []
         odd, users = [], 0
         with user_errors():
-            for name, folder, output in _jobs(settings, config):
-                with _named(name):
-                    training = train(folder, read_job(folder / FILE_NAME), output, settings)
-                    reports += [(name, report) for report in training.reports]
-                    odd += [f"{name}: {sentence}" for sentence in training.odd]
-                    users += training.users
+            for job, training in _each_job(settings, config, train_job):
+                reports += [(job.name, report) for report in training.reports]
+                odd += [f"{job.name}: {sentence}" for sentence in training.odd]
+                users += training.users
         for sentence in odd:
             context.log.warning(sentence)
         return _scored(reports, odd, users)
@@ -192,19 +186,16 @@ def _segments_asset() -> dg.AssetsDefinition:
     def cut(
         context: dg.AssetExecutionContext, config: JobsConfig, project: ProjectResource
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        from usergrowth_dagster.affinity.job import FILE_NAME, read_job
-        from usergrowth_dagster.affinity.segment import cut_segments
+        from usergrowth_dagster.affinity.run import segment_job
 
         settings = project.open(context).settings
         rows = []
         with user_errors():
-            for name, folder, output in _jobs(settings, config):
-                with _named(name):
-                    cuts = cut_segments(read_job(folder / FILE_NAME), output, settings)
-                    rows += [
-                        (name, one.expression, one.scored, one.users, one.least_score)
-                        for one in cuts
-                    ]
+            for job, cuts in _each_job(settings, config, segment_job):
+                rows += [
+                    (job.name, one.expression, one.scored, one.users, one.least_score)
+                    for one in cuts
+                ]
         header = ("job", "expression", "scored", "users", "least score")
         return dg.MaterializeResult(
             metadata={
@@ -231,25 +222,25 @@ def _files_asset() -> dg.AssetsDefinition:
     def exported(
         context: dg.AssetExecutionContext, config: JobsConfig, project: ProjectResource
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        from usergrowth_dagster.affinity.export import export_segments
-        from usergrowth_dagster.affinity.job import FILE_NAME, read_job
+        from usergrowth_dagster.affinity.run import export_job
 
         settings = project.open(context).settings
         rows, failures = [], []
         with user_errors():
-            for name, folder, output in _jobs(settings, config):
-                with _named(name):
-                    done = export_segments(folder, read_job(folder / FILE_NAME), output, settings)
-                    for sentence in done.odd:
-                        context.log.warning(f"{name}: {sentence}")
-                    rows += [
-                        (
-                            *(name, one.expression, one.users, one.without_endpoint),
-                            *(one.endpoints, str(output / one.file), one.sha256),
-                        )
-                        for one in done.files
-                    ]
-                    failures += _announced(settings, name, output, done.files)
+            for job, done in _each_job(
+                settings, config, lambda job: export_job(job, settings.affinity_webhook)
+            ):
+                for sentence in done.export.odd:
+                    context.log.warning(f"{job.name}: {sentence}")
+                rows += [
+                    (
+                        *(job.name, one.expression, one.users, one.without_endpoint),
+                        *(one.endpoints, str(job.output / one.file), one.sha256),
+                    )
+                    for one in done.export.files
+                ]
+                if done.failure:
+                    failures.append(f"affinity job {job.name}: {done.failure}")
         header = ("job", "expression", "users", "no endpoint", "endpoints", "file", "SHA-256")
         said = "announced" if settings.affinity_webhook else "no affinity_webhook is set"
         return dg.MaterializeResult(
@@ -267,16 +258,3 @@ def _files_asset() -> dg.AssetsDefinition:
         )
 
     return exported
-
-
-def _announced(settings: Settings, name: str, output: Path, files: Any) -> list[str]:
-    """Announce the files of a job where a webhook is set; why that failed."""
-    from usergrowth_dagster.affinity.announce import announce
-
-    if settings.affinity_webhook is None:
-        return []
-    try:
-        announce(settings.affinity_webhook, name, output, files)
-    except UserError as error:
-        return [f"affinity job {name}: {error}"]
-    return []
