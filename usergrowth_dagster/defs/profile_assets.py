@@ -56,11 +56,11 @@ def profile_assets(partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetsDe
     def profiled(
         context: dg.AssetExecutionContext, project: ProjectResource
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        from usergrowth_dagster.views.profiles import view_segment_profiles
+        from usergrowth_dagster.profiles.of_segments import profile_segments
 
         opened = project.open(context)
         with user_errors():
-            made = [view_segment_profiles(opened, day) for day in partition_days(context)]
+            made = [profile_segments(opened, day) for day in partition_days(context)]
         return _result(made)
 
     return [profiled]

@@ -34,6 +34,7 @@ from usergrowth_dagster.project import Project
 from usergrowth_dagster.segments.files import segment_files
 from usergrowth_dagster.segments.snapshots import Snapshot, good, read_snapshots
 from usergrowth_dagster.tags.definition import TagType
+from usergrowth_dagster.tags.run import tags_with_values
 from usergrowth_dagster.tags.user_tags import bind_user_tags
 from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import open_engine
@@ -95,19 +96,19 @@ class SegmentProfiles:
     unchanged: bool
 
 
-def profile_segments(
-    project: Project, types: Sequence[tuple[str, TagType]], day: date
-) -> SegmentProfiles:
+def profile_segments(project: Project, day: date) -> SegmentProfiles:
     """Compare every segment of a home with everyone, unless that stands already.
+
+    Personal and sensitive tags are not compared, since the tables hold values.
 
     Args:
         project: the home.
-        types: key and type of each tag to compare.
         day: the execution date.
 
     Raises:
         UserError: no tags of the date have been worked out.
     """
+    types = [(tag.key, kind) for tag, kind in tags_with_values(project) if not tag.is_hidden()]
     chosen = _chosen(project, day)
     missing = tuple(sorted(segment_files(project.settings.home).keys() - chosen.keys()))
     with open_engine(project.settings) as engine:
@@ -117,7 +118,7 @@ def profile_segments(
         VERSION,
         known.fingerprint,
         facts,
-        list(types),
+        types,
         [(one.segment, one.snapshot, one.fingerprint) for one in chosen.values()],
     ]
     mark = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -149,6 +149,10 @@ class Tag(Strict):
         """Where its values come from: rule, statistic, score, upload or words."""
         return next(name for name in SOURCES if getattr(self, name) is not None)
 
+    def is_hidden(self, *, personal: bool = False) -> bool:
+        """Whether its values are not shown; ``personal`` asks for those of personal tags."""
+        return self.sensitivity == "sensitive" or (self.sensitivity == "personal" and not personal)
+
     @model_validator(mode="after")
     def _whole(self) -> "Tag":
         if sum(getattr(self, name) is not None for name in SOURCES) != 1:

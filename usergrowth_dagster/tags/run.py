@@ -5,11 +5,17 @@ from datetime import date
 
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.tags.aipl import write_aipl
-from usergrowth_dagster.tags.definition import FILE_NAME, Catalogue, read_catalogue
+from usergrowth_dagster.tags.definition import (
+    FILE_NAME,
+    Catalogue,
+    Tag,
+    TagType,
+    read_catalogue,
+)
 from usergrowth_dagster.tags.inputs import FEATURES, Written
 from usergrowth_dagster.tags.item_words import write_item_words
 from usergrowth_dagster.tags.rfm import write_rfm
-from usergrowth_dagster.tags.user_tags import write_user_tags
+from usergrowth_dagster.tags.user_tags import tag_types, write_user_tags
 from usergrowth_dagster.warehouse.build import Builder
 
 
@@ -29,6 +35,16 @@ def catalogue_of(project: Project) -> Catalogue:
         UserError: there is no ``tags.yml``, or it breaks its format.
     """
     return read_catalogue(project.settings.home / FILE_NAME)
+
+
+def tags_with_values(project: Project) -> list[tuple[Tag, TagType]]:
+    """The tags of the catalogue that have ever been worked out, with the types of their values.
+
+    Raises:
+        UserError: ``tags.yml`` is missing or wrong, or no tags have been worked out.
+    """
+    tags = {tag.key: tag for tag in catalogue_of(project).tags}
+    return [(tags[key], kind) for key, kind in tag_types(project).items() if key in tags]
 
 
 def build_features(project: Project, day: date) -> None:

@@ -21,9 +21,8 @@ from usergrowth_dagster.profiles.profile import Profile, profile_of
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.tags.flows import written_days
 from usergrowth_dagster.tags.freshness import TABLE, stale_tags
-from usergrowth_dagster.tags.run import catalogue_of
-from usergrowth_dagster.tags.user_tags import bind_user_tags, tag_types
-from usergrowth_dagster.views.tags import is_hidden
+from usergrowth_dagster.tags.run import tags_with_values
+from usergrowth_dagster.tags.user_tags import bind_user_tags
 from usergrowth_dagster.warehouse.engine import open_engine
 
 
@@ -88,17 +87,17 @@ def view_profile(
         UserError: a group is not there, or no tags of the date are.
     """
     day = day or newest_day(project)
-    tags = {tag.key: tag for tag in catalogue_of(project).tags}
-    types = [(key, kind) for key, kind in tag_types(project).items() if key in tags]
-    hidden = tuple(key for key, _ in types if is_hidden(tags[key], personal=personal))
-    stale = stale_tags(project, [tags[key] for key, _ in types if key not in hidden], day)
+    tags = tags_with_values(project)
+    hidden = tuple(tag.key for tag, _ in tags if tag.is_hidden(personal=personal))
+    # Values of personal and sensitive tags stay off the page, so they are not compared.
+    compared = [(tag, kind) for tag, kind in tags if tag.key not in hidden]
+    stale = tuple(stale_tags(project, [tag for tag, _ in compared], day).values())
     with open_engine(project.settings) as engine:
         people = bind_people(engine, project, group, day)
         beside = None if base == EVERYONE else bind_people(engine, project, base, day)
         known = bind_user_tags(engine, project, day)
-        # Values of personal and sensitive tags stay off the page, so they are not compared.
-        compared = [(key, kind) for key, kind in types if key not in hidden]
-        profile = profile_of(engine, known, compared, people, beside)
+        types = [(tag.key, kind) for tag, kind in compared]
+        profile = profile_of(engine, known, types, people, beside)
         funnel = funnel_of(engine, project, people, steps, day=day) if steps else None
         cohorts = retention_of(engine, project, people, day=day)
     html = render_profile(
@@ -108,11 +107,10 @@ def view_profile(
         day=day,
         funnel=funnel,
         cohorts=cohorts,
-        stale=tuple(stale.values()),
+        stale=stale,
     )
     page = _write(project, f"profile-{group}-{day}", html)
-    sentence = summary(profile)
-    return ProfileView(group, base, day, sentence, profile, hidden, tuple(stale.values()), page)
+    return ProfileView(group, base, day, summary(profile), profile, hidden, stale, page)
 
 
 def view_segment_profiles(project: Project, day: date | None = None) -> SegmentProfiles:
@@ -125,13 +123,7 @@ def view_segment_profiles(project: Project, day: date | None = None) -> SegmentP
     Raises:
         UserError: no tags of the date have been worked out.
     """
-    tags = {tag.key: tag for tag in catalogue_of(project).tags}
-    types = [
-        (key, kind)
-        for key, kind in tag_types(project).items()
-        if key in tags and not is_hidden(tags[key], personal=False)
-    ]
-    return profile_segments(project, types, day or newest_day(project))
+    return profile_segments(project, day or newest_day(project))
 
 
 def view_overlap(

@@ -132,11 +132,6 @@ def view_catalogue(
     return CatalogueView(day, tuple(lines))
 
 
-def is_hidden(tag: Tag, *, personal: bool) -> bool:
-    """Whether the values of a tag are not shown; those of sensitive tags never are."""
-    return tag.sensitivity == "sensitive" or (tag.sensitivity == "personal" and not personal)
-
-
 def _line(
     tag: Tag,
     kind: TagType,
@@ -147,7 +142,7 @@ def _line(
     personal: bool,
 ) -> TagLine:
     top = "" if coverage is None else ", ".join(f"{name}: {text}" for name, text in coverage.top)
-    if top and is_hidden(tag, personal=personal):
+    if top and tag.is_hidden(personal=personal):
         top = HIDDEN
     remarks = [f"use {tag.deprecated_by} instead" if tag.deprecated_by else "", stale]
     return TagLine(
@@ -343,7 +338,7 @@ def view_person_tags(
     standings = standings_on(project, day)
     values_of_user = []
     for key, value in zip(keys, rows[0], strict=True):
-        hide = value is not None and is_hidden(catalogue[key], personal=personal)
+        hide = value is not None and catalogue[key].is_hidden(personal=personal)
         standing = standings.get(key)
         stale = stale_sentence(catalogue[key], standing, day)
         as_of = standing.as_of if standing is not None else None
