@@ -149,7 +149,7 @@ def _tag_notes(project: Project, named: Named, day: date) -> list[str]:
         for tag in tags
         if tag.sensitivity == "sensitive"
     ]
-    return [*stale_tags(project, tags, day).values(), *sensitive]
+    return [*stale_tags(project, tags, day), *sensitive]
 
 
 def _cut(leaf: Leaf, at: str, day: date) -> list[str]:

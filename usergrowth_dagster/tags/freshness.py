@@ -90,17 +90,16 @@ def _standings(note: Mapping[str, Any]) -> dict[str, Standing]:
 
 def newest_before(project: Project, keys: Collection[str], day: date) -> dict[str, Carried]:
     """By key of a tag, the newest earlier date that has it with what is noted there."""
-    found: dict[str, Carried] = {}
-    written = project.warehouse.days(TABLE) if keys and project.warehouse.exists(TABLE) else []
-    days = [one for one in written if one < day]
-    while days and len(found) < len(set(keys)):
+    newest: dict[str, Carried] = {}
+    days = [one for one in project.warehouse.days(TABLE) if one < day] if keys else []
+    while days and len(newest) < len(set(keys)):
         days, some = days[:-_AT_ONCE], days[-_AT_ONCE:]
         notes = project.warehouse.notes(TABLE, first=some[0], last=some[-1])
         for earlier in sorted(notes, reverse=True):
             for key, standing in _standings(notes[earlier]).items():
                 if key in keys:
-                    found.setdefault(key, Carried(earlier, standing))
-    return found
+                    newest.setdefault(key, Carried(earlier, standing))
+    return newest
 
 
 def not_due(project: Project, tags: Iterable[Tag], day: date) -> dict[str, Carried]:
@@ -110,16 +109,15 @@ def not_due(project: Project, tags: Iterable[Tag], day: date) -> dict[str, Carri
     date itself already, and a weekly one from the seventh day on.
     """
     slow = {tag.key: tag for tag in tags if tag.refresh != "daily"}
-    here = standings_on(project, day) if slow and project.warehouse.exists(TABLE) else {}
-    own = {
+    here = standings_on(project, day) if slow else {}
+    worked_out = {
         key
         for key, tag in slow.items()
         if key in here and here[key] == Standing(day, definition_mark(tag), here[key].content)
     }
-    asked = [key for key in slow if key not in own]
     return {
         key: carried
-        for key, carried in newest_before(project, asked, day).items()
+        for key, carried in newest_before(project, slow.keys() - worked_out, day).items()
         if carried.standing.definition == definition_mark(slow[key])
         and not _is_due(slow[key], carried, day)
     }
@@ -138,7 +136,7 @@ def stale_sentence(tag: Tag, standing: Standing | None, day: date) -> str:
     Args:
         tag: with ``fresh_days``.
         standing: what is noted of it; None: nothing.
-        day: the day that asks.
+        day: on which it should be fresh.
     """
     if tag.fresh_days is None:
         return ""
@@ -153,10 +151,10 @@ def stale_sentence(tag: Tag, standing: Standing | None, day: date) -> str:
     )
 
 
-def stale_tags(project: Project, tags: Sequence[Tag], day: date) -> dict[str, str]:
-    """By key, why a tag is stale on an execution date whose tags have been worked out."""
+def stale_tags(project: Project, tags: Sequence[Tag], day: date) -> list[str]:
+    """Why tags are stale on an execution date whose tags have been worked out, a sentence each."""
     if not any(tag.fresh_days is not None for tag in tags):
-        return {}
+        return []
     known = standings_on(project, day)
-    said = {tag.key: stale_sentence(tag, known.get(tag.key), day) for tag in tags}
-    return {key: sentence for key, sentence in said.items() if sentence}
+    sentences = [stale_sentence(tag, known.get(tag.key), day) for tag in tags]
+    return [sentence for sentence in sentences if sentence]

@@ -64,8 +64,7 @@ def snapshot_before(project: Project, day: date) -> date:
     Raises:
         UserError: no items have landed before it.
     """
-    warehouse = project.warehouse
-    days = [one for one in warehouse.days(ITEMS) if one < day] if warehouse.exists(ITEMS) else []
+    days = [one for one in project.warehouse.days(ITEMS) if one < day]
     if not days:
         raise UserError(
             f"{FILE_NAME}: texts: no items of the days before {day} stand in the tables",
@@ -206,10 +205,8 @@ qualify place <= {texts.per_item}"""
 
 def bind_item_words(engine: Engine, project: Project, day: date) -> Relation:
     """The words of the items that an execution date sees; empty where none have been made."""
-    types = types_of(COLUMNS)
-    warehouse = project.warehouse
-    days = [one for one in warehouse.days(TABLE) if one < day] if warehouse.exists(TABLE) else []
-    return bind_days(engine, warehouse, TABLE, days[-1:], types)
+    days = [one for one in project.warehouse.days(TABLE) if one < day]
+    return bind_days(engine, project.warehouse, TABLE, days[-1:], types_of(COLUMNS))
 
 
 def check_words_stand(project: Project, day: date) -> None:

@@ -91,7 +91,7 @@ def view_profile(
     hidden = tuple(tag.key for tag, _ in tags if tag.is_hidden(personal=personal))
     # Values of personal and sensitive tags stay off the page, so they are not compared.
     compared = [(tag, kind) for tag, kind in tags if tag.key not in hidden]
-    stale = tuple(stale_tags(project, [tag for tag, _ in compared], day).values())
+    stale = tuple(stale_tags(project, [tag for tag, _ in compared], day))
     with open_engine(project.settings) as engine:
         people = bind_people(engine, project, group, day)
         beside = None if base == EVERYONE else bind_people(engine, project, base, day)
