@@ -23,11 +23,12 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.homes.home import make_home
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.tags.definition import FILE_NAME, parse_catalogue
-from usergrowth_dagster.tags.item_words import write_item_words
+from usergrowth_dagster.tags.item_words import bind_item_words, write_item_words
 from usergrowth_dagster.tags.run import catalogue_of
 from usergrowth_dagster.tags.text_keys import ItemTexts
 from usergrowth_dagster.tags.tokens import analyzer_of
 from usergrowth_dagster.tags.user_tags import write_user_tags
+from usergrowth_dagster.warehouse.engine import open_engine
 
 D = date(2017, 4, 1)
 SNAPSHOT = date(2017, 1, 1)
@@ -83,6 +84,21 @@ def write_people(project: Project, users: list[str], day: date = D) -> None:
     """Users who are known on a date."""
     table = pa.table({"ds": [day] * len(users), "user_id": users})
     project.warehouse.replace("user_features", table, days=[day])
+
+
+def materialized(home: Path, name: str) -> Any:
+    """The metadata of an asset of tags that D has run."""
+    definitions = build_definitions(str(home))
+    (made,) = [one for one in definitions.assets or () if dg.AssetKey(name) in one.keys]
+    result = dg.materialize(
+        [made],
+        partition_key=str(D),
+        resources=definitions.resources,
+        selection=[name],
+        instance=dg.DagsterInstance.ephemeral(),
+    )
+    (event,) = result.get_asset_materialization_events()
+    return event.materialization.metadata
 
 
 @pytest.fixture(scope="module")
@@ -200,16 +216,7 @@ def test_words_are_shown_and_rank_users(shop: Any) -> None:
     tags = graph.get(dg.AssetKey("user_tags")).parent_keys
     assert {dg.AssetKey("item_words"), dg.AssetKey("stg_behavior")} <= tags
     assert dg.AssetKey("stg_item") in graph.get(dg.AssetKey("interest_ranking")).parent_keys
-    (made,) = [one for one in definitions.assets or () if dg.AssetKey("item_words") in one.keys]
-    result = dg.materialize(
-        [made],
-        partition_key=str(D),
-        resources=definitions.resources,
-        selection=["item_words"],
-        instance=dg.DagsterInstance.ephemeral(),
-    )
-    (event,) = result.get_asset_materialization_events()
-    metadata = event.materialization.metadata
+    metadata = materialized(home, "item_words")
     assert metadata["days_unchanged"].value == 1 and metadata["snapshot"].value == str(SNAPSHOT)
 
 
@@ -243,6 +250,25 @@ def test_chinese_is_cut_into_words(tmp_path: Path) -> None:
     assert write_item_words(project, texts, D).written.unchanged
     other = texts.model_copy(update={"stop_words": ("耳机",)})
     assert not write_item_words(project, other, D).written.unchanged
+
+
+def test_items_without_a_common_word_are_a_notice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An asset that fails where the command has a notice; words of an older snapshot instead."""
+    home = make_home(tmp_path / "home", {"today": str(D)}).home
+    monkeypatch.setenv("USERGROWTH_HOME", str(home))
+    project = Project.open(home)
+    (home / FILE_NAME).write_text("texts: {keys: [title], most_share: 1}\n")
+    texts = catalogue_of(project).texts or pytest.fail()
+    write_items(project, {"i1": {"title": "red dress"}, "i2": {"title": "blue dress"}})
+    assert write_item_words(project, texts, D).written.rows == 2
+    newer = D - timedelta(days=1)
+    write_items(project, {"i1": {"title": "red"}, "i2": {"title": "blue"}}, newer)
+    metadata = materialized(home, "item_words")
+    assert metadata["notices"].value == f"no word of the items of {newer} is in 2 items or more"
+    with open_engine(project.settings) as engine:
+        assert not engine.value(f"select count(*) from {bind_item_words(engine, project, D)}")
 
 
 def test_mistakes_are_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

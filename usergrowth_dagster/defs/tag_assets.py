@@ -166,12 +166,13 @@ def _words_asset(partitions: dg.PartitionsDefinition[str], texts: ItemTexts) -> 
         opened = project.open(context)
         with user_errors():
             made = [write_item_words(opened, texts, day) for day in partition_days(context)]
-            view = view_words(opened, made[-1].written.day + timedelta(days=1))
-        lines = [(one.word, one.items, round(one.weight, 4)) for one in view.words]
+            newest = made[-1].written
+            shown = view_words(opened, newest.day + timedelta(days=1)).words if newest.rows else ()
+        lines = [(one.word, one.items, round(one.weight, 4)) for one in shown]
         return dg.MaterializeResult(
             metadata=_table_metadata([one.written for one in made])
             | {
-                "snapshot": made[-1].written.day.isoformat(),
+                "snapshot": newest.day.isoformat(),
                 "most frequent words": data_table(("word", "items", "mean weight"), lines),
                 "notices": made[-1].notice or "none",
             }

@@ -11,7 +11,7 @@ a query, so memory does not grow with the items.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from usergrowth_dagster.errors import UserError
@@ -205,8 +205,8 @@ qualify place <= {texts.per_item}"""
 
 def bind_item_words(engine: Engine, project: Project, day: date) -> Relation:
     """The words of the items that an execution date sees; empty where none have been made."""
-    days = [one for one in project.warehouse.days(TABLE) if one < day]
-    return bind_days(engine, project.warehouse, TABLE, days[-1:], types_of(COLUMNS))
+    made = sorted(project.warehouse.fingerprints(TABLE, last=day - timedelta(days=1)))
+    return bind_days(engine, project.warehouse, TABLE, made[-1:], types_of(COLUMNS))
 
 
 def check_words_stand(project: Project, day: date) -> None:
