@@ -25,7 +25,6 @@ from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import identifier, literal, literals
 from usergrowth_dagster.tags.definition import FILE_NAME as TAGS_FILE
 from usergrowth_dagster.tags.definition import read_catalogue
-from usergrowth_dagster.tags.item_words import TABLE as ITEM_WORDS
 from usergrowth_dagster.tags.item_words import bind_item_words, write_item_words
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.models import load_graph
@@ -91,23 +90,21 @@ def rank_interest(project: Project, day: date) -> Ranked:
     keys = interest_of(project)
     graph, warehouse = load_graph(), project.warehouse
     wanted = {day - timedelta(days=back) for back in range(1, keys.lookback_days + 1)}
-    source = CATEGORIES
     if keys.words:
-        source = ITEM_WORDS
         _make_words(project, day)
-    snapshots = [one for one in warehouse.days(source) if one < day]
     with open_engine(project.settings) as engine:
         behavior = bind_days(engine, warehouse, BEHAVIOR, wanted, graph.types(BEHAVIOR))
-        if not behavior.files or not snapshots:
+        items = _bind_items(engine, project, keys, day)
+        if not behavior.files or not items.files:
             kind = "words" if keys.words else "attributes"
             missing = f"items with {kind}" if behavior.files else "behavior"
             raise UserError(
                 f"no {missing} of the days before {day} stand in the tables",
                 code="source.not_landed",
             )
-        items = _bind_items(engine, project, keys, day, snapshots[-1])
-        known = keys.model_dump_json(exclude=None if keys.words else {"words"})
-        parts = [VERSION, known, behavior.fingerprint, items.fingerprint]
+        # without words, the fingerprint is that of releases that did not know them
+        definition = keys.model_dump_json(exclude=None if keys.words else {"words"})
+        parts = [VERSION, definition, behavior.fingerprint, items.fingerprint]
         mark = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
         unchanged = warehouse.fingerprint(TABLE, day) == mark
         if not unchanged:
@@ -140,10 +137,12 @@ def _make_words(project: Project, day: date) -> None:
     write_item_words(project, texts, day)
 
 
-def _bind_items(
-    engine: Engine, project: Project, keys: Interest, day: date, snapshot: date
-) -> Relation:
-    """The categories of the items, with the columns of ``item_category``."""
+def _bind_items(engine: Engine, project: Project, keys: Interest, day: date) -> Relation:
+    """The categories of the items that a date sees, with the columns of ``item_category``.
+
+    Raises:
+        UserError: no item has the attribute.
+    """
     if keys.words:
         words = bind_item_words(engine, project, day)
         sql = (
@@ -151,13 +150,15 @@ def _bind_items(
             f"from {words}"
         )
         return bind_query(engine, "item_terms", sql, of=[words])
+    snapshot = [one for one in project.warehouse.days(CATEGORIES) if one < day][-1:]
     types = load_graph().types(CATEGORIES)
-    items = bind_days(engine, project.warehouse, CATEGORIES, [snapshot], types)
-    _check_category(engine, keys, str(items), snapshot)
+    items = bind_days(engine, project.warehouse, CATEGORIES, snapshot, types)
+    if snapshot:
+        _check_category(engine, keys, items, snapshot[0])
     return items
 
 
-def _check_category(engine: Engine, keys: Interest, items: str, snapshot: date) -> None:
+def _check_category(engine: Engine, keys: Interest, items: Relation, snapshot: date) -> None:
     """Refuse an attribute that no item has."""
     sql = f"select distinct category_key from {items} order by 1"
     known = [str(row[0]) for row in engine.rows(sql)]
