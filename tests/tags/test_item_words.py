@@ -271,6 +271,17 @@ def test_items_without_a_common_word_are_a_notice(
         assert not engine.value(f"select count(*) from {bind_item_words(engine, project, D)}")
 
 
+def test_tags_without_words_need_no_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tags that fail since texts, which no tag of them reads, have no items yet."""
+    home = make_home(tmp_path / "home", {"today": str(D)}).home
+    monkeypatch.setenv("USERGROWTH_HOME", str(home))
+    write_people(Project.open(home), ["u1", "u2"])
+    (home / FILE_NAME).write_text(
+        "texts: {keys: [title]}\ntags: [{key: a, rule: user_id = 'u1'}]\n"
+    )
+    assert materialized(home, "user_tags")["dagster/row_count"].value == 2
+
+
 def test_mistakes_are_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing package, key or snapshot that ends in a traceback or in empty tags."""
     project = Project.open(make_home(tmp_path / "home", {"today": str(D)}).home)

@@ -247,7 +247,7 @@ def _tags_asset(
         with user_errors():
             made = []
             for day in partition_days(context):
-                if catalogue.texts is not None:  # a job may select this asset alone
+                if words and catalogue.texts is not None:  # a job may select this asset alone
                     write_item_words(opened, catalogue.texts, day)
                 made.append(write_user_tags(opened, tags, day))
             return _tags_result(opened, [one.written for one in made], made[-1].notices)
