@@ -79,56 +79,14 @@ def show(
 @group.command()
 def segments(day: Day = "", as_json: Json = False, home: Home = None) -> None:
     """Compare every segment with everyone, count overlaps and who came back, and keep all of it."""
-    from usergrowth_dagster.cli.cells import Count, Share
+    from usergrowth_dagster.cli.pages.profiles import show_segment_profiles
     from usergrowth_dagster.homes.home import open_home
-    from usergrowth_dagster.profiles.segment_retention import WEEKS
     from usergrowth_dagster.project import Project
     from usergrowth_dagster.views.profiles import view_segment_profiles
 
     page = Page(as_json)
     made = view_segment_profiles(Project(open_home(home)), optional_day(day))
-    page.table(
-        f"segments on {made.day}",
-        ("segment", "snapshot", "people", "not known", "what is telling"),
-        [
-            (p.segment, p.snapshot, Count(p.group), Count(p.unknown), p.sentence)
-            for p in made.profiles
-        ],
-    )
-    page.table(
-        "most telling values",
-        ("segment", "tag", "value", "people", "share", "share of base", "TGI", "low", "high"),
-        [
-            (
-                *(p.segment, key, v.value, Count(v.group), Share(v.group_share)),
-                *(Share(v.base_share), round(v.tgi, 1), round(v.low, 1), round(v.high, 1)),
-            )
-            for p in made.profiles
-            for key, v in p.telling
-        ],
-    )
-    if made.overlap is not None:
-        page.table(
-            "people in exactly these segments",
-            ("segments", "people"),
-            [(" + ".join(one.groups), Count(one.people)) for one in made.overlap.intersections],
-        )
-    page.table(
-        "retention",
-        ("segment", "week", "people", *(f"week {n}" for n in range(WEEKS))),
-        [
-            (name, c.week, Count(c.people), *(None if s is None else Share(s) for s in c.shares))
-            for name, cohorts in made.retention.items()
-            for c in cohorts
-        ],
-    )
-    for name in made.missing:
-        page.say(f"segment {name} is not compared: it has no snapshot up to {made.day}")
-    if made.not_overlapped:
-        left_out = ", ".join(made.not_overlapped)
-        page.say(f"Overlap and retention leave out the smallest: {left_out}.")
-    state = "stood already" if made.unchanged else "were written"
-    page.say(f"{made.rows:,} rows of the table segment_profiles {state}.")
+    show_segment_profiles(made, page)
     page.finish()
 
 
