@@ -88,7 +88,7 @@ class Inputs:
 
     Attributes:
         columns: DuckDB types of the columns of each table that may be named.
-        known_days: days before D by whose events everybody of ``user_features`` is known.
+        known_days: days of events before D from which the people of ``user_features`` are known.
         people: by path of a leaf ``segment``, ``upload`` or ``score``, the relation with its
             ``user_id``; of a score also ``score`` and ``decile``.
         kept: by path of a leaf whose people are known already, the relation with their ``user_id``;
@@ -109,7 +109,7 @@ def tables_of(
     Args:
         segment: the segment.
         on: the execution date D.
-        known_days: days that a leaf reads which asks for the whole history.
+        known_days: days that are read for a leaf about the whole history.
         without: paths of leaves that are left out.
     """
     wanted = {FEATURES: 0}
@@ -416,7 +416,7 @@ class _Compiler:
             if options is not None:
                 listed = [text(o) if isinstance(o, str) else number(o) for o in options]
                 conditions.append(one_of(self._add(RFM, column(name)), listed))
-        return tree("coalesce(:found, false)", found=every(conditions))
+        return tree("coalesce(:met, false)", met=every(conditions))
 
     def _aipl(self, leaf: Aipl, at: str) -> "exp.Expr":
         if leaf.stage is not None:
@@ -427,7 +427,7 @@ class _Compiler:
     def _stage(self, ago: int, stages: tuple[str, ...]) -> "exp.Expr":
         stage = tree("max(stage) filter (where ds = :d)", d=self._before(ago))
         listed = one_of(self._add(AIPL, stage), map(text, stages))
-        return tree("coalesce(:found, false)", found=listed)
+        return tree("coalesce(:met, false)", met=listed)
 
     def _score(self, leaf: Score, at: str) -> "exp.Expr":
         relation = self.inputs.people[self._path(at)]

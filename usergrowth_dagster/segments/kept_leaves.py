@@ -1,9 +1,9 @@
-"""The people of leaves about events, kept in files of the home so that they are found once.
+"""The people of leaves about events, kept in files of the home so that they are worked out once.
 
-A file holds the users for whom one leaf holds on one execution date. Its name is a hash of the
-leaf's statement and of the data files that the statement reads, so a change of the leaf, of the
+A file has the users who match one leaf on one execution date. Its name is a hash of the leaf's
+statement and of the data files that the statement reads, so a change of the leaf, of the
 code, of the date or of a table gives another name. Only leaves of events are kept: others are as
-quick to find anew as to read. `usergrowth forget` empties the folder.
+quick to work out anew as to read. `usergrowth forget` empties the folder.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ MOST_BYTES = 256 << 20
 """Bytes of all files; those that were not read for the longest time go first."""
 
 LEAST_PEOPLE = 50_000
-"""Of fewer people every leaf is found at once, and nothing is kept."""
+"""With fewer people every leaf is worked out at once, and nothing is kept."""
 
 _LOCK = "segment_leaves"
 
@@ -57,7 +57,7 @@ class KeptLeaves:
         counts = project.warehouse.row_counts(FEATURES, first=day, last=day)
         is_large = sum(counts.values()) >= LEAST_PEOPLE
         self._names = dict(self._named_files()) if is_large else {}
-        self._found: dict[str, str] = {}
+        self._tables: dict[str, str] = {}
 
     def _named_files(self) -> Iterator[tuple[str, str]]:
         """By path of a leaf, the name of its file; none of a leaf that breaks a rule."""
@@ -71,7 +71,7 @@ class KeptLeaves:
                     mark = tables_mark(self._project, alone, self._day)
                     yield at, hashlib.sha256(f"{sql}\n{mark}".encode()).hexdigest()[:32]
 
-    def found(self) -> Mapping[str, str]:
+    def bind_kept(self) -> Mapping[str, str]:
         """By path of a leaf that is kept, a table of the engine with its ``user_id``."""
         import duckdb
 
@@ -90,26 +90,26 @@ class KeptLeaves:
                 continue
             with suppress(OSError):  # of a home that is only read
                 os.utime(path)
-            self._found |= {one: table for one, same in self._names.items() if same == name}
-        return self._found
+            self._tables |= {one: table for one, same in self._names.items() if same == name}
+        return self._tables
 
     def fill(self, inputs: Inputs) -> Mapping[str, str]:
-        """Find the people of all other leaves of events by one statement, and keep them.
+        """Work out the people of all other leaves of events by one statement, and keep them.
 
         Args:
             inputs: what the statement reads, bound in the engine.
 
         Returns:
-            As :meth:`found`, of every leaf.
+            As :meth:`bind_kept`, of every leaf.
 
         Raises:
             UserError: a leaf breaks a rule.
         """
         import duckdb
 
-        missing = {name: at for at, name in self._names.items() if at not in self._found}
+        missing = {name: at for at, name in self._names.items() if at not in self._tables}
         if not missing:
-            return self._found
+            return self._tables
         paths = tuple(missing.values())
         sql = compile_leaves(self._named.segment, self._named.origin, self._day, inputs, paths)
         self._engine.run(f"create or replace temp table leaf_flags as {sql}")
@@ -119,10 +119,10 @@ class KeptLeaves:
                 f"select user_id from leaf_flags where leaf_{place}"
             )
             same = [at for at, one in self._names.items() if one == name]
-            self._found |= dict.fromkeys(same, f"kept_{name}")
+            self._tables |= dict.fromkeys(same, f"kept_{name}")
         with suppress(OSError, duckdb.IOException):  # a full disk must not stop a segment
             self._keep(list(missing))
-        return self._found
+        return self._tables
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.parquet"

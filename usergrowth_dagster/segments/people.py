@@ -59,13 +59,12 @@ def bind_people(engine: Engine, project: Project, named: Named, day: date) -> Pe
         people = _of_source(engine, project, named, day)
     else:
         people = _matching(engine, project, named, day)
-    found, most = (
-        engine.value(f"select count(*) from {people.members}"),
-        project.settings.segment_rows,
-    )
-    if found > most:
+    matches = engine.value(f"select count(*) from {people.members}")
+    most = project.settings.segment_rows
+    if matches > most:
         raise UserError(
-            f"{named.origin}: {found:,} people match, and the setting segment_rows allows {most:,}",
+            f"{named.origin}: {matches:,} people match, and the setting segment_rows allows "
+            f"{most:,}",
             code="segment.too_large",
         )
     return people
@@ -74,22 +73,22 @@ def bind_people(engine: Engine, project: Project, named: Named, day: date) -> Pe
 def _matching(engine: Engine, project: Project, named: Named, day: date) -> People:
     """The people of a tree; those of its leaves of events are kept for the next one.
 
-    The tree runs in an engine of its own that may open the files it reads alone, with locked
-    settings, as a SELECT does.
+    The tree runs as a SELECT does: in an engine of its own, with locked settings, that may open
+    no file but those that it reads.
     """
-    with open_engine(project.settings) as own:
-        leaves = KeptLeaves(own, project, named, day)
-        bound = bind_inputs(own, project, named, day, kept=leaves.found())
+    with open_engine(project.settings) as locked:
+        leaves = KeptLeaves(locked, project, named, day)
+        bound = bind_inputs(locked, project, named, day, kept=leaves.bind_kept())
         compile_segment(named.segment, named.origin, day, bound.inputs)  # its errors name the path
-        lock(own, bound.files)
+        lock(locked, bound.files)
         try:
-            with limited(project.settings, [own]):
+            with limited(project.settings, [locked]):
                 inputs = replace(bound.inputs, kept=leaves.fill(bound.inputs))
                 statement = compile_segment(named.segment, named.origin, day, inputs)
-                own.run(f"create temp table matching as {statement}")
+                locked.run(f"create temp table matching as {statement}")
         except UserError as error:
             raise UserError(f"{named.origin}: where: {error}", code=error.code) from None
-        engine.connection.register("_matching", own.stream("select user_id from matching"))
+        engine.connection.register("_matching", locked.stream("select user_id from matching"))
         members = bind_query(engine, "members", "select user_id from _matching", keep=True)
         engine.connection.unregister("_matching")
     return People(members, bound.fingerprint, bound.versions, bound.notes)
@@ -139,14 +138,15 @@ def estimate_people(engine: Engine, project: Project, named: Named, day: date) -
         day: the execution date.
 
     Returns:
-        None of a SELECT, and where so few people are known that all are counted at once.
+        None of a SELECT or a source, and where so few people are known that all are counted at
+        once.
 
     Raises:
         UserError: as :func:`bind_people`.
     """
     if named.segment.where is None:
         return None
-    kept = KeptLeaves(engine, project, named, day).found()
+    kept = KeptLeaves(engine, project, named, day).bind_kept()
     bound = bind_inputs(engine, project, named, day, kept=kept)
     share = sample_share(bound.everybody)
     if share is None:

@@ -132,11 +132,11 @@ def _check_column(source: Source, storage: Storage, file: StoredFile, encoding: 
     if names.count(column) == 1:
         return
     if column in names:
-        found = f"has the column {column!r} twice"
+        problem = f"has the column {column!r} twice"
     else:
         listed = ", ".join(shown(name, digits=False) for name in names[:20])
-        found = f"has no column {column!r} in its first line; it has {listed}"
-    raise UserError(f"source.column: {source.csv} {found}", code="segment.invalid")
+        problem = f"has no column {column!r} in its first line; it has {listed}"
+    raise UserError(f"source.column: {source.csv} {problem}", code="segment.invalid")
 
 
 def _bind_csv(engine: Engine, project: Project, source: Source) -> tuple[str, ...]:
