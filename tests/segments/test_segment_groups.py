@@ -187,10 +187,10 @@ def test_an_algorithm(desk: Project) -> None:
         found(desk, "{algorithm: winback, top: 3}")
 
 
-# --- whom a number belongs to -------------------------------------------------------------------
+# --- the user of a number -----------------------------------------------------------------------
 
 
-def test_whom_a_number_belongs_to(desk: Project) -> None:
+def test_the_user_of_a_number(desk: Project) -> None:
     """Guards against an old number, a later upload, and a number of two users given to both."""
     yesterday, tomorrow = D - timedelta(days=1), D + timedelta(days=1)
     write_population(desk, [("u05", phone(90), None), ("u31", phone(6), None)], yesterday)
@@ -201,7 +201,7 @@ def test_whom_a_number_belongs_to(desk: Project) -> None:
 
 
 def test_numbers_by_identity(desk: Project) -> None:
-    """Guards against a hash that no number meets, and a user whom identity is not sure of."""
+    """Guards against a hash that no number meets, and a number that identity gives no user."""
     vault = open_vault(desk.settings.home, None)
     ids = [(phone(91), "u40"), (phone(92), None), (phone(1), "u41")]
     rows = [

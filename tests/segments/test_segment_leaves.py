@@ -47,7 +47,7 @@ def kept(project: Project) -> list[Path]:
 
 
 def spoil(project: Project) -> None:
-    """Leave nobody in any file, so that a hit can be told from a miss."""
+    """Leave nobody in any file, so that a hit gives other people than a miss."""
     for path in kept(project):
         parquet.write_table(parquet.read_table(path).slice(0, 0), path)
 

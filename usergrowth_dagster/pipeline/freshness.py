@@ -53,7 +53,7 @@ def refresh_segment(project: Project, task: Task) -> tuple[str, ...]:
 
 
 def _refresh_all(project: Project, task: Task, segments: Sequence[Named]) -> None:
-    """Refresh those that are due; one that fails keeps no other back."""
+    """Refresh those that are due; a failure does not keep the others back."""
     day = task.execution_date
     for named in segments:
         if _is_due(project, named, day):

@@ -104,12 +104,12 @@ def in_sequence(leaf: Sequence, firsts: "exp.Expr", others: "exp.Expr", on: date
 
 
 def _active(behavior: tuple[str, ...] | None, first: date) -> "exp.Expr":
-    """Whether a day from one on has an event, of some kinds."""
+    """Whether a row is a day on or after ``first`` with an event, of some kinds or of any."""
     return tree(":v > 0 and ds >= :first", v=_count(behavior), first=day(first))
 
 
 def first_day(behavior: tuple[str, ...] | None, known: date) -> "exp.Expr":
-    """Column: the first active day from one on."""
+    """Column: the first active day on or after ``known``."""
     return tree("min(ds) filter (where :active)", active=_active(behavior, known))
 
 
@@ -146,7 +146,7 @@ def ends(last: "exp.Expr", form: Stopped, on: date) -> "exp.Expr":
 
 
 def active_days(behavior: tuple[str, ...] | None, known: date) -> "exp.Expr":
-    """Column: the active days from one on, as a list."""
+    """Column: the active days on or after ``known``, as a list."""
     return tree("list(ds) filter (where :active)", active=_active(behavior, known))
 
 

@@ -40,14 +40,14 @@ def cut_note(window: Window, at: str, on: date) -> str:
 
 
 def check_window(window: Window, at: str, key: str, on: date, known_days: int) -> Span:
-    """The days of a window that everybody is known for.
+    """The days of a window, all of them among those from which people are known.
 
     Args:
         window: the leaf.
         at: file and key path, for the error.
         key: its key of relative days.
         on: the execution date.
-        known_days: days before it that everybody of ``user_features`` is known by.
+        known_days: days of events before it from which the people of ``user_features`` are known.
 
     Raises:
         UserError: it begins too early, or on the execution date or later.
@@ -65,7 +65,7 @@ def check_window(window: Window, at: str, key: str, on: date, known_days: int) -
 
 
 def check_days(days: int, place: str, known_days: int) -> None:
-    """Refuse days that people are not known for; a longer window would lose people unseen.
+    """Refuse more days than people are known from; a longer window would lose people unseen.
 
     Raises:
         UserError: there are more.
@@ -73,6 +73,7 @@ def check_days(days: int, place: str, known_days: int) -> None:
     if days > known_days:
         raise UserError(
             f"{place}: must not begin more than {known_days} days before the execution date, the "
-            f"setting history_days, not {days}: whoever was active before it alone is not known",
+            f"setting history_days, not {days}: people who were active only before that are not "
+            "known",
             code="segment.invalid",
         )

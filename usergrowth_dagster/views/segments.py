@@ -252,7 +252,10 @@ def list_segments(project: Project) -> ListedSegments:
     try:
         waited_for = stale_segments(project)
     except ValueError as error:  # settings on record that this version cannot read
-        failures.append(f"which campaigns wait cannot be said: {type(error).__name__}")
+        failures.append(
+            "it is not known which campaigns wait for a stale segment: a task on record cannot be "
+            f"read ({type(error).__name__})"
+        )
     return ListedSegments(tuple(listed), waited_for, tuple(failures))
 
 

@@ -136,7 +136,7 @@ def begin(named: Named, day: date) -> GroupCheck:
 
 
 def write_check(warehouse: Warehouse, check: GroupCheck) -> None:
-    """Record a check in the place of the one before of the segment and date."""
+    """Record a check, in place of an earlier one of the same segment and date."""
     import pyarrow as pa
 
     row = {name: getattr(check, name) for name in CHECK_COLUMNS}

@@ -35,7 +35,8 @@ def bind_owners(
     """The user of each number that has one.
 
     A number is that of the user whose newest uploaded number it is; of several users, of the one
-    whose upload is the newest. A number of no upload is that of the user whom identity knows it of.
+    whose upload is the newest. A number of no upload is that of the user who has it by identity,
+    if that is one user.
 
     Args:
         engine: where it is bound.

@@ -112,7 +112,7 @@ def _days(shell: SelectShell, named: Named, source: Source, day: date) -> tuple[
 def bind_algorithm(engine: Engine, project: Project, named: Named, day: date) -> Given:
     """The people with the highest scores of a question.
 
-    Of people with one score those with the smaller user id come first.
+    Where scores are equal, the smaller user id comes first.
 
     Raises:
         UserError: there are no such scores; names file and key.
