@@ -86,7 +86,7 @@ DECISION_MEANINGS = {
     "arm": "treatment, control, or none",
     "propensity": "chance of the row's arm, as it was drawn",
     "holdout": "which control group the row was held out by: campaign, global; null otherwise",
-    "users": "user ids of the person, who is held out by any of them; null: the user's own alone",
+    "users": "how many user ids the person has, any of which may hold them out; null: one",
     "held_globally": "whether the global control group holds such a person out; else null",
     "stratum": "stratum that the holdout was drawn in; null without strata",
     "holdout_epoch": "epoch of the campaign's control group that was in force",

@@ -2,7 +2,7 @@
 
 A draw holds a person out when it would hold out one of the user ids. So whoever was held out by one
 id stays so when ids turn out to be one person's, and joining persons never texts more people. The
-price is a chance of its own: with k ids and a share g the person is in the treatment arm with
+price is that chances differ: with k ids and a share g the person is in the treatment arm with
 (1 - g)^k, which each decision records, and by which effects are weighted.
 
 A stratified draw is by place in the ranking, where a person stands once; so its share is the same
@@ -15,7 +15,7 @@ MOST_USERS = 20
 """User ids of one person, at most; with more, a decision texts none of them (``many_users``)."""
 
 USERS = "person_users"
-"""Column (VARCHAR[]) of a decided relation: all ids of the person, the row's own too; else NULL."""
+"""Column (VARCHAR[]) of a decided relation: all user ids of a person of several; else NULL."""
 
 
 def held_sql(holdout: Holdout, *, by_person: bool) -> str:

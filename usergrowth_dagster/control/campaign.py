@@ -87,7 +87,7 @@ else:
 
 OF_SEGMENT = "segment"
 """First part of a population that is the snapshot of the campaign's segment; the second part is the
-campaign's name, which its first task is called too."""
+campaign's name, which is the id of its first task too."""
 
 LANDING_FOLDERS = ("user", "item", "behavior", "operation", "identity", "population")
 """Folders below the landing root that are read; a test holds them against the contracts."""
@@ -241,7 +241,7 @@ class CampaignSpec(Strict):
                 )
 
     def _check_segment(self) -> None:
-        """The people of a snapshot are there on a day, and are nobody's upload."""
+        """A campaign on a segment's snapshot names its first day, and no upload."""
         if not self.of_segment:
             return
         if self.population != f"{OF_SEGMENT}/{self.name}" or self.selection.segment is None:

@@ -2,9 +2,9 @@
 
     planned → eligible → sent → delivered → clicked → converted
 
-Every step is a part of the one before, and each loss has its reason. ``planned`` are the people
-drawn for the arm, ``eligible`` those whom the send plan does not skip, ``clicked`` those of whom a
-person called the short link (each once, bots apart), ``converted`` those of them who returned.
+Every step is a part of the one before, and each loss has its reason. ``planned`` counts the people
+drawn for the arm, ``eligible`` those that the send plan keeps, ``clicked`` those whose short link a
+person called (each once, bots apart), ``converted`` those of them who returned.
 Somebody who clicked has the text in hand, whatever the provider says of it, and counts as
 ``delivered``. Where no delivery of an arm was ever reported the step is left open.
 
@@ -12,8 +12,8 @@ People also return without a click, so ``converted`` is less than what the effec
 ``returned``, of everybody planned. Nobody of the control group can click, so a click is no effect;
 it says which text people look at.
 
-Texts are drawn by a hash, so the click rate is of everybody planned: a rate of those whom a text
-reached would compare people who were not drawn alike. Its interval is Wilson's, that of the
+Texts are drawn by a hash, so the click rate is a share of everybody planned: a share of those who
+got a text would compare people who were not drawn alike. Its interval is Wilson's, that of the
 difference of two texts Newcombe's. Several pairs share their errors as the contrasts of
 :mod:`usergrowth_dagster.effects.contrasts` do: intervals after Bonferroni, p-values after Holm.
 """
@@ -160,7 +160,7 @@ def _blanks(arm: TextArm, fates: Sequence[TextFate], landed: bool) -> dict[str, 
 def _lost_at(one: TextFate, linked: bool, *, reported: bool) -> tuple[str, str]:
     """The step of :data:`PATH` that people did not reach, and why.
 
-    Those who clicked are at ``converted``, where who did not return is lost.
+    People who clicked and did not return are lost at ``converted``.
     """
     if one.clicked and linked:
         return "converted", ""
@@ -179,12 +179,12 @@ def _contrasts(paths: Sequence[ArmPath], level: float) -> list[ClickContrast]:
     rated = [path for path in paths if path.click_rate is not None and path.name != EXPLORED]
     pairs = list(combinations(rated, 2))
     shared = 1 - (1 - level) / max(1, len(pairs))
-    found = []
+    differences = []
     for one, other in pairs:
         counts = [path.steps[step] or 0 for path in (one, other) for step in ("clicked", "planned")]
-        found.append(rate_difference(Counts(*counts), shared))
-    corrected = holm([estimate.p_value for estimate in found])
+        differences.append(rate_difference(Counts(*counts), shared))
+    corrected = holm([estimate.p_value for estimate in differences])
     return [
         ClickContrast(one.name, other.name, replace(estimate, p_value=p), shared)
-        for (one, other), estimate, p in zip(pairs, found, corrected, strict=True)
+        for (one, other), estimate, p in zip(pairs, differences, corrected, strict=True)
     ]

@@ -5,8 +5,8 @@ texted them (whether it chose them or not), in the arm that the global draw gave
 Being able to be texted for the first time cannot depend on the period's own texts, for there were
 none before; whom a later campaign chooses may well depend on them, so that is not asked.
 
-Of a user who was decided as one of several of a person, the decision says whether the draw held the
-person out, and the chance is that of so many ids.
+For a user who is one of several of a person, the decision records whether the draw held the person
+out, and the chance follows from the number of ids.
 """
 
 from collections.abc import Mapping

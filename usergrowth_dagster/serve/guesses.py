@@ -1,4 +1,4 @@
-"""Callers who try tokens that there are not: refused for a while, in bounded memory.
+"""Callers who try unknown tokens: refused for a while, in bounded memory.
 
 A caller is a peer as :func:`usergrowth_dagster.serve.connections.peer_of` names it; behind a proxy
 all are one. After :data:`MOST` unknown tokens within :data:`WINDOW` seconds its unknown tokens are

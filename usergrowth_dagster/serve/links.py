@@ -87,7 +87,7 @@ class Links:
         return Response(status_code=302, headers={**_HEADERS, "Location": target.url})
 
     def _unknown(self, request: Request) -> Response:
-        """What a token that there is not is answered."""
+        """The answer to a token that no message has."""
         seconds = self._guesses.refuse(peer_of(request.client))
         if seconds is None:
             return _said(404, "This link leads nowhere: it is incomplete, or not one of ours.")

@@ -39,7 +39,7 @@ from usergrowth_dagster.settings import Settings
 __all__ = ["DispatchCounts", "Held", "dispatch"]
 
 Held = Callable[[Sequence[Occurrence]], Mapping[int, str]]
-"""Of occurrences that are due, by id, a sentence about each that must not begin now."""
+"""Takes due occurrences; returns, by id, a sentence about each one that must not begin now."""
 
 _HOUSEKEEPING = 30.0
 _NAP = 0.5
@@ -139,7 +139,7 @@ class _Gateways:
 
 
 Lane = tuple[int, str]
-"""An occurrence's rows of one channel: a sender of its own, since each channel has its gateway."""
+"""Id of an occurrence and a channel: one sender for their rows, as each channel has its gateway."""
 
 
 def _lanes(due: Iterable[Occurrence], over: Container[Lane]) -> list[tuple[Occurrence, str]]:

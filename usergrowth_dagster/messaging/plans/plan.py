@@ -278,7 +278,7 @@ def finish_planning(
         store: the control store.
         opened: an occurrence in planning, with all its rows.
         rules: its contact rules.
-        budget: the campaign's own, in currency; None: no limit.
+        budget: of the campaign, in currency; None: no limit.
         now: business clock.
 
     Returns:

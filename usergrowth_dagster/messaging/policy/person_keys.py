@@ -1,8 +1,8 @@
 """The other users and addresses of a planned user's person, so that their refusals hold too.
 
 The ledger knows a person by the keyed hashes of one user id and one address. A refusal of another
-account that comes between the decision and the text would not be heard without these keys. They are
-asked when a row is planned and when its turn comes; a refusal that is lifted is lifted at once.
+account that comes between the decision and the text would be missed without these keys. They are
+looked up when a row is planned and when its turn comes; a refusal that is lifted is lifted at once.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ suppression = schema.suppression
 
 
 def known_users(store: ControlStore) -> list[bytes]:
-    """The hashes of the users whose persons have keys."""
+    """The hashes of the users that have keys, in no order."""
     with store.read() as connection:
         return list(connection.scalars(select(person_key.c.user_hash).distinct()))
 

@@ -10,7 +10,7 @@ BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Add a table; before, a refusal was asked by the row's own user and address alone."""
+    """Add a table; before, only the refusals of the row's user and address were looked up."""
     op.create_table(
         "person_key",
         sa.Column("id", BIG, nullable=False),
