@@ -42,8 +42,8 @@ def fates(draw: st.DrawFn) -> list[TextFate]:
 @given(fates(), st.booleans(), st.booleans())
 def test_every_mixture_adds_up(mixture: list[TextFate], complete: bool, landed: bool) -> None:
     """A state or reason that no step counts: people vanish between the plan and the click."""
-    found = build_paths(ARMS, mixture, complete=complete, landed=landed)
-    for arm, path in zip(ARMS, found.arms, strict=True):
+    built = build_paths(ARMS, mixture, complete=complete, landed=landed)
+    for arm, path in zip(ARMS, built.arms, strict=True):
         mine = [one for one in mixture if one.arm == arm.name]
         assert list(path.steps) == list(PATH)
         assert path.steps["planned"] == sum(one.fate.rows for one in mine)
@@ -97,7 +97,7 @@ def test_a_click_says_that_the_text_arrived() -> None:
 
 
 def test_texts_are_compared_of_everybody_planned() -> None:
-    """A rate of those whom a text reached, or p-values and intervals that ignore the other pairs."""
+    """A rate of those who got a text, or p-values and intervals that ignore the other pairs."""
     sizes = {"a": (1_000, 120), "b": (900, 70), "c": (1_100, 125)}
     people = []
     for name, (planned, clicked) in sizes.items():
@@ -107,15 +107,15 @@ def test_texts_are_compared_of_everybody_planned() -> None:
             TextFate(name, Fate("delivered", None, True, clicked, 9), True, False),
         ]
     arms = [TextArm(name, "sms", True) for name in sizes]
-    found = build_paths(arms, people, complete=True, landed=True)
-    for path in found.arms:
+    built = build_paths(arms, people, complete=True, landed=True)
+    for path in built.arms:
         planned, clicked = sizes[path.name]
         bounds = proportion_confint(clicked, planned, method="wilson")
         assert path.click_rate is not None
         assert (path.click_rate.low, path.click_rate.high) == pytest.approx(bounds)
         assert path.click_rate.value == clicked / planned
     plain = {}
-    for pair in found.contrasts:
+    for pair in built.contrasts:
         (n1, k1), (n2, k2) = sizes[pair.one], sizes[pair.other]
         low, high = confint_proportions_2indep(k1, n1, k2, n2, method="newcomb", alpha=0.05 / 3)
         assert (pair.difference.low, pair.difference.high) == pytest.approx((low, high))
@@ -127,7 +127,7 @@ def test_texts_are_compared_of_everybody_planned() -> None:
         )  # fmt: skip
         plain[pair.one, pair.other] = one.contrasts[0].difference.p_value
     corrected = multipletests(list(plain.values()), method="holm")[1]
-    assert [pair.difference.p_value for pair in found.contrasts] == pytest.approx(list(corrected))
+    assert [pair.difference.p_value for pair in built.contrasts] == pytest.approx(list(corrected))
     assert plain["a", "b"] < corrected[0]  # type: ignore[operator]
 
 

@@ -132,13 +132,13 @@ def bought(project: Project, users: Iterable[str]) -> None:
 
 def by_arm(home: Path) -> dict[str, set[str]]:
     """The users drawn for each text and for the control group."""
-    found: dict[str, set[str]] = {}
+    users: dict[str, set[str]] = {}
     for user, variant, outcome in rows(
         home, "decisions", "task_id = 'spring'", "user_id, variant, outcome"
     ):
         if outcome in ("selected", "holdout"):
-            found.setdefault(variant if outcome == "selected" else "control", set()).add(user)
-    return found
+            users.setdefault(variant if outcome == "selected" else "control", set()).add(user)
+    return users
 
 
 def test_clicks_from_the_plan_to_the_report(world: World, tmp_path: Path) -> None:

@@ -65,9 +65,9 @@ def test_axe_has_nothing_against_the_pages(browser: Browser) -> None:
         "cohorts": render_cohorts(CohortTable("registration", weeks, 30, 8, 3, 1), "everyone", DAY),
         "pale": PALE,
     }
-    found = {scheme: browser.violations(pages, scheme) for scheme in SCHEMES}
-    mine = [line for lines in found.values() for line in lines if not line.startswith("pale")]
+    violations = {scheme: browser.violations(pages, scheme) for scheme in SCHEMES}
+    mine = [line for lines in violations.values() for line in lines if not line.startswith("pale")]
     assert mine == []
-    for scheme, lines in found.items():
+    for scheme, lines in violations.items():
         rules = {line.split(": ")[1] for line in lines}
         assert "image-alt" in rules and ("color-contrast" in rules) == (scheme == "dark")

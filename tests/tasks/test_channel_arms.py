@@ -103,8 +103,8 @@ def decided(home: Path, project: Project, people: list[str]) -> Task:
 
 def decisions(home: Path) -> dict[str, dict[str, Any]]:
     names = ("user_id", "arm", "outcome", "variant", "messages", "cost")
-    found = rows(home, "decisions", "task_id = 'spring'", ", ".join(names))
-    return {row[0]: dict(zip(names, row, strict=True)) for row in found}
+    lines = rows(home, "decisions", "task_id = 'spring'", ", ".join(names))
+    return {row[0]: dict(zip(names, row, strict=True)) for row in lines}
 
 
 def test_arms_of_two_channels_from_the_file_to_the_report(world: World, tmp_path: Path) -> None:
