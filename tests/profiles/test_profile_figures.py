@@ -235,7 +235,7 @@ def test_cohorts_are_of_the_week_of_registration(
     group: set[str],
     tenure: dict[str, int | None],
 ) -> None:
-    """A person in two cohorts or in none without a count; somebody active whom no cohort has."""
+    """A person in two cohorts or in none without a count; an active person who is not counted."""
     values = ", ".join(
         f"('{user}', {'null' if days is None else days})" for user, days in tenure.items()
     )

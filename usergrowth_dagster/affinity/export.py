@@ -3,7 +3,8 @@
 A file has the one column ``Id``. Its name is the expression and the moment, such as
 ``ITEMSgenresAction_20240501T080000123456.csv``; a name that is taken is never written again. The
 manifest of the same name, ``….json``, is written last, so whoever sees it sees the whole file.
-``train/….people.parquet`` has the user of each endpoint, and stays in the home.
+``train/….people.parquet`` has the user of each endpoint, so that a user can be erased; it is never
+announced.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A person out of the results of a home's affinity jobs: scores, segments, and exported files.
+"""Erases a person from the results of affinity jobs: scores, segments, and exported files.
 
 Every file is written anew beside itself and then put in its place, so a reader sees the old one or
 the whole new one, and a call that was killed is finished by the next. The files of the jobs below
@@ -39,7 +39,7 @@ _USER = "User.UserId"
 
 @dataclass
 class ErasedAffinity:
-    """Rows that were erased of all files, and what a person has to do yet."""
+    """Rows that were erased from all files, and what is left for a person to do."""
 
     rows: int = 0
     failures: list[str] = field(default_factory=list)

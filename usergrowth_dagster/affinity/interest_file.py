@@ -14,7 +14,7 @@ class Interest(BaseModel):
     """The keys of the file.
 
     Attributes:
-        category: key of the items' string attributes, such as genre; None: words are.
+        category: key of the items' string attributes, such as genre; None with words.
         words: whether the words of the items' texts are the categories, as tags.yml has them.
         amount: key of the behaviors' numbers, such as pay; None: amounts do not count.
         behaviors: kinds of behavior that count; none: all that have an item.
@@ -29,7 +29,7 @@ class Interest(BaseModel):
         None, min_length=1, description="key of the items' string attributes"
     )
     words: bool = Field(
-        False, description="the words of the items' texts instead, by texts of tags.yml"
+        False, description="take the words of the items' texts instead; tags.yml names the texts"
     )
     amount: str | None = Field(None, min_length=1, description="key of the behaviors' numbers")
     behaviors: tuple[str, ...] = Field((), description="kinds of behavior that count; none: all")

@@ -45,7 +45,7 @@ def jobs_folder(settings: Settings) -> Path | None:
 
 
 def remote_jobs(settings: Settings) -> str:
-    """Why the jobs of a home are not run, where its landing files are on no local disk."""
+    """Why no job of a home is run: its landing files are in an object store; "" if on a disk."""
     if "://" not in settings.landing_root:
         return ""
     names = Storage(settings.landing_root).folders(FOLDER)

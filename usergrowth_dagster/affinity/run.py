@@ -17,7 +17,7 @@ from usergrowth_dagster.settings import Settings
 
 @dataclass(frozen=True)
 class AffinityJob:
-    """A job that is opened.
+    """A job with its folders, as its steps take it.
 
     Attributes:
         name: that of its folder.

@@ -44,7 +44,7 @@ class Cut:
 
 
 def read_cuts(output: Path, segments: Sequence[Segment]) -> Sequence[Mapping[str, Any]]:
-    """By which numbers each segment of the newest training was cut.
+    """``num_results`` and ``min_score`` by which each segment was cut, in the order of the job.
 
     Raises:
         UserError: the segments have not been cut since that training.

@@ -12,7 +12,7 @@ app.add_typer(group, name="tags")
 
 Day = Annotated[str, typer.Option("--date", help="Execution date; default: the newest there is.")]
 Personal = Annotated[
-    bool, typer.Option("--personal", help="Show the values of personal tags; never of sensitive.")
+    bool, typer.Option("--personal", help="Show values of personal tags too; never sensitive ones.")
 ]
 Table = Annotated[str, typer.Argument(help="rfm or aipl.")]
 
@@ -43,7 +43,7 @@ def check(as_json: Json = False, home: Home = None) -> None:
 def run(
     day: Annotated[str, typer.Option("--date", help="Execution date; default: today.")] = "",
     again: Annotated[
-        bool, typer.Option("--again", help="Also work out weekly and once tags that are not due.")
+        bool, typer.Option("--again", help="Also work out tags whose refresh is not due.")
     ] = False,
     as_json: Json = False,
     home: Home = None,

@@ -17,7 +17,8 @@ Began = Literal["registration", "first_seen"]
 """What puts people into a cohort."""
 
 _DAYS_AGO: dict[Began, str] = {"registration": "tenure_days", "first_seen": "first_seen_days"}
-WORDS: dict[Began, str] = {"registration": "registered", "first_seen": "were first seen"}
+VERBS: dict[Began, str] = {"registration": "registered", "first_seen": "were first seen"}
+"""What people of a cohort did in its week, for sentences."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class CohortTable:
         people: of the group.
         before: people of it who began before the first cohort.
         later: people of it who began after the last one, in the week that is not over.
-        unknown: people of it of whom no beginning is known.
+        unknown: people of it without a known beginning.
     """
 
     by: Began
@@ -69,10 +70,10 @@ class CohortTable:
 
     @property
     def sentences(self) -> list[str]:
-        """Where the people are whom no cohort has."""
+        """How many people are in no cohort, by reason."""
         counts = (
-            (self.before, f"{WORDS[self.by]} before the first week"),
-            (self.later, f"{WORDS[self.by]} in the week that is not over"),
+            (self.before, f"{VERBS[self.by]} before the first week"),
+            (self.later, f"{VERBS[self.by]} in the week that is not over"),
             (self.unknown, "have no known beginning"),
         )
         return [

@@ -238,7 +238,9 @@ def _read(
         ):
             telling[segment].append((tag, ValueShare(*values)))
         sets = bind_days(engine, warehouse, OVERLAPS, [day], types_of(OVERLAP_COLUMNS))
-        found = engine.rows(f"select segments, people from {sets} order by people desc, segments")
+        intersections = engine.rows(
+            f"select segments, people from {sets} order by people desc, segments"
+        )
     profiles = [
         SegmentProfile(segment=name, telling=tuple(telling[name]), **of_segment)
         for name, of_segment in note.items()
@@ -251,7 +253,7 @@ def _read(
         day=day,
         profiles=tuple(profiles),
         missing=missing,
-        overlap=overlap_from(compared, found) if compared else None,
+        overlap=overlap_from(compared, intersections) if compared else None,
         retention={name: retention[name] for name in names_by_size if name in retention},
         not_overlapped=tuple(names_by_size[MOST:]),
         rows=warehouse.row_counts(PROFILES, first=day, last=day).get(day, 0),

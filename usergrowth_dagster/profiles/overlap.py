@@ -69,17 +69,17 @@ def overlap_of(engine: Engine, groups: Mapping[str, Relation]) -> Overlap:
         f"select bits, count(*) from (select user_id, bit_or(bit) as bits from ({members}) "
         "group by user_id) group by bits order by 2 desc, 1"
     )
-    found = [
+    intersections = [
         (tuple(name for place, name in enumerate(names) if bits >> place & 1), people)
         for bits, people in rows
     ]
-    return overlap_from(names, found)
+    return overlap_from(names, intersections)
 
 
 def overlap_from(
     names: Sequence[str], intersections: Iterable[tuple[Sequence[str], int]]
 ) -> Overlap:
-    """The overlap that counts of people by exact set of groups come to.
+    """The overlap of groups, from the people in exactly each set of them.
 
     Args:
         names: the groups.

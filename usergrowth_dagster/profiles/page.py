@@ -6,7 +6,7 @@ from typing import Any
 
 from usergrowth_dagster.effects.report.drawing import DARK, LIGHT, Picture, css
 from usergrowth_dagster.effects.report.page import template
-from usergrowth_dagster.profiles.cohorts import WORDS, CohortTable
+from usergrowth_dagster.profiles.cohorts import VERBS, CohortTable
 from usergrowth_dagster.profiles.journeys import Cohort, Funnel
 from usergrowth_dagster.profiles.overlap import Overlap
 from usergrowth_dagster.profiles.pictures import (
@@ -138,7 +138,7 @@ def render_cohorts(made: CohortTable, group: str, day: date) -> str:
     return template("cohorts.html.j2", __package__).render(
         title=f"Cohorts of {group}",
         day=day,
-        sentence=f"{new:,} of {made.people:,} people {WORDS[made.by]} in the "
+        sentence=f"{new:,} of {made.people:,} people {VERBS[made.by]} in the "
         f"{len(made.cohorts)} weeks before the date.",
         pictures={drawn.name: {"svg": Markup(drawn.svg()), "caption": drawn.caption}},
         header=["week", "people", *map(str, range(len(made.cohorts)))],

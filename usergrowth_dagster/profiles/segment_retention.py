@@ -29,7 +29,7 @@ def write_retention(project: Project, names: Sequence[str], day: date, mark: str
         project: the home.
         names: the segments; each has a snapshot.
         day: the execution date.
-        mark: what the rows were made from.
+        mark: fingerprint of what the rows were made from.
     """
     rows = []
     for name in names:

@@ -59,7 +59,7 @@ def replace_rows(
         columns: type and meaning by name.
         rows: the new rows; few, since they are about groups and not about users.
         day: the execution date.
-        mark: what the rows were made from.
+        mark: fingerprint of what the rows were made from.
         note: what is noted with them.
     """
     import pyarrow as pa

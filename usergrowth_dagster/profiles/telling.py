@@ -1,4 +1,4 @@
-"""Which values tell most of a group."""
+"""The most telling values of a profile."""
 
 from usergrowth_dagster.profiles.profile import PAR, TELLING, Profile, ValueShare
 

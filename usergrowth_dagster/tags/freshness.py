@@ -1,4 +1,4 @@
-"""Of which date the values of a tag are: when a tag is due again, and when it is stale.
+"""The date that the values of a tag are of: when the tag is due again, and when it is stale.
 
 What is known of a tag on an execution date is noted with the commit of that date's rows: the date
 that its values are of, and what they were made by. A tag that is not due takes the values of the
@@ -53,7 +53,7 @@ class Carried:
 
 
 def definition_mark(tag: Tag) -> str:
-    """Hash of the keys of a tag that its values follow from; its names are none of them."""
+    """Hash of the keys that the values of a tag follow from; its names are left out."""
     keys = tag.model_dump(mode="json", include=_VALUE_KEYS, exclude_none=True)
     return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -138,7 +138,10 @@ def _texts_of(engine: Engine, items: Relation, texts: ItemTexts) -> "pa.RecordBa
 
 
 def _load_tokens(engine: Engine, texts: "pa.RecordBatchReader", analyze: Analyzer) -> None:
-    """Make the tables ``item_texts`` (number of items) and ``tokens`` (item_id, word, n)."""
+    """Make the table ``tokens``: item_id, word, and n, how often the item has the word.
+
+    An item whose text has no word has a row with the word "", so that it counts among the items.
+    """
     import pyarrow as pa
 
     schema = pa.schema([("item_id", pa.string()), ("word", pa.string())])
@@ -149,9 +152,9 @@ def _load_tokens(engine: Engine, texts: "pa.RecordBatchReader", analyze: Analyze
             words: list[str] = []
             of_batch = zip(batch["item_id"].to_pylist(), batch["text"].to_pylist(), strict=True)
             for item, text in of_batch:
-                found = analyze(text) or [""]  # an item without a word counts among the items
-                items += [item] * len(found)
-                words += found
+                of_item = analyze(text) or [""]
+                items += [item] * len(of_item)
+                words += of_item
             yield pa.record_batch([pa.array(items), pa.array(words)], schema=schema)
 
     engine.connection.register("_words", pa.RecordBatchReader.from_batches(schema, batches()))

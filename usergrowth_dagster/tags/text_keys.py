@@ -22,7 +22,7 @@ class ItemTexts(Strict):
         description="english leaves out stop words; chinese takes sentences apart with jieba; "
         "other splits at what is no letter or digit",
     )
-    stop_words: Texts = Field((), description="further words that are left out; lower case")
+    stop_words: Texts = Field((), description="further words that are left out")
     words: PositiveInt = Field(
         5000, le=100_000, description="words of the vocabulary at most, the most frequent ones"
     )

@@ -1,4 +1,4 @@
-"""Texts of items as words: what one text is taken apart into.
+"""The words of an item's text.
 
 A word has two letters or digits at least and one letter, in lower case. The underscore separates
 words too, since it stands for a space in the attributes of landing files. Chinese is cut by
@@ -44,8 +44,8 @@ def analyzer_of(texts: ItemTexts) -> Analyzer:
     def analyze(text: str) -> list[str]:
         return [
             word
-            for found in cut(text.lower())
-            for word in _WORD.findall(found)
+            for piece in cut(text.lower())
+            for word in _WORD.findall(piece)
             if len(word) <= LONGEST and not word.isnumeric() and word not in stop
         ]
 
@@ -53,12 +53,12 @@ def analyzer_of(texts: ItemTexts) -> Analyzer:
 
 
 def _stop_words(texts: ItemTexts) -> frozenset[str]:
-    own = frozenset(word.lower() for word in texts.stop_words)
+    further = frozenset(word.lower() for word in texts.stop_words)
     if texts.language == "english":
         from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-        return own.union(ENGLISH_STOP_WORDS)
-    return own | CHINESE_STOP_WORDS if texts.language == "chinese" else own
+        return further.union(ENGLISH_STOP_WORDS)
+    return further | CHINESE_STOP_WORDS if texts.language == "chinese" else further
 
 
 def _chinese() -> Callable[[str], list[str]]:

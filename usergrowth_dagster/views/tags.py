@@ -187,7 +187,7 @@ def view_words(
 
     Args:
         project: the home.
-        day: the execution date; None: the newest items.
+        day: the execution date, which sees the newest items before it; None: today.
         item_id: only this item.
         top: words at most.
 
