@@ -392,3 +392,9 @@ def test_a_new_user_gets_an_example_that_can_be_applied(tmp_path: Path) -> None:
     assert "created campaign 'example'" in str(json.loads(done["apply"]["out"])["notes"])
     landing = {row["check"]: row for row in json.loads(done["doctor"]["out"])["checks"]}
     assert landing["landing files"]["result"] == "ok"
+
+
+def test_a_title_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A title that is cut into lines as narrow as the table below it."""
+    Page(False).table("pairs that may be one person", ("id",), [("7",)])
+    assert capsys.readouterr().out.splitlines()[0].rstrip() == "pairs that may be one person"

@@ -56,12 +56,15 @@ def table(title: str, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> 
     if not lines:
         say(f"{title}: none" if title else "none")
         return
-    table = Table(*header, title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(*header, box=None, pad_edge=False)
     for line in lines:
         table.add_row(*(Text(shown(cell)) for cell in line))
     console = Console()
-    # A log file has no width; a table cut to 80 columns cannot be read.
-    Console(width=max(console.width, 150) if not console.is_terminal else None).print(table)
+    if not console.is_terminal:  # a log file has no width; a table cut to 80 columns is unreadable
+        console = Console(width=max(console.width, 150))
+    if title:  # a title of the table would be cut into lines as narrow as the table
+        console.print(Text(title, style="italic"))
+    console.print(table)
 
 
 def print_errors(*sentences: str) -> None:
