@@ -229,6 +229,22 @@ def build(root: Path) -> None:
     succeeded(cli(decided, "run", "--date", str(D)))
 
 
+def refuse(project: Project, **who: str) -> None:
+    """Suppress a user or an address, as somebody does by hand."""
+    from usergrowth_dagster.messaging.people.phones import open_vault
+    from usergrowth_dagster.messaging.policy.suppression import suppress
+    from usergrowth_dagster.messaging.schedules.occurrences import business_now
+
+    suppress(
+        project.store,
+        open_vault(project.settings.home),
+        reason="by_hand",
+        source="test",
+        now=business_now(project.settings),
+        **who,  # type: ignore[arg-type]
+    )
+
+
 def approve(home: Path, *templates: str) -> None:
     """Approve the texts of campaigns."""
     from usergrowth_dagster.control.review import review

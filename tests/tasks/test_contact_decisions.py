@@ -14,6 +14,7 @@ from chain_world import (
     control_dump,
     ledger,
     people_of,
+    refuse,
     rows,
     succeeded,
     write_campaign,
@@ -24,9 +25,6 @@ from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import load_campaign
 from usergrowth_dagster.control.tasks import task
 from usergrowth_dagster.explain.preview import Preview, preview_task
-from usergrowth_dagster.messaging.people.phones import open_vault
-from usergrowth_dagster.messaging.policy.suppression import suppress
-from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.pipeline.decide import Decided, decide_task
 from usergrowth_dagster.pipeline.output import write_task_output
 from usergrowth_dagster.pipeline.populate import load_population
@@ -64,17 +62,6 @@ def decide(project: Project) -> Decided:
     decision = decide_task(project, task(project.store, "spring"))
     write_task_output(project, task(project.store, "spring"))
     return decision
-
-
-def refuse(project: Project, **who: str) -> None:
-    suppress(
-        project.store,
-        open_vault(project.settings.home),
-        reason="by_hand",
-        source="test",
-        now=business_now(project.settings),
-        **who,  # type: ignore[arg-type]
-    )
 
 
 def outcomes(home: Path) -> dict[str, tuple[str, str, float | None]]:

@@ -11,6 +11,7 @@ from chain_world import (
     day,
     ledger,
     people_of,
+    refuse,
     rows,
     write_campaign,
     write_people,
@@ -30,7 +31,7 @@ from usergrowth_dagster.measure.report import report_task
 from usergrowth_dagster.messaging.people.forget import Person, erase_in_store
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.person_keys import known_users
-from usergrowth_dagster.messaging.policy.suppression import lift, suppress
+from usergrowth_dagster.messaging.policy.suppression import lift
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.pipeline.choice import global_holdout, holdout
 from usergrowth_dagster.pipeline.decide import decide_task
@@ -84,17 +85,6 @@ def choose(project: Project, name: str) -> set[str]:
     approve(home, name)
     selected = f"task_id = '{name}' and outcome = 'selected'"
     return {user for (user,) in rows(home, "decisions", selected, "user_id")}
-
-
-def refuse(project: Project, **who: str) -> None:
-    suppress(
-        project.store,
-        open_vault(project.settings.home),
-        reason="by_hand",
-        source="test",
-        now=business_now(project.settings),
-        **who,  # type: ignore[arg-type]
-    )
 
 
 def test_a_person_of_several_users(home: Path) -> None:
