@@ -42,6 +42,8 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         size, more = size + len(message.get("body", b"")), message.get("more_body", False)
         if message["type"] == "http.disconnect":
             return
+    if scope["path"] == "/busy":
+        time.sleep(1.0)  # on purpose: the whole server stands still
     if scope["path"] == "/slow":
         await asyncio.sleep(SLOW_SECONDS)
     body = str(size).encode()
@@ -159,6 +161,24 @@ def test_good_connections_go_on() -> None:
         body = b"x" * 200_000
         line.sendall(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n" + body)
         assert b"200000" in said(line, b"200000")
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+def test_a_large_request_in_one_piece(requests: int) -> None:
+    """Guards against a busy server that takes a body, read at once with its head, for a long head."""
+    size = PATIENT.head_bytes * 5
+    post = f"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n".encode() + b"x" * size
+    with listening(PATIENT) as port, connect(port) as busy, connect(port) as line:
+        line.sendall(GOOD)
+        assert b"200 OK" in said(line, b"\r\n\r\n0")
+        busy.sendall(GOOD.replace(b"/x", b"/busy"))
+        time.sleep(0.3)
+        line.sendall(post * requests)
+        answers = b""
+        while answers.count(b"200 OK") < requests:
+            some = said(line, str(size).encode())
+            assert some, "the connection was cut"
+            answers += some
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._received = self._pieces = self._size = 0
         self._within = False  # a request whose head has come and whose end has not
+        self._moved = False  # a head or a request ended within the piece that is being read
         limits = self.door.limits
         self.peer = peer_of(self.client)
         if self.door.admit(self, len(self.connections) - 1):
@@ -130,8 +131,9 @@ class GuardedProtocol(HttpToolsProtocol):
         """Read what came, unless the connection has been cut."""
         if self.parser is None or self.transport.is_closing():
             return
+        self._moved = False
         super().data_received(data)
-        if not self._within:
+        if not self._within and not self._moved:  # else most of the piece may have been body
             self._received += len(data)
             if self._received > self.door.limits.head_bytes:
                 self.cut("the head of a request is too long")
@@ -144,7 +146,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head has come: from now on the whole request has its time."""
-        self._within = True
+        self._within = self._moved = True
         self._received = self._pieces = self._size = 0
         self.door.waits(self)
         self._wait(self.door.limits.request_seconds, "a request did not end")
@@ -161,7 +163,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole; the application sees to it that its answer comes in time."""
-        self._within = False
+        self._within, self._moved = False, True
         self._received = 0
         self.door.has_asked(self)
         super().on_message_complete()
