@@ -60,6 +60,9 @@ _LOCK_KEY = 0x75677263  # advisory lock of matching: "ugrc"
 receipt = schema.receipt
 message = schema.message
 batch = schema.batch
+PENDING = text("receipt.pending")
+"""Reports that wait. In these words SQLite finds them by their index; the column as a condition
+becomes a comparison with 1, for which it reads every report that ever came."""
 _FINAL_STATUS = (Found.DELIVERED, Found.UNDELIVERED, Found.REJECTED)
 _FINAL_STATES = [state for state in MessageState if state not in MESSAGE_TRANSITIONS]
 
@@ -143,7 +146,7 @@ def match_receipts(store: ControlStore, now: datetime | None = None) -> int:
     """
     clock, outcomes = now or utc_now(), Outcomes()
     with store.read() as connection:
-        if connection.scalar(select(receipt.c.id).where(receipt.c.pending).limit(1)) is None:
+        if connection.scalar(select(receipt.c.id).where(PENDING).limit(1)) is None:
             return 0
     with store.write() as connection:
         if not _alone(connection):
