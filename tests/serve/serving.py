@@ -29,10 +29,11 @@ def free_port() -> int:
 class Server:
     """The command in a process of its own; its output goes to a file."""
 
-    def __init__(self, home: Path, database_url: str) -> None:
+    def __init__(self, home: Path, database_url: str, *options: str) -> None:
+        self._options = options
         home.mkdir(parents=True, exist_ok=True)
         self.home, self.port, self.log = home, free_port(), home.parent / "serve.log"
-        self._environment = {
+        self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("USERGROWTH_")},
             "USERGROWTH_HOME": str(home),
             "USERGROWTH_DATABASE_URL": database_url,
@@ -42,10 +43,11 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "usergrowth_dagster", "serve", "--port", str(self.port)]
+        program = [sys.executable, "-m", "usergrowth_dagster", "serve"]
+        command = [*program, "--port", str(self.port), *self._options]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, env=self._environment, stdout=log, stderr=subprocess.STDOUT
+                command, env=self.environment, stdout=log, stderr=subprocess.STDOUT
             )
         end = time.monotonic() + 60
         while self.process.poll() is None and time.monotonic() < end:

@@ -1,9 +1,9 @@
 """What all commands share: the options --home and --json, dates, printing, and how they end."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -17,6 +17,20 @@ Home = Annotated[
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document to standard output instead.")
+]
+
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=65535, help="Port where Prometheus reads this process's figures; default: none."
+    ),
+]
+MetricsHost = Annotated[
+    str, typer.Option(help="Address of that port; beyond this machine only where a firewall is.")
+]
+LogFormat = Annotated[
+    Literal["text", "json"],
+    typer.Option(help="text for a person; json: an object a line, for a collector of logs."),
 ]
 
 
@@ -38,6 +52,16 @@ def say(text: str) -> None:
     from rich.console import Console
 
     Console(soft_wrap=True, highlight=False).print(text, markup=False)
+
+
+def logged(logger: str) -> Callable[[str], None]:
+    """Takes a line as :func:`say` does, and logs it."""
+    import logging
+
+    def say_in_log(text: str) -> None:
+        logging.getLogger(logger).info("%s", text)
+
+    return say_in_log
 
 
 def warn(text: str) -> None:

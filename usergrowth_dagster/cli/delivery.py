@@ -5,11 +5,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, Json, Page, say
+from usergrowth_dagster.cli.common import (
+    Home,
+    Json,
+    LogFormat,
+    MetricsHost,
+    MetricsPort,
+    Page,
+    logged,
+    say,
+)
 
 if TYPE_CHECKING:
+    from usergrowth_dagster.control.store import ControlStore
     from usergrowth_dagster.messaging.operations.controls import Controlled
     from usergrowth_dagster.messaging.operations.doubts import Settlement
+    from usergrowth_dagster.monitoring.endpoint import Watched
+    from usergrowth_dagster.settings import Settings
 
 app = typer.Typer()
 
@@ -26,22 +38,28 @@ def dispatch(
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Continue until interrupted.")] = False,
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between rounds.")] = 10.0,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
+    log_format: LogFormat = "text",
     as_json: Json = False,
     home: Home = None,
 ) -> None:
     """Send the messages that are due; several dispatchers may run at once."""
     from usergrowth_dagster.homes.stores import control_store
     from usergrowth_dagster.messaging.dispatching import watching
+    from usergrowth_dagster.monitoring.endpoint import Watched
     from usergrowth_dagster.pipeline.freshness import held_by_segments
 
     if once and watch:
         raise typer.BadParameter("--once and --watch exclude each other; give one of them")
     if watch and as_json:
         raise typer.BadParameter("--json goes with --once: --watch has no end to report at")
+    if not watch and (metrics_port is not None or log_format != "text"):
+        raise typer.BadParameter("--metrics-port and --log-format go with --watch")
     with control_store(home) as (store, settings):
         if watch:
-            held = held_by_segments(store, settings)
-            watching.dispatch_forever(store, settings, interval, say, held)
+            watched = Watched(log_format, metrics_host, metrics_port)
+            _watch(store, settings, interval, watched)
             return
         counts = watching.dispatch_once(store, settings, held_by_segments(store, settings))
     page = Page(as_json)
@@ -50,6 +68,32 @@ def dispatch(
     if done:
         page.say(done)
     page.finish(failures)
+
+
+def _watch(
+    store: "ControlStore", settings: "Settings", interval: float, watched: "Watched"
+) -> None:
+    """Dispatch until interrupted, with a log and figures as wanted."""
+    from datetime import datetime
+
+    from usergrowth_dagster.control.wall_clock import shown_moment
+    from usergrowth_dagster.logs import set_up
+    from usergrowth_dagster.messaging.dispatching import watching
+    from usergrowth_dagster.monitoring.endpoint import shown
+    from usergrowth_dagster.monitoring.process_figures import DispatchFigures, new_registry
+    from usergrowth_dagster.pipeline.freshness import held_by_segments
+
+    def with_clock(text: str) -> None:
+        say(f"{shown_moment(datetime.now(settings.zone))} {text}")
+
+    if watched.log_format == "json":
+        set_up("json")
+    speak = with_clock if watched.log_format == "text" else logged("usergrowth.dispatch")
+    registry = new_registry()
+    with shown(registry, store, settings, watched, speak):
+        held = held_by_segments(store, settings)
+        after_round = DispatchFigures(registry).after_round
+        watching.dispatch_forever(store, settings, interval, speak, held, after_round)
 
 
 @app.command()

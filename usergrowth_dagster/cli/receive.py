@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from usergrowth_dagster.cli.common import Home, Json, Page, say
+from usergrowth_dagster.cli.common import (
+    Home,
+    Json,
+    LogFormat,
+    MetricsHost,
+    MetricsPort,
+    Page,
+    logged,
+    say,
+)
 
 if TYPE_CHECKING:
     from usergrowth_dagster.messaging.operations.replies import ShownReply
@@ -28,16 +37,22 @@ Scope = Annotated[str, typer.Option(help="A signature's name, or * (all).")]
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Port; default: the setting serve_port.")] = None,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
+    log_format: LogFormat = "text",
     home: Home = None,
 ) -> None:
     """Receive delivery reports and replies from providers, until interrupted."""
     from usergrowth_dagster.homes.home import require_home
+    from usergrowth_dagster.monitoring.endpoint import Watched
     from usergrowth_dagster.serve.listening import listen
     from usergrowth_dagster.settings import load_settings
 
     settings = load_settings(home)
     require_home(settings)
-    listen(settings, host, port or settings.serve_port, say)
+    watched = Watched(log_format, metrics_host, metrics_port)
+    speak = say if log_format == "text" else logged("usergrowth.serve")
+    listen(settings, host, port or settings.serve_port, speak, watched)
 
 
 @app.command()

@@ -46,6 +46,7 @@ from usergrowth_dagster.messaging.gateways.registry import gateways
 from usergrowth_dagster.messaging.ledger import Ledger
 from usergrowth_dagster.messaging.operations.replies import reread_replies
 from usergrowth_dagster.messaging.people.phones import open_vault
+from usergrowth_dagster.monitoring.process_figures import ReceiverFigures, new_registry
 from usergrowth_dagster.serve.inbox import Busy, Inbox
 from usergrowth_dagster.serve.links import Links
 from usergrowth_dagster.settings import Settings
@@ -66,9 +67,14 @@ class _Refused(Exception):
         self.status, self.sentence = status, sentence
 
 
-def make_app(settings: Settings) -> FastAPI:
-    """The application of a home; it opens the control store when it starts."""
-    receiver = _Receiver(settings)
+def make_app(settings: Settings, figures: ReceiverFigures | None = None) -> FastAPI:
+    """The application of a home; it opens the control store when it starts.
+
+    Args:
+        settings: of the home.
+        figures: counts what comes in; None: nobody looks.
+    """
+    receiver = _Receiver(settings, figures or ReceiverFigures(new_registry()))
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -88,8 +94,8 @@ def make_app(settings: Settings) -> FastAPI:
 
 
 class _Receiver:
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, figures: ReceiverFigures) -> None:
+        self.settings, self.figures = settings, figures
         self._gateways: dict[str, Gateway] = {}
 
     def open(self) -> None:
@@ -99,7 +105,8 @@ class _Receiver:
         )  # checks the key
         if late := reread_replies(self.store, ledger.vault, self.settings):
             LOG.warning("%d earlier replies refuse by the words of now", late)
-        self.inbox = Inbox(self.store, ledger.vault, self.settings)
+        self.inbox = Inbox(self.store, ledger.vault, self.settings, self.figures)
+        self.figures.waits(lambda: self.inbox.waiting)
         self.links = Links(self.store, ledger.vault, self.settings)
 
     def close(self) -> None:
@@ -127,6 +134,7 @@ class _Receiver:
         """One call of a short link."""
         began = time.monotonic()
         answer = await self.links.follow(request)
+        self.figures.link(answer.status_code)
         took = (time.monotonic() - began) * 1000
         LOG.info("%s /<token> %d %.0f ms", request.method, answer.status_code, took)
         return answer
@@ -139,6 +147,7 @@ class _Receiver:
         gateway = gateways().get(name)
         brings = gateway.routes.get(kind) if gateway else None
         if gateway is None or brings is None:
+            self.figures.answered(None, kind, 404)
             return _refused(404, "there is no such address")
         why = ""
         try:
@@ -149,6 +158,7 @@ class _Receiver:
         except Exception as error:
             why = f"unexpected {type(error).__name__}"  # its text might hold a number
             answer = _refused(503, "this could not be stored now; come again")
+        self.figures.answered(name, kind, answer.status_code)
         took = (time.monotonic() - began) * 1000
         level = logging.INFO if answer.status_code < 400 else logging.WARNING
         line = (request.method, name, kind, answer.status_code, took, why)

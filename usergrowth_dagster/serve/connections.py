@@ -16,6 +16,7 @@ a request; if all are being answered, the new one is cut.
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Any, ClassVar
@@ -44,8 +45,8 @@ class Limits:
 class Door:
     """The connections that wait for a request, the longest-waiting first."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, limits: Limits, cut: Callable[[str], None]) -> None:
+        self.limits, self._noted = limits, cut
         self._waiting: dict[GuardedProtocol, float] = {}
         self._new: dict[str, dict[GuardedProtocol, None]] = {}
         self._cut: Counter[str] = Counter()
@@ -54,6 +55,7 @@ class Door:
     def note(self, why: str, now: float) -> None:
         """Count a connection that is cut; the log gets a line a minute at most."""
         self._cut[why] += 1
+        self._noted(why)
         if now - self._logged >= _LOG_SECONDS:
             for reason, number in self._cut.items():
                 LOG.warning("connections cut: %d, %s", number, reason)
@@ -185,9 +187,14 @@ class GuardedProtocol(HttpToolsProtocol):
             self._timer.cancel()
 
 
-def guarded(limits: Limits) -> type[Any]:
-    """The protocol of one server: the argument ``http`` of ``uvicorn.Config``."""
-    return type("Guarded", (GuardedProtocol,), {"door": Door(limits)})
+def guarded(limits: Limits, cut: Callable[[str], None] = lambda _why: None) -> type[Any]:
+    """The protocol of one server: the argument ``http`` of ``uvicorn.Config``.
+
+    Args:
+        limits: what a connection may cost.
+        cut: called with the reason for each connection that is cut.
+    """
+    return type("Guarded", (GuardedProtocol,), {"door": Door(limits, cut)})
 
 
 def peer_of(client: tuple[str, int] | None) -> str:

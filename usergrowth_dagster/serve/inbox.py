@@ -24,6 +24,7 @@ from usergrowth_dagster.messaging.people.phones import PhoneVault
 from usergrowth_dagster.messaging.receiving.receipts import match_receipts, take_receipts
 from usergrowth_dagster.messaging.receiving.replies import take_replies
 from usergrowth_dagster.messaging.receiving.unread import RECEIPT, REPLY, keep_unread
+from usergrowth_dagster.monitoring.process_figures import ReceiverFigures
 from usergrowth_dagster.settings import Settings
 
 LOG = logging.getLogger("usergrowth.serve")
@@ -53,10 +54,18 @@ class Inbox:
         store: an opened, migrated store.
         vault: makes the hashes of addresses, seals replies.
         settings: opt-out words and scope.
+        figures: counts what is stored.
     """
 
-    def __init__(self, store: ControlStore, vault: PhoneVault, settings: Settings) -> None:
+    def __init__(
+        self,
+        store: ControlStore,
+        vault: PhoneVault,
+        settings: Settings,
+        figures: ReceiverFigures,
+    ) -> None:
         self._store, self._vault, self._settings = store, vault, settings
+        self._figures = figures
         self._waiting: queue.Queue[_Parcel | None] = queue.Queue(MOST_WAITING)
         self._thread = threading.Thread(target=self._run, name="inbox", daemon=True)
         self._thread.start()
@@ -136,6 +145,7 @@ class Inbox:
                     self._write([parcel])
                 return
             LOG.error("storing failed with %s", type(error).__name__)
+            self._figures.failed(parcels[0].gateway)
             for parcel in parcels:
                 with contextlib.suppress(InvalidStateError):  # nobody waits for it any more
                     parcel.done.set_exception(error)
@@ -153,15 +163,18 @@ class Inbox:
             kind = REPLY if parcels[0].replies else RECEIPT
             kept = keep_unread(self._store, self._vault, gateway, kind, unread, now)
             foreign = sum(1 for one in unread if one.raw is None)
+            self._figures.unread(gateway, kind, kept)
             line = (gateway, kept, kind, foreign)
             LOG.warning("%s: kept %d unreadable %s entries, passed over %d of others", *line)
         if not items:
             return
         if not parcels[0].replies:
             took = take_receipts(self._store, self._vault, gateway, items, now)
+            self._figures.receipts(gateway, took)
             LOG.info("%s: %s", gateway, took)
             return
         answered = take_replies(self._store, self._vault, self._settings, gateway, items, now)
+        self._figures.replies(gateway, answered)
         LOG.info("%s: %s", gateway, answered)
 
     def _sweep(self) -> None:

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import ControlStore
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.logs import about
 from usergrowth_dagster.messaging.dispatching import failpoints
 from usergrowth_dagster.messaging.dispatching.claims import LEASE, Claims
 from usergrowth_dagster.messaging.dispatching.look_ups import FIRST_AGAIN, settle
@@ -149,6 +150,12 @@ def _lanes(due: Iterable[Occurrence], over: Container[Lane]) -> list[tuple[Occur
     ]
 
 
+def _about(occurrence: Occurrence) -> contextlib.AbstractContextManager[None]:
+    return about(
+        schedule=occurrence.schedule, occurrence=occurrence.name, task_id=occurrence.task_id
+    )
+
+
 class _Round:
     def __init__(
         self,
@@ -188,7 +195,8 @@ class _Round:
         while due and not stop():
             moved, waits = 0, []
             for occurrence, channel in _lanes(due, self.over):
-                rows, wait = self.turn(occurrence, channel)
+                with _about(occurrence):
+                    rows, wait = self.turn(occurrence, channel)
                 moved += rows
                 if wait:
                     waits.append(wait)
@@ -273,7 +281,8 @@ class _Round:
                 self._settle(name)
         self.ledger.skip_cancelled()
         for late in late_occurrences(self.store, now):
-            self._expire(late)
+            with _about(late):
+                self._expire(late)
         open_due_repeats(self.store, self.settings, now)
         with self._holding_up_nothing("the search for failing campaigns"):
             self.counts.failed += [str(one) for one in report_failing(self.store, self.settings)]

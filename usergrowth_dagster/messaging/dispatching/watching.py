@@ -4,13 +4,12 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
 from usergrowth_dagster.control.store import ControlStore
-from usergrowth_dagster.control.wall_clock import shown_moment
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.dispatching.dispatch import DispatchCounts, Held, dispatch
 from usergrowth_dagster.settings import Settings
@@ -56,6 +55,7 @@ def dispatch_forever(
     interval: float,
     say: Callable[[str], None],
     held: Held,
+    after_round: Callable[[DispatchCounts | None], None] = lambda _counts: None,
 ) -> None:
     """Send what becomes due, round after round, until the process receives a signal to stop.
 
@@ -68,27 +68,30 @@ def dispatch_forever(
         say: takes a sentence about each round that did something or failed, and about what is held
             when that has changed.
         held: says which occurrences must not begin.
+        after_round: called with what a round did; None: it failed.
     """
     with _stop_flag() as stop:
         say(f"Dispatching every {interval:g} s; interrupt to stop.")
         waits: list[str] = []
         while not stop():
             began = time.monotonic()
+            counts = None
             try:
                 counts = dispatch(store, settings, patience=_ROUND, stop=stop, held=held)
             except DBAPIError as error:
-                say(f"{_clock(settings)} the control store cannot be used: {_short(error)}")
+                say(f"the control store cannot be used: {_short(error)}")
             except UserError:
                 raise
             except Exception as error:  # its text might hold a number
                 why = type(error).__name__
-                say(f"{_clock(settings)} a round failed with {why}; the next one goes on")
+                say(f"a round failed with {why}; the next one goes on")
             else:
                 news = [one for one in counts.held if one not in waits]
                 waits = counts.held
                 lines = (counts_line(counts), *counts.stopped, *news, *counts.failed)
                 for line in filter(None, lines):
-                    say(f"{_clock(settings)} {line}")
+                    say(line)
+            after_round(counts)
             if time.monotonic() - began < _ROUND.total_seconds():  # else there is more at once
                 _wait(interval, stop)
 
@@ -96,10 +99,6 @@ def dispatch_forever(
 def _short(error: DBAPIError) -> str:
     lines = str(error.orig).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-def _clock(settings: Settings) -> str:
-    return shown_moment(datetime.now(settings.zone))
 
 
 def _wait(seconds: float, stop: Callable[[], bool]) -> None:

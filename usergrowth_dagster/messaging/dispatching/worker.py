@@ -6,10 +6,12 @@ meanwhile. So a crash leaves at most two batches that may have gone out, and one
 """
 
 import contextlib
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -49,6 +51,7 @@ from usergrowth_dagster.messaging.policy.suppression import suppress_refused
 from usergrowth_dagster.messaging.schedules.occurrences import Occurrence, change_state
 from usergrowth_dagster.settings import Settings
 
+LOG = logging.getLogger("usergrowth.dispatch")
 READY = (OccurrenceState.READY, OccurrenceState.SENDING)
 _FRESH = 5.0
 """Seconds after which a batch that was written ahead is judged anew."""
@@ -122,6 +125,7 @@ class Sender:
     def begin(self) -> None:
         """Mark the occurrence as sending."""
         if self.occurrence.state is OccurrenceState.READY:
+            LOG.info("sending begins through the gateway %s", self.gateway.name)
             change_state(
                 self.ledger.store, self.occurrence, OccurrenceState.SENDING, [OccurrenceState.READY]
             )
@@ -162,6 +166,7 @@ class Sender:
         finally:
             self._write_down()
         self.outcomes.count(self.ledger.store)
+        LOG.info("%d messages handled", len(claimed.rows))
         if over:
             self.claims.give_back()
         return Step(handled=len(claimed.rows), over=over)
@@ -201,7 +206,8 @@ class Sender:
         )
         self.counts.batches += 1
         until = ahead.since + lease / 2
-        self.flight = (ahead.batch_id, batch, self.caller.submit(self._hand_over, batch, until))
+        call = self.caller.submit(copy_context().run, self._hand_over, batch, until)
+        self.flight = (ahead.batch_id, batch, call)
         return True
 
     def _hand_over(self, batch: OutBatch, until: float) -> Sequence[Result]:
@@ -350,6 +356,7 @@ class Sender:
         if not change_state(store, occurrence, OccurrenceState.STOPPED, READY, reason):
             return
         failpoints.reach(failpoints.STOPPING)
+        LOG.info("sending is stopped: %s", reason)
         self.counts.stopped.append(f"{occurrence.schedule}: {occurrence.name}: {reason}")
         post(
             self.settings,
@@ -370,6 +377,7 @@ class Sender:
             only_if=lambda connection: not self.ledger.has_open(connection, self.occurrence.id),
         )
         if finished:
+            LOG.info("sending is done")
             failpoints.reach(failpoints.FINISHED)
 
 
