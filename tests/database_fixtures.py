@@ -47,15 +47,27 @@ def postgres_server() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def create_database(server: str) -> str:
+    """URL of a new database on the server with a socket folder."""
+    import psycopg
+
+    name = f"t{uuid.uuid4().hex}"
+    with psycopg.connect(f"host={server} user=test dbname=postgres", autocommit=True) as connection:
+        connection.execute(f"create database {name}")
+    return f"postgresql+psycopg://test@/{name}?host={server}"
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of an empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'control.db'}"
-    import psycopg
+    return create_database(request.getfixturevalue("postgres_server"))
 
-    folder = request.getfixturevalue("postgres_server")
-    name = f"t{uuid.uuid4().hex}"
-    with psycopg.connect(f"host={folder} user=test dbname=postgres", autocommit=True) as connection:
-        connection.execute(f"create database {name}")
-    return f"postgresql+psycopg://test@/{name}?host={folder}"
+
+@pytest.fixture
+def other_database_url(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> str:
+    """URL of another empty database of the same kind."""
+    if database_url.startswith("sqlite"):
+        return f"sqlite:///{tmp_path / 'other.db'}"
+    return create_database(request.getfixturevalue("postgres_server"))

@@ -12,6 +12,8 @@ ErrorCode = Literal[
     "affinity.bad_file",
     "affinity.invalid",
     "audience.too_old",
+    "backup.damaged",
+    "backup.newer",
     "callback.malformed",
     "callback.unsigned",
     "campaign.conflict",
@@ -23,6 +25,7 @@ ErrorCode = Literal[
     "credential.invalid",
     "credential.missing",
     "database.newer",
+    "database.occupied",
     "database.unusable",
     "date.out_of_range",
     "export.incomplete",
@@ -48,6 +51,7 @@ ErrorCode = Literal[
     "landing.misplaced",
     "machine.missing",
     "machine.port_taken",
+    "message.held",
     "message.unknown",
     "mlflow.unreachable",
     "model.files_changed",
@@ -129,6 +133,14 @@ CODES: Mapping[ErrorCode, CodeText] = {
         "The audience would be older at the time of sending than the campaign allows.",
         "Decide the campaign on a later date, or raise contact.max_audience_days.",
     ),
+    "backup.damaged": CodeText(
+        "A copy of a home is not whole, or a file of it is not what was copied.",
+        "Restore another copy; `usergrowth backup` makes one.",
+    ),
+    "backup.newer": CodeText(
+        "A newer version of the product made the copy.",
+        "Upgrade usergrowth-dagster, and restore again.",
+    ),
     "callback.malformed": CodeText(
         "A provider's callback cannot be read.",
         "Compare the body with the form that the gateway expects; nothing was recorded.",
@@ -172,6 +184,10 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "database.newer": CodeText(
         "A newer version of the product migrated the control database.",
         "Upgrade usergrowth-dagster.",
+    ),
+    "database.occupied": CodeText(
+        "A copy cannot be restored into a database that holds something.",
+        "Name an empty database in USERGROWTH_DATABASE_URL.",
     ),
     "database.unusable": CodeText(
         "The control database cannot be opened or migrated.",
@@ -272,6 +288,10 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "machine.port_taken": CodeText(
         "Another program listens on the port.",
         "Stop it, or name another port.",
+    ),
+    "message.held": CodeText(
+        "Messages that may have gone out before a restore cannot be released.",
+        "Have the gateway answer look-ups, or close the messages.",
     ),
     "message.unknown": CodeText(
         "No message, reply or planned delivery has this name or id.",

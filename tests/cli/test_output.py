@@ -40,6 +40,7 @@ SHOWS: dict[str, list[str]] = {
     "exports expire": ["--dry-run"],
     "exports list": [],
     "exports run": [],
+    "held": [],
     "forget": ["--dry-run", "{user}"],
     "identity run": [],
     "identity check": [],
@@ -97,6 +98,7 @@ RUNS = {
 WITHOUT = {
     **dict.fromkeys(("dev", "demo", "kannel", "serve"), "runs until it is interrupted"),
     **dict.fromkeys(("pause", "resume", "cancel"), "changes something and says so in a sentence"),
+    **dict.fromkeys(("backup", "restore"), "copies a home and says so in sentences"),
     **dict.fromkeys(("review", "init", "rotate-key", "redecide"), "changes something"),
     **dict.fromkeys(("identity approve", "identity reject"), "answers, and says so in a sentence"),
     **dict.fromkeys(("models approve", "models reject", "models rollback"), "changes a status"),

@@ -204,7 +204,7 @@ def test_damage_and_company(tmp_path: Path) -> None:
         )
     assert rotate(store, home, "ann").resealed["message"] == len(numbers) - 3
     with (
-        rotation._only_one(home),
+        rotation.one_rotation(home),
         pytest.raises(UserError, match="another usergrowth rotate-key is at work"),
     ):
         rotate(store, home, "ann")

@@ -9,6 +9,7 @@ from usergrowth_dagster import __version__
 from usergrowth_dagster.cli import (
     affinity,
     audits,
+    backups,
     campaigns,
     chain,
     clicks,
@@ -62,6 +63,7 @@ def options(
 
 PARTS = (
     homes,
+    backups,
     quickstart,
     campaigns,
     chain,

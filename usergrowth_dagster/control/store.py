@@ -78,6 +78,11 @@ class ControlStore:
         """Whether the database is SQLite."""
         return self.engine.dialect.name == "sqlite"
 
+    @property
+    def shown(self) -> str:
+        """The database's URL without its password."""
+        return _public(self.url)
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
@@ -116,11 +121,11 @@ class ControlStore:
                 return
             if present is not None and present > HEAD:
                 raise UserError(
-                    f"the database {_public(self.url)} was made by a newer version of the product "
+                    f"the database {self.shown} was made by a newer version of the product "
                     f"(migration {present}, this one knows {HEAD}): upgrade usergrowth-dagster",
                     code="database.newer",
                 )
-            _upgrade(connection)
+            upgrade(connection)
 
     def revision(self) -> str | None:
         """The newest migration applied, or None for an empty database."""
@@ -323,7 +328,12 @@ def _revision(connection: Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
-def _upgrade(connection: Connection) -> None:
+def upgrade(connection: Connection, revision: str = HEAD) -> None:
+    """Bring the tables to a revision, in the transaction of a connection.
+
+    Raises:
+        UserError: the database refuses.
+    """
     from alembic import command
     from alembic.config import Config
 
@@ -332,7 +342,7 @@ def _upgrade(connection: Connection) -> None:
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     config.attributes["connection"] = connection
     try:
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
     except DBAPIError as error:
         raise UserError(
             f"the control database could not be brought up to date: {error.orig}; "

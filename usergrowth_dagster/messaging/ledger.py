@@ -6,9 +6,10 @@
 ``submitting`` is committed before the provider is called, so a row found in that state after its
 lease has run out may or may not have gone out: it becomes ``in_doubt``, is looked up, and is never
 sent again unless a person releases it. From ``submitting`` a row comes back only when the provider
-said that it did not take it, or by the worker that has not handed it over. Leases and retries run
-on the real clock; due times and deadlines on the business clock, which may be pinned to replay
-historic data.
+said that it did not take it, or by the worker that has not handed it over. A restore puts in doubt
+what may have gone out after the copy (:mod:`usergrowth_dagster.messaging.restored`). Leases and
+retries run on the real clock; due times and deadlines on the business clock, which may be pinned to
+replay historic data.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -197,7 +197,7 @@ def _each(
 ) -> list[Controlled]:
     with store.write() as connection:
         done = []
-        for row in _named(connection, name):
+        for row in named(connection, name):
             # the order in which dispatchers take their locks: occurrences, then the schedule
             connection.execute(
                 select(occurrence.c.id)
@@ -220,8 +220,12 @@ def _each(
     return done
 
 
-def _named(connection: Connection, name: str) -> Sequence[RowMapping]:
-    """The schedule of that name, else all schedules of the campaign of that name."""
+def named(connection: Connection, name: str) -> Sequence[RowMapping]:
+    """The schedule of that name, else all schedules of the campaign of that name.
+
+    Raises:
+        UserError: no schedule or campaign has that name.
+    """
     query = select(schedule).order_by(schedule.c.id)
     rows = connection.execute(query.where(schedule.c.name == name)).mappings().all()
     if not rows:

@@ -133,7 +133,7 @@ def rotate(
     Raises:
         UserError: the present key is not the ledger's, or another rotation is at work.
     """
-    with _only_one(home):
+    with one_rotation(home):
         vault = open_vault(home)
         check_key(store, vault)
         outside = phones.ring_from_environment()
@@ -315,7 +315,12 @@ def _finish(
 
 
 @contextmanager
-def _only_one(home: Path) -> Iterator[None]:
+def one_rotation(home: Path) -> Iterator[None]:
+    """Keep other rotations of a home's key off.
+
+    Raises:
+        UserError: one is at work.
+    """
     home.mkdir(parents=True, exist_ok=True)
     with (home / f".{FILE_NAME}.lock").open("w") as handle:
         try:

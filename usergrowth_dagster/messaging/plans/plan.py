@@ -11,7 +11,7 @@ occurrence's window stays planned; the policy is asked again when it is sent.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,14 @@ from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import MessageState, OccurrenceState
 from usergrowth_dagster.control.store import ControlStore, utc_now
 from usergrowth_dagster.control.tasks import Task
+from usergrowth_dagster.control.values import NOW
+from usergrowth_dagster.control.wall_clock import moment_of
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.messaging.ledger import PRICE, Count, Ledger
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.contact import ContactRules, Policy, contact_rules
 from usergrowth_dagster.messaging.policy.zones import UNKNOWN_ZONE, is_unknown, recipient_zone
+from usergrowth_dagster.messaging.restored import hold_planned
 from usergrowth_dagster.messaging.schedules.occurrences import (
     Occurrence,
     business_now,
@@ -117,8 +120,23 @@ def plan_send(
             contact_rules(settings, opened.contact),
             budget=task.spec.selection.spending_limit,
             now=now,
+            last=lambda connection: hold_planned(
+                connection, settings, opened.id, _earliest(settings, task, opened), task.upload
+            ),
         )
     return read_plan(ledger, occurrence(store, opened.id), created=created)
+
+
+def _earliest(settings: Settings, task: Task, opened: Occurrence) -> datetime:
+    """When another home can have sent the same plan: it may have planned on the same day earlier.
+
+    What goes out at once is due at the moment of planning.
+    """
+    at_once = task.spec.schedule.execute_time == NOW or task.spec.on_upload
+    if not at_once:
+        return opened.due
+    begin = moment_of(datetime.combine(task.execution_date, time()), settings.zone)
+    return min(opened.due, begin)
 
 
 def read_plan(ledger: Ledger, opened: Occurrence, *, created: bool = False) -> SendPlan:
@@ -267,6 +285,7 @@ def finish_planning(
     *,
     budget: float | None,
     now: datetime,
+    last: Callable[[Connection], object] = lambda _connection: None,
 ) -> bool:
     """Skip who may not be contacted, shared addresses and what is over budget; then open it.
 
@@ -280,29 +299,30 @@ def finish_planning(
         rules: its contact rules.
         budget: of the campaign, in currency; None: no limit.
         now: business clock.
+        last: done in the transaction that opens it, after all else.
 
     Returns:
         False when another process had finished it before; then nothing changes.
     """
     # a plan of the past is made as of its own time: its rows expire
     first = opened.due if now >= opened.send_by else max(now, opened.due)
-    last = 0
+    done = 0
     while True:
         with store.write() as connection:
             if not _is_planning(connection, opened.id):
                 return False
-            upper = _upper(connection, opened.id, last)
+            upper = _upper(connection, opened.id, done)
             if upper is None:
                 break
             rows = (
                 message.c.occurrence_id == opened.id,
                 message.c.state == MessageState.PLANNED,
-                message.c.id > last,
+                message.c.id > done,
                 message.c.id <= upper,
             )
             _skip_hopeless(connection, rules, opened, first, rows)
             _open_hours(connection, rules, opened, first, rows)
-        last = upper
+        done = upper
     with store.write() as connection:
         if not _is_planning(connection, opened.id):
             return False
@@ -313,6 +333,7 @@ def finish_planning(
             .where(schema.occurrence.c.id == opened.id)
             .values(state=OccurrenceState.READY, updated_time=utc_now())
         )
+        last(connection)
     return True
 
 

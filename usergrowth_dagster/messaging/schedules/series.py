@@ -49,6 +49,7 @@ from usergrowth_dagster.messaging.dispatching.alerts import post
 from usergrowth_dagster.messaging.people.rotation import hold_key
 from usergrowth_dagster.messaging.plans.plan import finish_planning
 from usergrowth_dagster.messaging.policy.contact import contact_rules
+from usergrowth_dagster.messaging.restored import hold_planned
 from usergrowth_dagster.messaging.schedules.occurrences import (
     channel_by_text,
     occurrence,
@@ -396,7 +397,16 @@ def _fill(
     if not _copy_recipients(store, series.first["id"], opened.id):
         return
     rules = contact_rules(settings, opened.contact)
-    if finish_planning(store, opened, rules, budget=series.budget, now=now):
+    if finish_planning(
+        store,
+        opened,
+        rules,
+        budget=series.budget,
+        now=now,
+        last=lambda connection: hold_planned(
+            connection, settings, opened.id, opened.due, opened.task_id
+        ),
+    ):
         done.opened.append(opened.name)
 
 
