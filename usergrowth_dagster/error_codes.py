@@ -28,6 +28,8 @@ ErrorCode = Literal[
     "database.occupied",
     "database.unusable",
     "date.out_of_range",
+    "engine.failed",
+    "engine.unreachable",
     "export.incomplete",
     "export.invalid",
     "export.refused",
@@ -196,6 +198,14 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "date.out_of_range": CodeText(
         "A date is in the future, before the first execution date, or after the end of its range.",
         "Name a date from the setting `start_date` to today.",
+    ),
+    "engine.failed": CodeText(
+        "Spark could not run a SQL model.",
+        "Mend what its answer names, or set `engine` to duckdb: it makes the same rows.",
+    ),
+    "engine.unreachable": CodeText(
+        "The Spark Connect server of the engine cannot be reached, or does not let us in.",
+        "Correct `spark_remote`, start the server, or set `engine` to duckdb.",
     ),
     "export.incomplete": CodeText(
         "What a destination holds after an export is not what was sent.",

@@ -22,7 +22,7 @@ def chunks(
     builder = Builder(settings, warehouse)
     landed = [D + timedelta(days=i) for i in range(-400, days)]
     for table in builder.graph.table_inputs(model):
-        builder._files[table] = {day: [f"{table} {day}"] for day in landed}
+        builder._seen[table] = (0, {day: [f"{table} {day}"] for day in landed})
         builder._rows[table] = dict.fromkeys(landed, rows.get(table, 0))
     return list(builder._chunks(model, [D + timedelta(days=i) for i in range(days)]))
 
@@ -55,9 +55,9 @@ def test_days_that_share_a_snapshot_count_it_once(settings: Settings, warehouse:
     catalogue = {D: 500_000, D + timedelta(days=3): 1_000_000}
     builder = Builder(settings, warehouse)
     days = [D + timedelta(days=i) for i in range(6)]
-    builder._files["stg_behavior"] = {day: [f"stg_behavior {day}"] for day in days}
+    builder._seen["stg_behavior"] = (0, {day: [f"stg_behavior {day}"] for day in days})
     builder._rows["stg_behavior"] = dict.fromkeys(days, 100_000)
-    builder._files["item_category"] = {day: [f"item_category {day}"] for day in catalogue}
+    builder._seen["item_category"] = (0, {d: [f"item_category {d}"] for d in catalogue})
     builder._rows["item_category"] = catalogue
     # the first three days read one snapshot; from the fourth on a second one joins it
     assert list(builder._chunks("user_day", days)) == [days[:5], days[5:]]

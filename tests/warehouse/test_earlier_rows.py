@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.settings import Settings, load_settings
-from usergrowth_dagster.warehouse.build import Builder, bind_dates, bind_settings
+from usergrowth_dagster.warehouse.build import Builder
+from usergrowth_dagster.warehouse.duckdb_rows import bind_dates, bind_settings
 from usergrowth_dagster.warehouse.earlier import SAME_ROWS
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.models import (

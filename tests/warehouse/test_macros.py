@@ -14,7 +14,7 @@ from sqlglot import exp
 
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse import meaning
-from usergrowth_dagster.warehouse.build import bind_settings
+from usergrowth_dagster.warehouse.duckdb_rows import bind_settings
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.macros import expand, project_macros, read_macros
 from usergrowth_dagster.warehouse.meaning import expanded, sql_meaning

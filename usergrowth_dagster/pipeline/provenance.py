@@ -39,7 +39,17 @@ Homes of before have it by this name, and their commits count its rows under the
 """
 EXCLUSION_COLUMNS = {"ds": "DATE", "task_id": "VARCHAR", "row": "BIGINT", "reason": "VARCHAR"}
 
-_PLACES = ("home", "storage", "landing", "today", "memory_limit", "threads", "database_url")
+_PLACES = (
+    "home",
+    "storage",
+    "landing",
+    "today",
+    "engine",
+    "spark_remote",
+    "memory_limit",
+    "threads",
+    "database_url",
+)
 _PLACE_WORDS = ("url", "uri", "endpoint", "gateway", "webhook", "port", "from", "callback")
 _KEPT = ("send_from",)
 _CODE = (

@@ -53,6 +53,9 @@ OPT_OUT_WORDS = (
 """Replies that refuse: the words of carriers and of the FCC, and those of mainland China."""
 OPT_IN_WORDS = ["START", "UNSTOP"]
 Share = Annotated[float, Field(ge=0, le=1)]
+_REMOTE = re.compile(
+    r"sc://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+)(:(?P<port>[0-9]{1,5}))?(/(;[\w-]+=[^;\s]+)*)?"
+)
 _LINK_ROOT = re.compile(r"https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/?")
 
 CONFIG_NAME = "usergrowth.toml"
@@ -369,6 +372,14 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings, SegmentSettin
     affinity_webhook: str | None = Field(
         None, description="URL that gets a JSON POST when segments of an affinity job are exported"
     )
+    engine: Literal["duckdb", "spark"] = Field(
+        "duckdb", description="what runs the SQL models: duckdb in the process, or spark"
+    )
+    spark_remote: str | None = Field(
+        None,
+        description="Spark Connect server of the engine spark, such as sc://10.0.0.5:15002; "
+        "default: one that is started inside the process",
+    )
     memory_limit: str = Field(
         default_factory=machine.memory_limit,
         description="memory of one DuckDB connection; default: two fifths of the machine's",
@@ -388,6 +399,20 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings, SegmentSettin
         except LookupError as error:
             raise ValueError(f"{value!r} is not an encoding such as utf-8 or gbk") from error
         return value
+
+    @field_validator("spark_remote")
+    @classmethod
+    def _spark_connect(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if ";token=" in value:
+            raise ValueError(
+                "it holds a token, which belongs in the variable SPARK_CONNECT_AUTHENTICATE_TOKEN"
+            )
+        match = _REMOTE.fullmatch(value)
+        if match is not None and int(match["port"] or 1) in range(1, 65536):
+            return value
+        raise ValueError(f"{value!r} is not a Spark Connect server such as sc://10.0.0.5:15002")
 
     @field_validator("timezone")
     @classmethod

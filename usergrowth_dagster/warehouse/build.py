@@ -9,29 +9,29 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse.duckdb_rows import DuckDBRows
 from usergrowth_dagster.warehouse.earlier import earlier_versions, text_version
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
-from usergrowth_dagster.warehouse.maps import AS_ENTRIES, output_types, with_maps
+from usergrowth_dagster.warehouse.maps import with_maps
+from usergrowth_dagster.warehouse.model_rows import OUTPUT, ModelInputs, ModelRows, TableDays
 from usergrowth_dagster.warehouse.models import (
-    AS_OF_DATES,
     RUN_SETTING_NAMES,
-    RUN_SETTINGS,
     InputDays,
     ModelGraph,
     Snapshot,
     load_graph,
     offset_days,
 )
-from usergrowth_dagster.warehouse.months import Months
 from usergrowth_dagster.warehouse.quality import (
     TestResult,
     model_tests,
     refuse_failures,
     run_tests,
 )
+from usergrowth_dagster.warehouse.spark_rows import SparkRows
 from usergrowth_dagster.warehouse.tables import Warehouse
 
 if TYPE_CHECKING:
@@ -84,17 +84,22 @@ class Builder:
         self.settings = settings
         self.warehouse = warehouse
         self.graph = graph or load_graph()
-        self._files: dict[str, dict[date, list[str]]] = {}
+        self._engine = _engine(settings, warehouse, self.graph)
+        self._seen: dict[str, tuple[int | None, dict[date, list[str]]]] = {}
         self._rows: dict[str, dict[date, int]] = {}
 
     def files(self, table: str) -> dict[date, list[str]]:
         """Data files of a table by day, as of this builder's first look or own last write."""
-        if table not in self._files:
-            self._files[table] = self.warehouse.files(table)
-        return self._files[table]
+        return self._pinned(table)[1]
+
+    def _pinned(self, table: str) -> tuple[int | None, dict[date, list[str]]]:
+        """A table's version and data files, as of the same look as :meth:`files`."""
+        if table not in self._seen:
+            self._seen[table] = self.warehouse.pinned(table)
+        return self._seen[table]
 
     def _forget(self, table: str) -> None:
-        self._files.pop(table, None)
+        self._seen.pop(table, None)
         self._rows.pop(table, None)
 
     @cached_property
@@ -268,16 +273,9 @@ class Builder:
         self, model: str, days: list[date], fingerprints: Mapping[date, str], result: Build
     ) -> None:
         with open_engine(self.settings) as engine:
-            engine.run(AS_ENTRIES)
-            self.bind_inputs(engine, model, days)
+            self._engine.make(engine, model, self._inputs(model, days))
             declared = self.graph.types(model)
-            select = self.graph.models[model].sql.rstrip().rstrip(";")
-            types = output_types(declared, engine.describe(select))
-            body = ", ".join(
-                f'cast("{name}" as {kind}) as "{name}"' for name, kind in types.items()
-            )
-            engine.run(f"create temp table _output as select {body} from ({select}) as model")
-            tests = run_tests(engine, "_output", model_tests(self.graph, model))
+            tests = run_tests(engine, OUTPUT, model_tests(self.graph, model))
             _merge_tests(result, tests)
             refuse_failures(model, _span(days), tests)
             with self._alone(model):
@@ -309,48 +307,33 @@ class Builder:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
-    def bind_inputs(self, engine: Engine, model: str, days: Sequence[date]) -> None:
-        """Make everything that a model's SQL reads visible in an engine, for some output days."""
-        bind_dates(engine, days)
-        bind_settings(engine, self.run_settings)
-        for table, wanted in self.graph.direct_inputs(model).items():
-            landed, needed = self.files(table), self._needed(table, days, wanted)
-            files = [name for day in sorted(needed) for name in landed[day]]
-            engine.bind_files(table, files, self.graph.types(table))
-        months = Months(self.warehouse.storage, self.graph)
-        for view, wanted in self.graph.monthly_inputs(model).items():
-            (table,) = self.graph.models[view].refs
-            months.bind(engine, view, self._needed(table, days, wanted), self.files(table))
-        before, dated, after = self.graph.views_by_date(model)
-        for view in before:
-            engine.run(f"create temp table {view} as {self.graph.models[view].sql}")
-        if dated:
-            self._make_by_date(engine, model, dated, days)
-        for view in after:
-            engine.run(f"create temp table {view} as {self.graph.models[view].sql}")
+    def _inputs(self, model: str, days: Sequence[date]) -> ModelInputs:
+        """All that a model reads for some output days."""
 
-    def _make_by_date(
-        self, engine: Engine, model: str, views: Sequence[str], days: Sequence[date]
-    ) -> None:
-        """Make views one date after the other, while a date's rows fit the processor's caches.
+        def read(table: str, wanted: Sequence[InputDays]) -> TableDays:
+            pinned = self._pinned(table)
+            return TableDays(table, *pinned, frozenset(self._needed(table, days, wanted)))
 
-        The rows of passing views are those of the last date afterwards.
-        """
-        passing = self.graph.passing_views(model)
-        for day in days:
-            bind_dates(engine, [day])
-            for view in views:
-                select = self.graph.models[view].sql.rstrip().rstrip(";")
-                rows = f"select * from ({select}) as of_date where ds = date '{day.isoformat()}'"
-                if view in passing or day == days[0]:
-                    engine.run(f"create or replace temp table {view} as {rows}")
-                else:
-                    engine.run(f"insert into {view} {rows}")
-        bind_dates(engine, days)
+        return ModelInputs(
+            days,
+            self.run_settings,
+            {name: read(name, some) for name, some in self.graph.direct_inputs(model).items()},
+            {
+                view: read(self.graph.monthly_table(view), some)
+                for view, some in self.graph.monthly_inputs(model).items()
+            },
+        )
 
     def _needed(self, table: str, days: Sequence[date], wanted: Sequence[InputDays]) -> set[date]:
         """Days of a table that some output days read together."""
         return set().union(*(self.input_days(table, day, wanted) for day in days))
+
+
+def _engine(settings: Settings, warehouse: Warehouse, graph: ModelGraph) -> ModelRows:
+    """What makes the rows of models, as the settings say."""
+    if settings.engine == "spark":
+        return SparkRows(settings, warehouse, graph)
+    return DuckDBRows(warehouse.storage, graph)
 
 
 def _by_day(engine: Engine, days: Sequence[date]) -> "pa.RecordBatchReader":
@@ -360,10 +343,10 @@ def _by_day(engine: Engine, days: Sequence[date]) -> "pa.RecordBatchReader":
     """
     import pyarrow as pa
 
-    filled = {row[0] for row in engine.rows("select distinct ds from _output")}
-    schema = engine.arrow("select * from _output limit 0").schema
+    filled = {row[0] for row in engine.rows(f"select distinct ds from {OUTPUT}")}
+    schema = engine.arrow(f"select * from {OUTPUT} limit 0").schema
     parts = (
-        engine.stream(f"select * from _output where ds = date '{day.isoformat()}'")
+        engine.stream(f"select * from {OUTPUT} where ds = date '{day.isoformat()}'")
         for day in days
         if day in filled
     )
@@ -374,20 +357,6 @@ def _fingerprint_of(version: str, settings: Mapping[str, int], files: Sequence[s
     """The fingerprint of an output day, from the version of its code, settings, and input files."""
     lines = [version, json.dumps(settings, sort_keys=True), *files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-def bind_dates(engine: Engine, days: Sequence[date]) -> None:
-    """Make the relation ``as_of_dates(as_of)``."""
-    listed = ", ".join(f"(date '{day.isoformat()}')" for day in days)
-    engine.run(
-        f"create or replace table {AS_OF_DATES} as select * from (values {listed}) as d(as_of)"
-    )
-
-
-def bind_settings(engine: Engine, values: Mapping[str, Any]) -> None:
-    """Make the one-row relation ``run_settings``."""
-    listed = ", ".join(f"{value} as {name}" for name, value in values.items())
-    engine.run(f"create or replace table {RUN_SETTINGS} as select {listed}")
 
 
 def _span(days: Sequence[date]) -> str:

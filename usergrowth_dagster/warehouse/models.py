@@ -310,7 +310,7 @@ class ModelGraph:
         tables: dict[str, list[InputDays]] = {}
         for days_by_ref in inputs:
             for ref, wanted in days_by_ref.items():
-                (table,) = self.models[ref].refs if self._is_monthly(ref) else (ref,)
+                table = self.monthly_table(ref) if self._is_monthly(ref) else ref
                 known = tables.setdefault(table, [])
                 known += [days for days in wanted if days not in known]
         return dict(sorted(tables.items()))
@@ -322,6 +322,11 @@ class ModelGraph:
     def monthly_inputs(self, name: str) -> dict[str, list[InputDays]]:
         """Monthly views that a model reads, directly or through views, and which days of them."""
         return self._inputs(name, self._is_monthly)
+
+    def monthly_table(self, view: str) -> str:
+        """The one table that a monthly view reads."""
+        (table,) = self.models[view].refs
+        return table
 
     def _is_table(self, ref: str) -> bool:
         return ref in self.sources or self.models[ref].materialized

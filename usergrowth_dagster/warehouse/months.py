@@ -62,27 +62,17 @@ class Months:
                 open_days += some
             else:
                 kept.append((path, some if len(some) < len(of_month) else []))
-        table = self._table(view)
+        table = self.graph.monthly_table(view)
         files = [name for day in open_days for name in landed[day]]
         # named after the view: another view of the table may show other days
         engine.bind_files(f"_{view}_open", files, self.graph.types(table))
         parts = [self._sql(view, f"_{view}_open"), *(_select(path, some) for path, some in kept)]
         engine.run(f"create or replace view {view} as " + "\nunion all by name\n".join(parts))
 
-    def _table(self, view: str) -> str:
-        (table,) = self.graph.models[view].refs
-        return table
-
     def _sql(self, view: str, source: str) -> str:
         """The view's SELECT, reading its table under another name."""
-        import sqlglot
-        from sqlglot import exp
-
-        tree = sqlglot.parse_one(self.graph.models[view].sql, dialect="duckdb")
-        for node in tree.find_all(exp.Table):
-            if node.name == self._table(view):
-                node.this.set("this", source)
-        return f"select * from ({tree.sql('duckdb')})"
+        sql, table = self.graph.models[view].sql, self.graph.monthly_table(view)
+        return f"select * from ({reading(sql, table, source)})"
 
     def _month(self, engine: Engine, view: str, days: Sequence[date], landed: Files) -> str | None:
         """The month's file, made when it is not there; None where none can be kept."""
@@ -106,7 +96,7 @@ class Months:
         return str(path)
 
     def _write(self, engine: Engine, view: str, files: Sequence[str], path: Path) -> None:
-        table = self._table(view)
+        table = self.graph.monthly_table(view)
         engine.bind_files(f"_{view}_month", files, self.graph.types(table))
         grain = self.graph.models[view].grain
         order = ", ".join(map(identifier, (*grain[1:], grain[0])))
@@ -120,6 +110,18 @@ class Months:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def reading(sql: str, table: str, source: str) -> str:
+    """A SELECT that reads a table under another name."""
+    import sqlglot
+    from sqlglot import exp
+
+    tree = sqlglot.parse_one(sql, dialect="duckdb")
+    for node in tree.find_all(exp.Table):
+        if node.name == table:
+            node.this.set("this", source)
+    return tree.sql("duckdb")
 
 
 def forget_months(storage: Storage) -> None:

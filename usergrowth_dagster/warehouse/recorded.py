@@ -52,6 +52,10 @@ class RecordedWarehouse(Warehouse):
                 by_day.setdefault(day, []).append(self.storage.uri(path))
         return dict(sorted(by_day.items()))
 
+    def pinned(self, table: str) -> tuple[int | None, dict[date, list[str]]]:
+        """The version of then, and the files on record."""
+        return self.version(table), self.files(table)
+
     def fingerprints(
         self,
         table: str,

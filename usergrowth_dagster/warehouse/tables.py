@@ -357,6 +357,14 @@ class Warehouse:
             by_day.setdefault(day, []).append(self.storage.uri(f"tables/{table}/{path}"))
         return by_day
 
+    def pinned(self, table: str) -> tuple[int | None, dict[date, list[str]]]:
+        """The newest version and its data files by day, of one look; None: never written."""
+        state = self.state(table)
+        by_day: dict[date, list[str]] = {}
+        for file in state.files if state is not None else ():
+            by_day.setdefault(file.day, []).append(self.storage.uri(f"tables/{table}/{file.path}"))
+        return None if state is None else state.version, by_day
+
     def _files_at(
         self, table: str, first: date | None, last: date | None, version: int | None
     ) -> list[tuple[str, date]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from usergrowth_dagster import quoting
 from usergrowth_dagster.settings import Settings
-from usergrowth_dagster.warehouse.build import bind_settings
+from usergrowth_dagster.warehouse.duckdb_rows import bind_settings
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.model_files import ModelError
 from usergrowth_dagster.warehouse.models import AS_OF_DATES, RUN_SETTING_NAMES, ModelGraph
