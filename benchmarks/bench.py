@@ -22,6 +22,7 @@ from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import curve_page
 from measured import ROOT, Row, Size
 
 ROWS = Path(__file__).parent / "rows"
@@ -73,6 +74,9 @@ def write(measured: dict[str, dict[str, object]]) -> None:
     RECORD.write_text(json.dumps(measured, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     text = [INTRODUCTION]
     for name, part in sorted(measured.items()):
+        if "points" in part:
+            text.append(curve_page.section(part) + "\n")
+            continue
         rows = [Row(**values) for values in part["rows"]]  # type: ignore[attr-defined]
         head = "| work | rival | ours | rival's | figure | target | | note |\n" + "|---" * 8 + "|"
         text.append(

@@ -83,9 +83,11 @@ def test_rows_that_pass_one_date_at_a_time_do_not_cut_a_range(
         ("user_kind_days", {"by_date": True}, "a view with ds in its grain only"),
         ("user_hours", {"by_date": True, "grain": ("user_id",)}, "a view with ds in its grain"),
         ("pair_item_categories", {"by_date": True}, "reads user_item_pairs"),
+        ("user_windows", {"by_user": True}, "a table with user_id in its grain"),
+        ("item_category", {"by_user": True}, "a table with user_id in its grain"),
     ],
 )
-def test_a_view_that_cannot_be_made_by_date_is_refused(
+def test_a_model_that_cannot_be_made_by_date_or_user_is_refused(
     model: str, changes: dict[str, object], reason: str
 ) -> None:
     """Guards against a view whose first dates are made from views that do not stand yet."""

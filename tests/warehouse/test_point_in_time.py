@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.settings import Settings, load_settings
+from usergrowth_dagster.settings.machine import size_in_bytes
+from usergrowth_dagster.warehouse import duckdb_rows
 from usergrowth_dagster.warehouse.build import Builder
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.models import load_graph
@@ -296,8 +298,11 @@ def test_winback_label_equals_a_plain_reference(
     assert labels == sorted(expected, key=repr)
 
 
-def test_a_range_equals_day_by_day_and_a_second_run_does_nothing(tmp_path: Path) -> None:
-    """A backfill over a range that gives other rows than daily runs, or work done twice."""
+def test_a_range_equals_day_by_day_and_a_second_run_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backfill over a range that gives other rows than daily runs, or work done twice; users who
+    are lost, or made twice, where they are made in parts."""
     behaviors: list[Event] = [
         (d, u, kind, (d + u) % 4, "hh09:2 pay:1.5")
         for d in range(SPAN)
@@ -306,18 +311,23 @@ def test_a_range_equals_day_by_day_and_a_second_run_does_nothing(tmp_path: Path)
     ]
     days = [_day(offset) for offset in range(15, 25)]
     results = []
-    for name in ("range", "daily"):
+    for name in ("range", "daily", "parts"):
         home, warehouse = _home(tmp_path, name)
         _land(home, warehouse, behaviors, [(12, 0, 1), (14, 1, None)], [(3, 0, 40)])
         if name == "range":
             results.append(_build(home, warehouse, "user_features", days))
             again = Builder(home, warehouse).build("user_features", days)
             assert (again.built, again.unchanged) == ([], days)
+        elif name == "parts":
+            limit = size_in_bytes(home.memory_limit)
+            assert limit and GRAPH.views_of_users("user_features")
+            monkeypatch.setattr(duckdb_rows, "WIDE_ROW_BYTES", limit // 5)
+            results.append(_build(home, warehouse, "user_features", days))
         else:
             for day in days:
                 _build(home, warehouse, "user_features", [day])
             results.append(_rows(home, warehouse, "user_features"))
-    assert results[0] == results[1]
+    assert results[0] == results[1] == results[2]
     assert len(results[0]) > 20
 
 

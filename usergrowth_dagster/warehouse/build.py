@@ -48,6 +48,9 @@ COPIED_ROWS = 80_000
 
 MAX_CHUNK_DAYS = 92
 
+BATCH_ROWS = 8_192
+"""Rows on their way from the engine into files: some 40 MB, where they have all features."""
+
 
 @dataclass
 class Build:
@@ -333,7 +336,7 @@ def _engine(settings: Settings, warehouse: Warehouse, graph: ModelGraph) -> Mode
     """What makes the rows of models, as the settings say."""
     if settings.engine == "spark":
         return SparkRows(settings, warehouse, graph)
-    return DuckDBRows(warehouse.storage, graph)
+    return DuckDBRows(warehouse.storage, graph, settings.memory_limit)
 
 
 def _by_day(engine: Engine, days: Sequence[date]) -> "pa.RecordBatchReader":
@@ -346,7 +349,7 @@ def _by_day(engine: Engine, days: Sequence[date]) -> "pa.RecordBatchReader":
     filled = {row[0] for row in engine.rows(f"select distinct ds from {OUTPUT}")}
     schema = engine.arrow(f"select * from {OUTPUT} limit 0").schema
     parts = (
-        engine.stream(f"select * from {OUTPUT} where ds = date '{day.isoformat()}'")
+        engine.stream(f"select * from {OUTPUT} where ds = date '{day.isoformat()}'", BATCH_ROWS)
         for day in days
         if day in filled
     )

@@ -6,11 +6,15 @@ from typing import Any
 
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.quoting import identifier
+from usergrowth_dagster.settings.machine import size_in_bytes
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.maps import AS_ENTRIES, output_types
 from usergrowth_dagster.warehouse.model_rows import OUTPUT, ModelInputs
-from usergrowth_dagster.warehouse.models import AS_OF_DATES, RUN_SETTINGS, ModelGraph
+from usergrowth_dagster.warehouse.models import AS_OF_DATES, RUN_SETTINGS, USER, ModelGraph
 from usergrowth_dagster.warehouse.months import Months
+
+WIDE_ROW_BYTES = 12_000
+"""Memory that a join of all features of a user wants, about, with its hash tables."""
 
 
 class DuckDBRows:
@@ -19,11 +23,13 @@ class DuckDBRows:
     Args:
         storage: where the tables live; months of views are kept there.
         graph: the models.
+        memory_limit: as the setting of that name.
     """
 
-    def __init__(self, storage: Storage, graph: ModelGraph) -> None:
+    def __init__(self, storage: Storage, graph: ModelGraph, memory_limit: str) -> None:
         self.storage = storage
         self.graph = graph
+        self.memory_limit = memory_limit
 
     def make(self, engine: Engine, model: str, inputs: ModelInputs) -> None:
         """As :meth:`ModelRows.make`."""
@@ -35,7 +41,36 @@ class DuckDBRows:
             f"cast({identifier(name)} as {kind}) as {identifier(name)}"
             for name, kind in types.items()
         )
-        engine.run(f"create temp table {OUTPUT} as select {body} from ({select}) as model")
+        self._make_output(engine, model, f"select {body} from ({select}) as model")
+
+    def _make_output(self, engine: Engine, model: str, select: str) -> None:
+        """Make the rows of a model, those of some users after those of others where many are wide.
+
+        DuckDB holds the rows of all joins of one statement at once, and cannot spill them all.
+        """
+        views = self.graph.views_of_users(model)
+        parts = self._parts(engine, views)
+        if parts == 1:
+            engine.run(f"create temp table {OUTPUT} as {select}")
+            return
+        for view in views:
+            engine.run(f"alter table {view} rename to _every_{view}")
+        for part in range(parts):
+            for view in views:
+                engine.run(
+                    f"create or replace temp view {view} as select * from _every_{view} "
+                    f"where hash({USER}) % {parts} = {part}"
+                )
+            made = f"insert into {OUTPUT}" if part else f"create temp table {OUTPUT} as"
+            engine.run(f"{made} {select}")
+
+    def _parts(self, engine: Engine, views: Sequence[str]) -> int:
+        """Into how many parts the users of some views go, by the engine's memory."""
+        limit = size_in_bytes(self.memory_limit)
+        if not views or limit is None:
+            return 1
+        rows = max(int(engine.value(f"select count(*) from {view}")) for view in views)
+        return max(1, -(-rows * WIDE_ROW_BYTES // limit))
 
     def _bind(self, engine: Engine, model: str, inputs: ModelInputs) -> None:
         """Make everything that a model's SQL reads visible in an engine."""

@@ -155,6 +155,9 @@ class Meta(_Keys):
     by_date: bool = Field(
         False, description="whether a view of a range of dates is made one date after the other"
     )
+    by_user: bool = Field(
+        False, description="whether each row is made of rows of its own user, so that users part"
+    )
 
 
 class ModelConfig(_Keys):

@@ -29,6 +29,7 @@ from usergrowth_dagster.warehouse.model_files import (
 DAILY_FOLDER, AS_OF_FOLDER = "dbt_like_models", "sql"
 AS_OF_DATES = "as_of_dates"
 RUN_SETTINGS = "run_settings"
+USER = "user_id"
 RUN_SETTING_NAMES = (
     "lookback_days",
     "history_days",
@@ -105,6 +106,7 @@ class Model:
     materialized: bool
     monthly: bool
     by_date: bool
+    by_user: bool
     unit_tests: tuple[UnitTestKeys, ...]
     refs: frozenset[str] = field(default_factory=frozenset)
     daily: bool = False
@@ -177,6 +179,7 @@ def read_model(sql_path: Path) -> Model:
         materialized=keys.config.materialized == "table",
         monthly=meta.monthly,
         by_date=meta.by_date,
+        by_user=meta.by_user,
         unit_tests=file.unit_tests,
         daily=DAILY_FOLDER in sql_path.parts,
         refs=table_refs(sql) - {AS_OF_DATES, RUN_SETTINGS},
@@ -202,6 +205,10 @@ class ModelGraph:
                     raise ModelError(f"{model.name}.sql reads {ref!r}, which nothing makes")
             if strangers := set(model.labels) - self.columns(model.name).keys():
                 raise ModelError(f"{model.name}.yml: labels: no column {', '.join(strangers)}")
+            if model.by_user and not (model.materialized and USER in model.grain):
+                raise ModelError(
+                    f"{model.name}.yml: by_user: a table with {USER} in its grain only"
+                )
             if model.monthly and (model.materialized or model.inputs or len(model.refs) != 1):
                 raise ModelError(f"{model.name}.yml: monthly: a view of one table's same day only")
         self.order = tuple(self._sorted())
@@ -279,6 +286,13 @@ class ModelGraph:
         dated = [view for view in views if self.models[view].by_date]
         after = [view for view in views if view not in dated and self._reads_by_date(view)]
         return [view for view in views if view not in {*dated, *after}], dated, after
+
+    def views_of_users(self, name: str) -> list[str]:
+        """The views with users that a model of users reads itself, where users may part."""
+        model = self.models[name]
+        views = [view for view in self.views(name) if not self.models[view].monthly]
+        own = [view for view in views if view in model.refs and USER in self.models[view].grain]
+        return own if model.by_user else []
 
     def passing_views(self, name: str) -> frozenset[str]:
         """Views by date that nothing but views by date reads: a date's rows go with the date."""

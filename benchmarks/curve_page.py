@@ -1,0 +1,118 @@
+"""The section of docs/benchmarks.md on how stages grow, and what that implies."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from math import log
+from pathlib import Path
+from typing import Any
+
+Point = Mapping[str, Any]
+MEMORY, TIME = 1.3, 11.0
+"""Most that a stage's memory and seconds may grow by where users and events grow tenfold."""
+BEYOND = (10_000_000, 1_000_000_000)
+"""Users and events that are extrapolated to."""
+PICTURE = "benchmarks-curve.png"
+
+
+def section(part: Mapping[str, Any]) -> str:
+    """Markdown of the whole section, of a record with ``machine``, ``note`` and ``points``."""
+    points: Sequence[Point] = part["points"]
+    return "\n\n".join(
+        (
+            "## Events, seconds, memory, bytes",
+            f"{part['machine']}; {part['note']}",
+            "Every stage runs in a process of its own. Memory is its peak resident set, with the "
+            "interpreter and its libraries (some 200 MB); bytes written are those of all files, "
+            "spilled ones included.",
+            f"![Seconds and memory of every stage by events]({PICTURE})",
+            _table(points),
+            "### Ten times the users and events",
+            f"Memory may grow to {MEMORY:g}×, seconds to {TIME:g}×.",
+            _ratios(points),
+            "### Ten million users and a billion events",
+            _beyond(points, str(part["limit"])),
+        )
+    )
+
+
+def _table(points: Sequence[Point]) -> str:
+    lines = [
+        f"| {p['stage']} | {p['users']:,} | {p['events']:,} | {p['rows']:,} | {p['seconds']:,.1f} "
+        f"| {p['cpu']:,.1f} | {p['memory']:,.0f} | {p['written']:,.0f} |"
+        for p in sorted(points, key=lambda p: (_stages(points).index(p["stage"]), p["users"]))
+    ]
+    head = "| stage | users | events | rows made | s | s CPU | peak MB | MB written |"
+    return "\n".join([head, "|---" * 8 + "|", *lines])
+
+
+def _stages(points: Sequence[Point]) -> list[str]:
+    return list(dict.fromkeys(p["stage"] for p in points))
+
+
+def _steps(points: Sequence[Point]) -> list[tuple[Point, Point]]:
+    """Points of one stage that lie about a factor of ten apart."""
+    steps = []
+    for stage in _stages(points):
+        mine = sorted((p for p in points if p["stage"] == stage), key=lambda p: int(p["users"]))
+        steps += [(a, b) for a, b in pairwise(mine) if 9 < b["users"] / a["users"] < 11]
+    return steps
+
+
+def _ratios(points: Sequence[Point]) -> str:
+    lines = []
+    for a, b in _steps(points):
+        memory, time = b["memory"] / a["memory"], b["cpu"] / a["cpu"]
+        met = memory <= MEMORY and time <= TIME
+        lines.append(
+            f"| {a['stage']} | {a['users']:,} → {b['users']:,} | {memory:.2f}× | {time:.1f}× "
+            f"| {'met' if met else '**not met**'} |"
+        )
+    return "\n".join(["| stage | users | memory | CPU seconds | |", "|---" * 5 + "|", *lines])
+
+
+def _beyond(points: Sequence[Point], limit: str) -> str:
+    """What the last step of each stage implies for a world that was not measured."""
+    users, events = BEYOND
+    last: dict[str, tuple[Point, Point]] = {}
+    for a, b in _steps(points):
+        last[a["stage"]] = (a, b)
+    lines, total = [], 0.0
+    for stage, (a, b) in last.items():
+        power = log(max(b["cpu"], 0.1) / max(a["cpu"], 0.1)) / log(b["users"] / a["users"])
+        power = min(max(power, 0.0), 1.2)
+        hours = b["cpu"] * (users / b["users"]) ** power / 3600
+        total += hours
+        lines.append(f"| {stage} | {power:.2f} | {hours:,.1f} |")
+    table = "\n".join(["| stage | power of the last step | CPU hours |", "|---" * 3 + "|", *lines])
+    return (
+        f"**Extrapolated, not measured**, for {users:,} users and {events:,} events: each stage "
+        f"goes on growing as it did in its last tenfold step. All take {total:,.0f} CPU "
+        f"hours, most of them once, when the history lands.\n\n{table}\n\n"
+        f"Memory is bounded by the setting `memory_limit` ({limit} here) and what a process holds "
+        "beside it. It is time and disk that end a machine: joins and sorts of all users spill "
+        "several times what they read. One machine is right until the facts and features of a day "
+        "take longer than a night. With 16 cores and 64 GB that is, by these figures, at some ten "
+        "million users. Beyond, the SQL models run on an engine of several machines, and days of a "
+        "range on several workers."
+    )
+
+
+def draw(points: Sequence[Point], path: Path) -> None:
+    """Draw CPU seconds and memory of every stage by events."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
+    for place, stage in enumerate(_stages(points)):
+        mine = sorted((p for p in points if p["stage"] == stage), key=lambda p: int(p["users"]))
+        x = [p["events"] for p in mine]
+        style = {"marker": "o", "linestyle": ("-", "--", ":")[place % 3], "label": stage}
+        left.plot(x, [p["cpu"] for p in mine], **style)
+        right.plot(x, [p["memory"] for p in mine], **style)
+    left.set(xscale="log", yscale="log", xlabel="events", ylabel="CPU seconds")
+    right.set(xscale="log", ylim=(0, None), xlabel="events", ylabel="peak memory, MB")
+    right.legend(fontsize=7, ncols=2)
+    figure.savefig(path, dpi=80)
+    pyplot.close(figure)
