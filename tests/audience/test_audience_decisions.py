@@ -11,12 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from support.decided import decided_table, outcome_counts, spent
 
 from usergrowth_dagster.audience.decisions import DECISION_COLUMNS, decide
 from usergrowth_dagster.audience.eligibility import OUTCOMES, address_sql
 from usergrowth_dagster.audience.holdout import NOBODY, Holdout, arm, hash_cell, salt
 from usergrowth_dagster.audience.policy import Budget, Money, Threshold, TopN
-from usergrowth_dagster.audience.records import spend, summarize
+from usergrowth_dagster.audience.records import Spend
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.engine import open_engine
 
@@ -72,7 +73,8 @@ def run(engine, people, policy, holdout=None, persons=(), **more):
         table = table.append_column("person_users", pa.array(several, pa.list_(pa.string())))
     engine.bind_arrow("scored", table)
     values = {"task_id": "spring", "execution_date": DAY, "campaign": "Spring", "policy": policy}
-    return decide(engine, "scored", holdout=holdout or Holdout(share=0), **(values | more))
+    rows = decide(engine, "scored", holdout=holdout or Holdout(share=0), **(values | more))
+    return decided_table(engine, rows)
 
 
 def ids_of(user, persons):
@@ -276,10 +278,10 @@ def test_equals_the_reference(engines, people, policy, share, global_share, pers
         for d in got:
             known = d["uplift"] is not None
             assert d["net_value"] == (worth(policy, inputs[d["row"]])[1] if known else None)
-    assert sum(summarize(table).values()) == len(people)
-    assert spend(table).messages == len(texted)
+    assert sum(outcome_counts(engines[0], table).values()) == len(people)
+    assert spent(engines[0], table).messages == len(texted)
     if policy.purse is not None:
-        assert spend(table).cost <= float(policy.purse)
+        assert spent(engines[0], table).cost <= float(policy.purse)
 
 
 @given(threshold=st.floats(1e-9, 1 - 1e-9))
@@ -296,9 +298,10 @@ def test_money_is_exact(engines):
     """Guards against a sum of doubles: 1,000 texts at 0.045 cost 45 and fit a budget of 45."""
     people = [person(n, f"u{n}", 0.5) for n in range(1200)]
     table = run(engines[0], people, Budget(budget=45.0))
-    assert summarize(table) == {"over_budget": 200, "selected": 1000}
-    assert spend(table).cost == 45.0 and spend(table).messages == 1000
-    assert summarize(run(engines[0], people, Budget(budget=44.999999))) == {
+    assert outcome_counts(engines[0], table) == {"over_budget": 200, "selected": 1000}
+    assert spent(engines[0], table) == Spend(1000, 45.0)
+    less = run(engines[0], people, Budget(budget=44.999999))
+    assert outcome_counts(engines[0], less) == {
         "over_budget": 201, "selected": 999,
     }  # fmt: skip
 
@@ -311,7 +314,7 @@ def test_control_is_comparable_and_its_share_is_right(engines):
     holdout = Holdout(namespace="h", share=0.2)
     for policy in (Threshold(threshold=0.4), TopN(n=8_000), Budget(budget=800.0)):
         table = run(engines[1], people, policy, holdout)
-        counts = summarize(table)
+        counts = outcome_counts(engines[1], table)
         if not isinstance(policy, Threshold):
             assert counts["selected"] == 8_000
         chosen = counts["selected"] + counts["holdout"]
@@ -465,7 +468,7 @@ def test_a_broken_relation_is_refused(engines, change, says):
 def test_summary_of_nothing(engines):
     """Guards against an empty population breaking the decision."""
     table = run(engines[0], [], Threshold(threshold=0.5))
-    assert (summarize(table), spend(table).messages, spend(table).cost) == ({}, 0, 0.0)
+    assert (outcome_counts(engines[0], table), spent(engines[0], table)) == ({}, Spend(0, 0.0))
     assert Counter(str(kind) for kind in table.schema.types)["date32[day]"] == 1
 
 

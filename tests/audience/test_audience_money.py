@@ -6,12 +6,12 @@ from itertools import combinations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.decided import outcome_counts
 from test_audience_decisions import DAY, outcomes, person, run
 
 from usergrowth_dagster.audience.decisions import decide
 from usergrowth_dagster.audience.holdout import Holdout
 from usergrowth_dagster.audience.policy import Budget, Money, TopN
-from usergrowth_dagster.audience.records import summarize
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.engine import open_engine
 
@@ -129,8 +129,8 @@ def test_control_users_leave_the_money_to_others(engine):
         person(n, f"u{n}", 0.5, uplift=0.2 if n < 1500 else 0.01, cost=0.045) for n in range(3_000)
     ]
     policy = Money(value_per_return=1.0, budget=45.0)
-    counts = summarize(
-        run(engine, people, policy, Holdout(share=0.2),
+    counts = outcome_counts(
+        engine, run(engine, people, policy, Holdout(share=0.2),
             global_holdout=Holdout(scope="global", share=0.02))
     )  # fmt: skip
     assert counts["selected"] == 1000

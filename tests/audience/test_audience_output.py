@@ -7,6 +7,7 @@ import random
 
 import pyarrow as pa
 import pytest
+from support.decided import decided_table
 from test_audience_decisions import DAY, SCHEMA, person
 
 from usergrowth_dagster.audience.decisions import decide
@@ -41,10 +42,11 @@ def prepare(engine, people, threshold=0.5, share=0.0):
     """Bind the decision and the population of some people."""
     schema = pa.schema(list(SCHEMA.items()))
     engine.bind_arrow("scored", pa.Table.from_pylist(people, schema=schema))
-    table = decide(
+    decided = decide(
         engine, "scored", task_id="spring", execution_date=DAY, campaign="Spring",
         policy=Threshold(threshold=threshold), holdout=Holdout(share=share),
     )  # fmt: skip
+    table = decided_table(engine, decided)
     engine.bind_arrow("decisions", table)
     engine.run(
         f"create or replace table population as select date '{DAY}' as ds, 'spring' as task_id, "

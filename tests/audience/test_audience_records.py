@@ -4,6 +4,7 @@ from datetime import date, timedelta
 
 import pyarrow as pa
 import pytest
+from support.decided import decided_table, read_decisions
 from test_audience_decisions import DAY, SCHEMA, outcomes, person
 
 from usergrowth_dagster.audience.decisions import decide
@@ -14,13 +15,13 @@ from usergrowth_dagster.audience.records import (
     check_task_id,
     decision_fingerprint,
     decision_state,
-    read_decisions,
     write_decisions,
 )
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.engine import open_engine
+from usergrowth_dagster.warehouse.relation import bind_arrow
 from usergrowth_dagster.warehouse.tables import Warehouse
 
 
@@ -39,15 +40,17 @@ def decided(engine, threshold, task="spring", day=DAY):
     people = [person(n, f"u{n}", n / 10) for n in range(10)]
     schema = pa.schema(list(SCHEMA.items()))
     engine.bind_arrow("scored", pa.Table.from_pylist(people, schema=schema))
-    return decide(
+    rows = decide(
         engine, "scored", task_id=task, execution_date=day, campaign="C",
         policy=Threshold(threshold=threshold), holdout=Holdout(share=0),
     )  # fmt: skip
+    return decided_table(engine, rows)
 
 
-def put(warehouse, table, mark, task="spring", day=DAY, frozen=False):
+def put(engine, warehouse, table, mark, task="spring", day=DAY, frozen=False):
+    rows = bind_arrow(engine, "decided", table)
     return write_decisions(
-        warehouse, table, execution_date=day, task_id=task, fingerprint=mark, frozen=frozen
+        engine, warehouse, rows, execution_date=day, task_id=task, fingerprint=mark, frozen=frozen
     )
 
 
@@ -56,22 +59,24 @@ def test_same_inputs_write_nothing_and_frozen_stays(engine, warehouse):
     version to the table."""
     loose, strict = decided(engine, 0.2), decided(engine, 0.7)
     assert decision_state(warehouse, DAY, "spring", "a") == "new"
-    assert put(warehouse, loose, "a", frozen=True).state == "new"  # nothing yet to be kept
+    assert put(engine, warehouse, loose, "a", frozen=True).state == "new"  # nothing yet to be kept
     version = warehouse.version(TABLE)
-    assert put(warehouse, loose, "a").state == "unchanged"
-    kept = put(warehouse, strict, "b", frozen=True)
+    assert put(engine, warehouse, loose, "a").state == "unchanged"
+    kept = put(engine, warehouse, strict, "b", frozen=True)
     assert kept.state == "frozen" and "stays as it is" in kept.message
     assert warehouse.version(TABLE) == version
     assert read_decisions(engine, warehouse, DAY, "spring").equals(loose)
-    assert put(warehouse, strict, "b").state == "changed"
+    assert put(engine, warehouse, strict, "b").state == "changed"
     assert read_decisions(engine, warehouse, DAY, "spring").equals(strict)
-    assert put(warehouse, loose, "a").state == "changed"  # back to a: the newest commit counts
+    assert (
+        put(engine, warehouse, loose, "a").state == "changed"
+    )  # back to a: the newest commit counts
 
 
 @pytest.mark.parametrize("task", ["001", "spring sale", "春季", "a=b%20c", "2017-10-02", "1e5"])
 def test_task_ids_survive_the_folder_names(engine, warehouse, task):
     """Guards against a task id read back as a number or a date, or undecoded, from its folder."""
-    put(warehouse, decided(engine, 0.5, task), "a", task)
+    put(engine, warehouse, decided(engine, 0.5, task), "a", task)
     assert read_decisions(engine, warehouse, DAY, task).column("task_id").unique().to_pylist() == [
         task
     ]
@@ -81,16 +86,16 @@ def test_task_ids_survive_the_folder_names(engine, warehouse, task):
 def test_tasks_and_days_do_not_touch_each_other(engine, warehouse):
     """Guards against a task's decision wiping another's of the same day, or another day's."""
     later = DAY + timedelta(days=1)
-    put(warehouse, decided(engine, 0.2), "a")
-    put(warehouse, decided(engine, 0.7, "autumn"), "a", "autumn")
-    put(warehouse, decided(engine, 0.8, "spring", later), "a", day=later)
+    put(engine, warehouse, decided(engine, 0.2), "a")
+    put(engine, warehouse, decided(engine, 0.7, "autumn"), "a", "autumn")
+    put(engine, warehouse, decided(engine, 0.8, "spring", later), "a", day=later)
     assert decision_state(warehouse, DAY, "spring", "a") == "unchanged"
     for task, day, chosen in (("spring", DAY, 7), ("autumn", DAY, 2), ("spring", later, 1)):
         by_row = outcomes(read_decisions(engine, warehouse, day, task))
         assert list(by_row.values()).count("selected") == chosen
     assert read_decisions(engine, warehouse, date(2017, 1, 1), "spring").num_rows == 0
     with pytest.raises(ValueError, match="other tasks"):
-        put(warehouse, decided(engine, 0.2), "b", "autumn")
+        put(engine, warehouse, decided(engine, 0.2), "b", "autumn")
 
 
 def test_fingerprint_follows_every_input():

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from support.decided import decided_table
 
 from usergrowth_dagster.audience.decisions import decide
 from usergrowth_dagster.audience.eligibility import OTHER_ADDRESS
@@ -79,14 +80,14 @@ def people() -> list[dict[str, Any]]:
     return list(made.values())
 
 
-def outcomes(engine: Engine, rows: list[dict[str, Any]], channels: tuple[Channel, ...]) -> Any:
+def outcomes(engine: Engine, people_in: list[dict[str, Any]], channels: tuple[Channel, ...]) -> Any:
     """The outcome of each user."""
     kinds = {"messages": pa.int32(), "content_problem": pa.string(), "reason": pa.string()}
-    table = pa.Table.from_pylist(rows)
+    table = pa.Table.from_pylist(people_in)
     for name, kind in kinds.items():
         table = table.set_column(table.column_names.index(name), name, table[name].cast(kind))
     engine.bind_arrow("scored", table)
-    decided = decide(
+    rows = decide(
         engine,
         "scored",
         task_id="spring",
@@ -96,6 +97,7 @@ def outcomes(engine: Engine, rows: list[dict[str, Any]], channels: tuple[Channel
         holdout=Holdout(share=0),
         channels=channels,
     )
+    decided = decided_table(engine, rows)
     return dict(zip(decided["user_id"].to_pylist(), decided["outcome"].to_pylist(), strict=True))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from support.decided import decided_table
 
 from usergrowth_dagster.audience.decisions import decide
 from usergrowth_dagster.audience.holdout import Holdout
@@ -58,7 +59,7 @@ def candidates(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def decided(engine: Engine, policy: Policy, holdout: Holdout, overall: Holdout) -> pa.Table:
-    return decide(
+    rows = decide(
         engine,
         "candidates",
         task_id="t",
@@ -68,6 +69,7 @@ def decided(engine: Engine, policy: Policy, holdout: Holdout, overall: Holdout) 
         holdout=holdout,
         global_holdout=overall,
     )
+    return decided_table(engine, rows)
 
 
 def bind_outcomes(engine: Engine, table: pa.Table, returned: np.ndarray) -> None:

@@ -19,6 +19,8 @@ from usergrowth_dagster.exports.definition import Export, read_exports
 from usergrowth_dagster.exports.run import Exported, run_export
 from usergrowth_dagster.homes.home import make_home
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.warehouse.engine import open_engine
+from usergrowth_dagster.warehouse.relation import bind_arrow
 
 DAY = date(2024, 3, 4)
 
@@ -110,9 +112,15 @@ class ExportDesk:
             }
         )
         mark = repr((rows, day))
-        write_decisions(
-            self.project.warehouse, table, execution_date=day, task_id=task_id, fingerprint=mark
-        )
+        with open_engine(self.project.settings) as engine:
+            write_decisions(
+                engine,
+                self.project.warehouse,
+                bind_arrow(engine, "decided", table),
+                execution_date=day,
+                task_id=task_id,
+                fingerprint=mark,
+            )
         task_running(store, task_id)
         task_succeeded(store, task_id, population=len(rows), selected=len(rows))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from chain_world import D, World, copy_home
+from support.decided import decided_table
 
 from usergrowth_dagster.control.tasks import Task, task
 from usergrowth_dagster.pipeline.candidates import candidates
@@ -43,7 +44,7 @@ def test_two_tasks_share_an_engine(world: World, tmp_path: Path) -> None:
             for name in ("care", "comeback")
         )
         for inputs in (care, comeback):
-            table = decide_rows(inputs)
+            table = decided_table(inputs.engine, decide_rows(inputs))
             assert set(table.column("task_id").to_pylist()) == {inputs.task.task_id}
             wanted = engine.value(f"select count(*) from {inputs.population}")
             assert table.num_rows == wanted > 0

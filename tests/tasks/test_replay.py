@@ -24,6 +24,7 @@ from chain_world import (
     write_people,
 )
 from deltalake import write_deltalake
+from support.decided import read_decisions
 
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import load_campaign
@@ -38,7 +39,7 @@ from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.people.forget import forget
 from usergrowth_dagster.pipeline import inputs as inputs_module
 from usergrowth_dagster.pipeline.decide import decide_rows, decide_task
-from usergrowth_dagster.pipeline.inputs import recorded_inputs
+from usergrowth_dagster.pipeline.inputs import DecisionInputs, recorded_inputs
 from usergrowth_dagster.pipeline.populate import load_population
 from usergrowth_dagster.pipeline.provenance import (
     Provenance,
@@ -54,6 +55,7 @@ from usergrowth_dagster.training.train import effect_config
 from usergrowth_dagster.warehouse.build import Builder
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.landing import land_days
+from usergrowth_dagster.warehouse.relation import Relation, bind_query
 
 
 def open_project(home: Path) -> Project:
@@ -272,12 +274,10 @@ def test_the_first_difference_is_named(
         and "9.9" in replayed.sentence
     )
 
-    def otherwise(*arguments: Any) -> pa.Table:
-        table = decide_rows(*arguments)
-        name = "cost"
-        return table.set_column(
-            table.column_names.index(name), name, pa.array([9.0] * table.num_rows)
-        )
+    def otherwise(inputs: DecisionInputs) -> Relation:
+        rows = decide_rows(inputs)
+        changed = f"select * replace (cast(9 as double) as cost) from {rows}"
+        return bind_query(inputs.engine, "otherwise", changed)
 
     with monkeypatch.context() as patched:
         patched.setattr(replay_module, "decide_rows", otherwise)
@@ -286,8 +286,6 @@ def test_the_first_difference_is_named(
 
     # a hand in the table itself
     with open_engine(project.settings) as engine:
-        from usergrowth_dagster.audience.records import read_decisions
-
         table = read_decisions(engine, project.warehouse, D, "care")
     outcome = table.column("outcome").to_pylist()
     place = outcome.index("not_in_top_n")
@@ -381,8 +379,6 @@ def test_what_cannot_be_replayed_says_why(world: World, tmp_path: Path) -> None:
     assert user not in json.dumps(asdict(replayed), default=str)
 
     with open_engine(project.settings) as engine:
-        from usergrowth_dagster.audience.records import read_decisions
-
         table = read_decisions(engine, project.warehouse, D, "comeback")
     scope = {"task_id": "comeback"}
     project.warehouse.replace("decisions", table, days=[D], scope=scope, fingerprints={D: "old"})

@@ -23,7 +23,6 @@ Messages and cost are what the text would take, sent or not.
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import TYPE_CHECKING
 
 from usergrowth_dagster.audience.decision_sql import decision_sql
 from usergrowth_dagster.audience.eligibility import CONTENT_OUTCOMES, OUTCOMES
@@ -34,9 +33,7 @@ from usergrowth_dagster.control.campaign_blocks import Channel
 from usergrowth_dagster.quoting import identifier, literals
 from usergrowth_dagster.ranks import UPLIFT
 from usergrowth_dagster.warehouse.engine import Engine
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from usergrowth_dagster.warehouse.relation import Relation, bind_query
 
 # Name and DuckDB type of the columns of the decisions table, in order.
 DECISION_COLUMNS = {
@@ -109,7 +106,6 @@ _OPTIONAL = {name: DECISION_COLUMNS[name] for name in OPTIONAL_COLUMNS} | {
     "person": "VARCHAR",
     USERS: "VARCHAR[]",
 }
-_RESULT = "_audience_decided"
 
 
 def decide(
@@ -125,7 +121,7 @@ def decide(
     channels: Sequence[Channel] = ("sms",),
     feature_version: str | int | None = None,
     population_version: str | int | None = None,
-) -> "pa.Table":
+) -> Relation:
     """Decide every row of a scored population.
 
     Args:
@@ -154,8 +150,8 @@ def decide(
         population_version: version of the population table.
 
     Returns:
-        A table of :data:`DECISION_COLUMNS`, one row per row of the relation, ordered by row. The
-        same for any order of the input rows and any number of threads.
+        A table of the engine with :data:`DECISION_COLUMNS`, one row per row of the relation, in no
+        order. The same for any order of the input rows and any number of threads.
 
     Raises:
         ValueError: the relation breaks what is said above; a bug of the caller, never of the user.
@@ -183,12 +179,9 @@ def decide(
         global_holdout,
         channels,
     )
-    engine.run(f"create or replace temp table {_RESULT} as {sql}")
-    try:
-        _check_output(engine, relation if USERS in known else None, rows, policy)
-        return engine.arrow(f'select * from {_RESULT} order by "row"')
-    finally:
-        engine.run(f"drop table {_RESULT}")
+    decided = bind_query(engine, "decided", sql, keep=True)
+    _check_output(engine, decided, relation if USERS in known else None, rows, policy)
+    return decided
 
 
 def _check_input(
@@ -226,7 +219,9 @@ def _check_input(
     return int(rows)
 
 
-def _check_output(engine: Engine, persons: str | None, rows: int, policy: Policy) -> None:
+def _check_output(
+    engine: Engine, decided: Relation, persons: str | None, rows: int, policy: Policy
+) -> None:
     """Every row once, with one outcome and a chance; nobody chosen twice; the budget is kept.
 
     ``persons`` names the relation that knows persons, if there is one.
@@ -237,7 +232,7 @@ def _check_output(engine: Engine, persons: str | None, rows: int, policy: Policy
             count(*) filter (where arm <> 'none'),
             count(distinct user_id) filter (where arm <> 'none'),
             coalesce(sum(cast(cost as {MONEY})) filter (where arm = 'treatment'), 0)
-        from {_RESULT}""")[0]
+        from {decided}""")[0]
     if not (got == distinct == rows and open_rows == 0 and chosen == users):
         raise AssertionError(
             f"{rows} population rows gave {got} decisions of {distinct} rows, {open_rows} without "
@@ -251,6 +246,6 @@ def _check_output(engine: Engine, persons: str | None, rows: int, policy: Policy
         return
     twice = engine.value(f"""
         select count(p.person) - count(distinct p.person)
-        from {_RESULT} as d join {identifier(persons)} as p using ("row") where d.arm <> 'none'""")
+        from {decided} as d join {identifier(persons)} as p using ("row") where d.arm <> 'none'""")
     if twice:
         raise AssertionError(f"{twice} persons are chosen by more than one of their users")

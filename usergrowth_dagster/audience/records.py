@@ -11,12 +11,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from usergrowth_dagster.audience.decisions import DECISION_COLUMNS
 from usergrowth_dagster.audience.eligibility import OUTCOMES
 from usergrowth_dagster.audience.holdout import NOBODY, Holdout
-from usergrowth_dagster.audience.policy import Policy
+from usergrowth_dagster.audience.policy import MONEY, Policy
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.warehouse.engine import Engine
@@ -27,9 +27,6 @@ from usergrowth_dagster.warehouse.relation import (
     files_fingerprint,
 )
 from usergrowth_dagster.warehouse.tables import Warehouse
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 TABLE = "decisions"
 
@@ -139,8 +136,9 @@ def decision_state(
 
 
 def write_decisions(
+    engine: Engine,
     warehouse: Warehouse,
-    table: "pa.Table",
+    rows: Relation,
     *,
     execution_date: date,
     task_id: str,
@@ -151,8 +149,9 @@ def write_decisions(
     """Record a task's decision in one commit, or leave the one that stands.
 
     Args:
+        engine: holds the rows.
         warehouse: where the decisions are.
-        table: the result of :func:`usergrowth_dagster.audience.decisions.decide`.
+        rows: the result of :func:`usergrowth_dagster.audience.decisions.decide`.
         execution_date: D, the ``ds`` of all its rows.
         task_id: the task of all its rows.
         fingerprint: what it was made from, by :func:`decision_fingerprint`.
@@ -171,11 +170,11 @@ def write_decisions(
             f"the {named} is approved or sent and stays as it is, although its inputs have "
             "changed since",
         )
-    if set(table.column("task_id").unique().to_pylist()) - {task_id}:
+    if engine.value(f"select count(*) from {rows} where task_id <> {literal(task_id)}"):
         raise ValueError(f"the {named} holds rows of other tasks")
     commit = warehouse.replace(
         TABLE,
-        table,
+        lambda: engine.stream(f'select * from {rows} order by "row"'),
         days=[execution_date],
         scope={"task_id": task_id},
         fingerprints={execution_date: fingerprint},
@@ -196,14 +195,6 @@ def decided_rows(
     return replace(rows, files=task_files, fingerprint=files_fingerprint(task_files))
 
 
-def read_decisions(
-    engine: Engine, warehouse: Warehouse, execution_date: date, task_id: str
-) -> "pa.Table":
-    """One task's decision as it stands, ordered by row; without rows when there is none."""
-    rows = decided_rows(engine, warehouse, execution_date, task_id)
-    return engine.arrow(f'select * from {rows} order by "row"')
-
-
 @dataclass(frozen=True)
 class Spend:
     """What the texts take: message segments, and cost in currency."""
@@ -212,23 +203,21 @@ class Spend:
     cost: float
 
 
-def summarize(table: "pa.Table") -> dict[str, int]:
+def summarize(engine: Engine, rows: Relation) -> dict[str, int]:
     """Rows by outcome, in the outcomes' order of precedence; those without rows are left out.
 
-    The counts add up to the rows of the table, which are the rows of the population.
+    The counts add up to the rows of the decision, which are the rows of the population.
     """
-    counted = table.column("outcome").value_counts().to_pylist()
-    counts = {str(entry["values"]): int(entry["counts"]) for entry in counted}
+    counts = dict(engine.rows(f"select outcome, count(*) from {rows} group by outcome"))
     known = [outcome for outcome in OUTCOMES if outcome in counts]
     return {outcome: counts[outcome] for outcome in [*known, *sorted(counts.keys() - set(known))]}
 
 
-def spend(table: "pa.Table") -> Spend:
+def spend(engine: Engine, rows: Relation) -> Spend:
     """Expected messages and cost of the rows that are texted, rounded to 1e-9 of the currency."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    texted = table.filter(pc.equal(table.column("arm"), "treatment"))
-    money = pa.decimal128(38, 9)  # exact, as the budget is checked
-    cost = pc.sum(pc.round(texted.column("cost"), 9).cast(money, safe=False)).as_py()
-    return Spend(int(pc.sum(texted.column("messages")).as_py() or 0), float(cost or 0))
+    # decimals are exact, as the budget is checked
+    messages, cost = engine.rows(
+        "select coalesce(sum(messages), 0), "
+        f"coalesce(sum(cast(round(cost, 9) as {MONEY})), 0) from {rows} where arm = 'treatment'"
+    )[0]
+    return Spend(int(messages), float(cost))

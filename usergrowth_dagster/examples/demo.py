@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from usergrowth_dagster.audience.eligibility import TEXTED_OUTCOMES
-from usergrowth_dagster.audience.records import read_decisions, spend, summarize
+from usergrowth_dagster.audience.records import decided_rows, spend, summarize
 from usergrowth_dagster.campaigns.files import apply_files
 from usergrowth_dagster.control.audit import whoami
 from usergrowth_dagster.control.campaign_schema import FILE_NAME, write_schema
@@ -206,9 +206,10 @@ def _model(project: Project, task: Task) -> dict[str, Any]:
 
 def _task(project: Project, task: Task) -> dict[str, Any]:
     with open_engine(project.settings) as engine:
-        decisions = read_decisions(engine, project.warehouse, task.execution_date, task.task_id)
-    outcomes = summarize(decisions)
-    paid = spend(decisions)
+        rows = decided_rows(engine, project.warehouse, task.execution_date, task.task_id)
+        outcomes, paid = summarize(engine, rows), spend(engine, rows)
+        held_globally = int(engine.value(f"select count(*) from {rows} where holdout = 'global'"))
+    people = sum(outcomes.values())
     ledger = Ledger(
         project.store, open_vault(project.settings.home, project.settings.default_country)
     )
@@ -221,12 +222,12 @@ def _task(project: Project, task: Task) -> dict[str, Any]:
     blocked |= {"unknown_zone", "not_in_segment", "many_users"}
     return {
         "campaign": task.campaign,
-        "population": decisions.num_rows,
-        "eligible": decisions.num_rows - sum(outcomes.get(name, 0) for name in blocked),
+        "population": people,
+        "eligible": people - sum(outcomes.get(name, 0) for name in blocked),
         "selected": sum(outcomes.get(name, 0) for name in TEXTED_OUTCOMES),
         "explored": outcomes.get("explored", 0),
         "held_out": outcomes.get("holdout", 0),
-        "held_out_globally": decisions.column("holdout").to_pylist().count("global"),
+        "held_out_globally": held_globally,
         "skipped": {
             name: count
             for name, count in outcomes.items()

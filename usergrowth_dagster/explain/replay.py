@@ -42,7 +42,7 @@ from usergrowth_dagster.ranks import UPLIFT
 from usergrowth_dagster.segments.snapshots import MEMBERS
 from usergrowth_dagster.training.train import training_config
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
-from usergrowth_dagster.warehouse.relation import Relation, bind_arrow
+from usergrowth_dagster.warehouse.relation import Relation
 
 if TYPE_CHECKING:
     from usergrowth_dagster.learning.store import ModelRef
@@ -148,7 +148,7 @@ def replay(project: Project, provenance: Provenance) -> Replayed:
     if not any(check.state == "gone" for check in checks):
         with open_engine(recorded_project(project, provenance).settings) as engine:
             inputs = recorded_inputs(engine, project, provenance)
-            rows = bind_arrow(engine, "rebuilt", decide_rows(inputs))
+            rows = decide_rows(inputs)
             rebuilt, _ = relation_hash(engine, rows.name, provenance.columns)
             checks += part_checks(inputs, provenance)
             checks += decision_checks(engine, project, provenance, rows, rebuilt)

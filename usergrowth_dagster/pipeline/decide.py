@@ -7,7 +7,7 @@ went out can be thrown away and made again.
 
 from dataclasses import asdict, dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from usergrowth_dagster.audience.decisions import DECISION_COLUMNS, decide
 from usergrowth_dagster.audience.hashing import relation_hash
@@ -16,7 +16,6 @@ from usergrowth_dagster.audience.records import (
     Spend,
     State,
     decided_rows,
-    read_decisions,
     spend,
     summarize,
     write_decisions,
@@ -46,10 +45,7 @@ from usergrowth_dagster.pipeline.provenance import (
 from usergrowth_dagster.pipeline.score import feature_version
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
-from usergrowth_dagster.warehouse.relation import Relation, bind_arrow
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from usergrowth_dagster.warehouse.relation import Relation
 
 
 @dataclass(frozen=True)
@@ -82,31 +78,28 @@ def decide_task(project: Project, task: Task) -> Decided:
             inputs = with_exclusions(inputs)
         if inputs.state in ("new", "changed"):
             require_known_strata(inputs)
-            table = decide_rows(inputs)
-            note = _record_provenance(inputs, table)
+            rows = decide_rows(inputs)
+            note = _record_provenance(inputs, rows)
         else:
             note = None
-            table = read_decisions(engine, warehouse, day, task.task_id)
-    written = write_decisions(
-        warehouse,
-        table,
-        execution_date=day,
-        task_id=task.task_id,
-        fingerprint=inputs.fingerprint,
-        frozen=task.frozen,
-        note=note,
-    )
+            rows = decided_rows(engine, warehouse, day, task.task_id)
+        counts, cost = summarize(engine, rows), spend(engine, rows)
+        written = write_decisions(
+            engine,
+            warehouse,
+            rows,
+            execution_date=day,
+            task_id=task.task_id,
+            fingerprint=inputs.fingerprint,
+            frozen=task.frozen,
+            note=note,
+        )
     return Decided(
-        written.state,
-        written.message,
-        summarize(table),
-        spend(table),
-        written.version,
-        inputs.choice.note,
+        written.state, written.message, counts, cost, written.version, inputs.choice.note
     )
 
 
-def decide_rows(inputs: DecisionInputs) -> "pa.Table":
+def decide_rows(inputs: DecisionInputs) -> Relation:
     """Decide every row of the population; a replay asks this again, with the inputs of then."""
     task, choice, warehouse = inputs.task, inputs.choice, inputs.project.warehouse
     return decide(
@@ -124,16 +117,15 @@ def decide_rows(inputs: DecisionInputs) -> "pa.Table":
     )
 
 
-def _record_provenance(inputs: DecisionInputs, decided: "pa.Table") -> dict[str, Any]:
+def _record_provenance(inputs: DecisionInputs, rows: Relation) -> dict[str, Any]:
     """The note of a decision's commit; writes the rows that were excluded.
 
     Args:
         inputs: what was decided from.
-        decided: the decision.
+        rows: the decision.
     """
     task, settings = inputs.task, inputs.project.settings
     excluded_files, excluded = _write_exclusions(inputs)
-    rows = bind_arrow(inputs.engine, "decided", decided)
     columns = [name for name in DECISION_COLUMNS if name in rows.columns]
     digest, count = relation_hash(inputs.engine, rows.name, columns)
     by_arm = f"select arm, count(*) from {rows} group by arm order by arm"
@@ -165,7 +157,6 @@ def _record_provenance(inputs: DecisionInputs, decided: "pa.Table") -> dict[str,
         arms=dict(inputs.engine.rows(by_arm)),
         segment=None if inputs.segment is None else inputs.segment.note,
     )
-    inputs.engine.run(f"drop table {rows}")
     return provenance.model_dump(mode="json")
 
 
@@ -186,7 +177,7 @@ def _write_exclusions(inputs: DecisionInputs) -> tuple[list[str], int]:
     day = task.execution_date
     commit = warehouse.replace(
         EXCLUSIONS,
-        inputs.engine.arrow(
+        lambda: inputs.engine.stream(
             f"select date '{day}' as ds, '{task.task_id}' as task_id, \"row\", reason "
             f'from {inputs.exclusions} order by "row"'
         ),

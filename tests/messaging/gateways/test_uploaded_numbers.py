@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from http_provider import serving
+from support.decided import decided_table
 from support.sending import D, people, plan, ready
 from twilio_server import ACCOUNT, FROM, TOKEN, Twilio
 
@@ -74,7 +75,7 @@ def test_each_number_reaches_the_provider_in_one_form_or_has_a_reason(
         )
         with open_engine(configured) as engine:
             engine.bind_arrow("scored", pa.Table.from_pylist(rows, schema=pa.schema(_SCHEMA)))
-            decided = decide(
+            rows_decided = decide(
                 engine,
                 "scored",
                 task_id="december-2017",
@@ -82,7 +83,8 @@ def test_each_number_reaches_the_provider_in_one_form_or_has_a_reason(
                 campaign="december",
                 policy=Threshold(threshold=0.5),
                 holdout=Holdout(share=0),
-            ).to_pylist()
+            )
+            decided = decided_table(engine, rows_decided).to_pylist()
         outcomes = {uploaded[row["row"]]: row["outcome"] for row in decided}
         chosen = [text for text in uploaded if outcomes[text] == "selected"]
         plan(store, configured, people([(text, text, "客") for text in chosen]))
