@@ -80,20 +80,22 @@ def test_a_changed_population_is_named_by_feature_and_warns_by_what_matters(engi
     leans = {f.label: 1.0 if f.column == "recency_days" else 0.01 for f in spec.features}
     known = make_reference(spec, frame, score, leans)
     model = LoadedModel(None, None, spec, Reference.model_validate_json(known.model_dump_json()))
-    same = measure(engine, "churn_training", model, settings, scores=score, chunk_rows=97)
+    same = measure(
+        engine, "churn_training", model, settings, scores=[score[:700], score[700:]], chunk_rows=97
+    )
     assert (same.rows, same.drifted, same.warns) == (1800, [], False)
     assert {s.psi for s in same.every()} == {0.0}
     changed = (
         "(select * replace (recency_days + 20 as recency_days, 'gold' as user_type) "
         "from churn_training)"
     )
-    drift = measure(engine, changed, model, settings, scores=score)
+    drift = measure(engine, changed, model, settings, scores=[score])
     assert set(drift.drifted) == {"recency_days", "user_type"}
     assert drift.warns and drift.weight > 0.8 and "recency_days" in drift.sentence()
     unused = "(select * replace ('gold' as user_type) from churn_training)"
-    idle = measure(engine, unused, model, settings, scores=score)
+    idle = measure(engine, unused, model, settings, scores=[score])
     assert idle.drifted == ["user_type"] and not idle.warns
-    shifted = drift_of_frame(known, spec, [frame], score**4, settings)
+    shifted = drift_of_frame(known, spec, [frame], [score**4], settings)
     assert shifted.warns and shifted.drifted == ["score"]
     assert draw_drift(drift, "x", 0.1, 0.25).startswith(b"\x89PNG")
     bare = LoadedModel(None, None, spec)

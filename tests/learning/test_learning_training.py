@@ -163,16 +163,6 @@ def test_winback_reports_the_auc_within_campaigns_and_cross_fits(engine, setting
     )
 
 
-def test_large_training_sets_are_sampled_by_whole_users(churn_rows, settings):
-    """Guards against memory growing with the log, and against sampling that splits a user."""
-    small = settings.model_copy(update={"max_training_rows": 6000})
-    trained = train(churn_rows, "churn_training", CHURN, D, small)
-    total = sum(rows for rows, _ in trained.counts.values())
-    assert 5000 < total < 7000
-    users, times = np.unique(trained.test.user, return_counts=True)
-    assert len(users) < 400 and set(times) == {len(trained.split.test)}
-
-
 @pytest.mark.parametrize(
     ("config", "words"),
     [

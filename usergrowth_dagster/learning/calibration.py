@@ -56,6 +56,7 @@ def choose_method(
     label: "NDArray[Any]",
     day: "NDArray[np.datetime64] | None" = None,
     *,
+    weight: "Floats | None" = None,
     horizon_days: int = 1,
     same_model: bool = True,
 ) -> Method:
@@ -76,6 +77,7 @@ def choose_method(
         p: raw scores, shape (n,), in order of time.
         label: 0/1, shape (n,).
         day: of each row, rising, shape (n,) as datetime64[D]; None takes rows of equal days.
+        weight: rows of the population that each one stands for, shape (n,); None: one each.
         horizon_days: days until a row's label is closed.
         same_model: whether the scores are of the model that the map is for.
     """
@@ -89,10 +91,11 @@ def choose_method(
     for method in METHODS:
         if method == "isotonic" and _rarer(label) < ISOTONIC_MIN:
             continue
-        parts = [
-            _losses(apply_knots(p[held], fit_knots(p[fit], label[fit], method)), label[held])
-            for fit, held in pairs
-        ]
+        parts = []
+        for fit, held in pairs:
+            knots = fit_knots(p[fit], label[fit], method, _of(weight, fit))
+            loss = _losses(apply_knots(p[held], knots), label[held])
+            parts.append(loss if weight is None else loss * weight[held])
         losses[method] = np.concatenate(parts)
     best = min(losses, key=lambda method: losses[method].mean())
     errors = 1 if same_model else 2
@@ -138,6 +141,11 @@ def _error(values: "Floats", block: "NDArray[np.int64]") -> float:
     return max(of_rows, of_blocks)
 
 
+def _of(weight: "Floats | None", places: "NDArray[Any]") -> "Floats | None":
+    """The weights of some rows."""
+    return None if weight is None else weight[places]
+
+
 def _rarer(label: "NDArray[Any]") -> int:
     """Rows of the rarer class."""
     positives = int(label.sum())
@@ -154,7 +162,7 @@ def _losses(p: "Floats", label: "NDArray[Any]") -> "Floats":
 
 
 def fit_knots(
-    p: "NDArray[Any]", label: "NDArray[Any]", method: Method
+    p: "NDArray[Any]", label: "NDArray[Any]", method: Method, weight: "Floats | None" = None
 ) -> tuple["Floats", "Floats"]:
     """Fit the map.
 
@@ -162,6 +170,7 @@ def fit_knots(
         p: raw scores in [0, 1], shape (n,).
         label: 0/1, shape (n,), both classes present.
         method: see the module.
+        weight: rows of the population that each one stands for, shape (n,); None: one each.
 
     Returns:
         Knots (z, z'), increasing in z: the map is linear between them and parallel to the identity
@@ -173,10 +182,10 @@ def fit_knots(
     if method != "isotonic":
         shift, slope = 0.0, 1.0
         if method != "identity":
-            shift, slope = _sigmoid(z, y, slope_fixed=method == "offset")
+            shift, slope = _sigmoid(z, y, weight, slope_fixed=method == "offset")
         ends = np.array([-END, END])
         return ends, shift + slope * ends
-    return _centered_isotonic(z, y)
+    return _centered_isotonic(z, y, np.ones(len(y)) if weight is None else weight)
 
 
 def apply_knots(p: "NDArray[Any]", knots: tuple["Floats", "Floats"]) -> "Floats":
@@ -190,16 +199,18 @@ def apply_knots(p: "NDArray[Any]", knots: tuple["Floats", "Floats"]) -> "Floats"
     return out
 
 
-def level_of(p: "NDArray[Any]", label: "NDArray[Any]") -> float:
+def level_of(p: "NDArray[Any]", label: "NDArray[Any]", weight: "Floats | None" = None) -> float:
     """The shift of the log-odds that brings the mean score to the share of positives.
 
     Args:
         p: scores in [0, 1], shape (n,).
         label: 0/1, shape (n,), both classes present.
+        weight: rows of the population that each one stands for, shape (n,); None: one each.
     """
     import numpy as np
 
-    return _sigmoid(logit(p), np.asarray(label, dtype=np.float64), slope_fixed=True)[0]
+    y = np.asarray(label, dtype=np.float64)
+    return _sigmoid(logit(p), y, weight, slope_fixed=True)[0]
 
 
 def shift_level(p: "NDArray[Any]", level: float) -> "Floats":
@@ -210,7 +221,9 @@ def shift_level(p: "NDArray[Any]", level: float) -> "Floats":
     return out
 
 
-def _sigmoid(z: "Floats", y: "Floats", *, slope_fixed: bool = False) -> tuple[float, float]:
+def _sigmoid(
+    z: "Floats", y: "Floats", weight: "Floats | None" = None, *, slope_fixed: bool = False
+) -> tuple[float, float]:
     """Intercept and slope of the logistic regression of y on z, by Newton's method.
 
     Labels are softened to (n₊ + 1) / (n₊ + 2) and 1 / (n₋ + 2), as Platt (1999) does against
@@ -221,17 +234,18 @@ def _sigmoid(z: "Floats", y: "Floats", *, slope_fixed: bool = False) -> tuple[fl
 
     def loss(beta: "Floats") -> float:
         linear = np.clip(beta[0] + beta[1] * z, -35, 35)
-        return float((np.logaddexp(0, linear) - t * linear).sum())
+        return float(((np.logaddexp(0, linear) - t * linear) * own).sum())
 
-    positives = y.sum()
-    negatives = len(y) - positives
+    own = np.ones(len(y)) if weight is None else weight
+    positives = (y * own).sum()
+    negatives = own.sum() - positives
     t = np.where(y > 0, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     for fixed in (True,) if slope_fixed else (False, True):
         beta = np.array([0.0, 1.0])
         for _ in range(50):
             p = 1 / (1 + np.exp(-np.clip(beta[0] + beta[1] * z, -35, 35)))
-            w = p * (1 - p)
-            gradient = np.array([(p - t).sum(), ((p - t) * z).sum()])
+            w, off = p * (1 - p) * own, (p - t) * own
+            gradient = np.array([off.sum(), (off * z).sum()])
             hessian = np.array([[w.sum(), (w * z).sum()], [(w * z).sum(), (w * z * z).sum()]])
             if fixed:
                 step = np.array([gradient[0] / max(hessian[0, 0], 1e-12), 0.0])
@@ -250,17 +264,17 @@ def _sigmoid(z: "Floats", y: "Floats", *, slope_fixed: bool = False) -> tuple[fl
     return float(beta[0]), float(beta[1])
 
 
-def _centered_isotonic(z: "Floats", y: "Floats") -> tuple["Floats", "Floats"]:
+def _centered_isotonic(z: "Floats", y: "Floats", weight: "Floats") -> tuple["Floats", "Floats"]:
     import numpy as np
     from sklearn.isotonic import IsotonicRegression
 
     order = np.argsort(z, kind="stable")
-    z, y = z[order], y[order]
-    fitted = IsotonicRegression().fit_transform(z, y)
+    z, y, weight = z[order], y[order], weight[order]
+    fitted = IsotonicRegression().fit_transform(z, y, sample_weight=weight)
     starts = np.flatnonzero(np.r_[True, fitted[1:] != fitted[:-1]])
-    rows = np.diff(np.r_[starts, len(y)])
-    hits = np.add.reduceat(y, starts)
-    mass = np.add.reduceat(z, starts)
+    rows = np.add.reduceat(weight, starts)
+    hits = np.add.reduceat(y * weight, starts)
+    mass = np.add.reduceat(z * weight, starts)
     blocks: list[list[float]] = []
     for n, k, m in zip(rows, hits, mass, strict=True):
         if blocks and _thin(blocks[-1]):
@@ -287,11 +301,13 @@ class Held:
         score: raw probabilities, shape (n,).
         label: 0/1, shape (n,).
         day: snapshot of each row, shape (n,) as datetime64[D].
+        weight: rows of the population that each one stands for, shape (n,); None: one each.
     """
 
     score: "Floats"
     label: "NDArray[np.int64]"
     day: "NDArray[np.datetime64]"
+    weight: "Floats | None" = None
 
     def with_rows(self, other: "Held") -> "Held":
         """These rows and others."""
@@ -301,6 +317,9 @@ class Held:
             np.concatenate([self.score, other.score]),
             np.concatenate([self.label, other.label]),
             np.concatenate([self.day, other.day]),
+            None
+            if self.weight is None or other.weight is None
+            else np.concatenate([self.weight, other.weight]),
         )
 
     def closed_by(self, day: "np.datetime64", horizon_days: int) -> "Held":
@@ -324,7 +343,8 @@ class Held:
         return self._where(self.day != self.day)
 
     def _where(self, keep: "NDArray[np.bool_]") -> "Held":
-        return Held(self.score[keep], self.label[keep], self.day[keep])
+        weight = _of(self.weight, keep)
+        return Held(self.score[keep], self.label[keep], self.day[keep], weight)
 
 
 def refitted(held: Held | None, test: Held, method: str) -> "tuple[Floats, Floats] | None":
@@ -332,7 +352,7 @@ def refitted(held: Held | None, test: Held, method: str) -> "tuple[Floats, Float
     if held is None or method not in METHODS:
         return None
     rows = held.with_rows(test)
-    return fit_knots(rows.score, rows.label, method)
+    return fit_knots(rows.score, rows.label, method, rows.weight)
 
 
 def replayed(
@@ -363,10 +383,10 @@ def replayed(
         known = rows.closed_by(days[0], horizon_days)
         if not 0 < known.label.sum() < len(known.label):
             continue
-        knots = fit_knots(known.score, known.label, chosen)
+        knots = fit_knots(known.score, known.label, chosen, known.weight)
         again[here] = level[here] = apply_knots(test.score[here], knots)
         newest = known.newest(level_days)
         if len(newest.label):
-            shift = level_of(apply_knots(newest.score, knots), newest.label)
+            shift = level_of(apply_knots(newest.score, knots), newest.label, newest.weight)
             level[here] = shift_level(again[here], shift)
     return {RAW: test.score, AGAIN: again, LEVEL: level}

@@ -37,6 +37,12 @@ from usergrowth_dagster.learning.estimators import (
 from usergrowth_dagster.learning.metrics import Evaluation, Interval
 from usergrowth_dagster.learning.model import Blend, CalibratedModel, positive_share, quiet
 from usergrowth_dagster.learning.rows import Slice
+from usergrowth_dagster.learning.streamed import (
+    Batches,
+    StreamedPipeline,
+    StreamedTrees,
+    fit_streamed,
+)
 
 RECENCY_COLUMNS = ("recency_days",)
 RFM_COLUMNS = (
@@ -93,6 +99,7 @@ def fit_candidates(
     horizon_days: int,
     seed: int,
     threads: int,
+    every: Batches | None = None,
     started: Callable[[str], None] = lambda _: None,
 ) -> dict[ModelKind, FittedModel]:
     """Choose, fit and calibrate every candidate.
@@ -106,6 +113,8 @@ def fit_candidates(
         horizon_days: days until a label is closed.
         seed: of LightGBM's sampling.
         threads: of LightGBM.
+        every: opens a pass over all rows that the train slice is a sample of, which LightGBM is
+            fitted on; None: it is fitted on the slice.
         started: told the kind that is fitted next.
     """
     by_user = train.user is not None
@@ -145,6 +154,7 @@ def fit_candidates(
             place: partial(model.predict_proba, num_iteration=trees)
             for place, model in grown.items()
         },
+        None if every is None else partial(_grow_on, every, trees, leaves, seed, threads),
     )
     del ready, grown
     started("blend")
@@ -166,35 +176,53 @@ def _fit(
     folds: Folds,
     params: dict[str, Any],
     known: Mapping[int, Callable[[Any], Any]] | None = None,
+    on_all: Callable[[Any], StreamedTrees] | None = None,
 ) -> _Uncalibrated:
     """Fit on the train slice, and score rows that the scoring pipeline did not see.
 
-    ``known`` are the answers of models of ``params`` that a choice has fitted on folds before.
+    ``known`` are the answers of models of ``params`` that a choice has fitted on folds before;
+    ``on_all`` fits on all rows that the slice is a sample of, given the fitted columns.
     """
     import numpy as np
     from sklearn.pipeline import make_pipeline
 
     with quiet():
         columns = ready.columns()
-        pipeline = make_pipeline(
-            columns, made().fit(columns.fit_transform(train.frame), train.label)
-        )
+        pipeline: Any
+        if on_all is None:
+            matrix = columns.fit_transform(train.frame)
+            pipeline = make_pipeline(columns, made().fit(matrix, train.label, train.weight))
+            del matrix
+        else:
+            trees = on_all(columns.fit(train.frame))
+            pipeline, params = StreamedPipeline(columns, trees), params | {"rows": trees.rows}
         if calibrate is not None:
             score = positive_share(pipeline, calibrate.frame)
-            return _Uncalibrated(pipeline, params, Held(score, calibrate.label, calibrate.day))
+            held = Held(score, calibrate.label, calibrate.day, calibrate.weight)
+            return _Uncalibrated(pipeline, params, held)
         if not folds:
             return _Uncalibrated(pipeline, params)
         scores = []
         for place in range(len(folds)):
             rows = ready.fold(place)
-            asked = (known or {}).get(place) or made().fit(rows.fit, rows.fit_label).predict_proba
+            asked = (known or {}).get(place)
+            if asked is None:
+                asked = made().fit(rows.fit, rows.fit_label, rows.fit_weight).predict_proba
             scores.append(np.asarray(asked(rows.later)[:, 1], dtype=np.float64))
     held = Held(
         np.concatenate(scores),
         np.concatenate([later.label for _, later in folds]),
         np.concatenate([later.day for _, later in folds]),
+        None if train.weight is None else np.concatenate([later.weight for _, later in folds]),
     )
     return _Uncalibrated(pipeline, params, held)
+
+
+def _grow_on(
+    every: Batches, trees: int, leaves: int, seed: int, threads: int, columns: Any
+) -> StreamedTrees:
+    """LightGBM on all rows; the file that they pass through lies where temporary files do."""
+    return fit_streamed(every, columns, trees=trees, leaves=leaves, seed=seed, threads=threads)
 
 
 def _blend(first: _Uncalibrated, second: _Uncalibrated) -> _Uncalibrated:
@@ -219,10 +247,11 @@ def _calibrated(
         return FittedModel(kind, model, fitted.params | {"calibration": "none"})
     method = choose_method(
         *(held.score, held.label, held.day),
+        weight=held.weight,
         horizon_days=horizon_days,
         same_model=source == LATER,
     )
-    knots = fit_knots(held.score, held.label, method)
+    knots = fit_knots(held.score, held.label, method, held.weight)
     how = {"calibration": method, "calibrated_on": source, "calibration_rows": len(held.label)}
     return FittedModel(kind, CalibratedModel(fitted.pipeline, knots), fitted.params | how, held)
 

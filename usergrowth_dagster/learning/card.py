@@ -107,14 +107,17 @@ def _title(summary: Summary) -> str:
 
 
 def _made_from(summary: Summary) -> str:
-    slices, rows = summary["slices"], summary["rows"]
+    slices, rows, sample = summary["slices"], summary["rows"], summary.get("sample")
+    shares = (
+        sample["shares"] if sample else {n: r["positives"] / r["rows"] for n, r in rows.items()}
+    )
     lines = [
         (
             name,
             f"{days['first']} to {days['last']} ({days['days']} days)",
             f"{rows[name]['rows']:,}",
             f"{rows[name]['positives']:,}",
-            f"{rows[name]['positives'] / rows[name]['rows']:.1%}",
+            f"{shares[name]:.1%}",
         )
         for name, days in slices.items()
     ]
@@ -126,10 +129,23 @@ def _made_from(summary: Summary) -> str:
         f"## What it learned from\n\nPopulation: {who}. The last day that any label looked at is "
         f"{summary['last_label_day']}; it scores dates after that day only.\n\n"
         + markdown(("slice", "days", "rows", "positives", "share"), lines)
+        + _sampled(sample)
         + f"\n\nThe test slice has {summary['test']['users']:,} users. Every interval on this page "
         "is a 95 % bootstrap interval over whole users.\n\n"
         f"Table versions: {tables}. Code {summary['code_version'] or 'not recorded'}, label "
         f"{summary['config_hash']}." + warnings
+    )
+
+
+def _sampled(sample: Mapping[str, Any] | None) -> str:
+    """That the rows are a sample, if they are one."""
+    if not sample:
+        return ""
+    return (
+        f"\n\nThese {sample['kept']:,} rows are a sample of {sample['rows']:,}, drawn by user with "
+        "the same number of each day and label where there are enough. Models are fitted, "
+        "calibrated and judged with weights that restore the shares of all rows; the column share "
+        "is that of all."
     )
 
 

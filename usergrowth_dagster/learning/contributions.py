@@ -70,10 +70,14 @@ def contributions(
     mine = engine.arrow(f'select {columns} from {relation} where "row" = {int(row)} limit 1')
     if mine.num_rows == 0:
         return []
-    # By a hash, so that the same others are looked at each time.
+    # By a hash, so that the same others are looked at each time; their features are read last.
+    by_hash = 'order by hash("row"), "row"'
+    places = engine.rows(
+        f'select "row" from {relation} where "row" <> {int(row)} {by_hash} limit {SAMPLE}'
+    )
+    listed = ", ".join(str(place) for (place,) in places) or "null"
     others = engine.arrow(
-        f'select {columns} from (select * from {relation} where "row" <> {int(row)} '
-        f'order by hash("row"), "row" limit {SAMPLE})'
+        f'select {columns} from (select * from {relation} where "row" in ({listed}) {by_hash})'
     )
     frame = flat_frame(mine, spec)
     rest = flat_frame(others, spec) if others.num_rows else frame

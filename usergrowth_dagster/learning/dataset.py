@@ -1,6 +1,6 @@
 """The rows of a training job: which, with what label, flat and in a fixed order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.config import Snapshots, TrainingConfig, snapshots
 from usergrowth_dagster.learning.encoding import FeatureSpec, flat_frame
 from usergrowth_dagster.learning.rows import Slice
-from usergrowth_dagster.learning.splits import TimeSplit, is_by_user
+from usergrowth_dagster.learning.splits import Counts, TimeSplit, is_by_user
 from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
@@ -20,9 +20,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+Weights = Callable[[Any, Any], Any]
+"""Days of rows, shape (n,), and their labels → their weights, shape (n,)."""
+
+
 @dataclass(frozen=True)
 class TestRows:
-    """The test slice: which rows, their labels (or amounts), days, users and items; shape (n,)."""
+    """The test slice: which rows, their labels (or amounts), days, users and items; shape (n,).
+
+    ``weight`` is how many rows of the population each one stands for, 1 on average over the
+    training's rows; None: one each.
+    """
 
     where: str
     label: "NDArray[Any]" = field(repr=False)
@@ -30,33 +38,61 @@ class TestRows:
     user: "NDArray[Any]" = field(repr=False)
     item: "NDArray[Any] | None" = field(repr=False)
     frame: "pd.DataFrame" = field(repr=False)
+    weight: "NDArray[np.float64] | None" = field(repr=False, default=None)
 
 
 def job_rows(
     engine: Engine, relation: str, config: TrainingConfig, execution_date: date, settings: Settings
-) -> tuple[Snapshots, dict[date, tuple[int, int]], str]:
-    """The job's snapshots, rows and positives by day, and the SQL condition of its rows."""
+) -> tuple[Snapshots, Counts, str]:
+    """The job's snapshots, rows and positives by day, and the SQL condition of its rows.
+
+    More than ``max_training_rows`` are sampled by whole users, each with the same chance.
+
+    Raises:
+        UserError: there is no row.
+    """
+    snaps, counts, scope = all_rows(engine, relation, config, execution_date)
+    total = sum(rows for rows, _ in counts.values())
+    if total > settings.max_training_rows:
+        share = settings.max_training_rows / total
+        scope += f" and {draw_sql(settings)} < {int(share * 1_000_000)}"
+        counts = count_rows(engine, relation, config, scope)
+    return snaps, counts, scope
+
+
+def all_rows(
+    engine: Engine, relation: str, config: TrainingConfig, execution_date: date
+) -> tuple[Snapshots, Counts, str]:
+    """The job's snapshots, rows and positives by day, and the SQL condition, of all its rows.
+
+    Raises:
+        UserError: there is none.
+    """
     snaps = snapshots(config, execution_date)
     scope = f"{on_days(snaps.days)} and {config.rows_sql()}"
-    total = int(engine.value(f"select count(*) from {relation} where {scope}"))
-    if total == 0:
+    counts = count_rows(engine, relation, config, scope)
+    if not counts:
         raise UserError(
             f"training: no training row for {config.algorithm} between {snaps.days[0]} and "
             f"{snaps.days[-1]}{config.problem.narrowed()}; "
             f"{config.problem.without_rows()}",
             code="training.insufficient",
         )
-    if total > settings.max_training_rows:
-        share = settings.max_training_rows / total
-        scope += (
-            f" and md5_number_lower(concat({literal(str(settings.seed))}, user_id)) % 1000000 < "
-            f"{int(share * 1_000_000)}"
-        )
+    return snaps, counts, scope
+
+
+def count_rows(engine: Engine, relation: str, config: TrainingConfig, scope: str) -> Counts:
+    """Rows and positives by day, of the rows that meet a condition."""
     counted = engine.rows(
         f"select ds, count(*), count(*) filter (where {config.problem.positive_sql()}) "
         f"from {relation} where {scope} group by ds order by ds"
     )
-    return snaps, {day: (rows, hits) for day, rows, hits in counted}, scope
+    return {day: (rows, hits) for day, rows, hits in counted}
+
+
+def draw_sql(settings: Settings) -> str:
+    """A number below a million by user, as SQL, that a share of the users is drawn by."""
+    return f"md5_number_lower(concat({literal(str(settings.seed))}, user_id)) % 1000000"
 
 
 def on_days(days: Sequence[date]) -> str:
@@ -74,10 +110,12 @@ def load_slices(
     spec: FeatureSpec,
     split: TimeSplit,
     scopes: Mapping[str, str],
+    weights: Weights | None = None,
 ) -> tuple[dict[str, Slice], TestRows]:
     """The flat rows of every slice, in a fixed order.
 
-    ``scopes`` has the SQL condition of each slice's rows, beside its days.
+    ``scopes`` has the SQL condition of each slice's rows, beside its days; ``weights`` gives the
+    weights of rows by their days and labels, where the rows are a weighted sample.
     """
     import numpy as np
     import pyarrow.compute as pc
@@ -96,13 +134,14 @@ def load_slices(
         day = keys.column("_ds").to_numpy().astype("datetime64[D]")
         label = keys.column("_label").to_numpy().astype(kind)
         user = keys.column("_user").to_numpy()
-        slices[name] = Slice(frame, label, day, user if is_by_user(split) else None)
+        weight = None if weights is None else weights(day, label)
+        slices[name] = Slice(frame, label, day, user if is_by_user(split) else None, weight)
         if name == "test":
             # touches that are about no item are compared with one another
             item = (
                 pc.fill_null(keys.column("_item"), "").to_numpy() if config.problem.pairs else None
             )
-            test = TestRows(where, label, day, user, item, frame)
+            test = TestRows(where, label, day, user, item, frame, weight)
     assert test is not None
     return slices, test
 

@@ -34,7 +34,9 @@ from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 SURE = 0.999  # of a shift being more than chance
 CHUNK_ROWS = 50_000
@@ -138,20 +140,27 @@ def drift_of_frame(
     reference: Reference,
     spec: FeatureSpec,
     frames: Iterable["pd.DataFrame"],
-    score: Any,
+    scores: "Iterable[NDArray[np.float64]] | None",
     settings: Settings,
+    *,
+    weights: "Sequence[NDArray[np.float64]] | None" = None,
 ) -> Drift:
-    """The drift of flat rows, given in parts, and of their scores (None: not compared)."""
+    """The drift of flat rows and of their scores (None: not compared), both given in parts.
+
+    The scores are asked for when the frames are through. ``weights`` are those of the rows, part by
+    part, 1 on average; None: one each.
+    """
     import numpy as np
 
     rows = 0
     compared = [f for f in spec.features if not f.column.startswith(NOT_PEOPLE)]
     counts: dict[str, Any] = {}
-    for frame in frames:
+    for part, frame in enumerate(frames):
         rows += len(frame)
+        each = None if weights is None else weights[part]
         for f in compared:
             if f.label in reference.features:
-                counted = reference.features[f.label].count(frame[f.name].to_numpy())
+                counted = reference.features[f.label].count(frame[f.name].to_numpy(), each)
                 counts[f.label] = counts.get(f.label, 0) + counted
     shifts = [
         compare(reference.features[label], counted.tolist(), label, settings)
@@ -159,9 +168,12 @@ def drift_of_frame(
     ]
     shifts.sort(key=lambda s: (-s.psi, s.feature))
     own = None
-    if score is not None:
-        values = np.asarray(score, dtype=np.float64)
-        counted = reference.score.count(values[~np.isnan(values)])
+    if scores is not None:
+        counted = np.zeros(len(reference.score.counts), dtype=np.int64)
+        for part, values in enumerate(scores):
+            known = ~np.isnan(values)
+            each = None if weights is None else weights[part][known]
+            counted += reference.score.count(values[known], each)
         own = compare(reference.score, counted.tolist(), SCORE, settings)
     moved = [s.feature for s in shifts if s.level == "drifted"]
     weight = sum(reference.weights.get(name, 0.0) for name in moved)
@@ -175,7 +187,7 @@ def measure(
     model: LoadedModel,
     settings: Settings,
     *,
-    scores: Any = None,
+    scores: "Iterable[NDArray[np.float64]] | None" = None,
     chunk_rows: int = CHUNK_ROWS,
 ) -> Drift | None:
     """The drift of rows that are scored from the training of the version that scores them.
@@ -185,7 +197,8 @@ def measure(
         relation: table or view with the feature columns.
         model: the version, with its reference.
         settings: the bounds.
-        scores: what the version gave the rows, shape (n,) in any order.
+        scores: what the version gave the rows, in parts of shape (n,), in any order; they are
+            asked for when the rows are through, so they may come from the same engine.
         chunk_rows: rows in memory at once.
 
     Returns:

@@ -121,12 +121,24 @@ def user_folds(rows: Slice, folds: int) -> Folds:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A fold as an estimator takes it: matrices and labels of its earlier and its later rows."""
+    """A fold as an estimator takes it: matrices and labels of its earlier and its later rows.
+
+    Weights are None where each row stands for itself.
+    """
 
     fit: Any
     fit_label: "NDArray[np.int64]"
     later: Any
     later_label: "NDArray[np.int64]"
+    fit_weight: "NDArray[np.float64] | None" = None
+    later_weight: "NDArray[np.float64] | None" = None
+
+    @property
+    def later_rows(self) -> float:
+        """The later rows by weight."""
+        if self.later_weight is None:
+            return len(self.later_label)
+        return float(self.later_weight.sum())
 
 
 class Preparation:
@@ -159,7 +171,10 @@ class Preparation:
         columns = self.columns()
         with quiet():
             matrix = columns.fit_transform(fit.frame)
-            made = Prepared(matrix, fit.label, columns.transform(later.frame), later.label)
+            made = Prepared(
+                *(matrix, fit.label, columns.transform(later.frame), later.label),
+                *(fit.weight, later.weight),
+            )
         if self._kept:
             self._known[place] = made
         return made
@@ -178,9 +193,10 @@ def choose_penalty(folds: Preparation, chosen_on: Sequence[int]) -> float:
         with quiet():
             model = LogisticRegression(max_iter=200, tol=1e-3, warm_start=True)
             for c in PENALTIES:
-                model.set_params(C=c).fit(rows.fit, rows.fit_label)
-                loss = log_loss(rows.later_label, model.predict_proba(rows.later)[:, 1])
-                losses[c] += loss * len(rows.later_label)
+                model.set_params(C=c).fit(rows.fit, rows.fit_label, rows.fit_weight)
+                share = model.predict_proba(rows.later)[:, 1]
+                loss = log_loss(rows.later_label, share, sample_weight=rows.later_weight)
+                losses[c] += loss * rows.later_rows
     return min(PENALTIES, key=lambda c: losses[c])
 
 
@@ -213,10 +229,12 @@ def choose_trees(
             grown[place] = lightgbm_model(MAX_TREES, leaves, seed, threads).fit(
                 rows.fit,
                 rows.fit_label,
+                sample_weight=rows.fit_weight,
                 eval_set=[(rows.later, rows.later_label)],
+                eval_sample_weight=None if rows.later_weight is None else [rows.later_weight],
                 eval_metric="binary_logloss",
                 callbacks=watch,
             )
         curve = next(iter(history.values()))["binary_logloss"]
-        total = total + np.array(curve) * len(rows.later_label)
+        total = total + np.array(curve) * rows.later_rows
     return int(np.argmin(total)) + 1, grown

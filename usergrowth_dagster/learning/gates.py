@@ -89,12 +89,16 @@ def calibration_gate(trained: TrainedModels, settings: Settings) -> Gate:
 
     The error is that of equal-mass bins (``ace``), since chance's part in it is known: with n rows
     and base rate b, ten bins of n / 10 perfectly calibrated rows show a mean gap of about
-    sqrt(2 / π) · sqrt(b (1 − b) / (n / 10)), the mean of a half-normal.
+    sqrt(2 / π) · sqrt(b (1 − b) / (n / 10)), the mean of a half-normal. Of a weighted sample n is
+    Kish's effective rows, and b the base rate of all rows.
     """
     import math
 
-    rows, positives = trained.counts["test"]
-    base = positives / rows
+    import numpy as np
+
+    label, weight = trained.test.label, trained.test.weight
+    base = float(np.average(label, weights=weight))
+    rows = len(label) if weight is None else weight.sum() ** 2 / (weight**2).sum()
     chance = math.sqrt(2 / math.pi) * math.sqrt(base * (1 - base) * 10 / rows)
     bound = settings.max_calibration_error + 2 * chance
     kept = LEVEL if settings.refresh_level_days else AGAIN
@@ -197,6 +201,7 @@ def champion_gate(
         kept = f"{len(label):,} test rows, {label.sum():,} of them positive, are of days that"
         reason = f"{kept} version {version} has not seen: too few to compare the two"
         return Gate("champion", True, reason)
+    day = keys.column("_ds").to_numpy().astype("datetime64[D]")
     own, _ = flat_rows(engine, relation, trained.spec, trained.config, where)
     evaluation = evaluate(
         label,
@@ -205,6 +210,7 @@ def champion_gate(
             "old": current.model.as_judged().score(frame),
         },
         keys.column("_user").to_numpy(),
+        weight=trained.sample.weights(day, label) if trained.sample else None,
         resamples=RESAMPLES,
         seed=settings.seed,
     )

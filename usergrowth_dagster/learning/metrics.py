@@ -1,6 +1,7 @@
 """How good a set of probabilities is, with bootstrap intervals by user; its gains and its curves.
 
-Definitions (labels y in {0, 1}, scores p in [0, 1], row weights w; 1 each unless resampled):
+Definitions (labels y in {0, 1}, scores p in [0, 1], row weights w; 1 each unless the rows are a
+weighted sample, times how often a row is drawn):
 
 * ``auc``: area under the ROC curve = P(score of a positive > score of a negative) + half the ties
   (Hanley & McNeil 1982); equals ``sklearn.metrics.roc_auc_score``.
@@ -99,7 +100,13 @@ class Evaluation:
 class Ranked:
     """One scorer's rows sorted by falling score, ready for weighted figures."""
 
-    def __init__(self, label: "Floats", score: "Floats", probability: bool) -> None:
+    def __init__(
+        self,
+        label: "Floats",
+        score: "Floats",
+        probability: bool,
+        weight: "Floats | None" = None,
+    ) -> None:
         import numpy as np
 
         self.order = np.argsort(-score, kind="stable")
@@ -112,15 +119,19 @@ class Ranked:
             p = np.clip(ranked, CLIP, 1 - CLIP)
             self.loss = -np.where(self.label > 0, np.log(p), np.log1p(-p))
             self.residual = ranked - self.label
-            self.bins = self._bin_starts(len(ranked))
+            self.bins = self._bin_starts(None if weight is None else weight[self.order])
             tenth = np.minimum(np.floor(ranked * ECE_BINS), ECE_BINS - 1)
             self.widths = np.flatnonzero(np.r_[True, tenth[1:] != tenth[:-1]])
 
-    def _bin_starts(self, rows: int) -> "Ints":
+    def _bin_starts(self, weight: "Floats | None") -> "Ints":
         """First row of each equal-mass bin, moved down to the start of its run of equal scores."""
         import numpy as np
 
-        cuts = np.arange(ECE_BINS) * rows // ECE_BINS
+        if weight is None:
+            cuts = np.arange(ECE_BINS) * len(self.label) // ECE_BINS
+        else:
+            mass = np.cumsum(weight)
+            cuts = np.searchsorted(mass, np.arange(ECE_BINS) * mass[-1] / ECE_BINS, side="right")
         at = np.searchsorted(self.starts, cuts, side="right") - 1
         return np.asarray(np.unique(self.starts[at]), dtype=np.int64)
 
@@ -220,6 +231,7 @@ def evaluate(
     *,
     groups: "NDArray[Any] | None" = None,
     not_probabilities: Sequence[str] = (),
+    weight: "Floats | None" = None,
     resamples: int = 500,
     seed: int = 0,
 ) -> Evaluation:
@@ -231,6 +243,7 @@ def evaluate(
         clusters: user of each row, shape (n,); None makes every row its own cluster.
         groups: campaign item of each row; adds ``auc_within``.
         not_probabilities: scorers that only rank: no log-loss and no calibration error.
+        weight: rows of the population that each one stands for, shape (n,); None: one each.
         resamples: bootstrap draws; 0 leaves the bounds NaN.
         seed: of the draws.
     """
@@ -241,16 +254,16 @@ def evaluate(
     group = None if groups is None else np.unique(groups, return_inverse=True)[1]
     for name, raw in scores.items():
         score = np.asarray(raw, dtype=np.float64)
-        parts[name] = [Ranked(y, score, name not in not_probabilities)]
+        parts[name] = [Ranked(y, score, name not in not_probabilities, weight)]
         if group is not None:
             parts[name].append(_Grouped(y, score, group))
     cluster = np.arange(len(y)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
-    ones = np.ones((1, len(y)))
-    values = {name: _figures(kept, ones) for name, kept in parts.items()}
+    whole = _once(len(y), weight)
+    values = {name: _figures(kept, whole) for name, kept in parts.items()}
     draws: dict[str, dict[str, list[Any]]] = {
         name: {m: [] for m in by_metric} for name, by_metric in values.items()
     }
-    for weights in resample_weights(cluster, resamples, seed):
+    for weights in resample_weights(cluster, resamples, seed, weight):
         for name, kept in parts.items():
             for metric, drawn in _figures(kept, weights).items():
                 draws[name][metric].append(drawn)
@@ -272,8 +285,20 @@ def _figures(parts: Sequence["Ranked | _Grouped"], weights: "Floats") -> dict[st
     return figures
 
 
-def resample_weights(cluster: "Ints", resamples: int, seed: int) -> Iterator["Floats"]:
-    """Row weights of cluster resamples, in blocks of shape (block, n); memory is bounded."""
+def _once(rows: int, weight: "Floats | None") -> "Floats":
+    """The weights of all rows, each taken once, shape (1, n)."""
+    import numpy as np
+
+    return np.ones((1, rows)) if weight is None else np.asarray(weight, np.float64)[None, :]
+
+
+def resample_weights(
+    cluster: "Ints", resamples: int, seed: int, weight: "Floats | None" = None
+) -> Iterator["Floats"]:
+    """Row weights of cluster resamples, in blocks of shape (block, n); memory is bounded.
+
+    ``weight`` is that of each row, taken once.
+    """
     import numpy as np
 
     count = int(cluster.max()) + 1 if len(cluster) else 0
@@ -284,7 +309,8 @@ def resample_weights(cluster: "Ints", resamples: int, seed: int) -> Iterator["Fl
         drawn = rng.integers(0, count, size=(size, count))
         drawn += np.arange(size)[:, None] * count
         times = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
-        yield times.astype(np.float64)[:, cluster]
+        drawn_rows = times.astype(np.float64)[:, cluster]
+        yield drawn_rows if weight is None else drawn_rows * weight
 
 
 def as_interval(value: float, draws: "Floats") -> Interval:
@@ -302,20 +328,21 @@ def means(
     columns: Mapping[str, "NDArray[Any]"],
     clusters: "NDArray[Any]",
     *,
+    weight: "Floats | None" = None,
     resamples: int = 500,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """The mean of each column of shape (n,), with its interval by cluster."""
+    """The mean of each column of shape (n,), by weight, with its interval by cluster."""
     import numpy as np
 
     values = np.column_stack([np.asarray(c, dtype=np.float64) for c in columns.values()])
     cluster = np.unique(clusters, return_inverse=True)[1]
     blocks = [
         weights @ values / weights.sum(axis=1, keepdims=True)
-        for weights in resample_weights(cluster, resamples, seed)
+        for weights in resample_weights(cluster, resamples, seed, weight)
     ]
     drawn = np.concatenate([*blocks, np.empty((0, values.shape[1]))])
-    averages = values.mean(axis=0)
+    averages = np.average(values, axis=0, weights=weight)
     return {name: as_interval(float(averages[i]), drawn[:, i]) for i, name in enumerate(columns)}
 
 
@@ -342,6 +369,7 @@ def gains(
     score: "NDArray[Any]",
     clusters: "NDArray[Any]",
     *,
+    weight: "Floats | None" = None,
     resamples: int = 500,
     seed: int = 0,
 ) -> list[Gain]:
@@ -351,6 +379,7 @@ def gains(
         label: 0/1, shape (n,), both classes present.
         score: shape (n,), higher means likelier.
         clusters: user of each row, shape (n,).
+        weight: rows of the population that each one stands for, shape (n,); None: one each.
         resamples: bootstrap draws.
         seed: of the draws.
     """
@@ -359,10 +388,10 @@ def gains(
     y = np.asarray(label, dtype=np.float64)
     ranked = Ranked(y, np.asarray(score, dtype=np.float64), probability=False)
     cluster = np.unique(clusters, return_inverse=True)[1]
-    point = _gain(ranked, np.ones((1, len(y))))
+    point = _gain(ranked, _once(len(y), weight)[:, ranked.order])
     blocks = [
         _gain(ranked, weights[:, ranked.order])
-        for weights in resample_weights(cluster, resamples, seed)
+        for weights in resample_weights(cluster, resamples, seed, weight)
     ]
     table = []
     for place, share in enumerate(SHARES):
@@ -414,7 +443,9 @@ def _gain(ranked: Ranked, weights: "Floats") -> dict[str, "Floats"]:
         }
 
 
-def curves(label: "NDArray[Any]", score: "NDArray[Any]") -> dict[str, "Floats"]:
+def curves(
+    label: "NDArray[Any]", score: "NDArray[Any]", weight: "Floats | None" = None
+) -> dict[str, "Floats"]:
     """The points of the ROC, precision-recall and gains curves, at every distinct score.
 
     Returns:
@@ -425,8 +456,9 @@ def curves(label: "NDArray[Any]", score: "NDArray[Any]") -> dict[str, "Floats"]:
 
     y = np.asarray(label, dtype=np.float64)
     ranked = Ranked(y, np.asarray(score, dtype=np.float64), probability=False)
-    mass = np.diff(np.r_[ranked.starts, len(y)]).astype(np.float64)
-    hits = np.add.reduceat(ranked.label, ranked.starts)
+    own = _once(len(y), weight)[0, ranked.order]
+    mass = np.add.reduceat(own, ranked.starts)
+    hits = np.add.reduceat(own * ranked.label, ranked.starts)
     seen, captured = np.cumsum(mass), np.cumsum(hits)
     return {
         "seen": seen / seen[-1],
@@ -436,7 +468,9 @@ def curves(label: "NDArray[Any]", score: "NDArray[Any]") -> dict[str, "Floats"]:
     }
 
 
-def reliability(label: "NDArray[Any]", score: "NDArray[Any]") -> dict[str, "Floats"]:
+def reliability(
+    label: "NDArray[Any]", score: "NDArray[Any]", weight: "Floats | None" = None
+) -> dict[str, "Floats"]:
     """The equal-mass bins behind ``ace``: ``mean_score``, ``share`` of positives and ``rows``.
 
     Returns:
@@ -445,10 +479,11 @@ def reliability(label: "NDArray[Any]", score: "NDArray[Any]") -> dict[str, "Floa
     import numpy as np
 
     y, p = np.asarray(label, dtype=np.float64), np.asarray(score, dtype=np.float64)
-    ranked = Ranked(y, p, probability=True)
-    rows = np.diff(np.r_[ranked.bins, len(y)]).astype(np.float64)
+    ranked = Ranked(y, p, True, weight)
+    own = _once(len(y), weight)[0, ranked.order]
+    rows = np.add.reduceat(own, ranked.bins)
     return {
-        "mean_score": np.add.reduceat(p[ranked.order], ranked.bins) / rows,
-        "share": np.add.reduceat(ranked.label, ranked.bins) / rows,
+        "mean_score": np.add.reduceat(own * p[ranked.order], ranked.bins) / rows,
+        "share": np.add.reduceat(own * ranked.label, ranked.bins) / rows,
         "rows": rows,
     }

@@ -57,7 +57,10 @@ class MadeFrom:
                 "execution_date": execution_date.isoformat(),
                 "data": self.data_mark or dict(sorted(self.data_versions.items())),
                 "code_version": self.code_version,
-                "settings": [settings.seed, settings.top_n, settings.max_training_rows],
+                "settings": [
+                    *(settings.seed, settings.top_n, settings.max_training_rows),
+                    *([settings.boosting_rows] if settings.boosting_rows else []),
+                ],
                 "bounds": {
                     name: value
                     for name, value in settings.model_dump(mode="json").items()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from usergrowth_dagster.learning.drift import Drift
 
     Scores = Mapping[str, NDArray[np.float64]]
+    Weight = NDArray[np.float64] | None
 
 STYLES = (
     ("#0072B2", "-"),
@@ -36,6 +37,7 @@ def draw_all(
     scores: "Scores",
     importance: Mapping[str, float],
     *,
+    weight: "Weight" = None,
     ranking_only: tuple[str, ...] = (),
     title: str,
 ) -> dict[str, bytes]:
@@ -46,15 +48,16 @@ def draw_all(
         label: 0/1 of the test rows.
         scores: scorer name → scores of the test rows; the champion first, baselines after.
         importance: feature → weight of the champion, largest first.
+        weight: rows that each test row stands for, shape (n,); None: one each.
         ranking_only: scorers without probabilities; they have no calibration curve.
         title: stands above each picture.
     """
     probable = {name: score for name, score in scores.items() if name not in ranking_only}
     return {
-        "roc": _roc(label, scores, title),
-        "precision_recall": _precision_recall(label, scores, title),
-        "calibration": _calibration(label, probable, title),
-        "lift": _gains(label, scores, title),
+        "roc": _roc(label, scores, weight, title),
+        "precision_recall": _precision_recall(label, scores, weight, title),
+        "calibration": _calibration(label, probable, weight, title),
+        "lift": _gains(label, scores, weight, title),
         "importance": _importance(importance, title),
     }
 
@@ -106,13 +109,13 @@ def finish(axes: Any, x: str, y: str, place: str) -> None:
     axes.legend(loc=place, fontsize=8, frameon=False)
 
 
-def _roc(label: "NDArray[Any]", scores: "Scores", title: str) -> bytes:
+def _roc(label: "NDArray[Any]", scores: "Scores", weight: "Weight", title: str) -> bytes:
     import numpy as np
 
     def draw(axes: Any) -> None:
         drawn = {}
         for name, score in scores.items():
-            c = curves(label, score)
+            c = curves(label, score, weight)
             x, y = np.r_[0, c["fall_out"]], np.r_[0, c["recall"]]
             area = float(np.trapezoid(y, x))
             drawn[f"{name} (AUC {area:.3f})"] = tuple(thinned(x, y))
@@ -125,14 +128,18 @@ def _roc(label: "NDArray[Any]", scores: "Scores", title: str) -> bytes:
     return picture(draw, f"{title}: ROC")
 
 
-def _precision_recall(label: "NDArray[Any]", scores: "Scores", title: str) -> bytes:
+def _precision_recall(
+    label: "NDArray[Any]", scores: "Scores", weight: "Weight", title: str
+) -> bytes:
+    import numpy as np
+
     def draw(axes: Any) -> None:
         drawn = {}
         for name, score in scores.items():
-            c = curves(label, score)
+            c = curves(label, score, weight)
             drawn[name] = tuple(thinned(c["recall"], c["precision"]))
         lines(axes, drawn)  # type: ignore[arg-type]
-        base = float(label.mean())
+        base = float(np.average(label, weights=weight))
         axes.axhline(base, color="#999999", linewidth=1)
         axes.annotate(f"everyone: {base:.3f}", (1, base), ha="right", va="bottom", fontsize=8)
         axes.set_ylim(0, 1.02)
@@ -141,12 +148,12 @@ def _precision_recall(label: "NDArray[Any]", scores: "Scores", title: str) -> by
     return picture(draw, f"{title}: precision and recall")
 
 
-def _calibration(label: "NDArray[Any]", scores: "Scores", title: str) -> bytes:
+def _calibration(label: "NDArray[Any]", scores: "Scores", weight: "Weight", title: str) -> bytes:
     def draw(axes: Any) -> None:
         drawn = {}
         top = 0.0
         for name, score in scores.items():
-            r = reliability(label, score)
+            r = reliability(label, score, weight)
             drawn[name] = (r["mean_score"], r["share"])
             top = max(top, float(r["mean_score"].max()), float(r["share"].max()))
         top = min(1.0, top * 1.05)
@@ -157,13 +164,13 @@ def _calibration(label: "NDArray[Any]", scores: "Scores", title: str) -> bytes:
     return picture(draw, f"{title}: calibration (10 bins of equal size)")
 
 
-def _gains(label: "NDArray[Any]", scores: "Scores", title: str) -> bytes:
+def _gains(label: "NDArray[Any]", scores: "Scores", weight: "Weight", title: str) -> bytes:
     import numpy as np
 
     def draw(axes: Any) -> None:
         drawn = {}
         for name, score in scores.items():
-            c = curves(label, score)
+            c = curves(label, score, weight)
             x, y = np.r_[0, c["seen"]], np.r_[0, c["recall"]]
             drawn[f"{name} ({np.interp(0.4, x, y):.0%} in the top 40 %)"] = tuple(thinned(x, y))
         lines(axes, drawn)  # type: ignore[arg-type]

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    Weight = NDArray[np.float64] | None
+
 BINS = 10
 
 
@@ -29,8 +31,8 @@ class Histogram(BaseModel):
     values: tuple[str, ...] = ()
     counts: tuple[int, ...]
 
-    def count(self, column: Any) -> "NDArray[np.int64]":
-        """Rows of a column in each of these bins."""
+    def count(self, column: Any, weight: "Weight" = None) -> "NDArray[np.int64]":
+        """Rows of a column in each of these bins, by their weights in whole rows."""
         import numpy as np
 
         if self.edges is not None:
@@ -39,7 +41,7 @@ class Histogram(BaseModel):
             place = {value: i for i, value in enumerate(self.values)}
             names, back = np.unique(np.asarray(column).astype(str), return_inverse=True)
             at = np.array([place.get(n, len(self.values)) for n in names], dtype=np.int64)[back]
-        return np.bincount(at, minlength=len(self.counts))
+        return _counts(at, len(self.counts), weight)
 
 
 class Reference(BaseModel):
@@ -56,17 +58,26 @@ class Reference(BaseModel):
     weights: dict[str, float] = {}
 
 
-def histogram(column: Any, *, category: bool = False) -> Histogram:
-    """The bins of a column of the training and its rows in them."""
+def histogram(column: Any, *, category: bool = False, weight: "Weight" = None) -> Histogram:
+    """The bins of a column of the training and its rows in them, by their weights."""
     import numpy as np
 
     if category:
-        names, counts = np.unique(np.asarray(column).astype(str), return_counts=True)
+        names, at = np.unique(np.asarray(column).astype(str), return_inverse=True)
+        counts = _counts(at, len(names), weight)
         return Histogram(values=tuple(map(str, names)), counts=(*map(int, counts), 0))
     values = np.asarray(column, dtype=np.float64)
     edges = quantile_edges(values, BINS)
-    counts = np.bincount(binned(values, edges), minlength=len(edges) + 2)
+    counts = _counts(binned(values, edges), len(edges) + 2, weight)
     return Histogram(edges=tuple(map(float, edges)), counts=tuple(map(int, counts)))
+
+
+def _counts(at: "NDArray[np.int64]", bins: int, weight: "Weight") -> "NDArray[np.int64]":
+    """Rows by bin; weights, 1 on average, add up to whole rows."""
+    import numpy as np
+
+    counts = np.bincount(at, weights=weight, minlength=bins)
+    return counts if weight is None else np.rint(counts).astype(np.int64)
 
 
 def make_reference(
@@ -74,18 +85,23 @@ def make_reference(
     train: "pd.DataFrame",
     test_score: "NDArray[np.float64]",
     weights: Mapping[str, float],
+    *,
+    train_weight: "Weight" = None,
+    test_weight: "Weight" = None,
 ) -> Reference:
     """What later rows are compared with: the flat train rows, and the scores of the test rows.
 
-    ``weights`` say how much the model leans on each feature.
+    ``weights`` say how much the model leans on each feature; those of rows are 1 on average.
     """
     total = sum(weights.values()) or 1.0
     return Reference(
         features={
-            f.label: histogram(train[f.name].to_numpy(), category=f.kind == "category")
+            f.label: histogram(
+                train[f.name].to_numpy(), category=f.kind == "category", weight=train_weight
+            )
             for f in spec.features
         },
-        score=histogram(test_score),
+        score=histogram(test_score, weight=test_weight),
         weights={name: weight / total for name, weight in weights.items()},
     )
 

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 class Slice:
     """Rows of the flat frame: features, labels or amounts (n,), and days (n,) as datetime64[D].
 
-    ``user`` is the user of each row (n,), where slices hold different users; else None.
+    ``user`` is the user of each row (n,), where slices hold different users; else None. ``weight``
+    is how many rows of the population each one stands for, 1 on average; None: one each.
     """
 
     frame: "pd.DataFrame"
     label: "NDArray[Any]"
     day: "NDArray[np.datetime64]"
     user: "NDArray[Any] | None" = None
+    weight: "NDArray[np.float64] | None" = None
 
     def on(self, days: Sequence[date]) -> "Slice":
         """The rows of some days; without a copy where they stand together."""
@@ -30,12 +32,16 @@ class Slice:
         keep = np.flatnonzero(np.isin(self.day, np.array(days, dtype="datetime64[D]")))
         if len(keep) and keep[-1] - keep[0] == len(keep) - 1:
             run = slice(int(keep[0]), int(keep[-1]) + 1)
-            return Slice(self.frame.iloc[run], self.label[run], self.day[run])
+            return self._of(run)
         return self.where(keep)
 
     def where(self, keep: "NDArray[Any]") -> "Slice":
         """Some rows, by their places."""
-        return Slice(self.frame.iloc[keep], self.label[keep], self.day[keep])
+        return self._of(keep)
+
+    def _of(self, places: "NDArray[Any] | slice") -> "Slice":
+        weight = None if self.weight is None else self.weight[places]
+        return Slice(self.frame.iloc[places], self.label[places], self.day[places], weight=weight)
 
     def both_classes(self) -> bool:
         """Whether there is something to tell apart."""

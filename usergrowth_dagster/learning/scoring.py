@@ -8,8 +8,9 @@ gets a score before all of them are counted.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
+from usergrowth_dagster.data.storage import file_literal
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.artifacts import LoadedModel, load
 from usergrowth_dagster.learning.calibration import shift_level
@@ -24,6 +25,7 @@ from usergrowth_dagster.learning.reference import unseen_share
 from usergrowth_dagster.learning.store import ModelRef
 from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.warehouse.engine import Engine
+from usergrowth_dagster.warehouse.relation import Relation, bind_query
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,37 +70,85 @@ def score(
     """
     import pyarrow as pa
 
-    loaded = load(model) if isinstance(model, ModelRef) else model
-    spec = loaded.spec
-    types = engine.describe(f"select * from {relation}")
-    _require_columns(loaded, types)
-    unseen = Unseen(loaded)
-    keys = [key for key in COPIED if key in types]
-    listed = "".join(f'"{key}" as "_key_{key}", ' for key in keys)
-    reader = engine.connection.sql(
-        f"select {listed}{unseen.columns}{spec.projection(types)} from {relation}"
-    ).to_arrow_reader(chunk_rows)
-    schema = pa.schema(
-        [
-            *(reader.schema.field(i).with_name(key) for i, key in enumerate(keys)),
-            pa.field("score", pa.float64()),
-        ]
-    )
-    parts: list[Any] = []
-    for batch in ahead(reader):
-        if batch.num_rows:
-            chunk = pa.Table.from_batches([batch])
-            unseen.count(chunk)
-            scores = loaded.model.score(flat_frame(chunk, spec))
-            values = pa.array(shift_level(scores, level) if level else scores, pa.float64())
-            parts.append(
-                pa.table([*(chunk.column(i) for i in range(len(keys))), values], schema=schema)
-            )
-    unseen.require(max_unseen_share)
-    if not parts:
-        return schema.empty_table()
-    table = pa.concat_tables(parts)
-    return table.sort_by([(key, "ascending") for key in keys]) if keys else table
+    parts = _Scoring(engine, model, relation, chunk_rows, level)
+    table = pa.Table.from_batches(parts.batches(max_unseen_share), parts.schema)
+    return table.sort_by([(key, "ascending") for key in parts.keys]) if parts.keys else table
+
+
+def score_apart(
+    engine: Engine,
+    model: ModelRef | LoadedModel,
+    relation: str,
+    *,
+    chunk_rows: int = CHUNK_ROWS,
+    max_unseen_share: float = 0.95,
+    level: float = 0.0,
+) -> Relation:
+    """As :func:`score`, but the scores lie in a file of the engine: memory does not grow with them.
+
+    They are in no order. Arguments and errors are those of :func:`score`.
+    """
+    from pyarrow.parquet import ParquetWriter
+
+    parts = _Scoring(engine, model, relation, chunk_rows, level)
+    name = engine.unique_name("model_scores")
+    path = engine.scratch / f"{name}.parquet"
+    with ParquetWriter(path, parts.schema) as writer:
+        for batch in parts.batches(max_unseen_share):
+            writer.write_batch(batch)
+    return bind_query(engine, "model_scores", f"select * from {file_literal(str(path))}")
+
+
+class _Scoring:
+    """One pass of a model over a relation.
+
+    Attributes:
+        keys: the columns of :data:`COPIED` that the relation has.
+        schema: of what comes out: the keys and ``score``.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        model: ModelRef | LoadedModel,
+        relation: str,
+        chunk_rows: int,
+        level: float,
+    ) -> None:
+        import pyarrow as pa
+
+        self.model = load(model) if isinstance(model, ModelRef) else model
+        self.level = level
+        types = engine.describe(f"select * from {relation}")
+        _require_columns(self.model, types)
+        self.unseen = Unseen(self.model)
+        self.keys = [key for key in COPIED if key in types]
+        listed = "".join(f'"{key}" as "_key_{key}", ' for key in self.keys)
+        projection = self.model.spec.projection(types)
+        self.reader = engine.connection.sql(
+            f"select {listed}{self.unseen.columns}{projection} from {relation}"
+        ).to_arrow_reader(chunk_rows)
+        fields = [self.reader.schema.field(i).with_name(k) for i, k in enumerate(self.keys)]
+        self.schema = pa.schema([*fields, pa.field("score", pa.float64())])
+
+    def batches(self, max_unseen_share: float) -> "Iterator[pa.RecordBatch]":
+        """The keys and scores of all rows; values that are new to the model are judged at the end.
+
+        Raises:
+            UserError: more than a share of a column's values are new.
+        """
+        import pyarrow as pa
+
+        for batch in ahead(self.reader):
+            if batch.num_rows:
+                chunk = pa.Table.from_batches([batch])
+                self.unseen.count(chunk)
+                scores = self.model.model.score(flat_frame(chunk, self.model.spec))
+                if self.level:
+                    scores = shift_level(scores, self.level)
+                columns = [batch.column(i) for i in range(len(self.keys))]
+                yield pa.record_batch([*columns, pa.array(scores, pa.float64())], self.schema)
+        self.unseen.require(max_unseen_share)
 
 
 def ahead(batches: Iterable[T]) -> Iterator[T]:

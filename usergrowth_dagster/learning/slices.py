@@ -139,13 +139,16 @@ def _part(
     seed: int,
 ) -> Part:
     label, p, user = test.label[rows], score[rows], test.user[rows]
+    weight = None if test.weight is None else test.weight[rows]
     positives = int(label.sum())
     few, kind = min((positives, "positive"), (len(label) - positives, "negative"))
     if few < least:
         note = f"too few {kind} rows for figures ({few}, at least {least} are needed)"
         return Part(dimension, feature.label, name, len(label), positives, note=note)
-    simple = means({"share": label, "bias": p - label}, user, resamples=RESAMPLES, seed=seed)
-    metrics = evaluate(label, {"model": p}, user, resamples=RESAMPLES, seed=seed).metrics["model"]
+    columns = {"share": label, "bias": p - label}
+    simple = means(columns, user, weight=weight, resamples=RESAMPLES, seed=seed)
+    evaluation = evaluate(label, {"model": p}, user, weight=weight, resamples=RESAMPLES, seed=seed)
+    metrics = evaluation.metrics["model"]
     return Part(
         dimension,
         feature.label,

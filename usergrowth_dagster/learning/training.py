@@ -20,7 +20,7 @@ from usergrowth_dagster.learning.candidates import (
     fit_candidates,
 )
 from usergrowth_dagster.learning.config import TrainingConfig
-from usergrowth_dagster.learning.dataset import TestRows, job_rows, load_slices, on_days
+from usergrowth_dagster.learning.dataset import TestRows, draw_sql, load_slices, on_days
 from usergrowth_dagster.learning.drift import Drift, drift_of_frame
 from usergrowth_dagster.learning.encoding import FeatureSpec, fit_spec
 from usergrowth_dagster.learning.importance import Lean, lean
@@ -30,15 +30,19 @@ from usergrowth_dagster.learning.model import Blend, CalibratedModel, positive_s
 from usergrowth_dagster.learning.origin import NOT_TOLD, Clock, MadeFrom, Progress, Trained
 from usergrowth_dagster.learning.plots import draw_all, draw_drift
 from usergrowth_dagster.learning.reference import Reference, histogram, make_reference
+from usergrowth_dagster.learning.rows import Slice
+from usergrowth_dagster.learning.sample import Sample, sampled_rows
 from usergrowth_dagster.learning.slices import Part, by_slice
 from usergrowth_dagster.learning.splits import (
     BY_USER,
+    TimeSplit,
     is_by_user,
     newest_days,
     require_classes,
     split_rows,
     user_scopes,
 )
+from usergrowth_dagster.learning.streamed import AllRows, Batches
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
 
@@ -65,6 +69,7 @@ class TrainedModels(Trained):
         reference: the histograms that scored rows will be compared with.
         drift: of the test slice from the train slice.
         counts: slice → (rows, positive rows).
+        sample: what the rows were drawn from; None where they are all.
         test: the test rows, for comparing with other models.
         held_out: the champion's raw scores of the test rows.
     """
@@ -80,6 +85,7 @@ class TrainedModels(Trained):
     reference: Reference
     drift: Drift
     counts: dict[str, tuple[int, int]]
+    sample: Sample | None = None
     test: TestRows = field(repr=False)
     held_out: Held = field(repr=False)
 
@@ -126,7 +132,8 @@ def train(
     """
     clock = Clock(progress)
     clock.start("rows")
-    snaps, counts, scope = job_rows(engine, relation, config, execution_date, settings)
+    job = (engine, relation, config, execution_date, settings)
+    snaps, counts, scope, sample = sampled_rows(*job)
     split = split_rows(counts, config)
     scopes = user_scopes(scope, split, settings.seed)
     newest = None
@@ -139,7 +146,8 @@ def train(
         newest=newest,
         top_n=settings.top_n,
     )
-    slices, test = load_slices(engine, relation, config, spec, split, scopes)
+    weights = sample.weights if sample else None
+    slices, test = load_slices(engine, relation, config, spec, split, scopes, weights)
     for name, part in slices.items():
         rows, positives = len(part.label), int(part.label.sum())
         require_classes(name, rows, {"positive": positives, "negative": rows - positives}, config)
@@ -150,6 +158,7 @@ def train(
         horizon_days=config.horizon_days,
         seed=settings.seed,
         threads=settings.threads,
+        every=_every_row(engine, relation, spec, config, split, sample, settings),
         started=clock.start,
     )
     clock.start("evaluate")
@@ -162,6 +171,7 @@ def train(
         test.user,
         groups=test.item,
         not_probabilities=config.problem.ranking_only,
+        weight=test.weight,
         resamples=RESAMPLES,
         seed=settings.seed,
     )
@@ -169,25 +179,37 @@ def train(
     chosen, early = models[champion].model, slices["train"].frame
     clock.start("look closer")
     own = every[champion]
-    held_out = Held(raw[champion], test.label, test.day)
+    held_out = Held(raw[champion], test.label, test.day, test.weight)
     upkeep = {BEFORE: _without_groups(evaluation.metrics[champion])}
     upkeep |= _upkeep(models[champion], held_out, test, config, settings, is_by_user(split))
     now = closed_model(models[champion], held_out).calibrated(held_out.score)
     least = settings.min_positives_slice
     parts = by_slice(spec, early, test, own, least=least, seed=settings.seed)
-    table = gains(test.label, own, test.user, resamples=RESAMPLES, seed=settings.seed)
+    table = gains(
+        test.label,
+        own,
+        test.user,
+        weight=test.weight,
+        resamples=RESAMPLES,
+        seed=settings.seed,
+    )
     screening = screen(spec, slices["train"], test, settings)
     leans = lean(chosen, spec, test.frame)
-    weights = {label: feature.weight for label, feature in leans.items()}
-    reference = make_reference(spec, early, now, weights)
-    drift = _own_drift(reference, spec, test, chosen.score(early), own, settings)
+    strength = {label: feature.weight for label, feature in leans.items()}
+    reference = make_reference(
+        *(spec, early, now, strength),
+        train_weight=slices["train"].weight,
+        test_weight=test.weight,
+    )
+    drift = _own_drift(reference, spec, slices["train"], test, chosen.score(early), own, settings)
     clock.start("pictures")
     first: list[str] = [champion, *(k for k in models if k != champion)]
     title = f"{config.algorithm} on {execution_date}"
     figures = draw_all(
         test.label,
         {name: every[name] for name in [*first, *(n for n in every if n not in first)]},
-        weights,
+        strength,
+        weight=test.weight,
         ranking_only=config.problem.ranking_only,
         title=title,
     )
@@ -214,12 +236,35 @@ def train(
         drift=drift,
         figures=figures,
         counts={n: (len(s.label), int(s.label.sum())) for n, s in slices.items()},
+        sample=sample,
         warnings=(*snaps.warnings, *((BY_USER,) if is_by_user(split) else ())),
         seconds=clock.seconds,
         test=test,
         held_out=held_out,
         fingerprint=made_from.fingerprint(config, execution_date, settings),
     )
+
+
+def _every_row(
+    engine: Engine,
+    relation: str,
+    spec: FeatureSpec,
+    config: TrainingConfig,
+    split: TimeSplit,
+    sample: Sample | None,
+    settings: Settings,
+) -> Batches | None:
+    """A pass over all rows of the train slice, where LightGBM is to learn from more than a sample.
+
+    More than ``boosting_rows`` are drawn by whole users, each with the same chance.
+    """
+    if sample is None or settings.boosting_rows is None:
+        return None
+    where = f"{user_scopes(sample.scope, split, settings.seed)['train']} and {on_days(split.train)}"
+    rows = sum(sample.whole[day][0] for day in split.train)
+    if rows > settings.boosting_rows:
+        where += f" and {draw_sql(settings)} < {1_000_000 * settings.boosting_rows // rows}"
+    return AllRows(engine, relation, spec, config, where).batches
 
 
 def _raw_scores(
@@ -272,18 +317,27 @@ def _upkeep(
             horizon_days=config.horizon_days,
             level_days=settings.refresh_level_days or LEVEL_DAYS,
         )
-    evaluation = evaluate(test.label, ways, test.user, resamples=RESAMPLES, seed=settings.seed)
+    evaluation = evaluate(
+        test.label,
+        ways,
+        test.user,
+        weight=test.weight,
+        resamples=RESAMPLES,
+        seed=settings.seed,
+    )
     return evaluation.metrics
 
 
 def _own_drift(
     reference: Reference,
     spec: FeatureSpec,
+    train: Slice,
     test: TestRows,
     early_score: "NDArray[np.float64]",
     score: "NDArray[np.float64]",
     settings: Settings,
 ) -> Drift:
     """The test slice against the train slice; for this the score's bins are the train slice's."""
-    known = reference.model_copy(update={"score": histogram(early_score)})
-    return drift_of_frame(known, spec, [test.frame], score, settings)
+    known = reference.model_copy(update={"score": histogram(early_score, weight=train.weight)})
+    weights = None if test.weight is None else [test.weight]
+    return drift_of_frame(known, spec, [test.frame], [score], settings, weights=weights)

@@ -22,6 +22,8 @@ TRUSTED = (  # besides scikit-learn's estimators and numpy's types, which skops 
     "usergrowth_dagster.learning.model.Blend",
     "usergrowth_dagster.learning.model.CalibratedModel",
     "usergrowth_dagster.learning.onehot.OneHotColumns",
+    "usergrowth_dagster.learning.streamed.StreamedPipeline",
+    "usergrowth_dagster.learning.streamed.StreamedTrees",
     *(
         f"usergrowth_dagster.learning.uplift.{name}"
         for name in (

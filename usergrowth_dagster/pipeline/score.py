@@ -1,7 +1,7 @@
 """Step 2 of a task: score its population with features and a model from before the date."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,12 +21,14 @@ from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.models import load_graph
 from usergrowth_dagster.warehouse.relation import (
     Relation,
-    bind_arrow,
     bind_days,
     bind_query,
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from usergrowth_dagster.learning.artifacts import LoadedModel
     from usergrowth_dagster.learning.drift import Drift
     from usergrowth_dagster.learning.store import ModelRef
@@ -322,15 +324,13 @@ def make_scores(
             new to it.
     """
     from usergrowth_dagster.learning.artifacts import load
-    from usergrowth_dagster.learning.scoring import score
+    from usergrowth_dagster.learning.scoring import score_apart
 
     loaded, most = load(model), settings.max_unseen_share
-    by_response = score(engine, loaded, str(rows.response), max_unseen_share=most, level=level)
-    response = bind_arrow(engine, "model_scores", by_response)
+    response = score_apart(engine, loaded, str(rows.response), max_unseen_share=most, level=level)
     of_effects = None
     if effects is not None:
-        by_effects = score(engine, effects, str(rows.effects), max_unseen_share=most)
-        of_effects = bind_arrow(engine, "model_effects", by_effects)
+        of_effects = score_apart(engine, effects, str(rows.effects), max_unseen_share=most)
     sql = _scores_sql(task, rows.population, (model, response), (effects, of_effects))
     return MadeScores(bind_query(engine, "made_scores", sql, keep=True), response, loaded)
 
@@ -341,8 +341,14 @@ def _drift(
     """How far the scored rows are from those that the model learned from."""
     from usergrowth_dagster.learning.drift import measure
 
-    scores = engine.arrow(f"select score from {made.response}").column("score").to_numpy()
+    scores = _scores_of(engine, made.response)
     return measure(engine, str(rows.response), made.model, settings, scores=scores)
+
+
+def _scores_of(engine: Engine, scored: Relation) -> "Iterator[NDArray[np.float64]]":
+    """The scores of a relation, in parts; the engine is not asked before the first is wanted."""
+    for batch in engine.stream(f"select score from {scored}"):
+        yield batch.column(0).to_numpy()
 
 
 def _scored(engine: Engine, project: Project, task: Task, *, unchanged: bool) -> Scored:

@@ -361,7 +361,13 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings, SegmentSettin
         False, description="output.csv has ' before values that begin like a formula: = + - @"
     )
     max_training_rows: PositiveInt = Field(
-        500_000, description="training sets are sampled by user down to so many rows"
+        500_000,
+        description="larger training sets are sampled down to so many rows, with weights",
+    )
+    boosting_rows: PositiveInt | None = Field(
+        None,
+        description="LightGBM learns a probability from up to so many rows of a set that is "
+        "sampled for the others: they are read from disk; default: from the sample",
     )
     catch_up_days: int = Field(
         7, ge=0, le=90, description="the daily run looks back so many days for late landings"

@@ -67,20 +67,24 @@ def refreshed_level(project: Project, task: Task, model: "ModelRef") -> Level:
         return Level()
     from usergrowth_dagster.learning.artifacts import load
     from usergrowth_dagster.learning.calibration import Held, level_of
-    from usergrowth_dagster.learning.dataset import flat_rows, on_days
+    from usergrowth_dagster.learning.dataset import draw_sql, flat_rows, on_days
 
     build_training_set(project, config, days)
     loaded, table = load(model), config.problem.training_table()
     with open_engine(project.settings) as engine:
         bind_table(engine, project, table, days)
         where = f"{on_days(days)} and {config.rows_sql()}"
+        rows = int(engine.value(f"select count(*) from {table} where {where}"))
+        most = project.settings.max_training_rows
+        if rows > most:  # whole users, each with the same chance
+            where += f" and {draw_sql(project.settings)} < {1_000_000 * most // rows}"
         frame, keys = flat_rows(engine, table, loaded.spec, config, where)
     if not len(frame):
         return Level()
     label = keys.column("_label").to_numpy().astype("int64")
     day = keys.column("_ds").to_numpy().astype("datetime64[D]")
-    rows = Held(loaded.model.score(frame), label, day).newest(wanted)
-    if not len(rows.label):
+    held = Held(loaded.model.score(frame), label, day).newest(wanted)
+    if not len(held.label):
         return Level()
-    first, last = rows.day.min().item(), rows.day.max().item()
-    return Level(level_of(rows.score, rows.label), len(rows.label), first, last)
+    first, last = held.day.min().item(), held.day.max().item()
+    return Level(level_of(held.score, held.label), len(held.label), first, last)

@@ -5,6 +5,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.addresses.sql import add_number_function
@@ -20,10 +21,16 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """A DuckDB connection with the product's limits; open it with :func:`open_engine`."""
+    """A DuckDB connection with the product's limits; open it with :func:`open_engine`.
 
-    def __init__(self, connection: "DuckDBPyConnection") -> None:
+    Attributes:
+        connection: to DuckDB.
+        scratch: a folder for files that the engine's relations read; gone with the engine.
+    """
+
+    def __init__(self, connection: "DuckDBPyConnection", scratch: Path = Path()) -> None:
         self.connection = connection
+        self.scratch = scratch
         self._named: Counter[str] = Counter()
 
     def unique_name(self, kind: str) -> str:
@@ -142,7 +149,7 @@ def open_engine(settings: Settings, memory_share: float = 1.0) -> Iterator[Engin
             add_number_function(
                 connection, settings.default_country, fictional=settings.reads_fictional
             )
-            engine = Engine(connection)
+            engine = Engine(connection, Path(spill))
             engine.run("set enable_progress_bar = false")  # commands have progress of their own
             engine.run(AS_MAP)
             engine.run(macro_statements())

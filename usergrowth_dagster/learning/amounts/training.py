@@ -125,7 +125,7 @@ def train_amounts(
     )
     early = chosen.model.score(slices["train"].frame)
     known = reference.model_copy(update={"score": histogram(early)})
-    drift = drift_of_frame(known, spec, [test.frame], own, settings)
+    drift = drift_of_frame(known, spec, [test.frame], [own], settings)
     bins = deciles(test.label, own)
     clock.start("pictures")
     title = f"{config.algorithm} on {execution_date}"

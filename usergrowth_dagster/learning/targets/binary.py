@@ -80,6 +80,7 @@ class Binary(Target["TrainedModels"]):
                 name: {"rows": rows, "positives": positives}
                 for name, (rows, positives) in trained.counts.items()
             },
+            "sample": _sample(trained),
             "test": {"users": len(set(trained.test.user.tolist()))},
             "importance": dict(list(trained.importance.items())[:50]),
             "directions": {n: feature.direction for n, feature in list(trained.leans.items())[:50]},
@@ -112,7 +113,10 @@ class Binary(Target["TrainedModels"]):
 
     def params(self, trained: "TrainedModels") -> dict[str, str]:
         fitted = trained.models
-        return {f"{k}.{n}": str(v) for k, one in fitted.items() for n, v in one.params.items()}
+        params = {f"{k}.{n}": str(v) for k, one in fitted.items() for n, v in one.params.items()}
+        if trained.sample:
+            params |= {f"sample.{name}": str(v) for name, v in trained.sample.as_dict().items()}
+        return params
 
     def card(self, summary: Mapping[str, Any]) -> str:
         from usergrowth_dagster.learning.card import write_card
@@ -135,12 +139,23 @@ def _finite(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _sample(trained: "TrainedModels") -> dict[str, Any] | None:
+    """What the rows were drawn from: how many there are, and the shares of positives of all."""
+    sample = trained.sample
+    if sample is None:
+        return None
+    split = trained.split
+    slices = {"train": split.train, "calibrate": split.calibrate, "test": split.test}
+    shares = {name: sample.share(days) for name, days in slices.items() if days}
+    return {**sample.as_dict(), "shares": shares}
+
+
 def _reliability(trained: "TrainedModels") -> list[dict[str, float]]:
     """The champion's calibration by tenth of the test rows, highest scores first."""
     from usergrowth_dagster.learning.metrics import reliability
 
     score = trained.models[trained.champion].model.calibrated(trained.held_out.score)
-    bins = reliability(trained.test.label, score)
+    bins = reliability(trained.test.label, score, trained.test.weight)
     return [
         dict(zip(bins, map(float, row), strict=True)) for row in zip(*bins.values(), strict=True)
     ]
