@@ -322,6 +322,7 @@ def test_a_range_equals_day_by_day_and_a_second_run_does_nothing(
             limit = size_in_bytes(home.memory_limit)
             assert limit and GRAPH.views_of_users("user_features")
             monkeypatch.setattr(duckdb_rows, "WIDE_ROW_BYTES", limit // 5)
+            monkeypatch.setattr(duckdb_rows, "READ_ROW_BYTES", limit // 9)
             results.append(_build(home, warehouse, "user_features", days))
         else:
             for day in days:

@@ -13,6 +13,9 @@ from usergrowth_dagster.warehouse.model_rows import OUTPUT, ModelInputs
 from usergrowth_dagster.warehouse.models import AS_OF_DATES, RUN_SETTINGS, USER, ModelGraph
 from usergrowth_dagster.warehouse.months import Months
 
+READ_ROW_BYTES = 100
+"""Memory that grouping a row of facts by user wants, about."""
+
 WIDE_ROW_BYTES = 12_000
 """Memory that a join of all features of a user wants, about, with its hash tables."""
 
@@ -35,7 +38,7 @@ class DuckDBRows:
         """As :meth:`ModelRows.make`."""
         engine.run(AS_ENTRIES)
         self._bind(engine, model, inputs)
-        select = self.graph.models[model].sql.rstrip().rstrip(";")
+        select = self._select(model)
         types = output_types(self.graph.types(model), engine.describe(select))
         body = ", ".join(
             f"cast({identifier(name)} as {kind}) as {identifier(name)}"
@@ -82,15 +85,16 @@ class DuckDBRows:
         for view, read in inputs.monthly.items():
             months.bind(engine, view, read.wanted, read.landed)
         before, dated, after = self.graph.views_by_date(model)
+        parts = self._parts_read(engine, inputs)
         for view in before:
-            engine.run(f"create temp table {view} as {self.graph.models[view].sql}")
+            self._make_view(engine, view, self._select(view), parts)
         if dated:
-            self._make_by_date(engine, model, dated, inputs.days)
+            self._make_by_date(engine, model, dated, inputs.days, parts)
         for view in after:
-            engine.run(f"create temp table {view} as {self.graph.models[view].sql}")
+            self._make_view(engine, view, self._select(view), parts)
 
     def _make_by_date(
-        self, engine: Engine, model: str, views: Sequence[str], days: Sequence[date]
+        self, engine: Engine, model: str, views: Sequence[str], days: Sequence[date], parts: int
     ) -> None:
         """Make views one date after the other, while a date's rows fit the processor's caches.
 
@@ -100,13 +104,38 @@ class DuckDBRows:
         for day in days:
             bind_dates(engine, [day])
             for view in views:
-                select = self.graph.models[view].sql.rstrip().rstrip(";")
+                select = self._select(view)
                 rows = f"select * from ({select}) as of_date where ds = date '{day.isoformat()}'"
-                if view in passing or day == days[0]:
-                    engine.run(f"create or replace temp table {view} as {rows}")
-                else:
-                    engine.run(f"insert into {view} {rows}")
+                afresh = view in passing or day == days[0]
+                self._make_view(engine, view, rows, parts, afresh=afresh)
         bind_dates(engine, days)
+
+    def _make_view(
+        self, engine: Engine, view: str, select: str, parts: int, *, afresh: bool = True
+    ) -> None:
+        """Keep the rows of a view, those of some users after those of others; or add them.
+
+        DuckDB carries the condition on users down to the rows that are read and grouped.
+        """
+        if USER not in self.graph.models[view].grain:
+            parts = 1
+        for part in range(parts):
+            some = f"select * from ({select}) as every_user where hash({USER}) % {parts} = {part}"
+            made = f"create or replace temp table {view} as" if afresh else f"insert into {view}"
+            engine.run(f"{made} {select if parts == 1 else some}")
+            afresh = False
+
+    def _select(self, view: str) -> str:
+        return self.graph.models[view].sql.rstrip().rstrip(";")
+
+    def _parts_read(self, engine: Engine, inputs: ModelInputs) -> int:
+        """Into how many parts the users of a view go, by the rows that are read and the memory."""
+        limit = size_in_bytes(self.memory_limit)
+        if limit is None:
+            return 1
+        read = [*inputs.monthly, *inputs.tables]
+        rows = max((int(engine.value(f"select count(*) from {name}")) for name in read), default=0)
+        return max(1, -(-rows * READ_ROW_BYTES // limit))
 
 
 def bind_dates(engine: Engine, days: Sequence[date]) -> None:
