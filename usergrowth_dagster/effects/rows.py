@@ -161,7 +161,10 @@ def read_rows(table: "pa.Table", plan: Plan) -> Rows:
         column = drawn.column(name)
         if column.null_count == len(column):
             return None
-        return np.array(column.to_pylist(), dtype=object)
+        coded = column.combine_chunks().dictionary_encode()  # one object a word, not one a row
+        known = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
+        places = coded.indices.fill_null(len(known) - 1).to_numpy()
+        return np.asarray(known[places])
 
     treated = np.array(pc.equal(drawn.column("arm"), "treatment").to_numpy(zero_copy_only=False))
     propensity = numbers("propensity", np.nan)

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from usergrowth_dagster.data.storage import file_literal
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.artifacts import LoadedModel, load
 from usergrowth_dagster.learning.calibration import shift_level
@@ -25,7 +24,7 @@ from usergrowth_dagster.learning.reference import unseen_share
 from usergrowth_dagster.learning.store import ModelRef
 from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.warehouse.engine import Engine
-from usergrowth_dagster.warehouse.relation import Relation, bind_query
+from usergrowth_dagster.warehouse.relation import Relation, bind_batches
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,15 +87,8 @@ def score_apart(
 
     They are in no order. Arguments and errors are those of :func:`score`.
     """
-    from pyarrow.parquet import ParquetWriter
-
     parts = _Scoring(engine, model, relation, chunk_rows, level)
-    name = engine.unique_name("model_scores")
-    path = engine.scratch / f"{name}.parquet"
-    with ParquetWriter(path, parts.schema) as writer:
-        for batch in parts.batches(max_unseen_share):
-            writer.write_batch(batch)
-    return bind_query(engine, "model_scores", f"select * from {file_literal(str(path))}")
+    return bind_batches(engine, "model_scores", parts.schema, parts.batches(max_unseen_share))
 
 
 class _Scoring:

@@ -41,7 +41,7 @@ from usergrowth_dagster.pipeline.attributes import address_column_sql
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.engine import Engine
-from usergrowth_dagster.warehouse.relation import Relation, bind_arrow, bind_query
+from usergrowth_dagster.warehouse.relation import Relation, bind_batches, bind_query
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -138,9 +138,7 @@ def _rows_of_keys(
     parts = [matches(population, "user_id")]
     if any(hashes):
         wanted = [name for name, rows in zip(_HASHES, hashes, strict=True) if rows]
-        people = bind_arrow(
-            engine, "people_hashes", _people_hashes(engine, vault, task, population, wanted)
-        )
+        people = _people_hashes(engine, vault, task, population, wanted)
         parts += [matches(people, name) for name in wanted]
     return bind_query(
         engine,
@@ -252,7 +250,7 @@ def _held_out(
 
 def _people_hashes(
     engine: Engine, vault: PhoneVault, task: Task, population: Relation, hashes: Sequence[str]
-) -> "pa.Table":
+) -> Relation:
     """The keyed hashes of a population's addresses and users, as far as they are asked for."""
     import pyarrow as pa
 
@@ -260,21 +258,19 @@ def _people_hashes(
     layout = pa.schema(
         [("row", pa.int64()), ("phone_hash", pa.binary()), ("user_hash", pa.binary())]
     )
-    chunks = []
     # a row of the population stands once for each of its addresses
     each = " union all ".join(
         f'select "row", user_id, {address} as address from {population} p' for address in addresses
     )
-    for batch in engine.stream(each):
-        nothing = pa.nulls(batch.num_rows, pa.binary())
-        phones = users = nothing
+
+    def hashed(batch: "pa.RecordBatch") -> "pa.RecordBatch":
+        phones = users = pa.nulls(batch.num_rows, pa.binary())
         if "phone_hash" in hashes:
-            addresses = batch.column("address").to_pylist()
-            phones = pa.array(
-                [vault.digest(one) if one else None for one in addresses], pa.binary()
-            )
+            known = batch.column("address").to_pylist()
+            phones = pa.array([vault.digest(one) if one else None for one in known], pa.binary())
         if "user_hash" in hashes:
             names = batch.column("user_id").to_pylist()
             users = pa.array([vault.user_digest(one) for one in names], pa.binary())
-        chunks.append(pa.table([batch.column("row"), phones, users], schema=layout))
-    return pa.concat_tables([layout.empty_table(), *chunks])
+        return pa.record_batch([batch.column("row"), phones, users], schema=layout)
+
+    return bind_batches(engine, "people_hashes", layout, map(hashed, engine.stream(each)))

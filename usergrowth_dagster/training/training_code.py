@@ -12,7 +12,7 @@ from usergrowth_dagster.warehouse.earlier import rows_version, text_version
 from usergrowth_dagster.warehouse.models import load_graph
 
 SAME_RESULTS = (
-    "a8f16bcd36f60482",
+    "0f6ea4fc821e0a52",
     "88b22c4867a46c1d",
     "cc059e336dfd5831",
     "4f2b26c098134a75",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
+from usergrowth_dagster.data.storage import file_literal
 from usergrowth_dagster.quoting import identifier
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.tables import Warehouse
@@ -81,6 +82,22 @@ def bind_arrow(engine: Engine, kind: str, table: "pa.Table", fingerprint: str = 
     name = engine.unique_name(kind)
     engine.bind_arrow(name, table)
     return Relation(name, engine.describe(f"select * from {identifier(name)}"), (), fingerprint)
+
+
+def bind_batches(
+    engine: Engine, kind: str, schema: "pa.Schema", batches: "Iterable[pa.RecordBatch]"
+) -> Relation:
+    """Rows that come in batches, put into a file of the engine: memory does not grow with them.
+
+    The batches may be made from a stream of the same engine.
+    """
+    from pyarrow.parquet import ParquetWriter
+
+    path = engine.scratch / f"{engine.unique_name('batches')}.parquet"
+    with ParquetWriter(path, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return bind_query(engine, kind, f"select * from {file_literal(str(path))}")
 
 
 def bind_days(
