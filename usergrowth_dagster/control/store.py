@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from enum import IntEnum
@@ -18,6 +18,7 @@ from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.codes import TRANSITIONS, Kind
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.settings.places import sqlite_file
 
 HEAD = "0010"
 """Newest migration; a test holds it against the files."""
@@ -119,13 +120,24 @@ class ControlStore:
             present = _revision(connection)
             if present == HEAD:  # another process was faster
                 return
-            if present is not None and present > HEAD:
-                raise UserError(
-                    f"the database {self.shown} was made by a newer version of the product "
-                    f"(migration {present}, this one knows {HEAD}): upgrade usergrowth-dagster",
-                    code="database.newer",
-                )
+            self.refuse_newer(present)
             upgrade(connection)
+
+    def refuse_newer(self, revision: str | None) -> None:
+        """Refuse the database of a newer version of the product.
+
+        Args:
+            revision: the newest migration applied.
+
+        Raises:
+            UserError: this version does not know it.
+        """
+        if revision is not None and revision > HEAD:
+            raise UserError(
+                f"the database {self.shown} was made by a newer version of the product "
+                f"(migration {revision}, this one knows {HEAD}): upgrade usergrowth-dagster",
+                code="database.newer",
+            )
 
     def revision(self) -> str | None:
         """The newest migration applied, or None for an empty database."""
@@ -236,6 +248,25 @@ def open_store(settings: Settings) -> ControlStore:
     store = ControlStore(settings.database, zone=settings.zone)
     store.migrate()
     return store
+
+
+def refuse_newer(settings: Settings) -> None:
+    """Make sure that this version knows a home's database, before anything of the home is written.
+
+    A database that is not there, or cannot be reached, is left to the step that needs it.
+
+    Raises:
+        UserError: a newer version has migrated it.
+    """
+    file = sqlite_file(settings.database)
+    if file is not None and not file.exists():
+        return
+    store = ControlStore(settings.database)
+    try:
+        with suppress(DBAPIError):
+            store.refuse_newer(store.revision())
+    finally:
+        store.close()
 
 
 def _name(status: IntEnum | str | None) -> str | None:

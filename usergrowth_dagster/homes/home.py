@@ -141,10 +141,13 @@ def open_home(home: Path | None) -> Settings:
     """The settings of a home that has been initialized, with Dagster's folder ready.
 
     Raises:
-        UserError: there is no such home yet.
+        UserError: there is no such home yet, or a newer version has migrated its database.
     """
+    from usergrowth_dagster.control.store import refuse_newer
+
     settings = load_settings(home)
     require_home(settings)
+    refuse_newer(settings)
     prepare_dagster(settings.home)
     return settings
 
