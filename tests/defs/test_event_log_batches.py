@@ -12,12 +12,14 @@ import dagster as dg
 import pytest
 from dagster._core.events import DagsterEvent, DagsterEventType, StepMaterializationData
 from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log import SqlEventLogStorage, SqliteEventLogStorage
 from dagster._core.utils import make_new_run_id
 from sqlalchemy.exc import IntegrityError
 
 from usergrowth_dagster.defs.event_log import BatchingSqliteEventLogStorage
+from usergrowth_dagster.defs.postgres_storage import storage_of
 from usergrowth_dagster.homes.home import DAGSTER_YAML
+from usergrowth_dagster.settings import load_settings
 
 DAYS = [f"2017-03-{day:02d}" for day in range(1, 29)]
 PARTITIONS = dg.DailyPartitionsDefinition("2017-03-01", end_date="2017-04-01")
@@ -58,6 +60,18 @@ def seen(storage: SqliteEventLogStorage, asset: str) -> set[str]:
 def storage(tmp_path: Path) -> BatchingSqliteEventLogStorage:
     """An empty log."""
     return BatchingSqliteEventLogStorage(str(tmp_path / "batching"))
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> SqlEventLogStorage:
+    """An empty log of a home, on either database."""
+    if request.param == "sqlite":
+        return BatchingSqliteEventLogStorage(str(tmp_path / "batching"))
+    from database_fixtures import create_database  # not there for the writers' processes
+
+    url = create_database(request.getfixturevalue("postgres_server"))
+    settings = load_settings(tmp_path / "home", database_url=url, one_database=True)
+    return storage_of(settings).event_log_storage  # type: ignore[return-value]
 
 
 def test_same_answers_as_the_stock_log(
@@ -259,29 +273,38 @@ def test_a_run_on_the_homes_instance(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_step_queued_as_its_place_comes_free(
-    storage: BatchingSqliteEventLogStorage, monkeypatch: pytest.MonkeyPatch
+    log: SqlEventLogStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that waits for ever: another one freed its place between the look and the queueing."""
     pool, before, after = "training", make_new_run_id(), make_new_run_id()
-    storage.set_concurrency_slots(pool, 1)
-    assert storage.claim_concurrency_slot(pool, before, "model").is_claimed
-    queue = storage.add_pending_step
+    log.set_concurrency_slots(pool, 1)
+    assert log.claim_concurrency_slot(pool, before, "model").is_claimed
+    queue = log.add_pending_step
 
     def free_and_queue(*arguments: object, **named: object) -> None:
-        storage.free_concurrency_slots_for_run(before)
+        log.free_concurrency_slots_for_run(before)
         queue(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(storage, "add_pending_step", free_and_queue)
-    assert not storage.claim_concurrency_slot(pool, after, "model").is_claimed
-    assert storage.claim_concurrency_slot(pool, after, "model").is_claimed
+    monkeypatch.setattr(log, "add_pending_step", free_and_queue)
+    assert not log.claim_concurrency_slot(pool, after, "model").is_claimed
+    assert log.claim_concurrency_slot(pool, after, "model").is_claimed
 
 
-def test_a_step_waits_while_its_place_is_taken(storage: BatchingSqliteEventLogStorage) -> None:
+def test_a_step_waits_while_its_place_is_taken(log: SqlEventLogStorage) -> None:
     """Two steps in a pool of one."""
     pool, first, second = "training", make_new_run_id(), make_new_run_id()
-    storage.set_concurrency_slots(pool, 1)
-    assert storage.claim_concurrency_slot(pool, first, "model").is_claimed
+    log.set_concurrency_slots(pool, 1)
+    assert log.claim_concurrency_slot(pool, first, "model").is_claimed
     for _ in range(3):
-        assert not storage.claim_concurrency_slot(pool, second, "model").is_claimed
-    storage.free_concurrency_slots_for_run(first)
-    assert storage.claim_concurrency_slot(pool, second, "model").is_claimed
+        assert not log.claim_concurrency_slot(pool, second, "model").is_claimed
+    log.free_concurrency_slots_for_run(first)
+    assert log.claim_concurrency_slot(pool, second, "model").is_claimed
+
+
+def test_batches_on_either_database(log: SqlEventLogStorage) -> None:
+    """A batch that a database refuses, or of which the partition bar lacks days."""
+    run_id = make_new_run_id()
+    log.store_event_batch(materialized(run_id, "raw_user", DAYS[:5]))
+    log.store_event_batch(materialized(run_id, "raw_user", DAYS[3:]))
+    assert log.get_materialized_partitions(dg.AssetKey("raw_user")) == set(DAYS)
+    assert len(log.get_logs_for_run(run_id)) == 5 + len(DAYS) - 3

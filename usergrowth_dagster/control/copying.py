@@ -9,6 +9,7 @@ pass through its environment.
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,14 @@ SUFFIX = ".copy"
 _BLOCK = 1 << 20
 
 
+@dataclass(frozen=True)
+class CopiedRows:
+    """What belongs to the rows of a schema: its sequences' last values, and alembic's revision."""
+
+    sequences: Mapping[str, int]
+    revision: str
+
+
 def copy_sqlite(source: Path, target: Path) -> None:
     """Copy an SQLite database as it is at one moment, whoever writes to it.
 
@@ -42,58 +51,74 @@ def copy_sqlite(source: Path, target: Path) -> None:
         copy.execute("pragma journal_mode = delete")  # one file, without a log beside it
 
 
-def copy_rows(connection: Connection, folder: Path) -> dict[str, int]:
-    """Write every table of a PostgreSQL connection's schema into a file of its own.
+def copy_rows(connection: Connection, folder: Path, schema: str | None = None) -> CopiedRows:
+    """Write every table of a PostgreSQL schema into a file of its own.
 
     Args:
         connection: in a transaction that sees one moment (repeatable read).
         folder: where the files go; it is there.
-
-    Returns:
-        The last value of each sequence, by its name.
+        schema: default: that of the connection.
     """
     cursor = _driver(connection).cursor()
-    for table in sorted(inspect(connection).get_table_names()):
+    seen = inspect(connection)
+    for table in sorted(seen.get_table_names(schema=schema)):
         if table == VERSIONS:
             continue
-        columns = [column["name"] for column in inspect(connection).get_columns(table)]
+        present = seen.get_columns(table, schema=schema)
+        columns = [column["name"] for column in present if "computed" not in column]
         listed = ", ".join(map(identifier, columns))
         with (folder / f"{table}{SUFFIX}").open("wb") as file:
             file.write(listed.encode() + b"\n")
-            with cursor.copy(f"copy {identifier(table)} ({listed}) to stdout") as rows:
+            with cursor.copy(f"copy {_name(schema, table)} ({listed}) to stdout") as rows:
                 for block in rows:
                     file.write(block)
-    query = "select sequencename, last_value from pg_sequences where schemaname = current_schema()"
-    return {name: value for name, value in connection.execute(text(query)) if value is not None}
+    query = text(
+        "select sequencename, last_value from pg_sequences "
+        "where schemaname = coalesce(:schema, current_schema())"
+    )
+    values = connection.execute(query, {"schema": schema})
+    return CopiedRows(
+        {name: value for name, value in values if value is not None},
+        revision_of(connection, schema),
+    )
 
 
-def put_rows(connection: Connection, folder: Path, sequences: Mapping[str, int]) -> None:
+def revision_of(connection: Connection, schema: str | None = None) -> str:
+    """What alembic has on record of a PostgreSQL schema."""
+    found = connection.scalar(text(f"select version_num from {_name(schema, VERSIONS)}"))
+    return str(found)
+
+
+def put_rows(
+    connection: Connection, folder: Path, sequences: Mapping[str, int], schema: str | None = None
+) -> None:
     """Put the rows of :func:`copy_rows` into tables that are there and hold nothing of worth.
 
     Args:
         connection: in the transaction of all of it.
         folder: with the files.
         sequences: the last value of each.
+        schema: default: that of the connection.
     """
-    known = MetaData()
+    known = MetaData(schema=schema)
     known.reflect(connection)
     ordered = [table.name for table in known.sorted_tables if table.name != VERSIONS]
     cursor = _driver(connection).cursor()
     for table in reversed(ordered):
-        connection.execute(text(f"delete from {identifier(table)}"))
+        connection.execute(text(f"delete from {_name(schema, table)}"))
     for table in ordered:
         path = folder / f"{table}{SUFFIX}"
         if not path.exists():
             continue
         with path.open("rb") as file:
             listed = file.readline().decode().strip()
-            with cursor.copy(f"copy {identifier(table)} ({listed}) from stdin") as rows:
+            with cursor.copy(f"copy {_name(schema, table)} ({listed}) from stdin") as rows:
                 for block in _blocks(file):
                     rows.write(block)
     for name, last in sequences.items():
         connection.execute(
             text("select setval(cast(:name as regclass), :last)"),
-            {"name": identifier(name), "last": last},
+            {"name": _name(schema, name), "last": last},
         )
 
 
@@ -125,6 +150,10 @@ def put_control(
     upgrade(connection, revision)
     put_rows(connection, folder, sequences)
     upgrade(connection)
+
+
+def _name(schema: str | None, name: str) -> str:
+    return identifier(name) if schema is None else f"{identifier(schema)}.{identifier(name)}"
 
 
 def _driver(connection: Connection) -> Any:

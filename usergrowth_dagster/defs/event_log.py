@@ -20,7 +20,7 @@ from dagster._core.events import (
     DagsterEventType,
 )
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log import SqlEventLogStorage, SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import (
     AssetCheckExecutionsTable,
     SqlEventLogStorageTable,
@@ -46,7 +46,24 @@ class _IndexedEvent:
     row: Mapping[str, Any]
 
 
-class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
+class FreePlacesAreTaken(SqlEventLogStorage):
+    """What the stock logs of databases lack: a step that waits gets a place that came free."""
+
+    def claim_concurrency_slot(
+        self, concurrency_key: str, run_id: str, step_key: str, priority: int | None = None
+    ) -> "ConcurrencyClaimStatus":
+        """Ask for a place in a pool for a step; called again until the step has one.
+
+        The stock log looks for a free place and then queues the step. When another run frees its
+        place in between, it finds nobody in the queue, and the step would wait for ever.
+        """
+        claim = super().claim_concurrency_slot(concurrency_key, run_id, step_key, priority)
+        if not claim.is_assigned and self.has_unassigned_slots(concurrency_key):
+            self.assign_pending_steps([concurrency_key])
+        return claim
+
+
+class BatchingSqliteEventLogStorage(FreePlacesAreTaken, SqliteEventLogStorage):
     """The stock SQLite log with shared engines and batched writes; same files, same tables."""
 
     def __init__(self, base_dir: str, inst_data: Any = None) -> None:
@@ -115,19 +132,6 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
                     if event.dagster_event_type in _INDEXED
                 ],
             )
-
-    def claim_concurrency_slot(
-        self, concurrency_key: str, run_id: str, step_key: str, priority: int | None = None
-    ) -> "ConcurrencyClaimStatus":
-        """Ask for a place in a pool for a step; called again until the step has one.
-
-        The stock log looks for a free place and then queues the step. When another run frees its
-        place in between, it finds nobody in the queue, and the step would wait for ever.
-        """
-        claim = super().claim_concurrency_slot(concurrency_key, run_id, step_key, priority)
-        if not claim.is_assigned and self.has_unassigned_slots(concurrency_key):
-            self.assign_pending_steps([concurrency_key])
-        return claim
 
     @contextmanager
     def _transaction(self, run_id: str) -> Iterator[tuple["Connection", "Connection"]]:

@@ -1,7 +1,8 @@
-"""Dagster's databases of a home: where ``DAGSTER_HOME`` is now, whatever characters its path has.
+"""Dagster's databases of a home: in PostgreSQL by the setting ``one_database``, else SQLite files.
 
-The home's dagster.yaml names no folder, so a home that is moved or copied takes its history along.
-Dagster writes SQLite URLs without quoting: a folder ``q?x=1`` would put them into a file ``q``.
+The files lie where ``DAGSTER_HOME`` is now, whatever characters its path has. The home's
+dagster.yaml names no folder, so a home that is moved or copied takes its history along. Dagster
+writes SQLite URLs without quoting: a folder ``q?x=1`` would put them into a file ``q``.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
 from usergrowth_dagster.defs.event_log import BatchingSqliteEventLogStorage
+from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.settings.places import sqlite_url
 
 
@@ -36,6 +38,14 @@ class HomeStorage(DagsterSqliteStorage):
         )
 
     @classmethod
-    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> "HomeStorage":
-        """Made by Dagster from the dagster.yaml; the stock method would make the stock class."""
+    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Any:
+        """Made by Dagster from the dagster.yaml, which names neither a folder nor a database.
+
+        The settings of the home that the folder lies in say which of the two it is.
+        """
+        settings = load_settings(Path(config_value["base_dir"]).absolute().parent)
+        if settings.one_database:
+            from usergrowth_dagster.defs.postgres_storage import storage_of
+
+            return storage_of(settings, inst_data)
         return cls.from_local(inst_data=inst_data, **config_value)

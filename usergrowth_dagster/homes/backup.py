@@ -17,8 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import inspect
+
 from usergrowth_dagster import __version__
-from usergrowth_dagster.control.copying import copy_rows, copy_sqlite
+from usergrowth_dagster.control.copying import CopiedRows, copy_rows, copy_sqlite
 from usergrowth_dagster.control.store import HEAD, ControlStore, open_store
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
@@ -36,6 +38,7 @@ from usergrowth_dagster.messaging.people.rotation import NEXT, one_rotation
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.project import STATES, Project
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.settings.databases import DAGSTER, MLFLOW
 from usergrowth_dagster.settings.places import keep_private, local_path, sqlite_file
 from usergrowth_dagster.warehouse.tables import Warehouse
 
@@ -120,6 +123,7 @@ def make_backup(
         names = _copy_secrets(settings.home, apart, identity)
         sequences = _copy_control(settings, copy)
     tables = _copy_storage(settings, copy)
+    schemas = _copy_further(settings, copy)
     _copy_home(settings, copy, places)
     _flush(folder / name for name in copy.files)
     manifest = Manifest(
@@ -130,6 +134,7 @@ def make_backup(
         since=since,
         database="sqlite" if sqlite_file(settings.database) else "postgresql",
         sequences=sequences,
+        schemas=schemas,
         tables=tables,
         secrets=names,
         left_out=tuple(_left_out(settings)),
@@ -188,7 +193,7 @@ def _copy_secrets(home: Path, folder: Path, identity: str) -> tuple[str, ...]:
     return tuple(present)
 
 
-def _copy_control(settings: Settings, copy: Copy) -> dict[str, int]:
+def _copy_control(settings: Settings, copy: Copy) -> Mapping[str, int]:
     """Copy the control database as it is at one moment; returns its sequences' last values."""
     store = open_store(settings)
     try:
@@ -196,7 +201,7 @@ def _copy_control(settings: Settings, copy: Copy) -> dict[str, int]:
         if file is not None:
             copy.file(file, _control_file(settings, file))
             return {}
-        return _copy_postgres(store, copy)
+        return _copy_schema(store, copy, None).sequences
     finally:
         store.close()
 
@@ -209,15 +214,32 @@ def _control_file(settings: Settings, file: Path) -> str:
     return CONTROL_FILE
 
 
-def _copy_postgres(store: ControlStore, copy: Copy) -> dict[str, int]:
-    folder = copy.folder / DATABASE
+def _copy_schema(store: ControlStore, copy: Copy, schema: str | None) -> CopiedRows:
+    """Copy a schema of the PostgreSQL database as of one moment; None: the one of the records."""
+    part = DATABASE if schema is None else f"{DATABASE}/{schema}"
+    folder = copy.folder / part
     folder.mkdir()
     one_moment: Any = {"isolation_level": "REPEATABLE READ"}
     with store.engine.connect().execution_options(**one_moment) as connection, connection.begin():
-        sequences = copy_rows(connection, folder)
+        rows = copy_rows(connection, folder, schema)
     for path in sorted(folder.iterdir()):
-        copy.files[f"{DATABASE}/{path.name}"] = entry_of(path)
-    return sequences
+        if path.is_file():
+            copy.files[f"{part}/{path.name}"] = entry_of(path)
+    return rows
+
+
+def _copy_further(settings: Settings, copy: Copy) -> dict[str, CopiedRows]:
+    """Copy the schemas of MLflow and Dagster where they are in the database, and made already."""
+    if not settings.one_database:
+        return {}
+    store = open_store(settings)
+    try:
+        with store.read() as connection:
+            present = inspect(connection).get_schema_names()
+        wanted = [name for name in (MLFLOW, DAGSTER) if name in present]
+        return {name: _copy_schema(store, copy, name) for name in wanted}
+    finally:
+        store.close()
 
 
 def _copy_storage(settings: Settings, copy: Copy) -> dict[str, int]:
@@ -325,6 +347,8 @@ def _left_out(settings: Settings) -> Iterator[str]:
             yield f"the {name} lie in {root} and are not copied; let the store keep their versions"
     if phones.ring_from_environment() is not None:
         yield f"the secret key is in {phones.ENVIRONMENT} and is not copied; keep it apart"
+    if settings.one_database and settings.mlflow_tracking_uri is None:
+        return
     tracking = sqlite_file(settings.tracking_uri)
     if tracking is None or not tracking.resolve().is_relative_to(settings.home.resolve()):
         yield "MLflow (setting mlflow_tracking_uri) lies outside the home and is not copied"

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from usergrowth_dagster.control.copying import CopiedRows
 from usergrowth_dagster.errors import UserError
 
 FILE_NAME = "manifest.json"
@@ -41,6 +42,7 @@ class Manifest:
         since: the same on the business clock.
         database: ``sqlite`` or ``postgresql``.
         sequences: last values of the sequences of a PostgreSQL database.
+        schemas: what belongs to the rows of further schemas, by name: sequences and revision.
         tables: the newest version of each table.
         secrets: names of the secret files; their hashes are with them.
         left_out: sentences on what belongs to the home and is not in the copy.
@@ -54,6 +56,7 @@ class Manifest:
     since: datetime
     database: str
     sequences: Mapping[str, int]
+    schemas: Mapping[str, CopiedRows]
     tables: Mapping[str, int]
     secrets: tuple[str, ...]
     left_out: tuple[str, ...]
@@ -95,7 +98,8 @@ def read_manifest(folder: Path) -> Manifest:
     times = {name: datetime.fromisoformat(document[name]).astimezone(UTC) for name in _TIMES}
     lists = {name: tuple(document[name]) for name in ("secrets", "left_out")}
     files = {name: Entry(*values) for name, values in document["files"].items()}
-    return Manifest(**{**document, **times, **lists, "files": files})
+    schemas = {name: CopiedRows(**values) for name, values in document["schemas"].items()}
+    return Manifest(**{**document, **times, **lists, "files": files, "schemas": schemas})
 
 
 _TIMES = ("copied", "since")

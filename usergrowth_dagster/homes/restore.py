@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import Connection, inspect
+
 from usergrowth_dagster.control import audit
-from usergrowth_dagster.control.copying import put_control
+from usergrowth_dagster.control.copying import put_control, put_rows, revision_of
 from usergrowth_dagster.control.store import HEAD, ControlStore
 from usergrowth_dagster.data.population import population_uploads
 from usergrowth_dagster.errors import UserError
@@ -39,6 +41,7 @@ from usergrowth_dagster.messaging.restored import hold_all
 from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import Settings, load_settings
+from usergrowth_dagster.settings.databases import DAGSTER, MLFLOW
 from usergrowth_dagster.settings.places import keep_private, local_path, sqlite_file
 
 
@@ -181,6 +184,7 @@ def _put_database(manifest: Manifest, folder: Path, settings: Settings, actor: s
                 put_control(
                     store, connection, folder / DATABASE, manifest.revision, manifest.sequences
                 )
+                _put_further(manifest, folder, settings, connection)
             if manifest.secrets or phones.ring_from_environment() is not None:
                 hold_key(connection, phones.open_vault(settings.home))
             held = hold_all(
@@ -201,6 +205,45 @@ def _put_database(manifest: Manifest, folder: Path, settings: Settings, actor: s
     finally:
         store.close()
     return held
+
+
+def _put_further(
+    manifest: Manifest, folder: Path, settings: Settings, connection: Connection
+) -> None:
+    """Let Dagster and MLflow make their tables, and put the copied rows into them.
+
+    Raises:
+        UserError: the schemas are there, or the copy is of another version of these programs.
+    """
+    if not manifest.schemas:
+        return
+    if not settings.one_database:
+        raise UserError(
+            "the copy has the records of Dagster and MLflow in its database, and setting "
+            "'one_database' is false; set USERGROWTH_ONE_DATABASE=true",
+            code="setting.invalid",
+        )
+    from usergrowth_dagster.defs.postgres_storage import storage_of
+    from usergrowth_dagster.learning.store import client
+
+    make = {DAGSTER: storage_of, MLFLOW: client}
+    for name, rows in manifest.schemas.items():
+        if name in inspect(connection).get_schema_names():
+            raise UserError(
+                f"the database has a schema {name!r} already: name an empty database in "
+                "USERGROWTH_DATABASE_URL",
+                code="database.occupied",
+            )
+        make[name](settings)
+        made = revision_of(connection, name)
+        if made != rows.revision:
+            raise UserError(
+                f"the copy's records of {name} are of revision {rows.revision}, and the installed "
+                f"{name} makes {made}: install version {manifest.version} of the product with its "
+                "lock file, restore, then upgrade",
+                code="backup.newer",
+            )
+        put_rows(connection, folder / DATABASE / name, rows.sequences, name)
 
 
 def _check_rows(manifest: Manifest, folder: Path) -> None:

@@ -13,25 +13,27 @@ home that was moved or copied they are changed in its tables.
 """
 
 import logging
-import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.tracking import (
     require_reachable,
     set_defaults,
     told_in_a_sentence,
 )
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.settings.databases import MLFLOW, make_schema
 from usergrowth_dagster.settings.places import local_path, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
+    from sqlalchemy import ColumnClause, Connection
 
 _NAMED = (
     ("experiments", "artifact_location"),
@@ -125,12 +127,26 @@ def client(settings: Settings) -> "MlflowClient":
     if database is not None:
         database.absolute().parent.mkdir(parents=True, exist_ok=True)
     with only_one(settings), told_in_a_sentence(uri):
+        if settings.mlflow_tracking_uri is None and settings.one_database:
+            _require_none_of_before(settings)
+            make_schema(settings.database, MLFLOW)
         made = open_client(uri)
         # Opens the store, which makes its tables.
         experiments = made.search_experiments(max_results=20)
         places = [(one.name, one.artifact_location) for one in experiments]
-        _follow_move(uri, settings.home.absolute(), places)
+        _follow_move(settings, places)
     return made
+
+
+def _require_none_of_before(settings: Settings) -> None:
+    """Refuse to begin with empty records where the home has others."""
+    file = settings.home.absolute() / "mlflow" / "mlflow.db"
+    if file.exists():
+        raise UserError(
+            f"setting 'one_database': this home has its models in {file}, and would not find them "
+            "in the database; take the setting back, or move the file away to begin without models",
+            code="setting.invalid",
+        )
 
 
 def open_client(uri: str) -> "MlflowClient":
@@ -313,35 +329,49 @@ def as_ref(made: "MlflowClient", version: "ModelVersion") -> ModelRef:
     )
 
 
-def _follow_move(tracking_uri: str, home: Path, experiments: Iterable[tuple[str, str]]) -> bool:
-    """Let the home's own MLflow database name the files that lie beside it.
+def _follow_move(settings: Settings, experiments: Iterable[tuple[str, str]]) -> bool:
+    """Let the home's own MLflow database name the files that lie in the home.
 
     Otherwise the models of a copied home would go into the original.
 
     Args:
-        tracking_uri: of MLflow.
-        home: the home folder, absolute.
+        settings: of the home.
         experiments: name and artifact location of experiments, as the database has them.
 
     Returns:
         Whether something was changed.
     """
-    own = home / "mlflow"
-    database = sqlite_file(tracking_uri)
-    if database is None or database.parent != own:
+    own = settings.home.absolute() / "mlflow"
+    database = sqlite_file(settings.tracking_uri)
+    in_schema = settings.mlflow_tracking_uri is None and settings.one_database
+    if not in_schema and (database is None or database.parent != own):
         return False
     moved = list(_moved(own / "artifacts", experiments))
     if not moved:
         return False
-    with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+    from sqlalchemy import NullPool, create_engine
+
+    engine = create_engine(settings.tracking_uri, poolclass=NullPool)
+    with engine.begin() as connection:
         for table, column in _present(connection):
             for old, new in moved:
-                connection.execute(
-                    f"update {table} set {column} = ? || substr({column}, ?) "
-                    f"where {column} = ? or substr({column}, 1, ?) = ?",
-                    (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
-                )
+                _rename(connection, table, column, old, new)
     return True
+
+
+def _rename(connection: "Connection", table: str, column: str, old: str, new: str) -> None:
+    """Let a column begin with another location."""
+    from sqlalchemy import bindparam, func, or_, update
+    from sqlalchemy import column as column_named
+    from sqlalchemy import table as table_named
+
+    place: ColumnClause[str] = column_named(column)
+    below = func.substr(place, 1, len(old) + 1) == f"{old}/"
+    connection.execute(
+        update(table_named(table, place))
+        .where(or_(place == old, below))
+        .values({column: bindparam("new", new).concat(func.substr(place, len(old) + 1))})
+    )
 
 
 def _moved(artifacts: Path, experiments: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
@@ -356,9 +386,12 @@ def _moved(artifacts: Path, experiments: Iterable[tuple[str, str]]) -> Iterator[
             yield location, here.as_uri()
 
 
-def _present(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+def _present(connection: "Connection") -> list[tuple[str, str]]:
+    from sqlalchemy import inspect
+
+    seen = inspect(connection)
     return [
         (table, column)
         for table, column in _NAMED
-        if column in {row[1] for row in connection.execute(f"pragma table_info({table})")}
+        if seen.has_table(table) and column in {one["name"] for one in seen.get_columns(table)}
     ]

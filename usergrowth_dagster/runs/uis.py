@@ -38,20 +38,30 @@ def _commands(settings: Settings, dagster_port: int, mlflow_port: int) -> list[l
     # Not the scripts of these names: the first line of one does not bear every path.
     dagster = f"dagster dev -m usergrowth_dagster.definitions -h 127.0.0.1 -p {dagster_port}"
     mlflow = f"mlflow server --host 127.0.0.1 --port {mlflow_port} --workers 1"
-    places = ["--backend-store-uri", settings.tracking_uri, "--default-artifact-root", artifacts]
+    places = ["--default-artifact-root", artifacts]
     python = [sys.executable, "-m"]
     return [[*python, *dagster.split()], [*python, *mlflow.split(), *places]]
 
 
 @contextlib.contextmanager
-def _running(commands: list[list[str]], log: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+def _running(
+    commands: list[list[str]], log: Path, tracking_uri: str
+) -> Iterator[list[subprocess.Popen[bytes]]]:
     processes = []
+    # every user of the machine sees the arguments of a process, and a URI may hold a password
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": tracking_uri}
     with log.open("ab") as out:
         try:
             for number, command in enumerate(commands):
                 target = None if number == 0 else out  # Dagster's own log is shown
                 processes.append(
-                    subprocess.Popen(command, stdout=target, stderr=target, start_new_session=True)
+                    subprocess.Popen(
+                        command,
+                        stdout=target,
+                        stderr=target,
+                        start_new_session=True,
+                        env=environment,
+                    )
                 )
             yield processes
         finally:
@@ -78,11 +88,11 @@ def serve_uis(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with open_instance():  # makes its databases, before several processes open them at once
         pass
-    if sqlite_file(settings.tracking_uri) is not None:
+    if sqlite_file(settings.tracking_uri) is not None or settings.one_database:
         client(settings)  # makes its database, and takes a copied home's for its own
     first, second = free_port(dagster_port), free_port(mlflow_port)
     log = settings.home / "mlflow-ui.log"
-    with _running(_commands(settings, first, second), log) as processes:
+    with _running(_commands(settings, first, second), log, settings.tracking_uri) as processes:
         say(f"Dagster UI  http://127.0.0.1:{first}\nMLflow UI   http://127.0.0.1:{second}")
         say("Ctrl-C ends both.\n")
         with contextlib.suppress(KeyboardInterrupt):

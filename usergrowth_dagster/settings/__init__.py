@@ -33,6 +33,7 @@ from pydantic_settings import (
 from usergrowth_dagster.days import check_day
 from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.settings import machine
+from usergrowth_dagster.settings.databases import MLFLOW, url_of_schema
 from usergrowth_dagster.settings.gateways import DRY_RUN, gateway_settings
 from usergrowth_dagster.settings.places import refusal, sqlite_url, table_refusal
 from usergrowth_dagster.settings.toml_file import line_of, read_toml
@@ -316,8 +317,13 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings, SegmentSettin
     database_url: str | None = Field(
         None, description="control store and ledger; default SQLite at <home>/control.db"
     )
+    one_database: bool = Field(
+        False,
+        description="the records of Dagster and of MLflow lie in the PostgreSQL database of "
+        "database_url too, in the schemas dagster and mlflow; chosen when a home is made",
+    )
     mlflow_tracking_uri: str | None = Field(
-        None, description="MLflow; default SQLite at <home>/mlflow/mlflow.db"
+        None, description="MLflow; default SQLite at <home>/mlflow/mlflow.db, or see one_database"
     )
     timezone: str = Field("Asia/Shanghai", description="business time zone (IANA name)")
     start_date: date = Field(date(2017, 1, 1), description="first execution date of the partitions")
@@ -452,6 +458,8 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings, SegmentSettin
     @property
     def tracking_uri(self) -> str:
         """MLflow tracking URI."""
+        if self.mlflow_tracking_uri is None and self.one_database:
+            return url_of_schema(self.database, MLFLOW)
         return self.mlflow_tracking_uri or sqlite_url(self.home / "mlflow" / "mlflow.db")
 
     @property
@@ -533,6 +541,12 @@ def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
             f"setting {key!r} (from {source}): {rule}", code="setting.invalid"
         ) from None
     _check_places({"storage": made.storage_root, "landing": made.landing_root})
+    if made.one_database and not made.database.startswith("postgresql"):
+        raise UserError(
+            "setting 'one_database' needs setting 'database_url' (USERGROWTH_DATABASE_URL) to name "
+            "a PostgreSQL database: postgresql://<user>@<host>/<database>",
+            code="setting.invalid",
+        )
     problem = table_refusal(made.storage_root)
     if problem is not None:
         raise UserError(
