@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from usergrowth_dagster.defs.jobs import range_tags
+from usergrowth_dagster.defs.lost_runs import UPLOADS_TAG, lost_runs
 from usergrowth_dagster.defs.resources import ProjectResource
 from usergrowth_dagster.defs.source_assets import asset_name
 from usergrowth_dagster.settings import load_settings
@@ -22,7 +23,8 @@ def upload_sensor(decide: Any) -> dg.SensorDefinition:
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Watches population/<task>/. An upload is complete with a _SUCCESS file, or "
-        "when two looks found it the same; then its task is registered and its date decided.",
+        "when two looks found it the same; then its task is registered and its date decided. A run "
+        "that died outside its steps is asked for again.",
     )
     def uploads(context: dg.SensorEvaluationContext, project: ProjectResource) -> dg.SensorResult:
         from usergrowth_dagster.intake.uploads import Cursor, look_at_uploads
@@ -34,10 +36,11 @@ def upload_sensor(decide: Any) -> dg.SensorDefinition:
             dg.RunRequest(
                 run_key=request.run_key,
                 partition_key=request.execution_date,
-                tags={"usergrowth/uploads": ",".join(request.tasks)},
+                tags={UPLOADS_TAG: ",".join(request.tasks)},
             )
             for request in look.requests
         ]
+        requests += lost_runs(context.instance, decide.name)
         skip = None if requests else dg.SkipReason("; ".join(look.notes) or "no new upload")
         return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=look.cursor.dump())
 
