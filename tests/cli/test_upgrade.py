@@ -6,9 +6,15 @@ from pathlib import Path
 
 import pytest
 from chain_world import D, World, cli, copy_home, errors, ledger, outbox, succeeded
+from database_fixtures import create_database
 from sqlalchemy import MetaData, insert, select, text
 
-from usergrowth_dagster.control.store import HEAD, ControlStore, upgrade
+from usergrowth_dagster.control import schema
+from usergrowth_dagster.control.store import HEAD, ControlStore, upgrade, utc_now
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.homes.backup import make_backup
+from usergrowth_dagster.homes.restore import restore_backup
+from usergrowth_dagster.settings import load_settings
 
 
 def aged(home: Path, revision: str) -> None:
@@ -75,3 +81,36 @@ def test_an_older_version_leaves_a_newer_home_alone(world: World, tmp_path: Path
     assert (home / "control.db").read_bytes() == before
     assert sorted(path.name for path in (home / "storage/tables").rglob("*.json")) == tables
     assert not (tmp_path / "copy/manifest.json").exists()
+
+
+@pytest.mark.postgres
+def test_a_copy_of_the_version_before(
+    postgres_server: str, tmp_path: Path, here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against a copy that upgrades what it copies, which the old version then refuses, and a
+    copy of an old database that nothing can be made of."""
+    home, urls = tmp_path / "home", [create_database(postgres_server) for _ in range(2)]
+    home.mkdir()
+    monkeypatch.setenv("USERGROWTH_DATABASE_URL", urls[0])
+    old = ControlStore(urls[0])
+    campaign = schema.campaign
+    times = {"created_time": utc_now(), "updated_time": utc_now()}
+    with old.write(alone=True) as connection:
+        upgrade(connection, "0009")
+        row = {"name": "spring", "remark": "it's \t\\N 春\n", "spec": {"a": [1]}, "spec_hash": "x"}
+        connection.execute(insert(campaign).values(**row, **times))
+    assert make_backup(load_settings(home), tmp_path / "copy").revision == "0009"
+    assert old.revision() == "0009"
+    monkeypatch.setenv("USERGROWTH_DATABASE_URL", urls[1])
+    restore_backup(tmp_path / "copy", tmp_path / "again", "ann")
+    new = ControlStore(urls[1])
+    assert new.revision() == HEAD
+    with new.write() as connection:
+        (kept,) = connection.execute(select(campaign)).mappings()
+        assert {name: kept[name] for name in (*row, *times)} == row | times
+        made = connection.execute(insert(campaign).values({**row, **times, "name": "next"}))
+        assert made.inserted_primary_key[0] > kept["id"]
+    for store in (old, new):
+        store.close()
+    with pytest.raises(UserError, match="is not empty"):
+        restore_backup(tmp_path / "copy", tmp_path / "third", "ann")

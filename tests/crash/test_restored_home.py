@@ -119,7 +119,7 @@ def test_copied_in_the_middle_of_sending(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Guards against a second text to people whom the copied home texted after the copy, against people
+    """Guards against a second text to people that the copied home texted after the copy, against people
     who are forgotten without a reason, and against ids that two messages have at the provider."""
     settings, accepted = sending
     url = settings.database

@@ -60,7 +60,10 @@ def restore(
         f"{restored.held:,} messages may have gone out since and are held: the next dispatch looks "
         "them up; then usergrowth held shows the rest."
     )
-    warn(f"never send from this home and from the one that was copied: stop that one's {_SENDERS}")
+    warn(
+        "never send from this home and from the one that was copied: stop dispatch, dev and serve "
+        "there first"
+    )
     warn(
         f"refusals, replies and reports that came after {since} are not in this home: have your "
         "providers send them again, and import your do-not-call list, before anything is sent"
@@ -68,9 +71,6 @@ def restore(
     warn(f"people who were forgotten after {since} are back: run usergrowth forget for them again")
     for sentence in restored.manifest.left_out:
         warn(sentence)
-
-
-_SENDERS = "usergrowth dispatch, dev and serve first"
 
 
 @app.command()

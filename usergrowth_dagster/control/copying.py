@@ -85,8 +85,8 @@ def copy_rows(connection: Connection, folder: Path, schema: str | None = None) -
 
 def revision_of(connection: Connection, schema: str | None = None) -> str:
     """What alembic has on record of a PostgreSQL schema."""
-    found = connection.scalar(text(f"select version_num from {_name(schema, VERSIONS)}"))
-    return str(found)
+    revision = connection.scalar(text(f"select version_num from {_name(schema, VERSIONS)}"))
+    return str(revision)
 
 
 def put_rows(

@@ -21,7 +21,7 @@ from sqlalchemy import inspect
 
 from usergrowth_dagster import __version__
 from usergrowth_dagster.control.copying import CopiedRows, copy_rows, copy_sqlite
-from usergrowth_dagster.control.store import HEAD, ControlStore, open_store
+from usergrowth_dagster.control.store import HEAD, ControlStore
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.homes.home import require_home
@@ -106,8 +106,8 @@ def make_backup(
         What the copy holds.
 
     Raises:
-        UserError: there is no such home, the folder is not empty or lies in what is copied, a table
-            changes all the time, or the key is just being rotated.
+        UserError: there is no such home, a newer version has migrated it, the folder is not empty
+            or lies in what is copied, a table changes all the time, or the key is being rotated.
     """
     require_home(settings)
     keep_private()
@@ -121,7 +121,7 @@ def make_backup(
     copy, identity = Copy(folder), secrets.token_hex(16)
     with one_rotation(settings.home):
         names = _copy_secrets(settings.home, apart, identity)
-        sequences = _copy_control(settings, copy)
+        control = _copy_control(settings, copy)
     tables = _copy_storage(settings, copy)
     schemas = _copy_further(settings, copy)
     _copy_home(settings, copy, places)
@@ -129,11 +129,11 @@ def make_backup(
     manifest = Manifest(
         id=identity,
         version=__version__,
-        revision=HEAD,
+        revision=control.revision,
         copied=copied,
         since=since,
         database="sqlite" if sqlite_file(settings.database) else "postgresql",
-        sequences=sequences,
+        sequences=control.sequences,
         schemas=schemas,
         tables=tables,
         secrets=names,
@@ -193,15 +193,22 @@ def _copy_secrets(home: Path, folder: Path, identity: str) -> tuple[str, ...]:
     return tuple(present)
 
 
-def _copy_control(settings: Settings, copy: Copy) -> Mapping[str, int]:
-    """Copy the control database as it is at one moment; returns its sequences' last values."""
-    store = open_store(settings)
+def _copy_control(settings: Settings, copy: Copy) -> CopiedRows:
+    """Copy the control database as it is at one moment.
+
+    It is not migrated, so that a new version can copy the home of the one before.
+    """
+    store = ControlStore(settings.database, settings.zone)
     try:
+        revision = store.revision()
+        store.refuse_newer(revision)
+        if revision is None:
+            store.migrate()
         file = sqlite_file(settings.database)
-        if file is not None:
-            copy.file(file, _control_file(settings, file))
-            return {}
-        return _copy_schema(store, copy, None).sequences
+        if file is None:
+            return _copy_schema(store, copy, None)
+        copy.file(file, _control_file(settings, file))
+        return CopiedRows({}, revision or HEAD)
     finally:
         store.close()
 
@@ -232,7 +239,7 @@ def _copy_further(settings: Settings, copy: Copy) -> dict[str, CopiedRows]:
     """Copy the schemas of MLflow and Dagster where they are in the database, and made already."""
     if not settings.one_database:
         return {}
-    store = open_store(settings)
+    store = ControlStore(settings.database)
     try:
         with store.read() as connection:
             present = inspect(connection).get_schema_names()
@@ -304,7 +311,7 @@ def _drop(copy: Copy, target: str) -> None:
 
 def _copy_home(settings: Settings, copy: Copy, places: Mapping[str, Path]) -> None:
     """Copy MLflow, then landing files, then the rest of the home."""
-    home, own = settings.home, home_files(settings)
+    home, own = settings.home, _passed_over(settings)
     copy.tree(home / "mlflow", f"{HOME}/mlflow", _is_passing)
     beside = {name: path for name, path in places.items() if name != HOME}
     for name, path in beside.items():
@@ -318,8 +325,8 @@ def _copy_home(settings: Settings, copy: Copy, places: Mapping[str, Path]) -> No
     copy.tree(home, HOME, skip)
 
 
-def home_files(settings: Settings) -> Callable[[Path], bool]:
-    """Tells what in a home is secret, derived, or copied on its own."""
+def _passed_over(settings: Settings) -> Callable[[Path], bool]:
+    """Whether a path of a home is passed over: secrets, what is derived, what has its own turn."""
     home, database = settings.home, sqlite_file(settings.database)
 
     def skip(path: Path) -> bool:

@@ -97,9 +97,19 @@ def read_manifest(folder: Path) -> Manifest:
     del document["format"]
     times = {name: datetime.fromisoformat(document[name]).astimezone(UTC) for name in _TIMES}
     lists = {name: tuple(document[name]) for name in ("secrets", "left_out")}
-    files = {name: Entry(*values) for name, values in document["files"].items()}
+    files = {_inside(path, name): Entry(*of) for name, of in document["files"].items()}
     schemas = {name: CopiedRows(**values) for name, values in document["schemas"].items()}
     return Manifest(**{**document, **times, **lists, "files": files, "schemas": schemas})
+
+
+def _inside(path: Path, name: str) -> str:
+    """The name of a file, unless it would lead out of the home that is restored."""
+    if ".." in Path(name).parts or Path(name).is_absolute():
+        raise UserError(
+            f"{path} names the file {name!r}, which lies outside the copy; take another copy",
+            code="backup.damaged",
+        )
+    return name
 
 
 _TIMES = ("copied", "since")
@@ -173,28 +183,28 @@ def take_out(folder: Path, name: str, expected: Entry, target: Path) -> None:
     """
     source = folder / name
     try:
-        found = copy_file(source, target)
+        copied = copy_file(source, target)
     except FileNotFoundError:
         raise UserError(
             f"{source} is missing from the copy; take another copy", code="backup.damaged"
         ) from None
-    check_entry(source, found, expected)
+    check_entry(source, copied, expected)
     os.utime(target, ns=(expected.changed, expected.changed))
 
 
-def check_entry(path: Path, found: Entry, expected: Entry) -> None:
+def check_entry(path: Path, present: Entry, expected: Entry) -> None:
     """Compare a file of a copy with what the manifest says of it.
 
     Raises:
         UserError: it is not the file that was copied.
     """
-    if found.size != expected.size:
+    if present.size != expected.size:
         raise UserError(
-            f"{path} has {found.size:,} bytes, and {expected.size:,} were copied; take another "
+            f"{path} has {present.size:,} bytes, and {expected.size:,} were copied; take another "
             "copy",
             code="backup.damaged",
         )
-    if found.sha256 != expected.sha256:
+    if present.sha256 != expected.sha256:
         raise UserError(
             f"{path} is damaged: its SHA-256 is not that of the manifest; take another copy",
             code="backup.damaged",

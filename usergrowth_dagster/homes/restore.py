@@ -22,6 +22,7 @@ from usergrowth_dagster.homes.backup import (
     DATABASE,
     HOME,
     LANDING,
+    SECRET_FILES,
     SECRETS,
     SECRETS_LIST,
     STORAGE,
@@ -67,7 +68,8 @@ def restore_backup(
 
     Raises:
         UserError: the copy is damaged or of a newer version, the home or the database is not
-            empty, or the secrets are missing or of another copy. Nothing is left behind then.
+            empty, or the secrets are missing or of another copy. No home is left behind then; in
+            PostgreSQL the schemas of Dagster and MLflow may be.
     """
     keep_private()
     folder, home = folder.absolute(), home.absolute()
@@ -92,8 +94,10 @@ def restore_backup(
         draft.replace(home)
     except BaseException:
         for place in made:
-            shutil.rmtree(place, ignore_errors=True)
-            place.unlink(missing_ok=True)
+            if place.is_dir():
+                shutil.rmtree(place, ignore_errors=True)
+            else:
+                place.unlink(missing_ok=True)
         raise
     return Restored(home, held, manifest)
 
@@ -125,7 +129,8 @@ def _put_secrets(manifest: Manifest, folder: Path, home: Path) -> None:
             code="key.unknown",
         )
     for name, values in document["files"].items():
-        take_out(folder, name, Entry(*values), home / name)
+        if name in SECRET_FILES:
+            take_out(folder, name, Entry(*values), home / name)
 
 
 def _put_files(manifest: Manifest, folder: Path, part: str, target: Path) -> None:

@@ -94,14 +94,14 @@ def release_held(ledger: Ledger, settings: Settings, name: str, actor: str, why:
     schedules = _schedules(ledger.store, name)
     settled = 0
     for gateway in _gateways(ledger.store, schedules):
-        found = settle(ledger, gateway_named(settings, gateway), everything=True)
-        if found.failed:
+        looked_up = settle(ledger, gateway_named(settings, gateway), everything=True)
+        if looked_up.failed:
             raise UserError(
-                f"{found.failed[0]}, so nothing of {name!r} is released: what went out after the "
-                "copy would go out twice",
+                f"{looked_up.failed[0]}, so nothing of {name!r} is released: what went out after "
+                "the copy would go out twice",
                 code="message.held",
             )
-        settled += found.settled
+        settled += looked_up.settled
     return Decided(settled, _each(ledger.store, schedules, release, actor, why))
 
 
