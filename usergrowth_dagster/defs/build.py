@@ -6,6 +6,7 @@ import dagster as dg
 
 from usergrowth_dagster.defs.dispatching import dispatch_job, dispatch_schedule, stall_sensor
 from usergrowth_dagster.defs.effect_assets import effects_asset
+from usergrowth_dagster.defs.executors import executor
 from usergrowth_dagster.defs.identity_assets import has_identity
 from usergrowth_dagster.defs.jobs import build_jobs
 from usergrowth_dagster.defs.landing_assets import landing_assets
@@ -43,7 +44,7 @@ def build_definitions(home: str = "") -> dg.Definitions:
     from_sources, upstream = source_assets(partitions, settings.home)
     sources, _ = sources_of_home(settings.home)
     landing = [land_job(sources)] if sources else []
-    jobs = {str(job.name): job for job in build_jobs()}
+    jobs = {str(job.name): job for job in build_jobs(settings)}
     base = Base(settings, partitions, jobs["decide"], home, upstream)
     parts = [part(base) for part in PARTS]
     return dg.Definitions(
@@ -82,4 +83,5 @@ def build_definitions(home: str = "") -> dg.Definitions:
             stall_sensor(home),
         ],
         resources={"project": ProjectResource(home=home)},
+        executor=executor(settings),
     )

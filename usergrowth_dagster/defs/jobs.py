@@ -6,7 +6,9 @@ from typing import Any
 
 import dagster as dg
 
+from usergrowth_dagster.defs.executors import executor
 from usergrowth_dagster.learning.problems import problems
+from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.models import load_graph
 
 INGEST = "ingest"
@@ -69,10 +71,10 @@ def ingest_days(execution_date: date, catch_up_days: int, start_date: date) -> J
     return JobDays(max(start_date, last - timedelta(days=catch_up_days)), max(start_date, last))
 
 
-def build_jobs() -> list[Any]:
+def build_jobs(settings: Settings) -> list[Any]:
     """All jobs."""
     # Steps of the UI's runs are processes of their own, and a training may fill its memory limit.
-    trains = dg.multiprocess_executor.configured({"max_concurrent": TRAININGS})
+    trains = executor(settings, TRAININGS)
     return [
         dg.define_asset_job(
             INGEST,

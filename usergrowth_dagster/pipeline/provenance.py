@@ -49,6 +49,7 @@ _PLACES = (
     "memory_limit",
     "threads",
     "database_url",
+    "executor",
 )
 _PLACE_WORDS = ("url", "uri", "endpoint", "gateway", "webhook", "port", "from", "callback")
 _KEPT = ("send_from",)
