@@ -10,7 +10,7 @@ USERS ?= 2000
 KILLS ?= 500
 SEED ?= 1
 
-.PHONY: help install demo dev test crashtest mutants bench bench-full docs lint format clean wheel
+.PHONY: help install demo dev test crashtest mutants bench bench-full docs lint format clean wheel image-check
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,9 @@ lint: .venv/installed ## Check style, types, layers and SQL
 format: .venv/installed ## Format the Python
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+image-check: .venv/installed ## Run the build steps of the Docker image in a clean folder (minutes; no Docker needed)
+	$(BIN)/python tests/deploy/dockerfile_steps.py
 
 wheel: .venv/installed ## Build the wheel
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
