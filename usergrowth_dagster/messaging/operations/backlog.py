@@ -25,6 +25,8 @@ UNFINISHED = (
 )
 PAUSED = "paused"
 """What stands for the state of an unfinished occurrence whose schedule is paused."""
+UNKNOWN = "unknown"
+"""What stands for the gateway of a message in doubt that this ledger has handed to none."""
 STATEMENT_SECONDS = 5
 
 
@@ -36,7 +38,7 @@ class Backlog:
         messages: messages planned, claimed and submitting, by state.
         due: planned messages that may go out now.
         oldest_due_seconds: how long the one of these that waits longest has waited; 0: none is due.
-        in_doubt: messages in doubt, by the gateway that was given them.
+        in_doubt: messages in doubt, by the gateway that was given them, or :data:`UNKNOWN`.
         occurrences: unfinished occurrences by state, or :data:`PAUSED`.
         receipts: reports that wait for their message.
         oldest_receipt_seconds: how long the oldest of these has waited; 0: none waits.
@@ -101,9 +103,9 @@ _UNFINISHED = (
 
 
 _IN_DOUBT = (
-    select(schema.batch.c.gateway, func.count())
+    select(func.coalesce(schema.batch.c.gateway, UNKNOWN), func.count())
     .select_from(message)
-    .join(schema.batch, schema.batch.c.id == message.c.batch_id)
+    .outerjoin(schema.batch, schema.batch.c.id == message.c.batch_id)
     .where(message.c.state == MessageState.IN_DOUBT)
     .group_by(schema.batch.c.gateway)
 )
