@@ -10,7 +10,7 @@ USERS ?= 2000
 KILLS ?= 500
 SEED ?= 1
 
-.PHONY: help install demo dev test crashtest mutants bench bench-full docs lint format clean wheel image-check
+.PHONY: help install demo dev test crashtest mutants bench bench-full engines docs lint format clean wheel image-check
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ bench: .venv/installed ## Measure the product beside its rivals; writes docs/ben
 
 bench-full: .venv/installed ## The same at a million users and 30 million events
 	$(BIN)/python benchmarks/bench.py --size full
+
+engines: .venv/installed ## Run the synthetic demo by DuckDB and by Spark and compare what they decide (USERS=2000)
+	$(BIN)/python benchmarks/engines.py --users $(USERS) --folder build/engines
 
 docs: .venv/installed ## Build the documentation into build/site, every link checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

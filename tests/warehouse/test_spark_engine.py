@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.s3_server import running_s3
 
 from tests.support.parity_world import (
     FIRST,
@@ -117,6 +118,20 @@ def test_a_column_that_a_table_lacks_is_null(tmp_path: Path) -> None:
     Builder(settings, older).build("stg_user", DAYS)
     made = rows(settings, older, "stg_user")
     assert made and {row["kvs_str"] for row in made} == {None}
+
+
+def test_tables_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a server that takes an object store's URI for a folder, or for another."""
+    with running_s3(monkeypatch, "lake"):
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        settings = load_settings(tmp_path, engine="spark", storage="s3://lake/growth")
+        warehouse = Warehouse(Storage(settings.storage_root))
+        rows = drawn_rows(random.Random(7))["raw_user"]
+        with open_engine(settings) as opened:
+            bind_drawn(opened, "raw_user", rows, GRAPH.sources["raw_user"])
+            landed = [day for (day,) in opened.rows("select distinct ds from raw_user")]
+            warehouse.replace("raw_user", opened.arrow("from raw_user"), days=landed)
+        assert Builder(settings, warehouse).build("stg_user", landed).rows == len(rows)
 
 
 def test_what_is_wrong_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
