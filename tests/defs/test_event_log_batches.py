@@ -308,3 +308,11 @@ def test_batches_on_either_database(log: SqlEventLogStorage) -> None:
     log.store_event_batch(materialized(run_id, "raw_user", DAYS[3:]))
     assert log.get_materialized_partitions(dg.AssetKey("raw_user")) == set(DAYS)
     assert len(log.get_logs_for_run(run_id)) == 5 + len(DAYS) - 3
+
+
+def test_the_webserver_reads_the_log(log: SqlEventLogStorage) -> None:
+    """A driver whose connection is closed when the webserver has set its time-out."""
+    run_id = make_new_run_id()
+    log.store_event_batch(materialized(run_id, "raw_user", DAYS[:2]))
+    log.optimize_for_webserver(statement_timeout=5_000, pool_recycle=60, max_overflow=2)
+    assert len(log.get_logs_for_run(run_id)) == 2

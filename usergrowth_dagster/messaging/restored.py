@@ -90,7 +90,7 @@ def hold_all(
     """Put in doubt what may have gone out since the copy, and leave out ids.
 
     Args:
-        connection: of ``ControlStore.write`` on the restored database, before anybody else uses it.
+        connection: of ``ControlStore.write`` on the restored database, before others use it.
         settings: of the restored home.
         copied: when the copy was begun, on the real clock.
         since: the same on the business clock.
