@@ -84,7 +84,7 @@ from users
 _CAMPAIGN = """
 name: {task}
 algorithm: {{kind: churn}}
-training: {{window_days: 70, every_days: 14}}
+training: {{window_days: 42, every_days: 14}}
 population: population/{task}
 execution_date: {day}
 selection: {{top_n: {top}}}

@@ -13,8 +13,8 @@ from usergrowth_dagster.warehouse.model_rows import OUTPUT, ModelInputs
 from usergrowth_dagster.warehouse.models import AS_OF_DATES, RUN_SETTINGS, USER, ModelGraph
 from usergrowth_dagster.warehouse.months import Months
 
-READ_ROW_BYTES = 100
-"""Memory that grouping a row of facts by user wants, about."""
+READ_ROW_BYTES = 600
+"""Memory that grouping a row of facts wants, about, beside the views that are made already."""
 
 WIDE_ROW_BYTES = 12_000
 """Memory that a join of all features of a user wants, about, with its hash tables."""
@@ -85,7 +85,7 @@ class DuckDBRows:
         for view, read in inputs.monthly.items():
             months.bind(engine, view, read.wanted, read.landed)
         before, dated, after = self.graph.views_by_date(model)
-        parts = self._parts_read(engine, inputs)
+        parts = self._parts_read(engine, inputs) if before or dated or after else 1
         for view in before:
             self._make_view(engine, view, self._select(view), parts)
         if dated:
