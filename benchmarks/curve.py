@@ -37,6 +37,7 @@ class Point:
         cpu: CPU seconds of its process.
         memory: peak resident set, in MB.
         written: bytes written, in MB, spilled ones included.
+        limit: the setting memory_limit.
     """
 
     stage: str
@@ -44,13 +45,16 @@ class Point:
     events: int
     rows: int
     seconds: float
-    cpu: float
+    cpu: float | None
     memory: float
     written: float
+    limit: str
 
 
-def measure_home(home: Path, users: int, events: int, stages: Sequence[str]) -> Iterator[Point]:
-    """Run some stages on a home, each in a process of its own."""
+def measure_home(
+    home: Path, users: int, events: int, stages: Sequence[str], limit: str
+) -> Iterator[Point]:
+    """Run some stages on a home with a memory_limit, each in a process of its own."""
     for stage in stages:
         used = python(PROGRAM, home, stage)
         assert isinstance(used.answer, dict)
@@ -63,11 +67,12 @@ def measure_home(home: Path, users: int, events: int, stages: Sequence[str]) -> 
             round(used.cpu, 2),
             round(used.peak, 1),
             round(used.answer["written"] / 2**20, 1),
+            limit,
         )
 
 
 def measure_world(
-    folder: Path, users: int, stages: Sequence[str] = tuple(STAGES), **settings: object
+    folder: Path, users: int, stages: Sequence[str], limit: str, **settings: object
 ) -> Iterator[Point]:
     """Make a world where there is none yet, and run some stages on it.
 
@@ -75,14 +80,15 @@ def measure_world(
         folder: where its home is, or is made.
         users: people; each has about a hundred events.
         stages: their names, in order.
-        settings: of the home.
+        limit: the setting memory_limit.
+        settings: further ones of the home.
     """
     home, known = folder / f"home-{users}", folder / f"home-{users}.json"
     if not known.exists():
         shutil.rmtree(home, ignore_errors=True)
-        made = make_big_world(home, users, **settings)
+        made = make_big_world(home, users, memory_limit=limit, **settings)
         known.write_text(json.dumps(made.events))
-    yield from measure_home(home, users, int(json.loads(known.read_text())), stages)
+    yield from measure_home(home, users, int(json.loads(known.read_text())), stages, limit)
 
 
 def check(points: Sequence[Point]) -> None:
@@ -98,16 +104,11 @@ def check(points: Sequence[Point]) -> None:
         assert everybody == {users} and len(sent) <= 1 and all(made.values()), made
 
 
-def keep(points: Sequence[Point], limit: str, note: str) -> None:
+def keep(points: Sequence[Point], note: str) -> None:
     """Write the points into the record of the benchmarks, the page, and its picture."""
     known = json.loads(bench.RECORD.read_text("utf-8"))
     listed = [asdict(point) for point in points]
-    known["stages"] = {
-        "machine": bench.machine(),
-        "limit": limit,
-        "note": note,
-        "points": listed,
-    }
+    known["stages"] = {"machine": bench.machine(), "note": note, "points": listed}
     bench.write(known)
     curve_page.draw(listed, bench.TABLE.with_name(curve_page.PICTURE))
 
@@ -122,13 +123,13 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder of the homes; default: removed")
     parser.add_argument("--write", metavar="NOTE", help="write the page; says what else ran")
     given = parser.parse_args()
-    settings = {"memory_limit": given.memory_limit, "max_training_rows": given.training_rows}
+    limit, settings = given.memory_limit, {"max_training_rows": given.training_rows}
     points = []
     with tempfile.TemporaryDirectory(prefix="usergrowth-bench-") as scratch:
         folder = given.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         for users in given.users:
-            for point in measure_world(folder, users, given.stages, **settings):
+            for point in measure_world(folder, users, given.stages, limit, **settings):
                 print(
                     f"{point.stage:13} {point.users:>10,} {point.events:>12,} {point.rows:>12,} "
                     f"{point.seconds:>8.1f} s {point.cpu:>8.1f} s CPU {point.memory:>8.0f} MB "
@@ -138,7 +139,7 @@ def main() -> None:
                 points.append(point)
     check(points)
     if given.write:
-        keep(points, given.memory_limit, given.write)
+        keep(points, given.write)
 
 
 if __name__ == "__main__":

@@ -30,19 +30,30 @@ def section(part: Mapping[str, Any]) -> str:
             f"Memory may grow to {MEMORY:g}×, seconds to {TIME:g}×.",
             _ratios(points),
             "### Ten million users and a billion events",
-            _beyond(points, str(part["limit"])),
+            _beyond(points),
         )
     )
 
 
 def _table(points: Sequence[Point]) -> str:
     lines = [
-        f"| {p['stage']} | {p['users']:,} | {p['events']:,} | {p['rows']:,} | {p['seconds']:,.1f} "
-        f"| {p['cpu']:,.1f} | {p['memory']:,.0f} | {p['written']:,.0f} |"
+        f"| {p['stage']} | {p['users']:,} | {p['events']:,} | {p['rows']:,} | {p['limit']} "
+        f"| {p['seconds']:,.1f} | {_cpu(p)} | {p['memory']:,.0f} | {p['written']:,.0f} |"
         for p in sorted(points, key=lambda p: (_stages(points).index(p["stage"]), p["users"]))
     ]
-    head = "| stage | users | events | rows made | s | s CPU | peak MB | MB written |"
-    return "\n".join([head, "|---" * 8 + "|", *lines])
+    head = "| stage | users | events | rows made | limit | s | s CPU | peak MB | MB written |"
+    return "\n".join([head, "|---" * 9 + "|", *lines])
+
+
+def _cpu(point: Point) -> str:
+    return "–" if point["cpu"] is None else f"{point['cpu']:,.1f}"
+
+
+def _times(a: Point, b: Point) -> tuple[float, float]:
+    """What two points took: CPU seconds where both have them, which other programs change less."""
+    if a["cpu"] is None or b["cpu"] is None:
+        return a["seconds"], b["seconds"]
+    return a["cpu"], b["cpu"]
 
 
 def _stages(points: Sequence[Point]) -> list[str]:
@@ -50,27 +61,32 @@ def _stages(points: Sequence[Point]) -> list[str]:
 
 
 def _steps(points: Sequence[Point]) -> list[tuple[Point, Point]]:
-    """Points of one stage that lie about a factor of ten apart."""
+    """Points of one stage and limit that lie about a factor of ten apart."""
     steps = []
     for stage in _stages(points):
-        mine = sorted((p for p in points if p["stage"] == stage), key=lambda p: int(p["users"]))
-        steps += [(a, b) for a, b in pairwise(mine) if 9 < b["users"] / a["users"] < 11]
+        for limit in dict.fromkeys(p["limit"] for p in points):
+            mine = [p for p in points if (p["stage"], p["limit"]) == (stage, limit)]
+            mine.sort(key=lambda p: int(p["users"]))
+            steps += [(a, b) for a, b in pairwise(mine) if 9 < b["users"] / a["users"] < 11]
     return steps
 
 
 def _ratios(points: Sequence[Point]) -> str:
     lines = []
     for a, b in _steps(points):
-        memory, time = b["memory"] / a["memory"], b["cpu"] / a["cpu"]
+        before, after = _times(a, b)
+        memory, time = b["memory"] / a["memory"], after / before
         met = memory <= MEMORY and time <= TIME
         lines.append(
-            f"| {a['stage']} | {a['users']:,} → {b['users']:,} | {memory:.2f}× | {time:.1f}× "
+            f"| {a['stage']} | {a['users']:,} → {b['users']:,} | {a['limit']} | {memory:.2f}× "
+            f"| {b['memory'] - a['memory']:+,.0f} MB | {time:.1f}× "
             f"| {'met' if met else '**not met**'} |"
         )
-    return "\n".join(["| stage | users | memory | CPU seconds | |", "|---" * 5 + "|", *lines])
+    head = "| stage | users | limit | memory | | seconds | |"
+    return "\n".join([head, "|---" * 7 + "|", *lines])
 
 
-def _beyond(points: Sequence[Point], limit: str) -> str:
+def _beyond(points: Sequence[Point]) -> str:
     """What the last step of each stage implies for a world that was not measured."""
     users, events = BEYOND
     last: dict[str, tuple[Point, Point]] = {}
@@ -78,18 +94,19 @@ def _beyond(points: Sequence[Point], limit: str) -> str:
         last[a["stage"]] = (a, b)
     lines, total = [], 0.0
     for stage, (a, b) in last.items():
-        power = log(max(b["cpu"], 0.1) / max(a["cpu"], 0.1)) / log(b["users"] / a["users"])
-        power = min(max(power, 0.0), 1.2)
-        hours = b["cpu"] * (users / b["users"]) ** power / 3600
+        before, after = _times(a, b)
+        power = log(after / before) / log(b["users"] / a["users"])
+        power = min(max(power, 1.0), 1.3)  # a start-up that is most of a small world's time ends
+        hours = after * (users / b["users"]) ** power / 3600
         total += hours
         lines.append(f"| {stage} | {power:.2f} | {hours:,.1f} |")
-    table = "\n".join(["| stage | power of the last step | CPU hours |", "|---" * 3 + "|", *lines])
+    table = "\n".join(["| stage | power of its growth | hours |", "|---" * 3 + "|", *lines])
     return (
         f"**Extrapolated, not measured**, for {users:,} users and {events:,} events: each stage "
         f"goes on growing as it did in its last tenfold step. All take {total:,.0f} CPU "
         f"hours, most of them once, when the history lands.\n\n{table}\n\n"
-        f"Memory is bounded by the setting `memory_limit` ({limit} here) and what a process holds "
-        "beside it. It is time and disk that end a machine: joins and sorts of all users spill "
+        "Memory is bounded by the setting `memory_limit` and what a process holds beside it. "
+        "It is time and disk that end a machine: joins and sorts of all users spill "
         "several times what they read. One machine is right until the facts and features of a day "
         "take longer than a night. With 16 cores and 64 GB that is, by these figures, at some ten "
         "million users. Beyond, the SQL models run on an engine of several machines, and days of a "
@@ -109,9 +126,9 @@ def draw(points: Sequence[Point], path: Path) -> None:
         mine = sorted((p for p in points if p["stage"] == stage), key=lambda p: int(p["users"]))
         x = [p["events"] for p in mine]
         style = {"marker": "o", "linestyle": ("-", "--", ":")[place % 3], "label": stage}
-        left.plot(x, [p["cpu"] for p in mine], **style)
+        left.plot(x, [p["seconds"] if p["cpu"] is None else p["cpu"] for p in mine], **style)
         right.plot(x, [p["memory"] for p in mine], **style)
-    left.set(xscale="log", yscale="log", xlabel="events", ylabel="CPU seconds")
+    left.set(xscale="log", yscale="log", xlabel="events", ylabel="seconds")
     right.set(xscale="log", ylim=(0, None), xlabel="events", ylabel="peak memory, MB")
     right.legend(fontsize=7, ncols=2)
     figure.savefig(path, dpi=80)

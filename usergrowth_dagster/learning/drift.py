@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SURE = 0.999  # of a shift being more than chance
-CHUNK_ROWS = 50_000
+CHUNK_ROWS = 10_000
 SCORE = "score"
 NOT_PEOPLE = ("as_of_", "item_")
 Level = Literal["same", "shifted", "drifted"]

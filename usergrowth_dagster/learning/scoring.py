@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CHUNK_ROWS = 50_000
+CHUNK_ROWS = 10_000
 LEAST_VALUES = 50  # of a column, from which its new ones are counted
 HALF = 0.5
 COPIED = ("ds", "task_id", "row", "user_id", "item_id")
