@@ -11,6 +11,7 @@ MEMORY, TIME = 1.3, 11.0
 """Most that a stage's memory and seconds may grow by where users and events grow tenfold."""
 BEYOND = (10_000_000, 1_000_000_000)
 """Users and events that are extrapolated to."""
+DAILY = ("features", "score", "decide", "output", "plan", "effects", "report")
 PICTURE = "benchmarks-curve.png"
 
 
@@ -92,25 +93,28 @@ def _beyond(points: Sequence[Point]) -> str:
     last: dict[str, tuple[Point, Point]] = {}
     for a, b in _steps(points):
         last[a["stage"]] = (a, b)
-    lines, total = [], 0.0
+    lines, taken = [], {}
     for stage, (a, b) in last.items():
         before, after = _times(a, b)
         power = log(after / before) / log(b["users"] / a["users"])
         power = min(max(power, 1.0), 1.3)  # a start-up that is most of a small world's time ends
         hours = after * (users / b["users"]) ** power / 3600
-        total += hours
+        taken[stage] = hours
         lines.append(f"| {stage} | {power:.2f} | {hours:,.1f} |")
     table = "\n".join(["| stage | power of its growth | hours |", "|---" * 3 + "|", *lines])
+    day = sum(hours for stage, hours in taken.items() if stage in DAILY)
     return (
         f"**Extrapolated, not measured**, for {users:,} users and {events:,} events: each stage "
-        f"goes on growing as it did in its last tenfold step. All take {total:,.0f} CPU "
-        f"hours, most of them once, when the history lands.\n\n{table}\n\n"
-        "Memory is bounded by the setting `memory_limit` and what a process holds beside it. "
-        "It is time and disk that end a machine: joins and sorts of all users spill "
-        "several times what they read. One machine is right until the facts and features of a day "
-        "take longer than a night. With 16 cores and 64 GB that is, by these figures, at some ten "
-        "million users. Beyond, the SQL models run on an engine of several machines, and days of a "
-        "range on several workers."
+        "goes on growing as it did in its last tenfold step, and not less than in proportion. "
+        f"What has no step of its own is left out.\n\n{table}\n\n"
+        f"The stages of a day ({', '.join(DAILY)}) would take {day:,.1f} hours here, the others "
+        "once or once a week. Memory stays bounded by the setting `memory_limit` and what a "
+        "process holds beside it: a stage that passes 1.3 times its smaller self fills the limit, "
+        "and the smaller one does not. Effects and reports are the exception: they hold arrays of "
+        "those who could be texted, some hundred bytes a person. It is time and disk that end a "
+        "machine: joins and sorts of all users spill several times what they read. One machine is "
+        "right while the stages of a day end in a night. Beyond, the SQL models run on an engine "
+        "of several machines, and the days of a range on several workers."
     )
 
 
