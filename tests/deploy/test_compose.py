@@ -10,9 +10,11 @@ import jsonschema
 import pytest
 import yaml
 from commands import DEPLOY, ROOT, check
+from sqlalchemy import make_url
 
 from usergrowth_dagster.homes.home import DAGSTER_YAML
 from usergrowth_dagster.settings import settings_class
+from usergrowth_dagster.settings.databases import DAGSTER, MLFLOW, url_of_schema
 
 OURS = ("home", "code", "webserver", "daemon", "receiver", "dispatcher", "mlflow")
 OTHERS = ("postgres", "objects", "prometheus", "grafana")
@@ -89,6 +91,18 @@ def test_every_setting_is_one(compose: dict[str, Any]) -> None:
     assert ours - known == set(CREDENTIALS)
 
 
+def test_mlflow_shows_the_schema_that_runs_write_to(compose: dict[str, Any]) -> None:
+    """Guards against an MLflow beside that of the product, which stays empty."""
+    environment = compose["services"]["mlflow"]["environment"]
+    assert environment["USERGROWTH_ONE_DATABASE"] == "true"
+    of_product = url_of_schema(
+        environment["USERGROWTH_DATABASE_URL"].replace(":?set it in deploy/.env", ""), MLFLOW
+    )
+    assert make_url(environment["MLFLOW_BACKEND_STORE_URI"]) == make_url(of_product)
+    schemas = (DEPLOY / "schemas.sql").read_text("utf-8")
+    assert set(re.findall(r"create schema if not exists (\w+);", schemas)) == {MLFLOW, DAGSTER}
+
+
 def strings(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         for one in value.values():
@@ -116,14 +130,14 @@ def test_every_variable_and_file_is_there(compose: dict[str, Any]) -> None:
     assert {"deploy/.env", "deploy/usergrowth.env"} <= set(ignored)
 
 
-def test_the_instance_is_that_of_a_home_but_for_storage_and_log() -> None:
+def test_the_instance_is_that_of_a_home_but_for_its_log() -> None:
     """Guards against pools, limits and retries that hold in a home and not in containers."""
     home, shared = (
         yaml.safe_load(DAGSTER_YAML),
         yaml.safe_load((DEPLOY / "dagster.yaml").read_text()),
     )
     differs = {key for key in {*home, *shared} if home.get(key) != shared.get(key)}
-    assert differs == {"storage", "python_logs"}
+    assert differs == {"python_logs"}
     workspace = yaml.safe_load((DEPLOY / "workspace.yaml").read_text("utf-8"))
     server = workspace["load_from"][0]["grpc_server"]
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))

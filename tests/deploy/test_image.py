@@ -12,7 +12,6 @@ import pytest
 import yaml
 from commands import DEPLOY
 from database_fixtures import database_url, postgres_server
-from sqlalchemy import make_url
 
 from usergrowth_dagster.logs import about
 
@@ -53,15 +52,13 @@ def test_a_run_of_the_shared_instance_logs_an_object_a_line(
 ) -> None:
     """Guards against an instance that containers cannot share, and lines of runs without the run."""
     text = (DEPLOY / "dagster.yaml").read_text("utf-8")
-    (tmp_path / "dagster.yaml").write_text(text, encoding="utf-8")
-    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
-    url = compose["services"]["daemon"]["environment"]["DAGSTER_DATABASE_URL"]
-    driver = url.partition(":")[0]  # dagster-postgres does not work with every driver
-    monkeypatch.setenv(
-        "DAGSTER_DATABASE_URL",
-        make_url(database_url).set(drivername=driver).render_as_string(hide_password=False),
-    )
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    folder = tmp_path / "dagster"
+    folder.mkdir()
+    (folder / "dagster.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("USERGROWTH_HOME", str(tmp_path))
+    monkeypatch.setenv("USERGROWTH_DATABASE_URL", database_url)
+    monkeypatch.setenv("USERGROWTH_ONE_DATABASE", "true")
+    monkeypatch.setenv("DAGSTER_HOME", str(folder))
 
     @dg.asset
     def rows(context: dg.AssetExecutionContext) -> None:

@@ -168,8 +168,7 @@ def test_the_versions_are_those_of_the_lock(values: dict[str, Any]) -> None:
     locked = re.search(r"^dagster==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
     text = (DEPLOY / "helm" / "values.yaml").read_text("utf-8")
     assert locked and re.findall(r"--version (\S+)", text) == [locked[1]]
-    compose = (DEPLOY / "compose.yaml").read_text("utf-8")
-    assert f"DAGSTER_DATABASE_URL: {values['postgresql']['postgresqlScheme']}://" in compose
+    assert values["postgresql"]["postgresqlScheme"] == "postgresql+psycopg2"
     images = re.findall(
         r"image: usergrowth:(\S+)", (DEPLOY / "helm" / "manifests.yaml").read_text()
     )
