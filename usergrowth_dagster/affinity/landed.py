@@ -11,7 +11,7 @@ from pathlib import Path
 
 from usergrowth_dagster.affinity.files import ENDPOINTS, INTERACTIONS, ITEMS, USERS
 from usergrowth_dagster.affinity.job import FILE_NAME
-from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.data.object_store import open_storage
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.sources.changes import Cursor
@@ -48,7 +48,7 @@ def remote_jobs(settings: Settings) -> str:
     """Why no job of a home is run: its landing files are in an object store; "" if on a disk."""
     if "://" not in settings.landing_root:
         return ""
-    names = Storage(settings.landing_root).folders(FOLDER)
+    names = open_storage(settings, settings.landing_root).folders(FOLDER)
     if not names:
         return ""
     return (

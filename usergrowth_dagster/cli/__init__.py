@@ -33,6 +33,7 @@ from usergrowth_dagster.cli import (
     tags,
 )
 from usergrowth_dagster.cli.common import print_error_document, print_errors
+from usergrowth_dagster.data.storage import is_of_store, one_line
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.interrupts import is_interrupt, keep_interrupts
 
@@ -110,12 +111,15 @@ def main() -> None:
         raise
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
-        typer.echo(f"error: {error.strerror or error}{place}", err=True)
+        typer.echo(f"error: {error.strerror or one_line(error)}{place}", err=True)
         sys.exit(2)
     except Exception as error:
         if is_interrupt(type(error).__name__, str(error)):
             typer.echo(_GOES_ON, err=True)
             sys.exit(_INTERRUPTED)
+        if is_of_store(error):
+            typer.echo(f"error: the object store cannot be used: {one_line(error)}", err=True)
+            sys.exit(2)
         # SQLAlchemy is loaded by then, if it is the one that complains.
         origin = getattr(error, "orig", None)
         if origin is None:

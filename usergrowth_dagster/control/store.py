@@ -1,5 +1,7 @@
 """The control database: connections, migrations, guarded status changes and their history."""
 
+import fcntl
+import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -61,6 +63,10 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def _digest(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+
+
 class ControlStore:
     """The control records and the ledger's tables in one SQLite or PostgreSQL database.
 
@@ -107,6 +113,24 @@ class ControlStore:
             if alone and not self.is_sqlite:
                 connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
             yield connection
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator[None]:
+        """Keep other holders of a name out until the end; waits for them first.
+
+        PostgreSQL frees what a connection held when it ends, however that is. All users of an
+        SQLite database are on its machine: there it is the lock of a file beside the database.
+        """
+        if self.is_sqlite:
+            file = Path(f"{self.engine.url.database}.lock-{_digest(name):016x}")
+            with file.open("w") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                yield
+            return
+        with self.engine.connect() as connection, connection.begin():
+            key = _digest(name) - (1 << 63)
+            connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": key})
+            yield
 
     def migrate(self) -> None:
         """Bring the tables to the newest form; safe when several processes start at once.

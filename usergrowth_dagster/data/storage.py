@@ -11,9 +11,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from usergrowth_dagster.quoting import literal
+
+Condition = Literal["kept", "ignored", "refused"]
+
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+PART_BYTES = 8 << 20
+"""How much of a file that is being written waits in memory before it goes to an object store."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,17 @@ class Storage:
     Args:
         root: directory or URI.
         options: keyword arguments of the fsspec file system (keys, endpoint …).
+        delta: storage options of delta-rs for tables below the root.
         memory: file that keeps what the content of files was found to be, so that it is read once.
+        condition: what the store does with a write that must not replace a file: it is ``kept``, so
+            that of several writers at once one wins; ``ignored``, so that all do; or ``refused``.
     """
 
     root: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    delta: Mapping[str, str] = field(default_factory=dict)
     memory: Path | None = None
+    condition: Condition = "kept"
 
     @property
     def is_local(self) -> bool:
@@ -58,7 +69,8 @@ class Storage:
         import fsspec
 
         scheme = "file" if self.is_local else self.root.split("://", 1)[0]
-        return fsspec.filesystem(scheme, use_listings_cache=False, **self.options)
+        client = fsspec.filesystem(scheme, use_listings_cache=False, **self.options)
+        return client if self.is_local else _Client(client, self.root)
 
     @cached_property
     def _base(self) -> str:
@@ -83,12 +95,10 @@ class Storage:
     def files(self, path: str = "", *, deep: bool = False) -> list[StoredFile]:
         """Files in a folder (``deep``: and below it), by path; hidden ones are left out."""
         full = self._full(path)
-        if not self._fs.isdir(full):
-            return []
-        infos = (
-            self._fs.find(full, detail=True).values() if deep else self._fs.ls(full, detail=True)
+        infos = self._fs.find(full, detail=True).values() if deep else self._listed(full)
+        entries = (
+            self._entry(info) for info in infos if info["type"] == "file" and info["name"] != full
         )
-        entries = (self._entry(info) for info in infos if info["type"] == "file")
         return sorted(
             (entry for entry in entries if not entry.name.startswith(".")),
             key=lambda entry: entry.path,
@@ -96,22 +106,38 @@ class Storage:
 
     def folders(self, path: str = "") -> list[str]:
         """Names of the folders directly in a folder, sorted."""
-        full = self._full(path)
-        if not self._fs.isdir(full):
-            return []
         return sorted(
             posixpath.basename(str(info["name"]).rstrip("/"))
-            for info in self._fs.ls(full, detail=True)
+            for info in self._listed(self._full(path))
             if info["type"] == "directory"
         )
+
+    def _listed(self, full: str) -> list[dict[str, Any]]:
+        """What is directly in a folder; nothing where there is none."""
+        try:
+            return list(self._fs.ls(full, detail=True))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def exists(self, path: str) -> bool:
         """Whether a file or folder is there."""
         return bool(self._fs.exists(self._full(path)))
 
+    def has_file(self, path: str) -> bool:
+        """Whether a file is there; one request of an object store, where a folder costs two."""
+        if self.is_local:
+            return self.exists(path)
+        try:
+            self._fs.cat_file(self._full(path), start=0, end=1)
+        except FileNotFoundError:
+            return False
+        return True
+
     def read_bytes(self, path: str) -> bytes:
-        """The whole content of a file."""
-        return bytes(self._fs.cat_file(self._full(path)))
+        """The whole content of a small file."""
+        # else the client of S3 asks for its size before it asks for the file
+        options = {"max_concurrency": 1} if self.root.startswith("s3://") else {}
+        return bytes(self._fs.cat_file(self._full(path), **options))
 
     @contextmanager
     def open(self, path: str, mode: str = "rb") -> Iterator[IO[Any]]:
@@ -125,7 +151,8 @@ class Storage:
         full = self._full(path)
         if self.is_local:
             Path(full).parent.mkdir(parents=True, exist_ok=True)
-        with self._fs.open(full, "wb") as handle:
+        size = {} if self.is_local else {"block_size": PART_BYTES}
+        with self._fs.open(full, "wb", **size) as handle:
             yield handle
 
     def write_atomic(self, path: str, produce: Callable[[IO[bytes]], None]) -> None:
@@ -136,8 +163,7 @@ class Storage:
         """
         full = self._full(path)
         if not self.is_local:
-            with self._fs.transaction, self._fs.open(full, "wb") as handle:
-                produce(handle)
+            self._put(full, produce)
             return
         import os
 
@@ -155,6 +181,17 @@ class Storage:
         finally:
             temporary.unlink(missing_ok=True)
 
+    def _put(self, full: str, produce: Callable[[IO[bytes]], None]) -> None:
+        handle = self._fs.open(full, "wb", block_size=PART_BYTES)
+        try:
+            produce(handle)
+        except BaseException:
+            handle.discard()
+            handle.closed = True  # else it would put what there is when it is collected
+            raise
+        with _as_store_error(self.root):
+            handle.close()
+
     def write_bytes(self, path: str, content: bytes) -> None:
         """Write a small file atomically."""
 
@@ -162,6 +199,22 @@ class Storage:
             handle.write(content)
 
         self.write_atomic(path, produce)
+
+    def write_new(self, path: str, content: bytes) -> bool:
+        """Write a small file that is not there; False when it is, and nothing is written."""
+        full = self._full(path)
+        try:
+            if self.is_local:
+                Path(full).parent.mkdir(parents=True, exist_ok=True)
+                with Path(full).open("xb") as handle:
+                    handle.write(content)
+            else:
+                self._fs.pipe_file(full, content, mode="create")
+        except OSError as error:
+            if isinstance(error, FileExistsError) or _status(error) in _NOT_ABSENT:
+                return False
+            raise
+        return True
 
     def modified(self, path: str) -> datetime:
         """When a file was written (UTC)."""
@@ -203,6 +256,54 @@ class Storage:
             return
         with contextlib.suppress(OSError), self.memory.open("a", encoding="ascii") as file:
             file.write(f"{tags} {content}\n")
+
+
+class StoreError(OSError):
+    """An object store cannot be reached, or refuses; the text is one line."""
+
+
+@contextmanager
+def _as_store_error(root: str) -> Iterator[None]:
+    """Make errors of a store's client, which are of many libraries, OSErrors that name the root."""
+    try:
+        yield
+    except Exception as error:
+        if not is_of_store(error):
+            raise
+        raise StoreError(f"{root}: {one_line(error)}") from error
+
+
+class _Client:
+    """A client of fsspec whose errors are OSErrors, whatever library they come from."""
+
+    def __init__(self, client: Any, root: str) -> None:
+        self._client, self._root = client, root
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._client, name)
+        if not callable(member):
+            return member
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with _as_store_error(self._root):
+                return member(*args, **kwargs)
+
+        return call
+
+
+_NOT_ABSENT = (409, 412)  # another writer is at it; the file is there
+
+
+def _status(error: BaseException) -> int:
+    """The HTTP status that the client of an object store got; 0 where there was none."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, without line breaks and colors; its kind when it says nothing."""
+    text = " ".join(_COLOR.sub("", str(error)).split())
+    return text or type(error).__name__
 
 
 def is_of_store(error: BaseException) -> bool:

@@ -29,7 +29,7 @@ from sqlalchemy.exc import DatabaseError
 from usergrowth_dagster.affinity.landed import remote_jobs
 from usergrowth_dagster.data.contracts import LANDING_TABLES
 from usergrowth_dagster.data.landing import landing_folders
-from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.data.object_store import ask_again, is_remote, open_storage, refusal_of
 from usergrowth_dagster.data.strays import stray_files
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.homes.home import require_home
@@ -74,6 +74,7 @@ def examine(settings: Settings) -> list[Finding]:
             ("privacy", lambda: _private(settings)),
             ("other homes", lambda: _shared(settings)),
             ("landing files", lambda: _landing(settings)),
+            ("object store", lambda: _object_store(settings)),
             ("tables", lambda: _tables(settings)),
             ("control store", lambda: _control_store(settings)),
             ("secret", lambda: _secret(settings)),
@@ -146,13 +147,30 @@ def _code_location() -> str:
 
 def _landing(settings: Settings) -> str:
     """Days by table; every file that nothing reads is a finding."""
-    landing = Storage(settings.landing_root)
+    landing = open_storage(settings, settings.landing_root)
     strays = stray_files(landing, _outputs(settings))
     strays += [sentence for sentence in [remote_jobs(settings)] if sentence]
     if strays:
         raise UserError("\n".join(strays), code="landing.misplaced")
     days = {table: len(landing_folders(landing, table).days) for table in LANDING_TABLES}
     return ", ".join(f"{table} {count} days" for table, count in days.items())
+
+
+def _object_store(settings: Settings) -> str:
+    """That commits of tables are safe where the tables are.
+
+    Raises:
+        UserError: the store refuses what each commit needs.
+    """
+    if not is_remote(settings.storage_root):
+        return "none: the tables are in a directory"
+    condition = ask_again(settings)
+    if condition == "refused":
+        raise refusal_of(settings.storage_root)
+    return {
+        "kept": "of several writers at once one wins",
+        "ignored": "lets writers overwrite each other: commits take a lock in the control database",
+    }[condition]
 
 
 def _tables(settings: Settings) -> str:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.tracking import (
+    reach_artifacts,
     require_reachable,
     set_defaults,
     told_in_a_sentence,
@@ -123,6 +124,7 @@ def client(settings: Settings) -> "MlflowClient":
     """
     uri = settings.tracking_uri
     require_reachable(uri)
+    reach_artifacts(settings.s3_endpoint, settings.s3_addressing)
     database = sqlite_file(uri)
     if database is not None:
         database.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +180,7 @@ def only_one(settings: Settings) -> Iterator[None]:
 
 
 def experiment(made: "MlflowClient", settings: Settings, name: str) -> str:
-    """Id of an experiment, made when missing; artifacts go to ``<home>/mlflow/artifacts``.
+    """Id of an experiment, made when missing; its files go below ``settings.artifacts_root``.
 
     A tracking server (http) decides itself where artifacts go.
     """
@@ -188,9 +190,9 @@ def experiment(made: "MlflowClient", settings: Settings, name: str) -> str:
             return str(known.experiment_id)
         place = None
         if not settings.tracking_uri.startswith(("http://", "https://", "databricks")):
-            folder = settings.home.absolute() / "mlflow" / "artifacts" / name
-            folder.mkdir(parents=True, exist_ok=True)
-            place = folder.as_uri()
+            place = f"{settings.artifacts_root.rstrip('/')}/{name}"
+            if (folder := local_path(place)) is not None:
+                folder.mkdir(parents=True, exist_ok=True)
         return str(made.create_experiment(name, artifact_location=place))
 
 

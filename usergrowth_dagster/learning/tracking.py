@@ -30,6 +30,14 @@ def set_defaults() -> None:
         os.environ.setdefault(name, value)
 
 
+def reach_artifacts(endpoint: str | None, addressing: str) -> None:
+    """Let MLflow's client of object stores use an endpoint, and the bucket in its path or name."""
+    if endpoint:
+        os.environ["MLFLOW_S3_ENDPOINT_URL"] = endpoint
+    if addressing != "auto":
+        os.environ["MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE"] = addressing
+
+
 def shown(uri: str) -> str:
     """A tracking URI without a user, a password or a query."""
     parts = urlsplit(uri)

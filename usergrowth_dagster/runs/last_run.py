@@ -19,6 +19,7 @@ from typing import Any
 
 from usergrowth_dagster import __version__
 from usergrowth_dagster.data.contracts import LANDING_TABLES
+from usergrowth_dagster.data.object_store import open_storage
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
@@ -103,7 +104,7 @@ class LastRun:
 
     def _tag(self, path: str) -> str | None:
         """The tag of a file below the landing root that is older than this command."""
-        landing = Storage(self.settings.landing_root)
+        landing = open_storage(self.settings, self.settings.landing_root)
         folder, _, name = path.rpartition("/")
         tags = {file.name: file.tag for file in landing.files(folder)}
         return tags[name] if name in tags and landing.modified(path) < self.began else None
@@ -157,7 +158,7 @@ class LastRun:
 
     def _landing_marks(self) -> Iterator[Any]:
         """Names of everything that a run looks for, and the files of the days that it lands."""
-        landing = Storage(self.settings.landing_root)
+        landing = open_storage(self.settings, self.settings.landing_root)
         days = [
             self.day - timedelta(days=place) for place in range(self.settings.catch_up_days + 2)
         ]

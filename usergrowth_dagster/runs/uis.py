@@ -34,11 +34,10 @@ def free_port(wanted: int) -> int:
 
 
 def _commands(settings: Settings, dagster_port: int, mlflow_port: int) -> list[list[str]]:
-    artifacts = (settings.home / "mlflow" / "artifacts").as_uri()
     # Not the scripts of these names: the first line of one does not bear every path.
     dagster = f"dagster dev -m usergrowth_dagster.definitions -h 127.0.0.1 -p {dagster_port}"
     mlflow = f"mlflow server --host 127.0.0.1 --port {mlflow_port} --workers 1"
-    places = ["--default-artifact-root", artifacts]
+    places = ["--default-artifact-root", settings.artifacts_root]
     python = [sys.executable, "-m"]
     return [[*python, *dagster.split()], [*python, *mlflow.split(), *places]]
 

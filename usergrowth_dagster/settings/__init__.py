@@ -314,6 +314,15 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings, SegmentSettin
     landing: str | None = Field(
         None, description="root of the landing files: a directory or s3://…; default <home>/landing"
     )
+    s3_endpoint: str | None = Field(
+        None, description="object store that is not Amazon's; default AWS_ENDPOINT_URL"
+    )
+    s3_addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto", description="virtual: the bucket is a part of the endpoint's name, as OSS wants it"
+    )
+    cache_gb: PositiveFloat = Field(
+        50.0, description="GB of local copies of table files that are in an object store"
+    )
     database_url: str | None = Field(
         None, description="control store and ledger; default SQLite at <home>/control.db"
     )
@@ -324,6 +333,11 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings, SegmentSettin
     )
     mlflow_tracking_uri: str | None = Field(
         None, description="MLflow; default SQLite at <home>/mlflow/mlflow.db, or see one_database"
+    )
+    mlflow_artifacts: str | None = Field(
+        None,
+        description="root of the models' files: a directory or s3://…; default "
+        "<home>/mlflow/artifacts",
     )
     timezone: str = Field("Asia/Shanghai", description="business time zone (IANA name)")
     start_date: date = Field(date(2017, 1, 1), description="first execution date of the partitions")
@@ -466,6 +480,11 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings, SegmentSettin
         if self.mlflow_tracking_uri is None and self.one_database:
             return url_of_schema(self.database, MLFLOW)
         return self.mlflow_tracking_uri or sqlite_url(self.home / "mlflow" / "mlflow.db")
+
+    @property
+    def artifacts_root(self) -> str:
+        """Root URI of the files of models, where the tracking store leaves that to its clients."""
+        return self.mlflow_artifacts or (self.home.absolute() / "mlflow" / "artifacts").as_uri()
 
     @property
     def zone(self) -> ZoneInfo:

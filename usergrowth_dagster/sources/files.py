@@ -93,10 +93,7 @@ def _listed(pattern: str, folder: Path, place: str) -> list[StoredFile]:
 
 def reach(engine: Engine, files: Sequence[StoredFile]) -> None:
     """Let an engine read files of other machines the way that they were listed."""
-    import fsspec
-
-    for scheme in sorted({file.uri.split("://", 1)[0] for file in files if "://" in file.uri}):
-        engine.connection.register_filesystem(fsspec.filesystem(scheme))
+    engine.reach(*(file.uri for file in files))
 
 
 def _stored(info: dict[str, Any], uri: str) -> StoredFile:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.addresses.sql import add_number_function
+from usergrowth_dagster.data.file_cache import FOLDER, FileCache
+from usergrowth_dagster.data.object_store import is_remote
 from usergrowth_dagster.data.storage import file_literal
 from usergrowth_dagster.quoting import identifier
 from usergrowth_dagster.settings import Settings
@@ -26,11 +28,18 @@ class Engine:
     Attributes:
         connection: to DuckDB.
         scratch: a folder for files that the engine's relations read; gone with the engine.
+        cache: copies of data files that are in an object store; None where none are.
     """
 
-    def __init__(self, connection: "DuckDBPyConnection", scratch: Path = Path()) -> None:
+    def __init__(
+        self,
+        connection: "DuckDBPyConnection",
+        scratch: Path = Path(),
+        cache: FileCache | None = None,
+    ) -> None:
         self.connection = connection
         self.scratch = scratch
+        self.cache = cache
         self._named: Counter[str] = Counter()
 
     def unique_name(self, kind: str) -> str:
@@ -89,6 +98,8 @@ class Engine:
                 f"cast(null as {kind}) as {identifier(c)}" for c, kind in columns.items()
             )
             return f"select {body} where false"
+        if self.cache is not None:
+            files = self.cache.local(files)
         listed = ", ".join(file_literal(path) for path in files)
         source = (
             f"read_parquet([{listed}], hive_partitioning=true, union_by_name=true, "
@@ -115,6 +126,22 @@ class Engine:
     def describe(self, sql: str) -> dict[str, str]:
         """Column names and DuckDB types of a query."""
         return {row[0]: row[1] for row in self.rows(f"describe {sql}")}
+
+    def reach(self, *uris: str) -> None:
+        """Read files of object stores as well, through the clients that list them."""
+        import fsspec
+
+        for scheme in sorted({uri.split("://", 1)[0] for uri in uris if "://" in uri}):
+            if not self.connection.filesystem_is_registered(scheme):
+                # A kept listing would not have the files that were written since.
+                system = fsspec.filesystem(scheme, use_listings_cache=False)
+                self.connection.register_filesystem(system)
+
+
+def _cache(settings: Settings) -> FileCache | None:
+    if not is_remote(settings.storage_root):
+        return None
+    return FileCache(settings.home / FOLDER, int(settings.cache_gb * 1e9))
 
 
 _SIZE = re.compile(r"\s*([0-9.]+)\s*([KMGT]i?B)\s*", re.IGNORECASE)
@@ -149,10 +176,13 @@ def open_engine(settings: Settings, memory_share: float = 1.0) -> Iterator[Engin
             add_number_function(
                 connection, settings.default_country, fictional=settings.reads_fictional
             )
-            engine = Engine(connection, Path(spill))
+            engine = Engine(connection, Path(spill), _cache(settings))
+            engine.reach(settings.storage_root, settings.landing_root)
             engine.run("set enable_progress_bar = false")  # commands have progress of their own
             engine.run(AS_MAP)
             engine.run(macro_statements())
             yield engine
         finally:
+            for scheme in connection.list_filesystems():  # they hold each other
+                connection.unregister_filesystem(scheme)
             connection.close()

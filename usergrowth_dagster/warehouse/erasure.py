@@ -277,6 +277,8 @@ class _Erasure:
                 )
             if path in named or self._age(path) > ORPHAN_AGE:
                 storage.remove(path)
+                if self.engine.cache is not None:
+                    self.engine.cache.drop([storage.uri(path)])
                 removed += 1
         return removed
 

@@ -78,7 +78,7 @@ class CommitLog:
 
     def has(self, version: int) -> bool:
         """Whether a commit is there."""
-        return self._storage.exists(self._path(version))
+        return self._storage.has_file(self._path(version))
 
     def text(self, version: int) -> bytes | None:
         """A commit as it was written; None when it is not there."""

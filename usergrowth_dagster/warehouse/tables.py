@@ -4,6 +4,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 RowStream = Callable[[], "pa.RecordBatchReader"]
+CommitLock = Callable[[str], AbstractContextManager[None]]
 
 WRITER_ENVIRONMENT = {
     # A partition's rows all pass one writer; the queue before it has no limit otherwise, so a
@@ -60,6 +62,12 @@ _CONFIGURATION = {
 }
 
 
+_OF_A_STORE = _CONFIGURATION | {
+    # Every commit reads those since the last checkpoint, each with a request of its own.
+    "delta.checkpointInterval": "10",
+}
+
+
 @dataclass(frozen=True)
 class Commit:
     """One committed write: table, Delta version and rows written."""
@@ -77,6 +85,10 @@ def _is_conflict(error: BaseException) -> bool:
     return "already exists" in str(error)
 
 
+def _no_lock(_table: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 class Warehouse:
     """The tables under one storage root.
 
@@ -84,11 +96,16 @@ class Warehouse:
         storage: where the tables live; each is a folder ``tables/<name>`` below it.
         states: file that keeps the state of each table, made when it is missing; None keeps them
             in this object, which then reads each log once.
+        lock: by table, what a commit holds; for a store in which two writers may both believe that
+            a version is theirs.
     """
 
-    def __init__(self, storage: Storage, states: Path | None = None) -> None:
+    def __init__(
+        self, storage: Storage, states: Path | None = None, lock: CommitLock = _no_lock
+    ) -> None:
         self.storage = storage
         self.states = TableStates(states)
+        self.lock = lock
 
     def uri(self, table: str) -> str:
         """The Delta table's path or URI."""
@@ -96,7 +113,7 @@ class Warehouse:
 
     @property
     def _options(self) -> dict[str, str] | None:
-        return None if self.storage.is_local else dict(self.storage.options.get("delta", {}))
+        return dict(self.storage.delta) or None
 
     def log(self, table: str) -> CommitLog:
         """The table's commits."""
@@ -117,7 +134,7 @@ class Warehouse:
 
     def _has_checkpoint(self, table: str) -> bool:
         """Whether a table is there whose first commits were cleaned up."""
-        return self.storage.exists(f"tables/{table}/_delta_log/_last_checkpoint")
+        return self.storage.has_file(f"tables/{table}/_delta_log/_last_checkpoint")
 
     def open(self, table: str, version: int | None = None) -> "DeltaTable":
         """The Delta table, at its newest or the given version."""
@@ -175,7 +192,8 @@ class Warehouse:
             raise
         # From here on the files stay: a commit that seems to have failed may name them.
         meta = _metadata(wanted, scope, fingerprints, notes)
-        version = self._name_files(table, schema, written, wanted, scope, meta)
+        since = (self.version(table) or 0) + 1
+        version = self._name_files(table, schema, written, wanted, scope, meta, since)
         self.version(table)  # takes the commit into the state that is kept
         return Commit(table, version, sum(file.rows for file in written))
 
@@ -189,14 +207,15 @@ class Warehouse:
         from deltalake import DeltaTable
 
         if not self.exists(table):
-            DeltaTable.create(
-                self.uri(table),
-                schema,
-                mode="ignore",
-                partition_by=list(partition_by),
-                configuration=_CONFIGURATION,
-                storage_options=self._options,
-            )
+            with self.lock(table):
+                DeltaTable.create(
+                    self.uri(table),
+                    schema,
+                    mode="ignore",
+                    partition_by=list(partition_by),
+                    configuration=_CONFIGURATION if self.storage.is_local else _OF_A_STORE,
+                    storage_options=self._options,
+                )
         return self._as_known(table, schema)
 
     def _as_known(self, table: str, schema: "pa.Schema") -> "pa.Schema":
@@ -232,16 +251,41 @@ class Warehouse:
         days: Sequence[date],
         scope: Mapping[str, str],
         meta: str,
+        since: int,
     ) -> int:
         """Commit new files in place of all that some days have; returns the version.
 
         Whatever is committed meanwhile, by whomever, makes this look at the table again: delta-rs
-        would let two first writes of one day both stand.
+        would let two first writes of one day both stand. An attempt that seemed to fail may have
+        been committed all the same, when its answer was lost on the way.
         """
+        with self.lock(table):
+            base = self.open(table)
+            earlier = self._version_of(table, meta, since, int(base.version()))
+            if earlier is None:
+                self._commit_files(base, schema, files, days, scope, meta)
+            return int(base.version()) + 1 if earlier is None else earlier
+
+    def _version_of(self, table: str, meta: str, first: int, last: int) -> int | None:
+        """Which commit of [first, last] has this metadata, newest first."""
+        log = self.log(table)
+        for version in range(last, first - 1, -1):
+            if log.information(version).get(META_KEY) == meta:
+                return version
+        return None
+
+    def _commit_files(
+        self,
+        base: "DeltaTable",
+        schema: "pa.Schema",
+        files: Sequence[NewFile],
+        days: Sequence[date],
+        scope: Mapping[str, str],
+        meta: str,
+    ) -> None:
         import pyarrow as pa
         from deltalake import CommitProperties
 
-        base = self.open(table)
         known = pa.schema(base.schema().to_arrow())
         merged = pa.schema([*known, *(f for f in schema if f.name not in known.names)])
         base.create_write_transaction(
@@ -257,7 +301,6 @@ class Warehouse:
                 custom_metadata={META_KEY: meta}, max_commit_retries=0
             ),
         )
-        return int(base.version()) + 1
 
     def rewrite(
         self,
@@ -287,20 +330,20 @@ class Warehouse:
         from deltalake import write_deltalake
 
         kwargs = _replacement(sorted(set(days)), scope, fingerprints, notes)
-        write_deltalake(base, data(), mode="overwrite", schema_mode="merge", **kwargs)
+        with self.lock(table):
+            write_deltalake(base, data(), mode="overwrite", schema_mode="merge", **kwargs)
         version, rows = self._written(table, kwargs["commit_properties"])
         return Commit(table, version, rows)
 
     def _written(self, table: str, properties: Any) -> tuple[int, int]:
         """Version and rows of the commit just made, found by its own mark: others may follow it."""
-        mark = properties.custom_metadata[META_KEY]
-        log, newest = self.log(table), self.version(table) or 0
-        for version in range(newest, max(newest - _FOLLOWING_COMMITS, -1), -1):
-            information = log.information(version)
-            if information.get(META_KEY) == mark:
-                rows = information.get("operationMetrics", {}).get("num_added_rows", 0)
-                return version, int(rows)
-        raise RuntimeError(f"{table}: the commit just made is not in the table's history")
+        newest = self.version(table) or 0
+        first = max(newest - _FOLLOWING_COMMITS + 1, 0)
+        version = self._version_of(table, properties.custom_metadata[META_KEY], first, newest)
+        if version is None:
+            raise RuntimeError(f"{table}: the commit just made is not in the table's history")
+        metrics = self.log(table).information(version).get("operationMetrics", {})
+        return version, int(metrics.get("num_added_rows", 0))
 
     def fingerprints(
         self,

@@ -1,0 +1,145 @@
+"""The chain with its tables, landing files and models in a really running object store."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import chain_world
+import pytest
+from chain_world import D, World, cli, copy_home, output, same_rows, succeeded
+from support.radosgw import SECRET, Cluster, environment
+from support.s3_proxy import Proxy, proxied
+
+pytestmark = pytest.mark.radosgw
+OF_THE_RUN = {"population_version", "feature_version", "model_version"}
+"""Columns of what was read: the other home has decided another campaign too."""
+
+
+@dataclass
+class Home:
+    """A home whose files are in a bucket, behind a proxy that counts."""
+
+    folder: Path
+    bucket: str
+    proxy: Proxy
+    cluster: Cluster
+
+    def run(self, *arguments: str) -> Any:
+        """Run the real command; its requests alone are in the proxy afterwards."""
+        self.proxy.requests.clear()
+        return cli(self.folder, *arguments, **self.settings)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        root = f"s3://{self.bucket}/growth"
+        return {
+            **environment(self.proxy.endpoint),
+            "USERGROWTH_STORAGE": f"{root}/tables",
+            "USERGROWTH_LANDING": f"{root}/landing",
+            "USERGROWTH_MLFLOW_ARTIFACTS": f"{root}/models",
+        }
+
+    def put(self, folder: Path, prefix: str) -> None:
+        client = self.cluster.client()
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                key = f"growth/{prefix}/{path.relative_to(folder)}"
+                client.upload_file(str(path), self.bucket, key)
+
+    def get(self, prefix: str, folder: Path) -> None:
+        client = self.cluster.client()
+        pages = client.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=self.bucket, Prefix=f"growth/{prefix}/"):
+            for entry in page.get("Contents", ()):
+                target = folder / entry["Key"].removeprefix(f"growth/{prefix}/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                client.download_file(self.bucket, entry["Key"], str(target))
+
+    def copy_to(self, folder: Path) -> Path:
+        """The tables and landing files as a home on disk."""
+        self.get("tables", folder / "storage")
+        self.get("landing", folder / "landing")
+        return folder
+
+
+@pytest.fixture(scope="module")
+def stored(
+    world: World, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Home]:
+    """The world landed on disk, moved into the store, then trained and decided there."""
+    folder = copy_home(world.landed, tmp_path_factory.mktemp("store") / "home")
+    with proxied(cluster) as proxy:
+        home = Home(folder, cluster.bucket(), proxy, cluster)
+        home.put(folder / "storage", "tables")
+        home.put(folder / "landing", "landing")
+        for name in ("storage", "landing"):
+            shutil.rmtree(folder / name)
+        campaign = folder / "care.yaml"
+        shutil.copy(world.decided / "campaigns" / campaign.name, campaign)
+        succeeded(home.run("apply", "-f", str(campaign)))
+        chain_world.approve(folder, "care")
+        succeeded(home.run("run", "--date", str(D)))
+        yield home
+
+
+def test_the_same_rows_as_on_disk(stored: Home, world: World, tmp_path: Path) -> None:
+    """Guards against a decision that depends on where the files are."""
+    copy = stored.copy_to(tmp_path / "copy")
+    same_rows(copy, world.decided, ["user_features", "churn_label"])
+    for table in ("population", "scores", "decisions"):
+        columns = ", ".join(sorted({*chain_world.warehouse(copy).columns(table)} - OF_THE_RUN))
+        here, there = (
+            chain_world.rows(one, table, "task_id = 'care'", columns)
+            for one in (copy, world.decided)
+        )
+        assert here and chain_world.rounded(here) == chain_world.rounded(there), table
+    assert output(copy, "care") == output(world.decided, "care")
+    sent = [row for row in chain_world.ledger(world.decided) if row[0] == "care"]
+    assert sent and chain_world.ledger(stored.folder) == sent
+    models = stored.cluster.client().list_objects_v2(Bucket=stored.bucket, Prefix="growth/models/")
+    assert any(entry["Key"].endswith("/model/MLmodel") for entry in models["Contents"])
+    left = [path for path in stored.folder.rglob("*.parquet") if "cache" not in path.parts]
+    assert not left, "a table's file is on disk"
+
+
+def test_an_unchanged_date_reads_no_data(stored: Home) -> None:
+    """Guards against a second run that reads the data again, or writes anything."""
+    succeeded(stored.run("run", "--date", str(D)))
+    assert stored.proxy.count("GET", ".parquet") == 0
+    assert stored.proxy.count("PUT") == stored.proxy.count("POST") == 0
+
+
+def test_no_secret_is_shown(stored: Home) -> None:
+    """Guards against a key of the store in a log, a page, or the metadata of an asset."""
+    for path in stored.folder.rglob("*"):
+        if path.is_file():
+            assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_an_output_folder_with_other_files(stored: Home) -> None:
+    """Guards against output.csv among files of somebody else, as on disk."""
+    client, key = stored.cluster.client(), "growth/landing/population_output/care/notes.txt"
+    client.put_object(Bucket=stored.bucket, Key=key, Body=b"mine")
+    try:
+        done = stored.run("decide", "--date", str(D))
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "notes.txt: the output folder of task 'care' must be empty" in done.stderr
+    finally:
+        client.delete_object(Bucket=stored.bucket, Key=key)
+
+
+def test_a_store_out_of_reach(stored: Home) -> None:
+    """Guards against a traceback where the store does not answer, lacks the bucket or refuses."""
+    nobody = {**stored.settings, "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    stranger = {**stored.settings, "AWS_SECRET_ACCESS_KEY": "of-somebody-else"}
+    gone = {**stored.settings, "USERGROWTH_STORAGE": "s3://no-such-bucket/tables"}
+    for settings in (nobody, stranger, gone):
+        done = cli(stored.folder, "doctor", **settings)
+        assert "Traceback" not in done.stdout + done.stderr, done.stderr
+        assert done.returncode != 0
+    for settings in (nobody, stranger):
+        done = cli(stored.folder, "run", "--date", str(D + timedelta(days=1)), **settings)
+        assert len(chain_world.errors(done)) == 1

@@ -1,0 +1,161 @@
+"""Tables in a really running object store: writers at once, and a bad network between."""
+
+import multiprocessing
+import re
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from support.radosgw import Cluster, use_cluster
+from support.s3_proxy import Fault, Proxy, Request, proxied
+
+from usergrowth_dagster.data.object_store import open_storage, probe
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.warehouse.engine import open_engine
+
+pytestmark = pytest.mark.radosgw
+DAY = date(2024, 5, 4)
+COMMIT = re.compile(r"/_delta_log/\d{20}\.json$")
+
+
+@pytest.fixture
+def proxy(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    with proxied(cluster) as between:
+        use_cluster(monkeypatch, between.endpoint)
+        yield between
+
+
+@pytest.fixture
+def project(cluster: Cluster, proxy: Proxy, tmp_path: Path) -> Project:
+    return opened(tmp_path / "home", cluster.bucket())
+
+
+def opened(home: Path, bucket: str) -> Project:
+    root = f"s3://{bucket}/growth"
+    return Project(load_settings(home, storage=f"{root}/tables", landing=f"{root}/landing"))
+
+
+def rows(day: date, *values: int) -> pa.Table:
+    return pa.table({"ds": pa.array([day] * len(values), pa.date32()), "value": list(values)})
+
+
+def write(project: Project, day: date, *values: int) -> int:
+    made = {day: f"of {values}"}
+    return project.warehouse.replace(
+        "numbers", rows(day, *values), days=[day], fingerprints=made
+    ).version
+
+
+def values(project: Project, columns: str = "ds, value") -> list[tuple[Any, ...]]:
+    files = [f for some in project.warehouse.files("numbers").values() for f in some]
+    with open_engine(project.settings) as engine:
+        engine.bind_files("numbers", files, {"ds": "DATE", "value": "BIGINT"})
+        return engine.rows(f"select {columns} from numbers order by all")
+
+
+def is_commit(request: Request) -> bool:
+    return request.method == "PUT" and bool(COMMIT.search(request.path))
+
+
+def once(fault: Fault, wanted: Any = is_commit) -> Any:
+    """A fault of the first request that is wanted."""
+    done = []
+
+    def of(request: Request) -> Fault | None:
+        if done or not wanted(request):
+            return None
+        done.append(request)
+        return fault
+
+    return of
+
+
+@pytest.mark.parametrize("fault", ["500", "reset", "lost answer", "slow"])
+@pytest.mark.parametrize("at", ["commit", "data", "any read"])
+def test_a_bad_network(project: Project, proxy: Proxy, fault: Fault, at: str) -> None:
+    """Guards against half a day, a lost one, or one that stands twice after a failed request."""
+    write(project, DAY, 1, 2)
+    wanted = {
+        "commit": is_commit,
+        "data": lambda request: request.method == "PUT" and request.path.endswith(".parquet"),
+        "any read": lambda request: request.method == "GET",
+    }[at]
+    proxy.fault = once(fault, wanted)
+    write(project, DAY, 3)
+    write(project, DAY + timedelta(days=1), 4)
+    assert values(project) == [(DAY, 3), (DAY + timedelta(days=1), 4)]
+    fresh = opened(
+        project.settings.home.with_name("other"), project.settings.storage_root[5:].split("/")[0]
+    )
+    assert values(fresh) == values(project)
+    assert fresh.warehouse.fingerprint("numbers", DAY) == "of (3,)"
+    table = fresh.warehouse.open("numbers")
+    assert sorted(table.file_uris()) == sorted(
+        file for files in fresh.warehouse.files("numbers").values() for file in files
+    )
+    proxy.fault = lambda _request: None
+    for version in range(1, table.version() + 1):
+        text = (fresh.warehouse.log("numbers").text(version) or b"").decode()
+        added = set(re.findall(r'"add":\{"path":"([^"]+)"', text))
+        removed = set(re.findall(r'"remove":\{"path":"([^"]+)"', text))
+        assert not added & removed, "one commit adds and removes a file"
+
+
+def _write_days(home: Path, bucket: str, number: int, days: int) -> None:
+    project = opened(home / str(number % 2), bucket)
+    for n in range(days):
+        write(project, DAY + timedelta(days=number), n, number)
+
+
+@pytest.mark.parametrize("condition", ["kept", "ignored"])
+def test_writers_at_once(
+    cluster: Cluster,
+    proxy: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    condition: str,
+    database_url: str,
+) -> None:
+    """Guards against a commit that another one overwrites, where a store lets it do so."""
+    monkeypatch.setenv("USERGROWTH_DATABASE_URL", database_url)
+    bucket = cluster.bucket()
+    if condition == "ignored":
+        proxy.fault = lambda request: "overwrites" if request.is_conditional else None
+    project = opened(tmp_path / "0", bucket)
+    assert project.state.condition == condition
+    project.store.close()
+    context = multiprocessing.get_context("spawn")
+    writers = [
+        context.Process(target=_write_days, args=(tmp_path, bucket, number, 6))
+        for number in range(4)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(240)
+    assert [writer.exitcode for writer in writers] == [0] * 4
+    assert values(project) == [
+        (DAY + timedelta(days=number), value)
+        for number in range(4)
+        for value in sorted((5, number))
+    ]
+    assert project.warehouse.version("numbers") == 24  # each commit stands
+
+
+def test_the_probe(cluster: Cluster, proxy: Proxy, tmp_path: Path) -> None:
+    """Guards against a store without the guarantee that is taken for one with it."""
+    settings = load_settings(tmp_path / "home")
+    storage = open_storage(settings, f"s3://{cluster.bucket()}/tables")
+    assert probe(storage) == "kept"
+    proxy.fault = lambda request: "501" if request.is_conditional else None
+    assert probe(storage) == "refused"
+    proxy.fault = lambda request: "overwrites" if request.is_conditional else None
+    assert probe(storage) == "ignored"
+    proxy.fault = lambda _request: None
+    assert storage.files(deep=True) == []
+    with pytest.raises(OSError):
+        probe(open_storage(settings, "s3://no-such-bucket/tables"))

@@ -1,0 +1,117 @@
+"""Local copies of the data files of tables in an object store.
+
+A data file has a name of its own and never changes, so a copy is right for ever. The engine reads
+copies alone: a file crosses the network once a machine, all its columns in one request, and a run
+that reads the same days again asks the store for no data at all.
+"""
+
+import os
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+FOLDER = "cache"
+"""Folder of a home with the copies."""
+
+_AT_ONCE = 64
+_FRESH_SECONDS = 3600  # a copy's time of use is noted no more often
+KEEP_SECONDS = 86_400
+"""For so long after its last use a copy stays, however many there are: a query may read it."""
+
+
+@dataclass(frozen=True)
+class FileCache:
+    """Copies below a folder.
+
+    Args:
+        folder: where they lie, by scheme, bucket and key.
+        most_bytes: above so many bytes, those go that have not been used for the longest time.
+    """
+
+    folder: Path
+    most_bytes: int
+
+    def local(self, files: Sequence[str]) -> list[str]:
+        """Paths to read the files by: those of this machine as they are, copies of the others.
+
+        Raises:
+            OSError: a file is not there, or its store cannot be reached.
+        """
+        missing = [uri for uri in dict.fromkeys(files) if "://" in uri and not self._use(uri)]
+        for scheme in sorted({uri.split("://", 1)[0] for uri in missing}):
+            self._fetch(scheme, [uri for uri in missing if uri.startswith(f"{scheme}://")])
+        if missing:
+            self.trim()
+        return [str(self._copy(uri)) if "://" in uri else uri for uri in files]
+
+    def drop(self, uris: Sequence[str]) -> None:
+        """Remove the copies of files, such as those that hold rows of a person to forget."""
+        for uri in uris:
+            if "://" in uri:
+                self._copy(uri).unlink(missing_ok=True)
+
+    def trim(self, now: float | None = None) -> int:
+        """Remove what has not been used for the longest time; returns the bytes removed."""
+        copies = sorted(self._copies())
+        surplus = sum(size for _, size, _ in copies) - self.most_bytes
+        last = (time.time() if now is None else now) - KEEP_SECONDS
+        removed = 0
+        for used, size, path in copies:
+            if removed >= surplus or used > last:
+                break
+            path.unlink(missing_ok=True)
+            removed += size
+        return removed
+
+    def _copies(self) -> Iterator[tuple[float, int, Path]]:
+        """Time of the last use, bytes and path of every copy."""
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                path = Path(folder) / name
+                try:
+                    about = path.stat()
+                except FileNotFoundError:  # another process removes it
+                    continue
+                yield about.st_mtime, about.st_size, path
+
+    def _copy(self, uri: str) -> Path:
+        parts = urlsplit(uri)
+        return self.folder / parts.scheme / parts.netloc / uri.split(parts.netloc, 1)[1].lstrip("/")
+
+    def _use(self, uri: str) -> bool:
+        """Whether a copy is there; its time of use is noted."""
+        path = self._copy(uri)
+        try:
+            if time.time() - path.stat().st_mtime > _FRESH_SECONDS:
+                path.touch()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _fetch(self, scheme: str, uris: Sequence[str]) -> None:
+        import fsspec
+
+        system = fsspec.filesystem(scheme, use_listings_cache=False)
+        for start in range(0, len(uris), _AT_ONCE):
+            part = uris[start : start + _AT_ONCE]
+            new = [self._new_copy(uri) for uri in part]
+            try:
+                self._get(system, part, new)
+                for uri, path in zip(part, new, strict=True):
+                    path.replace(self._copy(uri))
+            finally:
+                for path in new:
+                    path.unlink(missing_ok=True)
+
+    def _new_copy(self, uri: str) -> Path:
+        target = self._copy(uri)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)  # the files hold numbers
+        return target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+
+    def _get(self, system: Any, uris: Sequence[str], paths: Sequence[Path]) -> None:
+        system.get(list(uris), [str(path) for path in paths])
