@@ -48,6 +48,7 @@ SHOWS: dict[str, list[str]] = {
     "identity history": [],
     "identity show": ["{user}"],
     "identity suggestions": [],
+    "maintain": ["--dry-run"],
     "models list": [],
     "models show": ["churn", "1"],
     "preview": ["care"],

@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from chain_world import (
     D,
@@ -25,6 +26,7 @@ from chain_world import (
 )
 from deltalake import write_deltalake
 from support.decided import read_decisions
+from support.old_files import make_old
 
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import load_campaign
@@ -40,6 +42,7 @@ from usergrowth_dagster.people.forget import forget
 from usergrowth_dagster.pipeline import inputs as inputs_module
 from usergrowth_dagster.pipeline.decide import decide_rows, decide_task
 from usergrowth_dagster.pipeline.inputs import DecisionInputs, recorded_inputs
+from usergrowth_dagster.pipeline.maintenance import maintain
 from usergrowth_dagster.pipeline.populate import load_population
 from usergrowth_dagster.pipeline.provenance import (
     Provenance,
@@ -419,3 +422,20 @@ def test_every_setting_that_a_decision_reads_is_pinned(
     secret = ("url", "token", "key", "password", "host")
     names = set(pins.settings) - {"timezone_key"}
     assert not [name for name in names if any(word in name for word in secret)]
+
+
+def test_maintenance_keeps_what_replays_need(home: Path) -> None:
+    """Guards against features that are removed while the decision made from them still stands."""
+    project = open_project(home)
+    recorded = {path for task in ("care", "comeback") for path in pins_of(project, task).files}
+    for table in ("user_features", "churn_label"):
+        on, (file,) = next(reversed(project.warehouse.files(table).items()))
+        rows = pa.parquet.ParquetFile(file).read()
+        rows = rows.append_column("ds", pa.array([on] * len(rows), pa.date32()))
+        project.warehouse.replace(table, rows, days=[on])
+        make_old(project.warehouse, table, days=100)
+    done = {one.table: one for one in maintain(project)}
+    assert done["user_features"].for_replays == 1 and done["churn_label"].removed == 1
+    assert all(project.warehouse.storage.exists(path) for path in recorded)
+    for name in ("care", "comeback"):
+        assert [one.state for one in replay_task(open_project(home), name)] == ["equal"]

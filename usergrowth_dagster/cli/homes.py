@@ -168,6 +168,45 @@ def tables(
 
 
 @app.command()
+def maintain(
+    keep_days: Annotated[
+        int | None,
+        typer.Option(min=1, help="Days that files of earlier versions stay; default keep_days."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed.")] = False,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Remove files of the tables that nothing needs, and shorten the reading of their logs."""
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.pipeline.maintenance import maintain as maintained
+    from usergrowth_dagster.project import Project
+
+    page = Page(as_json)
+    done = maintained(Project(open_home(home)), keep_days, dry_run=dry_run)
+    page.table(
+        "Would be removed" if dry_run else "Removed",
+        (
+            *("table", "version", "files", "most of one day", "checkpoint"),
+            *("removed", "MB freed", "kept for replays"),
+        ),
+        [
+            (
+                *(one.table, one.version, one.files, one.most_files, one.checkpoint),
+                *(one.removed, f"{one.freed_bytes / 1e6:.1f}", one.for_replays),
+            )
+            for one in done
+        ],
+    )
+    freed = sum(one.freed_bytes for one in done)
+    if not any(one.removed for one in done):
+        page.say("Nothing to remove: no file of an earlier version is old enough.")
+    else:
+        page.say(f"{sum(one.removed for one in done):,} files, {freed / 1e6:,.1f} MB")
+    page.finish([])
+
+
+@app.command()
 def dev(
     port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from usergrowth_dagster.data.object_store import is_remote
+from usergrowth_dagster.settings import Settings
+
 FOLDER = "cache"
 """Folder of a home with the copies."""
 
@@ -21,6 +24,13 @@ _AT_ONCE = 64
 _FRESH_SECONDS = 3600  # a copy's time of use is noted no more often
 KEEP_SECONDS = 86_400
 """For so long after its last use a copy stays, however many there are: a query may read it."""
+
+
+def cache_of(settings: Settings) -> "FileCache | None":
+    """The copies of a home; None where its tables are on this machine."""
+    if not is_remote(settings.storage_root):
+        return None
+    return FileCache(settings.home / FOLDER, int(settings.cache_gb * 1e9))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from usergrowth_dagster.defs.identity_assets import has_identity
 from usergrowth_dagster.defs.jobs import build_jobs
 from usergrowth_dagster.defs.landing_assets import landing_assets
 from usergrowth_dagster.defs.learning_assets import learning_assets
+from usergrowth_dagster.defs.maintenance import maintenance_job, maintenance_schedule
 from usergrowth_dagster.defs.model_assets import model_assets
 from usergrowth_dagster.defs.optional import PARTS, Base
 from usergrowth_dagster.defs.partitions import daily_partitions
@@ -69,12 +70,14 @@ def build_definitions(home: str = "") -> dg.Definitions:
             *landing,
             *(job for part in parts for job in part.jobs),
             dispatch_job(),
+            maintenance_job(),
         ],
         schedules=[
             daily_schedule(settings, home),
             weekly_schedule(settings, home),
             dispatch_schedule(settings, home),
             measure_schedule(settings, home),
+            maintenance_schedule(settings),
         ],
         sensors=[
             upload_sensor(jobs["decide"]),

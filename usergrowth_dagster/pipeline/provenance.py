@@ -168,6 +168,20 @@ def read_provenance(warehouse: Warehouse, task_id: str) -> dict[date, Provenance
     }
 
 
+def recorded_files(warehouse: Warehouse) -> set[str]:
+    """Data files that decisions which stand, or their scores, were made from.
+
+    Replays need them; paths are below the storage root.
+    """
+    paths: set[str] = set()
+    for table in ("decisions", "scores"):
+        state = warehouse.state(table) if warehouse.exists(table) else None
+        for scope in state.marks if state is not None else ():
+            for note in warehouse.notes(table, json.loads(scope)).values():
+                paths |= {*note.get("files", {}), *(note.get("scored") or {}).get("files", {})}
+    return paths
+
+
 def score_provenance(
     project: Project,
     task: Task,

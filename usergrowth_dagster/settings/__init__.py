@@ -323,6 +323,9 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings, SegmentSettin
     cache_gb: PositiveFloat = Field(
         50.0, description="GB of local copies of table files that are in an object store"
     )
+    keep_days: PositiveInt = Field(
+        90, description="days that files of earlier versions of tables stay; usergrowth maintain"
+    )
     database_url: str | None = Field(
         None, description="control store and ledger; default SQLite at <home>/control.db"
     )

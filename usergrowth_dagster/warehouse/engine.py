@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.addresses.sql import add_number_function
-from usergrowth_dagster.data.file_cache import FOLDER, FileCache
-from usergrowth_dagster.data.object_store import is_remote
+from usergrowth_dagster.data.file_cache import FileCache, cache_of
 from usergrowth_dagster.data.storage import file_literal
 from usergrowth_dagster.quoting import identifier
 from usergrowth_dagster.settings import Settings
@@ -138,12 +137,6 @@ class Engine:
                 self.connection.register_filesystem(system)
 
 
-def _cache(settings: Settings) -> FileCache | None:
-    if not is_remote(settings.storage_root):
-        return None
-    return FileCache(settings.home / FOLDER, int(settings.cache_gb * 1e9))
-
-
 _SIZE = re.compile(r"\s*([0-9.]+)\s*([KMGT]i?B)\s*", re.IGNORECASE)
 
 
@@ -176,7 +169,7 @@ def open_engine(settings: Settings, memory_share: float = 1.0) -> Iterator[Engin
             add_number_function(
                 connection, settings.default_country, fictional=settings.reads_fictional
             )
-            engine = Engine(connection, Path(spill), _cache(settings))
+            engine = Engine(connection, Path(spill), cache_of(settings))
             engine.reach(settings.storage_root, settings.landing_root)
             engine.run("set enable_progress_bar = false")  # commands have progress of their own
             engine.run(AS_MAP)
