@@ -2,6 +2,7 @@
 
 import multiprocessing
 import re
+import time
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from fsspec.config import conf as fsspec_config
 from support.radosgw import Cluster, use_cluster
 from support.s3_proxy import Fault, Proxy, Request, proxied
 
@@ -159,3 +161,66 @@ def test_the_probe(cluster: Cluster, proxy: Proxy, tmp_path: Path) -> None:
     assert storage.files(deep=True) == []
     with pytest.raises(OSError):
         probe(open_storage(settings, "s3://no-such-bucket/tables"))
+
+
+def _write_one(home: Path, bucket: str) -> None:
+    write(opened(home, bucket), DAY, 9, 9)
+
+
+def test_a_writer_killed_before_its_commit(cluster: Cluster, proxy: Proxy, tmp_path: Path) -> None:
+    """Guards against a day of which a part is there, or which nobody can write any more."""
+    bucket = cluster.bucket()
+    project = opened(tmp_path / "home", bucket)
+    write(project, DAY, 1)
+    proxy.slow_seconds = 60
+    proxy.fault = once("hang")
+    commits = proxy.count("PUT", "_delta_log")
+    process = multiprocessing.get_context("spawn").Process(
+        target=_write_one, args=(tmp_path / "home", bucket)
+    )
+    process.start()
+    while proxy.count("PUT", "_delta_log") == commits:
+        time.sleep(0.05)
+    process.kill()
+    process.join()
+    assert values(project) == [(DAY, 1)]
+    write(project, DAY, 2)
+    assert values(project) == [(DAY, 2)]
+    stored = [file.path for file in project.state.files("tables/numbers", deep=True)]
+    assert sum(path.endswith(".parquet") for path in stored) == 3, "what it wrote is there"
+
+
+def test_requests_do_not_grow_with_history(project: Project, proxy: Proxy) -> None:
+    """Guards against a day that costs more requests the more days there are."""
+    counts = []
+    for number in range(43):
+        proxy.requests.clear()
+        write(project, DAY + timedelta(days=number), number)
+        counts.append(len(proxy.requests))
+    cycles = [sum(counts[first : first + 10]) for first in (12, 32)]  # of a checkpoint each
+    assert cycles[1] <= cycles[0] + 2 < 1_000
+
+
+@pytest.mark.parametrize("addressing", ["virtual", "path"])
+def test_the_bucket_in_the_hosts_name(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, addressing: str
+) -> None:
+    """Guards against a store such as OSS that takes requests with the bucket in the host alone."""
+    bucket = cluster.bucket()
+    with proxied(cluster) as proxy:
+        use_cluster(monkeypatch, proxy.endpoint)
+        monkeypatch.delenv("AWS_ENDPOINT_URL")
+        monkeypatch.setenv("HTTP_PROXY", proxy.endpoint)
+        monkeypatch.setenv("http_proxy", proxy.endpoint)
+        monkeypatch.setitem(fsspec_config, "s3", {})  # it is put back
+        settings = load_settings(
+            tmp_path / "home",
+            storage=f"s3://{bucket}/tables",
+            s3_endpoint="http://store.test",
+            s3_addressing=addressing,
+        )
+        project = Project(settings)
+        write(project, DAY, 1)
+        assert values(project) == [(DAY, 1)]
+        hosts = {request.host for request in proxy.requests}
+        assert hosts == {f"{bucket}.store.test" if addressing == "virtual" else "store.test"}

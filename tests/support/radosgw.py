@@ -50,7 +50,7 @@ mon data avail warn = 1
 [client.rgw]
 rgw data = {folder}/rgw
 rgw frontends = beast endpoint=127.0.0.1:{gateway}
-rgw dns name = localhost
+rgw dns name = store.test
 rgw relaxed s3 bucket names = true
 """
 

@@ -1,4 +1,7 @@
-"""A proxy before an S3 server: it counts requests, and does to them what a bad network does."""
+"""A proxy before an S3 server: it counts requests, and does to them what a bad network does.
+
+As ``HTTP_PROXY`` it also serves names of hosts that no resolver knows.
+"""
 
 import http.client
 import threading
@@ -12,16 +15,18 @@ from urllib.parse import unquote, urlsplit
 
 from support.radosgw import Cluster
 
-Fault = Literal["500", "501", "reset", "lost answer", "slow", "overwrites"]
+Fault = Literal["500", "501", "reset", "lost answer", "slow", "overwrites", "hang"]
 """``lost answer``: the server does it, and the client is cut off. ``overwrites``: the server takes
-the place of one that does not know the condition of a request."""
+the place of one that does not know the condition of a request. ``hang``: nothing happens, and no
+answer comes."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request: method, key with its bucket, query, whether it must not overwrite."""
+    """One request: method, host, path, query, whether it must not overwrite."""
 
     method: str
+    host: str
     path: str
     query: str
     is_conditional: bool
@@ -69,10 +74,13 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             body = self._body()
             parts = urlsplit(self.path)
             conditional = self.headers.get("If-None-Match") is not None
-            request = Request(self.command, unquote(parts.path), parts.query, conditional)
+            host = self.headers.get("Host", "")
+            request = Request(self.command, host, unquote(parts.path), parts.query, conditional)
             proxy.requests.append(request)
             fault = proxy.fault(request)
-            if fault == "reset":
+            if fault == "hang":
+                time.sleep(proxy.slow_seconds)
+            if fault in ("reset", "hang"):
                 self._cut()
             elif fault in ("500", "501"):
                 self._answer(int(fault), [], b"")
@@ -106,9 +114,8 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             upstream = http.client.HTTPConnection("127.0.0.1", proxy.upstream.port, timeout=60)
             try:
                 # The signature is over the Host that the client named.
-                upstream.putrequest(
-                    self.command, self.path, skip_host=True, skip_accept_encoding=True
-                )
+                target = urlsplit(self.path)._replace(scheme="", netloc="").geturl()
+                upstream.putrequest(self.command, target, skip_host=True, skip_accept_encoding=True)
                 gone = {"transfer-encoding", "expect", "connection", "content-length"}
                 for name, value in self.headers.items():
                     if name.lower() not in gone:
