@@ -108,6 +108,8 @@ def _source(home: Project, table: str) -> str:
     """The columns of a table that tell what was decided, and its files."""
     columns = sorted(set(home.warehouse.columns(table)) - OF_A_RUN)
     files = [name for names in home.warehouse.files(table).values() for name in names]
+    if not files:
+        return f"{', '.join(f'null as {identifier(column)}' for column in columns)} where false"
     listed = ", ".join(map(file_literal, files))
     return (
         f"{', '.join(map(identifier, columns))} from read_parquet([{listed}], "

@@ -35,6 +35,9 @@ SESSION = {
 }
 """What the rows of the models depend on, whatever the cluster is set to."""
 
+LOGGERS = ("SQLQueryContextLogger", "pyspark.sql.connect.logging")
+"""The client's loggers, which write to the screen themselves."""
+
 _CLASS = re.compile(r"^\([\w.$]+\) ")
 
 
@@ -100,7 +103,10 @@ def _require_listening(remote: str) -> None:
 
 
 def _require_client() -> None:
-    """Load the client without its warnings, and keep the SQL in its log from the screen."""
+    """Load the client without its warnings, and keep its log from the screen.
+
+    The log repeats errors with their SQL, and warns when a session ends before all is released.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of pandas, which nothing here goes through
         try:
@@ -108,7 +114,8 @@ def _require_client() -> None:
             from pyspark.sql.connect import session  # noqa: F401
         except ImportError:
             raise _missing("pyspark-client") from None
-    PySparkLogger.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
+    for name in LOGGERS:
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @cache
