@@ -58,6 +58,12 @@ def test_what_others_write_is_masked() -> None:
     assert line("dagster", ours)["message"] == ours
 
 
+def test_values_that_do_not_fit_stay_out() -> None:
+    """Guards against logging's own complaint, which prints the values of the line."""
+    shown = line("httpx", "sent %d of %d", phone(1))
+    assert shown["message"] == "sent %d of %d"
+
+
 def test_an_error_shows_its_kind_and_its_place_alone() -> None:
     """Guards against a traceback whose last line quotes a person's number."""
     try:

@@ -65,7 +65,10 @@ class JsonFormatter(logging.Formatter):
 
 
 def _message(record: logging.LogRecord, original: str | None) -> str:
-    text = record.getMessage() if original is None else original
+    try:
+        text = record.getMessage() if original is None else original
+    except Exception:  # values that do not fit; logging itself would print them to standard error
+        text = str(record.msg)
     return text if record.name.partition(".")[0] in _TRUSTED else _MASKED.sub("…", text)
 
 

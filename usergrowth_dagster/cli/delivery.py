@@ -90,10 +90,10 @@ def _watch(
         set_up("json")
     speak = with_clock if watched.log_format == "text" else logged("usergrowth.dispatch")
     registry = new_registry()
+    figures = DispatchFigures(registry)
     with shown(registry, store, settings, watched, speak):
         held = held_by_segments(store, settings)
-        after_round = DispatchFigures(registry).after_round
-        watching.dispatch_forever(store, settings, interval, speak, held, after_round)
+        watching.dispatch_forever(store, settings, interval, speak, held, figures.after_round)
 
 
 @app.command()
