@@ -11,7 +11,7 @@ import argparse
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def measure_home(
             stage,
             users,
             events,
-            int(used.answer["rows"]),
+            int(used.answer["rows"][stage]),
             round(used.wall, 2),
             round(used.cpu, 2),
             round(used.peak, 1),
@@ -83,25 +83,42 @@ def measure_world(
         limit: the setting memory_limit.
         settings: further ones of the home.
     """
+    home, events = _home(folder, users, limit, settings)
+    yield from measure_home(home, users, events, stages, limit)
+
+
+def _home(folder: Path, users: int, limit: str, settings: Mapping[str, object]) -> tuple[Path, int]:
+    """The home of a world, made where there is none yet, and the world's events."""
     home, known = folder / f"home-{users}", folder / f"home-{users}.json"
     if not known.exists():
         shutil.rmtree(home, ignore_errors=True)
         made = make_big_world(home, users, memory_limit=limit, **settings)
         known.write_text(json.dumps(made.events))
-    yield from measure_home(home, users, int(json.loads(known.read_text())), stages, limit)
+    return home, int(json.loads(known.read_text()))
 
 
-def check(points: Sequence[Point]) -> None:
-    """Refuse stages whose rows do not fit together.
+def check(made: Mapping[str, int], users: int) -> None:
+    """Refuse stages whose rows, by their names, do not fit together.
 
     Raises:
         AssertionError: they do not; the text has all counts.
     """
-    for users in {point.users for point in points}:
-        made = {point.stage: point.rows for point in points if point.users == users}
-        everybody = {made.get(stage, users) for stage in ("population", "score", "decide")}
-        sent = {made[stage] for stage in ("output", "plan") if stage in made}
-        assert everybody == {users} and len(sent) <= 1 and all(made.values()), made
+    everybody = {made.get(stage, users) for stage in ("population", "score", "decide")}
+    sent = {made[stage] for stage in ("output", "plan") if stage in made}
+    assert everybody == {users} and len(sent) <= 1 and all(made.values()), made
+
+
+def run_together(folder: Path, users: int) -> None:
+    """Run all stages of a small world in one process, which imports once; only rows are looked at.
+
+    Raises:
+        AssertionError: they do not fit together.
+    """
+    home, _ = _home(folder, users, "512MB", {})
+    answer = python(PROGRAM, home, *STAGES).answer
+    assert isinstance(answer, dict)
+    check(answer["rows"], users)
+    print(f"{users} users: " + ", ".join(f"{name} {n:,}" for name, n in answer["rows"].items()))
 
 
 def keep(points: Sequence[Point], note: str) -> None:
@@ -122,12 +139,16 @@ def main() -> None:
     parser.add_argument("--training-rows", type=int, default=100_000)
     parser.add_argument("--keep", type=Path, help="folder of the homes; default: removed")
     parser.add_argument("--write", metavar="NOTE", help="write the page; says what else ran")
+    parser.add_argument("--together", action="store_true", help="one process; measures nothing")
     given = parser.parse_args()
     limit, settings = given.memory_limit, {"max_training_rows": given.training_rows}
     points = []
     with tempfile.TemporaryDirectory(prefix="usergrowth-bench-") as scratch:
         folder = given.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
+        if given.together:
+            run_together(folder, given.users[0])
+            return
         for users in given.users:
             for point in measure_world(folder, users, given.stages, limit, **settings):
                 print(
@@ -137,7 +158,8 @@ def main() -> None:
                     flush=True,
                 )
                 points.append(point)
-    check(points)
+    for users in given.users:
+        check({point.stage: point.rows for point in points if point.users == users}, users)
     if given.write:
         keep(points, given.write)
 

@@ -1,8 +1,8 @@
-"""Runs one stage of a task, from landing files to the report, in this process.
+"""Runs stages of a task, from landing files to the report, in this process.
 
-    .venv/bin/python benchmarks/stages.py HOME STAGE
+    .venv/bin/python benchmarks/stages.py HOME STAGE...
 
-Prints, as JSON, the rows that the stage made and the bytes that it wrote, spilled ones included.
+Prints, as JSON, the rows that each stage made and the bytes that all wrote, spilled ones included.
 The stages work on a home of :mod:`big_world`, in the order of :data:`STAGES`.
 """
 
@@ -163,12 +163,12 @@ def _written() -> int:
 
 
 def main() -> None:
-    """Run the stage."""
+    """Run the stages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("home", type=Path)
-    parser.add_argument("stage", choices=list(STAGES))
+    parser.add_argument("stages", choices=list(STAGES), nargs="+", metavar="STAGE")
     given = parser.parse_args()
-    rows = STAGES[given.stage](Project.open(given.home))
+    rows = {stage: STAGES[stage](Project.open(given.home)) for stage in given.stages}
     print(json.dumps({"rows": rows, "written": _written()}))
 
 
