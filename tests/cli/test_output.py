@@ -190,6 +190,7 @@ def test_each_prints_one_document(world: World, tmp_path: Path) -> None:
 
 RUNNER = """
 import json, sys
+__file__ = "runner"  # pyspark takes a main module without a file for a doctest of its own, and exits
 from typer.testing import CliRunner
 from usergrowth_dagster.cli import app
 found = {}
