@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from usergrowth_dagster.data.object_store import is_remote
 from usergrowth_dagster.settings import Settings
@@ -89,8 +88,8 @@ class FileCache:
                 yield about.st_mtime, about.st_size, path
 
     def _copy(self, uri: str) -> Path:
-        parts = urlsplit(uri)
-        return self.folder / parts.scheme / parts.netloc / uri.split(parts.netloc, 1)[1].lstrip("/")
+        scheme, _, place = uri.partition("://")
+        return self.folder / scheme / place
 
     def _use(self, uri: str) -> bool:
         """Whether a copy is there; its time of use is noted."""

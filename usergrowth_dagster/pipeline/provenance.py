@@ -50,6 +50,11 @@ _PLACES = (
     "threads",
     "database_url",
     "executor",
+    "mlflow_artifacts",
+    "s3_addressing",
+    "cache_gb",
+    "keep_days",
+    "one_database",
 )
 _PLACE_WORDS = ("url", "uri", "endpoint", "gateway", "webhook", "port", "from", "callback")
 _KEPT = ("send_from",)

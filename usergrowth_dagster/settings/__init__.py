@@ -434,6 +434,15 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings, SegmentSettin
             raise ValueError(f"{value!r} is not an encoding such as utf-8 or gbk") from error
         return value
 
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _web_address(cls, value: str | None) -> str | None:
+        if value is not None and not _LINK_ROOT.fullmatch(value):
+            raise ValueError(
+                f"{value!r} is not an endpoint such as https://oss-cn-hangzhou.aliyuncs.com"
+            )
+        return value
+
     @field_validator("spark_remote")
     @classmethod
     def _spark_connect(cls, value: str | None) -> str | None:
