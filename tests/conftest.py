@@ -12,7 +12,7 @@ from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.warehouse.tables import Warehouse
 
-SYSTEM_MARKERS = ("postgres", "mariadb", "kannel", "chromium", "systemd", "radosgw")
+SYSTEM_MARKERS = ("postgres", "mariadb", "kannel", "chromium", "systemd", "radosgw", "redis")
 # How long one example takes says nothing on a busy machine.
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")

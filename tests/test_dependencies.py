@@ -15,6 +15,7 @@ BY_NAME = {
     "dagster-webserver": "a program that the command line starts",
     "httptools": "uvicorn imports it for the protocol of the receiver",
     "psycopg": "SQLAlchemy imports it for a URL of PostgreSQL",
+    "redis": "Celery imports it for a URL of Redis",
     "s3fs": "fsspec imports it for a URL of S3",
     "tzdata": "zoneinfo reads it where the machine has no time zones",
 }

@@ -417,10 +417,10 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings, SegmentSettin
         default_factory=machine.processors,
         description="threads of one DuckDB connection; default: the machine's processors",
     )
-    executor: Literal["processes", "kubernetes"] = Field(
+    executor: Literal["processes", "kubernetes", "celery"] = Field(
         "processes",
         description="where the steps of Dagster's runs are executed: processes of the run's "
-        "machine, or a pod of the cluster for each",
+        "machine, a pod of the cluster for each, or Celery's workers",
     )
     seed: int = Field(20170101, description="seed of everything that draws at random")
 
