@@ -94,3 +94,16 @@ def test_a_home_that_was_moved_keeps_its_models(tmp_path):
     for one in (run, later):
         place = made.get_run(one.info.run_id).info.artifact_uri
         assert place.startswith(f"{new.as_uri()}/mlflow/artifacts/churn/")
+
+
+def test_a_process_without_a_main_file_survives_mlflow() -> None:
+    """Guards against Spark's client, which ends a process that multiprocessing started when MLflow
+    looks for a session: training beside another, and each step of a run from the UI."""
+    script = (
+        "from usergrowth_dagster.learning.tracking import set_defaults; set_defaults();"
+        "from mlflow.utils._spark_utils import _get_active_spark_session as session;"
+        "import sys; print(session(), 'pyspark' in sys.modules, hasattr(sys, 'ps1'))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, ["None", "True", "False"]), done.stderr
+    assert "Warning" not in done.stderr

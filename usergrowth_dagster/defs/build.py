@@ -39,8 +39,6 @@ def build_definitions(home: str = "") -> dg.Definitions:
     warnings.filterwarnings(
         "ignore", message="Asset job (decide|choose) materializes assets with varying"
     )
-    # MLflow loads PySpark wherever it is installed.
-    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
     settings = load_settings(home or None)
     graph = load_graph()
     partitions = daily_partitions(settings)

@@ -2,9 +2,13 @@
 
 import os
 import socket
+import sys
 import time
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from importlib.util import find_spec
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -28,6 +32,28 @@ def set_defaults() -> None:
     """Set MLflow's environment where it is not set; to be called before MLflow is imported."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    # MLflow loads PySpark wherever it is installed.
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
+    _survive_spark()
+
+
+def _survive_spark() -> None:
+    """Import Spark's client, where it is installed, in a process whose main module has no file.
+
+    MLflow looks for a Spark session whatever it logs. The client takes such a process, which is
+    any that multiprocessing started from ``python -m``, for a run of its own doctests, and ends it.
+    At a prompt it does not; once it is imported, it does not look again.
+    """
+    main = sys.modules["__main__"]
+    has_file = main.__spec__ is not None or hasattr(main, "__file__") or hasattr(sys, "ps1")
+    if has_file or find_spec("pyspark") is None:
+        return
+    sys.ps1 = ""
+    try:
+        with suppress(ImportError):  # MLflow does without the client
+            import_module("pyspark.sql.connect")
+    finally:
+        del sys.ps1
 
 
 def reach_artifacts(endpoint: str | None, addressing: str) -> None:
