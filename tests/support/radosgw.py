@@ -99,7 +99,7 @@ class Cluster:
         self._serve("ceph-mon", "-i", "a")
         self._run("ceph", "osd", "new", osd)
         self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
-        self._serve("ceph-osd", "-i", "0")
+        self._serve_objects()
         self._serve("radosgw", "-n", "client.rgw")
         self._wait()
         keys = [f"--access-key={KEY}", f"--secret-key={SECRET}"]
@@ -111,6 +111,16 @@ class Cluster:
         for process in reversed(self.processes):
             process.kill()
             process.wait()
+
+    def _serve_objects(self, attempts: int = 20) -> None:
+        """Start the object daemon, which ends when it asks the monitor before it knows its map."""
+        for _ in range(attempts):
+            self._serve("ceph-osd", "-i", "0")
+            try:
+                self.processes[-1].wait(timeout=3)
+            except subprocess.TimeoutExpired:
+                return
+            self.processes.pop()
 
     def _wait(self) -> None:
         end = time.monotonic() + _START_SECONDS
@@ -132,7 +142,7 @@ class Cluster:
 
     def _serve(self, program: str, *arguments: str) -> None:
         command = [program, "-c", str(self.folder / "ceph.conf"), "-f", *arguments]
-        with (self.folder / f"{program}.out").open("wb") as out:
+        with (self.folder / f"{program}.out").open("ab") as out:
             self.processes.append(subprocess.Popen(command, stdout=out, stderr=out))
 
 
