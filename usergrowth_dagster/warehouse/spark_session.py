@@ -38,6 +38,7 @@ SESSION = {
 LOGGERS = ("SQLQueryContextLogger", "pyspark.sql.connect.logging")
 """The client's loggers, which write to the screen themselves."""
 
+_DETAILS = re.compile(r'^\s*details = "(.+)"$', re.MULTILINE)
 _CLASS = re.compile(r"^\([\w.$]+\) ")
 
 
@@ -64,6 +65,12 @@ def open_spark(settings: Settings) -> Iterator["SparkSession"]:
         session.stop()
 
 
+def _answer(text: str) -> str:
+    """The first line of what the server said; of an error of the connection, its details."""
+    details = _DETAILS.search(text)
+    return (details[1] if details else _CLASS.sub("", text)).strip().partition("\n")[0]
+
+
 @contextmanager
 def spark_errors(doing: str, code: ErrorCode = "engine.failed") -> Iterator[None]:
     """Turn what Spark says into one sentence: what was being done, and its answer's first line.
@@ -76,7 +83,7 @@ def spark_errors(doing: str, code: ErrorCode = "engine.failed") -> Iterator[None
     try:
         yield
     except PySparkException as error:
-        answer = _CLASS.sub("", str(error)).strip().partition("\n")[0]
+        answer = _answer(str(error))
         raise UserError(f"{doing}: Spark says: {answer}", code=code) from None
 
 
