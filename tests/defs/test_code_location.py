@@ -99,7 +99,17 @@ def test_jobs_schedules_sensors(definitions: dg.Definitions) -> None:
     repository = definitions.get_repository_def()
     jobs = {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
     assert jobs == {
-        *("ingest", "facts", "train", "labels", "decide", "choose", "dispatch", "measure")
+        *(
+            "ingest",
+            "facts",
+            "train",
+            "labels",
+            "decide",
+            "choose",
+            "dispatch",
+            "measure",
+            "maintain",
+        )
     }
     schedules = {
         s.name: (s.cron_schedule, s.default_status.value) for s in repository.schedule_defs
@@ -109,6 +119,7 @@ def test_jobs_schedules_sensors(definitions: dg.Definitions) -> None:
         "weekly_training": ("0 5 * * 1", "STOPPED"),
         "dispatch": ("* * * * *", "STOPPED"),
         "measure": ("0 8 * * *", "STOPPED"),
+        "weekly_maintenance": ("0 3 * * 0", "STOPPED"),
     }
     sensors = {s.name: s.default_status.value for s in repository.sensor_defs}
     assert sensors == {

@@ -2,17 +2,15 @@
 
 import os
 import socket
-import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from importlib import import_module
-from importlib.util import find_spec
+from contextlib import contextmanager
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.warehouse.spark_client import import_client
 
 PATIENCE = 4.0
 """Seconds in which a tracking server has to take a connection; long enough for a quick restart."""
@@ -34,26 +32,7 @@ def set_defaults() -> None:
         os.environ.setdefault(name, value)
     # MLflow loads PySpark wherever it is installed.
     warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
-    _survive_spark()
-
-
-def _survive_spark() -> None:
-    """Import Spark's client, where it is installed, in a process whose main module has no file.
-
-    MLflow looks for a Spark session whatever it logs. The client takes such a process, which is
-    any that multiprocessing started from ``python -m``, for a run of its own doctests, and ends it.
-    At a prompt it does not; once it is imported, it does not look again.
-    """
-    main = sys.modules["__main__"]
-    has_file = main.__spec__ is not None or hasattr(main, "__file__") or hasattr(sys, "ps1")
-    if has_file or find_spec("pyspark") is None:
-        return
-    sys.ps1 = ""
-    try:
-        with suppress(ImportError):  # MLflow does without the client
-            import_module("pyspark.sql.connect")
-    finally:
-        del sys.ps1
+    import_client()
 
 
 def reach_artifacts(endpoint: str | None, addressing: str) -> None:

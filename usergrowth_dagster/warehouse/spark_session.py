@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from usergrowth_dagster.error_codes import ErrorCode
 from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.warehouse.spark_client import import_client
 
 if TYPE_CHECKING:
     from pyspark.sql.connect.session import SparkSession
@@ -116,6 +117,7 @@ def _require_client() -> None:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of pandas, which nothing here goes through
+        import_client()
         try:
             from pyspark.logger import PySparkLogger
             from pyspark.sql.connect import session  # noqa: F401
