@@ -14,7 +14,7 @@ from fsspec.config import conf as fsspec_config
 from support.radosgw import Cluster, use_cluster
 from support.s3_proxy import Fault, Proxy, Request, proxied
 
-from usergrowth_dagster.data.object_store import open_storage, probe
+from usergrowth_dagster.data.object_store import open_storage, open_tables, probe
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.engine import open_engine
@@ -159,6 +159,10 @@ def test_the_probe(cluster: Cluster, proxy: Proxy, tmp_path: Path) -> None:
     assert probe(storage) == "ignored"
     proxy.fault = lambda _request: None
     assert storage.files(deep=True) == []
+    proxy.fault = lambda request: "501" if "_probe" in request.path else None
+    unknown = settings.model_copy(update={"storage": storage.root})
+    assert open_tables(unknown).condition == "ignored", "it may recover, and lack the condition"
+    proxy.fault = lambda _request: None
     with pytest.raises(OSError):
         probe(open_storage(settings, "s3://no-such-bucket/tables"))
 

@@ -83,8 +83,8 @@ def _known(settings: Settings, storage: Storage) -> Condition:
     known = _answers(settings).get(_key(settings, storage))
     try:
         return known or ask_again(settings)
-    except OSError:  # nothing can be written there; who writes learns why
-        return "kept"
+    except OSError:  # what is not known is not relied upon: a commit takes the lock
+        return "ignored"
 
 
 def _answers(settings: Settings) -> dict[str, Condition]:
