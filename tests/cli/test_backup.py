@@ -218,3 +218,13 @@ def test_parts_outside_the_home(
     project = Project(load_settings(again))
     assert {name: project.warehouse.version(name) for name in manifest.tables} == manifest.tables
     assert (tmp_path / "landing-2/population/care/population.csv").exists()
+
+
+def test_what_is_made_again_is_not_copied(small: tuple[Path, Path], tmp_path: Path) -> None:
+    """Guards against a copy that is as large as the tables in an object store."""
+    home, _ = small
+    for folder in ("cache", "segment_leaves"):
+        (home / folder).mkdir(exist_ok=True)
+        (home / folder / "some.parquet").write_bytes(b"made again")
+    made = make_backup(load_settings(home), tmp_path / "another")
+    assert made.files and not any(name.endswith("some.parquet") for name in made.files)

@@ -11,9 +11,9 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from usergrowth_dagster.data.object_store import is_remote
+from usergrowth_dagster.data.storage import as_store_error
 from usergrowth_dagster.settings import Settings
 
 FOLDER = "cache"
@@ -109,7 +109,8 @@ class FileCache:
             part = uris[start : start + _AT_ONCE]
             new = [self._new_copy(uri) for uri in part]
             try:
-                self._get(system, part, new)
+                with as_store_error(f"{scheme}://"):
+                    system.get(part, [str(path) for path in new])
                 for uri, path in zip(part, new, strict=True):
                     path.replace(self._copy(uri))
             finally:
@@ -121,6 +122,3 @@ class FileCache:
         target.parent.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)  # the files hold numbers
         return target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-
-    def _get(self, system: Any, uris: Sequence[str], paths: Sequence[Path]) -> None:
-        system.get(list(uris), [str(path) for path in paths])

@@ -189,7 +189,7 @@ class Storage:
             handle.discard()
             handle.closed = True  # else it would put what there is when it is collected
             raise
-        with _as_store_error(self.root):
+        with as_store_error(self.root):
             handle.close()
 
     def write_bytes(self, path: str, content: bytes) -> None:
@@ -263,7 +263,7 @@ class StoreError(OSError):
 
 
 @contextmanager
-def _as_store_error(root: str) -> Iterator[None]:
+def as_store_error(root: str) -> Iterator[None]:
     """Make errors of a store's client, which are of many libraries, OSErrors that name the root."""
     try:
         yield
@@ -285,7 +285,7 @@ class _Client:
             return member
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            with _as_store_error(self._root):
+            with as_store_error(self._root):
                 return member(*args, **kwargs)
 
         return call

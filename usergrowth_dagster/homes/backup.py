@@ -22,6 +22,7 @@ from sqlalchemy import inspect
 from usergrowth_dagster import __version__
 from usergrowth_dagster.control.copying import CopiedRows, copy_rows, copy_sqlite
 from usergrowth_dagster.control.store import HEAD, ControlStore
+from usergrowth_dagster.data import file_cache
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.homes.home import require_home
@@ -52,7 +53,7 @@ SECRET_FILES = (phones.FILE_NAME, NEXT, credentials.FILE_NAME)
 SECRETS_LIST = "secrets.json"
 """File beside the secrets with their hashes."""
 
-_DERIVED = frozenset({"locks", "segment_leaves"})
+_DERIVED = frozenset({"locks", "segment_leaves", file_cache.FOLDER})
 """Folders of a home that are made again, as is ``tables.db``."""
 
 _DERIVED_TABLES = "months"
