@@ -64,17 +64,12 @@ def run_demo(home: Path, engine: str, users: int) -> None:
 def outputs(one: Project, other: Project) -> list[str]:
     """The output files that differ, or that only one home has."""
     files = [
-        {path.relative_to(home.settings.home): path.read_bytes() for path in found(home)}
-        for home in (one, other)
+        {path.relative_to(home): path.read_bytes() for path in home.rglob("output.csv")}
+        for home in (one.settings.home, other.settings.home)
     ]
     assert files[0], "no output.csv"
     every = sorted({*files[0], *files[1]})
     return [str(path) for path in every if files[0].get(path) != files[1].get(path)]
-
-
-def found(home: Project) -> list[Path]:
-    """The output files of a home."""
-    return sorted(home.settings.home.rglob("output.csv"))
 
 
 def compare(table: str, one: Project, other: Project) -> list[str]:

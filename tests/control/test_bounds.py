@@ -95,3 +95,10 @@ def test_names_may_be_of_any_script(text: str) -> None:
     escaped = "".join(f"\\U{ord(character):08X}" for character in name)
     spec = parse_campaign(GOOD.replace("{name: Example}", f'{{name: "{escaped}"}}'))
     assert spec.signature.name == name
+
+
+@pytest.mark.parametrize(("name", "value"), [("engine", "presto"), ("keep_days", 0)])
+def test_a_setting_out_of_bounds_names_its_value(name: str, value: object) -> None:
+    """Guards against a sentence that leaves the reader to look for what is wrong."""
+    with pytest.raises(UserError, match=f"setting '{name}'.*, not {value!r}$"):
+        load_settings("/nowhere", **{name: value})

@@ -198,12 +198,14 @@ def maintain(
             for one in done
         ],
     )
-    freed = sum(one.freed_bytes for one in done)
-    if not any(one.removed for one in done):
+    files, freed = sum(one.removed for one in done), sum(one.freed_bytes for one in done) / 1e6
+    if not files:
         page.say("Nothing to remove: no file of an earlier version is old enough.")
+    elif dry_run:
+        page.say(f"{files:,} files of {freed:,.1f} MB would be removed; nothing was.")
     else:
-        page.say(f"{sum(one.removed for one in done):,} files, {freed / 1e6:,.1f} MB")
-    page.finish([])
+        page.say(f"Removed {files:,} files of {freed:,.1f} MB.")
+    page.finish()
 
 
 @app.command()

@@ -59,6 +59,12 @@ _REMOTE = re.compile(
 )
 _LINK_ROOT = re.compile(r"https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/?")
 
+_OF_NO_SECRET = {
+    *("literal_error", "bool_parsing", "int_parsing", "float_parsing"),
+    *("greater_than", "greater_than_equal", "less_than", "less_than_equal"),
+}
+"""Errors of numbers, switches and words: their value may be shown."""
+
 CONFIG_NAME = "usergrowth.toml"
 MISSING_VALUES = (
     "NULL",
@@ -569,6 +575,8 @@ def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         rule = first["msg"].removeprefix("Value error, ")
+        if first["type"] in _OF_NO_SECRET:
+            rule += f", not {first['input']!r}"
         variable = f"USERGROWTH_{key.upper()}"
         source = variable if variable in os.environ else str(toml)
         if variable not in os.environ and key in written and key not in overrides:
