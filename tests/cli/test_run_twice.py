@@ -120,6 +120,22 @@ def test_edited_output_of_a_sent_task(world: World, tmp_path: Path) -> None:
     assert path.read_bytes() == edited
 
 
+def test_the_figures_of_a_demo_add_up(world: World) -> None:
+    """Guards against a population that is another one than was decided, or fewer than none eligible."""
+    home = world.decided
+    summary = read_summary(
+        Project(load_settings(home)), Example("synthetic", D, date(2017, 1, 1), {}, {}), {}
+    )
+    for name, task in summary["tasks"].items():
+        decided = rows(home, "decisions", f"task_id = '{name}'", "outcome")
+        assert task["population"] == len(decided) > task["selected"] > 0
+        assert task["population"] == (
+            task["selected"] + task["held_out"] + sum(task["skipped"].values())
+        )
+        assert task["selected"] + task["held_out"] <= task["eligible"] <= task["population"]
+        assert sum(task["ledger"].values()) == task["selected"]
+
+
 def test_phones_stay_where_they_belong(world: World) -> None:
     """A phone number in a log, in metadata, in a model or in a table that many people read."""
     home = world.decided

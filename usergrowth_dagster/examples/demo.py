@@ -209,7 +209,6 @@ def _task(project: Project, task: Task) -> dict[str, Any]:
         rows = decided_rows(engine, project.warehouse, task.execution_date, task.task_id)
         outcomes, paid = summarize(engine, rows), spend(engine, rows)
         held_globally = int(engine.value(f"select count(*) from {rows} where holdout = 'global'"))
-    people = sum(outcomes.values())
     ledger = Ledger(
         project.store, open_vault(project.settings.home, project.settings.default_country)
     )
@@ -217,13 +216,14 @@ def _task(project: Project, task: Task) -> dict[str, Any]:
     for occurrence in occurrences_of(project.store, task.task_id):
         for state, people in read_plan(ledger, occurrence).states.items():
             sent[state] = sent.get(state, 0) + people
+    population = sum(outcomes.values())
     blocked = {"duplicate", "no_features", "no_phone", "bad_phone", "no_country"}
     blocked |= {"no_email", "bad_email", "suppressed", "capped", "no_consent", "not_active"}
     blocked |= {"unknown_zone", "not_in_segment", "many_users"}
     return {
         "campaign": task.campaign,
-        "population": people,
-        "eligible": people - sum(outcomes.get(name, 0) for name in blocked),
+        "population": population,
+        "eligible": population - sum(outcomes.get(name, 0) for name in blocked),
         "selected": sum(outcomes.get(name, 0) for name in TEXTED_OUTCOMES),
         "explored": outcomes.get("explored", 0),
         "held_out": outcomes.get("holdout", 0),
