@@ -228,3 +228,12 @@ def test_what_is_made_again_is_not_copied(small: tuple[Path, Path], tmp_path: Pa
         (home / folder / "some.parquet").write_bytes(b"made again")
     made = make_backup(load_settings(home), tmp_path / "another")
     assert made.files and not any(name.endswith("some.parquet") for name in made.files)
+
+
+def test_models_elsewhere_are_named(small: tuple[Path, Path], tmp_path: Path) -> None:
+    """Guards against a copy whose models are gone with the store, without a word when it is made."""
+    home, _ = small
+    settings = load_settings(home, mlflow_artifacts="s3://growth/models")
+    left_out = make_backup(settings, tmp_path / "another").left_out
+    assert [one for one in left_out if "models' files lie in s3://growth/models" in one]
+    assert not make_backup(load_settings(home), tmp_path / "third").left_out

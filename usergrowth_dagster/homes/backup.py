@@ -353,6 +353,9 @@ def _left_out(settings: Settings) -> Iterator[str]:
     for name, root in (("tables", settings.storage_root), ("landing files", settings.landing_root)):
         if local_path(root) is None:
             yield f"the {name} lie in {root} and are not copied; let the store keep their versions"
+    models = local_path(settings.artifacts_root)
+    if models is None or not models.resolve().is_relative_to(settings.home.resolve()):
+        yield f"the models' files lie in {settings.artifacts_root} and are not copied; keep them"
     if phones.ring_from_environment() is not None:
         yield f"the secret key is in {phones.ENVIRONMENT} and is not copied; keep it apart"
     if settings.one_database and settings.mlflow_tracking_uri is None:
