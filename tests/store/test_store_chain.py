@@ -15,7 +15,7 @@ import fsspec
 import pytest
 from chain_world import D, World, cli, copy_home, output, succeeded
 from support.radosgw import SECRET, Cluster, environment
-from support.s3_proxy import Proxy, proxied
+from support.s3_proxy import Proxy, beyond_oss, proxied
 
 from usergrowth_dagster.audience.output import check_output_folder
 from usergrowth_dagster.errors import UserError
@@ -91,9 +91,13 @@ class Home:
 def stored(
     world: World, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Home]:
-    """The world landed on disk, moved into the store, then trained and decided there."""
+    """The world landed on disk, moved into the store, then trained and decided there.
+
+    All its commands work with a store that takes no more than OSS does.
+    """
     folder = copy_home(world.landed, tmp_path_factory.mktemp("store") / "home")
     with proxied(cluster) as proxy:
+        proxy.fault = beyond_oss
         home = Home(folder, cluster.bucket(), proxy, cluster)
         home.put(folder / "storage", "tables")
         home.put(folder / "landing", "landing")

@@ -23,13 +23,24 @@ answer comes."""
 
 @dataclass(frozen=True)
 class Request:
-    """One request: method, host, path, query, whether it must not overwrite."""
+    """One request: method, host, path, query, whether it must not overwrite, has a checksum."""
 
     method: str
     host: str
     path: str
     query: str
     is_conditional: bool
+    has_checksum: bool
+
+
+def beyond_oss(request: Request) -> Fault | None:
+    """Refuse what clients may ask of Amazon's S3, and not of OSS.
+
+    These are uploads with a checksum of Amazon's, which go in chunks where the connection is
+    encrypted, and removals of several files in one request.
+    """
+    removes_several = request.method == "POST" and request.query.split("=")[0] == "delete"
+    return "501" if request.has_checksum or removes_several else None
 
 
 @dataclass
@@ -75,7 +86,9 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             parts = urlsplit(self.path)
             conditional = self.headers.get("If-None-Match") is not None
             host = self.headers.get("Host", "")
-            request = Request(self.command, host, unquote(parts.path), parts.query, conditional)
+            checked = any(name.lower().startswith("x-amz-checksum-") for name in self.headers)
+            path = unquote(parts.path)
+            request = Request(self.command, host, path, parts.query, conditional, checked)
             proxy.requests.append(request)
             fault = proxy.fault(request)
             if fault == "hang":

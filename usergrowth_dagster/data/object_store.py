@@ -23,6 +23,9 @@ SCHEME = "s3"
 ANSWERS = "object_store.json"
 """File of a home with what its object stores guarantee; it may be deleted at any time."""
 
+_PLAIN = ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION")
+"""Variables by which the clients know whether checksums go with what need not have one."""
+
 _WRITERS = 6
 _REGION = "us-east-1"
 """What a store that is not Amazon's is asked with when no region is set."""
@@ -120,6 +123,18 @@ def use_settings(settings: Settings) -> None:
         conf[SCHEME] = options
     else:
         conf.pop(SCHEME, None)
+    send_plainly(settings)
+
+
+def send_plainly(settings: Settings) -> None:
+    """Let uploads of this process be plain where the store is not Amazon's.
+
+    The clients would send them in chunks with a checksum behind, which OSS refuses. What the
+    environment says already stays.
+    """
+    if endpoint(settings):
+        for name in _PLAIN:
+            os.environ.setdefault(name, "when_required")
 
 
 def delta_options(settings: Settings, root: str) -> Mapping[str, str]:

@@ -224,7 +224,12 @@ class Storage:
     def remove(self, path: str) -> None:
         """Remove a file or a whole folder; nothing happens when it is not there."""
         full = self._full(path)
-        if self._fs.exists(full):
+        if not self.is_local:
+            # One by one: to remove several at once some stores (OSS, Swift) want a hash of the
+            # request, Content-MD5, which the clients send no more.
+            for name in self._fs.find(full):
+                self._fs.rm_file(name)
+        elif self._fs.exists(full):
             self._fs.rm(full, recursive=True)
 
     def fingerprint(self, files: list[StoredFile]) -> str:

@@ -20,6 +20,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from usergrowth_dagster.data.object_store import send_plainly
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.tracking import (
     reach_artifacts,
@@ -124,6 +125,7 @@ def client(settings: Settings) -> "MlflowClient":
     """
     uri = settings.tracking_uri
     require_reachable(uri)
+    send_plainly(settings)
     reach_artifacts(settings.s3_endpoint, settings.s3_addressing)
     database = sqlite_file(uri)
     if database is not None:
