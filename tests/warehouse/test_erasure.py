@@ -1,12 +1,15 @@
 """One person out of the Delta tables, bytes included."""
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pytest
 
+from usergrowth_dagster.data.storage import StoredFile
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse import erasure
@@ -93,6 +96,28 @@ def test_rows_and_bytes_are_gone(warehouse: Warehouse, settings: Settings) -> No
     # days that never held the person can still be read as they were
     late = warehouse.files("log", first=D + timedelta(days=5), version=before)
     assert all(Path(f).exists() for names in late.values() for f in names)
+
+
+def test_each_file_is_read_once(
+    warehouse: Warehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against every file of a table crossing a network at every look."""
+    warehouse.replace("log", events(4), days=days(4))
+    original, read = erasure._Erasure._rows_in, []
+
+    def rows_in(self: erasure._Erasure, files: Sequence[StoredFile], *keys: Any) -> dict[str, int]:
+        read.extend(file.path for file in files)
+        return original(self, files, *keys)
+
+    monkeypatch.setattr(erasure._Erasure, "_rows_in", rows_in)
+    known: dict[str, int] = {}
+    erase_person(settings, warehouse, "log", Person(WHO), dry_run=True, known=known)
+    warehouse.replace("log", events(1, people=("b", WHO)), days=[D])
+    done = erase_person(settings, warehouse, "log", Person(WHO), known=known)
+    assert (done.rows, done.files) == (4, 5)
+    assert erase_person(settings, warehouse, "log", Person(WHO), known=known).files == 0
+    assert len(read) == len({*read}) == 4 + 1 + 4
+    assert on_disk(warehouse, WHO) == []
 
 
 def test_partitions_of_tasks_and_quarantine(warehouse: Warehouse, settings: Settings) -> None:

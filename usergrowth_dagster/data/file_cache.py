@@ -6,9 +6,11 @@ that reads the same days again asks the store for no data at all.
 """
 
 import os
+import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,12 +52,30 @@ class FileCache:
         Raises:
             OSError: a file is not there, or its store cannot be reached.
         """
-        missing = [uri for uri in dict.fromkeys(files) if "://" in uri and not self._use(uri)]
-        for scheme in sorted({uri.split("://", 1)[0] for uri in missing}):
-            self._fetch(scheme, [uri for uri in missing if uri.startswith(f"{scheme}://")])
+        missing = self._missing(files)
+        self._fetch_all(missing)
         if missing:
             self.trim()
-        return [str(self._copy(uri)) if "://" in uri else uri for uri in files]
+        return [self._path(uri) for uri in files]
+
+    @contextmanager
+    def lent(self, files: Sequence[str], folder: Path) -> Iterator[list[str]]:
+        """As :meth:`local`, for a single look: no copy is kept that was not there before.
+
+        Args:
+            files: their URIs or paths.
+            folder: where the other copies are until the end; nothing else may lie there.
+
+        Raises:
+            OSError: as :meth:`local`.
+        """
+        missing = self._missing(files)
+        aside = FileCache(folder, self.most_bytes)
+        try:
+            aside._fetch_all(missing)
+            yield [(aside if uri in missing else self)._path(uri) for uri in files]
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def drop(self, uris: Sequence[str]) -> None:
         """Remove the copies of files, such as those that hold rows of a person to forget."""
@@ -91,6 +111,13 @@ class FileCache:
         scheme, _, place = uri.partition("://")
         return self.folder / scheme / place
 
+    def _path(self, uri: str) -> str:
+        return str(self._copy(uri)) if "://" in uri else uri
+
+    def _missing(self, files: Sequence[str]) -> dict[str, None]:
+        """The files that are not on this machine, each once and in order."""
+        return {uri: None for uri in files if "://" in uri and not self._use(uri)}
+
     def _use(self, uri: str) -> bool:
         """Whether a copy is there; its time of use is noted."""
         path = self._copy(uri)
@@ -100,6 +127,13 @@ class FileCache:
         except FileNotFoundError:
             return False
         return True
+
+    def _fetch_all(self, uris: Iterable[str]) -> None:
+        by_scheme: dict[str, list[str]] = {}
+        for uri in uris:
+            by_scheme.setdefault(uri.split("://", 1)[0], []).append(uri)
+        for scheme, some in by_scheme.items():
+            self._fetch(scheme, some)
 
     def _fetch(self, scheme: str, uris: Sequence[str]) -> None:
         import fsspec

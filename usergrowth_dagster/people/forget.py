@@ -202,10 +202,13 @@ def _erase_tables(project: Project, user_id: str, dry_run: bool) -> list[Erased]
     place = {name: number for number, name in enumerate([*graph.sources, *graph.order])}
     names = sorted(person_tables(warehouse), key=lambda n: (place.get(n, len(place)), n))
     total = {name: Erased(name) for name in names}
+    known: dict[str, int] = {}
     for turn in range(1 if dry_run else _PASSES):
         again = False
         for number, name in enumerate(names):
-            done = erase_person(project.settings, warehouse, name, person, dry_run=dry_run)
+            done = erase_person(
+                project.settings, warehouse, name, person, dry_run=dry_run, known=known
+            )
             total[name].rows += done.rows
             total[name].days += done.days
             total[name].files += done.files

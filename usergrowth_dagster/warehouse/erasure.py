@@ -8,13 +8,15 @@ read any more; all others can. Killed at any place, the next call goes on.
 import json
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from usergrowth_dagster.data.contracts import IDENTITY
-from usergrowth_dagster.data.storage import file_literal
+from usergrowth_dagster.data.storage import StoredFile, file_literal
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.settings import Settings
@@ -30,6 +32,10 @@ ORPHAN_AGE = timedelta(hours=1)
 
 _TRIES = 8
 _DAYS = 400  # days of one commit
+_LOOK_FILES = 500
+_LOOK_BYTES = 1 << 30
+"""How many files, and bytes of them, are looked through at once; so much may be copied for it."""
+_REMOVERS = 8
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ def erase_person(
     person: Person,
     *,
     dry_run: bool = False,
+    known: dict[str, int] | None = None,
 ) -> Erased:
     """Erase a person from a table; in the quarantine the row stays, without its text.
 
@@ -98,13 +105,15 @@ def erase_person(
         table: one of :func:`person_tables`.
         person: whose rows.
         dry_run: count only.
+        known: the person's rows by path of the data files that were read before; those of others
+            are added. A data file never changes, so it is read once.
 
     Raises:
         UserError: others kept writing the same days.
     """
     result = Erased(table)
     with open_engine(settings) as engine:
-        erasure = _Erasure(engine, warehouse, table, person)
+        erasure = _Erasure(engine, warehouse, table, person, {} if known is None else known)
         files = erasure.files_of_person()
         result.files = len(files)
         if dry_run and files:
@@ -138,46 +147,62 @@ def _rewrite_until_gone(erasure: "_Erasure", result: Erased) -> None:
 class _Erasure:
     """One table in one engine."""
 
-    def __init__(self, engine: Engine, warehouse: Warehouse, table: str, person: Person) -> None:
-        self.engine, self.warehouse, self.table = engine, warehouse, table
+    def __init__(
+        self,
+        engine: Engine,
+        warehouse: Warehouse,
+        table: str,
+        person: Person,
+        known: dict[str, int],
+    ) -> None:
+        self.engine, self.warehouse, self.table, self.known = engine, warehouse, table, known
         self.mine = person.rows_sql(table, warehouse.columns(table))
         self.folder = f"tables/{table}"
 
-    def _source(self, files: Sequence[str], keys: Sequence[str] = ()) -> str:
-        listed = ", ".join(file_literal(name) for name in files)
-        kinds = ", ".join(f"{literal(key)}: {'DATE' if key == 'ds' else 'VARCHAR'}" for key in keys)
-        return (
-            f"read_parquet([{listed}], union_by_name=true, filename=true, "
-            + (f"hive_partitioning=true, hive_types={{{kinds}}})" if keys else "")
-            + ("" if keys else "hive_partitioning=false)")
-        )
+    def files_of_person(self) -> dict[str, int]:
+        """The person's rows by data file that holds some: its path below the storage's root."""
+        files = self._stored()
+        if unread := [file for file in files if file.path not in self.known]:
+            keys = self._keys(self.warehouse.open(self.table))
+            for some in _portions(unread):
+                self.known |= self._rows_in(some, keys)
+        return {file.path: self.known[file.path] for file in files if self.known[file.path]}
 
-    def files_of_person(self) -> list[str]:
-        """Paths, below the storage's root, of all data files that hold rows of the person."""
-        paths = [f for f in self._stored() if f.endswith(".parquet")]
-        by_uri = {self.warehouse.storage.uri(path): path for path in paths}
-        names = []
-        keys = self._keys(self.warehouse.open(self.table))
-        for group in _groups(list(by_uri)):
-            names += self.engine.rows(
-                f"select distinct filename from {self._source(group, keys)} where {self.mine}"
+    def _rows_in(self, files: Sequence[StoredFile], keys: Sequence[str]) -> dict[str, int]:
+        uris = [file.uri for file in files]
+        with ExitStack() as stack:
+            if self.engine.cache is not None:
+                aside = self.engine.scratch / "looked through"
+                uris = stack.enter_context(self.engine.cache.lent(uris, aside))
+            rows = dict(
+                self.engine.rows(
+                    f"select filename, count(*) from {_source(uris, keys)} "
+                    f"where {self.mine} group by filename"
+                )
             )
-        return sorted(by_uri[name] for (name,) in names)
+        return {file.path: rows.get(uri, 0) for file, uri in zip(files, uris, strict=True)}
 
-    def _stored(self) -> list[str]:
+    def _stored(self) -> list[StoredFile]:
+        """The data files of all versions, and of no version yet."""
         log = f"{self.folder}/_delta_log/"
         files = self.warehouse.storage.files(self.folder, deep=True)
-        return [file.path for file in files if not file.path.startswith(log)]
+        return [
+            file
+            for file in files
+            if file.path.endswith(".parquet") and not file.path.startswith(log)
+        ]
+
+    def _source_of(self, paths: Sequence[str], base: "DeltaTable") -> str:
+        uris = [self.warehouse.storage.uri(path) for path in paths]
+        local = uris if self.engine.cache is None else self.engine.cache.local(uris)
+        return _source(local, self._keys(base))
 
     def count(self) -> tuple[int, int]:
         """Rows and days of the person in the present version."""
         base = self.warehouse.open(self.table)
-        rows = days = 0
-        for _, by_day in self._days(base).items():
-            counted = self._counts([f for files in by_day.values() for f in files], base)
-            rows += sum(counted.values())
-            days += len(counted)
-        return rows, days
+        holding = self.files_of_person()
+        counted = [_by_day(files, holding) for files in self._days(base).values()]
+        return sum(sum(days.values()) for days in counted), sum(map(len, counted))
 
     def _keys(self, base: "DeltaTable") -> list[str]:
         return list(base.metadata().partition_columns)
@@ -190,27 +215,16 @@ class _Erasure:
         scopes: dict[tuple[str, ...], dict[date, list[str]]] = {}
         for path, day, *values in zip(actions.column("path").to_pylist(), *columns, strict=True):
             where = scopes.setdefault(tuple(values), {})
-            where.setdefault(day, []).append(
-                self.warehouse.storage.uri(f"{self.folder}/{unquote(path)}")
-            )
+            where.setdefault(day, []).append(f"{self.folder}/{unquote(path)}")
         return scopes
-
-    def _counts(self, files: Sequence[str], base: "DeltaTable") -> dict[date, int]:
-        counted: dict[date, int] = {}
-        for group in _groups(files):
-            source = self._source(group, self._keys(base))
-            for day, rows in self.engine.rows(
-                f"select ds, count(*) from {source} where {self.mine} group by ds"
-            ):
-                counted[day] = counted.get(day, 0) + rows
-        return counted
 
     def rewrite(self) -> Iterator[tuple[int, int]]:
         """Commit the days that hold the person without the rows; yields rows and days of each."""
         base = self.warehouse.open(self.table)
+        holding = self.files_of_person()  # afterwards: it has all files of this version
         keys = [key for key in self._keys(base) if key != "ds"]
         for values, by_day in self._days(base).items():
-            counted = self._counts([f for files in by_day.values() for f in files], base)
+            counted = _by_day(by_day, holding)
             wanted = sorted(counted)
             scope = dict(zip(keys, values, strict=True))
             for start in range(0, len(wanted), _DAYS):
@@ -224,7 +238,8 @@ class _Erasure:
     ) -> None:
         fingerprints = self.warehouse.fingerprints(self.table, scope)
         notes = self._notes(by_day, scope, base)
-        source = self._source([f for files in by_day.values() for f in files], self._keys(base))
+        files = [file for some in by_day.values() for file in some]
+        source = self._source_of(files, base)
         present = set(self.engine.describe(f"select * from {source}"))
         names = [f.name for f in base.schema().fields if f.name in present]
         blank = self.table == QUARANTINE
@@ -254,7 +269,8 @@ class _Erasure:
         notes = self.warehouse.notes(self.table, scope)
         kept = {day: dict(notes[day]) for day in by_day if day in notes}
         if kept and "arm" in {field.name for field in base.schema().fields}:
-            source = self._source([f for day in kept for f in by_day[day]], self._keys(base))
+            files = [file for day in kept for file in by_day[day]]
+            source = self._source_of(files, base)
             for day, arm, rows in self.engine.rows(
                 f"select ds, arm, count(*) from {source} where {self.mine} group by ds, arm"
             ):
@@ -262,25 +278,24 @@ class _Erasure:
                 kept[day]["erased"] = erased | {arm: erased.get(arm, 0) + rows}
         return kept
 
-    def remove(self, paths: Sequence[str]) -> int:
+    def remove(self, paths: Collection[str]) -> int:
         """Remove files that the present version does not need; returns how many."""
         storage = self.warehouse.storage
         present = {f for files in self.warehouse.files(self.table).values() for f in files}
-        named = self._named() if paths else set()
-        removed = 0
-        for path in paths:
-            if storage.uri(path) in present:
-                raise UserError(
-                    f"table {self.table}: another process has written the person again; run the "
-                    "same command again when it has ended",
-                    code="store.busy",
-                )
-            if path in named or self._age(path) > ORPHAN_AGE:
-                storage.remove(path)
-                if self.engine.cache is not None:
-                    self.engine.cache.drop([storage.uri(path)])
-                removed += 1
-        return removed
+        if present & {storage.uri(path) for path in paths}:
+            raise UserError(
+                f"table {self.table}: another process has written the person again; run the "
+                "same command again when it has ended",
+                code="store.busy",
+            )
+        young = {path for path in paths if self._age(path) <= ORPHAN_AGE}
+        named = self._named() if young else set()
+        going = [path for path in paths if path not in young or path in named]
+        with ThreadPoolExecutor(_REMOVERS) as threads:
+            list(threads.map(storage.remove, going))
+        if self.engine.cache is not None:
+            self.engine.cache.drop([storage.uri(path) for path in going])
+        return len(going)
 
     def _named(self) -> set[str]:
         """Paths of the data files of every version, from the table's log, which is kept whole."""
@@ -298,6 +313,32 @@ class _Erasure:
         return datetime.now(UTC) - self.warehouse.storage.modified(path)
 
 
-def _groups(files: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
-    for start in range(0, len(files), size):
-        yield files[start : start + size]
+def _source(files: Sequence[str], keys: Sequence[str]) -> str:
+    """The rows of data files with their files' names, as SQL; partition columns are ``keys``."""
+    listed = ", ".join(file_literal(name) for name in files)
+    kinds = ", ".join(f"{literal(key)}: {'DATE' if key == 'ds' else 'VARCHAR'}" for key in keys)
+    partitions = f"hive_partitioning=true, hive_types={{{kinds}}}" if keys else ""
+    return (
+        f"read_parquet([{listed}], union_by_name=true, filename=true, "
+        f"{partitions or 'hive_partitioning=false'})"
+    )
+
+
+def _portions(files: Sequence[StoredFile]) -> Iterator[Sequence[StoredFile]]:
+    """The files in portions that are looked through at once."""
+    portion: list[StoredFile] = []
+    size = 0
+    for file in files:
+        if portion and (len(portion) == _LOOK_FILES or size + file.size > _LOOK_BYTES):
+            yield portion
+            portion, size = [], 0
+        portion.append(file)
+        size += file.size
+    if portion:
+        yield portion
+
+
+def _by_day(by_day: Mapping[date, Sequence[str]], holding: Mapping[str, int]) -> dict[date, int]:
+    """The person's rows by day, of days that have some."""
+    counted = {day: sum(holding.get(file, 0) for file in files) for day, files in by_day.items()}
+    return {day: rows for day, rows in counted.items() if rows}
