@@ -140,7 +140,7 @@ def _record_provenance(inputs: DecisionInputs, rows: Relation) -> dict[str, Any]
         output=task.output,
         spec=spec,
         settings=values,
-        files=file_hashes(storage, task, [*read, *excluded_files]),
+        files=file_hashes(inputs.project, task, [*read, *excluded_files]),
         versions=table_versions(inputs.project.warehouse, read) | _versions_in(inputs, rows),
         scored=inputs.scored,
         choice=choice_note(inputs.choice),

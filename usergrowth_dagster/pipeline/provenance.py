@@ -15,13 +15,15 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from usergrowth_dagster.code_meaning import SHOWN, installed, source_hash
 from usergrowth_dagster.control.codes import JobStatus
 from usergrowth_dagster.control.tasks import Task, load_spec
+from usergrowth_dagster.data.file_cache import cache_of
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.pipeline.choice import Choice
 from usergrowth_dagster.project import Project
@@ -205,7 +207,7 @@ def score_provenance(
     """
     read = [relative(project.warehouse.storage, path) for path in files]
     return ScoreProvenance(
-        files=file_hashes(project.warehouse.storage, task, read),
+        files=file_hashes(project, task, read),
         versions=table_versions(project.warehouse, read),
         models={
             kind: ModelProvenance(
@@ -323,17 +325,31 @@ def table_of(path: str) -> str:
 
 
 def file_hash(storage: Storage, path: str) -> str:
-    """SHA-256 of a data file's content."""
-    digest = hashlib.sha256()
+    """SHA-256 of a data file's content, as it is stored now."""
     with storage.open(path) as handle:
-        while block := handle.read(_BLOCK):
-            digest.update(block)
+        return _digest(handle)
+
+
+def file_hashes(project: Project, task: Task, paths: Iterable[str]) -> dict[str, str]:
+    """SHA-256 by path of data files, without other tasks' files of the same day.
+
+    Of files in an object store it is that of the copies, which are what the engine has read.
+    """
+    own = sorted(path for path in set(paths) if _is_of(path, task))
+    uris = [project.warehouse.storage.uri(path) for path in own]
+    copies = cache_of(project.settings)
+    hashes = {}
+    for path, place in zip(own, uris if copies is None else copies.local(uris), strict=True):
+        with Path(place).open("rb") as handle:
+            hashes[path] = _digest(handle)
+    return hashes
+
+
+def _digest(handle: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := handle.read(_BLOCK):
+        digest.update(block)
     return digest.hexdigest()
-
-
-def file_hashes(storage: Storage, task: Task, paths: Iterable[str]) -> dict[str, str]:
-    """SHA-256 by path of data files, without other tasks' files of the same day."""
-    return {path: file_hash(storage, path) for path in sorted(set(paths)) if _is_of(path, task)}
 
 
 def _is_of(path: str, task: Task) -> bool:
