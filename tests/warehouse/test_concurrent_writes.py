@@ -67,3 +67,28 @@ def test_days_published_meanwhile_keep_their_files(
     assert {day: now[day] for day in days[1:3]} == {day: before[day] for day in days[1:3]}
     assert result.rows_in_all == 8
     assert build.Builder(settings, warehouse).build("churn_label", days).built == []
+
+
+def test_a_table_that_changes_while_rows_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against a commit upon the version of before: rows twice, or a column that is lost."""
+    day, next_day = date(2024, 1, 1), date(2024, 1, 2)
+    ours, theirs = (Warehouse(Storage(str(tmp_path))) for _ in range(2))
+    ours.replace("t", pa.table({"ds": [day], "x": [1]}), days=[day])
+    opened = Warehouse._opened
+
+    def then_theirs(self: Warehouse, *arguments: Any) -> Any:
+        base = opened(self, *arguments)
+        if self is ours:
+            other = pa.table({"ds": [day, next_day], "x": [2, 3], "theirs": ["a", "b"]})
+            theirs.replace("t", other, days=[day, next_day])
+        return base
+
+    monkeypatch.setattr(Warehouse, "_opened", then_theirs)
+    ours.replace("t", pa.table({"ds": [day], "x": [4], "ours": [0.5]}), days=[day])
+    assert ours.row_counts("t") == {day: 1, next_day: 1}
+    assert {*ours.columns("t")} == {"ds", "x", "theirs", "ours"}
+    assert sorted(ours.open("t").file_uris()) == sorted(
+        file for files in ours.files("t").values() for file in files
+    )

@@ -180,7 +180,8 @@ class Warehouse:
         """
         wanted, scope = sorted(set(days)), dict(scope or {})
         reader = data() if callable(data) else data.to_reader()
-        schema = self._prepared(table, reader.schema, ["ds", *scope])
+        base = self._opened(table, reader.schema, ["ds", *scope])
+        schema = _as_known(base, reader.schema)
         files = DayFiles(self.storage, f"tables/{table}", schema, wanted, scope)
         try:
             for batch in reader:
@@ -193,48 +194,35 @@ class Warehouse:
         # From here on the files stay: a commit that seems to have failed may name them.
         meta = _metadata(wanted, scope, fingerprints, notes)
         since = (self.version(table) or 0) + 1
-        version = self._name_files(table, schema, written, wanted, scope, meta, since)
+        version = self._name_files(base, table, schema, written, wanted, scope, meta, since)
         self.version(table)  # takes the commit into the state that is kept
         return Commit(table, version, sum(file.rows for file in written))
 
-    def _prepared(
-        self, table: str, schema: "pa.Schema", partition_by: Sequence[str]
-    ) -> "pa.Schema":
-        """The schema that rows are written with; the table is made if it is not there.
+    def _opened(self, table: str, schema: "pa.Schema", partition_by: Sequence[str]) -> "DeltaTable":
+        """The table at its newest version; it is made if it is not there.
 
         It is made without rows, so that a first write replaces its days like any other.
         """
         from deltalake import DeltaTable
 
-        if not self.exists(table):
-            with self.lock(table):
-                DeltaTable.create(
-                    self.uri(table),
-                    schema,
-                    mode="ignore",
-                    partition_by=list(partition_by),
-                    configuration=_CONFIGURATION if self.storage.is_local else _OF_A_STORE,
-                    storage_options=self._options,
-                )
-        return self._as_known(table, schema)
-
-    def _as_known(self, table: str, schema: "pa.Schema") -> "pa.Schema":
-        """A schema with the types that the table has, as far as it is there."""
-        import pyarrow as pa
-        from deltalake import Schema
-
-        new = pa.schema(Schema.from_arrow(schema).to_arrow())
-        if not self.exists(table):
-            return new
-        known = {f.name: f for f in pa.schema(self.open(table).schema().to_arrow())}
-        return pa.schema([known.get(field.name, field) for field in new])
+        if self.exists(table):
+            return self.open(table)
+        with self.lock(table):
+            return DeltaTable.create(
+                self.uri(table),
+                schema,
+                mode="ignore",
+                partition_by=list(partition_by),
+                configuration=_CONFIGURATION if self.storage.is_local else _OF_A_STORE,
+                storage_options=self._options,
+            )
 
     def day_files(self, table: str, schema: "pa.Schema", day: date) -> DayFiles:
         """A writer for rows of a day before it is known whether the day is replaced.
 
         They are no part of the table before :meth:`replace` gets them as ``ready``.
         """
-        known = self._as_known(table, schema)
+        known = _as_known(self.open(table) if self.exists(table) else None, schema)
         return DayFiles(self.storage, f"tables/{table}", known, [day], {})
 
     @retry(
@@ -245,6 +233,7 @@ class Warehouse:
     )
     def _name_files(
         self,
+        base: "DeltaTable",
         table: str,
         schema: "pa.Schema",
         files: Sequence[NewFile],
@@ -260,7 +249,7 @@ class Warehouse:
         been committed all the same, when its answer was lost on the way.
         """
         with self.lock(table):
-            base = self.open(table)
+            base.update_incremental()  # in an object store it asks for less than to open it anew
             earlier = self._version_of(table, meta, since, int(base.version()))
             if earlier is None:
                 self._commit_files(base, schema, files, days, scope, meta)
@@ -444,6 +433,18 @@ class Warehouse:
     def columns(self, table: str) -> Sequence[str]:
         """Column names of the newest version."""
         return [field.name for field in self.open(table).schema().fields]
+
+
+def _as_known(base: "DeltaTable | None", schema: "pa.Schema") -> "pa.Schema":
+    """A schema with the types that a table has, as far as it is there."""
+    import pyarrow as pa
+    from deltalake import Schema
+
+    new = pa.schema(Schema.from_arrow(schema).to_arrow())
+    if base is None:
+        return new
+    known = {field.name: field for field in pa.schema(base.schema().to_arrow())}
+    return pa.schema([known.get(field.name, field) for field in new])
 
 
 def _replacement(
