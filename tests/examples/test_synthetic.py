@@ -280,6 +280,13 @@ def test_models_find_churn_and_returns_but_not_too_easily(con: duckdb.DuckDBPyCo
     assert 0.65 < winback < 0.95
 
 
+def test_the_truth_lies_beside_the_landing_files() -> None:
+    """Guards against a folder ``s3:`` where the demo was run, or another bucket that is written to."""
+    places = {"/a/landing": "/a/truth", "s3://b/landing": "s3://b/truth", "s3://b": "s3://b/_truth"}
+    for root, place in places.items():
+        assert truth_of(Storage(root)).uri() == place
+
+
 def test_a_second_run_writes_nothing_and_another_world_leaves_no_rest(tmp_path: Path) -> None:
     """Files of a larger or longer world stay behind and mix with the new one's."""
     landing = Storage(str(tmp_path / "landing"))

@@ -125,8 +125,14 @@ class SyntheticWorld:
 
 
 def truth_of(landing: Storage) -> Storage:
-    """Where the truth is saved by default: the folder ``truth`` beside the landing root."""
-    return Storage(posixpath.join(posixpath.dirname(landing.uri()), "truth"), landing.options)
+    """Where the truth is saved by default: the folder ``truth`` beside the landing root.
+
+    A whole bucket has nothing beside it: there it is ``_truth``, which is not landed.
+    """
+    above = posixpath.dirname(landing.uri())
+    if not landing.is_local and "://" not in above:
+        return Storage(f"{landing.uri()}/_truth", landing.options)
+    return Storage(posixpath.join(above, "truth"), landing.options)
 
 
 @contextmanager
