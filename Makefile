@@ -10,7 +10,7 @@ USERS ?= 2000
 KILLS ?= 500
 SEED ?= 1
 
-.PHONY: help install demo dev test crashtest mutants bench bench-full engines docs lint format clean wheel image-check
+.PHONY: help install demo dev test crashtest mutants bench bench-full engines store docs lint format clean wheel image-check
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ bench-full: .venv/installed ## The same at a million users and 30 million events
 
 engines: .venv/installed ## Run the synthetic demo by DuckDB and by Spark and compare what they decide (USERS=2000)
 	$(BIN)/python benchmarks/engines.py --users $(USERS) --folder build/engines
+
+store: .venv/installed ## Run the synthetic demo on disk and in an S3 server and compare everything (USERS=2000 STORE=s3://…)
+	$(BIN)/python benchmarks/object_store.py --users $(USERS) --folder build/store $(if $(STORE),--root $(STORE))
 
 docs: .venv/installed ## Build the documentation into build/site, every link checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
