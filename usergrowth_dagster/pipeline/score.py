@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from usergrowth_dagster.learning.store import ModelRef
 
 SCORES = "scores"
+_SCORES = 65_536  # in a batch that is measured: sums of other batches are rounded otherwise
 RESPONSE = "response"
 """The model that scores, in the record of what scores were made from; that of effects is
 :data:`UPLIFT`."""
@@ -347,7 +348,7 @@ def _drift(
 
 def _scores_of(engine: Engine, scored: Relation) -> "Iterator[NDArray[np.float64]]":
     """The scores of a relation, in parts; the engine is not asked before the first is wanted."""
-    for batch in engine.stream(f"select score from {scored}"):
+    for batch in engine.stream(f"select score from {scored}", _SCORES):
         yield batch.column(0).to_numpy()
 
 

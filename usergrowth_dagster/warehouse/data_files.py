@@ -21,11 +21,11 @@ from usergrowth_dagster.data.storage import Storage
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROW_GROUP_ROWS = 131_072
-ROW_GROUP_BYTES = 32 << 20
+ROW_GROUP_ROWS = 65_536
+ROW_GROUP_BYTES = 16 << 20
 """Rows, and bytes of them in memory, that a day's file collects before it writes a row group."""
 
-OPEN_BYTES = 64 << 20
+OPEN_BYTES = 32 << 20
 """Bytes that the files of all days collect together before the one with most is written on."""
 
 WRITERS = 4

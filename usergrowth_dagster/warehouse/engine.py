@@ -1,5 +1,6 @@
 """DuckDB in memory: one short-lived connection a step, inputs bound as views over data files."""
 
+import os
 import re
 import tempfile
 from collections import Counter
@@ -19,6 +20,17 @@ from usergrowth_dagster.warehouse.maps import AS_MAP
 if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
+
+ALLOCATOR_ENVIRONMENT = {"DUCKDB_JE_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0"}
+"""DuckDB's allocator gives back what is freed at once; it reads this when DuckDB is imported.
+
+Otherwise it keeps pages for ten seconds and longer, by thread: a process then has its largest
+statement in memory beside the present one, and ``memory_limit`` counts only the latter. May be
+overridden.
+"""
+
+for _name, _value in ALLOCATOR_ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
 
 
 class Engine:
@@ -62,7 +74,7 @@ class Engine:
         """A result as an Arrow table."""
         return self.connection.sql(sql).to_arrow_table()
 
-    def stream(self, sql: str, batch_rows: int = 65_536) -> "pa.RecordBatchReader":
+    def stream(self, sql: str, batch_rows: int = 8_192) -> "pa.RecordBatchReader":
         """A result as a stream of Arrow batches; read it before the next statement."""
         return self.connection.sql(sql).to_arrow_reader(batch_rows)
 
