@@ -93,7 +93,7 @@ def load(root: Path, files: Mapping[str, Content], *, early: bool) -> dict[str, 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file is large, and has many blocks."""
-    monkeypatch.setattr(module, "EARLY_BYTES", 0)
+    monkeypatch.setattr(module, "EARLY_BLOCKS", 0)
     monkeypatch.setattr(module, "BLOCK_BYTES", 150)
     monkeypatch.setattr(lines, "BLOCK_BYTES", 100)
 

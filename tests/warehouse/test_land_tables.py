@@ -72,7 +72,7 @@ def users(warehouse: Warehouse, settings: Settings) -> dict[int, str]:
 def root(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty landing root; every file is held until all is known, or written as it is read."""
     if request.param == "early":
-        monkeypatch.setattr(loader, "EARLY_BYTES", 0)
+        monkeypatch.setattr(loader, "EARLY_BLOCKS", 0)
     return tmp_path / "landing"
 
 
@@ -240,6 +240,24 @@ def test_a_killed_run_leaves_whole_days_and_goes_on(
     ] * 4
     assert users(warehouse, settings) == {n: f"new{n}" for n in range(6)}
     assert len(table(warehouse, settings, "quarantine")) == 6
+
+
+def test_days_are_written_before_their_rows_fill_the_engine(
+    settings: Settings, warehouse: Warehouse, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against a year of small days that the engine holds until the last one is read, and
+    against days that are left out, or land twice, where a part of a group ends."""
+    monkeypatch.setattr(module, "HELD_ROWS", 4)
+    settings = settings.model_copy(update={"max_reject_share": 0.5})
+    for n in range(7):
+        put(root, n, events("a", "b", f"c{n}") + BAD)
+    landed = land(settings, root, warehouse, range(8))
+    assert [(one.status, one.accepted) for one in landed] == [("landed", 3)] * 7 + [("missing", 0)]
+    assert users(warehouse, settings) == {n: f"abc{n}" for n in range(7)}
+    assert len(table(warehouse, settings, "quarantine")) == 7
+    rows = 4 if loader.EARLY_BLOCKS else 1  # that the engine holds of a day
+    days_at_once = -(-4 // rows)
+    assert warehouse.version("raw_behavior") == -(-7 // days_at_once)
 
 
 def test_a_year_of_days_is_one_commit_with_progress(

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.data.contracts import FORGOTTEN, IDENTITY, NULL_TEXT, Contract, Reading
@@ -38,8 +39,8 @@ _EPOCH = date(1970, 1, 1)
 PARSED = "_parsed"
 """The loader's table: day, file, line, reject, broken, person, raw and the contract's columns."""
 
-EARLY_BYTES = BLOCK_BYTES
-"""A file of events with more bytes is written as it is read; what is smaller is held."""
+EARLY_BLOCKS = 1
+"""A file of events with more blocks is written as it is read; what is smaller is held."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,11 @@ class Loader:
             early.writer.discard()
         self._rows.pop(day, None)
         self.notices.pop(day, None)
+
+    @property
+    def held(self) -> int:
+        """Rows of the loaded days that the connection holds: those not written when read."""
+        return sum(self._rows.values()) - sum(early.rows for early in self.early.values())
 
     def take_early(self, days: Collection[date]) -> list[EarlyFile]:
         """Hand over the files of some days that were written as they were read."""
@@ -284,8 +290,11 @@ class Loader:
         number = len(self.files)
         self.files.append(file.path)
         lines, digest = not is_parquet(file), hashlib.sha256()
+        blocks = read_blocks(self.landing, file, list(header.names), self.reading.encoding, digest)
+        # Not by bytes: a block of a compressed file may be a hundredth of what it unpacks to.
+        first = list(islice(blocks, EARLY_BLOCKS + 1))
         early = None
-        if self._writer_of is not None and file.size > EARLY_BYTES:
+        if self._writer_of is not None and len(first) > EARLY_BLOCKS:
             early = self.early[number] = EarlyFile(
                 self.connection,
                 self.contract,
@@ -295,9 +304,7 @@ class Loader:
                 day=day,
                 writer=self._writer_of(day),
             )
-        for block in read_blocks(
-            self.landing, file, list(header.names), self.reading.encoding, digest
-        ):
+        for block in chain(first, blocks):
             table, left_out = self._placed(day, number, block, lines)
             self._rows[day] += table.num_rows
             self._no_rows[day] += left_out

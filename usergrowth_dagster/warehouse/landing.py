@@ -33,6 +33,9 @@ STREAM_ROWS = 8_192
 COMMIT_DAYS = 400
 """Days that share a commit at most."""
 
+HELD_ROWS = 500_000
+"""Rows that the engine holds before the days they are of are written: some 60 MB of events."""
+
 _SENTENCES = LISTED - 1  # bad days whose whole sentence a failure repeats; the others are named
 
 Progress = Callable[[str, int, int], None]
@@ -128,9 +131,11 @@ def land_days(
     _report_progress(progress, table, len(wanted) - len(todo), len(wanted))
     done = len(wanted) - len(todo)
     for group in _groups(todo):
-        run.land(group)
-        done += len(group)
-        _report_progress(progress, table, done, len(wanted))
+        left = group
+        while left:
+            before, left = len(left), run.land(left)
+            done += before - len(left)
+            _report_progress(progress, table, done, len(wanted))
     results = [run.results[day] for day in wanted if day in run.results]
     if run.failures:
         raise LandingError(run.failures, results)
@@ -205,8 +210,15 @@ class _Run:
                 day, "unchanged", good + bad, good, bad, len(file_set.files), version
             )
 
-    def land(self, group: dict[date, FileSet]) -> None:
-        """Read some days and write them in one commit each of rejects and of rows."""
+    def land(self, group: dict[date, FileSet]) -> dict[date, FileSet]:
+        """Read days while the engine may hold their rows, and write these days.
+
+        Rejects and rows have one commit each.
+
+        Returns:
+            The days that are left.
+        """
+        left = dict(group)
         with ExitStack() as stack:
             engine = stack.enter_context(open_engine(self.settings, MEMORY_SHARE))
             loader = Loader(
@@ -216,6 +228,9 @@ class _Run:
             stack.callback(loader.discard_early)
             known_by = {}
             for day, file_set in group.items():
+                if loader.held >= HELD_ROWS:
+                    break
+                del left[day]
                 try:
                     known_by[day] = file_set.fingerprint
                     loader.load(day, file_set.files)
@@ -243,6 +258,7 @@ class _Run:
                     *(day, counts[day], len(group[day].files), commit.version),
                     tuple(loader.notices[day]),
                 )
+        return left
 
     def _write_rejects(self, engine: Engine, loader: Loader, fingerprints: dict[date, str]) -> None:
         if fingerprints:
