@@ -15,6 +15,12 @@ from usergrowth_dagster.warehouse.tables import Warehouse
 D = date(2024, 3, 1)
 
 
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Settings with more memory than the largest part may take."""
+    return settings.model_copy(update={"memory_limit": "4GB"})
+
+
 def chunks(
     settings: Settings, warehouse: Warehouse, model: str, rows: dict[str, int], days: int
 ) -> list[list[date]]:
@@ -48,6 +54,16 @@ def test_a_day_that_is_too_large_for_a_part_is_one(
     """A home whose single day passes the limit, and whose range therefore never ends or is empty."""
     parts = chunks(settings, warehouse, "user_features", {"user_day": 50_000}, 3)
     assert [len(chunk) for chunk in parts] == [1, 1, 1]
+
+
+def test_less_memory_makes_smaller_parts(settings: Settings, warehouse: Warehouse) -> None:
+    """Guards against parts that fill a small memory, and then write and read all that they join."""
+    small = settings.model_copy(update={"memory_limit": "512MB"})
+    parts = chunks(small, warehouse, "user_features", {"user_day": 300}, 5)
+    assert [len(chunk) for chunk in parts] == [2, 2, 1]  # 365 days of 300 rows each
+    rows = {"user_features": 20_000, "churn_label": 20_000}
+    parts = chunks(small, warehouse, "churn_training", rows, 5)
+    assert [len(chunk) for chunk in parts] == [2, 2, 1]
 
 
 def test_days_that_share_a_snapshot_count_it_once(settings: Settings, warehouse: Warehouse) -> None:

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.settings.machine import size_in_bytes
 from usergrowth_dagster.warehouse.duckdb_rows import DuckDBRows
 from usergrowth_dagster.warehouse.earlier import earlier_versions, text_version
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
@@ -41,10 +42,16 @@ Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done, and the steps in all."""
 
 CHUNK_ROWS = 2_000_000
-"""Input rows that one statement may join, summed over its output days."""
+"""Input rows that one statement may join at most, summed over its output days."""
+
+CHUNK_ROW_BYTES = 2_000
+"""Bytes of ``memory_limit`` for each of them: its output, and the tables of groups and joins."""
 
 COPIED_ROWS = 80_000
-"""Input rows that one statement may hand on whole, with all their maps: some 5 KB each."""
+"""Input rows that one statement may hand on whole, with all their maps, at most."""
+
+COPIED_ROW_BYTES = 10_000
+"""Bytes of ``memory_limit`` for each of them: some 5 KB a row, read and made."""
 
 MAX_CHUNK_DAYS = 92
 
@@ -224,6 +231,8 @@ class Builder:
         A snapshot that several days share is read and hashed once, so it counts once.
         """
         inputs = self.graph.table_inputs(model)
+        most = _most_rows(self.settings, CHUNK_ROWS, CHUNK_ROW_BYTES)
+        most_copied = _most_rows(self.settings, COPIED_ROWS, COPIED_ROW_BYTES)
         copied = [ref for ref in self.graph.models[model].inherit if ref in inputs]
         chunk: list[date] = []
         shared: set[tuple[str, date]] = set()
@@ -232,8 +241,8 @@ class Builder:
             joined, snapshots, copies = self._rows_read(model, day, copied)
             new = sum(count for key, count in snapshots.items() if key not in shared)
             full = (
-                rows + joined + new > CHUNK_ROWS
-                or whole + copies > COPIED_ROWS
+                rows + joined + new > most
+                or whole + copies > most_copied
                 or len(chunk) >= MAX_CHUNK_DAYS
             )
             if chunk and full:
@@ -337,6 +346,12 @@ def _engine(settings: Settings, warehouse: Warehouse, graph: ModelGraph) -> Mode
     if settings.engine == "spark":
         return SparkRows(settings, warehouse, graph)
     return DuckDBRows(warehouse.storage, graph, settings.memory_limit)
+
+
+def _most_rows(settings: Settings, most: int, row_bytes: int) -> int:
+    """Input rows of one statement: at most so many, and no more than the engine has memory for."""
+    limit = size_in_bytes(settings.memory_limit)
+    return most if limit is None else min(most, limit // row_bytes)
 
 
 def _by_day(engine: Engine, days: Sequence[date]) -> "pa.RecordBatchReader":
