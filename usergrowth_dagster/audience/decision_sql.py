@@ -1,71 +1,117 @@
-"""The SQL of a decision: one query, a common table expression for each of its rules."""
+"""The SQL of a decision: three queries, with a common table expression for each of their rules.
+
+Each keeps its result, without columns that no rule reads: the tables of one query are in memory
+together, and DuckDB cannot spill them all.
+"""
 
 from collections.abc import Mapping, Sequence
 
 from usergrowth_dagster.audience.draw import drawn_ctes
-from usergrowth_dagster.audience.eligibility import ADDRESSES, screened_ctes
+from usergrowth_dagster.audience.eligibility import ADDRESSES, OTHER_ADDRESS, screened_ctes
 from usergrowth_dagster.audience.explore import luck_ctes
 from usergrowth_dagster.audience.holdout import Holdout, hash_cell_sql, salt
 from usergrowth_dagster.audience.persons import USERS, chance_sql
 from usergrowth_dagster.audience.policy import Policy
 from usergrowth_dagster.control.campaign_blocks import Channel
 from usergrowth_dagster.quoting import identifier, literal
+from usergrowth_dagster.ranks import UPLIFT
 
 LAST = 2**62
 """A rank that is beyond all others."""
 
+_RANKED_BY = ('"row"', "user_id", "person", USERS, "score", UPLIFT, "cost", "stratum")
+
+
+def screened_sql(relation: str, channels: Sequence[Channel]) -> str:
+    """The first query of a decision: what stands in the way of each row by itself.
+
+    Args:
+        relation: quoted name of its input, with all optional columns.
+        channels: what the column ``phone`` holds, and where texts go by two, the other address.
+
+    Returns:
+        A SELECT of the columns that the ranking needs, phone_key and problem (NULL: none); of a
+        second channel also other_key.
+    """
+    read = ["item_id", "phone", "suppressed", "reason", "outside", "content_problem"]
+    other = [OTHER_ADDRESS] if len(channels) > 1 else []
+    narrow = f"(select {', '.join([*_RANKED_BY, *read, *other])} from {relation})"
+    keys = ["phone_key", *(["other_key"] if other else [])]
+    return f"""with {screened_ctes(narrow, channels)}
+select {", ".join([*_RANKED_BY, *keys, "problem"])} from screened"""
+
+
+def picked_sql(
+    screened: str, policy: Policy, channels: Sequence[Channel], task_id: str, day: str
+) -> str:
+    """The second query: one row a user, an address and a person is left without a problem.
+
+    Args:
+        screened: quoted name of the result of the first.
+        policy: who is chosen.
+        channels: as of :func:`screened_sql`.
+        task_id: the task, and
+        day: its date in ISO format, which salt the order of equals.
+
+    Returns:
+        A SELECT of the columns that the ranking needs, merit, net_value, tie and problem.
+    """
+    return f"""with {_picked_ctes(screened, policy, channels, task_id, day)}
+select {", ".join([*_RANKED_BY, "merit", "net_value", "tie", "problem"])} from picked"""
+
 
 def decision_sql(
     relation: str,
-    absent: Mapping[str, str],
+    picked: str,
     columns: Mapping[str, str],
     stamp: Mapping[str, str | None],
     policy: Policy,
     holdout: Holdout,
     global_holdout: Holdout,
-    channels: Sequence[Channel],
+    *,
+    by_person: bool,
 ) -> str:
-    """The query that :func:`usergrowth_dagster.audience.decisions.decide` runs.
+    """The last query: those without a problem are ranked, and chosen or held out.
 
     Args:
-        relation: quoted name of its input.
-        absent: name and type of the columns that the input may have and has not.
+        relation: quoted name of the input of the first query.
+        picked: quoted name of the result of the second.
         columns: name and type of the columns of the result.
         stamp: those of them that are the same in every row; among them task_id and ds.
         policy: who is chosen.
         holdout: the campaign's control group.
         global_holdout: that of all campaigns.
-        channels: what the column ``phone`` holds, and where texts go by two, the other address.
+        by_person: whether the input knows who is one person with others.
     """
     task_id, day = str(stamp["task_id"]), str(stamp["ds"])
-    by_person = USERS not in absent
     computed = {name: literal(value) for name, value in stamp.items()} | {
         "arm": "coalesce(arms.arm, 'none')",
         "propensity": "coalesce(arms.propensity, 1)",
         "outcome": "coalesce(picked.problem, arms.outcome)",
         "rank": "arms.rank",
         "holdout": "arms.holdout",
-        "users": f"len(picked.{USERS})" if by_person else "null",
-        "held_globally": f"case when picked.{USERS} is not null then arms.is_global end"
+        "users": f"len(source.{USERS})" if by_person else "null",
+        "held_globally": f"case when source.{USERS} is not null then arms.is_global end"
         if by_person
         else "null",
-        "net_value": policy.net_sql(),
+        "net_value": "picked.net_value",
     }
     selected = ",\n        ".join(
-        f"cast({computed.get(name, f'picked.{identifier(name)}')} as {kind}) as {identifier(name)}"
+        f"cast({computed.get(name, f'source.{identifier(name)}')} as {kind}) as {identifier(name)}"
         for name, kind in columns.items()
     )
-    nulls = "".join(
-        f", cast(null as {kind}) as {identifier(name)}" for name, kind in absent.items()
-    )
     return f"""
-with source as (select *{nulls} from {relation}),
-{screened_ctes("source", channels)},
-{_picked_ctes(policy, channels, task_id, day)},
+with ranked as (
+    select "row", user_id, {USERS}, score, uplift, net_value, cost, stratum,
+        row_number() over (order by {policy.order_sql()}, tie, "row") as rank
+    from {picked} where problem is null
+),
 {arms_ctes(policy, holdout, global_holdout, task_id, day, by_person=by_person)}
 select
         {selected}
-from picked left join arms using ("row")
+from {relation} as source
+inner join {picked} as picked on picked."row" = source."row"
+left join arms on arms."row" = source."row"
 """
 
 
@@ -93,8 +139,10 @@ def arms_ctes(
     )
 
 
-def _picked_ctes(policy: Policy, channels: Sequence[Channel], task_id: str, day: str) -> str:
-    """From ``screened`` to ``picked``, every row with its problem, and ``ranked``, one a person."""
+def _picked_ctes(
+    screened: str, policy: Policy, channels: Sequence[Channel], task_id: str, day: str
+) -> str:
+    """CTEs to ``picked``: every row of ``screened`` with its problem."""
     tie = hash_cell_sql(salt("tie", task_id, day), "user_id")
     shared = f"shared_{ADDRESSES[channels[0]].name}"
     order = policy.order_sql()
@@ -110,7 +158,7 @@ valued as (
         cast({policy.merit_sql()} as double) as merit,
         cast({policy.net_sql()} as double) as net_value,
         {tie} as tie
-    from screened
+    from {screened}
 ),
 best_pair as (
     select "row", row_number() over (partition by user_id order by {order}, "row") as place_of_user
@@ -142,11 +190,6 @@ picked as (
             case when place > 1 then 'same_person' else problem end as problem
         )
     from addressed left join best_of_person using ("row")
-),
-ranked as (
-    select "row", user_id, {USERS}, score, uplift, net_value, cost, stratum,
-        row_number() over (order by {order}, tie, "row") as rank
-    from picked where problem is null
 )"""
 
 

@@ -24,7 +24,7 @@ Messages and cost are what the text would take, sent or not.
 from collections.abc import Mapping, Sequence
 from datetime import date
 
-from usergrowth_dagster.audience.decision_sql import decision_sql
+from usergrowth_dagster.audience.decision_sql import decision_sql, picked_sql, screened_sql
 from usergrowth_dagster.audience.eligibility import CONTENT_OUTCOMES, OUTCOMES
 from usergrowth_dagster.audience.holdout import NOBODY, Holdout
 from usergrowth_dagster.audience.persons import USERS
@@ -157,7 +157,7 @@ def decide(
         ValueError: the relation breaks what is said above; a bug of the caller, never of the user.
     """
     known = engine.describe(f"select * from {identifier(relation)}")
-    rows = _check_input(engine, relation, known, policy, holdout)
+    _check_columns(relation, known, policy, holdout)
     stamp = {
         "ds": execution_date.isoformat(),
         "task_id": task_id,
@@ -168,43 +168,63 @@ def decide(
         "population_version": None if population_version is None else str(population_version),
         "policy_hash": policy.policy_hash,
     }
-    absent = {name: kind for name, kind in _OPTIONAL.items() if name not in known}
+    nulls = "".join(
+        f", cast(null as {kind}) as {identifier(name)}"
+        for name, kind in _OPTIONAL.items()
+        if name not in known
+    )
+
+    def kept(kind: str, sql: str) -> Relation:
+        return bind_query(engine, kind, sql, keep=True)
+
+    source = kept("to_decide", f"select *{nulls} from {identifier(relation)}")
+    rows = _check_input(engine, relation, source, policy, holdout)
+    screened = kept("screened", screened_sql(str(source), channels))
+    picked = kept(
+        "picked",
+        picked_sql(str(screened), policy, channels, task_id, execution_date.isoformat()),
+    )
     sql = decision_sql(
-        identifier(relation),
-        absent,
+        str(source),
+        str(picked),
         DECISION_COLUMNS,
         stamp,
         policy,
         holdout,
         global_holdout,
-        channels,
+        by_person=USERS in known,
     )
-    decided = bind_query(engine, "decided", sql, keep=True)
-    _check_output(engine, decided, relation if USERS in known else None, rows, policy)
+    decided = kept("decided", sql)
+    _check_output(engine, decided, source if USERS in known else None, rows, policy)
     return decided
 
 
-def _check_input(
-    engine: Engine, relation: str, known: Mapping[str, str], policy: Policy, holdout: Holdout
-) -> int:
-    """The number of rows, when the relation is as :func:`decide` asks."""
-    reserved = literals(outcome for outcome in OUTCOMES if outcome not in CONTENT_OUTCOMES)
-    unpriced = "cost is null" if isinstance(policy, Budget | Money) else "false"
+def _check_columns(
+    relation: str, known: Mapping[str, str], policy: Policy, holdout: Holdout
+) -> None:
+    """Refuse a relation without a column that the policy or the draw needs."""
     for column, wanted in ((UPLIFT, policy.by_uplift), ("stratum", bool(holdout.strata))):
         if wanted and column not in known:
             raise ValueError(f"{relation} has no column {column}")
+
+
+def _check_input(
+    engine: Engine, relation: str, source: Relation, policy: Policy, holdout: Holdout
+) -> int:
+    """The number of rows of ``source``, when the relation that it was made from is as asked."""
+    reserved = literals(outcome for outcome in OUTCOMES if outcome not in CONTENT_OUTCOMES)
+    unpriced = "cost is null" if isinstance(policy, Budget | Money) else "false"
     stratum = "stratum" if holdout.strata else "''"
-    uplift = UPLIFT if UPLIFT in known else "0"
     rows, distinct, nameless, unscored, mispriced, misnamed, unstratified = engine.rows(f"""
         select count(*), count(distinct "row"),
             count(*) filter (where user_id is null or item_id is null),
             count(*) filter (where not isfinite(coalesce(score, 0))
-                or not isfinite(cast(coalesce({uplift}, 0) as double))),
+                or not isfinite(cast(coalesce({UPLIFT}, 0) as double))),
             count(*) filter (where cost < 0 or not isfinite(cost)
                 or ({unpriced} and content_problem is null)),
             count(*) filter (where content_problem in ({reserved})),
             count(*) filter (where {stratum} is null)
-        from {identifier(relation)}""")[0]
+        from {source}""")[0]
     faults = {
         "row is not unique or NULL": rows - distinct,
         "user_id or item_id is NULL": nameless,
@@ -220,7 +240,7 @@ def _check_input(
 
 
 def _check_output(
-    engine: Engine, decided: Relation, persons: str | None, rows: int, policy: Policy
+    engine: Engine, decided: Relation, persons: Relation | None, rows: int, policy: Policy
 ) -> None:
     """Every row once, with one outcome and a chance; nobody chosen twice; the budget is kept.
 
@@ -246,6 +266,6 @@ def _check_output(
         return
     twice = engine.value(f"""
         select count(p.person) - count(distinct p.person)
-        from {decided} as d join {identifier(persons)} as p using ("row") where d.arm <> 'none'""")
+        from {decided} as d join {persons} as p using ("row") where d.arm <> 'none'""")
     if twice:
         raise AssertionError(f"{twice} persons are chosen by more than one of their users")

@@ -54,6 +54,7 @@ def analyse(rows: "pa.Table", plan: Plan) -> Effect:
         The effect, without a funnel and without what other policies would have earned.
     """
     drawn = read_rows(rows, plan)
+    del rows  # as much memory again, where the caller does not hold it either
     level = level_of_analysis(plan.look, plan.looks, plan.return_days, drawn.day, plan.level)
     now = replace(plan, level=level)
     whole = intention_to_treat(drawn, now)

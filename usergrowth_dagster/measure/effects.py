@@ -91,10 +91,10 @@ def measure(project: Project, task: Task, *, as_of: date | None = None) -> Effec
             altered=altered_decision(engine, project, decision, ledger.own),
             sent_later=int(engine.value(f"select count(*) from {ledger.own} where later")),
         )
-        rows = engine.arrow(drawn_sql(outcomes))
-        effect = analyse(rows, plan)
+        effect = analyse(engine.arrow(drawn_sql(outcomes)), plan)
         if lost_by_chance(effect):
-            effect = analyse(rows, replace(plan, refused=_refused(engine, project, decision)))
+            plan = replace(plan, refused=_refused(engine, project, decision))
+            effect = analyse(engine.arrow(drawn_sql(outcomes)), plan)
         valued = task_policies(engine, outcomes, project, decision, effect)
         explored = _explored(engine, outcomes, plan)
     return replace(effect, policies=[one.value for one in valued], explored=explored)

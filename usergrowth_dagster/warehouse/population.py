@@ -198,10 +198,14 @@ def _rows_sql(task_id: str, reading: Reading) -> str:
         f"cast({expressions.get(name, name)} as {kind}) as {name}"
         for name, kind in contract.raw_types().items()
     )
-    # Rejects keep their place, so that a row number can be found in the upload.
+    # Rejects keep their place, so that a row number can be found in the upload. Places are worked
+    # out apart from the rows, since a window holds all that it reads.
     return f"""
         select {columns}
-        from (select *, row_number() over (order by file, line) as row from {PARSED})
+        from {PARSED}
+        inner join (
+            select file, line, row_number() over (order by file, line) as row from {PARSED}
+        ) using (file, line)
         where reject = 0
     """
 

@@ -19,6 +19,9 @@ from usergrowth_dagster.warehouse.tables import Warehouse
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_GROUP_BYTES = 8 << 20
+"""Bytes in memory that a thread collects before it writes kept rows on."""
+
 
 @dataclass(frozen=True)
 class Relation:
@@ -67,14 +70,33 @@ def bind_query(
         kind: what the relation holds; its name begins with it.
         sql: a SELECT.
         of: the relations that it reads; the result is made from their files.
-        keep: whether its rows are computed once and kept; else each reader runs the query.
+        keep: whether its rows are computed once and kept in a file of the engine; else each reader
+            runs the query.
     """
     name = engine.unique_name(kind)
-    made = "temp table" if keep else "view"
-    engine.run(f"create or replace {made} {identifier(name)} as {sql}")
+    body = _kept(engine, name, sql) if keep else sql
+    engine.run(f"create or replace view {identifier(name)} as {body}")
     files = tuple(dict.fromkeys(path for relation in of for path in relation.files))
     columns = engine.describe(f"select * from {identifier(name)}")
     return Relation(name, columns, files, files_fingerprint(files))
+
+
+def _kept(engine: Engine, name: str, sql: str) -> str:
+    """Write the rows of a query into a file of the engine; returns a SELECT of them.
+
+    A table of the engine would be in memory, uncompressed, for as long as the engine is open.
+    """
+    kinds = engine.describe(sql)
+    # Parquet has no integer of 128 bits and would round one
+    wide = {column for column, kind in kinds.items() if "HUGEINT" in kind}
+    stored = ", ".join(f"cast({identifier(one)} as varchar) as {identifier(one)}" for one in wide)
+    rows = f"select * replace ({stored}) from ({sql})" if wide else sql
+    path = file_literal(str(engine.scratch / f"{name}.parquet"))
+    engine.run(f"copy ({rows}) to {path} (format parquet, row_group_size_bytes {_GROUP_BYTES})")
+    columns = ", ".join(
+        f"cast({identifier(one)} as {kind}) as {identifier(one)}" for one, kind in kinds.items()
+    )
+    return f"select {columns} from read_parquet({path})"
 
 
 def bind_arrow(engine: Engine, kind: str, table: "pa.Table", fingerprint: str = "") -> Relation:
