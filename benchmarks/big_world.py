@@ -108,13 +108,16 @@ class BigWorld:
     events: int
 
 
-def make_big_world(home: Path, users: int, *, texted: float = 0.5, **settings: object) -> BigWorld:
+def make_big_world(
+    home: Path, users: int, *, texted: float = 0.5, since: int = DAYS, **settings: object
+) -> BigWorld:
     """Write a home with its settings, landing files and campaign.
 
     Args:
         home: a folder that is not there.
         users: people; each has about a hundred events.
         texted: share of them that the campaign chooses.
+        since: days before the execution date with which events begin.
         settings: of the home.
     """
     first = DAY - timedelta(days=DAYS)
@@ -123,7 +126,7 @@ def make_big_world(home: Path, users: int, *, texted: float = 0.5, **settings: o
     with connect() as con:
         items = max(100, min(20_000, users // 20))
         con.execute(_USERS.format(users=users, days=DAYS))
-        events = sum(_write_events(con, home, items))
+        events = sum(_write_events(con, home, items, since))
         for ago in range(DAYS, 0, -_SNAPSHOT_EVERY):
             _write(con, home, f"user/ds={DAY - timedelta(days=ago):%Y%m%d}", _ATTRIBUTES)
         _write(con, home, f"item/ds={first:%Y%m%d}", _ITEMS.format(items=items))
@@ -138,9 +141,9 @@ def make_big_world(home: Path, users: int, *, texted: float = 0.5, **settings: o
     return BigWorld(home, users, events)
 
 
-def _write_events(con: "DuckDBPyConnection", home: Path, items: int) -> Iterator[int]:
+def _write_events(con: "DuckDBPyConnection", home: Path, items: int, since: int) -> Iterator[int]:
     """Write each day's events; yields their number."""
-    for ago in range(DAYS, -LATER, -1):
+    for ago in range(since, -LATER, -1):
         day = DAY - timedelta(days=ago)
         # a hash takes no negative number of days
         sql = _EVENTS.format(ago=ago + LATER, known=DAYS + LATER, items=items)

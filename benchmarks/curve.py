@@ -2,6 +2,7 @@
 
     .venv/bin/python benchmarks/curve.py --users 20000 200000 --memory-limit 512MB
     .venv/bin/python benchmarks/curve.py --users 20000 --keep /tmp/homes --stages score decide
+    .venv/bin/python benchmarks/curve.py --users 20000 --keep /tmp/homes --copies 10 --stages train
 
 Every stage runs in a process of its own. Its peak is the resident set with the interpreter and its
 libraries; DuckDB may use ``memory_limit`` of it.
@@ -14,10 +15,12 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import bench
 import curve_page
-from big_world import make_big_world
+from big_world import BigWorld, make_big_world
+from copied_world import copy_world
 from measured import ROOT, python
 from stages import STAGES
 
@@ -38,6 +41,7 @@ class Point:
         memory: peak resident set, in MB.
         written: bytes written, in MB, spilled ones included.
         limit: the setting memory_limit.
+        copied: whether what the stage reads is that of a smaller world, several times over.
     """
 
     stage: str
@@ -49,30 +53,32 @@ class Point:
     memory: float
     written: float
     limit: str
+    copied: bool = False
 
 
 def measure_home(
-    home: Path, users: int, events: int, stages: Sequence[str], limit: str
+    world: BigWorld, stages: Sequence[str], limit: str, *, copied: bool = False
 ) -> Iterator[Point]:
     """Run some stages on a home with a memory_limit, each in a process of its own."""
     for stage in stages:
-        used = python(PROGRAM, home, stage)
+        used = python(PROGRAM, world.home, stage)
         assert isinstance(used.answer, dict)
         yield Point(
             stage,
-            users,
-            events,
+            world.users,
+            world.events,
             int(used.answer["rows"][stage]),
             round(used.wall, 2),
             round(used.cpu, 2),
             round(used.peak, 1),
             round(used.answer["written"] / 2**20, 1),
             limit,
+            copied,
         )
 
 
 def measure_world(
-    folder: Path, users: int, stages: Sequence[str], limit: str, **settings: object
+    folder: Path, users: int, stages: Sequence[str], limit: str, **settings: Any
 ) -> Iterator[Point]:
     """Make a world where there is none yet, and run some stages on it.
 
@@ -83,18 +89,35 @@ def measure_world(
         limit: the setting memory_limit.
         settings: further ones of the home.
     """
-    home, events = _home(folder, users, limit, settings)
-    yield from measure_home(home, users, events, stages, limit)
+    yield from measure_home(_world(folder, users, limit, settings), stages, limit)
 
 
-def _home(folder: Path, users: int, limit: str, settings: Mapping[str, object]) -> tuple[Path, int]:
-    """The home of a world, made where there is none yet, and the world's events."""
+def measure_copy(
+    folder: Path, users: int, times: int, stages: Sequence[str], limit: str, **settings: Any
+) -> Iterator[Point]:
+    """Run stages from training on on a world with the people of a kept one ``times`` over.
+
+    Arguments are those of :func:`measure_world`; the kept world has run all stages up to training.
+    The copy learns a model of its own where ``train`` is among the stages.
+    """
+    known = _world(folder, users, limit, settings)
+    home = folder / f"copy-{users * times}"
+    if not home.exists():
+        copy_world(
+            home, known, times, trained="train" not in stages, memory_limit=limit, **settings
+        )
+    world = BigWorld(home, users * times, known.events * times)
+    yield from measure_home(world, stages, limit, copied=True)
+
+
+def _world(folder: Path, users: int, limit: str, settings: Mapping[str, Any]) -> BigWorld:
+    """A world, made where there is none yet."""
     home, known = folder / f"home-{users}", folder / f"home-{users}.json"
     if not known.exists():
         shutil.rmtree(home, ignore_errors=True)
         made = make_big_world(home, users, memory_limit=limit, **settings)
         known.write_text(json.dumps(made.events))
-    return home, int(json.loads(known.read_text()))
+    return BigWorld(home, users, int(json.loads(known.read_text())))
 
 
 def check(made: Mapping[str, int], users: int) -> None:
@@ -114,17 +137,27 @@ def run_together(folder: Path, users: int) -> None:
     Raises:
         AssertionError: they do not fit together.
     """
-    home, _ = _home(folder, users, "512MB", {})
+    home = _world(folder, users, "512MB", {}).home
     answer = python(PROGRAM, home, *STAGES).answer
     assert isinstance(answer, dict)
     check(answer["rows"], users)
     print(f"{users} users: " + ", ".join(f"{name} {n:,}" for name, n in answer["rows"].items()))
 
 
-def keep(points: Sequence[Point], note: str) -> None:
-    """Write the points into the record of the benchmarks, the page, and its picture."""
+def keep(points: Sequence[Point], note: str, *, add: bool) -> None:
+    """Write the points into the record of the benchmarks, the page, and its picture.
+
+    Args:
+        points: what was measured.
+        note: under what circumstances.
+        add: whether points of other stages and sizes stay.
+    """
     known = json.loads(bench.RECORD.read_text("utf-8"))
     listed = [asdict(point) for point in points]
+    if add:
+        new = {(point.stage, point.users) for point in points}
+        before = known["stages"]["points"]
+        listed = [one for one in before if (one["stage"], one["users"]) not in new] + listed
     known["stages"] = {"machine": bench.machine(), "note": note, "points": listed}
     bench.write(known)
     curve_page.draw(listed, bench.TABLE.with_name(curve_page.PICTURE))
@@ -138,7 +171,9 @@ def main() -> None:
     parser.add_argument("--memory-limit", default="512MB")
     parser.add_argument("--training-rows", type=int, default=100_000)
     parser.add_argument("--keep", type=Path, help="folder of the homes; default: removed")
+    parser.add_argument("--copies", type=int, help="measure copies with so many times the people")
     parser.add_argument("--write", metavar="NOTE", help="write the page; says what else ran")
+    parser.add_argument("--add", action="store_true", help="keep other points of the page")
     parser.add_argument("--together", action="store_true", help="one process; measures nothing")
     given = parser.parse_args()
     limit, settings = given.memory_limit, {"max_training_rows": given.training_rows}
@@ -150,7 +185,12 @@ def main() -> None:
             run_together(folder, given.users[0])
             return
         for users in given.users:
-            for point in measure_world(folder, users, given.stages, limit, **settings):
+            measured = (
+                measure_copy(folder, users, given.copies, given.stages, limit, **settings)
+                if given.copies
+                else measure_world(folder, users, given.stages, limit, **settings)
+            )
+            for point in measured:
                 print(
                     f"{point.stage:13} {point.users:>10,} {point.events:>12,} {point.rows:>12,} "
                     f"{point.seconds:>8.1f} s {point.cpu:>8.1f} s CPU {point.memory:>8.0f} MB "
@@ -158,10 +198,10 @@ def main() -> None:
                     flush=True,
                 )
                 points.append(point)
-    for users in given.users:
+    for users in sorted({point.users for point in points}):
         check({point.stage: point.rows for point in points if point.users == users}, users)
     if given.write:
-        keep(points, given.write)
+        keep(points, given.write, add=given.add)
 
 
 if __name__ == "__main__":
