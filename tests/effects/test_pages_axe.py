@@ -1,6 +1,7 @@
 """What axe-core has against the pages of effects and of profiles, in light and dark."""
 
 from datetime import date, timedelta
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -25,9 +26,9 @@ body { background: #000 } p { color: #222 } }</style><p>pale in the dark</p><img
 </body></html>"""
 
 
-def profile_page() -> str:
+def profile_page(folder: Path) -> str:
     """A profile with a telling number, a telling word, a funnel, cohorts and a stale tag."""
-    engine = Engine(duckdb.connect())
+    engine = Engine(duckdb.connect(), folder)
     sql = """
         select 'u' || n as user_id, n % 7 + (n < 100)::int * 20 as spend,
             case when n < 90 or n % 9 = 0 then 'Oslo' else '卑尔根' end as city
@@ -52,7 +53,7 @@ def profile_page() -> str:
     )
 
 
-def test_axe_has_nothing_against_the_pages(browser: Browser) -> None:
+def test_axe_has_nothing_against_the_pages(browser: Browser, tmp_path: Path) -> None:
     """Text that is too pale, a table without headings, a picture that a screen reader skips; and a
     check that sees none of that."""
     sets = [(("high", "loyal"), 30), (("high",), 20), (("loyal",), 5)]
@@ -60,7 +61,7 @@ def test_axe_has_nothing_against_the_pages(browser: Browser) -> None:
     pages = {
         "works": render_page(works(), BASIS),
         "harms": render_page(bare("harms", "The texts bring fewer people back."), BASIS),
-        "profile": profile_page(),
+        "profile": profile_page(tmp_path),
         "overlap": render_overlap(overlap_from(["high", "loyal"], sets), DAY),
         "cohorts": render_cohorts(CohortTable("registration", weeks, 30, 8, 3, 1), "everyone", DAY),
         "pale": PALE,

@@ -27,9 +27,9 @@ D = date(2024, 3, 13)
 
 
 @pytest.fixture(scope="module")
-def engine() -> Engine:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """An engine with a table of tags to fill."""
-    made = Engine(duckdb.connect())
+    made = Engine(duckdb.connect(), tmp_path_factory.mktemp("engine"))
     made.run(
         "create table tags (user_id varchar, kind varchar, multi varchar[], amount double, "
         "own varchar)"
