@@ -33,6 +33,10 @@ for _name, _value in ALLOCATOR_ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
 
 
+_KEPT_BYTES = 8 << 20
+"""Bytes in memory that a thread collects before it writes kept rows on."""
+
+
 class Engine:
     """A DuckDB connection with the product's limits; open it with :func:`open_engine`.
 
@@ -77,6 +81,30 @@ class Engine:
     def stream(self, sql: str, batch_rows: int = 8_192) -> "pa.RecordBatchReader":
         """A result as a stream of Arrow batches; read it before the next statement."""
         return self.connection.sql(sql).to_arrow_reader(batch_rows)
+
+    def keep(self, name: str, sql: str) -> str:
+        """Write the rows of a query into a file of the scratch folder.
+
+        A table of the engine would be in memory, uncompressed, for as long as the engine is open.
+
+        Args:
+            name: of the file, without its ending; it has none of that name yet.
+            sql: a SELECT.
+
+        Returns:
+            A SELECT of the same rows, in no order, with the same types.
+        """
+        kinds = self.describe(sql)
+        # Parquet has no integer of 128 bits and would round one
+        wide = [column for column, kind in kinds.items() if "HUGEINT" in kind]
+        texts = ", ".join(f"cast({identifier(c)} as varchar) as {identifier(c)}" for c in wide)
+        rows = f"select * replace ({texts}) from ({sql})" if wide else sql
+        path = file_literal(str(self.scratch / f"{name}.parquet"))
+        self.run(f"copy ({rows}) to {path} (format parquet, row_group_size_bytes {_KEPT_BYTES})")
+        columns = ", ".join(
+            f"cast({identifier(c)} as {kind}) as {identifier(c)}" for c, kind in kinds.items()
+        )
+        return f"select {columns} from read_parquet({path})"
 
     def bind_files(
         self,

@@ -19,9 +19,6 @@ from usergrowth_dagster.warehouse.tables import Warehouse
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_GROUP_BYTES = 8 << 20
-"""Bytes in memory that a thread collects before it writes kept rows on."""
-
 
 @dataclass(frozen=True)
 class Relation:
@@ -74,29 +71,11 @@ def bind_query(
             runs the query.
     """
     name = engine.unique_name(kind)
-    body = _kept(engine, name, sql) if keep else sql
+    body = engine.keep(name, sql) if keep else sql
     engine.run(f"create or replace view {identifier(name)} as {body}")
     files = tuple(dict.fromkeys(path for relation in of for path in relation.files))
     columns = engine.describe(f"select * from {identifier(name)}")
     return Relation(name, columns, files, files_fingerprint(files))
-
-
-def _kept(engine: Engine, name: str, sql: str) -> str:
-    """Write the rows of a query into a file of the engine; returns a SELECT of them.
-
-    A table of the engine would be in memory, uncompressed, for as long as the engine is open.
-    """
-    kinds = engine.describe(sql)
-    # Parquet has no integer of 128 bits and would round one
-    wide = {column for column, kind in kinds.items() if "HUGEINT" in kind}
-    stored = ", ".join(f"cast({identifier(one)} as varchar) as {identifier(one)}" for one in wide)
-    rows = f"select * replace ({stored}) from ({sql})" if wide else sql
-    path = file_literal(str(engine.scratch / f"{name}.parquet"))
-    engine.run(f"copy ({rows}) to {path} (format parquet, row_group_size_bytes {_GROUP_BYTES})")
-    columns = ", ".join(
-        f"cast({identifier(one)} as {kind}) as {identifier(one)}" for one, kind in kinds.items()
-    )
-    return f"select {columns} from read_parquet({path})"
 
 
 def bind_arrow(engine: Engine, kind: str, table: "pa.Table", fingerprint: str = "") -> Relation:
