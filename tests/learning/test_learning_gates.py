@@ -21,7 +21,8 @@ from usergrowth_dagster.learning.scoring import score
 from usergrowth_dagster.learning.splits import split_by_time, user_scopes
 from usergrowth_dagster.learning.store import client
 from usergrowth_dagster.learning.training import train
-from usergrowth_dagster.pipeline.score import ScoringRows, make_scores
+from usergrowth_dagster.pipeline.score import make_scores
+from usergrowth_dagster.pipeline.scoring_rows import ScoringRows
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.relation import bind_query

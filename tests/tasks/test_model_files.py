@@ -14,12 +14,8 @@ from usergrowth_dagster.control.tasks import task
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.artifacts import model_digest
 from usergrowth_dagster.learning.store import DIGEST, ModelRef, add_version, client, versions
-from usergrowth_dagster.pipeline.score import (
-    bind_population,
-    bind_scoring_rows,
-    make_scores,
-    scoring_model,
-)
+from usergrowth_dagster.pipeline.score import make_scores, scoring_model
+from usergrowth_dagster.pipeline.scoring_rows import bind_population, bind_scoring_rows
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.training.reviews import review_version

@@ -30,7 +30,7 @@ from usergrowth_dagster.pipeline.provenance import (
     recorded_project,
     recorded_task,
 )
-from usergrowth_dagster.pipeline.score import bind_population, bind_scoring_rows
+from usergrowth_dagster.pipeline.scoring_rows import bind_population, bind_scoring_rows
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.training.train import training_config

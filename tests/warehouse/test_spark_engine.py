@@ -3,7 +3,8 @@
 import random
 import socket
 import sys
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,15 @@ from tests.support.parity_world import (
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.errors import SetUpError, UserError
 from usergrowth_dagster.settings import Settings, load_settings
+from usergrowth_dagster.warehouse import spark_rows
 from usergrowth_dagster.warehouse.build import Builder
-from usergrowth_dagster.warehouse.engine import open_engine
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.spark_rows import copy_rows
 from usergrowth_dagster.warehouse.spark_session import open_spark, spark_errors
 from usergrowth_dagster.warehouse.tables import Warehouse
 
 DAYS = [FIRST + timedelta(days=n) for n in range(35)]
-DATES = [DAYS[21]]
+DATES = [DAYS[20], DAYS[21]]
 ENGINES = ("duckdb", "spark")
 
 
@@ -64,6 +67,21 @@ def build_all(settings: Settings, warehouse: Warehouse) -> dict[str, int]:
     }
 
 
+def note_statements(monkeypatch: pytest.MonkeyPatch, model: str) -> list[set[date]]:
+    """The dates of each statement of Spark that makes rows of a model, in a list that grows."""
+    statements: list[set[date]] = []
+
+    def noted(engine: Engine, name: str, frame: Any, columns: Mapping[str, str]) -> None:
+        before = set(engine.rows(f"select distinct ds from {name}"))
+        copy_rows(engine, name, frame, columns)
+        if columns == GRAPH.types(model):
+            after = set(engine.rows(f"select distinct ds from {name}"))
+            statements.append({day for (day,) in after - before})
+
+    monkeypatch.setattr(spark_rows, "copy_rows", noted)
+    return statements
+
+
 def rows(settings: Settings, warehouse: Warehouse, table: str) -> list[dict[str, Any]]:
     files = [name for names in warehouse.files(table).values() for name in names]
     with open_engine(settings) as engine:
@@ -72,13 +90,18 @@ def rows(settings: Settings, warehouse: Warehouse, table: str) -> list[dict[str,
     return made
 
 
-def test_a_home_is_the_same_by_both_engines(tmp_path: Path) -> None:
+def test_a_home_is_the_same_by_both_engines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Guards against rows, or marks of days, that depend on the engine: a change of it would make
-    all tables and models anew, or mix two kinds of rows."""
+    all tables and models anew, or mix two kinds of rows. Guards against a server that has the wide
+    rows of many dates in memory at once, too: it ended at the features of 142 dates."""
+    dates_of_statements = note_statements(monkeypatch, "user_features")
     homes = {engine: home(tmp_path / engine, engine) for engine in ENGINES}
     built = {engine: build_all(*homes[engine]) for engine in ENGINES}
     assert built["spark"] == built["duckdb"]
     assert min(built["spark"].values()) == len(DATES)
+    assert dates_of_statements == [{day} for day in DATES]
     for table in GRAPH.tables:
         duckdb, spark = (rows(*homes[engine], table) for engine in ENGINES)
         assert differences(table, duckdb, spark)[:3] == [], table

@@ -23,7 +23,7 @@ from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.models import AS_OF_DATES, RUN_SETTINGS
 from usergrowth_dagster.warehouse.spark_dialect import to_spark
-from usergrowth_dagster.warehouse.spark_rows import copy_rows
+from usergrowth_dagster.warehouse.spark_rows import copy_rows, make_table
 from usergrowth_dagster.warehouse.spark_session import open_spark
 
 __all__ = ["world"]
@@ -70,6 +70,7 @@ def test_spark_makes_the_rows_of_duckdb(
     spark.read.parquet(world.dates(model)).createOrReplaceTempView(AS_OF_DATES)
     sql = to_spark(facts.sql, {ref: tuple(GRAPH.types(ref)) for ref in facts.refs})
     engine.run("drop table if exists made")
+    make_table(engine, "made", columns)
     copy_rows(engine, "made", spark.sql(sql), columns)
     wanted = rows(engine, f"'{world.file(model)}'", columns)
     assert wanted or name == "example", "rows at random that leave a model empty prove nothing"

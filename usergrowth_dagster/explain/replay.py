@@ -30,13 +30,8 @@ from usergrowth_dagster.pipeline.provenance import (
     recorded_task,
     table_of,
 )
-from usergrowth_dagster.pipeline.score import (
-    RESPONSE,
-    bind_population,
-    bind_scores,
-    bind_scoring_rows,
-    make_scores,
-)
+from usergrowth_dagster.pipeline.score import RESPONSE, bind_scores, make_scores
+from usergrowth_dagster.pipeline.scoring_rows import bind_population, bind_scoring_rows
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.ranks import UPLIFT
 from usergrowth_dagster.segments.snapshots import MEMBERS

@@ -29,7 +29,8 @@ from usergrowth_dagster.pipeline.provenance import (
     recorded_project,
     recorded_task,
 )
-from usergrowth_dagster.pipeline.score import RESPONSE, bind_population, bind_scoring_rows
+from usergrowth_dagster.pipeline.score import RESPONSE
+from usergrowth_dagster.pipeline.scoring_rows import bind_population, bind_scoring_rows
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import identifier
 from usergrowth_dagster.ranks import UPLIFT

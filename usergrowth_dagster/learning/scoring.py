@@ -69,7 +69,7 @@ def score(
     """
     import pyarrow as pa
 
-    parts = _Scoring(engine, model, relation, chunk_rows, level)
+    parts = Scoring(engine, model, relation, chunk_rows, level)
     table = pa.Table.from_batches(parts.batches(max_unseen_share), parts.schema)
     return table.sort_by([(key, "ascending") for key in parts.keys]) if parts.keys else table
 
@@ -87,11 +87,11 @@ def score_apart(
 
     They are in no order. Arguments and errors are those of :func:`score`.
     """
-    parts = _Scoring(engine, model, relation, chunk_rows, level)
+    parts = Scoring(engine, model, relation, chunk_rows, level)
     return bind_batches(engine, "model_scores", parts.schema, parts.batches(max_unseen_share))
 
 
-class _Scoring:
+class Scoring:
     """One pass of a model over a relation.
 
     Attributes:
@@ -112,7 +112,7 @@ class _Scoring:
         self.model = load(model) if isinstance(model, ModelRef) else model
         self.level = level
         types = engine.describe(f"select * from {relation}")
-        _require_columns(self.model, types)
+        require_columns(self.model, types)
         self.unseen = Unseen(self.model)
         self.keys = [key for key in COPIED if key in types]
         listed = "".join(f'"{key}" as "_key_{key}", ' for key in self.keys)
@@ -168,15 +168,23 @@ def require_features(engine: Engine, model: LoadedModel, relation: str, *, most:
     Raises:
         UserError: a column is gone, has another kind, or nearly all its values are new.
     """
-    _require_columns(model, engine.describe(f"select * from {relation}"))
+    require_columns(model, engine.describe(f"select * from {relation}"))
     unseen = Unseen(model)
     if unseen.columns:
         unseen.add(engine.rows(f"select {unseen.sums} from {relation}")[0])
     unseen.require(most)
 
 
-def _require_columns(model: LoadedModel, types: Mapping[str, str]) -> None:
-    """Refuse rows without a column of the features, or with one of another kind."""
+def require_columns(model: LoadedModel, types: Mapping[str, str]) -> None:
+    """Refuse rows without a column of the features, or with one of another kind.
+
+    Args:
+        model: the version.
+        types: DuckDB type of each column of the rows.
+
+    Raises:
+        UserError: the sentence names the columns.
+    """
     wanted = {f.column: model.spec.columns[f.column] for f in model.spec.features}
     faults = []
     missing = sorted(c for c in wanted if c not in types)
@@ -210,6 +218,7 @@ class Unseen:
     Attributes:
         columns: what to select of each row, a comma after each; empty where nothing is counted.
         sums: the sums of the same over all rows.
+        counts: of each column the new values so far, and all of them.
     """
 
     def __init__(self, model: LoadedModel) -> None:
@@ -233,19 +242,19 @@ class Unseen:
         parts = [part for _, *both in counted for part in both]
         self.columns = "".join(f'{part} as "_count_{i}", ' for i, part in enumerate(parts))
         self.sums = ", ".join(f"sum({part})" for part in parts)
-        self._counts = [0] * len(parts)
+        self.counts = [0] * len(parts)
 
     def count(self, chunk: "pa.Table") -> None:
         """Count the rows of a chunk that has ``columns``."""
         import pyarrow.compute as pc
 
-        names = [f"_count_{i}" for i in range(len(self._counts))]
+        names = [f"_count_{i}" for i in range(len(self.counts))]
         self.add([pc.sum(chunk.column(name)).as_py() for name in names])
 
     def add(self, counts: Sequence[int | None]) -> None:
         """Add the counts of some rows; None of a column without a value."""
-        self._counts = [
-            known + int(more or 0) for known, more in zip(self._counts, counts, strict=True)
+        self.counts = [
+            known + int(more or 0) for known, more in zip(self.counts, counts, strict=True)
         ]
 
     def require(self, most: float) -> None:
@@ -254,7 +263,7 @@ class Unseen:
         Raises:
             UserError: they are; the sentence names the columns.
         """
-        pairs = zip(self._what, self._counts[::2], self._counts[1::2], strict=True)
+        pairs = zip(self._what, self.counts[::2], self.counts[1::2], strict=True)
         _refuse(
             self.model,
             [

@@ -28,12 +28,8 @@ from usergrowth_dagster.pipeline.provenance import (
     recorded_project,
     recorded_task,
 )
-from usergrowth_dagster.pipeline.score import (
-    SCORES,
-    bind_population,
-    bind_scores,
-    is_scored,
-)
+from usergrowth_dagster.pipeline.score import SCORES, bind_scores, is_scored
+from usergrowth_dagster.pipeline.scoring_rows import bind_population
 from usergrowth_dagster.pipeline.segment import BoundSegment, bind_recorded, bind_segment
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.warehouse.engine import Engine

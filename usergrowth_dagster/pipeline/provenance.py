@@ -74,6 +74,7 @@ _CODE = (
     "pipeline/inputs.py",
     "training/questions.py",
     "pipeline/score.py",
+    "pipeline/scoring_rows.py",
     "pipeline/segment.py",
 )
 _BLOCK = 1 << 20

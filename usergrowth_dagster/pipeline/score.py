@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 
 from usergrowth_dagster.control.tasks import Task
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.pipeline.provenance import ScoreProvenance, score_provenance
+from usergrowth_dagster.pipeline.scoring_rows import (
+    ScoringRows,
+    bind_population,
+    bind_scoring_rows,
+)
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.ranks import UPLIFT
@@ -18,7 +22,6 @@ from usergrowth_dagster.training.models import no_model, usable_model
 from usergrowth_dagster.training.train import effect_config, training_config
 from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
-from usergrowth_dagster.warehouse.models import load_graph
 from usergrowth_dagster.warehouse.relation import (
     Relation,
     bind_days,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from usergrowth_dagster.learning.artifacts import LoadedModel
     from usergrowth_dagster.learning.drift import Drift
     from usergrowth_dagster.learning.store import ModelRef
+    from usergrowth_dagster.pipeline.spark_scores import RowScorer
 
 SCORES = "scores"
 _SCORES = 65_536  # in a batch that is measured: sums of other batches are rounded otherwise
@@ -100,97 +104,11 @@ def effect_model(project: Project, task: Task) -> "ModelRef | None":
     return usable_model(project, effect_config(project, task.spec), task.execution_date)
 
 
-def bind_population(engine: Engine, project: Project, task: Task) -> Relation:
-    """The accepted rows of a task's upload."""
-    columns = load_graph().types("population")
-    days = [task.execution_date]
-    return bind_days(engine, project.warehouse, "population", days, columns, task_id=task.task_id)
-
-
 def bind_scores(engine: Engine, project: Project, task: Task) -> Relation:
     """The scores of a task, with :data:`SCORE_COLUMNS`; empty while it is not scored."""
     columns = types_of(SCORE_COLUMNS)
     days = [task.execution_date]
     return bind_days(engine, project.warehouse, SCORES, days, columns, task_id=task.task_id)
-
-
-@dataclass(frozen=True)
-class ScoringRows:
-    """What is scored: the rows of a population whose users have features.
-
-    Attributes:
-        population: all rows; those without features get no score.
-        features: the tables that the features come from, each as of the date.
-        response: rows for the model of the campaign's question.
-        effects: rows for a model of effects; None where there is none.
-    """
-
-    population: Relation
-    features: tuple[Relation, ...]
-    response: Relation
-    effects: Relation | None = None
-
-    @property
-    def feature_files(self) -> list[str]:
-        """The data files of the features."""
-        return [path for table in self.features for path in table.files]
-
-
-def bind_scoring_rows(
-    engine: Engine,
-    project: Project,
-    task: Task,
-    population: Relation,
-    config: TrainingConfig,
-    *,
-    effects: bool = False,
-) -> ScoringRows:
-    """Join a population with the features of its date, of users and where asked of pairs.
-
-    Args:
-        engine: holds the population.
-        project: the home.
-        task: the task.
-        population: its rows.
-        config: of the model that scores.
-        effects: whether a model of effects scores too; it reads features of pairs.
-    """
-    users = _features(engine, project, task, "user_features")
-    if not effects and not config.problem.pairs:
-        rows = _joined(engine, "scoring_rows", population, users)
-        return ScoringRows(population, (users,), rows)
-    pairs = _features(engine, project, task, "user_item_features")
-    of_response = pairs if config.problem.pairs else None
-    return ScoringRows(
-        population=population,
-        features=(users, pairs),
-        response=_joined(engine, "scoring_rows", population, users, of_response),
-        effects=_joined(engine, "effect_rows", population, users, pairs) if effects else None,
-    )
-
-
-def _features(engine: Engine, project: Project, task: Task, table: str) -> Relation:
-    columns = load_graph().types(table)
-    return bind_days(engine, project.warehouse, table, [task.execution_date], columns)
-
-
-def _joined(
-    engine: Engine,
-    kind: str,
-    population: Relation,
-    users: Relation,
-    pairs: Relation | None = None,
-) -> Relation:
-    extra, join, of = "", "", [population, users]
-    if pairs is not None:
-        extra = ", x.* exclude (ds, user_id, item_id)"
-        join = f"left join {pairs} as x using (user_id, item_id)"
-        of.append(pairs)
-    sql = (
-        f'select p."row", p.item_id, f.*{extra} from {population} as p '
-        f"inner join {users} as f using (user_id) {join}"
-    )
-    return bind_query(engine, kind, sql, of=of)
 
 
 def score_task(project: Project, task: Task) -> Scored:
@@ -209,6 +127,8 @@ def score_task(project: Project, task: Task) -> Scored:
     if task.frozen and known is not None:
         with open_engine(project.settings) as engine:
             return _scored(engine, project, task, unchanged=True)
+    from usergrowth_dagster.pipeline.spark_scores import row_scorer
+
     config = training_config(project, task.spec)
     model, effects = scoring_model(project, task), effect_model(project, task)
     with open_engine(project.settings) as engine:
@@ -230,7 +150,17 @@ def score_task(project: Project, task: Task) -> Scored:
                 mark = _fingerprint(rows, model, effects, level.shift)
         if known != mark:
             project.progress(f"score {task.task_id}", 0, 1)
-            made = make_scores(engine, project.settings, task, rows, model, effects, level.shift)
+            made = make_scores(
+                engine,
+                project.settings,
+                task,
+                rows,
+                model,
+                effects,
+                level.shift,
+                response_by=row_scorer(project, task, rows, pairs=config.problem.pairs),
+                effects_by=row_scorer(project, task, rows, pairs=True),
+            )
             drift = _drift(engine, made, rows, project.settings)
             provenance = score_provenance(
                 project,
@@ -314,11 +244,14 @@ def make_scores(
     model: "ModelRef",
     effects: "ModelRef | None",
     level: float = 0.0,
+    *,
+    response_by: "RowScorer | None" = None,
+    effects_by: "RowScorer | None" = None,
 ) -> MadeScores:
     """Score a population by a model, and by a model of effects, if there is one.
 
     ``level`` shifts the log-odds of the model's scores. A replay asks this again, of the version
-    that scored then.
+    that scored then. What scores the rows is :func:`score_apart` where no other is given.
 
     Raises:
         UserError: a model cannot read the rows, or ``max_unseen_share`` of a column's values are
@@ -328,10 +261,12 @@ def make_scores(
     from usergrowth_dagster.learning.scoring import score_apart
 
     loaded, most = load(model), settings.max_unseen_share
-    response = score_apart(engine, loaded, str(rows.response), max_unseen_share=most, level=level)
+    by = response_by or score_apart
+    response = by(engine, loaded, str(rows.response), max_unseen_share=most, level=level)
     of_effects = None
     if effects is not None:
-        of_effects = score_apart(engine, effects, str(rows.effects), max_unseen_share=most)
+        by = effects_by or score_apart
+        of_effects = by(engine, effects, str(rows.effects), max_unseen_share=most)
     sql = _scores_sql(task, rows.population, (model, response), (effects, of_effects))
     return MadeScores(bind_query(engine, "made_scores", sql, keep=True), response, loaded)
 

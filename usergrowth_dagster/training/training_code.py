@@ -12,6 +12,7 @@ from usergrowth_dagster.warehouse.earlier import rows_version, text_version
 from usergrowth_dagster.warehouse.models import load_graph
 
 SAME_RESULTS = (
+    "f031531e2bd48797",
     "288466f76d9aa5a2",
     "da6e3b91f93b0433",
     "88374ae660891134",
