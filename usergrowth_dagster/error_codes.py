@@ -70,6 +70,7 @@ ErrorCode = Literal[
     "program.ended",
     "question.unknown",
     "record.forbidden_change",
+    "rows.refused",
     "run.failed",
     "run.interrupted",
     "schedule.not_due",
@@ -367,6 +368,10 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "record.forbidden_change": CodeText(
         "The state of a record, a message or a model version does not allow the change.",
         "See where it stands with `usergrowth status`, `delivery` or `models list`.",
+    ),
+    "rows.refused": CodeText(
+        "Rows that a caller sends for scoring are not those of the model's features.",
+        "Correct the features that the message names; `?extra=ignore` passes over unknown ones.",
     ),
     "run.failed": CodeText(
         "A run failed, and nothing more is known about why.",

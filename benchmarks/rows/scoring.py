@@ -1,12 +1,15 @@
-"""Scoring many people, beside the champion's bare predict on rows that are flat already."""
+"""Scoring many people beside the champion's bare predict on flat rows, and one over HTTP's door."""
 
+import asyncio
 import json
 import pickle
+import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,12 +31,14 @@ WORLDS: dict[Size, tuple[int, int, int]] = {
     "full": (1_000, 150, 10_000_000),
 }
 """Users and days that the champion learns from, and people to score."""
+ASKED = {"tiny": 50, "normal": 1_000, "full": 1_000}
+"""Requests of one row to the scoring service."""
 LIMIT = "1GB"
 BENCHMARKS = ROOT / "benchmarks"
 
 
 def measure(size: Size, work: Path) -> Iterator[Row]:
-    """Two rows; the scores must be equal."""
+    """Three rows; the scores must be equal."""
     users, days, people = WORLDS[size]
     kind, features = _prepare(work, users, days, people)
     many, few = (_run(work, "score", name) for name in ("many", "few"))
@@ -64,6 +69,19 @@ def measure(size: Size, work: Path) -> Iterator[Row]:
         "MB",
         note=f"memory_limit {LIMIT}",
     )
+    asked = _run(work, "ask", "few", ASKED[size]).answer
+    assert isinstance(asked, dict)
+    yield Row(
+        f"one row of JSON by the champion ({kind}, {features} features) over the scoring service",
+        "–",
+        asked["cpu"] * 1000,
+        None,
+        "≤ 1 ms CPU",
+        1.0,
+        "amount",
+        "ms CPU",
+        note="token, JSON, features, score, figures and answer; without the server's own work",
+    )
 
 
 def _prepare(work: Path, users: int, days: int, people: int) -> tuple[str, int]:
@@ -89,9 +107,74 @@ def _prepare(work: Path, users: int, days: int, people: int) -> tuple[str, int]:
     return fitted.kind, len(found.spec.features)
 
 
-def _run(work: Path, what: str, name: str) -> Used:
-    """Score or predict in a process of its own."""
-    return python(Path(__file__), str(work), what, name, PYTHONPATH=str(BENCHMARKS))
+def _run(work: Path, what: str, name: str, rows: int = 0) -> Used:
+    """Score, predict or ask in a process of its own."""
+    return python(Path(__file__), str(work), what, name, str(rows), PYTHONPATH=str(BENCHMARKS))
+
+
+def _ask(work: Path, name: str, rows: int) -> None:
+    """Ask the scoring service for one row at a time; prints the CPU seconds of a request."""
+    from contextlib import ExitStack
+
+    from usergrowth_dagster.control.service_tokens import add_token, read_tokens
+    from usergrowth_dagster.monitoring.process_figures import new_registry
+    from usergrowth_dagster.monitoring.scoring_figures import ScoringFigures
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.serve.scoring.app import App
+    from usergrowth_dagster.serve.scoring.callers import Pace, Tokens
+    from usergrowth_dagster.serve.scoring.row_scores import RowScorer
+    from usergrowth_dagster.serve.scoring.services import Pair, Served, Services
+    from usergrowth_dagster.serve.scoring.shadow import Shadow
+    from usergrowth_dagster.serve.scoring.stored import StoredFeatures
+
+    model, spec = pickle.loads((work / "model.pickle").read_bytes())
+    loaded = LoadedModel(reference(), model, spec)
+    project = Project(load_settings(work / "home", memory_limit=LIMIT))
+    services, tokens = Services(project), Tokens()
+    services.hold("churn", Pair(Served("churn", 1, RowScorer(loaded), "binary", False)))
+    token = add_token(project.store, "churn", "bench", "benchmark")
+    tokens.replace(read_tokens(project.store))
+    figures = ScoringFigures(new_registry())
+    with open_engine(project.settings) as engine, ExitStack() as stack:
+        read = engine.connection.sql(f"select * from '{work / name}.parquet' limit {rows}")
+        people = [dict(zip(read.columns, values, strict=True)) for values in read.fetchall()]
+        engine.run(f"create view asked as select * from '{work / name}.parquet' limit {rows}")
+        right = score(engine, loaded, "asked").sort_by("row").column("score").to_pylist()
+        shadow, stored = Shadow(0, figures), StoredFeatures(project, stack)
+        parts = (services, tokens, stored, shadow, figures, Pace(0), date.today)
+        bodies = [(one["row"], json.dumps([one], default=str).encode()) for one in people]
+        cpu, scores = asyncio.run(_asked(App(*parts), token, bodies))
+    mine = [score for _, score in sorted(scores)]
+    assert np.allclose(mine, right, rtol=0, atol=1e-9), "the service's scores are others"
+    print(json.dumps({"cpu": cpu}))
+
+
+async def _asked(
+    app: Callable[..., Any], token: str, bodies: list[tuple[int, bytes]]
+) -> tuple[float, list[tuple[int, float]]]:
+    """Median CPU seconds of a request, and the score of each row."""
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/api/predict/churn",
+        "headers": [(b"authorization", token.encode()), (b"content-type", b"application/json")],
+    }
+    taken, scores = [], []
+    for row, body in bodies:
+        sent: list[Any] = []
+
+        async def receive(body: bytes = body) -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(part: dict[str, Any], sent: list[Any] = sent) -> None:
+            sent.append(part)
+
+        began = time.process_time()
+        await app(scope, receive, send)
+        taken.append(time.process_time() - began)
+        assert sent[0]["status"] == 200, sent[1]["body"]
+        scores.append((row, json.loads(sent[1]["body"])[0]["p_1"]))
+    return statistics.median(taken), scores
 
 
 def _child(work: Path, what: str, name: str) -> None:
@@ -126,4 +209,7 @@ def reference() -> ModelRef:
 
 
 if __name__ == "__main__":
-    _child(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+    if sys.argv[2] == "ask":
+        _ask(Path(sys.argv[1]), sys.argv[3], int(sys.argv[4]))
+    else:
+        _child(Path(sys.argv[1]), sys.argv[2], sys.argv[3])

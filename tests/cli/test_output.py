@@ -71,6 +71,7 @@ SHOWS: dict[str, list[str]] = {
     "sources presets": [],
     "sources preview": ["log"],
     "sources suggest": ["{home}/log.csv"],
+    "service-token list": [],
     "status": [],
     "tables": [],
     "suppress count": [],
@@ -97,13 +98,17 @@ RUNS = {
 }
 """They show something too, and are long or have tests of their own; one stands for all."""
 WITHOUT = {
-    **dict.fromkeys(("dev", "demo", "kannel", "serve"), "runs until it is interrupted"),
+    **dict.fromkeys(
+        ("dev", "demo", "kannel", "serve", "serve-models"), "runs until it is interrupted"
+    ),
     **dict.fromkeys(("pause", "resume", "cancel"), "changes something and says so in a sentence"),
     **dict.fromkeys(("backup", "restore"), "copies a home and says so in sentences"),
     **dict.fromkeys(("review", "init", "rotate-key", "redecide"), "changes something"),
     **dict.fromkeys(("identity approve", "identity reject"), "answers, and says so in a sentence"),
     **dict.fromkeys(("models approve", "models reject", "models rollback"), "changes a status"),
     **dict.fromkeys(("suppress add", "suppress lift", "suppress import"), "changes the list"),
+    "service-token add": "prints one token",
+    "service-token revoke": "changes something and says so in a sentence",
     "suppress export": "writes a file",
     "schema": "is one JSON document already",
     **dict.fromkeys(

@@ -1,6 +1,7 @@
 """The alerts and the dashboard ask for figures that exist, by labels that they have."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from usergrowth_dagster.monitoring.process_figures import (
     ReceiverFigures,
     new_registry,
 )
+from usergrowth_dagster.monitoring.scoring_figures import ScoringFigures
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy" / "monitoring"
@@ -38,6 +40,11 @@ def shown() -> CollectorRegistry:
     receiver.failed("file")
     receiver.link(302)
     receiver.cut("a reason")
+    scoring = ScoringFigures(registry)
+    scoring.answered("churn", "eas", 200, 1, 0.001)
+    scoring.holds("churn", 1, 0)
+    scoring.shadowed("churn", [0.1])
+    scoring.missed("churn")
     backlog = Backlog({"planned": 1}, in_doubt={"file": 1}, occurrences={"ready": 1})
     registry.register(BacklogGauges(lambda: backlog))
     return registry
@@ -118,7 +125,9 @@ def test_the_page_describes_every_figure(figures: dict[str, set[str]]) -> None:
         word.partition("{")[0] for word in table.split("`") if word.startswith("usergrowth_")
     }
     ours = {name for name in figures if name.startswith("usergrowth_")}
-    assert described == {name for name in ours if not name.endswith("_created")}
+    of_histograms = re.compile("_(bucket|count|sum)$")
+    named = {of_histograms.sub("", name) for name in ours if not name.endswith("_created")}
+    assert described == named
 
 
 def test_prometheus_asks_the_services_of_the_compose_file() -> None:

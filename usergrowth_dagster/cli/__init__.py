@@ -28,6 +28,7 @@ from usergrowth_dagster.cli import (
     quickstart,
     receive,
     segments,
+    serving,
     sources,
     sql,
     tags,
@@ -86,6 +87,7 @@ PARTS = (
     audits,
     sql,
     receive,
+    serving,
     kannel,
 )
 for part in PARTS:

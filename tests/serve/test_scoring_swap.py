@@ -1,0 +1,183 @@
+"""The scoring service while versions change, and while it ends."""
+
+import http.client
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from chain_world import World, copy_home, environment
+from support.scoring_service import Service, add_shifted, free_port, running
+
+from usergrowth_dagster.control.service_tokens import add_token
+from usergrowth_dagster.learning.artifacts import load
+from usergrowth_dagster.learning.store import ModelRef
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.serve.scoring.row_scores import RowScorer
+from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.training.reviews import roll_back
+from usergrowth_dagster.training.served import champion
+
+ROW = {"recency_days": 5, "user_type": None}
+
+
+@pytest.fixture(scope="module")
+def service(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    home = copy_home(world.decided, tmp_path_factory.mktemp("swap") / "home")
+    with running(home, pace=0, shadow=1.0) as started:
+        yield started
+
+
+def now(service: Service) -> ModelRef:
+    """The champion of churn."""
+    ref = champion(service.project, "churn")
+    assert ref is not None
+    return ref
+
+
+def score_of(ref: ModelRef) -> float:
+    """What a version says of the row."""
+    scorer = RowScorer(load(ref))
+    return float(scorer.score(scorer.reader.read([ROW], extra=True, partial=True))[0])
+
+
+class Callers:
+    """Threads that ask without a pause, each on a connection of its own."""
+
+    def __init__(self, service: Service, threads: int = 3) -> None:
+        self.answers: list[tuple[int, str | None, float | None]] = []
+        self._service, self._ended = service, threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
+
+    def __enter__(self) -> "Callers":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._service.port, timeout=60)
+        sent = {"Authorization": self._service.tokens["churn"], "Content-Type": "application/json"}
+        while not self._ended.is_set():
+            connection.request("POST", "/api/predict/churn?extra=ignore", json.dumps([ROW]), sent)
+            answer = connection.getresponse()
+            body, version = json.loads(answer.read()), answer.headers["x-model-version"]
+            score = body[0]["p_1"] if answer.status == 200 else None
+            self.answers.append((answer.status, version, score))
+
+    def wait_for(self, version: str) -> None:
+        """Until a version has answered."""
+        end = time.monotonic() + 60
+        while not any(answer[1] == version for answer in self.answers[-20:]):
+            assert time.monotonic() < end, self.answers[-3:]
+            time.sleep(0.02)
+
+
+def test_a_version_takes_anothers_place_without_a_failed_request(service: Service) -> None:
+    """Guards against a swap that drops requests, or answers with one version's name and another's score."""
+    old = now(service)
+    with Callers(service) as callers:
+        callers.wait_for("1")
+        new = add_shifted(service.project, old, 0.7)
+        service.watch.look()
+        callers.wait_for("2")
+        roll_back(service.project, "churn", 2, actor="test", why="to see it")
+        service.watch.look()
+        callers.wait_for("1")
+    assert {status for status, _, _ in callers.answers} == {200}
+    right = {"1": score_of(old), "2": score_of(new)}
+    assert abs(right["1"] - right["2"]) > 0.01
+    wrong = [a for a in callers.answers if abs((a[2] or 0) - right[str(a[1])]) > 1e-9]
+    assert not wrong and {version for _, version, _ in callers.answers} == {"1", "2"}
+    assert service.figure("usergrowth_scoring_model_version", service="churn", part="champion") == 1
+
+
+def test_a_challenger_answers_in_the_shadow_alone(service: Service) -> None:
+    """Guards against a version that waits for review and reaches a caller, or is never compared."""
+    old = now(service)
+    new = add_shifted(service.project, old, 0.4, status="waiting_review")
+    service.watch.look()
+    status, answer, headers = service.call("/api/predict/churn?extra=ignore", [ROW] * 3)
+    assert status == 200 and headers["x-model-version"] == str(old.version)
+    assert abs(answer[0]["p_1"] - score_of(old)) < 1e-9
+    name, end = "usergrowth_scoring_shadow_difference", time.monotonic() + 30
+    while service.figure(f"{name}_count", service="churn") < 3 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert service.figure(f"{name}_count", service="churn") == 3
+    apart = abs(score_of(new) - score_of(old))
+    assert service.figure(f"{name}_sum", service="churn") == pytest.approx(3 * apart)
+
+
+def test_a_version_whose_files_were_altered_does_not_answer(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Guards against a swap to files that nobody approved, and against one that ends the service."""
+    old = now(service)
+    monkeypatch.setattr("support.scoring_service.folder_digest", lambda _folder: "0" * 64)
+    new = add_shifted(service.project, old, 0.9)
+    assert now(service).version == new.version
+    service.watch.look()
+    assert "its files are not those that were registered" in caplog.text
+    _, _, headers = service.call("/api/predict/churn?extra=ignore", [ROW])
+    assert headers["x-model-version"] == str(old.version)
+
+
+def test_a_signal_to_end_waits_for_what_has_begun(world: World, tmp_path: Path) -> None:
+    """Guards against a restart that cuts requests off half-way, or never ends."""
+    home, port = copy_home(world.decided, tmp_path / "home"), free_port()
+    project = Project(load_settings(home))
+    token = add_token(project.store, "churn", "test", "test")
+    project.store.close()
+    command = [sys.executable, "-m", "usergrowth_dagster", "serve-models", "--port", str(port)]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, env=environment(home), stdout=log, stderr=log)
+    try:
+        until_answers(process, port)
+        connection, body = begun(port, token)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        connection.send(body[5:])
+        answer = connection.getresponse()
+        assert answer.status == 200 and json.loads(answer.read())[0]["p_1"] > 0
+        assert process.wait(timeout=60) == 0, (tmp_path / "log").read_text()
+    finally:
+        process.kill()
+    text = (tmp_path / "log").read_text()
+    assert "Traceback" not in text and token not in text
+
+
+def until_answers(process: "subprocess.Popen[bytes]", port: int) -> None:
+    """Wait until a service of its own process is ready."""
+    end = time.monotonic() + 240
+    while time.monotonic() < end:
+        assert process.poll() is None
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            connection.request("GET", "/ping")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass
+        time.sleep(0.3)
+    raise TimeoutError("the service is not ready")
+
+
+def begun(port: int, token: str) -> tuple[http.client.HTTPConnection, bytes]:
+    """A request whose body has come in part."""
+    body = json.dumps([ROW]).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.putrequest("POST", "/api/predict/churn?extra=ignore")
+    for name, value in (("Authorization", token), ("Content-Length", str(len(body)))):
+        connection.putheader(name, value)
+    connection.endheaders(body[:5])
+    time.sleep(0.3)
+    return connection, body

@@ -1,0 +1,147 @@
+"""The versions that answer, and how one takes another's place.
+
+A version is loaded and warmed up beside the one that answers. Then one assignment puts it in that
+one's place: a request reads the pointer once and keeps what it read until it is answered.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.learning.artifacts import load
+from usergrowth_dagster.learning.problems import problems
+from usergrowth_dagster.learning.targets import target_called
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.serve.scoring.row_scores import RowScorer
+from usergrowth_dagster.training.served import challenger, champion, registered_names
+
+if TYPE_CHECKING:
+    from usergrowth_dagster.learning.store import ModelRef
+
+LOG = logging.getLogger("usergrowth.scoring")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A loaded version.
+
+    Attributes:
+        name: the service, which is the question and its registered model.
+        version: its number.
+        scorer: scores rows by it.
+        kind: ``binary``, ``regression`` or ``effect``.
+        pairs: whether a row is a pair of user and item.
+    """
+
+    name: str
+    version: int
+    scorer: RowScorer
+    kind: str
+    pairs: bool
+
+    @property
+    def shares(self) -> bool:
+        """Whether scores are probabilities."""
+        return self.kind == "binary"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The version that answers, and the one in its shadow."""
+
+    served: Served
+    shadow: Served | None = None
+
+
+class Services:
+    """The versions of a home that answer, by the names of their services.
+
+    Args:
+        project: the home.
+        names: only these services; empty: every question with an approved version.
+        shadows: whether challengers are held, too.
+        changed: called with each service's pair once it answers, or with its name and None.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        names: Sequence[str] = (),
+        *,
+        shadows: bool = False,
+        changed: Callable[[str, Pair | None], None] = lambda _name, _pair: None,
+    ) -> None:
+        self._project, self._names, self._shadows = project, tuple(names), shadows
+        self._changed = changed
+        self._pairs: dict[str, Pair] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether every service that was asked for can answer, and there is one."""
+        return bool(self._pairs) and self._pairs.keys() >= set(self._names)
+
+    def get(self, name: str) -> Pair | None:
+        """What answers a service now."""
+        return self._pairs.get(name)
+
+    def hold(self, name: str, pair: Pair) -> None:
+        """Let versions that are loaded and warm answer a service from now on."""
+        self._pairs[name] = pair
+        self._changed(name, pair)
+
+    def refresh(self) -> None:
+        """Bring every service to the version that the registry names; one's trouble stays its own.
+
+        Raises:
+            UserError: MLflow cannot be reached; what answered goes on answering.
+        """
+        registered = registered_names(self._project)
+        for name in sorted({*registered, *self._pairs}):
+            if not self._names or name in self._names:
+                try:
+                    self._bring(name)
+                except UserError as error:
+                    LOG.error("%s: %s", name, error)
+
+    def _bring(self, name: str) -> None:
+        ref, old = champion(self._project, name), self._pairs.get(name)
+        if ref is None:
+            if old is not None:
+                del self._pairs[name]
+                LOG.warning("%s: no approved version is left; it answers no more", name)
+                self._changed(name, None)
+            return
+        pair = old
+        if old is None or old.served.version != ref.version:
+            pair = Pair(_loaded(ref))
+        assert pair is not None
+        other = challenger(self._project, name, ref) if self._shadows else None
+        pair = replace(pair, shadow=self._shadow(other, old))
+        if pair != old:
+            self.hold(name, pair)
+            LOG.info("%s: version %d answers", name, pair.served.version)
+
+    def _shadow(self, ref: "ModelRef | None", old: Pair | None) -> Served | None:
+        """The challenger; one that cannot be loaded is none."""
+        if ref is None:
+            return None
+        if old is not None and old.shadow is not None and old.shadow.version == ref.version:
+            return old.shadow
+        try:
+            return _loaded(ref)
+        except UserError as error:
+            LOG.warning("%s: the challenger does not answer: %s", ref.name, error)
+            return None
+
+
+def _loaded(ref: "ModelRef") -> Served:
+    """A version, loaded and warmed up.
+
+    Raises:
+        UserError: its files are gone or altered.
+    """
+    problem = problems()[ref.name]
+    kind = target_called(problem.target).name
+    return Served(ref.name, ref.version, RowScorer(load(ref)), kind, problem.pairs)

@@ -1,0 +1,105 @@
+"""Scores of users from the features in the tables, by the batch path itself."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+from usergrowth_dagster.learning.scoring import score
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.serve.scoring.exchange import Refusal
+from usergrowth_dagster.serve.scoring.services import Served
+from usergrowth_dagster.warehouse.engine import Engine, open_engine
+from usergrowth_dagster.warehouse.models import load_graph
+from usergrowth_dagster.warehouse.relation import Relation, bind_days
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+USERS, PAIRS = "user_features", "user_item_features"
+STALE_DAYS = 1
+"""Days that the newest features may be old before an answer says so."""
+
+
+@dataclass(frozen=True)
+class ByUser:
+    """Scores by user id, of those whom the tables know.
+
+    Attributes:
+        scores: null where the model gives no number.
+        as_of: the day of the features.
+        stale: whether newer ones should be there.
+    """
+
+    scores: Mapping[str, float | None]
+    as_of: date
+    stale: bool
+
+
+class StoredFeatures:
+    """The newest features of a home; one query at a time, each on the newest day that is there.
+
+    Args:
+        project: the home.
+        stack: closes the engine.
+    """
+
+    def __init__(self, project: Project, stack: "ExitStack") -> None:
+        self._project = project
+        self._lock = threading.Lock()
+        self._engine: Engine = stack.enter_context(open_engine(project.settings, 0.25))
+        self._bound: dict[str, Relation] = {}
+        self._day: date | None = None
+        self._version: int | None = None
+
+    def score(self, served: Served, users: Sequence[str], item: str | None, today: date) -> ByUser:
+        """Scores of users, and for an item where one is named.
+
+        Raises:
+            Refusal: no features of a day up to today are in the tables.
+            UserError: the features are not those of the version's training.
+        """
+        import pyarrow as pa
+
+        asked = pa.table({"user_id": pa.array([*set(users)], pa.string())})
+        with self._lock:
+            day = self._bind(today)
+            self._engine.connection.register("asked", asked)
+            relation = self._asked(served, item)
+            scored = score(self._engine, served.scorer.loaded, relation, max_unseen_share=1.0)
+        values = zip(
+            *(scored.column(name).to_pylist() for name in ("user_id", "score")), strict=True
+        )
+        known = {user: None if value != value else value for user, value in values}
+        return ByUser(known, day, (today - day).days > STALE_DAYS)
+
+    def _bind(self, today: date) -> date:
+        """Bind the newest day's files, unless they are bound."""
+        warehouse = self._project.warehouse
+        version = warehouse.version(USERS)
+        if version is None or version != self._version or self._day is None or self._day > today:
+            days = [day for day in warehouse.days(USERS) if day <= today] if version else []
+            if version is None or not days:
+                raise Refusal(503, "there are no features yet: run usergrowth run", after=60)
+            self._day, self._version = max(days), version
+            graph = load_graph()
+            self._bound = {
+                table: bind_days(self._engine, warehouse, table, [self._day], graph.types(table))
+                for table in (USERS, PAIRS)
+            }
+        return self._day
+
+    def _asked(self, served: Served, item: str | None) -> str:
+        """The rows of the users that are asked for, with what the version's question needs."""
+        rows = f"select f.* from {self._bound[USERS]} as f semi join asked using (user_id)"
+        if not served.pairs:
+            return f"({rows})"
+        from usergrowth_dagster.quoting import literal
+
+        named = f"{literal(item or '')} as item_id"
+        pairs = f"select * exclude (ds, item_id) from {self._bound[PAIRS]} where item_id = "
+        return (
+            f"(select u.*, {named}, x.* exclude (user_id) from ({rows}) as u "
+            f"left join ({pairs}{literal(item or '')}) as x using (user_id))"
+        )
