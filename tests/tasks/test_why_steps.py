@@ -15,7 +15,7 @@ from usergrowth_dagster.audience.eligibility import OUTCOMES
 from usergrowth_dagster.audience.policy import Policy, Threshold, TopN
 from usergrowth_dagster.control.tasks import task
 from usergrowth_dagster.explain import why as why_module
-from usergrowth_dagster.explain.story import Cut, Story, outcome_sentence, steps_of
+from usergrowth_dagster.explain.story import Asking, Cut, Story, outcome_sentence, steps_of
 from usergrowth_dagster.learning.artifacts import load
 from usergrowth_dagster.learning.calibration import apply_knots, logit
 from usergrowth_dagster.learning.contributions import contributions
@@ -75,7 +75,8 @@ def test_each_outcome_has_one_no(world: World) -> None:
         row = row_of(outcome)
         if outcome in ("many_users", "same_person"):  # asked of a person of several users alone
             row["users"] = 2
-        steps = steps_of(row, mine, pins, Cut(40, 0.3), 28)
+        about = "registered lately" if outcome == "not_in_question" else ""
+        steps = steps_of(row, mine, pins, Cut(40, 0.3), Asking(28, about))
         answers = [step.answer for step in steps]
         wanted = 0 if outcome == "selected" else 1
         assert answers.count("no") == wanted, (outcome, steps)
@@ -85,13 +86,17 @@ def test_each_outcome_has_one_no(world: World) -> None:
                 assert set(answers[answers.index("no") + 1 :]) <= {"not asked"}, outcome
         assert not any("_" in step.question for step in steps)
     for by, wanted_answers in (("global", ["no", "not asked"]), ("campaign", ["yes", "no"])):
-        steps = steps_of(row_of("holdout", holdout=by), spec, pins, Cut(40, 0.3), 28)
+        steps = steps_of(row_of("holdout", holdout=by), spec, pins, Cut(40, 0.3), Asking(28))
         assert [step.answer for step in steps[-2:]] == wanted_answers
 
     def asked(policy: Policy, **row: Any) -> list[str]:
         choice = {**pins.choice, "policy": policy.model_dump(mode="json")}
         made = steps_of(
-            row_of(**row), spec, pins.model_copy(update={"choice": choice}), Cut(40, 0.3), 28
+            row_of(**row),
+            spec,
+            pins.model_copy(update={"choice": choice}),
+            Cut(40, 0.3),
+            Asking(28),
         )
         return [f"{s.question}: {s.answer} {s.detail}".strip() for s in made][-4:-2]
 
@@ -104,7 +109,7 @@ def test_each_outcome_has_one_no(world: World) -> None:
         "the 5 best by score: no rank 7; the last one chosen has rank 40",
         "drawn at random from those not chosen: yes the chance was 8.00%",
     ]
-    old = steps_of(row_of("below_threshold"), spec, None, Cut(40, 0.3), 28)
+    old = steps_of(row_of("below_threshold"), spec, None, Cut(40, 0.3), Asking(28))
     assert [s.question for s in old if s.answer == "no"] == ["chosen by the campaign's policy"]
 
 

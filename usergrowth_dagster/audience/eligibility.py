@@ -17,8 +17,9 @@ A row that fails gets the outcome of the first check it fails, in the order of :
 7. ``many_users``: the person has more user ids than one person can have, so they are not one.
 8. ``no_consent``: the campaign asks for a consent that the user has not given.
 9. ``not_active``: the model speaks of active users only, and the user is not one.
-10. ``unknown_zone``: the user's time zone names none for certain, so the night there is not known.
-11. ``missing_variable``, ``too_long`` or another code of the message builder: no text can be made.
+10. ``not_in_question``: the model speaks of other users, such as those who registered lately.
+11. ``unknown_zone``: the user's time zone names none for certain, so the night there is not known.
+12. ``missing_variable``, ``too_long`` or another code of the message builder: no text can be made.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,7 @@ OUTCOMES = (
     "many_users",
     "no_consent",
     "not_active",
+    "not_in_question",
     "unknown_zone",
     "missing_variable",
     "too_long",
@@ -68,6 +70,7 @@ CONTENT_OUTCOMES = (
     "many_users",
     "no_consent",
     "not_active",
+    "not_in_question",
     "unknown_zone",
     "missing_variable",
     "too_long",

@@ -219,7 +219,7 @@ def _task(project: Project, task: Task) -> dict[str, Any]:
     population = sum(outcomes.values())
     blocked = {"duplicate", "no_features", "no_phone", "bad_phone", "no_country"}
     blocked |= {"no_email", "bad_email", "suppressed", "capped", "no_consent", "not_active"}
-    blocked |= {"unknown_zone", "not_in_segment", "many_users"}
+    blocked |= {"unknown_zone", "not_in_segment", "not_in_question", "many_users"}
     return {
         "campaign": task.campaign,
         "population": population,

@@ -39,6 +39,7 @@ OUTCOME_WORDS = {
     "many_users": "the person has more user ids than one person can have",
     "no_consent": "has not given the consent that the campaign asks for",
     "not_active": "was silent already, and the model speaks of active users only",
+    "not_in_question": "the campaign's question is about other users",
     "unknown_zone": "the time zone given for the user is not known, so neither is the night there",
     "missing_variable": "a variable of the text has no value for the user",
     "too_long": "the text would be too long",
@@ -264,12 +265,25 @@ def at(moment: datetime | None, zone: ZoneInfo) -> str:
     return shown_moment(moment, zone) if moment else "at an unknown time"
 
 
+@dataclass(frozen=True)
+class Asking:
+    """The users that a campaign's question is about.
+
+    Attributes:
+        within: days in which a user had to be active to be decided on; None: any user.
+        about: what else a user had to be; empty: nothing.
+    """
+
+    within: int | None
+    about: str = ""
+
+
 def steps_of(
     row: Mapping[str, Any],
     spec: CampaignSpec,
     provenance: Provenance | None,
     cut: Cut,
-    within: int | None,
+    asked: Asking,
 ) -> list[Step]:
     """All that was asked of a row of a decision, in order.
 
@@ -278,21 +292,21 @@ def steps_of(
         spec: the campaign as the task sees it, used where nothing was kept.
         provenance: what the decision was made from, if that was kept.
         cut: of the task.
-        within: days in which a user had to be active to be decided on; None: any user.
+        asked: who could be decided on.
     """
     return [
-        *_eligibility(row, spec, provenance, within),
+        *_eligibility(row, spec, provenance, asked),
         *_selection(row, provenance, cut),
         *_control(row, provenance),
     ]
 
 
 def _eligibility(
-    row: Mapping[str, Any], spec: CampaignSpec, provenance: Provenance | None, within: int | None
+    row: Mapping[str, Any], spec: CampaignSpec, provenance: Provenance | None, asked: Asking
 ) -> Iterator[Step]:
     outcome = row["outcome"]
     reached = OUTCOMES.index(outcome) if outcome in OUTCOMES else len(OUTCOMES)
-    for name, question in _questions(row, spec, within).items():
+    for name, question in _questions(row, spec, asked).items():
         place = OUTCOMES.index(name)
         answer: Reply = "yes" if place < reached else "no" if place == reached else "not asked"
         detail = ""
@@ -323,7 +337,7 @@ _OF_CHANNEL: Mapping[Channel, set[str]] = {
 """Outcomes that are asked about only where a text goes by the channel."""
 
 
-def _questions(row: Mapping[str, Any], spec: CampaignSpec, within: int | None) -> dict[str, str]:
+def _questions(row: Mapping[str, Any], spec: CampaignSpec, users: Asking) -> dict[str, str]:
     """By the outcome that a no leads to, what is asked, in order."""
     asked = {
         "duplicate": "first row of this user and item in the upload",
@@ -337,7 +351,8 @@ def _questions(row: Mapping[str, Any], spec: CampaignSpec, within: int | None) -
         "suppressed": "not suppressed",
         "capped": "has had fewer messages than one may get",
         "no_consent": f"has given the consent {spec.contact.require_consent!r}",
-        "not_active": f"was active in the last {within} days",
+        "not_active": f"was active in the last {users.within} days",
+        "not_in_question": users.about,
         "unknown_zone": "the time zone is one that is known, or none is given",
         "missing_variable": "every variable of the text has a value",
         "too_long": "the text is short enough",
@@ -354,8 +369,10 @@ def _questions(row: Mapping[str, Any], spec: CampaignSpec, within: int | None) -
         unasked |= {"many_users", "same_person"}
     if spec.contact.require_consent is None:
         unasked.add("no_consent")
-    if within is None:
+    if users.within is None:
         unasked.add("not_active")
+    if not users.about:
+        unasked.add("not_in_question")
     if spec.selection.segment is None:
         unasked.add("not_in_segment")
     return {one: asked[one] for one in OUTCOMES if one in asked and one not in unasked}

@@ -16,7 +16,15 @@ from usergrowth_dagster.control.tasks import Task, all_tasks
 from usergrowth_dagster.effects.outcomes import OUTCOME_COLUMNS
 from usergrowth_dagster.effects.outcomes import TABLE as OUTCOMES
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.explain.story import Cut, Story, Why, sending_step, steps_of, task_sentence
+from usergrowth_dagster.explain.story import (
+    Asking,
+    Cut,
+    Story,
+    Why,
+    sending_step,
+    steps_of,
+    task_sentence,
+)
 from usergrowth_dagster.learning.problems import problem_called, problems
 from usergrowth_dagster.learning.targets import target_called
 from usergrowth_dagster.messaging.people.forget import forgotten_since
@@ -208,12 +216,13 @@ def _story(
     )
 
 
-def _active_within(project: Project, decision: Decision) -> int | None:
-    """Days in which a user had to be active to be decided on; None: any user."""
+def _asking(project: Project, decision: Decision) -> Asking:
+    """The users that a decision could be about."""
     days = project.settings.active_days
     if decision.provenance is not None:
         days = decision.provenance.settings.get("active_days", days)
-    return question_of(project.settings, decision.spec).active_within(days)
+    question = question_of(project.settings, decision.spec)
+    return Asking(question.active_within(days), question.about())
 
 
 def _explain(
@@ -237,8 +246,8 @@ def _explain(
     with open_engine(project.settings) as engine:
         decision = read_decision(engine, project, task)
         cut = _cut(engine, decision)
-    within = _active_within(project, decision)
-    story.steps = steps_of(row, decision.spec, decision.provenance, cut, within)
+    asked = _asking(project, decision)
+    story.steps = steps_of(row, decision.spec, decision.provenance, cut, asked)
     if row["arm"] == "treatment":
         story.steps.append(sending_step(story.messages))
     if row["score"] is None:

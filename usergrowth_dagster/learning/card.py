@@ -259,20 +259,21 @@ def _parts(summary: Summary) -> str:
         return "## For whom\n\nNone of tenure, activity and user type is known of these users."
     lines = []
     for part in summary["parts"]:
-        figures: tuple[Any, ...] = (part["note"], "", "", "")
+        figures: tuple[Any, ...] = (part["note"], "", "", "", "")
         if not part["note"]:
             figures = (
                 interval(part["share"], percent=True),
                 interval(part["bias"], percent=True),
                 interval(part["auc"]),
                 interval(part["log_loss"]),
+                interval(part["capture_40"], percent=True),
             )
         name = f"{part['dimension']} (`{part['column']}`): {part['name']}"
         lines.append((name, f"{part['rows']:,}", f"{part['positives']:,}", *figures))
+    header = ("part", "rows", "positives", "share", "bias", "AUC", "log-loss", "top 40 % hold")
     return (
         "## For whom\n\nNumbers are cut at the terciles of the train slice. Bias is the mean score "
-        "less what came true: above 0 it promises too much.\n\n"
-        + markdown(("part", "rows", "positives", "share", "bias", "AUC", "log-loss"), lines)
+        "less what came true: above 0 it promises too much.\n\n" + markdown(header, lines)
     )
 
 

@@ -1,4 +1,4 @@
-"""How good a model is for parts of the users: by tenure, by activity, by type.
+"""How good a model is for parts of the users: by tenure, by activity, by type, as a question asks.
 
 Numbers are cut at the terciles of the train slice, categories at their values (the six most
 frequent, the rest together); rows without a value are a part of their own, so the parts of each
@@ -6,12 +6,13 @@ dimension add up to all rows. A part with fewer than ``min_positives_slice`` row
 says so instead of a figure.
 
 * ``bias``: mean score − share of positives; 0 is calibrated, above 0 promises too much.
-* ``auc`` and ``log_loss`` as in :mod:`metrics`.
+* ``auc``, ``log_loss`` and ``capture_40`` (within the part) as in :mod:`metrics`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.learning.encoding import MISSING, Feature, FeatureSpec
@@ -52,6 +53,7 @@ class Part:
     bias: Interval | None = None
     auc: Interval | None = None
     log_loss: Interval | None = None
+    capture_40: Interval | None = None
     note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -67,6 +69,7 @@ def by_slice(
     *,
     least: int,
     seed: int = 0,
+    also: Mapping[str, tuple[str, str]] = MappingProxyType({}),
 ) -> list[Part]:
     """The figures of every part of every dimension that the features know.
 
@@ -77,10 +80,14 @@ def by_slice(
         score: of the test rows, shape (n,).
         least: rows of either class that a part must have.
         seed: of the resamples.
+        also: further dimensions of the question, each a column and a key of its map.
     """
     parts = []
-    for dimension, columns in DIMENSIONS.items():
-        feature = _feature(spec, dimension, columns, train)
+    known = {(f.column, f.key): f for f in spec.features}
+    of_question = {name: known.get(place) for name, place in also.items()}
+    always = {name: _feature(spec, name, columns, train) for name, columns in DIMENSIONS.items()}
+    others = {name: one for name, one in always.items() if one not in of_question.values()}
+    for dimension, feature in (of_question | others).items():
         if feature is None:
             continue
         code, names = _parts(feature, train, test.frame)
@@ -159,4 +166,5 @@ def _part(
         simple["bias"],
         metrics["auc"],
         metrics["log_loss"],
+        metrics["capture_40"],
     )

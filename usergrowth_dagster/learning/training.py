@@ -184,7 +184,8 @@ def train(
     upkeep |= _upkeep(models[champion], held_out, test, config, settings, is_by_user(split))
     now = closed_model(models[champion], held_out).calibrated(held_out.score)
     least = settings.min_positives_slice
-    parts = by_slice(spec, early, test, own, least=least, seed=settings.seed)
+    also = config.problem.parts_by
+    parts = by_slice(spec, early, test, own, least=least, seed=settings.seed, also=also)
     table = gains(
         test.label,
         own,

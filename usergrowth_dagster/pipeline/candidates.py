@@ -108,15 +108,18 @@ def _text_columns(inputs: DecisionInputs, unknown_zones: Relation) -> list[str]:
     )
     price = by_variant_sql(texts, lambda one: repr(one.price), "p.variant")
     # A model that learned from active users has nothing to say of the others.
-    within = question_of(settings, spec).active_within(settings.active_days)
+    question = question_of(settings, spec)
+    within, about = question.active_within(settings.active_days), question.about_sql("f")
     crowded = "false" if inputs.persons is None else f"len(o.{USERS}) > {MOST_USERS}"
     silent = "false" if within is None else f"coalesce(f.recency_days > {within}, true)"
+    outside = "false" if about is None else f"not coalesce({about}, false)"
     return [
         f"{segments} as messages",
         f"{segments} * {price} as cost",
         f"case when {crowded} then 'many_users' "
         f"when not {consent_sql(spec.contact.require_consent)} then 'no_consent' "
         f"when {silent} then 'not_active' "
+        f"when {outside} then 'not_in_question' "
         f"when {unknown_zone_sql(settings, unknown_zones)} then '{UNKNOWN_ZONE}' "
         f"else {problem} end as content_problem",
         *(["p.variant", f"{chance_sql(draw, 'p.variant')} as variant_propensity"] if draw else []),

@@ -12,6 +12,7 @@ from usergrowth_dagster.warehouse.earlier import rows_version, text_version
 from usergrowth_dagster.warehouse.models import load_graph
 
 SAME_RESULTS = (
+    "b0b3839aa1e15197",
     "f031531e2bd48797",
     "288466f76d9aa5a2",
     "da6e3b91f93b0433",
@@ -37,7 +38,10 @@ _WITH_QUESTIONS = ("2707f829a21916ad",)  # of what learns, the questions include
 _TEXT_HASHES = ("98f7e6150a69ade7", "566cf6147777b072")  # of the folder's text, newest first
 _TEXT_PACKAGE = "0.1.0"
 _QUESTIONS = "learning/problems"
-_WORDS = ("words", "aliases", "asked_before", "question", "narrowed", "without_rows", "more_days")
+_WORDS = (
+    *("words", "aliases", "asked_before", "question", "about", "narrowed", "without_rows"),
+    "more_days",
+)
 
 
 def training_code_version(problem: type[Problem]) -> str:

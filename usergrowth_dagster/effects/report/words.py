@@ -41,6 +41,7 @@ LOSS_WORDS = {
     "many_users": "the person has more user ids than one person can have",
     "no_consent": "without the consent that the campaign asks for",
     "not_active": "silent already, while the model speaks of active users only",
+    "not_in_question": "not a user that the campaign's question is about",
     "unknown_zone": "the time zone given for them is not known, so neither is the night there",
     "missing_variable": "a variable of the text had no value",
     "too_long": "the text would have been too long",

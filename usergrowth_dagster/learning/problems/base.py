@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Days = Annotated[int, Field(ge=1, le=90)]
 LONGEST_LABEL = 90
-"""Days: no label looks further ahead."""
+"""Days: no label but that of a lifetime value looks further ahead."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,8 @@ class Problem(BaseModel):
         pairs: whether its rows are pairs of user and item rather than users.
         staying: whether a return means that an active user has stayed.
         ranking_only: names of baselines that rank and give no probability.
+        parts_by: what else the figures are split by: a name, with a column of the features and the
+            key of its map.
         earlier: settings of other questions that records of before hold beside its own.
         asked_before: hash of the question since before questions had hashes of their own; while
             it asks the same, models of that time answer it. Empty: it is younger.
@@ -166,6 +168,7 @@ class Problem(BaseModel):
     pairs: ClassVar[bool] = False
     staying: ClassVar[bool] = False
     ranking_only: ClassVar[tuple[str, ...]] = ()
+    parts_by: ClassVar[Mapping[str, tuple[str, str]]] = {}
     earlier: ClassVar[Mapping[str, object]] = {}
     asked_before: ClassVar[str] = ""
     words: ClassVar[Words]
@@ -263,6 +266,21 @@ class Problem(BaseModel):
             None where everybody with features is eligible.
         """
         return None
+
+    def about_sql(self, features: str) -> str | None:
+        """The boolean SQL expression of the users that it is about, beside who was active.
+
+        Args:
+            features: alias of ``user_features``, as of the date.
+
+        Returns:
+            None where it is about everybody with features.
+        """
+        return None
+
+    def about(self) -> str:
+        """What those users are, as in ``has registered 4 days before``; empty where all are."""
+        return ""
 
     @property
     def returns(self) -> Returns:
