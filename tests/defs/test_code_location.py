@@ -25,6 +25,7 @@ GROUPS = {
     "labels": {"churn_label", "winback_label"},
     "training": {
         "churn_training",
+        "ltv_training",
         "new_user_purchase_training",
         "purchase_training",
         "spend_training",
@@ -33,8 +34,10 @@ GROUPS = {
     },
     "models": {
         "churn_model",
+        "ltv_model",
         "new_user_purchase_model",
         "purchase_model",
+        "sharing_model",
         "spend_model",
         "uplift_model",
         "winback_model",

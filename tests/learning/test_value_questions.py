@@ -1,12 +1,16 @@
 """The labels and rows of the questions of what users are worth, on a few rows made by hand."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import duckdb
 import pytest
 from pydantic import ValidationError
 
+from usergrowth_dagster.learning.problems.base import Asked, Returns
+from usergrowth_dagster.learning.problems.ltv import Ltv
 from usergrowth_dagster.learning.problems.new_user_purchase import NewUserPurchase
+from usergrowth_dagster.settings import load_settings
 
 BUYERS = """
     select * from (values
@@ -77,3 +81,41 @@ def test_a_question_refuses_what_no_cohort_has(wrong: dict[str, Any], names: str
     """Guards against a label whose last day comes before its first."""
     with pytest.raises(ValidationError, match=names):
         NewUserPurchase.model_validate(wrong)
+
+
+def test_a_lifetime_value_is_the_discounted_sum_of_its_months() -> None:
+    """Guards against a month too many, one that is lost where the key is not in it, and a rate that
+    discounts the near months more than the far ones."""
+    months = ", ".join(
+        f"map {{'pay': {amount}, 'fee': 1000.0}} as amount_month_{n}"
+        for n, amount in enumerate((100.0, -20.0, 40.0), 1)
+    )
+    rest = ", ".join(f"map {{'fee': 1000.0}} as amount_month_{n}" for n in (4, 5))
+    rows = f"select {months}, {rest}, map {{'pay': 7.0}} as amount_month_6"
+
+    def worth(days: Literal[30, 90, 180], discount: float, key: str = "pay") -> float:
+        question = Ltv(amount=key, days=days, discount=discount)
+        ((value,),) = duckdb.execute(f"select {question.label_sql()} from ({rows})").fetchall()
+        return float(value)
+
+    assert [worth(days, 0) for days in (30, 90, 180)] == [100, 120, 127]
+    after = [1.1 ** -(day / 365) for day in (15, 45, 75, 165)]
+    plain = sum(a * f for a, f in zip((100, -20, 40, 7), after, strict=True))
+    assert worth(180, 0.1) == pytest.approx(plain)
+    assert worth(30, 0.1) == pytest.approx(100 * after[0])
+    assert worth(90, 0, "other") == 0, "nothing, not NULL"
+
+
+def test_the_discount_is_that_of_the_campaign_or_of_the_setting(tmp_path: Path) -> None:
+    """Guards against a setting that a label does not see, and a rate of 0 taken for none."""
+    settings = load_settings(tmp_path, yearly_discount=0.2)
+
+    def asked(**keys: Any) -> Ltv:
+        block = Ltv.block().model_validate({"kind": "ltv", "amount": "pay", **keys})
+        return Ltv.of(Asked(block, Returns(), "sms", by_effect=False), settings)
+
+    given = [asked(), asked(discount=0), asked(discount=0.3)]
+    assert [one.discount for one in given] == [0.2, 0, 0.3]
+    keys = {"algorithm": "ltv", "amount": "pay", "days": 180, "discount": 0.2, "active_days": 90}
+    assert asked(days=180).label_settings == keys
+    assert asked(days=180).returns.days == 90, "as far as an effect is measured"

@@ -373,6 +373,9 @@ class Settings(DeliverySettings, EffectSettings, LearningSettings, SegmentSettin
     label_horizon_days: Annotated[PositiveInt, Field(le=90)] = Field(
         28, description="labels look at most so many days ahead"
     )
+    yearly_discount: float = Field(
+        0.0, ge=0, le=1, description="yearly rate by which lifetime values discount later amounts"
+    )
     top_n: PositiveInt = Field(
         12, description="behavior kinds, kvs keys and categories kept by name; the rest is 'other'"
     )
