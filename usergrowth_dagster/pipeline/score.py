@@ -99,9 +99,18 @@ def effect_model(project: Project, task: Task) -> "ModelRef | None":
 
     Campaigns that choose by score get effects too, where another campaign has asked for them: the
     report compares predicted with measured ones, and estimates what other policies would have
-    earned.
+    earned. Of a question that looks further ahead than effects are learned there are none.
+
+    Raises:
+        UserError: the campaign chooses by effects, and they cannot be learned so far ahead.
     """
-    return usable_model(project, effect_config(project, task.spec), task.execution_date)
+    try:
+        config = effect_config(project, task.spec)
+    except UserError:
+        if task.spec.selection.by_uplift:
+            raise
+        return None
+    return usable_model(project, config, task.execution_date)
 
 
 def bind_scores(engine: Engine, project: Project, task: Task) -> Relation:
