@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from support.scoring_service import Service, running
 from usergrowth_dagster.control.service_tokens import add_token, read_tokens, revoke_token
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.scoring import score
+from usergrowth_dagster.serve.scoring.callers import Pace
 from usergrowth_dagster.training.served import champion
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.models import load_graph
@@ -22,7 +24,7 @@ from usergrowth_dagster.warehouse.relation import bind_days
 @pytest.fixture(scope="module")
 def service(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     home = copy_home(world.decided, tmp_path_factory.mktemp("scoring") / "home")
-    with running(home, pace=0) as started:
+    with running(home, names=("churn", "winback"), pace=0) as started:
         yield started
 
 
@@ -42,8 +44,9 @@ def batch(service: Service) -> dict[str, Any]:
     right = dict(zip(scored["user_id"], scored["score"], strict=True))
     users = [row["user_id"] for row in rows]
     sent = json.loads(json.dumps(rows, default=str))
-    assert len(users) > 100
-    return {"users": users, "rows": sent, "scores": [right[user] for user in users]}
+    scores = [right[user] for user in users]
+    assert len(users) > 100 and np.ptp(scores) > 0.3
+    return {"users": users, "rows": sent, "scores": scores}
 
 
 def close(scores: Any, right: Any) -> None:
@@ -82,6 +85,36 @@ def test_our_own_doors_and_that_of_eas_give_the_scores_of_the_batch(
     assert answer["results"][-1] == {"user_id": "nobody", "score": None, "status": "unknown_user"}
     assert {row["status"] for row in answer["results"][:-1]} == {"ok"}
     assert (answer["model"], answer["version"], answer["as_of"]) == ("churn", 1, str(D))
+
+
+def test_features_that_are_old_are_said_to_be(
+    service: Service, batch: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against a score from days ago that looks like one of today."""
+    for days, status in ((1, "ok"), (2, "stale")):
+        monkeypatch.setattr(service.app, "today", lambda days=days: D + timedelta(days=days))
+        asked = {"user_ids": [batch["users"][0], "nobody"]}
+        _, answer, headers = service.call("/v1/score/churn", asked)
+        assert [row["status"] for row in answer["results"]] == [status, "unknown_user"]
+        assert answer["as_of"] == headers["x-feature-date"] == str(D)
+    monkeypatch.setattr(service.app, "today", lambda: D - timedelta(days=400))
+    status, answer, headers = service.call("/v1/score/churn", asked)
+    assert status == 503 and "no features" in answer["error"]["message"] and headers["retry-after"]
+
+
+def test_a_service_is_asked_at_its_pace(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against one caller who takes all, and a refusal that does not say when to come again."""
+    clock = [0.0]
+    monkeypatch.setattr(service.app, "pace", Pace(2, clock=lambda: clock[0]))
+
+    def ask() -> tuple[int, str | None]:
+        status, _, headers = service.call("/api/predict/churn", [{"recency_days": 3}])
+        return status, headers["retry-after"]
+
+    assert [ask() for _ in range(3)] == [(200, None), (200, None), (429, "1")]
+    assert service.call("/api/predict/churn", [{}], "wrong")[0] == 401  # and takes nobody's place
+    clock[0] += 0.5
+    assert [ask() for _ in range(2)] == [(200, None), (429, "1")]
 
 
 def test_mlflows_own_client_gets_the_scores_of_the_batch(
@@ -204,6 +237,14 @@ def test_what_cannot_be_answered_is_refused_in_a_sentence(
     got, answer, headers = service.call(path, document)
     assert got == status and words in json.dumps(answer), answer
     assert headers["x-request-id"] and "x-model-version" not in headers
+
+
+def test_only_mlflows_door_asks_for_the_type_of_json(service: Service) -> None:
+    """Guards against callers of EAS, who name no type, and are shut out."""
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert service.call("/api/predict/churn", [{"recency_days": 3}], **form)[0] == 200
+    status, answer, _ = service.call("/invocations", {"instances": []}, **form)
+    assert status == 415 and answer["error_code"] == "BAD_REQUEST"
 
 
 def test_a_token_is_changed_without_a_gap(service: Service) -> None:

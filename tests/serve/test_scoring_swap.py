@@ -20,7 +20,7 @@ from usergrowth_dagster.learning.store import ModelRef
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.serve.scoring.row_scores import RowScorer
 from usergrowth_dagster.settings import load_settings
-from usergrowth_dagster.training.reviews import roll_back
+from usergrowth_dagster.training.reviews import review_version, roll_back
 from usergrowth_dagster.training.served import champion
 
 ROW = {"recency_days": 5, "user_type": None}
@@ -29,7 +29,7 @@ ROW = {"recency_days": 5, "user_type": None}
 @pytest.fixture(scope="module")
 def service(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     home = copy_home(world.decided, tmp_path_factory.mktemp("swap") / "home")
-    with running(home, pace=0, shadow=1.0) as started:
+    with running(home, names=("churn",), pace=0, shadow=1.0) as started:
         yield started
 
 
@@ -120,7 +120,7 @@ def test_a_challenger_answers_in_the_shadow_alone(service: Service) -> None:
 def test_a_version_whose_files_were_altered_does_not_answer(
     service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Guards against a swap to files that nobody approved, and against one that ends the service."""
+    """Guards against a swap to files that nobody approved, and an old version that is approved no more."""
     old = now(service)
     monkeypatch.setattr("support.scoring_service.folder_digest", lambda _folder: "0" * 64)
     new = add_shifted(service.project, old, 0.9)
@@ -129,6 +129,11 @@ def test_a_version_whose_files_were_altered_does_not_answer(
     assert "its files are not those that were registered" in caplog.text
     _, _, headers = service.call("/api/predict/churn?extra=ignore", [ROW])
     assert headers["x-model-version"] == str(old.version)
+    reject = {"approve": False, "actor": "test", "why": "to see it"}
+    review_version(service.project, "churn", old.version, **reject)
+    service.watch.look()
+    status, answer, _ = service.call("/api/predict/churn?extra=ignore", [ROW])
+    assert status == 503 and answer["message"] == "no version of churn is loaded"
 
 
 def test_a_signal_to_end_waits_for_what_has_begun(world: World, tmp_path: Path) -> None:

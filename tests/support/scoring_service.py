@@ -23,6 +23,7 @@ from usergrowth_dagster.learning.trusted import MODEL_FILE, load_trusted
 from usergrowth_dagster.monitoring.process_figures import new_registry
 from usergrowth_dagster.monitoring.scoring_figures import ScoringFigures
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.serve.scoring.app import App
 from usergrowth_dagster.serve.scoring.running import Wanted, Watch, build, server_of
 from usergrowth_dagster.settings import load_settings
 
@@ -41,6 +42,7 @@ class Service:
     project: Project
     port: int
     tokens: dict[str, str]
+    app: App
     watch: Watch
     registry: Any
 
@@ -86,7 +88,7 @@ def running(home: Path, **wanted: Any) -> Iterator[Service]:
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        service = Service(project, port, tokens, watch, registry)
+        service = Service(project, port, tokens, app, watch, registry)
         try:
             until_ready(service)
             yield service
@@ -96,7 +98,7 @@ def running(home: Path, **wanted: Any) -> Iterator[Service]:
 
 
 def until_ready(service: Service, seconds: float = 600.0) -> None:
-    """Wait until a version is loaded and warm."""
+    """Wait until a version of every service that was asked for is loaded and warm."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:

@@ -53,9 +53,9 @@ class ScoringFigures:
         )
 
     def answered(self, service: str, door: str, code: int, rows: int, seconds: float) -> None:
-        """A request was answered."""
+        """A request was answered; rows: with a score, 0 where none was asked for or given."""
         self._requests.labels(service, door, str(code)).inc()
-        if code == 200:
+        if rows:
             self._rows.labels(service, door).inc(rows)
             self._seconds.labels(service, door).observe(seconds)
 

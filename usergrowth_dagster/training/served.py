@@ -37,6 +37,14 @@ def champion(project: Project, name: str) -> "ModelRef | None":
     return replace(ref, digest=read_digest(project.store, ref.run_id))
 
 
+def is_approved(project: Project, name: str, version: int) -> bool:
+    """Whether a version may still score."""
+    from usergrowth_dagster.learning.store import versions
+
+    known = versions(project.settings, name)
+    return any(ref.version == version and ref.status == "approved" for ref in known)
+
+
 def challenger(project: Project, name: str, served: "ModelRef") -> "ModelRef | None":
     """The version that answers in the champion's shadow; None where there is none.
 

@@ -4,7 +4,7 @@
 200    every row is answered
 400    malformed, an unknown or missing feature, a wrong type; the sentence names them
 401    no valid token of the service; 404: no such address, service or version; 405: wrong method
-408    the body did not come in time; 413: too long, or too many rows; 415: no JSON
+408    the body did not come in time; 413: too long, or too many rows; 415: not said to be JSON
 429    more requests than a service takes; 503: no version is loaded, or the tables have no features
 =====  =========================================================================================
 
@@ -18,7 +18,7 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 from urllib.parse import parse_qsl
@@ -43,6 +43,8 @@ _INLINE_BYTES = 32 << 10
 _PASSED_OVER = 4
 """Times the limit that are read of a longer body: a caller who still sends reads no answer."""
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_OPEN = ("v2_server", "live", "ready", "release")
+"""Doors that need no token: they say nothing of a model."""
 _DOORS = (
     ("eas", "POST", re.compile(r"/api/predict/(?P<service>[^/]+)/?")),
     ("invocations", "POST", re.compile(r"/invocations")),
@@ -120,46 +122,51 @@ class App:
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
         asked = headers.get("x-request-id", "")
-        request_id = asked if _REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
-        door, values = _door_of(scope["method"], scope["path"])
-        began, service, rows = time.perf_counter(), OTHER, 0
-        said = {"x-request-id": request_id}
+        made = _Outcome(asked if _REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex)
         try:
-            body = await self._body(headers, receive)
-            began = time.perf_counter()
-            query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
-            request = Request(scope["method"], scope["path"], query, headers, body)
-            if isinstance(door, Refusal):
-                raise door
-            if door in ("v2_server", "live", "ready", "release"):
-                status, document = self._open_door(door)
-            else:
-                service = self._caller(values, headers)
-                pair = self._pair(service, values)
-                answer = await self._answer(door, request, request_id, pair)
-                status, document, rows = 200, answer.document, answer.rows
-                said |= {
-                    "x-model-name": answer.served.name,
-                    "x-model-version": str(answer.served.version),
-                    "x-feature-date": answer.as_of.isoformat(),
-                }
+            await self._answer_into(made, scope, headers, receive)
         except Refusal as refusal:
-            status = refusal.status
-            document = self._refusal(scope["path"], status, refusal.sentence)
-            if refusal.after is not None:
-                said["retry-after"] = str(refusal.after)
+            made.refuse(scope["path"], refusal.status, refusal.sentence, refusal.after)
         except UserError as error:
             status = 400 if error.code == "rows.refused" else 503
-            document = self._refusal(scope["path"], status, str(error))
+            made.refuse(scope["path"], status, str(error))
         except Exception as error:  # its text might hold what was sent
             LOG.error("a request failed with %s", type(error).__name__)
-            status = 500
-            document = self._refusal(scope["path"], 500, "this could not be answered")
-        await _write(send, status, said, document)
-        name = door if isinstance(door, str) else OTHER
-        took = time.perf_counter() - began
-        self.figures.answered(service, name, status, rows, took)
-        LOG.info("%s %s %d, %d rows, %.1f ms", name, service, status, rows, took * 1000)
+            made.refuse(scope["path"], 500, "this could not be answered")
+        await _write(send, made)
+        took = time.perf_counter() - made.began
+        self.figures.answered(made.service, made.door, made.status, made.rows, took)
+        line = (made.door, made.service, made.status, made.rows, took * 1000)
+        level = logging.DEBUG if made.door in _OPEN else logging.INFO  # probes ask without end
+        LOG.log(level, "%s %s %d, %d rows, %.1f ms", *line)
+
+    async def _answer_into(
+        self, made: "_Outcome", scope: Scope, headers: Mapping[str, str], receive: Receive
+    ) -> None:
+        """Find the door and the service of a request, and put the answer into its outcome.
+
+        Who calls is asked before the body is read: a stranger's body costs nothing.
+
+        Raises:
+            Refusal, UserError: it cannot be answered.
+        """
+        made.door, values = _door_of(scope["method"], scope["path"])
+        if made.door in _OPEN:
+            made.status, made.document = self._open_door(made.door)
+            return
+        made.service = self._caller(values, headers)
+        pair = self._pair(made.service, values)
+        query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
+        body = await self._body(headers, receive)
+        made.began = time.perf_counter()
+        request = Request(scope["method"], scope["path"], query, headers, body)
+        answer = await self._answer(made.door, request, made.request_id, pair)
+        made.document, made.rows = answer.document, answer.rows
+        made.headers = {
+            "x-model-name": answer.served.name,
+            "x-model-version": str(answer.served.version),
+            "x-feature-date": answer.as_of.isoformat(),
+        }
 
     async def _body(self, headers: Mapping[str, str], receive: Receive) -> bytes:
         """The whole body.
@@ -192,7 +199,7 @@ class App:
         return bytes(body)
 
     def _open_door(self, door: str) -> tuple[int, Any]:
-        """Addresses that need no token: they say nothing of a model."""
+        """The answer of one of :data:`_OPEN`."""
         if door == "v2_server":
             return 200, inference_v2.server()
         if door == "live":
@@ -235,8 +242,10 @@ class App:
             return Answer({"ready": True}, pair.served, self.today(), 0)
         if door == "v2_model":
             return Answer(inference_v2.metadata(pair.served), pair.served, self.today(), 0)
-        document, tail = None, b""
-        if door == "v2":
+        tail = b""
+        if door == "invocations":
+            invocations.require_json(request)
+        elif door == "v2":
             request, tail = inference_v2.split(request)
         document = request.document()
         if door == "native" and native.by_user(document):
@@ -251,9 +260,9 @@ class App:
     ) -> Answer:
         """Score what the rows of a request say."""
         if door == "eas":
-            rows = eas.rows_of(request, document)
+            rows = eas.rows_of(document)
         elif door == "invocations":
-            rows = invocations.rows_of(request, document)
+            rows = invocations.rows_of(document)
         elif door == "v2":
             rows = inference_v2.rows_of(document, tail)
         else:
@@ -290,19 +299,40 @@ class App:
         if rows > self.limits.rows:
             raise Refusal(413, f"a request has at most {self.limits.rows:,} rows, and has {rows:,}")
 
-    def _refusal(self, path: str, status: int, sentence: str) -> Any:
-        """An error in the form of the path's door."""
+
+@dataclass
+class _Outcome:
+    """What becomes of a request."""
+
+    request_id: str
+    status: int = 200
+    document: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    door: str = OTHER
+    service: str = OTHER
+    rows: int = 0
+    began: float = field(default_factory=time.perf_counter)
+
+    def refuse(self, path: str, status: int, sentence: str, after: int | None = None) -> None:
+        """Answer with an error in the form of the path's door."""
+        self.status, self.rows = status, 0
+        self.headers = {} if after is None else {"retry-after": str(after)}
         if path.startswith("/v2"):
-            return inference_v2.refusal_of(sentence)
-        if path.startswith("/invocations"):
-            return invocations.refusal_of(status, sentence)
-        if path.startswith("/v1"):
-            return native.refusal_of(status, sentence)
-        return eas.refusal_of(status, sentence)
+            self.document = inference_v2.refusal_of(sentence)
+        elif path.startswith("/invocations"):
+            self.document = invocations.refusal_of(status, sentence)
+        elif path.startswith("/v1"):
+            self.document = native.refusal_of(status, sentence)
+        else:
+            self.document = eas.refusal_of(status, sentence)
 
 
-def _door_of(method: str, path: str) -> tuple["str | Refusal", Mapping[str, str | None]]:
-    """The door of an address and what its path names; else why there is none."""
+def _door_of(method: str, path: str) -> tuple[str, Mapping[str, str | None]]:
+    """The door of an address, and what its path names.
+
+    Raises:
+        Refusal: there is none, or it takes another method.
+    """
     known = False
     for door, takes, form in _DOORS:
         if match := form.fullmatch(path):
@@ -310,14 +340,19 @@ def _door_of(method: str, path: str) -> tuple["str | Refusal", Mapping[str, str 
                 return door, match.groupdict()
             known = True
     if known:
-        return Refusal(405, f"this address does not take {method}"), {}
-    return Refusal(404, "there is no such address"), {}
+        raise Refusal(405, f"this address does not take {method}")
+    raise Refusal(404, "there is no such address")
 
 
-async def _write(send: Send, status: int, headers: Mapping[str, str], document: Any) -> None:
-    text = document.encode() if isinstance(document, str) else dumped(document)
-    kind = "text/plain" if isinstance(document, str) else "application/json"
-    pairs = {"content-type": kind, "content-length": str(len(text)), **headers}
+async def _write(send: Send, made: _Outcome) -> None:
+    """Send an outcome: a document as JSON, a text as it is."""
+    document, kind = made.document, "application/json"
+    if isinstance(document, str):
+        text, kind = document.encode(), "text/plain"
+    else:
+        text = dumped(document)
+    pairs = {"content-type": kind, "content-length": str(len(text)), **made.headers}
+    pairs["x-request-id"] = made.request_id
     listed = [(name.encode(), value.encode("latin-1")) for name, value in pairs.items()]
-    await send({"type": "http.response.start", "status": status, "headers": listed})
+    await send({"type": "http.response.start", "status": made.status, "headers": listed})
     await send({"type": "http.response.body", "body": text})

@@ -6,13 +6,13 @@ feature that is missing or null is unknown. The token stands in ``Authorization`
 
 from typing import Any
 
-from usergrowth_dagster.serve.scoring.exchange import Refusal, Request, Scored, plain
+from usergrowth_dagster.serve.scoring.exchange import Refusal, Scored, plain
 
 NAMES = ("p_0", "p_1", "prediction")
 """The outputs of a probability; an amount or an effect has the last one alone."""
 
 
-def rows_of(request: Request, document: Any) -> list[Any]:
+def rows_of(document: Any) -> list[Any]:
     """The rows of a request; one object stands for an array of it.
 
     Raises:

@@ -11,7 +11,19 @@ from usergrowth_dagster.serve.scoring.exchange import Refusal, Request, Scored, 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 
-def rows_of(request: Request, document: Any) -> list[Any]:
+def require_json(request: Request) -> None:
+    """Refuse a body that says to be something else, as MLflow does.
+
+    Raises:
+        Refusal: with 415.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        named = f"is {kind[:60]}" if kind else "names no type"
+        raise Refusal(415, f"the body must be application/json, and {named}")
+
+
+def rows_of(document: Any) -> list[Any]:
     """The rows of a request.
 
     Raises:

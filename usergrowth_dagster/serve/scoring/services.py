@@ -15,7 +15,7 @@ from usergrowth_dagster.learning.problems import problems
 from usergrowth_dagster.learning.targets import target_called
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.serve.scoring.row_scores import RowScorer
-from usergrowth_dagster.training.served import challenger, champion, registered_names
+from usergrowth_dagster.training.served import challenger, champion, is_approved, registered_names
 
 if TYPE_CHECKING:
     from usergrowth_dagster.learning.store import ModelRef
@@ -106,22 +106,34 @@ class Services:
                     LOG.error("%s: %s", name, error)
 
     def _bring(self, name: str) -> None:
+        """Bring a service to the version that the registry names.
+
+        Raises:
+            UserError: it cannot be loaded; the old one goes on as long as it is approved.
+        """
         ref, old = champion(self._project, name), self._pairs.get(name)
         if ref is None:
-            if old is not None:
-                del self._pairs[name]
-                LOG.warning("%s: no approved version is left; it answers no more", name)
-                self._changed(name, None)
+            self._drop(name)
             return
         pair = old
-        if old is None or old.served.version != ref.version:
-            pair = Pair(_loaded(ref))
-        assert pair is not None
+        if pair is None or pair.served.version != ref.version:
+            try:
+                pair = Pair(_loaded(ref))
+            except UserError:
+                if old is not None and not is_approved(self._project, name, old.served.version):
+                    self._drop(name)
+                raise
         other = challenger(self._project, name, ref) if self._shadows else None
         pair = replace(pair, shadow=self._shadow(other, old))
         if pair != old:
             self.hold(name, pair)
             LOG.info("%s: version %d answers", name, pair.served.version)
+
+    def _drop(self, name: str) -> None:
+        """Let a service answer no more, if it does."""
+        if self._pairs.pop(name, None) is not None:
+            LOG.warning("%s: no approved version is left; it answers no more", name)
+            self._changed(name, None)
 
     def _shadow(self, ref: "ModelRef | None", old: Pair | None) -> Served | None:
         """The challenger; one that cannot be loaded is none."""

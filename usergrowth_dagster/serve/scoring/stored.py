@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from usergrowth_dagster.learning.scoring import score
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.quoting import literal
 from usergrowth_dagster.serve.scoring.exchange import Refusal
 from usergrowth_dagster.serve.scoring.services import Served
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
@@ -51,7 +52,7 @@ class StoredFeatures:
         self._engine: Engine = stack.enter_context(open_engine(project.settings, 0.25))
         self._bound: dict[str, Relation] = {}
         self._day: date | None = None
-        self._version: int | None = None
+        self._state: tuple[int | None, int | None, date] | None = None
 
     def score(self, served: Served, users: Sequence[str], item: str | None, today: date) -> ByUser:
         """Scores of users, and for an item where one is named.
@@ -75,19 +76,23 @@ class StoredFeatures:
         return ByUser(known, day, (today - day).days > STALE_DAYS)
 
     def _bind(self, today: date) -> date:
-        """Bind the newest day's files, unless they are bound."""
+        """Bind the newest day's files, unless they are bound.
+
+        A day's features may be there before the day has come.
+        """
         warehouse = self._project.warehouse
-        version = warehouse.version(USERS)
-        if version is None or version != self._version or self._day is None or self._day > today:
-            days = [day for day in warehouse.days(USERS) if day <= today] if version else []
-            if version is None or not days:
-                raise Refusal(503, "there are no features yet: run usergrowth run", after=60)
-            self._day, self._version = max(days), version
-            graph = load_graph()
+        state = (warehouse.version(USERS), warehouse.version(PAIRS), today)
+        if self._day is None or state != self._state:
+            known = warehouse.days(USERS) if warehouse.exists(USERS) else []
+            days = [day for day in known if day <= today]
+            if not days:
+                raise Refusal(503, "the tables have no features yet", after=60)
+            graph, day = load_graph(), max(days)
             self._bound = {
-                table: bind_days(self._engine, warehouse, table, [self._day], graph.types(table))
+                table: bind_days(self._engine, warehouse, table, [day], graph.types(table))
                 for table in (USERS, PAIRS)
             }
+            self._state, self._day = state, day
         return self._day
 
     def _asked(self, served: Served, item: str | None) -> str:
@@ -95,11 +100,9 @@ class StoredFeatures:
         rows = f"select f.* from {self._bound[USERS]} as f semi join asked using (user_id)"
         if not served.pairs:
             return f"({rows})"
-        from usergrowth_dagster.quoting import literal
-
-        named = f"{literal(item or '')} as item_id"
-        pairs = f"select * exclude (ds, item_id) from {self._bound[PAIRS]} where item_id = "
+        named = literal(item or "")
+        pairs = f"select * exclude (ds, item_id) from {self._bound[PAIRS]} where item_id = {named}"
         return (
-            f"(select u.*, {named}, x.* exclude (user_id) from ({rows}) as u "
-            f"left join ({pairs}{literal(item or '')}) as x using (user_id))"
+            f"(select u.*, {named} as item_id, x.* exclude (user_id) from ({rows}) as u "
+            f"left join ({pairs}) as x using (user_id))"
         )
