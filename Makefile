@@ -31,7 +31,7 @@ dev: .venv/installed ## Dagster UI and MLflow UI on the demo's data
 	$(BIN)/python -m usergrowth_dagster dev
 
 test: .venv/installed ## Run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 crashtest: .venv/installed ## Kill dispatchers KILLS times and count what the provider got (KILLS=500 SEED=1)
 	$(BIN)/python tests/crash/crashtest.py --kills $(KILLS) --seed $(SEED)

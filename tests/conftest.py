@@ -1,6 +1,7 @@
 """Fixtures that several packages' tests share, and the rule that nothing is skipped in CI."""
 
 import os
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,32 @@ from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.warehouse.tables import Warehouse
 
+LONGEST = (
+    "crash/test_daemon_disturbed",
+    "store/test_store_chain",
+    "cli/test_killed_backfill",
+    "store/test_store_commits",
+)
+"""The files that take longest, by what they take."""
 SYSTEM_MARKERS = ("postgres", "mariadb", "kannel", "chromium", "systemd", "radosgw", "redis")
 # How long one example takes says nothing on a busy machine.
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
 NO_SKIPS = bool(os.environ.get("USERGROWTH_NO_SKIPS"))  # read before a test clears it
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, then those with the most tests.
+
+    Whoever begins a long file last works on it alone.
+    """
+    files = [item.nodeid.partition("::")[0] for item in items]
+    sizes = Counter(files)
+    places = {f"tests/{name}.py": place for place, name in enumerate(LONGEST)}
+    order = {name: (places.get(name, len(places)), -sizes[name]) for name in sizes}
+    items[:] = [items[n] for n in sorted(range(len(items)), key=lambda n: order[files[n]])]
 
 
 @pytest.hookimpl(wrapper=True)
