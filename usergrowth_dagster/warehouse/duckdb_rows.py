@@ -33,7 +33,6 @@ class DuckDBRows:
         self.storage = storage
         self.graph = graph
         self.memory_limit = memory_limit
-        self._kept: dict[str, list[str]] = {}
 
     def make(self, engine: Engine, model: str, inputs: ModelInputs) -> None:
         """As :meth:`ModelRows.make`."""
@@ -50,23 +49,23 @@ class DuckDBRows:
     def _make_output(self, engine: Engine, model: str, select: str) -> None:
         """Make the rows of a model, those of some users after those of others where many are wide.
 
-        DuckDB holds the rows of all joins of one statement at once, and cannot spill them all. The
-        parts lie in files.
+        DuckDB holds the rows of all joins of one statement at once, and cannot spill them all.
         """
         views = self.graph.views_of_users(model)
         parts = self._parts(engine, views)
         if parts == 1:
             engine.run(f"create temp table {OUTPUT} as {select}")
             return
-        kept = []
+        for view in views:
+            engine.run(f"alter table {view} rename to _every_{view}")
         for part in range(parts):
             for view in views:
                 engine.run(
                     f"create or replace temp view {view} as select * from _every_{view} "
                     f"where hash({USER}) % {parts} = {part}"
                 )
-            kept.append(engine.keep(engine.unique_name(OUTPUT), select))
-        engine.run(f"create temp view {OUTPUT} as {' union all '.join(kept)}")
+            made = f"insert into {OUTPUT}" if part else f"create temp table {OUTPUT} as"
+            engine.run(f"{made} {select}")
 
     def _parts(self, engine: Engine, views: Sequence[str]) -> int:
         """Into how many parts the users of some views go, by the engine's memory."""
@@ -116,22 +115,15 @@ class DuckDBRows:
     ) -> None:
         """Keep the rows of a view, those of some users after those of others; or add them.
 
-        DuckDB carries the condition on users down to the rows that are read and grouped. Rows that
-        are made in parts are too many for memory, and lie in files.
+        DuckDB carries the condition on users down to the rows that are read and grouped.
         """
-        every = f"_every_{view}"
-        if parts == 1 or USER not in self.graph.models[view].grain:
-            made = f"create or replace temp table {every} as" if afresh else f"insert into {every}"
-            engine.run(f"{made} {select}")
-        else:
-            kept = self._kept[view] = [] if afresh else self._kept[view]
-            for part in range(parts):
-                some = (
-                    f"select * from ({select}) as every_user where hash({USER}) % {parts} = {part}"
-                )
-                kept.append(engine.keep(engine.unique_name(view), some))
-            engine.run(f"create or replace temp view {every} as {' union all '.join(kept)}")
-        engine.run(f"create or replace temp view {view} as select * from {every}")
+        if USER not in self.graph.models[view].grain:
+            parts = 1
+        for part in range(parts):
+            some = f"select * from ({select}) as every_user where hash({USER}) % {parts} = {part}"
+            made = f"create or replace temp table {view} as" if afresh else f"insert into {view}"
+            engine.run(f"{made} {select if parts == 1 else some}")
+            afresh = False
 
     def _select(self, view: str) -> str:
         return self.graph.models[view].sql.rstrip().rstrip(";")

@@ -6,13 +6,14 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.addresses.sql import add_number_function
 from usergrowth_dagster.data.file_cache import FileCache, cache_of
 from usergrowth_dagster.data.storage import file_literal
-from usergrowth_dagster.quoting import identifier
+from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.macros import macro_statements
 from usergrowth_dagster.warehouse.maps import AS_MAP
@@ -88,23 +89,25 @@ class Engine:
         A table of the engine would be in memory, uncompressed, for as long as the engine is open.
 
         Args:
-            name: of the file, without its ending; it has none of that name yet.
-            sql: a SELECT.
+            name: what the rows are kept under, beside those that are there already.
+            sql: a SELECT; of the same columns as those before.
 
         Returns:
-            A SELECT of the same rows, in no order, with the same types.
+            A SELECT of all rows of the name, in no order, with the types of the query. It has
+            those too that are added later.
         """
         kinds = self.describe(sql)
         # Parquet has no integer of 128 bits and would round one
         wide = [column for column, kind in kinds.items() if "HUGEINT" in kind]
         texts = ", ".join(f"cast({identifier(c)} as varchar) as {identifier(c)}" for c in wide)
         rows = f"select * replace ({texts}) from ({sql})" if wide else sql
-        path = file_literal(str(self.scratch / f"{name}.parquet"))
+        path = literal(str(self.scratch / f"{self.unique_name(f'{name}.part')}.parquet"))
         self.run(f"copy ({rows}) to {path} (format parquet, row_group_size_bytes {_KEPT_BYTES})")
         columns = ", ".join(
             f"cast({identifier(c)} as {kind}) as {identifier(c)}" for c, kind in kinds.items()
         )
-        return f"select {columns} from read_parquet({path})"
+        every = literal(f"{escape(str(self.scratch))}/{name}.part_*.parquet")
+        return f"select {columns} from read_parquet({every})"
 
     def bind_files(
         self,
