@@ -7,6 +7,7 @@ features, and the training's tables have too, such as ``user_id``, is passed ove
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.errors import UserError
@@ -213,7 +214,7 @@ def _number(value: Any, empty: float) -> float:
         return empty
     if isinstance(value, float):
         return value
-    if isinstance(value, int):  # of which true and false are
+    if isinstance(value, int | Decimal):  # true and false are of the first kind
         try:
             return float(value)
         except OverflowError:

@@ -1,4 +1,4 @@
-"""Scores of users from the features in the tables, by the batch path itself."""
+"""Scores of users from the features in the tables."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
-from usergrowth_dagster.learning.scoring import score
+from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import literal
-from usergrowth_dagster.serve.scoring.exchange import Refusal
+from usergrowth_dagster.serve.scoring.exchange import Refusal, plain
 from usergrowth_dagster.serve.scoring.services import Served
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.models import load_graph
@@ -67,12 +67,15 @@ class StoredFeatures:
         with self._lock:
             day = self._bind(today)
             self._engine.connection.register("asked", asked)
-            relation = self._asked(served, item)
-            scored = score(self._engine, served.scorer.loaded, relation, max_unseen_share=1.0)
-        values = zip(
-            *(scored.column(name).to_pylist() for name in ("user_id", "score")), strict=True
-        )
-        known = {user: None if value != value else value for user, value in values}
+            read = self._engine.connection.sql(self._asked(served, item))
+            names, lines = read.columns, read.fetchall()
+        rows = [dict(zip(names, line, strict=True)) for line in lines]
+        try:
+            flat = served.scorer.reader.read(rows, extra=True)
+        except UserError as error:  # of the tables, and not of the caller
+            raise UserError(str(error), code="model.none_usable") from None
+        scores = plain(served.scorer.score(flat))
+        known = dict(zip((row["user_id"] for row in rows), scores, strict=True))
         return ByUser(known, day, (today - day).days > STALE_DAYS)
 
     def _bind(self, today: date) -> date:
@@ -99,10 +102,10 @@ class StoredFeatures:
         """The rows of the users that are asked for, with what the version's question needs."""
         rows = f"select f.* from {self._bound[USERS]} as f semi join asked using (user_id)"
         if not served.pairs:
-            return f"({rows})"
+            return rows
         named = literal(item or "")
         pairs = f"select * exclude (ds, item_id) from {self._bound[PAIRS]} where item_id = {named}"
         return (
-            f"(select u.*, {named} as item_id, x.* exclude (user_id) from ({rows}) as u "
-            f"left join ({pairs}) as x using (user_id))"
+            f"select u.*, {named} as item_id, x.* exclude (user_id) from ({rows}) as u "
+            f"left join ({pairs}) as x using (user_id)"
         )
