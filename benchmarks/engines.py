@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from two_homes import GRAPH, files, run_demo, tables, was_made
+from two_homes import GRAPH, every_table, files, run_demo, tables, was_made
 
 from usergrowth_dagster.pipeline.score import SCORES
 from usergrowth_dagster.project import Project
@@ -27,7 +27,8 @@ def main() -> None:
             run_demo(given.folder / engine, engine, given.users, USERGROWTH_ENGINE=engine)
     homes = [Project.open(given.folder / engine) for engine in ENGINES]
     faults = files(*homes, folder="population_output", name="output.csv")
-    faults += tables(*homes, (*GRAPH.tables, SCORES, "decisions"))
+    made = {*GRAPH.tables, SCORES, "decisions"} & {*every_table(*homes)}
+    faults += tables(*homes, sorted(made))
     print("\n".join(faults) or "equal: output.csv, decisions, scores and all tables of models")
     sys.exit(1 if faults else 0)
 

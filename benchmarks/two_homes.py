@@ -10,6 +10,7 @@ import posixpath
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -172,23 +173,34 @@ def _table(table: str, one: Project, other: Project) -> list[str]:
     )
     if mine != others:
         return [f"{table}: columns of one alone, such as {min(mine ^ others)}"]
-    left, right = _only(table, one, other), _only(table, other, one)
+    differences: dict[str, str] = {}
+    for day in sorted({*one.warehouse.files(table), *other.warehouse.files(table)}):
+        differences |= _day(table, day, one, other) | differences
+    return list(differences.values())
+
+
+def _day(table: str, day: date, one: Project, other: Project) -> dict[str, str]:
+    """How a day of a table differs, by column; "" for rows that only one home has.
+
+    Days are compared one after the other: all wide rows at once would not fit into memory.
+    """
+    left, right = _only(table, day, one, other), _only(table, day, other, one)
     if left.keys() != right.keys():
         some = sorted(left.keys() ^ right.keys())[:3]
-        return [f"{table}: rows of one alone, such as {some}"]
+        return {"": f"{table}: rows of {day} in one alone, such as {some}"}
     differences: dict[str, str] = {}
     for key, row in left.items():
         for column, value in row.items():
             if not equal(value, right[key][column]):
                 text = f"{table}.{column}: {key}: {value!r}, {right[key][column]!r} in the other"
                 differences.setdefault(column, text)
-    return list(differences.values())
+    return differences
 
 
-def _only(table: str, home: Project, other: Project) -> dict[str, dict[str, Any]]:
-    """The rows of a table that the other home has not bit for bit, by their grain."""
+def _only(table: str, day: date, home: Project, other: Project) -> dict[str, dict[str, Any]]:
+    """The rows of a day that the other home has not bit for bit, by their grain."""
     with open_engine(home.settings) as engine:
-        mine, others = (_source(one, table) for one in (home, other))
+        mine, others = (_source(one, table, day) for one in (home, other))
         sql = f"select {mine} except all select {others}"
         made: list[dict[str, Any]] = engine.arrow(sql).to_pylist()
     grain = GRAPH.models[table].grain if table in GRAPH.models else OF_A_ROW
@@ -197,10 +209,10 @@ def _only(table: str, home: Project, other: Project) -> dict[str, dict[str, Any]
     return {f"row {number}": row for number, row in enumerate(sorted(made, key=repr))}
 
 
-def _source(home: Project, table: str) -> str:
-    """The columns of a table that tell what was decided, and its files."""
+def _source(home: Project, table: str, day: date) -> str:
+    """The columns of a table that tell what was decided, and the files of a day."""
     columns = sorted(set(home.warehouse.columns(table)) - OF_A_RUN)
-    paths = [name for names in home.warehouse.files(table).values() for name in names]
+    paths = home.warehouse.files(table, first=day, last=day).get(day, [])
     if not paths:
         return f"{', '.join(f'null as {identifier(column)}' for column in columns)} where false"
     cache = cache_of(home.settings)
