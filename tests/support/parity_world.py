@@ -121,15 +121,18 @@ def drawn_rows(rng: random.Random) -> Mapping[str, Sequence[Mapping[str, Any]]]:
             *("ds", "user_id", "target", "item_id"),
         ),
         "raw_user": one_each(
-            drawn(
-                80,
-                user_id=[*USERS, "never active"],
-                gender=[None, 0, 1],
-                age=[None, 18, 80],
-                reg_time=[None, "20240229", "19700101", "20240315"],
-                user_type=[None, "", "vip", "贵宾"],
-                **values,
-            ),
+            [
+                *drawn(
+                    80,
+                    user_id=[*USERS, "never active"],
+                    gender=[None, 0, 1],
+                    age=[None, 18, 80],
+                    reg_time=[None, "20240229", "19700101", "20240315"],
+                    user_type=[None, "", "vip", "贵宾"],
+                    **values,
+                ),
+                *newcomers(RANDOM_DATES[2]),
+            ],
             *("ds", "user_id"),
         ),
         "raw_item": one_each(drawn(60, item_id=ITEMS[1:], **values), "ds", "item_id"),
@@ -140,6 +143,18 @@ def drawn_rows(rng: random.Random) -> Mapping[str, Sequence[Mapping[str, Any]]]:
             if item is not None
         ],
     }
+
+
+def newcomers(day: date) -> list[dict[str, Any]]:
+    """Users of the snapshot before a day who have registered some days before it."""
+    return [
+        {
+            "ds": day - timedelta(days=1),
+            "user_id": user,
+            "reg_time": f"{day - timedelta(days=1 + number % 9):%Y%m%d}",
+        }
+        for number, user in enumerate(USERS)
+    ]
 
 
 def bind_drawn(

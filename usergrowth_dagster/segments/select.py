@@ -236,7 +236,7 @@ def bind_selected(
         f"select distinct user_id from {rows} where user_id is not null",
         keep=True,
     )
-    engine.run(f"drop table {rows}")
+    engine.run(f"drop view {rows}")
     left = (
         []
         if given == distinct
