@@ -258,10 +258,13 @@ def test_bad_campaign_files(tmp_path: Path) -> None:
         (("run", "--home", "nowhere"), "no home folder; make one with usergrowth init"),
         (("review", "template", "none"), "no template is called 'none'"),
         (("review", "template", "care", "--reject"), "needs a reason"),
-        (("models", "show", "chrun", "1"), "there are churn, purchase, spend, uplift, winback"),
+        (
+            ("models", "show", "chrun", "1"),
+            "there are churn, ltv, new_user_purchase, purchase, sharing, spend, uplift, winback",
+        ),
         (
             ("models", "rollback", "chrun", "--why", "worse"),
-            "there are churn, purchase, spend, uplift, winback",
+            "there are churn, ltv, new_user_purchase, purchase, sharing, spend, uplift, winback",
         ),
         (("demo", "--dataset", "other"), "choose completejourney or synthetic"),
         (("demo",), "this home has other settings already"),
