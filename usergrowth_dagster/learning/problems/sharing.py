@@ -4,20 +4,19 @@ from typing import Annotated, Self
 
 from pydantic import Field
 
-from usergrowth_dagster.learning.problems.base import LONGEST_LABEL, Days, Problem, Returns, Words
-from usergrowth_dagster.quoting import literal
+from usergrowth_dagster.learning.problems.base import Days, Words
+from usergrowth_dagster.learning.problems.purchase import Purchase
 from usergrowth_dagster.settings import Settings
 
 
-class Sharing(Problem):
+class Sharing(Purchase):
     """Who shares within so many days.
 
-    Its rows are those of the question of purchases.
+    It asks what the question of purchases asks, of other behaviors, and learns from its rows.
 
     Attributes:
-        behaviors: kinds of behavior that count as sharing.
+        behaviors: kinds of behavior that count as sharing, one at least.
         days: shared = one of them in ``[S, S + days - 1]``.
-        active_days: days before S in which a user must have been active.
     """
 
     name = "sharing"
@@ -35,7 +34,6 @@ class Sharing(Problem):
         ("share",), description="behaviors that count as sharing"
     )
     days: Days = Field(7, description="shared = one of them in so many days from the date on")
-    active_days: Days = Field(90, description="users with an event in so many days before the date")
 
     @classmethod
     def training_table(cls) -> str:
@@ -44,36 +42,3 @@ class Sharing(Problem):
     @classmethod
     def default(cls, settings: Settings) -> Self | None:
         return None  # few logs have a behavior of that name
-
-    @property
-    def horizon_days(self) -> int:
-        return self.days
-
-    def most_days(self, settings: Settings) -> int:
-        return LONGEST_LABEL
-
-    @property
-    def label_settings(self) -> dict[str, object]:
-        return {**super().label_settings, "behaviors": sorted(set(self.behaviors))}
-
-    def label_sql(self) -> str:
-        kinds = map(literal, sorted(set(self.behaviors)))
-        within = (f"days_to_behavior[{kind}] < {self.days}" for kind in kinds)
-        return f"coalesce({' or '.join(within)}, false)"
-
-    def rows_sql(self) -> str:
-        return f"recency_days <= {self.active_days}"
-
-    def active_within(self, settings_days: int) -> int | None:
-        return self.active_days
-
-    @property
-    def returns(self) -> Returns:
-        return Returns(days=self.days, behaviors=self.behaviors)
-
-    def question(self) -> str:
-        return (
-            f"How likely is a user who was active in the last {self.active_days} days to show a "
-            f"behavior of the kind {' or '.join(sorted(set(self.behaviors)))} in the {self.days} "
-            "days from the execution date on?"
-        )
