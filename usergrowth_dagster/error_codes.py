@@ -69,6 +69,9 @@ ErrorCode = Literal[
     "population.no_campaign",
     "program.ended",
     "question.unknown",
+    "recommend.bad_file",
+    "recommend.invalid",
+    "recommend.not_made",
     "record.forbidden_change",
     "rows.refused",
     "run.failed",
@@ -364,6 +367,18 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "question.unknown": CodeText(
         "No question of a model has this name.",
         "Choose one of those that the message names.",
+    ),
+    "recommend.bad_file": CodeText(
+        "A file of sequences or of categories cannot be used.",
+        "Correct the file and the line that the message names.",
+    ),
+    "recommend.invalid": CodeText(
+        "A key of recommend.yml breaks a rule, or nothing that has landed fits it.",
+        "Correct what the message names in recommend.yml.",
+    ),
+    "recommend.not_made": CodeText(
+        "The date has no recommendations.",
+        "Make them with `usergrowth recommend run`.",
     ),
     "record.forbidden_change": CodeText(
         "The state of a record, a message or a model version does not allow the change.",

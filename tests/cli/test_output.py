@@ -95,6 +95,7 @@ RUNS = {
     *("run", "backfill", "train", "quickstart", "experiment report"),
     *(f"affinity {one}" for one in ("check", "run", "train", "segment", "export")),
     *("interest", "tags words", "identity suggest"),
+    *(f"recommend {one}" for one in ("evaluate", "run", "show")),
 }
 """They show something too, and are long or have tests of their own; one stands for all."""
 WITHOUT = {
@@ -107,6 +108,7 @@ WITHOUT = {
     **dict.fromkeys(("identity approve", "identity reject"), "answers, and says so in a sentence"),
     **dict.fromkeys(("models approve", "models reject", "models rollback"), "changes a status"),
     **dict.fromkeys(("suppress add", "suppress lift", "suppress import"), "changes the list"),
+    **dict.fromkeys(("recommend export", "recommend fill"), "writes a file and says so"),
     "service-token add": "prints one token",
     "service-token revoke": "changes something and says so in a sentence",
     "suppress export": "writes a file",

@@ -101,11 +101,23 @@ def learn_weights(log: Log, *, seed: int, most: int = EASE_ITEMS) -> Weights:
 
 def _ease(taken: Any, attributes: Any) -> Any:
     import numpy as np
-    from scipy import linalg
 
     gram = np.asarray((taken.T @ taken).todense(), dtype=np.float32)
     gram += _ATTRIBUTE_WEIGHT * np.asarray((attributes @ attributes.T).todense(), dtype=np.float32)
-    gram[np.diag_indices_from(gram)] += _RIDGE
+    return ease_weights(gram, _RIDGE)
+
+
+def ease_weights(gram: Any, ridge: float) -> Any:
+    """EASE's B, items x items with a zero diagonal, of a dense Gram matrix, which is overwritten.
+
+    Args:
+        gram: items x items, without λ.
+        ridge: λ.
+    """
+    import numpy as np
+    from scipy import linalg
+
+    gram[np.diag_indices_from(gram)] += ridge
     inverse = linalg.inv(gram, overwrite_a=True, check_finite=False)
     weights = inverse / -np.diag(inverse)
     np.fill_diagonal(weights, 0.0)

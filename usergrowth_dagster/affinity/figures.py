@@ -121,11 +121,11 @@ def compare_orders(
             drawn[name].append(measures(order, took, counts, n))
     tables = {name: np.vstack(parts) for name, parts in drawn.items()}
     figures = tuple(
-        OrderFigures(name, *(_interval(point[name][k], tables[name][:, k]) for k in range(4)))
+        OrderFigures(name, *(interval_of(point[name][k], tables[name][:, k]) for k in range(4)))
         for name in orders
     )
     differences = {
-        (one, other): _interval(
+        (one, other): interval_of(
             point[one][_AVERAGE] - point[other][_AVERAGE],
             tables[one][:, _AVERAGE] - tables[other][:, _AVERAGE],
         )
@@ -136,7 +136,8 @@ def compare_orders(
     return figures, differences
 
 
-def _interval(value: float, drawn: "Floats") -> Interval:
+def interval_of(value: float, drawn: "Floats") -> Interval:
+    """A figure with the percentiles of its values in draws of users; nan is left out."""
     import numpy as np
 
     known = drawn[~np.isnan(drawn)]

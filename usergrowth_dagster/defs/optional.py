@@ -30,6 +30,7 @@ from usergrowth_dagster.defs.profile_assets import (
     profile_job,
     profiles_after_decide,
 )
+from usergrowth_dagster.defs.recommend_assets import recommend_assets, recommend_job
 from usergrowth_dagster.defs.segment_assets import (
     segment_assets,
     segment_job,
@@ -129,6 +130,11 @@ def _interest(base: Base) -> Part:
     return Part(assets, [interest_job()]) if assets else Part()
 
 
+def _recommend(base: Base) -> Part:
+    assets = recommend_assets(base.partitions, base.settings.home)
+    return Part(assets, [recommend_job()]) if assets else Part()
+
+
 PARTS: Sequence[Callable[[Base], Part]] = (
     _experiments,
     _exports,
@@ -136,5 +142,6 @@ PARTS: Sequence[Callable[[Base], Part]] = (
     _affinity,
     _identity,
     _interest,
+    _recommend,
 )
 """Every part that a home may have."""
