@@ -82,10 +82,17 @@ def learn_recommender(landed: Landed, keys: Recommend, *, seed: int) -> Recommen
     early = landed.before(keys.slice_days)
     answer = landed.next_items(keys.slice_days)
     order = choose_order(learn(early, seed=seed), early, answer, seed=seed)
-    learned = learn(landed.history, seed=seed)
-    ids = landed.user_ids, landed.item_ids
-    filters = landed.barred, landed.group, keys.per_category
-    return Recommender(*ids, landed.history, learned, order, *filters, seed)
+    return Recommender(
+        user_ids=landed.user_ids,
+        item_ids=landed.item_ids,
+        history=landed.history,
+        learned=learn(landed.history, seed=seed),
+        order=order,
+        barred=landed.barred,
+        group=landed.group,
+        per_category=keys.per_category,
+        seed=seed,
+    )
 
 
 def open_recommender(project: Project, day: date) -> tuple[Recommender, Landed]:
