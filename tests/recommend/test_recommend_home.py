@@ -16,15 +16,12 @@ from usergrowth_dagster.homes.home import make_home
 from usergrowth_dagster.messaging.texts.content import render
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.recommend.nightly import (
-    COLUMNS,
-    TABLE,
     open_recommender,
     recommend_day,
 )
-from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.models import load_graph
-from usergrowth_dagster.warehouse.relation import bind_days
+from usergrowth_dagster.warehouse.recommendations import bind_recommendations
 
 DAY = date(2024, 3, 1)
 USERS, ITEMS = 150, 30
@@ -98,7 +95,7 @@ def lists(home: Path) -> dict[str, list[tuple[str, str]]]:
     """Item and routes of each user's list, in order."""
     project = Project.open(home)
     with open_engine(project.settings) as engine:
-        table = bind_days(engine, project.warehouse, TABLE, [DAY], types_of(COLUMNS))
+        table = bind_recommendations(engine, project.warehouse, DAY)
         rows = engine.rows(f"select user_id, item_id, routes from {table} order by user_id, rank")
     made: dict[str, list[tuple[str, str]]] = {}
     for user, item, routes in rows:

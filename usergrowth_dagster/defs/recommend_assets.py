@@ -13,7 +13,8 @@ from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.recommend.definition import FILE_NAME, Recommend, read_recommend
 from usergrowth_dagster.recommend.landed import BEHAVIOR, ITEMS
-from usergrowth_dagster.recommend.nightly import COLUMNS, ROUTE_COLUMNS, ROUTES, TABLE
+from usergrowth_dagster.recommend.nightly import ROUTE_COLUMNS, ROUTES
+from usergrowth_dagster.warehouse.recommendations import COLUMNS, TABLE
 
 RECOMMEND = "recommend"
 """Job that recommends items on an execution date; also the assets' group."""

@@ -1,7 +1,8 @@
 """The people of a segment's snapshot as the population of a task, without an upload.
 
 Number and e-mail address are those of each person's newest upload up to the execution date, as for
-`usergrowth segment upload`. A variable of the campaign's texts is the user's attribute of its name.
+`usergrowth segment upload`. A variable of the campaign's texts is the user's attribute of its name;
+``${item}``, ``${item_2}``, ... are else the first items that are recommended on the date.
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from usergrowth_dagster.segments.uploads import NO_ITEM
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.landing import MEMORY_SHARE
 from usergrowth_dagster.warehouse.population import POPULATION, LandedPopulation
+from usergrowth_dagster.warehouse.recommendations import NOBODY, bind_titles, ranks_of
 from usergrowth_dagster.warehouse.relation import Relation, bind_query
 
 _FORM = "segment"
@@ -87,6 +89,7 @@ def _bind_people(engine: Engine, project: Project, task: Task) -> _People:
     )
     reachable = bind_addresses(engine, project, members, day)
     attributes = bind_attributes(engine, project, day)
+    titles = bind_titles(engine, project.warehouse, day)
     kinds = CONTRACTS[POPULATION].raw_types()
     values = {
         "ds": f"date {literal(str(day))}",
@@ -95,7 +98,7 @@ def _bind_people(engine: Engine, project: Project, task: Task) -> _People:
         "user_id": "r.user_id",
         "item_id": literal(NO_ITEM),
         "phone": "r.phone",
-        "variables": _variables_sql(task),
+        "variables": _variables_sql(task, titles),
     }
     columns = ", ".join(
         f'cast({values[name]} as {kind}) as "{name}"' for name, kind in kinds.items()
@@ -103,19 +106,24 @@ def _bind_people(engine: Engine, project: Project, task: Task) -> _People:
     rows = bind_query(
         engine,
         "segment_people",
-        f"select {columns} from {reachable} as r left join {attributes} as a using (user_id)",
+        f"select {columns} from {reachable} as r left join {attributes} as a using (user_id) "
+        f"left join {titles} as t using (user_id)",
         keep=True,
     )
     whole, kept = (engine.value(f"select count(*) from {one}") for one in (bound.members, rows))
     return _People(rows, int(kept), int(whole - kept), bound.note["snapshot"])
 
 
-def _variables_sql(task: Task) -> str:
+def _variables_sql(task: Task, titles: Relation) -> str:
     """DuckDB expression: what fills the texts, by name; a name without a value is left out."""
     link = variables(LINK)
     texts = task.spec.template.texts
     names = dict.fromkeys(name for text in texts for name in variables(text.content))
     values = {name: _attribute_text(name) for name in names if name not in (*link, "email")}
+    everybody = f"(select titles from {titles} where user_id = {literal(NOBODY)})"
+    for name, rank in ranks_of(values).items():
+        item = f"coalesce(t.titles, {everybody})[{rank}]"
+        values[name] = f"coalesce({values[name]}, {item})"
     pairs = ", ".join(
         f"{{'key': {literal(name)}, 'value': {value}}}"
         for name, value in {**values, "email": "r.email"}.items()

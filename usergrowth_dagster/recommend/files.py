@@ -17,13 +17,16 @@ from typing import IO, Any
 from usergrowth_dagster.affinity.csv_file import read_header
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
-from usergrowth_dagster.recommend.nightly import COLUMNS, TABLE
-from usergrowth_dagster.recommend.recommender import NOBODY
-from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
-from usergrowth_dagster.warehouse.relation import Relation, bind_days
+from usergrowth_dagster.warehouse.recommendations import (
+    NOBODY,
+    bind_recommendations,
+    bind_titles,
+    item_variable,
+)
+from usergrowth_dagster.warehouse.relation import Relation
 
-USER, ITEM = "user_id", "item"
+USER = "user_id"
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def fill_file(project: Project, day: date, source: Path, path: Path, n: int) -> 
         UserError: a file cannot be used, or the date has no recommendations.
     """
     names, delimiter = read_header(source)
-    added = [ITEM, *(f"{ITEM}_{number}" for number in range(2, n + 1))]
+    added = [item_variable(rank) for rank in range(1, n + 1)]
     if USER not in names:
         raise _bad(f"{source}: line 1: no column {USER}; it has {', '.join(names)}")
     for name in added:
@@ -94,7 +97,8 @@ def fill_file(project: Project, day: date, source: Path, path: Path, n: int) -> 
             raise _bad(f"{source}: line 1: the column {name} is there already; rename it")
     users = known = 0
     with open_engine(project.settings) as engine, _new_file(path) as handle:
-        titles = _titles(engine, _lists(engine, project, day), n)
+        _lists(engine, project, day)
+        titles = dict(engine.rows(f"from {bind_titles(engine, project.warehouse, day)}"))
         with source.open(encoding="utf-8-sig", newline="") as lines:
             reader, writer = csv.reader(lines, delimiter=delimiter), csv.writer(handle)
             next(reader)
@@ -114,16 +118,9 @@ def fill_file(project: Project, day: date, source: Path, path: Path, n: int) -> 
     return Written(path, users, known)
 
 
-def _titles(engine: Engine, table: Relation, n: int) -> dict[str, list[str]]:
-    rows = engine.rows(
-        f"select user_id, list(title order by rank) from {table} where rank <= {n} group by user_id"
-    )
-    return dict(rows)
-
-
 def _lists(engine: Engine, project: Project, day: date) -> Relation:
-    table = bind_days(engine, project.warehouse, TABLE, [day], types_of(COLUMNS))
-    if not table.files or not engine.value(f"select count(*) from {table}"):
+    table = bind_recommendations(engine, project.warehouse, day)
+    if not engine.value(f"select count(*) from {table}"):
         raise UserError(
             f"no recommendations of {day} stand; make them with `usergrowth recommend run --date "
             f"{day}`",

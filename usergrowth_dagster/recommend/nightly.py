@@ -20,23 +20,15 @@ from usergrowth_dagster.recommend.routes.categories import Categories
 from usergrowth_dagster.recommend.routes.neighbours import Neighbours, strongest
 from usergrowth_dagster.recommend.routes.popular import Popular
 from usergrowth_dagster.warehouse.engine import open_engine
+from usergrowth_dagster.warehouse.recommendations import COLUMNS, TABLE
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TABLE, ROUTES = "recommendations", "recommendation_routes"
+ROUTES = "recommendation_routes"
 VERSION = "1"
 """Raised when the same definition and inputs would give other rows."""
 
-COLUMNS: dict[str, tuple[str, str]] = {
-    "ds": ("DATE", "execution date"),
-    "user_id": ("VARCHAR", "the user; empty: the list of users of whom nothing is known"),
-    "rank": ("INTEGER", "place in the user's list, from 1"),
-    "item_id": ("VARCHAR", "the item"),
-    "title": ("VARCHAR", "what a text shows of it"),
-    "score": ("DOUBLE", "of the order; comparable within a user only"),
-    "routes": ("VARCHAR", "routes that recalled it, with commas between"),
-}
 ROUTE_COLUMNS: dict[str, tuple[str, str]] = {
     "ds": ("DATE", "execution date"),
     "route": ("VARCHAR", "i2i, next, c2i, popular or new"),

@@ -14,6 +14,7 @@ from usergrowth_dagster.recommend.history import History, empty_history
 from usergrowth_dagster.recommend.learned import Learned
 from usergrowth_dagster.recommend.ranker import Order
 from usergrowth_dagster.recommend.recall import Candidates, recall
+from usergrowth_dagster.warehouse.recommendations import NOBODY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from usergrowth_dagster.recommend.history import Floats, Ints
 
     Texts = npt.NDArray[np.object_]
-
-NOBODY = ""
-"""The user id of the list for users of whom nothing is known."""
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,8 @@ from datetime import date
 
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import literal
-from usergrowth_dagster.recommend.nightly import COLUMNS, TABLE
-from usergrowth_dagster.recommend.recommender import NOBODY
-from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import open_engine
-from usergrowth_dagster.warehouse.relation import bind_days
+from usergrowth_dagster.warehouse.recommendations import NOBODY, bind_recommendations
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class UserList:
 def list_of(project: Project, day: date, user_id: str) -> UserList:
     """The list of a user on an execution date; no rows where none stand."""
     with open_engine(project.settings) as engine:
-        table = bind_days(engine, project.warehouse, TABLE, [day], types_of(COLUMNS))
+        table = bind_recommendations(engine, project.warehouse, day)
         for asked in (user_id, NOBODY):
             found = engine.rows(
                 f"select rank, item_id, title, score, routes from {table} "
