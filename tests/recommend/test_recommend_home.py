@@ -231,6 +231,10 @@ def test_a_mistake_is_a_sentence(home: Path, tmp_path: Path) -> None:
     write(project, walks())
     with pytest.raises(UserError, match="has an item and is of the kinds pay"):
         recommend_day(project, DAY)
+    for key, known in {"category: gender": "genre, name", "stock: genre": "stock"}.items():
+        path.write_text(f"{key}\n")
+        with pytest.raises(UserError, match=f"no item of .* has the attribute .* have {known}"):
+            recommend_day(project, DAY)
     code, said = run(project.settings.home, "export", "-o", str(tmp_path / "x"), "--date", str(DAY))
     assert code == 2 and f"usergrowth recommend run --date {DAY}" in said
     assert not (tmp_path / "x").exists()

@@ -101,19 +101,19 @@ def test_recall_leaves_out_what_may_not_be_shown_before_it_counts() -> None:
     world = history([[0, 1, 2], [0, 1, 3], [1, 3, 4], [0, 4], [5, 4]], 8)
     learned = learn(world, seed=1)
     barred = np.arange(8) == 4
-    found = recall(learned.routes, world, quota=2, barred=barred, seed=1)
+    candidates = recall(learned.routes, world, quota=2, barred=barred, seed=1)
     taken = world.taken.toarray()
-    assert not taken[found.user, found.item].any() and 4 not in found.item
-    assert found.place.max() == 2 and (found.place > 0).any(axis=1).all()
+    assert not taken[candidates.user, candidates.item].any() and 4 not in candidates.item
+    assert candidates.place.max() == 2 and (candidates.place > 0).any(axis=1).all()
     for column, route in enumerate(learned.routes):
         full = route.scores(world)
         full[taken > 0], full[:, barred] = -np.inf, -np.inf
         for user in range(world.users):
-            rows = (found.user == user) & (found.place[:, column] > 0)
+            rows = (candidates.user == user) & (candidates.place[:, column] > 0)
             best = np.sort(full[user][full[user] > 0])[::-1][:2]
-            assert np.sort(found.score[rows, column])[::-1] == pytest.approx(best)
-    fused = sum(1 / (60 + found.place[0, k]) for k in np.flatnonzero(found.place[0]))
-    assert found.fused()[0] == pytest.approx(fused)
+            assert np.sort(candidates.score[rows, column])[::-1] == pytest.approx(best)
+    fused = sum(1 / (60 + candidates.place[0, k]) for k in np.flatnonzero(candidates.place[0]))
+    assert candidates.fused()[0] == pytest.approx(fused)
 
 
 def test_a_list_has_its_cap_and_its_length() -> None:
@@ -220,7 +220,7 @@ def test_a_world_of_one_item_recalls_it_or_nothing() -> None:
     """Guards against a traceback where a home's first day has one item, or a user took all."""
     one = history([[0], [0]], 1)
     learned = learn(one, seed=1)
-    found = recall(learned.routes, one)
-    assert not len(found.user) and features(learned, one, found).shape[0] == 0
+    candidates = recall(learned.routes, one)
+    assert not len(candidates.user) and features(learned, one, candidates).shape[0] == 0
     nobody = recall(learned.routes, empty_history(one.categories, users=2))
     assert nobody.item.tolist() == [0, 0]

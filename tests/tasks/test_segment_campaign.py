@@ -37,6 +37,7 @@ from usergrowth_dagster.pipeline.provenance import read_provenance
 from usergrowth_dagster.pipeline.score import score_task
 from usergrowth_dagster.pipeline.send import dispatch_due, plan_task
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.recommend.nightly import recommend_day
 from usergrowth_dagster.runs.execute import execute
 from usergrowth_dagster.segments.files import segment_named
 from usergrowth_dagster.segments.refresh import refresh
@@ -230,3 +231,37 @@ def test_a_daily_campaign_on_a_segment(home: Path, monkeypatch: pytest.MonkeyPat
     forget(project, gone, actor="ann")
     assert gone not in users(home, "population", "true")
     assert gone not in users(home, "segment_members", "true")
+
+
+def test_a_text_shows_the_item_that_is_recommended(home: Path) -> None:
+    """Guards against another user's item, an item of another date, and a text without one."""
+    write_segment(home, "lively", LIVELY)
+    (home / "recommend.yml").write_text("lookback_days: 60\n", "utf-8")
+    project = Project(load_settings(home))
+    recommend_day(project, D)
+    recommend_day(project, day(-1))
+    applied(
+        home,
+        project,
+        "items",
+        selection="{segment: lively, top_n: 300}",
+        holdout="{share: 0.2}",
+        template="{name: items, content: 'Look: ${item} and ${item_2}. 拒收请回复R'}",
+        uploaded=False,
+    )
+    decided(project, "items")
+    first: dict[str, list[str]] = {}
+    for user, _, title in rows(home, "recommendations", f"ds = '{D}'", "user_id, rank, title"):
+        first.setdefault(user, []).append(title)
+    landed = rows(home, "population", "task_id = 'items'", "user_id, variables")
+    assert len({one[0] for one in first.values()}) > 5 and len(landed) > 20
+    for user, values in landed:
+        shown = dict(values)
+        assert [shown["item"], shown["item_2"]] == first.get(user, first[""])[:2]
+    plan_task(project, task(project.store, "items"))
+    dispatch_due(project)
+    texts = [json.loads(line)["text"].split("Look: ") for line in outbox(home)]
+    shown_texts = sorted(text[1].split(".")[0] for text in texts if len(text) > 1)
+    lists = [first.get(user, first[""]) for user in sent_people(home, "items")]
+    assert shown_texts == sorted(f"{one[0]} and {one[1]}" for one in lists)
+    assert len(shown_texts) > 10

@@ -52,7 +52,8 @@ def run(day: Day = "", as_json: Json = False, home: Home = None) -> None:
     page = Page(as_json)
     project = Project(open_home(home))
     done = recommend_day(project, day_of(day) if day else project.settings.current_date())
-    page.table("NDCG@10 on the last days", ("order", "NDCG@10"), list(done.tried.items()))
+    tried = [(name, round(ndcg, 4)) for name, ndcg in done.tried.items()]
+    page.table("NDCG@10 on the last days", ("order", "NDCG@10"), tried)
     state = "stood already" if done.unchanged else "were written"
     page.say(f"{done.rows:,} rows {state} for {done.day}, in the order {done.order}.")
     page.document(done)
@@ -69,13 +70,13 @@ def show(user: str, day: Day = "", as_json: Json = False, home: Home = None) -> 
     page = Page(as_json)
     project = Project(open_home(home))
     when = day_of(day) if day else project.settings.current_date()
-    found = list_of(project, when, user)
+    shown = list_of(project, when, user)
     page.table(
         f"items on {when}",
         ("rank", "item", "title", "score", "routes"),
-        [(one.rank, one.item_id, one.title, one.score, one.routes) for one in found.rows],
+        [(one.rank, one.item_id, one.title, round(one.score, 4), one.routes) for one in shown.rows],
     )
-    if found.rows and not found.known:
+    if shown.rows and not shown.known:
         page.say("Nothing is known of the user: the list is what everybody takes.")
     page.finish()
 

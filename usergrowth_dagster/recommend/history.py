@@ -135,7 +135,7 @@ def history_of(user: "Ints", item: "Ints", age: "Floats", users: int, categories
 
 
 def empty_history(categories: Any, *, users: int) -> History:
-    """The history of users of whom nothing is known."""
+    """The history of users without a history."""
     import numpy as np
 
     none = np.zeros(0, dtype=np.int64)

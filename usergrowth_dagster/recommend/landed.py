@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import literal, literals
-from usergrowth_dagster.recommend.definition import Recommend
+from usergrowth_dagster.recommend.definition import FILE_NAME, Recommend
 from usergrowth_dagster.recommend.history import History, history_of
 from usergrowth_dagster.warehouse.engine import Engine
 from usergrowth_dagster.warehouse.models import load_graph
@@ -103,9 +103,11 @@ def read_landed(engine: Engine, inputs: Inputs, keys: Recommend, day: date) -> L
     """The history and the items of a date.
 
     Raises:
-        UserError: no behavior of the kinds that count has an item.
+        UserError: no behavior of the kinds that count has an item, or no item has an attribute that
+            a key names.
     """
     taken = engine.arrow(_taken_sql(keys, day, str(inputs.behavior)))
+    _check_items(engine, inputs.items, keys)
     known = engine.arrow(_items_sql(keys, str(inputs.items))) if inputs.items.files else None
     if not taken.num_rows:
         kinds = f" and is of the kinds {', '.join(keys.behaviors)}" if keys.behaviors else ""
@@ -114,6 +116,23 @@ def read_landed(engine: Engine, inputs: Inputs, keys: Recommend, day: date) -> L
             code="recommend.invalid",
         )
     return _landed(taken, known, keys)
+
+
+def _check_items(engine: Engine, items: Relation, keys: Recommend) -> None:
+    """Refuse an attribute that no item has: it would count as nothing."""
+    named = {"category": keys.category, "title": keys.title, "stock": keys.stock}
+    for key, name in named.items():
+        if name is None:
+            continue
+        column = "kvs_num" if key == "stock" else "kvs_str"
+        sql = f"select distinct unnest(map_keys({column})) from {items} order by 1"
+        known = [str(row[0]) for row in engine.rows(sql)]
+        if name not in known:
+            raise UserError(
+                f"{FILE_NAME}: {key}: no item of the newest snapshot before the date has the "
+                f"attribute {name!r}; they have {', '.join(known[:20]) or 'none'}",
+                code="recommend.invalid",
+            )
 
 
 def _taken_sql(keys: Recommend, day: date, behavior: str) -> str:
@@ -156,9 +175,9 @@ def _landed(taken: Any, known: Any, keys: Recommend) -> Landed:
             continue
         titles[number] = row["title"] or row["item_id"]
         shown[number] = row["in_stock"]
-        found = [name for name in dict.fromkeys(row["categories"]) if name]
-        pairs += [(number, names.setdefault(name, len(names))) for name in found]
-        group[number] = names[found[0]] if found else -1
+        values = [name for name in dict.fromkeys(row["categories"]) if name]
+        pairs += [(number, names.setdefault(name, len(names))) for name in values]
+        group[number] = names[values[0]] if values else -1
     shown[[numbers[one] for one in keys.block if one in numbers]] = False
     at = tuple(np.array(pairs, dtype=np.int64).reshape(-1, 2).T)
     shape = (len(item_ids), max(len(names), 1))

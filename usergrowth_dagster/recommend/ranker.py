@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 RANKED, FUSED = "ranked", "fused"
 
 FIT_USERS = 6000
-"""Users on whom a ranker is fitted at most, drawn at random."""
+"""A ranker is fitted on so many users at most, drawn at random."""
 
 _NEGATIVES = 60
 """Candidates of a user that were not taken, drawn at random beside the one that was."""
@@ -27,7 +27,7 @@ _NEGATIVES = 60
 _QUOTA = 100
 _TREES = 120
 _LEAST = 50
-"""Users with their item among the candidates, without whom no ranker is fitted."""
+"""Fewer users with their item among the candidates, and no ranker is fitted."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def order_scores(
         return fused
     if name == RANKED:
         made: Floats = booster.predict(features(learned, people, candidates)).astype(np.float32)
-        # No ranker is fitted on users of whom nothing is known: they get what everybody takes.
+        # No ranker is fitted on users without a history: they get what everybody takes.
         return np.where(people.counts[candidates.user] > 0, made, fused)
     place = candidates.place[:, candidates.routes.index(name)]
     # What the route does not recall stands behind what it does, in the order of the fusion.
@@ -148,9 +148,9 @@ class _Rows:
         parts, values = [], []
         for rows in self.people.chunks():
             some = self.people.of_users(rows)
-            found = recall(learned.routes, some, quota=_QUOTA)
-            values.append(features(learned, some, found))
-            parts.append(Candidates(rows[found.user], *_rest(found), found.routes))
+            candidates = recall(learned.routes, some, quota=_QUOTA)
+            values.append(features(learned, some, candidates))
+            parts.append(Candidates(rows[candidates.user], *_rest(candidates), candidates.routes))
         self.candidates = _joined(parts)
         self.values = np.vstack(values)
         self.label = self.candidates.item == self.answer[self.candidates.user]
@@ -166,11 +166,11 @@ class _Rows:
         from lightgbm import Dataset, train
 
         user = self.candidates.user
-        found = np.bincount(user, weights=self.label, minlength=len(users)) > 0
+        hit = np.bincount(user, weights=self.label, minlength=len(users)) > 0
         counts = np.bincount(user, minlength=len(users))
         chance = _NEGATIVES / np.maximum(counts, 1)
         drawn = np.random.default_rng(seed).random(len(user)) < chance[user]
-        kept = (users & found)[user] & (self.label | drawn)
+        kept = (users & hit)[user] & (self.label | drawn)
         data = Dataset(
             self.values[kept],
             self.label[kept].astype(int),
@@ -196,8 +196,8 @@ class _Rows:
         return train(settings, data, num_boost_round=_TREES)
 
 
-def _rest(found: Candidates) -> "tuple[Ints, Ints, Floats]":
-    return found.item, found.place, found.score
+def _rest(candidates: Candidates) -> "tuple[Ints, Ints, Floats]":
+    return candidates.item, candidates.place, candidates.score
 
 
 def _joined(parts: Sequence[Candidates]) -> Candidates:

@@ -115,10 +115,10 @@ class Recommender:
         )
         barred = self.barred.copy()
         barred[[self._items[one] for one in exclude if one in self._items]] = True
-        found, scores = self._first(people, n, barred, ranked)
+        first, scores = self._first(people, n, barred, ranked)
         return tuple(
             Item(self.item_ids[item], float(score), tuple(names.split(",")))
-            for item, score, names in zip(found.item, scores, route_names(found), strict=True)
+            for item, score, names in zip(first.item, scores, route_names(first), strict=True)
         )
 
     def everyone(self, n: int) -> "Iterator[Lists]":
@@ -138,19 +138,21 @@ class Recommender:
     def _list(self, people: History, names: "Texts", n: int) -> Lists:
         import numpy as np
 
-        found, scores = self._first(people, n, self.barred, True)
-        items = np.array(self.item_ids, dtype=object)[found.item]
-        rank = places(found.user, np.zeros_like(found.user)) + 1
-        return Lists(names[found.user], rank, items, scores, route_names(found))
+        first, scores = self._first(people, n, self.barred, True)
+        items = np.array(self.item_ids, dtype=object)[first.item]
+        rank = places(first.user, np.zeros_like(first.user)) + 1
+        return Lists(names[first.user], rank, items, scores, route_names(first))
 
     def _first(
         self, people: History, n: int, barred: "npt.NDArray[np.bool_]", ranked: bool
     ) -> "tuple[Candidates, Floats]":
         """The first candidates of each user, the best first, with their scores."""
-        found = recall(self.learned.routes, people, barred=barred, seed=self.seed)
-        scores = self.order.scores(self.learned, people, found) if ranked else found.fused()
-        rows = first_items(found, scores, n, self.group, self.per_category)
-        return found.where(rows), scores[rows]
+        candidates = recall(self.learned.routes, people, barred=barred, seed=self.seed)
+        scores = (
+            self.order.scores(self.learned, people, candidates) if ranked else candidates.fused()
+        )
+        rows = first_items(candidates, scores, n, self.group, self.per_category)
+        return candidates.where(rows), scores[rows]
 
 
 def route_names(candidates: Candidates) -> "Texts":

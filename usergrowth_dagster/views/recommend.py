@@ -25,7 +25,7 @@ class UserList:
     """The list of a user on a date.
 
     Attributes:
-        known: whether the list is its own, and not that of users of whom nothing is known.
+        known: whether the list is its own, and not that of users without a history.
         rows: in order.
     """
 
@@ -38,10 +38,10 @@ def list_of(project: Project, day: date, user_id: str) -> UserList:
     with open_engine(project.settings) as engine:
         table = bind_recommendations(engine, project.warehouse, day)
         for asked in (user_id, NOBODY):
-            found = engine.rows(
+            rows = engine.rows(
                 f"select rank, item_id, title, score, routes from {table} "
                 f"where user_id = {literal(asked)} order by rank"
             )
-            if found:
+            if rows:
                 break
-    return UserList(bool(found) and asked != NOBODY, tuple(RecommendationRow(*r) for r in found))
+    return UserList(bool(rows) and asked != NOBODY, tuple(RecommendationRow(*r) for r in rows))

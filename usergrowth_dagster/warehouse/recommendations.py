@@ -12,11 +12,11 @@ from usergrowth_dagster.warehouse.tables import Warehouse
 TABLE = "recommendations"
 
 NOBODY = ""
-"""The user id of the list for users of whom nothing is known."""
+"""The user id of the list for users without a history."""
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "ds": ("DATE", "execution date"),
-    "user_id": ("VARCHAR", "the user; empty: the list of users of whom nothing is known"),
+    "user_id": ("VARCHAR", "the user; empty: the list of users without a history"),
     "rank": ("INTEGER", "place in the user's list, from 1"),
     "item_id": ("VARCHAR", "the item"),
     "title": ("VARCHAR", "what a text shows of it"),
