@@ -76,6 +76,8 @@ def test_the_figures_are_those_of_plain_python(tmp_path: Path) -> None:
         assert measured[order]["ndcg10"]["value"] == pytest.approx(np.mean(ndcg), abs=0.02)
     assert document["shipped"] == "ranked"
     assert measured["shipped"]["ndcg10"]["low"] > measured["i2i"]["ndcg10"]["value"]
+    routes = [measured[name]["recall"]["value"] for name in ("i2i", "c2i", "popular")]
+    assert max(routes) <= document["union"]["value"] <= 1
     assert {one["order"] for one in document["without"]} >= {"i2i", "c2i", "popular"}
     assert sum(one["users"] for one in document["slices"]) == 250
     assert "is shipped" in CliRunner().invoke(app, [*arguments[:-1], "--users", "60"]).stdout

@@ -52,7 +52,7 @@ class Figures:
         users: how many were asked about.
         hr5, hr10: share of users whose item is among the first 5, or 10.
         ndcg5, ndcg10: 1 / log2(1 + place) of the item, averaged; 0 behind the first 5, or 10.
-        recall: share of users whose item is among the first 200; of the union, among all.
+        recall: share of users whose item is among the first 200.
     """
 
     order: str
@@ -75,6 +75,7 @@ class Evaluation:
         latent: EASE or SVD.
         shipped: name of the order that was chosen one item earlier.
         tried: NDCG@10 of the orders there.
+        union: share of users whose item is among the 200 of any route.
         figures: of the naive orders, the routes, the fusion, the ranker and the shipped order.
         without: of the fusion without one route each; the order is the route's name.
         slices: of the shipped order, by how much is known of a user.
@@ -86,6 +87,7 @@ class Evaluation:
     latent: str
     shipped: str
     tried: dict[str, float]
+    union: Interval
     figures: tuple[Figures, ...]
     without: tuple[Figures, ...]
     slices: tuple[Figures, ...]
@@ -118,6 +120,7 @@ def leave_one_out(history: History, *, seed: int, most: int | None = None) -> Ev
         str(getattr(learned.route("u2i"), "kind", "")),
         order.name,
         order.tried,
+        figures.of("union", np.minimum(places[FUSED], 1)).recall,
         tuple(figures.of(name, one) for name, one in places.items() if name[0] != _WITHOUT),
         tuple(figures.of(name[1:], one) for name, one in places.items() if name[0] == _WITHOUT),
         tuple(

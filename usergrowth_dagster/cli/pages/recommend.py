@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from usergrowth_dagster.affinity.figures import Interval
 from usergrowth_dagster.cli.common import Page
 from usergrowth_dagster.recommend.leave_one_out import Evaluation, Figures
 from usergrowth_dagster.recommend.sequence_file import Sequences
@@ -27,6 +28,7 @@ def show_evaluation(page: Page, sequences: Sequences, done: Evaluation) -> None:
         f"{done.shipped} is shipped: it has the greatest NDCG@10 one item earlier, on users that "
         f"it was not fitted on ({tried})."
     )
+    page.say(f"The 200 items of any route hold the item of {_shown(done.union)} of the users.")
     page.say(f"u2i is {done.latent}: {done.items:,} items, {done.interactions:,} interactions.")
     if not sequences.attributes:
         page.say(f"No categories: {sequences.name}_item2attributes.json is not beside the file.")
@@ -41,10 +43,12 @@ def _rows(figures: Sequence[Figures]) -> list[tuple[object, ...]]:
     return [
         (
             *(one.order, one.users),
-            *(
-                f"{part.value:.4f} [{part.low:.4f}, {part.high:.4f}]"
-                for part in (one.hr5, one.ndcg5, one.hr10, one.ndcg10, one.recall)
-            ),
+            *map(_shown, (one.hr5, one.ndcg5, one.hr10, one.ndcg10, one.recall)),
         )
         for one in figures
     ]
+
+
+def _shown(part: Interval) -> str:
+    """A figure with its interval, to four decimals, as others publish them."""
+    return f"{part.value:.4f} [{part.low:.4f}, {part.high:.4f}]"
