@@ -1,12 +1,23 @@
 """Recommendations of a home: tables, asset, files, and a campaign whose text shows an item."""
 
 import json
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
 import numpy as np
 import pytest
+from support.ring_of_items import (
+    BLOCKED,
+    DAY,
+    GONE,
+    ITEMS,
+    KEYS,
+    SOLD_OUT,
+    USERS,
+    walks,
+    write,
+)
 from typer.testing import CliRunner
 
 from usergrowth_dagster.cli import app
@@ -15,67 +26,12 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.homes.home import make_home
 from usergrowth_dagster.messaging.texts.content import render
 from usergrowth_dagster.project import Project
-from usergrowth_dagster.recommend.nightly import (
-    open_recommender,
-    recommend_day,
-)
+from usergrowth_dagster.recommend.definition import read_recommend
+from usergrowth_dagster.recommend.landed import bind_inputs, read_landed
+from usergrowth_dagster.recommend.nightly import recommend_day
+from usergrowth_dagster.recommend.saved import load_saved
 from usergrowth_dagster.warehouse.engine import open_engine
-from usergrowth_dagster.warehouse.models import load_graph
 from usergrowth_dagster.warehouse.recommendations import bind_recommendations
-
-DAY = date(2024, 3, 1)
-USERS, ITEMS = 150, 30
-SOLD_OUT, BLOCKED, GONE = "i03", "i04", "i05"
-KEYS = f"""
-behaviors: [buy]
-category: genre
-title: name
-stock: stock
-block: [{BLOCKED}]
-lookback_days: 60
-top: 6
-per_category: 4
-"""
-
-
-def walks() -> list[tuple[date, str, str, str]]:
-    """Day, user, kind and item: a user buys items of a ring one after the other."""
-    random = np.random.default_rng(11)
-    rows = []
-    for user in range(USERS):
-        start, length = int(random.integers(ITEMS)), int(random.integers(4, 8))
-        days = np.sort(random.permutation(50)[:length])[::-1] + 1
-        for step, back in enumerate(days.tolist()):
-            item = f"i{(start + step) % ITEMS:02d}"
-            rows.append((DAY - timedelta(days=back), f"u{user}", "buy", item))
-    return rows
-
-
-def write(project: Project, behavior: list[tuple[date, str, str, str]]) -> None:
-    """Behavior and a snapshot of the items as the tables that landing makes."""
-    graph = load_graph()
-    events = ", ".join(f"(date '{ds}', '{u}', '{kind}', '{i}')" for ds, u, kind, i in behavior)
-    items = ", ".join(
-        f"(date '2024-01-01', 'i{n:02d}', map {{'stock': {0 if f'i{n:02d}' == SOLD_OUT else 9}.0}}, "
-        f"map {{'genre': 'g{n % 3}|x', 'name': 'Item {n}'}})"
-        for n in range(ITEMS)
-        if f"i{n:02d}" != GONE
-    )
-    empty = "cast(null as map(varchar, double))"
-    tables = {
-        "stg_behavior": f"""
-            select ds, user_id, behavior, item_id, 1.0::double as events, {empty} as hours,
-                {empty} as amounts, cast(null as map(varchar, varchar)) as kvs_str
-            from (values {events}) as t(ds, user_id, behavior, item_id)""",
-        "stg_item": f"select * from (values {items}) as t(ds, item_id, kvs_num, kvs_str)",
-    }
-    with open_engine(project.settings) as engine:
-        for table, sql in tables.items():
-            days = [row[0] for row in engine.rows(f"select distinct ds from ({sql})")]
-            columns = ", ".join(graph.types(table))
-            project.warehouse.replace(
-                table, engine.arrow(f"select {columns} from ({sql})"), days=days
-            )
 
 
 @pytest.fixture(scope="module")
@@ -129,13 +85,23 @@ def test_what_lands_on_the_date_or_later_changes_nothing(home: Path, tmp_path: P
     assert lists(project.settings.home) == lists(home)
 
 
-def test_one_answer_is_that_of_the_table(home: Path) -> None:
-    """Guards against a function for services that orders otherwise than the nightly table."""
-    made, landed = open_recommender(Project.open(home), DAY)
+def test_the_saved_recommender_answers_as_the_table_does(home: Path) -> None:
+    """Guards against a file that loses a route, the order or a filter, and a pickle that runs code."""
+    made = load_saved(home / "recommend" / f"{DAY}.npz").recommender
     table = lists(home)
     for user in ("u0", "u9", "stranger"):
         alone = [(one.item_id, ",".join(one.routes)) for one in made.recommend(user, 6)]
         assert alone == table.get(user, table[""])
+    with np.load(home / "recommend" / f"{DAY}.npz", allow_pickle=False) as archive:
+        assert all(archive[name].dtype.kind in "iufb" for name in archive.files)
+
+
+def test_the_slice_of_the_order_is_later_than_what_its_routes_learn(home: Path) -> None:
+    """Guards against an order that is chosen on what its routes know by heart."""
+    project = Project.open(home)
+    keys = read_recommend(home / "recommend.yml")
+    with open_engine(project.settings) as engine:
+        landed = read_landed(engine, bind_inputs(engine, project, keys, DAY), keys, DAY)
     early, slice_items = landed.before(7), landed.next_items(7)
     for user, item in enumerate(slice_items.tolist()):
         if item >= 0:

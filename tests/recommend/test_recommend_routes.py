@@ -201,7 +201,7 @@ def test_one_user_gets_what_everyone_gets_together(chained: History) -> None:
         without = made.recommend(user, 5, exclude=[alone[0].item_id, "unknown"])
         assert alone[0].item_id not in {one.item_id for one in without}
     fused = Order(FUSED, None, {})
-    assert made.recommend("u1", 5, ranked=False) == recommender(chained, fused, [7], 3).recommend(
+    assert made.recommend("u1", 5, order="fused") == recommender(chained, fused, [7], 3).recommend(
         "u1", 5
     )
 

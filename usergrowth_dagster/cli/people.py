@@ -104,6 +104,8 @@ def _show_erased(report: "ForgetReport", page: Page) -> None:
         lines.append(("rows of exported files", report.exports, None, None))
     if report.affinity:
         lines.append(("rows of affinity jobs' results", report.affinity, None, None))
+    if report.recommenders:
+        lines.append(("files of recommendations", report.recommenders, None, None))
     if lines:
         page.table("", ("where", "rows", "days rewritten", "files removed"), lines)
 

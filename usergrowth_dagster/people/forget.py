@@ -34,6 +34,7 @@ from usergrowth_dagster.messaging.people.forget import (
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.messaging.policy.suppression import clean_address
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.recommend.saved import erase_from_saved
 from usergrowth_dagster.segments import kept_leaves
 from usergrowth_dagster.segments.uploads import erase_from_uploads
 from usergrowth_dagster.sources.forgetting import erase_from_sources
@@ -54,8 +55,8 @@ class ForgetReport:
     ``store`` is rows by table of the control store, ``outputs`` lines by task, ``outbox`` lines of
     the dry run, ``touches`` rows of our own landing files, ``uploads`` rows of uploads made from
     segments, ``sources`` rows that sources have landed or pulled, ``exports`` rows of exported
-    files, ``affinity`` those of affinity jobs' results; ``failures`` says what a person has to do
-    yet.
+    files, ``affinity`` those of affinity jobs' results, ``recommenders`` files that a service
+    recommends by; ``failures`` says what a person has to do yet.
     """
 
     name: str
@@ -69,6 +70,7 @@ class ForgetReport:
     sources: int = 0
     exports: int = 0
     affinity: int = 0
+    recommenders: int = 0
     failures: list[str] = field(default_factory=list)
 
     @property
@@ -83,6 +85,7 @@ class ForgetReport:
             self.sources,
             self.exports,
             self.affinity,
+            self.recommenders,
         ]
         return any(counts) or any(t.rows or t.files for t in self.tables)
 
@@ -157,6 +160,7 @@ def forget(
     results = erase_from_affinity(project.settings, user_id, dry_run=dry_run)
     report.affinity = results.rows
     report.failures += results.failures
+    report.recommenders = erase_from_saved(home, user_id, dry_run=dry_run)
     if not dry_run:  # an occurrence may have been copied from another one meanwhile
         for name, rows in erase_in_store(store, vault, person).items():
             report.store[name] += rows
@@ -257,7 +261,7 @@ def _record_forgetting(project: Project, report: ForgetReport, actor: str) -> No
     files = sum(table.files for table in report.tables)
     messages = report.store.get("message", 0)
     lines = sum(report.outputs.values()) + report.outbox + report.touches + report.uploads
-    lines += report.sources + report.exports + report.affinity
+    lines += report.sources + report.exports + report.affinity + report.recommenders
     with project.store.write() as connection:
         audit.record(
             connection,

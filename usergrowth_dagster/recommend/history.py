@@ -50,6 +50,14 @@ class History:
         return np.bincount(self.user, minlength=self.users).astype(np.int64)
 
     @cached_property
+    def _starts(self) -> "Ints":
+        """The row of each user's first interaction."""
+        import numpy as np
+
+        starts: Ints = np.cumsum(self.counts) - self.counts
+        return starts
+
+    @cached_property
     def place(self) -> "Ints":
         """How many later interactions its user has, of each interaction: 0 for the newest."""
         import numpy as np
@@ -88,10 +96,9 @@ class History:
         """The history of some users, who become the users 0, 1, ... in the order given."""
         import numpy as np
 
-        starts = np.cumsum(self.counts) - self.counts
         counts = self.counts[rows]
         offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        at = np.repeat(starts[rows], counts) + offsets
+        at = np.repeat(self._starts[rows], counts) + offsets
         user = np.repeat(np.arange(len(rows)), counts)
         return History(user, self.item[at], self.age[at], len(rows), self.categories)
 

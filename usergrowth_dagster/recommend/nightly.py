@@ -1,4 +1,4 @@
-"""Recommends items to every user of a home, as of an execution date, into two Delta tables.
+"""Recommends items to every user of a home, as of an execution date: two Delta tables and a file.
 
 The order is chosen on the last days before the date, with routes that learned from the days before
 those; then the routes learn from all days. Nothing of the date or later is read.
@@ -19,6 +19,7 @@ from usergrowth_dagster.recommend.recommender import Recommender
 from usergrowth_dagster.recommend.routes.categories import Categories
 from usergrowth_dagster.recommend.routes.neighbours import Neighbours, strongest
 from usergrowth_dagster.recommend.routes.popular import Popular
+from usergrowth_dagster.recommend.saved import Saved, is_saved, save
 from usergrowth_dagster.warehouse.engine import open_engine
 from usergrowth_dagster.warehouse.recommendations import COLUMNS, TABLE
 
@@ -87,36 +88,25 @@ def learn_recommender(landed: Landed, keys: Recommend, *, seed: int) -> Recommen
     )
 
 
-def open_recommender(project: Project, day: date) -> tuple[Recommender, Landed]:
-    """The recommender of a date, learned from what has landed before it.
-
-    Raises:
-        UserError: as in :func:`recommend_day`.
-    """
-    keys = read_recommend(project.settings.home / FILE_NAME)
-    with open_engine(project.settings) as engine:
-        landed = read_landed(engine, bind_inputs(engine, project, keys, day), keys, day)
-    return learn_recommender(landed, keys, seed=project.settings.seed), landed
-
-
 def recommend_day(project: Project, day: date) -> Recommended:
-    """Write the tables of an execution date, unless they stand already.
+    """Write the tables and the file of an execution date, unless they stand already.
 
     Raises:
         UserError: ``recommend.yml`` is wrong, or no behavior with an item has landed before it.
     """
-    keys = read_recommend(project.settings.home / FILE_NAME)
-    warehouse, seed = project.warehouse, project.settings.seed
+    warehouse, seed, home = project.warehouse, project.settings.seed, project.settings.home
+    keys = read_recommend(home / FILE_NAME)
     with open_engine(project.settings) as engine:
         inputs = bind_inputs(engine, project, keys, day)
         parts = [VERSION, str(seed), keys.model_dump_json()]
         parts += [inputs.behavior.fingerprint, inputs.items.fingerprint]
         mark = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-        if warehouse.fingerprint(TABLE, day) == mark:
+        if warehouse.fingerprint(TABLE, day) == mark and is_saved(home, day, mark):
             note = warehouse.notes(TABLE, first=day, last=day).get(day, {})
             return _standing(project, day, str(note.get("order", "")), {}, unchanged=True)
         landed = read_landed(engine, inputs, keys, day)
     made = learn_recommender(landed, keys, seed=seed)
+    save(home, Saved(day, mark, keys.trial, made))
     warehouse.replace(ROUTES, _route_rows(made.learned, landed, day), days=[day])
     warehouse.replace(
         TABLE,

@@ -67,7 +67,9 @@ def order_scores(
     if not len(fused) or name == FUSED:
         return fused
     if name == RANKED:
-        made: Floats = booster.predict(features(learned, people, candidates)).astype(np.float32)
+        values = features(learned, people, candidates)
+        # Threads that wait for each other cost one user more than they save.
+        made: Floats = booster.predict(values, num_threads=1).astype(np.float32)
         # No ranker is fitted on users without a history: they get what everybody takes.
         return np.where(people.counts[candidates.user] > 0, made, fused)
     place = candidates.place[:, candidates.routes.index(name)]

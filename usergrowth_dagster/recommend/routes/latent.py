@@ -65,7 +65,9 @@ def learn_latent(
 def _ease(taken: Any, ridge: float) -> Any:
     import numpy as np
 
-    return ease_weights((taken.T @ taken).toarray().astype(np.float32), ridge)
+    weights = ease_weights((taken.T @ taken).toarray().astype(np.float32), ridge)
+    # LAPACK leaves columns together, which each product of one user would copy into rows.
+    return np.ascontiguousarray(weights)
 
 
 def _svd(taken: Any, seed: int) -> Any:
