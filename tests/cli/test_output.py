@@ -95,7 +95,7 @@ RUNS = {
     *("run", "backfill", "train", "quickstart", "experiment report"),
     *(f"affinity {one}" for one in ("check", "run", "train", "segment", "export")),
     *("interest", "tags words", "identity suggest"),
-    *(f"recommend {one}" for one in ("evaluate", "run", "show")),
+    *(f"recommend {one}" for one in ("evaluate", "report", "run", "show")),
 }
 """They show something too, and are long or have tests of their own; one stands for all."""
 WITHOUT = {

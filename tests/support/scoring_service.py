@@ -74,7 +74,10 @@ class Service:
 def running(home: Path, **wanted: Any) -> Iterator[Service]:
     """A service of a home; it looks at the registry when ``watch.look`` is called, and at first."""
     project, port = Project(load_settings(home)), free_port()
-    tokens = {name: add_token(project.store, name, "test", "test") for name in ("churn", "winback")}
+    tokens = {
+        name: add_token(project.store, name, "test", "test")
+        for name in ("churn", "winback", "recommend")
+    }
     asked, registry = Wanted(port=port, every=3600.0, **wanted), new_registry()
     with ExitStack() as stack:
         stack.callback(project.store.close)

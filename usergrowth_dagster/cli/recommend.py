@@ -119,3 +119,23 @@ def fill(
         f"Wrote {done.path} with {done.users:,} users; {done.users - done.known:,} of them have no "
         "list of their own and get what everybody takes."
     )
+
+
+@group.command()
+def report(
+    first: Annotated[str, typer.Option("--from", help="First day of the answers.")],
+    last: Annotated[str, typer.Option("--to", help="Last day of the answers.")],
+    event: Annotated[str, typer.Option(help="What counts as a click.")] = "click",
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Land the log of the service, and show what users clicked on, by bucket, route and scene."""
+    from usergrowth_dagster.cli.pages.recommend import show_clicks
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+    from usergrowth_dagster.recommend.clicks import read_clicks
+
+    page = Page(as_json)
+    project = Project(open_home(home))
+    show_clicks(page, read_clicks(project, day_of(first), day_of(last), event))
+    page.finish()

@@ -15,12 +15,14 @@ from usergrowth_dagster.cli.common import (
     say,
 )
 from usergrowth_dagster.learning.problems import problems
+from usergrowth_dagster.recommend.definition import SERVICE as RECOMMEND
 
 app = typer.Typer()
 tokens = typer.Typer(help="Manage the tokens that callers of a service show.", no_args_is_help=True)
 app.add_typer(tokens, name="service-token")
 
-Service = Annotated[str, typer.Argument(help=", ".join(problems()))]
+SERVICES = (*problems(), RECOMMEND)
+Service = Annotated[str, typer.Argument(help=", ".join(SERVICES))]
 Name = Annotated[str, typer.Argument(help="Name of the token, to revoke it by.")]
 
 
@@ -30,7 +32,7 @@ def serve_models(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8092,
     service: Annotated[
         list[str] | None,
-        typer.Option(help="Only this question; may be given repeatedly. Default: all."),
+        typer.Option(help="Only this service; may be given repeatedly. Default: all."),
     ] = None,
     every: Annotated[
         float, typer.Option(min=0.1, help="Seconds between two looks at the registry.")
@@ -46,12 +48,16 @@ def serve_models(
     outputs: Annotated[
         str, typer.Option(help="Names of the probabilities of 0 and 1, and of the label, for EAS.")
     ] = "p_0,p_1,prediction",
+    budget_ms: Annotated[
+        float,
+        typer.Option(min=1, help="Milliseconds after which everybody's items are recommended."),
+    ] = 50.0,
     metrics_port: MetricsPort = None,
     metrics_host: MetricsHost = "127.0.0.1",
     log_format: LogFormat = "text",
     home: Home = None,
 ) -> None:
-    """Answer with scores of approved models over HTTP, until interrupted."""
+    """Answer with scores and recommendations over HTTP, until interrupted."""
     from usergrowth_dagster.homes.home import require_home
     from usergrowth_dagster.monitoring.endpoint import Watched
     from usergrowth_dagster.serve.scoring.app import Limits
@@ -62,11 +68,12 @@ def serve_models(
     settings = load_settings(home)
     require_home(settings)
     for one in service or ():
-        _require_question(one)
+        _require_service(one)
     wanted = Wanted(
         *(host, port, tuple(service or ()), every, shadow, most_per_second),
         limits=Limits(rows=most_rows),
         outputs=_three(outputs),
+        deadline=budget_ms / 1000,
     )
     speak = say if log_format == "text" else logged("usergrowth.scoring")
     run(settings, wanted, speak, Watched(log_format, metrics_host, metrics_port))
@@ -79,7 +86,7 @@ def add(service: Service, name: Name, home: Home = None) -> None:
     from usergrowth_dagster.control.service_tokens import add_token
     from usergrowth_dagster.homes.stores import control_store
 
-    _require_question(service)
+    _require_service(service)
     with control_store(home) as (store, _):
         typer.echo(add_token(store, service, name, whoami()))
 
@@ -112,12 +119,12 @@ def revoke(service: Service, name: Name, home: Home = None) -> None:
     say(f"The token {name} of {service} is revoked.")
 
 
-def _require_question(name: str) -> None:
+def _require_service(name: str) -> None:
     from usergrowth_dagster.errors import UserError
 
-    if name not in problems():
+    if name not in SERVICES:
         raise UserError(
-            f"no question is called {name!r}; there are {', '.join(problems())}",
+            f"no service is called {name!r}; there are {', '.join(SERVICES)}",
             code="question.unknown",
         )
 

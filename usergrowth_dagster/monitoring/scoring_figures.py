@@ -34,7 +34,8 @@ class ScoringFigures:
         )
         self._version = Gauge(
             "usergrowth_scoring_model_version",
-            "Number of the version that answers, or answers in its shadow; 0: none",
+            "Number of the version that answers, or answers in its shadow; of recommendations "
+            "their date, as 20240301; 0: none",
             ["service", "part"],
             registry=registry,
         )
@@ -49,6 +50,19 @@ class ScoringFigures:
             "usergrowth_scoring_shadow_missed",
             "Requests that the challenger did not answer: too many waited, or it failed",
             ["service"],
+            registry=registry,
+        )
+
+        self._fallbacks = Counter(
+            "usergrowth_recommend_fallbacks",
+            "Requests that got what everybody takes, or the fusion: there was no time, or an order "
+            "failed",
+            ["reason"],
+            registry=registry,
+        )
+        self._lost = Counter(
+            "usergrowth_recommend_log_lost",
+            "Rows of answers and clicks that were not logged: too many waited, or a disk failed",
             registry=registry,
         )
 
@@ -73,3 +87,11 @@ class ScoringFigures:
     def missed(self, service: str) -> None:
         """The challenger did not answer a request."""
         self._missed.labels(service).inc()
+
+    def fell_back(self, reason: str) -> None:
+        """A request did not get the recommendations of its user's own order."""
+        self._fallbacks.labels(reason).inc()
+
+    def lost(self, rows: int) -> None:
+        """Rows of answers and clicks were not logged."""
+        self._lost.inc(rows)

@@ -1,9 +1,11 @@
-"""The page of an evaluation of recommendation."""
+"""The pages of recommendation: an evaluation, and what users clicked on."""
 
 from collections.abc import Sequence
 
 from usergrowth_dagster.affinity.figures import Interval
 from usergrowth_dagster.cli.common import Page
+from usergrowth_dagster.effects.result import Estimate
+from usergrowth_dagster.recommend.clicks import GROUPS, Clicks
 from usergrowth_dagster.recommend.leave_one_out import Evaluation, Figures
 from usergrowth_dagster.recommend.sequence_file import Sequences
 
@@ -52,3 +54,30 @@ def _rows(figures: Sequence[Figures]) -> list[tuple[object, ...]]:
 def _shown(part: Interval) -> str:
     """A figure with its interval, to four decimals, as others publish them."""
     return f"{part.value:.4f} [{part.low:.4f}, {part.high:.4f}]"
+
+
+def show_clicks(page: Page, clicks: Clicks) -> None:
+    """Print the rates of clicks, with 95 % intervals."""
+    for by in GROUPS:
+        page.section(
+            f"clicks by {by}",
+            (by, "users", "shown", "clicked", "rate"),
+            [
+                (one.name or "none", one.people, one.shown, one.clicked, _with_interval(one.rate))
+                for one in clicks.rates
+                if one.by == by
+            ],
+        )
+    page.say(
+        f"{clicks.answers:,} answers from {clicks.first} to {clicks.last}; an item of several "
+        "routes counts for each."
+    )
+    if clicks.difference is not None:
+        page.say(f"The trial less main: {_with_interval(clicks.difference)}.")
+    page.document(clicks)
+
+
+def _with_interval(figure: Estimate) -> str:
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.4f}"
+    return f"{figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}]"

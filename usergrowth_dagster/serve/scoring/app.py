@@ -8,8 +8,8 @@
 429    more requests than a service takes; 503: no version is loaded, or the tables have no features
 =====  =========================================================================================
 
-Every answer names the request; one with scores also names the model, its version and the date of
-the features. No line of the log and no error holds a value of a feature, an id or a token.
+Every answer names the request; one with scores or items also names the model, its version and the
+date of the features. No line of the log and no error holds a value of a feature, an id or a token.
 """
 
 import asyncio
@@ -25,10 +25,19 @@ from urllib.parse import parse_qsl
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.monitoring.scoring_figures import OTHER, ScoringFigures
-from usergrowth_dagster.serve.scoring import eas, inference_v2, invocations, native
+from usergrowth_dagster.recommend.definition import SERVICE as RECOMMEND
+from usergrowth_dagster.serve.scoring import (
+    eas,
+    inference_v2,
+    invocations,
+    native,
+    personalize,
+    recommend_doors,
+)
 from usergrowth_dagster.serve.scoring.callers import Pace, Tokens
 from usergrowth_dagster.serve.scoring.exchange import Answer, Refusal, Request, Scored
 from usergrowth_dagster.serve.scoring.inference_v2 import dumped
+from usergrowth_dagster.serve.scoring.recommending import Recommending
 from usergrowth_dagster.serve.scoring.services import Pair, Services
 from usergrowth_dagster.serve.scoring.shadow import Shadow
 from usergrowth_dagster.serve.scoring.stored import StoredFeatures
@@ -46,6 +55,7 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _OPEN = ("v2_server", "live", "ready", "release")
 """Doors that need no token: they say nothing of a model."""
 _DOORS = (
+    *recommend_doors.DOORS,
     ("eas", "POST", re.compile(r"/api/predict/(?P<service>[^/]+)/?")),
     ("invocations", "POST", re.compile(r"/invocations")),
     (
@@ -100,6 +110,7 @@ class App:
         figures: counts what was answered.
         pace: requests a second.
         today: the business date.
+        recommending: answers with items; None: that service was not asked for.
         limits: of one request.
         names: the outputs of the door of EAS.
     """
@@ -111,6 +122,7 @@ class App:
     figures: ScoringFigures
     pace: Pace
     today: Callable[[], date]
+    recommending: Recommending | None = None
     limits: Limits = Limits()
     names: tuple[str, str, str] = eas.NAMES
 
@@ -154,12 +166,19 @@ class App:
         if made.door in _OPEN:
             made.status, made.document = self._open_door(made.door)
             return
+        if made.door in recommend_doors.NAMES:
+            made.service = RECOMMEND
+            self.tokens.require(RECOMMEND, headers.get("authorization"))
+            self.pace.require(RECOMMEND)
+            if self.recommending is None:
+                raise Refusal(404, f"{RECOMMEND} is none of the services that run here")
+            request = await self._request(made, scope, headers, receive)
+            reply = await recommend_doors.reply(made.door, request, self.recommending)
+            made.document, made.rows, made.headers = reply.document, reply.items, reply.headers
+            return
         made.service = self._caller(values, headers)
         pair = self._pair(made.service, values)
-        query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
-        body = await self._body(headers, receive)
-        made.began = time.perf_counter()
-        request = Request(scope["method"], scope["path"], query, headers, body)
+        request = await self._request(made, scope, headers, receive)
         answer = await self._answer(made.door, request, made.request_id, pair)
         made.document, made.rows = answer.document, answer.rows
         made.headers = {
@@ -167,6 +186,19 @@ class App:
             "x-model-version": str(answer.served.version),
             "x-feature-date": answer.as_of.isoformat(),
         }
+
+    async def _request(
+        self, made: "_Outcome", scope: Scope, headers: Mapping[str, str], receive: Receive
+    ) -> Request:
+        """The whole request, at which the time of the answer begins.
+
+        Raises:
+            Refusal: its body is too long, or does not come.
+        """
+        query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
+        body = await self._body(headers, receive)
+        made.began = time.perf_counter()
+        return Request(scope["method"], scope["path"], query, headers, body)
 
     async def _body(self, headers: Mapping[str, str], receive: Receive) -> bytes:
         """The whole body.
@@ -206,8 +238,15 @@ class App:
             return 200, {"live": True}
         if door == "release":
             return 200, inference_v2.server()["version"]
-        ready = self.services.ready
+        ready = self._ready()
         return (200 if ready else 503), {"ready": ready}
+
+    def _ready(self) -> bool:
+        """Whether every service that was named can answer; where none was, whether one can."""
+        if self.recommending is None:
+            return self.services.ready
+        both = all if self.services.named else any
+        return both((self.services.ready, self.recommending.ready))
 
     def _caller(self, values: Mapping[str, str | None], headers: Mapping[str, str]) -> str:
         """The service that a caller may ask.
@@ -307,7 +346,7 @@ class _Outcome:
     request_id: str
     status: int = 200
     document: Any = None
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     door: str = OTHER
     service: str = OTHER
     rows: int = 0
@@ -321,6 +360,9 @@ class _Outcome:
             self.document = inference_v2.refusal_of(sentence)
         elif path.startswith("/invocations"):
             self.document = invocations.refusal_of(status, sentence)
+        elif path in personalize.PATHS:
+            self.document, kind = personalize.refusal_of(status, sentence)
+            self.headers = {**self.headers, **kind}
         elif path.startswith("/v1"):
             self.document = native.refusal_of(status, sentence)
         else:

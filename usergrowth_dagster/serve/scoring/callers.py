@@ -56,7 +56,11 @@ def _stranger(header: str | None) -> Refusal:
 
 
 def shown(header: str | None) -> str:
-    """The token in a header: bare, behind ``Bearer``, or as the password of ``Basic``."""
+    """The token in a header: bare, behind ``Bearer``, or as the password of ``Basic``.
+
+    A client of Amazon's SDK sends it as its access key id. Its signature is not checked: the token
+    itself is what is secret, as at the other doors.
+    """
     kind, _, rest = (header or "").strip().partition(" ")
     if kind.lower() == "bearer":
         return rest.strip()
@@ -65,6 +69,9 @@ def shown(header: str | None) -> str:
             return base64.b64decode(rest, validate=True).decode().partition(":")[2]
         except (binascii.Error, UnicodeDecodeError):
             return ""
+    if kind.upper() == "AWS4-HMAC-SHA256":
+        _, _, scope = rest.partition("Credential=")
+        return scope.partition("/")[0]
     return kind
 
 

@@ -19,9 +19,13 @@ from usergrowth_dagster.monitoring.endpoint import Watched, shown
 from usergrowth_dagster.monitoring.process_figures import new_registry
 from usergrowth_dagster.monitoring.scoring_figures import ScoringFigures
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.recommend.answer_log import AnswerLog
+from usergrowth_dagster.recommend.definition import FILE_NAME
+from usergrowth_dagster.recommend.definition import SERVICE as RECOMMEND
 from usergrowth_dagster.serve.scoring import eas
 from usergrowth_dagster.serve.scoring.app import App, Limits
 from usergrowth_dagster.serve.scoring.callers import Pace, Tokens
+from usergrowth_dagster.serve.scoring.recommending import DEADLINE, Recommending
 from usergrowth_dagster.serve.scoring.services import Pair, Services
 from usergrowth_dagster.serve.scoring.shadow import Shadow
 from usergrowth_dagster.serve.scoring.stored import StoredFeatures
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("usergrowth.scoring")
 
+_LOG_SECONDS = 30.0
+"""Seconds between two files of the log of recommendations."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -39,12 +46,14 @@ class Wanted:
 
     Attributes:
         host, port: where it listens.
-        names: only these services; empty: every question with an approved version.
-        every: seconds between two looks at the registry and the tokens.
+        names: only these services; empty: every question with an approved version, and
+            recommendations where the home has a recommend.yml.
+        every: seconds between two looks at the registry, the recommendations and the tokens.
         shadow: share of the requests that a challenger scores as well; 0: none is loaded.
         pace: requests a second that a service takes; 0: no limit.
         limits: of one request.
         outputs: names of the outputs at the door of EAS.
+        deadline: seconds after which recommendations are what everybody takes.
     """
 
     host: str = "127.0.0.1"
@@ -55,6 +64,7 @@ class Wanted:
     pace: float = 500.0
     limits: Limits = field(default_factory=Limits)
     outputs: tuple[str, str, str] = eas.NAMES
+    deadline: float = DEADLINE
 
 
 class Watch:
@@ -62,13 +72,15 @@ class Watch:
 
     Args:
         project: the home.
-        services: the versions that answer.
+        parts: what brings each service up to date.
         tokens: of their callers.
         every: seconds between two looks.
     """
 
-    def __init__(self, project: Project, services: Services, tokens: Tokens, every: float) -> None:
-        self._project, self._services, self._tokens = project, services, tokens
+    def __init__(
+        self, project: Project, parts: Sequence[Callable[[], None]], tokens: Tokens, every: float
+    ) -> None:
+        self._project, self._parts, self._tokens = project, parts, tokens
         self._every, self._ended = every, threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
@@ -80,7 +92,7 @@ class Watch:
 
     def look(self) -> None:
         """Look once; what cannot be read stays as it is, with a line in the log."""
-        for part in (self._read_tokens, self._services.refresh):
+        for part in (self._read_tokens, *self._parts):
             try:
                 part()
             except UserError as error:
@@ -132,16 +144,43 @@ def build(
     def today() -> date:
         return business_now(project.settings).astimezone(project.settings.zone).date()
 
-    services = Services(project, wanted.names, shadows=wanted.shadow > 0, changed=changed)
+    questions = [name for name in wanted.names if name != RECOMMEND] if wanted.names else None
+    services = Services(project, questions, shadows=wanted.shadow > 0, changed=changed)
+    parts = [services.refresh]
+    recommending = None
+    known = (project.settings.home / FILE_NAME).exists()
+    if RECOMMEND in wanted.names or (known and not wanted.names):
+        recommending = _recommending(project, wanted, figures, today, stack)
+        parts.append(recommending.refresh)
     tokens, shadow = Tokens(), Shadow(wanted.shadow, figures)
     stack.callback(shadow.close)
     stored = StoredFeatures(project, stack)
     app = App(
-        *(services, tokens, stored, shadow, figures, Pace(wanted.pace), today),
+        *(services, tokens, stored, shadow, figures, Pace(wanted.pace), today, recommending),
         limits=wanted.limits,
         names=wanted.outputs,
     )
-    return app, Watch(project, services, tokens, wanted.every)
+    return app, Watch(project, parts, tokens, wanted.every)
+
+
+def _recommending(
+    project: Project,
+    wanted: Wanted,
+    figures: ScoringFigures,
+    today: Callable[[], date],
+    stack: ExitStack,
+) -> Recommending:
+    """Recommendations that answer, and their log, which is written until the stack ends."""
+    log = AnswerLog(project, figures.lost)
+    log.watch(_LOG_SECONDS)
+    stack.callback(log.close)
+    made = Recommending(
+        *(project, today, log, figures.fell_back),
+        holds=lambda day: figures.holds(RECOMMEND, int(f"{day:%Y%m%d}"), 0),
+        deadline=wanted.deadline,
+    )
+    stack.callback(made.close)
+    return made
 
 
 async def _serve(app: App, wanted: Wanted) -> None:

@@ -60,7 +60,7 @@ class Services:
 
     Args:
         project: the home.
-        names: only these services; empty: every question with an approved version.
+        names: only these services; None: every question with an approved version.
         shadows: whether challengers are held, too.
         changed: called with each service's pair once it answers, or with its name and None.
     """
@@ -68,19 +68,25 @@ class Services:
     def __init__(
         self,
         project: Project,
-        names: Sequence[str] = (),
+        names: Sequence[str] | None = None,
         *,
         shadows: bool = False,
         changed: Callable[[str, Pair | None], None] = lambda _name, _pair: None,
     ) -> None:
-        self._project, self._names, self._shadows = project, tuple(names), shadows
+        self._project, self._shadows = project, shadows
+        self._names = None if names is None else frozenset(names)
         self._changed = changed
         self._pairs: dict[str, Pair] = {}
 
     @property
+    def named(self) -> bool:
+        """Whether it was said which services are to answer."""
+        return self._names is not None
+
+    @property
     def ready(self) -> bool:
-        """Whether every service that was asked for can answer, and there is one."""
-        return bool(self._pairs) and self._pairs.keys() >= set(self._names)
+        """Whether every service that was named can answer; where none was, whether one can."""
+        return bool(self._pairs) if self._names is None else self._pairs.keys() >= self._names
 
     def get(self, name: str) -> Pair | None:
         """What answers a service now."""
@@ -97,9 +103,11 @@ class Services:
         Raises:
             UserError: MLflow cannot be reached; what answered goes on answering.
         """
+        if self._names == frozenset():
+            return
         registered = registered_names(self._project)
         for name in sorted({*registered, *self._pairs}):
-            if not self._names or name in self._names:
+            if self._names is None or name in self._names:
                 try:
                     self._bring(name)
                 except UserError as error:
