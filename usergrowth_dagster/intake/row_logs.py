@@ -3,7 +3,7 @@
 from datetime import date
 from pathlib import Path
 
-from usergrowth_dagster.data.row_log import Columns, logged_files
+from usergrowth_dagster.data.row_log import Columns, logged_files, remove_unfinished
 from usergrowth_dagster.data.storage import file_literal
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.warehouse.columns import types_of
@@ -30,6 +30,7 @@ def land_log(project: Project, table: str, columns: Columns, folder: Path) -> di
     Returns:
         Rows by day that landed now.
     """
+    remove_unfinished(folder)
     marks, landed = project.warehouse.fingerprints(table), {}
     for day, files in sorted(logged_files(folder).items()):
         mark = files_fingerprint(map(str, files))
