@@ -30,7 +30,7 @@ def measure(size: Size, work: Path) -> Iterator[Row]:
     theirs = _summary(Path(earlier), work / "earlier", dataset) if earlier else None
     ours = _summary(ROOT, work / "now", dataset)
     if theirs is not None:
-        assert ours["rows"] == theirs["rows"], (ours["rows"], theirs["rows"])
+        assert _landed(ours) == _landed(theirs), (ours["rows"], theirs["rows"])
     yield Row(
         f"demo on {dataset}: landed, trained, decided, sent to files, reported",
         f"the version that {EARLIER} names",
@@ -45,6 +45,11 @@ def measure(size: Size, work: Path) -> Iterator[Row]:
         )
         + f". {WHY}",
     )
+
+
+def _landed(summary: dict[str, dict[str, float]]) -> dict[str, float]:
+    """The rows by table, without those of campaigns that one of the versions has not."""
+    return {name: rows for name, rows in summary["rows"].items() if name != "population"}
 
 
 def _summary(checkout: Path, home: Path, dataset: str) -> dict[str, dict[str, float]]:

@@ -24,6 +24,7 @@ from usergrowth_dagster.control.campaign import load_campaign
 from usergrowth_dagster.control.tasks import task
 from usergrowth_dagster.defs.jobs import DECIDE
 from usergrowth_dagster.errors import UserError
+from usergrowth_dagster.examples.datasets import example
 from usergrowth_dagster.explain.replay import replay_task
 from usergrowth_dagster.explain.why import why
 from usergrowth_dagster.homes.home import open_home
@@ -233,22 +234,22 @@ def test_a_daily_campaign_on_a_segment(home: Path, monkeypatch: pytest.MonkeyPat
     assert gone not in users(home, "segment_members", "true")
 
 
-def test_a_text_shows_the_item_that_is_recommended(home: Path) -> None:
+def test_the_demos_texts_show_the_item_that_is_recommended(home: Path) -> None:
     """Guards against another user's item, an item of another date, and a text without one."""
-    write_segment(home, "lively", LIVELY)
-    (home / "recommend.yml").write_text("lookback_days: 60\n", "utf-8")
+    demo = example("synthetic", 6_000)
+    for name, text in demo.home_files.items():
+        (home / name).parent.mkdir(exist_ok=True)
+        (home / name).write_text(text, "utf-8")
     project = Project(load_settings(home))
     recommend_day(project, D)
     recommend_day(project, day(-1))
-    applied(
-        home,
-        project,
-        "items",
-        selection="{segment: lively, top_n: 300}",
-        holdout="{share: 0.2}",
-        template="{name: items, content: 'Look: ${item} and ${item_2}. 拒收请回复R'}",
-        uploaded=False,
-    )
+    path = home / "campaigns" / "items.yaml"
+    text = demo.campaigns["items.yaml"].replace(str(demo.execution_date), str(D))
+    text = text.replace("window_days: 170", "window_days: 60")  # as the world's models and texts
+    text = text.replace(", description: Demonstration only", "")
+    path.write_text(text.replace("${item} next", "${item} next, then ${item_2}"), "utf-8")
+    apply_campaign(project.store, load_campaign(path), "ann")
+    approve(home, "items")
     decided(project, "items")
     first: dict[str, list[str]] = {}
     for user, _, title in rows(home, "recommendations", f"ds = '{D}'", "user_id, rank, title"):
@@ -260,8 +261,8 @@ def test_a_text_shows_the_item_that_is_recommended(home: Path) -> None:
         assert [shown["item"], shown["item_2"]] == first.get(user, first[""])[:2]
     plan_task(project, task(project.store, "items"))
     dispatch_due(project)
-    texts = [json.loads(line)["text"].split("Look: ") for line in outbox(home)]
+    texts = [json.loads(line)["text"].split("like you take ") for line in outbox(home)]
     shown_texts = sorted(text[1].split(".")[0] for text in texts if len(text) > 1)
     lists = [first.get(user, first[""]) for user in sent_people(home, "items")]
-    assert shown_texts == sorted(f"{one[0]} and {one[1]}" for one in lists)
+    assert shown_texts == sorted(f"{one[0]} next, then {one[1]}" for one in lists)
     assert len(shown_texts) > 10

@@ -1,7 +1,7 @@
 """The example data sets of the demo: their landing files, dates, campaigns and settings."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +11,7 @@ from usergrowth_dagster.control.campaign_schema import FILE_NAME, write_schema
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.problems.churn import Churn
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.recommend.definition import FILE_NAME as RECOMMEND_FILE
 
 SYNTHETIC_DAYS = 200
 SYNTHETIC_START = date(2017, 1, 2)
@@ -18,7 +19,10 @@ SYNTHETIC_START = date(2017, 1, 2)
 
 @dataclass(frozen=True)
 class Example:
-    """One example: the execution date, the home's settings, and campaign files by name."""
+    """One example: the execution date, the home's settings, and campaign files by name.
+
+    ``home_files`` are further files of the home by path, such as segments.
+    """
 
     name: str
     execution_date: date
@@ -26,6 +30,7 @@ class Example:
     settings: Mapping[str, Any]
     campaigns: Mapping[str, str]
     users: int = 0
+    home_files: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, project: Project) -> dict[str, int]:
         """Write its landing files and populations; rows by table."""
@@ -107,8 +112,10 @@ def _synthetic(users: int) -> Example:
                 day=day,
                 selection=f"top_n: {max(1, users // 10)}",
             ),
+            "items.yaml": _ITEMS_CAMPAIGN.format(day=day, top_n=max(1, users // 20)),
         },
         users,
+        {"segments/lively.yml": _LIVELY, RECOMMEND_FILE: _RECOMMEND},
     )
 
 
@@ -168,4 +175,30 @@ template:
   content: We miss you! Your gift waits in the app. Reply R to opt out 拒收请回复R
   type: promotion
 schedule: {{name: {name}}}
+"""
+
+_ITEMS_CAMPAIGN = """\
+# yaml-language-server: $schema=campaign.schema.json
+# People of a segment get the item that is recommended to them, so there is no upload.
+name: items
+algorithm: churn
+training: {{window_days: 170}}
+execution_date: {day}
+selection: {{segment: lively, top_n: {top_n}}}
+holdout: {{share: 0.1}}
+signature: {{name: Example, description: Demonstration only}}
+template:
+  name: items
+  content: Others like you take ${{item}} next. Reply R to opt out 拒收请回复R
+  type: promotion
+schedule: {{name: items}}
+"""
+_LIVELY = "refresh: daily\nwhere: {feature: {name: events_7d, cmp: gt, value: 3}}\n"
+_RECOMMEND = """\
+# What of the behavior counts for recommendations, and how many items of a category a list may have
+behaviors: [buy]
+category: category
+lookback_days: 90
+top: 5
+per_category: 2
 """

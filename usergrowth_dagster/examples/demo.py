@@ -29,6 +29,8 @@ from usergrowth_dagster.messaging.plans.plan import read_plan
 from usergrowth_dagster.messaging.schedules.occurrences import occurrences_of
 from usergrowth_dagster.pipeline.score import scoring_model
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.recommend.definition import FILE_NAME as RECOMMEND_FILE
+from usergrowth_dagster.recommend.nightly import recommend_day
 from usergrowth_dagster.runs.execute import execute
 from usergrowth_dagster.runs.reports import RunReport
 from usergrowth_dagster.runs.training import train_models
@@ -96,6 +98,10 @@ def _run_stages(chosen: Example, settings: Settings, reports: bool, screen: Scre
         chosen.write(project)
     with stages.stage("land and make facts", "Land every day through its contract, make facts"):
         _ingest(chosen)
+    _write_home_files(project, chosen)
+    if RECOMMEND_FILE in chosen.home_files:
+        with stages.stage("recommend", "Recommend items to every user"):
+            recommend_day(project, chosen.execution_date)
     with stages.stage("apply campaigns", "Apply the campaigns and approve their texts"):
         _apply(project, chosen)
     with stages.stage("train", "Train and evaluate the models on what was known before the date"):
@@ -124,6 +130,14 @@ def _ingest(chosen: Example) -> RunReport:
 
     last = chosen.execution_date - timedelta(days=1)
     return execute(INGEST, tags=range_tags(chosen.first_day, last))
+
+
+def _write_home_files(project: Project, chosen: Example) -> None:
+    for name, text in chosen.home_files.items():
+        path = project.settings.home / name
+        if not path.exists():  # an edited file is the user's
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
 
 
 def _apply(project: Project, chosen: Example) -> None:
