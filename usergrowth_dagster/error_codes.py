@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 ErrorCode = Literal[
+    "acquisition.invalid",
+    "acquisition.no_devices",
+    "acquisition.snapshot_damaged",
     "affinity.bad_file",
     "affinity.invalid",
     "audience.too_old",
@@ -128,6 +131,18 @@ class CodeText:
 
 
 CODES: Mapping[ErrorCode, CodeText] = {
+    "acquisition.invalid": CodeText(
+        "A key of acquisition.yml breaks a rule.",
+        "Correct the key that the message names.",
+    ),
+    "acquisition.no_devices": CodeText(
+        "A snapshot of devices would be empty: no id has landed before its date.",
+        "Put files of ids into the landing folder identity/, or name a later date.",
+    ),
+    "acquisition.snapshot_damaged": CodeText(
+        "A file of a snapshot is not whole.",
+        "Write the snapshot again: usergrowth rta snapshot.",
+    ),
     "affinity.bad_file": CodeText(
         "A file of interactions, items, users or endpoints cannot be used.",
         "Correct the file and the line that the message names.",

@@ -7,6 +7,7 @@ import typer
 
 from usergrowth_dagster import __version__
 from usergrowth_dagster.cli import (
+    acquisition,
     affinity,
     audits,
     backups,
@@ -90,6 +91,7 @@ PARTS = (
     sql,
     receive,
     serving,
+    acquisition,
     kannel,
 )
 for part in PARTS:

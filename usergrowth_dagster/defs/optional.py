@@ -10,6 +10,11 @@ from typing import Any
 import dagster as dg
 
 from usergrowth_dagster.data.contracts import IDENTITY
+from usergrowth_dagster.defs.acquisition_assets import (
+    acquisition_after_decide,
+    acquisition_assets,
+    acquisition_job,
+)
 from usergrowth_dagster.defs.affinity_assets import (
     affinity_assets,
     affinity_job,
@@ -135,6 +140,14 @@ def _recommend(base: Base) -> Part:
     return Part(assets, [recommend_job()]) if assets else Part()
 
 
+def _acquisition(base: Base) -> Part:
+    assets = acquisition_assets(base.partitions, base.settings.home)
+    if not assets:
+        return Part()
+    job = acquisition_job()
+    return Part(assets, [job], [acquisition_after_decide(base.decide, job, base.home)])
+
+
 PARTS: Sequence[Callable[[Base], Part]] = (
     _experiments,
     _exports,
@@ -143,5 +156,6 @@ PARTS: Sequence[Callable[[Base], Part]] = (
     _identity,
     _interest,
     _recommend,
+    _acquisition,
 )
 """Every part that a home may have."""

@@ -120,7 +120,7 @@ def serve_models(
     project = Project(settings)
     store = project.store  # a mistake is one sentence here, and a traceback in a thread
     set_up(watched.log_format)
-    _require_free(wanted.host, wanted.port)
+    require_free(wanted.host, wanted.port)
     registry = new_registry()
     figures = ScoringFigures(registry)
     with ExitStack() as stack:
@@ -211,7 +211,7 @@ def server_of(app: App, wanted: Wanted) -> "Server":
     )
 
 
-def _require_free(host: str, port: int) -> None:
+def require_free(host: str, port: int) -> None:
     """Refuse a port that something listens on."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

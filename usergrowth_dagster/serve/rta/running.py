@@ -1,0 +1,109 @@
+"""Running the service that answers exchanges: the server, its snapshot, and a quiet end."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from usergrowth_dagster.acquisition.answering import Answering
+from usergrowth_dagster.acquisition.build import snapshot_folder
+from usergrowth_dagster.acquisition.decide import Decider
+from usergrowth_dagster.acquisition.definition import FILE_NAME, read_acquisition
+from usergrowth_dagster.logs import set_up
+from usergrowth_dagster.monitoring.endpoint import Watched, shown
+from usergrowth_dagster.monitoring.process_figures import new_registry
+from usergrowth_dagster.monitoring.rta_figures import RtaFigures
+from usergrowth_dagster.project import Project
+from usergrowth_dagster.serve.rta.app import App, Limits
+from usergrowth_dagster.serve.scoring.running import require_free
+from usergrowth_dagster.settings import Settings
+
+if TYPE_CHECKING:
+    from granian.server.embed import Server
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How the service is run.
+
+    Attributes:
+        host, port: where it listens.
+        every: seconds between two looks for a snapshot.
+        limits: of requests.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8093
+    every: float = 1.0
+    limits: Limits = field(default_factory=Limits)
+
+
+def serve_rta(
+    settings: Settings, wanted: Wanted, say: Callable[[str], None], watched: Watched
+) -> None:
+    """Answer exchanges until interrupted; a request that has begun is answered to its end.
+
+    Raises:
+        UserError: acquisition.yml breaks its format, or a port is taken.
+    """
+    project = Project(settings)
+    store = project.store
+    set_up(watched.log_format)
+    require_free(wanted.host, wanted.port)
+    registry = new_registry()
+    figures = RtaFigures(registry)
+    with ExitStack() as stack:
+        stack.callback(store.close)
+        stack.enter_context(shown(registry, store, settings, watched, say))
+        app, answering = build(project, wanted, figures)
+        answering.watch(wanted.every)
+        stack.callback(answering.close)
+        if answering() is None:
+            say("there is no snapshot yet; strategies that need one do as on_failure says")
+        say(f"listening on http://{wanted.host}:{wanted.port}/rta/…")
+        asyncio.run(_serve(app, wanted))
+
+
+def build(project: Project, wanted: Wanted, figures: RtaFigures) -> tuple[App, Answering]:
+    """The application of a home, and the snapshots that it answers by.
+
+    Raises:
+        UserError: acquisition.yml is missing or breaks its format.
+    """
+    policy = read_acquisition(project.settings.home / FILE_NAME)
+    answering = Answering(
+        snapshot_folder(project),
+        lambda snapshot: figures.holds(snapshot.day, snapshot.rows),
+    )
+    answering.look()
+    return App(Decider(policy, answering), figures, wanted.limits), answering
+
+
+async def _serve(app: App, wanted: Wanted) -> None:
+    """Listen until a signal to end; granian then waits for the requests that have begun."""
+    server = server_of(app, wanted)
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, server.stop)
+    await server.serve()
+
+
+def server_of(app: App, wanted: Wanted) -> "Server":
+    """The server, in this process and its loop."""
+    from granian.constants import HTTPModes, Interfaces
+    from granian.http import HTTP1Settings
+    from granian.server.embed import Server
+
+    return Server(
+        app,
+        address=wanted.host,
+        port=wanted.port,
+        interface=Interfaces.RSGI,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=5_000),
+        websockets=False,
+        backlog=1024,
+        log_enabled=False,
+    )
