@@ -10,7 +10,10 @@ from typing import Literal
 
 ErrorCode = Literal[
     "acquisition.invalid",
+    "acquisition.mixed_log",
+    "acquisition.no_control",
     "acquisition.no_devices",
+    "acquisition.nothing_logged",
     "acquisition.snapshot_damaged",
     "affinity.bad_file",
     "affinity.invalid",
@@ -135,9 +138,21 @@ CODES: Mapping[ErrorCode, CodeText] = {
         "A key of acquisition.yml breaks a rule.",
         "Correct the key that the message names.",
     ),
+    "acquisition.mixed_log": CodeText(
+        "The share of devices that the log holds changed within the period of a report.",
+        "Name a period with one share.",
+    ),
+    "acquisition.no_control": CodeText(
+        "One of the two arms has no device in the log, so there is nothing to compare.",
+        "Set control.share in acquisition.yml, restart the service, and report later days.",
+    ),
     "acquisition.no_devices": CodeText(
         "A snapshot of devices would be empty: no id has landed before its date.",
         "Put files of ids into the landing folder identity/, or name a later date.",
+    ),
+    "acquisition.nothing_logged": CodeText(
+        "No decision of the period is in the log.",
+        "Name other days, or set log.share in acquisition.yml and restart the service.",
     ),
     "acquisition.snapshot_damaged": CodeText(
         "A file of a snapshot is not whole.",

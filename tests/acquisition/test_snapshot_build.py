@@ -112,8 +112,12 @@ def test_the_asset_writes_it_and_says_how_many(desk: IdentityDesk) -> None:
         result = definitions.resolve_job_def("acquisition").execute_in_process(
             instance=instance, partition_key=DAY.isoformat()
         )
-        (event,) = result.get_asset_materialization_events()
+        made = {
+            one.asset_key.to_user_string(): one for one in result.get_asset_materialization_events()
+        }
         logged = [str(entry) for entry in instance.all_logs(result.run_id)]
+    assert made.keys() == {"rta_snapshot", "rta_log"}
+    event = made["rta_snapshot"]
     assert event.materialization.metadata["dagster/row_count"].value == 3
     assert facts(desk)["aa-2"] == Known(False, 0.75)
     assert not any(hashed("idfa", "aa-2") in entry or "aa-2" in entry for entry in logged)

@@ -95,12 +95,13 @@ RUNS = {
     *("run", "backfill", "train", "quickstart", "experiment report"),
     *(f"affinity {one}" for one in ("check", "run", "train", "segment", "export")),
     *(f"recommend {one}" for one in ("evaluate", "report", "run", "show")),
-    *("interest", "tags words", "identity suggest", "rta snapshot"),
+    *("interest", "tags words", "identity suggest", "rta snapshot", "rta report"),
 }
 """They show something too, and are long or have tests of their own; one stands for all."""
 WITHOUT = {
     **dict.fromkeys(
-        ("dev", "demo", "kannel", "serve", "serve-models", "serve-rta"), "runs until it is interrupted"
+        ("dev", "demo", "kannel", "serve", "serve-models", "serve-rta"),
+        "runs until it is interrupted",
     ),
     **dict.fromkeys(("pause", "resume", "cancel"), "changes something and says so in a sentence"),
     **dict.fromkeys(("backup", "restore"), "copies a home and says so in sentences"),

@@ -5,6 +5,7 @@ type acquisition.yml names. Several users of one device count as one: it is acti
 is, and has the highest of their scores.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -47,7 +48,7 @@ class Built:
 
     execution_date: date
     name: str
-    devices: dict[str, int]
+    devices: Mapping[Kind, int]
     active: int
     scored: int
 

@@ -120,6 +120,14 @@ class Strategy(Keys):
         return self
 
 
+class Log(Keys):
+    """Which decisions are kept for reports."""
+
+    share: float = Field(
+        1.0, ge=0, le=1, description="share of the devices whose decisions are kept; 0: none"
+    )
+
+
 class Acquisition(Keys):
     """The whole file."""
 
@@ -138,6 +146,7 @@ class Acquisition(Keys):
     )
     control: Control = Control()
     cache: Cache = Cache()
+    log: Log = Log()
     strategies: tuple[Strategy, ...] = Field(min_length=1, max_length=100)
     experiments: Mapping[str, tuple[str, ...]] = Field(
         default_factory=dict,

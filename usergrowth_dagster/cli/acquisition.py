@@ -55,7 +55,7 @@ def serve_rta(
     limits = Limits(budget_seconds=budget_ms / 1000, open=most_open, per_second=most_per_second)
     speak = say if log_format == "text" else logged("usergrowth.rta")
     watched = Watched(log_format, metrics_host, metrics_port)
-    run(settings, Wanted(host, port, every, limits), speak, watched)
+    run(settings, Wanted(host, port, every, limits=limits), speak, watched)
 
 
 @rta.command()
@@ -73,4 +73,59 @@ def snapshot(
     built = build_snapshot(project, day_of(day) if day else project.settings.current_date())
     page.say(f"{built.sentence}.")
     page.document(built)
+    page.finish()
+
+
+@rta.command()
+def report(
+    first: Annotated[str, typer.Option("--from", help="First day of the requests.")],
+    last: Annotated[str, typer.Option("--to", help="Last day of the requests.")],
+    days: Annotated[
+        int, typer.Option(min=0, max=365, help="Days after a request in which a customer counts.")
+    ] = 7,
+    cost: Annotated[
+        float | None, typer.Option(min=0, help="What the exchange billed for treated devices.")
+    ] = None,
+    control_cost: Annotated[
+        float, typer.Option(min=0, help="What it billed for control devices.")
+    ] = 0.0,
+    as_json: Json = False,
+    home: Home = None,
+) -> None:
+    """Land the log of decisions and compare new customers of treated and control devices."""
+    from usergrowth_dagster.acquisition.lift import measure_lift
+    from usergrowth_dagster.homes.home import open_home
+    from usergrowth_dagster.project import Project
+
+    page = Page(as_json)
+    lift = measure_lift(
+        Project(open_home(home)),
+        day_of(first),
+        day_of(last),
+        window_days=days,
+        cost=cost,
+        control_cost=control_cost,
+    )
+    header = ("arm", "devices", "accepted", "new customers")
+    rows = [(name, one.devices, one.accepted, one.customers) for name, one in lift.arms.items()]
+    page.table("Devices in the log", header, rows)
+    figures = [
+        ("new customers a 1,000 devices, beyond control", lift.difference, 1000.0),
+        ("incremental new customers", lift.incremental, 1.0),
+        ("cost of an incremental new customer", lift.cost_per_incremental, 1.0),
+    ]
+    page.table(
+        "Lift, with 95 % intervals",
+        ("figure", "estimate", "from", "to"),
+        [
+            (what, *(round(part * by, 2) for part in (one.value, one.low, one.high)))
+            for what, one, by in figures
+            if one is not None and one.low is not None and one.high is not None
+        ],
+    )
+    if lift.mixed:
+        page.say(f"{lift.mixed:,} devices were in both arms and are left out.")
+    if cost is not None and lift.cost_per_incremental is None:
+        page.say("The interval of incremental customers spans zero, so one of them has no cost.")
+    page.document(lift)
     page.finish()

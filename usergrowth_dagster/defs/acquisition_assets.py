@@ -1,4 +1,4 @@
-"""The asset of a home with an acquisition.yml: the snapshot that exchanges are answered by."""
+"""Assets of a home with an acquisition.yml: the snapshot that answers, and the log of answers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +8,10 @@ import dagster as dg
 
 from usergrowth_dagster.acquisition.build import ACTIVITY, RAW
 from usergrowth_dagster.acquisition.definition import FILE_NAME, read_acquisition
+from usergrowth_dagster.acquisition.landing import TABLE, TABLE_COLUMNS
 from usergrowth_dagster.defs.after_decide import run_after_decide
 from usergrowth_dagster.defs.identity_assets import LOOKBACK_DAYS, has_identity
-from usergrowth_dagster.defs.metadata import OWNER, data_table
+from usergrowth_dagster.defs.metadata import OWNER, data_table, table_schema
 from usergrowth_dagster.defs.partitions import day_mapping, partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
 from usergrowth_dagster.errors import UserError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from usergrowth_dagster.acquisition.build import Built
 
 ACQUISITION = "acquisition"
-"""Job that writes the snapshot of an execution date; also the asset's group."""
+"""Job that writes the snapshot of an execution date and lands the log; also the assets' group."""
 
 SNAPSHOT = "rta_snapshot"
 AFTER_DECIDE = "acquisition_after_decide"
@@ -32,7 +33,7 @@ _DEFAULT_DAYS = 30
 def acquisition_assets(
     partitions: dg.PartitionsDefinition[str], home: Path
 ) -> list[dg.AssetsDefinition]:
-    """The asset of a home's snapshots; none without an acquisition.yml."""
+    """The assets of a home with an acquisition.yml; none without it."""
     path = home / FILE_NAME
     if not path.exists():
         return []
@@ -46,15 +47,15 @@ def acquisition_assets(
         deps.append(dg.AssetDep(RAW, partition_mapping=day_mapping(-LOOKBACK_DAYS, -1)))
     if scored:
         deps.append(dg.AssetDep(SCORES))
-    return [_snapshot_asset(partitions, deps)]
+    return [_snapshot_asset(partitions, deps), _log_asset(partitions)]
 
 
 def acquisition_job() -> Any:
-    """The job that writes the snapshot of an execution date."""
+    """The job that writes the snapshot of an execution date and lands the log before it."""
     return dg.define_asset_job(
         ACQUISITION,
-        selection=dg.AssetSelection.assets(SNAPSHOT),
-        description="Write the snapshot of devices that ad exchanges are answered by.",
+        selection=dg.AssetSelection.groups(ACQUISITION),
+        description="Write the snapshot that exchanges are answered by, and land the log of answers.",
     )
 
 
@@ -91,6 +92,35 @@ def _snapshot_asset(
         return dg.MaterializeResult(metadata=_metadata(done))
 
     return rta_snapshot
+
+
+def _log_asset(partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=TABLE,
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name=ACQUISITION,
+        kinds={"duckdb", "deltalake"},
+        owners=[OWNER],
+        description="Decisions on a sample of devices, on all days before the execution date whose "
+        "files have changed. No row holds an id.",
+        metadata={"dagster/column_schema": table_schema(TABLE_COLUMNS)},
+    )
+    def rta_log(
+        context: dg.AssetExecutionContext, project: ProjectResource
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        from usergrowth_dagster.acquisition.landing import land_log
+
+        with user_errors():
+            landed = land_log(project.open(context), max(partition_days(context)))
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": sum(landed.values()),
+                "by_date": data_table(("date", "rows"), list(landed.items())),
+            }
+        )
+
+    return rta_log
 
 
 def _metadata(done: "Sequence[Built]") -> dict[str, Any]:

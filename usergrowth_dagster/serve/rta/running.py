@@ -11,6 +11,8 @@ from usergrowth_dagster.acquisition.answering import Answering
 from usergrowth_dagster.acquisition.build import snapshot_folder
 from usergrowth_dagster.acquisition.decide import Decider
 from usergrowth_dagster.acquisition.definition import FILE_NAME, read_acquisition
+from usergrowth_dagster.acquisition.landing import log_folder, log_key
+from usergrowth_dagster.acquisition.log import DecisionLog
 from usergrowth_dagster.logs import set_up
 from usergrowth_dagster.monitoring.endpoint import Watched, shown
 from usergrowth_dagster.monitoring.process_figures import new_registry
@@ -31,12 +33,14 @@ class Wanted:
     Attributes:
         host, port: where it listens.
         every: seconds between two looks for a snapshot.
+        log_every: seconds between two files of the log.
         limits: of requests.
     """
 
     host: str = "127.0.0.1"
     port: int = 8093
     every: float = 1.0
+    log_every: float = 30.0
     limits: Limits = field(default_factory=Limits)
 
 
@@ -57,20 +61,25 @@ def serve_rta(
     with ExitStack() as stack:
         stack.callback(store.close)
         stack.enter_context(shown(registry, store, settings, watched, say))
-        app, answering = build(project, wanted, figures)
+        app, answering, log = build(project, wanted, figures)
         answering.watch(wanted.every)
         stack.callback(answering.close)
+        log.watch(wanted.log_every)
+        stack.callback(log.close)
         if answering() is None:
             say("there is no snapshot yet; strategies that need one do as on_failure says")
         say(f"listening on http://{wanted.host}:{wanted.port}/rta/…")
         asyncio.run(_serve(app, wanted))
 
 
-def build(project: Project, wanted: Wanted, figures: RtaFigures) -> tuple[App, Answering]:
-    """The application of a home, and the snapshots that it answers by.
+def build(
+    project: Project, wanted: Wanted, figures: RtaFigures
+) -> tuple[App, Answering, DecisionLog]:
+    """The application of a home, the snapshots that it answers by, and its log.
 
     Raises:
-        UserError: acquisition.yml is missing or breaks its format.
+        UserError: acquisition.yml is missing or breaks its format, or the secret
+            is unusable.
     """
     policy = read_acquisition(project.settings.home / FILE_NAME)
     answering = Answering(
@@ -78,7 +87,12 @@ def build(project: Project, wanted: Wanted, figures: RtaFigures) -> tuple[App, A
         lambda snapshot: figures.holds(snapshot.day, snapshot.rows),
     )
     answering.look()
-    return App(Decider(policy, answering), figures, wanted.limits), answering
+    log = DecisionLog(
+        *(log_folder(project), log_key(project), policy.log.share, project.settings.zone),
+        lost=figures.lost,
+    )
+    app = App(Decider(policy, answering), figures, wanted.limits, log.keep)
+    return app, answering, log
 
 
 async def _serve(app: App, wanted: Wanted) -> None:

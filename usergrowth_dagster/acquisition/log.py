@@ -1,0 +1,156 @@
+"""The log of decisions: of a sample of devices, without an id, in files that land as a table.
+
+A device is in the sample or not by its hash, so that all of its requests are there or none. Its id
+is written as a keyed hash, by which the report finds the customers that landed later. The service
+appends to a queue and a thread writes, so that no request waits for a disk.
+"""
+
+import hmac
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from typing import Any
+
+from usergrowth_dagster.acquisition.decide import Decision
+from usergrowth_dagster.acquisition.devices import Device
+
+LOG = logging.getLogger("usergrowth.rta")
+MOST_WAITING = 100_000
+"""Decisions that wait to be written; further ones are lost, and counted."""
+
+LOG_COLUMNS: Mapping[str, tuple[str, str]] = {
+    "time": ("TIMESTAMP", "when the request was decided (UTC)"),
+    "exchange": ("VARCHAR", "shape of the request: tencent, json, openrtb"),
+    "experiments": ("VARCHAR", "ids of the exchange's experiments, with commas between them"),
+    "arm": ("VARCHAR", "treatment or control"),
+    "accepted": ("BOOLEAN", "whether the answer was to bid"),
+    "strategies": ("VARCHAR", "names of the strategies that accepted, with commas between them"),
+    "factor": ("DOUBLE", "by which the bid was to be multiplied; null: not named"),
+    "device": ("VARCHAR", "keyed hash of the device's id"),
+    "known": ("BOOLEAN", "whether the snapshot knew the device"),
+    "active": ("BOOLEAN", "whether its user was active; null: not known"),
+    "score": ("DOUBLE", "of its user; null: none"),
+    "snapshot": ("VARCHAR", "file of the snapshot; empty: none answered"),
+    "share": ("DOUBLE", "share of the devices that the log holds"),
+}
+"""By name, the DuckDB type and the meaning of the columns of a file."""
+
+
+def device_hash(key: bytes, device: Device) -> str:
+    """The keyed hash of an id: 32 hexadecimal digits of HMAC-SHA256."""
+    text = f"{device.kind}:{device.md5}".encode()
+    return hmac.digest(key, text, "sha256")[:16].hex()
+
+
+class DecisionLog:
+    """Keeps decisions and writes them to files, a folder a day.
+
+    Args:
+        folder: of the log.
+        key: of the hashes.
+        share: of the devices that are kept, 0 to 1.
+        zone: of the business days.
+        lost: called with the number of decisions that found no room.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        key: bytes,
+        share: float,
+        zone: tzinfo,
+        lost: Callable[[int], None] = lambda _rows: None,
+    ) -> None:
+        self._folder, self._key, self._zone, self._lost = folder, key, zone, lost
+        self._share, self._cut = share, share * 2**32
+        self._waiting: deque[tuple[Any, ...]] = deque()
+        self._written = 0
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def keep(
+        self, exchange: str, experiments: Sequence[str], decision: Decision, now: float
+    ) -> None:
+        """Take a decision, if its device is of the sample."""
+        device, known = decision.device, decision.known
+        if device is None or device.key % 2**32 >= self._cut:
+            return
+        if len(self._waiting) >= MOST_WAITING:
+            self._lost(1)
+            return
+        self._waiting.append(
+            (
+                datetime.fromtimestamp(now, UTC).replace(tzinfo=None),
+                exchange,
+                ",".join(experiments),
+                decision.arm,
+                decision.accept,
+                ",".join(one.name for one in decision.hits),
+                decision.factor,
+                device_hash(self._key, device),
+                known is not None,
+                None if known is None else known.active,
+                None if known is None else known.score,
+                decision.snapshot,
+                self._share,
+            )
+        )
+
+    def write(self) -> int:
+        """Write what waits, a file for each business day; returns the rows."""
+        by_day: dict[str, list[tuple[Any, ...]]] = {}
+        rows = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        for row in rows:
+            day = row[0].replace(tzinfo=UTC).astimezone(self._zone)
+            by_day.setdefault(f"ds={day:%Y%m%d}", []).append(row)
+        for name, of_day in by_day.items():
+            self._write_day(self._folder / name, of_day)
+        return len(rows)
+
+    def _write_day(self, folder: Path, rows: Sequence[tuple[Any, ...]]) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        types = {"VARCHAR": pa.string(), "BOOLEAN": pa.bool_(), "DOUBLE": pa.float64()}
+        table = pa.table(
+            {
+                name: pa.array(values, types.get(kind, pa.timestamp("us")))
+                for (name, (kind, _)), values in zip(
+                    LOG_COLUMNS.items(), zip(*rows, strict=True), strict=True
+                )
+            }
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        self._written += 1
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.getpid()}-{self._written}.parquet"
+        pq.write_table(table, folder / f".{name}")
+        (folder / f".{name}").rename(folder / name)
+
+    def watch(self, every: float) -> None:
+        """Write in a thread until :meth:`close`, every so many seconds."""
+
+        def run() -> None:
+            while not self._ended.wait(every):
+                self._write_or_say()
+
+        self._thread = threading.Thread(target=run, name="decisions", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what waits and end the thread."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(timeout=30)
+        self._write_or_say()
+
+    def _write_or_say(self) -> None:
+        waiting = len(self._waiting)
+        try:
+            self.write()
+        except OSError as error:
+            self._lost(waiting)
+            LOG.error("%d decisions could not be logged: %s", waiting, error.strerror)
