@@ -2,6 +2,7 @@
 
 import json
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ from support.rta_service import policy
 
 from usergrowth_dagster.acquisition.adapters.base import MalformedError
 from usergrowth_dagster.acquisition.adapters.generic import Generic
+from usergrowth_dagster.acquisition.adapters.mapped import read_mapped
 from usergrowth_dagster.acquisition.adapters.openrtb import OpenRtb
 from usergrowth_dagster.acquisition.adapters.tencent import Tencent
 from usergrowth_dagster.acquisition.decide import Decider
 from usergrowth_dagster.acquisition.devices import Device, hashed
+from usergrowth_dagster.errors import UserError
 
 RULES = policy(
     strategies=[{"name": "new", "target": "T1", "device": "any", "factor": 1.5}, {"name": "plain"}]
@@ -146,6 +149,48 @@ def test_openrtb_respects_who_limits_tracking() -> None:
     assert (rejected.status, rejected.content) == (204, b"")
     sent["device"] |= {"lmt": 1}
     assert adapter.read(json.dumps(sent).encode()).devices == []
+
+
+MAPPING = """
+request:
+  id: req.id
+  experiments: req.exps
+  ping: {path: req.type, equals: 0}
+  devices:
+    - {path: device.oaid_md5, kind: oaid, hashed: true}
+    - {path: device.idfa, kind: idfa}
+response:
+  accept: {id: $id, code: 0, said: {list: $strategies, by: [$factor]}, ttl: $cache_seconds}
+  reject: {code: 1, note: none}
+  pong: {id: $id}
+"""
+
+
+def test_a_mapping_file_makes_an_exchange(tmp_path: Path) -> None:
+    """Guards against a file whose answers are not what it says, and a value that nothing gives."""
+    (tmp_path / "other.yml").write_text(MAPPING)
+    (adapter,) = read_mapped(tmp_path, ["json"])
+    device = {"oaid_md5": hashed("oaid", "x"), "idfa": "ab"}
+    body = {"req": {"id": 12, "exps": [7, "8"], "type": 1}, "device": device}
+    ask = adapter.read(json.dumps(body).encode())
+    right = [Device("oaid", hashed("oaid", "x")), Device("idfa", hashed("idfa", "AB"))]
+    assert (ask.id, ask.experiments, ask.ping, ask.devices) == ("12", ["7", "8"], False, right)
+    reply = adapter.write(ask, Decider(RULES, lambda: None).decide(ask.devices, [], 0.0), 0)
+    said = {"list": ["T1", "plain"], "by": [1.5]}
+    assert json.loads(reply.content) == {"id": "12", "code": 0, "said": said, "ttl": 600}
+    rejected = adapter.write(ask, Decider(REJECTS, lambda: None).decide([], [], 0.0), 0)
+    assert rejected == adapter.shed and json.loads(rejected.content) == {"code": 1, "note": "none"}
+    ping = adapter.read(b'{"req": {"type": 0, "id": "p"}}')
+    assert ping.ping and json.loads(adapter.pong(ping).content) == {"id": "p"}
+    assert adapter.read(b'{"req": [], "device": 3}').devices == []
+    for broken in (b"[]", b"{", b'{"req": {"id": {}}}', b'{"device": {"idfa": [1]}}'):
+        with pytest.raises(MalformedError):
+            adapter.read(broken)
+    with pytest.raises(UserError, match="other is read without a file"):
+        read_mapped(tmp_path, ["other"])
+    (tmp_path / "other.yml").write_text(MAPPING.replace("$cache_seconds", "$ttl"))
+    with pytest.raises(UserError, match=r"other\.yml: response\.accept: \$ttl stands for nothing"):
+        read_mapped(tmp_path, [])
 
 
 @pytest.mark.parametrize(

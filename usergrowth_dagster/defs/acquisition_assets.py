@@ -55,7 +55,7 @@ def acquisition_job() -> Any:
     return dg.define_asset_job(
         ACQUISITION,
         selection=dg.AssetSelection.groups(ACQUISITION),
-        description="Write the snapshot that exchanges are answered by, and land the log of answers.",
+        description="Write the snapshot that exchanges are answered by, and land the log.",
     )
 
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from usergrowth_dagster.acquisition.adapters.mapped import FOLDER, read_mapped
 from usergrowth_dagster.acquisition.answering import Answering
 from usergrowth_dagster.acquisition.build import snapshot_folder
 from usergrowth_dagster.acquisition.decide import Decider
@@ -18,7 +19,7 @@ from usergrowth_dagster.monitoring.endpoint import Watched, shown
 from usergrowth_dagster.monitoring.process_figures import new_registry
 from usergrowth_dagster.monitoring.rta_figures import RtaFigures
 from usergrowth_dagster.project import Project
-from usergrowth_dagster.serve.rta.app import App, Limits
+from usergrowth_dagster.serve.rta.app import ADAPTERS, App, Limits
 from usergrowth_dagster.serve.scoring.running import require_free
 from usergrowth_dagster.settings import Settings
 
@@ -78,8 +79,8 @@ def build(
     """The application of a home, the snapshots that it answers by, and its log.
 
     Raises:
-        UserError: acquisition.yml is missing or breaks its format, or the secret
-            is unusable.
+        UserError: acquisition.yml is missing, it or a mapping file breaks its format, or the
+            secret is unusable.
     """
     policy = read_acquisition(project.settings.home / FILE_NAME)
     answering = Answering(
@@ -91,7 +92,9 @@ def build(
         *(log_folder(project), log_key(project), policy.log.share, project.settings.zone),
         lost=figures.lost,
     )
-    app = App(Decider(policy, answering), figures, wanted.limits, log.keep)
+    mapped = read_mapped(project.settings.home / FOLDER, [one.name for one in ADAPTERS])
+    adapters = (*ADAPTERS, *mapped)
+    app = App(Decider(policy, answering), figures, wanted.limits, log.keep, adapters)
     return app, answering, log
 
 
