@@ -115,7 +115,14 @@ WITHOUT = {
     "suppress export": "writes a file",
     "schema": "is one JSON document already",
     **dict.fromkeys(
-        ("segment schema", "tags schema", "identity schema", "exports schema", "sources schema"),
+        (
+            "segment schema",
+            "tags schema",
+            "identity schema",
+            "exports schema",
+            "sources schema",
+            "rta schema",
+        ),
         "is one JSON document already",
     ),
     "segment upload": "writes a file and says so in a sentence",

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from usergrowth_dagster.monitoring.process_figures import (
     ReceiverFigures,
     new_registry,
 )
+from usergrowth_dagster.monitoring.rta_figures import RtaFigures
 from usergrowth_dagster.monitoring.scoring_figures import ScoringFigures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +47,10 @@ def shown() -> CollectorRegistry:
     scoring.holds("churn", 1, 0)
     scoring.shadowed("churn", [0.1])
     scoring.missed("churn")
+    rta = RtaFigures(registry)
+    rta.answered("tencent", "accept", 0.001)
+    rta.holds(date(2024, 1, 1), {"oaid": 1})
+    rta.lost(1)
     backlog = Backlog({"planned": 1}, in_doubt={"file": 1}, occurrences={"ready": 1})
     registry.register(BacklogGauges(lambda: backlog))
     return registry

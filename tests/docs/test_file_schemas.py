@@ -13,7 +13,13 @@ from typer.testing import CliRunner
 from usergrowth_dagster.cli import app
 
 GUIDES = Path(__file__).parents[2] / "docs" / "how-to"
-WHOLE = {"tags": "tags:", "identity": "types:", "exports": "exports:", "sources": "sources:"}
+WHOLE = {
+    "tags": "tags:",
+    "identity": "types:",
+    "exports": "exports:",
+    "sources": "sources:",
+    "rta": "salt:",
+}
 """By file, how a whole example of it begins."""
 
 

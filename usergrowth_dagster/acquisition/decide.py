@@ -8,7 +8,6 @@ its strategy says under ``on_failure``. One process decides one request at a tim
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
 from usergrowth_dagster.acquisition.caps import Caps
@@ -138,8 +137,8 @@ class Decider:
         snapshot = self._snapshot()
         if snapshot is None:
             return None
-        age = now - datetime.combine(snapshot.day, datetime.min.time(), UTC).timestamp()
-        return snapshot if age < self.policy.stale_after_days * _DAY_SECONDS else None
+        fresh_seconds = self.policy.stale_after_days * _DAY_SECONDS
+        return snapshot if now - snapshot.began < fresh_seconds else None
 
     def _arm(self, device: Device | None) -> Arm:
         if device is None:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from usergrowth_dagster.acquisition.devices import Kind
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.yaml_file import explain, read_mapping, read_text, schema_of
+from usergrowth_dagster.yaml_file import explain, read_mapping, read_text
 
 FILE_NAME = "acquisition.yml"
 """File of a home with its strategies of acquisition."""
@@ -45,6 +45,10 @@ class IdForm(Keys):
 
 def _as_form(given: Any) -> Any:
     return {"kind": given} if isinstance(given, str) else given
+
+
+Form = Annotated[IdForm, BeforeValidator(_as_form, json_schema_input_type=Kind | IdForm)]
+"""An :class:`IdForm`, or the kind alone of ids that are plain."""
 
 
 class Score(Keys):
@@ -134,7 +138,7 @@ class Acquisition(Keys):
     salt: str = Field(
         min_length=1, max_length=100, description="another one draws another control group"
     )
-    ids: Mapping[str, Annotated[IdForm, BeforeValidator(_as_form)]] = Field(
+    ids: Mapping[str, Form] = Field(
         min_length=1, description="by type of the landing table identity, the kind of device id"
     )
     active_days: int = Field(
@@ -182,8 +186,3 @@ def read_acquisition(path: Path) -> Acquisition:
         raise UserError(
             str(explain(error, Acquisition, str(path))), code="acquisition.invalid"
         ) from None
-
-
-def acquisition_schema() -> dict[str, Any]:
-    """The schema of the file, for editors."""
-    return schema_of(Acquisition, f"usergrowth {FILE_NAME}")

@@ -15,7 +15,7 @@ import os
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -95,6 +95,7 @@ class Snapshot:
     Attributes:
         name: of its file.
         day: the execution date that it is as of.
+        began: the first second of that day in UTC, since 1970.
         rows: devices by kind.
     """
 
@@ -124,6 +125,7 @@ class Snapshot:
         if hashlib.blake2b(mapped[start:].data, digest_size=16).hexdigest() != header["digest"]:
             raise ValueError("its digest is another")
         self.day = date.fromisoformat(header["day"])
+        self.began = datetime.combine(self.day, datetime.min.time(), UTC).timestamp()
         self.rows: dict[str, int] = {}
         self._tables: dict[str, _Table] = {}
         at = start

@@ -10,6 +10,7 @@ from usergrowth_dagster.cli.common import (
     LogFormat,
     MetricsHost,
     MetricsPort,
+    Output,
     Page,
     day_of,
     logged,
@@ -129,3 +130,13 @@ def report(
         page.say("The interval of incremental customers spans zero, so one of them has no cost.")
     page.document(lift)
     page.finish()
+
+
+@rta.command()
+def schema(output: Output = None) -> None:
+    """Write the JSON schema of acquisition.yml, so that editors complete and check its keys."""
+    from usergrowth_dagster.acquisition.definition import FILE_NAME, Acquisition
+    from usergrowth_dagster.cli.common import write_schema
+    from usergrowth_dagster.yaml_file import schema_of
+
+    write_schema(schema_of(Acquisition, f"usergrowth {FILE_NAME}"), output)

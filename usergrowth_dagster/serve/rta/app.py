@@ -64,6 +64,7 @@ class App:
         limits: of requests.
         keep: is given each decision, the exchange and the time, for the log.
         adapters: the shapes that are understood.
+        clock: the seconds since 1970 on the business clock.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class App:
         limits: Limits | None = None,
         keep: Callable[[str, Sequence[str], Decision, float], None] | None = None,
         adapters: Sequence[Adapter] = ADAPTERS,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._decider, self._figures, self._keep = decider, figures, keep
+        self._clock = clock
         self.limits = limits or Limits()
         self._doors: Mapping[str, Adapter] = {f"/rta/{one.name}": one for one in adapters}
         self._headers = {one.name: [("content-type", one.content_type)] for one in adapters}
@@ -103,7 +106,7 @@ class App:
 
     def _answer_elsewhere(self, scope: Any, protocol: Any) -> None:
         if scope.proto == "http" and scope.path == "/health":
-            ready = self._decider.ready(time.time())
+            ready = self._decider.ready(self._clock())
             protocol.response_str(200 if ready else 503, _TEXT, "ready" if ready else "no snapshot")
         elif scope.proto == "http":
             protocol.response_str(404, _TEXT, "there is no such address")
@@ -126,7 +129,7 @@ class App:
             ask = adapter.read(content)
             if ask.ping:
                 return adapter.pong(ask), "ping"
-            now = time.time()
+            now = self._clock()
             decision = self._decider.decide(ask.devices, ask.experiments, now, ask.targets)
             took = int((time.perf_counter() - began) * 1000)
             reply = adapter.write(ask, decision, took)

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from usergrowth_dagster.acquisition.definition import FILE_NAME, read_acquisitio
 from usergrowth_dagster.acquisition.landing import log_folder, log_key
 from usergrowth_dagster.acquisition.log import DecisionLog
 from usergrowth_dagster.logs import set_up
+from usergrowth_dagster.messaging.schedules.occurrences import business_now
 from usergrowth_dagster.monitoring.endpoint import Watched, shown
 from usergrowth_dagster.monitoring.process_figures import new_registry
 from usergrowth_dagster.monitoring.rta_figures import RtaFigures
@@ -94,8 +96,15 @@ def build(
     )
     mapped = read_mapped(project.settings.home / FOLDER, [one.name for one in ADAPTERS])
     adapters = (*ADAPTERS, *mapped)
-    app = App(Decider(policy, answering), figures, wanted.limits, log.keep, adapters)
+    decider, clock = Decider(policy, answering), _clock(project.settings)
+    app = App(decider, figures, wanted.limits, log.keep, adapters, clock)
     return app, answering, log
+
+
+def _clock(settings: Settings) -> Callable[[], float]:
+    """Seconds since 1970 on the business clock: a home that is set to a past day lives on it."""
+    ahead = business_now(settings).timestamp() - time.time()
+    return time.time if abs(ahead) < 1 else lambda: time.time() + ahead
 
 
 async def _serve(app: App, wanted: Wanted) -> None:
@@ -119,7 +128,8 @@ def server_of(app: App, wanted: Wanted) -> "Server":
         port=wanted.port,
         interface=Interfaces.RSGI,
         http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=5_000),
+        # also the time that an exchange may keep a connection between two requests
+        http1_settings=HTTP1Settings(header_read_timeout=75_000),
         websockets=False,
         backlog=1024,
         log_enabled=False,
