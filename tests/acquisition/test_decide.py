@@ -191,6 +191,10 @@ def test_a_damaged_snapshot_never_answers(tmp_path: Path) -> None:
         snapshot = answering()
         assert snapshot is not None and snapshot.name == good.name
     assert snapshot.find(here) == Known(True, 0.5)
+    bad.write_bytes(whole)
+    answering.look()
+    mended = answering()
+    assert mended is not None and mended.find(here) == Known(False, 0.25)
 
 
 def test_a_folder_keeps_a_few_and_an_older_day_never_answers(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """From decisions to the log, the table and the report, against sums in plain Python."""
 
 import json
+import time
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -136,6 +137,18 @@ def test_a_sample_is_of_devices_and_a_full_queue_is_counted(
     for number in range(5):
         log.keep("json", [], Decider(RULES, lambda: None).decide([device(number)], [], 0.0), 0.0)
     assert (sum(lost), log.write(), log.write()) == (3, 2, 0)
+    monkeypatch.setattr("usergrowth_dagster.acquisition.log.MOST_WAITING", 100)
+    monkeypatch.setattr("usergrowth_dagster.acquisition.log.WRITE_AT", 3)
+    log.watch(every=3600)
+    for number in range(4):
+        log.keep("json", [], Decider(RULES, lambda: None).decide([device(number)], [], 0.0), 0.0)
+    end = time.monotonic() + 30
+    while (
+        len([*log_folder(desk.project).glob("ds=1970*/*.parquet")]) < 2 and time.monotonic() < end
+    ):
+        time.sleep(0.01)
+    assert time.monotonic() < end
+    log.close()
 
 
 def test_a_report_that_would_mislead_is_refused(desk: IdentityDesk) -> None:

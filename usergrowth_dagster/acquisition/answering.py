@@ -28,7 +28,7 @@ class Answering:
     ) -> None:
         self._folder, self._changed = folder, changed
         self._snapshot: Snapshot | None = None
-        self._refused: str | None = None
+        self._refused: tuple[str, int, int] | None = None
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -40,12 +40,12 @@ class Answering:
         """Open the snapshot that the folder names, unless it answers already."""
         name = current_name(self._folder)
         answers = self._snapshot.name if self._snapshot is not None else None
-        if name is None or name in (answers, self._refused):
+        if name is None or name == answers or _stamp(self._folder, name) == self._refused:
             return
         try:
             snapshot = Snapshot(self._folder / name)
         except UserError as error:
-            self._refused = name
+            self._refused = _stamp(self._folder, name)
             LOG.error("%s; %s goes on answering", error, answers or "nothing")
             return
         self._snapshot, self._refused = snapshot, None
@@ -67,3 +67,12 @@ class Answering:
         self._ended.set()
         if self._thread is not None:
             self._thread.join(timeout=30)
+
+
+def _stamp(folder: Path, name: str) -> tuple[str, int, int]:
+    """What changes when a file is written again under its name."""
+    try:
+        status = (folder / name).stat()
+    except OSError:
+        return name, 0, 0
+    return name, status.st_mtime_ns, status.st_size

@@ -3,7 +3,7 @@
 from usergrowth_dagster.acquisition.definition import Strategy
 
 MOST_DEVICES = 500_000
-"""Devices that the window of a strategy counts; about 60 bytes each."""
+"""Devices that the window of a strategy counts; about 100 bytes each."""
 
 
 class Caps:

@@ -21,6 +21,8 @@ from usergrowth_dagster.acquisition.devices import Device
 LOG = logging.getLogger("usergrowth.rta")
 MOST_WAITING = 100_000
 """Decisions that wait to be written; further ones are lost, and counted."""
+WRITE_AT = 20_000
+"""Decisions that wait when they are written at once."""
 
 LOG_COLUMNS: Mapping[str, tuple[str, str]] = {
     "time": ("TIMESTAMP", "when the request was decided (UTC)"),
@@ -69,7 +71,7 @@ class DecisionLog:
         self._share, self._cut = share, share * 2**32
         self._waiting: deque[tuple[Any, ...]] = deque()
         self._written = 0
-        self._ended = threading.Event()
+        self._ended, self._wake = False, threading.Event()
         self._thread: threading.Thread | None = None
 
     def keep(
@@ -82,6 +84,8 @@ class DecisionLog:
         if len(self._waiting) >= MOST_WAITING:
             self._lost(1)
             return
+        if len(self._waiting) == WRITE_AT:
+            self._wake.set()
         self._waiting.append(
             (
                 datetime.fromtimestamp(now, UTC).replace(tzinfo=None),
@@ -131,10 +135,12 @@ class DecisionLog:
         (folder / f".{name}").rename(folder / name)
 
     def watch(self, every: float) -> None:
-        """Write in a thread until :meth:`close`, every so many seconds."""
+        """Write in a thread until :meth:`close`, each so many seconds; sooner when much waits."""
 
         def run() -> None:
-            while not self._ended.wait(every):
+            while not self._ended:
+                self._wake.wait(every)
+                self._wake.clear()
                 self._write_or_say()
 
         self._thread = threading.Thread(target=run, name="decisions", daemon=True)
@@ -142,7 +148,8 @@ class DecisionLog:
 
     def close(self) -> None:
         """Write what waits and end the thread."""
-        self._ended.set()
+        self._ended = True
+        self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout=30)
         self._write_or_say()
