@@ -15,6 +15,7 @@ ErrorCode = Literal[
     "acquisition.no_devices",
     "acquisition.nothing_logged",
     "acquisition.snapshot_damaged",
+    "acquisition.snapshot_stale",
     "affinity.bad_file",
     "affinity.invalid",
     "audience.too_old",
@@ -157,6 +158,10 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "acquisition.snapshot_damaged": CodeText(
         "A file of a snapshot is not whole.",
         "Write the snapshot again: usergrowth rta snapshot.",
+    ),
+    "acquisition.snapshot_stale": CodeText(
+        "The snapshot that exchanges are answered by is older than stale_after_days.",
+        "Write today's: usergrowth rta snapshot; and see why the daily run did not.",
     ),
     "affinity.bad_file": CodeText(
         "A file of interactions, items, users or endpoints cannot be used.",

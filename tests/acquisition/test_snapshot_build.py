@@ -1,7 +1,7 @@
 """The daily snapshot from landed ids, activity and scores: the command and the asset."""
 
 import json
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -10,13 +10,15 @@ import pytest
 from support.identity_desk import DAY, IdentityDesk, before
 from typer.testing import CliRunner
 
-from usergrowth_dagster.acquisition.build import build_snapshot, snapshot_folder
+from usergrowth_dagster.acquisition.build import build_snapshot, snapshot_folder, snapshot_state
 from usergrowth_dagster.acquisition.devices import Device, hashed
 from usergrowth_dagster.acquisition.snapshot import Known, Snapshot, current_name
 from usergrowth_dagster.cli import app
 from usergrowth_dagster.defs.build import build_definitions
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.segments.snapshots import MEMBERS, scope_of, write_record
+from usergrowth_dagster.segments.snapshots import Snapshot as SegmentSnapshot
 
 POLICY = """
 salt: s
@@ -99,6 +101,56 @@ def test_a_snapshot_has_what_was_known_in_the_morning(desk: IdentityDesk) -> Non
     assert result.exit_code == 0, result.output
     assert json.loads(result.output)["devices"] == {"idfa": 3, "imei": 1}
     assert facts(desk)["aa-9"] == Known(False, None)
+
+
+def test_a_segment_says_who_is_active(desk: IdentityDesk) -> None:
+    """Guards against members of a later snapshot, and activity that counts beside the segment."""
+    (desk.home / "acquisition.yml").write_text(POLICY + "active_segment: members\n")
+    with pytest.raises(UserError, match="has no segment 'members'"):
+        build_snapshot(Project.open(desk.home), DAY)
+    (desk.home / "segments").mkdir()
+    (desk.home / "segments/members.yml").write_text("select: select user_id from user_features\n")
+    with pytest.raises(UserError, match="members has no snapshot up to 2024-03-04; run usergrowth"):
+        build_snapshot(Project.open(desk.home), DAY)
+    for day, user in ((before(1), "lapsed"), (DAY + timedelta(days=1), "active")):
+        write_members(desk.project, day, user)
+    built = build_snapshot(Project.open(desk.home), DAY)
+    assert built.active == 2
+    right = {"aa-1": Known(False, None), "aa-2": Known(True, 0.75), "7": Known(True, 0.25)}
+    assert facts(desk) == right | {"aa-9": None}
+
+
+def write_members(project: Project, day: date, user: str) -> None:
+    """A snapshot of the segment with one member."""
+    texts = dict.fromkeys(("version", "definition", "sha256", "inputs", "made_by", "reason"), "")
+    record = SegmentSnapshot(
+        ds=day,
+        segment="members",
+        snapshot=f"of-{day}",
+        fingerprint=str(day),
+        sizes=None,
+        notes=(),
+        made_at=datetime.combine(day, datetime.min.time(), UTC),
+        error="",
+        **texts,
+    )
+    write_record(project.warehouse, record)
+    row = {"ds": pa.array([day], pa.date32()), "user_id": [user]}
+    scope = scope_of("members", record.snapshot)
+    table = pa.table({**row, **{name: [value] for name, value in scope.items()}})
+    project.warehouse.replace(MEMBERS, table, days=[day], scope=scope)
+
+
+def test_a_snapshot_that_is_too_old_is_noticed(
+    desk: IdentityDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against bids by on_failure for weeks, after a daily run that has stopped unseen."""
+    assert snapshot_state(desk.project) == "no snapshot yet; usergrowth rta snapshot makes it"
+    build_snapshot(desk.project, DAY)
+    assert snapshot_state(desk.project) == "3 ids as of 2024-03-04"
+    monkeypatch.setenv("USERGROWTH_TODAY", str(DAY + timedelta(days=3)))
+    with pytest.raises(UserError, match="the snapshot of devices is of 2024-03-04, and stale"):
+        snapshot_state(Project.open(desk.home))
 
 
 def test_the_asset_writes_it_and_says_how_many(desk: IdentityDesk) -> None:

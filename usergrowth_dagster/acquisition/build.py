@@ -13,13 +13,22 @@ from typing import TYPE_CHECKING
 
 from usergrowth_dagster.acquisition.definition import FILE_NAME, Acquisition, read_acquisition
 from usergrowth_dagster.acquisition.devices import KINDS, NO_ID, Kind
-from usergrowth_dagster.acquisition.snapshot import ACTIVE, Column, write_snapshot
+from usergrowth_dagster.acquisition.snapshot import (
+    ACTIVE,
+    Column,
+    Snapshot,
+    current_name,
+    write_snapshot,
+)
 from usergrowth_dagster.data.contracts import CONTRACTS, IDENTITY
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.identity.run import land_identity
 from usergrowth_dagster.pipeline.score import SCORE_COLUMNS, SCORES
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.quoting import literal, literals
+from usergrowth_dagster.segments.files import segment_named
+from usergrowth_dagster.segments.snapshots import bind_members, read_snapshots
+from usergrowth_dagster.segments.standing import newest_of
 from usergrowth_dagster.warehouse.columns import types_of
 from usergrowth_dagster.warehouse.engine import Engine, open_engine
 from usergrowth_dagster.warehouse.relation import Relation, bind_days, bind_files
@@ -66,12 +75,35 @@ def snapshot_folder(project: Project) -> Path:
     return project.settings.home / FOLDER
 
 
+def snapshot_state(project: Project) -> str:
+    """What the snapshot that answers holds, in words.
+
+    Raises:
+        UserError: acquisition.yml breaks its format; or the snapshot is damaged or too old.
+    """
+    policy = read_acquisition(project.settings.home / FILE_NAME)
+    folder = snapshot_folder(project)
+    name = current_name(folder)
+    if name is None:
+        return "no snapshot yet; usergrowth rta snapshot makes it"
+    snapshot = Snapshot(folder / name)
+    age = (project.settings.current_date() - snapshot.day).days
+    if age >= policy.stale_after_days:
+        raise UserError(
+            f"the snapshot of devices is of {snapshot.day}, and stale_after_days is "
+            f"{policy.stale_after_days}: strategies do as on_failure says; run usergrowth rta "
+            "snapshot, and turn on the sensor acquisition_after_decide",
+            code="acquisition.snapshot_stale",
+        )
+    return f"{sum(snapshot.rows.values()):,} ids as of {snapshot.day}"
+
+
 def build_snapshot(project: Project, day: date) -> Built:
     """Land identity/ and write the snapshot of a date; it answers unless a later one does.
 
     Raises:
-        UserError: acquisition.yml breaks its format, a landing file cannot be read, or no row of
-            identity/ has landed before the date.
+        UserError: acquisition.yml breaks its format, a landing file cannot be read, no row of
+            identity/ has landed before the date, or the segment has no snapshot.
     """
     policy = read_acquisition(project.settings.home / FILE_NAME)
     land_identity(project, day)
@@ -96,18 +128,38 @@ def _devices_sql(
     engine: Engine, project: Project, policy: Acquisition, raw: Relation, day: date
 ) -> str:
     """The rows (kind, key, active, score), one a device."""
-    first = day - timedelta(days=policy.active_days)
-    days = [one for one in project.warehouse.days(ACTIVITY) if first <= one < day]
-    activity = bind_days(engine, project.warehouse, ACTIVITY, days, {"user_id": "VARCHAR"})
+    users = _active_users(engine, project, policy, day)
     return f"""
         with ids as ({ids_sql(policy, str(raw))}),
-        active as (select distinct user_id from {activity}),
+        active as (select distinct user_id from {users}),
         scored as ({_scores_sql(engine, project, policy, day)})
         select kind, cast('0x' || left(md5, 16) as ubigint) as key,
             bool_or(active.user_id is not null) as active, cast(max(score) as float) as score
         from ids left join active using (user_id) left join scored using (user_id)
         group by kind, key
     """
+
+
+def _active_users(engine: Engine, project: Project, policy: Acquisition, day: date) -> Relation:
+    """Who is a user already, by activity before the date or by a segment's snapshot up to it.
+
+    Raises:
+        UserError: there is no such segment, or it has no snapshot up to the date.
+    """
+    name = policy.active_segment
+    if name is None:
+        first = day - timedelta(days=policy.active_days)
+        days = [one for one in project.warehouse.days(ACTIVITY) if first <= one < day]
+        return bind_days(engine, project.warehouse, ACTIVITY, days, {"user_id": "VARCHAR"})
+    named = segment_named(project.settings.home, name)
+    newest = newest_of(named.segment, read_snapshots(engine, project.warehouse, name), day)
+    if newest is None:
+        raise UserError(
+            f"{FILE_NAME}: active_segment: {name} has no snapshot up to {day}; run usergrowth "
+            f"segment refresh {name} --date {day}",
+            code="segment.not_ready",
+        )
+    return bind_members(engine, project.warehouse, newest)
 
 
 def ids_sql(policy: Acquisition, raw: str) -> str:

@@ -144,6 +144,10 @@ class Acquisition(Keys):
     active_days: int = Field(
         30, ge=1, le=3650, description="days before the date in which an active user did something"
     )
+    active_segment: str | None = Field(
+        None,
+        description="segment whose newest snapshot holds the active users, in place of active_days",
+    )
     score: Score | None = Field(None, description="default: no device has a score")
     stale_after_days: int = Field(
         3, ge=1, le=90, description="age from which a snapshot counts as none"

@@ -14,8 +14,10 @@ from usergrowth_dagster.defs.identity_assets import LOOKBACK_DAYS, has_identity
 from usergrowth_dagster.defs.metadata import OWNER, data_table, table_schema
 from usergrowth_dagster.defs.partitions import day_mapping, partition_days
 from usergrowth_dagster.defs.resources import ProjectResource, user_errors
+from usergrowth_dagster.defs.segment_assets import SEGMENTS
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.pipeline.score import SCORES
+from usergrowth_dagster.segments.files import has_segments
 
 if TYPE_CHECKING:
     from usergrowth_dagster.acquisition.build import Built
@@ -40,11 +42,14 @@ def acquisition_assets(
     try:
         policy = read_acquisition(path)
         active_days, scored = policy.active_days, policy.score is not None
+        by_segment = policy.active_segment is not None
     except UserError:  # the asset says what is wrong
-        active_days, scored = _DEFAULT_DAYS, False
+        active_days, scored, by_segment = _DEFAULT_DAYS, False, False
     deps = [dg.AssetDep(ACTIVITY, partition_mapping=day_mapping(-active_days, -1))]
     if has_identity(home):
         deps.append(dg.AssetDep(RAW, partition_mapping=day_mapping(-LOOKBACK_DAYS, -1)))
+    if by_segment and has_segments(home):
+        deps.append(dg.AssetDep(SEGMENTS))
     if scored:
         deps.append(dg.AssetDep(SCORES))
     return [_snapshot_asset(partitions, deps), _log_asset(partitions)]

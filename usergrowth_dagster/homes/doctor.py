@@ -26,6 +26,8 @@ from urllib.parse import quote
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import DatabaseError
 
+from usergrowth_dagster.acquisition.build import snapshot_state
+from usergrowth_dagster.acquisition.definition import FILE_NAME as ACQUISITION
 from usergrowth_dagster.affinity.landed import remote_jobs
 from usergrowth_dagster.data.contracts import LANDING_TABLES
 from usergrowth_dagster.data.landing import landing_folders
@@ -81,6 +83,8 @@ def examine(settings: Settings) -> list[Finding]:
             ("MLflow", lambda: _mlflow(settings)),
             *((f"gateway, {c}", partial(_gateway, settings, c)) for c in CHANNELS),
         ]
+    if (settings.home / ACQUISITION).exists():
+        checks.append(("acquisition", lambda: snapshot_state(Project(settings))))
     return list(_run(checks))
 
 
