@@ -31,7 +31,7 @@ strategies: [{name: lapsed, device: known, active: false, score_at_least: 0.5}]
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IdentityDesk:
-    """A home with devices of four users, two of whom share one."""
+    """A home with devices of four users; two of them share one."""
     made = IdentityDesk(tmp_path / "home")
     monkeypatch.setenv("USERGROWTH_HOME", str(made.home))
     (made.home / "acquisition.yml").write_text(POLICY)

@@ -56,7 +56,7 @@ class DecisionLog:
         key: of the hashes.
         share: of the devices that are kept, 0 to 1.
         zone: of the business days.
-        lost: called with the number of decisions that found no room.
+        lost: called with the number of decisions that are lost.
     """
 
     def __init__(

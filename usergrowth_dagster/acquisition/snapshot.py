@@ -2,8 +2,8 @@
 
 The file holds, for each kind of id, the sorted keys (uint64), the scores (float32, NaN: none) and
 the flags (uint8) of the devices. It is mapped into memory, so that processes share its pages and a
-start costs no time. A header names the day and the places of the arrays; a digest tells a whole
-file from one that was copied in part. All numbers are little-endian.
+start costs no time. A header names the day and the places of the arrays; a digest shows
+whether a file is whole or was copied in part. All numbers are little-endian.
 
 A folder holds the newest few snapshots and the file ``current``, which names the one that answers.
 Both are put in place by renaming, so a reader sees the old one or the new one.
