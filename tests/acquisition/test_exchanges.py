@@ -122,6 +122,8 @@ def test_json_of_plain_and_hashed_ids() -> None:
         "reqId": "r",
         "result": {"success": True, "data": [{"rtaId": "T1", "factor": 1.5}], "cacheSeconds": 600},
     }
+    odd = adapter.read(b'{"reqId": "\\ud800", "dids": [{"type": "OAID", "did": "\\ud800"}]}')
+    assert len(odd.devices) == 1 and json.loads(adapter.pong(odd).content)["reqId"] == "\ud800"
     nothing = Decider(RULES, lambda: None).decide(ask.devices, [], 0.0, frozenset({"other"}))
     assert json.loads(adapter.write(ask, nothing, 0).content)["result"]["data"] == []
 

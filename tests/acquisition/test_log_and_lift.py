@@ -24,7 +24,12 @@ from usergrowth_dagster.effects.result import Estimate
 from usergrowth_dagster.errors import UserError
 
 POLICY = "salt: s\nids: {oaid: oaid}\nstrategies: [{name: all}]\n"
-RULES = policy(ids={"oaid": "oaid"}, strategies=[{"name": "all"}], control={"share": 0.3})
+RULES = policy(
+    ids={"oaid": "oaid"},
+    strategies=[{"name": "all"}],
+    control={"share": 0.3},
+    experiments={"7": ["all"]},
+)
 FIRST = before(12)
 NUMBERS = range(200)
 
@@ -48,10 +53,10 @@ def decide(
     log = DecisionLog(log_folder(desk.project), log_key(desk.project), rules.log.share, UTC)
     now, arms = datetime.combine(day, datetime.min.time(), UTC).timestamp() + 3600, {}
     for number in numbers:
-        decision = Decider(rules, lambda: None).decide([device(number)], ["7"], now)
-        log.keep("json", ["7"], decision, now)
+        decision = Decider(rules, lambda: None).decide([device(number)], ["\ud800", "7"], now)
+        log.keep("json", decision, now)
         arms[number] = decision.arm
-    log.keep("json", [], Decider(rules, lambda: None).decide([], [], now), now)
+    log.keep("json", Decider(rules, lambda: None).decide([], [], now), now)
     log.close()
     return arms
 
@@ -111,7 +116,7 @@ def test_the_log_holds_no_id_and_lands_once(desk: IdentityDesk) -> None:
     assert land_log(desk.project, DAY) == {FIRST: 25}
     rows = desk.rows(TABLE, FIRST)
     assert len({row["device"] for row in rows}) == 25
-    assert {(row["exchange"], row["experiments"], row["known"]) for row in rows} == {
+    assert {(row["exchange"], row["experiment"], row["known"]) for row in rows} == {
         ("json", "7", False)
     }
     written = b"".join(path.read_bytes() for path in log_folder(desk.project).rglob("*.parquet"))
@@ -135,13 +140,13 @@ def test_a_sample_is_of_devices_and_a_full_queue_is_counted(
     lost: list[int] = []
     log = DecisionLog(log_folder(desk.project), b"k" * 32, 1.0, UTC, lost.append)
     for number in range(5):
-        log.keep("json", [], Decider(RULES, lambda: None).decide([device(number)], [], 0.0), 0.0)
+        log.keep("json", Decider(RULES, lambda: None).decide([device(number)], [], 0.0), 0.0)
     assert (sum(lost), log.write(), log.write()) == (3, 2, 0)
     monkeypatch.setattr("usergrowth_dagster.acquisition.log.MOST_WAITING", 100)
     monkeypatch.setattr("usergrowth_dagster.acquisition.log.WRITE_AT", 3)
     log.watch(every=3600)
     for number in range(4):
-        log.keep("json", [], Decider(RULES, lambda: None).decide([device(number)], [], 0.0), 0.0)
+        log.keep("json", Decider(RULES, lambda: None).decide([device(number)], [], 0.0), 0.0)
     end = time.monotonic() + 30
     while (
         len([*log_folder(desk.project).glob("ds=1970*/*.parquet")]) < 2 and time.monotonic() < end

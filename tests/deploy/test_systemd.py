@@ -28,7 +28,8 @@ def test_each_process_has_a_unit_whose_command_exists() -> None:
     """Guards against a service that ends at once with a usage message."""
     names = [unit.stem for unit in UNITS]
     assert names == [
-        f"usergrowth-{one}" for one in ("daemon", "dispatcher", "models", "receiver", "webserver")
+        f"usergrowth-{one}"
+        for one in ("daemon", "dispatcher", "models", "receiver", "rta", "webserver")
     ]
     for unit in UNITS:
         check(command(unit))

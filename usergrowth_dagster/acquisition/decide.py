@@ -35,6 +35,7 @@ class Decision:
         device: the id that the arm and the caps go by; None: the request has none.
         known: what the snapshot knows of the device; None: nothing.
         snapshot: name of the snapshot; empty: none answered.
+        experiment: id of the experiment whose strategies counted; empty: none that the file names.
     """
 
     accept: bool
@@ -45,6 +46,7 @@ class Decision:
     device: Device | None
     known: Known | None
     snapshot: str
+    experiment: str
 
 
 def _key_of(salt: str) -> bytes:
@@ -96,7 +98,8 @@ class Decider:
             targets: ids of the strategies that are asked about; None: all.
         """
         device = min(devices, key=_rank) if devices else None
-        strategies = self._strategies(experiments, targets)
+        experiment = next((one for one in experiments if one in self._of_experiment), "")
+        strategies = self._strategies(experiment, targets)
         snapshot = self._fresh(now)
         known = _look_up(snapshot, devices)
         arm = self._arm(device)
@@ -121,15 +124,11 @@ class Decider:
             device,
             known,
             snapshot.name if snapshot is not None else "",
+            experiment,
         )
 
-    def _strategies(
-        self, experiments: Sequence[str], targets: frozenset[str] | None
-    ) -> tuple[Strategy, ...]:
-        chosen = next(
-            (self._of_experiment[one] for one in experiments if one in self._of_experiment),
-            self.policy.strategies,
-        )
+    def _strategies(self, experiment: str, targets: frozenset[str] | None) -> tuple[Strategy, ...]:
+        chosen = self._of_experiment.get(experiment, self.policy.strategies)
         return chosen if targets is None else tuple(one for one in chosen if one.id in targets)
 
     def _fresh(self, now: float) -> Snapshot | None:

@@ -38,7 +38,7 @@ def hashed(kind: Kind, plain: str) -> str:
         plain = plain.upper()
     elif kind == "imei":
         plain = plain.lower()
-    return hashlib.md5(plain.encode(), usedforsecurity=False).hexdigest()
+    return hashlib.md5(plain.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 
 _NOTHING = {

@@ -27,7 +27,7 @@ WRITE_AT = 20_000
 LOG_COLUMNS: Mapping[str, tuple[str, str]] = {
     "time": ("TIMESTAMP", "when the request was decided (UTC)"),
     "exchange": ("VARCHAR", "shape of the request: tencent, json, openrtb"),
-    "experiments": ("VARCHAR", "ids of the exchange's experiments, with commas between them"),
+    "experiment": ("VARCHAR", "id of the experiment of acquisition.yml; empty: none"),
     "arm": ("VARCHAR", "treatment or control"),
     "accepted": ("BOOLEAN", "whether the answer was to bid"),
     "strategies": ("VARCHAR", "names of the strategies that accepted, with commas between them"),
@@ -74,9 +74,7 @@ class DecisionLog:
         self._ended, self._wake = False, threading.Event()
         self._thread: threading.Thread | None = None
 
-    def keep(
-        self, exchange: str, experiments: Sequence[str], decision: Decision, now: float
-    ) -> None:
+    def keep(self, exchange: str, decision: Decision, now: float) -> None:
         """Take a decision, if its device is of the sample."""
         device, known = decision.device, decision.known
         if device is None or device.key % 2**32 >= self._cut:
@@ -90,7 +88,7 @@ class DecisionLog:
             (
                 datetime.fromtimestamp(now, UTC).replace(tzinfo=None),
                 exchange,
-                ",".join(experiments),
+                decision.experiment,
                 decision.arm,
                 decision.accept,
                 ",".join(one.name for one in decision.hits),
@@ -158,6 +156,6 @@ class DecisionLog:
         waiting = len(self._waiting)
         try:
             self.write()
-        except OSError as error:
+        except Exception as error:  # the next ones may be written again
             self._lost(waiting)
-            LOG.error("%d decisions could not be logged: %s", waiting, error.strerror)
+            LOG.error("%d decisions could not be logged: %s", waiting, type(error).__name__)

@@ -62,7 +62,7 @@ class App:
         decider: decides.
         figures: counts what was answered.
         limits: of requests.
-        keep: is given each decision, the exchange and the time, for the log.
+        keep: is given the exchange, each decision and the time, for the log.
         adapters: the shapes that are understood.
         clock: the seconds since 1970 on the business clock.
     """
@@ -72,7 +72,7 @@ class App:
         decider: Decider,
         figures: RtaFigures,
         limits: Limits | None = None,
-        keep: Callable[[str, Sequence[str], Decision, float], None] | None = None,
+        keep: Callable[[str, Decision, float], None] | None = None,
         adapters: Sequence[Adapter] = ADAPTERS,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -139,7 +139,7 @@ class App:
             self._say(type(error).__name__)
             return adapter.shed, "failed"
         if self._keep is not None:
-            self._keep(adapter.name, ask.experiments, decision, now)
+            self._keep(adapter.name, decision, now)
         return reply, "accept" if decision.accept else "reject"
 
     def _admits(self, adapter: Adapter) -> bool:
