@@ -201,7 +201,9 @@ def test_a_folder_keeps_a_few_and_an_older_day_never_answers(tmp_path: Path) -> 
     """Guards against a backfill that puts last week's facts in today's place, and a full disk."""
     here = Device("imei", hashed("imei", "1"))
     days = [today() - timedelta(days=back) for back in (5, 4, 0, 3, 2)]
+    (tmp_path / ".new-half").write_bytes(b"of a writer that was killed")
     written = [write(tmp_path, {here: Known(True, None)}, day) for day in days]
+    assert not (tmp_path / ".new-half").exists()
     assert current_name(tmp_path) == written[2].name
     left = {path.name for path in tmp_path.glob("*.rta")}
     assert written[2].name in left and len(left) <= KEPT + 1

@@ -156,6 +156,20 @@ def test_a_sample_is_of_devices_and_a_full_queue_is_counted(
     log.close()
 
 
+def test_a_day_that_cannot_be_written_costs_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Guards against a thread that ends with the first full disk, and losses that nobody counts."""
+    lost: list[int] = []
+    log = DecisionLog(tmp_path, b"k" * 32, 1.0, UTC, lost.append)
+    (tmp_path / "ds=19700101").touch()
+    for now in (0.0, 1.0, 86_400.0):
+        log.keep("json", Decider(RULES, lambda: None).decide([device(1)], [], now), now)
+    assert (log.write(), lost) == (1, [2])
+    assert len([*tmp_path.glob("ds=19700102/*.parquet")]) == 1
+    assert "2 decisions not logged: FileExistsError" in caplog.text
+
+
 def test_a_report_that_would_mislead_is_refused(desk: IdentityDesk) -> None:
     """Guards against a lift without a control arm, of half a window, or of two samples."""
     desk.land([("u1", "oaid", "d1")], before(1))

@@ -1,25 +1,18 @@
-"""The scoring service while versions change, and while it ends."""
+"""The scoring service while versions change."""
 
 import http.client
 import json
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from chain_world import World, copy_home, environment
-from support.scoring_service import Service, add_shifted, free_port, running
+from chain_world import World, copy_home
+from support.scoring_service import Service, add_shifted, running
 
-from usergrowth_dagster.control.service_tokens import add_token
 from usergrowth_dagster.learning.artifacts import load
 from usergrowth_dagster.learning.store import ModelRef
-from usergrowth_dagster.project import Project
 from usergrowth_dagster.serve.scoring.row_scores import RowScorer
-from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.training.reviews import review_version, roll_back
 from usergrowth_dagster.training.served import champion
 
@@ -134,55 +127,3 @@ def test_a_version_whose_files_were_altered_does_not_answer(
     service.watch.look()
     status, answer, _ = service.call("/api/predict/churn?extra=ignore", [ROW])
     assert status == 503 and answer["message"] == "no version of churn is loaded"
-
-
-def test_a_signal_to_end_waits_for_what_has_begun(world: World, tmp_path: Path) -> None:
-    """Guards against a restart that cuts requests off half-way, or never ends."""
-    home, port = copy_home(world.decided, tmp_path / "home"), free_port()
-    project = Project(load_settings(home))
-    token = add_token(project.store, "churn", "test", "test")
-    project.store.close()
-    command = [sys.executable, "-m", "usergrowth_dagster", "serve-models", "--port", str(port)]
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, env=environment(home), stdout=log, stderr=log)
-    try:
-        until_answers(process, port)
-        connection, body = begun(port, token)
-        process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
-        connection.send(body[5:])
-        answer = connection.getresponse()
-        assert answer.status == 200 and json.loads(answer.read())[0]["p_1"] > 0
-        assert process.wait(timeout=60) == 0, (tmp_path / "log").read_text()
-    finally:
-        process.kill()
-    text = (tmp_path / "log").read_text()
-    assert "Traceback" not in text and token not in text
-
-
-def until_answers(process: "subprocess.Popen[bytes]", port: int) -> None:
-    """Wait until a service of its own process is ready."""
-    end = time.monotonic() + 240
-    while time.monotonic() < end:
-        assert process.poll() is None
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        try:
-            connection.request("GET", "/ping")
-            if connection.getresponse().status == 200:
-                return
-        except OSError:
-            pass
-        time.sleep(0.3)
-    raise TimeoutError("the service is not ready")
-
-
-def begun(port: int, token: str) -> tuple[http.client.HTTPConnection, bytes]:
-    """A request whose body has come in part."""
-    body = json.dumps([ROW]).encode()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.putrequest("POST", "/api/predict/churn?extra=ignore")
-    for name, value in (("Authorization", token), ("Content-Length", str(len(body)))):
-        connection.putheader(name, value)
-    connection.endheaders(body[:5])
-    time.sleep(0.3)
-    return connection, body

@@ -6,7 +6,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 from usergrowth_dagster.acquisition.build import snapshot_folder
-from usergrowth_dagster.acquisition.log import LOG_COLUMNS
+from usergrowth_dagster.acquisition.log import LOG_COLUMNS, remove_unfinished
 from usergrowth_dagster.data.storage import file_literal
 from usergrowth_dagster.messaging.people.phones import open_vault
 from usergrowth_dagster.project import Project
@@ -46,6 +46,7 @@ def land_log(project: Project, before: date) -> dict[date, int]:
     Returns:
         Rows by day that landed now.
     """
+    remove_unfinished(log_folder(project))
     marks, landed = project.warehouse.fingerprints(TABLE), {}
     for day, files in sorted(_files(log_folder(project)).items()):
         mark = files_fingerprint(map(str, files))

@@ -9,11 +9,14 @@ import hmac
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from usergrowth_dagster.acquisition.decide import Decision
 from usergrowth_dagster.acquisition.devices import Device
@@ -23,6 +26,7 @@ MOST_WAITING = 100_000
 """Decisions that wait to be written; further ones are lost, and counted."""
 WRITE_AT = 20_000
 """Decisions that wait when they are written at once."""
+_UNFINISHED_SECONDS = 3_600
 
 LOG_COLUMNS: Mapping[str, tuple[str, str]] = {
     "time": ("TIMESTAMP", "when the request was decided (UTC)"),
@@ -70,7 +74,6 @@ class DecisionLog:
         self._folder, self._key, self._zone, self._lost = folder, key, zone, lost
         self._share, self._cut = share, share * 2**32
         self._waiting: deque[tuple[Any, ...]] = deque()
-        self._written = 0
         self._ended, self._wake = False, threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -103,34 +106,27 @@ class DecisionLog:
         )
 
     def write(self) -> int:
-        """Write what waits, a file for each business day; returns the rows."""
+        """Write what waits, a file for each business day.
+
+        A day that cannot be written is lost and counted; its error is in the log.
+
+        Returns:
+            Rows that were written.
+        """
         by_day: dict[str, list[tuple[Any, ...]]] = {}
         rows = [self._waiting.popleft() for _ in range(len(self._waiting))]
         for row in rows:
             day = row[0].replace(tzinfo=UTC).astimezone(self._zone)
             by_day.setdefault(f"ds={day:%Y%m%d}", []).append(row)
+        written = 0
         for name, of_day in by_day.items():
-            self._write_day(self._folder / name, of_day)
-        return len(rows)
-
-    def _write_day(self, folder: Path, rows: Sequence[tuple[Any, ...]]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        types = {"VARCHAR": pa.string(), "BOOLEAN": pa.bool_(), "DOUBLE": pa.float64()}
-        table = pa.table(
-            {
-                name: pa.array(values, types.get(kind, pa.timestamp("us")))
-                for (name, (kind, _)), values in zip(
-                    LOG_COLUMNS.items(), zip(*rows, strict=True), strict=True
-                )
-            }
-        )
-        folder.mkdir(parents=True, exist_ok=True)
-        self._written += 1
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.getpid()}-{self._written}.parquet"
-        pq.write_table(table, folder / f".{name}")
-        (folder / f".{name}").rename(folder / name)
+            try:
+                _write_file(self._folder / name, of_day)
+                written += len(of_day)
+            except Exception as error:  # the next ones may be written again
+                self._lost(len(of_day))
+                LOG.error("%d decisions not logged: %s", len(of_day), type(error).__name__)
+        return written
 
     def watch(self, every: float) -> None:
         """Write in a thread until :meth:`close`, each so many seconds; sooner when much waits."""
@@ -139,7 +135,7 @@ class DecisionLog:
             while not self._ended:
                 self._wake.wait(every)
                 self._wake.clear()
-                self._write_or_say()
+                self.write()
 
         self._thread = threading.Thread(target=run, name="decisions", daemon=True)
         self._thread.start()
@@ -150,12 +146,39 @@ class DecisionLog:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout=30)
-        self._write_or_say()
+        self.write()
 
-    def _write_or_say(self) -> None:
-        waiting = len(self._waiting)
-        try:
-            self.write()
-        except Exception as error:  # the next ones may be written again
-            self._lost(waiting)
-            LOG.error("%d decisions could not be logged: %s", waiting, type(error).__name__)
+
+def _write_file(folder: Path, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Write a file of a day whole, and only then under a name that is landed.
+
+    A process that is killed in between leaves a file with a dot, which :func:`remove_unfinished`
+    takes away. Names are random, since processes of several machines may share the folder.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {"VARCHAR": pa.string(), "BOOLEAN": pa.bool_(), "DOUBLE": pa.float64()}
+    table = pa.table(
+        {
+            name: pa.array(values, types.get(kind, pa.timestamp("us")))
+            for (name, (kind, _)), values in zip(
+                LOG_COLUMNS.items(), zip(*rows, strict=True), strict=True
+            )
+        }
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid4().hex[:12]}.parquet"
+    with (folder / f".{name}").open("wb") as handle:
+        pq.write_table(table, handle)
+        handle.flush()
+        os.fsync(handle.fileno())
+    (folder / f".{name}").rename(folder / name)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the files that killed processes left: those with a dot, older than an hour."""
+    for path in folder.glob("ds=*/.*.parquet"):
+        with suppress(FileNotFoundError):  # its process has finished it just now
+            if time.time() - path.stat().st_mtime > _UNFINISHED_SECONDS:
+                path.unlink()

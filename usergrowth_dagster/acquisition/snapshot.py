@@ -38,6 +38,7 @@ ACTIVE = 1
 _MAGIC = b"ugrta\x00\x01\n"
 _ALIGNED = 64
 _PREFIXES = 1 << 16
+_UNFINISHED = ".new-"
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,8 @@ class Snapshot:
 def write_snapshot(folder: Path, day: date, columns: Mapping[Kind, Column]) -> Path:
     """Write the snapshot of a day and let it answer, unless a later day's does already.
 
+    One process at a time writes to a folder.
+
     Args:
         folder: of the snapshots; made where it is missing.
         day: the execution date.
@@ -209,7 +212,7 @@ def _padded(size: int) -> int:
 
 def _put(path: Path, *parts: bytes) -> None:
     """Write a file whole, and only then under its name."""
-    with NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as handle:
+    with NamedTemporaryFile(dir=path.parent, prefix=_UNFINISHED, delete=False) as handle:
         try:
             handle.writelines(parts)
             handle.flush()
@@ -222,7 +225,12 @@ def _put(path: Path, *parts: bytes) -> None:
 
 
 def _remove_old(folder: Path) -> None:
-    """Remove all but the newest snapshots; a process that has one mapped keeps its pages."""
+    """Remove all but the newest snapshots, and what a killed process left half written.
+
+    A process that has one mapped keeps its pages.
+    """
+    for path in folder.glob(f"{_UNFINISHED}*"):
+        path.unlink(missing_ok=True)
     answering = current_name(folder)
     by_age = sorted(folder.glob(f"*{SUFFIX}"), key=lambda one: one.stat().st_mtime, reverse=True)
     for path in by_age[KEPT:]:

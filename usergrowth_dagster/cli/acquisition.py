@@ -29,6 +29,9 @@ def serve_rta(
     every: Annotated[
         float, typer.Option(min=0.1, help="Seconds between two looks for a new snapshot.")
     ] = 1.0,
+    log_every: Annotated[
+        float, typer.Option(min=0.1, help="Seconds between two files of the log of decisions.")
+    ] = 30.0,
     budget_ms: Annotated[
         float, typer.Option(min=1, help="Milliseconds after which a request is rejected unread.")
     ] = 20.0,
@@ -56,7 +59,7 @@ def serve_rta(
     limits = Limits(budget_seconds=budget_ms / 1000, open=most_open, per_second=most_per_second)
     speak = say if log_format == "text" else logged("usergrowth.rta")
     watched = Watched(log_format, metrics_host, metrics_port)
-    run(settings, Wanted(host, port, every, limits=limits), speak, watched)
+    run(settings, Wanted(host, port, every, log_every, limits), speak, watched)
 
 
 @rta.command()

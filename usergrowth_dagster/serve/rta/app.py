@@ -105,7 +105,9 @@ class App:
         protocol.response_bytes(reply.status, self._headers[adapter.name], reply.content)
 
     def _answer_elsewhere(self, scope: Any, protocol: Any) -> None:
-        if scope.proto == "http" and scope.path == "/health":
+        if scope.proto == "http" and scope.path == "/live":
+            protocol.response_str(200, _TEXT, "alive")
+        elif scope.proto == "http" and scope.path == "/health":
             ready = self._decider.ready(self._clock())
             protocol.response_str(200 if ready else 503, _TEXT, "ready" if ready else "no snapshot")
         elif scope.proto == "http":
