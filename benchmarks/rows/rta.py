@@ -1,22 +1,36 @@
-"""Decisions of the service that ad exchanges ask, over loopback, while its snapshot is swapped."""
+"""Decisions of the service that ad exchanges ask, over loopback, while its snapshot is swapped.
+
+Its look-up of a device beside that of SQLite: a file too, whose pages processes share.
+"""
 
 import json
 import os
 import socket
+import sqlite3
+import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from measured import ROOT, Row, Size
+from numpy.typing import NDArray
 
 from usergrowth_dagster.acquisition.adapters.tencent_pb2 import Request, Response
-from usergrowth_dagster.acquisition.devices import hashed
-from usergrowth_dagster.acquisition.snapshot import ACTIVE, Column, write_snapshot
+from usergrowth_dagster.acquisition.devices import Device, hashed
+from usergrowth_dagster.acquisition.snapshot import (
+    ACTIVE,
+    Column,
+    Known,
+    Snapshot,
+    write_snapshot,
+)
 
 WORLDS: dict[Size, tuple[int, int]] = {
     "tiny": (5_000, 400),
@@ -41,11 +55,12 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def measure(size: Size, work: Path) -> Iterator[Row]:
-    """Three rows; each answer must be the right one, before and after the swap."""
+    """Four rows; each answer must be the right one, before and after the swap."""
     keys, requests = WORLDS[size]
     (work / "acquisition.yml").write_text(POLICY)
     folder = work / "snapshots"
     path = _write(folder, keys, 0.75)
+    yield _look_ups(path, keys, work / "devices.sqlite")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -82,14 +97,58 @@ def measure(size: Size, work: Path) -> Iterator[Row]:
     )  # fmt: skip
 
 
+def _look_ups(path: Path, keys: int, database: Path) -> Row:
+    """Look all devices up in both; what is known of each must be the same."""
+    snapshot = Snapshot(path)
+    devices = [Device("oaid", hashed("oaid", str(n))) for n in range(ASKED)]
+    with closing(sqlite3.connect(database)) as connection:
+        _fill(connection, keys)
+        query = "select active, score from devices where key = ?"
+        mine, ours = _timed(lambda: [snapshot.find(one) for one in devices])
+        rivals, theirs = _timed(
+            lambda: [connection.execute(query, (one.key - 2**63,)).fetchone() for one in devices]
+        )
+    assert mine == [one and Known(bool(one[0]), one[1]) for one in rivals], "others are known"
+    return Row(
+        f"look-up of a device among {keys:,}", "SQLite, integer primary key, warm",
+        ours / ASKED * 1e6, theirs / ASKED * 1e6, "≥ 2× faster", 2.0, "faster", "µs CPU",
+        note="half of the devices are known; both read a file whose pages processes share",
+    )  # fmt: skip
+
+
+def _fill(connection: sqlite3.Connection, keys: int) -> None:
+    """The rows of a snapshot as a table; SQLite's integers are signed."""
+    connection.execute("pragma journal_mode = off")
+    connection.execute("create table devices (key integer primary key, active, score)")
+    numbers = (_keys(keys) ^ np.uint64(1 << 63)).view(np.int64)
+    rows = ((int(number), 1, 0.75) for number in numbers)
+    connection.executemany("insert into devices values (?, ?, ?)", rows)
+    connection.commit()
+
+
+def _timed(work: Callable[[], list[Any]], times: int = 5) -> tuple[list[Any], float]:
+    """What a call returns, and the median of its CPU seconds after one that warms up."""
+    returned, taken = work(), []
+    for _ in range(times):
+        began = time.process_time()
+        work()
+        taken.append(time.process_time() - began)
+    return returned, statistics.median(taken)
+
+
 def _write(folder: Path, keys: int, score: float) -> Path:
-    """A snapshot of many keys, the known ones of those that are asked about among them."""
-    known = np.array([int(hashed("oaid", str(n))[:16], 16) for n in range(0, ASKED, 2)], np.uint64)
-    others = np.random.default_rng(7).integers(0, 2**64, keys - len(known), np.uint64)
-    every = np.unique(np.concatenate([known, others]))
+    """A snapshot of many keys, all with one score and active."""
+    every = _keys(keys)
     scores = np.full(len(every), score, np.float32)
     flags = np.full(len(every), ACTIVE, np.uint8)
     return write_snapshot(folder, datetime.now(UTC).date(), {"oaid": Column(every, scores, flags)})
+
+
+def _keys(keys: int) -> "NDArray[np.uint64]":
+    """So many keys, rising; half of the devices that are asked about are among them."""
+    known = np.array([int(hashed("oaid", str(n))[:16], 16) for n in range(0, ASKED, 2)], np.uint64)
+    others = np.random.default_rng(7).integers(0, 2**64, keys - len(known), np.uint64)
+    return np.unique(np.concatenate([known, others]))
 
 
 def _ask(port: int, requests: int, swapper: "subprocess.Popen[bytes] | None" = None) -> None:
