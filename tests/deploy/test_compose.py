@@ -16,7 +16,7 @@ from usergrowth_dagster.homes.home import DAGSTER_YAML
 from usergrowth_dagster.settings import settings_class
 from usergrowth_dagster.settings.databases import DAGSTER, MLFLOW, url_of_schema
 
-OURS = ("home", "code", "webserver", "daemon", "receiver", "dispatcher", "mlflow")
+OURS = ("home", "code", "webserver", "daemon", "receiver", "dispatcher", "mlflow", "models", "rta")
 OTHERS = ("postgres", "objects", "prometheus", "grafana")
 CREDENTIALS = ("USERGROWTH_SECRET_KEY", "USERGROWTH_CALLBACK_TOKEN")
 """Names of the environment that are no settings: docs/how-to/gateways.md."""
@@ -68,6 +68,18 @@ def test_our_services_are_locked_down(compose: dict[str, Any]) -> None:
     assert "useradd --uid 10001 --user-group" in image and last_user == "usergrowth"
 
 
+def test_what_a_home_may_lack_waits_for_its_profile(compose: dict[str, Any]) -> None:
+    """Guards against a service that ends again and again in a home without its file."""
+    services = compose["services"].items()
+    profiles = {name: one["profiles"] for name, one in services if "profiles" in one}
+    assert profiles == {
+        "prometheus": ["monitoring"],
+        "grafana": ["monitoring"],
+        "models": ["models"],
+        "rta": ["rta"],
+    }
+
+
 def test_nothing_listens_beyond_the_machine(compose: dict[str, Any]) -> None:
     """Guards against a database, a UI without a login, or figures that the world can reach."""
     published = [
@@ -77,7 +89,7 @@ def test_nothing_listens_beyond_the_machine(compose: dict[str, Any]) -> None:
     ]
     assert all(port.startswith("127.0.0.1:") for _, port in published), published
     reached = {port.rpartition(":")[2] for _, port in published}
-    assert not {"9464", "9465", "4000", "5432", "8333"} & reached
+    assert not {"9464", "9465", "9466", "9467", "4000", "5432", "8333"} & reached
 
 
 def test_every_setting_is_one(compose: dict[str, Any]) -> None:

@@ -31,6 +31,9 @@ PARTS = {
 }
 """Parts of the chart's values that are used."""
 SECRETS = {"usergrowth", "usergrowth-postgresql"}
+MANIFESTS = ("manifests.yaml", "models.yaml", "rta.yaml")
+OPEN = {"receiver": (8321, 9464), "models": (8092, 9466), "rta": (8093, 9467)}
+"""Ports of the processes that are asked, and of their figures."""
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +44,8 @@ def values() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def manifests() -> list[dict[str, Any]]:
-    text = (DEPLOY / "helm" / "manifests.yaml").read_text("utf-8")
-    return list(yaml.safe_load_all(text))
+    texts = ((DEPLOY / "helm" / name).read_text("utf-8") for name in MANIFESTS)
+    return [document for text in texts for document in yaml.safe_load_all(text)]
 
 
 def snake(value: Any, *, keep: tuple[str, ...] = ()) -> Any:
@@ -85,13 +88,25 @@ def test_the_manifests_are_what_kubernetes_knows(manifests: list[dict[str, Any]]
 
 
 def test_figures_are_no_service(manifests: list[dict[str, Any]]) -> None:
-    """Guards against figures that an ingress could publish."""
-    (service,) = [one for one in manifests if one["kind"] == "Service"]
-    assert [one["targetPort"] for one in service["spec"]["ports"]] == ["http"]
-    (policy,) = [one for one in manifests if one["kind"] == "NetworkPolicy"]
-    open_to_all, to_monitoring = policy["spec"]["ingress"]
-    assert [one["port"] for one in open_to_all["ports"]] == [8321] and "from" not in open_to_all
-    assert [one["port"] for one in to_monitoring["ports"]] == [9464] and to_monitoring["from"]
+    """Guards against figures that an ingress could publish, and a policy of other pods or ports."""
+    by_kind = {
+        kind: {one["metadata"]["name"]: one["spec"] for one in manifests if one["kind"] == kind}
+        for kind in KINDS
+    }
+    names = {f"usergrowth-{name}" for name in OPEN}
+    assert set(by_kind["Service"]) == set(by_kind["NetworkPolicy"]) == names
+    for name, (port, figures) in OPEN.items():
+        app = {"app": f"usergrowth-{name}"}
+        service, policy = (by_kind[kind][app["app"]] for kind in ("Service", "NetworkPolicy"))
+        assert service["selector"] == policy["podSelector"]["matchLabels"] == app
+        assert [(one["port"], one["targetPort"]) for one in service["ports"]] == [(port, "http")]
+        open_to_all, to_monitoring = policy["ingress"]
+        assert [one["port"] for one in open_to_all["ports"]] == [port] and "from" not in open_to_all
+        assert [one["port"] for one in to_monitoring["ports"]] == [figures]
+        assert to_monitoring["from"]
+        (container,) = by_kind["Deployment"][app["app"]]["template"]["spec"]["containers"]
+        listens = {one["name"]: one["containerPort"] for one in container["ports"]}
+        assert listens == {"http": port, "metrics": figures}
 
 
 def test_the_run_launcher_takes_its_values(values: dict[str, Any]) -> None:
@@ -169,9 +184,8 @@ def test_the_versions_are_those_of_the_lock(values: dict[str, Any]) -> None:
     text = (DEPLOY / "helm" / "values.yaml").read_text("utf-8")
     assert locked and re.findall(r"--version (\S+)", text) == [locked[1]]
     assert values["postgresql"]["postgresqlScheme"] == "postgresql+psycopg2"
-    images = re.findall(
-        r"image: usergrowth:(\S+)", (DEPLOY / "helm" / "manifests.yaml").read_text()
-    )
+    texts = [(DEPLOY / "helm" / name).read_text("utf-8") for name in MANIFESTS]
+    images = re.findall(r"image: usergrowth:(\S+)", "".join(texts))
     assert set(images) == {values["dagsterWebserver"]["image"]["tag"]}
 
 

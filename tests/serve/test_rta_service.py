@@ -39,7 +39,7 @@ def answer(service: Service, body: bytes) -> Response:
 def test_a_home_without_and_with_a_snapshot_answers_and_swaps(tmp_path: Path) -> None:
     """Guards against a service that answers by old facts once new ones are there."""
     with running(tmp_path, RULES) as service:
-        assert service.post("/health", b"")[0] == 503
+        assert service.post("/health", b"")[0] == 503 and service.post("/live", b"")[0] == 200
         assert answer(service, asked()).code == 1
         for known, targets in (
             (Known(False, 0.75), ["lapsed"]),
