@@ -45,6 +45,7 @@ def shown() -> CollectorRegistry:
     scoring = ScoringFigures(registry)
     scoring.answered("churn", "eas", 200, 1, 0.001)
     scoring.holds("churn", 1, 0)
+    scoring.fell_back("late")
     scoring.shadowed("churn", [0.1])
     scoring.missed("churn")
     rta = RtaFigures(registry)

@@ -1,7 +1,7 @@
 """The log of answers and clicks: no user id in it, and no more of a request than a report needs.
 
-A user stands as a keyed hash, which tells users apart and leads back to none without the home's
-secret. A click names the answer and the item; the answer says which routes had recalled it.
+A user stands as a keyed hash, which leads back to none without the home's secret. A click names the
+answer and the item; the answer says which routes had recalled it.
 """
 
 import hmac

@@ -247,6 +247,7 @@ def _loaded(path: Path, stamp: object) -> Held:
         held = Held(saved, saved.recommender.everybody(), stamp)
         for user_id in ("", *saved.recommender.user_ids[:1]):
             held.items(Ask(user_id, 1, ""), held.order(MAIN))
+        held.fallback(Ask("", 1, ""))
     except Exception as error:  # of the file, which its form alone does not show
         raise UserError(
             f"{path}: gives no answer ({type(error).__name__}); run usergrowth recommend run "
