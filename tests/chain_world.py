@@ -19,6 +19,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from support.processes import run_command
 
 from usergrowth_dagster.data.storage import Storage
 from usergrowth_dagster.project import Project
@@ -91,7 +92,13 @@ def environment(home: Path, **extra: str) -> dict[str, str]:
 
 
 def cli(home: Path, *arguments: str, **extra: str) -> "subprocess.CompletedProcess[str]":
-    """Run the real command in a process of its own."""
+    """Run the real command in a process of its own, with the libraries loaded."""
+    values = environment(home, **extra)
+    return run_command(arguments, environment=values, folder=home.parent)
+
+
+def new_cli(home: Path, *arguments: str, **extra: str) -> "subprocess.CompletedProcess[str]":
+    """The same in a new interpreter: with another seed of hashes, and its own search path."""
     return subprocess.run(
         [sys.executable, "-m", "usergrowth_dagster", *arguments],
         env=environment(home, **extra),

@@ -226,7 +226,7 @@ def run_all(home: Path, calls: dict[str, list[str]]) -> dict[str, dict[str, Any]
         env={**kept, "USERGROWTH_HOME": str(home)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     results: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])

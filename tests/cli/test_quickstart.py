@@ -4,14 +4,14 @@ import gzip
 import json
 import random
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import pytest
-from chain_world import environment, errors, succeeded
+from chain_world import cli, environment, errors, succeeded
+from support.processes import run_command
 from support.source_databases import PASSWORD, Server
 
 from usergrowth_dagster.quickstart import corrected, with_activity
@@ -60,28 +60,17 @@ def quickstart(
     home: Path, *arguments: str, answers: str = "", **extra: str
 ) -> "subprocess.CompletedProcess[str]":
     """Run the command, with what a person types."""
-    return subprocess.run(
-        [sys.executable, "-m", "usergrowth_dagster", "quickstart", "--home", str(home), *arguments],
-        env=environment(home, **extra),
-        cwd=home.parent,
-        input=answers,
-        capture_output=True,
-        text=True,
-        timeout=300,
+    return run_command(
+        ["quickstart", "--home", str(home), *arguments],
+        environment=environment(home, **extra),
+        folder=home.parent,
+        given=answers,
     )
 
 
 def command(home: Path, *arguments: str) -> str:
     """Run a command of the home that must succeed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "usergrowth_dagster", *arguments],
-        env=environment(home),
-        cwd=home.parent,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    return succeeded(done)
+    return succeeded(cli(home, *arguments))
 
 
 def test_invoices_by_flags_then_sent(tmp_path: Path) -> None:

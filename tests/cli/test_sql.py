@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 from chain_world import PHONE, World, cli, environment, errors, succeeded
 from pyarrow import parquet
+from support.processes import run_command
 
 from usergrowth_dagster.homes.home import make_home
 from usergrowth_dagster.project import Project
@@ -47,13 +48,8 @@ def failed(done: "subprocess.CompletedProcess[str]") -> list[str]:
 
 
 def piped(home: Path, text: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "usergrowth_dagster", "sql", *arguments],
-        input=text,
-        env=environment(home),
-        capture_output=True,
-        text=True,
-        timeout=120,
+    return run_command(
+        ["sql", *arguments], environment=environment(home), folder=home.parent, given=text
     )
 
 

@@ -1,8 +1,6 @@
 """Exports to a table: the old rows or the new ones, each once, by key; PostgreSQL and MariaDB."""
 
 import signal
-import subprocess
-import sys
 import threading
 import time
 from datetime import timedelta
@@ -12,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.export_desk import DAY, HOSTILE, ExportDesk, Person, phone
+from support.processes import exit_code
 from support.source_databases import PASSWORD, Proxy, Server, with_password
 
 from usergrowth_dagster.errors import UserError
@@ -293,8 +292,7 @@ def test_a_killed_export_changes_nothing(desk: ExportDesk, target: Server, momen
     desk.decide(["u1", "u2"])
     desk.run(export)
     desk.decide(["u2", "u3"])
-    killed = subprocess.run([sys.executable, "-c", CHILD, str(desk.home), moment])
-    assert killed.returncode == -signal.SIGKILL
+    assert exit_code(CHILD, str(desk.home), moment) == -signal.SIGKILL
     assert users(target) == ["u1", "u2"]
     assert desk.run(export).state == "sent" and users(target) == ["u2", "u3"]
     assert [run.state for run in runs_of(desk.project.store)] == ["done", "failed", "done"]

@@ -4,8 +4,6 @@ import csv
 import hashlib
 import json
 import signal
-import subprocess
-import sys
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.export_desk import DAY, HOSTILE, ExportDesk, Person, phone
+from support.processes import exit_code
 
 from usergrowth_dagster.control import audit
 from usergrowth_dagster.control.store import utc_now
@@ -324,8 +323,7 @@ def test_a_killed_export_is_never_half_seen(desk: ExportDesk, writes: int) -> No
     """
     desk.decide(["u1", "u2"])
     export = desk.export(f"{FILES}\nfile_rows: 1")
-    killed = subprocess.run([sys.executable, "-c", CHILD, str(desk.home), str(writes)])
-    assert killed.returncode == (-signal.SIGKILL if writes < 5 else 0)
+    assert exit_code(CHILD, str(desk.home), str(writes)) == (-signal.SIGKILL if writes < 5 else 0)
     for folder in versions(desk):
         assert len(read_rows(folder)) == 2
     assert len(versions(desk)) == (1 if writes >= 4 else 0)

@@ -2,14 +2,13 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from support.export_desk import DAY, HOSTILE, ExportDesk, Person, phone
 from support.page_receiver import receiving
+from support.processes import exit_code
 
 from usergrowth_dagster.exports.runs import RowError, add_progress, errors_of, runs_of
 from usergrowth_dagster.people.forget import forget
@@ -163,8 +162,7 @@ def test_a_killed_erasure_is_finished_by_the_next(desk: ExportDesk, moment: str)
     """Guards against a version that is lost, or a person who stays in one that nobody records."""
     desk.decide(["u1", "u2"])
     desk.run(desk.export(FILES))
-    killed = subprocess.run([sys.executable, "-c", CHILD, str(desk.home), moment])
-    assert killed.returncode == -signal.SIGKILL
+    assert exit_code(CHILD, str(desk.home), moment) == -signal.SIGKILL
     assert list((desk.home / "out").rglob("manifest.json"))
     forget(desk.project, "u1", actor="test")
     folder = folder_of(desk)

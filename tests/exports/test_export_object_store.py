@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +9,7 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 from support.export_desk import HOSTILE, ExportDesk
+from support.processes import exit_code
 from support.s3_server import running_s3
 
 from usergrowth_dagster.errors import UserError
@@ -76,8 +75,7 @@ def test_files_without_a_manifest_are_removed_by_the_next_run(desk: ExportDesk, 
     """Guards against people left in a bucket by a process that was killed."""
     desk.decide(["u1"])
     export = desk.export(KEYS)
-    done = subprocess.run([sys.executable, "-c", CHILD, str(desk.home)])
-    assert done.returncode == -signal.SIGKILL
+    assert exit_code(CHILD, str(desk.home)) == -signal.SIGKILL
     left = [path for path in store.find("growth") if "part-" in path]
     assert len(left) == 1 and manifests(store) == []
     assert desk.run(export).state == "sent"

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import asyncssh
 import pyarrow.parquet as pq
 import pytest
 from support.export_desk import HOSTILE, ExportDesk
+from support.processes import exit_code
 from support.sftp_server import PASSWORD, Sftp, running_sftp
 
 from usergrowth_dagster.errors import UserError
@@ -169,8 +168,7 @@ def test_a_killed_upload_is_never_half_seen(desk: ExportDesk, server: Sftp, rena
     """
     desk.decide(["u1", "u2"])
     export = desk.export(keys(server, "file_rows: 1"))
-    killed = subprocess.run([sys.executable, "-c", CHILD, str(desk.home), str(renames)])
-    assert killed.returncode == -signal.SIGKILL
+    assert exit_code(CHILD, str(desk.home), str(renames)) == -signal.SIGKILL
     assert len(versions(server)) == (1 if renames == 3 else 0)
     for folder in versions(server):
         assert users(folder) == ["u1", "u2"]

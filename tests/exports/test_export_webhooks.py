@@ -2,8 +2,6 @@
 
 import logging
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.export_desk import DAY, HOSTILE, ExportDesk, Person, phone
 from support.page_receiver import PageReceiver, receiving, takes_all
+from support.processes import exit_code
 
 from usergrowth_dagster.control import audit
 from usergrowth_dagster.defs.build import build_definitions
@@ -147,8 +146,7 @@ def test_a_killed_export_goes_on_with_the_same_key(
     """Guards against a person who is taken twice since the answer was not recorded."""
     desk.decide([f"u{n}" for n in range(6)])
     export = desk.export(keys(receiver))
-    killed = subprocess.run([sys.executable, "-c", CHILD, str(desk.home), str(pages)])
-    assert killed.returncode == -signal.SIGKILL
+    assert exit_code(CHILD, str(desk.home), str(pages)) == -signal.SIGKILL
     (run,) = runs_of(desk.project.store)
     assert (run.state, run.sent) == ("running", 2 * pages)
     assert receiver.numbers == list(range(1, 2 * pages + 3))  # taken, and not recorded

@@ -7,6 +7,7 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 from learning_frames import make_churn
+from support.processes import ready_process
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.artifacts import load, read_artifacts
@@ -236,9 +237,8 @@ def _open(home, results):
 
 def test_processes_that_start_at_once_share_one_new_database(tmp_path):
     """Guards against two first runs racing to create the tracking database."""
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    started = [context.Process(target=_open, args=(tmp_path / "home", results)) for _ in range(2)]
+    results = multiprocessing.get_context("forkserver").Queue()
+    started = [ready_process(_open, tmp_path / "home", results) for _ in range(2)]
     for process in started:
         process.start()
     for process in started:

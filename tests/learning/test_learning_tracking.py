@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+from support.processes import run_command
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.learning.store import client, experiment
@@ -36,13 +37,7 @@ def test_a_tracking_server_that_refuses_is_reported_soon(closed, tmp_path):
     kept |= {"USERGROWTH_HOME": str(tmp_path), "USERGROWTH_MLFLOW_TRACKING_URI": uri}
     for command in (["models", "list"], ["models", "approve", "churn", "1"], ["status"]):
         began = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "usergrowth_dagster", *command],
-            env=kept,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        done = run_command(command, environment=kept, folder=tmp_path)
         taken = time.monotonic() - began
         assert done.returncode == 2, done.stderr
         (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

@@ -1,17 +1,16 @@
 """A server that is gone, drops a connection or refuses: one sentence, and nothing lost or doubled."""
 
 import json
-import signal
-import subprocess
-import sys
 import threading
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from support.database_desk import ORDERS, DatabaseDesk, make_orders, order
+from support.processes import started
 from support.source_databases import PASSWORD, Proxy, free_port, with_password
 
 from usergrowth_dagster.errors import SetUpError, UserError
@@ -115,13 +114,12 @@ home = Path(sys.argv[1])
 settings = load_settings(home, today="2024-03-20", timezone="UTC", memory_limit="1GB")
 (source,) = read_sources(home / "sources.yml")
 landing, state = Storage(settings.landing_root), Storage(settings.storage_root)
-print("begins", flush=True)
 land_source(settings, landing, state, source, home)
 """
 
 
-def child(desk: DatabaseDesk) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-c", CHILD, str(desk.home)], stdout=subprocess.PIPE)
+def child(desk: DatabaseDesk) -> ForkServerProcess:
+    return started(CHILD, str(desk.home))
 
 
 @pytest.mark.parametrize("cursor", ["cursor: id", "cursor: changed\nkey: id", ""])
@@ -133,11 +131,11 @@ def test_a_killed_pull_loses_nothing_and_doubles_nothing(desk: DatabaseDesk, cur
         process = child(desk)
         deadline = time.monotonic() + 60
         while len(list(desk.parts.glob("*.parquet"))) < parts and time.monotonic() < deadline:
-            if process.poll() is not None:
+            if process.exitcode is not None:
                 break
             time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
     landing = desk.land(source)
     assert landing.pull is not None and landing.pull.rows_held == MANY
     assert desk.users() == users
@@ -150,7 +148,9 @@ def test_two_at_once_wait_for_each_other(desk: DatabaseDesk) -> None:
     users = fill(desk)
     source = desk.write(BY_ID)
     processes = [child(desk) for _ in range(3)]
-    assert [process.wait(120) for process in processes] == [0, 0, 0]
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
     landing = desk.land(source)
     assert landing.pull is not None
     assert (landing.pull.rows_held, landing.pull.rows_new) == (MANY, 0)

@@ -10,6 +10,7 @@ from chain_world import (
     cli,
     copy_home,
     errors,
+    new_cli,
     rows,
     succeeded,
     write_campaign,
@@ -102,9 +103,9 @@ def test_a_question_from_outside_trains_scores_decides_and_reports(
     (refused,) = errors(cli(home, "apply", "-f", path))
     assert "algorithm.kind: must be 'churn'" in refused and "not 'visit'" in refused
 
-    succeeded(cli(home, "apply", "-f", path, **visits))
-    succeeded(cli(home, "review", "template", "spring", **visits))
-    succeeded(cli(home, "run", "--date", str(D), **visits))
+    succeeded(new_cli(home, "apply", "-f", path, **visits))
+    succeeded(new_cli(home, "review", "template", "spring", **visits))
+    succeeded(new_cli(home, "run", "--date", str(D), **visits))
     scored = rows(home, "scores", "task_id = 'spring'", "model_name, score")
     known = [score for name, score in scored if name == "visit" and score is not None]
     assert len(known) > 30 and all(0 < score < 1 for score in known)
@@ -114,15 +115,15 @@ def test_a_question_from_outside_trains_scores_decides_and_reports(
     assert len([o for o, _, _ in outcomes if o == "selected"]) == 20
     assert min(chosen) >= max(passed_over)
 
-    listed = json.loads(succeeded(cli(home, "models", "list", "visit", "--json", **visits)))
+    listed = json.loads(succeeded(new_cli(home, "models", "list", "visit", "--json", **visits)))
     assert [(one["name"], one["version"], one["status"]) for one in listed] == [
         ("visit", 1, "approved")
     ]
-    card = succeeded(cli(home, "models", "show", "visit", "1", **visits))
+    card = succeeded(new_cli(home, "models", "show", "visit", "1", **visits))
     assert "Who comes by in the days to come?" in card and "came by" in card
-    printed = succeeded(cli(home, "why", _chosen_user(home), "--campaign", "spring", **visits))
+    printed = succeeded(new_cli(home, "why", _chosen_user(home), "--campaign", "spring", **visits))
     assert "chance of coming by" in printed
-    replayed = succeeded(cli(home, "replay", "spring", **visits))
+    replayed = succeeded(new_cli(home, "replay", "spring", **visits))
     assert "equal" in replayed
 
 
