@@ -49,7 +49,7 @@ OPEN = [
 DECIDED = "task_id, row, user_id, item_id, score, rank, arm, outcome, model_name, model_version"
 
 
-def prepare(world: World, home: Path) -> Path:
+def prepare(world: World, home: Path, **values: str) -> Path:
     """A home with models and facts, and a campaign that decides uploads as they arrive.
 
     Its control store is new, so that it can lie in either database.
@@ -68,13 +68,23 @@ def prepare(world: World, home: Path) -> Path:
         execution_date="on upload",
         selection="{top_n: 20}",
     )
-    succeeded(cli(home, "apply", "-f", str(file), **settings_of(home)))
+    succeeded(cli(home, "apply", "-f", str(file), **values))
     approve(home, "fresh")
     return home
 
 
-def settings_of(home: Path) -> dict[str, str]:
-    """What a command on the home needs in its environment."""
+@pytest.fixture(scope="module")
+def undisturbed(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home with the same uploads, decided by one command."""
+    home = prepare(world, tmp_path_factory.mktemp("undisturbed") / "home")
+    for upload in UPLOADS:
+        write_people(home, upload)
+    succeeded(cli(home, "run", "--date", str(D)))
+    return home
+
+
+def settings_now() -> dict[str, str]:
+    """What a command on the disturbed home needs in its environment."""
     return {key: value for key, value in os.environ.items() if key.startswith("USERGROWTH_")}
 
 
@@ -93,7 +103,7 @@ def disturbed(
         monkeypatch.setenv("USERGROWTH_ONE_DATABASE", "true")
         models = f"sqlite:///{home / 'mlflow/mlflow.db'}"
         monkeypatch.setenv("USERGROWTH_MLFLOW_TRACKING_URI", models)
-    return prepare(world, home)
+    return prepare(world, home, **settings_now())
 
 
 @contextmanager
@@ -103,7 +113,7 @@ def running(home: Path, *command: str) -> Iterator["subprocess.Popen[bytes]"]:
     with (home.parent / "dagster.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
-            env=environment(home, **settings_of(home), **place),
+            env=environment(home, **settings_now(), **place),
             cwd=home.parent,
             stdout=log,
             stderr=log,
@@ -185,7 +195,7 @@ def texted(home: Path) -> Counter[tuple[str, str]]:
 
 
 def test_killed_while_the_daemon_is_at_work(
-    world: World, disturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    undisturbed: Path, disturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards against an upload that is lost or decided twice when the code server restarts under
     the sensor or a run worker dies, a pool whose place nobody gives back, and a backfill beside
@@ -225,16 +235,10 @@ def test_killed_while_the_daemon_is_at_work(
         storage = instance.event_log_storage
         claimed = {key: storage.get_concurrency_info(key) for key in storage.get_concurrency_keys()}
         assert all(not info.claimed_slots for info in claimed.values()), claimed
-    succeeded(cli(home, "dispatch", **settings_of(home)))
+    succeeded(cli(home, "dispatch", **settings_now()))
     assert set(texted(home).values()) == {1}
     assert len(outbox(home)) == 40
 
-    for name in settings_of(home):
-        monkeypatch.delenv(name)
-    undisturbed = prepare(world, tmp_path / "undisturbed")
-    for upload in UPLOADS:
-        write_people(undisturbed, upload)
-    succeeded(cli(undisturbed, "run", "--date", str(D)))
     of_backfill = f"ds >= '{day(4)}'"
     made = [rows(one, "daily_activity", of_backfill) for one in (home, undisturbed)]
     assert made[0] == made[1] and made[0]

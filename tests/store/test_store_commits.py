@@ -1,6 +1,5 @@
 """Tables in a really running object store: writers at once, and a bad network between."""
 
-import multiprocessing
 import re
 import time
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from fsspec.config import conf as fsspec_config
+from support.processes import ready_process
 from support.radosgw import Cluster, use_cluster
 from support.s3_proxy import Fault, Proxy, Request, proxied
 
@@ -113,28 +113,30 @@ def _write_days(home: Path, bucket: str, number: int, days: int) -> None:
         write(project, DAY + timedelta(days=number), n, number)
 
 
-@pytest.mark.parametrize("condition", ["kept", "ignored"])
-def test_writers_at_once(
+def test_writers_at_once(cluster: Cluster, proxy: Proxy, tmp_path: Path) -> None:
+    """Guards against a commit that another one overwrites."""
+    write_at_once(cluster.bucket(), tmp_path, "kept")
+
+
+def test_writers_at_once_under_the_lock(
     cluster: Cluster,
     proxy: Proxy,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    condition: str,
     database_url: str,
 ) -> None:
     """Guards against a commit that another one overwrites, where a store lets it do so."""
     monkeypatch.setenv("USERGROWTH_DATABASE_URL", database_url)
-    bucket = cluster.bucket()
-    if condition == "ignored":
-        proxy.fault = lambda request: "overwrites" if request.is_conditional else None
-    project = opened(tmp_path / "0", bucket)
+    proxy.fault = lambda request: "overwrites" if request.is_conditional else None
+    write_at_once(cluster.bucket(), tmp_path, "ignored")
+
+
+def write_at_once(bucket: str, homes: Path, condition: str) -> None:
+    """Make 24 commits of one table in four processes and two homes; each one stands."""
+    project = opened(homes / "0", bucket)
     assert project.state.condition == condition
     project.store.close()
-    context = multiprocessing.get_context("spawn")
-    writers = [
-        context.Process(target=_write_days, args=(tmp_path, bucket, number, 6))
-        for number in range(4)
-    ]
+    writers = [ready_process(_write_days, homes, bucket, number, 6) for number in range(4)]
     for writer in writers:
         writer.start()
     for writer in writers:
@@ -145,7 +147,7 @@ def test_writers_at_once(
         for number in range(4)
         for value in sorted((5, number))
     ]
-    assert project.warehouse.version("numbers") == 24  # each commit stands
+    assert project.warehouse.version("numbers") == 24
 
 
 def test_the_probe(cluster: Cluster, proxy: Proxy, tmp_path: Path) -> None:
@@ -179,9 +181,7 @@ def test_a_writer_killed_before_its_commit(cluster: Cluster, proxy: Proxy, tmp_p
     proxy.slow_seconds = 60
     proxy.fault = once("hang")
     commits = proxy.count("PUT", "_delta_log")
-    process = multiprocessing.get_context("spawn").Process(
-        target=_write_one, args=(tmp_path / "home", bucket)
-    )
+    process = ready_process(_write_one, tmp_path / "home", bucket)
     process.start()
     while proxy.count("PUT", "_delta_log") == commits:
         time.sleep(0.05)
