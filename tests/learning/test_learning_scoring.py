@@ -50,11 +50,11 @@ def test_new_values_are_the_same_counted_in_parts_and_at_once(engine):
     once.add(engine.rows(f"select {once.sums} from serving")[0])
     for batch in engine.stream(f"select {parts.columns}user_id from serving", 70):
         parts.count(pa.Table.from_batches([batch]))
-    assert parts._counts == once._counts
+    assert parts.counts == once.counts
     keys = map_keys(engine, "serving", ["kind_events_30d"], "true")
     place = 2 * parts._what.index("values in kind_events_30d, by their keys,")
     new = sum(rows for _, key, rows in keys if key not in spec.keys["kind_events_30d"])
-    assert parts._counts[place : place + 2] == [new, sum(rows for _, _, rows in keys)]
+    assert parts.counts[place : place + 2] == [new, sum(rows for _, _, rows in keys)]
     parts.require(1.0)
     with pytest.raises(UserError, match="values of user_type are new to it"):
         parts.require(0.95)
