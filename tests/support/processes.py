@@ -7,6 +7,7 @@ hashes. A test of what must not depend on it takes a new interpreter.
 """
 
 import atexit
+import gc
 import multiprocessing
 import os
 import runpy
@@ -108,10 +109,19 @@ def _command(arguments: list[str], folder: str, streams: list[Path]) -> None:
     os.chdir(folder)
     sys.argv = ["usergrowth", *arguments]
     sys.path.insert(0, folder)
+    code = _ran_main()
+    gc.collect()  # closes databases that nothing refers to, as the end of an interpreter does
+    atexit._run_exitfuncs()
+    raise SystemExit(code)
+
+
+def _ran_main() -> str | int | None:
+    """Run the command as the main module; its exit code."""
     try:
         runpy.run_module("usergrowth_dagster", run_name="__main__", alter_sys=True)
-    finally:
-        atexit._run_exitfuncs()
+    except SystemExit as ended:
+        return ended.code
+    return 0
 
 
 def _program(program: str, arguments: Sequence[str]) -> None:
