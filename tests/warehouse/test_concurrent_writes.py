@@ -1,8 +1,10 @@
 """Writers of one table at the same time."""
 
 import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pyarrow as pa
@@ -37,6 +39,27 @@ def test_two_first_writes_of_one_day_do_not_double_it(tmp_path: Path) -> None:
             pool.map(_write, [(root, 0), (root, 1)], chunksize=1)
             counts = Warehouse(Storage(root)).row_counts("t")
             assert (len(counts), set(counts.values())) == (5, {ROWS})
+
+
+def test_writers_at_once_make_one_new_table(tmp_path: Path) -> None:
+    """Guards against a table that is made a second time upon the first, or a first write that fails
+    since another one made the table at the same moment.
+    """
+    first, writers = date(2024, 1, 1), 4
+    for attempt in range(20):
+        storage, ready = Storage(str(tmp_path / str(attempt))), Barrier(writers)
+
+        def write(number: int, storage: Storage = storage, ready: Barrier = ready) -> None:
+            day = first + timedelta(days=number)
+            ready.wait()
+            Warehouse(storage).replace("t", pa.table({"ds": [day], "x": [number]}), days=[day])
+
+        with ThreadPoolExecutor(writers) as threads:
+            list(threads.map(write, range(writers)))
+        table = Warehouse(storage).open("t")
+        assert table.version() == writers, "the table itself is version 0"
+        assert set(Warehouse(storage).row_counts("t").values()) == {1}
+        assert len(table.file_uris()) == writers
 
 
 def test_days_published_meanwhile_keep_their_files(

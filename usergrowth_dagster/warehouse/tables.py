@@ -203,19 +203,25 @@ class Warehouse:
 
         It is made without rows, so that a first write replaces its days like any other.
         """
-        from deltalake import DeltaTable
+        from deltalake import CommitProperties, DeltaTable
+        from deltalake.exceptions import CommitFailedError
 
         if self.exists(table):
             return self.open(table)
         with self.lock(table):
-            return DeltaTable.create(
-                self.uri(table),
-                schema,
-                mode="ignore",
-                partition_by=list(partition_by),
-                configuration=_CONFIGURATION if self.storage.is_local else _OF_A_STORE,
-                storage_options=self._options,
-            )
+            try:
+                return DeltaTable.create(
+                    self.uri(table),
+                    schema,
+                    mode="ignore",
+                    partition_by=list(partition_by),
+                    configuration=_CONFIGURATION if self.storage.is_local else _OF_A_STORE,
+                    storage_options=self._options,
+                    # Another try would make the table a second time, on top of the first one.
+                    commit_properties=CommitProperties(max_commit_retries=0),
+                )
+            except CommitFailedError:
+                return self.open(table)  # another writer has made it since
 
     def day_files(self, table: str, schema: "pa.Schema", day: date) -> DayFiles:
         """A writer for rows of a day before it is known whether the day is replaced.
