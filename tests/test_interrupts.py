@@ -6,6 +6,7 @@ import threading
 
 import duckdb
 import pytest
+from pydantic_core import SchemaError, SchemaSerializer, core_schema
 
 from usergrowth_dagster.interrupts import is_interrupt
 
@@ -92,3 +93,16 @@ def test_ctrl_c_in_a_callback_is_not_lost(keep: str, expected: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == expected
     assert ("Traceback" in done.stderr) == (not keep)
+
+
+def test_ctrl_c_while_a_class_is_made_is_known_as_such() -> None:
+    """A traceback of pydantic's on the terminal of a person who pressed Ctrl-C at the start."""
+
+    class Interrupted:
+        def __repr__(self) -> str:
+            raise KeyboardInterrupt
+
+    with pytest.raises(SchemaError) as caught:
+        SchemaSerializer(core_schema.literal_schema([Interrupted()]))
+    assert is_interrupt(type(caught.value).__name__, str(caught.value))
+    assert not is_interrupt("SchemaError", "the schema is wrong")

@@ -13,8 +13,11 @@ _AS_OTHERS_REPORT_IT = {
     "KeyboardInterrupt": "",
     "InterruptException": "",
     "RuntimeError": "Query interrupted",
+    "SchemaError": "KeyboardInterrupt",
 }
-"""Text that an error's message holds, by the error's class: DuckDB turns Ctrl-C into an error."""
+"""Text that an error's message holds, by the error's class: DuckDB turns Ctrl-C into an error, and
+so does pydantic while it makes a class.
+"""
 
 
 def is_interrupt(class_name: str, message: str) -> bool:

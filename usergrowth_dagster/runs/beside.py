@@ -16,7 +16,7 @@ from multiprocessing import get_context, resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from usergrowth_dagster.errors import UserError
-from usergrowth_dagster.interrupts import keep_interrupts
+from usergrowth_dagster.interrupts import is_interrupt, keep_interrupts
 from usergrowth_dagster.runs.execute import execute
 from usergrowth_dagster.runs.reports import RunReport
 
@@ -165,8 +165,10 @@ def _execute(pipe: "Connection", work: Work, parent: int) -> None:
             send(execute(work.job, partition=work.partition, assets=work.assets))
     except UserError as error:
         send(error)
-    except KeyboardInterrupt:  # before its run began; this process was not asked for a word
-        sys.exit(1)
+    except BaseException as error:
+        if not is_interrupt(type(error).__name__, str(error)):
+            raise
+        sys.exit(1)  # before its run began; this process was not asked for a word
 
 
 def _end_with(parent: int) -> None:
