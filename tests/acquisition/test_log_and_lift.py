@@ -136,14 +136,14 @@ def test_a_sample_is_of_devices_and_a_full_queue_is_counted(
     land_log(desk.project, DAY)
     sampled = [{row["device"] for row in desk.rows(TABLE, before(back))} for back in (3, 2)]
     assert sampled[0] == sampled[1] and 70 < len(sampled[0]) < 130
-    monkeypatch.setattr("usergrowth_dagster.acquisition.log.MOST_WAITING", 2)
+    monkeypatch.setattr("usergrowth_dagster.data.row_log.MOST_WAITING", 2)
     lost: list[int] = []
     log = DecisionLog(log_folder(desk.project), b"k" * 32, 1.0, UTC, lost.append)
     for number in range(5):
         log.keep("json", Decider(RULES, lambda: None).decide([device(number)], [], 0.0), 0.0)
     assert (sum(lost), log.write(), log.write()) == (3, 2, 0)
-    monkeypatch.setattr("usergrowth_dagster.acquisition.log.MOST_WAITING", 100)
-    monkeypatch.setattr("usergrowth_dagster.acquisition.log.WRITE_AT", 3)
+    monkeypatch.setattr("usergrowth_dagster.data.row_log.MOST_WAITING", 100)
+    monkeypatch.setattr("usergrowth_dagster.data.row_log.WRITE_AT", 3)
     log.watch(every=3600)
     for number in range(4):
         log.keep("json", Decider(RULES, lambda: None).decide([device(number)], [], 0.0), 0.0)
@@ -167,7 +167,7 @@ def test_a_day_that_cannot_be_written_costs_no_other(
         log.keep("json", Decider(RULES, lambda: None).decide([device(1)], [], now), now)
     assert (log.write(), lost) == (1, [2])
     assert len([*tmp_path.glob("ds=19700102/*.parquet")]) == 1
-    assert "2 decisions not logged: FileExistsError" in caplog.text
+    assert "2 rows not logged: FileExistsError" in caplog.text
 
 
 def test_a_report_that_would_mislead_is_refused(desk: IdentityDesk) -> None:

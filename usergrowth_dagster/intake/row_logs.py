@@ -16,8 +16,10 @@ def table_columns(columns: Columns) -> Columns:
     return {"ds": ("DATE", "business day of the row"), **columns}
 
 
-def land_log(project: Project, table: str, columns: Columns, folder: Path) -> dict[date, int]:
-    """Land the log of all days whose files have changed.
+def land_log(
+    project: Project, table: str, columns: Columns, folder: Path, before: date = date.max
+) -> dict[date, int]:
+    """Land the log of all days before a date whose files have changed.
 
     A day whose files were removed keeps its rows.
 
@@ -26,6 +28,7 @@ def land_log(project: Project, table: str, columns: Columns, folder: Path) -> di
         table: the name of the table.
         columns: of the log.
         folder: of the log.
+        before: the date; days from it on do not land yet.
 
     Returns:
         Rows by day that landed now.
@@ -34,7 +37,7 @@ def land_log(project: Project, table: str, columns: Columns, folder: Path) -> di
     marks, landed = project.warehouse.fingerprints(table), {}
     for day, files in sorted(logged_files(folder).items()):
         mark = files_fingerprint(map(str, files))
-        if marks.get(day) != mark:
+        if day < before and marks.get(day) != mark:
             landed[day] = _land_day(project, table, columns, day, files, mark)
     return landed
 
