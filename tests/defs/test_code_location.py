@@ -12,6 +12,7 @@ from dagster._core.definitions.partitions.context import partition_loading_conte
 
 from usergrowth_dagster.defs.build import build_definitions
 from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("mlflow", "lightgbm", "sklearn", "pandas", "duckdb", "pyarrow", "deltalake", "matplotlib")
@@ -32,23 +33,18 @@ GROUPS = {
         "uplift_training",
         "winback_training",
     },
-    "models": {
-        "churn_model",
-        "ltv_model",
-        "new_user_purchase_model",
-        "purchase_model",
-        "sharing_model",
-        "spend_model",
-        "uplift_model",
-        "winback_model",
-    },
+    "activation": {"new_user_purchase_model"},
+    "retention": {"churn_model", "uplift_model", "winback_model"},
+    "revenue": {"ltv_model", "purchase_model", "spend_model"},
+    "referral": {"sharing_model"},
     "marts": {"daily_activity", "churn_summary"},
     "audience": {"scores", "decisions", "selection_output"},
     "messaging": {"send_batches", "dispatched_messages"},
     "effects": {"effects"},
 }
+MODELS = set().union(*(GROUPS.get(stage, set()) for stage in STAGES))
 NOT_TABLES = {
-    *GROUPS["models"],
+    *MODELS,
     "selection_output",
     "send_batches",
     "dispatched_messages",
@@ -150,9 +146,9 @@ def test_jobs_schedules_sensors(definitions: dg.Definitions) -> None:
     assert of_job["ingest"] == (GROUPS["landing"] - uploads) | GROUPS["staging"] | GROUPS[
         "facts"
     ] | {"daily_activity"}
-    assert of_job["train"] == GROUPS["models"]
+    assert of_job["train"] == MODELS
     assert of_job["decide"] == uploads | (
-        GROUPS["features"] | GROUPS["models"] | GROUPS["audience"] | GROUPS["messaging"]
+        GROUPS["features"] | MODELS | GROUPS["audience"] | GROUPS["messaging"]
     )
     assert of_job["choose"] == of_job["decide"] - GROUPS["messaging"]
     assert of_job["measure"] == GROUPS["effects"]
@@ -194,7 +190,7 @@ def test_one_axis_with_today(definitions: dg.Definitions) -> None:
 def test_upstreams_point_left(definitions: dg.Definitions) -> None:
     """A dependency drawn backwards, or lost, makes the graph unreadable and backfills wrong."""
     order = [
-        *("landing", "staging", "facts", "features", "labels", "training", "models"),
+        *("landing", "staging", "facts", "features", "labels", "training", *STAGES),
         *("audience", "messaging", "effects", "marts"),
     ]
     place = {name: order.index(group) for group, names in GROUPS.items() for name in names}
@@ -210,7 +206,7 @@ def test_upstreams_point_left(definitions: dg.Definitions) -> None:
         "population",
         "user_features",
         "user_item_features",
-        *GROUPS["models"],
+        *MODELS,
     }
     assert deps["raw_user"] == deps["population"] == set()
 

@@ -75,6 +75,9 @@ def build_jobs(settings: Settings) -> list[Any]:
     """All jobs."""
     # Steps of the UI's runs are processes of their own, and a training may fill its memory limit.
     trains = executor(settings, TRAININGS)
+    scored = dg.AssetSelection.assets(
+        "population", "user_features", "user_item_features", *model_assets()
+    )
     return [
         dg.define_asset_job(
             INGEST,
@@ -102,14 +105,13 @@ def build_jobs(settings: Settings) -> list[Any]:
         dg.define_asset_job(
             TRAIN,
             executor_def=trains,
-            selection=dg.AssetSelection.groups("models"),
+            selection=dg.AssetSelection.assets(*model_assets()),
             description="Train the models that campaigns ask for, as of an execution date.",
         ),
         dg.define_asset_job(
             DECIDE,
             executor_def=trains,
-            selection=dg.AssetSelection.assets("population", "user_features", "user_item_features")
-            | dg.AssetSelection.groups(IDENTITY, "models", "audience", "messaging"),
+            selection=scored | dg.AssetSelection.groups(IDENTITY, "audience", "messaging"),
             config=JOB_CONFIG[DECIDE],
             description="Score, decide and batch the tasks of an execution date; a model is "
             "trained only where a task has none.",
@@ -117,8 +119,7 @@ def build_jobs(settings: Settings) -> list[Any]:
         dg.define_asset_job(
             CHOOSE,
             executor_def=trains,
-            selection=dg.AssetSelection.assets("population", "user_features", "user_item_features")
-            | dg.AssetSelection.groups(IDENTITY, "models", "audience"),
+            selection=scored | dg.AssetSelection.groups(IDENTITY, "audience"),
             config=JOB_CONFIG[CHOOSE],
             description="Score and decide the tasks of an execution date as the job decide does, "
             "but plan and send nothing.",

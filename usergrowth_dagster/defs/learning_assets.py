@@ -19,6 +19,8 @@ CHECK = "every_campaign_has_its_model"
 REVIEW_CHECK = "no_version_waits_or_is_rejected"
 SHOWN_CHECK = "{name}_is_shown"
 """Of a question that campaigns can do without, since they have a fallback."""
+OTHER_MODELS = "models"
+"""Group of the models of questions that belong to no stage."""
 
 
 class TrainConfig(dg.Config):
@@ -134,7 +136,7 @@ def model_training_asset(
         ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.multi_run(1),
-        group_name="models",
+        group_name=problem.words.stage or OTHER_MODELS,
         kinds={"scikitlearn", "lightgbm", "mlflow"},
         owners=[OWNER],
         description=f"{problem.words.asset} {target.learners} Learns only from labels that were "

@@ -12,6 +12,7 @@ from usergrowth_dagster.warehouse.earlier import rows_version, text_version
 from usergrowth_dagster.warehouse.models import load_graph
 
 SAME_RESULTS = (
+    "ff85b073e19c2a21",
     "b0b3839aa1e15197",
     "f031531e2bd48797",
     "288466f76d9aa5a2",

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from usergrowth_dagster.settings import Settings
+from usergrowth_dagster.stages import Stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,6 +118,8 @@ class Words:
         limit: what it does not answer, for the card, a sentence.
         first: the first row, such as ``the first snapshot``.
         shorter: the key that makes its label close earlier.
+        stage: the stage of a user's life that it is about, and the group of its asset; None: it is
+            about none in particular.
     """
 
     asset: str
@@ -127,6 +130,7 @@ class Words:
     limit: str = "It says what people do, not what a text changes."
     first: str = "the first snapshot"
     shorter: str = "days"
+    stage: Stage | None = None
 
 
 class Problem(BaseModel):

@@ -44,6 +44,7 @@ class Churn(Problem):
         rows="users with an event in the weeks before each snapshot (setting `active_days`)",
         limit="It says who goes silent, not whom a text would keep.",
         shorter="churn_days",
+        stage="retention",
     )
 
     churn_days: Days = 7

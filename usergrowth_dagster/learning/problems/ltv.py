@@ -42,6 +42,7 @@ class Ltv(Problem):
         rows="users with an event in the days before each snapshot (`active_days` of the question)",
         limit="It says who spends, not who spends more because of a text, and it ends with its "
         "days: what comes later is no part of it.",
+        stage="revenue",
     )
 
     amount: Annotated[str, Field(min_length=1)] = Field(

@@ -41,6 +41,7 @@ class NewUserPurchase(Problem):
         limit="It says who buys untouched, not who buys because of a text; where touches went to "
         "those who looked like buyers, learn from the held out (`learn_from: held_out`).",
         first="the first day of a cohort's decision",
+        stage="activation",
     )
 
     behaviors: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = Field(

@@ -28,6 +28,7 @@ class Purchase(Problem):
         came_true="bought",
         rows="users with an event in the days before each snapshot (`active_days` of the question)",
         limit="It says who buys, not who buys because of a text.",
+        stage="revenue",
     )
 
     behaviors: Behaviors = Field((), description="behaviors that count as buying; empty = any")

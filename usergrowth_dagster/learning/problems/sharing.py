@@ -28,6 +28,7 @@ class Sharing(Purchase):
         came_true="shared",
         rows="users with an event in the days before each snapshot (`active_days` of the question)",
         limit="It says who shares, not who shares because of a text, and not how many that brings.",
+        stage="referral",
     )
 
     behaviors: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = Field(

@@ -28,6 +28,7 @@ class Spend(Problem):
         came_true="spent",
         rows="users with an event in the days before each snapshot (`active_days` of the question)",
         limit="It says who spends, not who spends more because of a text.",
+        stage="revenue",
     )
 
     amount: Annotated[str, Field(min_length=1)] = Field(

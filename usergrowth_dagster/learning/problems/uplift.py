@@ -29,6 +29,7 @@ class Uplift(TouchProblem):
         rows="users who were touched, and users who were held out",
         first="the first touch that counts",
         shorter="return_days",
+        stage="retention",
     )
 
     @classmethod

@@ -67,6 +67,7 @@ class Winback(TouchProblem):
         "answers, not who answers because of the touch.",
         first="the first touch that counts",
         shorter="return_days",
+        stage="retention",
     )
 
     @classmethod
