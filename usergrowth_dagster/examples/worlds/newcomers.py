@@ -4,7 +4,8 @@ Users register on some days, by one of four channels, and log in and view on tha
 after it. Whether a user then buys within 30 days of registering depends on the channel, the device
 and these first days alone, by a logistic function, so the chance is the best score that any model
 can give. A few buy in the first days; a few get a text, which multiplies their chance. Both are
-kept out of what a model should learn.
+kept out of what a model should learn. Some share in the week after these days, by another chance
+that depends on the channel and the views.
 
 The draws are those of the synthetic world: functions of seed, user and day.
 """
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 CHANNELS = ("organic", "search", "referral", "ads")
 DEVICES = ("phone", "tablet", "desktop")
+_KINDS = ("login", "view", "buy", "share")
 OBSERVED_DAYS = 3
 """Days after that of registration whose behavior the chance depends on."""
 BUY_DAYS = 30
@@ -37,10 +39,12 @@ BUY_DAYS = 30
 TRUTH = "newcomers/newcomers.parquet"
 """The file of the truth, below its root."""
 
-_FORMAT = 1  # raise it when the files' content changes, so that finished examples are rewritten
+_FORMAT = 2  # raise it when the files' content changes, so that finished examples are rewritten
 _OF_CHANNEL = np.array([0.5, 0.2, 0.8, -0.9])
 _OF_DEVICE = np.array([0.0, 0.3, 0.6])
 _BASE, _PER_LOGIN, _PER_VIEW = -3.6, 0.25, 0.55
+_SHARE_BASE, _SHARE_OF_CHANNEL, _SHARE_PER_VIEW = -3.0, np.array([0.0, -0.4, 1.2, -0.6]), 0.8
+_SHARE_DAYS = 7  # after those that are seen
 _EARLY, _TEXTED, _TIMES = 0.06, 0.12, 3.0  # shares of users, and what a text does to the chance
 
 
@@ -68,12 +72,21 @@ class Newcomers:
         return self.a_day * len(range(0, self.days, self.every))
 
 
+def cohort(world: Newcomers, day: date) -> list[str]:
+    """Ids of the users who register on a day."""
+    first, rest = divmod((day - world.start).days, world.every)
+    if rest or not 0 <= first < len(range(0, world.days, world.every)):
+        return []
+    return [f"n{number:07d}" for number in range(first * world.a_day, (first + 1) * world.a_day)]
+
+
 def write_newcomers(world: Newcomers, landing: Storage, truth: Storage | None = None) -> None:
     """Write the world's landing tables, as CSV, and the truth of each user.
 
     The user table lands every day, with all who have registered by then. The truth is the Parquet
     file ``newcomers/newcomers.parquet``: ``user_id``, ``registered``, ``chance`` (of buying from
-    the fourth day after registration to the thirtieth, without a text), ``texted`` and ``early``.
+    the fourth day after registration to the thirtieth, without a text), ``share_chance`` (of
+    sharing from the fourth day to the tenth), ``texted`` and ``early``.
 
     Args:
         world: the world.
@@ -102,7 +115,7 @@ def _drawn(world: Newcomers) -> dict[str, Array]:
     """The world's users, each column of shape (users,); days are counted from the first.
 
     ``logins`` and ``views`` have the shape (users, days seen). ``bought`` and ``early`` are the
-    days of the purchases, -1 where there is none; so is ``texted``.
+    days of the purchases, -1 where there is none; so are ``shared`` and ``texted``.
     """
     index = np.arange(world.users)
     key = keys(world.seed, index)
@@ -122,6 +135,9 @@ def _drawn(world: Newcomers) -> dict[str, Array]:
     texted = uniform(key, 6) < _TEXTED
     real = np.where(texted, np.minimum(_TIMES * chance, 0.95), chance)
     later = OBSERVED_DAYS + 1 + np.floor((BUY_DAYS - OBSERVED_DAYS) * uniform(key, 8))
+    urge = _SHARE_BASE + _SHARE_OF_CHANNEL[channel] + _SHARE_PER_VIEW * np.log1p(views.sum(1))
+    share_chance = 1 / (1 + np.exp(-urge))
+    share_day = OBSERVED_DAYS + 1 + np.floor(_SHARE_DAYS * uniform(key, 12))
     return {
         "n": index,
         "registered": registered,
@@ -135,20 +151,24 @@ def _drawn(world: Newcomers) -> dict[str, Array]:
             uniform(key, 9) < _EARLY, registered + np.floor(4 * uniform(key, 10)), -1
         ).astype(np.int64),
         "texted": np.where(texted, registered + OBSERVED_DAYS + 1, -1),
+        "share_chance": share_chance,
+        "shared": np.where(uniform(key, 11) < share_chance, registered + share_day, -1).astype(
+            np.int64
+        ),
     }
 
 
 def _events(users: dict[str, Array]) -> "pa.Table":
-    """One row a user, day and kind (0 login, 1 view, 2 buy), with the count of events."""
+    """One row a user, day and kind (an index of :data:`_KINDS`), with the count of events."""
     import pyarrow as pa
 
     parts = []
     for kind, name in enumerate(("logins", "views")):
         who, day = np.nonzero(users[name])
         parts.append((users["registered"][who] + day, who, kind, users[name][who, day]))
-    for name in ("bought", "early"):
+    for name, kind in (("bought", 2), ("early", 2), ("shared", 3)):
         who = np.flatnonzero(users[name] >= 0)
-        parts.append((users[name][who], who, 2, np.ones(len(who), dtype=np.int64)))
+        parts.append((users[name][who], who, kind, np.ones(len(who), dtype=np.int64)))
     columns = {
         "day": np.concatenate([part[0] for part in parts]),
         "n": np.concatenate([part[1] for part in parts]),
@@ -181,7 +201,7 @@ def _bind(con: "DuckDBPyConnection", world: Newcomers) -> None:
             from users, range({world.days}) as days (day) where registered <= day
         """,
         "landing_behavior": f"""
-            select {user} as user_id, (['login', 'view', 'buy'])[kind + 1] as behavior,
+            select {user} as user_id, ([{literals(_KINDS)}])[kind + 1] as behavior,
                 null as item_id, 'hh12:1' as kvs_num, null as kvs_str,
                 {begin} + day::integer as ds, n, kind * 100 + seq as seq
             from events, lateral (select unnest(range(count)) as seq) where day < {world.days}
@@ -193,7 +213,7 @@ def _bind(con: "DuckDBPyConnection", world: Newcomers) -> None:
         """,
         "truth": f"""
             select {user} as user_id, {begin} + registered::integer as registered, chance,
-                texted >= 0 as texted, early >= 0 as early
+                share_chance, texted >= 0 as texted, early >= 0 as early
             from users
         """,
     }
