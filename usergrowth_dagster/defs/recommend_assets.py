@@ -14,10 +14,13 @@ from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.recommend.definition import FILE_NAME, Recommend, read_recommend
 from usergrowth_dagster.recommend.landed import BEHAVIOR, ITEMS
 from usergrowth_dagster.recommend.nightly import ROUTE_COLUMNS, ROUTES
+from usergrowth_dagster.stages import Stage
 from usergrowth_dagster.warehouse.recommendations import COLUMNS, TABLE
 
 RECOMMEND = "recommend"
-"""Job that recommends items on an execution date; also the assets' group."""
+"""Job that recommends items on an execution date."""
+STAGE: Stage = "activation"
+"""The assets' group: a first item that fits is a reason to stay."""
 
 
 def recommend_assets(
@@ -38,7 +41,7 @@ def recommend_job() -> Any:
     """The job that writes the recommendations of an execution date."""
     return dg.define_asset_job(
         RECOMMEND,
-        selection=dg.AssetSelection.groups(RECOMMEND),
+        selection=dg.AssetSelection.assets(ROUTES, TABLE),
         description=f"Recommend items to every user, as {FILE_NAME} says.",
     )
 
@@ -55,7 +58,7 @@ def _lists_asset(
         return dg.AssetSpec(
             name,
             deps=deps,
-            group_name=RECOMMEND,
+            group_name=STAGE,
             kinds={"lightgbm", "deltalake"},
             owners=[OWNER],
             description=description,
