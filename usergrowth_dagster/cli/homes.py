@@ -238,6 +238,14 @@ def demo(
     gateway: Annotated[
         str, typer.Option(help="kannel: send through a Kannel on this machine; default by setting.")
     ] = "",
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="completejourney only: train every question too, and print one table of what was "
+            "measured, by stage of AARRR.",
+        ),
+    ] = False,
     home: Home = None,
 ) -> None:
     """Run the whole chain on an example data set and show the result."""
@@ -247,6 +255,17 @@ def demo(
     from usergrowth_dagster.examples.screen import Screen
 
     screen = Screen(say, show_table, chain_progress)
+    if everything:
+        from usergrowth_dagster.examples.aarrr.run import run_every_stage
+
+        if users is not None or campaigns is not None:
+            raise UserError(
+                "--all: the data set has its own users and campaigns; leave --users and "
+                "--campaigns out",
+                code="command.invalid",
+            )
+        run_every_stage(home, dataset, screen, gateway)
+        return
     if campaigns is None:
         run_demo(home, dataset, DEFAULT_USERS if users is None else users, screen, gateway)
         return

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -97,18 +97,17 @@ def _run_stages(chosen: Example, settings: Settings, reports: bool, screen: Scre
         project.progress = report_progress
         chosen.write(project)
     with stages.stage("land and make facts", "Land every day through its contract, make facts"):
-        _ingest(chosen)
-    _write_home_files(project, chosen)
+        ingest(chosen)
+    write_home_files(project, chosen)
     if RECOMMEND_FILE in chosen.home_files:
         with stages.stage("recommend", "Recommend items to every user"):
             recommend_day(project, chosen.execution_date)
     with stages.stage("apply campaigns", "Apply the campaigns and approve their texts"):
-        _apply(project, chosen)
+        apply_campaigns(project, chosen)
     with stages.stage("train", "Train and evaluate the models on what was known before the date"):
         train_models(settings, chosen.execution_date)
     with stages.stage("decide and batch", "Score, decide, write output.csv, batch and dispatch"):
-        report = execute("decide", partition=chosen.execution_date.isoformat())
-    _refuse_failures(report)
+        decide(chosen.execution_date)
     if reports:
         with stages.stage("delivery reports", "Wait for the delivery reports"):
             await_receipts(project.store, screen.say)
@@ -125,22 +124,25 @@ def _run_stages(chosen: Example, settings: Settings, reports: bool, screen: Scre
     screen.say("Look around in the UI: make dev")
 
 
-def _ingest(chosen: Example) -> RunReport:
+def ingest(chosen: Example) -> RunReport:
+    """Land every day of an example before its execution date, and make the facts."""
     from usergrowth_dagster.defs.jobs import INGEST, range_tags
 
     last = chosen.execution_date - timedelta(days=1)
     return execute(INGEST, tags=range_tags(chosen.first_day, last))
 
 
-def _write_home_files(project: Project, chosen: Example) -> None:
+def write_home_files(project: Project, chosen: Example) -> None:
+    """Write the further files of an example's home; one that is there is the user's."""
     for name, text in chosen.home_files.items():
         path = project.settings.home / name
-        if not path.exists():  # an edited file is the user's
+        if not path.exists():
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
 
 
-def _apply(project: Project, chosen: Example) -> None:
+def apply_campaigns(project: Project, chosen: Example) -> None:
+    """Write an example's campaign files into the home, apply them, and approve their texts."""
     from usergrowth_dagster.control.campaign import load_campaign
     from usergrowth_dagster.control.review import review
 
@@ -162,7 +164,13 @@ def _apply(project: Project, chosen: Example) -> None:
             review(store, "template", one.name, True, "demonstration", "demo")
 
 
-def _refuse_failures(report: RunReport) -> None:
+def decide(day: date) -> None:
+    """Score, decide and dispatch the tasks of an execution date that have no send plan yet.
+
+    Raises:
+        UserError: a task failed.
+    """
+    report = execute("decide", partition=day.isoformat())
     if report.failures:
         raise UserError("; ".join(report.failures), code="run.failed")
 
