@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import loopback
 import numpy as np
 from measured import ROOT, Row, Size
 from numpy.typing import NDArray
@@ -51,7 +52,6 @@ strategies:
   - {name: active, device: known, active: true, score_at_least: 0.5, factor: 1.5}
   - {name: capped, active: false, score_at_least: 0.1, at_most: {times: 5, seconds: 60}}
 """
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def measure(size: Size, work: Path) -> Iterator[Row]:
@@ -61,22 +61,20 @@ def measure(size: Size, work: Path) -> Iterator[Row]:
     folder = work / "snapshots"
     path = _write(folder, keys, 0.75)
     yield _look_ups(path, keys, work / "devices.sqlite")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = loopback.free_port()
     command = [sys.executable, str(Path(__file__)), str(work), str(port)]
     with_path = os.environ | {"PYTHONPATH": str(ROOT / "benchmarks")}
     server = subprocess.Popen(command, env=with_path, cwd=ROOT)
     try:
-        _wait(port)
+        loopback.wait_for(port)
         _ask(port, ASKED)  # warms up
-        before, started = _cpu(server.pid), time.perf_counter()
+        before, started = loopback.cpu(server.pid), time.perf_counter()
         _ask(port, requests)
-        wall, cpu = time.perf_counter() - started, _cpu(server.pid) - before
+        wall, cpu = time.perf_counter() - started, loopback.cpu(server.pid) - before
         swapper = subprocess.Popen([*command[:3], "swap", str(keys)], env=with_path, cwd=ROOT)
         _ask(port, requests // 4, swapper)
         assert swapper.wait() == 0
-        memory = _memory(server.pid)
+        memory = loopback.memory(server.pid)
     finally:
         server.terminate()
         server.wait(timeout=60)
@@ -209,28 +207,6 @@ def _more(connection: socket.socket) -> bytes:
     return received
 
 
-def _wait(port: int) -> None:
-    for _ in range(1_200):
-        try:
-            with socket.create_connection(("127.0.0.1", port), 5):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise TimeoutError("the service does not listen")
-
-
-def _cpu(process: int) -> float:
-    """CPU seconds of a process, its own and the system's for it."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def _memory(process: int) -> float:
-    """Resident MB of a process."""
-    status = Path(f"/proc/{process}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
-
-
 def _serve(work: Path, port: int) -> None:
     """Run the service until it is ended; nothing is late, since a busy machine is slow."""
     import asyncio
@@ -251,7 +227,7 @@ def _serve(work: Path, port: int) -> None:
     answering.watch(0.1)
     log = DecisionLog(work / "log", b"k" * 32, policy.log.share, UTC)
     log.watch(1.0)
-    figures, limits = RtaFigures(new_registry()), Limits(budget_seconds=60)
+    figures, limits = RtaFigures(new_registry()), Limits(budget_seconds=60, body_seconds=60)
     app = App(Decider(policy, answering), figures, limits, log.keep)
 
     async def run() -> None:

@@ -62,11 +62,16 @@ def right(number: int, active: int) -> tuple[str, ...]:
 
 def ask_rta(connection: http.client.HTTPConnection, number: int) -> tuple[str, ...]:
     """The strategies that a service answers with."""
-    sent = Request(id=str(number), device=Request.Device(oaid_md5sum=device(number).md5))
-    connection.request("POST", "/rta/tencent", sent.SerializeToString())
-    answer = connection.getresponse()
-    assert answer.status == 200, (answer.status, answer.read())
-    said = Response.FromString(answer.read())
+    sent = Request(
+        id=str(number), device=Request.Device(oaid_md5sum=device(number).md5)
+    ).SerializeToString()
+    status = 408
+    while status == 408:  # a machine so busy that a second passes between head and body
+        connection.request("POST", "/rta/tencent", sent)
+        answer = connection.getresponse()
+        status, content = answer.status, answer.read()
+    assert status == 200, (status, content)
+    said = Response.FromString(content)
     assert said.request_id == str(number)
     assert said.code == (0 if said.out_target_id else 1)
     return tuple(said.out_target_id)
