@@ -164,7 +164,7 @@ def test_recommendations_are_written_and_judged(world: World, tmp_path: Path) ->
     shown = recommendation_line(project, D, DATA, asked=150)
     assert (shown.stage, shown.measure) == ("activation", "NDCG@10")
     assert shown.figure is not None and shown.naive is not None and shown.naive.low is not None
-    assert shown.naive.low <= shown.naive.value < 1 and shown.naive.order == "what all take"
+    assert shown.naive.low <= shown.naive.value < 1 and shown.naive.order == "popularity"
     assert max(rank for (rank,) in rows(home, "recommendations", f"ds = '{D}'", "rank")) == 7
     (home / "recommend.yml").write_text("behaviors: [buy]\nlookback_days: 2\nslice_days: 1\n")
     few = recommendation_line(project, D - timedelta(days=1), DATA)

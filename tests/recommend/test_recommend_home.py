@@ -177,7 +177,7 @@ def test_the_batch_file_and_the_page_say_what_the_table_does(home: Path, tmp_pat
     assert [row["item"] for row in json.loads(shown)[f"items_on_{DAY}".replace("-", "_")]] == [
         item for item, _ in table["u0"]
     ]
-    assert "what everybody takes" in run(home, "show", "stranger", "--date", str(DAY))[1]
+    assert "the popular items" in run(home, "show", "stranger", "--date", str(DAY))[1]
     code, said = run(home, "export", "-o", str(path), "--date", str(DAY))
     assert code == 2 and "is there already" in said
 

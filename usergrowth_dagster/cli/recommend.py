@@ -77,7 +77,7 @@ def show(user: str, day: Day = "", as_json: Json = False, home: Home = None) -> 
         [(one.rank, one.item_id, one.title, round(one.score, 4), one.routes) for one in shown.rows],
     )
     if shown.rows and not shown.known:
-        page.say("Nothing is known of the user: the list is what everybody takes.")
+        page.say("Nothing is known of the user: the list holds the popular items.")
     page.finish()
 
 
@@ -117,7 +117,7 @@ def fill(
     done = fill_file(project, when, file, output, n)
     say(
         f"Wrote {done.path} with {done.users:,} users; {done.users - done.known:,} of them have no "
-        "list of their own and get what everybody takes."
+        "list of their own and get the popular items."
     )
 
 

@@ -55,7 +55,7 @@ class ScoringFigures:
 
         self._fallbacks = Counter(
             "usergrowth_recommend_fallbacks",
-            "Requests that got what everybody takes, or the fusion: there was no time, or an order "
+            "Requests that got the popular items, or the fusion: there was no time, or an order "
             "failed",
             ["reason"],
             registry=registry,

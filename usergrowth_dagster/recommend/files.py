@@ -36,7 +36,7 @@ class Written:
     Attributes:
         path: where.
         users: lines of users.
-        known: those who have a list of their own; the others have what everybody takes.
+        known: those who have a list of their own; the others have the popular items.
     """
 
     path: Path

@@ -70,7 +70,7 @@ def order_scores(
         values = features(learned, people, candidates)
         # Threads that wait for each other cost one user more than they save.
         made: Floats = booster.predict(values, num_threads=1).astype(np.float32)
-        # No ranker is fitted on users without a history: they get what everybody takes.
+        # No ranker is fitted on users without a history: they get the popular items.
         return np.where(people.counts[candidates.user] > 0, made, fused)
     place = candidates.place[:, candidates.routes.index(name)]
     # What the route does not recall stands behind what it does, in the order of the fusion.

@@ -1,4 +1,4 @@
-"""Recommends items to a user: recall, filters, order, diversity; of a new user what all take.
+"""Recommends items to a user: recall, filters, order, diversity; of a new user the popular items.
 
 One value holds all that an answer needs, so that a nightly run, a file and a door of a service ask
 the same function.
@@ -116,7 +116,7 @@ class Recommender:
         recent: Sequence[str] = (),
         order: str | None = None,
     ) -> tuple[Item, ...]:
-        """The first items of one user; of an unknown one, those that everybody takes.
+        """The first items of one user; of an unknown one, the popular ones.
 
         Args:
             user_id: the user.

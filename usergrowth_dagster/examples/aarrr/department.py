@@ -32,19 +32,21 @@ def department_line(project: Project, category: Category, data: str) -> Line:
     folder = project.settings.home / "demo" / "affinity" / "category"
     write_job(project, folder, category)
     report = train(folder, read_job(folder / FILE_NAME), folder / "results", project.settings)
-    (found,) = report.reports
-    question = f"affinity, {found.period_days:.0f} days: who buys from {category.value}"
-    if not found.figures:
-        return Line("revenue", question, data, note=found.sentence)
-    by_order = {figures.order: figures for figures in found.figures}
+    (result,) = report.reports
+    question = f"affinity, {result.period_days:.0f} days: who buys from {category.value}"
+    if not result.figures:
+        return Line("revenue", question, data, note=result.sentence)
+    by_order = {figures.order: figures for figures in result.figures}
     naive = max((by_order[name] for name in NAIVE), key=lambda one: one.average_precision.value)
-    note = "" if found.shipped == MODEL else f"{found.shipped} scores, as no model surely beats it"
+    note = (
+        "" if result.shipped == MODEL else f"{result.shipped} scores, as no model surely beats it"
+    )
     return Line(
         "revenue",
         question,
         data,
         "average precision",
-        _figure(by_order[found.shipped]),
+        _figure(by_order[result.shipped]),
         _figure(naive),
         note,
     )

@@ -45,7 +45,9 @@ _FILES = {
 }
 _OF_DEMO = ("december-care", "december-offer")
 
-NO_DRAW = "no household was held out at random from the coupons, so nothing tells what a text adds"
+NO_DRAW = (
+    "no household was held out at random from the coupons, so what a text adds cannot be measured"
+)
 """Why the effect of a text is not learned from this data set."""
 
 
@@ -71,7 +73,7 @@ def journey_lines(project: Project, chosen: Example, stages: Stages) -> list[Lin
     with stages.stage("recommend", "Recommend items, and leave out each household's newest one"):
         items = recommendation_line(project, chosen.execution_date, DATA, _HOUSEHOLDS)
     asked = [trained_line(project, name, DATA) for name in (*_OF_DEMO, *_ASKED)]
-    effect = Line("retention", "`uplift`: whom a text makes return", DATA, note=NO_DRAW)
+    effect = Line("retention", "`uplift`: who returns because of a text", DATA, note=NO_DRAW)
     return [*asked, effect, items, *department]
 
 

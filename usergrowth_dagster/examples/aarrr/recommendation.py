@@ -37,15 +37,15 @@ def recommendation_line(project: Project, day: date, data: str, asked: int | Non
         few = f"no user has taken {_FEWEST} items in the {keys.lookback_days} days before {day}"
         return Line("activation", question, data, note=few)
     known = history.of_users(some.nonzero()[0])
-    found = leave_one_out(known, seed=project.settings.seed, most=asked)
-    by_order = {one.order: one.ndcg10 for one in found.figures}
+    evaluation = leave_one_out(known, seed=project.settings.seed, most=asked)
+    by_order = {one.order: one.ndcg10 for one in evaluation.figures}
     return Line(
         "activation",
         question,
         data,
         "NDCG@10",
-        _figure(found.shipped, by_order[SHIPPED]),
-        _figure("what all take", by_order["popular"]),
+        _figure(evaluation.shipped, by_order[SHIPPED]),
+        _figure("popularity", by_order["popular"]),
     )
 
 

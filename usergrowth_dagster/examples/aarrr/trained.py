@@ -57,8 +57,8 @@ def _newest(project: Project, name: str, label: str) -> "ModelRef | None":
     """The version of a label that was trained last, whatever its status."""
     from usergrowth_dagster.learning.store import versions
 
-    found = versions(project.settings, name, tags={"config_hash": label})
-    return max(found, key=lambda ref: (ref.execution_date, ref.version), default=None)
+    known = versions(project.settings, name, tags={"config_hash": label})
+    return max(known, key=lambda ref: (ref.execution_date, ref.version), default=None)
 
 
 def _measure(problem: Problem) -> str:

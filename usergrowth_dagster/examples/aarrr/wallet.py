@@ -1,4 +1,4 @@
-"""The share of wallet of a category: how well a user's own share tells that of the days to come.
+"""The share of wallet of a category: how well a user's own share predicts that of the next days.
 
 It needs no model: the share of the user's amounts of the 90 days before a day that fell on the
 category stands for that of the 30 days from it on. Beside it stands that of all users together.

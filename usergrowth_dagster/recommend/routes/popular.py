@@ -1,4 +1,4 @@
-"""popular and new: items that everybody takes of late, and those that came of late.
+"""popular and new: items that are popular of late, and those that came of late.
 
 They need nothing of a user, so that a user without a history gets them too.
 """

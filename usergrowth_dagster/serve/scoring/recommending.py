@@ -2,7 +2,7 @@
 
 A date's file is loaded and tried out beside the one that answers. Then one assignment puts it in
 that one's place, and a request keeps what it began with. A request that cannot be answered in time
-gets what everybody takes.
+gets the popular items.
 """
 
 import asyncio
@@ -31,11 +31,11 @@ MOST_ITEMS = 500
 """Items of an answer."""
 
 DEADLINE = 0.05
-"""Seconds after which a request gets what everybody takes."""
+"""Seconds after which a request gets the popular items."""
 
 _WORKERS = 2
 _MOST_WAITING = 32
-"""Requests that are worked on or wait; a further one gets what everybody takes."""
+"""Requests that are worked on or wait; a further one gets the popular items."""
 
 Reason = Literal["late", "failed"]
 
@@ -67,7 +67,7 @@ class Held:
 
     Attributes:
         saved: the recommender.
-        popular: what everybody takes, in order.
+        popular: the items by popularity.
         stamp: of its file.
     """
 
@@ -100,7 +100,7 @@ class Held:
         )
 
     def fallback(self, ask: Ask) -> tuple[Item, ...]:
-        """What everybody takes, without what the user has; of given items none is put first."""
+        """The popular items, without what the user has; of given items none is put first."""
         if ask.given is not None:
             return ()
         made = self.saved.recommender

@@ -194,8 +194,8 @@ def _trees(estimator: Any) -> Estimate:
     trees = estimator.booster_
 
     def asked(matrix: Any) -> "Floats":
-        told = trees.predict(matrix, num_threads=1, validate_features=False)
-        return np.asarray(told, dtype=np.float64)
+        chances = trees.predict(matrix, num_threads=1, validate_features=False)
+        return np.asarray(chances, dtype=np.float64)
 
     return asked
 

@@ -53,7 +53,7 @@ class Wanted:
         pace: requests a second that a service takes; 0: no limit.
         limits: of one request.
         outputs: names of the outputs at the door of EAS.
-        deadline: seconds after which recommendations are what everybody takes.
+        deadline: seconds after which recommendations are the popular items.
     """
 
     host: str = "127.0.0.1"
