@@ -19,6 +19,8 @@ _NAIVE = ("recency", "rfm", "past_response", "past_average")
 _WORDS = {str(kind): words for kind, words in (*NAMES.items(), *AMOUNT_NAMES.items())}
 _WORDS["past_response"] = "share of past texts answered"
 _MEASURES = {"auc": "AUC", "capture_40": "capture at 40 %", "gini": "normalized Gini"}
+_OF_STAGE: Mapping[str, str] = {"activation": "capture_40"}
+"""The measure where it is not the AUC: of many new users a share is chosen."""
 
 
 def trained_line(project: Project, campaign: str, data: str) -> Line:
@@ -65,7 +67,7 @@ def _measure(problem: Problem) -> str:
     """The measure of a question that stands for it; all of them are on its card."""
     if problem.amounts:
         return "gini"
-    return "capture_40" if problem.name == "new_user_purchase" else "auc"
+    return _OF_STAGE.get(problem.words.stage or "", "auc")
 
 
 def _figure(order: str, figure: Mapping[str, Any]) -> Figure:
