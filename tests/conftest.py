@@ -18,6 +18,14 @@ LONGEST = (
     "store/test_store_chain",
     "cli/test_killed_backfill",
     "store/test_store_commits",
+    "cli/test_train_and_uploads",
+    "cli/test_two_trainings",
+    "tasks/test_questions_decided",
+    "examples/test_aarrr_homes",
+    "tasks/test_question_from_outside",
+    "serve/test_service_kills",
+    "tasks/test_new_buyers",
+    "cli/test_one_database",
 )
 """The files that take longest, by what they take."""
 SYSTEM_MARKERS = ("postgres", "mariadb", "kannel", "chromium", "systemd", "radosgw", "redis")
