@@ -148,7 +148,7 @@ PARQUET = st.lists(
 
 
 @settings(
-    deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(st.one_of(CSV, PARQUET), min_size=1, max_size=3), st.booleans())
 def test_written_rows_are_those_that_would_be_held(

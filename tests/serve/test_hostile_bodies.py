@@ -1,10 +1,9 @@
 """Hostile bodies at every address: none costs much time, and none is asked to come again."""
 
 import base64
-import gc
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from urllib.parse import urlencode, urlsplit
 
 import pytest
@@ -21,20 +20,12 @@ from usergrowth_dagster.serve.listening import addresses
 from usergrowth_dagster.settings import Settings
 
 __all__ = ["client", "home", "store"]
+pytestmark = pytest.mark.usefixtures("few_objects")
 SIZE = 250_000
 CPU_SECONDS = 3.0
 """Of this whole process, for one post of SIZE bytes; a good one takes some hundredths."""
 
 KINDS = ("receipts", "report", "status", "dlr", "replies", "up", "reply", "mo")
-
-
-@pytest.fixture(autouse=True)
-def few_objects() -> Iterator[None]:
-    """Take what earlier tests left out of garbage collection, whose time would be counted."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def nested(levels: int, line: bytes, head: bytes = b"") -> bytes:
