@@ -10,7 +10,11 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.partitions.context import partition_loading_context
 
+from usergrowth_dagster.acquisition.definition import FILE_NAME as ACQUISITION_FILE
 from usergrowth_dagster.defs.build import build_definitions
+from usergrowth_dagster.examples.aarrr.devices import POLICY
+from usergrowth_dagster.examples.datasets import example
+from usergrowth_dagster.homes.home import make_home
 from usergrowth_dagster.settings import load_settings
 from usergrowth_dagster.stages import STAGES
 
@@ -155,6 +159,20 @@ def test_jobs_schedules_sensors(definitions: dg.Definitions) -> None:
     assert of_job["ingest"] | of_job["train"] | of_job["decide"] | of_job["labels"] | of_job[
         "measure"
     ] == set(specs(definitions))
+
+
+def test_a_home_with_every_file_is_valid(tmp_path: Path) -> None:
+    """Guards against a job with the name of an asset, which Dagster refuses only when it looks at
+    all jobs: a home with a segment could not be validated.
+    """
+    home = make_home(tmp_path / "home", {}).home
+    for name, text in {**example("synthetic", 100).home_files, ACQUISITION_FILE: POLICY}.items():
+        (home / name).parent.mkdir(exist_ok=True)
+        (home / name).write_text(text, encoding="utf-8")
+    definitions = build_definitions(str(home))
+    jobs = {job.name for job in definitions.get_repository_def().get_all_jobs()}
+    assert {"refresh_segments", "recommend", "acquisition"} <= jobs
+    assert not jobs & set(specs(definitions))
 
 
 def test_every_asset_is_described(definitions: dg.Definitions) -> None:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from usergrowth_dagster.segments.refresh import RefreshedAll
 
 SEGMENTS = "segments"
-"""The asset, its group, and the job that refreshes all segments of a date."""
+"""The asset, and its group."""
+
+REFRESH = "refresh_segments"
+"""Job that refreshes all segments of a date. Dagster refuses a job with the name of an asset."""
 
 AFTER_DECIDE = "segments_after_decide"
 """Sensor that runs the job when today's date has been decided."""
@@ -90,7 +93,7 @@ def segment_assets(
 def segment_job() -> Any:
     """The job that refreshes the segments of a date, with the tables of the date that they read."""
     return dg.define_asset_job(
-        SEGMENTS,
+        REFRESH,
         selection=dg.AssetSelection.assets(SEGMENTS).upstream(depth=1),
         description="Keep who is in each segment as of an execution date.",
     )
