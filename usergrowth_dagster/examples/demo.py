@@ -43,8 +43,12 @@ _FIGURES = {
     "pr_auc": "PR-AUC",
     "log_loss": "log-loss",
     "ece": "calibration error",
+    "gini": "normalized Gini",
+    "spearman": "rank correlation",
+    "decile_error": "decile error",
     "capture_40": "capture at 40 %",
 }
+"""Names of figures; a model has those of a chance or those of an amount."""
 
 MEASURE_ALL = {"ops": {"effects": {"config": {"when": "always"}}}}
 """Run config of the job ``measure``: tasks whose windows have not begun, too."""
@@ -271,6 +275,20 @@ def _figure(figure: dict[str, Any] | None) -> str:
     return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
 
 
+def model_figures(model: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and rows of a model's figures, a row a scorer; figures that none has are left out."""
+    by_scorer = {
+        scorer: {key: _figure(metrics.get(key)) for key in _FIGURES}
+        for scorer, metrics in model["metrics"].items()
+    }
+    shown = [key for key in _FIGURES if any(row[key] for row in by_scorer.values())]
+    rows = [
+        (scorer + (" *" if scorer == model["champion"] else ""), *(row[key] for key in shown))
+        for scorer, row in by_scorer.items()
+    ]
+    return ("", *(_FIGURES[key] for key in shown)), rows
+
+
 def _show_summary(summary: dict[str, Any], screen: Screen) -> None:
     """Print the summary for a person."""
     say, show_table = screen.say, screen.table
@@ -282,14 +300,7 @@ def _show_summary(summary: dict[str, Any], screen: Screen) -> None:
     )
     for name, model in summary["models"].items():
         say("")
-        rows = [
-            (
-                scorer + (" *" if scorer == model["champion"] else ""),
-                *(_figure(metrics.get(metric)) for metric in _FIGURES),
-            )
-            for scorer, metrics in model["metrics"].items()
-        ]
-        show_table(f"Model {name}, version {model['version']}", ("", *_FIGURES.values()), rows)
+        show_table(f"Model {name}, version {model['version']}", *model_figures(model))
         say(model["gain"])
     say("")
     show_table(
