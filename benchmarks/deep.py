@@ -8,15 +8,14 @@ and its score is the mean of several seeds. Takes a home whose days are landed; 
 
 import argparse
 import subprocess
-import sys
 import tempfile
-import venv
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from environments import python_with
 
 from usergrowth_dagster.learning.config import TrainingConfig
 from usergrowth_dagster.learning.dataset import load_slices
@@ -34,17 +33,6 @@ from usergrowth_dagster.warehouse.engine import open_engine
 HERE = Path(__file__).parent
 SHOWN = ("auc", "pr_auc", "log_loss", "capture_10", "capture_40")
 RESAMPLES = 500
-
-
-def torch_python(folder: Path) -> Path:
-    """The interpreter of the other environment, made when missing."""
-    python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-    if not python.exists():
-        print(f"making {folder} from requirements-deep.txt …", flush=True)
-        venv.create(folder, with_pip=True)
-        wanted = str(HERE / "requirements-deep.txt")
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", wanted], check=True)
-    return python
 
 
 def networks(
@@ -97,7 +85,7 @@ def main() -> None:
         help="folder of torch's virtual environment",
     )
     asked = parser.parse_args()
-    python = torch_python(asked.environment)
+    python = python_with("requirements-deep.txt", asked.environment)
     project = Project(load_settings(asked.home))
     settings = project.settings
     config = TrainingConfig.model_validate(

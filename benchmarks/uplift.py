@@ -18,12 +18,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from environments import python_with
 
 from usergrowth_dagster.learning.uplift.choose import choose
 from usergrowth_dagster.learning.uplift.curves import qini
@@ -100,17 +100,6 @@ def theirs(frame: Any, y: Any, t: Any, train: Any, test: Any) -> dict[str, float
     return found
 
 
-def econml_python(folder: Path) -> Path:
-    """The interpreter of the other environment, made when missing."""
-    python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-    if not python.exists():
-        print(f"making {folder} from requirements-uplift.txt …", flush=True)
-        venv.create(folder, with_pip=True)
-    wanted = str(HERE / "requirements-uplift.txt")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", wanted], check=True)
-    return python
-
-
 def econml(python: Path, x: Any, y: Any, t: Any, train: Any, test: Any, seed: int) -> Any:
     """Test Qinis of econml's learners."""
     with tempfile.TemporaryDirectory() as folder:
@@ -151,7 +140,7 @@ def main() -> None:
     )
     asked = parser.parse_args()
     table = load(asked.data)
-    python = econml_python(asked.environment) if asked.econml else None
+    python = python_with("requirements-uplift.txt", asked.environment) if asked.econml else None
     began = time.perf_counter()
     for arm in ARMS:
         rows = table[table["segment"].isin([arm, NONE])].reset_index(drop=True)
