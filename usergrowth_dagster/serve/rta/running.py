@@ -1,7 +1,6 @@
 """Running the service that answers exchanges: the server, its snapshot, and a quiet end."""
 
 import asyncio
-import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,8 +20,8 @@ from usergrowth_dagster.monitoring.endpoint import Watched, shown
 from usergrowth_dagster.monitoring.process_figures import new_registry
 from usergrowth_dagster.monitoring.rta_figures import RtaFigures
 from usergrowth_dagster.project import Project
+from usergrowth_dagster.serve.embedded import embedded, require_free, serve_until_signal
 from usergrowth_dagster.serve.rta.app import ADAPTERS, App, Limits
-from usergrowth_dagster.serve.scoring.running import require_free
 from usergrowth_dagster.settings import Settings
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def serve_rta(
         if answering() is None:
             say("there is no snapshot yet; strategies that need one do as on_failure says")
         say(f"listening on http://{wanted.host}:{wanted.port}/rta/…")
-        asyncio.run(_serve(app, wanted))
+        asyncio.run(serve_until_signal(server_of(app, wanted)))
 
 
 def build(
@@ -107,30 +106,6 @@ def _clock(settings: Settings) -> Callable[[], float]:
     return time.time if abs(ahead) < 1 else lambda: time.time() + ahead
 
 
-async def _serve(app: App, wanted: Wanted) -> None:
-    """Listen until a signal to end; granian then waits for the requests that have begun."""
-    server = server_of(app, wanted)
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, server.stop)
-    await server.serve()
-
-
 def server_of(app: App, wanted: Wanted) -> "Server":
     """The server, in this process and its loop."""
-    from granian.constants import HTTPModes, Interfaces
-    from granian.http import HTTP1Settings
-    from granian.server.embed import Server
-
-    return Server(
-        app,
-        address=wanted.host,
-        port=wanted.port,
-        interface=Interfaces.RSGI,
-        http=HTTPModes.http1,
-        # also the time that an exchange may keep a connection between two requests
-        http1_settings=HTTP1Settings(header_read_timeout=75_000),
-        websockets=False,
-        backlog=1024,
-        log_enabled=False,
-    )
+    return embedded(app, wanted.host, wanted.port, "rsgi", 75)

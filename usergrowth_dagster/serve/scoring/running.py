@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import signal
-import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -22,6 +20,7 @@ from usergrowth_dagster.project import Project
 from usergrowth_dagster.recommend.answer_log import AnswerLog
 from usergrowth_dagster.recommend.definition import FILE_NAME
 from usergrowth_dagster.recommend.definition import SERVICE as RECOMMEND
+from usergrowth_dagster.serve.embedded import embedded, require_free, serve_until_signal
 from usergrowth_dagster.serve.scoring import eas
 from usergrowth_dagster.serve.scoring.app import App, Limits
 from usergrowth_dagster.serve.scoring.callers import Pace, Tokens
@@ -129,7 +128,7 @@ def serve_models(
         app, watch = build(project, wanted, figures, stack)
         stack.callback(watch.close)
         say(f"listening on http://{wanted.host}:{wanted.port}")
-        asyncio.run(_serve(app, wanted))
+        asyncio.run(serve_until_signal(server_of(app, wanted)))
 
 
 def build(
@@ -183,43 +182,6 @@ def _recommending(
     return made
 
 
-async def _serve(app: App, wanted: Wanted) -> None:
-    """Listen until a signal to end; granian then waits for the requests that have begun."""
-    server = server_of(app, wanted)
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, server.stop)
-    await server.serve()
-
-
 def server_of(app: App, wanted: Wanted) -> "Server":
     """The server, in this process and its loop."""
-    from granian.constants import HTTPModes, Interfaces
-    from granian.http import HTTP1Settings
-    from granian.server.embed import Server
-
-    return Server(
-        app,
-        address=wanted.host,
-        port=wanted.port,
-        interface=Interfaces.ASGINL,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=10_000),
-        websockets=False,
-        backlog=1024,
-        log_enabled=False,
-    )
-
-
-def require_free(host: str, port: int) -> None:
-    """Refuse a port that something listens on."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise UserError(
-                f"the service cannot listen at {host}:{port}: {error.strerror}; name another place "
-                "with --host and --port",
-                code="machine.port_taken",
-            ) from None
+    return embedded(app, wanted.host, wanted.port, "asginl", 10)
