@@ -13,8 +13,8 @@ from usergrowth_dagster.warehouse.model_rows import OUTPUT, ModelInputs
 from usergrowth_dagster.warehouse.models import AS_OF_DATES, RUN_SETTINGS, USER, ModelGraph
 from usergrowth_dagster.warehouse.months import Months
 
-READ_ROW_BYTES = 600
-"""Memory that grouping a row of facts wants, about, beside the views that are made already."""
+MOST_PARTS = 4_096
+"""Of the users of a view; what fails with so few of them at once has another cause."""
 
 WIDE_ROW_BYTES = 12_000
 """Memory that a join of all features of a user wants, about, with its hash tables."""
@@ -62,7 +62,7 @@ class DuckDBRows:
             for view in views:
                 engine.run(
                     f"create or replace temp view {view} as select * from _every_{view} "
-                    f"where hash({USER}) % {parts} = {part}"
+                    f"where {_is_of(part, parts)}"
                 )
             made = f"insert into {OUTPUT}" if part else f"create temp table {OUTPUT} as"
             engine.run(f"{made} {select}")
@@ -85,16 +85,15 @@ class DuckDBRows:
         for view, read in inputs.monthly.items():
             months.bind(engine, view, read.wanted, read.landed)
         before, dated, after = self.graph.views_by_date(model)
-        parts = self._parts_read(engine, inputs) if before or dated or after else 1
         for view in before:
-            self._make_view(engine, view, self._select(view), parts)
+            self._make_view(engine, view, self._select(view))
         if dated:
-            self._make_by_date(engine, model, dated, inputs.days, parts)
+            self._make_by_date(engine, model, dated, inputs.days)
         for view in after:
-            self._make_view(engine, view, self._select(view), parts)
+            self._make_view(engine, view, self._select(view))
 
     def _make_by_date(
-        self, engine: Engine, model: str, views: Sequence[str], days: Sequence[date], parts: int
+        self, engine: Engine, model: str, views: Sequence[str], days: Sequence[date]
     ) -> None:
         """Make views one date after the other, while a date's rows fit the processor's caches.
 
@@ -107,35 +106,47 @@ class DuckDBRows:
                 select = self._select(view)
                 rows = f"select * from ({select}) as of_date where ds = date '{day.isoformat()}'"
                 afresh = view in passing or day == days[0]
-                self._make_view(engine, view, rows, parts, afresh=afresh)
+                self._make_view(engine, view, rows, afresh=afresh)
         bind_dates(engine, days)
 
-    def _make_view(
-        self, engine: Engine, view: str, select: str, parts: int, *, afresh: bool = True
-    ) -> None:
-        """Keep the rows of a view, those of some users after those of others; or add them.
+    def _make_view(self, engine: Engine, view: str, select: str, *, afresh: bool = True) -> None:
+        """Keep the rows of a view, or add them.
 
-        DuckDB carries the condition on users down to the rows that are read and grouped.
+        Where they do not fit the engine's memory, those of some users are made after those of
+        others. Each part reads as much as all of them do, so that none is made without need.
         """
-        if USER not in self.graph.models[view].grain:
-            parts = 1
-        for part in range(parts):
-            some = f"select * from ({select}) as every_user where hash({USER}) % {parts} = {part}"
+        import duckdb
+
+        waiting = [(1, 0)]
+        while waiting:
+            parts, part = waiting[0]
+            some = f"select * from ({select}) as every_user where {_is_of(part, parts)}"
             made = f"create or replace temp table {view} as" if afresh else f"insert into {view}"
-            engine.run(f"{made} {select if parts == 1 else some}")
+            try:
+                engine.run(f"{made} {select if parts == 1 else some}")
+            except duckdb.OutOfMemoryException:
+                if USER not in self.graph.models[view].grain or parts >= MOST_PARTS:
+                    raise
+                waiting = [
+                    (2 * parts, half) for _, one in waiting for half in (2 * one, 2 * one + 1)
+                ]
+                continue
+            waiting.pop(0)
             afresh = False
 
     def _select(self, view: str) -> str:
         return self.graph.models[view].sql.rstrip().rstrip(";")
 
-    def _parts_read(self, engine: Engine, inputs: ModelInputs) -> int:
-        """Into how many parts the users of a view go, by the rows that are read and the memory."""
-        limit = size_in_bytes(self.memory_limit)
-        if limit is None:
-            return 1
-        read = [*inputs.monthly, *inputs.tables]
-        rows = max((int(engine.value(f"select count(*) from {name}")) for name in read), default=0)
-        return max(1, -(-rows * READ_ROW_BYTES // limit))
+
+def _is_of(part: int, parts: int) -> str:
+    """The condition on a row that its user is of a part.
+
+    DuckDB carries a comparison down to the rows that are read; a remainder it computes after all
+    users are grouped.
+    """
+    size = 2**64 // parts
+    last = 2**64 - 1 if part == parts - 1 else (part + 1) * size - 1
+    return f"hash({USER}) between {part * size}::ubigint and {last}::ubigint"
 
 
 def bind_dates(engine: Engine, days: Sequence[date]) -> None:
