@@ -1,7 +1,6 @@
 """From decisions to the log, the table and the report, against sums in plain Python."""
 
 import json
-import time
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from support.identity_desk import DAY, IdentityDesk, before
+from support.patience import until
 from support.rta_service import policy
 from typer.testing import CliRunner
 
@@ -147,12 +147,7 @@ def test_a_sample_is_of_devices_and_a_full_queue_is_counted(
     log.watch(every=3600)
     for number in range(4):
         log.keep("json", Decider(RULES, lambda: None).decide([device(number)], [], 0.0), 0.0)
-    end = time.monotonic() + 30
-    while (
-        len([*log_folder(desk.project).glob("ds=1970*/*.parquet")]) < 2 and time.monotonic() < end
-    ):
-        time.sleep(0.01)
-    assert time.monotonic() < end
+    until(lambda: len([*log_folder(desk.project).glob("ds=1970*/*.parquet")]) >= 2)
     log.close()
 
 

@@ -30,6 +30,7 @@ from chain_world import (
     write_campaign,
     write_people,
 )
+from support.patience import PATIENCE
 
 LATER = {"USERGROWTH_TODAY": "2017-07-01"}
 FACTS = ["raw_user", "raw_behavior", "raw_operation", "stg_user", "stg_behavior", "stg_operation"]
@@ -111,7 +112,7 @@ def test_killed_again_and_again(world: World, undisturbed: Path, tmp_path: Path)
     }
     for place, command in moments.items():
         process = start(home, *command)
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE
         while process.poll() is None and time.monotonic() < until:
             if (home / place).exists():
                 break

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from chain_world import D, World, cli, copy_home, environment, errors, succeeded, write_campaign
+from support.patience import PATIENCE, until
 
 from usergrowth_dagster.learning.artifacts import read_artifacts
 from usergrowth_dagster.learning.store import versions
@@ -39,9 +40,9 @@ def start(home: Path) -> "subprocess.Popen[str]":
     )
 
 
-def other_process(parent: int, seconds: float = 60) -> int:
+def other_process(parent: int) -> int:
     """The second process of a training, once it is there."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
@@ -67,10 +68,7 @@ def is_there(process: int) -> bool:
 
 def await_gone(process: int) -> None:
     """Wait until a process has ended."""
-    end = time.monotonic() + 30
-    while is_there(process):
-        assert time.monotonic() < end, "the second process stayed"
-        time.sleep(0.1)
+    until(lambda: not is_there(process), "the second process's end", every=0.1)
 
 
 def runs(home: Path) -> list[tuple[str, str]]:

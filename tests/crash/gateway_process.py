@@ -1,11 +1,12 @@
 """A provider in a process of its own, which writes down what it accepts, and can misbehave.
 
-    python gateway_process.py <file> [<trouble> [<seed> [<seconds>]]]
+    python gateway_process.py <file> [<trouble> [<seed> [<seconds> [<room>]]]]
 
 It prints its port. Each accepted message is a line of the file: world, out_id, phone, batch_id and
 the template's code; it is on disk before anything is answered. ``trouble`` is the share of calls that go wrong: refused
 or lost before or after acceptance, answered in part, throttled, stopped. ``seconds`` is what a call
-takes at least, as it does over a network.
+takes at least, as it does over a network. ``room`` is a file with a number of messages: once so many
+have been accepted, calls wait until the file has a larger number or is gone.
 
     POST /<world>/submit   {"batch_id", "code", "messages": [{"out_id", "phone"}]} → {"results"}
     POST /<world>/look_up  {"out_ids": [...]}                                    → {"accepted"}
@@ -51,6 +52,17 @@ class Provider:
         self.accepted: defaultdict[str, set[str]] = defaultdict(set)
         self.faults: Counter[str] = Counter()
         self.faults_file = path.with_name(path.name + ".faults")
+        self.room: Path | None = None
+
+    def is_full(self) -> bool:
+        """Whether calls have to wait."""
+        if self.room is None:
+            return False
+        try:
+            most = int(self.room.read_text())
+        except FileNotFoundError:
+            return False
+        return sum(map(len, self.accepted.values())) >= most
 
     def fault(self, world: str) -> str:
         """The next call's fault, or ""."""
@@ -117,6 +129,11 @@ def handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
             time.sleep(provider.seconds)
             _, world, action = self.path.split("/", 2)
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            while provider.is_full():
+                time.sleep(0.005)
+                if self.has_hung_up():
+                    self.close_connection = True
+                    return None
             fault = provider.fault(world)
             if action.startswith("hook"):
                 return self.hook(world, body, fault, asks=action.endswith("lookup"))
@@ -126,6 +143,15 @@ def handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
                 known = provider.accepted[world]
                 return self.answer({"accepted": [o for o in body["out_ids"] if o in known]})
             return self.submit(world, body, body["messages"], fault)
+
+        def has_hung_up(self) -> bool:
+            """Whether the client is gone."""
+            try:
+                return not self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
 
         def hook(self, world: str, body: Any, fault: str, *, asks: bool) -> None:
             """The webhook gateway's format."""
@@ -223,7 +249,10 @@ def main() -> None:
     trouble = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
     seed = int(sys.argv[3]) if len(sys.argv) > 3 else 0
     seconds = float(sys.argv[4]) if len(sys.argv) > 4 else 0.0
-    server = Server(("127.0.0.1", 0), handler(Provider(path, trouble, seed, seconds)))
+    provider = Provider(path, trouble, seed, seconds)
+    if len(sys.argv) > 5:
+        provider.room = Path(sys.argv[5])
+    server = Server(("127.0.0.1", 0), handler(provider))
     print(server.server_port, flush=True)
     server.serve_forever()
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from chain_world import (
     write_people,
 )
 from sqlalchemy import func, select
+from support.patience import PATIENCE, until
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.store import ControlStore
@@ -39,7 +40,6 @@ from usergrowth_dagster.homes.home import DAGSTER_YAML
 from usergrowth_dagster.settings import load_settings
 
 UPLOADS = ("fresh-1", "fresh-2")
-PATIENCE = 600.0
 INGEST = ("backfill", "--from", str(day(4)), "--to", str(day(1)), "--only-ingest")
 SOON = "run_monitoring:\n  poll_interval_seconds: 1\n  start_timeout_seconds: 60\n"
 OPEN = [
@@ -158,13 +158,6 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def until(what: str, reached: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not reached():
-        assert time.monotonic() < end, f"not {what} in time"
-        time.sleep(0.1)
-
-
 def workers(server: "subprocess.Popen[bytes]") -> list[int]:
     """Processes in which the code server executes runs."""
     pids = []
@@ -207,7 +200,7 @@ def test_killed_while_the_daemon_is_at_work(
     )
     with ExitStack() as stack:
         server = stack.enter_context(code_server(home, port))
-        until("a code server", lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, "a code server")
         stack.enter_context(
             running(home, "dagster._daemon", "run", "-w", str(tmp_path / "workspace.yaml"))
         )
@@ -215,21 +208,22 @@ def test_killed_while_the_daemon_is_at_work(
         instance = stack.enter_context(dg.DagsterInstance.from_config(str(home / "dagster")))
         backfill = stack.enter_context(running(home, "usergrowth_dagster", *INGEST))
         write_people(home, UPLOADS[0])
-        until("at work on the first upload", lambda: bool(workers(server)))
+        until(lambda: bool(workers(server)), "at work on the first upload")
         time.sleep(chance.uniform(0, 3))
         end(server)  # and the run workers with it
         end(backfill)
         server = stack.enter_context(code_server(home, port))
         again = stack.enter_context(running(home, "usergrowth_dagster", *INGEST))
-        until("retried the first upload", lambda: len(texted(home)) == 20)
+        until(lambda: len(texted(home)) == 20, "retried the first upload")
         write_people(home, UPLOADS[1])
-        until("a run worker at work", lambda: bool(workers(server)))
+        until(lambda: bool(workers(server)), "a run worker at work")
         time.sleep(chance.uniform(0, 3))
         for worker in workers(server):
             os.kill(worker, signal.SIGKILL)
-        until("retried the second upload", lambda: len(texted(home)) == 40)
+        until(lambda: len(texted(home)) == 40, "retried the second upload")
         until(
-            "all runs ended", lambda: not instance.get_runs(dg.RunsFilter(statuses=OPEN), limit=1)
+            lambda: not instance.get_runs(dg.RunsFilter(statuses=OPEN), limit=1),
+            "the end of all runs",
         )
         assert again.wait(PATIENCE) == 0
         storage = instance.event_log_storage

@@ -5,15 +5,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
+from support.patience import until
 from worlds import make_world
 
 from usergrowth_dagster.control import audit, schema
@@ -42,15 +42,20 @@ _M = schema.message
 
 @contextmanager
 def provider(accepted: Path) -> Iterator[int]:
-    """A provider that takes everything, slowly; yields its port."""
+    """A provider that takes everything, slowly, as long as it has room; yields its port."""
     script = Path(__file__).with_name("gateway_process.py")
-    command = [sys.executable, str(script), str(accepted), "0", "1", "0.03"]
+    command = [sys.executable, str(script), str(accepted), "0", "1", "0.03", str(room_of(accepted))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield int(process.stdout.readline())
         finally:
             process.kill()
+
+
+def room_of(accepted: Path) -> Path:
+    """The file that says how many messages the provider takes before it lets its clients wait."""
+    return accepted.with_name("room.txt")
 
 
 def taken(accepted: Path) -> Counter[str]:
@@ -69,13 +74,6 @@ def dispatcher(home: Path, url: str) -> "subprocess.Popen[str]":
     )
 
 
-def until(reached: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 @pytest.fixture
 def sending(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -91,6 +89,7 @@ def sending(
         home = tmp_path / "home"
         address = f"http://127.0.0.1:{port}/home/hook"
         values = {"today": DAY, "gateway": "webhook", "webhook_url": address, "gateway_rate": 300.0}
+        values["gateway_timeout"] = 90.0  # a call waits for room as long as the copy takes
         settings = make_home(home, values)
         make_world("two", "plain", database_url, home, PEOPLE)
         yield settings, accepted
@@ -122,13 +121,16 @@ def test_copied_in_the_middle_of_sending(
     """Guards against a second text to people that the copied home texted after the copy, against people
     who are forgotten without a reason, and against ids that two messages have at the provider."""
     settings, accepted = sending
-    url = settings.database
+    url, room = settings.database, room_of(accepted)
+    room.write_text("200")
     with dispatcher(settings.home, url) as process:
         until(lambda: len(taken(accepted)) >= 100)
         manifest = make_backup(settings, tmp_path / "copy")
         at_copy = len(taken(accepted))
+        room.write_text(str(at_copy + 100))
         until(lambda: len(taken(accepted)) >= at_copy + 100)
         process.send_signal(signal.SIGKILL)
+    room.unlink()
     before = taken(accepted)
     assert 200 <= len(before) < PEOPLE, "the copy was not made in the middle"
     shutil.rmtree(settings.home)

@@ -7,6 +7,7 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 from learning_frames import make_churn
+from support.patience import PATIENCE
 from support.processes import ready_process
 
 from usergrowth_dagster.errors import UserError
@@ -242,9 +243,9 @@ def test_processes_that_start_at_once_share_one_new_database(tmp_path):
     for process in started:
         process.start()
     for process in started:
-        process.join(60)
+        process.join(PATIENCE)
     assert [process.exitcode for process in started] == [0, 0]
-    assert [results.get(timeout=5) for _ in started] == [1, 1]
+    assert [results.get(timeout=PATIENCE) for _ in started] == [1, 1]
 
 
 def test_a_version_whose_files_are_gone_can_be_made_anew(world, tmp_path):

@@ -3,7 +3,6 @@
 import json
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from support.patience import until
 from support.ring_of_items import DAY, USERS, make_ring
 from support.scoring_service import Service, running
 from typer.testing import CliRunner
@@ -239,17 +239,17 @@ def test_a_new_date_answers_without_a_failed_request(service: Service, home: Pat
     changed = old.__class__(old.day, "anew", old.trial, old.recommender)
     save(home, changed)
     service.watch.look()
-    _wait(lambda: answers and answers[-1][1] == "20240301-anew")
+    until(lambda: answers and answers[-1][1] == "20240301-anew")
     shutil.copy(files / f"{DAY}.npz", files / f"{DAY + timedelta(days=1)}.npz")  # waits for its day
     service.watch.look()
     (files / f"{DAY}.npz").write_bytes(b"PK damaged")
     service.watch.look()
     count = len(answers)
-    _wait(lambda: len(answers) > count + 5)
+    until(lambda: len(answers) > count + 5)
     assert answers[-1][1] == "20240301-anew"
     save(home, old)
     service.watch.look()
-    _wait(lambda: answers[-1][1] == old.version)
+    until(lambda: answers[-1][1] == old.version)
     ended.set()
     for thread in threads:
         thread.join()
@@ -258,13 +258,6 @@ def test_a_new_date_answers_without_a_failed_request(service: Service, home: Pat
     assert service.figure("usergrowth_scoring_model_version", service="recommend", part="champion")
     (files / f"{DAY + timedelta(days=1)}.npz").unlink()
     assert newest_saved(home, DAY) == files / f"{DAY}.npz"
-
-
-def _wait(ready: Any) -> None:
-    end = time.monotonic() + 60
-    while not ready():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_a_late_or_failed_order_falls_back(

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from support.patience import PATIENCE, until
+
 SECRET = "0123456789abcdef"
 TOKEN = "unguessable"
 
@@ -49,7 +51,7 @@ class Server:
             self.process = subprocess.Popen(
                 command, env=self.environment, stdout=log, stderr=subprocess.STDOUT
             )
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while self.process.poll() is None and time.monotonic() < end:
             try:
                 if self.get("/healthz")[0] == 200:
@@ -104,14 +106,14 @@ class Clients:
 
     def wait_for(self, share: float) -> None:
         """Until so much has been acknowledged."""
-        end = time.monotonic() + 120
-        while len(self.acknowledged) < share * len(self.posts):
-            assert time.monotonic() < end, f"{len(self.acknowledged)} of {len(self.posts)}"
-            time.sleep(0.01)
+        until(
+            lambda: len(self.acknowledged) >= share * len(self.posts),
+            lambda: f"{len(self.acknowledged)} of {len(self.posts)}",
+        )
 
     def join(self) -> None:
         for thread in self._threads:
-            thread.join(timeout=120)
+            thread.join(timeout=PATIENCE)
 
     def _work(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)

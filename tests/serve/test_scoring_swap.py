@@ -3,11 +3,11 @@
 import http.client
 import json
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 from chain_world import World, copy_home
+from support.patience import until
 from support.scoring_service import Service, add_shifted, running
 
 from usergrowth_dagster.learning.artifacts import load
@@ -69,10 +69,10 @@ class Callers:
 
     def wait_for(self, version: str) -> None:
         """Until a version has answered."""
-        end = time.monotonic() + 60
-        while not any(answer[1] == version for answer in self.answers[-20:]):
-            assert time.monotonic() < end, self.answers[-3:]
-            time.sleep(0.02)
+        until(
+            lambda: any(answer[1] == version for answer in self.answers[-20:]),
+            lambda: f"version {version}; {self.answers[-3:]}",
+        )
 
 
 def test_a_version_takes_anothers_place_without_a_failed_request(service: Service) -> None:
@@ -102,9 +102,8 @@ def test_a_challenger_answers_in_the_shadow_alone(service: Service) -> None:
     status, answer, headers = service.call("/api/predict/churn?extra=ignore", [ROW] * 3)
     assert status == 200 and headers["x-model-version"] == str(old.version)
     assert abs(answer[0]["p_1"] - score_of(old)) < 1e-9
-    name, end = "usergrowth_scoring_shadow_difference", time.monotonic() + 30
-    while service.figure(f"{name}_count", service="churn") < 3 and time.monotonic() < end:
-        time.sleep(0.05)
+    name = "usergrowth_scoring_shadow_difference"
+    until(lambda: service.figure(f"{name}_count", service="churn") >= 3, every=0.05)
     assert service.figure(f"{name}_count", service="churn") == 3
     apart = abs(score_of(new) - score_of(old))
     assert service.figure(f"{name}_sum", service="churn") == pytest.approx(3 * apart)

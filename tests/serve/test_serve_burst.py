@@ -11,6 +11,7 @@ import pytest
 from serving import TOKEN, Clients, Server
 from sqlalchemy import select
 from support.ledger_rows import VAULT, messages, occurrence, open_store, rows, states
+from support.patience import until
 from support.phones import phone
 
 from usergrowth_dagster.control import schema
@@ -110,7 +111,4 @@ def test_reports_before_the_answer_are_applied_by_themselves(
     assert states(store) == [MessageState.SUBMITTING]
     with store.write() as connection:
         connection.execute(schema.message.update().values(state=MessageState.ACCEPTED))
-    end = time.monotonic() + 15
-    while states(store) != [MessageState.DELIVERED]:
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    until(lambda: states(store) == [MessageState.DELIVERED], every=0.1)

@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 from serving import Server, free_port
 from support.ledger_rows import open_store
+from support.patience import PATIENCE, no_hang
 
 from usergrowth_dagster.serve.connections import Limits, guarded
 
@@ -68,7 +69,7 @@ def listening(limits: Limits) -> Iterator[int]:
         yield port
     finally:
         server.should_exit = True
-        thread.join(timeout=20)
+        thread.join(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def port() -> Iterator[int]:
 
 
 def connect(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=10)
+    return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
 
 
 def said(line: socket.socket, until: bytes = b"") -> bytes:
@@ -127,8 +128,7 @@ def ends_with_newcomers(line: socket.socket, port: int) -> bool:
 )
 def test_slow_connections_end(port: int, first: bytes, piece: bytes) -> None:
     """Guards against a connection that is held for ever, silent or byte by byte."""
-    began = time.monotonic()
-    with connect(port) as line:
+    with no_hang(), connect(port) as line:
         line.sendall(first)
         ended = threading.Event()
 
@@ -142,10 +142,8 @@ def test_slow_connections_end(port: int, first: bytes, piece: bytes) -> None:
         thread = threading.Thread(target=drip)
         thread.start()
         said(line)
-        took = time.monotonic() - began
         ended.set()
         thread.join()
-    assert took < 6.0
 
 
 def test_good_connections_go_on() -> None:

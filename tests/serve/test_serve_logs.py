@@ -11,6 +11,7 @@ from typing import Any
 from serving import SECRET, TOKEN, Server
 from support.dispatch_child import D
 from support.figures import scraped, unused_port
+from support.patience import PATIENCE
 from support.phones import phone
 from support.sending import CONTENT, SIGNATURE, crowd, outbox, plan, ready
 
@@ -33,7 +34,7 @@ def watched(server: Server) -> tuple[str, dict[str, float]]:
     with log.open("wb") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
         try:
-            end = time.monotonic() + 60
+            end = time.monotonic() + PATIENCE
             while seen.get("accepted") != SIZE:
                 assert time.monotonic() < end and process.poll() is None, log.read_text()
                 time.sleep(0.1)

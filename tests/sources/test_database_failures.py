@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 from support.database_desk import ORDERS, DatabaseDesk, make_orders, order
+from support.patience import PATIENCE
 from support.processes import started
 from support.source_databases import PASSWORD, Proxy, free_port, with_password
 
@@ -129,7 +130,7 @@ def test_a_killed_pull_loses_nothing_and_doubles_nothing(desk: DatabaseDesk, cur
     source = desk.write(f"table: orders\n{cursor}")
     for parts in (1, 3, 7):
         process = child(desk)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while len(list(desk.parts.glob("*.parquet"))) < parts and time.monotonic() < deadline:
             if process.exitcode is not None:
                 break

@@ -20,6 +20,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 from support.hostile_sql import READS, SETTINGS, WRITES
+from support.patience import no_hang
 
 from usergrowth_dagster.control import schema
 from usergrowth_dagster.control.audit import record
@@ -365,10 +366,8 @@ class TestErrors:
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             timer.start()
-            begun = time.monotonic()
-            with pytest.raises(KeyboardInterrupt):
+            with no_hang(), pytest.raises(KeyboardInterrupt):
                 shell.run(endless, lambda result: first_rows(result, 0))
-            assert time.monotonic() - begun < 30
         finally:
             signal.signal(signal.SIGINT, before)
         assert rows(shell, "select count(*) from facts") == [("7",)]

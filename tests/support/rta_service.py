@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from support.patience import PATIENCE
 from support.scoring_service import free_port
 from usergrowth_dagster.acquisition.answering import Answering
 from usergrowth_dagster.acquisition.decide import Decider
@@ -113,7 +114,7 @@ def running(
 
 
 def _until_listening(service: Service) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         try:
             service.post("/health", b"")

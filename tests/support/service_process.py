@@ -15,10 +15,8 @@ from typing import Any, NamedTuple
 
 from chain_world import environment
 
+from support.patience import until
 from support.scoring_service import free_port
-
-WAIT_SECONDS = 240.0
-"""For a busy machine, not for a service."""
 
 
 class ServiceProcess:
@@ -178,11 +176,3 @@ class Load:
                 return
             finally:
                 connection.close()
-
-
-def until(done: Callable[[], bool], said: Callable[[], str]) -> None:
-    """Wait until something holds."""
-    end = time.monotonic() + WAIT_SECONDS
-    while not done():
-        assert time.monotonic() < end, said()
-        time.sleep(0.05)

@@ -16,6 +16,8 @@ from urllib.parse import quote
 
 import pytest
 
+from support.patience import PATIENCE
+
 PASSWORD = "ge heim/@:%ü#?"
 """Password of the user ``reader``: characters that a URL must escape."""
 
@@ -211,7 +213,7 @@ def running_mariadb() -> Iterator[MariaDb]:
         )
     try:
         server = MariaDb(folder, port)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 connection = server.connect()

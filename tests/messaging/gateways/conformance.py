@@ -26,6 +26,7 @@ from enum import StrEnum
 from typing import Any
 
 import pytest
+from support.patience import no_hang
 from support.phones import phone
 from two_texts import VAULT, two_texts
 
@@ -337,9 +338,8 @@ class Conformance:
             return
         batch = make_batch(case, 3)
         case.set_mood(mood)
-        began = time.monotonic()
-        results = in_doubt(case, batch)
-        assert time.monotonic() - began < 3 * TIMEOUT + 1
+        with no_hang():
+            results = in_doubt(case, batch)
         assert all(result.code for result in results)
         time.sleep(0.05)
         assert max(Counter(case.attempts()).values()) == 1, "it was submitted again"
@@ -363,16 +363,13 @@ class Conformance:
         batch = make_batch(case, 3)
         case.set_mood(mood)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        began = time.monotonic()
-        results = in_doubt(case, batch)
-        assert time.monotonic() - began < 3 * TIMEOUT + 1
+        with no_hang():
+            results = in_doubt(case, batch)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
         assert all(result.code for result in results)
         assert max(Counter(case.attempts()).values()) == 1, "it was submitted again"
-        began = time.monotonic()
-        with contextlib.suppress(LookUpError):
+        with no_hang(), contextlib.suppress(LookUpError):
             assert not case.gateway.look_up(inquiries(batch, results)) or not case.looks_up
-        assert time.monotonic() - began < 3 * TIMEOUT + 1
 
     def test_a_redirect_is_not_followed(self, case: Case) -> None:
         """Guards against a library that submits again to the address of a redirect, when what it

@@ -4,7 +4,6 @@ import json
 import logging
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from http_provider import with_credentials
+from support.patience import PATIENCE
 from support.phones import phone
 
 from usergrowth_dagster.errors import UserError
@@ -154,13 +154,11 @@ def test_doubt_and_certainty(account: Settings) -> None:
         if to == phone(2):
             return None
         if to == phone(3):
-            calm.wait(5)
+            calm.wait(PATIENCE)
         return ACCEPTED
 
     with smsbox(answer) as (url, seen):
-        began = time.monotonic()
-        results = gateway(account, url, gateway_timeout=1.0).submit(batch(6))
-        assert time.monotonic() - began < 2.5
+        results = gateway(account, url, gateway_timeout=4.0).submit(batch(6))
         calm.set()
     answered = {r.out_id: (str(r.answer), r.code) for r in results}
     assert answered.pop("2") == ("in_doubt", "RemoteProtocolError")
@@ -178,7 +176,7 @@ def test_hanging_kannel_dooms_few(account: Settings) -> None:
     calm = threading.Event()
 
     def hang(_: Request) -> tuple[int, str]:
-        calm.wait(20)
+        calm.wait(PATIENCE)
         return ACCEPTED
 
     with smsbox(hang) as (url, _seen):

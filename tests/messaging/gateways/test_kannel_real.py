@@ -6,16 +6,16 @@ beside it: Kannel's own HTTP SMSC, with a small HTTP server in the operator's pl
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
 import pytest
 from sqlalchemy import select
+from support.patience import until
 from support.sending import people, plan, ready
 
 from usergrowth_dagster.control import schema
@@ -50,16 +50,6 @@ def installed() -> None:
 
 
 pytestmark = pytest.mark.kannel
-
-
-def until(true: Callable[[], Any], seconds: float = 20.0) -> bool:
-    """Whether something comes true in time."""
-    end = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 @contextmanager
@@ -198,9 +188,9 @@ def test_texts_reports_and_a_reply(tmp_path: Path, capfd: pytest.CaptureFixture[
         plan(store, sending, people([(user, to, "李") for user, to in numbers.items()]))
         counts = dispatch(store, sending)
         assert (counts.accepted, counts.rejected, counts.in_doubt) == (40, 1, 1)
-        assert until(lambda: settled(store))
+        until(lambda: settled(store))
         kannel.boxes.reply(numbers["u3"], " td ")
-        assert until(lambda: refuses(store, settings, numbers["u3"]))
+        until(lambda: refuses(store, settings, numbers["u3"]))
         assert not refuses(store, settings, numbers["u4"])
     messages = rows(store)
     assert messages.pop("failing")[0::2] == ("undelivered", "0D3")
@@ -233,7 +223,7 @@ def test_full_queue_is_no_doubt(settings: Settings) -> None:
         boxes.start("fakesmsc", [find_programs()["fakesmsc"], "-r", str(ports.operator)])
         boxes.await_operator()
         taken = answers.count(Answer.ACCEPTED)
-        assert until(lambda: f"sent {taken} (0 queued), store" in boxes.status())
+        until(lambda: f"sent {taken} (0 queued), store" in boxes.status())
         time.sleep(0.5)
         assert f"sent {taken} (0 queued), store" in boxes.status()  # and none of the deferred
         with pytest.raises(UserError, match="listens on port"):
@@ -247,4 +237,4 @@ def _hang_up(boxes: Boxes) -> None:
     """Take the operator away; asked to end, it takes up to a minute now and then."""
     boxes.running["fakesmsc"].kill()
     boxes.running.pop("fakesmsc").wait(timeout=30)
-    assert until(lambda: "(online" not in boxes.status().partition("SMSC connections")[2])
+    until(lambda: "(online" not in boxes.status().partition("SMSC connections")[2])

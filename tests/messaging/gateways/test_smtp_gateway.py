@@ -116,7 +116,7 @@ def test_connection_lost_after_the_text_is_doubt(settings: Settings, how: str) -
     """Guards against a second e-mail to somebody whose first was taken without an answer."""
     box = MailBox(drop={"b@shop.example": how})
     with mail_server(box) as port:
-        results = gateway(settings, port, gateway_timeout=1.0).submit(
+        results = gateway(settings, port, gateway_timeout=3.0).submit(
             batch("a@shop.example", "b@shop.example", "c@shop.example")
         )
     assert [str(r.answer) for r in results] == ["accepted", "in_doubt", "deferred"]
