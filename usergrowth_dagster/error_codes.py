@@ -60,6 +60,7 @@ ErrorCode = Literal[
     "landing.misplaced",
     "machine.missing",
     "machine.port_taken",
+    "memory.exceeded",
     "message.held",
     "message.unknown",
     "mlflow.unreachable",
@@ -338,6 +339,10 @@ CODES: Mapping[ErrorCode, CodeText] = {
     "machine.port_taken": CodeText(
         "Another program listens on the port.",
         "Stop it, or name another port.",
+    ),
+    "memory.exceeded": CodeText(
+        "A query takes more memory than the setting `memory_limit` gives it.",
+        "Raise the setting, or unset it: two fifths of the machine's memory are the default.",
     ),
     "message.held": CodeText(
         "Messages that may have gone out before a restore cannot be released.",

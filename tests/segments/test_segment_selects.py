@@ -143,6 +143,12 @@ def test_what_becomes_of_rows_that_are_no_people(reading: Project) -> None:
             "select user_id from user_features, range(100000000000) group by 1",
             "longer than 1 seconds, the setting segment_seconds",
         ),
+        (
+            {"memory_limit": "50MB"},
+            "select 'u' || i as user_id, list(i || 'x' order by i) from range(3000000) t(i), "
+            "(select 1 from user_features limit 1) group by 1",
+            "more memory than 50MB, the setting memory_limit",
+        ),
     ],
 )
 def test_the_limits_of_a_select(

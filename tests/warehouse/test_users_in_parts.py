@@ -7,6 +7,7 @@ import duckdb
 import pytest
 
 from usergrowth_dagster.data.storage import Storage
+from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.warehouse import duckdb_rows
 from usergrowth_dagster.warehouse.duckdb_rows import DuckDBRows, _is_of
@@ -66,6 +67,17 @@ def test_what_never_fits_ends(
     with pytest.raises(duckdb.OutOfMemoryException):
         rows._make_view(engine, "kind_rank", ITEMS)
     assert engine.value("select 1") == 1
+
+
+def test_what_does_not_fit_is_one_sentence(home: Settings) -> None:
+    """Guards against DuckDB's advice about statements that a user of the product cannot give."""
+    everything = ITEMS.replace(f"i % {USERS}", "'one'")
+    sentence = r"^a query takes more memory than 50MB, the setting memory_limit$"
+    with pytest.raises(UserError, match=sentence), open_engine(home) as engine:
+        engine.run(f"create table items as {everything}")
+    with pytest.raises(UserError, match=sentence) as error, open_engine(home) as engine:
+        engine.stream(everything).read_all()
+    assert error.value.code == "memory.exceeded"
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7, 64])

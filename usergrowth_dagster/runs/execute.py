@@ -127,7 +127,8 @@ def _failure(result: "ExecuteInProcessResult") -> UserError:
         while error and error.cause:
             error = error.cause
         sentences.append(f"{event.step_key}: {error.message.strip() if error else 'failed'}")
-    sentence = "\n".join(sentences) or f"run {result.run_id} failed; see it in the UI (make dev)"
+    unknown = f"run {result.run_id} failed; see it in the UI (make dev)"
+    sentence = "\n".join(dict.fromkeys(sentences)) or unknown
     return UserError(sentence, code=codes[0] if codes else "run.failed")
 
 

@@ -40,12 +40,9 @@ def limited(settings: Settings, engines: Sequence[Engine]) -> Iterator[None]:
     thread.start()
     try:
         yield
-    except duckdb.OutOfMemoryException:
-        raise UserError(
-            f"it takes more than {settings.memory_limit} of memory, the setting memory_limit",
-            code="segment.too_large",
-        ) from None
-    except (duckdb.InterruptException, UserError):
+    except (duckdb.InterruptException, UserError) as error:
+        if isinstance(error, UserError) and error.code == "memory.exceeded":
+            raise UserError(str(error), code="segment.too_large") from None
         if not late.is_set():
             raise
         raise UserError(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from usergrowth_dagster.addresses.sql import add_number_function
 from usergrowth_dagster.data.file_cache import FileCache, cache_of
 from usergrowth_dagster.data.storage import file_literal
+from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.quoting import identifier, literal
 from usergrowth_dagster.settings import Settings
 from usergrowth_dagster.warehouse.macros import macro_statements
@@ -189,6 +190,11 @@ def part_of(limit: str, share: float) -> str:
     return f"{float(match[1]) * share:.3f}{match[2]}" if match else limit
 
 
+def is_short_of_memory(error: BaseException) -> bool:
+    """Whether DuckDB ran out of its memory, by itself or under a reader of Arrow's."""
+    return "Out of Memory Error: " in str(error)
+
+
 @contextmanager
 def open_engine(settings: Settings, memory_share: float = 1.0) -> Iterator[Engine]:
     """A fresh in-memory engine that spills to a temporary folder and is gone afterwards.
@@ -196,6 +202,9 @@ def open_engine(settings: Settings, memory_share: float = 1.0) -> Iterator[Engin
     Args:
         settings: ``memory_limit`` and ``threads``.
         memory_share: the engine's part of the limit, where others in the process need theirs.
+
+    Raises:
+        UserError: a statement wants more memory than the setting allows.
     """
     import duckdb
 
@@ -218,6 +227,14 @@ def open_engine(settings: Settings, memory_share: float = 1.0) -> Iterator[Engin
             engine.run(AS_MAP)
             engine.run(macro_statements())
             yield engine
+        except Exception as error:
+            if is_short_of_memory(error):
+                limit = settings.memory_limit
+                raise UserError(
+                    f"a query takes more memory than {limit}, the setting memory_limit",
+                    code="memory.exceeded",
+                ) from None
+            raise
         finally:
             for scheme in connection.list_filesystems():  # they hold each other
                 connection.unregister_filesystem(scheme)
