@@ -2,7 +2,6 @@
 
 import http.client
 import itertools
-import os
 import signal
 import subprocess
 import sys
@@ -79,12 +78,6 @@ class ServiceProcess:
     def text(self) -> str:
         """What it has printed."""
         return self._log.read_text("utf-8")
-
-    def memory(self) -> float:
-        """Resident MB."""
-        assert self._process is not None
-        pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def _is_ready(self) -> bool:
         assert self._process is not None and self._process.poll() is None, self.text()
