@@ -11,6 +11,8 @@ from chain_world import D, World, cli, copy_home, errors, rows, succeeded, write
 
 from usergrowth_dagster.control.apply import apply_campaign
 from usergrowth_dagster.control.campaign import load_campaign
+from usergrowth_dagster.control.codes import ReviewStatus
+from usergrowth_dagster.control.review import all_reviews
 from usergrowth_dagster.examples.aarrr import journey, new_users
 from usergrowth_dagster.examples.aarrr.category import Category
 from usergrowth_dagster.examples.aarrr.department import department_line
@@ -24,6 +26,8 @@ from usergrowth_dagster.examples.aarrr.table import (
 from usergrowth_dagster.examples.aarrr.trained import trained_line
 from usergrowth_dagster.examples.aarrr.wallet import AHEAD, BEFORE, wallet_line
 from usergrowth_dagster.examples.datasets import example
+from usergrowth_dagster.examples.demo import apply_campaigns
+from usergrowth_dagster.homes.home import make_home
 from usergrowth_dagster.learning.problems import problems
 from usergrowth_dagster.project import Project
 from usergrowth_dagster.settings import load_settings
@@ -182,3 +186,24 @@ def test_all_is_refused_where_it_would_mislead(world: World) -> None:
     for arguments, extra, words in refused:
         (sentence,) = errors(cli(world.decided, "demo", "--all", *arguments, **extra))
         assert words in sentence, sentence
+
+
+def test_a_run_that_ended_before_its_texts_were_approved_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against a second run that stops in the demo, at a text which the first one applied."""
+    chosen = example(journey.DATASET, 0)
+    project = Project(make_home(tmp_path / "home", chosen.settings))
+    journey.finish_asking(project, chosen)
+    assert all_reviews(project.store) == []
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("usergrowth_dagster.control.review.review", killed)
+        apply_campaigns(project, journey.asking(chosen))
+    assert {one.status for one in all_reviews(project.store)} == {ReviewStatus.REVIEWING}
+    journey.finish_asking(project, chosen)
+    assert {one.status for one in all_reviews(project.store)} == {ReviewStatus.APPROVED}
+    project.store.close()

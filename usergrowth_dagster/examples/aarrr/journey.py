@@ -77,6 +77,17 @@ def journey_lines(project: Project, chosen: Example, stages: Stages) -> list[Lin
     return [*asked, effect, items, *department]
 
 
+def finish_asking(project: Project, chosen: Example) -> None:
+    """Approve the texts of the further questions where a run ended after it had applied them.
+
+    The demo comes first, decides every task, and would stop at a text that nobody has approved.
+    """
+    further = asking(chosen)
+    folder = project.settings.home / "campaigns"
+    if all((folder / name).exists() for name in further.campaigns):
+        apply_campaigns(project, further)
+
+
 def asking(chosen: Example) -> Example:
     """The example with the campaigns of the further questions."""
     texts = {

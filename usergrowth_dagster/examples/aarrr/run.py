@@ -5,7 +5,7 @@ from pathlib import Path
 
 from usergrowth_dagster.errors import UserError
 from usergrowth_dagster.examples.aarrr.ads import ads_line
-from usergrowth_dagster.examples.aarrr.journey import DATASET, journey_lines
+from usergrowth_dagster.examples.aarrr.journey import DATASET, finish_asking, journey_lines
 from usergrowth_dagster.examples.aarrr.new_users import new_user_lines
 from usergrowth_dagster.examples.aarrr.table import in_order, show_table, write_table
 from usergrowth_dagster.examples.datasets import example
@@ -39,9 +39,10 @@ def run_every_stage(home: Path | None, dataset: str, screen: Screen, gateway: st
                 "their own; unset it",
                 code="setting.invalid",
             )
-    run_demo(home, dataset, 0, screen, gateway)
     chosen = example(dataset, 0)
     settings = make_home(home, chosen.settings)
+    finish_asking(Project(settings), chosen)
+    run_demo(home, dataset, 0, screen, gateway)
     stages = Stages(screen)
     screen.say("\nEvery stage:")
     lines = journey_lines(Project(settings), chosen, stages)
