@@ -194,29 +194,27 @@ def test_a_long_list(database_url: str, tmp_path: Path) -> None:
     with path.open("w") as file:
         file.write("phone\n")
         file.writelines(f"{phone(n)}\n" for n in range(size))
-    worst, stop = [0.0], threading.Event()
+    written, stop = 0, threading.Event()
 
     def write() -> None:
+        nonlocal written
         while not stop.is_set():
-            began = time.monotonic()
             sup.suppress(store, VAULT, user_id="u", reason="reply", source="s", now=NOW)
-            worst[0] = max(worst[0], time.monotonic() - began)
+            written += 1
             time.sleep(0.01)
 
     other = threading.Thread(target=write)
     other.start()
     tracemalloc.start()
     try:
-        began = time.monotonic()
         assert import_csv(store, VAULT, path, now=NOW).added == size
-        seconds = time.monotonic() - began
         peak = tracemalloc.get_traced_memory()[1] / 1e6
     finally:
         tracemalloc.stop()
         stop.set()
         other.join()
     assert export_csv(store, VAULT, tmp_path / "out.csv").rows == size + 1
-    assert peak < 60 and worst[0] < max(2.0, seconds / 2)
+    assert peak < 60 and written >= 20
     # a few look-ups a row, however long the list is
     messages(store, occurrence(store), [MessageState.PLANNED] * 5_000)
     with no_hang():
