@@ -6,7 +6,8 @@ It prints its port. Each accepted message is a line of the file: world, out_id, 
 the template's code; it is on disk before anything is answered. ``trouble`` is the share of calls that go wrong: refused
 or lost before or after acceptance, answered in part, throttled, stopped. ``seconds`` is what a call
 takes at least, as it does over a network. ``room`` is a file with a number of messages: once so many
-have been accepted, calls wait until the file has a larger number or is gone.
+have been accepted, calls wait until the file has a larger number or is gone; a client that ends
+meanwhile takes its messages with it.
 
     POST /<world>/submit   {"batch_id", "code", "messages": [{"out_id", "phone"}]} → {"results"}
     POST /<world>/look_up  {"out_ids": [...]}                                    → {"accepted"}
@@ -18,6 +19,7 @@ fault came is kept in ``<file>.faults``.
 
 import contextlib
 import json
+import math
 import os
 import random
 import socket
@@ -26,11 +28,15 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from hostile_answers import HOSTILE, hostile_findings, hostile_response
+
+Gone = Callable[[], bool]
+"""Whether a client has hung up."""
 
 SLOW = 0.8
 """Seconds after which a call that times out is answered; clients of the crash test wait less."""
@@ -55,13 +61,11 @@ class Provider:
         self.room: Path | None = None
 
     def is_full(self) -> bool:
-        """Whether calls have to wait."""
-        if self.room is None:
-            return False
+        """Whether the room is taken."""
         try:
-            most = int(self.room.read_text())
+            most = math.inf if self.room is None else int(self.room.read_text())
         except FileNotFoundError:
-            return False
+            most = math.inf
         return sum(map(len, self.accepted.values())) >= most
 
     def fault(self, world: str) -> str:
@@ -79,21 +83,33 @@ class Provider:
             self.faults_file.write_text(json.dumps(self.faults))
             return drawn
 
-    def accept(self, world: str, batch: dict[str, str], messages: list[dict[str, str]]) -> None:
-        """Take messages for good."""
+    def accept(
+        self, world: str, batch: dict[str, str], messages: list[dict[str, str]], gone: Gone
+    ) -> None:
+        """Take messages for good, once there is room.
+
+        Raises:
+            ConnectionAbortedError: there is a room, and the client has gone before it had a place.
+        """
         end = f"{batch['batch_id']}\t{batch['code']}\n"
         lines = "".join(f"{world}\t{m['out_id']}\t{m['phone']}\t{end}" for m in messages)
-        with self.lock:
-            os.write(self.file, lines.encode())
-            os.fsync(self.file)
-            self.accepted[world].update(m["out_id"] for m in messages)
+        while True:
+            with self.lock:
+                if self.room is not None and gone():
+                    raise ConnectionAbortedError
+                if not self.is_full():
+                    os.write(self.file, lines.encode())
+                    os.fsync(self.file)
+                    self.accepted[world].update(m["out_id"] for m in messages)
+                    return
+            time.sleep(0.005)
 
     def results(
-        self, world: str, batch: dict[str, str], messages: list[dict[str, str]]
+        self, world: str, batch: dict[str, str], messages: list[dict[str, str]], gone: Gone
     ) -> list[Any]:
         """Accept a batch, but for some of its rows when there is trouble."""
         if not self.trouble:
-            self.accept(world, batch, messages)
+            self.accept(world, batch, messages, gone)
             request = f"r{batch['batch_id']}"
             return [[m["out_id"], "accepted", "OK", request] for m in messages]
         entries: list[Any] = []
@@ -114,7 +130,7 @@ class Provider:
                 continue
             answer = "in_doubt" if dice < 0.14 else "accepted"
             entries.append([message["out_id"], answer, "", f"r{message['out_id']}"])
-        self.accept(world, batch, taken)
+        self.accept(world, batch, taken, gone)
         return entries[::-1]
 
 
@@ -129,11 +145,6 @@ def handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
             time.sleep(provider.seconds)
             _, world, action = self.path.split("/", 2)
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            while provider.is_full():
-                time.sleep(0.005)
-                if self.has_hung_up():
-                    self.close_connection = True
-                    return None
             fault = provider.fault(world)
             if action.startswith("hook"):
                 return self.hook(world, body, fault, asks=action.endswith("lookup"))
@@ -171,7 +182,7 @@ def handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
             if fault.endswith("_before"):
                 return self.misbehave(fault, None)
             some = messages[: len(messages) // 2] if fault == "reset_half" else messages
-            results = provider.results(world, batch, some)
+            results = provider.results(world, batch, some, self.has_hung_up)
             honest = [
                 {"out_id": out_id, "answer": answer, "code": code, "request_id": request}
                 for out_id, answer, code, request in results
@@ -198,7 +209,9 @@ def handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
             if fault.endswith("_before"):
                 return self.misbehave(fault, None)
             some = messages[: len(messages) // 2] if fault == "reset_half" else messages
-            return self.misbehave(fault, {"results": provider.results(world, batch, some)})
+            return self.misbehave(
+                fault, {"results": provider.results(world, batch, some, self.has_hung_up)}
+            )
 
         def misbehave(self, fault: str, answer: Any) -> None:
             if fault.startswith("timeout"):
