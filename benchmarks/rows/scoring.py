@@ -1,16 +1,23 @@
 """Scoring many people beside the champion's bare predict on flat rows, and one over HTTP's door."""
 
 import asyncio
+import http.client
 import json
+import os
 import pickle
+import signal
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import loopback
 import numpy as np
 import pyarrow as pa
 from learned import make_learned
@@ -21,7 +28,7 @@ from usergrowth_dagster.learning.encoding import flat_frame
 from usergrowth_dagster.learning.scoring import score
 from usergrowth_dagster.learning.store import ModelRef
 from usergrowth_dagster.learning.training import train
-from usergrowth_dagster.settings import load_settings
+from usergrowth_dagster.settings import Settings, load_settings
 from usergrowth_dagster.training.features import bind_table
 from usergrowth_dagster.warehouse.engine import open_engine
 
@@ -38,7 +45,7 @@ BENCHMARKS = ROOT / "benchmarks"
 
 
 def measure(size: Size, work: Path) -> Iterator[Row]:
-    """Three rows; the scores must be equal."""
+    """Five rows; the scores must be equal."""
     users, days, people = WORLDS[size]
     kind, features = _prepare(work, users, days, people)
     many, few = (_run(work, "score", name) for name in ("many", "few"))
@@ -67,7 +74,7 @@ def measure(size: Size, work: Path) -> Iterator[Row]:
         1.3,
         "slower",
         "MB",
-        note=f"memory_limit {LIMIT}",
+        note=f"memory_limit {LIMIT}, which the fewer people do not fill",
     )
     asked = _run(work, "ask", "few", ASKED[size]).answer
     assert isinstance(asked, dict)
@@ -81,6 +88,17 @@ def measure(size: Size, work: Path) -> Iterator[Row]:
         "amount",
         "ms CPU",
         note="token, JSON, features, score, figures and answer; without the server's own work",
+    )
+    yield Row(
+        "the same over loopback, in the service's whole process",
+        "–",
+        _over_loopback(work, ASKED[size]) * 1000,
+        None,
+        "≤ 1 ms CPU",
+        1.0,
+        "amount",
+        "ms CPU",
+        note="with HTTP, over one connection that stays open",
     )
 
 
@@ -114,8 +132,69 @@ def _run(work: Path, what: str, name: str, rows: int = 0) -> Used:
 
 def _ask(work: Path, name: str, rows: int) -> None:
     """Ask the scoring service for one row at a time; prints the CPU seconds of a request."""
-    from contextlib import ExitStack
+    with ExitStack() as stack:
+        app, token, settings = _service(work, stack)
+        bodies = _bodies(work, name, rows)
+        cpu, scores = asyncio.run(_asked(app, token, bodies))
+        model, spec = pickle.loads((work / "model.pickle").read_bytes())
+        engine = stack.enter_context(open_engine(settings))
+        engine.run(f"create view asked as select * from '{work / name}.parquet' limit {rows}")
+        loaded = LoadedModel(reference(), model, spec)
+        right = score(engine, loaded, "asked").sort_by("row").column("score").to_pylist()
+    mine = [score for _, score in sorted(scores)]
+    assert np.allclose(mine, right, rtol=0, atol=1e-9), "the service's scores are others"
+    np.save(work / "asked.npy", np.array([score for _, score in scores]))
+    print(json.dumps({"cpu": cpu}))
 
+
+def _over_loopback(work: Path, rows: int) -> float:
+    """CPU seconds of a request in a process that serves; the scores are those of :func:`_ask`."""
+    port = loopback.free_port()
+    command = [sys.executable, str(Path(__file__)), str(work), "serve", "few", str(port)]
+    server = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(BENCHMARKS)}, cwd=ROOT)
+    try:
+        loopback.wait_for(port)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        headers = {
+            "Authorization": (work / "token").read_text(),
+            "Content-Type": "application/json",
+        }
+        bodies, scores = _bodies(work, "few", rows), []
+        for number, (_, body) in enumerate([*bodies[:20], *bodies]):
+            if number == 20:  # it is warm
+                before = loopback.cpu(server.pid)
+            connection.request("POST", "/api/predict/churn", body, headers)
+            answer = connection.getresponse()
+            said = json.loads(answer.read())
+            assert answer.status == 200, said
+            scores.append(said[0]["p_1"])
+        taken = loopback.cpu(server.pid) - before
+        connection.close()
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+    right = np.load(work / "asked.npy")
+    assert np.allclose(scores[20:], right, rtol=0, atol=1e-12), "scores over loopback are others"
+    return taken / rows
+
+
+def _serve(work: Path, port: int) -> None:
+    """Serve until a signal to end; the file ``token`` has the token."""
+    from usergrowth_dagster.serve.scoring.running import Wanted, server_of
+
+    async def run(app: Any) -> None:
+        server = server_of(app, Wanted(port=port))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)
+        await server.serve()
+
+    with ExitStack() as stack:
+        app, token, _ = _service(work, stack)
+        (work / "token").write_text(token)
+        asyncio.run(run(app))
+
+
+def _service(work: Path, stack: ExitStack) -> tuple[Any, str, Settings]:
+    """The application with the champion, and a token of it."""
     from usergrowth_dagster.control.service_tokens import add_token, read_tokens
     from usergrowth_dagster.monitoring.process_figures import new_registry
     from usergrowth_dagster.monitoring.scoring_figures import ScoringFigures
@@ -132,21 +211,20 @@ def _ask(work: Path, name: str, rows: int) -> None:
     project = Project(load_settings(work / "home", memory_limit=LIMIT))
     services, tokens = Services(project), Tokens()
     services.hold("churn", Pair(Served("churn", 1, RowScorer(loaded), "binary", False)))
-    token = add_token(project.store, "churn", "bench", "benchmark")
+    token = add_token(project.store, "churn", f"bench-{os.getpid()}", "benchmark")
     tokens.replace(read_tokens(project.store))
     figures = ScoringFigures(new_registry())
-    with open_engine(project.settings) as engine, ExitStack() as stack:
-        read = engine.connection.sql(f"select * from '{work / name}.parquet' limit {rows}")
+    shadow, stored = Shadow(0, figures), StoredFeatures(project, stack)
+    app = App(services, tokens, stored, shadow, figures, Pace(0), date.today)
+    return app, token, project.settings
+
+
+def _bodies(work: Path, name: str, rows: int) -> list[tuple[int, bytes]]:
+    """The number of a row and the request for it."""
+    with duckdb.connect() as connection:
+        read = connection.sql(f"select * from '{work / name}.parquet' limit {rows}")
         people = [dict(zip(read.columns, values, strict=True)) for values in read.fetchall()]
-        engine.run(f"create view asked as select * from '{work / name}.parquet' limit {rows}")
-        right = score(engine, loaded, "asked").sort_by("row").column("score").to_pylist()
-        shadow, stored = Shadow(0, figures), StoredFeatures(project, stack)
-        parts = (services, tokens, stored, shadow, figures, Pace(0), date.today)
-        bodies = [(one["row"], json.dumps([one], default=str).encode()) for one in people]
-        cpu, scores = asyncio.run(_asked(App(*parts), token, bodies))
-    mine = [score for _, score in sorted(scores)]
-    assert np.allclose(mine, right, rtol=0, atol=1e-9), "the service's scores are others"
-    print(json.dumps({"cpu": cpu}))
+    return [(one["row"], json.dumps([one], default=str).encode()) for one in people]
 
 
 async def _asked(
@@ -211,5 +289,7 @@ def reference() -> ModelRef:
 if __name__ == "__main__":
     if sys.argv[2] == "ask":
         _ask(Path(sys.argv[1]), sys.argv[3], int(sys.argv[4]))
+    elif sys.argv[2] == "serve":
+        _serve(Path(sys.argv[1]), int(sys.argv[4]))
     else:
         _child(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
