@@ -14,7 +14,7 @@ from usergrowth_dagster.warehouse.models import AS_OF_DATES, RUN_SETTINGS, USER,
 from usergrowth_dagster.warehouse.months import Months
 
 MOST_PARTS = 4_096
-"""Of the users of a view; what fails with so few of them at once has another cause."""
+"""Largest number of parts of a view's users; a view that still fails has another cause."""
 
 WIDE_ROW_BYTES = 12_000
 """Memory that a join of all features of a user wants, about, with its hash tables."""
@@ -141,8 +141,8 @@ class DuckDBRows:
 def _is_of(part: int, parts: int) -> str:
     """The condition on a row that its user is of a part.
 
-    DuckDB carries a comparison down to the rows that are read; a remainder it computes after all
-    users are grouped.
+    DuckDB pushes a comparison of the hash down to the scan. It does not push a remainder down, and
+    would group all users for each part.
     """
     size = 2**64 // parts
     last = 2**64 - 1 if part == parts - 1 else (part + 1) * size - 1

@@ -78,9 +78,9 @@ def journey_lines(project: Project, chosen: Example, stages: Stages) -> list[Lin
 
 
 def finish_asking(project: Project, chosen: Example) -> None:
-    """Approve the texts of the further questions where a run ended after it had applied them.
+    """Approve the texts of the further questions if an earlier run ended before it did so.
 
-    The demo comes first, decides every task, and would stop at a text that nobody has approved.
+    The demo runs first and decides every task; it would stop at a text that is still in review.
     """
     further = asking(chosen)
     folder = project.settings.home / "campaigns"
