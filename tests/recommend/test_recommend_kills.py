@@ -2,6 +2,7 @@
 
 import http.client
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,8 +99,8 @@ def test_a_killed_service_recommends_again_and_logs_nothing_twice(tmp_path: Path
 
 
 def replaced(project: Project, saved: Saved) -> Saved:
-    """Recommendations of the same date that differ: those which the day before would have had."""
-    day = DAY.fromordinal(DAY.toordinal() - 1)
+    """Other recommendations of the same date: made from what was known a day earlier."""
+    day = DAY - timedelta(days=1)
     recommend_day(project, day)
     path = project.settings.home / "recommend" / f"{day}.npz"
     before = load_saved(path)

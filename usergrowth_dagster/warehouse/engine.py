@@ -190,7 +190,7 @@ def part_of(limit: str, share: float) -> str:
     return f"{float(match[1]) * share:.3f}{match[2]}" if match else limit
 
 
-def is_short_of_memory(error: BaseException) -> bool:
+def _is_short_of_memory(error: BaseException) -> bool:
     """Whether DuckDB ran out of its memory, by itself or under a reader of Arrow's."""
     return "Out of Memory Error: " in str(error)
 
@@ -228,7 +228,7 @@ def open_engine(settings: Settings, memory_share: float = 1.0) -> Iterator[Engin
             engine.run(macro_statements())
             yield engine
         except Exception as error:
-            if is_short_of_memory(error):
+            if _is_short_of_memory(error):
                 limit = settings.memory_limit
                 raise UserError(
                     f"a query takes more memory than {limit}, the setting memory_limit",
